@@ -1,0 +1,108 @@
+"""Every error that a user can cause, and how it is told.
+
+SgnError                  it failed; exit 1
+    UsageError            asked wrongly: a path, flag, case or name; exit 2
+        RecipeError       a recipe, an override or a search space with problems
+        MissingExtraError an optional package that is not installed
+    InputError            raw input, or a dataset, that cannot be used
+        ClipError         one raw clip refused; its reason goes to skipped.csv
+    CheckpointError       a checkpoint that is torn, foreign or does not fit
+    RunError              a run folder that belongs to something else, or is in use
+    ClusterError          no Ray answers, or it lacks what was asked for
+    OutputError           a disk that is full, or a folder that cannot be written
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One of several things wrong with one input: `where` is a key, a line or a file."""
+
+    where: str
+    what: str
+
+
+class SgnError(Exception):
+    """A failure that the user can understand: what is wrong, where, and what to do now."""
+
+    exit_code = 1
+
+    def __init__(
+        self, what: str, *, where: str, now: str, problems: Sequence[Problem] = ()
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.now = now
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        rows = [f"{problem.where}: {problem.what}" for problem in self.problems]
+        return "; ".join([f"{self.what} ({self.where})", *rows, self.now])
+
+    def __reduce__(self) -> tuple[Callable[..., SgnError], tuple[Any, ...]]:
+        # Errors cross process borders on their way from a Ray worker to the terminal.
+        return _rebuild, (type(self), self.what, self.where, self.now, self.problems)
+
+
+class UsageError(SgnError):
+    """The command was asked wrongly."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe, an override or a search space has problems; all of them are listed."""
+
+
+class MissingExtraError(UsageError):
+    """A feature needs an optional package that is not installed."""
+
+
+class InputError(SgnError):
+    """Raw input, or a dataset, cannot be used."""
+
+
+class ClipError(InputError):
+    """One raw clip is refused; the others go on."""
+
+
+class CheckpointError(SgnError):
+    """A checkpoint is torn, foreign, or does not fit what it is used with."""
+
+
+class RunError(SgnError):
+    """A run folder belongs to another recipe or dataset, or is in use."""
+
+
+class ClusterError(SgnError):
+    """No Ray answers, or the cluster lacks what was asked for."""
+
+
+class OutputError(SgnError):
+    """Something could not be written; what was there before is untouched."""
+
+
+def import_extra(module: str, *, extra: str) -> ModuleType:
+    """Import an optional module, or raise MissingExtraError naming the extra that brings it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"this needs the package {module.split('.')[0]}, which is not installed",
+            where=f"extra '{extra}'",
+            now=f"pip install 'sgnray[{extra}]'",
+        ) from error
+
+
+def _rebuild(
+    kind: type[SgnError], what: str, where: str, now: str, problems: tuple[Problem, ...]
+) -> SgnError:
+    return kind(what, where=where, now=now, problems=problems)

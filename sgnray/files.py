@@ -1,0 +1,37 @@
+"""Files that appear complete or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sgnray.errors import OutputError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text aside and move it into place; raises OutputError."""
+    aside = path.with_name(f"{path.name}.partial")
+    with output_errors(path):
+        try:
+            with aside.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Tell a full or read-only disk as an OutputError at `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"it could not be written: {error.strerror or error}",
+            where=str(path),
+            now="free some space or choose a folder that can be written, then run it again",
+        ) from error

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+from sgnray import errors
+from sgnray.errors import MissingExtraError, Problem, RecipeError, SgnError, import_extra
+
+KINDS = [
+    kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, SgnError)
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_cross_process_borders_whole(kind):
+    error = kind("what", where="here", now="do this", problems=[Problem("key", "wrong")])
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert vars(again) == vars(error)
+    assert str(again) == "what (here); key: wrong; do this"
+
+
+def test_the_tree_in_the_docstring_is_the_tree():
+    drawn = {
+        line.split()[0]: len(line) - len(line.lstrip())
+        for line in errors.__doc__.splitlines()
+        if line.split() and line.split()[0].endswith("Error")
+    }
+    assert set(drawn) == {kind.__name__ for kind in KINDS}
+    for kind in KINDS:
+        assert drawn[kind.__name__] == 4 * (len(kind.__mro__) - len(SgnError.__mro__))
+
+
+def test_exit_codes():
+    assert SgnError.exit_code == 1
+    assert RecipeError.exit_code == 2
+
+
+def test_a_missing_extra_names_itself():
+    with pytest.raises(MissingExtraError, match="needs the package optunax") as caught:
+        import_extra("optunax.samplers", extra="tune")
+    assert caught.value.now == "pip install 'sgnray[tune]'"
+    assert import_extra("json", extra="tune").__name__ == "json"
