@@ -1,0 +1,1 @@
+"""Search spaces over recipe keys."""

@@ -1,0 +1,110 @@
+"""YAML text to plain data, with the line of every key.
+
+The resolvers are those of YAML 1.2's core schema: `1e-3` is a number (YAML 1.1 calls it a string),
+while `yes`, `1:30`, `010` and dates are strings, which a typed recipe then refuses in plain words.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from sgnray.errors import Problem, RecipeError
+
+
+@dataclass(frozen=True)
+class Document:
+    """One parsed file: its sections, the line of each dotted key, and keys given twice."""
+
+    source: str
+    content: dict[str, Any]
+    lines: dict[str, int]
+    problems: tuple[Problem, ...] = ()
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """SafeLoader that reads scalars as YAML 1.2 does."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+_RESOLVERS = {
+    "null": (r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
+    "bool": (r"(?:true|True|TRUE|false|False|FALSE)", list("tTfF")),
+    "int": (r"[-+]?(?:0|[1-9][0-9]*)", list("-+0123456789")),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+}
+for _kind, (_pattern, _first) in _RESOLVERS.items():
+    _CoreLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), _first
+    )
+
+
+def read_document(text: str, *, source: str) -> Document:
+    """Parse one YAML mapping of sections; RecipeError names the line where it is not one."""
+    content, node = _load(text, source=source)
+    if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
+        raise RecipeError(
+            f"{source} is {'empty' if content is None else 'not a mapping of sections'}",
+            where=source,
+            now="write sections with keys, for example 'optim:' and under it '  batch_size: 64'",
+        )
+    lines: dict[str, int] = {}
+    problems: list[Problem] = []
+    _visit(node, "", lines, problems)
+    return Document(source, content, lines, tuple(problems))
+
+
+def read_value(text: str) -> object:
+    """Parse the value of one override; ValueError where it is no YAML."""
+    loader = _CoreLoader(text)
+    try:
+        return loader.get_single_data()
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(_reason(error)) from error
+    finally:
+        loader.dispose()
+
+
+def _load(text: str, *, source: str) -> tuple[Any, yaml.Node | None]:
+    try:
+        loader = _CoreLoader(text)
+        node = loader.get_single_node()
+        content = None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        raise RecipeError(
+            f"{source} is not valid YAML: {_reason(error)}",
+            where=f"{source}{line}",
+            now="correct this line; keys are written 'key: value', indented by two spaces",
+        ) from error
+    return content, node
+
+
+def _visit(
+    node: yaml.MappingNode, prefix: str, lines: dict[str, int], problems: list[Problem]
+) -> None:
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        line = key.start_mark.line + 1
+        if name in lines:
+            problems.append(
+                Problem(f"{name} (line {line})", f"given twice, first on line {lines[name]}")
+            )
+        lines[name] = line
+        if isinstance(value, yaml.MappingNode) and not prefix:
+            _visit(value, f"{name}.", lines, problems)
+
+
+def _reason(error: Exception) -> str:
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None)
+    text = str(problem or error).strip() or "nested too deeply"
+    return text.splitlines()[0]

@@ -1,0 +1,116 @@
+"""What pydantic found wrong, in plain words: one row per key, with the key that was meant."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Literal, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from sgnray.config.schema import Recipe, Says, Section
+from sgnray.errors import Problem
+
+
+def sections() -> dict[str, type[Section]]:
+    """List the sections of a recipe by name, in order."""
+    found = {}
+    for name, field in Recipe.model_fields.items():
+        assert isinstance(field.annotation, type)
+        assert issubclass(field.annotation, Section)
+        found[name] = field.annotation
+    return found
+
+
+def dotted_keys() -> tuple[str, ...]:
+    """List every key of a recipe as `section.key`."""
+    return tuple(f"{name}.{key}" for name, kind in sections().items() for key in kind.model_fields)
+
+
+def explain(error: ValidationError, *, origins: Mapping[str, str]) -> list[Problem]:
+    """Tell every problem of a recipe once; `origins` says where a dotted key was written."""
+    rows: dict[str, Problem] = {}
+    for detail in error.errors(include_url=False, include_context=False):
+        key = ".".join(str(part) for part in detail["loc"][:2])
+        unknown = detail["type"] == "extra_forbidden"
+        what = (
+            unknown_key(key) if unknown else _wrong_value(key, detail["input"], len(detail["loc"]))
+        )
+        origin = origins.get(key)
+        rows.setdefault(key, Problem(f"{key} ({origin})" if origin else key, what))
+    return list(rows.values())
+
+
+def unknown_key(key: str) -> str:
+    """Say that no recipe has this key, and which one may be meant."""
+    kind = "unknown key" if "." in key else "unknown section"
+    meant = _closest_key(key)
+    if meant is None:
+        return f"{kind}; {_choices_near(key)}"
+    return f"{kind}; did you mean {meant}?"
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return '; did you mean X?', or nothing where no choice is close."""
+    close = difflib.get_close_matches(word, list(choices), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _closest_key(key: str) -> str | None:
+    # A right name in a wrong section, or without its section, is the commonest slip.
+    leaf = key.rpartition(".")[2]
+    for candidate in dotted_keys():
+        if candidate.rpartition(".")[2] == leaf:
+            return candidate
+    section, _, leaf = key.rpartition(".")
+    if section in sections():
+        close = difflib.get_close_matches(leaf, sections()[section].model_fields, n=1, cutoff=0.5)
+        if close:
+            return f"{section}.{close[0]}"
+    by_leaf = {name.rpartition(".")[2]: name for name in dotted_keys()}
+    if not section:
+        by_leaf |= {name: name for name in sections()}
+    close = difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.7)
+    return by_leaf[close[0]] if close else None
+
+
+def _choices_near(key: str) -> str:
+    section = key.partition(".")[0]
+    if section in sections():
+        return f"{section} has {', '.join(sections()[section].model_fields)}"
+    return f"a recipe has {', '.join(sections())}"
+
+
+def _wrong_value(key: str, given: object, depth: int) -> str:
+    section, _, name = key.partition(".")
+    if not name:
+        return f"must be a section with keys, got {_show(given)}"
+    field = sections()[section].model_fields[name]
+    got = "" if depth > 2 else f", got {_show(given)}"
+    return f"must be {_requirement(field)}{got}{_closest_choice(field, given)}"
+
+
+def _requirement(field: FieldInfo) -> str:
+    for item in field.metadata:
+        if isinstance(item, Says):
+            return item.words
+    assert get_origin(field.annotation) is Literal, field
+    return f"one of {', '.join(get_args(field.annotation))}"
+
+
+def _closest_choice(field: FieldInfo, given: object) -> str:
+    if get_origin(field.annotation) is Literal and isinstance(given, str):
+        return did_you_mean(given, get_args(field.annotation))
+    return ""
+
+
+def _show(value: object) -> str:
+    if value is None:
+        return "nothing"
+    try:
+        text = repr(value) if isinstance(value, str) else json.dumps(value)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,227 @@
+"""Recipes: YAML with one level of `base`, `section.key=value` on top, checked as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from sgnray.config.document import Document, read_document, read_value
+from sgnray.config.messages import did_you_mean, dotted_keys, explain, sections, unknown_key
+from sgnray.config.schema import Recipe
+from sgnray.errors import Problem, RecipeError
+
+FORMAT_VERSION = 1
+_HEADER_KEYS = ("base", "format_version")
+_COMMAND_LINE = "(command line)"
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a shipped recipe or a .yaml file, apply `section.key=value`, and check everything.
+
+    RecipeError lists every problem of the file, of its base and of the overrides at once.
+    """
+    document = _read(name_or_path)
+    layers = [document]
+    if "base" in document.content:
+        layers.insert(0, _read_base(document))
+    problems = [problem for layer in layers for problem in layer.problems]
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        _merge(merged, layer.content)
+        is_base = layer is not document
+        origins |= {
+            key: f"{layer.source} line {line}" if is_base else f"line {line}"
+            for key, line in layer.lines.items()
+        }
+    problems += _apply_overrides(merged, origins, overrides)
+    return _validate(merged, source=document.source, origins=origins, problems=problems)
+
+
+def recipe_for(dataset: str, case: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Load the shipped recipe of one dataset and case."""
+    return load_recipe(f"{dataset}-{case}", overrides)
+
+
+def parse_recipe(data: Mapping[str, Any], *, source: str = "the recipe") -> Recipe:
+    """Check a resolved recipe that comes from a checkpoint or a run folder."""
+    return _validate(dict(data), source=source, origins={}, problems=[])
+
+
+def list_recipes() -> tuple[str, ...]:
+    """List the names of the shipped recipes."""
+    shipped = resources.files("sgnray.conf").iterdir()
+    return tuple(sorted(item.name[:-5] for item in shipped if item.name.endswith(".yaml")))
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as plain data that JSON can hold."""
+    return recipe.model_dump(mode="json")
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Return 8 hex digits that change whenever any value of the recipe does."""
+    text = json.dumps(to_dict(recipe), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Write the resolved recipe as YAML that `load_recipe` reads; each key under its help."""
+    lines = [f"format_version: {FORMAT_VERSION}"]
+    for section, values in to_dict(recipe).items():
+        lines += ["", f"{section}:"]
+        for key, field in sections()[section].model_fields.items():
+            value = yaml.safe_dump(values[key], default_flow_style=True, width=1000)
+            lines.append(f"  # {field.description}")
+            lines.append(f"  {key}: {value.splitlines()[0]}")
+    return "\n".join(lines) + "\n"
+
+
+def _read(name_or_path: str, *, folder: Path = Path()) -> Document:
+    if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
+        path = folder / Path(name_or_path).expanduser()
+        return _checked_version(read_document(_read_text(path), source=str(path)))
+    if name_or_path not in list_recipes():
+        raise RecipeError(
+            f"there is no recipe called '{name_or_path}'"
+            f"{did_you_mean(name_or_path, list_recipes())}",
+            where=f"shipped recipes: {', '.join(list_recipes())}",
+            now="take one of these, or give the path of a .yaml file",
+        )
+    shipped = resources.files("sgnray.conf").joinpath(f"{name_or_path}.yaml")
+    return read_document(shipped.read_text(encoding="utf-8"), source=name_or_path)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        what = "there is no such recipe file"
+    except UnicodeDecodeError:
+        what = "the recipe file is not UTF-8 text"
+    except OSError as error:
+        what = f"the recipe file cannot be read: {error.strerror}"
+    raise RecipeError(
+        what,
+        where=str(path),
+        now=f"give the path of a .yaml file, or a shipped recipe: {', '.join(list_recipes())}",
+    )
+
+
+def _read_base(document: Document) -> Document:
+    name = document.content["base"]
+    line = f"{document.source}:{document.lines['base']}"
+    if not isinstance(name, str):
+        raise RecipeError(
+            f"base must be the name of a recipe or a path, got {name!r}",
+            where=line,
+            now=f"write 'base: {list_recipes()[0]}', for example",
+        )
+    is_file = document.source not in list_recipes()
+    folder = Path(document.source).parent if is_file else Path()
+    try:
+        base = _read(name, folder=folder)
+    except RecipeError as error:
+        raise RecipeError(
+            f"its base cannot be used: {error.what}", where=line, now=error.now
+        ) from error
+    if "base" in base.content:
+        raise RecipeError(
+            f"its base {name} has a base itself, and only one level is followed",
+            where=line,
+            now=f"write 'base: {base.content['base']}' and repeat what {name} changes",
+        )
+    return base
+
+
+def _checked_version(document: Document) -> Document:
+    version = document.content.get("format_version", FORMAT_VERSION)
+    if version == FORMAT_VERSION and not isinstance(version, bool):
+        return document
+    is_newer = isinstance(version, int) and version > FORMAT_VERSION
+    raise RecipeError(
+        f"the recipe has format version {version!r}, and this sgnray reads {FORMAT_VERSION}",
+        where=f"{document.source}:{document.lines['format_version']}",
+        now="update sgnray" if is_newer else f"write 'format_version: {FORMAT_VERSION}'",
+    )
+
+
+def _merge(merged: dict[str, Any], content: Mapping[str, Any]) -> None:
+    for section, values in content.items():
+        if section in _HEADER_KEYS:
+            continue
+        if values is None:  # a section whose keys are all commented out
+            values = {}
+        known = merged.setdefault(section, {})
+        if isinstance(known, dict) and isinstance(values, dict):
+            merged[section] = known | values
+        else:
+            merged[section] = values
+
+
+def _apply_overrides(
+    merged: dict[str, Any], origins: dict[str, str], overrides: Sequence[str]
+) -> list[Problem]:
+    problems = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        what = _wrong_override(key, bool(equals))
+        if what is None:
+            try:
+                parsed = read_value(value)
+            except ValueError as error:
+                what = f"is no value: {error}"
+        if what is not None:
+            problems.append(Problem(f"{text} {_COMMAND_LINE}", what))
+            continue
+        section, _, name = key.partition(".")
+        if isinstance(merged.setdefault(section, {}), dict):
+            merged[section] = merged[section] | {name: parsed}
+        origins[key] = _COMMAND_LINE[1:-1]
+    return problems
+
+
+def _wrong_override(key: str, has_equals: bool) -> str | None:
+    if not has_equals:
+        return "is no override; write section.key=value, like optim.batch_size=32"
+    if key in sections():
+        return f"is a section; set one of its keys: {', '.join(sections()[key].model_fields)}"
+    return None if key in dotted_keys() else unknown_key(key)
+
+
+def _validate(
+    data: dict[str, Any], *, source: str, origins: Mapping[str, str], problems: list[Problem]
+) -> Recipe:
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(_with_text_keys(data))
+    except ValidationError as error:
+        problems = problems + explain(error, origins=origins)
+    if recipe is not None and not problems:
+        return recipe
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    is_command_line = all(problem.where.endswith(_COMMAND_LINE) for problem in problems)
+    raise RecipeError(
+        f"the command line has {count}" if is_command_line else f"{source} has {count}",
+        where=f"overrides of {source}" if is_command_line else source,
+        now="correct them; 'sgn train --recipe ntu60-cs --dry-run' shows every key",
+        problems=problems,
+    )
+
+
+def _with_text_keys(data: Mapping[Any, Any]) -> dict[str, Any]:
+    # YAML allows `1: x`; told as an unknown key '1' like any other.
+    return {
+        str(section): {str(key): value for key, value in values.items()}
+        if isinstance(values, dict)
+        else values
+        for section, values in data.items()
+    }

@@ -1,0 +1,136 @@
+"""Recipes against what they say: resolved values, bases, overrides, and what is written back."""
+
+import pytest
+from pydantic import ValidationError
+
+from sgnray.config import (
+    Recipe,
+    dump_recipe,
+    list_recipes,
+    load_recipe,
+    parse_recipe,
+    recipe_for,
+    recipe_hash,
+    to_dict,
+)
+from sgnray.errors import RecipeError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(text, name="mine.yaml"):
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+
+    return _write
+
+
+def test_the_defaults_are_the_papers_cross_subject_run():
+    recipe = load_recipe("ntu60-cs")
+    assert recipe == Recipe()
+    assert to_dict(recipe) == {
+        "data": {"dataset": "ntu60", "case": "cs", "num_segments": 20, "rotation_rad": 0.3},
+        "model": {
+            "embedding_width": 64,
+            "affinity_width": 256,
+            "graph_widths": [128, 256, 256],
+            "frame_width": 512,
+            "dropout": 0.2,
+        },
+        "optim": {
+            "learning_rate": 0.001,
+            "weight_decay": 0.0001,
+            "milestones": [60, 90, 110],
+            "decay": 0.1,
+            "batch_size": 64,
+            "lr_scaling": "none",
+            "label_smoothing": 0.1,
+        },
+        "train": {"num_epochs": 120, "seed": 0, "precision": "float32", "selection": "last"},
+        "evaluate": {"num_views": 5},
+    }
+
+
+def test_a_base_gives_what_the_recipe_leaves_out(write):
+    path = write("base: ntu60-cs\noptim:\n  batch_size: 8\ndata:\n")
+    recipe = load_recipe(path)
+    assert recipe.optim.batch_size == 8
+    assert recipe == load_recipe("ntu60-cs", ["optim.batch_size=8"])
+
+
+def test_a_base_may_be_a_file_beside_the_recipe(write):
+    write("train:\n  num_epochs: 7\n", "ground.yaml")
+    assert load_recipe(write("base: ./ground.yaml\n")).train.num_epochs == 7
+
+
+def test_overrides_win_and_the_last_one_most(write):
+    path = write("base: ntu60-cs\noptim:\n  batch_size: 8\n")
+    recipe = load_recipe(path, ["optim.batch_size=16", "optim.batch_size=32", "train.seed=3"])
+    assert (recipe.optim.batch_size, recipe.train.seed) == (32, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("5E-4", 5e-4), (".5", 0.5), ("1.", 1.0), ("2", 2.0)]
+)
+def test_numbers_are_read_as_people_write_them(write, text, value):
+    from_file = load_recipe(write(f"optim:\n  learning_rate: {text}\n"))
+    from_line = load_recipe("ntu60-cs", [f"optim.learning_rate={text}"])
+    assert from_file.optim.learning_rate == from_line.optim.learning_rate == value
+    assert isinstance(from_line.optim.learning_rate, float)
+
+
+def test_a_list_may_be_overridden():
+    recipe = load_recipe("ntu60-cs", ["optim.milestones=[3, 5]", "model.graph_widths=[8, 9, 10]"])
+    assert (recipe.optim.milestones, recipe.model.graph_widths) == ((3, 5), (8, 9, 10))
+    assert load_recipe("ntu60-cs", ["optim.milestones=[]"]).optim.milestones == ()
+
+
+def test_a_recipe_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        Recipe().train.seed = 1
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_what_is_dumped_is_read_back(write, name):
+    recipe = load_recipe(name, ["optim.learning_rate=1e-5", "train.seed=12345678901234567890"])
+    assert load_recipe(write(dump_recipe(recipe))) == recipe
+    assert parse_recipe(to_dict(recipe)) == recipe
+
+
+def test_a_dump_carries_its_version_and_the_help_of_every_key():
+    text = dump_recipe(Recipe())
+    assert text.startswith("format_version: 1\n\ndata:\n  # Dataset the recipe is made for:")
+    assert text.count("  # ") == sum(len(section) for section in to_dict(Recipe()).values())
+    assert "None" not in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_hash_changes_with_every_key():
+    base = recipe_hash(Recipe())
+    assert len(base) == 8
+    assert recipe_hash(Recipe()) == base
+    changed = [
+        "data.dataset=ntu120", "data.case=cv", "data.num_segments=21", "data.rotation_rad=0.4",
+        "model.embedding_width=65", "model.affinity_width=257", "model.graph_widths=[1, 2, 3]",
+        "model.frame_width=513", "model.dropout=0.3", "optim.learning_rate=2e-3",
+        "optim.weight_decay=0", "optim.milestones=[1]", "optim.decay=0.2", "optim.batch_size=65",
+        "optim.lr_scaling=sqrt", "optim.label_smoothing=0", "train.num_epochs=121",
+        "train.seed=1", "train.precision=bf16", "train.selection=test", "evaluate.num_views=6",
+    ]  # fmt: skip
+    keys = [f"{section}.{key}" for section, keys in to_dict(Recipe()).items() for key in keys]
+    assert [text.partition("=")[0] for text in changed] == keys
+    hashes = {recipe_hash(load_recipe("ntu60-cs", [text])) for text in changed}
+    assert len(hashes | {base}) == len(changed) + 1
+
+
+def test_the_hash_does_not_depend_on_how_a_value_was_written():
+    assert recipe_hash(load_recipe("ntu60-cs", ["optim.learning_rate=0.001"])) == recipe_hash(
+        load_recipe("ntu60-cs", ["optim.learning_rate=1e-3"])
+    )
+
+
+def test_a_recipe_is_found_by_dataset_and_case():
+    assert recipe_for("ntu120", "cset") == load_recipe("ntu120-cset")
+    with pytest.raises(RecipeError, match="there is no recipe called 'ntu60-cset'"):
+        recipe_for("ntu60", "cset")
