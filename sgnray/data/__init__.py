@@ -1,0 +1,1 @@
+"""Skeletons, protocols, the Arrow dataset, and batches drawn from it."""

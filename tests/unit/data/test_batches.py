@@ -1,0 +1,105 @@
+"""Batches against a plain loop over the dataset, and their independence of everything else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sgnray import seeding
+from sgnray.data.batches import PoseBank, TrainBatches, view_draws
+from sgnray.data.sampling import PADDING, sample_poses
+from sgnray.world import World
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def bank(tiny_dataset) -> PoseBank:
+    return PoseBank.of(tiny_dataset, CPU)
+
+
+def make_batches(bank, rows, **changes) -> TrainBatches:
+    settings = {"seed": 5, "batch_size": 4, "num_segments": 8, "rotation_rad": 0.5} | changes
+    return TrainBatches(bank=bank, rows=rows, **settings)
+
+
+def test_gather_reads_the_clip_that_was_asked_for(bank, tiny_dataset):
+    uniform = view_draws(27, 2, 100)  # 100 segments: longer than some clips
+    rows = torch.tensor([20, 3])
+    joints = bank.gather(rows, uniform[rows])
+    for b, row in enumerate(rows.tolist()):
+        start, end = tiny_dataset.offsets[row : row + 2]
+        clip = tiny_dataset.poses_PVC[start:end]
+        for w in range(2):
+            index = sample_poses(torch.tensor([end - start]), uniform[row, w][None])[0].tolist()
+            expected = np.stack([clip[i] if i != PADDING else np.zeros((25, 3)) for i in index])
+            assert np.array_equal(joints[b, w].numpy(), expected.astype(np.float32))
+
+
+def test_an_epoch_shows_each_clip_once_and_drops_the_partial_batch(bank):
+    rows = np.arange(3, 13)
+    batches = make_batches(bank, rows)
+    assert batches.num_batches == 2
+    epoch = list(batches.epoch(0))
+    assert [len(batch.labels_B) for batch in epoch] == [4, 4]
+    assert all(batch.global_size == 4 for batch in epoch)
+
+
+def test_fewer_clips_than_a_batch_make_one_batch(bank):
+    (batch,) = make_batches(bank, np.arange(3), batch_size=64).epoch(0)
+    assert len(batch.labels_B) == batch.global_size == 3
+
+
+def test_epochs_repeat_exactly_and_differ_from_each_other(bank):
+    batches = make_batches(bank, np.arange(12))
+    first, again, other = (
+        torch.cat([batch.joints_BTVC for batch in batches.epoch(epoch)]) for epoch in (3, 3, 4)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_together_have_the_global_batches(bank, size):
+    rows = np.arange(12)
+    whole = list(make_batches(bank, rows, batch_size=5).epoch(1))
+    parts = [
+        list(make_batches(bank, rows, batch_size=5, world=World(rank, size)).epoch(1))
+        for rank in range(size)
+    ]
+    for step, batch in enumerate(whole):
+        together = torch.cat([part[step].joints_BTVC for part in parts])
+        assert torch.equal(together, batch.joints_BTVC)
+        assert {part[step].global_size for part in parts} == {5}
+
+
+def test_a_clips_draws_do_not_depend_on_the_other_clips(bank):
+    def clip_zero(rows):
+        batches = make_batches(bank, rows, batch_size=len(rows))
+        (batch,) = batches.epoch(2)
+        order = rows[seeding.permutation(5, "order", 2, len(rows))]
+        return batch.joints_BTVC[int(np.flatnonzero(order == 0)[0])]
+
+    torch.testing.assert_close(clip_zero(np.arange(4)), clip_zero(np.arange(20)), atol=1e-6, rtol=0)
+
+
+def test_rotation_is_within_its_bound(bank, tiny_dataset):
+    still = list(make_batches(bank, np.arange(12), rotation_rad=0.0).epoch(0))
+    turned = list(make_batches(bank, np.arange(12), rotation_rad=0.1).epoch(0))
+    for a, b in zip(still, turned, strict=True):
+        size = a.joints_BTVC.norm(dim=-1)
+        torch.testing.assert_close(b.joints_BTVC.norm(dim=-1), size, atol=1e-5, rtol=1e-5)
+        moved = (a.joints_BTVC - b.joints_BTVC).norm(dim=-1)
+        assert moved.max() > 0
+        assert (moved <= 0.18 * size + 1e-6).all()  # three turns of 0.1 rad each
+
+
+def test_views_do_not_depend_on_their_number():
+    assert torch.equal(view_draws(9, 5, 20)[:, :2], view_draws(9, 2, 20))
+
+
+def test_batches_leave_torchs_global_generator_alone(bank):
+    before = torch.get_rng_state()
+    list(make_batches(bank, np.arange(12)).epoch(0))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,156 @@
+"""The published splits, counted over the names of every NTU clip that has a skeleton.
+
+tests/golden/prepare/ntu_names.txt.xz: the 113,945 file names of NTU RGB+D 120 that remain after
+the published list of missing skeletons (facts; the first 17 setups are NTU RGB+D 60).
+"""
+
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgnray.data.protocols import (
+    ClipTable,
+    cases_of,
+    resolve_case,
+    split_clips,
+    split_counts,
+    validation_folds,
+)
+from sgnray.errors import InputError, UsageError
+from sgnray.prepare.detect import read_missing_names
+
+NAMES = Path(__file__).parents[2] / "golden" / "prepare" / "ntu_names.txt.xz"
+
+
+@pytest.fixture(scope="module")
+def ntu120():
+    return make_clips(lzma.decompress(NAMES.read_bytes()).decode().split())
+
+
+@pytest.fixture(scope="module")
+def ntu60(ntu120):
+    return make_clips([name for name in ntu120.names if int(name[1:4]) <= 17])
+
+
+def make_clips(names):
+    def numbers(start):
+        return np.array([int(name[start : start + 3]) for name in names], np.int64)
+
+    return ClipTable(
+        names=tuple(names),
+        labels=numbers(17) - 1,
+        setups=numbers(1),
+        cameras=numbers(5),
+        subjects=numbers(9),
+        replications=numbers(13),
+        num_frames=np.full(len(names), 50, np.int64),
+    )
+
+
+def test_published_counts(ntu60, ntu120):
+    assert split_counts("ntu60", ntu60) == {"cs": (40_091, 16_487), "cv": (37_646, 18_932)}
+    assert split_counts("ntu120", ntu120) == {"csub": (63_026, 50_919), "cset": (54_468, 59_477)}
+
+
+def test_missing_lists(ntu120):
+    missing = read_missing_names()
+    assert len(missing) == 535
+    assert sum(int(name[1:4]) <= 17 for name in missing) == 302
+    assert not missing & set(ntu120.names)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "case"),
+    [("ntu60", "cs"), ("ntu60", "cv"), ("ntu120", "csub"), ("ntu120", "cset"), ("synth", "cset")],
+)
+def test_parts_are_disjoint_and_ascending(ntu60, ntu120, dataset, case):
+    clips = ntu60 if dataset == "ntu60" else ntu120
+    split = split_clips(dataset, case, clips)
+    both = np.concatenate([split.train, split.test])
+    assert np.array_equal(np.sort(both), np.arange(len(clips.names)))
+    assert np.all(np.diff(split.train) > 0)
+    assert np.all(np.diff(split.test) > 0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "case", "column", "num_folds", "num_held_out"),
+    [
+        ("ntu60", "cs", "subjects", 1, 4),
+        ("ntu120", "csub", "subjects", 1, 11),
+        ("ntu120", "cset", "setups", 1, 3),
+        ("ntu60", "cv", "cameras", 2, 1),
+    ],
+)
+def test_validation_mirrors_the_case(ntu60, ntu120, dataset, case, column, num_folds, num_held_out):
+    clips = ntu60 if dataset == "ntu60" else ntu120
+    split = split_clips(dataset, case, clips)
+    folds = validation_folds(dataset, case, clips)
+    groups = getattr(clips, column)
+    assert len(folds) == num_folds
+    for fold in folds:
+        assert np.array_equal(np.sort(np.concatenate([fold.train, fold.test])), split.train)
+        assert np.unique(groups[fold.test]).size == num_held_out
+        assert not set(groups[fold.test]) & set(groups[fold.train])
+
+
+def test_nwucla_trains_on_two_views():
+    clips = make_clips([f"S001C{camera:03}P001R001A001" for camera in (1, 2, 3, 3, 2, 1)])
+    split = split_clips("nwucla", "xview", clips)
+    assert split.train.tolist() == [0, 1, 4, 5]
+    assert split.test.tolist() == [2, 3]
+    folds = validation_folds("nwucla", "cv", clips)
+    assert [fold.train.tolist() for fold in folds] == [[1, 4], [0, 5]]
+    assert [fold.test.tolist() for fold in folds] == [[0, 5], [1, 4]]
+
+
+def test_unknown_numbers_are_in_no_part():
+    clips = make_clips(["S001C001P001R001A001", "S002C002P003R001A001"])
+    unknown = ClipTable(
+        names=("a", "b", *clips.names),
+        labels=np.zeros(4, np.int64),
+        setups=np.concatenate([[-1, -1], clips.setups]),
+        cameras=np.concatenate([[-1, 4], clips.cameras]),
+        subjects=np.concatenate([[-1, -1], clips.subjects]),
+        replications=np.full(4, -1),
+        num_frames=np.ones(4, np.int64),
+    )
+    assert split_counts("synth", unknown) == {"cs": (1, 1), "cv": (1, 1), "cset": (1, 1)}
+
+
+def test_names_of_cases():
+    assert cases_of("synth") == ("cs", "cv", "cset")
+    assert [resolve_case("ntu60", case) for case in ("cs", "xsub", "csub", "xview")] == [
+        "cs",
+        "cs",
+        "cs",
+        "cv",
+    ]
+    assert [resolve_case("ntu120", case) for case in ("cs", "xsub", "xset")] == [
+        "csub",
+        "csub",
+        "cset",
+    ]
+
+
+def test_unknown_case_lists_the_ones_there_are():
+    with pytest.raises(UsageError) as caught:
+        resolve_case("ntu60", "cset")
+    assert caught.value.what == "ntu60 has no case 'cset'"
+    assert caught.value.where == "--case cset"
+    assert caught.value.now == "choose one of cs, cv"
+
+
+def test_one_camera_cannot_be_split():
+    clips = make_clips(["S001C002P001R001A001", "S001C002P003R001A001"])
+    with pytest.raises(InputError) as caught:
+        split_clips("ntu60", "cv", clips)
+    assert caught.value.what == "the case cv leaves no test clips: the recordings have camera 2"
+    assert split_counts("ntu60", clips)["cv"] == (2, 0)
+
+
+def test_one_training_subject_cannot_be_validated():
+    clips = make_clips(["S001C002P001R001A001", "S001C002P003R001A001"])
+    with pytest.raises(InputError, match="cannot be validated"):
+        validation_folds("ntu60", "cs", clips)

@@ -1,0 +1,141 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sgnray.data.store import checksum_file, find_dataset, open_dataset
+from sgnray.errors import InputError, UsageError
+from sgnray.prepare import prepare_dataset
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_dataset(tmp_path, "nwucla")
+
+
+def make_dataset(tmp_path, name, num_files=9):
+    raw = tmp_path / f"raw-{name}"
+    raw.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(num_files):
+        joints = rng.normal(size=(index + 1, 20, 3)).tolist()
+        path = raw / f"a{index % 3 + 1:02}_s01_e{index // 3:02}_v{index % 3 + 1:02}.json"
+        path.write_text(json.dumps({"skeletons": joints}))
+    return prepare_dataset(raw, out=tmp_path / "data" / name).folder
+
+
+def test_poses_are_a_view_on_the_file(folder):
+    dataset = open_dataset(folder)
+    assert dataset.poses_PVC.shape == (45, 20, 3)
+    assert dataset.poses_PVC.dtype == np.float32
+    assert not dataset.poses_PVC.flags.writeable
+    assert not dataset.poses_PVC.flags.owndata
+    assert np.array_equal(np.sort(np.diff(dataset.offsets)), np.arange(1, 10))
+    assert dataset.clips.names[0] == "a01_s01_e00_v01"
+    assert dataset.clips.cameras.tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert set(dataset.clips.setups) == {-1}
+    assert dataset.layout.name == "kinect20"
+
+
+def test_it_is_plain_arrow(folder):
+    table = pa.ipc.open_file(folder / "clips.arrow").read_all()
+    assert table.schema.names == [
+        "name", "label", "setup", "camera", "subject", "replication",
+        "num_frames", "poses", "frame", "body",
+    ]  # fmt: skip
+    assert table.schema.field("poses").type == pa.list_(pa.list_(pa.float32(), 60))
+    assert table.schema.field("label").type == pa.int32()
+    assert table.schema.field("camera").type == pa.int16()
+    assert table.schema.field("frame").type == pa.list_(pa.int32())
+    assert table.schema.field("body").type == pa.list_(pa.int8())
+    assert table.column("setup").null_count == 9
+    dataset = open_dataset(folder)
+    for row in table.select(["poses", "frame", "num_frames"]).to_pylist():
+        assert len(row["poses"]) == len(row["frame"]) == row["num_frames"]
+    assert np.array_equal(
+        np.array(table.column("poses")[0].as_py(), np.float32).reshape(-1, 20, 3),
+        dataset.poses_PVC[: dataset.offsets[1]],
+    )
+
+
+def test_checksum(folder):
+    assert open_dataset(folder).info.checksum == checksum_file(folder / "clips.arrow")
+
+
+def test_nothing_of_this_machine_is_in_it(folder):
+    assert str(folder.parent).encode() not in b"".join(
+        path.read_bytes() for path in folder.iterdir()
+    )
+
+
+def edit_info(folder, **changes):
+    path = folder / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_newer_format_is_refused(folder):
+    edit_info(folder, format_version=2)
+    with pytest.raises(InputError) as caught:
+        open_dataset(folder)
+    assert caught.value.what == "the dataset has format version 2, this sgnray reads up to 1"
+    assert caught.value.where == str(folder / "dataset.json")
+    assert caught.value.now == (
+        "update sgnray, or prepare it again: sgn prepare --raw PATH --overwrite"
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "clips.arrow").unlink(),
+        lambda folder: (folder / "clips.arrow").write_bytes(b""),
+        lambda folder: cut(folder / "clips.arrow", 2000),
+        lambda folder: (folder / "clips.arrow").write_bytes(b"something else entirely"),
+        lambda folder: edit_info(folder, num_clips=8),
+        lambda folder: edit_info(folder, num_poses=46),
+        lambda folder: edit_info(folder, layout="ntu25"),
+        lambda folder: edit_info(folder, layout="kinect33"),
+        lambda folder: edit_info(folder, more=1),
+        lambda folder: edit_info(folder, format_version="1"),
+        lambda folder: cut(folder / "dataset.json", 20),
+        lambda folder: (folder / "dataset.json").write_text("[]"),
+    ],
+)
+def test_torn_or_foreign_datasets_are_refused(folder, damage):
+    damage(folder)
+    with pytest.raises(InputError, match="sgn prepare --raw PATH --overwrite"):
+        open_dataset(folder)
+
+
+def cut(path, num_bytes):
+    path.write_bytes(path.read_bytes()[:-num_bytes])
+
+
+def test_no_dataset(tmp_path):
+    with pytest.raises(InputError, match="there is no such dataset"):
+        open_dataset(tmp_path / "absent")
+    with pytest.raises(InputError, match="this is no prepared dataset"):
+        open_dataset(tmp_path)
+
+
+def test_the_one_dataset_is_found(folder, tmp_path):
+    assert find_dataset(tmp_path / "data") == folder
+    assert find_dataset(folder) == folder
+    assert find_dataset(tmp_path / "data", name="nwucla") == folder
+
+
+def test_none_and_several(folder, tmp_path):
+    with pytest.raises(UsageError) as caught:
+        find_dataset(tmp_path / "empty")
+    assert caught.value.what == "there is no prepared dataset"
+    make_dataset(tmp_path, "mine")
+    with pytest.raises(UsageError) as caught:
+        find_dataset(tmp_path / "data")
+    assert caught.value.what == "there are 2 prepared datasets"
+    assert [problem.where for problem in caught.value.problems] == [
+        str(tmp_path / "data" / "mine"),
+        str(folder),
+    ]
+    assert find_dataset(tmp_path / "data", name="mine").name == "mine"
+    assert find_dataset(tmp_path / "data", name="nwucla") == folder
