@@ -1,0 +1,208 @@
+"""Checkpoints that explain themselves: written whole, read strictly, safe to open.
+
+A checkpoint is one file of tensors and plain containers, opened with `weights_only=True`, so that
+no code in it can run. It holds all that evaluation and a resumed training need.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgnray.config import Recipe, parse_recipe
+from sgnray.data.skeleton import LAYOUTS
+from sgnray.errors import CheckpointError, OutputError, SgnError
+from sgnray.model.reference import is_reference, model_from_reference
+from sgnray.model.sgn import SGN
+
+FORMAT_VERSION = 1
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The epoch that was chosen where the recipe selects by accuracy, and its weights."""
+
+    epoch: int
+    top1: float
+    weights: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that one finished epoch leaves behind.
+
+    `recipe` is the resolved recipe as plain data; `history` has one dict of metrics per finished
+    epoch; `selected` is None unless the recipe selects by accuracy.
+    """
+
+    recipe: State
+    layout: str
+    class_names: list[str]
+    epoch: int
+    weights: dict[str, Tensor]
+    optimizer: State
+    history: list[dict[str, float]]
+    selected: Selected | None
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def evaluated_weights(self) -> dict[str, Tensor]:
+        """The weights to evaluate: the selected ones where there was a choice, else the last."""
+        return self.selected.weights if self.selected else self.weights
+
+    @property
+    def evaluated_epoch(self) -> int:
+        """The epoch that `evaluated_weights` come from."""
+        return self.selected.epoch if self.selected else self.epoch
+
+    def parse_recipe(self) -> Recipe:
+        """Return the recipe it was trained with."""
+        return parse_recipe(self.recipe)
+
+    def build_model(self) -> SGN:
+        """Build its SGN with the weights to evaluate, in eval mode."""
+        model = build_model(
+            self.parse_recipe(), layout=self.layout, num_classes=len(self.class_names)
+        )
+        model.load_state_dict(self.evaluated_weights, strict=True)
+        return model.eval()
+
+
+def build_model(recipe: Recipe, *, layout: str, num_classes: int) -> SGN:
+    """Build the SGN that a recipe describes for a kind of skeleton; fresh weights."""
+    skeleton = LAYOUTS[layout]
+    return SGN(
+        num_classes,
+        num_joints=skeleton.num_joints,
+        num_frames=recipe.data.num_segments,
+        num_coordinates=skeleton.num_coordinates,
+        embedding_width=recipe.model.embedding_width,
+        affinity_width=recipe.model.affinity_width,
+        graph_widths=recipe.model.graph_widths,
+        frame_width=recipe.model.frame_width,
+        dropout=recipe.model.dropout,
+    )
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint aside and move it into place; raises OutputError."""
+    content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+    if checkpoint.selected is not None:
+        content["selected"] = vars(checkpoint.selected)
+    aside = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise OutputError(
+            f"the checkpoint could not be written: {error}",
+            where=str(path),
+            now="free some space or choose another folder with --runs, then run it again",
+        ) from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read one of our checkpoints and check that it is whole; raises CheckpointError."""
+    content = _read(path)
+    if not isinstance(content.get("format_version"), int):
+        raise _refused(path, "it is not a checkpoint of sgnray")
+    if content["format_version"] > FORMAT_VERSION:
+        raise CheckpointError(
+            f"it has format version {content['format_version']}, this sgnray reads up to "
+            f"{FORMAT_VERSION}",
+            where=str(path),
+            now="install a newer sgnray: pip install -U sgnray",
+        )
+    with _told(path):
+        selected = content.pop("selected")
+        checkpoint = Checkpoint(
+            **content, selected=Selected(**selected) if selected is not None else None
+        )
+        checkpoint.build_model()
+    return checkpoint
+
+
+def load_reference(path: str | Path) -> SGN:
+    """Read a checkpoint of the official code (microsoft/SGN) and return its model, in eval mode.
+
+    Raises CheckpointError where the file is torn, runs code, or does not hold that model.
+    """
+    path = Path(path)
+    state = reference_state(_read(path))
+    if state is None:
+        raise _refused(path, "it is not a checkpoint of the reference implementation")
+    with _told(path):
+        return model_from_reference(state).eval()
+
+
+def holds_reference(path: Path) -> bool:
+    """Tell whether a checkpoint file was written by the official code."""
+    return reference_state(_read(path)) is not None
+
+
+def reference_state(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """Find the reference's state dict in a file's content, or None."""
+    state = content.get("state_dict", content)
+    if not isinstance(state, Mapping):
+        return None
+    # The official code may have saved a torch.nn.DataParallel.
+    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    return state if is_reference(state) else None
+
+
+def _read(path: Path) -> State:
+    """Open a file of tensors; nothing in it is run."""
+    if not path.is_file():
+        raise CheckpointError(
+            "there is no such checkpoint",
+            where=str(path),
+            now="name a run folder or a checkpoint file; sgn train makes them",
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a strange pickle, then refuses it
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise _refused(path, "it is torn, or no checkpoint at all") from error
+    if not isinstance(content, dict):
+        raise _refused(path, "it holds no checkpoint")
+    return content
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn whatever a foreign or damaged content provokes into one CheckpointError."""
+    try:
+        yield
+    except Exception as error:
+        raise _refused(path, f"its content does not fit: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    text = error.what if isinstance(error, SgnError) else str(error)
+    return " ".join(text.split())[:200]
+
+
+def _refused(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"the checkpoint cannot be used: {what}",
+        where=str(path),
+        now="use another checkpoint of the run, or train again",
+    )

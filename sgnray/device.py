@@ -1,0 +1,56 @@
+"""Choose the device and the precision, and say what was chosen."""
+
+from __future__ import annotations
+
+import torch
+
+from sgnray.config import Recipe
+from sgnray.errors import UsageError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def choose_device(device: str) -> torch.device:
+    """Return the device of this process; `auto` is a GPU where there is one."""
+    check_device_name(device)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "this machine has no GPU that torch can use",
+            where="--device cuda",
+            now="use --device cpu, or --address of a cluster with GPUs",
+        )
+    return torch.device(device)
+
+
+def check_device_name(device: str) -> None:
+    """Raise UsageError for a device that is none of DEVICES."""
+    if device not in DEVICES:
+        raise UsageError(
+            f"there is no device '{device}'", where="--device", now=f"one of {', '.join(DEVICES)}"
+        )
+
+
+def resolve_precision(recipe: Recipe, device_type: str) -> Recipe:
+    """Replace `auto` by bf16 where the hardware computes in it, else by float32."""
+    if recipe.train.precision != "auto":
+        return recipe
+    precision = "bf16" if _has_bf16(device_type) else "float32"
+    train = recipe.train.model_copy(update={"precision": precision})
+    return recipe.model_copy(update={"train": train})
+
+
+def describe_device(device: torch.device) -> str:
+    """Name the hardware behind a device, for the records."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def _has_bf16(device_type: str) -> bool:
+    if device_type == "cuda":
+        # A driver without a GPU of its own sends the work to GPUs that have it.
+        return not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,40 @@
+"""Which of several workers this is, and the few things they do together.
+
+Plain torch.distributed: the launchers start the process group, nothing here knows Ray.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch import distributed as dist
+
+
+@dataclass(frozen=True)
+class World:
+    """The place of this worker: `rank` of `size`; alone by default."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def current(cls) -> World:
+        """Read the place from torch's process group; alone where there is none."""
+        if dist.is_available() and dist.is_initialized():
+            return cls(rank=dist.get_rank(), size=dist.get_world_size())
+        return cls()
+
+    def slice_of(self, num_items: int) -> slice:
+        """Return this rank's contiguous share of `num_items`; shares differ by one at most."""
+        return slice(num_items * self.rank // self.size, num_items * (self.rank + 1) // self.size)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Add a tensor up over all ranks, in place. Collective: every rank must call this."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """Average a tensor over all ranks, in place. Collective: every rank must call this."""
+        return self.sum(tensor).div_(self.size) if self.size > 1 else tensor

@@ -1,0 +1,89 @@
+"""What must not change the model's answer, and what must."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sgnray.model.sgn import SGN, count_parameters, velocities
+
+
+@pytest.fixture
+def model() -> SGN:
+    torch.manual_seed(0)
+    model = SGN(5, 6, 8, embedding_width=8, affinity_width=8, graph_widths=(8, 8, 8)).double()
+    for layer in model.graph_layers:
+        torch.nn.init.normal_(layer.neighbours.weight, std=0.3)  # they start at zero
+    return model.eval()
+
+
+@pytest.fixture
+def joints() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(7, 8, 6, 3, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize(("num_classes", "expected"), [(60, 691_048), (120, 721_828)])
+def test_parameter_counts_of_the_paper(num_classes, expected):
+    assert count_parameters(SGN(num_classes)) == expected
+
+
+def test_joints_relabelled_with_their_parameters_give_the_same(model, joints):
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    expected = model(joints)
+    with torch.no_grad():
+        for module in (model.position.norm, model.velocity.norm):
+            for value in (module.weight, module.bias, module.running_mean, module.running_var):
+                value.copy_(value.view(6, 3)[order].flatten())
+        model.joint_type.inner.weight.copy_(model.joint_type.inner.weight[:, order])
+    torch.testing.assert_close(model(joints[:, :, order]), expected, atol=1e-12, rtol=0)
+    assert not torch.allclose(model(joints), expected)
+
+
+def test_clips_do_not_see_each_other_in_eval_mode(model, joints):
+    apart = torch.cat([model(clip[None]) for clip in joints])
+    torch.testing.assert_close(model(joints), apart, atol=1e-12, rtol=0)
+
+
+def test_the_order_of_the_frames_matters(model, joints):
+    assert not torch.allclose(model(joints), model(joints.flip(1)))
+
+
+def test_velocity_is_the_step_from_the_frame_before(joints):
+    velocity = velocities(joints)
+    assert not velocity[:, 0].any()
+    torch.testing.assert_close(velocity[:, 3], joints[:, 3] - joints[:, 2])
+
+
+def test_every_parameter_gets_a_gradient(model, joints):
+    # DDP would wait for one that does not; phi's bias has a gradient of zero.
+    model.train()(joints).sum().backward()
+    missing = [name for name, value in model.named_parameters() if value.grad is None]
+    assert not missing
+
+
+def test_dropout_drops_whole_channels_of_a_clip(model, joints):
+    model.train()
+    model.frame_level.dropout = 0.5
+    level = model.frame_level
+    seen = []
+    level.pointwise.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model(joints)
+    dropped = (seen[0] == 0).all(dim=1)  # (B, C): zero in all frames of the clip
+    assert 0.2 < dropped.double().mean() < 0.95
+    model.frame_level.dropout = 0.0
+    model(joints)
+    assert (seen[1] == 0).all(dim=1).double().mean() < dropped.double().mean()
+
+
+def test_initial_weights_follow_the_reference():
+    torch.manual_seed(0)
+    model = SGN(60)
+    assert model.position.outer.weight.std().item() == pytest.approx((2 / 64) ** 0.5, rel=0.05)
+    # The kernel of 3 counts: sqrt(2 / (3 * 256)).
+    temporal = model.frame_level.temporal.weight
+    assert temporal.std().item() == pytest.approx((2 / (3 * 256)) ** 0.5, rel=0.02)
+    assert not any(layer.neighbours.weight.any() for layer in model.graph_layers)
+    bias = model.frame_level.temporal.bias
+    assert bias.abs().max().item() == pytest.approx((1 / (3 * 256)) ** 0.5, rel=0.05)
+    assert model.classifier.weight.abs().max().item() == pytest.approx((1 / 512) ** 0.5, rel=0.05)

@@ -1,0 +1,142 @@
+"""Checkpoints: whole, strict, safe, and told apart from everything else."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from sgnray.checkpoint import (
+    FORMAT_VERSION,
+    Checkpoint,
+    Selected,
+    build_model,
+    load_checkpoint,
+    load_reference,
+    save_checkpoint,
+)
+from sgnray.config import to_dict
+from sgnray.errors import CheckpointError, OutputError
+
+
+@pytest.fixture
+def checkpoint(tiny_recipe) -> Checkpoint:
+    model = build_model(tiny_recipe, layout="ntu25", num_classes=3)
+    return Checkpoint(
+        recipe=to_dict(tiny_recipe),
+        layout="ntu25",
+        class_names=["a", "b", "c"],
+        epoch=2,
+        weights=model.state_dict(),
+        optimizer=torch.optim.Adam(model.parameters()).state_dict(),
+        history=[{"train/loss": 1.0}, {"train/loss": 0.5}],
+        selected=None,
+    )
+
+
+def edited(path: Path, **changes) -> Path:
+    """Change entries of the file behind our back."""
+    content = torch.load(path, weights_only=True)
+    content.update(changes)
+    torch.save(content, path)
+    return path
+
+
+def test_it_comes_back_as_it_was(checkpoint, tiny_recipe, tmp_path):
+    path = tmp_path / "deep" / "checkpoint.pt"
+    save_checkpoint(path, checkpoint)
+    loaded = load_checkpoint(path)
+    assert loaded.parse_recipe() == tiny_recipe
+    assert (loaded.epoch, loaded.history) == (2, checkpoint.history)
+    for key, value in checkpoint.weights.items():
+        assert torch.equal(loaded.weights[key], value)
+    assert [item.name for item in path.parent.iterdir()] == ["checkpoint.pt"]
+
+
+def test_the_selected_weights_are_the_ones_to_evaluate(checkpoint, tmp_path):
+    weights = {key: value + 1 for key, value in checkpoint.weights.items()}
+    selected = Selected(epoch=1, top1=0.5, weights=weights)
+    save_checkpoint(tmp_path / "c.pt", Checkpoint(**{**vars(checkpoint), "selected": selected}))
+    loaded = load_checkpoint(tmp_path / "c.pt")
+    assert loaded.evaluated_epoch == 1
+    assert torch.equal(
+        loaded.build_model().state_dict()["classifier.bias"], weights["classifier.bias"]
+    )
+
+
+@pytest.mark.parametrize("size", [0, 10, 3000, -1])
+def test_a_torn_file_is_refused(checkpoint, tmp_path, size):
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, checkpoint)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CheckpointError, match="torn"):
+        load_checkpoint(path)
+
+
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path}/ran",)
+
+    with (tmp_path / "evil.pth").open("wb") as file:
+        pickle.dump({"state_dict": Evil()}, file)
+    torch.save({"format_version": 1, "weights": Evil()}, tmp_path / "evil2.pth")
+    for name in ("evil.pth", "evil2.pth"):
+        for load in (load_checkpoint, load_reference):
+            with pytest.raises(CheckpointError):
+                load(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": FORMAT_VERSION + 1}, "format version 2, this sgnray reads up to 1"),
+        ({"format_version": "new"}, "it is not a checkpoint of sgnray"),
+        ({"surprise": 1}, "its content does not fit"),
+        ({"weights": {}}, "its content does not fit: Error.* Missing key"),
+        ({"class_names": ["a", "b"]}, "its content does not fit: .* size mismatch"),
+        ({"recipe": {"optim": {"lr": 1}}}, "its content does not fit"),
+        ({"layout": "octopus"}, "its content does not fit"),
+    ],
+)
+def test_a_content_that_does_not_fit_is_refused(checkpoint, tmp_path, changes, message):
+    save_checkpoint(tmp_path / "c.pt", checkpoint)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(edited(tmp_path / "c.pt", **changes))
+
+
+def test_neither_kind_is_taken_for_the_other(checkpoint, tmp_path):
+    save_checkpoint(tmp_path / "c.pt", checkpoint)
+    with pytest.raises(CheckpointError, match="not a checkpoint of the reference"):
+        load_reference(tmp_path / "c.pt")
+    torch.save({"state_dict": {"compute_g1.g1.cnn.weight": torch.zeros(1)}}, tmp_path / "r.pth")
+    with pytest.raises(CheckpointError, match="its content does not fit"):
+        load_reference(tmp_path / "r.pth")
+    with pytest.raises(CheckpointError, match="not a checkpoint of sgnray"):
+        load_checkpoint(tmp_path / "r.pth")
+
+
+def test_a_missing_file_is_told_as_missing(tmp_path):
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        load_checkpoint(tmp_path / "none.pt")
+
+
+def test_a_folder_that_cannot_be_made_is_an_output_error(checkpoint, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        save_checkpoint(tmp_path / "file" / "c.pt", checkpoint)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full device")
+def test_a_full_disk_leaves_the_checkpoint_before_it(checkpoint, tmp_path):
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, checkpoint)
+    before = path.read_bytes()
+    path.with_suffix(".partial").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match="could not be written"):
+        save_checkpoint(path, checkpoint)
+    assert path.read_bytes() == before
