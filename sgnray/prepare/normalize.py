@@ -1,0 +1,113 @@
+"""From tracked bodies to a clip: who is actor 1 and 2, the origin, and the list of poses.
+
+Legend: T frames, M actors (1 or 2), D = V * C numbers of a pose, P poses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sgnray.prepare.denoise import keep_actors
+from sgnray.prepare.recording import Body, FloatArray, Recording
+from sgnray.prepare.source import refusal
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """A clip's poses in the order SGN samples from; `frames` and `bodies` are one per pose."""
+
+    num_frames: int
+    values_PD: FloatArray
+    frames: npt.NDArray[np.int32]
+    bodies: npt.NDArray[np.int8]
+
+
+def normalize(recording: Recording, *, origin_joint: int) -> Poses:
+    """Denoise, lay out the actors, move the origin, list the poses; ClipError if none is left."""
+    return list_poses(translate(lay_out(recording), origin_joint=origin_joint))
+
+
+def lay_out(recording: Recording) -> FloatArray:
+    """Put the actors side by side: float32 (T, M, D), zero where an actor is not there.
+
+    Where several ids were tracked, frames whose numbers sum to zero (in float32) are dropped; a
+    recording of one body id is taken as it is.
+    """
+    bodies = list(recording.bodies)
+    if len(bodies) == 1:
+        return _place(recording.num_frames, [bodies])
+    frames_TMD = _place(recording.num_frames, assign_actors(keep_actors(recording.bodies)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = frames_TMD.reshape(len(frames_TMD), -1).sum(axis=1)
+    kept_TMD: FloatArray = frames_TMD[sums != 0]
+    return kept_TMD
+
+
+def assign_actors(bodies: list[Body]) -> list[list[Body]]:
+    """Join bodies that are not there together into at most two actors; the others are dropped.
+
+    `bodies` are sorted, main actor first. Sharing one frame is no overlap. Actor 2's interval
+    starts as [0, 0], as in the reference, so that its start stays 0.
+    """
+    actors: list[list[Body]] = [[bodies[0]], []]
+    hulls = [_interval(bodies[0]), (0, 0)]
+    for body in bodies[1:]:
+        first, last = _interval(body)
+        for actor, (hull_first, hull_last) in enumerate(hulls):
+            if min(hull_last, last) - max(hull_first, first) <= 0:
+                actors[actor].append(body)
+                hulls[actor] = (min(first, hull_first), max(last, hull_last))
+                break
+    # With more than one body the reference keeps room for two, even if one id follows another.
+    return actors if len(bodies) > 1 else actors[:1]
+
+
+def translate(frames_TMD: FloatArray, *, origin_joint: int) -> FloatArray:
+    """Subtract the origin: one joint of actor 1 in its first frame with any non-zero number.
+
+    Where there are two actors, one whose numbers summed to zero in a frame stays zero there.
+    """
+    num_frames, num_actors, size = frames_TMD.shape
+    seen = np.flatnonzero((frames_TMD[:, 0] != 0).any(axis=1))
+    if seen.size == 0:
+        raise refusal("every frame of the main actor is zero")
+    joints_TMVC = frames_TMD.reshape(num_frames, num_actors, -1, 3)
+    origin = joints_TMVC[seen[0], 0, origin_joint]
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved_TMD: FloatArray = (joints_TMVC - origin).reshape(num_frames, num_actors, size)
+        if num_actors > 1:
+            for actor in range(num_actors):
+                moved_TMD[frames_TMD[:, actor].sum(axis=1) == 0, actor] = 0
+    if not np.isfinite(moved_TMD).all():
+        raise refusal("a coordinate is beyond float32 once the origin is subtracted")
+    return moved_TMD
+
+
+def list_poses(frames_TMD: FloatArray) -> Poses:
+    """List the poses that are not all zero, frame by frame, main actor first."""
+    frames, bodies = np.nonzero((frames_TMD != 0).any(axis=2))
+    if frames.size == 0:
+        raise refusal("every pose is zero")
+    return Poses(
+        num_frames=len(frames_TMD),
+        values_PD=frames_TMD[frames, bodies],
+        frames=frames.astype(np.int32),
+        bodies=bodies.astype(np.int8),
+    )
+
+
+def _place(num_frames: int, actors: list[list[Body]]) -> FloatArray:
+    size = actors[0][0].joints_TVC[0].size
+    frames_TMD = np.zeros((num_frames, len(actors), size), np.float32)
+    for actor, bodies in enumerate(actors):
+        for body in bodies:  # a later body overwrites the frame it shares with an earlier one
+            first, last = _interval(body)
+            frames_TMD[first : last + 1, actor] = body.joints_TVC.reshape(-1, size)
+    return frames_TMD
+
+
+def _interval(body: Body) -> tuple[int, int]:
+    return body.first_frame, body.first_frame + body.num_frames - 1

@@ -1,0 +1,46 @@
+"""What a reader hands on: the bodies that one raw file tracked, before anything is decided.
+
+Legend: T frames, V joints, C coordinates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """One tracked body: its poses in metres, laid out without gaps from its first frame."""
+
+    first_frame: int
+    joints_TVC: FloatArray
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames in which the body was tracked."""
+        return len(self.joints_TVC)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The bodies of one raw file in order of first appearance; only frames with a body count."""
+
+    num_frames: int
+    bodies: tuple[Body, ...]
+
+
+@dataclass(frozen=True)
+class ClipName:
+    """What a raw file's name says; None where its data set has no such number."""
+
+    name: str
+    action: int
+    setup: int | None
+    camera: int
+    subject: int
+    replication: int

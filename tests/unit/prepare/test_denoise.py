@@ -1,0 +1,103 @@
+"""The borders of the denoising rules; the golden files hold the rules together."""
+
+import numpy as np
+import pytest
+
+from sgnray.errors import ClipError
+from sgnray.prepare.denoise import find_wide_frames, keep_actors, measure_motion
+from sgnray.prepare.normalize import assign_actors, lay_out, list_poses, translate
+from sgnray.prepare.recording import Body, Recording
+
+
+def make_body(num_frames, *, num_wide=0, motion=1.0, first_frame=0, seed=0):
+    """A body one metre tall; in its wide frames, the last ones, it is one metre wide as well."""
+    joints_TVC = np.zeros((num_frames, 25, 3), np.float32)
+    joints_TVC[:, 1, 1] = 1
+    joints_TVC[num_frames - num_wide :, 1, 0] = 1
+    joints_TVC[:, :, 2] = np.random.default_rng(seed).normal(0, motion, (num_frames, 25))
+    return Body(first_frame, joints_TVC)
+
+
+def test_eleven_frames_are_a_ghost():
+    kept = keep_actors((make_body(11), make_body(12), make_body(20)))
+    assert sorted(body.num_frames for body in kept) == [12, 20]
+    with pytest.raises(ClipError, match="no body is longer than 11 frames"):
+        keep_actors((make_body(11), make_body(3)))
+
+
+def test_a_frame_is_wide_beyond_the_share_in_float32():
+    joints_TVC = np.zeros((3, 25, 3), np.float32)
+    joints_TVC[:, 1, 1] = 1
+    border = np.float32(0.8)
+    joints_TVC[:, 1, 0] = [border, np.nextafter(border, 1), np.nextafter(border, 0)]
+    assert find_wide_frames(joints_TVC).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(("num_wide", "num_kept"), [(69, 2), (70, 1)])
+def test_a_body_wide_in_70_of_100_frames_goes(num_wide, num_kept):
+    other = make_body(100, seed=1)
+    assert len(keep_actors((make_body(100, num_wide=num_wide), other))) == num_kept
+
+
+def test_the_last_one_left_stays_however_wide():
+    first, last = make_body(20, num_wide=20), make_body(20, num_wide=20, seed=1)
+    assert keep_actors((first, last)) == [last]
+
+
+def test_motion_is_the_smaller_of_all_frames_and_of_those_that_are_not_wide():
+    lively, still = np.random.default_rng(1).normal(0, [[1.0], [0.5]], (2, 25))
+    calmer = make_body(40, num_wide=20)
+    calmer.joints_TVC[:20, :, 2] = still
+    calmer.joints_TVC[20:, :, 2] = lively
+    livelier = make_body(40, num_wide=20)
+    livelier.joints_TVC[:20, :, 2] = lively
+    livelier.joints_TVC[20:, :, 2] = still
+    between = make_body(40)
+    between.joints_TVC[:, :, 2] = np.sqrt(0.5) * lively
+    motions = [measure_motion(body.joints_TVC) for body in (calmer, livelier)]
+    assert abs(motions[0] - motions[1]) < 0.01 * motions[0]
+    # Without its wide frames the first is calmer; the second is livelier, which does not count.
+    assert keep_actors((calmer, livelier)) == [livelier, calmer]
+    assert keep_actors((calmer, between)) == [between, calmer]
+    moderate = make_body(40)
+    moderate.joints_TVC[:, :, 2] = 0.95 * lively
+    assert keep_actors((livelier, moderate)) == [moderate, livelier]
+
+
+def test_equal_motion_keeps_the_order_of_appearance():
+    bodies = tuple(make_body(20) for _ in range(4))
+    assert keep_actors(bodies) == list(bodies)
+
+
+def test_bodies_that_share_one_frame_are_one_actor():
+    first, second = make_body(20), make_body(20, first_frame=19, seed=1)
+    third = make_body(20, first_frame=5, seed=2)
+    assert assign_actors([first, second, third]) == [[first, second], [third]]
+    late = make_body(20, first_frame=18, seed=1)
+    assert assign_actors([first, late, third]) == [[first], [late]]
+
+
+def test_a_single_body_id_keeps_its_zero_frames():
+    body = make_body(4)
+    body.joints_TVC[1] = 0
+    frames_TMD = lay_out(Recording(4, (body,)))
+    assert frames_TMD.shape == (4, 1, 75)
+    poses = list_poses(translate(frames_TMD, origin_joint=1))
+    assert poses.num_frames == 4
+    assert poses.frames.tolist() == [0, 1, 2, 3]  # once translated, it is zero no more
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (0.0, "every frame of the main actor is zero"),
+        (1.0, "every pose is zero"),
+        (3e38, "a coordinate is beyond float32 once the origin is subtracted"),
+    ],
+)
+def test_clips_without_a_pose_are_refused(value, reason):
+    frames_TMD = np.full((5, 1, 75), value, np.float32)
+    frames_TMD[1:] = -value if value > 1 else value
+    with pytest.raises(ClipError) as caught:
+        list_poses(translate(frames_TMD, origin_joint=1))
+    assert caught.value.what == reason

@@ -1,0 +1,78 @@
+import json
+
+import pytest
+
+from sgnray.errors import InputError
+from sgnray.prepare.detect import Skipped, detect, read_class_names
+
+
+def touch(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / f"{name}.skeleton").write_text("0")
+
+
+@pytest.mark.parametrize(
+    ("names", "dataset", "num_classes"),
+    [
+        (["S017C003P040R002A060"], "ntu60", 60),
+        (["S001C001P001R001A001", "S018C001P001R001A001"], "ntu120", 120),
+        (["S001C001P001R001A001", "S001C001P001R001A061"], "ntu120", 120),
+    ],
+)
+def test_ntu_is_told_from_the_names(tmp_path, names, dataset, num_classes):
+    touch(tmp_path, *names)
+    plan = detect(tmp_path)
+    assert (plan.dataset, len(plan.class_names)) == (dataset, num_classes)
+    assert [file.name for file in plan.files] == [f"{name}.skeleton" for name in names]
+
+
+def test_class_names():
+    names = read_class_names("ntu120")
+    assert (names[0], names[59], names[119]) == (
+        "drink water",
+        "walking apart from each other",
+        "finger-guessing game (playing rock-paper-scissors)",
+    )
+
+
+def test_published_missing_clips_are_left_out_of_ntu_only(tmp_path):
+    touch(tmp_path, "S001C002P005R002A008", "S001C001P001R001A001")
+    expected = Skipped(
+        "S001C002P005R002A008.skeleton", "on the published list of missing skeletons"
+    )
+    assert detect(tmp_path).skipped == (expected,)
+    (tmp_path / "synth.json").write_text(json.dumps({"format_version": 1, "class_names": ["a"]}))
+    plan = detect(tmp_path)
+    assert plan.skipped == ()
+    assert (plan.dataset, plan.class_names, len(plan.files)) == ("synth", ("a",), 2)
+
+
+def test_the_same_name_twice(tmp_path):
+    touch(tmp_path / "a", "S001C001P001R001A001")
+    touch(tmp_path / "b", "S001C001P001R001A001")
+    plan = detect(tmp_path)
+    assert [file.path for file in plan.files] == [
+        str(tmp_path / "a" / "S001C001P001R001A001.skeleton")
+    ]
+    assert plan.skipped == (
+        Skipped("S001C001P001R001A001.skeleton", "there is another file of this name"),
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"format_version": 2, "class_names": ["a"]}',
+        '{"format_version": 1, "class_names": []}',
+        '{"format_version": 1, "class_names": [1]}',
+    ],
+)
+def test_synthetic_data_that_describe_themselves_wrongly(tmp_path, text):
+    touch(tmp_path, "S001C001P001R001A001")
+    (tmp_path / "synth.json").write_text(text)
+    with pytest.raises(InputError) as caught:
+        detect(tmp_path)
+    assert caught.value.now == "synthesise it again: sgn synth OUT"

@@ -1,0 +1,75 @@
+import json
+
+import numpy as np
+import pytest
+
+from sgnray.errors import ClipError
+from sgnray.prepare.detect import detect
+from sgnray.prepare.nwucla import ACTIONS, CLASS_NAMES, parse_nwucla_name, read_nwucla
+from sgnray.prepare.parts import plan_parts, prepare_clip
+
+
+def test_reads_frames_joints_coordinates():
+    joints = np.random.default_rng(0).normal(size=(4, 20, 3)).round(6)
+    recording = read_nwucla(json.dumps({"skeletons": joints.tolist()}).encode())
+    assert recording.num_frames == 4
+    assert np.array_equal(recording.bodies[0].joints_TVC, joints.astype(np.float32))
+
+
+UNREADABLE = "no JSON object with a regular list `skeletons`"
+NO_NUMBER = "`skeletons` holds something that is no number"
+NOT_FINITE = "a coordinate is not finite, or beyond float32"
+
+
+def with_first(number):
+    return json.dumps({"skeletons": [[[number, 0, 0]] * 20]})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", UNREADABLE),
+        ("[]", UNREADABLE),
+        ('{"frames": []}', UNREADABLE),
+        ('{"skeletons": [[[1, 2, 3]], [[1, 2]]]}', UNREADABLE),
+        ("[" * 100_000, UNREADABLE),
+        ('{"skeletons": []}', "`skeletons` has shape (0,), not (frames, 20, 3)"),
+        ('{"skeletons": [[[0, 0, 0]]]}', "`skeletons` has shape (1, 1, 3), not (frames, 20, 3)"),
+        (with_first("0"), NO_NUMBER),
+        (with_first(None), NO_NUMBER),
+        (with_first(float("nan")), NOT_FINITE),
+        (with_first(1e39), NOT_FINITE),
+    ],
+)
+def test_refusals(text, reason):
+    with pytest.raises(ClipError) as caught:
+        read_nwucla(text.encode())
+    assert caught.value.what == reason
+
+
+def test_names_and_labels():
+    assert len(ACTIONS) == len(CLASS_NAMES) == 10
+    name = parse_nwucla_name("a12_s10_e05_v03.json")
+    assert (name.action, name.subject, name.replication, name.camera) == (12, 10, 5, 3)
+    assert name.setup is None
+    with pytest.raises(ClipError):
+        parse_nwucla_name("a1_s10_e05_v03.json")
+
+
+def test_origin_is_the_spine_of_the_first_frame(make_nwucla):
+    plan = detect(make_nwucla(8))
+    (job,) = plan_parts(plan)
+    clip = prepare_clip(job, plan.files[5])
+    poses_PVC = clip.poses.values_PD.reshape(-1, 20, 3)
+    assert np.all(poses_PVC[0, 1] == 0)
+    assert np.all(poses_PVC[0, 0] != 0)
+
+
+def test_an_action_that_was_never_released_is_refused(make_nwucla):
+    raw = make_nwucla(8)
+    (raw / "all_sqe" / "a01_s01_e00_v01.json").rename(raw / "a07_s01_e00_v01.json")
+    plan = detect(raw)
+    (job,) = plan_parts(plan)
+    with pytest.raises(ClipError) as caught:
+        prepare_clip(job, plan.files[-1])
+    assert caught.value.what == "action 7 is none of NW-UCLA's"

@@ -1,0 +1,200 @@
+"""A dataset appears complete or not at all, and the same raw files give the same bytes."""
+
+import contextlib
+import fcntl
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from sgnray.data.store import open_dataset
+from sgnray.errors import InputError, OutputError, UsageError
+from sgnray.prepare import prepare_dataset
+from sgnray.prepare.parts import PART_SIZE
+
+FILES = ("clips.arrow", "dataset.json", "skipped.csv")
+
+
+def contents(folder):
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def test_counts_of_the_result(make_nwucla, tmp_path):
+    steps = []
+    result = prepare_dataset(
+        make_nwucla(36), data_dir=tmp_path / "data", on_progress=lambda *step: steps.append(step)
+    )
+    assert result.folder == tmp_path / "data" / "nwucla"
+    assert result.splits == {"cv": (24, 12)}
+    assert (result.info.num_clips, result.info.num_poses, result.reused) == (36, 72, False)
+    assert steps == [(done, 36) for done in range(1, 37)]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["nwucla"]
+    assert sorted(path.name for path in result.folder.iterdir()) == sorted(FILES)
+
+
+def test_a_killed_preparation_continues_and_ends_in_the_same_bytes(make_nwucla, tmp_path):
+    raw = make_nwucla(PART_SIZE + 20)
+    script = (
+        "import os, signal, sys; from pathlib import Path; from sgnray.prepare import *\n"
+        f"stop = lambda done, _: done > {PART_SIZE + 5} and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "prepare_dataset(Path(sys.argv[1]), out=Path(sys.argv[2]), on_progress=stop)"
+    )
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", script, str(raw), str(out)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert not out.exists()
+    steps = []
+    prepare_dataset(raw, out=out, on_progress=lambda *step: steps.append(step))
+    assert steps[0] == (PART_SIZE, PART_SIZE + 20)
+    assert len(steps) == 21
+    assert not (tmp_path / "out.partial").exists()
+    assert contents(out) == contents(prepare_dataset(raw, out=tmp_path / "straight").folder)
+
+
+def test_an_interrupted_preparation_of_other_files_is_not_continued(make_nwucla, tmp_path):
+    def stop(done, _):
+        if done > PART_SIZE:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        prepare_dataset(make_nwucla(PART_SIZE + 2, "a", seed=1), out=out, on_progress=stop)
+    other = make_nwucla(PART_SIZE + 2, "b", seed=2)
+    prepare_dataset(other, out=out)
+    assert contents(out) == contents(prepare_dataset(other, out=tmp_path / "straight").folder)
+
+
+def test_a_torn_part_is_made_again(make_nwucla, tmp_path):
+    def stop(done, _):
+        if done > PART_SIZE:
+            raise KeyboardInterrupt
+
+    raw, out = make_nwucla(PART_SIZE + 2), tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        prepare_dataset(raw, out=out, on_progress=stop)
+    part = tmp_path / "out.partial" / "part-00000.arrow"
+    part.write_bytes(part.read_bytes()[:-100])
+    prepare_dataset(raw, out=out)
+    assert contents(out) == contents(prepare_dataset(raw, out=tmp_path / "straight").folder)
+
+
+def test_the_same_raw_files_are_not_prepared_twice(make_nwucla, tmp_path):
+    raw, out = make_nwucla(6), tmp_path / "out"
+    prepare_dataset(raw, out=out)
+    before = (out / "clips.arrow").stat().st_mtime_ns
+    assert prepare_dataset(raw, out=out).reused
+    assert (out / "clips.arrow").stat().st_mtime_ns == before
+    assert not prepare_dataset(raw, out=out, overwrite=True).reused
+    assert (out / "clips.arrow").stat().st_mtime_ns != before
+
+
+def test_another_dataset_in_the_way(make_nwucla, tmp_path):
+    out = tmp_path / "out"
+    prepare_dataset(make_nwucla(6, "a"), out=out)
+    before = contents(out)
+    other = make_nwucla(7, "b")
+    with pytest.raises(UsageError) as caught:
+        prepare_dataset(other, out=out)
+    assert caught.value.what == "the output exists already: a dataset made of other raw files"
+    assert caught.value.now == (
+        "choose another folder with --out, or replace this one with --overwrite"
+    )
+    assert contents(out) == before
+    assert prepare_dataset(other, out=out, overwrite=True).info.num_clips == 7
+
+
+def test_a_folder_that_is_no_dataset_is_never_overwritten(make_nwucla, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("precious")
+    with pytest.raises(UsageError, match="something that is no dataset"):
+        prepare_dataset(make_nwucla(6), out=tmp_path / "home", overwrite=True)
+    assert (tmp_path / "home" / "thesis.tex").read_text() == "precious"
+
+
+def test_two_at_once_on_one_output(make_nwucla, tmp_path):
+    (tmp_path / "out.partial").mkdir()
+    with (tmp_path / "out.partial" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UsageError) as caught:
+            prepare_dataset(make_nwucla(6), out=tmp_path / "out")
+    assert caught.value.what == "another sgn prepare is writing this dataset"
+    assert prepare_dataset(tmp_path / "nwucla", out=tmp_path / "out").info.num_clips == 6
+
+
+def test_a_replacement_cut_off_between_its_two_renames_is_undone(make_nwucla, tmp_path):
+    raw, out = make_nwucla(6), tmp_path / "out"
+    prepare_dataset(raw, out=out)
+    before = contents(out)
+    (tmp_path / "out.partial").mkdir()
+    out.rename(tmp_path / "out.partial" / "previous")
+    with pytest.raises(UsageError, match="other raw files"):
+        prepare_dataset(make_nwucla(7, "b"), out=out)
+    assert contents(out) == before
+    assert prepare_dataset(raw, out=out).reused
+
+
+def test_no_clip_survives(make_nwucla, tmp_path):
+    raw = make_nwucla(2)
+    for path in raw.rglob("*.json"):
+        path.write_text("{}")
+    with pytest.raises(InputError) as caught:
+        prepare_dataset(raw, out=tmp_path / "out")
+    assert caught.value.what == "none of 2 recordings can be used"
+    assert "a01_s01_e00_v01.json: no JSON object" in caught.value.where
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["nwucla"]
+
+
+@contextlib.contextmanager
+def files_no_larger_than(num_bytes):
+    """Let every write beyond a size fail, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+# The key, the first part, the joined poses of all parts, and clips.arrow are cut off in turn.
+@pytest.mark.parametrize("num_bytes", [10, 5_000, 150_000, 190_000])
+@pytest.mark.parametrize("replaces", [False, True])
+def test_a_full_disk_leaves_what_was_there(make_nwucla, tmp_path, num_bytes, replaces):
+    raw, out = make_nwucla(PART_SIZE + 120), tmp_path / "out"
+    if replaces:
+        prepare_dataset(raw, out=out)
+        before = contents(out)
+    with files_no_larger_than(num_bytes), pytest.raises(OutputError) as caught:
+        prepare_dataset(raw, out=out, overwrite=replaces)
+    assert caught.value.what == "it could not be written: File too large"
+    assert not (tmp_path / "out.partial").exists()
+    assert out.exists() == replaces
+    assert not replaces or contents(out) == before
+
+
+def test_a_place_that_cannot_be_written(make_nwucla, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError) as caught:
+        prepare_dataset(make_nwucla(3), out=tmp_path / "file" / "out")
+    assert caught.value.what == "it could not be written: Not a directory"
+
+
+def test_zip_and_folder_are_the_same_source(make_nwucla, tmp_path):
+    raw = make_nwucla(9)
+    shutil.make_archive(str(tmp_path / "raw"), "zip", raw)
+    prepare_dataset(raw, out=tmp_path / "out")
+    assert prepare_dataset(tmp_path / "raw.zip", out=tmp_path / "out").reused
+
+
+@pytest.mark.ray
+def test_two_workers_give_the_same_bytes(make_nwucla, golden_raw, tmp_path):
+    raw = make_nwucla(2 * PART_SIZE + 10)
+    steps = []
+    result = prepare_dataset(
+        raw, out=tmp_path / "two", workers=2, on_progress=lambda *step: steps.append(step)
+    )
+    assert steps[-1] == (2 * PART_SIZE + 10, 2 * PART_SIZE + 10)
+    assert contents(result.folder) == contents(prepare_dataset(raw, out=tmp_path / "none").folder)
+    open_dataset(result.folder)
