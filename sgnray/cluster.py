@@ -1,0 +1,168 @@
+"""Connect to a Ray cluster or start a local one: what all launchers share."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sgnray.errors import ClusterError
+
+log = logging.getLogger(__name__)
+
+# Tasks and trials pass file names and numbers, never poses; Ray would take 30 % of memory.
+_OBJECT_STORE_BYTES = 256 * 2**20
+_CONNECT_TIMEOUT_S = 5.0
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray Train notices the end of a run at its next health check; the default costs 2 s more.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the cluster has; `is_local` tells that it was started here and ends here."""
+
+    num_cpus: int
+    num_gpus: int
+    is_local: bool
+
+    def cpus_per_worker(self, num_workers: int) -> int:
+        """Share the logical CPUs of a local cluster; on a foreign one take one each."""
+        return max(1, self.num_cpus // num_workers) if self.is_local else 1
+
+
+@contextmanager
+def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resources]:
+    """Use the cluster at `address` or RAY_ADDRESS, else start one on this machine.
+
+    A local cluster gets at least one logical CPU for each worker, so that any number of workers
+    runs on a laptop; an existing one that is too small is refused. ClusterError says why.
+    """
+    import ray
+
+    address = address or os.environ.get("RAY_ADDRESS")
+    if ray.is_initialized():
+        yield _checked(ray, num_workers, is_local=not address)
+        return
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    _connect(ray, address, num_workers)
+    try:
+        yield _checked(ray, num_workers, is_local=not address)
+    finally:
+        ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None, num_workers: int) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address:
+        _check_listening(address)
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise _no_answer(address) from error
+        return
+    num_cores = os.cpu_count() or 1
+    if num_workers > num_cores:
+        log.warning(
+            "%d workers share the %d cores of this machine, one thread each: "
+            "good for a trial, not faster",
+            num_workers,
+            num_cores,
+        )
+    ray.init(
+        address="local",
+        num_cpus=max(num_cores, num_workers),
+        include_dashboard=False,
+        dashboard_host="127.0.0.1",
+        object_store_memory=_OBJECT_STORE_BYTES,
+        **quiet,
+    )
+
+
+def _check_listening(address: str) -> None:
+    """Ask the address at once; Ray itself would try for a minute."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # "auto" and the like: Ray finds it
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_answer(address) from error
+
+
+def _checked(ray: Any, num_workers: int, *, is_local: bool) -> Resources:
+    found = ray.cluster_resources()
+    resources = Resources(
+        num_cpus=int(found.get("CPU", 0)), num_gpus=int(found.get("GPU", 0)), is_local=is_local
+    )
+    if resources.num_cpus < num_workers:
+        raise ClusterError(
+            f"{num_workers} workers need {num_workers} CPUs, and the cluster has "
+            f"{resources.num_cpus}",
+            where="the Ray cluster",
+            now=f"ask for --workers {max(1, resources.num_cpus)}, or add nodes: "
+            "ray start --address HEAD:PORT",
+        )
+    return resources
+
+
+def _no_answer(address: str) -> ClusterError:
+    return ClusterError(
+        "no Ray cluster answers",
+        where=address,
+        now="start one there with 'ray start --head', correct --address or RAY_ADDRESS, "
+        "or leave it out to use this machine",
+    )
+
+
+class Mailbox:
+    """Messages from workers to the driver, over a Ray actor that takes no CPU.
+
+    Workers put without waiting; the driver takes all that has come.
+    """
+
+    def __init__(self) -> None:
+        import ray
+
+        self._actor: Any = ray.remote(num_cpus=0)(_Messages).remote()
+
+    def put(self, message: object, *, wait: bool = False) -> None:
+        """Send a message; `wait` until it has arrived."""
+        import ray
+
+        sent = self._actor.put.remote(message)
+        if wait:
+            ray.get(sent)
+
+    def take(self) -> list[Any]:
+        """Return the messages since the last call, oldest first."""
+        import ray
+
+        messages: list[Any] = ray.get(self._actor.take.remote())
+        return messages
+
+
+class _Messages:
+    """The actor behind a mailbox."""
+
+    def __init__(self) -> None:
+        self._messages: list[object] = []
+
+    def put(self, message: object) -> None:
+        """Keep a message."""
+        self._messages.append(message)
+
+    def take(self) -> list[object]:
+        """Hand all messages over."""
+        messages, self._messages = self._messages, []
+        return messages

@@ -1,0 +1,108 @@
+"""Metrics as sums and counts; a ratio exists only at the end.
+
+Legend: B clips, K classes. The metric keys are the same in JSON, Ray, Tune and on the screen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sgnray.world import World
+
+TRAIN_LOSS = "train/loss"
+TRAIN_TOP1 = "train/top1"
+VAL_LOSS = "val/loss"
+VAL_TOP1 = "val/top1"
+VAL_TOP5 = "val/top5"
+LEARNING_RATE = "lr"
+EPOCH_S = "time/epoch_s"
+CLIPS_PER_S = "speed/clips_per_s"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Additive evidence over scored clips.
+
+    `confusion_KK` counts clips by (true class, likeliest class); `top5` those whose class is among
+    the five likeliest; `loss_sum` adds the plain cross-entropy.
+    """
+
+    confusion_KK: Tensor
+    top5: Tensor
+    loss_sum: Tensor
+
+    @classmethod
+    def empty(cls, num_classes: int, device: torch.device) -> Tally:
+        """Start with no clip scored."""
+        return cls(
+            confusion_KK=torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device),
+            top5=torch.zeros((), dtype=torch.int64, device=device),
+            loss_sum=torch.zeros((), dtype=torch.float64, device=device),
+        )
+
+    @classmethod
+    def of(cls, logits_BK: Tensor, labels_B: Tensor) -> Tally:
+        """Score a batch."""
+        num_classes = logits_BK.shape[1]
+        cells = labels_B * num_classes + logits_BK.argmax(dim=1)
+        likeliest_B5 = logits_BK.topk(min(5, num_classes), dim=1).indices
+        loss = F.cross_entropy(logits_BK.double(), labels_B, reduction="sum")
+        return cls(
+            confusion_KK=torch.bincount(cells, minlength=num_classes**2).view(
+                num_classes, num_classes
+            ),
+            top5=(likeliest_B5 == labels_B[:, None]).sum(),
+            loss_sum=loss,
+        )
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            confusion_KK=self.confusion_KK + other.confusion_KK,
+            top5=self.top5 + other.top5,
+            loss_sum=self.loss_sum + other.loss_sum,
+        )
+
+    def gathered(self, world: World) -> Tally:
+        """Add the tallies of all ranks up. Collective: every rank must call this."""
+        return Tally(
+            confusion_KK=world.sum(self.confusion_KK.clone()),
+            top5=world.sum(self.top5.clone()),
+            loss_sum=world.sum(self.loss_sum.clone()),
+        )
+
+    def to(self, device: torch.device) -> Tally:
+        """Move to a device."""
+        return Tally(
+            confusion_KK=self.confusion_KK.to(device),
+            top5=self.top5.to(device),
+            loss_sum=self.loss_sum.to(device),
+        )
+
+    @property
+    def num_clips(self) -> int:
+        """Number of clips scored."""
+        return int(self.confusion_KK.sum())
+
+    @property
+    def num_correct(self) -> int:
+        """Number of clips whose likeliest class is the true one."""
+        return int(self.confusion_KK.diagonal().sum())
+
+    @property
+    def top1(self) -> float:
+        """Share of clips whose likeliest class is the true one."""
+        return self.num_correct / max(1, self.num_clips)
+
+    @property
+    def top5_share(self) -> float:
+        """Share of clips whose class is among the five likeliest."""
+        return int(self.top5) / max(1, self.num_clips)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return float(self.loss_sum) / max(1, self.num_clips)

@@ -1,0 +1,53 @@
+"""Score every clip exactly once, on any number of workers.
+
+Legend: B clips, W views, T frames, V joints, C coordinates, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from sgnray.data.batches import ClipRows, PoseBank, view_draws
+from sgnray.evaluate.metrics import Tally
+from sgnray.model.sgn import SGN
+from sgnray.world import World
+
+# The reference scores 32 clips at a time. A fixed size makes each clip's logits independent of the
+# number of workers: whole chunks are dealt to the ranks.
+_CHUNK_CLIPS = 32
+
+
+@torch.no_grad()
+def score_clips(
+    model: SGN,
+    bank: PoseBank,
+    rows: ClipRows,
+    *,
+    num_views: int,
+    world: World | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Tally:
+    """Tally the clips `rows`, logits averaged over `num_views` draws each, in float32.
+
+    Collective: every rank must call this; all get the tally of all ranks. The model is left in
+    the mode, training or evaluation, that it came in.
+    """
+    world = world or World()
+    was_training = model.training
+    model.eval()
+    draws_NWT = view_draws(int(rows.max()) + 1, num_views, model.num_frames)
+    tally = Tally.empty(model.num_classes, bank.device)
+    step = _CHUNK_CLIPS * world.size
+    for start in range(_CHUNK_CLIPS * world.rank, len(rows), step):
+        rows_B = torch.from_numpy(rows[start : start + _CHUNK_CLIPS])
+        uniform_BWT = draws_NWT[rows_B].to(bank.device)
+        rows_B = rows_B.to(bank.device)
+        joints_BWTVC = bank.gather(rows_B, uniform_BWT)
+        logits_BWK = model(joints_BWTVC.flatten(0, 1)).view(len(rows_B), num_views, -1)
+        tally += Tally.of(logits_BWK.mean(dim=1), bank.labels_N[rows_B])
+        if on_progress is not None:
+            on_progress(min(start + step, len(rows)), len(rows))
+    model.train(was_training)
+    return tally.gathered(world)

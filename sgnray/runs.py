@@ -1,0 +1,204 @@
+"""The folder of a run: what is in it, whose it is, and where training goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgnray.checkpoint import Checkpoint, load_checkpoint
+from sgnray.config import Recipe, dump_recipe, load_recipe, recipe_hash
+from sgnray.data.store import SkeletonDataset
+from sgnray.errors import CheckpointError, RunError, UsageError
+from sgnray.files import output_errors, write_text
+
+log = logging.getLogger(__name__)
+
+RECIPE_FILE = "recipe.yaml"
+ENVIRONMENT_FILE = "environment.json"
+METRICS_FILE = "metrics.jsonl"
+REPORT_FILE = "report.json"
+LOG_FILE = "log.txt"
+CHECKPOINTS_DIR = "checkpoints"
+CHECKPOINT_FILE = "checkpoint.pt"
+
+# The newest, and the one before it should the newest turn out to be torn.
+_NUM_CHECKPOINTS_KEPT = 2
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def checkpoint_folder_name(epoch: int) -> str:
+    """Name the folder of an epoch's checkpoint, epochs counted from 1."""
+    return f"epoch-{epoch:04d}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk."""
+
+    path: Path
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Where the checkpoints lie, one folder per epoch."""
+        return self.path / CHECKPOINTS_DIR
+
+    def checkpoint_path(self, epoch: int) -> Path:
+        """Return the file of an epoch's checkpoint."""
+        return self.checkpoints_dir / checkpoint_folder_name(epoch) / CHECKPOINT_FILE
+
+    def newest_checkpoint(self) -> tuple[Path, Checkpoint] | None:
+        """Find the newest checkpoint that is whole; a torn one is told and passed over."""
+        for path in sorted(self.checkpoints_dir.glob(f"epoch-*/{CHECKPOINT_FILE}"), reverse=True):
+            try:
+                return path, load_checkpoint(path)
+            except CheckpointError as error:
+                log.warning("%s; going on from the one before it", error)
+        return None
+
+    def require_checkpoint(self) -> tuple[Path, Checkpoint]:
+        """Return the newest whole checkpoint; CheckpointError where there is none yet."""
+        newest = self.newest_checkpoint()
+        if newest is None:
+            raise CheckpointError(
+                "the folder holds no whole checkpoint",
+                where=str(self.checkpoints_dir),
+                now="name a run folder; sgn train makes them, one checkpoint after each epoch",
+            )
+        return newest
+
+    def environment(self) -> dict[str, Any] | None:
+        """Read environment.json, None where there is none."""
+        path = self.path / ENVIRONMENT_FILE
+        if not path.is_file():
+            return None
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(
+                "the file is torn",
+                where=str(path),
+                now="choose another --name, or remove this run",
+            ) from error
+        return content
+
+    def write_metrics(self, history: list[dict[str, float]]) -> None:
+        """Write metrics.jsonl anew: one line per finished epoch."""
+        lines = [
+            json.dumps({"epoch": epoch, **metrics}) + "\n"
+            for epoch, metrics in enumerate(history, start=1)
+        ]
+        write_text(self.path / METRICS_FILE, "".join(lines))
+
+    def drop_old_checkpoints(self) -> None:
+        """Keep the newest checkpoints only."""
+        folders = sorted(self.checkpoints_dir.glob("epoch-*"))
+        for folder in folders[:-_NUM_CHECKPOINTS_KEPT]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def record_environment(self, environment: dict[str, Any]) -> None:
+        """Write environment.json; a launch that goes on is added to those before it."""
+        first = self.environment()
+        if first is None:
+            content = {**environment, "resumed": []}
+        else:
+            content = {**first, "resumed": [*first["resumed"], environment]}
+        write_text(self.path / ENVIRONMENT_FILE, json.dumps(content, indent=2) + "\n")
+
+
+@contextmanager
+def claim_run(
+    runs_dir: Path, name: str | None, recipe: Recipe, dataset: SkeletonDataset
+) -> Iterator[RunFolder]:
+    """Make the run's folder, or take it up again; nobody else can use it meanwhile.
+
+    RunError where it belongs to another recipe or dataset, or is in use; UsageError for a name
+    that is no plain folder name.
+    """
+    path = runs_dir / (run_name(recipe) if name is None else name)
+    if name is not None and not _NAME.fullmatch(name):
+        raise UsageError(
+            f"'{name}' cannot name a run",
+            where="--name",
+            now="use letters, digits, '.', '_' and '-', beginning with a letter or digit",
+        )
+    with output_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        _check_owner(path, recipe, dataset)
+        if not (path / RECIPE_FILE).exists():
+            write_text(path / RECIPE_FILE, dump_recipe(recipe))
+        yield RunFolder(path)
+
+
+def newest_run(runs_dir: Path) -> RunFolder:
+    """Return the run that was written to last; UsageError where there is none."""
+    found = [path.parent for path in runs_dir.glob(f"*/{RECIPE_FILE}")]
+    if not found:
+        raise UsageError(
+            "there is no run",
+            where=str(runs_dir),
+            now="train one: sgn train, or name a run folder or a checkpoint",
+        )
+    return RunFolder(max(found, key=_last_written))
+
+
+def run_name(recipe: Recipe) -> str:
+    """Name the folder of a recipe: runs/<dataset>-<case>-<short hash>."""
+    return f"{recipe.data.dataset}-{recipe.data.case}-{recipe_hash(recipe)}"
+
+
+def _last_written(path: Path) -> float:
+    metrics = path / METRICS_FILE
+    return (metrics if metrics.exists() else path / RECIPE_FILE).stat().st_mtime
+
+
+def _check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
+    recipe_path = path / RECIPE_FILE
+    if not recipe_path.exists():
+        strangers = [item.name for item in path.iterdir() if item.name != ".lock"]
+        if strangers:
+            raise RunError(
+                f"the folder exists and is no run: it holds {', '.join(sorted(strangers)[:3])}",
+                where=str(path),
+                now="choose another --name or --runs",
+            )
+        return
+    if recipe_hash(load_recipe(str(recipe_path))) != recipe_hash(recipe):
+        raise RunError(
+            "the folder holds a run of another recipe",
+            where=str(recipe_path),
+            now="choose another --name, or repeat the command with that recipe: "
+            f"sgn train --recipe {recipe_path}",
+        )
+    environment = RunFolder(path).environment()
+    if environment is not None and environment["dataset_checksum"] != dataset.info.checksum:
+        raise RunError(
+            "the folder holds a run on another dataset, or on this one before it changed",
+            where=f"{path / ENVIRONMENT_FILE}: {environment['dataset_dir']}",
+            now="choose another --name, or bring back the dataset it was started with",
+        )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock_path = path / ".lock"
+    with output_errors(lock_path):
+        lock = lock_path.open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                "another command is training in this folder",
+                where=str(path),
+                now="wait for it, or choose another --name",
+            ) from error
+        yield

@@ -1,0 +1,116 @@
+"""What every worker of a run does, whoever launched it: plain torch, no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sgnray.checkpoint import load_checkpoint
+from sgnray.config import Recipe
+from sgnray.data.batches import ClipRows, PoseBank, TrainBatches
+from sgnray.data.protocols import Split, split_clips, validation_folds
+from sgnray.data.store import SkeletonDataset, open_dataset
+from sgnray.errors import UsageError
+from sgnray.evaluate.metrics import Tally
+from sgnray.evaluate.score import score_clips
+from sgnray.train.loop import EpochResult, Validate, fit
+from sgnray.train.state import TrainState
+from sgnray.world import World
+
+# One view is enough to compare epochs, and costs a fifth of the test's five.
+VALIDATION_VIEWS = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run as its workers are told of it; plain data that travels."""
+
+    recipe: Recipe
+    dataset_dir: Path
+    resume_from: Path | None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Clip rows for training, for choosing the epoch (if there is a choice) and for the test."""
+
+    train: ClipRows
+    validation: ClipRows | None
+    test: ClipRows
+
+
+def run_job(
+    job: Job,
+    *,
+    device: torch.device,
+    world: World,
+    on_epoch: Callable[[TrainState, EpochResult], None],
+) -> Tally:
+    """Train to the end and tally the test clips. Collective: every rank must call this."""
+    dataset = open_dataset(job.dataset_dir)
+    bank = PoseBank.of(dataset, device)
+    parts = choose_parts(job.recipe, dataset)
+    state = TrainState.fresh(job.recipe, dataset, device=device, world=world)
+    if job.resume_from is not None:
+        state.restore(load_checkpoint(job.resume_from))
+    fit(
+        state,
+        train_batches(job.recipe, bank, parts.train, world=world),
+        validate=validator(bank, parts.validation),
+        on_epoch=lambda result: on_epoch(state, result),
+    )
+    if state.selected is not None:
+        state.model.load_state_dict(state.selected.weights, strict=True)
+    num_views = job.recipe.evaluate.num_views
+    return score_clips(state.model, bank, parts.test, num_views=num_views, world=world)
+
+
+def choose_parts(recipe: Recipe, dataset: SkeletonDataset) -> Parts:
+    """Divide the clips by the recipe's case and its way of selecting an epoch.
+
+    Only `selection: test` looks at test clips before the end, and only because it was asked to.
+    """
+    name, case, clips = dataset.info.dataset, recipe.data.case, dataset.clips
+    split = split_clips(name, case, clips)
+    match recipe.train.selection:
+        case "last":
+            return Parts(split.train, None, split.test)
+        case "test":
+            return Parts(split.train, split.test, split.test)
+        case "validation":
+            fold: Split = validation_folds(name, case, clips)[0]
+            return Parts(fold.train, fold.test, split.test)
+
+
+def train_batches(recipe: Recipe, bank: PoseBank, rows: ClipRows, *, world: World) -> TrainBatches:
+    """Build the training batches of a recipe; UsageError where a rank would have no clip."""
+    smallest = min(recipe.optim.batch_size, len(rows))
+    if smallest < world.size:
+        raise UsageError(
+            f"a batch of {smallest} clips cannot be shared by {world.size} workers",
+            where="--workers",
+            now=f"ask for --workers {smallest} or fewer, or raise optim.batch_size",
+        )
+    return TrainBatches(
+        bank=bank,
+        rows=rows,
+        seed=recipe.train.seed,
+        batch_size=recipe.optim.batch_size,
+        num_segments=recipe.data.num_segments,
+        rotation_rad=recipe.data.rotation_rad,
+        world=world,
+    )
+
+
+def validator(bank: PoseBank, rows: ClipRows | None) -> Validate | None:
+    """Return what scores the model after each epoch, or None where no epoch is chosen."""
+    if rows is None:
+        return None
+
+    def validate(state: TrainState) -> Tally:
+        return score_clips(state.model, bank, rows, num_views=VALIDATION_VIEWS, world=state.world)
+
+    return validate

@@ -1,0 +1,197 @@
+"""Carry a job out: in this process, or with Ray Train on a cluster; the result is the same.
+
+Ray is imported by the first run that asks for workers, never before.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from sgnray.checkpoint import save_checkpoint
+from sgnray.cluster import Mailbox, Resources, connected
+from sgnray.device import check_device_name, choose_device, describe_device
+from sgnray.errors import ClusterError, SgnError
+from sgnray.evaluate.metrics import Tally
+from sgnray.runs import RunFolder
+from sgnray.train.job import Job, run_job
+from sgnray.train.loop import EpochResult
+from sgnray.train.state import TrainState
+from sgnray.world import World
+
+log = logging.getLogger(__name__)
+
+Record = Callable[[EpochResult], None]
+
+_MAILBOX_INTERVAL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a job will run, for the records."""
+
+    device_type: str
+    description: str
+    num_workers: int
+    threads_per_worker: int
+
+
+class Executor(Protocol):
+    """Carries a job out. `record` is called here once an epoch's checkpoint is in the run."""
+
+    hardware: Hardware
+
+    def __call__(self, job: Job, run: RunFolder, record: Record) -> Tally:
+        """Train and return the tally of the test clips."""
+
+
+@contextmanager
+def executor(
+    *, workers: int, device: str, address: str | None, max_failures: int
+) -> Iterator[Executor]:
+    """Choose where the job runs, and hold the cluster while it does."""
+    check_device_name(device)
+    if workers == 0:
+        yield InProcess(choose_device(device))
+        return
+    with connected(address, num_workers=workers) as resources:
+        use_gpu = _use_gpu(device, resources, workers)
+        yield OnRay(resources, workers, use_gpu=use_gpu, max_failures=max_failures)
+
+
+class InProcess:
+    """One worker, this process."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.hardware = Hardware(device.type, describe_device(device), 0, torch.get_num_threads())
+
+    def __call__(self, job: Job, run: RunFolder, record: Record) -> Tally:
+        """Train here."""
+
+        def on_epoch(state: TrainState, result: EpochResult) -> None:
+            save_checkpoint(run.checkpoint_path(result.epoch), state.checkpoint())
+            record(result)
+
+        return run_job(job, device=self._device, world=World(), on_epoch=on_epoch)
+
+
+class OnRay:
+    """Several workers of a Ray cluster under DDP."""
+
+    def __init__(
+        self, resources: Resources, workers: int, *, use_gpu: bool, max_failures: int
+    ) -> None:
+        self._max_failures = max_failures
+        self.hardware = Hardware(
+            "cuda" if use_gpu else "cpu",
+            "cuda" if use_gpu else describe_device(torch.device("cpu")),
+            workers,
+            resources.cpus_per_worker(workers),
+        )
+
+    def __call__(self, job: Job, run: RunFolder, record: Record) -> Tally:
+        """Train on the cluster; ClusterError where workers were lost once too often."""
+        from ray.train import TrainingFailedError
+
+        from sgnray.train.worker import WorkerConfig
+
+        # Where training goes on is decided from the run folder; Ray's own notes of an earlier
+        # launch would only contradict it. Within this launch Ray restarts from its own.
+        (run.checkpoints_dir / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
+        mailbox = Mailbox()
+        hardware = self.hardware
+        config = WorkerConfig(job, mailbox, hardware.device_type, hardware.threads_per_worker)
+        with _recording(mailbox, record):
+            try:
+                return self._fit(config, run)
+            except TrainingFailedError as error:
+                raise _explain(error) from error
+
+    def _fit(self, config: object, run: RunFolder) -> Tally:
+        from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        from sgnray.train.worker import NodeNetworkConfig, train_worker
+
+        use_gpu = self.hardware.device_type == "cuda"
+        trainer = TorchTrainer(
+            train_worker,
+            train_loop_config={"config": config},
+            torch_config=NodeNetworkConfig(),
+            scaling_config=ScalingConfig(
+                num_workers=self.hardware.num_workers,
+                use_gpu=use_gpu,
+                resources_per_worker={
+                    "CPU": self.hardware.threads_per_worker,
+                    **({"GPU": 1} if use_gpu else {}),
+                },
+            ),
+            run_config=RunConfig(
+                name=run.checkpoints_dir.name,
+                storage_path=str(run.path.resolve()),
+                failure_config=FailureConfig(max_failures=self._max_failures),
+                logging_config=LoggingConfig(log_level="ERROR"),
+            ),
+        )
+        tally: Tally = trainer.fit().return_value
+        return tally
+
+
+@contextmanager
+def _recording(mailbox: Mailbox, record: Record) -> Iterator[None]:
+    """Record the epochs that workers tell of, in a thread: Ray wants the main one."""
+    done = threading.Event()
+
+    def drain() -> None:
+        while True:
+            is_last = done.wait(_MAILBOX_INTERVAL_S)
+            for result in mailbox.take():
+                if result is not None:
+                    record(result)
+            if is_last:
+                return
+
+    thread = threading.Thread(target=drain, name="sgn-mailbox", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _use_gpu(device: str, resources: Resources, workers: int) -> bool:
+    if device == "cpu" or (device == "auto" and resources.num_gpus == 0):
+        return False
+    if resources.num_gpus < workers:
+        raise ClusterError(
+            f"{workers} workers need {workers} GPUs, and the cluster has {resources.num_gpus}",
+            where=f"--workers {workers} --device {device}",
+            now="ask for fewer workers, add nodes with GPUs, or train with --device cpu",
+        )
+    return True
+
+
+def _explain(error: Exception) -> SgnError:
+    """Find the error that a worker raised for the user; else say that a worker was lost."""
+    failures = getattr(error, "worker_failures", {}).values()
+    for failure in (*failures, error):
+        cause: BaseException | None = failure
+        while cause is not None:
+            if isinstance(cause, SgnError):
+                return cause
+            cause = getattr(cause, "_base_exc", None) or cause.__cause__
+    first_line = str(error).strip().splitlines()
+    return ClusterError(
+        f"training stopped on the cluster: {first_line[-1] if first_line else error!r}",
+        where="a Ray worker; the whole story is in log.txt of the run",
+        now="the same command goes on after the last finished epoch; --max-failures N "
+        "survives lost workers",
+    )

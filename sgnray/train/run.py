@@ -1,0 +1,143 @@
+"""Train a recipe from its dataset to its report, wherever it is launched."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sgnray.config import Recipe
+from sgnray.data.protocols import resolve_case
+from sgnray.data.store import SkeletonDataset, open_dataset
+from sgnray.device import resolve_precision
+from sgnray.errors import UsageError
+from sgnray.evaluate.report import Report, Subject, make_report
+from sgnray.model.sgn import count_parameters
+from sgnray.runs import LOG_FILE, REPORT_FILE, RunFolder, claim_run
+from sgnray.train.environment import describe_environment, run_log
+from sgnray.train.job import Job
+from sgnray.train.launch import Executor, executor
+from sgnray.train.loop import EpochResult
+
+log = logging.getLogger(__name__)
+
+OnEpoch = Callable[[EpochResult], None]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run; `resumed_from` is the epoch it was taken up at, 0 for a fresh one."""
+
+    folder: Path
+    resumed_from: int
+    report: Report
+
+
+def train_run(
+    recipe: Recipe,
+    dataset_dir: Path,
+    *,
+    workers: int = 0,
+    runs_dir: Path = Path("runs"),
+    name: str | None = None,
+    address: str | None = None,
+    device: str = "auto",
+    max_failures: int = 0,
+    command: str = "",
+    on_epoch: OnEpoch | None = None,
+) -> RunResult:
+    """Train to the end of the recipe, or from where an interrupted run stopped, and test.
+
+    `workers` 0 trains in this process, N on a Ray cluster; `command` is written into the records.
+    `on_epoch` is called here, after the epoch's checkpoint lies in the run folder.
+    """
+    dataset = open_dataset(dataset_dir)
+    recipe = _matched(recipe, dataset)
+    with executor(
+        workers=workers, device=device, address=address, max_failures=max_failures
+    ) as execute:
+        recipe = resolve_precision(recipe, execute.hardware.device_type)
+        with claim_run(runs_dir, name, recipe, dataset) as run, run_log(run.path / LOG_FILE):
+            return _train_in(run, recipe, dataset, execute, command=command, on_epoch=on_epoch)
+
+
+def _train_in(
+    run: RunFolder,
+    recipe: Recipe,
+    dataset: SkeletonDataset,
+    execute: Executor,
+    *,
+    command: str,
+    on_epoch: OnEpoch | None,
+) -> RunResult:
+    newest = run.newest_checkpoint()
+    resumed_from = newest[1].epoch if newest else 0
+    _tell_start(run, recipe, resumed_from)
+    history = list(newest[1].history) if newest else []
+    run.write_metrics(history)
+    run.record_environment(
+        describe_environment(
+            dataset,
+            hardware=execute.hardware,
+            precision=recipe.train.precision,
+            command=command,
+        )
+    )
+
+    def record(result: EpochResult) -> None:
+        # An epoch that was under way when a worker was lost is done again, and counts once.
+        history[result.epoch - 1 :] = [result.metrics]
+        run.write_metrics(history)
+        run.drop_old_checkpoints()
+        log.debug("epoch %d of %d: %s", result.epoch, result.num_epochs, result.metrics)
+        if on_epoch is not None:
+            on_epoch(result)
+
+    job = Job(recipe=recipe, dataset_dir=dataset.folder.resolve(), resume_from=None)
+    if newest is not None:
+        job = replace(job, resume_from=newest[0].resolve())
+    tally = execute(job, run, record)
+    report = make_report(_subject(run, recipe, dataset), tally, dataset.info.class_names)
+    report.write(run.path / REPORT_FILE)
+    log.debug("test top-1 %.4f over %d clips", report.top1, report.num_clips)
+    return RunResult(run.path, resumed_from, report)
+
+
+def _tell_start(run: RunFolder, recipe: Recipe, resumed_from: int) -> None:
+    num_epochs = recipe.train.num_epochs
+    if resumed_from == 0:
+        log.info("run %s, %d epochs", run.path, num_epochs)
+    elif resumed_from < num_epochs:
+        log.info("run %s goes on after epoch %d of %d", run.path, resumed_from, num_epochs)
+    else:
+        log.info("run %s has all its %d epochs; it is only tested again", run.path, num_epochs)
+    if recipe.train.selection == "test":
+        log.warning("the epoch is selected on the test clips: its accuracy is no honest estimate")
+
+
+def _matched(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
+    """Check that the recipe is made for this dataset, and give its case the dataset's name."""
+    found = dataset.info.dataset
+    if recipe.data.dataset != found:
+        raise UsageError(
+            f"the recipe is for {recipe.data.dataset}, and the dataset is {found}",
+            where=str(dataset.folder),
+            now=f"name another dataset with --data, or set data.dataset={found}",
+        )
+    case = resolve_case(found, recipe.data.case)
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"case": case})})
+
+
+def _subject(run: RunFolder, recipe: Recipe, dataset: SkeletonDataset) -> Subject:
+    path, checkpoint = run.require_checkpoint()
+    return Subject(
+        checkpoint=str(path),
+        dataset=dataset.info.dataset,
+        dataset_checksum=dataset.info.checksum,
+        case=recipe.data.case,
+        selection=recipe.train.selection,
+        epoch=checkpoint.evaluated_epoch,
+        num_views=recipe.evaluate.num_views,
+        num_parameters=count_parameters(checkpoint.build_model()),
+    )

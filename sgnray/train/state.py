@@ -1,0 +1,109 @@
+"""Everything that changes while training, and its way into a checkpoint and back."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sgnray.checkpoint import Checkpoint, Selected, build_model
+from sgnray.config import Recipe, to_dict
+from sgnray.data.store import SkeletonDataset
+from sgnray.model.sgn import SGN
+from sgnray.seeding import derive_seed
+from sgnray.train.optim import build_optimizer
+from sgnray.world import World
+
+
+@dataclass
+class TrainState:
+    """One worker's training: `model` holds the weights, `parallel` is it or DDP around it."""
+
+    recipe: Recipe
+    layout: str
+    class_names: list[str]
+    model: SGN
+    parallel: nn.Module
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    world: World
+    epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    selected: Selected | None = None
+
+    @classmethod
+    def fresh(
+        cls, recipe: Recipe, dataset: SkeletonDataset, *, device: torch.device, world: World
+    ) -> TrainState:
+        """Start from initial weights that depend on the seed alone.
+
+        Collective with more than one rank: DDP compares the models.
+        """
+        layout, class_names = dataset.info.layout, list(dataset.info.class_names)
+        torch.manual_seed(derive_seed(recipe.train.seed, "initial weights"))
+        model = build_model(recipe, layout=layout, num_classes=len(class_names)).to(device)
+        return cls(
+            recipe=recipe,
+            layout=layout,
+            class_names=class_names,
+            model=model,
+            parallel=_wrap(model, world),
+            optimizer=build_optimizer(model, recipe.optim),
+            device=device,
+            world=world,
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint as if training had never stopped."""
+        self.model.load_state_dict(checkpoint.weights, strict=True)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.epoch = checkpoint.epoch
+        self.history = list(checkpoint.history)
+        self.selected = checkpoint.selected
+
+    def checkpoint(self) -> Checkpoint:
+        """Return all that another process needs to go on, on the CPU."""
+        return Checkpoint(
+            recipe=to_dict(self.recipe),
+            layout=self.layout,
+            class_names=self.class_names,
+            epoch=self.epoch,
+            weights=self._weights(),
+            optimizer=self.optimizer.state_dict(),
+            history=self.history,
+            selected=self.selected,
+        )
+
+    def finish_epoch(self, metrics: dict[str, float], *, score: float | None) -> None:
+        """Count the epoch, and keep its weights where its score is the best so far."""
+        self.epoch += 1
+        self.history = [*self.history, metrics]
+        if score is not None and (self.selected is None or score > self.selected.top1):
+            self.selected = Selected(epoch=self.epoch, top1=score, weights=self._weights())
+
+    @torch.no_grad()
+    def average_running_statistics(self) -> None:
+        """Give all ranks the same batch-norm statistics. Collective: every rank must call this."""
+        for buffer in self.model.buffers():
+            if buffer.is_floating_point():
+                self.world.mean(buffer)
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {
+            key: value.detach().to("cpu", copy=True)
+            for key, value in self.model.state_dict().items()
+        }
+
+
+def _wrap(model: SGN, world: World) -> nn.Module:
+    if world.size == 1:
+        return model
+    # Batch norm sees each rank's own slice; its statistics are averaged once an epoch instead of
+    # being overwritten by rank 0's in every step.
+    with warnings.catch_warnings():
+        # torch 2.13 renames the argument; 2.11, which we support, knows the old name only.
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+        return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)

@@ -1,0 +1,116 @@
+"""One Ray Train worker: the only place that reports to Ray."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray.train
+import torch
+from ray.train.torch import TorchConfig, get_device
+from ray.train.torch.config import _TorchBackend
+
+from sgnray.checkpoint import save_checkpoint
+from sgnray.cluster import Mailbox
+from sgnray.evaluate.metrics import Tally
+from sgnray.runs import CHECKPOINT_FILE, checkpoint_folder_name
+from sgnray.train.job import Job, run_job
+from sgnray.train.loop import EpochResult
+from sgnray.train.state import TrainState
+from sgnray.world import World
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What the driver sends to each worker."""
+
+    job: Job
+    mailbox: Mailbox
+    device_type: str
+    num_threads: int
+
+
+def train_worker(loop_config: dict[str, WorkerConfig]) -> Tally:
+    """Run the job on this worker; rank 0 tells the driver of each epoch."""
+    config = loop_config["config"]
+    torch.set_num_threads(config.num_threads)
+    world = World.current()
+
+    def on_epoch(state: TrainState, result: EpochResult) -> None:
+        report_epoch(state, result)
+        if world.rank == 0:
+            config.mailbox.put(result)
+
+    job, device = _after_failure(config.job), _device(config.device_type)
+    tally = run_job(job, device=device, world=world, on_epoch=on_epoch)
+    config.mailbox.put(None, wait=True)  # so has arrived all that was put before
+    return tally.to(torch.device("cpu"))
+
+
+def report_epoch(state: TrainState, result: EpochResult) -> None:
+    """Hand the epoch to Ray, with a checkpoint from rank 0.
+
+    Collective: every rank must call this. On return the checkpoint lies in the run folder.
+    """
+    if state.world.rank != 0:
+        ray.train.report(result.metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(Path(folder) / CHECKPOINT_FILE, state.checkpoint())
+        ray.train.report(
+            result.metrics,
+            checkpoint=ray.train.Checkpoint.from_directory(folder),
+            checkpoint_dir_name=checkpoint_folder_name(result.epoch),
+        )
+
+
+def _after_failure(job: Job) -> Job:
+    """After a failed worker Ray starts all of them again: go on from what was reported last."""
+    reported = ray.train.get_checkpoint()
+    if reported is None:
+        return job
+    with reported.as_directory() as folder:
+        return replace(job, resume_from=Path(folder) / CHECKPOINT_FILE)
+
+
+def _device(device_type: str) -> torch.device:
+    if device_type != "cuda":
+        return torch.device("cpu")
+    device: torch.device = get_device()
+    torch.cuda.set_device(device)
+    return device
+
+
+@dataclass
+class NodeNetworkConfig(TorchConfig):  # type: ignore[misc]
+    """Ray's torch backend, on the network interface that carries each node's Ray address."""
+
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        """The backend that this configures."""
+        return _NodeNetworkBackend
+
+
+class _NodeNetworkBackend(_TorchBackend):  # type: ignore[misc]
+    """Where a host's name resolves to 127.0.0.1, gloo would listen where no other node reaches."""
+
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        worker_group.execute(choose_interface)
+        super().on_start(worker_group, backend_config)
+
+
+def choose_interface() -> None:
+    """Point gloo and nccl to the interface that carries this Ray node's address."""
+    address = ray.util.get_node_ip_address()
+    for interface, addresses in psutil.net_if_addrs().items():
+        if any(
+            known.address == address and known.family in (socket.AF_INET, socket.AF_INET6)
+            for known in addresses
+        ):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)

@@ -1,0 +1,73 @@
+"""One rank of gloo groups of one, two and three: a gradient and a tally from each.
+
+Run as a script: ddp_rank.py RANK FOLDER DATASET, with the recipe in FOLDER/recipe.yaml; rank 0
+writes FOLDER/world<size>.pt.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import distributed as dist
+
+from sgnray.config import load_recipe
+from sgnray.data.batches import PoseBank
+from sgnray.data.protocols import split_clips
+from sgnray.data.store import open_dataset
+from sgnray.evaluate.score import score_clips
+from sgnray.train.job import train_batches
+from sgnray.train.loop import backward
+from sgnray.train.state import TrainState
+from sgnray.world import World
+
+CPU = torch.device("cpu")
+
+
+def find_results(folder: Path, dataset_dir: Path) -> dict:
+    """Collective: every rank must call this."""
+    world = World.current()
+    recipe, dataset = load_recipe(str(folder / "recipe.yaml")), open_dataset(dataset_dir)
+    bank = PoseBank.of(dataset, CPU)
+    split = split_clips(dataset.info.dataset, recipe.data.case, dataset.clips)
+    state = TrainState.fresh(recipe, dataset, device=CPU, world=world)
+    with torch.no_grad():
+        for layer in state.model.graph_layers:  # they start at zero and would hide the affinity
+            layer.neighbours.weight.copy_(0.1 * layer.itself.weight)
+    state.parallel.eval()  # batch norm sees each rank's own slice in training
+    batch = next(train_batches(recipe, bank, split.train, world=world).epoch(0))
+    backward(state, batch)
+    tally = score_clips(state.model, bank, split.test, num_views=2, world=world)
+    # Different statistics on each rank, then one average for all.
+    state.model.position.norm.running_mean.fill_(float(world.rank))
+    state.average_running_statistics()
+    return {
+        "gradients": {name: value.grad for name, value in state.model.named_parameters()},
+        "tally": vars(tally),
+        "slice": len(batch.labels_B),
+        "mean_rank": state.model.position.norm.running_mean.mean().item(),
+    }
+
+
+def main(rank: int, folder: Path, dataset_dir: Path) -> None:
+    torch.set_num_threads(1)
+    for size in range(max(1, rank + 1), 4):
+        if size > 1:
+            dist.init_process_group(
+                "gloo",
+                init_method=f"file://{folder}/rendezvous{size}",
+                rank=rank,
+                world_size=size,
+                timeout=timedelta(seconds=120),
+            )
+        results = find_results(folder, dataset_dir)
+        if rank == 0:
+            torch.save(results, folder / f"world{size}.pt")
+        if size > 1:
+            dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,55 @@
+"""One, two and three workers: the same gradient, the same count of correct clips."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sgnray.config import dump_recipe
+
+
+@pytest.fixture(scope="module")
+def results(tiny_recipe, tiny_folder, tmp_path_factory):
+    """What rank 0 of each world size found; batches of 7 make uneven slices."""
+    folder = tmp_path_factory.mktemp("worlds")
+    optim = tiny_recipe.optim.model_copy(update={"batch_size": 7})
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(dump_recipe(tiny_recipe.model_copy(update={"optim": optim})))
+    script = Path(__file__).parent / "ddp_rank.py"
+    ranks = [
+        subprocess.Popen([sys.executable, script, str(rank), folder, tiny_folder])
+        for rank in range(3)
+    ]
+    try:
+        assert [rank.wait(timeout=240) for rank in ranks] == [0, 0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+    return {size: torch.load(folder / f"world{size}.pt") for size in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_gradient_is_the_one_of_a_single_worker(results, size):
+    assert results[size]["slice"] < results[1]["slice"] == 7
+    for name, expected in results[1]["gradients"].items():
+        gradient = results[size]["gradients"][name]
+        torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=0, msg=name)
+    assert any(gradient.abs().max() > 1e-3 for gradient in results[1]["gradients"].values())
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_every_test_clip_is_scored_once_with_the_same_result(results, size):
+    single, several = results[1]["tally"], results[size]["tally"]
+    assert several["confusion_KK"].sum() == 9
+    assert torch.equal(several["confusion_KK"], single["confusion_KK"])
+    assert torch.equal(several["top5"], single["top5"])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_running_statistics_are_averaged_over_ranks(results, size):
+    assert results[size]["mean_rank"] == pytest.approx((size - 1) / 2)

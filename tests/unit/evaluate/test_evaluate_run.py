@@ -1,0 +1,114 @@
+"""`evaluate_run` on runs, checkpoints and things that are neither."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from sgnray.checkpoint import load_checkpoint, save_checkpoint
+from sgnray.errors import CheckpointError, UsageError
+from sgnray.evaluate import evaluate_run
+from sgnray.model.reference import reference_keys
+from sgnray.model.sgn import SGN
+from sgnray.train import train_run
+
+
+@pytest.fixture(scope="module")
+def runs_dir(tiny_recipe, tiny_folder, tmp_path_factory) -> Path:
+    runs_dir = tmp_path_factory.mktemp("runs")
+    train_run(tiny_recipe, tiny_folder, runs_dir=runs_dir, name="first", device="cpu")
+    return runs_dir
+
+
+def test_it_finds_what_training_found(runs_dir, tiny_dataset):
+    trained = json.loads((runs_dir / "first" / "report.json").read_text())
+    report = evaluate_run(runs_dir / "first")
+    assert json.loads(json.dumps(report.to_dict())) == trained
+    assert report.num_clips == sum(score.num_clips for score in report.per_class) == 9
+    assert trained["format_version"] == 1
+    assert trained["selection"] == "last"
+    assert [score["name"] for score in trained["per_class"]] == [*tiny_dataset.info.class_names]
+
+
+def test_without_a_target_it_takes_the_newest_run(runs_dir):
+    assert evaluate_run(runs_dir=runs_dir).subject.checkpoint.startswith(str(runs_dir / "first"))
+
+
+def test_a_run_goes_by_its_bare_name(runs_dir):
+    assert evaluate_run(Path("first"), runs_dir=runs_dir).num_clips == 9
+
+
+def test_other_views_and_another_case(runs_dir, caplog):
+    report = evaluate_run(runs_dir / "first", case="cset", num_views=1)
+    assert (report.subject.case, report.subject.num_views) == ("cset", 1)
+    assert "it has seen some of these clips" in caplog.text
+
+
+def test_no_run_at_all(tmp_path):
+    with pytest.raises(UsageError, match="there is no run"):
+        evaluate_run(runs_dir=tmp_path)
+
+
+def test_a_case_that_the_dataset_lacks(runs_dir):
+    with pytest.raises(UsageError, match="cs, cv, cset"):
+        evaluate_run(runs_dir / "first", case="csubb")
+
+
+def test_a_torn_checkpoint_gives_way_to_the_one_before(runs_dir, tmp_path, caplog):
+    run = tmp_path / "torn"
+    shutil.copytree(runs_dir / "first", run)
+    newest = run / "checkpoints" / "epoch-0004" / "checkpoint.pt"
+    newest.write_bytes(newest.read_bytes()[:5000])
+    assert evaluate_run(run).subject.epoch == 3
+    assert "going on from the one before" in caplog.text
+
+
+def test_a_checkpoint_of_other_classes_is_refused(runs_dir, tmp_path):
+    path = runs_dir / "first" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
+    checkpoint = dataclasses.replace(load_checkpoint(path), class_names=["a", "b", "c"])
+    save_checkpoint(tmp_path / "other.pt", checkpoint)
+    with pytest.raises(CheckpointError, match="its classes have other names"):
+        evaluate_run(tmp_path / "other.pt", dataset_dir=dataset_of(runs_dir))
+
+
+def test_the_reference_checkpoint_needs_its_case_and_its_classes(runs_dir, tmp_path):
+    with pytest.raises(UsageError, match="does not say which case"):
+        evaluate_reference(tmp_path, runs_dir, num_classes=3, case=None)
+    with pytest.raises(CheckpointError, match="it knows 60 classes, the dataset has 3"):
+        evaluate_reference(tmp_path, runs_dir, num_classes=60, case="cv")
+
+
+def test_the_reference_checkpoint_is_scored(runs_dir, tmp_path):
+    report = evaluate_reference(tmp_path, runs_dir, num_classes=3, case="cv")
+    assert report.num_clips == 9
+    assert report.subject.selection == "test"
+    assert report.subject.num_views == 5
+
+
+def evaluate_reference(folder, runs_dir, *, num_classes, case):
+    path = folder / f"{num_classes}.pth"
+    save_like_the_reference(path, num_classes=num_classes)
+    return evaluate_run(path, dataset_dir=dataset_of(runs_dir), case=case)
+
+
+def save_like_the_reference(path: Path, *, num_classes: int) -> None:
+    """The official code's file: its keys, its four-axis convolutions."""
+    model = SGN(num_classes)
+    state = {}
+    for ours, key in reference_keys(model).items():
+        value = model.state_dict()[ours]
+        if key == "cnn.cnn1.weight":
+            value = value.view(value.shape[0], 3, -1).permute(0, 2, 1).unsqueeze(2)
+        elif value.ndim == 2 and key != "fc.weight":
+            value = value[..., None, None]
+        state[key] = value
+    torch.save({"epoch": 1, "state_dict": state}, path)
+
+
+def dataset_of(runs_dir: Path) -> Path:
+    return Path(json.loads((runs_dir / "first" / "environment.json").read_text())["dataset_dir"])

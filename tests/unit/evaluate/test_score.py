@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sgnray.checkpoint import build_model
+from sgnray.data.batches import PoseBank, view_draws
+from sgnray.evaluate.score import score_clips
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def model(tiny_recipe, tiny_dataset):
+    torch.manual_seed(1)
+    num_classes = len(tiny_dataset.info.class_names)
+    return build_model(tiny_recipe, layout="ntu25", num_classes=num_classes)
+
+
+def test_matches_one_clip_and_view_at_a_time(model, tiny_dataset):
+    bank, draws = PoseBank.of(tiny_dataset, CPU), view_draws(27, 3, model.num_frames)
+    tally = score_clips(model, bank, np.arange(27), num_views=3)
+    model.eval()
+    for row in range(27):
+        rows = torch.tensor([row])
+        with torch.no_grad():
+            views = [model(bank.gather(rows, draws[rows, w][:, None])[:, 0])[0] for w in range(3)]
+        predicted = int(torch.stack(views).mean(dim=0).argmax())
+        tally.confusion_KK[tiny_dataset.clips.labels[row], predicted] -= 1
+    assert not tally.confusion_KK.any()
+
+
+def test_the_models_mode_is_given_back(model, tiny_dataset):
+    bank = PoseBank.of(tiny_dataset, CPU)
+    for mode in (True, False):
+        model.train(mode)
+        score_clips(model, bank, np.arange(5), num_views=1)
+        assert model.training is mode
+
+
+def test_progress_reaches_the_end(model, tiny_dataset):
+    steps = []
+    bank = PoseBank.of(tiny_dataset, CPU)
+    score_clips(
+        model, bank, np.arange(27), num_views=1, on_progress=lambda *step: steps.append(step)
+    )
+    assert steps[-1] == (27, 27)

@@ -1,0 +1,61 @@
+"""Imports run one way, and ray, torch, typer and the like stay behind their fences."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sgnray
+
+ROOT = Path(sgnray.__file__).parent.parent
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """Lay the package out as a wheel installs it: sgnray.cli and sgnray.conf inside sgnray."""
+    only_python = shutil.ignore_patterns("__pycache__", "*.csv", "*.txt", "*.yaml")
+    for source, target in (("sgnray", "sgnray"), ("cli", "sgnray/cli"), ("conf", "sgnray/conf")):
+        shutil.copytree(ROOT / source, tmp_path / target, ignore=only_python)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def lint(folder):
+    return subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1"},
+        check=False,
+    )
+
+
+def test_the_contracts_hold(installed):
+    done = lint(installed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Contracts: 5 kept, 0 broken." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("seeding", "from sgnray.config import Recipe", "imports run one way BROKEN"),
+        ("data/store", "import torch", "protocols need no torch BROKEN"),
+        ("train/loop", "import ray", "ray stays where work is launched BROKEN"),
+        ("runs", "import yaml", "pydantic and yaml stay in config BROKEN"),
+        ("prepare/pipeline", "from rich.table import Table", "typer and rich stay in cli BROKEN"),
+        ("cli/train", "import torch", "protocols need no torch BROKEN"),
+        ("unplaced", "", "imports run one way BROKEN"),
+    ],
+)
+def test_a_broken_contract_is_seen(installed, module, line, contract):
+    path = installed / "sgnray" / f"{module}.py"
+    before = path.read_text() if path.exists() else ""
+    path.write_text(f"{before}\n{line}\n")
+    done = lint(installed)
+    assert done.returncode == 1
+    assert contract in done.stdout

@@ -1,0 +1,116 @@
+"""The folder of a search: whose it is, and the recipe that comes out of it."""
+
+import dataclasses
+import json
+import threading
+
+import pytest
+
+from sgnray.config import load_recipe
+from sgnray.errors import RunError, UsageError
+from sgnray.runs import newest_run
+from sgnray.tune.board import Board
+from sgnray.tune.folder import claim_search
+from sgnray.tune.space_file import load_space
+
+
+def claim(runs_dir, plan, name=None):
+    with claim_search(runs_dir, name, plan) as folder:
+        return folder
+
+
+def test_a_search_leaves_what_it_was(tmp_path, plan, tiny_recipe):
+    folder = claim(tmp_path, plan)
+    assert folder.path == tmp_path / plan.folder_name()
+    assert load_recipe(str(folder.path / "base.yaml")) == tiny_recipe
+    assert load_space(str(folder.path / "space.yaml"), tiny_recipe).axes == plan.space.axes
+    described = json.loads((folder.path / "search.json").read_text())
+    assert described["format_version"] == 1
+    assert described["asha"] == {"grace_epochs": 1, "reduction_factor": 3}
+
+
+def test_a_search_is_no_run_to_evaluate(tmp_path, plan):
+    claim(tmp_path, plan)
+    with pytest.raises(UsageError, match="there is no run"):
+        newest_run(tmp_path)
+
+
+def test_the_same_search_takes_its_folder_again_and_another_is_refused(tmp_path, plan):
+    claim(tmp_path, plan, "mine")
+    claim(tmp_path, plan, "mine")
+    with pytest.raises(RunError) as caught:
+        claim(tmp_path, dataclasses.replace(plan, num_epochs=3), "mine")
+    assert caught.value.what.startswith("the folder holds another search")
+    assert caught.value.where == str(tmp_path / "mine" / "search.json")
+
+
+def test_a_torn_search_is_refused(tmp_path, plan):
+    claim(tmp_path, plan, "mine")
+    (tmp_path / "mine" / "search.json").write_text("{")
+    with pytest.raises(RunError):
+        claim(tmp_path, plan, "mine")
+
+
+def test_a_run_is_not_taken_for_a_search(tmp_path, plan):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "recipe.yaml").touch()
+    with pytest.raises(RunError) as caught:
+        claim(tmp_path, plan, "mine")
+    assert caught.value.what == "the folder exists and holds no search: it has recipe.yaml"
+    assert [path.name for path in (tmp_path / "mine").iterdir() if path.name != ".lock"] == [
+        "recipe.yaml"
+    ]
+
+
+@pytest.mark.parametrize("name", ["../mine", "a/b", "", ".hidden", "/abs"])
+def test_a_name_cannot_leave_the_runs(tmp_path, plan, name):
+    if name == "":  # no name at all: the plan's own
+        assert claim(tmp_path, plan, None).path.parent == tmp_path
+    with pytest.raises(UsageError) as caught:
+        claim(tmp_path, plan, name)
+    assert caught.value.where == "--name"
+    assert not (tmp_path.parent / "mine").exists()
+
+
+def test_two_searches_cannot_share_a_folder(tmp_path, plan):
+    refused = []
+
+    def second():
+        try:
+            claim(tmp_path, plan)
+        except RunError as error:
+            refused.append(error)
+
+    with claim_search(tmp_path, None, plan):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert len(refused) == 1
+
+
+def test_best_yaml_is_the_best_trials_recipe_in_full_length(tmp_path, plan):
+    folder, board = claim(tmp_path, plan, "mine"), Board(plan)
+    folder.write_trials(board.rows)
+    assert folder.trials_path.exists()
+    assert not folder.best_path.exists()
+    for number, scores in ((1, (0.5, 0.25)), (2, (0.25, 0.5))):
+        for score in scores:
+            board.reported(number, score)
+        board.ended(number)
+        folder.write_trials(board.rows)
+    recipe = load_recipe(str(folder.best_path))
+    assert recipe == plan.trials[1].recipe
+    assert recipe.train.num_epochs == 4
+    values = plan.trials[1].values
+    assert folder.best_path.read_text().splitlines()[:9] == [
+        "# Found by sgn tune: trial 2, the best of 2 trials so far; 3 are planned.",
+        f"#   sgn train --recipe {folder.best_path}",
+        "# Search: space mine, random, seed 0, ASHA, at most 2 epochs per trial",
+        "#   of the 4 below, its milestones in proportion.",
+        "# Score: 50.00% top-1 after epoch 2, on a validation part of the training clips of "
+        "synth cv,",
+        "#   held out the way the case holds out its test clips, which were never looked at.",
+        "# Changed by the search:",
+        f"#   optim.learning_rate={values['optim.learning_rate']}",
+        f"#   data.num_segments={values['data.num_segments']}",
+    ]

@@ -1,0 +1,83 @@
+"""What becomes of what Ray tells: the table, the caller, and errors on the way."""
+
+import csv
+import logging
+
+import pytest
+
+from sgnray.errors import InputError, OutputError
+from sgnray.tune.folder import claim_search
+from sgnray.tune.progress import Progress
+
+
+@pytest.fixture
+def folder(tmp_path, plan):
+    with claim_search(tmp_path, None, plan) as folder:
+        yield folder
+
+
+def statuses(folder):
+    with folder.trials_path.open() as file:
+        return [row["status"] for row in csv.DictReader(file)]
+
+
+def test_the_table_and_the_caller_follow_the_trials(folder):
+    ended, done = [], []
+    progress = Progress(folder, ended.append, lambda *counts: done.append(counts))
+    progress.begin()
+    assert statuses(folder) == ["waiting"] * 3
+    progress.on_epoch(1, 0.5, {})
+    progress.on_epoch(1, 0.6, {})
+    progress.on_end(1)
+    progress.on_epoch(2, 0.5, {})
+    progress.on_end(2)
+    progress.on_failure(3, ValueError("no"))
+    assert statuses(folder) == ["finished", "stopped", "failed"]
+    assert [(row.number, row.score) for row in ended] == [(1, 0.6), (2, 0.5), (3, None)]
+    assert done == [(1, 6), (2, 6), (2, 6), (3, 6), (3, 5), (3, 3)]
+    progress.end()
+    assert folder.best_path.exists()
+
+
+def test_what_was_reached_is_kept_when_the_search_is_interrupted(folder):
+    progress = Progress(folder, None, None)
+    progress.begin()
+    progress.on_epoch(2, 0.5, {})
+    progress.end()
+    assert statuses(folder) == ["waiting", "interrupted", "waiting"]
+
+
+def test_an_error_of_the_callers_is_not_lost(folder):
+    def fail(row):
+        raise OutputError("full", where="here", now="make space")
+
+    progress = Progress(folder, fail, None)
+    progress.on_end(1)
+    with pytest.raises(OutputError):
+        progress.on_epoch(2, 0.5, {})
+    with pytest.raises(OutputError):
+        progress.end()
+
+
+def caused(error, cause):
+    error.cause = cause  # the way Ray holds it
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (InputError("it is torn", where="a.arrow", now="x"), "it is torn (a.arrow)"),
+        (caused(RuntimeError("remote"), InputError("gone", where="b", now="x")), "gone (b)"),
+        (caused(RuntimeError("remote"), ValueError("a\nb")), "ValueError: b"),
+        ("Failure # 1\nTraceback\nOut of memory\n", "Out of memory"),
+        (None, "no reason given"),
+        (ValueError(""), "ValueError"),
+    ],
+)
+def test_a_failure_has_its_reason_in_one_line(folder, caplog, error, reason):
+    caplog.set_level(logging.WARNING, logger="sgnray.tune.progress")
+    progress = Progress(folder, None, None)
+    progress.on_failure(2, error)
+    assert progress.board.rows[1].error == reason
+    assert caplog.messages == [f"trial 2 failed: {reason}"]

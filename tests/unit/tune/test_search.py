@@ -1,0 +1,74 @@
+"""What is refused before Ray starts, and before a folder is made."""
+
+import subprocess
+import sys
+
+import pytest
+
+from sgnray.config import recipe_for
+from sgnray.errors import InputError, RecipeError, UsageError
+from sgnray.tune import TrialRow, tune_recipe
+from sgnray.tune.board import Board
+from sgnray.tune.folder import claim_search
+from sgnray.tune.search import _result
+
+
+def refuse(kind, tmp_path, recipe, space, folder, **settings):
+    with pytest.raises(kind) as caught:
+        tune_recipe(recipe, space, folder, runs_dir=tmp_path / "runs", **settings)
+    assert not (tmp_path / "runs").exists()
+    return caught.value
+
+
+def test_a_missing_dataset(tmp_path, tiny_recipe):
+    error = refuse(InputError, tmp_path, tiny_recipe, "default", tmp_path / "none")
+    assert error.what == "there is no such dataset"
+
+
+def test_a_recipe_for_another_dataset(tmp_path, tiny_folder):
+    error = refuse(UsageError, tmp_path, recipe_for("ntu60", "cv"), "default", tiny_folder)
+    assert error.what == "the recipe is for ntu60, and the dataset is synth"
+
+
+def test_a_case_that_cannot_be_validated(tmp_path, tiny_recipe, tiny_folder):
+    data = tiny_recipe.data.model_copy(update={"case": "cset"})
+    recipe = tiny_recipe.model_copy(update={"data": data})
+    error = refuse(InputError, tmp_path, recipe, "default", tiny_folder)
+    assert error.what.startswith("the case cset cannot be validated")
+    assert error.now == "search another --case, or prepare recordings that hold more of them"
+
+
+def test_a_wrong_space(tmp_path, tiny_recipe, tiny_folder):
+    (tmp_path / "space.yaml").write_text("optim.lerning_rate: {choice: [1]}\n")
+    error = refuse(RecipeError, tmp_path, tiny_recipe, tmp_path / "space.yaml", tiny_folder)
+    assert error.problems[0].what == "unknown key; did you mean optim.learning_rate?"
+
+
+def test_ranges_in_a_grid(tmp_path, tiny_recipe, tiny_folder):
+    error = refuse(RecipeError, tmp_path, tiny_recipe, "default", tiny_folder, search="grid")
+    assert [problem.where for problem in error.problems] == [
+        "model.dropout",
+        "optim.learning_rate",
+        "optim.weight_decay",
+    ]
+
+
+def test_where_all_trials_failed_each_reason_is_told_once(tmp_path, plan):
+    with claim_search(tmp_path, None, plan) as folder:
+        board = Board(plan)
+        board.failed(1, "the loss is no longer a finite number")
+        board.failed(2, "ValueError: no")
+        board.failed(3, "the loss is no longer a finite number")
+        with pytest.raises(Exception, match="none of the 3 trials came to its end") as caught:
+            _result(folder, board.rows)
+    assert {(row.where, row.what) for row in caught.value.problems} == {
+        ("trial 1", "the loss is no longer a finite number"),
+        ("trial 2", "ValueError: no"),
+    }
+    assert caught.value.where.endswith("log.txt")
+
+
+def test_importing_the_search_does_not_load_ray():
+    code = "import sys, sgnray.tune, sgnray.tune.trial; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert TrialRow.__module__ == "sgnray.tune.board"

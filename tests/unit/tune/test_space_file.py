@@ -1,0 +1,142 @@
+"""What a search space file may say, and what a wrong one is told."""
+
+import pytest
+
+from sgnray.config import recipe_for
+from sgnray.errors import RecipeError
+from sgnray.tune.space import Choice, Integer, LogUniform, Uniform
+from sgnray.tune.space_file import list_spaces, load_space
+
+
+@pytest.fixture
+def fail(tmp_path, tiny_recipe):
+    def _fail(text):
+        path = tmp_path / "mine.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(RecipeError) as caught:
+            load_space(str(path), tiny_recipe)
+        assert caught.value.exit_code == 2
+        return caught.value, str(path)
+
+    return _fail
+
+
+def rows(error):
+    return {problem.where: problem.what for problem in error.problems}
+
+
+@pytest.mark.parametrize("name", list_spaces())
+@pytest.mark.parametrize("recipe", [("ntu60", "cs"), ("nwucla", "cv"), ("synth", "cs")])
+def test_every_shipped_space_is_possible(name, recipe):
+    assert load_space(name, recipe_for(*recipe)).axes
+
+
+def test_the_default_space(tiny_recipe):
+    axes = load_space("default", tiny_recipe).axes
+    assert {key: type(axis) for key, axis in axes.items()} == {
+        "data.num_segments": Choice,
+        "model.embedding_width": Choice,
+        "model.dropout": Uniform,
+        "optim.learning_rate": LogUniform,
+        "optim.weight_decay": LogUniform,
+        "optim.label_smoothing": Choice,
+    }
+    assert axes["data.num_segments"] == Choice((10, 20, 30))
+    assert axes["optim.learning_rate"] == LogUniform(3e-4, 3e-3)
+
+
+def test_all_problems_are_told_at_once(fail):
+    error, path = fail(
+        "optim.lerning_rate: {choice: [0.1]}\n"
+        "optim: {learning_rate: {choice: [0.1]}}\n"
+        "data.num_segments: {choice: [10, 0, x]}\n"
+        "data.case: {choice: [cs, cv]}\n"
+        "model.dropout: {uniform: [0, 1]}\n"
+        "model.embedding_width: {uniform: [8, 64]}\n"
+        "model.affinity_width: {range: [8, 64]}\n"
+        "model.frame_width: {integers: [8, 64]}\n"
+        "optim.weight_decay: {log_uniform: [0, 1e-3]}\n"
+        "optim.batch_size: {integer: [8, 16.5]}\n"
+        "optim.decay: {uniform: [0.5, 0.1]}\n"
+        "optim.label_smoothing: {choice: [0.1, 0.1]}\n"
+        "optim.lr_scaling: sqrt\n"
+        "optim.milestones: {choice: []}\n"
+        "data.rotation_rad: {uniform: [0, .inf]}\n"
+    )
+    assert error.what == f"the search space {path} has 16 problems"
+    assert error.where == path
+    assert error.now == "correct them; 'sgn train --recipe ntu60-cs --dry-run' shows every key"
+    like = "optim.learning_rate: {log_uniform: [3e-4, 3e-3]}"
+    kinds = "choice, uniform, log_uniform, integer"
+    assert [(problem.where, problem.what) for problem in error.problems] == [
+        ("optim.lerning_rate (line 1)", "unknown key; did you mean optim.learning_rate?"),
+        ("optim (line 2)", f"is a section; write its keys as optim.key, like {like}"),
+        ("data.num_segments (line 3)", "must be a positive integer, got 0"),
+        ("data.num_segments (line 3)", "must be a positive integer, got 'x'"),
+        ("data.case (line 4)", "must be the same in all trials; choose it with --case"),
+        ("model.dropout (line 5)", "must be a number from 0 to below 1, got 1.0"),
+        (
+            "model.embedding_width (line 6)",
+            "must be an integer; say {integer: [lowest, highest]}, or {choice: [...]}",
+        ),
+        ("model.affinity_width (line 7)", f"'range' is no way to search; there are {kinds}"),
+        ("model.frame_width (line 8)", "'integers' is no way to search; did you mean integer?"),
+        ("optim.weight_decay (line 9)", "log_uniform must begin above 0, got 0"),
+        ("optim.batch_size (line 10)", "integer must be two integers, got [8, 16.5]"),
+        ("optim.decay (line 11)", "uniform must be ascending, got [0.5, 0.1]"),
+        ("optim.label_smoothing (line 12)", "choice holds 0.1 twice"),
+        ("optim.lr_scaling (line 13)", f"must be one of {kinds} with its values, like {like}"),
+        (
+            "optim.milestones (line 14)",
+            "choice must be a list of values, like {choice: [10, 20, 30]}",
+        ),
+        (
+            "data.rotation_rad (line 15)",
+            "uniform must be two numbers, like {uniform: [0, 0.5]}",
+        ),
+    ]
+
+
+def test_integers_may_be_searched_where_a_recipe_wants_numbers(tmp_path, tiny_recipe):
+    path = tmp_path / "mine.yaml"
+    path.write_text("model.frame_width: {integer: [8, 16]}\ndata.rotation_rad: {integer: [0, 1]}\n")
+    axes = load_space(str(path), tiny_recipe).axes
+    assert axes == {"model.frame_width": Integer(8, 16), "data.rotation_rad": Integer(0, 1)}
+
+
+def test_a_key_given_twice_is_a_problem(fail):
+    error, _ = fail("model.dropout: {choice: [0.1]}\nmodel.dropout: {choice: [0.2]}\n")
+    assert rows(error) == {"model.dropout (line 2)": "given twice, first on line 1"}
+    error, _ = fail("model.dropout: {choice: [0.1], choice: [0.2]}\n")
+    assert rows(error) == {"model.dropout.choice (line 1)": "given twice, first on line 1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "now"),
+    [
+        ("", "is empty", "write keys and the values to try, for example '"),
+        ("- 1\n", "is not a mapping of sections", "write keys and the values to try, for"),
+        ("a: {b\n", "is not valid YAML", "write keys and the values to try, for example '"),
+        (b"\xff", "the search space file is not UTF-8 text", "give the path of a .yaml file, or"),
+        ("format_version: 1\n", "has 1 problem", "correct them"),
+        ("format_version: 2\n", "has format version 2", "update sgnray"),
+        ("format_version: x\n", "has format version 'x'", "write 'format_version: 1'"),
+        ("1: 2\n", "has 1 problem", "correct them"),
+        ("true: 2\n", "has 1 problem", "correct them"),
+    ],
+)
+def test_a_file_that_is_no_space(fail, text, what, now):
+    error, path = fail(text)
+    assert what in error.what
+    assert error.now.startswith(now)
+    assert error.where.startswith(path)
+
+
+def test_a_space_that_is_not_there(tmp_path, tiny_recipe):
+    with pytest.raises(RecipeError) as caught:
+        load_space("defualt", tiny_recipe)
+    assert caught.value.what == ("there is no search space called 'defualt'; did you mean default?")
+    with pytest.raises(RecipeError) as caught:
+        load_space(str(tmp_path / "none.yaml"), tiny_recipe)
+    assert caught.value.what == "there is no such search space file"
+    assert "default" in caught.value.now

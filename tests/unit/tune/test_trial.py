@@ -1,0 +1,89 @@
+"""One trial, without Ray: what it trains on, what it scores, and what it never sees."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from sgnray.data.batches import PoseBank
+from sgnray.data.protocols import Split, split_clips, validation_folds
+from sgnray.train.job import train_batches, validator
+from sgnray.train.loop import fit
+from sgnray.train.state import TrainState
+from sgnray.tune.plan import shorten
+from sgnray.tune.trial import train_folds
+from sgnray.world import World
+
+
+@pytest.fixture
+def short_recipe(tiny_recipe):
+    return shorten(tiny_recipe, 2)
+
+
+def poison(dataset, rows):
+    """Spoil clips, so that whoever looks at one gets no number out of it."""
+    poses_PVC, labels = dataset.poses_PVC.copy(), dataset.clips.labels.copy()
+    for row in rows:
+        poses_PVC[dataset.offsets[row] : dataset.offsets[row + 1]] = np.nan
+        labels[row] = 10**6
+    clips = dataclasses.replace(dataset.clips, labels=labels)
+    return dataclasses.replace(dataset, poses_PVC=poses_PVC, clips=clips)
+
+
+def with_two_training_setups(dataset):
+    """Divide the one that the tiny dataset has."""
+    clips = dataset.clips
+    setups = clips.setups.copy()
+    setups[np.flatnonzero(setups % 2 == 0)[::2]] = 4
+    return dataclasses.replace(dataset, clips=dataclasses.replace(clips, setups=setups))
+
+
+def with_selection(recipe, selection):
+    train = recipe.train.model_copy(update={"selection": selection})
+    return recipe.model_copy(update={"train": train})
+
+
+@pytest.mark.parametrize("selection", ["last", "validation", "test"])
+@pytest.mark.parametrize("case", ["cs", "cv", "cset"])
+def test_test_clips_are_never_looked_at(tiny_dataset, short_recipe, case, selection):
+    dataset = with_two_training_setups(tiny_dataset)
+    data = short_recipe.data.model_copy(update={"case": case})
+    recipe = with_selection(short_recipe.model_copy(update={"data": data}), selection)
+    spoiled = poison(dataset, split_clips("synth", case, dataset.clips).test)
+    assert np.isnan(spoiled.poses_PVC).any()
+    assert list(train_folds(recipe, spoiled)) == list(train_folds(recipe, dataset))
+
+
+def test_poison_is_seen_where_a_clip_is_looked_at(tiny_dataset, short_recipe):
+    """So the test above can fail."""
+    fold = validation_folds("synth", "cv", tiny_dataset.clips)[0]
+    for part in (fold.train, fold.test):
+        with pytest.raises((IndexError, RuntimeError)):
+            list(train_folds(short_recipe, poison(tiny_dataset, part[:1])))
+
+
+def test_each_epoch_is_the_mean_of_the_folds_as_training_scores_them(tiny_dataset, short_recipe):
+    """Twin: each fold trained alone by the loop of sgn train."""
+    recipe = with_selection(short_recipe, "validation")
+    folds = validation_folds("synth", "cv", tiny_dataset.clips)
+    assert len(folds) == 2
+    alone = [train_alone(recipe, tiny_dataset, fold) for fold in folds]
+    together = list(train_folds(recipe, tiny_dataset))
+    assert [metrics["epoch"] for metrics in together] == [1, 2]
+    for epoch, metrics in enumerate(together):
+        for key in ("train/loss", "val/loss", "val/top1"):
+            assert metrics[key] == (alone[0][epoch][key] + alone[1][epoch][key]) / 2
+    assert alone[0] != alone[1]
+
+
+def train_alone(recipe, dataset, fold: Split):
+    bank, world = PoseBank.of(dataset, torch.device("cpu")), World()
+    state = TrainState.fresh(recipe, dataset, device=bank.device, world=world)
+    fit(
+        state,
+        train_batches(recipe, bank, fold.train, world=world),
+        validate=validator(bank, fold.test),
+        on_epoch=lambda result: None,
+    )
+    return state.history
