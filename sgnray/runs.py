@@ -26,6 +26,7 @@ ENVIRONMENT_FILE = "environment.json"
 METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "report.json"
 LOG_FILE = "log.txt"
+LOCK_FILE = ".lock"
 CHECKPOINTS_DIR = "checkpoints"
 CHECKPOINT_FILE = "checkpoint.pt"
 
@@ -122,20 +123,38 @@ def claim_run(
     RunError where it belongs to another recipe or dataset, or is in use; UsageError for a name
     that is no plain folder name.
     """
-    path = runs_dir / (run_name(recipe) if name is None else name)
-    if name is not None and not _NAME.fullmatch(name):
-        raise UsageError(
-            f"'{name}' cannot name a run",
-            where="--name",
-            now="use letters, digits, '.', '_' and '-', beginning with a letter or digit",
-        )
-    with output_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with claimed_folder(runs_dir, name, default=run_name(recipe)) as path:
         _check_owner(path, recipe, dataset)
         if not (path / RECIPE_FILE).exists():
             write_text(path / RECIPE_FILE, dump_recipe(recipe))
         yield RunFolder(path)
+
+
+@contextmanager
+def claimed_folder(runs_dir: Path, name: str | None, *, default: str) -> Iterator[Path]:
+    """Make a folder in `runs_dir`, or take it up again, and keep others out of it meanwhile."""
+    if name is not None and not _NAME.fullmatch(name):
+        raise UsageError(
+            f"'{name}' cannot name a folder in {runs_dir}",
+            where="--name",
+            now="use letters, digits, '.', '_' and '-', beginning with a letter or digit",
+        )
+    path = runs_dir / (default if name is None else name)
+    with output_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        yield path
+
+
+def check_not_foreign(path: Path) -> None:
+    """RunError where a folder holds things although nothing here has begun in it."""
+    strangers = sorted(item.name for item in path.iterdir() if item.name != LOCK_FILE)
+    if strangers:
+        raise RunError(
+            f"the folder exists and holds something else: {', '.join(strangers[:3])}",
+            where=str(path),
+            now="choose another --name or --runs",
+        )
 
 
 def newest_run(runs_dir: Path) -> RunFolder:
@@ -163,13 +182,7 @@ def _last_written(path: Path) -> float:
 def _check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
     recipe_path = path / RECIPE_FILE
     if not recipe_path.exists():
-        strangers = [item.name for item in path.iterdir() if item.name != ".lock"]
-        if strangers:
-            raise RunError(
-                f"the folder exists and is no run: it holds {', '.join(sorted(strangers)[:3])}",
-                where=str(path),
-                now="choose another --name or --runs",
-            )
+        check_not_foreign(path)
         return
     if recipe_hash(load_recipe(str(recipe_path))) != recipe_hash(recipe):
         raise RunError(
@@ -189,7 +202,7 @@ def _check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    lock_path = path / ".lock"
+    lock_path = path / LOCK_FILE
     with output_errors(lock_path):
         lock = lock_path.open("w")
     with lock:
@@ -197,7 +210,7 @@ def _locked(path: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunError(
-                "another command is training in this folder",
+                "another command is at work in this folder",
                 where=str(path),
                 now="wait for it, or choose another --name",
             ) from error

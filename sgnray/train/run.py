@@ -53,7 +53,7 @@ def train_run(
     `on_epoch` is called here, after the epoch's checkpoint lies in the run folder.
     """
     dataset = open_dataset(dataset_dir)
-    recipe = _matched(recipe, dataset)
+    recipe = match_recipe(recipe, dataset)
     with executor(
         workers=workers, device=device, address=address, max_failures=max_failures
     ) as execute:
@@ -116,7 +116,7 @@ def _tell_start(run: RunFolder, recipe: Recipe, resumed_from: int) -> None:
         log.warning("the epoch is selected on the test clips: its accuracy is no honest estimate")
 
 
-def _matched(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
+def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
     """Check that the recipe is made for this dataset, and give its case the dataset's name."""
     found = dataset.info.dataset
     if recipe.data.dataset != found:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
@@ -15,7 +14,6 @@ import pytest
 from sgnray.cluster import connected
 from sgnray.config import load_recipe
 from sgnray.data.store import open_dataset
-from sgnray.errors import SgnError
 from sgnray.train import train_run
 from sgnray.tune import tune_recipe
 from sgnray.tune.plan import shorten
@@ -64,7 +62,7 @@ def test_a_search_from_the_space_to_the_best_recipe(cluster, tmp_path, tiny_reci
     assert {first.status, third.status} <= {"finished", "stopped"}
     assert "finished" in {first.status, third.status}
     assert diverged.status == "failed"
-    assert diverged.error == "the loss is no longer a finite number (epoch 1)"
+    assert diverged.error == "the model no longer gives finite numbers (epoch 1)"
     assert sorted(told, key=lambda row: row.number) == list(tuned.trials)
     assert progress[-1][0] == progress[-1][1] == first.num_epochs + third.num_epochs
 
@@ -81,7 +79,7 @@ def test_a_search_from_the_space_to_the_best_recipe(cluster, tmp_path, tiny_reci
     assert [row["status"] for row in table] == [row.status for row in tuned.trials]
     assert [row["optim.learning_rate"] for row in table] == ["0.01", "1e+30", "0.001"]
     log = (tuned.folder / "log.txt").read_text()
-    assert "Traceback" in log
+    assert "in train_folds" in log  # the traceback
     assert "trial 1, epoch 1: {'train/loss': " in log
 
     assert tuned.best_overrides == as_overrides(best.values)
@@ -92,28 +90,25 @@ def test_a_search_from_the_space_to_the_best_recipe(cluster, tmp_path, tiny_reci
     assert result.report.num_clips == 9
 
 
-def test_where_every_trial_fails_the_search_does(cluster, tmp_path, tiny_recipe, tiny_folder):
-    space = write_space(tmp_path, "optim.learning_rate: {choice: [1e+30, 1e+31]}\n")
-    with pytest.raises(SgnError) as caught:
-        tune_recipe(tiny_recipe, space, tiny_folder, search="grid", num_epochs=1, runs_dir=tmp_path)
-    assert caught.value.what == "none of the 2 trials came to its end"
-    assert [problem.what for problem in caught.value.problems] == [
-        "the loss is no longer a finite number (epoch 1)"
-    ]
-
-
-def test_many_more_epochs_are_spared_than_spent(cluster, tmp_path, tiny_recipe, tiny_folder):
-    """Trials that learn nothing are stopped by those that came before them."""
-    rates = ", ".join(f"1e-{number}" for number in range(2, 12))
+def test_asha_spares_epochs_of_trials_that_do_worse(cluster, tmp_path, tiny_recipe, tiny_folder):
+    rates = ", ".join(f"{number}e-2" for number in range(1, 11))
     space = write_space(tmp_path, f"optim.learning_rate: {{choice: [{rates}]}}\n")
+    done = []
     tuned = tune_recipe(
-        tiny_recipe, space, tiny_folder, search="grid", num_epochs=9, runs_dir=tmp_path
+        tiny_recipe,
+        space,
+        tiny_folder,
+        search="grid",
+        num_epochs=18,
+        runs_dir=tmp_path,
+        on_progress=lambda *counts: done.append(counts),
     )
-    stopped = [row for row in tuned.trials if row.status == "stopped"]
-    assert stopped
-    assert {row.num_epochs for row in stopped} <= {2, 6}
-    best = max(row.score for row in tuned.trials if row.num_epochs == 9)
-    assert tuned.best_score == best
+    statuses = {row.number: row.status for row in tuned.trials}
+    assert set(statuses.values()) == {"finished", "stopped"}
+    assert {row.num_epochs for row in tuned.trials if row.status == "stopped"} <= {4, 12}
+    assert tuned.best_score == max(row.score for row in tuned.trials if row.status == "finished")
+    assert done[0] == (1, 180)
+    assert done[-1][0] == done[-1][1] == sum(row.num_epochs for row in tuned.trials) < 180
 
 
 _SEARCH = """

@@ -116,7 +116,7 @@ def test_another_dataset_in_the_same_folder_is_refused(tiny_recipe, tiny_dataset
 def test_two_at_once_refuse_each_other(tiny_recipe, tiny_dataset, tmp_path):
     with (
         claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset),
-        pytest.raises(RunError, match="another command is training"),
+        pytest.raises(RunError, match="another command is at work"),
         claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset),
     ):
         pass
@@ -125,7 +125,7 @@ def test_two_at_once_refuse_each_other(tiny_recipe, tiny_dataset, tmp_path):
 @pytest.mark.parametrize("name", ["../out", "a/b", "/tmp/x", ".hidden", "", " "])
 def test_a_name_cannot_leave_the_runs(tiny_recipe, tiny_dataset, tmp_path, name):
     with (
-        pytest.raises(UsageError, match="cannot name a run"),
+        pytest.raises(UsageError, match="cannot name a folder"),
         claim_run(tmp_path / "runs", name, tiny_recipe, tiny_dataset),
     ):
         pass
@@ -136,7 +136,7 @@ def test_a_folder_of_something_else_is_left_alone(tiny_recipe, tiny_dataset, tmp
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
     with (
-        pytest.raises(RunError, match=r"holds thesis\.tex"),
+        pytest.raises(RunError, match=r"holds something else: thesis\.tex"),
         claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset),
     ):
         pass

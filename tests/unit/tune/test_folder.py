@@ -56,7 +56,7 @@ def test_a_run_is_not_taken_for_a_search(tmp_path, plan):
     (tmp_path / "mine" / "recipe.yaml").touch()
     with pytest.raises(RunError) as caught:
         claim(tmp_path, plan, "mine")
-    assert caught.value.what == "the folder exists and holds no search: it has recipe.yaml"
+    assert caught.value.what == "the folder exists and holds something else: recipe.yaml"
     assert [path.name for path in (tmp_path / "mine").iterdir() if path.name != ".lock"] == [
         "recipe.yaml"
     ]

@@ -70,14 +70,14 @@ def caused(error, cause):
         (InputError("it is torn", where="a.arrow", now="x"), "it is torn (a.arrow)"),
         (caused(RuntimeError("remote"), InputError("gone", where="b", now="x")), "gone (b)"),
         (caused(RuntimeError("remote"), ValueError("a\nb")), "ValueError: b"),
-        ("Failure # 1\nTraceback\nOut of memory\n", "Out of memory"),
+        ("Failure # 1\nTraceback\n\x1b[36mOut of memory\x1b[39m\n", "Out of memory"),
         (None, "no reason given"),
         (ValueError(""), "ValueError"),
     ],
 )
 def test_a_failure_has_its_reason_in_one_line(folder, caplog, error, reason):
-    caplog.set_level(logging.WARNING, logger="sgnray.tune.progress")
+    caplog.set_level(logging.DEBUG, logger="sgnray.tune.progress")
     progress = Progress(folder, None, None)
     progress.on_failure(2, error)
     assert progress.board.rows[1].error == reason
-    assert caplog.messages == [f"trial 2 failed: {reason}"]
+    assert caplog.messages[0].startswith(f"trial 2 failed: {reason}\n")

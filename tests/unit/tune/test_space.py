@@ -99,6 +99,11 @@ def test_values_as_overrides_give_the_recipe_that_the_values_give():
     assert load_recipe("ntu60-cs", overrides) == with_values(load_recipe("ntu60-cs"), values)
 
 
+def test_an_override_is_what_yaml_reads():
+    values = {"a.b": True, "a.c": ["x", 1], "a.d": "x"}
+    assert as_overrides(values) == ("a.b=true", 'a.c=["x", 1]', "a.d=x")
+
+
 def test_an_impossible_value_is_refused(tiny_recipe):
     with pytest.raises(RecipeError) as caught:
         with_values(tiny_recipe, {"model.dropout": 1.0})

@@ -8,10 +8,12 @@ import torch
 
 from sgnray.data.batches import PoseBank
 from sgnray.data.protocols import Split, split_clips, validation_folds
+from sgnray.errors import SgnError
 from sgnray.train.job import train_batches, validator
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
 from sgnray.tune.plan import shorten
+from sgnray.tune.space import with_values
 from sgnray.tune.trial import train_folds
 from sgnray.world import World
 
@@ -87,3 +89,9 @@ def train_alone(recipe, dataset, fold: Split):
         on_epoch=lambda result: None,
     )
     return state.history
+
+
+def test_a_model_of_no_finite_numbers_has_no_score(tiny_dataset, short_recipe):
+    recipe = with_values(short_recipe, {"optim.learning_rate": 1e30})
+    with pytest.raises(SgnError, match="the model no longer gives finite numbers"):
+        list(train_folds(recipe, tiny_dataset))

@@ -1,0 +1,161 @@
+"""Run the trials of a search with Ray Tune; Ray is imported by the first search."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sgnray.cluster import Resources, connected
+from sgnray.errors import ClusterError
+from sgnray.evaluate.metrics import VAL_TOP1
+from sgnray.tune.plan import REDUCTION_FACTOR, Plan, shorten
+from sgnray.tune.progress import Progress
+from sgnray.tune.trial import TrialJob, run_trial
+
+log = logging.getLogger(__name__)
+
+_ENVIRONMENT = {
+    # Ctrl-C must end the search at once, like every other command.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # trials.csv is the record; Ray's own would be thrown away.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+
+
+@contextmanager
+def held_cluster(address: str | None, concurrent: int | None) -> Iterator[Resources]:
+    """Hold a cluster on which `concurrent` trials can run at once; ClusterError if it cannot."""
+    is_foreign = bool(address or os.environ.get("RAY_ADDRESS"))
+    # A cluster of our own gets as many logical CPUs as trials are to run at once.
+    with connected(address, num_workers=1 if is_foreign else concurrent or 1) as resources:
+        if concurrent is not None and concurrent > resources.num_cpus:
+            raise ClusterError(
+                f"{concurrent} trials at once need {concurrent} CPUs, and the cluster has "
+                f"{resources.num_cpus}",
+                where=f"--concurrent {concurrent}",
+                now=f"ask for --concurrent {max(1, resources.num_cpus)}, or add nodes: "
+                "ray start --address HEAD:PORT",
+            )
+        yield resources
+
+
+def run_trials(
+    plan: Plan, dataset_dir: Path, progress: Progress, *, at_once: int, num_threads: int
+) -> None:
+    """Run all trials on the cluster that is held; `progress` is told what they do meanwhile."""
+    from ray.exceptions import RayError
+    from ray.tune.error import TuneError
+
+    jobs = tuple(
+        TrialJob(shorten(trial.recipe, plan.num_epochs), dataset_dir.resolve(), num_threads)
+        for trial in plan.trials
+    )
+    progress.begin()
+    try:
+        with _quiet_ray():
+            _fit(plan, jobs, progress, at_once)
+    except (RayError, TuneError) as error:
+        raise ClusterError(
+            f"the search stopped on the cluster: {_last_line(error)}",
+            where=f"Ray; the whole story is in {progress.folder.log_path}",
+            now="the trials that ended are in trials.csv; the same command searches again",
+        ) from error
+    finally:
+        progress.end()
+
+
+def _fit(plan: Plan, jobs: tuple[TrialJob, ...], progress: Progress, at_once: int) -> None:
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+
+    trainable = tune.with_parameters(run_trial, jobs=jobs)
+    scheduler = ASHAScheduler(
+        metric=VAL_TOP1,
+        mode="max",
+        max_t=plan.num_epochs,
+        grace_period=plan.grace_epochs,
+        reduction_factor=REDUCTION_FACTOR,
+    )
+    # Ray insists on files of its own; a worker may still write there when an interrupt comes.
+    with tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch:
+        tune.Tuner(
+            tune.with_resources(trainable, {"cpu": jobs[0].num_threads}),
+            param_space={"index": tune.grid_search(list(range(len(jobs))))},
+            tune_config=tune.TuneConfig(
+                scheduler=scheduler, max_concurrent_trials=at_once, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[_callback(plan, progress)],
+            ),
+        ).fit()
+
+
+def _callback(plan: Plan, progress: Progress) -> Any:
+    from ray import tune
+
+    class Tell(tune.Callback):  # type: ignore[misc]
+        """Hands on what Ray tells of its trials."""
+
+        def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
+            progress.on_epoch(_number(plan, trial), result[VAL_TOP1], result)
+
+        def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:
+            progress.on_end(_number(plan, trial))
+
+        def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:
+            progress.on_failure(_number(plan, trial), _error_of(trial))
+
+    return Tell()
+
+
+def _error_of(trial: Any) -> Exception | str | None:
+    """Read the error of a trial where Ray has just left it, on this machine."""
+    from ray import cloudpickle
+    from ray.exceptions import RayActorError
+
+    if trial.pickled_error_file:
+        error: Exception = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        if isinstance(error, RayActorError) and not error.actor_init_failed:
+            log.debug("Ray says: %s", error)
+            return _lost_worker()
+        return error
+    return Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else None
+
+
+def _lost_worker() -> ClusterError:
+    return ClusterError(
+        "its worker was lost: it was killed, or the machine had no memory left",
+        where="a Ray worker",
+        now="run fewer trials at once with --concurrent",
+    )
+
+
+def _number(plan: Plan, trial: Any) -> int:
+    return plan.trials[int(trial.config["index"])].number
+
+
+@contextmanager
+def _quiet_ray() -> Iterator[None]:
+    for variable, value in _ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    # Ray tells of a failed trial with its traceback; its row and log.txt have it already.
+    chatter = logging.getLogger("ray.tune")
+    level = chatter.level
+    chatter.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        chatter.setLevel(level)
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else repr(error)

@@ -1,0 +1,156 @@
+"""What a search may change: for each recipe key, the values to try."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from sgnray import seeding
+from sgnray.config import Recipe, parse_recipe, to_dict
+
+FORMAT_VERSION = 1
+# Enough to tell two trials apart, and short enough that a table shows what was run exactly.
+_DIGITS = 4
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values, each as likely as the others."""
+
+    values: tuple[Any, ...]
+
+    def draw(self, uniform: float) -> Any:
+        """Turn a number from [0, 1) into a value."""
+        return self.values[int(uniform * len(self.values))]
+
+    def extremes(self) -> tuple[Any, ...]:
+        """Give the values that must be possible for all to be."""
+        return self.values
+
+    def describe(self) -> dict[str, Any]:
+        """Give it as a search space file has it."""
+        return {"choice": list(self.values)}
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A number between two ends."""
+
+    low: float
+    high: float
+
+    def draw(self, uniform: float) -> float:
+        """Turn a number from [0, 1) into a value, rounded to what a table shows."""
+        return _rounded(self.low + uniform * (self.high - self.low), self.low, self.high)
+
+    def extremes(self) -> tuple[float, float]:
+        """Give the values that must be possible for all to be."""
+        return self.low, self.high
+
+    def describe(self) -> dict[str, Any]:
+        """Give it as a search space file has it."""
+        return {"uniform": [self.low, self.high]}
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """A positive number between two ends, each order of magnitude as likely as the others."""
+
+    low: float
+    high: float
+
+    def draw(self, uniform: float) -> float:
+        """Turn a number from [0, 1) into a value, rounded to what a table shows."""
+        value = self.low * math.exp(uniform * math.log(self.high / self.low))
+        return _rounded(value, self.low, self.high)
+
+    def extremes(self) -> tuple[float, float]:
+        """Give the values that must be possible for all to be."""
+        return self.low, self.high
+
+    def describe(self) -> dict[str, Any]:
+        """Give it as a search space file has it."""
+        return {"log_uniform": [self.low, self.high]}
+
+
+@dataclass(frozen=True)
+class Integer:
+    """An integer between two ends, both included."""
+
+    low: int
+    high: int
+
+    def draw(self, uniform: float) -> int:
+        """Turn a number from [0, 1) into a value."""
+        return self.low + int(uniform * (self.high - self.low + 1))
+
+    def extremes(self) -> tuple[int, int]:
+        """Give the values that must be possible for all to be."""
+        return self.low, self.high
+
+    def describe(self) -> dict[str, Any]:
+        """Give it as a search space file has it."""
+        return {"integer": [self.low, self.high]}
+
+
+Axis = Choice | Uniform | LogUniform | Integer
+
+
+@dataclass(frozen=True)
+class Space:
+    """A checked search space: an axis for each dotted recipe key, in the order of its file."""
+
+    source: str
+    axes: Mapping[str, Axis]
+
+    def draw(self, seed: int, index: int) -> Values:
+        """Draw one configuration; it depends on (seed, index) and the axes alone."""
+        uniform = seeding.uniform(seed, "tune", index, (len(self.axes),)).tolist()
+        return {
+            key: axis.draw(u) for (key, axis), u in zip(self.axes.items(), uniform, strict=True)
+        }
+
+    def num_points(self) -> int:
+        """Count the configurations of a grid; every axis must be a Choice."""
+        return math.prod(len(axis.extremes()) for axis in self.axes.values())
+
+    def grid(self) -> Iterator[Values]:
+        """Yield every combination of the choices; every axis must be a Choice."""
+        assert all(isinstance(axis, Choice) for axis in self.axes.values())
+        for values in product(*(axis.extremes() for axis in self.axes.values())):
+            yield dict(zip(self.axes, values, strict=True))
+
+
+def dump_space(space: Space) -> str:
+    """Write the space as YAML that `load_space` reads."""
+    lines = [f"format_version: {FORMAT_VERSION}"]
+    # JSON is YAML on one line.
+    lines += [f"{key}: {json.dumps(axis.describe())}" for key, axis in space.axes.items()]
+    return "\n".join(lines) + "\n"
+
+
+def with_values(recipe: Recipe, values: Values) -> Recipe:
+    """Return the recipe with other values for dotted keys; RecipeError where one is impossible."""
+    data = to_dict(recipe)
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        data[section] = data[section] | {name: value}
+    return parse_recipe(data, source="the search space")
+
+
+def as_overrides(values: Values) -> tuple[str, ...]:
+    """Write values as `section.key=value`, the way commands take them."""
+    return tuple(
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in values.items()
+    )
+
+
+def _rounded(value: float, low: float, high: float) -> float:
+    return min(high, max(low, float(f"{value:.{_DIGITS}g}")))

@@ -1,0 +1,231 @@
+"""Search spaces in YAML: dotted recipe keys, each with one kind of values to try.
+
+    optim.learning_rate: {log_uniform: [3e-4, 3e-3]}
+
+Everything is checked against the recipe before the first trial, and all problems are told at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from sgnray.config import Recipe
+from sgnray.config.document import Document, read_document
+from sgnray.config.messages import did_you_mean, dotted_keys, sections, unknown_key
+from sgnray.errors import Problem, RecipeError
+from sgnray.tune.space import (
+    FORMAT_VERSION,
+    Axis,
+    Choice,
+    Integer,
+    LogUniform,
+    Space,
+    Uniform,
+    with_values,
+)
+
+_EXAMPLE = "optim.learning_rate: {log_uniform: [3e-4, 3e-3]}"
+# Trials obey the search or the dataset in these, so that a value would do nothing.
+_FIXED = {
+    "data.dataset": "is the dataset's; name another one with --data",
+    "data.case": "must be the same in all trials; choose it with --case",
+    "train.num_epochs": "is the same in all trials; set it with --epochs",
+    "train.selection": "does nothing in a trial, which is scored after its last epoch",
+    "evaluate.num_views": "does nothing in a trial, which is scored from one view",
+}
+
+
+def load_space(name_or_path: str, recipe: Recipe) -> Space:
+    """Read a shipped space or a .yaml file, and try its values in the recipe.
+
+    RecipeError lists every problem at once: unknown keys, malformed ranges, impossible values.
+    """
+    document = _read(name_or_path)
+    problems = _outermost(document.problems)
+    axes: dict[str, Axis] = {}
+    for key, given in document.content.items():
+        if key == "format_version":
+            continue
+        try:
+            axes[str(key)] = _read_axis(str(key), given, recipe)
+        except ValueError as error:
+            line = document.lines.get(str(key))
+            where = f"{key} (line {line})" if line else str(key)
+            problems += [Problem(where, str(what)) for what in error.args]
+    if not axes and not problems:
+        problems = [Problem("no key", f"there is nothing to search; write {_EXAMPLE}")]
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise RecipeError(
+            f"the search space {document.source} has {count}",
+            where=document.source,
+            now="correct them; 'sgn train --recipe ntu60-cs --dry-run' shows every key",
+            problems=problems,
+        )
+    return Space(document.source, axes)
+
+
+def list_spaces() -> tuple[str, ...]:
+    """List the names of the shipped search spaces."""
+    shipped = resources.files("sgnray.conf.tune").iterdir()
+    return tuple(sorted(item.name[:-5] for item in shipped if item.name.endswith(".yaml")))
+
+
+def _read(name_or_path: str) -> Document:
+    if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
+        text = _read_text(Path(name_or_path).expanduser())
+    elif name_or_path in list_spaces():
+        shipped = resources.files("sgnray.conf.tune").joinpath(f"{name_or_path}.yaml")
+        text = shipped.read_text(encoding="utf-8")
+    else:
+        raise RecipeError(
+            f"there is no search space called '{name_or_path}'"
+            f"{did_you_mean(name_or_path, list_spaces())}",
+            where=f"shipped search spaces: {', '.join(list_spaces())}",
+            now="take one of these, or give the path of a .yaml file",
+        )
+    try:
+        document = read_document(text, source=name_or_path)
+    except RecipeError as error:
+        now = f"write keys and the values to try, for example '{_EXAMPLE}'"
+        raise RecipeError(error.what, where=error.where, now=now) from error
+    _check_version(document)
+    return document
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        what = "there is no such search space file"
+    except UnicodeDecodeError:
+        what = "the search space file is not UTF-8 text"
+    except OSError as error:
+        what = f"the search space file cannot be read: {error.strerror}"
+    raise RecipeError(
+        what,
+        where=str(path),
+        now=f"give the path of a .yaml file, or a shipped space: {', '.join(list_spaces())}",
+    )
+
+
+def _check_version(document: Document) -> None:
+    version = document.content.get("format_version", FORMAT_VERSION)
+    if version == FORMAT_VERSION and not isinstance(version, bool):
+        return
+    is_newer = isinstance(version, int) and version > FORMAT_VERSION
+    raise RecipeError(
+        f"the search space has format version {version!r}, and this sgnray reads {FORMAT_VERSION}",
+        where=f"{document.source}:{document.lines['format_version']}",
+        now="update sgnray" if is_newer else f"write 'format_version: {FORMAT_VERSION}'",
+    )
+
+
+def _outermost(problems: tuple[Problem, ...]) -> list[Problem]:
+    """Leave out what is wrong inside of a key that is wrong as a whole."""
+    keys = [problem.where.partition(" ")[0] for problem in problems]
+    inside = [key.rpartition(".")[0] in keys for key in keys]
+    return [problem for problem, is_inside in zip(problems, inside, strict=True) if not is_inside]
+
+
+def _read_axis(key: str, given: object, recipe: Recipe) -> Axis:
+    """Read what to try for one key; ValueError holds all that is wrong with it."""
+    if key in sections():
+        raise ValueError(f"is a section; write its keys as {key}.key, like {_EXAMPLE}")
+    if key not in dotted_keys():
+        raise ValueError(unknown_key(key))
+    if key in _FIXED:
+        raise ValueError(_FIXED[key])
+    axis = _parse_axis(given)
+    problems = [what for value in axis.extremes() if (what := _impossible(key, value, recipe))]
+    if (
+        problems
+        and isinstance(axis, Uniform | LogUniform)
+        and not _takes_fractions(key, axis, recipe)
+    ):
+        problems = ["must be an integer; say {integer: [lowest, highest]}, or {choice: [...]}"]
+    if problems:
+        raise ValueError(*dict.fromkeys(problems))
+    return axis
+
+
+def _parse_axis(given: object) -> Axis:
+    if not isinstance(given, dict) or len(given) != 1:
+        raise ValueError(f"must be one of {', '.join(_KINDS)} with its values, like {_EXAMPLE}")
+    ((kind, values),) = given.items()
+    if kind not in _KINDS:
+        meant = did_you_mean(str(kind), _KINDS) or f"; there are {', '.join(_KINDS)}"
+        raise ValueError(f"'{kind}' is no way to search{meant}")
+    return _KINDS[kind](values)
+
+
+def _choice(values: object) -> Axis:
+    if not isinstance(values, list) or not values:
+        raise ValueError("choice must be a list of values, like {choice: [10, 20, 30]}")
+    texts = [json.dumps(value, default=str) for value in values]
+    twice = [text for position, text in enumerate(texts) if text in texts[:position]]
+    if twice:
+        raise ValueError(f"choice holds {twice[0]} twice")
+    return Choice(tuple(values))
+
+
+def _uniform(values: object) -> Axis:
+    return Uniform(*_ends("uniform", "[0, 0.5]", values))
+
+
+def _log_uniform(values: object) -> Axis:
+    low, high = _ends("log_uniform", "[1e-4, 1e-2]", values)
+    if low <= 0:
+        raise ValueError(f"log_uniform must begin above 0, got {low:g}")
+    return LogUniform(low, high)
+
+
+def _integer(values: object) -> Axis:
+    low, high = _ends("integer", "[10, 30]", values)
+    if not (low.is_integer() and high.is_integer()):
+        raise ValueError(f"integer must be two integers, got [{low:g}, {high:g}]")
+    return Integer(int(low), int(high))
+
+
+_KINDS: dict[str, Callable[[object], Axis]] = {
+    "choice": _choice,
+    "uniform": _uniform,
+    "log_uniform": _log_uniform,
+    "integer": _integer,
+}
+
+
+def _ends(kind: str, example: str, values: object) -> tuple[float, float]:
+    is_pair = isinstance(values, list) and len(values) == 2 and all(map(_is_number, values))
+    if not is_pair:
+        raise ValueError(f"{kind} must be two numbers, like {{{kind}: {example}}}")
+    assert isinstance(values, list)
+    low, high = float(values[0]), float(values[1])
+    if low >= high:
+        raise ValueError(f"{kind} must be ascending, got [{low:g}, {high:g}]")
+    return low, high
+
+
+def _is_number(value: object) -> bool:
+    # Beyond that there is no recipe value; it also keeps out infinity and what is not a number.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _impossible(key: str, value: object, recipe: Recipe) -> str | None:
+    try:
+        with_values(recipe, {key: value})
+    except RecipeError as error:
+        return error.problems[0].what
+    return None
+
+
+def _takes_fractions(key: str, axis: Uniform | LogUniform, recipe: Recipe) -> bool:
+    """Tell whether the key's type, not the size of the numbers, refuses the ends."""
+    whole = max(1, round(axis.high))
+    return (
+        _impossible(key, whole, recipe) is not None
+        or _impossible(key, float(whole), recipe) is None
+    )
