@@ -1,0 +1,1 @@
+"""The command `sgn`: parse, call one function of the library, render."""

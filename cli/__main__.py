@@ -1,0 +1,5 @@
+"""`python -m sgnray.cli` is `sgn`."""
+
+from .main import run
+
+run()

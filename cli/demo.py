@@ -1,0 +1,69 @@
+"""`sgn demo`: the whole road in two minutes, on people who do not exist."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options, render, tables
+
+_CASE = "cs"
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder that everything goes to.")
+    ] = Path("runs/demo"),
+    workers: options.Workers = 2,
+    json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """See the whole road in two minutes, without any data.
+
+    Synthesises people, prepares them, trains through Ray and scores the result.
+    """
+    from sgnray.config import recipe_for
+    from sgnray.evaluate import evaluate_run
+    from sgnray.prepare import prepare_dataset
+    from sgnray.prepare.synthetic import synthesize
+    from sgnray.train import train_run
+
+    raw, data, run = out / "raw", out / "data", out / "run"
+    render.note(f"everything goes to {out}; delete it when you are done")
+    render.note(f"\n1/4  sgn synth {raw}")
+    with render.progress("recordings") as on_progress:
+        made = synthesize(raw, overwrite=True, on_progress=on_progress)
+    render.note(f"     {made.num_files:,} recordings of {len(made.class_names)} actions")
+    render.note(f"\n2/4  sgn prepare --raw {raw} --out {data}")
+    with render.progress("clips") as on_progress:
+        prepared = prepare_dataset(raw, out=data, overwrite=True, on_progress=on_progress)
+    render.note(f"     {prepared.info.num_clips:,} clips, {prepared.info.num_poses:,} poses")
+    render.note(
+        f"\n3/4  sgn train --case {_CASE} --workers {workers} --data {data} "
+        f"--runs {out} --name {run.name}"
+    )
+    with render.epochs(tables.epoch_line) as on_epoch:
+        finished = train_run(
+            recipe_for("synth", _CASE),
+            data,
+            workers=workers,
+            runs_dir=out,
+            name=run.name,
+            command=shlex.join(["sgn", *sys.argv[1:]]),
+            on_epoch=on_epoch,
+        )
+    render.note(f"\n4/4  sgn eval {run} --data {data}")
+    with render.progress("test clips") as on_progress:
+        report = evaluate_run(finished.folder, dataset_dir=data, on_progress=on_progress)
+    if json:
+        return render.as_json(report.to_dict())
+    render.result(*tables.report(report))
+    render.note("\nwhat next")
+    render.note(f"  sgn train --case cv --data {data}                 another case")
+    render.note("  sgn prepare --raw nturgbd_skeletons_s001_to_s017.zip   the real NTU RGB+D")
+    return render.note("  sgn train --help                                  all that can be set")

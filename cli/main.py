@@ -1,0 +1,158 @@
+"""The command `sgn`: its commands, and the one place where a failure becomes a message."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from sgnray.errors import OutputError, SgnError
+from sgnray.version import __version__
+
+from . import logs, options, render
+from .demo import demo
+from .eval import evaluate
+from .prepare import prepare
+from .synth import synth
+from .train import train
+from .tune import tune
+from .usage import as_usage_error
+
+_ABOUT = "From raw NTU RGB+D skeletons to a trained SGN action recogniser, on a Ray cluster."
+_INTERRUPTED = 130
+_CONTINUES = {
+    "train": "the same command continues the run after its last finished epoch",
+    "prepare": "the same command continues where it stopped",
+}
+
+app = typer.Typer(
+    name="sgn",
+    help=_ABOUT,
+    epilog="\b\nStart with:\n  sgn demo\n  sgn train --help",
+    add_completion=False,
+    rich_markup_mode=None,  # plain text, in half the time
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run `sgn`; its exit code is 0 done, 1 failed, 2 asked wrongly, 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    logs.start(render.log_line)
+    try:
+        code = _run(arguments)
+    except KeyboardInterrupt:  # a second Ctrl-C, while the first was being told
+        code = _INTERRUPTED
+    sys.exit(code)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Everything that stands before the verb."""
+    if version:
+        render.text(f"sgn {__version__}\n")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        render.text(f"{context.get_help()}\n")
+
+
+_EXAMPLES: dict[Callable[..., None], tuple[str, tuple[str, ...]]] = {
+    demo: ("demo", ("sgn demo",)),
+    synth: ("synth", ("sgn synth synth-raw", "sgn synth synth-raw --classes 12 --seed 1")),
+    prepare: (
+        "prepare",
+        ("sgn prepare --raw nturgbd_skeletons.zip", "sgn prepare --raw NW-UCLA.zip --workers 8"),
+    ),
+    train: (
+        "train",
+        ("sgn train --case cv --workers 8", "sgn train --recipe ntu60-cs optim.batch_size=128"),
+    ),
+    tune: ("tune", ("sgn tune --trials 32", "sgn tune --case cv --search grid --epochs 20")),
+    evaluate: ("eval", ("sgn eval", "sgn eval runs/ntu60-cv-1a2b3c4d --views 10 --json")),
+}
+for _function, (_name, _lines) in _EXAMPLES.items():
+    app.command(_name, epilog="\n".join(["\b\nExamples:", *(f"  {line}" for line in _lines)]))(
+        _function
+    )
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="sgn", standalone_mode=False)
+        return _interrupted(arguments) if code == _INTERRUPTED else 0
+    except SgnError as failure:
+        return _fail(failure)
+    except TyperException as failure:
+        return _fail(as_usage_error(failure))
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted(arguments)
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, OSError):  # typer, where the reader of stdout has left
+            raise
+        return _interrupted(arguments)  # Ray Train leaves so after Ctrl-C
+    except BrokenPipeError:  # `sgn eval | head`
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the exit
+        return 1
+    except OSError as failure:
+        return _fail(_as_output_error(failure))
+    except Exception as failure:
+        return _fail(_as_bug(failure))
+
+
+def _interrupted(arguments: list[str]) -> int:
+    verb = next((word for word in arguments if not word.startswith("-")), "")
+    render.note("; ".join(filter(None, ["interrupted", _CONTINUES.get(verb)])))
+    return _INTERRUPTED
+
+
+def _fail(failure: SgnError) -> int:
+    if logs.is_tracing():
+        logging.getLogger("sgnray.cli").debug("the traceback", exc_info=failure)
+    render.error(failure)
+    return failure.exit_code
+
+
+def _as_output_error(failure: OSError) -> SgnError:
+    told = OutputError(
+        f"the system refused a file: {failure.strerror or failure}",
+        where=str(failure.filename or "no file was named"),
+        now="check that the disk has space and that the folder may be read and written",
+    )
+    told.__cause__ = failure
+    return told
+
+
+def _as_bug(failure: Exception) -> SgnError:
+    told = SgnError(
+        f"this is a bug in sgnray: {type(failure).__name__}: {failure}",
+        where=_write_traceback(failure),
+        now="please report it with that file; what was finished before is kept",
+    )
+    told.__cause__ = failure
+    return told
+
+
+def _write_traceback(failure: Exception) -> str:
+    story: Any = "".join(traceback.format_exception(failure))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="sgn-bug-", suffix=".log", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(f"sgn {__version__}: {' '.join(sys.argv)}\n{story}")
+    except OSError:
+        return f"no file could be written for the traceback\n{story}"
+    return file.name

@@ -1,0 +1,90 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from . import logs
+
+
+def _set_verbose(steps: int) -> int:
+    if steps:
+        logs.set_verbosity(steps)
+    return steps
+
+
+def _set_quiet(is_quiet: bool) -> bool:
+    if is_quiet:
+        logs.set_verbosity(-1)
+    return is_quiet
+
+
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        callback=_set_verbose,
+        metavar="",
+        show_default=False,
+        help="Show details; -vv shows tracebacks too.",
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", callback=_set_quiet, help="Show results and errors only."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        show_default=False,
+        help="Recipe keys to change, like optim.batch_size=32; --dry-run shows every key.",
+    ),
+]
+Case = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CASE",
+        help="What is held out for testing: cs, cv, csub, cset; takes that shipped recipe.",
+    ),
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option("--recipe", metavar="NAME|FILE", help="A shipped recipe or a .yaml file."),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="A prepared dataset. Default: the one under data/."),
+]
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where runs are kept.")]
+RunName = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="Folder of this run under --runs. Default: made from the recipe.",
+    ),
+]
+Workers = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Ray workers; 0 runs in this process, without Ray.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Ray cluster to use. Default: RAY_ADDRESS, else a local one is started.",
+    ),
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(metavar="auto|cpu|cuda", help="Where tensors live."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is there, instead of keeping it.")
+]

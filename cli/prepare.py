@@ -1,0 +1,53 @@
+"""`sgn prepare`: raw recordings to one Arrow dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options, render, tables
+from .choices import DATA_DIR
+
+
+def prepare(
+    raw: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH",
+            help="Folder or .zip of NTU .skeleton files, of NW-UCLA, or what sgn synth wrote.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", show_default=False, help="Folder to write. Default: data/<dataset>."
+        ),
+    ] = None,
+    workers: options.Workers = 0,
+    address: options.Address = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Turn raw skeletons into one Arrow dataset.
+
+    Cleans them as the paper does. The same command continues where it was interrupted.
+    """
+    from sgnray.prepare import prepare_dataset
+
+    with render.progress("clips") as on_progress:
+        prepared = prepare_dataset(
+            raw,
+            out=out,
+            data_dir=DATA_DIR,
+            workers=workers,
+            address=address,
+            overwrite=overwrite,
+            on_progress=on_progress,
+        )
+    if json:
+        return render.as_json(tables.dataset_content(prepared))
+    return render.result(*tables.dataset(prepared))

@@ -1,0 +1,172 @@
+"""The only printer: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from sgnray.errors import SgnError
+
+from . import logs
+
+OnProgress = Callable[[int, int], None]
+_PLAIN_INTERVAL_S, _PLAIN_STEP = 2.0, 0.05
+_live: Console | None = None  # while a bar is drawn, lines go above it through its console
+
+
+def result(*parts: RenderableType) -> None:
+    """Print tables or lines of a result on stdout."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+def text(content: str) -> None:
+    """Print text on stdout, exactly as it is."""
+    sys.stdout.write(content)
+    sys.stdout.flush()
+
+
+def as_json(content: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def note(line: str) -> None:
+    """Say what happens, on stderr; silent with -q."""
+    if not logs.is_quiet():
+        _say(Text(line))
+
+
+def warning(line: str) -> None:
+    """Say what the user should know, on stderr; silent with -q."""
+    if not logs.is_quiet():
+        _say(Text.assemble(("warning: ", "yellow"), line))
+
+
+def log_line(line: str, level: int) -> None:
+    """Show one record of the library's log."""
+    if level >= logging.ERROR:
+        _say(Text.assemble(("error: ", "bold red"), line))
+    elif level >= logging.WARNING:
+        _say(Text.assemble(("warning: ", "yellow"), line))
+    else:
+        _say(Text(line, style="" if level >= logging.INFO else "dim"))
+
+
+def error(failure: SgnError) -> None:
+    """Print the one block of a failure: what is wrong, each problem, where, and what to do now."""
+    rows = [(problem.where, problem.what) for problem in failure.problems]
+    width = max((len(where) for where, _ in rows), default=0)
+    lines = _hanging("error: ", failure.what)
+    for where, what in rows:
+        lines += _hanging(f"  {where:<{width}}  ", what)
+    lines += _hanging("  where  ", failure.where) + _hanging("  now    ", failure.now)
+    block = Text("\n".join(lines))
+    block.stylize("bold red", 0, len("error:"))
+    _say(block)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[OnProgress]:
+    """Show `(done, total)` as a bar on a terminal, else as a line every now and then."""
+    if logs.is_quiet():
+        yield lambda done, total: None
+    elif not _stderr().is_terminal:
+        yield _plain_progress(what)
+    else:
+        with _bar(what) as update:
+            yield update
+
+
+@contextmanager
+def epochs(line_of: Callable[[Any], str]) -> Iterator[Callable[[Any], None]]:
+    """Show each finished epoch as one line, on a terminal above a bar that tells the time left."""
+    if logs.is_quiet():
+        yield lambda epoch: None
+    elif not _stderr().is_terminal:
+        yield lambda epoch: note(line_of(epoch))
+    else:
+        with _bar("training") as update:
+
+            def show(epoch: Any) -> None:
+                note(line_of(epoch))
+                update(epoch.epoch, epoch.num_epochs)
+
+            yield show
+
+
+def _stderr() -> Console:
+    return _live or Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def _say(line: Text) -> None:
+    _stderr().print(line, soft_wrap=True)
+
+
+def _hanging(head: str, body: str) -> list[str]:
+    """Wrap for a terminal only: in a file or a pipe, one problem stays one line."""
+    console = _stderr()
+    if not console.is_terminal:
+        return [head + body]
+    return textwrap.wrap(
+        body,
+        width=max(40, console.width - 1),
+        initial_indent=head,
+        subsequent_indent=" " * min(len(head), 24),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [head.rstrip()]
+
+
+def _plain_progress(what: str) -> OnProgress:
+    shown_at, shown = time.monotonic(), 0.0
+
+    def update(done: int, total: int) -> None:
+        nonlocal shown_at, shown
+        now, share = time.monotonic(), done / max(total, 1)
+        if now - shown_at >= _PLAIN_INTERVAL_S and share - shown >= _PLAIN_STEP:
+            shown_at, shown = now, share
+            note(f"{what}: {done:,} of {total:,}")
+
+    return update
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[OnProgress]:
+    global _live
+    console = _stderr()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task(what, total=None)
+    _live = console
+    try:
+        with bar:
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    finally:
+        _live = None

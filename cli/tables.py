@@ -1,0 +1,173 @@
+"""Results of the library as tables and lines; render.py prints them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from sgnray.evaluate import Report, Subject
+    from sgnray.prepare import PrepareResult
+    from sgnray.train import EpochResult
+    from sgnray.tune import TrialRow, TuneResult
+
+_NUM_WORST = 5
+_NUM_CONFUSED = 5
+_FIGURES = ("top-1", "clips", "share", "files", "training clips", "test clips")
+_SELECTION = {
+    "last": "the last epoch",
+    "validation": "the epoch that was best on the validation part",
+    "test": "the epoch that was best ON THE TEST SET, so this score is too high",
+}
+
+
+def epoch_line(epoch: EpochResult) -> str:
+    """Say how one epoch went, in one line below 80 columns."""
+    digits = len(str(epoch.num_epochs))
+    values = epoch.metrics
+    parts = [
+        f"epoch {epoch.epoch:>{digits}}/{epoch.num_epochs}",
+        f"loss {values['train/loss']:.3f}",
+    ]
+    parts.append(f"train {values['train/top1']:6.1%}")
+    if "val/top1" in values:
+        parts.append(f"val {values['val/top1']:6.1%}")
+    if "lr" in values:
+        parts.append(f"lr {values['lr']:.0e}")
+    if "speed/clips_per_s" in values:
+        parts.append(f"{values['speed/clips_per_s']:,.0f} clips/s")
+    return "  ".join(parts)
+
+
+def scores(report: Report) -> list[RenderableType]:
+    """Give the figures of a report: what, on what, chosen how."""
+    table = Table.grid(padding=(0, 2))
+    table.add_row("top-1", f"{report.top1:.2%}")
+    table.add_row("top-5", f"{report.top5:.2%}")
+    table.add_row("loss", f"{report.loss:.4f}")
+    subject = report.subject
+    tested = f"{report.num_clips:,}, the test part of {subject.dataset} {subject.case}"
+    table.add_row("clips", tested)
+    table.add_row("views", f"{subject.num_views} per clip, logits averaged")
+    table.add_row("model", f"{subject.num_parameters:,} parameters")
+    table.add_row("from", subject.checkpoint)
+    table.add_row("epoch", _chosen(subject))
+    return [table]
+
+
+def report(report: Report) -> list[RenderableType]:
+    """Give the whole of a report: the figures, the weakest classes, the most confused pairs."""
+    parts = scores(report)
+    tested = [(score.top1, score) for score in report.per_class if score.top1 is not None]
+    table = _table("weakest classes", "top-1", "clips")
+    for top1, score in sorted(tested, key=lambda pair: (pair[0], pair[1].name))[:_NUM_WORST]:
+        table.add_row(score.name, f"{top1:.1%}", f"{score.num_clips:,}")
+    parts += ["", table]
+    if report.confused:
+        table = _table("most confused: this", "taken for", "clips", "share")
+        for pair in report.confused[:_NUM_CONFUSED]:
+            table.add_row(pair.truth, pair.predicted, f"{pair.count:,}", f"{pair.share:.1%}")
+        parts += ["", table]
+    return parts
+
+
+def dataset(prepared: PrepareResult) -> list[RenderableType]:
+    """Give the counts of a dataset, and why some clips are not in it."""
+    info = prepared.info
+    state = "was there already" if prepared.reused else "written"
+    parts: list[RenderableType] = [
+        f"{info.dataset}: {info.num_clips:,} clips, {info.num_poses:,} poses, "
+        f"{len(info.class_names)} classes; {state}: {prepared.folder}"
+    ]
+    table = _table("case", "training clips", "test clips")
+    for case, (num_train, num_test) in prepared.splits.items():
+        table.add_row(case, f"{num_train:,}", f"{num_test:,}")
+    parts += ["", table]
+    reasons = Counter(skipped.reason for skipped in prepared.skipped)
+    if reasons:
+        example = {skipped.reason: skipped.name for skipped in reversed(prepared.skipped)}
+        table = _table("left out because", "files", "for example")
+        for reason, count in reasons.most_common():
+            table.add_row(reason, f"{count:,}", example[reason])
+        parts += ["", table, f"all of them: {prepared.folder / 'skipped.csv'}"]
+    return parts
+
+
+def dataset_content(prepared: PrepareResult) -> dict[str, Any]:
+    """Give what `dataset` shows, for programs."""
+    info = prepared.info
+    return {
+        "folder": str(prepared.folder),
+        "dataset": info.dataset,
+        "reused": prepared.reused,
+        "num_clips": info.num_clips,
+        "num_poses": info.num_poses,
+        "class_names": list(info.class_names),
+        "checksum": info.checksum,
+        "splits": {
+            case: {"train": num_train, "test": num_test}
+            for case, (num_train, num_test) in prepared.splits.items()
+        },
+        "skipped": [{"name": clip.name, "reason": clip.reason} for clip in prepared.skipped],
+    }
+
+
+def trial_line(trial: TrialRow) -> str:
+    """Say how one trial of a search went, in one line."""
+    score = trial.status if trial.score is None else f"val {trial.score:6.1%}"
+    values = " ".join(f"{key.rpartition('.')[2]}={_value(v)}" for key, v in trial.values.items())
+    line = f"trial {trial.number:>3}  {score}  {trial.num_epochs} epochs  {values}"
+    return line if trial.error is None else f"{line}\n  {trial.error}"
+
+
+def search(tuned: TuneResult) -> list[RenderableType]:
+    """Give the trials of a search, best first, and where its result is."""
+    best_first = sorted(
+        tuned.trials, key=lambda trial: -1.0 if trial.score is None else trial.score, reverse=True
+    )
+    keys = list(tuned.trials[0].values) if tuned.trials else []
+    names = [key.rpartition(".")[2].replace("_", " ") for key in keys]
+    table = _table("trial", "val top-1", "epochs", *names, is_tight=True)
+    for trial in best_first:
+        score = trial.status if trial.score is None else f"{trial.score:.2%}"
+        epochs = f"{trial.num_epochs}{' cut' if trial.status == 'stopped' else ''}"
+        values = [_value(trial.values[key]) for key in keys]
+        table.add_row(str(trial.number), score, epochs, *values)
+    parts: list[RenderableType] = [table, ""]
+    if any(trial.status == "stopped" for trial in best_first):
+        parts.append("cut: stopped early, because others were ahead")
+    return [*parts, f"best: {tuned.best_score:.2%} on the validation part"]
+
+
+def search_content(tuned: TuneResult) -> dict[str, Any]:
+    """Give what `search` shows, for programs."""
+    return {
+        "folder": str(tuned.folder),
+        "best_score": tuned.best_score,
+        "best_overrides": list(tuned.best_overrides),
+        "best_recipe": str(tuned.best_recipe_path),
+        "trials": [asdict(trial) for trial in tuned.trials],
+    }
+
+
+def _value(value: object) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+def _chosen(subject: Subject) -> str:
+    how = _SELECTION.get(subject.selection, subject.selection)
+    return how if subject.epoch is None else f"{subject.epoch}, {how}"
+
+
+def _table(*columns: str, is_tight: bool = False) -> Table:
+    padding = (0, 0 if is_tight else 1, 0, 0)
+    table = Table(box=box.SIMPLE_HEAD, padding=padding, pad_edge=False, show_edge=False)
+    for column in columns:
+        is_figure = is_tight or column in _FIGURES
+        table.add_column(column, justify="right" if is_figure else "left", overflow="fold")
+    return table

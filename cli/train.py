@@ -1,0 +1,68 @@
+"""`sgn train`: train SGN from a recipe, then score it on the test clips."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options, render, tables
+from .choices import choose_dataset, choose_recipe, only_case
+
+
+def train(
+    overrides: options.Overrides = None,
+    case: options.Case = None,
+    recipe: options.RecipeName = None,
+    workers: options.Workers = 0,
+    data: options.Data = None,
+    name: options.RunName = None,
+    runs: options.Runs = Path("runs"),
+    address: options.Address = None,
+    device: options.Device = "auto",
+    max_failures: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Lost workers to survive, from the last epoch on."),
+    ] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved recipe, and train nothing.")
+    ] = False,
+    json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train SGN from a recipe, then score it.
+
+    The same command continues an interrupted run.
+    """
+    chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case=only_case)
+    if dry_run:
+        from sgnray.config import dump_recipe, to_dict
+
+        return render.as_json(to_dict(chosen)) if json else render.text(dump_recipe(chosen))
+    dataset_dir = choose_dataset(data, name=chosen.data.dataset)
+
+    from sgnray.train import train_run
+
+    with render.epochs(tables.epoch_line) as on_epoch:
+        finished = train_run(
+            chosen,
+            dataset_dir,
+            workers=workers,
+            runs_dir=runs,
+            name=name,
+            address=address,
+            device=device,
+            max_failures=max_failures,
+            command=shlex.join(["sgn", *sys.argv[1:]]),
+            on_epoch=on_epoch,
+        )
+    if json:
+        content = {"run": str(finished.folder), "resumed_from": finished.resumed_from}
+        return render.as_json(content | {"report": finished.report.to_dict()})
+    render.result(*tables.scores(finished.report))
+    render.note(f"run {finished.folder}; more about it: sgn eval {finished.folder}")
+    return None

@@ -1,0 +1,248 @@
+"""The one block in which every failure is told, and its exit code."""
+
+import errno
+import logging
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+import sgnray.prepare.synthetic
+from sgnray.cli import render
+from sgnray.errors import Problem, SgnError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "block"),
+    [
+        (
+            ["trian"],
+            "error: there is no command 'trian'; did you mean train?\n"
+            "  where  sgn\n"
+            "  now    'sgn --help' shows what it takes\n",
+        ),
+        (
+            ["unheard-of"],
+            "error: there is no command 'unheard-of'; there are demo, synth, prepare, train, "
+            "tune, eval\n"
+            "  where  sgn\n"
+            "  now    'sgn --help' shows what it takes\n",
+        ),
+        (
+            ["train", "--wrokers", "3"],
+            "error: there is no option --wrokers; did you mean --workers?\n"
+            "  where  sgn train\n"
+            "  now    'sgn train --help' shows what it takes\n",
+        ),
+        (
+            ["prepare"],
+            "error: the option --raw is missing\n"
+            "  where  sgn prepare\n"
+            "  now    'sgn prepare --help' shows what it takes\n",
+        ),
+        (
+            ["synth"],
+            "error: the argument OUT is missing\n"
+            "  where  sgn synth\n"
+            "  now    'sgn synth --help' shows what it takes\n",
+        ),
+        (
+            ["train", "--case", "cv"],
+            "error: there is no prepared dataset\n"
+            "  where  data\n"
+            "  now    make one: sgn prepare --raw PATH, or try everything with sgn demo\n",
+        ),
+        (
+            ["train", "--data", "nowhere", "--case", "cv"],
+            "error: there is no such dataset folder\n"
+            "  where  --data nowhere\n"
+            "  now    prepare one: sgn prepare --raw PATH\n",
+        ),
+        (
+            ["train", "--case", "cv", "--recipe", "ntu60-cs"],
+            "error: --case and --recipe exclude each other: a recipe has its case\n"
+            "  where  --case cv --recipe ntu60-cs\n"
+            "  now    leave out one of them, or override: --recipe ntu60-cs data.case=cv\n",
+        ),
+        (
+            ["train", "--recipe", "ntu60-xsub"],
+            "error: there is no recipe called 'ntu60-xsub'; did you mean ntu60-cs?\n"
+            "  where  shipped recipes: ntu120-cset, ntu120-csub, ntu60-cs, ntu60-cv, nwucla-cv, "
+            "synth-cs, synth-cset, synth-cv\n"
+            "  now    take one of these, or give the path of a .yaml file\n",
+        ),
+        (
+            ["train", "--recipe", "ntu60-cs", "optim.lerning_rate=1", "data.num_segments=0"],
+            "error: the command line has 2 problems\n"
+            "  optim.lerning_rate=1 (command line)  unknown key; did you mean "
+            "optim.learning_rate?\n"
+            "  data.num_segments (command line)     must be a positive integer, got 0\n"
+            "  where  overrides of ntu60-cs\n"
+            "  now    correct them; 'sgn train --recipe ntu60-cs --dry-run' shows every key\n",
+        ),
+        (
+            ["tune", "--recipe", "./nowhere.yaml"],
+            "error: there is no such recipe file\n"
+            "  where  nowhere.yaml\n"
+            "  now    give the path of a .yaml file, or a shipped recipe: ntu120-cset, "
+            "ntu120-csub, ntu60-cs, ntu60-cv, nwucla-cv, synth-cs, synth-cset, synth-cv\n",
+        ),
+        (
+            ["synth", "out", "--subjects", "1000"],
+            "error: the number of subjects must be from 1 to 999, got 1000\n"
+            "  where  --subjects\n"
+            "  now    choose a number from 1 to 999\n",
+        ),
+    ],
+)
+def test_what_was_asked_wrongly_word_for_word(sgn, arguments, block):
+    told = sgn(*arguments)
+    assert (told.code, told.out, told.err) == (2, "", block)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["train", "--workers", "two"], "--workers: "),
+        (["train", "--workers", "-1"], "--workers: "),
+        (["train", "--device", "gpu"], "--device: 'gpu'"),
+        (["train", "--recipe"], "option '--recipe' requires an argument"),
+        (["eval", "one", "two"], "got unexpected extra argument"),
+        (["synth", "out", "--classes", "1"], "--classes: "),
+        (["--wrong"], "there is no option --wrong"),
+    ],
+)
+def test_what_the_parser_refuses_comes_as_one_block(sgn, arguments, what):
+    told = sgn(*arguments)
+    assert (told.code, told.out) == (2, "")
+    first, where, now = told.err.splitlines()
+    assert first.startswith(f"error: {what}")
+    assert where.startswith("  where  sgn")
+    assert re.match(r"  now    'sgn[ a-z]* --help' shows what it takes$", now)
+
+
+@pytest.fixture
+def sgn_fails_with(sgn, monkeypatch):
+    """Run `sgn synth` where the library raises: the boundary is what is tested."""
+
+    def run(failure, *flags):
+        def raise_it(*_, **__):
+            raise failure
+
+        monkeypatch.setattr(sgnray.prepare.synthetic, "synthesize", raise_it)
+        return sgn("synth", "out", *flags)
+
+    return run
+
+
+def test_a_failure_of_the_library_exits_1(sgn_fails_with):
+    told = sgn_fails_with(SgnError("it broke", where="here", now="mend it"))
+    assert (told.code, told.out) == (1, "")
+    assert told.err == "error: it broke\n  where  here\n  now    mend it\n"
+
+
+def test_a_bug_is_told_as_one_and_its_traceback_is_in_a_file(sgn_fails_with):
+    told = sgn_fails_with(ZeroDivisionError("by zero"))
+    assert told.code == 1
+    first, where, now = told.err.splitlines()
+    assert first == "error: this is a bug in sgnray: ZeroDivisionError: by zero"
+    assert now == "  now    please report it with that file; what was finished before is kept"
+    path = where.removeprefix("  where  ")
+    with open(path, encoding="utf-8") as file:
+        story = file.read()
+    os.unlink(path)
+    assert "Traceback" in story
+    assert "raise_it" in story
+
+
+def test_vv_shows_the_traceback_too(sgn_fails_with):
+    told = sgn_fails_with(SgnError("it broke", where="here", now="mend it"), "-vv")
+    assert "Traceback" in told.err
+    assert told.err.endswith("error: it broke\n  where  here\n  now    mend it\n")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_refuses_is_no_bug(sgn_fails_with, number):
+    told = sgn_fails_with(OSError(number, os.strerror(number), "runs/x"))
+    assert told.code == 1
+    assert told.err == (
+        f"error: the system refused a file: {os.strerror(number)}\n"
+        "  where  runs/x\n"
+        "  now    check that the disk has space and that the folder may be read and written\n"
+    )
+
+
+def test_an_interruption_exits_130(sgn_fails_with):
+    for failure in (KeyboardInterrupt(), SystemExit(1)):  # the second is Ray Train's way
+        told = sgn_fails_with(failure)
+        assert (told.code, told.out, told.err) == (130, "", "interrupted\n")
+
+
+def test_an_interrupted_preparation_says_how_to_continue(sgn, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sgnray.prepare, "prepare_dataset", interrupt)
+    told = sgn("prepare", "--raw", "x")
+    assert told.code == 130
+    assert told.err == "interrupted; the same command continues where it stopped\n"
+
+
+def test_q_keeps_errors_and_silences_notes(sgn, sgn_fails_with):
+    failure = SgnError("it broke", where="here", now="mend it")
+    assert sgn_fails_with(failure, "-q").err.startswith("error: it broke")
+    assert sgn_fails_with(KeyboardInterrupt(), "-q").err == ""
+
+
+def test_problems_are_aligned(sgn, capsys):
+    render.error(
+        SgnError(
+            "it has 2 problems",
+            where="x.yaml",
+            now="mend them",
+            problems=[Problem("a.b", "is wrong"), Problem("a.bcd", "is [red]wrong[/red] too")],
+        )
+    )
+    assert capsys.readouterr().err == (
+        "error: it has 2 problems\n"
+        "  a.b    is wrong\n"
+        "  a.bcd  is [red]wrong[/red] too\n"
+        "  where  x.yaml\n"
+        "  now    mend them\n"
+    )
+
+
+def test_what_the_library_logs(sgn, monkeypatch):
+    def talk(*_, **__):
+        log = logging.getLogger("sgnray.prepare")
+        log.debug("a detail")
+        log.info("a note")
+        log.warning("a doubt")
+        raise SgnError("it broke", where="here", now="mend it")
+
+    monkeypatch.setattr(sgnray.prepare.synthetic, "synthesize", talk)
+    block = "error: it broke\n  where  here\n  now    mend it\n"
+    assert sgn("synth", "out").err == f"a note\nwarning: a doubt\n{block}"
+    assert sgn("synth", "out", "-v").err == f"a detail\na note\nwarning: a doubt\n{block}"
+    assert sgn("-v", "synth", "out").err == f"a detail\na note\nwarning: a doubt\n{block}"
+    assert sgn("synth", "out", "-q").err == block
+
+
+def test_exit_codes_reach_the_shell(sgn_process):
+    assert sgn_process("--version").code == 0
+    wrong = sgn_process("train", "--case", "cv")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert wrong.err.startswith("error: there is no prepared dataset\n")
+
+
+def test_a_reader_that_leaves_early_is_no_failure_story():
+    done = subprocess.run(
+        f"{sys.executable} -m sgnray.cli train --recipe ntu60-cs --dry-run | head -c 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("f", "")

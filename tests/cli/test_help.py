@@ -1,0 +1,75 @@
+"""`sgn --help`: what it says, how fast, and what it must not load."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = ("demo", "synth", "prepare", "train", "tune", "eval")
+HEAVY = ("torch", "ray", "pyarrow", "yaml", "numpy", "h5py")
+
+REPORT_MODULES = """
+import sys
+from sgnray.cli.main import run
+try:
+    run(sys.argv[1:])
+except SystemExit as leaving:
+    assert leaving.code == 0, leaving.code
+    print("MODULES", *sys.modules)
+"""
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("train", "--help"), ("--version",), ()])
+def test_help_loads_nothing_heavy(arguments):
+    # typer itself takes pydantic to convert what stands before a verb.
+    heavy = (*HEAVY, "pydantic") if arguments == ("--help",) else HEAVY
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT_MODULES, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = done.stdout.rpartition("MODULES")[2].split()
+    assert "typer" in modules
+    assert [name for name in heavy if name in modules] == []
+
+
+def test_help_takes_less_than_half_a_second():
+    """Processor time, best of three: what it costs, not how busy the machine is."""
+    costs = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "-m", "sgnray.cli", "--help"]
+        subprocess.run(command, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(costs) < 0.5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example_within_80_columns(sgn, command):
+    told = sgn(command, "--help")
+    assert (told.code, told.err) == (0, "")
+    assert f"\n  Examples:\n    sgn {command}" in told.out
+    assert max(map(len, told.out.splitlines())) <= 80
+    for option in ("--verbose", "--quiet", "--json", "--help"):
+        assert option in told.out
+
+
+def test_help_lists_every_command_in_the_order_of_the_work(sgn):
+    told = sgn("--help")
+    listed = told.out.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert tuple(line.split()[0] for line in listed.splitlines()) == COMMANDS
+    assert "..." not in listed
+    assert max(map(len, told.out.splitlines())) <= 80
+
+
+def test_sgn_alone_is_help(sgn):
+    assert sgn().out == sgn("--help").out
+
+
+def test_version(sgn):
+    told = sgn("--version")
+    assert (told.code, told.out, told.err) == (0, "sgn 0.1.0\n", "")
+    assert sgn("--version", "train").out == "sgn 0.1.0\n"

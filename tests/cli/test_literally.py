@@ -1,0 +1,48 @@
+"""The commands exactly as the README writes them, each in a process of its own, with Ray."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+def shell(monkeypatch):
+    """Run one line in a shell that finds this environment's `sgn`; gives its stdout."""
+    bin_dir = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", str(bin_dir), prepend=":")
+
+    def run(line):
+        done = subprocess.run(
+            line, shell=True, capture_output=True, text=True, timeout=600, check=False
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+def test_prepare_train_tune_eval(shell, tiny_raw, tmp_path):
+    shutil.copytree(tiny_raw, tmp_path / "path")
+    assert "written: data/synth" in shell("sgn prepare --raw path")
+    assert "9, the test part of synth cv" in shell("sgn train --case cv --workers 8")
+    assert "9, the test part of synth cv" in shell("sgn eval")
+    assert "best: " in shell("sgn tune")
+    (best,) = Path("runs").glob("tune-synth-cs-*/best.yaml")
+    assert "selection" in shell(f"sgn train --recipe {best} --dry-run")
+
+
+def test_demo(shell):
+    start = time.monotonic()
+    report = json.loads(shell("sgn demo --json"))
+    print(f"sgn demo: {time.monotonic() - start:.0f} s, top-1 {report['top1']:.2%}")
+    assert report["top1"] >= 0.9
+    assert report["case"] == "cs"
+    again = json.loads(shell("sgn demo --json"))
+    assert again == report

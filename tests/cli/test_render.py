@@ -1,0 +1,156 @@
+"""What is drawn on a terminal, in a pipe, and with NO_COLOR."""
+
+import os
+import pty
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from sgnray.cli import logs, render
+
+SHOW_PROGRESS = """
+import time
+from sgnray.cli import render
+with render.progress("clips") as update:
+    for done in range(1, 4):
+        update(done, 3)
+        render.note(f"note {done}")
+        time.sleep(0.15)
+render.result("done")
+"""
+
+
+@dataclass
+class Epoch:
+    epoch: int
+    num_epochs: int
+
+
+@pytest.fixture
+def terminal():
+    """Run a command with stderr on a terminal of 80 columns; gives what it drew."""
+
+    def run(*command, **environment):
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(
+            command,
+            stderr=theirs,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environment},
+        ):
+            os.close(theirs)
+            drawn = b""
+            while True:
+                try:
+                    chunk = os.read(ours, 65536)
+                except OSError:  # the other end is closed
+                    break
+                if not chunk:
+                    break
+                drawn += chunk
+        os.close(ours)
+        return drawn.decode()
+
+    return run
+
+
+def test_a_terminal_shows_a_bar_and_lines_above_it(terminal):
+    drawn = terminal(sys.executable, "-c", SHOW_PROGRESS)
+    assert "\x1b[" in drawn
+    assert "3/3" in drawn
+    assert drawn.index("note 1") < drawn.index("note 3")
+
+
+def test_a_terminal_gets_colours_unless_no_color(terminal):
+    command = (sys.executable, "-m", "sgnray.cli", "trian")
+    assert terminal(*command).startswith("\x1b[1;31merror:\x1b[0m there is no command")
+    plain = terminal(*command, NO_COLOR="1")
+    assert "\x1b[1;31m" not in plain
+    assert "31" not in plain
+    assert "error:" in plain
+
+
+def test_a_long_problem_is_wrapped_on_a_terminal_only(terminal, sgn):
+    arguments = ("train", "--recipe", "ntu60-cs", "optim.lr=1")
+    drawn = terminal(sys.executable, "-m", "sgnray.cli", *arguments, NO_COLOR="1")
+    assert max(map(len, drawn.splitlines())) <= 80
+    assert "label_smoothing" in drawn
+    assert len(sgn(*arguments).err.splitlines()) == 4
+
+
+def test_a_pipe_gets_no_escape_codes_and_a_line_every_now_and_then(sgn, capsys, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with render.progress("clips") as update:
+        for done in range(1, 101):
+            now += 0.0625
+            update(done, 400)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == "clips: 32 of 400\nclips: 64 of 400\nclips: 96 of 400\n"
+
+
+def test_a_long_way_in_a_pipe_takes_at_most_twenty_lines(capsys, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with render.progress("clips") as update:
+        for done in range(1, 1001):
+            now += 3
+            update(done, 1000)
+    assert 15 <= capsys.readouterr().err.count("\n") <= 20
+
+
+def test_what_is_over_at_once_draws_nothing_in_a_pipe(capsys):
+    with render.progress("clips") as update:
+        update(1, 1)
+    assert capsys.readouterr().err == ""
+
+
+def test_epochs_are_lines_in_a_pipe(capsys):
+    with render.epochs(lambda epoch: f"epoch {epoch.epoch}") as show:
+        show(Epoch(1, 2))
+        show(Epoch(2, 2))
+    assert capsys.readouterr().err == "epoch 1\nepoch 2\n"
+
+
+def test_quiet_draws_nothing(capsys):
+    logs.set_verbosity(-1)
+    try:
+        with render.progress("clips") as update:
+            update(1, 1)
+        with render.epochs(str) as show:
+            show(Epoch(1, 2))
+        render.note("a note")
+        render.warning("a warning")
+    finally:
+        logs.set_verbosity(0)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_failure_inside_leaves_the_bar(terminal):
+    command = SHOW_PROGRESS.replace('render.note(f"note {done}")', "1 / 0")
+    drawn = terminal(sys.executable, "-c", command)
+    assert "ZeroDivisionError" in drawn
+    assert drawn.rstrip().endswith("division by zero")
+    assert "\x1b[?25h" in drawn  # the cursor is back
+
+
+def test_json_is_one_object_that_any_parser_reads(capsys):
+    render.as_json({"top1": 0.5, "names": ["drink", "\u00e9"]})
+    assert capsys.readouterr().out == (
+        '{\n  "top1": 0.5,\n  "names": [\n    "drink",\n    "\\u00e9"\n  ]\n}\n'
+    )
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        render.as_json({"loss": float("nan")})
+
+
+def test_brackets_in_results_are_no_markup(capsys):
+    from rich.table import Table
+
+    table = Table.grid()
+    table.add_row("[red]a[/blue] :smile:")
+    render.result("[b]x[/c] :smile:", table)
+    assert capsys.readouterr().out == "[b]x[/c] :smile:\n[red]a[/blue] :smile:\n"

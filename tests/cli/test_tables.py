@@ -1,0 +1,200 @@
+"""Results as they are shown, character by character."""
+
+from pathlib import Path
+
+import pytest
+
+from sgnray.cli import render, tables
+from sgnray.data.store import DatasetInfo
+from sgnray.evaluate import ClassScore, Confusion, Report, Subject
+from sgnray.prepare import PrepareResult, Skipped
+from sgnray.train import EpochResult
+from sgnray.tune import TrialRow, TuneResult
+
+
+def make_report(selection="last", epoch=120):
+    return Report(
+        subject=Subject(
+            checkpoint="runs/ntu60-cv-1a2b3c4d/checkpoints/epoch-0120/checkpoint.pt",
+            dataset="ntu60",
+            dataset_checksum="sha256:00",
+            case="cv",
+            selection=selection,
+            epoch=epoch,
+            num_views=5,
+            num_parameters=691048,
+        ),
+        num_clips=18932,
+        num_correct=17891,
+        top1=0.945,
+        top5=0.99,
+        loss=0.25,
+        per_class=(
+            ClassScore("drink", 10, 0.5),
+            ClassScore("eat", 1000, 0.9),
+            ClassScore("never tested", 0, None),
+        ),
+        confused=(Confusion("drink", "eat", 5, 0.5),),
+    )
+
+
+def lines(parts, capsys):
+    render.result(*parts)
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_report(capsys):
+    assert lines(tables.report(make_report()), capsys) == [
+        "top-1  94.50%",
+        "top-5  99.00%",
+        "loss   0.2500",
+        "clips  18,932, the test part of ntu60 cv",
+        "views  5 per clip, logits averaged",
+        "model  691,048 parameters",
+        "from   runs/ntu60-cv-1a2b3c4d/checkpoints/epoch-0120/checkpoint.pt",
+        "epoch  120, the last epoch",
+        "",
+        "weakest classes  top-1  clips",
+        "\u2500" * 29,
+        "drink            50.0%     10",
+        "eat              90.0%  1,000",
+        "",
+        "most confused: this  taken for  clips  share",
+        "\u2500" * 44,
+        "drink                eat            5  50.0%",
+    ]
+
+
+def test_a_report_says_when_the_test_set_chose_the_epoch(capsys):
+    told = " ".join(lines(tables.scores(make_report("test")), capsys))
+    assert "ON THE TEST SET, so this score is too high" in " ".join(told.split())
+
+
+def test_a_report_without_an_epoch(capsys):
+    assert "epoch  the epoch that was best" in "\n".join(
+        lines(tables.scores(make_report("validation", None)), capsys)
+    )
+
+
+@pytest.mark.parametrize(
+    ("metrics", "line"),
+    [
+        (
+            {"train/loss": 4.09434, "train/top1": 0.01667},
+            "epoch   7/120  loss 4.094  train   1.7%",
+        ),
+        (
+            {
+                "train/loss": 0.5,
+                "train/top1": 1.0,
+                "val/loss": 0.6,
+                "val/top1": 0.875,
+                "val/top5": 1.0,
+                "lr": 1e-3,
+                "time/epoch_s": 1.5,
+                "speed/clips_per_s": 12345.6,
+            },
+            "epoch   7/120  loss 0.500  train 100.0%  val  87.5%  lr 1e-03  12,346 clips/s",
+        ),
+    ],
+)
+def test_an_epoch_is_one_line(metrics, line):
+    told = tables.epoch_line(EpochResult(epoch=7, num_epochs=120, metrics=metrics))
+    assert told == line
+    assert len(told) <= 80
+
+
+def make_prepared(skipped=(), reused=False):
+    info = DatasetInfo(
+        format_version=1,
+        dataset="nwucla",
+        layout="kinect20",
+        class_names=("walk", "sit"),
+        num_clips=1484,
+        num_poses=58000,
+        num_skipped=len(skipped),
+        source={},
+        checksum="sha256:00",
+    )
+    folder = Path("data/nwucla")
+    return PrepareResult(folder, info, reused, tuple(skipped), {"cv": (1020, 464)})
+
+
+def test_a_dataset(capsys):
+    skipped = [Skipped("a.json", "is empty"), Skipped("b.json", "is empty")]
+    assert lines(tables.dataset(make_prepared(skipped)), capsys) == [
+        "nwucla: 1,484 clips, 58,000 poses, 2 classes; written: data/nwucla",
+        "",
+        "case  training clips  test clips",
+        "\u2500" * 32,
+        "cv             1,020         464",
+        "",
+        "left out because  files  for example",
+        "\u2500" * 36,
+        "is empty              2  a.json",
+        "all of them: data/nwucla/skipped.csv",
+    ]
+    assert lines(tables.dataset(make_prepared(reused=True)), capsys)[0].endswith(
+        "was there already: data/nwucla"
+    )
+
+
+def test_a_dataset_for_programs():
+    content = tables.dataset_content(make_prepared([Skipped("a.json", "is empty")]))
+    assert content["splits"] == {"cv": {"train": 1020, "test": 464}}
+    assert content["skipped"] == [{"name": "a.json", "reason": "is empty"}]
+    assert content["folder"] == "data/nwucla"
+
+
+def make_trial(number, score, **changes):
+    values = {
+        "data.num_segments": 20,
+        "model.embedding_width": 96,
+        "model.dropout": 0.3713,
+        "optim.learning_rate": 0.002082,
+        "optim.weight_decay": 5.159e-05,
+        "optim.label_smoothing": 0.1,
+    }
+    fields = {"status": "finished", "num_epochs": 12, "best_score": score, "values": values}
+    return TrialRow(**{"number": number, "score": score, **fields, **changes})
+
+
+def make_search():
+    trials = (
+        make_trial(1, 0.5, status="stopped", num_epochs=3),
+        make_trial(2, None, status="failed", num_epochs=0, error="it diverged"),
+        make_trial(3, 0.75),
+    )
+    return TuneResult(Path("runs/t"), trials, ("train.seed=1",), 0.75, Path("runs/t/best.yaml"))
+
+
+def test_a_search_fits_into_80_columns_best_first(capsys):
+    assert lines(tables.search(make_search()), capsys) == [
+        "                             num embedding          learning    weight     label",
+        "trial val top-1 epochs  segments     width dropout      rate     decay smoothing",
+        "\u2500" * 80,
+        "    3    75.00%     12        20        96    0.37    0.0021   5.2e-05       0.1",
+        "    1    50.00%  3 cut        20        96    0.37    0.0021   5.2e-05       0.1",
+        "    2    failed      0        20        96    0.37    0.0021   5.2e-05       0.1",
+        "",
+        "cut: stopped early, because others were ahead",
+        "best: 75.00% on the validation part",
+    ]
+
+
+def test_a_trial_is_one_line_and_a_failure_says_why():
+    assert tables.trial_line(make_trial(3, 0.75)) == (
+        "trial   3  val  75.0%  12 epochs  num_segments=20 embedding_width=96 dropout=0.37 "
+        "learning_rate=0.0021 weight_decay=5.2e-05 label_smoothing=0.1"
+    )
+    failed = tables.trial_line(make_trial(2, None, status="failed", error="it diverged"))
+    assert failed.startswith("trial   2  failed  12 epochs  ")
+    assert failed.endswith("\n  it diverged")
+
+
+def test_a_search_for_programs():
+    content = tables.search_content(make_search())
+    assert content["best_recipe"] == "runs/t/best.yaml"
+    assert content["best_overrides"] == ["train.seed=1"]
+    assert [trial["number"] for trial in content["trials"]] == [1, 2, 3]
+    assert content["trials"][1]["error"] == "it diverged"
