@@ -100,10 +100,6 @@ def _run(arguments: list[str]) -> int:
         return _fail(as_usage_error(failure))
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(arguments)
-    except SystemExit as leaving:
-        if isinstance(leaving.__context__, OSError):  # typer, where the reader of stdout has left
-            raise
-        return _interrupted(arguments)  # Ray Train leaves so after Ctrl-C
     except BrokenPipeError:  # `sgn eval | head`
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the exit
         return 1

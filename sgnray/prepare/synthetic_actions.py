@@ -53,7 +53,7 @@ def _movements() -> tuple[Movement, ...]:
         Movement(("squat, then reach up", "reach up, then squat"), _squat_reach),
         Movement(
             ("come near, then draw back", "draw back, then come near"),
-            _near_back, follow=_watch, distance_m=1.35,
+            _near_back, follow=_near_back, distance_m=1.5,
         ),
         Movement(("circle arms outwards", "circle arms inwards"), _circle_arms),
         Movement(("kick, then punch", "punch, then kick"), _kick_punch),
@@ -81,11 +81,8 @@ def _squat_reach(phase: Floats) -> Angles:
 
 
 def _near_back(phase: Floats) -> Angles:
-    return _walk(0.55 * (_early(phase) - _late(phase)))
-
-
-def _watch(phase: Floats) -> Angles:
-    return {"bend": 0.08 * _whole(phase)}
+    near, back = _early(phase), _late(phase)
+    return _walk(0.45 * (near - back)) | _both(**{"raise": 1.3 * near, "elbow": 0.4 * near})
 
 
 def _circle_arms(phase: Floats) -> Angles:
@@ -97,12 +94,13 @@ def _circle_arms(phase: Floats) -> Angles:
 def _kick_punch(phase: Floats) -> Angles:
     kick, punch = _early(phase), _late(phase)
     return {
-        "main hip": 1.25 * kick,
-        "main knee": 0.25 * kick,
-        "bend": -0.2 * kick + 0.15 * punch,
-        "main raise": 1.45 * punch,
+        "main hip": 1.5 * kick,
+        "main knee": 0.2 * kick,
+        "bend": -0.25 * kick + 0.25 * punch,
+        "main raise": 1.6 * punch,
         "main elbow": -0.3 * punch,
-        "other elbow": 0.9 * (kick + punch),
+        "other raise": 0.5 * kick,
+        "other elbow": 0.9 * kick + 1.5 * punch,
     }
 
 

@@ -113,6 +113,8 @@ class OnRay:
                 return self._fit(config, run)
             except TrainingFailedError as error:
                 raise _explain(error) from error
+            except SystemExit as error:  # what Ray Train makes of Ctrl-C
+                raise KeyboardInterrupt from error
 
     def _fit(self, config: object, run: RunFolder) -> Tally:
         from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig

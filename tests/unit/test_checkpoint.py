@@ -109,6 +109,14 @@ def test_a_content_that_does_not_fit_is_refused(checkpoint, tmp_path, changes, m
         load_checkpoint(edited(tmp_path / "c.pt", **changes))
 
 
+@pytest.mark.parametrize("content", [b"root:x:0:0:root", b"\x80\x04K\x01.", b"hello"])
+def test_a_file_of_something_else_is_refused(tmp_path, content):
+    (tmp_path / "passwd").write_bytes(content)
+    for load in (load_checkpoint, load_reference):
+        with pytest.raises(CheckpointError, match="torn, or no checkpoint at all"):
+            load(tmp_path / "passwd")
+
+
 def test_neither_kind_is_taken_for_the_other(checkpoint, tmp_path):
     save_checkpoint(tmp_path / "c.pt", checkpoint)
     with pytest.raises(CheckpointError, match="not a checkpoint of the reference"):

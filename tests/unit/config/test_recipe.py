@@ -60,8 +60,9 @@ def test_a_base_gives_what_the_recipe_leaves_out(write):
 
 
 def test_a_base_may_be_a_file_beside_the_recipe(write):
-    write("train:\n  num_epochs: 7\n", "ground.yaml")
-    assert load_recipe(write("base: ./ground.yaml\n")).train.num_epochs == 7
+    write("train:\n  num_epochs: 7\n  seed: 1\n", "ground.yaml")
+    train = load_recipe(write("base: ./ground.yaml\ntrain:\n  seed: 2\n")).train
+    assert (train.num_epochs, train.seed) == (7, 2)
 
 
 def test_overrides_win_and_the_last_one_most(write):
