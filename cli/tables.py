@@ -127,19 +127,16 @@ def trial_line(trial: TrialRow) -> str:
 
 def search(tuned: TuneResult) -> list[RenderableType]:
     """Give the trials of a search, best first, and where its result is."""
-    best_first = sorted(
-        tuned.trials, key=lambda trial: -1.0 if trial.score is None else trial.score, reverse=True
-    )
     keys = list(tuned.trials[0].values) if tuned.trials else []
     names = [key.rpartition(".")[2].replace("_", " ") for key in keys]
     table = _table("trial", "val top-1", "epochs", *names, is_tight=True)
-    for trial in best_first:
+    for trial in tuned.ranked:
         score = trial.status if trial.score is None else f"{trial.score:.2%}"
         epochs = f"{trial.num_epochs}{' cut' if trial.status == 'stopped' else ''}"
         values = [_value(trial.values[key]) for key in keys]
         table.add_row(str(trial.number), score, epochs, *values)
     parts: list[RenderableType] = [table, ""]
-    if any(trial.status == "stopped" for trial in best_first):
+    if any(trial.status == "stopped" for trial in tuned.ranked):
         parts.append("cut: stopped early, because others were ahead")
     return [*parts, f"best: {tuned.best_score:.2%} on the validation part"]
 

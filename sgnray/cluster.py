@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,11 +56,13 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
         return
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    _connect(ray, address, num_workers)
-    try:
-        yield _checked(ray, num_workers, is_local=not address)
-    finally:
-        ray.shutdown()
+    # What Ray prints of a lost worker is no result, and stdout is for results.
+    with redirect_stdout(sys.stderr):
+        _connect(ray, address, num_workers)
+        try:
+            yield _checked(ray, num_workers, is_local=not address)
+        finally:
+            ray.shutdown()
 
 
 def _connect(ray: Any, address: str | None, num_workers: int) -> None:
