@@ -64,6 +64,12 @@ def demo(
         return render.as_json(report.to_dict())
     render.result(*tables.report(report))
     render.note("\nwhat next")
-    render.note(f"  sgn train --case cv --data {data}                 another case")
-    render.note("  sgn prepare --raw nturgbd_skeletons_s001_to_s017.zip   the real NTU RGB+D")
-    return render.note("  sgn train --help                                  all that can be set")
+    next_steps = {
+        f"sgn train --case cv --data {data}": "another case",
+        "sgn prepare --raw nturgbd_skeletons_s001_to_s017.zip": "the real NTU RGB+D",
+        "sgn train --help": "all that can be set",
+    }
+    width = max(map(len, next_steps))
+    for command, purpose in next_steps.items():
+        render.note(f"  {command:<{width}}  {purpose}")
+    return None

@@ -16,7 +16,7 @@ def synth(
         int, typer.Option(min=0, metavar="N", help="The same seed gives the same files.")
     ] = 0,
     classes: Annotated[int, typer.Option(min=2, metavar="N", help="Different actions.")] = 8,
-    subjects: Annotated[int, typer.Option(min=1, metavar="N", help="Different people.")] = 20,
+    subjects: Annotated[int, typer.Option(min=1, metavar="N", help="Different people.")] = 16,
     setups: Annotated[int, typer.Option(min=1, metavar="N", help="Camera arrangements.")] = 4,
     replications: Annotated[int, typer.Option(min=1, metavar="N", help="Takes of each.")] = 2,
     overwrite: options.Overwrite = False,

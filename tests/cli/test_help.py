@@ -1,5 +1,6 @@
 """`sgn --help`: what it says, how fast, and what it must not load."""
 
+import inspect
 import resource
 import subprocess
 import sys
@@ -73,3 +74,15 @@ def test_version(sgn):
     told = sgn("--version")
     assert (told.code, told.out, told.err) == (0, "sgn 0.1.0\n", "")
     assert sgn("--version", "train").out == "sgn 0.1.0\n"
+
+
+def test_defaults_are_the_librarys():
+    """`sgn synth` names the library's defaults in its help, so it repeats them."""
+    from sgnray.cli.synth import synth
+    from sgnray.prepare.synthetic import synthesize
+
+    library = inspect.signature(synthesize).parameters
+    command = inspect.signature(synth).parameters
+    for name in ("classes", "subjects", "setups", "replications"):
+        assert command[name].default == library[f"num_{name}"].default, name
+    assert command["seed"].default == library["seed"].default

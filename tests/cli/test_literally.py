@@ -1,5 +1,6 @@
 """The commands exactly as the README writes them, each in a process of its own, with Ray."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -7,7 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+
+from sgnray.data.batches import PoseBank
+from sgnray.data.protocols import split_clips
+from sgnray.data.store import open_dataset
+from sgnray.evaluate.score import score_clips
+from sgnray.runs import RunFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -44,5 +53,22 @@ def test_demo(shell):
     print(f"sgn demo: {time.monotonic() - start:.0f} s, top-1 {report['top1']:.2%}")
     assert report["top1"] >= 0.9
     assert report["case"] == "cs"
+    assert report["top1"] - score_shuffled(Path("runs/demo")) >= 0.2
     again = json.loads(shell("sgn demo --json"))
     assert again == report
+
+
+def score_shuffled(demo):
+    """Top-1 of the demo's run on its test clips, the poses of each in a random order."""
+    dataset = open_dataset(demo / "data")
+    bank = PoseBank.of(dataset, torch.device("cpu"))
+    random = np.random.default_rng(0)
+    order = [
+        start + random.permutation(end - start)
+        for start, end in zip(dataset.offsets[:-1], dataset.offsets[1:], strict=True)
+    ]
+    shuffled = bank.poses_PVC[torch.from_numpy(np.concatenate(order))]
+    _, checkpoint = RunFolder(demo / "run").require_checkpoint()
+    rows = split_clips("synth", "cs", dataset.clips).test
+    bank = dataclasses.replace(bank, poses_PVC=shuffled)
+    return score_clips(checkpoint.build_model(), bank, rows, num_views=5).top1
