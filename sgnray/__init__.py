@@ -1,1 +1,62 @@
-"""Raw NTU RGB+D skeletons to a trained SGN action recogniser, on a Ray cluster."""
+"""Raw NTU RGB+D skeletons to a trained SGN action recogniser, on a Ray cluster.
+
+The names below are the public library; each loads what it needs, torch for instance, when it is
+first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sgnray.checkpoint import load_checkpoint, load_reference
+    from sgnray.config import Recipe, load_recipe
+    from sgnray.data.store import open_dataset
+    from sgnray.errors import SgnError
+    from sgnray.evaluate import evaluate_run
+    from sgnray.model import SGN
+    from sgnray.prepare import prepare_dataset
+    from sgnray.train import train_run
+    from sgnray.tune import tune_recipe
+
+__all__ = [
+    "SGN",
+    "Recipe",
+    "SgnError",
+    "evaluate_run",
+    "load_checkpoint",
+    "load_recipe",
+    "load_reference",
+    "open_dataset",
+    "prepare_dataset",
+    "train_run",
+    "tune_recipe",
+]
+
+_HOMES = {
+    "SGN": "sgnray.model",
+    "Recipe": "sgnray.config",
+    "SgnError": "sgnray.errors",
+    "evaluate_run": "sgnray.evaluate",
+    "load_checkpoint": "sgnray.checkpoint",
+    "load_recipe": "sgnray.config",
+    "load_reference": "sgnray.checkpoint",
+    "open_dataset": "sgnray.data.store",
+    "prepare_dataset": "sgnray.prepare",
+    "train_run": "sgnray.train",
+    "tune_recipe": "sgnray.tune",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its home on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sgnray' has no attribute '{name}'")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
