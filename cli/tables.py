@@ -47,6 +47,8 @@ def epoch_line(epoch: EpochResult) -> str:
 def scores(report: Report) -> list[RenderableType]:
     """Give the figures of a report: what, on what, chosen how."""
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a path is never cut
     table.add_row("top-1", f"{report.top1:.2%}")
     table.add_row("top-5", f"{report.top5:.2%}")
     table.add_row("loss", f"{report.loss:.4f}")

@@ -6,6 +6,7 @@ no code in it can run. It holds all that evaluation and a resumed training need.
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,13 +20,15 @@ from torch import Tensor
 
 from sgnray.config import Recipe, parse_recipe
 from sgnray.data.skeleton import LAYOUTS
-from sgnray.errors import CheckpointError, OutputError, SgnError
+from sgnray.errors import CheckpointError, OutputError, SgnError, TornError
 from sgnray.model.reference import is_reference, model_from_reference
 from sgnray.model.sgn import SGN
 
 FORMAT_VERSION = 1
 
 State = dict[str, Any]
+
+_OTHER_CHECKPOINT = "use another checkpoint of the run, or train again"
 
 
 @dataclass(frozen=True)
@@ -175,11 +178,19 @@ def _read(path: Path) -> State:
             now="name a run folder or a checkpoint file; sgn train makes them",
         )
     try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _refused(path, f"it cannot be read: {error.strerror or error}") from error
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of a strange pickle, then refuses it
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # what a foreign file provokes in an unpickler has no bounds
-        raise _refused(path, "it is torn, or no checkpoint at all") from error
+        raise TornError(
+            "the checkpoint cannot be used: it is torn, or no checkpoint at all",
+            where=str(path),
+            now=_OTHER_CHECKPOINT,
+        ) from error
     if not isinstance(content, dict):
         raise _refused(path, "it holds no checkpoint")
     return content
@@ -203,5 +214,5 @@ def _refused(path: Path, what: str) -> CheckpointError:
     return CheckpointError(
         f"the checkpoint cannot be used: {what}",
         where=str(path),
-        now="use another checkpoint of the run, or train again",
+        now=_OTHER_CHECKPOINT,
     )

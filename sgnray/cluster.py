@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 # Tasks and trials pass file names and numbers, never poses; Ray would take 30 % of memory.
 _OBJECT_STORE_BYTES = 256 * 2**20
 _CONNECT_TIMEOUT_S = 5.0
+_ANSWER_TIMEOUT_S = 60.0
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -71,10 +72,17 @@ def _connect(ray: Any, address: str | None, num_workers: int) -> None:
         _check_listening(address)
         try:
             ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except ConnectionError as error:
             raise _no_answer(address) from error
+        except (RuntimeError, ValueError, TimeoutError) as error:
+            raise ClusterError(
+                f"the Ray cluster does not take this driver: {str(error).strip().splitlines()[0]}",
+                where=address,
+                now="use the same versions of Python and Ray on all machines, and its token if "
+                "it asks for one",
+            ) from error
         return
-    num_cores = os.cpu_count() or 1
+    num_cores = len(os.sched_getaffinity(0))
     if num_workers > num_cores:
         log.warning(
             "%d workers share the %d cores of this machine, one thread each: "
@@ -82,6 +90,7 @@ def _connect(ray: Any, address: str | None, num_workers: int) -> None:
             num_workers,
             num_cores,
         )
+    log.info("starting Ray on this machine")
     ray.init(
         address="local",
         num_cpus=max(num_cores, num_workers),
@@ -129,15 +138,18 @@ def _no_answer(address: str) -> ClusterError:
 
 
 class Mailbox:
-    """Messages from workers to the driver, over a Ray actor that takes no CPU.
+    """Messages from workers to the driver, over a Ray actor on its node that takes no CPU.
 
     Workers put without waiting; the driver takes all that has come.
     """
 
     def __init__(self) -> None:
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self._actor: Any = ray.remote(num_cpus=0)(_Messages).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor = ray.remote(num_cpus=0, scheduling_strategy=here)(_Messages)
+        self._actor: Any = actor.remote()
 
     def put(self, message: object, *, wait: bool = False) -> None:
         """Send a message; `wait` until it has arrived."""
@@ -151,7 +163,7 @@ class Mailbox:
         """Return the messages since the last call, oldest first."""
         import ray
 
-        messages: list[Any] = ray.get(self._actor.take.remote())
+        messages: list[Any] = ray.get(self._actor.take.remote(), timeout=_ANSWER_TIMEOUT_S)
         return messages
 
 

@@ -6,7 +6,8 @@ SgnError                  it failed; exit 1
         MissingExtraError an optional package that is not installed
     InputError            raw input, or a dataset, that cannot be used
         ClipError         one raw clip refused; its reason goes to skipped.csv
-    CheckpointError       a checkpoint that is torn, foreign or does not fit
+    CheckpointError       a checkpoint that is foreign or does not fit
+        TornError         a checkpoint that is cut off; the one before it may do
     RunError              a run folder that belongs to something else, or is in use
     ClusterError          no Ray answers, or it lacks what was asked for
     OutputError           a disk that is full, or a folder that cannot be written
@@ -75,7 +76,11 @@ class ClipError(InputError):
 
 
 class CheckpointError(SgnError):
-    """A checkpoint is torn, foreign, or does not fit what it is used with."""
+    """A checkpoint is foreign, or does not fit what it is used with."""
+
+
+class TornError(CheckpointError):
+    """A checkpoint is cut off or damaged; the one before it may be whole."""
 
 
 class RunError(SgnError):

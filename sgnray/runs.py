@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,14 @@ from typing import Any
 from sgnray.checkpoint import Checkpoint, load_checkpoint
 from sgnray.config import Recipe, dump_recipe, load_recipe, recipe_hash
 from sgnray.data.store import SkeletonDataset
-from sgnray.errors import CheckpointError, RunError, UsageError
+from sgnray.errors import CheckpointError, RunError, TornError, UsageError
 from sgnray.files import output_errors, write_text
 
 log = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.yaml"
 ENVIRONMENT_FILE = "environment.json"
+ENVIRONMENT_VERSION = 1
 METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "report.json"
 LOG_FILE = "log.txt"
@@ -56,12 +57,24 @@ class RunFolder:
         return self.checkpoints_dir / checkpoint_folder_name(epoch) / CHECKPOINT_FILE
 
     def newest_checkpoint(self) -> tuple[Path, Checkpoint] | None:
-        """Find the newest checkpoint that is whole; a torn one is told and passed over."""
-        for path in sorted(self.checkpoints_dir.glob(f"epoch-*/{CHECKPOINT_FILE}"), reverse=True):
+        """Find the newest checkpoint that is whole, None where there is none yet.
+
+        A torn one is told and passed over. CheckpointError where all are torn, or the newest is
+        of another kind: starting over would lose what they hold.
+        """
+        paths = [self.checkpoint_path(epoch) for epoch in reversed(self._epochs())]
+        paths = [path for path in paths if path.is_file()]
+        for path in paths:
             try:
                 return path, load_checkpoint(path)
-            except CheckpointError as error:
-                log.warning("%s; going on from the one before it", error)
+            except TornError as error:
+                log.warning("%s: %s", path, error.what)
+        if paths:
+            raise CheckpointError(
+                "no checkpoint of the run is whole",
+                where=str(self.checkpoints_dir),
+                now="remove the run to start over, or choose another --name",
+            )
         return None
 
     def require_checkpoint(self) -> tuple[Path, Checkpoint]:
@@ -82,33 +95,48 @@ class RunFolder:
             return None
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            version = content["format_version"]
+            is_whole = {"dataset_checksum", "dataset_dir", "resumed"} <= content.keys()
+        except (ValueError, TypeError, KeyError):
+            version, is_whole = ENVIRONMENT_VERSION, False
+        if not is_whole or version != ENVIRONMENT_VERSION:
+            what = f"has format version {version}" if is_whole else "is torn"
             raise RunError(
-                "the file is torn",
+                f"the record of how the run was made {what}",
                 where=str(path),
-                now="choose another --name, or remove this run",
-            ) from error
+                now="update sgnray if it is newer, else choose another --name or remove the run",
+            )
         return content
 
-    def write_metrics(self, history: list[dict[str, float]]) -> None:
+    def write_metrics(self, history: Sequence[dict[str, float]]) -> None:
         """Write metrics.jsonl anew: one line per finished epoch."""
         lines = [
-            json.dumps({"epoch": epoch, **metrics}) + "\n"
+            json.dumps({"epoch": epoch, **metrics}, allow_nan=False) + "\n"
             for epoch, metrics in enumerate(history, start=1)
         ]
         write_text(self.path / METRICS_FILE, "".join(lines))
 
-    def drop_old_checkpoints(self) -> None:
-        """Keep the newest checkpoints only."""
-        folders = sorted(self.checkpoints_dir.glob("epoch-*"))
-        for folder in folders[:-_NUM_CHECKPOINTS_KEPT]:
-            shutil.rmtree(folder, ignore_errors=True)
+    def drop_old_checkpoints(self, epoch: int) -> None:
+        """Keep the checkpoint of the epoch just finished, and the one before it.
+
+        Later ones were torn, or training would have gone on from them.
+        """
+        kept = [known for known in self._epochs() if known <= epoch][-_NUM_CHECKPOINTS_KEPT:]
+        for known in self._epochs():
+            if known not in kept:
+                shutil.rmtree(self.checkpoint_path(known).parent, ignore_errors=True)
+
+    def _epochs(self) -> list[int]:
+        """List the epochs that have a checkpoint folder, ascending."""
+        names = (path.name for path in self.checkpoints_dir.glob("epoch-*"))
+        numbers = (name.removeprefix("epoch-") for name in names)
+        return sorted(int(number) for number in numbers if number.isdecimal())
 
     def record_environment(self, environment: dict[str, Any]) -> None:
         """Write environment.json; a launch that goes on is added to those before it."""
         first = self.environment()
         if first is None:
-            content = {**environment, "resumed": []}
+            content = {"format_version": ENVIRONMENT_VERSION, **environment, "resumed": []}
         else:
             content = {**first, "resumed": [*first["resumed"], environment]}
         write_text(self.path / ENVIRONMENT_FILE, json.dumps(content, indent=2) + "\n")
@@ -148,7 +176,9 @@ def claimed_folder(runs_dir: Path, name: str | None, *, default: str) -> Iterato
 
 def check_not_foreign(path: Path) -> None:
     """RunError where a folder holds things although nothing here has begun in it."""
-    strangers = sorted(item.name for item in path.iterdir() if item.name != LOCK_FILE)
+    # A .partial is what a kill left of the first file that was to be written here.
+    names = sorted(item.name for item in path.iterdir())
+    strangers = [name for name in names if name != LOCK_FILE and not name.endswith(".partial")]
     if strangers:
         raise RunError(
             f"the folder exists and holds something else: {', '.join(strangers[:3])}",
@@ -158,11 +188,11 @@ def check_not_foreign(path: Path) -> None:
 
 
 def newest_run(runs_dir: Path) -> RunFolder:
-    """Return the run that was written to last; UsageError where there is none."""
-    found = [path.parent for path in runs_dir.glob(f"*/{RECIPE_FILE}")]
+    """Return the run that finished an epoch last; UsageError where there is none."""
+    found = {path.parents[2] for path in runs_dir.glob(f"*/{CHECKPOINTS_DIR}/*/{CHECKPOINT_FILE}")}
     if not found:
         raise UsageError(
-            "there is no run",
+            "there is no run with a checkpoint",
             where=str(runs_dir),
             now="train one: sgn train, or name a run folder or a checkpoint",
         )

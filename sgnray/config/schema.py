@@ -35,6 +35,7 @@ Natural = Annotated[int, Field(ge=0), Says("an integer of at least 0")]
 Positive = Annotated[float, Field(gt=0), Says("a positive number")]
 NonNegative = Annotated[float, Field(ge=0), Says("a number of at least 0")]
 Fraction = Annotated[float, Field(ge=0, lt=1), Says("a number from 0 to below 1")]
+Half = Annotated[float, Field(ge=0, le=0.5), Says("a number from 0 to 0.5")]
 Widths = Annotated[
     tuple[Annotated[int, Field(gt=0)], ...],
     BeforeValidator(_tuple_of_list),
@@ -66,7 +67,7 @@ class DataConfig(Section):
 
     dataset: Word = "ntu60"
     """Dataset the recipe is made for: ntu60, ntu120, nwucla or synth."""
-    case: Literal["cs", "cv", "csub", "cset"] = "cs"
+    case: Literal["cs", "cv", "csub", "cset", "xsub", "xview", "xset"] = "cs"
     """What is held out for testing: subjects (cs, csub), cameras (cv) or setups (cset)."""
     num_segments: Count = 20
     """Poses per clip, one drawn from each of this many equal windows."""
@@ -104,7 +105,7 @@ class OptimConfig(Section):
     """Clips per step, over all workers together."""
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
     """How the learning rate follows the batch size, counted from the paper's 64."""
-    label_smoothing: Fraction = 0.1
+    label_smoothing: Half = 0.1
     """Probability spread over the other classes."""
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from sgnray.checkpoint import holds_reference, load_checkpoint, load_reference
 from sgnray.data.batches import PoseBank
 from sgnray.data.protocols import cases_of, resolve_case, split_clips
-from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
+from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset, read_info
 from sgnray.device import choose_device
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.evaluate.report import Report, Subject, make_report
 from sgnray.evaluate.score import score_clips
 from sgnray.model.sgn import SGN, count_parameters
-from sgnray.runs import RunFolder, newest_run
+from sgnray.runs import CHECKPOINT_FILE, RunFolder, newest_run
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class _Trained:
     model: SGN
     layout: str | None
     class_names: tuple[str, ...] | None
+    dataset: str | None
     case: str | None
     selection: str
     epoch: int | None
@@ -57,9 +58,11 @@ def evaluate_run(
     else the one in `data_dir`. Raises UsageError, InputError or CheckpointError.
     """
     torch_device = choose_device(device)
-    run = _run_of(target, runs_dir)
-    trained = _load(run, target)
-    dataset = open_dataset(dataset_dir or _dataset_of(run) or find_dataset(data_dir))
+    path = _find_checkpoint(target, runs_dir)
+    trained = _load_reference(path) if holds_reference(path) else _load(path)
+    dataset = open_dataset(
+        dataset_dir or _dataset_of(path) or find_dataset(data_dir, name=trained.dataset)
+    )
     _check_fit(trained, dataset)
     case = _choose_case(trained, dataset, case)
     num_views = trained.num_views if num_views is None else num_views
@@ -83,30 +86,33 @@ def evaluate_run(
     return make_report(subject, tally, dataset.info.class_names)
 
 
-def _run_of(target: Path | None, runs_dir: Path) -> RunFolder | None:
+def _find_checkpoint(target: Path | None, runs_dir: Path) -> Path:
+    """Find the file: of the newest run, of a run by its folder or bare name, or as it was given."""
     if target is None:
-        return newest_run(runs_dir)
-    if target.is_dir():
-        return RunFolder(target)
-    if not target.exists() and target.parent == Path() and (runs_dir / target).is_dir():
-        return RunFolder(runs_dir / target)  # the bare name of a run
-    return None
+        return newest_run(runs_dir).require_checkpoint()[0]
+    if not target.exists() and target.parent == Path():
+        target = runs_dir / target
+    if not target.exists():
+        raise UsageError(
+            "there is no such run or checkpoint",
+            where=str(target),
+            now="name a run folder or a checkpoint; without one, sgn eval takes the newest run",
+        )
+    if target.is_file():
+        return target
+    own = target / CHECKPOINT_FILE  # the folder of one epoch
+    return own if own.is_file() else RunFolder(target).require_checkpoint()[0]
 
 
-def _load(run: RunFolder | None, target: Path | None) -> _Trained:
-    if run is not None:
-        path, checkpoint = run.require_checkpoint()
-    elif target is not None and holds_reference(target):
-        return _load_reference(target)
-    else:
-        assert target is not None
-        path, checkpoint = target, load_checkpoint(target)
+def _load(path: Path) -> _Trained:
+    checkpoint = load_checkpoint(path)
     recipe = checkpoint.parse_recipe()
     return _Trained(
         path=path,
         model=checkpoint.build_model(),
         layout=checkpoint.layout,
         class_names=tuple(checkpoint.class_names),
+        dataset=recipe.data.dataset,
         case=recipe.data.case,
         selection=recipe.train.selection,
         epoch=checkpoint.evaluated_epoch,
@@ -120,6 +126,7 @@ def _load_reference(path: Path) -> _Trained:
         model=load_reference(path),
         layout=None,
         class_names=None,
+        dataset=None,
         case=None,
         selection=_REFERENCE_SELECTION,
         epoch=None,
@@ -127,13 +134,16 @@ def _load_reference(path: Path) -> _Trained:
     )
 
 
-def _dataset_of(run: RunFolder | None) -> Path | None:
-    """Return the dataset that the run was trained on, where it still is."""
-    environment = run.environment() if run is not None else None
-    if environment is None:
-        return None
-    folder = Path(environment["dataset_dir"])
-    return folder if folder.is_dir() else None
+def _dataset_of(checkpoint_path: Path) -> Path | None:
+    """Return the dataset that a checkpoint's run was trained on, where it still is."""
+    for folder in checkpoint_path.parents[1:3]:
+        environment = RunFolder(folder).environment()
+        if environment is not None and Path(environment["dataset_dir"]).is_dir():
+            dataset_dir = Path(environment["dataset_dir"])
+            if read_info(dataset_dir).checksum != environment["dataset_checksum"]:
+                log.warning("%s has changed since the run was trained on it", dataset_dir)
+            return dataset_dir
+    return None
 
 
 def _choose_case(trained: _Trained, dataset: SkeletonDataset, case: str | None) -> str:

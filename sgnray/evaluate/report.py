@@ -67,7 +67,8 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write report.json."""
-        write_text(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        write_text(path, text + "\n")
 
 
 def make_report(subject: Subject, tally: Tally, class_names: tuple[str, ...]) -> Report:

@@ -5,11 +5,13 @@ Legend: B clips, W views, T frames, V joints, C coordinates, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 
 from sgnray.data.batches import ClipRows, PoseBank, view_draws
+from sgnray.errors import SgnError
 from sgnray.evaluate.metrics import Tally
 from sgnray.model.sgn import SGN
 from sgnray.world import World
@@ -32,7 +34,7 @@ def score_clips(
     """Tally the clips `rows`, logits averaged over `num_views` draws each, in float32.
 
     Collective: every rank must call this; all get the tally of all ranks. The model is left in
-    the mode, training or evaluation, that it came in.
+    the mode, training or evaluation, that it came in. SgnError where it gives no numbers.
     """
     world = world or World()
     was_training = model.training
@@ -50,4 +52,11 @@ def score_clips(
         if on_progress is not None:
             on_progress(min(start + step, len(rows)), len(rows))
     model.train(was_training)
-    return tally.gathered(world)
+    tally = tally.gathered(world)
+    if not math.isfinite(tally.loss):
+        raise SgnError(
+            "the model no longer gives finite numbers",
+            where=f"the scores of {len(rows)} clips",
+            now="train again with a smaller optim.learning_rate, or with train.precision=float32",
+        )
+    return tally

@@ -79,7 +79,10 @@ class SGN(nn.Module):
         self.classifier.reset_parameters()
 
     def forward(self, joints_BTVC: Tensor) -> Tensor:
-        """Return logits (B, K)."""
+        """Return logits (B, K); ValueError for clips of another shape than (T, V, C)."""
+        expected = (self.num_frames, self.num_joints, self.num_coordinates)
+        if joints_BTVC.shape[1:] != expected:  # a wrong T would broadcast in silence
+            raise ValueError(f"clips have shape {tuple(joints_BTVC.shape[1:])}, not {expected}")
         features_BTVC = self._joint_level(joints_BTVC)
         # The frame code is the same for all joints, so it can wait until after their maximum.
         frames_BTC = features_BTVC.amax(dim=2) + self.frame_index()

@@ -28,7 +28,6 @@ def describe_environment(
 ) -> dict[str, Any]:
     """Return versions, commit, device, threads, precision, command and dataset as plain data."""
     return {
-        "format_version": 1,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "versions": {

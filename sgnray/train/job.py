@@ -86,14 +86,7 @@ def choose_parts(recipe: Recipe, dataset: SkeletonDataset) -> Parts:
 
 
 def train_batches(recipe: Recipe, bank: PoseBank, rows: ClipRows, *, world: World) -> TrainBatches:
-    """Build the training batches of a recipe; UsageError where a rank would have no clip."""
-    smallest = min(recipe.optim.batch_size, len(rows))
-    if smallest < world.size:
-        raise UsageError(
-            f"a batch of {smallest} clips cannot be shared by {world.size} workers",
-            where="--workers",
-            now=f"ask for --workers {smallest} or fewer, or raise optim.batch_size",
-        )
+    """Build the training batches of a recipe."""
     return TrainBatches(
         bank=bank,
         rows=rows,
@@ -103,6 +96,17 @@ def train_batches(recipe: Recipe, bank: PoseBank, rows: ClipRows, *, world: Worl
         rotation_rad=recipe.data.rotation_rad,
         world=world,
     )
+
+
+def check_shares(recipe: Recipe, num_clips: int, num_workers: int) -> None:
+    """Raise UsageError where a batch is too small for every worker to have a clip of it."""
+    smallest = min(recipe.optim.batch_size, num_clips)
+    if smallest < num_workers:
+        raise UsageError(
+            f"a batch of {smallest} clips cannot be shared by {num_workers} workers",
+            where="--workers",
+            now=f"ask for --workers {smallest} or fewer, or raise optim.batch_size",
+        )
 
 
 def validator(bank: PoseBank, rows: ClipRows | None) -> Validate | None:

@@ -5,6 +5,7 @@ Ray is imported by the first run that asks for workers, never before.
 
 from __future__ import annotations
 
+import _thread
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -107,7 +108,13 @@ class OnRay:
         (run.checkpoints_dir / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
         mailbox = Mailbox()
         hardware = self.hardware
-        config = WorkerConfig(job, mailbox, hardware.device_type, hardware.threads_per_worker)
+        config = WorkerConfig(
+            job,
+            RunFolder(run.path.resolve()),
+            mailbox,
+            hardware.device_type,
+            hardware.threads_per_worker,
+        )
         with _recording(mailbox, record):
             try:
                 return self._fit(config, run)
@@ -148,17 +155,26 @@ class OnRay:
 
 @contextmanager
 def _recording(mailbox: Mailbox, record: Record) -> Iterator[None]:
-    """Record the epochs that workers tell of, in a thread: Ray wants the main one."""
+    """Record the epochs that workers tell of, in a thread: Ray wants the main one.
+
+    What `record` raises stops the training and is raised here, as in this process it would be.
+    """
     done = threading.Event()
+    failures: list[BaseException] = []
 
     def drain() -> None:
-        while True:
-            is_last = done.wait(_MAILBOX_INTERVAL_S)
-            for result in mailbox.take():
-                if result is not None:
-                    record(result)
-            if is_last:
-                return
+        try:
+            while True:
+                is_last = done.wait(_MAILBOX_INTERVAL_S)
+                for result in mailbox.take():
+                    if result is not None:
+                        record(result)
+                if is_last:
+                    return
+        except BaseException as failure:
+            failures.append(failure)
+            if not done.is_set():
+                _thread.interrupt_main()  # as Ctrl-C would: Ray ends its workers in order
 
     thread = threading.Thread(target=drain, name="sgn-mailbox", daemon=True)
     thread.start()
@@ -167,6 +183,8 @@ def _recording(mailbox: Mailbox, record: Record) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+        if failures:
+            raise failures[0]
 
 
 def _use_gpu(device: str, resources: Resources, workers: int) -> bool:
@@ -193,7 +211,7 @@ def _explain(error: Exception) -> SgnError:
     first_line = str(error).strip().splitlines()
     return ClusterError(
         f"training stopped on the cluster: {first_line[-1] if first_line else error!r}",
-        where="a Ray worker; the whole story is in log.txt of the run",
+        where="a Ray worker; what it raised is in log.txt of the run",
         now="the same command goes on after the last finished epoch; --max-failures N "
         "survives lost workers",
     )

@@ -27,11 +27,23 @@ Validate = Callable[[TrainState], Tally]
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One finished epoch, counted from 1, and its metrics under the keys of evaluate.metrics."""
+    """One finished epoch; `history` has the metrics of all epochs so far, this one last.
 
-    epoch: int
+    Metrics stand under the keys of evaluate.metrics.
+    """
+
     num_epochs: int
-    metrics: dict[str, float]
+    history: tuple[dict[str, float], ...]
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch, counted from 1."""
+        return len(self.history)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What this epoch gave."""
+        return self.history[-1]
 
 
 def fit(
@@ -62,7 +74,7 @@ def fit(
             }
         metrics[keys.EPOCH_S] = time.perf_counter() - start
         state.finish_epoch(metrics, score=score)
-        on_epoch(EpochResult(state.epoch, num_epochs, metrics))
+        on_epoch(EpochResult(num_epochs, tuple(state.history)))
 
 
 def train_epoch(state: TrainState, batches: TrainBatches) -> dict[str, float]:

@@ -16,7 +16,7 @@ from sgnray.evaluate.report import Report, Subject, make_report
 from sgnray.model.sgn import count_parameters
 from sgnray.runs import LOG_FILE, REPORT_FILE, RunFolder, claim_run
 from sgnray.train.environment import describe_environment, run_log
-from sgnray.train.job import Job
+from sgnray.train.job import Job, check_shares, choose_parts
 from sgnray.train.launch import Executor, executor
 from sgnray.train.loop import EpochResult
 
@@ -54,6 +54,8 @@ def train_run(
     """
     dataset = open_dataset(dataset_dir)
     recipe = match_recipe(recipe, dataset)
+    # Before Ray starts and before a folder is made: these are the user's to mend.
+    check_shares(recipe, len(choose_parts(recipe, dataset).train), max(1, workers))
     with executor(
         workers=workers, device=device, address=address, max_failures=max_failures
     ) as execute:
@@ -74,8 +76,7 @@ def _train_in(
     newest = run.newest_checkpoint()
     resumed_from = newest[1].epoch if newest else 0
     _tell_start(run, recipe, resumed_from)
-    history = list(newest[1].history) if newest else []
-    run.write_metrics(history)
+    run.write_metrics(newest[1].history if newest else [])
     run.record_environment(
         describe_environment(
             dataset,
@@ -86,10 +87,9 @@ def _train_in(
     )
 
     def record(result: EpochResult) -> None:
-        # An epoch that was under way when a worker was lost is done again, and counts once.
-        history[result.epoch - 1 :] = [result.metrics]
-        run.write_metrics(history)
-        run.drop_old_checkpoints()
+        # The whole history: an epoch done again after a lost worker counts once, none is missed.
+        run.write_metrics(result.history)
+        run.drop_old_checkpoints(result.epoch)
         log.debug("epoch %d of %d: %s", result.epoch, result.num_epochs, result.metrics)
         if on_epoch is not None:
             on_epoch(result)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ from typing import Any
 import psutil
 import ray.train
 import torch
+from ray.train import CheckpointUploadMode
 from ray.train.torch import TorchConfig, get_device
 from ray.train.torch.config import _TorchBackend
 
 from sgnray.checkpoint import save_checkpoint
 from sgnray.cluster import Mailbox
 from sgnray.evaluate.metrics import Tally
-from sgnray.runs import CHECKPOINT_FILE, checkpoint_folder_name
+from sgnray.runs import CHECKPOINT_FILE, RunFolder
 from sgnray.train.job import Job, run_job
 from sgnray.train.loop import EpochResult
 from sgnray.train.state import TrainState
@@ -30,6 +30,7 @@ class WorkerConfig:
     """What the driver sends to each worker."""
 
     job: Job
+    run: RunFolder
     mailbox: Mailbox
     device_type: str
     num_threads: int
@@ -42,31 +43,33 @@ def train_worker(loop_config: dict[str, WorkerConfig]) -> Tally:
     world = World.current()
 
     def on_epoch(state: TrainState, result: EpochResult) -> None:
-        report_epoch(state, result)
+        report_epoch(state, result, config.run)
         if world.rank == 0:
             config.mailbox.put(result)
 
     job, device = _after_failure(config.job), _device(config.device_type)
     tally = run_job(job, device=device, world=world, on_epoch=on_epoch)
-    config.mailbox.put(None, wait=True)  # so has arrived all that was put before
+    if world.rank == 0:
+        config.mailbox.put(None, wait=True)  # so has arrived all that was put before
     return tally.to(torch.device("cpu"))
 
 
-def report_epoch(state: TrainState, result: EpochResult) -> None:
-    """Hand the epoch to Ray, with a checkpoint from rank 0.
+def report_epoch(state: TrainState, result: EpochResult, run: RunFolder) -> None:
+    """Write the epoch's checkpoint into the run on rank 0, and tell Ray of it.
 
-    Collective: every rank must call this. On return the checkpoint lies in the run folder.
+    Collective: every rank must call this; `ray.train.report` is a barrier. The checkpoint lies in
+    Ray's own storage, whole, before Ray hears of it: Ray's upload would write it in place.
     """
     if state.world.rank != 0:
         ray.train.report(result.metrics)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        save_checkpoint(Path(folder) / CHECKPOINT_FILE, state.checkpoint())
-        ray.train.report(
-            result.metrics,
-            checkpoint=ray.train.Checkpoint.from_directory(folder),
-            checkpoint_dir_name=checkpoint_folder_name(result.epoch),
-        )
+    path = run.checkpoint_path(result.epoch)
+    save_checkpoint(path, state.checkpoint())
+    ray.train.report(
+        result.metrics,
+        checkpoint=ray.train.Checkpoint(str(path.parent)),
+        checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
+    )
 
 
 def _after_failure(job: Job) -> Job:

@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sgnray.errors import SgnError
 from sgnray.tune.board import Board, TrialRow
 from sgnray.tune.folder import SearchFolder
 
 log = logging.getLogger(__name__)
 
 _MAX_REASON = 300
+_OUR_ERROR = re.compile(r"^sgnray\.errors\.\w+: ")
 _TERMINAL_COLOR = re.compile(r"\x1b\[[0-9;]*m")  # Ray paints its tracebacks
 
 
@@ -37,7 +37,8 @@ class Progress:
         self._failure: Exception | None = None
 
     def begin(self) -> None:
-        """Write the table before the first trial starts."""
+        """Write the table before the first trial starts; an older search's best recipe goes."""
+        self.folder.best_path.unlink(missing_ok=True)
         self.folder.write_trials(self.board.rows)
 
     def on_epoch(self, number: int, score: float, metrics: dict[str, Any]) -> None:
@@ -53,10 +54,10 @@ class Progress:
         """Note that a trial came to its end, or was stopped before it."""
         self._guarded(lambda: self._tell(self.board.ended(number)))
 
-    def on_failure(self, number: int, error: Exception | str | None) -> None:
+    def on_failure(self, number: int, error: str | None) -> None:
         """Note that a trial raised an error, or that its worker was lost."""
         reason = _reason(error)
-        story = _TERMINAL_COLOR.sub("", str(error))
+        story = _TERMINAL_COLOR.sub("", error or "")
         log.debug("trial %d failed: %s\n%s", number, reason, story)
         self._guarded(lambda: self._tell(self.board.failed(number, reason)))
 
@@ -84,18 +85,10 @@ class Progress:
             self._failure = self._failure or error
 
 
-def _reason(error: Exception | str | None) -> str:
-    """Say in one line why a trial failed."""
-    if error is None:
+def _reason(error: str | None) -> str:
+    """Say in one line why a trial failed: the last line of what it raised."""
+    lines = _TERMINAL_COLOR.sub("", error or "").strip().splitlines()
+    if not lines:
         return "no reason given"
-    cause: BaseException | None = error if isinstance(error, BaseException) else None
-    innermost = cause
-    while cause is not None:
-        if isinstance(cause, SgnError):
-            return f"{cause.what} ({cause.where})"
-        innermost = cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    words = str(error if innermost is None else innermost).strip().splitlines()
-    parts = [] if innermost is None else [type(innermost).__name__]
-    reason = ": ".join(parts + [line.strip() for line in words[-1:]])
-    return _TERMINAL_COLOR.sub("", reason)[:_MAX_REASON]
+    # Our own errors speak for themselves; of others the kind is worth knowing.
+    return _OUR_ERROR.sub("", lines[-1].strip())[:_MAX_REASON]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from sgnray.data.batches import PoseBank, TrainBatches
 from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.device import resolve_precision
-from sgnray.errors import SgnError
 from sgnray.evaluate import metrics as keys
 from sgnray.train.job import train_batches, validator
 from sgnray.train.loop import Validate, train_epoch
@@ -79,12 +77,6 @@ class _Fold:
     def train_epoch(self) -> dict[str, float]:
         trained = train_epoch(self.state, self.batches)
         tally = self.validate(self.state)
-        if not math.isfinite(tally.loss):
-            raise SgnError(
-                "the model no longer gives finite numbers",
-                where=f"epoch {self.state.epoch + 1}",
-                now="try a smaller optim.learning_rate",
-            )
         metrics = {
             keys.TRAIN_LOSS: trained[keys.TRAIN_LOSS],
             keys.VAL_LOSS: tally.loss,

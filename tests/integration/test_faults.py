@@ -107,7 +107,7 @@ def test_a_killed_worker_is_replaced_and_changes_nothing(start, tmp_path):
     disturbed = json.loads((folder / "report.json").read_text())
     losses = (folder / "metrics.jsonl").read_text().splitlines()
 
-    straight = start("--runs", "straight")
+    straight = start("--runs", "straight", "--workers", "0")
     assert straight.wait(timeout=120) == 0
     expected = (tmp_path / "straight" / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["train/loss"] for line in losses] == [

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sgnray.cluster import connected
-from sgnray.errors import ClusterError, UsageError
+from sgnray.errors import ClusterError, SgnError
 from sgnray.train import train_run
 
 pytestmark = pytest.mark.ray
@@ -69,15 +69,30 @@ def test_two_workers_then_one_process_then_two_again(tiny_recipe, tiny_folder, t
 
 
 def test_an_error_of_a_worker_reaches_the_user_as_it_was(tiny_recipe, tiny_folder, tmp_path):
-    optim = tiny_recipe.optim.model_copy(update={"batch_size": 2})
-    with pytest.raises(UsageError, match="a batch of 2 clips cannot be shared by 3 workers"):
+    optim = tiny_recipe.optim.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(SgnError, match="no longer a finite number") as caught:
         train_run(
             tiny_recipe.model_copy(update={"optim": optim}),
             tiny_folder,
             runs_dir=tmp_path,
-            workers=3,
+            workers=1,
             device="cpu",
         )
+    assert caught.value.where.startswith("epoch ")
+
+
+def test_what_the_caller_raises_stops_the_run(tiny_recipe, tiny_folder, tmp_path):
+    class Refused(Exception):
+        pass
+
+    def refuse(result):
+        raise Refused
+
+    recipe = with_epochs(tiny_recipe, 500)
+    with pytest.raises(Refused):
+        train_run(recipe, tiny_folder, runs_dir=tmp_path, workers=1, device="cpu", on_epoch=refuse)
+    (run,) = tmp_path.iterdir()
+    assert not (run / "report.json").exists()
 
 
 def test_more_gpus_than_there_are(tiny_recipe, tiny_folder, tmp_path):

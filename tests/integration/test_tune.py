@@ -62,7 +62,8 @@ def test_a_search_from_the_space_to_the_best_recipe(cluster, tmp_path, tiny_reci
     assert {first.status, third.status} <= {"finished", "stopped"}
     assert "finished" in {first.status, third.status}
     assert diverged.status == "failed"
-    assert diverged.error == "the model no longer gives finite numbers (epoch 1)"
+    assert diverged.error is not None
+    assert diverged.error.startswith("the model no longer gives finite numbers (the scores of ")
     assert sorted(told, key=lambda row: row.number) == list(tuned.trials)
     assert progress[-1][0] == progress[-1][1] == first.num_epochs + third.num_epochs
 

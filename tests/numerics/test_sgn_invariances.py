@@ -55,6 +55,12 @@ def test_velocity_is_the_step_from_the_frame_before(joints):
     torch.testing.assert_close(velocity[:, 3], joints[:, 3] - joints[:, 2])
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 6, 3), (2, 9, 6, 3), (2, 8, 5, 3), (2, 8, 6, 2)])
+def test_clips_of_another_shape_are_refused(model, shape):
+    with pytest.raises(ValueError, match="clips have shape"):
+        model(torch.zeros(shape, dtype=torch.float64))
+
+
 def test_every_parameter_gets_a_gradient(model, joints):
     # DDP would wait for one that does not; phi's bias has a gradient of zero.
     model.train()(joints).sum().backward()

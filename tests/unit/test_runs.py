@@ -7,10 +7,11 @@ import json
 import os
 
 import pytest
+import torch
 
 from sgnray.config import load_recipe, recipe_hash
-from sgnray.errors import RunError, UsageError
-from sgnray.runs import claim_run, newest_run, run_name
+from sgnray.errors import CheckpointError, RunError, UsageError
+from sgnray.runs import RunFolder, claim_run, newest_run, run_name
 from sgnray.train import train_run
 
 
@@ -142,13 +143,97 @@ def test_a_folder_of_something_else_is_left_alone(tiny_recipe, tiny_dataset, tmp
         pass
 
 
-def test_the_newest_run_is_the_one_written_to_last(tmp_path):
-    for name in ("old", "new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "recipe.yaml").write_text("")
-    (tmp_path / "old" / "metrics.jsonl").write_text("")
-    os.utime(tmp_path / "new" / "recipe.yaml", (1, 1))
-    assert newest_run(tmp_path).path == tmp_path / "old"
+def make_run(folder, *, epoch, metrics_time):
+    path = folder / "checkpoints" / f"epoch-{epoch:04d}" / "checkpoint.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+    (folder / "metrics.jsonl").write_text("")
+    os.utime(folder / "metrics.jsonl", (metrics_time, metrics_time))
+
+
+def test_the_newest_run_is_the_one_that_finished_an_epoch_last(tmp_path):
+    make_run(tmp_path / "a", epoch=3, metrics_time=20)
+    make_run(tmp_path / "b", epoch=9, metrics_time=10)
+    (tmp_path / "just begun").mkdir()
+    (tmp_path / "just begun" / "recipe.yaml").write_text("")
+    assert newest_run(tmp_path).path == tmp_path / "a"
+
+
+def test_a_kill_in_the_first_file_does_not_lock_the_name(tiny_recipe, tiny_dataset, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "recipe.yaml.partial").write_text("half")
+    with claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset) as run:
+        assert (run.path / "recipe.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "is torn"),
+        ("{}", "is torn"),
+        ('{"format_version": 1}', "is torn"),
+        (
+            '{"format_version": 9, "dataset_checksum": "", "dataset_dir": "", "resumed": []}',
+            "has format version 9",
+        ),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_refused(tmp_path, content, told):
+    (tmp_path / "environment.json").write_text(content)
+    with pytest.raises(RunError, match=told):
+        RunFolder(tmp_path).environment()
+
+
+@pytest.fixture
+def trained(tiny_recipe, tiny_folder, tmp_path):
+    """A finished run; returns a function that runs the same command again."""
+
+    def again():
+        return train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, name="run", device="cpu")
+
+    again()
+    return again
+
+
+def test_a_run_whose_checkpoints_are_all_torn_is_left_as_it_is(trained, tmp_path):
+    for path in tmp_path.glob("run/checkpoints/*/checkpoint.pt"):
+        path.write_bytes(b"torn")
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with pytest.raises(CheckpointError, match="no checkpoint of the run is whole"):
+        trained()
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_a_checkpoint_of_a_newer_version_is_not_passed_over(trained, tmp_path):
+    path = tmp_path / "run" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
+    torch.save({**torch.load(path), "format_version": 2}, path)
+    with pytest.raises(CheckpointError, match="format version 2"):
+        trained()
+
+
+def test_after_a_torn_checkpoint_the_new_ones_are_kept(trained, tmp_path, caplog):
+    path = tmp_path / "run" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1000])
+    assert trained().resumed_from == 3
+    assert "torn" in caplog.text
+    kept = sorted(item.name for item in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["epoch-0003", "epoch-0004"]
+    assert len(path.read_bytes()) > 1000
+
+
+def test_epochs_are_sorted_as_numbers(tmp_path):
+    for epoch in (9999, 10000, 10001):
+        make_run(tmp_path / "run", epoch=epoch, metrics_time=1)
+    run = RunFolder(tmp_path / "run")
+    run.drop_old_checkpoints(10001)
+    assert {item.name for item in run.checkpoints_dir.iterdir()} == {"epoch-10000", "epoch-10001"}
+
+
+def test_what_the_user_can_mend_is_told_before_a_folder_is_made(tiny_recipe, tiny_folder, tmp_path):
+    with pytest.raises(UsageError, match="a batch of 6 clips cannot be shared by 7 workers"):
+        train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, workers=7)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_recipe_for_another_dataset_is_refused(tiny_folder, tmp_path):

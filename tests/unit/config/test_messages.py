@@ -39,7 +39,10 @@ def test_all_problems_of_a_file_are_told_at_once(fail):
     assert error.where == path
     assert error.now == "correct them; 'sgn train --recipe ntu60-cs --dry-run' shows every key"
     assert sorted(rows(error)) == [
-        ("data.case (line 8)", "must be one of cs, cv, csub, cset, got 'csbu'; did you mean csub?"),
+        (
+            "data.case (line 8)",
+            "must be one of cs, cv, csub, cset, xsub, xview, xset, got 'csbu'; did you mean csub?",
+        ),
         ("data.num_segments (line 7)", "must be a positive integer, got 0"),
         ("modle (line 9)", "unknown section; did you mean model?"),
         ("optim.batch_size (line 4)", "must be a positive integer, got true"),
@@ -96,8 +99,8 @@ def test_problems_of_the_command_line_alone_do_not_blame_the_recipe():
         ("optim.learning_rate=.nan", "must be a positive number, got NaN"),
         ("optim.learning_rate=.inf", "must be a positive number, got Infinity"),
         ("optim.weight_decay=-1", "must be a number of at least 0, got -1"),
-        ("optim.label_smoothing=1", "must be a number from 0 to below 1, got 1"),
-        ("optim.label_smoothing=true", "must be a number from 0 to below 1, got true"),
+        ("optim.label_smoothing=1", "must be a number from 0 to 0.5, got 1"),
+        ("optim.label_smoothing=true", "must be a number from 0 to 0.5, got true"),
         ("optim.lr_scaling=square", "must be one of none, linear, sqrt, got 'square'"),
         ("optim.milestones=[0]", "must be a list of ascending positive integers"),
         ("optim.milestones=[5, 5]", "must be a list of ascending positive integers"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sgnray.checkpoint import load_checkpoint, save_checkpoint
-from sgnray.errors import CheckpointError, UsageError
+from sgnray.errors import CheckpointError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.model.reference import reference_keys
 from sgnray.model.sgn import SGN
@@ -65,7 +65,23 @@ def test_a_torn_checkpoint_gives_way_to_the_one_before(runs_dir, tmp_path, caplo
     newest = run / "checkpoints" / "epoch-0004" / "checkpoint.pt"
     newest.write_bytes(newest.read_bytes()[:5000])
     assert evaluate_run(run).subject.epoch == 3
-    assert "going on from the one before" in caplog.text
+    assert "it is torn" in caplog.text
+
+
+def test_a_checkpoint_knows_its_run_and_so_its_dataset(runs_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no data/ here
+    folder = runs_dir / "first" / "checkpoints" / "epoch-0003"
+    assert evaluate_run(folder / "checkpoint.pt").subject.epoch == 3
+    assert evaluate_run(folder).subject.epoch == 3
+
+
+def test_a_model_that_gives_no_numbers_is_no_result(runs_dir, tmp_path):
+    path = runs_dir / "first" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
+    checkpoint = load_checkpoint(path)
+    weights = {key: value * float("nan") for key, value in checkpoint.weights.items()}
+    save_checkpoint(tmp_path / "nan.pt", dataclasses.replace(checkpoint, weights=weights))
+    with pytest.raises(SgnError, match="no longer gives finite numbers"):
+        evaluate_run(tmp_path / "nan.pt", dataset_dir=dataset_of(runs_dir))
 
 
 def test_a_checkpoint_of_other_classes_is_refused(runs_dir, tmp_path):

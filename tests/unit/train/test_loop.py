@@ -9,7 +9,7 @@ import torch
 
 from sgnray.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.data.batches import PoseBank
-from sgnray.errors import SgnError, UsageError
+from sgnray.errors import SgnError
 from sgnray.train.job import choose_parts, train_batches, validator
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
@@ -91,13 +91,6 @@ def test_a_loss_that_is_no_number_stops_the_run(train, tiny_recipe):
     with pytest.raises(SgnError, match="no longer a finite number") as caught:
         train(tiny_recipe.model_copy(update={"optim": changed}))
     assert caught.value.where.startswith("epoch ")
-
-
-def test_more_workers_than_clips_in_a_batch_are_refused(tiny_dataset, tiny_recipe):
-    bank = PoseBank.of(tiny_dataset, CPU)
-    rows = choose_parts(tiny_recipe, tiny_dataset).train
-    with pytest.raises(UsageError, match="cannot be shared by 7 workers"):
-        train_batches(tiny_recipe, bank, rows, world=World(0, 7))
 
 
 def test_bf16_stays_close_to_float32(train, tiny_recipe):
