@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgnray.checkpoint import Checkpoint, load_checkpoint
+from sgnray.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sgnray.config import Recipe, dump_recipe, load_recipe, recipe_hash
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import CheckpointError, RunError, TornError, UsageError
@@ -116,11 +116,17 @@ class RunFolder:
         ]
         write_text(self.path / METRICS_FILE, "".join(lines))
 
-    def drop_old_checkpoints(self, epoch: int) -> None:
-        """Keep the checkpoint of the epoch just finished, and the one before it.
+    def keep_checkpoint(self, checkpoint: Checkpoint) -> Path:
+        """Write the checkpoint of the epoch just finished; keep it and the one before it only.
 
-        Later ones were torn, or training would have gone on from them.
+        Later ones were torn, or training would have gone on from them. Returns its folder.
         """
+        path = self.checkpoint_path(checkpoint.epoch)
+        save_checkpoint(path, checkpoint)
+        self._drop_all_but_newest(checkpoint.epoch)
+        return path.parent
+
+    def _drop_all_but_newest(self, epoch: int) -> None:
         kept = [known for known in self._epochs() if known <= epoch][-_NUM_CHECKPOINTS_KEPT:]
         for known in self._epochs():
             if known not in kept:

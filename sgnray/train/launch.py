@@ -15,7 +15,6 @@ from typing import Protocol
 
 import torch
 
-from sgnray.checkpoint import save_checkpoint
 from sgnray.cluster import Mailbox, Resources, connected
 from sgnray.device import check_device_name, choose_device, describe_device
 from sgnray.errors import ClusterError, SgnError
@@ -77,7 +76,7 @@ class InProcess:
         """Train here."""
 
         def on_epoch(state: TrainState, result: EpochResult) -> None:
-            save_checkpoint(run.checkpoint_path(result.epoch), state.checkpoint())
+            run.keep_checkpoint(state.checkpoint())
             record(result)
 
         return run_job(job, device=self._device, world=World(), on_epoch=on_epoch)

@@ -89,7 +89,6 @@ def _train_in(
     def record(result: EpochResult) -> None:
         # The whole history: an epoch done again after a lost worker counts once, none is missed.
         run.write_metrics(result.history)
-        run.drop_old_checkpoints(result.epoch)
         log.debug("epoch %d of %d: %s", result.epoch, result.num_epochs, result.metrics)
         if on_epoch is not None:
             on_epoch(result)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,10 +14,9 @@ from ray.train import CheckpointUploadMode
 from ray.train.torch import TorchConfig, get_device
 from ray.train.torch.config import _TorchBackend
 
-from sgnray.checkpoint import save_checkpoint
 from sgnray.cluster import Mailbox
 from sgnray.evaluate.metrics import Tally
-from sgnray.runs import CHECKPOINT_FILE, RunFolder
+from sgnray.runs import RunFolder
 from sgnray.train.job import Job, run_job
 from sgnray.train.loop import EpochResult
 from sgnray.train.state import TrainState
@@ -47,7 +45,7 @@ def train_worker(loop_config: dict[str, WorkerConfig]) -> Tally:
         if world.rank == 0:
             config.mailbox.put(result)
 
-    job, device = _after_failure(config.job), _device(config.device_type)
+    job, device = _from_newest(config.job, config.run), _device(config.device_type)
     tally = run_job(job, device=device, world=world, on_epoch=on_epoch)
     if world.rank == 0:
         config.mailbox.put(None, wait=True)  # so has arrived all that was put before
@@ -63,22 +61,21 @@ def report_epoch(state: TrainState, result: EpochResult, run: RunFolder) -> None
     if state.world.rank != 0:
         ray.train.report(result.metrics)
         return
-    path = run.checkpoint_path(result.epoch)
-    save_checkpoint(path, state.checkpoint())
+    folder = run.keep_checkpoint(state.checkpoint())
     ray.train.report(
         result.metrics,
-        checkpoint=ray.train.Checkpoint(str(path.parent)),
+        checkpoint=ray.train.Checkpoint(str(folder)),
         checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
     )
 
 
-def _after_failure(job: Job) -> Job:
-    """After a failed worker Ray starts all of them again: go on from what was reported last."""
-    reported = ray.train.get_checkpoint()
-    if reported is None:
-        return job
-    with reported.as_directory() as folder:
-        return replace(job, resume_from=Path(folder) / CHECKPOINT_FILE)
+def _from_newest(job: Job, run: RunFolder) -> Job:
+    """Go on from the newest checkpoint in the run: after a lost worker Ray starts all of them anew.
+
+    What Ray knows may lag behind the folder by epochs, whose checkpoints are gone by then.
+    """
+    newest = run.newest_checkpoint()
+    return job if newest is None else replace(job, resume_from=newest[0])
 
 
 def _device(device_type: str) -> torch.device:

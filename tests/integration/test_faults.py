@@ -23,7 +23,7 @@ SMALL = (
     "model.frame_width=16",
     "optim.batch_size=6",
     "optim.milestones=[]",
-    "train.num_epochs=60",
+    "train.num_epochs=30",
 )
 
 
@@ -87,7 +87,7 @@ def test_ctrl_c_ends_everything_and_the_same_command_goes_on(start, tmp_path):
     assert not (folder / "report.json").exists()
     again = start()
     assert again.wait(timeout=120) == 0
-    assert read_epochs(folder) == list(range(1, 61))
+    assert read_epochs(folder) == list(range(1, 31))
     assert "goes on after epoch" in (tmp_path / "out.txt").read_text()
 
 
@@ -103,7 +103,7 @@ def test_a_killed_worker_is_replaced_and_changes_nothing(start, tmp_path):
     assert workers
     workers[0].kill()
     assert process.wait(timeout=180) == 0, (tmp_path / "out.txt").read_text()
-    assert read_epochs(folder) == list(range(1, 61))
+    assert read_epochs(folder) == list(range(1, 31))
     disturbed = json.loads((folder / "report.json").read_text())
     losses = (folder / "metrics.jsonl").read_text().splitlines()
 
