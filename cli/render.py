@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -87,30 +87,27 @@ def error(failure: SgnError) -> None:
 @contextmanager
 def progress(what: str) -> Iterator[OnProgress]:
     """Show `(done, total)` as a bar on a terminal, else as a line every now and then."""
-    if logs.is_quiet():
-        yield lambda done, total: None
-    elif not _stderr().is_terminal:
-        yield _plain_progress(what)
-    else:
-        with _bar(what) as update:
-            yield update
+    with redirect_stdout(sys.stderr):  # what others print meanwhile, Ray for one, is no result
+        if logs.is_quiet():
+            yield lambda done, total: None
+        elif not _stderr().is_terminal:
+            yield _plain_progress(what)
+        else:
+            with _bar(what) as update:
+                yield update
 
 
 @contextmanager
 def epochs(line_of: Callable[[Any], str]) -> Iterator[Callable[[Any], None]]:
     """Show each finished epoch as one line, on a terminal above a bar that tells the time left."""
-    if logs.is_quiet():
-        yield lambda epoch: None
-    elif not _stderr().is_terminal:
-        yield lambda epoch: note(line_of(epoch))
-    else:
-        with _bar("training") as update:
+    with progress("training") as update:
 
-            def show(epoch: Any) -> None:
-                note(line_of(epoch))
+        def show(epoch: Any) -> None:
+            note(line_of(epoch))
+            if _live is not None:
                 update(epoch.epoch, epoch.num_epochs)
 
-            yield show
+        yield show
 
 
 def _stderr() -> Console:

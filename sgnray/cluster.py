@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,13 +56,11 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
         return
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    # What Ray prints of a lost worker is no result, and stdout is for results.
-    with redirect_stdout(sys.stderr):
-        _connect(ray, address, num_workers)
-        try:
-            yield _checked(ray, num_workers, is_local=not address)
-        finally:
-            ray.shutdown()
+    _connect(ray, address, num_workers)
+    try:
+        yield _checked(ray, num_workers, is_local=not address)
+    finally:
+        ray.shutdown()
 
 
 def _connect(ray: Any, address: str | None, num_workers: int) -> None:
@@ -140,7 +137,7 @@ def _no_answer(address: str) -> ClusterError:
 class Mailbox:
     """Messages from workers to the driver, over a Ray actor on its node that takes no CPU.
 
-    Workers put without waiting; the driver takes all that has come.
+    Workers put without waiting; the driver takes all that has come, until it closes the box.
     """
 
     def __init__(self) -> None:
@@ -151,13 +148,13 @@ class Mailbox:
         actor = ray.remote(num_cpus=0, scheduling_strategy=here)(_Messages)
         self._actor: Any = actor.remote()
 
-    def put(self, message: object, *, wait: bool = False) -> None:
-        """Send a message; `wait` until it has arrived."""
-        import ray
+    def put(self, message: object) -> Any:
+        """Send a message; returns Ray's reference to whether the box was open."""
+        return self._actor.put.remote(message)
 
-        sent = self._actor.put.remote(message)
-        if wait:
-            ray.get(sent)
+    def close(self) -> None:
+        """Tell those who put from now on that nobody takes any more."""
+        self._actor.close.remote()
 
     def take(self) -> list[Any]:
         """Return the messages since the last call, oldest first."""
@@ -172,10 +169,16 @@ class _Messages:
 
     def __init__(self) -> None:
         self._messages: list[object] = []
+        self._is_open = True
 
-    def put(self, message: object) -> None:
-        """Keep a message."""
+    def put(self, message: object) -> bool:
+        """Keep a message; tell whether anybody will take it."""
         self._messages.append(message)
+        return self._is_open
+
+    def close(self) -> None:
+        """Let later messages be answered with a no."""
+        self._is_open = False
 
     def take(self) -> list[object]:
         """Hand all messages over."""

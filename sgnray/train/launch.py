@@ -5,7 +5,6 @@ Ray is imported by the first run that asks for workers, never before.
 
 from __future__ import annotations
 
-import _thread
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -98,6 +97,7 @@ class OnRay:
 
     def __call__(self, job: Job, run: RunFolder, record: Record) -> Tally:
         """Train on the cluster; ClusterError where workers were lost once too often."""
+        from ray.exceptions import RayError
         from ray.train import TrainingFailedError
 
         from sgnray.train.worker import WorkerConfig
@@ -117,7 +117,7 @@ class OnRay:
         with _recording(mailbox, record):
             try:
                 return self._fit(config, run)
-            except TrainingFailedError as error:
+            except (TrainingFailedError, RayError, ConnectionError) as error:
                 raise _explain(error) from error
             except SystemExit as error:  # what Ray Train makes of Ctrl-C
                 raise KeyboardInterrupt from error
@@ -158,6 +158,8 @@ def _recording(mailbox: Mailbox, record: Record) -> Iterator[None]:
 
     What `record` raises stops the training and is raised here, as in this process it would be.
     """
+    from ray.exceptions import RayError
+
     done = threading.Event()
     failures: list[BaseException] = []
 
@@ -166,14 +168,14 @@ def _recording(mailbox: Mailbox, record: Record) -> Iterator[None]:
             while True:
                 is_last = done.wait(_MAILBOX_INTERVAL_S)
                 for result in mailbox.take():
-                    if result is not None:
-                        record(result)
+                    record(result)
                 if is_last:
                     return
+        except RayError as failure:  # the cluster is gone; what carries the job out tells it
+            log.debug("no more news from the workers: %s", failure)
         except BaseException as failure:
             failures.append(failure)
-            if not done.is_set():
-                _thread.interrupt_main()  # as Ctrl-C would: Ray ends its workers in order
+            mailbox.close()  # the workers end after their next epoch
 
     thread = threading.Thread(target=drain, name="sgn-mailbox", daemon=True)
     thread.start()

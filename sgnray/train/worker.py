@@ -15,6 +15,7 @@ from ray.train.torch import TorchConfig, get_device
 from ray.train.torch.config import _TorchBackend
 
 from sgnray.cluster import Mailbox
+from sgnray.errors import RunError
 from sgnray.evaluate.metrics import Tally
 from sgnray.runs import RunFolder
 from sgnray.train.job import Job, run_job
@@ -40,15 +41,21 @@ def train_worker(loop_config: dict[str, WorkerConfig]) -> Tally:
     torch.set_num_threads(config.num_threads)
     world = World.current()
 
+    letters: list[Any] = []
+
     def on_epoch(state: TrainState, result: EpochResult) -> None:
         report_epoch(state, result, config.run)
         if world.rank == 0:
-            config.mailbox.put(result)
+            # The answer to the epoch before is there by now: no waiting.
+            if letters and not ray.get(letters.pop()):
+                raise RunError(
+                    "the driver has given up", where="this worker", now="see what it says"
+                )
+            letters.append(config.mailbox.put(result))
 
     job, device = _from_newest(config.job, config.run), _device(config.device_type)
     tally = run_job(job, device=device, world=world, on_epoch=on_epoch)
-    if world.rank == 0:
-        config.mailbox.put(None, wait=True)  # so has arrived all that was put before
+    ray.get(letters)  # the last epoch has arrived
     return tally.to(torch.device("cpu"))
 
 
