@@ -129,8 +129,8 @@ def _no_answer(address: str) -> ClusterError:
     return ClusterError(
         "no Ray cluster answers",
         where=address,
-        now="start one there with 'ray start --head', correct --address or RAY_ADDRESS, "
-        "or leave it out to use this machine",
+        now="start one there with 'ray start --head', correct --address or RAY_ADDRESS, set "
+        "RAY_AUTH_MODE=token if it asks for one, or leave it out to use this machine",
     )
 
 

@@ -80,6 +80,7 @@ def open_dataset(folder: Path) -> SkeletonDataset:
         batch.num_rows != info.num_clips
         or offsets[-1] != info.num_poses
         or bool(np.any(np.diff(offsets) < 0))
+        or not _labels_fit(batch, len(info.class_names))
     ):
         raise _torn(path, f"{INFO_FILE} counts {info.num_clips} clips, {info.num_poses} poses")
     return SkeletonDataset(
@@ -141,7 +142,12 @@ def read_info(folder: Path) -> DatasetInfo:
             now=f"update sgnray, or {_REBUILD}",
         )
     names = {field.name for field in fields(DatasetInfo)}
-    if set(data) != names or data["layout"] not in LAYOUTS:
+    if (
+        set(data) != names
+        or str(data["layout"]) not in LAYOUTS
+        or not isinstance(data["class_names"], list)
+        or not all(isinstance(name, str) for name in data["class_names"])
+    ):
         raise _torn(path, f"keys {', '.join(sorted(set(data) ^ names)) or data['layout']!r}")
     return DatasetInfo(**{**data, "class_names": tuple(data["class_names"])})
 
@@ -200,6 +206,11 @@ def _read_batch(path: Path, schema: pa.Schema) -> pa.RecordBatch:
     except (OSError, pa.ArrowException) as error:
         raise _torn(path, str(error).split("\n", maxsplit=1)[0]) from error
     return batch
+
+
+def _labels_fit(batch: pa.RecordBatch, num_classes: int) -> bool:
+    labels = batch.column("label").to_numpy()
+    return bool(np.all((labels >= 0) & (labels < num_classes)))
 
 
 def _clip_table(batch: pa.RecordBatch) -> ClipTable:

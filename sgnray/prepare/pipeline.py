@@ -12,7 +12,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from sgnray.data.protocols import split_counts
-from sgnray.data.store import INFO_FILE, SKIPPED_FILE, DatasetInfo, open_dataset, read_info
+from sgnray.data.store import (
+    CLIPS_FILE,
+    INFO_FILE,
+    SKIPPED_FILE,
+    DatasetInfo,
+    open_dataset,
+    read_info,
+)
 from sgnray.errors import ClusterError, InputError, SgnError, UsageError
 from sgnray.files import output_errors
 from sgnray.prepare.assemble import assemble, describe_source, read_skipped
@@ -21,6 +28,8 @@ from sgnray.prepare.parts import PartJob, plan_parts, prepare_part, read_part
 from sgnray.prepare.workplace import move_into_place, ready_folder, workplace, write_file
 
 log = logging.getLogger(__name__)
+
+_OWN_FILES = {CLIPS_FILE, INFO_FILE, SKIPPED_FILE}
 
 OnProgress = Callable[[int, int], None]
 
@@ -57,6 +66,7 @@ def prepare_dataset(
     plan = detect(raw)
     shown = out or data_dir / plan.dataset
     target = shown.resolve()
+    _check_apart(raw, target)
     if _is_reusable(target, plan, overwrite=overwrite):
         return _result(shown, reused=True)
     jobs = plan_parts(plan)
@@ -82,10 +92,10 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
     """Tell if `target` is already this dataset; UsageError if something else is in the way."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
-    is_dataset = (target / INFO_FILE).is_file()
-    if overwrite and is_dataset:
-        return False
-    if is_dataset:
+    strangers = {item.name for item in target.iterdir()} - _OWN_FILES if target.is_dir() else set()
+    if not (target / INFO_FILE).is_file():
+        found, now = "something that is no dataset", "choose another folder with --out"
+    elif not overwrite:
         try:
             if read_info(target).source == describe_source(plan):
                 return True
@@ -93,9 +103,23 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
         except InputError as error:
             found = error.what
         now = "choose another folder with --out, or replace this one with --overwrite"
+    elif strangers:  # replacing the folder would remove them
+        found = f"a dataset, and beside it {', '.join(sorted(strangers)[:3])}"
+        now = "move what is no part of the dataset away, or choose another folder with --out"
     else:
-        found, now = "something that is no dataset", "choose another folder with --out"
+        return False
     raise UsageError(f"the output exists already: {found}", where=str(target), now=now)
+
+
+def _check_apart(raw: Path, target: Path) -> None:
+    """UsageError where the dataset would lie in the raw files, or they in it."""
+    source = raw.resolve()
+    if target == source or source in target.parents or target in source.parents:
+        raise UsageError(
+            "the dataset and the raw files must lie apart",
+            where=f"{raw} and {target}",
+            now="choose another folder with --out",
+        )
 
 
 def _result(folder: Path, *, reused: bool) -> PrepareResult:

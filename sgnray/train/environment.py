@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -51,7 +51,7 @@ def run_log(path: Path) -> Iterator[None]:
     """Write all that the library logs to `path` too, a failure with its traceback."""
     logger = logging.getLogger("sgnray")
     with output_errors(path):
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter(_LOG_FORMAT))
     level = logger.level
     logger.addHandler(handler)
@@ -68,7 +68,15 @@ def run_log(path: Path) -> Iterator[None]:
     finally:
         logger.setLevel(level)
         logger.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk silences; whatever cannot be written besides is told anyway."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Let the record go: the terminal must not show a traceback for it."""
 
 
 def _commit() -> str | None:

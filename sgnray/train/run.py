@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sgnray.config import Recipe
+from sgnray.checkpoint import Checkpoint
+from sgnray.config import Recipe, recipe_hash
 from sgnray.data.protocols import resolve_case
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.device import resolve_precision
-from sgnray.errors import UsageError
+from sgnray.errors import CheckpointError, UsageError
 from sgnray.evaluate.report import Report, Subject, make_report
 from sgnray.model.sgn import count_parameters
 from sgnray.runs import LOG_FILE, REPORT_FILE, RunFolder, claim_run
@@ -74,6 +75,7 @@ def _train_in(
     on_epoch: OnEpoch | None,
 ) -> RunResult:
     newest = run.newest_checkpoint()
+    _check_own(newest, recipe, dataset)
     resumed_from = newest[1].epoch if newest else 0
     _tell_start(run, recipe, resumed_from)
     run.write_metrics(newest[1].history if newest else [])
@@ -113,6 +115,22 @@ def _tell_start(run: RunFolder, recipe: Recipe, resumed_from: int) -> None:
         log.info("run %s has all its %d epochs; it is only tested again", run.path, num_epochs)
     if recipe.train.selection == "test":
         log.warning("the epoch is selected on the test clips: its accuracy is no honest estimate")
+
+
+def _check_own(
+    newest: tuple[Path, Checkpoint] | None, recipe: Recipe, dataset: SkeletonDataset
+) -> None:
+    """CheckpointError where the newest checkpoint was brought here from another run."""
+    if newest is None:
+        return
+    path, checkpoint = newest
+    same_recipe = recipe_hash(checkpoint.parse_recipe()) == recipe_hash(recipe)
+    if not same_recipe or tuple(checkpoint.class_names) != dataset.info.class_names:
+        raise CheckpointError(
+            "the checkpoint comes from another run",
+            where=str(path),
+            now="remove it, or choose another --name",
+        )
 
 
 def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:

@@ -240,3 +240,12 @@ def test_a_recipe_for_another_dataset_is_refused(tiny_folder, tmp_path):
     with pytest.raises(UsageError, match="the recipe is for ntu60, and the dataset is synth"):
         train_run(load_recipe("ntu60-cv"), tiny_folder, runs_dir=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_another_run_is_not_taken_up(trained, tiny_recipe, tiny_folder, tmp_path):
+    other = train_run(with_seed(tiny_recipe, 1), tiny_folder, runs_dir=tmp_path, device="cpu")
+    foreign = other.folder / "checkpoints" / "epoch-0004" / "checkpoint.pt"
+    own = tmp_path / "run" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
+    own.write_bytes(foreign.read_bytes())
+    with pytest.raises(CheckpointError, match="comes from another run"):
+        trained()

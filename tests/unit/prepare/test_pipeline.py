@@ -198,3 +198,22 @@ def test_two_workers_give_the_same_bytes(make_nwucla, golden_raw, tmp_path):
     assert steps[-1] == (2 * PART_SIZE + 10, 2 * PART_SIZE + 10)
     assert contents(result.folder) == contents(prepare_dataset(raw, out=tmp_path / "none").folder)
     open_dataset(result.folder)
+
+
+def test_overwrite_replaces_a_dataset_and_nothing_else(golden_raw, tmp_path):
+    out = tmp_path / "out"
+    prepare_dataset(golden_raw / "raw", out=out)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"beside it notes\.txt"):
+        prepare_dataset(golden_raw / "raw", out=out, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    (out / "notes.txt").unlink()
+    assert not prepare_dataset(golden_raw / "raw", out=out, overwrite=True).reused
+
+
+@pytest.mark.parametrize("out", [".", "raw", "raw/deep/out"])
+def test_the_dataset_and_the_raw_files_lie_apart(golden_raw, out):
+    before = sorted(golden_raw.rglob("*"))
+    with pytest.raises(UsageError, match="must lie apart"):
+        prepare_dataset(golden_raw / "raw", out=golden_raw / out, overwrite=True)
+    assert sorted(golden_raw.rglob("*")) == before
