@@ -10,7 +10,7 @@ import torch
 from sgnray.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.data.batches import PoseBank
 from sgnray.errors import SgnError
-from sgnray.train.job import choose_parts, train_batches, validator
+from sgnray.train.job import check_shares, choose_parts, train_batches, validator
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
 from sgnray.world import World
@@ -91,6 +91,16 @@ def test_a_loss_that_is_no_number_stops_the_run(train, tiny_recipe):
     with pytest.raises(SgnError, match="no longer a finite number") as caught:
         train(tiny_recipe.model_copy(update={"optim": changed}))
     assert caught.value.where.startswith("epoch ")
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "is_told"), [(1, False), (8, False), (9, True), (16, True)]
+)
+def test_few_clips_for_each_workers_batch_norm_are_told(tiny_recipe, caplog, num_workers, is_told):
+    optim = tiny_recipe.optim.model_copy(update={"batch_size": 64})
+    recipe = tiny_recipe.model_copy(update={"optim": optim})
+    check_shares(recipe, 1000, num_workers)
+    assert ("batch norm sees only" in caplog.text) is is_told
 
 
 def test_bf16_stays_close_to_float32(train, tiny_recipe):
