@@ -66,7 +66,7 @@ def log_line(line: str, level: int) -> None:
     if level >= logging.ERROR:
         _say(Text.assemble(("error: ", "bold red"), line))
     elif level >= logging.WARNING:
-        _say(Text.assemble(("warning: ", "yellow"), line))
+        warning(line)
     else:
         _say(Text(line, style="" if level >= logging.INFO else "dim"))
 

@@ -7,7 +7,9 @@ while `yes`, `1:30`, `010` and dates are strings, which a typed recipe then refu
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -60,6 +62,40 @@ def read_document(text: str, *, source: str) -> Document:
     problems: list[Problem] = []
     _visit(node, "", lines, problems)
     return Document(source, content, lines, tuple(problems))
+
+
+def read_file(path: Path, *, kind: str, shipped: Sequence[str]) -> str:
+    """Read the text of a YAML file; RecipeError where it cannot be, naming what is shipped.
+
+    `kind` is what the file holds, in the words of an error: recipe, search space.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        what = f"there is no such {kind} file"
+    except UnicodeDecodeError:
+        what = f"the {kind} file is not UTF-8 text"
+    except OSError as error:
+        what = f"the {kind} file cannot be read: {error.strerror}"
+    noun = kind.split()[-1]
+    raise RecipeError(
+        what,
+        where=str(path),
+        now=f"give the path of a .yaml file, or a shipped {noun}: {', '.join(shipped)}",
+    )
+
+
+def checked_version(document: Document, *, kind: str, known: int) -> Document:
+    """Return the document; RecipeError where its format version is not the `known` one."""
+    version = document.content.get("format_version", known)
+    if version == known and not isinstance(version, bool):
+        return document
+    is_newer = isinstance(version, int) and version > known
+    raise RecipeError(
+        f"the {kind} has format version {version!r}, and this sgnray reads {known}",
+        where=f"{document.source}:{document.lines['format_version']}",
+        now="update sgnray" if is_newer else f"write 'format_version: {known}'",
+    )
 
 
 def read_value(text: str) -> object:

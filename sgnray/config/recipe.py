@@ -12,7 +12,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from sgnray.config.document import Document, read_document, read_value
+from sgnray.config.document import (
+    Document,
+    checked_version,
+    read_document,
+    read_file,
+    read_value,
+)
 from sgnray.config.messages import did_you_mean, dotted_keys, explain, sections, unknown_key
 from sgnray.config.schema import Recipe
 from sgnray.errors import Problem, RecipeError
@@ -87,7 +93,9 @@ def dump_recipe(recipe: Recipe) -> str:
 def _read(name_or_path: str, *, folder: Path = Path()) -> Document:
     if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
         path = folder / Path(name_or_path).expanduser()
-        return _checked_version(read_document(_read_text(path), source=str(path)))
+        text = read_file(path, kind="recipe", shipped=list_recipes())
+        document = read_document(text, source=str(path))
+        return checked_version(document, kind="recipe", known=FORMAT_VERSION)
     if name_or_path not in list_recipes():
         raise RecipeError(
             f"there is no recipe called '{name_or_path}'"
@@ -97,22 +105,6 @@ def _read(name_or_path: str, *, folder: Path = Path()) -> Document:
         )
     shipped = resources.files("sgnray.conf").joinpath(f"{name_or_path}.yaml")
     return read_document(shipped.read_text(encoding="utf-8"), source=name_or_path)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        what = "there is no such recipe file"
-    except UnicodeDecodeError:
-        what = "the recipe file is not UTF-8 text"
-    except OSError as error:
-        what = f"the recipe file cannot be read: {error.strerror}"
-    raise RecipeError(
-        what,
-        where=str(path),
-        now=f"give the path of a .yaml file, or a shipped recipe: {', '.join(list_recipes())}",
-    )
 
 
 def _read_base(document: Document) -> Document:
@@ -139,18 +131,6 @@ def _read_base(document: Document) -> Document:
             now=f"write 'base: {base.content['base']}' and repeat what {name} changes",
         )
     return base
-
-
-def _checked_version(document: Document) -> Document:
-    version = document.content.get("format_version", FORMAT_VERSION)
-    if version == FORMAT_VERSION and not isinstance(version, bool):
-        return document
-    is_newer = isinstance(version, int) and version > FORMAT_VERSION
-    raise RecipeError(
-        f"the recipe has format version {version!r}, and this sgnray reads {FORMAT_VERSION}",
-        where=f"{document.source}:{document.lines['format_version']}",
-        now="update sgnray" if is_newer else f"write 'format_version: {FORMAT_VERSION}'",
-    )
 
 
 def _merge(merged: dict[str, Any], content: Mapping[str, Any]) -> None:

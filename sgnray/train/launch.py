@@ -102,8 +102,8 @@ class OnRay:
 
         from sgnray.train.worker import WorkerConfig
 
-        # Where training goes on is decided from the run folder; Ray's own notes of an earlier
-        # launch would only contradict it. Within this launch Ray restarts from its own.
+        # Where training goes on is decided from the run folder; what Ray noted of an earlier
+        # launch would only contradict it.
         (run.checkpoints_dir / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
         mailbox = Mailbox()
         hardware = self.hardware

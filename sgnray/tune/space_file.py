@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from sgnray.config import Recipe
-from sgnray.config.document import Document, read_document
+from sgnray.config.document import Document, checked_version, read_document, read_file
 from sgnray.config.messages import did_you_mean, dotted_keys, sections, unknown_key
 from sgnray.errors import Problem, RecipeError
 from sgnray.tune.space import (
@@ -76,7 +76,8 @@ def list_spaces() -> tuple[str, ...]:
 
 def _read(name_or_path: str) -> Document:
     if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
-        text = _read_text(Path(name_or_path).expanduser())
+        path = Path(name_or_path).expanduser()
+        text = read_file(path, kind="search space", shipped=list_spaces())
     elif name_or_path in list_spaces():
         shipped = resources.files("sgnray.conf.tune").joinpath(f"{name_or_path}.yaml")
         text = shipped.read_text(encoding="utf-8")
@@ -92,36 +93,7 @@ def _read(name_or_path: str) -> Document:
     except RecipeError as error:
         now = f"write keys and the values to try, for example '{_EXAMPLE}'"
         raise RecipeError(error.what, where=error.where, now=now) from error
-    _check_version(document)
-    return document
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        what = "there is no such search space file"
-    except UnicodeDecodeError:
-        what = "the search space file is not UTF-8 text"
-    except OSError as error:
-        what = f"the search space file cannot be read: {error.strerror}"
-    raise RecipeError(
-        what,
-        where=str(path),
-        now=f"give the path of a .yaml file, or a shipped space: {', '.join(list_spaces())}",
-    )
-
-
-def _check_version(document: Document) -> None:
-    version = document.content.get("format_version", FORMAT_VERSION)
-    if version == FORMAT_VERSION and not isinstance(version, bool):
-        return
-    is_newer = isinstance(version, int) and version > FORMAT_VERSION
-    raise RecipeError(
-        f"the search space has format version {version!r}, and this sgnray reads {FORMAT_VERSION}",
-        where=f"{document.source}:{document.lines['format_version']}",
-        now="update sgnray" if is_newer else f"write 'format_version: {FORMAT_VERSION}'",
-    )
+    return checked_version(document, kind="search space", known=FORMAT_VERSION)
 
 
 def _outermost(problems: tuple[Problem, ...]) -> list[Problem]:
