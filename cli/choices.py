@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 from sgnray.errors import UsageError
 
+from . import render
+
 if TYPE_CHECKING:
     from sgnray.config import Recipe
+    from sgnray.data.info import DatasetInfo
 
 DATA_DIR = Path("data")
 
@@ -19,16 +22,16 @@ def choose_recipe(
     recipe: str | None,
     overrides: Sequence[str] = (),
     *,
-    data: Path | None,
-    default_case: Callable[[str], str],
+    data: str | None,
+    default_case: Callable[[DatasetInfo], str],
 ) -> Recipe:
     """Load the recipe that --recipe names, or the shipped one of the dataset and its case.
 
     `default_case` gives the case of a dataset where neither was asked for.
     """
     from sgnray.config import load_recipe, recipe_for
+    from sgnray.data.info import read_info
     from sgnray.data.protocols import resolve_case
-    from sgnray.data.store import read_info
 
     if case is not None and recipe is not None:
         raise UsageError(
@@ -38,9 +41,12 @@ def choose_recipe(
         )
     if recipe is not None:
         return load_recipe(recipe, overrides)
-    dataset = read_info(choose_dataset(data)).dataset
-    case = resolve_case(dataset, case) if case is not None else default_case(dataset)
-    chosen = recipe_for(dataset, case, overrides)
+    info = read_info(choose_dataset(data))
+    if case is None:
+        case = default_case(info)
+    else:
+        case = resolve_case(info.dataset, case, info.splits or ())
+    chosen = recipe_for(info.dataset, case, overrides)
     if chosen.data.case != case:
         raise UsageError(
             f"--case {case} and data.case={chosen.data.case} contradict each other",
@@ -50,40 +56,55 @@ def choose_recipe(
     return chosen
 
 
-def choose_dataset(data: Path | None, *, name: str | None = None) -> Path:
-    """Find the dataset folder: the one that --data is or holds, else the one under data/."""
+def choose_dataset(data: str | None, *, name: str | None = None) -> Path:
+    """Find the dataset folder: the one that --data is or holds, else the one under data/.
+
+    A dataset at a URI is fetched first, unless it was before.
+    """
     from sgnray.data.store import find_dataset
 
-    if data is not None and not data.is_dir():
+    if data is not None and "://" in data:
+        return _fetch(data)
+    folder = DATA_DIR if data is None else Path(data)
+    if data is not None and not folder.is_dir():
         raise UsageError(
             "there is no such dataset folder",
             where=f"--data {data}",
             now="prepare one: sgn prepare --raw PATH",
         )
     try:
-        return find_dataset(data or DATA_DIR)
+        return find_dataset(folder)
     except UsageError:
         if name is None:
             raise
-        return find_dataset(data or DATA_DIR, name=name)
+        return find_dataset(folder, name=name)
 
 
-def only_case(dataset: str) -> str:
+def _fetch(uri: str) -> Path:
+    from sgnray.data.remote import dataset_at
+
+    with render.progress("MiB fetched") as on_progress:
+        return dataset_at(uri, on_progress)
+
+
+def only_case(info: DatasetInfo) -> str:
     """Give the case of a dataset that has just one; UsageError lists several."""
-    from sgnray.data.protocols import cases_of
-
-    cases = cases_of(dataset)
+    cases = _cases(info)
     if len(cases) == 1:
         return cases[0]
     raise UsageError(
-        f"{dataset} has several cases: {', '.join(cases)}",
+        f"{info.dataset} has several cases: {', '.join(cases)}",
         where="--case is missing",
         now=f"name one, for example: --case {cases[0]}",
     )
 
 
-def first_case(dataset: str) -> str:
+def first_case(info: DatasetInfo) -> str:
     """Give the first case of a dataset."""
+    return _cases(info)[0]
+
+
+def _cases(info: DatasetInfo) -> tuple[str, ...]:
     from sgnray.data.protocols import cases_of
 
-    return cases_of(dataset)[0]
+    return cases_of(info.dataset, info.splits or ())

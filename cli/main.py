@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from sgnray.errors import OutputError, SgnError
 from sgnray.version import __version__
 
-from . import logs, options, render
+from . import data, logs, options, render
 from .demo import demo
 from .eval import evaluate
 from .prepare import prepare
@@ -26,14 +27,24 @@ from .tune import tune
 from .usage import as_usage_error
 
 _ABOUT = "From raw NTU RGB+D skeletons to a trained SGN action recogniser, on a Ray cluster."
+_ORDER = ("demo", "synth", "prepare", "data", "train", "tune", "eval")
 _INTERRUPTED = 130
 _CONTINUES = {
     "train": "the same command continues the run after its last finished epoch",
     "prepare": "the same command continues where it stopped",
 }
 
+
+class _InOrder(TyperGroup):
+    """Commands in the order of the work; typer would put the groups among them last."""
+
+    def __init__(self, *, commands: dict[str, Any], **settings: Any) -> None:
+        super().__init__(commands={name: commands[name] for name in _ORDER}, **settings)
+
+
 app = typer.Typer(
     name="sgn",
+    cls=_InOrder,
     help=_ABOUT,
     epilog="\b\nStart with:\n  sgn demo\n  sgn train --help",
     add_completion=False,
@@ -84,10 +95,31 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, tuple[str, ...]]] = {
     tune: ("tune", ("sgn tune --trials 32", "sgn tune --case cv --search grid --epochs 20")),
     evaluate: ("eval", ("sgn eval", "sgn eval runs/ntu60-cv-1a2b3c4d --views 10 --json")),
 }
+_DATA_EXAMPLES: dict[Callable[..., None], tuple[str, tuple[str, ...]]] = {
+    data.verify: ("verify", ("sgn data verify", "sgn data verify --data data/ntu60")),
+    data.export: (
+        "export",
+        ("sgn data export --to npz --case cs", "sgn data export --to pyskl --out ntu60.pkl"),
+    ),
+}
+
+
+def _epilog(*examples: str) -> str:
+    return "\n".join(["\b\nExamples:", *(f"  {line}" for line in examples)])
+
+
 for _function, (_name, _lines) in _EXAMPLES.items():
-    app.command(_name, epilog="\n".join(["\b\nExamples:", *(f"  {line}" for line in _lines)]))(
-        _function
-    )
+    app.command(_name, epilog=_epilog(*_lines))(_function)
+_data_app = typer.Typer(rich_markup_mode=None)
+for _function, (_name, _lines) in _DATA_EXAMPLES.items():
+    _data_app.command(_name, epilog=_epilog(*_lines))(_function)
+app.add_typer(
+    _data_app,
+    name="data",
+    callback=data.show,
+    invoke_without_command=True,
+    epilog=_epilog("sgn data", "sgn data --data data/ntu60 -v", "sgn data verify"),
+)
 
 
 def _run(arguments: list[str]) -> int:

@@ -59,8 +59,13 @@ RecipeName = Annotated[
     typer.Option("--recipe", metavar="NAME|FILE", help="A shipped recipe or a .yaml file."),
 ]
 Data = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="DIR", help="A prepared dataset. Default: the one under data/."),
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="A prepared dataset, here or at a URI like s3://bucket/ntu60. "
+        "Default: the one under data/.",
+    ),
 ]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where runs are kept.")]
 RunName = Annotated[

@@ -13,10 +13,12 @@ from .choices import DATA_DIR
 
 def prepare(
     raw: Annotated[
-        Path,
+        list[str],
         typer.Option(
             metavar="PATH",
-            help="Folder or .zip of NTU .skeleton files, of NW-UCLA, or what sgn synth wrote.",
+            help="Raw data, here or at a URI like s3://bucket/folder; several make one dataset. "
+            "Folders or .zip files of NTU RGB+D, NW-UCLA or sgn synth; NTU_CS.h5, NTU60_CS.npz, "
+            "ntu60_3danno.pkl; or the .yaml of your own clips.",
         ),
     ],
     out: Annotated[
@@ -34,7 +36,7 @@ def prepare(
 ) -> None:
     """Turn raw skeletons into one Arrow dataset.
 
-    Cleans them as the paper does. The same command continues where it was interrupted.
+    Cleans recordings as the paper does. The same command continues where it was interrupted.
     """
     from sgnray.prepare import prepare_dataset
 

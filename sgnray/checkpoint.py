@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from sgnray.config import Recipe, parse_recipe
-from sgnray.data.skeleton import LAYOUTS
+from sgnray.data.skeleton import LAYOUTS, SkeletonLayout
 from sgnray.errors import CheckpointError, OutputError, SgnError, TornError
-from sgnray.model.reference import is_reference, model_from_reference
+from sgnray.model.reference import find_reference, model_from_reference
 from sgnray.model.sgn import SGN
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 State = dict[str, Any]
 
@@ -49,7 +49,7 @@ class Checkpoint:
     """
 
     recipe: State
-    layout: str
+    skeleton: SkeletonLayout
     class_names: list[str]
     epoch: int
     weights: dict[str, Tensor]
@@ -74,16 +74,13 @@ class Checkpoint:
 
     def build_model(self) -> SGN:
         """Build its SGN with the weights to evaluate, in eval mode."""
-        model = build_model(
-            self.parse_recipe(), layout=self.layout, num_classes=len(self.class_names)
-        )
+        model = build_model(self.parse_recipe(), self.skeleton, len(self.class_names))
         model.load_state_dict(self.evaluated_weights, strict=True)
         return model.eval()
 
 
-def build_model(recipe: Recipe, *, layout: str, num_classes: int) -> SGN:
+def build_model(recipe: Recipe, skeleton: SkeletonLayout, num_classes: int) -> SGN:
     """Build the SGN that a recipe describes for a kind of skeleton; fresh weights."""
-    skeleton = LAYOUTS[layout]
     return SGN(
         num_classes,
         num_joints=skeleton.num_joints,
@@ -100,6 +97,7 @@ def build_model(recipe: Recipe, *, layout: str, num_classes: int) -> SGN:
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint aside and move it into place; raises OutputError."""
     content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+    content["skeleton"] = checkpoint.skeleton.to_dict()
     if checkpoint.selected is not None:
         content["selected"] = vars(checkpoint.selected)
     aside = path.with_suffix(".partial")
@@ -123,20 +121,17 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one of our checkpoints and check that it is whole; raises CheckpointError."""
     content = _read(path)
-    if not isinstance(content.get("format_version"), int):
+    version = content.get("format_version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise _refused(path, "it is not a checkpoint of sgnray")
-    if content["format_version"] > FORMAT_VERSION:
+    if version > FORMAT_VERSION:
         raise CheckpointError(
-            f"it has format version {content['format_version']}, this sgnray reads up to "
-            f"{FORMAT_VERSION}",
+            f"it has format version {version}, this sgnray reads up to {FORMAT_VERSION}",
             where=str(path),
             now="install a newer sgnray: pip install -U sgnray",
         )
     with _told(path):
-        selected = content.pop("selected")
-        checkpoint = Checkpoint(
-            **content, selected=Selected(**selected) if selected is not None else None
-        )
+        checkpoint = _parse(content)
         checkpoint.build_model()
     return checkpoint
 
@@ -147,7 +142,7 @@ def load_reference(path: str | Path) -> SGN:
     Raises CheckpointError where the file is torn, runs code, or does not hold that model.
     """
     path = Path(path)
-    state = reference_state(_read(path))
+    state = find_reference(_read(path))
     if state is None:
         raise _refused(path, "it is not a checkpoint of the reference implementation")
     with _told(path):
@@ -156,17 +151,61 @@ def load_reference(path: str | Path) -> SGN:
 
 def holds_reference(path: Path) -> bool:
     """Tell whether a checkpoint file was written by the official code."""
-    return reference_state(_read(path)) is not None
+    return find_reference(_read(path)) is not None
 
 
-def reference_state(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    """Find the reference's state dict in a file's content, or None."""
-    state = content.get("state_dict", content)
-    if not isinstance(state, Mapping):
-        return None
-    # The official code may have saved a torch.nn.DataParallel.
-    state = {str(key).removeprefix("module."): value for key, value in state.items()}
-    return state if is_reference(state) else None
+def _parse(content: State) -> Checkpoint:
+    """Check every field's type; ValueError in plain words."""
+    content = dict(content)
+    if content["format_version"] == 1:  # it knew two skeletons, by their names
+        layout = content.pop("layout")
+        if layout not in LAYOUTS:
+            raise ValueError(f"the skeleton layout {layout!r} is unknown")
+        content["skeleton"] = LAYOUTS[layout].to_dict()
+    for key, is_right in _CHECKS.items():
+        if not is_right(content[key]):
+            raise ValueError(f"{key} is of a wrong type")
+    if content["selected"] is not None:
+        content["selected"] = Selected(**content["selected"])
+    content["skeleton"] = SkeletonLayout.from_dict(content["skeleton"])
+    return Checkpoint(**{**content, "format_version": FORMAT_VERSION})
+
+
+def _is_dict_of(value: object, *kinds: type) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(key, str) and isinstance(item, kinds) for key, item in value.items()
+    )
+
+
+def _is_epoch(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_selected(value: object) -> bool:
+    if not isinstance(value, dict) or set(value) != {"epoch", "top1", "weights"}:
+        return value is None
+    is_score = isinstance(value["top1"], float)
+    return is_score and _is_epoch(value["epoch"]) and _is_dict_of(value["weights"], Tensor)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _is_history(value: object) -> bool:
+    return isinstance(value, list) and all(_is_dict_of(epoch, int, float) for epoch in value)
+
+
+# What each field must be; the skeleton explains itself.
+_CHECKS: dict[str, Callable[[object], bool]] = {
+    "recipe": lambda value: _is_dict_of(value, dict),
+    "class_names": _are_names,
+    "epoch": _is_epoch,
+    "weights": lambda value: _is_dict_of(value, Tensor),
+    "optimizer": lambda value: isinstance(value, dict),
+    "history": _is_history,
+    "selected": _is_selected,
+}
 
 
 def _read(path: Path) -> State:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sgnray.errors import ClusterError
+from sgnray.files import output_errors
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +20,7 @@ log = logging.getLogger(__name__)
 _OBJECT_STORE_BYTES = 256 * 2**20
 _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 60.0
+_PIECE_BYTES = 8 * 2**20
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -141,12 +144,7 @@ class Mailbox:
     """
 
     def __init__(self) -> None:
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        actor = ray.remote(num_cpus=0, scheduling_strategy=here)(_Messages)
-        self._actor: Any = actor.remote()
+        self._actor: Any = _beside_driver(_Messages).remote()
 
     def put(self, message: object) -> Any:
         """Send a message; returns Ray's reference to whether the box was open."""
@@ -162,6 +160,47 @@ class Mailbox:
 
         messages: list[Any] = ray.get(self._actor.take.remote(), timeout=_ANSWER_TIMEOUT_S)
         return messages
+
+
+class Shelf:
+    """Files of the driver's machine, which workers on machines that do not see them can copy."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._actor: Any = _beside_driver(_Files).remote(folder, self._names)
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy all files into a folder here, a piece at a time; raises OutputError."""
+        import ray
+
+        for name in self._names:
+            with output_errors(folder / name), (folder / name).open("wb") as file:
+                while piece := ray.get(self._actor.read.remote(name, file.tell())):
+                    file.write(piece)
+
+
+def _beside_driver(kind: type) -> Any:
+    """Make a class an actor on the driver's machine that takes no CPU."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(kind)
+
+
+class _Files:
+    """The actor behind a shelf; it hands out the files it was told of and no others."""
+
+    def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
+        self._folder = folder
+        self._names = names
+
+    def read(self, name: str, start: int) -> bytes:
+        """Read one piece of a file; empty at its end."""
+        assert name in self._names
+        with (self._folder / name).open("rb") as file:
+            file.seek(start)
+            return file.read(_PIECE_BYTES)
 
 
 class _Messages:

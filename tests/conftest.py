@@ -12,6 +12,14 @@ from sgnray.config import Recipe, load_recipe
 from sgnray.data.store import SkeletonDataset, open_dataset
 
 
+def pytest_collection_modifyitems(config, items):
+    """Measurements run only where they are asked for by name."""
+    if "bench" not in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("bench"):
+                item.add_marker(pytest.mark.skip(reason="a measurement: pytest -m bench -s"))
+
+
 @pytest.fixture(autouse=True)
 def global_generators_untouched(request):
     """Draws are by meaning: nothing may move numpy's or Python's global generator."""

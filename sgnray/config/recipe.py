@@ -24,6 +24,7 @@ from sgnray.config.schema import Recipe
 from sgnray.errors import Problem, RecipeError
 
 FORMAT_VERSION = 1
+_OTHERS = "custom"
 _HEADER_KEYS = ("base", "format_version")
 _COMMAND_LINE = "(command line)"
 
@@ -52,8 +53,13 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def recipe_for(dataset: str, case: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Load the shipped recipe of one dataset and case."""
-    return load_recipe(f"{dataset}-{case}", overrides)
+    """Load the shipped recipe of one dataset and case, or the one for all others."""
+    name = f"{dataset}-{case}"
+    if name in list_recipes():
+        return load_recipe(name, overrides)
+    # JSON quotes a name that YAML would take for a number or a truth value.
+    own = [f"data.dataset={json.dumps(dataset)}", f"data.case={json.dumps(case)}"]
+    return load_recipe(_OTHERS, [*own, *overrides])
 
 
 def parse_recipe(data: Mapping[str, Any], *, source: str = "the recipe") -> Recipe:
@@ -114,7 +120,7 @@ def _read_base(document: Document) -> Document:
         raise RecipeError(
             f"base must be the name of a recipe or a path, got {name!r}",
             where=line,
-            now=f"write 'base: {list_recipes()[0]}', for example",
+            now="write 'base: ntu60-cs', for example",
         )
     is_file = document.source not in list_recipes()
     folder = Path(document.source).parent if is_file else Path()

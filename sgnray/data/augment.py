@@ -1,6 +1,6 @@
 """Random views of a clip in training.
 
-Legend: B clips, T frames, V joints, C = 3 coordinates.
+Legend: B clips, T frames, V joints, C coordinates: 3, or 2 in the image plane.
 """
 
 from __future__ import annotations
@@ -25,6 +25,18 @@ def rotation_matrices(angles_B3: Tensor) -> Tensor:
 
 
 def rotate(joints_BTVC: Tensor, angles_B3: Tensor) -> Tensor:
-    """Turn each clip as a whole about its origin; zero poses stay zero."""
-    turned = joints_BTVC.flatten(1, 2) @ rotation_matrices(angles_B3).transpose(-1, -2)
+    """Turn each clip as a whole about its origin; zero poses stay zero.
+
+    Clips of 2 coordinates turn in their plane, by the third angle.
+    """
+    is_flat = joints_BTVC.shape[-1] == 2
+    matrices = _plane_matrices(angles_B3[:, 2]) if is_flat else rotation_matrices(angles_B3)
+    turned = joints_BTVC.flatten(1, 2) @ matrices.transpose(-1, -2)
     return turned.view(joints_BTVC.shape)
+
+
+def _plane_matrices(angles_B: Tensor) -> Tensor:
+    """Return the part of Rz (B, 2, 2) that acts on x and y."""
+    cos, sin = torch.cos(angles_B), torch.sin(-angles_B)
+    rows = torch.stack((cos, -sin), dim=-1), torch.stack((sin, cos), dim=-1)
+    return torch.stack(rows, dim=-2)

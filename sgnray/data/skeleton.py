@@ -8,6 +8,7 @@ M bodies, K classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,19 +16,78 @@ class SkeletonLayout:
     """One kind of skeleton.
 
     `bones` are (child, parent) pairs of 0-based joint indices; `origin` is the joint that
-    preparation puts at zero in the first frame.
+    preparation puts at zero in the first frame, None where it moves nothing.
     """
 
     name: str
     joints: tuple[str, ...]
     bones: tuple[tuple[int, int], ...]
-    origin: int
+    origin: int | None
     num_coordinates: int = 3
 
     @property
     def num_joints(self) -> int:
         """Number of joints V."""
         return len(self.joints)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data that JSON and a checkpoint can hold."""
+        return {
+            "name": self.name,
+            "joints": list(self.joints),
+            "bones": [list(bone) for bone in self.bones],
+            "origin": self.origin,
+            "num_coordinates": self.num_coordinates,
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> SkeletonLayout:
+        """Read what `to_dict` gave; ValueError says in plain words what does not hold."""
+        if not isinstance(data, dict) or set(data) != _KEYS:
+            raise ValueError(f"is not a description with {', '.join(sorted(_KEYS))}")
+        name, joints, origin = data["name"], data["joints"], data["origin"]
+        if not isinstance(name, str) or not name:
+            raise ValueError("has no name")
+        if not _are_names(joints):
+            raise ValueError("joints is no list of different names")
+        if not _are_bones(data["bones"], len(joints)):
+            raise ValueError("bones is no list of pairs of two different joints, by their index")
+        if origin is not None and not _is_index(origin, len(joints)):
+            raise ValueError("origin is no joint")
+        if not _is_index(data["num_coordinates"], 4) or data["num_coordinates"] < 2:
+            raise ValueError("num_coordinates is not 2 or 3")
+        bones = tuple((child, parent) for child, parent in data["bones"])
+        layout = cls(name, tuple(joints), bones, origin, data["num_coordinates"])
+        known = LAYOUTS.get(name, layout)
+        if (known.num_joints, known.num_coordinates) != (len(joints), layout.num_coordinates):
+            raise ValueError(f"joints or num_coordinates are not those of {name}")
+        return layout
+
+
+_KEYS = {"name", "joints", "bones", "origin", "num_coordinates"}
+
+
+def _are_names(joints: object) -> bool:
+    return (
+        isinstance(joints, list)
+        and bool(joints)
+        and all(isinstance(joint, str) and joint for joint in joints)
+        and len(set(joints)) == len(joints)
+    )
+
+
+def _are_bones(bones: object, num_joints: int) -> bool:
+    return isinstance(bones, list) and all(
+        isinstance(bone, list)
+        and len(bone) == 2
+        and all(_is_index(joint, num_joints) for joint in bone)
+        and bone[0] != bone[1]
+        for bone in bones
+    )
+
+
+def _is_index(value: object, num_items: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < num_items
 
 
 # Joint order of Kinect v2, as NTU RGB+D's files list it.

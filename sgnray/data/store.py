@@ -10,41 +10,44 @@ Legend: N clips, P poses of the dataset, V joints, C coordinates.
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sgnray.data.protocols import ClipTable, IntArray
-from sgnray.data.skeleton import LAYOUTS, SkeletonLayout
-from sgnray.errors import InputError, Problem, UsageError
+from sgnray.data.info import (
+    FORMAT_VERSION,
+    INFO_FILE,
+    DatasetInfo,
+    NamedSplits,
+    read_info,
+    torn,
+    write_info,
+)
+from sgnray.data.protocols import ClipTable, IntArray, Split
+from sgnray.data.skeleton import SkeletonLayout
+from sgnray.errors import Problem, UsageError
 
-FORMAT_VERSION = 1
+__all__ = [
+    "CLIPS_FILE",
+    "FORMAT_VERSION",
+    "INFO_FILE",
+    "SKIPPED_FILE",
+    "DatasetInfo",
+    "SkeletonDataset",
+    "checksum_file",
+    "clips_schema",
+    "find_dataset",
+    "open_dataset",
+    "poses_column",
+    "read_info",
+    "write_info",
+]
+
 CLIPS_FILE = "clips.arrow"
-INFO_FILE = "dataset.json"
 SKIPPED_FILE = "skipped.csv"
-
-_REBUILD = "prepare it again: sgn prepare --raw PATH --overwrite"
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What dataset.json says; `splits` is None where the protocols cut by subject or camera."""
-
-    format_version: int
-    dataset: str
-    layout: str
-    class_names: tuple[str, ...]
-    num_clips: int
-    num_poses: int
-    num_skipped: int
-    source: dict[str, Any]
-    checksum: str
-    splits: dict[str, dict[str, list[str]]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +60,14 @@ class SkeletonDataset:
 
     folder: Path
     info: DatasetInfo
-    layout: SkeletonLayout
     clips: ClipTable
     offsets: IntArray
     poses_PVC: npt.NDArray[np.float32]
+
+    @property
+    def layout(self) -> SkeletonLayout:
+        """Its skeleton."""
+        return self.info.skeleton
 
 
 def open_dataset(folder: Path) -> SkeletonDataset:
@@ -70,24 +77,25 @@ def open_dataset(folder: Path) -> SkeletonDataset:
     """
     info = read_info(folder)
     path = folder / CLIPS_FILE
-    layout = LAYOUTS[info.layout]
+    layout = info.skeleton
     batch = _read_batch(path, clips_schema(layout))
-    # to_numpy without a copy keeps the mapping alive through the array's base.
     poses = batch.column("poses")
-    values = poses.values.values.to_numpy(zero_copy_only=True)
     offsets = poses.offsets.to_numpy().astype(np.int64)
     if (
-        batch.num_rows != info.num_clips
+        batch.num_rows == 0
+        or batch.num_rows != info.num_clips
         or offsets[-1] != info.num_poses
-        or bool(np.any(np.diff(offsets) < 0))
-        or not _labels_fit(batch, len(info.class_names))
+        or len(poses.values) != info.num_poses
     ):
-        raise _torn(path, f"{INFO_FILE} counts {info.num_clips} clips, {info.num_poses} poses")
+        raise torn(path, f"{INFO_FILE} counts {info.num_clips} clips, {info.num_poses} poses")
+    if (problem := _find_problem(batch, offsets, len(info.class_names))) is not None:
+        raise torn(path, problem)
+    # to_numpy without a copy keeps the mapping alive through the array's base.
+    values = poses.values.values.to_numpy(zero_copy_only=True)
     return SkeletonDataset(
         folder=folder,
         info=info,
-        layout=layout,
-        clips=_clip_table(batch),
+        clips=_clip_table(batch, info.splits or {}, path),
         offsets=offsets,
         poses_PVC=values.reshape(-1, layout.num_joints, layout.num_coordinates),
     )
@@ -119,43 +127,6 @@ def find_dataset(data_dir: Path = Path("data"), *, name: str | None = None) -> P
             problems=[Problem(str(folder), read_info(folder).dataset) for folder in found],
         )
     return found[0]
-
-
-def read_info(folder: Path) -> DatasetInfo:
-    """Read and check dataset.json."""
-    path = folder / INFO_FILE
-    if not path.is_file():
-        raise InputError(
-            "this is no prepared dataset" if folder.exists() else "there is no such dataset",
-            where=str(path),
-            now="prepare one: sgn prepare --raw PATH",
-        )
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        version = data["format_version"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise _torn(path, "no readable format_version") from error
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise InputError(
-            f"the dataset has format version {version}, this sgnray reads up to {FORMAT_VERSION}",
-            where=str(path),
-            now=f"update sgnray, or {_REBUILD}",
-        )
-    names = {field.name for field in fields(DatasetInfo)}
-    if (
-        set(data) != names
-        or str(data["layout"]) not in LAYOUTS
-        or not isinstance(data["class_names"], list)
-        or not all(isinstance(name, str) for name in data["class_names"])
-    ):
-        raise _torn(path, f"keys {', '.join(sorted(set(data) ^ names)) or data['layout']!r}")
-    return DatasetInfo(**{**data, "class_names": tuple(data["class_names"])})
-
-
-def write_info(folder: Path, info: DatasetInfo) -> None:
-    """Write dataset.json."""
-    text = json.dumps(asdict(info), indent=2, ensure_ascii=False)
-    (folder / INFO_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def clips_schema(layout: SkeletonLayout) -> pa.Schema:
@@ -200,35 +171,66 @@ def _read_batch(path: Path, schema: pa.Schema) -> pa.RecordBatch:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         if reader.num_record_batches != 1 or not reader.schema.equals(schema):
-            raise _torn(path, "other columns than this layout's")
+            raise torn(path, "other columns than this layout's")
         batch = reader.get_batch(0)
         batch.validate()
+        batch.column("name").validate(full=True)
     except (OSError, pa.ArrowException) as error:
-        raise _torn(path, str(error).split("\n", maxsplit=1)[0]) from error
+        raise torn(path, str(error).split("\n", maxsplit=1)[0]) from error
     return batch
 
 
-def _labels_fit(batch: pa.RecordBatch, num_classes: int) -> bool:
+def _find_problem(batch: pa.RecordBatch, offsets: IntArray, num_classes: int) -> str | None:
+    """Say what contradicts itself, of all but the poses, which stay on disk; None if nothing."""
+    frames, bodies, poses = (batch.column(name) for name in ("frame", "body", "poses"))
+    required = [batch.column(field.name) for field in batch.schema if not field.nullable]
+    inner = [poses.values, poses.values.values, frames.values, bodies.values]
+    if any(column.null_count for column in (*required, *inner)):
+        return "something is null that cannot be"
+    if offsets[0] != 0 or bool(np.any(np.diff(offsets) < 0)):
+        return "the clips' poses overlap"
+    if not frames.offsets.equals(poses.offsets) or not bodies.offsets.equals(poses.offsets):
+        return "not every pose has one frame and one body"
     labels = batch.column("label").to_numpy()
-    return bool(np.all((labels >= 0) & (labels < num_classes)))
+    if not np.all((labels >= 0) & (labels < num_classes)):
+        return f"a label is none of {num_classes} classes"
+    frame_P, body_P = frames.values.to_numpy(), bodies.values.to_numpy()
+    num_frames_P = np.repeat(batch.column("num_frames").to_numpy(), np.diff(offsets))
+    if frame_P.size != offsets[-1] or body_P.size != offsets[-1]:
+        return "not every pose has one frame and one body"
+    if not np.all((frame_P >= 0) & (frame_P < num_frames_P)) or not np.all(body_P >= 0):
+        return "a pose is outside of its clip's frames, or of no body"
+    return None
 
 
-def _clip_table(batch: pa.RecordBatch) -> ClipTable:
+def _clip_table(batch: pa.RecordBatch, splits: NamedSplits, path: Path) -> ClipTable:
     def numbers(column: str) -> IntArray:
         filled = batch.column(column).cast(pa.int64()).fill_null(-1)
         array: IntArray = filled.to_numpy(zero_copy_only=False)
         return array
 
+    names = tuple(batch.column("name").to_pylist())
     return ClipTable(
-        names=tuple(batch.column("name").to_pylist()),
+        names=names,
         labels=numbers("label"),
         setups=numbers("setup"),
         cameras=numbers("camera"),
         subjects=numbers("subject"),
         replications=numbers("replication"),
         num_frames=numbers("num_frames"),
+        splits=_split_rows(splits, names, path),
     )
 
 
-def _torn(path: Path, detail: str) -> InputError:
-    return InputError(f"the dataset is torn or foreign: {detail}", where=str(path), now=_REBUILD)
+def _split_rows(splits: NamedSplits, names: tuple[str, ...], path: Path) -> dict[str, Split]:
+    row_of = {name: row for row, name in enumerate(names)} if splits else {}
+
+    def rows(part: list[str], case: str) -> IntArray:
+        if unknown := [name for name in part if name not in row_of]:
+            raise torn(path, f"the case {case} names {unknown[0]!r}, and there is no such clip")
+        return np.sort(np.array([row_of[name] for name in part], np.int64))
+
+    return {
+        case: Split(train=rows(parts["train"], case), test=rows(parts["test"], case))
+        for case, parts in splits.items()
+    }

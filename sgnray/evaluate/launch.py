@@ -10,6 +10,7 @@ from pathlib import Path
 from sgnray.checkpoint import holds_reference, load_checkpoint, load_reference
 from sgnray.data.batches import PoseBank
 from sgnray.data.protocols import cases_of, resolve_case, split_clips
+from sgnray.data.skeleton import SkeletonLayout
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset, read_info
 from sgnray.device import choose_device
 from sgnray.errors import CheckpointError, UsageError
@@ -32,7 +33,7 @@ class _Trained:
 
     path: Path
     model: SGN
-    layout: str | None
+    skeleton: SkeletonLayout | None
     class_names: tuple[str, ...] | None
     dataset: str | None
     case: str | None
@@ -110,7 +111,7 @@ def _load(path: Path) -> _Trained:
     return _Trained(
         path=path,
         model=checkpoint.build_model(),
-        layout=checkpoint.layout,
+        skeleton=checkpoint.skeleton,
         class_names=tuple(checkpoint.class_names),
         dataset=recipe.data.dataset,
         case=recipe.data.case,
@@ -124,7 +125,7 @@ def _load_reference(path: Path) -> _Trained:
     return _Trained(
         path=path,
         model=load_reference(path),
-        layout=None,
+        skeleton=None,
         class_names=None,
         dataset=None,
         case=None,
@@ -147,14 +148,15 @@ def _dataset_of(checkpoint_path: Path) -> Path | None:
 
 
 def _choose_case(trained: _Trained, dataset: SkeletonDataset, case: str | None) -> str:
-    name = dataset.info.dataset
-    if case is None and trained.case is None and len(cases_of(name)) > 1:
+    name, fixed = dataset.info.dataset, dataset.clips.splits
+    cases = cases_of(name, fixed)
+    if case is None and trained.case is None and len(cases) > 1:
         raise UsageError(
             "the checkpoint does not say which case it was trained for",
             where=str(trained.path),
-            now=f"say it: --case {' or --case '.join(cases_of(name))}",
+            now=f"say it: --case {' or --case '.join(cases)}",
         )
-    resolved = resolve_case(name, case or trained.case or cases_of(name)[0])
+    resolved = resolve_case(name, case or trained.case or cases[0], fixed)
     if trained.case is not None and resolved != trained.case:
         log.warning(
             "trained for case %s and scored on case %s: it has seen some of these clips",
@@ -165,19 +167,32 @@ def _choose_case(trained: _Trained, dataset: SkeletonDataset, case: str | None) 
 
 
 def _check_fit(trained: _Trained, dataset: SkeletonDataset) -> None:
-    """Refuse a checkpoint whose joints or classes are not the dataset's."""
-    model, layout, class_names = trained.model, dataset.layout, dataset.info.class_names
-    if trained.layout not in (None, layout.name) or model.num_joints != layout.num_joints:
-        known = trained.layout or f"{model.num_joints} joints"
-        what = f"it was trained on {known} skeletons, the dataset has {layout.name}"
-    elif model.num_classes != len(class_names):
-        what = f"it knows {model.num_classes} classes, the dataset has {len(class_names)}"
-    elif trained.class_names not in (None, class_names):
+    """Refuse a checkpoint whose skeleton or classes are not the dataset's."""
+    class_names, num_classes = dataset.info.class_names, trained.model.num_classes
+    what = _other_skeleton(trained, dataset.layout)
+    if what is None and num_classes != len(class_names):
+        what = f"it knows {num_classes} classes, the dataset has {len(class_names)}"
+    elif what is None and trained.class_names not in (None, class_names):
         what = "its classes have other names than the dataset's"
-    else:
-        return
-    raise CheckpointError(
-        f"the checkpoint does not fit the dataset: {what}",
-        where=f"{trained.path}, {dataset.folder}",
-        now="name the dataset that it was trained on with --data",
-    )
+    if what is not None:
+        raise CheckpointError(
+            f"the checkpoint does not fit the dataset: {what}",
+            where=f"{trained.path}, {dataset.folder}",
+            now="name the dataset that it was trained on with --data",
+        )
+
+
+def _other_skeleton(trained: _Trained, skeleton: SkeletonLayout) -> str | None:
+    """Say how the skeleton that a checkpoint was trained on differs; None where it does not."""
+    known, model = trained.skeleton, trained.model
+    if known is not None and known.name != skeleton.name:
+        return f"it was trained on {known.name} skeletons, the dataset has {skeleton.name}"
+    shape = (skeleton.num_joints, skeleton.num_coordinates)
+    if (model.num_joints, model.num_coordinates) != shape:
+        return (
+            f"it was trained on {model.num_joints} joints of {model.num_coordinates} coordinates, "
+            f"the dataset has {shape[0]} of {shape[1]}"
+        )
+    if known is not None and known.joints != skeleton.joints:
+        return "its joints have other names, or another order, than the dataset's"
+    return None

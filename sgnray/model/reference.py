@@ -6,6 +6,7 @@ Names and shapes are facts about microsoft/SGN; nothing of its code is here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -42,9 +43,14 @@ _MODULES = {
 }
 
 
-def is_reference(state: Mapping[str, Tensor]) -> bool:
-    """Tell whether the keys are the reference's."""
-    return "compute_g1.g1.cnn.weight" in state
+def find_reference(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """Find the reference's state dict in what its file holds; None where there is none."""
+    state = content.get("state_dict", content)
+    if not isinstance(state, Mapping):
+        return None
+    # The official code may have saved a torch.nn.DataParallel.
+    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    return state if "compute_g1.g1.cnn.weight" in state else None
 
 
 def reference_keys(model: SGN) -> dict[str, str]:

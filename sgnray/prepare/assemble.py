@@ -2,55 +2,50 @@
 
 from __future__ import annotations
 
-import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
 from sgnray.data.skeleton import SkeletonLayout
-from sgnray.data.store import (
-    CLIPS_FILE,
-    FORMAT_VERSION,
-    SKIPPED_FILE,
-    DatasetInfo,
-    checksum_file,
-    clips_schema,
-    poses_column,
-    write_info,
-)
-from sgnray.errors import InputError
-from sgnray.prepare.detect import RawPlan, Skipped
-from sgnray.prepare.parts import read_part
+from sgnray.data.skipped import write_skipped
+from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, poses_column
+from sgnray.errors import InputError, Problem
+from sgnray.prepare.clip import Skipped
+from sgnray.prepare.journal import Gathered, map_poses
+from sgnray.prepare.plan import RawPlan, Splits
 
 PREPARE_VERSION = 1
-_POSES_FILE = "poses.f32"
+_SORTED_FILE = "sorted.f32"
+_NUM_REASONS = 8
 
 
-def assemble(parts: Sequence[Path], plan: RawPlan, *, aside: Path, ready: Path) -> DatasetInfo:
-    """Write clips.arrow, dataset.json and skipped.csv into `ready`, from the parts in order.
+def assemble(gathered: Gathered, plan: RawPlan, *, aside: Path, ready: Path) -> DatasetInfo:
+    """Write clips.arrow, dataset.json and skipped.csv into `ready`; InputError without a clip.
 
-    The poses are appended to one file in `aside` and mapped, so that they become one buffer
-    without being in memory. InputError if no clip survived.
+    Clips that are not in the order of their names are sorted through one more file in `aside`.
     """
-    table, skipped = _gather(parts, aside / _POSES_FILE)
-    skipped = sorted([*plan.skipped, *skipped], key=lambda item: (item.name, item.reason))
-    if table.num_rows == 0:
-        raise _no_clip(skipped, num_files=len(plan.files))
-    values = _map_floats(aside / _POSES_FILE)
-    _write_clips(ready / CLIPS_FILE, plan.layout, table, values)
+    skipped = sorted([*plan.skipped, *gathered.skipped], key=lambda item: (item.name, item.reason))
+    if gathered.table.num_rows == 0:
+        raise _no_clip(skipped)
+    gathered = _sort(gathered, aside / _SORTED_FILE, plan.layout)
+    _write_clips(ready / CLIPS_FILE, plan.layout, gathered)
     write_skipped(ready / SKIPPED_FILE, skipped)
+    names = gathered.table.column("name").to_pylist()
     info = DatasetInfo(
         format_version=FORMAT_VERSION,
         dataset=plan.dataset,
-        layout=plan.layout.name,
+        skeleton=plan.layout,
         class_names=plan.class_names,
-        num_clips=table.num_rows,
-        num_poses=len(values) // (plan.layout.num_joints * plan.layout.num_coordinates),
+        num_clips=len(names),
+        num_poses=len(gathered.values_PD),
         num_skipped=len(skipped),
         source=describe_source(plan),
         checksum=checksum_file(ready / CLIPS_FILE),
+        splits=_keep_present(plan.splits, frozenset(names)),
     )
     write_info(ready, info)
     return info
@@ -59,64 +54,63 @@ def assemble(parts: Sequence[Path], plan: RawPlan, *, aside: Path, ready: Path) 
 def describe_source(plan: RawPlan) -> dict[str, int | str]:
     """Say what a dataset is made of: the same for a folder and a .zip of it, at any time."""
     return {
-        "num_files": len(plan.files) + len(plan.skipped),
-        "num_bytes": plan.num_bytes,
-        "fingerprint": f"sha256:{plan.fingerprint}",
+        "num_files": plan.source.num_files,
+        "num_bytes": plan.source.num_bytes,
+        "fingerprint": f"sha256:{plan.source.fingerprint}",
         "prepare_version": PREPARE_VERSION,
     }
 
 
-def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
-    """Write skipped.csv."""
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file", "reason"))
-        writer.writerows((item.name, item.reason) for item in skipped)
+def _sort(gathered: Gathered, sorted_path: Path, layout: SkeletonLayout) -> Gathered:
+    """Put the clips in the order of their names; a source whose parts are in order stays as is."""
+    names = np.array(gathered.table.column("name").to_pylist())
+    order = np.argsort(names, kind="stable")
+    if (order[1:] > order[:-1]).all():
+        return gathered
+    offsets = _offsets(gathered.table).to_numpy()
+    with sorted_path.open("wb") as file:
+        for row in order:
+            file.write(gathered.values_PD[offsets[row] : offsets[row + 1]].data)
+    table = gathered.table.take(pa.array(order)).combine_chunks()
+    return Gathered(table, map_poses(sorted_path, layout), gathered.skipped)
 
 
-def read_skipped(path: Path) -> tuple[Skipped, ...]:
-    """Read skipped.csv."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return tuple(Skipped(row["file"], row["reason"]) for row in csv.DictReader(file))
-
-
-def _gather(parts: Sequence[Path], poses_path: Path) -> tuple[pa.Table, list[Skipped]]:
-    """Append all parts' poses to a file; returns their other columns, joined, in memory."""
-    tables: list[pa.Table] = []
-    skipped: list[Skipped] = []
-    with poses_path.open("wb") as poses_file:
-        for path in parts:
-            with pa.memory_map(str(path)) as source:
-                batch, refused = read_part(source)
-                skipped += refused
-                poses_file.write(batch.column("poses").values.values.to_numpy())
-                # take copies, so that the part's mapping can be closed.
-                rows = pa.array(np.arange(batch.num_rows))
-                tables.append(pa.table(batch.drop_columns(["poses"]).take(rows)))
-    return pa.concat_tables(tables).replace_schema_metadata().combine_chunks(), skipped
-
-
-def _map_floats(path: Path) -> pa.FloatArray:
-    buffer = pa.memory_map(str(path)).read_buffer()
-    return pa.Array.from_buffers(pa.float32(), buffer.size // 4, [None, buffer])
-
-
-def _write_clips(
-    path: Path, layout: SkeletonLayout, table: pa.Table, values: pa.FloatArray
-) -> None:
-    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+def _offsets(table: pa.Table) -> pa.Int32Array:
     # One frame number for each pose: both lists have the same offsets.
-    columns["poses"] = poses_column(layout, columns["frame"].offsets, values)
+    offsets: pa.Int32Array = table.column("frame").combine_chunks().offsets
+    return offsets
+
+
+def _write_clips(path: Path, layout: SkeletonLayout, gathered: Gathered) -> None:
+    table = gathered.table
+    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+    values = pa.array(gathered.values_PD.reshape(-1))  # wraps the mapping
+    columns["poses"] = poses_column(layout, _offsets(table), values)
     schema = clips_schema(layout)
     batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
     with path.open("wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(batch)
 
 
-def _no_clip(skipped: Sequence[Skipped], *, num_files: int) -> InputError:
-    first = [f"{item.name}: {item.reason}" for item in skipped[:3]]
+def _keep_present(splits: Splits | None, names: frozenset[str]) -> Splits | None:
+    """Leave refused clips out of the lists."""
+    if splits is None:
+        return None
+    return {
+        case: {part: [name for name in listed if name in names] for part, listed in parts.items()}
+        for case, parts in splits.items()
+    }
+
+
+def _no_clip(skipped: Sequence[Skipped]) -> InputError:
+    counts = Counter(item.reason for item in skipped)
+    example = {item.reason: item.name for item in reversed(skipped)}
     return InputError(
-        f"none of {num_files} recordings can be used",
-        where="; ".join(first),
+        f"none of {len(skipped)} recordings can be used",
+        where=f"{len(counts)} reasons, the most frequent first" if len(counts) > 1 else "all alike",
         now="check that the files are whole, and of the kind their names say",
+        problems=[
+            Problem(f"{count} files, like {example[reason]}", reason)
+            for reason, count in counts.most_common(_NUM_REASONS)
+        ],
     )

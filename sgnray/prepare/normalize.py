@@ -5,29 +5,18 @@ Legend: T frames, M actors (1 or 2), D = V * C numbers of a pose, P poses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
+from sgnray.data.skeleton import SkeletonLayout
+from sgnray.prepare.clip import Poses, refusal
 from sgnray.prepare.denoise import keep_actors
 from sgnray.prepare.recording import Body, FloatArray, Recording
-from sgnray.prepare.source import refusal
 
 
-@dataclass(frozen=True, eq=False)
-class Poses:
-    """A clip's poses in the order SGN samples from; `frames` and `bodies` are one per pose."""
-
-    num_frames: int
-    values_PD: FloatArray
-    frames: npt.NDArray[np.int32]
-    bodies: npt.NDArray[np.int8]
-
-
-def normalize(recording: Recording, *, origin_joint: int) -> Poses:
+def normalize(recording: Recording, layout: SkeletonLayout) -> Poses:
     """Denoise, lay out the actors, move the origin, list the poses; ClipError if none is left."""
-    return list_poses(translate(lay_out(recording), origin_joint=origin_joint))
+    assert layout.origin is not None
+    return list_poses(translate(lay_out(recording), origin_joint=layout.origin))
 
 
 def lay_out(recording: Recording) -> FloatArray:

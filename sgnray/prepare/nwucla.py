@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
+from sgnray.data.skeleton import KINECT20
+from sgnray.errors import ClipError
+from sgnray.prepare.clip import Clip, Skipped, refusal
+from sgnray.prepare.normalize import normalize
 from sgnray.prepare.recording import Body, ClipName, Recording
-from sgnray.prepare.source import refusal
+from sgnray.prepare.source import RawFile, read_file
 
 # Action numbers in the order of their labels; 7 and 10 were never released.
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
@@ -24,8 +30,30 @@ CLASS_NAMES = (
     "throw",
     "carry",
 )
-_NUM_JOINTS = 20
+_NUM_JOINTS = KINECT20.num_joints
 _NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)\.json", re.ASCII)
+
+
+@dataclass(frozen=True)
+class NwuclaJob:
+    """Some of the .json files."""
+
+    files: tuple[RawFile, ...]
+
+    @property
+    def num_clips(self) -> int:
+        """One clip for each file."""
+        return len(self.files)
+
+    def read(self) -> Iterator[Clip | Skipped]:
+        """Give each file's clip, or why it is left out."""
+        for file in self.files:
+            try:
+                clip = _read_clip(file)
+            except ClipError as error:
+                yield Skipped(file.name, error.what)
+            else:
+                yield clip
 
 
 def parse_nwucla_name(file_name: str) -> ClipName:
@@ -53,3 +81,12 @@ def read_nwucla(data: bytes) -> Recording:
     if not np.isfinite(joints_TVC).all():
         raise refusal("a coordinate is not finite, or beyond float32")
     return Recording(len(joints_TVC), (Body(0, joints_TVC),))
+
+
+def _read_clip(file: RawFile) -> Clip:
+    name = parse_nwucla_name(file.name)
+    if name.action not in ACTIONS:
+        raise refusal(f"action {name.action} is none of NW-UCLA's", name=file.name)
+    recording = read_nwucla(read_file(file))
+    facts = name.facts(label=ACTIONS.index(name.action))
+    return Clip(facts, normalize(recording, KINECT20))

@@ -1,37 +1,38 @@
-"""Raw files to one dataset: parts in the process or on Ray, then one folder moved into place."""
+"""Raw data to one dataset: parts in the process or on Ray, then one folder moved into place."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-import pyarrow as pa
-
+from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
 from sgnray.data.protocols import split_counts
-from sgnray.data.store import (
-    CLIPS_FILE,
-    INFO_FILE,
-    SKIPPED_FILE,
-    DatasetInfo,
-    open_dataset,
-    read_info,
-)
-from sgnray.errors import ClusterError, InputError, SgnError, UsageError
+from sgnray.data.skipped import read_skipped
+from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, open_dataset
+from sgnray.errors import InputError, UsageError
 from sgnray.files import output_errors
-from sgnray.prepare.assemble import assemble, describe_source, read_skipped
-from sgnray.prepare.detect import RawPlan, Skipped, detect
-from sgnray.prepare.parts import PartJob, plan_parts, prepare_part, read_part
-from sgnray.prepare.workplace import move_into_place, ready_folder, workplace, write_file
+from sgnray.prepare.assemble import assemble, describe_source
+from sgnray.prepare.clip import Skipped
+from sgnray.prepare.detect import detect
+from sgnray.prepare.journal import Journal
+from sgnray.prepare.launch import run_here, run_on_ray
+from sgnray.prepare.parts import Part
+from sgnray.prepare.plan import RawPlan
+from sgnray.prepare.workplace import move_into_place, partial_folder, ready_folder, workplace
+from sgnray.storage import Location, locate
 
 log = logging.getLogger(__name__)
 
+# Read in the process in about a second, while starting Ray takes five.
+SMALL_BYTES = 256 * 1024 * 1024
 _OWN_FILES = {CLIPS_FILE, INFO_FILE, SKIPPED_FILE}
 
 OnProgress = Callable[[int, int], None]
+Raw = str | Path
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class PrepareResult:
 
 
 def prepare_dataset(
-    raw: Path,
+    raw: Raw | Sequence[Raw],
     *,
     out: Path | None = None,
     data_dir: Path = Path("data"),
@@ -55,37 +56,64 @@ def prepare_dataset(
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
 ) -> PrepareResult:
-    """Prepare a raw folder or .zip into `out`, by default data_dir/<dataset>.
+    """Prepare raw data into `out`, by default data_dir/<dataset>.
 
-    `workers` Ray tasks at a time, 0 works in the process; the result is the same to the byte.
-    `on_progress` is told (files done, files) now and then. The same raw files are not prepared
-    twice: a finished dataset is reused, an interrupted preparation is continued. Raises
+    `raw` is a path or a URI that pyarrow.fs knows; several make one dataset. `workers` Ray tasks
+    at a time, 0 works in the process, and so does a small input; the result is the same to the
+    byte. `on_progress` is told (clips done, clips) now and then. The same raw data are not
+    prepared twice: a finished dataset is reused, an interrupted preparation is continued. Raises
     UsageError if `out` holds something else and not `overwrite`, InputError if no clip survives,
     OutputError if the disk refuses.
     """
-    plan = detect(raw)
+    places = [locate(item) for item in ([raw] if isinstance(raw, str | Path) else raw)]
+    plan = detect(places)
     shown = out or data_dir / plan.dataset
     target = shown.resolve()
-    _check_apart(raw, target)
-    if _is_reusable(target, plan, overwrite=overwrite):
+    _check_apart(places, target)
+    is_reusable = _is_reusable(target, plan, overwrite=overwrite)
+    if is_reusable and not partial_folder(target).exists():  # else a kill left it to be cleared
         return _result(shown, reused=True)
-    jobs = plan_parts(plan)
-    key = hashlib.sha256(f"{describe_source(plan)} {plan.stamp} {plan.class_names}".encode())
+    key = hashlib.sha256(f"{describe_source(plan)} {plan.source.stamp} {plan.class_names}".encode())
     with workplace(target, key=key.hexdigest()) as folder:
         # Asked again, now that no other process can write it, and a cut-off replacement is undone.
         if _is_reusable(target, plan, overwrite=overwrite):
             return _result(shown, reused=True)
-        paths = [folder / f"part-{index:05d}.arrow" for index in range(len(jobs))]
-        progress = _Progress(len(plan.files), on_progress)
-        todo = _find_todo(list(zip(jobs, paths, strict=True)), progress)
-        run = _run_on_ray(todo, workers, address, progress) if workers else _run(todo, progress)
-        for path, data in run:
-            with output_errors(target):
-                write_file(path, data)
         with output_errors(target):
-            assemble(paths, plan, aside=folder, ready=ready_folder(folder))
-            move_into_place(folder, target)
+            journal = Journal(folder, plan)
+        with closing(journal):
+            for part in _run(plan, journal.num_finished, workers, address, on_progress):
+                with output_errors(target):
+                    journal.append(part)
+            with output_errors(target):
+                assemble(journal.gather(), plan, aside=folder, ready=ready_folder(folder))
+                move_into_place(folder, target)
     return _result(shown, reused=False)
+
+
+def _run(
+    plan: RawPlan,
+    num_finished: int,
+    workers: int,
+    address: str | None,
+    on_progress: OnProgress | None,
+) -> Iterator[Part]:
+    """Carry out the jobs that an interrupted preparation has not finished."""
+    if num_finished:
+        log.info("continuing: %d of %d parts are done", num_finished, len(plan.jobs))
+    num_done = sum(job.num_clips for job in plan.jobs[:num_finished])
+
+    def on_clips(num_clips: int) -> None:
+        nonlocal num_done
+        num_done += num_clips
+        if on_progress is not None:
+            on_progress(num_done, plan.num_clips)
+
+    if num_done:
+        on_clips(0)
+    todo = plan.jobs[num_finished:]
+    if workers and plan.source.num_bytes >= SMALL_BYTES:
+        return run_on_ray(todo, plan.layout, on_clips, workers=workers, address=address)
+    return run_here(todo, plan.layout, on_clips)
 
 
 def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
@@ -111,15 +139,17 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
     raise UsageError(f"the output exists already: {found}", where=str(target), now=now)
 
 
-def _check_apart(raw: Path, target: Path) -> None:
+def _check_apart(places: Sequence[Location], target: Path) -> None:
     """UsageError where the dataset would lie in the raw files, or they in it."""
-    source = raw.resolve()
-    if target == source or source in target.parents or target in source.parents:
-        raise UsageError(
-            "the dataset and the raw files must lie apart",
-            where=f"{raw} and {target}",
-            now="choose another folder with --out",
-        )
+    for place in places:
+        source = Path(place.path)
+        is_within = target == source or source in target.parents or target in source.parents
+        if place.is_local and is_within:
+            raise UsageError(
+                "the dataset and the raw files must lie apart",
+                where=f"{source} and {target}",
+                now="choose another folder with --out",
+            )
 
 
 def _result(folder: Path, *, reused: bool) -> PrepareResult:
@@ -131,90 +161,3 @@ def _result(folder: Path, *, reused: bool) -> PrepareResult:
         skipped=read_skipped(folder / SKIPPED_FILE),
         splits=split_counts(dataset.info.dataset, dataset.clips),
     )
-
-
-class _Progress:
-    """Counts files that are done, and tells whoever asked."""
-
-    def __init__(self, num_files: int, on_progress: OnProgress | None) -> None:
-        self._num_done = 0
-        self._num_files = num_files
-        self._on_progress = on_progress
-
-    def add(self, num_files: int = 1) -> None:
-        self._num_done += num_files
-        if self._on_progress is not None:
-            self._on_progress(self._num_done, self._num_files)
-
-
-def _find_todo(
-    parts: Sequence[tuple[PartJob, Path]], progress: _Progress
-) -> list[tuple[PartJob, Path]]:
-    """Leave out the parts that an interrupted preparation has finished."""
-    todo = []
-    for job, path in parts:
-        if _is_finished(path):
-            progress.add(len(job.files))
-        else:
-            todo.append((job, path))
-    if len(todo) < len(parts):
-        log.info("continuing: %d of %d parts are done", len(parts) - len(todo), len(parts))
-    return todo
-
-
-def _is_finished(path: Path) -> bool:
-    # A part is renamed when it is whole, but a power cut may still have torn it.
-    try:
-        with pa.memory_map(str(path)) as source:
-            read_part(source)
-    except (OSError, pa.ArrowException):
-        return False
-    return True
-
-
-def _run(
-    todo: Sequence[tuple[PartJob, Path]], progress: _Progress
-) -> Iterator[tuple[Path, pa.Buffer]]:
-    for job, path in todo:
-        yield path, prepare_part(job, progress.add)
-
-
-def _run_on_ray(
-    todo: Sequence[tuple[PartJob, Path]], workers: int, address: str | None, progress: _Progress
-) -> Iterator[tuple[Path, bytes]]:
-    """Run parts as Ray tasks, never more than `workers` at a time."""
-    if not todo:
-        return
-    import ray
-
-    from sgnray.cluster import connected
-
-    with connected(address, num_workers=workers):
-        task = ray.remote(num_cpus=1)(_prepare_remotely)
-        waiting = iter(todo)
-        running = {task.remote(job): (job, path) for job, path in islice(waiting, workers)}
-        try:
-            while running:
-                (done, *_), _ = ray.wait(list(running), num_returns=1)
-                job, path = running.pop(done)
-                running |= {task.remote(job): (job, path) for job, path in islice(waiting, 1)}
-                outcome = ray.get(done)
-                if isinstance(outcome, SgnError):
-                    raise outcome
-                yield path, outcome
-                progress.add(len(job.files))
-        except ray.exceptions.RayError as error:
-            raise ClusterError(
-                f"a worker failed: {str(error).strip().splitlines()[-1]}",
-                where="the Ray cluster",
-                now="run this again: it continues with the parts that are missing",
-            ) from error
-
-
-def _prepare_remotely(job: PartJob) -> bytes | SgnError:
-    """Prepare a part on a worker; an error that the user can understand is a result."""
-    try:
-        data: bytes = prepare_part(job).to_pybytes()
-    except SgnError as error:
-        return error
-    return data

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sgnray.prepare.clip import ClipFacts
+
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -44,3 +46,7 @@ class ClipName:
     camera: int
     subject: int
     replication: int
+
+    def facts(self, *, label: int) -> ClipFacts:
+        """Give what the dataset keeps of it, with its 0-based label."""
+        return ClipFacts(self.name, label, self.setup, self.camera, self.subject, self.replication)

@@ -1,117 +1,155 @@
-"""Raw files, wherever they lie: in a folder, in a .zip, or in the .zip files of a folder.
+"""Raw files that hold one recording each: in folders, in .zip files, or in a folder's .zip files.
 
 Nothing is extracted: a member is read into memory, never further than a fixed bound.
 """
 
 from __future__ import annotations
 
-import os
+import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from sgnray.errors import ClipError, InputError, UsageError
+from sgnray.errors import InputError
+from sgnray.prepare.clip import Skipped, refusal
+from sgnray.storage import Entry, Location
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
-_SUFFIXES = (".skeleton", ".json", ".zip")
+_SUFFIXES = (".skeleton", ".json")
+PART_BYTES = 32 * 1024 * 1024
+PART_FILES = 256
+_BOMB_BYTES, _BOMB_RATIO = 16 * 1024 * 1024, 200
+_REMOTE_BUFFER_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class RawFile:
-    """One raw file: `path` leads to it, inside `archive` if there is one.
+    """One raw file: at `place`, or the `member` of the .zip at `place`.
 
-    `name` is the last part of the path; `depth` is the number of folders above it, counted from
-    the place the user named; `changed` tells a rewritten file from the one that was listed.
+    `name` is the last part of its path; `depth` is the number of folders above it, counted from
+    what the user named; `changed` tells a rewritten file from the one that was listed.
     """
 
     name: str
-    path: str
-    archive: str | None
+    place: Location
+    member: str | None
     size_bytes: int
     depth: int
     changed: int
 
 
-def list_files(raw: Path) -> list[RawFile]:
-    """List the raw files of a folder (recursively) or a .zip that could be recordings.
+@dataclass(frozen=True)
+class Listing:
+    """The raw files that could be recordings, by name, and those refused for their path."""
 
-    Sorted by name, then path. A folder's .zip files are opened only if it has no recordings of
-    its own. UsageError if there is nothing at `raw`, InputError if it is neither kind.
+    files: tuple[RawFile, ...]
+    refused: tuple[Skipped, ...]
+
+
+def list_files(raw: Sequence[Location]) -> Listing:
+    """List the raw files of folders (recursively) and .zip files; InputError if a .zip is torn.
+
+    A folder's .zip files are opened only if it has no recordings of its own.
     """
-    if not raw.exists():
-        raise UsageError(
-            "there is no such raw folder or file",
-            where=f"--raw {raw}",
-            now="give the folder or the .zip that holds the recordings",
-        )
-    root = raw.resolve()
-    files = list(_folder_files(root)) if root.is_dir() else list(_zip_files(root))
-    plain = [file for file in files if not file.name.lower().endswith(".zip")]
-    if not plain and root.is_dir():
-        plain = [member for file in files for member in _zip_files(Path(file.path))]
-    return sorted(plain, key=lambda file: (file.name, file.path, file.archive or ""))
+    found = [item for place in raw for item in _list_place(place)]
+    files = [item for item in found if isinstance(item, RawFile)]
+    refused = [item for item in found if isinstance(item, Skipped)]
+    files.sort(key=lambda file: (file.name, file.place.path, file.member or ""))
+    return Listing(tuple(files), tuple(refused))
 
 
 def read_file(file: RawFile) -> bytes:
     """Read one raw file whole; ClipError if it is too large or damaged, InputError if gone."""
+    if file.size_bytes > MAX_FILE_BYTES:
+        raise _too_large(file.name)
     try:
-        if file.archive is None:
-            with Path(file.path).open("rb") as stream:
-                data = stream.read(MAX_FILE_BYTES + 1)
-        else:
-            archive = _open_zip(file.archive, Path(file.archive).stat().st_mtime_ns)
-            with archive.open(file.path) as member:
+        if file.member is not None:
+            with _open_zip(file.place, _changed(file.place)).open(file.member) as member:
                 data = member.read(MAX_FILE_BYTES + 1)
+        elif file.place.is_local:
+            with open(file.place.path, "rb", buffering=0) as stream:
+                data = stream.read(file.size_bytes + 1) or b""
+        else:
+            with file.place.open() as remote:
+                data = remote.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
         # Not a defect of one clip: on a cluster, a node that sees none of them must not drop them.
         raise InputError(
             "a raw file is gone, or cannot be seen from this machine",
-            where=file.archive or file.path,
+            where=str(file.place),
             now="put it back; on a cluster, every node must see --raw at the same path",
         ) from error
     # zipfile tells an encrypted member by RuntimeError, an unknown compression by the next.
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
         reason = str(error.strerror or error) if isinstance(error, OSError) else str(error)
         raise refusal(f"cannot be read: {reason}", name=file.name) from error
-    if len(data) > MAX_FILE_BYTES:
-        limit = f"{MAX_FILE_BYTES >> 20} MiB"
-        raise refusal(f"larger than {limit}, which no recording is", name=file.name)
+    if len(data) != file.size_bytes:
+        raise refusal("its size is not the one that was listed", name=file.name)
     return data
 
 
-def refusal(reason: str, *, name: str = "") -> ClipError:
-    """Build the ClipError that says why one raw file is left out."""
-    return ClipError(reason, where=name, now="leave it out, or fetch this file again")
+def cut_parts(files: Sequence[RawFile]) -> Iterator[tuple[RawFile, ...]]:
+    """Cut sorted files into parts of about 32 MiB, which depend on nothing but names and sizes."""
+    part: list[RawFile] = []
+    part_bytes = 0
+    for file in files:
+        if part and (part_bytes + file.size_bytes > PART_BYTES or len(part) == PART_FILES):
+            yield tuple(part)
+            part, part_bytes = [], 0
+        part.append(file)
+        part_bytes += file.size_bytes
+    if part:
+        yield tuple(part)
 
 
-def _folder_files(root: Path) -> Iterator[RawFile]:
-    for folder, _, names in os.walk(root):
-        depth = len(Path(folder).relative_to(root).parts)
-        for name in names:
-            if _is_candidate(name):
-                path = os.path.join(folder, name)
-                status = os.stat(path, follow_symlinks=os.path.exists(path))
-                yield RawFile(name, path, None, status.st_size, depth, status.st_mtime_ns)
+def _list_place(place: Location) -> list[RawFile | Skipped]:
+    entry = place.entry()
+    if entry is None or not entry.is_folder:
+        return list(_zip_files(place))
+    entries = list(place.walk())
+    plain: list[RawFile | Skipped] = [
+        RawFile(item.name, place.at(item.path), None, item.size_bytes, item.depth, item.changed)
+        for item in entries
+        if _is_candidate(item.name)
+    ]
+    if plain:
+        return plain
+    return [file for item in entries if _is_zip(item) for file in _zip_files(place.at(item.path))]
 
 
-def _zip_files(path: Path) -> Iterator[RawFile]:
+def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
     try:
-        archive = _open_zip(str(path), path.stat().st_mtime_ns)
+        archive = _open_zip(place, _changed(place))
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(
-            "this is neither a folder nor a readable .zip",
-            where=str(path),
-            now="give the folder or the .zip that holds the recordings",
+            f"this is no readable .zip: {error}",
+            where=str(place),
+            now="fetch it again; a .zip that is whole passes unzip -t",
         ) from error
     for member in archive.infolist():
         parts = PurePosixPath(member.filename).parts
-        if not member.is_dir() and parts and _is_candidate(parts[-1]):
-            yield RawFile(
-                parts[-1], member.filename, str(path), member.file_size, len(parts) - 1, member.CRC
-            )
+        if member.is_dir() or not parts or not _is_candidate(parts[-1]):
+            continue
+        reason = _suspicion(member)
+        if reason is not None:
+            yield Skipped(parts[-1], reason)
+        else:
+            depth = len(parts) - 1
+            yield RawFile(parts[-1], place, member.filename, member.file_size, depth, member.CRC)
+
+
+def _suspicion(member: zipfile.ZipInfo) -> str | None:
+    """Say why a member is not even looked at, though nothing is ever extracted."""
+    parts = PurePosixPath(member.filename.replace("\\", "/")).parts
+    if ".." in parts or parts[0] == "/":
+        return "its path leads out of the .zip"
+    ratio = member.file_size / max(1, member.compress_size)
+    if member.file_size > _BOMB_BYTES and ratio > _BOMB_RATIO:
+        return f"it would grow {ratio:.0f} times when unpacked"
+    return None
 
 
 def _is_candidate(name: str) -> bool:
@@ -119,7 +157,23 @@ def _is_candidate(name: str) -> bool:
     return name.lower().endswith(_SUFFIXES) and not name.startswith("._")
 
 
+def _is_zip(entry: Entry) -> bool:
+    return entry.name.lower().endswith(".zip") and not entry.name.startswith("._")
+
+
+def _changed(place: Location) -> int:
+    if place.is_local:
+        return Path(place.path).stat().st_mtime_ns
+    return 0  # an object store is asked once
+
+
 @lru_cache(maxsize=4)
-def _open_zip(path: str, mtime_ns: int) -> zipfile.ZipFile:
+def _open_zip(place: Location, changed: int) -> zipfile.ZipFile:
     # The listing of 57 thousand members takes half a second: read once per process and version.
-    return zipfile.ZipFile(path)
+    if place.is_local:
+        return zipfile.ZipFile(place.path)
+    return zipfile.ZipFile(io.BufferedReader(place.open(), _REMOTE_BUFFER_BYTES))
+
+
+def _too_large(name: str) -> Exception:
+    return refusal(f"larger than {MAX_FILE_BYTES >> 20} MiB, which no recording is", name=name)

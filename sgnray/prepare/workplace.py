@@ -15,7 +15,7 @@ from sgnray.data.store import CLIPS_FILE, INFO_FILE, SKIPPED_FILE
 from sgnray.errors import InputError, OutputError, UsageError
 from sgnray.files import output_errors
 
-PART_PATTERN = "part-*.arrow"
+_PART_PATTERN = "part-*.arrow"
 _LOCK_FILE = "lock"
 _KEY_FILE = "key"
 _READY = "ready"
@@ -29,7 +29,7 @@ def workplace(out: Path, *, key: str) -> Iterator[Path]:
     It is removed at the end and after a failure that another attempt would meet again; what an
     interruption leaves in it is continued next time. UsageError if another process holds it.
     """
-    folder = out.with_name(f"{out.name}.partial")
+    folder = partial_folder(out)
     with output_errors(folder):
         lock = _take_lock(folder, out)
     try:
@@ -39,7 +39,7 @@ def workplace(out: Path, *, key: str) -> Iterator[Path]:
         yield folder
     except BaseException as error:
         is_final = isinstance(error, (InputError, OutputError))
-        if is_final or not any(folder.glob(PART_PATTERN)):
+        if is_final or not any(folder.glob(_PART_PATTERN)):
             shutil.rmtree(folder, ignore_errors=True)
         raise
     else:
@@ -48,11 +48,21 @@ def workplace(out: Path, *, key: str) -> Iterator[Path]:
         lock.close()
 
 
+def partial_folder(out: Path) -> Path:
+    """Name the workplace of a dataset."""
+    return out.with_name(f"{out.name}.partial")
+
+
 def write_file(path: Path, data: bytes | memoryview) -> None:
     """Write a file whole or not at all."""
     aside = path.with_name(f"{path.name}.tmp")
     aside.write_bytes(data)
     os.replace(aside, path)
+
+
+def part_path(folder: Path, index: int) -> Path:
+    """Name the file of one part in a workplace."""
+    return folder / f"part-{index:05d}.arrow"
 
 
 def ready_folder(folder: Path) -> Path:

@@ -19,6 +19,7 @@ from sgnray.device import check_device_name, choose_device, describe_device
 from sgnray.errors import ClusterError, SgnError
 from sgnray.evaluate.metrics import Tally
 from sgnray.runs import RunFolder
+from sgnray.train.dataset import SharedDataset
 from sgnray.train.job import Job, run_job
 from sgnray.train.loop import EpochResult
 from sgnray.train.state import TrainState
@@ -109,6 +110,7 @@ class OnRay:
         hardware = self.hardware
         config = WorkerConfig(
             job,
+            SharedDataset.of(job.dataset_dir),
             RunFolder(run.path.resolve()),
             mailbox,
             hardware.device_type,

@@ -125,7 +125,8 @@ def _check_own(
         return
     path, checkpoint = newest
     same_recipe = recipe_hash(checkpoint.parse_recipe()) == recipe_hash(recipe)
-    if not same_recipe or tuple(checkpoint.class_names) != dataset.info.class_names:
+    same_classes = tuple(checkpoint.class_names) == dataset.info.class_names
+    if not same_recipe or not same_classes or checkpoint.skeleton != dataset.layout:
         raise CheckpointError(
             "the checkpoint comes from another run",
             where=str(path),
@@ -142,7 +143,7 @@ def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
             where=str(dataset.folder),
             now=f"name another dataset with --data, or set data.dataset={found}",
         )
-    case = resolve_case(found, recipe.data.case)
+    case = resolve_case(found, recipe.data.case, dataset.clips.splits)
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"case": case})})
 
 

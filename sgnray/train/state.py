@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sgnray.checkpoint import Checkpoint, Selected, build_model
 from sgnray.config import Recipe, to_dict
+from sgnray.data.skeleton import SkeletonLayout
 from sgnray.data.store import SkeletonDataset
 from sgnray.model.sgn import SGN
 from sgnray.seeding import derive_seed
@@ -23,7 +24,7 @@ class TrainState:
     """One worker's training: `model` holds the weights, `parallel` is it or DDP around it."""
 
     recipe: Recipe
-    layout: str
+    skeleton: SkeletonLayout
     class_names: list[str]
     model: SGN
     parallel: nn.Module
@@ -42,12 +43,12 @@ class TrainState:
 
         Collective with more than one rank: DDP compares the models.
         """
-        layout, class_names = dataset.info.layout, list(dataset.info.class_names)
+        skeleton, class_names = dataset.layout, list(dataset.info.class_names)
         torch.manual_seed(derive_seed(recipe.train.seed, "initial weights"))
-        model = build_model(recipe, layout=layout, num_classes=len(class_names)).to(device)
+        model = build_model(recipe, skeleton, len(class_names)).to(device)
         return cls(
             recipe=recipe,
-            layout=layout,
+            skeleton=skeleton,
             class_names=class_names,
             model=model,
             parallel=_wrap(model, world),
@@ -68,7 +69,7 @@ class TrainState:
         """Return all that another process needs to go on, on the CPU."""
         return Checkpoint(
             recipe=to_dict(self.recipe),
-            layout=self.layout,
+            skeleton=self.skeleton,
             class_names=self.class_names,
             epoch=self.epoch,
             weights=self._weights(),

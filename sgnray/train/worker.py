@@ -18,6 +18,7 @@ from sgnray.cluster import Mailbox
 from sgnray.errors import RunError
 from sgnray.evaluate.metrics import Tally
 from sgnray.runs import RunFolder
+from sgnray.train.dataset import SharedDataset
 from sgnray.train.job import Job, run_job
 from sgnray.train.loop import EpochResult
 from sgnray.train.state import TrainState
@@ -29,6 +30,7 @@ class WorkerConfig:
     """What the driver sends to each worker."""
 
     job: Job
+    dataset: SharedDataset
     run: RunFolder
     mailbox: Mailbox
     device_type: str
@@ -53,7 +55,8 @@ def train_worker(loop_config: dict[str, WorkerConfig]) -> Tally:
                 )
             letters.append(config.mailbox.put(result))
 
-    job, device = _from_newest(config.job, config.run), _device(config.device_type)
+    job = replace(_from_newest(config.job, config.run), dataset_dir=config.dataset.here())
+    device = _device(config.device_type)
     tally = run_job(job, device=device, world=world, on_epoch=on_epoch)
     ray.get(letters)  # the last epoch has arrived
     return tally.to(torch.device("cpu"))

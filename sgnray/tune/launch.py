@@ -13,6 +13,7 @@ from typing import Any
 from sgnray.cluster import Resources, connected
 from sgnray.errors import ClusterError
 from sgnray.evaluate.metrics import VAL_TOP1
+from sgnray.train.dataset import SharedDataset
 from sgnray.tune.plan import REDUCTION_FACTOR, Plan, shorten
 from sgnray.tune.progress import Progress
 from sgnray.tune.trial import TrialJob, run_trial
@@ -51,8 +52,9 @@ def run_trials(
     from ray.exceptions import RayError
     from ray.tune.error import TuneError
 
+    dataset = SharedDataset.of(dataset_dir)
     jobs = tuple(
-        TrialJob(shorten(trial.recipe, plan.num_epochs), dataset_dir.resolve(), num_threads)
+        TrialJob(shorten(trial.recipe, plan.num_epochs), dataset, num_threads)
         for trial in plan.trials
     )
     progress.begin()

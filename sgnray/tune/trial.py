@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.device import resolve_precision
 from sgnray.evaluate import metrics as keys
+from sgnray.train.dataset import SharedDataset
 from sgnray.train.job import train_batches, validator
 from sgnray.train.loop import Validate, train_epoch
 from sgnray.train.state import TrainState
@@ -26,7 +26,7 @@ class TrialJob:
     """A trial as its worker is told of it; plain data that travels."""
 
     recipe: Recipe
-    dataset_dir: Path
+    dataset: SharedDataset
     num_threads: int
 
 
@@ -36,7 +36,7 @@ def run_trial(config: dict[str, int], *, jobs: tuple[TrialJob, ...]) -> None:
 
     job = jobs[config["index"]]
     torch.set_num_threads(job.num_threads)
-    for metrics in train_folds(job.recipe, open_dataset(job.dataset_dir)):
+    for metrics in train_folds(job.recipe, open_dataset(job.dataset.here())):
         tune.report(metrics)
 
 

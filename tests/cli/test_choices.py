@@ -8,7 +8,8 @@ import yaml
 
 from sgnray.cli.choices import choose_dataset, choose_recipe, first_case, only_case
 from sgnray.config import load_recipe, to_dict
-from sgnray.data.store import DatasetInfo, write_info
+from sgnray.data.info import DatasetInfo, write_info
+from sgnray.data.skeleton import NTU25
 from sgnray.errors import UsageError
 
 
@@ -16,10 +17,11 @@ from sgnray.errors import UsageError
 def put_dataset(tmp_path):
     """Put a dataset.json where a dataset would be; choosing reads no more than that."""
 
-    def put(dataset, folder=None):
+    def put(dataset, folder=None, splits=None):
         path = tmp_path / (folder or f"data/{dataset}")
         path.mkdir(parents=True)
-        info = DatasetInfo(1, dataset, "ntu25", ("a", "b"), 1, 1, 0, {}, "sha256:00")
+        checksum = f"sha256:{0:064}"
+        info = DatasetInfo(2, dataset, NTU25, ("a", "b"), 1, 1, 0, {}, checksum, splits)
         write_info(path, info)
         return path
 
@@ -72,6 +74,46 @@ def test_an_unknown_case_lists_those_of_this_dataset(sgn, put_dataset):
     )
 
 
+def fixed(*cases):
+    return {case: {"train": ["a"], "test": ["b"]} for case in cases}
+
+
+def test_a_dataset_of_ones_own_takes_the_recipe_for_all_others(sgn, put_dataset):
+    put_dataset("my-kinect", splits=fixed("hand", "people"))
+    told = sgn("train", "--case", "people", "--dry-run", "--json")
+    recipe = load_recipe("custom", ["data.dataset=my-kinect", "data.case=people"])
+    assert json.loads(told.out) == to_dict(recipe)
+    told = sgn("train", "--dry-run")
+    assert "my-kinect has several cases: hand, people" in told.err
+
+
+def test_the_only_case_of_ones_own_need_not_be_named(sgn, put_dataset):
+    put_dataset("my-kinect", splits=fixed("hand"))
+    told = sgn("train", "--dry-run", "--json")
+    assert json.loads(told.out)["data"]["case"] == "hand"
+
+
+def test_a_source_that_fixes_the_papers_case_takes_its_recipe(sgn, put_dataset):
+    put_dataset("ntu60", splits=fixed("cv"))
+    told = sgn("train", "--case", "xview", "--dry-run", "--json")
+    assert json.loads(told.out) == to_dict(load_recipe("ntu60-cv"))
+    told = sgn("train", "--case", "cs", "--dry-run")
+    assert (told.code, told.err) == (
+        2,
+        "error: ntu60 has no case 'cs'; its source fixes the split, so there are no others\n"
+        "  where  --case cs\n"
+        "  now    choose one of cv\n",
+    )
+
+
+def test_a_dataset_without_splits_says_what_it_needs(sgn, put_dataset):
+    put_dataset("my-kinect")
+    for arguments in ([], ["--case", "cs"]):
+        told = sgn("train", "--dry-run", *arguments)
+        assert told.code == 1
+        assert "add `splits` to its description and prepare it again" in told.err
+
+
 def test_case_and_override_must_agree(sgn, put_dataset):
     put_dataset("ntu60")
     told = sgn("train", "--case", "cs", "data.case=cv", "--dry-run")
@@ -99,8 +141,8 @@ def test_several_datasets_are_listed(sgn, put_dataset):
 
 def test_data_is_a_dataset_or_the_folder_of_one(put_dataset, tmp_path):
     path = put_dataset("ntu60", "elsewhere/mine")
-    assert choose_dataset(path) == path
-    assert choose_dataset(tmp_path / "elsewhere") == path
+    assert choose_dataset(str(path)) == path
+    assert choose_dataset(str(tmp_path / "elsewhere")) == path
 
 
 def test_a_recipe_finds_its_dataset_among_several(put_dataset):

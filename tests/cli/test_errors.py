@@ -25,8 +25,8 @@ from sgnray.errors import Problem, SgnError
         ),
         (
             ["unheard-of"],
-            "error: there is no command 'unheard-of'; there are demo, synth, prepare, train, "
-            "tune, eval\n"
+            "error: there is no command 'unheard-of'; there are demo, synth, prepare, data, "
+            "train, tune, eval\n"
             "  where  sgn\n"
             "  now    'sgn --help' shows what it takes\n",
         ),
@@ -69,8 +69,8 @@ from sgnray.errors import Problem, SgnError
         (
             ["train", "--recipe", "ntu60-xsub"],
             "error: there is no recipe called 'ntu60-xsub'; did you mean ntu60-cs?\n"
-            "  where  shipped recipes: ntu120-cset, ntu120-csub, ntu60-cs, ntu60-cv, nwucla-cv, "
-            "synth-cs, synth-cset, synth-cv\n"
+            "  where  shipped recipes: custom, ntu120-cset, ntu120-csub, ntu60-cs, ntu60-cv, "
+            "nwucla-cv, synth-cs, synth-cset, synth-cv\n"
             "  now    take one of these, or give the path of a .yaml file\n",
         ),
         (
@@ -86,7 +86,7 @@ from sgnray.errors import Problem, SgnError
             ["tune", "--recipe", "./nowhere.yaml"],
             "error: there is no such recipe file\n"
             "  where  nowhere.yaml\n"
-            "  now    give the path of a .yaml file, or a shipped recipe: ntu120-cset, "
+            "  now    give the path of a .yaml file, or a shipped recipe: custom, ntu120-cset, "
             "ntu120-csub, ntu60-cs, ntu60-cv, nwucla-cv, synth-cs, synth-cset, synth-cv\n",
         ),
         (

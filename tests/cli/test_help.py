@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-COMMANDS = ("demo", "synth", "prepare", "train", "tune", "eval")
+COMMANDS = ("demo", "synth", "prepare", "data", "train", "tune", "eval")
 HEAVY = ("torch", "ray", "pyarrow", "yaml", "numpy", "h5py")
 
 REPORT_MODULES = """
@@ -21,7 +21,9 @@ except SystemExit as leaving:
 """
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("train", "--help"), ("--version",), ()])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("train", "--help"), ("data", "--help"), ("--version",), ()]
+)
 def test_help_loads_nothing_heavy(arguments):
     # typer itself takes pydantic to convert what stands before a verb.
     heavy = (*HEAVY, "pydantic") if arguments == ("--help",) else HEAVY
@@ -48,9 +50,9 @@ def test_help_takes_less_than_half_a_second():
     assert min(costs) < 0.5
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "data verify", "data export"])
 def test_every_command_shows_an_example_within_80_columns(sgn, command):
-    told = sgn(command, "--help")
+    told = sgn(*command.split(), "--help")
     assert (told.code, told.err) == (0, "")
     assert f"\n  Examples:\n    sgn {command}" in told.out
     assert max(map(len, told.out.splitlines())) <= 80

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sgnray.cli import render, tables
+from sgnray.data.skeleton import KINECT20
 from sgnray.data.store import DatasetInfo
 from sgnray.evaluate import ClassScore, Confusion, Report, Subject
 from sgnray.prepare import PrepareResult, Skipped
@@ -108,7 +109,7 @@ def make_prepared(skipped=(), reused=False):
     info = DatasetInfo(
         format_version=1,
         dataset="nwucla",
-        layout="kinect20",
+        skeleton=KINECT20,
         class_names=("walk", "sit"),
         num_clips=1484,
         num_poses=58000,

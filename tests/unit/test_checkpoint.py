@@ -19,15 +19,16 @@ from sgnray.checkpoint import (
     save_checkpoint,
 )
 from sgnray.config import to_dict
+from sgnray.data.skeleton import NTU25, SkeletonLayout
 from sgnray.errors import CheckpointError, OutputError
 
 
 @pytest.fixture
 def checkpoint(tiny_recipe) -> Checkpoint:
-    model = build_model(tiny_recipe, layout="ntu25", num_classes=3)
+    model = build_model(tiny_recipe, NTU25, 3)
     return Checkpoint(
         recipe=to_dict(tiny_recipe),
-        layout="ntu25",
+        skeleton=NTU25,
         class_names=["a", "b", "c"],
         epoch=2,
         weights=model.state_dict(),
@@ -94,19 +95,62 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": FORMAT_VERSION + 1}, "format version 2, this sgnray reads up to 1"),
+        ({"format_version": FORMAT_VERSION + 1}, "format version 3, this sgnray reads up to 2"),
         ({"format_version": "new"}, "it is not a checkpoint of sgnray"),
+        ({"format_version": True}, "it is not a checkpoint of sgnray"),
+        ({"format_version": 0}, "it is not a checkpoint of sgnray"),
         ({"surprise": 1}, "its content does not fit"),
         ({"weights": {}}, "its content does not fit: Error.* Missing key"),
         ({"class_names": ["a", "b"]}, "its content does not fit: .* size mismatch"),
         ({"recipe": {"optim": {"lr": 1}}}, "its content does not fit"),
-        ({"layout": "octopus"}, "its content does not fit"),
+        ({"skeleton": "ntu25"}, "its content does not fit: is not a description"),
+        ({"skeleton": NTU25.to_dict() | {"origin": 25}}, "does not fit: origin is no joint"),
+        ({"format_version": 1}, "its content does not fit: 'layout'"),
+        ({"recipe": []}, "recipe is of a wrong type"),
+        ({"class_names": ("a", "b", "c")}, "class_names is of a wrong type"),
+        ({"class_names": ["a", "b", 3]}, "class_names is of a wrong type"),
+        ({"epoch": True}, "epoch is of a wrong type"),
+        ({"epoch": -1}, "epoch is of a wrong type"),
+        ({"epoch": "2"}, "epoch is of a wrong type"),
+        ({"weights": [1]}, "weights is of a wrong type"),
+        ({"weights": {"classifier.bias": 0.5}}, "weights is of a wrong type"),
+        ({"optimizer": None}, "optimizer is of a wrong type"),
+        ({"history": [{"train/loss": "low"}]}, "history is of a wrong type"),
+        ({"history": {}}, "history is of a wrong type"),
+        ({"selected": {"epoch": 1}}, "selected is of a wrong type"),
+        ({"selected": {"epoch": 1, "top1": None, "weights": {}}}, "selected is of a wrong type"),
+        ({"selected": []}, "selected is of a wrong type"),
     ],
 )
 def test_a_content_that_does_not_fit_is_refused(checkpoint, tmp_path, changes, message):
     save_checkpoint(tmp_path / "c.pt", checkpoint)
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(edited(tmp_path / "c.pt", **changes))
+
+
+def test_version_1_named_its_skeleton_only(checkpoint, tmp_path):
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, checkpoint)
+    content = torch.load(path, weights_only=True)
+    del content["skeleton"]
+    torch.save(content | {"format_version": 1, "layout": "ntu25"}, path)
+    loaded = load_checkpoint(path)
+    assert loaded.skeleton == NTU25
+    save_checkpoint(path, loaded)
+    assert torch.load(path, weights_only=True)["format_version"] == FORMAT_VERSION
+    torch.save(content | {"format_version": 1, "layout": "octopus"}, path)
+    with pytest.raises(CheckpointError, match="the skeleton layout 'octopus' is unknown"):
+        load_checkpoint(path)
+
+
+def test_it_describes_any_skeleton(tiny_recipe, checkpoint, tmp_path):
+    dog = SkeletonLayout("dog", ("nose", "back", "tail"), ((0, 1), (2, 1)), None, 2)
+    model = build_model(tiny_recipe, dog, 3)
+    own = {"skeleton": dog, "weights": model.state_dict()}
+    save_checkpoint(tmp_path / "c.pt", Checkpoint(**{**vars(checkpoint), **own}))
+    loaded = load_checkpoint(tmp_path / "c.pt")
+    assert loaded.skeleton == dog
+    assert loaded.build_model()(torch.zeros(2, 8, 3, 2)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("content", [b"root:x:0:0:root", b"\x80\x04K\x01.", b"hello"])

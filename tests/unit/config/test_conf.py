@@ -16,7 +16,7 @@ FILES = sorted((ROOT / "conf").glob("*.yaml"))
 
 def test_all_recipes_are_found():
     assert list_recipes() == (
-        "ntu120-cset", "ntu120-csub", "ntu60-cs", "ntu60-cv",
+        "custom", "ntu120-cset", "ntu120-csub", "ntu60-cs", "ntu60-cv",
         "nwucla-cv", "synth-cs", "synth-cset", "synth-cv",
     )  # fmt: skip
     assert [path.stem for path in FILES] == list(list_recipes())
@@ -25,6 +25,9 @@ def test_all_recipes_are_found():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_recipe_is_what_its_name_says(path):
     recipe = load_recipe(path.stem)
+    if path.stem == "custom":  # for every dataset and case that has none of its own
+        assert recipe == load_recipe("ntu60-cs", ["data.dataset=custom", "data.case=custom"])
+        return
     assert f"{recipe.data.dataset}-{recipe.data.case}" == path.stem
     assert load_recipe(str(path)) == recipe
 

@@ -32,7 +32,7 @@ def test_all_problems_of_a_file_are_told_at_once(fail):
         "  milestones: [30, 20]\n"
         "data:\n"
         "  num_segments: 0\n"
-        "  case: csbu\n"
+        "  case: C Sub\n"
         "modle: {}\n"
     )
     assert error.what == f"{path} has 6 problems"
@@ -41,7 +41,7 @@ def test_all_problems_of_a_file_are_told_at_once(fail):
     assert sorted(rows(error)) == [
         (
             "data.case (line 8)",
-            "must be one of cs, cv, csub, cset, xsub, xview, xset, got 'csbu'; did you mean csub?",
+            "must be the name of a case, such as cs, got 'C Sub'",
         ),
         ("data.num_segments (line 7)", "must be a positive integer, got 0"),
         ("modle (line 9)", "unknown section; did you mean model?"),
@@ -101,6 +101,11 @@ def test_problems_of_the_command_line_alone_do_not_blame_the_recipe():
         ("optim.weight_decay=-1", "must be a number of at least 0, got -1"),
         ("optim.label_smoothing=1", "must be a number from 0 to 0.5, got 1"),
         ("optim.label_smoothing=true", "must be a number from 0 to 0.5, got true"),
+        (
+            "train.selection=validate",
+            "must be one of last, validation, test, got 'validate'; did you mean validation?",
+        ),
+        ("data.case=c sub", "must be the name of a case, such as cs, got 'c sub'"),
         ("optim.lr_scaling=square", "must be one of none, linear, sqrt, got 'square'"),
         ("optim.milestones=[0]", "must be a list of ascending positive integers"),
         ("optim.milestones=[5, 5]", "must be a list of ascending positive integers"),
@@ -201,7 +206,7 @@ def test_an_unknown_name_lists_what_there_is():
     with pytest.raises(RecipeError) as caught:
         load_recipe("ntu60-xsub")
     assert caught.value.what == "there is no recipe called 'ntu60-xsub'; did you mean ntu60-cs?"
-    assert caught.value.where.startswith("shipped recipes: ntu120-cset, ntu120-csub, ntu60-cs,")
+    assert caught.value.where.startswith("shipped recipes: custom, ntu120-cset, ntu120-csub,")
 
 
 def test_a_recipe_from_a_checkpoint_is_checked_too():

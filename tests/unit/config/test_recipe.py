@@ -13,7 +13,6 @@ from sgnray.config import (
     recipe_hash,
     to_dict,
 )
-from sgnray.errors import RecipeError
 
 
 @pytest.fixture
@@ -133,5 +132,12 @@ def test_the_hash_does_not_depend_on_how_a_value_was_written():
 
 def test_a_recipe_is_found_by_dataset_and_case():
     assert recipe_for("ntu120", "cset") == load_recipe("ntu120-cset")
-    with pytest.raises(RecipeError, match="there is no recipe called 'ntu60-cset'"):
-        recipe_for("ntu60", "cset")
+
+
+@pytest.mark.parametrize(("dataset", "case"), [("mine", "hand"), ("ntu60", "fixed"), ("1", "null")])
+def test_other_datasets_and_cases_take_the_recipe_for_all_others(dataset, case):
+    recipe = recipe_for(dataset, case, ["optim.batch_size=8"])
+    assert (recipe.data.dataset, recipe.data.case) == (dataset, case)
+    paper = load_recipe("ntu60-cs", ["optim.batch_size=8"])
+    assert recipe.model_copy(update={"data": paper.data}) == paper
+    assert recipe_for(dataset, case, ["data.case=other"]).data.case == "other"

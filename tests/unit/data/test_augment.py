@@ -13,6 +13,17 @@ def test_matrices_are_rotations():
     torch.testing.assert_close(torch.linalg.det(matrices), torch.ones(50, dtype=torch.float64))
 
 
+def test_clips_in_a_plane_turn_as_if_they_lay_in_space():
+    generator = torch.Generator().manual_seed(0)
+    joints_BTVC = torch.randn(5, 3, 4, 2, generator=generator).double()
+    angles = torch.randn(5, 3, generator=generator).double()
+    in_space = torch.nn.functional.pad(joints_BTVC, (0, 1))
+    about_z = angles * torch.tensor([0, 0, 1])
+    turned = rotate(joints_BTVC, angles)
+    torch.testing.assert_close(turned, rotate(in_space, about_z)[..., :2])
+    assert not torch.allclose(turned, joints_BTVC)
+
+
 def test_each_joint_is_turned_as_a_column_vector():
     generator = torch.Generator().manual_seed(0)
     joints = torch.randn(2, 3, 4, 3, generator=generator)

@@ -4,6 +4,7 @@ tests/golden/prepare/ntu_names.txt.xz: the 113,945 file names of NTU RGB+D 120 t
 the published list of missing skeletons (facts; the first 17 setups are NTU RGB+D 60).
 """
 
+import dataclasses
 import lzma
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from sgnray.data.protocols import (
     ClipTable,
+    Split,
     cases_of,
     resolve_case,
     split_clips,
@@ -19,7 +21,7 @@ from sgnray.data.protocols import (
     validation_folds,
 )
 from sgnray.errors import InputError, UsageError
-from sgnray.prepare.detect import read_missing_names
+from sgnray.prepare.classes import read_missing_names
 
 NAMES = Path(__file__).parents[2] / "golden" / "prepare" / "ntu_names.txt.xz"
 
@@ -154,3 +156,114 @@ def test_one_training_subject_cannot_be_validated():
     clips = make_clips(["S001C002P001R001A001", "S001C002P003R001A001"])
     with pytest.raises(InputError, match="cannot be validated"):
         validation_folds("ntu60", "cs", clips)
+
+
+def fixed(clips, **cases):
+    """Clips whose source fixes who trains and who is tested, by row."""
+    splits = {
+        case: Split(np.array(train, np.int64), np.array(test, np.int64))
+        for case, (train, test) in cases.items()
+    }
+    return dataclasses.replace(clips, splits=splits)
+
+
+def make_table(num_clips, **columns):
+    unknown = np.full(num_clips, -1)
+    names = ("labels", "setups", "cameras", "subjects", "replications", "num_frames")
+    numbers = {name: np.array(columns.get(name, unknown)) for name in names}
+    return ClipTable(names=tuple(f"c{row}" for row in range(num_clips)), **numbers)
+
+
+def test_a_fixed_split_is_the_only_case():
+    clips = make_clips([f"S001C00{camera}P001R001A001" for camera in (1, 2, 3)])
+    clips = fixed(clips, hand=([0, 2], [1]))
+    split = split_clips("ntu60", "hand", clips)
+    assert (split.train.tolist(), split.test.tolist()) == ([0, 2], [1])
+    assert split_counts("ntu60", clips) == {"hand": (2, 1)}
+    assert cases_of("ntu60", clips.splits) == ("hand",)
+    with pytest.raises(UsageError) as caught:
+        split_clips("ntu60", "cv", clips)
+    assert caught.value.what == (
+        "ntu60 has no case 'cv'; its source fixes the split, so there are no others"
+    )
+    assert caught.value.now == "choose one of hand"
+
+
+def test_a_fixed_split_has_precedence_and_its_other_names():
+    clips = fixed(make_clips(["S001C001P001R001A001", "S001C002P002R001A001"]), cs=([1], [0]))
+    assert split_clips("ntu60", "xsub", clips).train.tolist() == [1]
+    assert resolve_case("mine", "xsub", ["cs"]) == "cs"
+    assert resolve_case("mine", "xview", ["xview"]) == "xview"
+
+
+def test_a_fixed_part_without_clips():
+    with pytest.raises(InputError, match="the case hand leaves no test clips: so its source"):
+        split_clips("mine", "hand", fixed(make_table(2), hand=([0, 1], [])))
+
+
+def test_a_dataset_without_any_protocol_says_what_it_needs():
+    assert split_counts("mine", make_table(2)) == {}
+    with pytest.raises(InputError, match="add `splits` to its description"):
+        cases_of("mine")
+
+
+@pytest.mark.parametrize(("case", "word"), [("cs", "subject"), ("cv", "camera"), ("cset", "setup")])
+def test_a_case_needs_its_column(case, word):
+    with pytest.raises(InputError) as caught:
+        split_clips("synth", case, make_table(3))
+    assert caught.value.what == (
+        f"the case {case} needs to know the {word} of each clip, which this source does not tell"
+    )
+    assert split_counts("synth", make_table(3))[case] == (0, 0)
+
+
+def folds_of(clips, case="hand"):
+    """Rows held out by each fold, after checking that no test clip is in it."""
+    train = clips.splits[case].train
+    folds = validation_folds("mine", case, clips)
+    for fold in folds:
+        assert np.array_equal(np.sort(np.concatenate([fold.train, fold.test])), train)
+        assert fold.train.size
+        assert fold.test.size
+    return [fold.test.tolist() for fold in folds]
+
+
+def test_validation_of_a_fixed_split_mirrors_what_tells_its_parts_apart():
+    subjects = [1, 2, 3, 4, 5, 6, 7, 8, 20, 21]
+    clips = fixed(make_table(10, subjects=subjects, cameras=[1] * 10), hand=(range(8), [8, 9]))
+    assert folds_of(clips) == [[2, 7]]  # every fifth of the training subjects, from the third on
+    cameras = [1, 1, 2, 2, 3, 4]
+    clips = fixed(
+        make_table(6, subjects=[1, 2, 3, 1, 2, 3], cameras=cameras), hand=(range(4), [4, 5])
+    )
+    assert folds_of(clips) == [[0, 1], [2, 3]]
+    setups = [2, 4, 6, 1]
+    assert folds_of(fixed(make_table(4, setups=setups), hand=(range(3), [3]))) == [[2]]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {},
+        {"subjects": [1] * 40},
+        {"subjects": [*range(5), -1, *range(6, 40)]},
+        {"cameras": [1] * 30 + [2] * 10},
+    ],
+    ids=["nothing known", "all the same", "one unknown", "one training camera"],
+)
+def test_else_about_a_fifth_of_the_training_clips_validates(columns):
+    clips = fixed(make_table(40, **columns), hand=(range(30), range(30, 40)))
+    (held_out,) = folds_of(clips)
+    assert 2 <= len(held_out) <= 11
+    # Whether a clip is held out depends on its row and on nothing else.
+    fewer = fixed(make_table(40, **columns), hand=(range(20), range(30, 40)))
+    assert folds_of(fewer) == [[row for row in held_out if row < 20]]
+
+
+def test_small_fixed_splits():
+    for num_train in range(2, 9):
+        clips = fixed(make_table(9), hand=(range(num_train), [8]))
+        clips.splits["hand"].train.flags.writeable = False
+        assert len(folds_of(clips)) == 1
+    with pytest.raises(InputError, match="cannot be validated: it trains on 1 clip"):
+        validation_folds("mine", "hand", fixed(make_table(9), hand=([3], [8])))

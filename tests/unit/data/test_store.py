@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from sgnray.data.skeleton import KINECT20
 from sgnray.data.store import checksum_file, find_dataset, open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare import prepare_dataset
@@ -75,10 +76,10 @@ def edit_info(folder, **changes):
 
 
 def test_a_newer_format_is_refused(folder):
-    edit_info(folder, format_version=2)
+    edit_info(folder, format_version=3)
     with pytest.raises(InputError) as caught:
         open_dataset(folder)
-    assert caught.value.what == "the dataset has format version 2, this sgnray reads up to 1"
+    assert caught.value.what == "the dataset has format version 3, this sgnray reads up to 2"
     assert caught.value.where == str(folder / "dataset.json")
     assert caught.value.now == (
         "update sgnray, or prepare it again: sgn prepare --raw PATH --overwrite"
@@ -95,7 +96,7 @@ def test_a_newer_format_is_refused(folder):
         lambda folder: edit_info(folder, num_clips=8),
         lambda folder: edit_info(folder, num_poses=46),
         lambda folder: edit_info(folder, layout="ntu25"),
-        lambda folder: edit_info(folder, layout="kinect33"),
+        lambda folder: edit_info(folder, skeleton={}),
         lambda folder: edit_info(folder, more=1),
         lambda folder: edit_info(folder, format_version="1"),
         lambda folder: cut(folder / "dataset.json", 20),
@@ -106,6 +107,68 @@ def test_torn_or_foreign_datasets_are_refused(folder, damage):
     damage(folder)
     with pytest.raises(InputError, match="sgn prepare --raw PATH --overwrite"):
         open_dataset(folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "message"),
+    [
+        ("frame", lambda rows: [[-1], *rows[1:]], "outside of its clip's frames"),
+        ("frame", lambda rows: [[12], *rows[1:]], "outside of its clip's frames"),
+        ("frame", lambda rows: [*rows[:-1], [*rows[-1][:-1], 9]], "outside of its clip's frames"),
+        ("frame", lambda rows: [[0, 0], *rows[1:]], "one frame and one body"),
+        ("frame", lambda rows: rows[::-1], "one frame and one body"),
+        ("body", lambda rows: [[-1], *rows[1:]], "of no body"),
+        ("body", lambda rows: [[], *rows[1:]], "one frame and one body"),
+        ("body", lambda rows: [[None], *rows[1:]], "something is null"),
+        ("num_frames", lambda rows: [0, *rows[1:]], "outside of its clip's frames"),
+        ("label", lambda rows: [3, *rows[1:]], "a label is none of 2 classes"),
+        ("label", lambda rows: [-1, *rows[1:]], "a label is none of 2 classes"),
+    ],
+)
+def test_columns_that_contradict_each_other_are_refused(
+    write_dataset, tmp_path, column, change, message
+):
+    folder = write_dataset(tmp_path / "own", make_clips(9))
+    path = folder / "clips.arrow"
+    batch = pa.ipc.open_file(path.read_bytes()).get_batch(0)
+    field = batch.schema.field(column)
+    changed = pa.array(change(batch.column(column).to_pylist()), field.type)
+    batch = batch.set_column(batch.schema.get_field_index(column), field, changed)
+    with pa.ipc.new_file(str(path), batch.schema) as writer:
+        writer.write_batch(batch)
+    with pytest.raises(InputError, match=message):
+        open_dataset(folder)
+
+
+def make_clips(num_clips):
+    """Clips of 1, 2, 3, ... poses."""
+    rng = np.random.default_rng(0)
+    return [
+        {"name": f"clip-{number}", "label": 0, "poses": rng.normal(size=(number + 1, 17, 2))}
+        for number in range(num_clips)
+    ]
+
+
+def test_named_splits_become_rows(write_dataset, tmp_path):
+    splits = {"hand": {"train": ["clip-2", "clip-0"], "test": ["clip-1"]}}
+    dataset = open_dataset(write_dataset(tmp_path / "own", make_clips(4), splits=splits))
+    assert dataset.clips.splits["hand"].train.tolist() == [0, 2]
+    assert dataset.clips.splits["hand"].test.tolist() == [1]
+    assert dataset.poses_PVC.shape == (10, 17, 2)
+    splits["hand"]["test"] = ["clip-7"]
+    folder = write_dataset(tmp_path / "torn", make_clips(4), splits=splits)
+    with pytest.raises(InputError, match="the case hand names 'clip-7', and there is no such clip"):
+        open_dataset(folder)
+
+
+def test_datasets_of_version_1_are_read(folder):
+    path = folder / "dataset.json"
+    content = json.loads(path.read_text()) | {"format_version": 1}
+    del content["skeleton"]
+    path.write_text(json.dumps(content))
+    dataset = open_dataset(folder)
+    assert dataset.layout is KINECT20
+    assert dataset.clips.splits == {}
 
 
 def cut(path, num_bytes):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sgnray.checkpoint import load_checkpoint, save_checkpoint
+from sgnray.data.skeleton import NTU25
 from sgnray.errors import CheckpointError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.model.reference import reference_keys
@@ -90,6 +91,30 @@ def test_a_checkpoint_of_other_classes_is_refused(runs_dir, tmp_path):
     save_checkpoint(tmp_path / "other.pt", checkpoint)
     with pytest.raises(CheckpointError, match="its classes have other names"):
         evaluate_run(tmp_path / "other.pt", dataset_dir=dataset_of(runs_dir))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "octopus"}, "it was trained on octopus skeletons, the dataset has ntu25"),
+        ({"joints": NTU25.joints[::-1]}, "its joints have other names, or another order"),
+    ],
+)
+def test_a_checkpoint_of_another_skeleton_is_refused(runs_dir, tmp_path, changes, message):
+    path = runs_dir / "first" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
+    skeleton = dataclasses.replace(NTU25, **changes)
+    checkpoint = dataclasses.replace(load_checkpoint(path), skeleton=skeleton)
+    save_checkpoint(tmp_path / "other.pt", checkpoint)
+    with pytest.raises(CheckpointError, match=message):
+        evaluate_run(tmp_path / "other.pt", dataset_dir=dataset_of(runs_dir))
+
+
+def test_the_reference_checkpoint_needs_its_joints(flat_folder, tmp_path):
+    save_like_the_reference(tmp_path / "r.pth", num_classes=2)
+    with pytest.raises(
+        CheckpointError, match="on 25 joints of 3 coordinates, the dataset has 17 of 2"
+    ):
+        evaluate_run(tmp_path / "r.pth", dataset_dir=flat_folder)
 
 
 def test_the_reference_checkpoint_needs_its_case_and_its_classes(runs_dir, tmp_path):

@@ -6,6 +6,7 @@ import torch
 
 from sgnray.checkpoint import build_model
 from sgnray.data.batches import PoseBank, view_draws
+from sgnray.data.skeleton import NTU25
 from sgnray.evaluate.score import score_clips
 
 CPU = torch.device("cpu")
@@ -15,7 +16,7 @@ CPU = torch.device("cpu")
 def model(tiny_recipe, tiny_dataset):
     torch.manual_seed(1)
     num_classes = len(tiny_dataset.info.class_names)
-    return build_model(tiny_recipe, layout="ntu25", num_classes=num_classes)
+    return build_model(tiny_recipe, NTU25, num_classes)
 
 
 def test_matches_one_clip_and_view_at_a_time(model, tiny_dataset):

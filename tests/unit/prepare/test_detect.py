@@ -3,7 +3,14 @@ import json
 import pytest
 
 from sgnray.errors import InputError
-from sgnray.prepare.detect import Skipped, detect, read_class_names
+from sgnray.prepare.classes import read_class_names
+from sgnray.prepare.clip import Skipped
+from sgnray.prepare.detect import detect
+from sgnray.storage import locate
+
+
+def files_of(plan):
+    return [file for job in plan.jobs for file in job.files]
 
 
 def touch(folder, *names):
@@ -22,9 +29,9 @@ def touch(folder, *names):
 )
 def test_ntu_is_told_from_the_names(tmp_path, names, dataset, num_classes):
     touch(tmp_path, *names)
-    plan = detect(tmp_path)
+    plan = detect([locate(tmp_path)])
     assert (plan.dataset, len(plan.class_names)) == (dataset, num_classes)
-    assert [file.name for file in plan.files] == [f"{name}.skeleton" for name in names]
+    assert [file.name for file in files_of(plan)] == [f"{name}.skeleton" for name in names]
 
 
 def test_class_names():
@@ -41,18 +48,18 @@ def test_published_missing_clips_are_left_out_of_ntu_only(tmp_path):
     expected = Skipped(
         "S001C002P005R002A008.skeleton", "on the published list of missing skeletons"
     )
-    assert detect(tmp_path).skipped == (expected,)
+    assert detect([locate(tmp_path)]).skipped == (expected,)
     (tmp_path / "synth.json").write_text(json.dumps({"format_version": 1, "class_names": ["a"]}))
-    plan = detect(tmp_path)
+    plan = detect([locate(tmp_path)])
     assert plan.skipped == ()
-    assert (plan.dataset, plan.class_names, len(plan.files)) == ("synth", ("a",), 2)
+    assert (plan.dataset, plan.class_names, plan.num_clips) == ("synth", ("a",), 2)
 
 
 def test_the_same_name_twice(tmp_path):
     touch(tmp_path / "a", "S001C001P001R001A001")
     touch(tmp_path / "b", "S001C001P001R001A001")
-    plan = detect(tmp_path)
-    assert [file.path for file in plan.files] == [
+    plan = detect([locate(tmp_path)])
+    assert [file.place.path for file in files_of(plan)] == [
         str(tmp_path / "a" / "S001C001P001R001A001.skeleton")
     ]
     assert plan.skipped == (
@@ -74,5 +81,5 @@ def test_synthetic_data_that_describe_themselves_wrongly(tmp_path, text):
     touch(tmp_path, "S001C001P001R001A001")
     (tmp_path / "synth.json").write_text(text)
     with pytest.raises(InputError) as caught:
-        detect(tmp_path)
+        detect([locate(tmp_path)])
     assert caught.value.now == "synthesise it again: sgn synth OUT"

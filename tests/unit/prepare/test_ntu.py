@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sgnray.errors import ClipError
-from sgnray.prepare.ntu import parse_ntu_name, read_skeleton
+from sgnray.prepare.ntu import parse_ntu_name
+from sgnray.prepare.ntu_text import read_skeleton
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 COUNT = re.compile(r"\d{1,12}", re.ASCII)
@@ -41,7 +42,7 @@ def read_plainly(data):
     for _ in range(count(lines)):
         seen = set()
         for _ in range(count(lines)):
-            info = take(lines).split()
+            info = take(lines).split(" ")
             check(len(info) == 10 and re.fullmatch(r"\d{1,20}", info[0], re.ASCII))
             body_id = int(info[0])
             check(body_id not in seen)
@@ -179,7 +180,7 @@ def test_the_same_id_twice_in_a_frame_is_refused(make_skeleton):
     data = make_skeleton([pair]).replace(b"\n2 0 1", b"\n1 0 1")
     with pytest.raises(ClipError) as caught:
         read_skeleton(data)
-    assert caught.value.what == "line 2: the same body id twice in one frame"
+    assert caught.value.what == "line 30: the same body id twice in one frame"
 
 
 def test_more_frames_than_announced_are_refused(make_skeleton):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from sgnray.errors import ClipError
+from sgnray.prepare.clip import Skipped
 from sgnray.prepare.detect import detect
 from sgnray.prepare.nwucla import ACTIONS, CLASS_NAMES, parse_nwucla_name, read_nwucla
-from sgnray.prepare.parts import plan_parts, prepare_clip
+from sgnray.storage import locate
 
 
 def test_reads_frames_joints_coordinates():
@@ -57,9 +58,8 @@ def test_names_and_labels():
 
 
 def test_origin_is_the_spine_of_the_first_frame(make_nwucla):
-    plan = detect(make_nwucla(8))
-    (job,) = plan_parts(plan)
-    clip = prepare_clip(job, plan.files[5])
+    (job,) = detect([locate(make_nwucla(8))]).jobs
+    clip = list(job.read())[5]
     poses_PVC = clip.poses.values_PD.reshape(-1, 20, 3)
     assert np.all(poses_PVC[0, 1] == 0)
     assert np.all(poses_PVC[0, 0] != 0)
@@ -68,8 +68,5 @@ def test_origin_is_the_spine_of_the_first_frame(make_nwucla):
 def test_an_action_that_was_never_released_is_refused(make_nwucla):
     raw = make_nwucla(8)
     (raw / "all_sqe" / "a01_s01_e00_v01.json").rename(raw / "a07_s01_e00_v01.json")
-    plan = detect(raw)
-    (job,) = plan_parts(plan)
-    with pytest.raises(ClipError) as caught:
-        prepare_clip(job, plan.files[-1])
-    assert caught.value.what == "action 7 is none of NW-UCLA's"
+    (job,) = detect([locate(raw)]).jobs
+    assert list(job.read())[-1] == Skipped("a07_s01_e00_v01.json", "action 7 is none of NW-UCLA's")

@@ -12,8 +12,8 @@ import pytest
 
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, OutputError, UsageError
-from sgnray.prepare import prepare_dataset
-from sgnray.prepare.parts import PART_SIZE
+from sgnray.prepare import pipeline, prepare_dataset
+from sgnray.prepare.source import PART_FILES
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
 
@@ -36,10 +36,10 @@ def test_counts_of_the_result(make_nwucla, tmp_path):
 
 
 def test_a_killed_preparation_continues_and_ends_in_the_same_bytes(make_nwucla, tmp_path):
-    raw = make_nwucla(PART_SIZE + 20)
+    raw = make_nwucla(PART_FILES + 20)
     script = (
         "import os, signal, sys; from pathlib import Path; from sgnray.prepare import *\n"
-        f"stop = lambda done, _: done > {PART_SIZE + 5} and os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"stop = lambda done, _: done > {PART_FILES + 5} and os.kill(os.getpid(), signal.SIGKILL)\n"
         "prepare_dataset(Path(sys.argv[1]), out=Path(sys.argv[2]), on_progress=stop)"
     )
     out = tmp_path / "out"
@@ -48,7 +48,7 @@ def test_a_killed_preparation_continues_and_ends_in_the_same_bytes(make_nwucla, 
     assert not out.exists()
     steps = []
     prepare_dataset(raw, out=out, on_progress=lambda *step: steps.append(step))
-    assert steps[0] == (PART_SIZE, PART_SIZE + 20)
+    assert steps[0] == (PART_FILES, PART_FILES + 20)
     assert len(steps) == 21
     assert not (tmp_path / "out.partial").exists()
     assert contents(out) == contents(prepare_dataset(raw, out=tmp_path / "straight").folder)
@@ -56,23 +56,23 @@ def test_a_killed_preparation_continues_and_ends_in_the_same_bytes(make_nwucla, 
 
 def test_an_interrupted_preparation_of_other_files_is_not_continued(make_nwucla, tmp_path):
     def stop(done, _):
-        if done > PART_SIZE:
+        if done > PART_FILES:
             raise KeyboardInterrupt
 
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        prepare_dataset(make_nwucla(PART_SIZE + 2, "a", seed=1), out=out, on_progress=stop)
-    other = make_nwucla(PART_SIZE + 2, "b", seed=2)
+        prepare_dataset(make_nwucla(PART_FILES + 2, "a", seed=1), out=out, on_progress=stop)
+    other = make_nwucla(PART_FILES + 2, "b", seed=2)
     prepare_dataset(other, out=out)
     assert contents(out) == contents(prepare_dataset(other, out=tmp_path / "straight").folder)
 
 
 def test_a_torn_part_is_made_again(make_nwucla, tmp_path):
     def stop(done, _):
-        if done > PART_SIZE:
+        if done > PART_FILES:
             raise KeyboardInterrupt
 
-    raw, out = make_nwucla(PART_SIZE + 2), tmp_path / "out"
+    raw, out = make_nwucla(PART_FILES + 2), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         prepare_dataset(raw, out=out, on_progress=stop)
     part = tmp_path / "out.partial" / "part-00000.arrow"
@@ -143,7 +143,9 @@ def test_no_clip_survives(make_nwucla, tmp_path):
     with pytest.raises(InputError) as caught:
         prepare_dataset(raw, out=tmp_path / "out")
     assert caught.value.what == "none of 2 recordings can be used"
-    assert "a01_s01_e00_v01.json: no JSON object" in caught.value.where
+    (problem,) = caught.value.problems
+    assert problem.where == "2 files, like a01_s01_e00_v01.json"
+    assert problem.what.startswith("no JSON object")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nwucla"]
 
 
@@ -158,11 +160,11 @@ def files_no_larger_than(num_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-# The key, the first part, the joined poses of all parts, and clips.arrow are cut off in turn.
+# The key, the first part, the poses of the second, and clips.arrow are cut off in turn.
 @pytest.mark.parametrize("num_bytes", [10, 5_000, 150_000, 190_000])
 @pytest.mark.parametrize("replaces", [False, True])
 def test_a_full_disk_leaves_what_was_there(make_nwucla, tmp_path, num_bytes, replaces):
-    raw, out = make_nwucla(PART_SIZE + 120), tmp_path / "out"
+    raw, out = make_nwucla(PART_FILES + 120), tmp_path / "out"
     if replaces:
         prepare_dataset(raw, out=out)
         before = contents(out)
@@ -189,13 +191,14 @@ def test_zip_and_folder_are_the_same_source(make_nwucla, tmp_path):
 
 
 @pytest.mark.ray
-def test_two_workers_give_the_same_bytes(make_nwucla, golden_raw, tmp_path):
-    raw = make_nwucla(2 * PART_SIZE + 10)
+def test_two_workers_give_the_same_bytes(make_nwucla, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "SMALL_BYTES", 0)
+    raw = make_nwucla(2 * PART_FILES + 10)
     steps = []
     result = prepare_dataset(
         raw, out=tmp_path / "two", workers=2, on_progress=lambda *step: steps.append(step)
     )
-    assert steps[-1] == (2 * PART_SIZE + 10, 2 * PART_SIZE + 10)
+    assert steps[-1] == (2 * PART_FILES + 10, 2 * PART_FILES + 10)
     assert contents(result.folder) == contents(prepare_dataset(raw, out=tmp_path / "none").folder)
     open_dataset(result.folder)
 

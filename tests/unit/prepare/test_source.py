@@ -1,10 +1,13 @@
+import os
 import zipfile
 
 import pytest
 
 from sgnray.errors import ClipError, InputError, UsageError
+from sgnray.prepare.clip import Skipped
 from sgnray.prepare.detect import detect
 from sgnray.prepare.source import MAX_FILE_BYTES, list_files, read_file
+from sgnray.storage import locate
 
 NAME = "S001C001P001R001A001.skeleton"
 
@@ -13,7 +16,7 @@ def test_folders_are_searched_and_other_files_ignored(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     for path in (f"a/b/{NAME}", "a/notes.txt", f"a/._{NAME}", "S001C001P001R001A000.skeleton"):
         (tmp_path / path).write_bytes(path.encode())
-    files = list_files(tmp_path)
+    files = list_files([locate(tmp_path)]).files
     assert [(file.name, file.depth) for file in files] == [
         ("S001C001P001R001A000.skeleton", 0),
         (NAME, 2),
@@ -21,23 +24,53 @@ def test_folders_are_searched_and_other_files_ignored(tmp_path):
     assert read_file(files[1]) == f"a/b/{NAME}".encode()
 
 
-def test_members_that_would_climb_out_are_only_read(tmp_path):
+@pytest.mark.parametrize("path", ["../../", "/etc/", "a/../../", "..\\..\\"])
+def test_members_that_would_climb_out_are_refused(tmp_path, path):
     with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
-        archive.writestr(f"../../{NAME}", "text")
+        archive.writestr(f"{path}{NAME}", "text")
+        archive.writestr(f"inside/{NAME}", "text")
     before = sorted(tmp_path.parent.rglob("*"))
-    (file,) = list_files(tmp_path / "raw.zip")
-    assert file.name == NAME
-    assert read_file(file) == b"text"
+    listing = list_files([locate(tmp_path / "raw.zip")])
+    assert [file.member for file in listing.files] == [f"inside/{NAME}"]
+    (refused,) = listing.refused
+    assert refused.reason == "its path leads out of the .zip"
     assert sorted(tmp_path.parent.rglob("*")) == before
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "raw.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(NAME, bytes(MAX_FILE_BYTES + 1))
-    (file,) = list_files(tmp_path / "raw.zip")
+        archive.writestr(NAME, bytes(17 << 20))
+    listing = list_files([locate(tmp_path / "raw.zip")])
+    assert listing.files == ()
+    assert listing.refused == (Skipped(NAME, "it would grow 1028 times when unpacked"),)
+
+
+def test_what_is_larger_than_any_recording_is_not_read(tmp_path):
+    with (tmp_path / NAME).open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)
+    (listed,) = list_files([locate(tmp_path)]).files
     with pytest.raises(ClipError) as caught:
-        read_file(file)
+        read_file(listed)
     assert caught.value.what == "larger than 64 MiB, which no recording is"
+
+
+def test_pipes_and_dangling_links_are_no_files(tmp_path):
+    (tmp_path / "S001C001P001R001A002.skeleton").symlink_to(tmp_path / "absent")
+    os.mkfifo(tmp_path / "S001C001P001R001A003.skeleton")
+    (tmp_path / NAME).write_bytes(b"text")
+    assert [file.name for file in list_files([locate(tmp_path)]).files] == [NAME]
+
+
+def test_two_zips_and_a_folder_are_listed_as_one(tmp_path):
+    names = [f"S00{index}C001P001R001A001.skeleton" for index in (3, 1, 2)]
+    for name in names[:2]:
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.writestr(name, "text")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / names[2]).write_text("text")
+    places = [*(tmp_path / f"{name}.zip" for name in names[:2]), tmp_path / "folder"]
+    listing = list_files([locate(place) for place in places])
+    assert [file.name for file in listing.files] == sorted(names)
 
 
 def test_a_damaged_member_is_refused(tmp_path):
@@ -45,14 +78,14 @@ def test_a_damaged_member_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(NAME, "some text")
     path.write_bytes(path.read_bytes().replace(b"some text", b"some tEXt"))
-    (file,) = list_files(path)
+    (file,) = list_files([locate(path)]).files
     with pytest.raises(ClipError, match="cannot be read: Bad CRC-32"):
         read_file(file)
 
 
 def test_a_file_that_went_is_no_matter_of_one_clip(tmp_path):
     (tmp_path / NAME).write_bytes(b"text")
-    (file,) = list_files(tmp_path)
+    (file,) = list_files([locate(tmp_path)]).files
     (tmp_path / NAME).unlink()
     with pytest.raises(InputError) as caught:
         read_file(file)
@@ -61,15 +94,15 @@ def test_a_file_that_went_is_no_matter_of_one_clip(tmp_path):
 
 def test_nothing_there(tmp_path):
     with pytest.raises(UsageError) as caught:
-        list_files(tmp_path / "absent")
+        detect([locate(tmp_path / "absent")])
     assert caught.value.what == "there is no such raw folder or file"
 
 
 def test_neither_folder_nor_zip(tmp_path):
     (tmp_path / "raw.rar").write_bytes(b"Rar!")
     with pytest.raises(InputError) as caught:
-        list_files(tmp_path / "raw.rar")
-    assert caught.value.what == "this is neither a folder nor a readable .zip"
+        detect([locate(tmp_path / "raw.rar")])
+    assert caught.value.what.startswith("no raw data are here")
 
 
 @pytest.mark.parametrize("names", [[], ["notes.txt"], ["notes.json"], ["notes.skeleton"]])
@@ -77,8 +110,5 @@ def test_a_folder_of_something_else(tmp_path, names):
     for name in names:
         (tmp_path / name).write_text("{}")
     with pytest.raises(InputError) as caught:
-        detect(tmp_path)
-    assert caught.value.what == (
-        "no recordings are here: neither SsssCcccPpppRrrrAaaa.skeleton (NTU RGB+D), "
-        "nor aAA_sSS_eEE_vVV.json (NW-UCLA), in folders or .zip files"
-    )
+        detect([locate(tmp_path)])
+    assert caught.value.what.startswith("no raw data are here")

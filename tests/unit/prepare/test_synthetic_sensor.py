@@ -5,7 +5,7 @@ import pytest
 
 from sgnray.errors import ClipError
 from sgnray.prepare.denoise import keep_actors
-from sgnray.prepare.ntu import read_skeleton
+from sgnray.prepare.ntu_text import read_skeleton
 from sgnray.prepare.synthetic_actions import list_actions
 from sgnray.prepare.synthetic_body import turn_about
 from sgnray.prepare.synthetic_people import draw_person, perform

@@ -1,0 +1,140 @@
+"""`sgn data`: what is in a dataset, whether it is whole, and copies of it in other formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sgnray.errors import UsageError
+
+from . import data_tables, options, render
+from .choices import choose_dataset, only_case
+
+if TYPE_CHECKING:
+    from sgnray.data.info import DatasetInfo
+
+
+def show(
+    context: typer.Context,
+    data: options.Data = None,
+    json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show what is in a dataset, check it, or export it.
+
+    Alone: clips per class and case, who was recorded, and how long the clips are; -v lists every
+    class.
+    """
+    if context.invoked_subcommand is not None:
+        return _refuse_misplaced(context.invoked_subcommand, data=data, json=json)
+
+    from sgnray.data.describe import describe_dataset
+    from sgnray.data.skipped import read_skipped
+    from sgnray.data.store import SKIPPED_FILE, open_dataset
+
+    dataset = open_dataset(choose_dataset(data))
+    content = describe_dataset(dataset, read_skipped(dataset.folder / SKIPPED_FILE))
+    if json:
+        return render.as_json(data_tables.as_data(content))
+    is_whole = bool(verbose or context.find_root().params.get("verbose"))
+    return render.result(*data_tables.content(content, is_whole=is_whole))
+
+
+def verify(
+    data: options.Data = None,
+    json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Check every file of a dataset.
+
+    The checksum, the counts, every number: all that is wrong is listed at once.
+    """
+    folder = choose_dataset(data)
+
+    from sgnray.data.verify import verify_dataset
+
+    with render.progress("MiB checked") as on_progress:
+        info = verify_dataset(folder, on_progress)
+    if json:
+        counts = {"num_clips": info.num_clips, "num_poses": info.num_poses}
+        return render.as_json({"folder": str(folder), **counts, "checksum": info.checksum})
+    return render.result(
+        f"whole: {info.num_clips:,} clips, {info.num_poses:,} poses, checksum {info.checksum}"
+    )
+
+
+def export(
+    to: Annotated[
+        Literal["npz", "h5", "pyskl"],
+        typer.Option(metavar="npz|h5|pyskl", show_default=False, help="Format to write."),
+    ],
+    data: options.Data = None,
+    case: Annotated[
+        str | None,
+        typer.Option(metavar="CASE", help="Which split npz and h5 hold. Default: the only one."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="File to write. Default: <dataset>-<case>.<to>.",
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a dataset in a format that other code reads.
+
+    npz as CTR-GCN takes it, h5 as the official SGN code takes it, pyskl as PYSKL takes it.
+    """
+    if to == "pyskl" and case is not None:
+        raise UsageError(
+            "a pyskl file holds every case of the dataset",
+            where=f"--case {case}",
+            now="leave it out",
+        )
+
+    from sgnray.data.export import export_dataset
+    from sgnray.data.store import open_dataset
+
+    dataset = open_dataset(choose_dataset(data))
+    target = out or _default_file(dataset.info, to, case)
+    with render.progress("clips") as on_progress:
+        result = export_dataset(
+            dataset, target, to=to, case=case, overwrite=overwrite, on_progress=on_progress
+        )
+    if json:
+        return render.as_json(data_tables.exported_data(result))
+    for loss in result.losses:
+        render.warning(loss)
+    return render.result(*data_tables.exported(result))
+
+
+def _refuse_misplaced(command: str, *, data: object, json: bool) -> None:
+    """Options of `sgn data` before a command would be lost: UsageError says where they belong."""
+    misplaced = [f"--data {data}"] * (data is not None) + ["--json"] * json
+    if misplaced:
+        raise UsageError(
+            f"{misplaced[0]} stands before {command}",
+            where=f"sgn data {misplaced[0]} {command}",
+            now=f"put it behind: sgn data {command} {' '.join(misplaced)}",
+        )
+
+
+def _default_file(info: DatasetInfo, to: str, case: str | None) -> Path:
+    """Name the file in the current folder; npz and h5 hold one case, and are named after it."""
+    if to == "pyskl":
+        return Path(f"{info.dataset}.pkl")
+
+    from sgnray.data.protocols import resolve_case
+
+    fixed = info.splits or ()
+    case = only_case(info) if case is None else resolve_case(info.dataset, case, fixed)
+    return Path(f"{info.dataset}-{case}.{to}")

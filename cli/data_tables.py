@@ -1,0 +1,207 @@
+"""What is in a dataset, as tables for people and as plain data for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import JustifyMethod, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from sgnray.data.describe import ClassContent, DatasetContent, Lengths, Numbers
+    from sgnray.data.export import ExportResult
+
+_WIDTH = 80
+_BAR_WIDTH = 40
+_MAX_CLASSES = 24  # beyond them, the extremes say more than the list
+_NUM_EXTREMES = 5
+_MAX_REASONS = 10
+_SHORT_DIGEST = len("sha256:") + 16
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def content(content: DatasetContent, *, is_whole: bool = False) -> list[RenderableType]:
+    """Give what is in a dataset; every class where there are few, or with `is_whole`."""
+    info = content.info
+    parts: list[RenderableType] = [
+        f"{info.dataset}: {info.num_clips:,} clips, {info.num_poses:,} poses, "
+        f"{len(info.class_names)} classes",
+        "",
+        _facts(content),
+    ]
+    if content.splits:
+        table = _table("case", "training clips>", "test clips>")
+        for case, (num_train, num_test) in content.splits.items():
+            table.add_row(case, f"{num_train:,}", f"{num_test:,}")
+        parts += ["", table]
+    else:
+        parts += ["", "no case: the dataset does not say which clips train and which are tested"]
+    parts += ["", *_classes(content.classes, is_whole=is_whole), "", _histogram(content.lengths)]
+    if content.skipped:
+        parts += ["", *_skipped(content)]
+    return parts
+
+
+def as_data(content: DatasetContent) -> dict[str, Any]:
+    """Give all that is known of a dataset, for programs."""
+    info = content.info
+    return {
+        "folder": str(content.folder),
+        "dataset": info.dataset,
+        "format_version": info.format_version,
+        "num_clips": info.num_clips,
+        "num_poses": info.num_poses,
+        "num_skipped": info.num_skipped,
+        "num_two_bodies": content.num_two_bodies,
+        "size_bytes": content.size_bytes,
+        "checksum": info.checksum,
+        "source": info.source,
+        "skeleton": info.skeleton.to_dict(),
+        "classes": [asdict(row) for row in content.classes],
+        "splits": {
+            case: {"train": num_train, "test": num_test}
+            for case, (num_train, num_test) in content.splits.items()
+        },
+        "subjects": asdict(content.subjects),
+        "cameras": asdict(content.cameras),
+        "setups": asdict(content.setups),
+        "lengths": asdict(content.lengths),
+        "skipped": [asdict(row) for row in content.skipped],
+    }
+
+
+def exported(result: ExportResult) -> list[RenderableType]:
+    """Say what was exported, in one line."""
+    return [f"written: {result.path}, {result.num_clips:,} clips, {_size(result.num_bytes)}"]
+
+
+def exported_data(result: ExportResult) -> dict[str, Any]:
+    """Give what was exported, for programs."""
+    return {**asdict(result), "path": str(result.path), "losses": list(result.losses)}
+
+
+def _facts(content: DatasetContent) -> Table:
+    info, skeleton = content.info, content.info.skeleton
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a path is never cut
+    table.add_row("folder", str(content.folder))
+    table.add_row("size", f"{_size(content.size_bytes)}, format version {info.format_version}")
+    table.add_row(
+        "skeleton",
+        f"{skeleton.name}: {skeleton.num_joints} joints, "
+        f"{' '.join('xyz'[: skeleton.num_coordinates])}",
+    )
+    for name in ("subjects", "cameras", "setups"):
+        table.add_row(name, _brief(getattr(content, name)))
+    table.add_row(
+        "two bodies",
+        f"{content.num_two_bodies:,} clips, {_share(content.num_two_bodies, info.num_clips)}",
+    )
+    table.add_row("source", _source(info.source) or "unknown")
+    table.add_row("sha256", info.checksum.removeprefix("sha256:"))
+    return table
+
+
+def _brief(numbers: Numbers) -> str:
+    if not numbers.known:
+        return "unknown"
+    first, last = numbers.known[0], numbers.known[-1]
+    told = f"{len(numbers.known)}, numbered {first}" + (f" to {last}" if last > first else "")
+    unknown = numbers.num_unknown
+    return told + (f"; unknown in {unknown:,} clips" if unknown else "")
+
+
+def _source(source: Mapping[str, Any]) -> str:
+    parts = []
+    for key, value in source.items():
+        if key == "num_bytes" and isinstance(value, int):
+            parts.append(_size(value))
+        elif key.startswith("num_") and isinstance(value, int):
+            parts.append(f"{value:,} {key.removeprefix('num_').replace('_', ' ')}")
+        elif isinstance(value, (str, int)):
+            is_digest = str(value).startswith("sha256:")
+            shown = str(value)[:_SHORT_DIGEST] if is_digest else value
+            parts.append(f"{key.replace('_', ' ')} {shown}")
+    return ", ".join(parts)
+
+
+def _classes(classes: Sequence[ClassContent], *, is_whole: bool) -> list[RenderableType]:
+    if is_whole or len(classes) <= _MAX_CLASSES:
+        return [_side_by_side(classes)]
+    ranked = sorted(classes, key=lambda row: row.num_clips)
+    parts: list[RenderableType] = []
+    for title, rows in (
+        ("fewest clips", ranked[:_NUM_EXTREMES]),
+        ("most clips", ranked[: -_NUM_EXTREMES - 1 : -1]),
+    ):
+        table = _table(title, "label>", "clips>")
+        for row in rows:
+            table.add_row(row.name, str(row.label), f"{row.num_clips:,}")
+        parts += [table, ""]
+    return [*parts, f"all {len(classes)} classes: sgn data -v"]
+
+
+def _side_by_side(classes: Sequence[ClassContent]) -> Table:
+    """List classes by label, down one column and then the next, as many as fit into a line."""
+    rows = [(str(row.label), row.name, f"{row.num_clips:,}") for row in classes]
+    heads = ("label", "class", "clips")
+    widest = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    num_columns = max(1, min(3, _WIDTH // (sum(widest) + 2 * len(heads)), len(rows)))
+    height = -(-len(rows) // num_columns)
+    table = _table(*["label>", "class", "clips>"] * num_columns)
+    for index in range(height):
+        line = rows[index::height]
+        table.add_row(*(cell for row in line for cell in row))
+    return table
+
+
+def _histogram(lengths: Lengths) -> Table:
+    table = _table("frames>", "clips>", _lengths_line(lengths))
+    most = max(row.num_clips for row in lengths.bins)
+    for row in lengths.bins:
+        frames = f"{row.first:,}" + (f" to {row.last:,}" if row.last > row.first else "")
+        bar = ProgressBar(most, row.num_clips, _BAR_WIDTH, finished_style="bar.complete")
+        table.add_row(frames, f"{row.num_clips:,}", bar if row.num_clips else "")
+    return table
+
+
+def _lengths_line(lengths: Lengths) -> str:
+    return (
+        f"min {lengths.min:,}, median {lengths.median:,.1f}, "
+        f"mean {lengths.mean:,.1f}, max {lengths.max:,}"
+    )
+
+
+def _skipped(content: DatasetContent) -> list[RenderableType]:
+    table = _table("left out because", "files>", "for example")
+    for row in content.skipped[:_MAX_REASONS]:
+        table.add_row(row.reason, f"{row.num_files:,}", row.example)
+    more = len(content.skipped) - _MAX_REASONS
+    told = f"{more} more reasons, and " if more > 0 else ""
+    return [table, f"{told}all of the files: {content.folder / 'skipped.csv'}"]
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count / total:.1%}" if total else "none"
+
+
+def _size(num_bytes: int) -> str:
+    amount, power = float(num_bytes), 0
+    while amount >= 999.5 and power < len(_UNITS) - 1:
+        amount, power = amount / 1000, power + 1
+    digits = 0 if power == 0 or amount >= 99.5 else 1
+    return f"{amount:,.{digits}f} {_UNITS[power]}"
+
+
+def _table(*columns: str) -> Table:
+    """Make a table; a column whose name ends with > holds figures and is aligned to the right."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for column in columns:
+        justify: JustifyMethod = "right" if column.endswith(">") else "left"
+        table.add_column(column.removesuffix(">"), justify=justify, overflow="fold")
+    return table

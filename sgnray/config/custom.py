@@ -1,0 +1,158 @@
+"""What a description of somebody's own skeletons may say: YAML beside a table of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from sgnray.config.document import Document, checked_version, read_document
+from sgnray.config.messages import did_you_mean
+from sgnray.config.schema import CaseName, Word
+from sgnray.errors import InputError, Problem, RecipeError
+
+FORMAT_VERSION = 1
+Column = Literal["subject", "camera", "setup", "replication"]
+
+_NOW = "correct the description; the README, 'Skeletons of your own', shows one"
+
+
+def _tuple_of_list(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _list_of_one(value: object) -> object:
+    return (value,) if isinstance(value, str) else _tuple_of_list(value)
+
+
+Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_tuple_of_list), Field(min_length=1)]
+Files = Annotated[tuple[Name, ...], BeforeValidator(_list_of_one), Field(min_length=1)]
+Numbers = Annotated[tuple[int, ...], BeforeValidator(_tuple_of_list), Field(min_length=1)]
+Bone = Annotated[tuple[Name, Name], BeforeValidator(_tuple_of_list)]
+Rule = Names | dict[Column, Numbers]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SplitRule(_Strict):
+    """Who trains and who tests in one case: clips by name, or by a column's values.
+
+    Where only one part is given, the other clips are the other part.
+    """
+
+    train: Rule | None = None
+    test: Rule | None = None
+
+
+class Description(_Strict):
+    """A description as it is written; `bones` are (child, parent) joints."""
+
+    dataset: Word
+    clips: Files
+    joints: Names
+    classes: Annotated[Names, Field(min_length=2)]
+    bones: Annotated[tuple[Bone, ...], BeforeValidator(_tuple_of_list)] = ()
+    coordinates: Literal[2, 3] = 3
+    origin: Name | None = None
+    splits: dict[CaseName, SplitRule] = {}
+
+
+_WORDS = {
+    "dataset": "a name such as my-kinect: lower-case letters, digits, - and _",
+    "clips": "a file or a list of files, beside this one",
+    "joints": "a list of names",
+    "classes": "a list of at least two names",
+    "bones": "a list of [child, parent] joints",
+    "coordinates": "2 or 3",
+    "origin": "one of the joints",
+    "splits": "cases by name, each with train, test or both",
+}
+_RULE = (
+    "train, test or both: a list of clips' names, or numbers by column (subject, camera, setup, "
+    "replication) like {subject: [3, 4]}"
+)
+
+
+def parse_description(text: str, *, source: str) -> Description:
+    """Read a description; InputError lists every problem at once, with its line."""
+    try:
+        document = checked_version(
+            read_document(text, source=source), kind="description", known=FORMAT_VERSION
+        )
+    except RecipeError as error:
+        raise InputError(error.what, where=error.where, now=_NOW) from error
+    content = {str(key): value for key, value in document.content.items()}
+    content.pop("format_version", None)
+    try:
+        description = Description.model_validate(content)
+    except ValidationError as error:
+        found = dict.fromkeys(_explain(error))
+    else:
+        found = dict.fromkeys(_contradictions(description))
+    problems = [*document.problems, *(_located(document, *item) for item in found)]
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise InputError(f"{source} has {count}", where=source, now=_NOW, problems=problems)
+    return description
+
+
+def _explain(error: ValidationError) -> Iterator[tuple[str, str]]:
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        key = str(detail["loc"][0])
+        is_rule = key == "splits" and len(detail["loc"]) > 1
+        if key not in _WORDS:
+            yield key, f"unknown key{did_you_mean(key, _WORDS)}"
+        elif detail["type"] == "missing":
+            yield key, f"is missing; it must be {_WORDS[key]}"
+        elif is_rule:
+            yield f"splits.{detail['loc'][1]}", f"must be {_RULE}"
+        else:
+            yield key, f"must be {_WORDS[key]}"
+
+
+def _contradictions(description: Description) -> Iterator[tuple[str, str]]:
+    for key in ("clips", "joints", "classes"):
+        if twice := _first_twice(getattr(description, key)):
+            yield key, f"holds {twice!r} twice"
+    joints = description.joints
+    for bone in description.bones:
+        for joint in bone:
+            if joint not in joints:
+                yield "bones", f"{joint!r} is no joint{did_you_mean(joint, joints)}"
+        if bone[0] == bone[1]:
+            yield "bones", f"{bone[0]!r} cannot be its own parent"
+    if description.origin is not None and description.origin not in joints:
+        meant = did_you_mean(description.origin, joints)
+        yield "origin", f"{description.origin!r} is no joint{meant}"
+    for case, rule in description.splits.items():
+        yield from ((f"splits.{case}", what) for what in _wrong_rule(rule))
+
+
+def _wrong_rule(rule: SplitRule) -> Iterator[str]:
+    given = [part for part in (rule.train, rule.test) if part is not None]
+    if not given:
+        yield "needs train, test or both"
+    for part in given:
+        if isinstance(part, Mapping):
+            if not part:
+                yield "names no column; write {subject: [3, 4]}, for example"
+        elif twice := _first_twice(part):
+            yield f"names the clip {twice!r} twice"
+
+
+def _first_twice(names: tuple[str, ...]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def _located(document: Document, key: str, what: str) -> Problem:
+    line = document.lines.get(key)
+    return Problem(f"{key} (line {line})" if line else key, what)

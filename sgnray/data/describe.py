@@ -1,0 +1,167 @@
+"""What is in a dataset: clips per class and case, who was recorded, and how long the clips are.
+
+Legend: N clips, P poses of the dataset.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sgnray.data.export_clips import open_poses
+from sgnray.data.info import INFO_FILE, DatasetInfo
+from sgnray.data.protocols import IntArray, split_counts
+from sgnray.data.skipped import Skipped
+from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, SkeletonDataset
+
+_MAX_BINS = 8
+
+
+@dataclass(frozen=True)
+class ClassContent:
+    """How many clips a class has; `label` counts from 0."""
+
+    label: int
+    name: str
+    num_clips: int
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The different numbers of a column such as `subject`, and how many clips have none."""
+
+    known: tuple[int, ...]
+    num_unknown: int
+
+
+@dataclass(frozen=True)
+class LengthBin:
+    """How many clips have from `first` to `last` frames, both included."""
+
+    first: int
+    last: int
+    num_clips: int
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The clips' lengths in frames; the last bin holds all that are longer than most."""
+
+    min: int
+    median: float
+    mean: float
+    max: int
+    bins: tuple[LengthBin, ...]
+
+
+@dataclass(frozen=True)
+class SkippedContent:
+    """How many raw files were left out for one reason, and one of them."""
+
+    reason: str
+    num_files: int
+    example: str
+
+
+@dataclass(frozen=True)
+class DatasetContent:
+    """What is in a dataset; `splits` counts (training, test) clips of each case it has."""
+
+    folder: Path
+    info: DatasetInfo
+    size_bytes: int
+    classes: tuple[ClassContent, ...]
+    splits: dict[str, tuple[int, int]]
+    subjects: Numbers
+    cameras: Numbers
+    setups: Numbers
+    num_two_bodies: int
+    lengths: Lengths
+    skipped: tuple[SkippedContent, ...]
+
+
+def describe_dataset(dataset: SkeletonDataset, skipped: Sequence[Skipped]) -> DatasetContent:
+    """Describe a dataset and what is not in it; the poses themselves are not touched."""
+    clips = dataset.clips
+    files = [dataset.folder / name for name in (CLIPS_FILE, INFO_FILE, SKIPPED_FILE)]
+    return DatasetContent(
+        folder=dataset.folder,
+        info=dataset.info,
+        size_bytes=sum(path.stat().st_size for path in files if path.exists()),
+        classes=_count_classes(clips.labels, dataset.info.class_names),
+        splits=split_counts(dataset.info.dataset, clips),
+        subjects=_numbers(clips.subjects),
+        cameras=_numbers(clips.cameras),
+        setups=_numbers(clips.setups),
+        num_two_bodies=_count_two_bodies(dataset),
+        lengths=describe_lengths(clips.num_frames),
+        skipped=_count_reasons(skipped),
+    )
+
+
+def describe_lengths(num_frames_N: IntArray) -> Lengths:
+    """Count clips in at most 8 bins as wide as 1, 2 or 5 times a power of ten frames.
+
+    These reach to all but the longest percent. Where clips lie beyond them, one more bin holds
+    them, so that a single long clip does not push all others into the first bin.
+    """
+    shortest, longest = int(num_frames_N.min()), int(num_frames_N.max())
+    most = int(np.percentile(num_frames_N, 99))
+    width = _bin_width(shortest, most)
+    starts = list(range(shortest // width * width, most + 1, width))
+    if longest >= starts[-1] + width:
+        starts.append(starts[-1] + width)
+    ends = [*(start - 1 for start in starts[1:]), max(longest, starts[-1] + width - 1)]
+    counts, _ = np.histogram(num_frames_N, bins=[*starts, ends[-1] + 1])
+    return Lengths(
+        min=shortest,
+        median=float(np.median(num_frames_N)),
+        mean=float(np.mean(num_frames_N)),
+        max=longest,
+        bins=tuple(
+            LengthBin(first, last, int(count))
+            for first, last, count in zip(starts, ends, counts, strict=True)
+        ),
+    )
+
+
+def _bin_width(shortest: int, longest: int) -> int:
+    """Give the smallest width of 1, 2, 5, 10, 20, ... with which `_MAX_BINS` bins suffice."""
+    power = 1
+    while True:
+        for width in (power, 2 * power, 5 * power):
+            if longest // width - shortest // width < _MAX_BINS:
+                return width
+        power *= 10
+
+
+def _count_classes(labels_N: IntArray, names: Sequence[str]) -> tuple[ClassContent, ...]:
+    counts = np.bincount(labels_N, minlength=len(names)).tolist()
+    return tuple(
+        ClassContent(label, name, count)
+        for label, (name, count) in enumerate(zip(names, counts, strict=True))
+    )
+
+
+def _numbers(column_N: IntArray) -> Numbers:
+    known = np.unique(column_N[column_N >= 0])
+    return Numbers(tuple(known.tolist()), int(np.count_nonzero(column_N < 0)))
+
+
+def _count_two_bodies(dataset: SkeletonDataset) -> int:
+    """Count clips in which more than one body has a pose."""
+    first_pose = dataset.offsets[:-1][np.diff(dataset.offsets) > 0]
+    body_P = open_poses(dataset).bodies
+    lowest, highest = (reduce.reduceat(body_P, first_pose) for reduce in (np.minimum, np.maximum))
+    return int(np.count_nonzero(lowest != highest))
+
+
+def _count_reasons(skipped: Sequence[Skipped]) -> tuple[SkippedContent, ...]:
+    """Count files by reason, the most frequent first."""
+    example = {item.reason: item.name for item in reversed(skipped)}
+    counts = Counter(item.reason for item in skipped)
+    return tuple(SkippedContent(why, count, example[why]) for why, count in counts.most_common())

@@ -1,0 +1,81 @@
+"""A file that HDF5 writes through; its errors wait, since HDF5 crashes if one is raised inside."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+
+class KeptErrors(io.RawIOBase):
+    """A file whose first error is kept in `error`; from then on nothing is written any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.error: OSError | None = None
+        self._file = path.open("w+b", buffering=0)
+        self._size = 0  # as if every write had worked
+
+    def check(self) -> None:
+        """Raise the error that was kept, if there is one."""
+        if self.error is not None:
+            raise self.error
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def writable(self) -> bool:
+        """Say that it can be written."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say that it can be read and written at any place."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go to a place; the end is where it would be if every write had worked."""
+        if whence == io.SEEK_END:
+            return self._file.seek(self._size + offset)
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Tell the place."""
+        return self._file.tell()
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill a buffer; what could not be written reads as zeros."""
+        view = memoryview(buffer).cast("B")
+        num_read = 0
+        while num_read < len(view) and (count := self._file.readinto(view[num_read:])):
+            num_read += count
+        view[num_read:] = bytes(len(view) - num_read)
+        return len(view)
+
+    def write(self, data: Any, /) -> int:
+        """Write all of the data, or keep the error and pretend."""
+        view = memoryview(data).cast("B")
+        end = self._file.tell() + len(view)
+        num_written = 0
+        while self.error is None and num_written < len(view):
+            try:
+                num_written += self._file.write(view[num_written:]) or 0
+            except OSError as error:
+                self.error = error
+        self._size = max(self._size, end)
+        self._file.seek(end)
+        return len(view)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Set the size, or keep the error and pretend."""
+        self._size = self._file.tell() if size is None else size
+        if self.error is None:
+            try:
+                self._file.truncate(self._size)
+            except OSError as error:
+                self.error = error
+        return self._size
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()

@@ -1,0 +1,174 @@
+"""dataset.json: what a prepared dataset is, written by preparation and checked by every reader."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgnray.data.skeleton import LAYOUTS, SkeletonLayout
+from sgnray.errors import InputError
+
+FORMAT_VERSION = 2
+INFO_FILE = "dataset.json"
+
+NamedSplits = dict[str, dict[str, list[str]]]
+
+_REBUILD = "prepare it again: sgn prepare --raw PATH --overwrite"
+_WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What dataset.json says.
+
+    `splits` names the training and test clips of each case that the source itself fixes; None
+    where the published protocols cut by subject, camera or setup.
+    """
+
+    format_version: int
+    dataset: str
+    skeleton: SkeletonLayout
+    class_names: tuple[str, ...]
+    num_clips: int
+    num_poses: int
+    num_skipped: int
+    source: dict[str, Any]
+    checksum: str
+    splits: NamedSplits | None = None
+
+
+def read_info(folder: Path) -> DatasetInfo:
+    """Read and check dataset.json; InputError names the key that is missing or wrong."""
+    path = folder / INFO_FILE
+    if not path.is_file():
+        raise InputError(
+            "this is no prepared dataset" if folder.exists() else "there is no such dataset",
+            where=str(path),
+            now="prepare one: sgn prepare --raw PATH",
+        )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise torn(path, "it is no readable JSON") from error
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise torn(path, "no readable format_version")
+    if version > FORMAT_VERSION:
+        raise InputError(
+            f"the dataset has format version {version}, this sgnray reads up to {FORMAT_VERSION}",
+            where=str(path),
+            now=f"update sgnray, or {_REBUILD}",
+        )
+    keys = set(_CHECKS) - ({"skeleton"} if version == 1 else set())
+    if set(data) != keys:
+        raise torn(path, f"keys {', '.join(sorted(set(data) ^ keys))}")
+    for key in sorted(keys):
+        is_right, words = _CHECKS[key]
+        if not is_right(data[key]):
+            raise torn(path, f"{key} is {_show(data[key])}, not {words}")
+    layout, splits = data.pop("layout"), data["splits"]
+    data["skeleton"] = _skeleton(path, layout, data.get("skeleton"))
+    if splits is not None and (problem := _overlap(splits)):
+        raise torn(path, problem)
+    return DatasetInfo(**{**data, "class_names": tuple(data["class_names"])})
+
+
+def write_info(folder: Path, info: DatasetInfo) -> None:
+    """Write dataset.json."""
+    skeleton = info.skeleton.to_dict()
+    content = {
+        "format_version": info.format_version,
+        "dataset": info.dataset,
+        "layout": skeleton.pop("name"),
+        "skeleton": skeleton,
+        "class_names": list(info.class_names),
+        "num_clips": info.num_clips,
+        "num_poses": info.num_poses,
+        "num_skipped": info.num_skipped,
+        "source": info.source,
+        "checksum": info.checksum,
+        "splits": info.splits,
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    (folder / INFO_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def torn(path: Path, detail: str) -> InputError:
+    """Build the error for a dataset that is not what was written."""
+    return InputError(f"the dataset is torn or foreign: {detail}", where=str(path), now=_REBUILD)
+
+
+def is_word(value: object) -> bool:
+    """Tell whether it can name a dataset or a case: ntu60, my-kinect."""
+    return isinstance(value, str) and _WORD.fullmatch(value) is not None
+
+
+def is_count(value: object) -> bool:
+    """Tell whether it is an integer of at least 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_checksum(value: object) -> bool:
+    return isinstance(value, str) and _CHECKSUM.fullmatch(value) is not None
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _are_splits(value: object) -> bool:
+    return value is None or (
+        isinstance(value, dict)
+        and all(
+            is_word(case)
+            and isinstance(parts, dict)
+            and set(parts) == {"train", "test"}
+            and all(_are_texts(names) for names in parts.values())
+            for case, parts in value.items()
+        )
+    )
+
+
+# What each key must be, and the words for it; the skeleton explains itself.
+_CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "format_version": (is_count, "a version"),
+    "dataset": (is_word, "a name such as ntu60"),
+    "layout": (lambda value: isinstance(value, str), "the name of a skeleton layout"),
+    "skeleton": (lambda value: isinstance(value, dict), "a skeleton"),
+    "class_names": (lambda value: bool(value) and _are_texts(value), "a list of names"),
+    "num_clips": (is_count, "a count"),
+    "num_poses": (is_count, "a count"),
+    "num_skipped": (is_count, "a count"),
+    "source": (lambda value: isinstance(value, dict), "a record of the source"),
+    "checksum": (_is_checksum, "sha256: and 64 hex digits"),
+    "splits": (_are_splits, "the train and test names of each case"),
+}
+
+
+def _skeleton(path: Path, layout: str, described: dict[str, Any] | None) -> SkeletonLayout:
+    if described is None:  # format version 1 knew two layouts, by their names
+        if layout not in LAYOUTS:
+            raise torn(path, f"layout is {layout!r}, which is unknown")
+        return LAYOUTS[layout]
+    try:
+        return SkeletonLayout.from_dict({**described, "name": layout})
+    except ValueError as error:
+        raise torn(path, f"skeleton: {error}") from error
+
+
+def _overlap(splits: NamedSplits) -> str | None:
+    for case, parts in splits.items():
+        names = [*parts["train"], *parts["test"]]
+        if len(set(names)) < len(names):
+            return f"splits names a clip of the case {case} twice"
+    return None
+
+
+def _show(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,56 @@
+"""skipped.csv: each raw file or clip that did not get into a dataset, and why."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sgnray.errors import InputError
+
+_HEADER = ["file", "reason"]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A raw file or clip that did not get in, and why."""
+
+    name: str
+    reason: str
+
+
+def write_skipped(path: Path, skipped: Iterable[Skipped]) -> None:
+    """Write skipped.csv, in the order given."""
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_HEADER)
+        # A bare carriage return is written without quotes, and csv does not read that back.
+        writer.writerows(
+            (item.name.replace("\r", "\\r"), item.reason.replace("\r", "\\r")) for item in skipped
+        )
+
+
+def read_skipped(path: Path) -> tuple[Skipped, ...]:
+    """Read skipped.csv; InputError if it is missing, cut off or something else."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file, strict=True))
+    except FileNotFoundError as error:
+        raise _torn(path, "it is missing") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise _torn(path, str(error)) from error
+    if not rows or rows[0] != _HEADER:
+        raise _torn(path, "it does not begin with file,reason")
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(_HEADER):
+            raise _torn(path, f"row {number} has {len(row)} of {len(_HEADER)} fields")
+    return tuple(Skipped(name, reason) for name, reason in rows[1:])
+
+
+def _torn(path: Path, detail: str) -> InputError:
+    return InputError(
+        f"the list of skipped files cannot be read: {detail}",
+        where=str(path),
+        now="prepare the dataset again: sgn prepare --raw PATH --overwrite",
+    )

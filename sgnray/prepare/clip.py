@@ -1,0 +1,51 @@
+"""What every reader gives: clips ready for the dataset, or the reason why one is left out.
+
+Legend: P poses of a clip, D = V * C numbers of a pose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sgnray.data.skipped import Skipped
+from sgnray.errors import ClipError
+
+__all__ = ["Clip", "ClipFacts", "Poses", "Skipped", "refusal"]
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What is known of a clip beside its poses: a 0-based label, and None for what nobody knows."""
+
+    name: str
+    label: int
+    setup: int | None = None
+    camera: int | None = None
+    subject: int | None = None
+    replication: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """A clip's poses in the order SGN samples from; `frames` and `bodies` are one per pose."""
+
+    num_frames: int
+    values_PD: npt.NDArray[np.float32]
+    frames: npt.NDArray[np.int32]
+    bodies: npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One prepared clip."""
+
+    facts: ClipFacts
+    poses: Poses
+
+
+def refusal(reason: str, *, name: str = "") -> ClipError:
+    """Build the ClipError that says why one clip is left out."""
+    return ClipError(reason, where=name, now="leave it out, or fetch this file again")

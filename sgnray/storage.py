@@ -1,0 +1,154 @@
+"""Files and folders on this machine, or at a URI that pyarrow.fs reaches: s3://, gs://, hdfs://."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit, urlunsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from sgnray.errors import InputError, UsageError
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file or folder: `path` in the file system that `uri` leads to, None being this machine.
+
+    Small enough to send to a worker, which opens its own connection.
+    """
+
+    path: str
+    uri: str | None = None
+
+    def __str__(self) -> str:
+        """Name it for a message, without the password that a URI may hold."""
+        if self.uri is None:
+            return self.path
+        parts = urlsplit(self.uri)
+        return urlunsplit((parts.scheme, self.path, "", "", "")).replace("///", "//")
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on this machine."""
+        return self.uri is None
+
+    def at(self, path: str) -> Location:
+        """Name another path of the same file system."""
+        return replace(self, path=path)
+
+    def open(self) -> pa.NativeFile:
+        """Open a file for reading at any place; raises OSError, FileNotFoundError among them."""
+        return _file_system(self.uri).open_input_file(self.path)
+
+    def entry(self) -> Entry | None:
+        """Tell what lies here; None if nothing does."""
+        if self.uri is None:
+            return _local_entry(self.path, depth=0)
+        with _remote_errors(self):
+            return _entry(_file_system(self.uri).get_file_info(self.path), self.path)
+
+    def walk(self) -> Iterator[Entry]:
+        """List the regular files of a folder and of its folders, in no particular order."""
+        if self.uri is not None:
+            selector = fs.FileSelector(self.path, recursive=True)
+            with _remote_errors(self):
+                infos = _file_system(self.uri).get_file_info(selector)
+            for info in infos:
+                entry = _entry(info, self.path)
+                if entry is not None and not entry.is_folder:
+                    yield entry
+            return
+        for folder, _, names in os.walk(self.path):
+            depth = len(Path(folder).relative_to(self.path).parts)
+            for name in names:
+                entry = _local_entry(os.path.join(folder, name), depth)
+                if entry is not None:
+                    yield entry
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a listing tells of a file or folder; `depth` counts the folders above it."""
+
+    path: str
+    is_folder: bool
+    size_bytes: int
+    changed: int
+    depth: int = 0
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+
+def locate(text: str | Path) -> Location:
+    """Understand what a user named: a path of this machine, or a URI that pyarrow.fs knows."""
+    if isinstance(text, Path) or "://" not in text:
+        return Location(str(Path(text).expanduser().resolve()))
+    if text.startswith("file://"):
+        return Location(str(Path(urlsplit(text).path).resolve()))
+    try:
+        _, path = fs.FileSystem.from_uri(text)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        shown = f"{text.partition('://')[0]}://..."  # what follows may hold a password
+        raise UsageError(
+            f"this place cannot be reached: {str(error).splitlines()[0].replace(text, shown)}",
+            where=shown,
+            now="give a path, or a URI such as s3://bucket/folder",
+        ) from error
+    return Location(path, text)
+
+
+@lru_cache(maxsize=8)
+def _file_system(uri: str | None) -> fs.FileSystem:
+    return fs.LocalFileSystem() if uri is None else fs.FileSystem.from_uri(uri)[0]
+
+
+@contextmanager
+def _remote_errors(place: Location) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"this place does not answer: {str(error).splitlines()[0]}",
+            where=str(place),
+            now="check its name, the network, and the credentials in the environment",
+        ) from error
+
+
+def _local_entry(path: str, depth: int) -> Entry | None:
+    """Follow links; a dangling one, a pipe, a socket or a device is nothing to read."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    is_folder = stat.S_ISDIR(status.st_mode)
+    if not is_folder and not stat.S_ISREG(status.st_mode):
+        return None
+    return Entry(path, is_folder, status.st_size, status.st_mtime_ns, depth)
+
+
+def _entry(info: fs.FileInfo, root: str) -> Entry | None:
+    if info.type == fs.FileType.NotFound:
+        return None
+    below = PurePosixPath(info.path).relative_to(root) if info.path != root else PurePosixPath()
+    return Entry(
+        path=info.path,
+        is_folder=info.type == fs.FileType.Directory,
+        size_bytes=info.size or 0,
+        changed=info.mtime_ns or 0,
+        depth=max(0, len(below.parts) - 1),
+    )

@@ -1,0 +1,183 @@
+"""The cache of datasets: with real processes, one of them killed in the middle."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from sgnray.data.cache import cache_dir, cached_dataset
+from sgnray.data.info import read_info
+from sgnray.data.store import open_dataset
+from sgnray.errors import InputError, OutputError
+
+FORKS = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SGNRAY_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "datasets"
+
+
+@pytest.fixture
+def source(folder):
+    return Source(folder)
+
+
+class Source:
+    """A folder to copy from, that writes down how often it was asked."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.checksum = read_info(folder).checksum
+        self.log = folder.with_name("copies")
+        self.log.touch()
+
+    def copy(self, target):
+        assert list(target.iterdir()) == []
+        with self.log.open("a") as file:
+            file.write("copy\n")
+        for path in self.folder.iterdir():
+            shutil.copyfile(path, target / path.name)
+
+    def copy_slowly(self, target):
+        self.copy(target)
+        time.sleep(0.5)
+
+    def copy_half_and_hang(self, target):
+        shutil.copyfile(self.folder / "clips.arrow", target / "clips.arrow")
+        (self.folder.with_name("hanging")).touch()
+        time.sleep(60)
+
+    @property
+    def num_copies(self):
+        return len(self.log.read_text().splitlines())
+
+
+def test_where_it_lies(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SGNRAY_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_dir() == tmp_path / "home" / ".cache" / "sgnray"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_dir() == tmp_path / "home" / ".cache" / "sgnray"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_dir() == tmp_path / "xdg" / "sgnray"
+    monkeypatch.setenv("SGNRAY_CACHE", str(tmp_path / "own"))
+    assert cache_dir() == tmp_path / "own"
+
+
+def test_it_is_copied_once(cache, source):
+    folder = cached_dataset(source.checksum, source.copy)
+    assert folder == cache / source.checksum[7:23]
+    assert open_dataset(folder).info == read_info(source.folder)
+    assert cached_dataset(source.checksum, source.copy) == folder
+    assert source.num_copies == 1
+
+
+def test_two_processes_at_once_copy_once(cache, source):
+    processes = [
+        FORKS.Process(target=cached_dataset, args=(source.checksum, source.copy_slowly))
+        for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert source.num_copies == 1
+    assert open_dataset(cached_dataset(source.checksum, source.copy)).info.num_clips == 5
+    assert source.num_copies == 1
+
+
+def test_a_killed_fetch_leaves_nothing_that_counts(cache, source):
+    process = FORKS.Process(
+        target=cached_dataset, args=(source.checksum, source.copy_half_and_hang)
+    )
+    process.start()
+    while not source.folder.with_name("hanging").exists():
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(30)
+    folder = cache / source.checksum[7:23]
+    assert not folder.exists()
+    assert folder.with_name(f"{folder.name}.partial").exists()
+    assert cached_dataset(source.checksum, source.copy) == folder
+    assert source.num_copies == 1
+    assert {path.name for path in cache.iterdir()} == {folder.name, f"{folder.name}.lock"}
+
+
+@pytest.mark.parametrize("name", ["clips.arrow", "dataset.json", "skipped.csv", "cached.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"{}")])
+def test_a_changed_copy_is_fetched_again(cache, source, name, damage):
+    folder = cached_dataset(source.checksum, source.copy)
+    damage(folder / name)
+    assert cached_dataset(source.checksum, source.copy) == folder
+    assert source.num_copies == 2
+    assert (folder / "clips.arrow").read_bytes() == (source.folder / "clips.arrow").read_bytes()
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_copy_of_the_same_size_but_another_time_is_fetched_again(cache, source):
+    path = cached_dataset(source.checksum, source.copy) / "clips.arrow"
+    os.utime(path, ns=(0, 0))
+    cached_dataset(source.checksum, source.copy)
+    assert source.num_copies == 2
+
+
+def test_an_open_copy_survives_a_fetch_over_it(cache, source):
+    folder = cached_dataset(source.checksum, source.copy)
+    dataset = open_dataset(folder)
+    (folder / "skipped.csv").unlink()
+    cached_dataset(source.checksum, source.copy)
+    assert dataset.poses_PVC[-1, -1].tolist() == [70, 71]
+
+
+def test_another_dataset_is_refused_and_nothing_kept(cache, source):
+    wanted = f"sha256:{'0' * 64}"
+    with pytest.raises(InputError) as caught:
+        cached_dataset(wanted, source.copy)
+    assert caught.value.what == "what was fetched is not the dataset that was asked for"
+    assert caught.value.where == f"clips.arrow: {source.checksum}, wanted {wanted}"
+    assert [path.name for path in cache.iterdir()] == [f"{'0' * 16}.lock"]
+
+
+def test_a_description_of_another_dataset_is_refused(cache, source):
+    path = source.folder / "dataset.json"
+    path.write_text(path.read_text().replace(source.checksum, f"sha256:{'0' * 64}"))
+    with pytest.raises(InputError, match="not the dataset that was asked for"):
+        cached_dataset(source.checksum, source.copy)
+
+
+def test_nothing_was_copied(cache, source):
+    with pytest.raises(InputError, match="none, wanted sha256"):
+        cached_dataset(source.checksum, lambda folder: None)
+
+
+def test_a_failing_copy_keeps_nothing(cache, source):
+    def fail(folder):
+        (folder / "clips.arrow").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached_dataset(source.checksum, fail)
+    assert len(list(cache.iterdir())) == 1
+    cached_dataset(source.checksum, source.copy)
+
+
+@pytest.mark.parametrize("checksum", ["", "sha256:../../../../../../x", "sha256:00", "0" * 64])
+def test_a_checksum_that_is_none_is_refused(cache, checksum):
+    with pytest.raises(InputError, match="is no checksum of a dataset"):
+        cached_dataset(checksum, lambda folder: None)
+    assert not cache.exists()
+
+
+def test_a_cache_that_cannot_be_written(cache, source):
+    cache.parent.write_text("a file where the folder should be")
+    with pytest.raises(OutputError) as caught:
+        cached_dataset(source.checksum, source.copy)
+    assert str(cache) in caught.value.where

@@ -1,0 +1,229 @@
+"""Exports against what they were made of: read back, every number is the same bit for bit."""
+
+import pickle
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from sgnray.data.export import export_dataset
+from sgnray.data.protocols import split_clips
+from sgnray.data.store import open_dataset
+from sgnray.errors import InputError, UsageError
+from sgnray.prepare import prepare_dataset
+from sgnray.prepare.clip import Clip
+from sgnray.prepare.padded import plan_padded
+from sgnray.prepare.pyskl import plan_pyskl
+from sgnray.storage import locate
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "prepare" / "raw.tar.xz"
+SUFFIXES = {"npz": "npz", "h5": "h5", "pyskl": "pkl"}
+
+
+@pytest.fixture(scope="module")
+def golden_dataset(tmp_path_factory):
+    """31 clips, some with two people, one with a negative zero and subnormal numbers put in."""
+    folder = tmp_path_factory.mktemp("golden")
+    with tarfile.open(GOLDEN) as archive:
+        archive.extractall(folder, filter="data")
+    dataset = open_dataset(prepare_dataset(folder / "raw", out=folder / "data").folder)
+    poses = dataset.poses_PVC.copy()
+    poses[3, 5:8] = [-0.0, 1e-45, -1e-40]
+    object.__setattr__(dataset, "poses_PVC", poses)
+    return dataset
+
+
+def read_all(plan):
+    clips = [clip for job in plan.jobs for clip in job.read()]
+    assert all(isinstance(clip, Clip) for clip in clips), clips
+    return {clip.facts.name: clip for clip in clips}
+
+
+def poses_of(dataset, clip):
+    """One clip of a dataset, by the columns of its file."""
+    import pyarrow as pa
+
+    batch = pa.ipc.open_file(str(dataset.folder / "clips.arrow")).get_batch(0)
+    frames = np.array(batch.column("frame")[clip].as_py())
+    bodies = np.array(batch.column("body")[clip].as_py())
+    values = dataset.poses_PVC[dataset.offsets[clip] : dataset.offsets[clip + 1]]
+    return frames, bodies, values.reshape(len(values), -1)
+
+
+def assert_same(read, dataset, clip):
+    frames, bodies, values = poses_of(dataset, clip)
+    assert read.facts.label == dataset.clips.labels[clip]
+    np.testing.assert_array_equal(read.poses.frames, frames)
+    np.testing.assert_array_equal(read.poses.bodies, bodies)
+    assert read.poses.values_PD.tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("to", ["npz", "h5"])
+def test_padded_files_give_every_pose_back(golden_dataset, tmp_path, to):
+    out = tmp_path / f"NTU120_CSub.{to}"
+    told = []
+    result = export_dataset(
+        golden_dataset, out, to=to, case="csub", on_progress=lambda *at: told.append(at)
+    )
+    plan = plan_padded(locate(out))
+    clips = read_all(plan)
+    split = split_clips("ntu120", "csub", golden_dataset.clips)
+    assert plan.dataset == "ntu120"
+    assert list(plan.splits) == ["csub"]
+    for part, rows in (("train", split.train), ("test", split.test)):
+        for name, row in zip(plan.splits["csub"][part], rows, strict=True):
+            assert_same(clips[name], golden_dataset, row)
+            frames, _, _ = poses_of(golden_dataset, row)
+            assert clips[name].poses.num_frames == frames[-1] + 1
+    assert result.num_clips == len(clips) == 31
+    assert told[-1] == (31, 31)
+    assert result.num_bytes == out.stat().st_size
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_only_trailing_zero_frames_are_lost_and_the_losses_say_so(golden_dataset, tmp_path):
+    is_shorter = [
+        poses_of(golden_dataset, clip)[0][-1] + 1 < num_frames
+        for clip, num_frames in enumerate(golden_dataset.clips.num_frames)
+    ]
+    result = export_dataset(golden_dataset, tmp_path / "all.npz", to="npz", case="csub")
+    said = [loss for loss in result.losses if "zero frames" in loss]
+    assert len(said) == (1 if any(is_shorter) else 0)
+    assert not said or f" {sum(is_shorter)} clips" in said[0]
+
+
+def test_a_pyskl_file_gives_clips_names_and_cases_back(golden_dataset, tmp_path):
+    out = tmp_path / "ntu.pkl"
+    result = export_dataset(golden_dataset, out, to="pyskl")
+    plan = plan_pyskl(locate(out))
+    clips = read_all(plan)
+    table = golden_dataset.clips
+    assert set(clips) == set(table.names)
+    assert plan.dataset == "ntu120"
+    for row, name in enumerate(table.names):
+        assert_same(clips[name], golden_dataset, row)
+        assert clips[name].poses.num_frames == table.num_frames[row]
+        assert clips[name].facts.subject == table.subjects[row]
+        assert clips[name].facts.setup == table.setups[row]
+    assert set(plan.splits) == {"csub", "cset"}
+    for case, parts in plan.splits.items():
+        split = split_clips("ntu120", case, table)
+        assert parts["train"] == [table.names[row] for row in split.train]
+        assert parts["test"] == [table.names[row] for row in split.test]
+    assert result.losses == ()
+
+
+def test_the_field_reads_the_files(golden_dataset, tmp_path):
+    """numpy, h5py and pickle themselves open them, with the keys and shapes that tools expect."""
+    for to, suffix in SUFFIXES.items():
+        export_dataset(golden_dataset, tmp_path / f"a.{suffix}", to=to, case="cset")
+    with np.load(tmp_path / "a.npz") as arrays:
+        shapes = {name: arrays[name].shape for name in arrays.files}
+        padded = arrays["x_train"]
+        labels = arrays["y_train"].argmax(axis=1)
+    assert shapes == {
+        "x_train": (17, 300, 150),
+        "y_train": (17, 120),
+        "x_test": (14, 300, 150),
+        "y_test": (14, 120),
+    }
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert set(file) == {"x", "y", "valid_x", "valid_y", "test_x", "test_y"}
+        assert file["x"][:].tobytes() == padded.tobytes()
+        assert file["valid_x"].shape == (0, 300, 150)
+    content = pickle.loads((tmp_path / "a.pkl").read_bytes())
+    assert set(content["split"]) == {"xset_train", "xset_val"}
+    of_name = {item["frame_dir"]: item for item in content["annotations"]}
+    for row, name in enumerate(content["split"]["xset_train"]):
+        item = of_name[name]
+        keypoint = item["keypoint"]
+        assert item["label"] == labels[row]
+        assert keypoint.dtype == np.float32
+        assert keypoint.shape[1:] == (item["total_frames"], 25, 3)
+        rest = padded[row].reshape(300, 2, 25, 3)[: len(keypoint[0]), : len(keypoint)]
+        np.testing.assert_array_equal(rest, keypoint.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_the_same_dataset_gives_the_same_bytes(golden_dataset, tmp_path, to):
+    for name in ("one", "two"):
+        export_dataset(golden_dataset, tmp_path / name, to=to, case="cset")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_synthetic_dataset_has_to_name_its_case(tiny_dataset, tmp_path):
+    with pytest.raises(UsageError, match="has 3"):
+        export_dataset(tiny_dataset, tmp_path / "tiny.npz", to="npz")
+    (loss,) = export_dataset(tiny_dataset, tmp_path / "tiny.pkl", to="pyskl").losses
+    assert "takes the file for NTU" in loss
+    result = export_dataset(tiny_dataset, tmp_path / "tiny.npz", to="npz", case="xview")
+    plan = plan_padded(locate(result.path))
+    assert (plan.dataset, plan.class_names) == ("tiny", ("class 0", "class 1", "class 2"))
+    assert len(read_all(plan)) == result.num_clips
+
+
+def test_an_existing_file_stays_unless_told(tiny_dataset, tmp_path):
+    out = tmp_path / "tiny.pkl"
+    out.write_text("mine")
+    with pytest.raises(UsageError, match="exists already"):
+        export_dataset(tiny_dataset, out, to="pyskl")
+    assert out.read_text() == "mine"
+    export_dataset(tiny_dataset, out, to="pyskl", overwrite=True)
+    assert len(plan_pyskl(locate(out)).jobs[0].facts) == len(tiny_dataset.clips.names)
+    with pytest.raises(UsageError, match="is a folder"):
+        export_dataset(tiny_dataset, tmp_path, to="pyskl", overwrite=True)
+
+
+def test_more_than_two_bodies_cannot_be_padded(tiny_dataset, tmp_path):
+    import pyarrow as pa
+
+    folder = tmp_path / "three"
+    shutil.copytree(tiny_dataset.folder, folder)
+    batch = pa.ipc.open_file(str(folder / "clips.arrow")).get_batch(0)
+    bodies = batch.column("body")
+    values = bodies.values.to_numpy().copy()
+    values[-1] = 2
+    index = batch.schema.get_field_index("body")
+    columns = list(batch.columns)
+    columns[index] = pa.ListArray.from_arrays(bodies.offsets, pa.array(values))
+    changed = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+    with pa.ipc.new_file(str(tmp_path / "new"), batch.schema) as writer:
+        writer.write_batch(changed)
+    (tmp_path / "new").replace(folder / "clips.arrow")
+    dataset = open_dataset(folder)
+    with pytest.raises(InputError, match="here are 3"):
+        export_dataset(dataset, tmp_path / "three.npz", to="npz", case="cv")
+    losses = export_dataset(dataset, tmp_path / "three.pkl", to="pyskl").losses
+    assert any("cannot read the file back" in loss for loss in losses)
+
+
+FILL = """
+import resource, signal, sys
+from pathlib import Path
+from sgnray.data.export import export_dataset
+from sgnray.data.store import open_dataset
+from sgnray.errors import OutputError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+dataset = open_dataset(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), int(sys.argv[4])))
+try:
+    export_dataset(dataset, Path(sys.argv[2]), to=sys.argv[3], case="cv", overwrite=True)
+except OutputError:
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_a_full_disk_leaves_what_was_there(tiny_folder, tmp_path, to):
+    out = tmp_path / "full"
+    out.write_text("before")
+    command = [sys.executable, "-c", FILL, str(tiny_folder), str(out), to, "20000"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 7, ran.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+    assert out.read_text() == "before"

@@ -1,0 +1,51 @@
+import json
+
+import pytest
+
+from sgnray.data.skeleton import KINECT20, LAYOUTS, NTU25, SkeletonLayout
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
+def test_our_layouts_come_back_from_plain_data(layout):
+    assert SkeletonLayout.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+    assert len(layout.bones) == layout.num_joints - 1
+
+
+def test_any_other_skeleton_does_too():
+    layout = SkeletonLayout("dog", ("nose", "tail"), ((1, 0),), None, 2)
+    assert SkeletonLayout.from_dict(layout.to_dict()) == layout
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"more": 1}, "is not a description with"),
+        ({"name": ""}, "has no name"),
+        ({"name": 3}, "has no name"),
+        ({"joints": []}, "joints is no list of different names"),
+        ({"joints": ["a", "a"]}, "joints is no list of different names"),
+        ({"joints": ["a", 1]}, "joints is no list of different names"),
+        ({"joints": "ab"}, "joints is no list of different names"),
+        ({"bones": [[0, 0]]}, "bones is no list of pairs"),
+        ({"bones": [[0, 20]]}, "bones is no list of pairs"),
+        ({"bones": [[0, True]]}, "bones is no list of pairs"),
+        ({"bones": [[0, -1]]}, "bones is no list of pairs"),
+        ({"bones": [[0, 1, 2]]}, "bones is no list of pairs"),
+        ({"bones": None}, "bones is no list of pairs"),
+        ({"origin": 20}, "origin is no joint"),
+        ({"origin": False}, "origin is no joint"),
+        ({"num_coordinates": 4}, "num_coordinates is not 2 or 3"),
+        ({"num_coordinates": 1}, "num_coordinates is not 2 or 3"),
+        ({"num_coordinates": 3.0}, "num_coordinates is not 2 or 3"),
+        ({"num_coordinates": 2}, "are not those of kinect20"),
+        ({"joints": list(NTU25.joints)}, "are not those of kinect20"),
+    ],
+)
+def test_what_does_not_hold_is_said(changes, message):
+    with pytest.raises(ValueError, match=message):
+        SkeletonLayout.from_dict(KINECT20.to_dict() | changes)
+
+
+def test_no_dict_at_all():
+    with pytest.raises(ValueError, match="is not a description"):
+        SkeletonLayout.from_dict(["kinect20"])

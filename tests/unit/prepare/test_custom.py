@@ -1,0 +1,380 @@
+"""Tables of somebody's own clips: what is read against a plain loop over the same rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from contextlib import suppress
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from sgnray.data.skeleton import NTU25
+from sgnray.errors import InputError
+from sgnray.prepare import tables
+from sgnray.prepare.clip import Clip, Skipped
+from sgnray.prepare.custom import plan_custom
+from sgnray.storage import locate
+
+FLAT = [f"joint {number}" for number in range(17)]
+
+
+def describe(folder, **changes):
+    """Write a description of 2D skeletons with 17 joints; None leaves a key out."""
+    content = {
+        "format_version": 1,
+        "dataset": "my-cameras",
+        "clips": "clips.table",
+        "joints": FLAT,
+        "bones": [["joint 1", "joint 0"]],
+        "coordinates": 2,
+        "origin": "joint 2",
+        "classes": ["wave", "clap"],
+        "splits": {"people": {"test": {"subject": [3, 4]}}},
+    } | changes
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
+    return locate(path)
+
+
+def make_rows(num_rows, num_joints=17, num_coordinates=2):
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(num_rows):
+        num_poses = 1 + number % 7
+        shape = (num_poses, num_joints * num_coordinates)
+        rows.append(
+            {
+                "name": f"clip-{number:03}",
+                "label": number % 2,
+                "subject": number % 5,
+                "camera": number % 3 or None,
+                "poses": rng.normal(size=shape).astype(np.float32).tolist(),
+                "frame": [2 * pose // 2 for pose in range(num_poses)],
+                "body": [0] * num_poses,
+            }
+        )
+    return rows
+
+
+def write_parquet(path, table):
+    pq.write_table(table, path, row_group_size=7)
+
+
+def write_file(path, table):
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table, max_chunksize=7)
+
+
+def write_compressed(path, table):
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(str(path), table.schema, options=options) as writer:
+        writer.write_table(table)
+
+
+def write_stream(path, table):
+    with pa.ipc.new_stream(str(path), table.schema) as writer:
+        writer.write_table(table, max_chunksize=7)
+
+
+WRITERS = [write_parquet, write_file, write_compressed, write_stream]
+
+
+def read(plan):
+    """Do the jobs, each in a copy that has travelled."""
+    results = []
+    for job in pickle.loads(pickle.dumps(plan.jobs)):
+        part = list(job.read())
+        assert len(part) == job.num_clips
+        results += part
+    return results
+
+
+def read_slowly(row, layout):
+    """The obvious twin: one pose after the other."""
+    poses, frames, bodies = [], [], []
+    for index, pose in enumerate(row["poses"]):
+        joints = np.array(pose, np.float32).reshape(layout.num_joints, layout.num_coordinates)
+        if joints.any():
+            poses.append(joints)
+            frames.append(row["frame"][index] if row.get("frame") else index)
+            bodies.append(row["body"][index] if row.get("body") else 0)
+    if layout.origin is not None:
+        origin = poses[bodies.index(0)][layout.origin].copy()
+        poses = [pose - origin for pose in poses]
+    return np.stack(poses).reshape(len(poses), -1), frames, bodies
+
+
+def check_against_twin(rows, results, layout):
+    assert [result.facts.name for result in results] == [row["name"] for row in rows]
+    for row, result in zip(rows, results, strict=True):
+        values, frames, bodies = read_slowly(row, layout)
+        assert np.array_equal(result.poses.values_PD, values)
+        assert result.poses.values_PD.dtype == np.float32
+        assert result.poses.frames.tolist() == frames
+        assert result.poses.bodies.tolist() == bodies
+        assert result.facts.subject == row.get("subject")
+        assert result.facts.camera == row.get("camera")
+        assert result.facts.setup is None
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize(("job_bytes", "num_jobs"), [(1, 40), (tables.JOB_BYTES, 1)])
+def test_flat_skeletons(tmp_path, monkeypatch, write, job_bytes, num_jobs):
+    monkeypatch.setattr(tables, "JOB_BYTES", job_bytes)
+    rows = make_rows(40)
+    write(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    plan = plan_custom(describe(tmp_path))
+    assert (len(plan.jobs), plan.num_clips) == (num_jobs, 40)
+    assert (plan.dataset, plan.class_names) == ("my-cameras", ("wave", "clap"))
+    assert (plan.layout.name, plan.layout.num_coordinates) == ("my-cameras", 2)
+    assert plan.layout.bones == ((1, 0),)
+    check_against_twin(rows, read(plan), plan.layout)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_jobs_come_in_any_order(tmp_path, monkeypatch, write):
+    monkeypatch.setattr(tables, "JOB_BYTES", 9000)
+    rows = make_rows(40)
+    write(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    jobs = plan_custom(describe(tmp_path)).jobs
+    assert len(jobs) > 3
+    order = np.random.default_rng(1).permutation(len(jobs))
+    found = {clip.facts.name: clip for number in order for clip in jobs[number].read()}
+    half = next(iter(jobs[2].read()))  # a reader that was left in the middle
+    assert half.facts.name in found
+    check_against_twin(rows, [found[row["name"]] for row in rows], jobs[0].layout)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64(), pa.int16()])
+def test_ntu_like_skeletons_with_two_bodies_and_nested_joints(tmp_path, write, kind):
+    rng = np.random.default_rng(2)
+    rows = []
+    for number in range(9):
+        poses = rng.integers(-9, 9, size=(6, 25, 3)).astype(float)
+        poses[number % 6] = 0
+        rows.append(
+            {
+                "name": f"clip {number}",
+                "label": ("clap", "wave")[number % 2],
+                "poses": poses.tolist(),
+                "frame": [0, 0, 1, 5, 5, 9],
+                "body": [0, 1, 0, 0, 1, 1],
+            }
+        )
+    pose = pa.list_(pa.list_(kind, 3), 25) if number % 2 else pa.list_(pa.list_(kind))
+    columns = {name: [row[name] for row in rows] for name in rows[0] if name != "poses"}
+    if kind == pa.float16():
+        poses = [np.array(row["poses"], np.float16).tolist() for row in rows]
+        poses = pa.array(poses, pa.list_(pa.list_(pa.list_(pa.float64())))).cast(pa.list_(pose))
+    else:
+        poses = pa.array([row["poses"] for row in rows], pa.list_(pose))
+    write(tmp_path / "clips.table", pa.table({**columns, "poses": poses}))
+    location = describe(
+        tmp_path, dataset="ntu60", joints=list(NTU25.joints), coordinates=3, bones=None,
+        origin="spine middle", splits=None,
+    )  # fmt: skip
+    plan = plan_custom(location)
+    assert (plan.layout.name, plan.layout.joints, plan.layout.bones) == ("ntu25", NTU25.joints, ())
+    assert plan.splits is None
+    results = read(plan)
+    check_against_twin(rows, results, plan.layout)
+    assert [result.facts.label for result in results] == [1, 0, 1, 0, 1, 0, 1, 0, 1]
+    assert {result.poses.num_frames for result in results} == {10}
+
+
+def test_frames_and_bodies_may_be_absent(tmp_path):
+    rows = [{"name": "a", "label": 1, "poses": [[0.0] * 34, [1.0] * 34, [2.0] * 34, [0.0] * 34]}]
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    plan = plan_custom(describe(tmp_path, origin=None, splits=None))
+    (clip,) = read(plan)
+    assert clip.poses.num_frames == 4
+    assert clip.poses.frames.tolist() == [1, 2]
+    assert clip.poses.bodies.tolist() == [0, 0]
+    assert clip.poses.values_PD[:, 0].tolist() == [1, 2]
+
+
+def test_several_files_make_one_dataset(tmp_path):
+    rows = make_rows(12)
+    write_parquet(tmp_path / "a.parquet", pa.Table.from_pylist(rows[:5]))
+    write_stream(tmp_path / "b.arrow", pa.Table.from_pylist(rows[5:]))
+    plan = plan_custom(describe(tmp_path, clips=["a.parquet", "b.arrow"]))
+    assert plan.source.num_files == 3
+    check_against_twin(rows, read(plan), plan.layout)
+
+
+def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
+    good = [[1.0] * 34, [2.0] * 34]
+    bad = {
+        "zero": {"poses": [[0.0] * 34]},
+        "empty": {"poses": []},
+        "null": {"poses": None},
+        "narrow": {"poses": [good[0], [1.0] * 33]},
+        "nan": {"poses": [[float("nan")] * 34]},
+        "huge": {"poses": [[1e300] * 34]},
+        "null number": {"poses": [[None] * 34]},
+        "null pose": {"poses": [None]},
+        "no label": {"label": None},
+        "big label": {"label": 2},
+        "minus": {"label": -1},
+        "frames": {"frame": [0]},
+        "back": {"frame": [1, 0]},
+        "twice": {"frame": [1, 1], "body": [0, 0]},
+        "no main": {"body": [1, 1]},
+        "subject": {"subject": 40_000},
+        "good": {},
+    }
+    rows = [
+        {"name": name, "label": 0, "poses": good, "frame": None, "body": None, "subject": 1}
+        | changes
+        for name, changes in bad.items()
+    ]
+    rows += [rows[-1], rows[-1] | {"name": None}, rows[-1] | {"name": ""}]
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    results = read(plan_custom(describe(tmp_path, splits=None)))
+    reasons = [(r.name, r.reason) for r in results if isinstance(r, Skipped)]
+    assert [r.facts.name for r in results if isinstance(r, Clip)] == ["good"]
+    assert reasons == [
+        ("zero", "every pose is zero"),
+        ("empty", "it has no poses"),
+        ("null", "it has no poses"),
+        ("narrow", "33 numbers in a pose instead of 34"),
+        ("nan", "a number is not finite in float32"),
+        ("huge", "a number is not finite in float32"),
+        ("null number", "a number is null"),
+        ("null pose", "a list of numbers is null"),
+        ("no label", "it has no label"),
+        ("big label", "its label is 2, and there are 2 classes from 0 on"),
+        ("minus", "its label is -1, and there are 2 classes from 0 on"),
+        ("frames", "it has 2 poses, and 1 numbers in frame"),
+        ("back", "its poses are not in order: frame by frame, and in a frame body by body"),
+        ("twice", "its poses are not in order: frame by frame, and in a frame body by body"),
+        ("no main", "it has no pose of body 0 to centre it on"),
+        ("subject", "its subject is 40000; null, or a number from 0 to 32,767"),
+        ("good", "there is another clip of this name"),
+        ("row 18 of clips.table", "it has no name"),
+        ("row 19 of clips.table", "it has no name"),
+    ]
+
+
+def test_splits_name_their_clips(tmp_path):
+    rows = make_rows(15)
+    rows[7]["subject"] = None
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    splits = {
+        "people": {"test": {"subject": [3, 4]}},
+        "left-camera": {"train": {"camera": [1]}, "test": {"camera": [2], "subject": [0, 1]}},
+        "given": {"train": ["clip-001", "clip-000"], "test": ["clip-002"]},
+        "rest": {"train": ["clip-001"]},
+    }
+    found = plan_custom(describe(tmp_path, splits=splits)).splits
+    known = [row for row in rows if row["subject"] is not None]
+    assert found["people"] == {
+        "train": [row["name"] for row in known if row["subject"] not in (3, 4)],
+        "test": [row["name"] for row in known if row["subject"] in (3, 4)],
+    }
+    assert found["left-camera"] == {
+        "train": [row["name"] for row in rows if row["camera"] == 1],
+        "test": [r["name"] for r in known if r["camera"] == 2 and r["subject"] in (0, 1)],
+    }
+    assert found["given"] == {"train": ["clip-000", "clip-001"], "test": ["clip-002"]}
+    assert found["rest"]["test"] == [row["name"] for row in rows if row["name"] != "clip-001"]
+
+
+def test_wrong_splits_are_told_at_once(tmp_path):
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(make_rows(15)))
+    splits = {
+        "a": {"test": {"subject": [9]}},
+        "b": {"train": ["clip-001"], "test": ["clip-001", "no", "neither"]},
+        "c": {"test": {"setup": [1]}},
+    }
+    with pytest.raises(InputError) as caught:
+        plan_custom(describe(tmp_path, splits=splits))
+    assert [(problem.where, problem.what) for problem in caught.value.problems] == [
+        ("splits.a", "leaves no clips for test"),
+        ("splits.b", "there is no clip 'no', and 1 more are unknown"),
+        ("splits.b", "has 1 clips in both parts, 'clip-001' among them"),
+        ("splits.c", "leaves no clips for train"),
+        ("splits.c", "leaves no clips for test"),
+    ]
+
+
+def test_a_wrong_table_is_told_at_once(tmp_path):
+    table = pa.table({"label": [0.5], "poses": [[[1.0, 2.0]]], "subject": ["x"], "frame": [0]})
+    table = table.set_column(1, "poses", pa.array([[[1.0, 2.0]]], pa.list_(pa.list_(pa.int8(), 2))))
+    write_parquet(tmp_path / "a.parquet", table)
+    (tmp_path / "b.csv").write_text("name,label\n")
+    (tmp_path / "d").mkdir()
+    with pytest.raises(InputError) as caught:
+        plan_custom(describe(tmp_path, clips=["a.parquet", "b.csv", "c", "d"]))
+    told = {(problem.where, problem.what) for problem in caught.value.problems}
+    assert ("a.parquet", "there is no column name") in told
+    assert ("c", "there is no such file") in told
+    assert ("d", "is a folder") in told
+    text = str(caught.value)
+    assert "8 problems" in text
+    for word in (
+        "the column label is double, and must be integers from 0 on, or names of classes",
+        "each 34 numbers, or 17 joints of 2 numbers",
+        "the column subject is string, and must be integers, null where unknown",
+        "the column frame is int64, and must be a list of integers, one for each pose",
+        "b.csv: is no whole Arrow or Parquet file",
+    ):
+        assert word in text
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_damage_is_told_in_one_block(tmp_path, write):
+    path = tmp_path / "clips.table"
+    write(path, pa.Table.from_pylist(make_rows(40)))
+    whole = path.read_bytes()
+    location = describe(tmp_path)
+    rng = np.random.default_rng(3)
+    damaged = [whole[: len(whole) // 2], whole[:10], b""]
+    for _ in range(60):
+        data = bytearray(whole)
+        data[int(rng.integers(len(data)))] ^= int(rng.integers(1, 256))
+        damaged.append(bytes(data))
+    for data in damaged:
+        path.write_bytes(data)
+        with suppress(InputError):  # what is read in spite of it may differ, nothing else may come
+            read(plan_custom(location))
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_elsewhere_is_read_as_here(tmp_path, monkeypatch, write):
+    """A URI leads away from this machine, as far as reading goes."""
+    monkeypatch.setattr(tables, "JOB_BYTES", 9000)
+    rows = make_rows(40)
+    write(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    location = dataclasses.replace(describe(tmp_path), uri=f"file://{tmp_path}")
+    plan = plan_custom(location)
+    check_against_twin(rows, read(plan), plan.layout)
+
+
+def test_a_table_that_changes_after_planning_is_refused(tmp_path):
+    path = tmp_path / "clips.table"
+    write_parquet(path, pa.Table.from_pylist(make_rows(4)))
+    plan = plan_custom(describe(tmp_path))
+    write_parquet(path, pa.Table.from_pylist(make_rows(5)))
+    with pytest.raises(InputError, match="the table has changed"):
+        read(plan)
+
+
+def test_our_names_ask_for_our_skeletons(tmp_path):
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(make_rows(4)))
+    with pytest.raises(InputError, match="ntu60 has 25 joints of 3 coordinates, and here are 17"):
+        plan_custom(describe(tmp_path, dataset="ntu60"))
+
+
+def test_the_source_changes_with_the_description(tmp_path):
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(make_rows(15)))
+    first, again, other = (
+        plan_custom(describe(tmp_path, classes=classes)).source.fingerprint
+        for classes in (["wave", "clap"], ["wave", "clap"], ["clap", "wave"])
+    )
+    assert first == again != other

@@ -1,0 +1,43 @@
+"""From a dataset of 17 joints in 2D with a split of its own to a report, in this process."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sgnray.config import recipe_for
+from sgnray.errors import UsageError
+from sgnray.evaluate import evaluate_run
+from sgnray.runs import RunFolder
+from sgnray.train import train_run
+
+TINY = [
+    "data.num_segments=8",
+    "model.embedding_width=8",
+    "model.affinity_width=8",
+    "model.graph_widths=[8, 8, 8]",
+    "model.frame_width=16",
+    "optim.batch_size=6",
+    "train.num_epochs=2",
+    "evaluate.num_views=2",
+]
+
+
+@pytest.mark.parametrize("selection", ["last", "validation"])
+def test_it_is_trained_and_evaluated(flat_folder, tmp_path, selection):
+    recipe = recipe_for("mine", "people", [*TINY, f"train.selection={selection}"])
+    result = train_run(recipe, flat_folder, runs_dir=tmp_path, device="cpu")
+    assert result.folder.name.startswith("mine-people-")
+    assert result.report.num_clips == 6
+    _, checkpoint = RunFolder(result.folder).require_checkpoint()
+    assert (checkpoint.skeleton.num_joints, checkpoint.skeleton.num_coordinates) == (17, 2)
+    again = evaluate_run(result.folder, device="cpu")
+    assert json.loads(json.dumps(again.to_dict())) == json.loads(
+        (result.folder / "report.json").read_text()
+    )
+
+
+def test_a_case_that_its_source_does_not_have(flat_folder, tmp_path):
+    with pytest.raises(UsageError, match="mine has no case 'cs'; its source fixes the split"):
+        train_run(recipe_for("mine", "cs", TINY), flat_folder, runs_dir=tmp_path, device="cpu")
