@@ -12,8 +12,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from sgnray.data.describe import ClassContent, DatasetContent, Lengths, Numbers
+    from pathlib import Path
+
+    from sgnray.data.describe import (
+        ClassContent,
+        DatasetContent,
+        Lengths,
+        Numbers,
+        SkippedContent,
+    )
     from sgnray.data.export import ExportResult
+    from sgnray.prepare import PrepareResult
 
 _WIDTH = 80
 _BAR_WIDTH = 40
@@ -33,17 +42,44 @@ def content(content: DatasetContent, *, is_whole: bool = False) -> list[Renderab
         "",
         _facts(content),
     ]
-    if content.splits:
-        table = _table("case", "training clips>", "test clips>")
-        for case, (num_train, num_test) in content.splits.items():
-            table.add_row(case, f"{num_train:,}", f"{num_test:,}")
-        parts += ["", table]
-    else:
-        parts += ["", "no case: the dataset does not say which clips train and which are tested"]
+    parts += ["", _cases(content.splits)]
     parts += ["", *_classes(content.classes, is_whole=is_whole), "", _histogram(content.lengths)]
     if content.skipped:
-        parts += ["", *_skipped(content)]
+        parts += ["", *_left_out(content.skipped, content.folder)]
     return parts
+
+
+def prepared(result: PrepareResult) -> list[RenderableType]:
+    """Give the counts of a dataset that was prepared, and why some clips are not in it."""
+    from sgnray.data.describe import count_reasons
+
+    info = result.info
+    parts: list[RenderableType] = [
+        f"{info.dataset}: {info.num_clips:,} clips, {info.num_poses:,} poses, "
+        f"{len(info.class_names)} classes; "
+        f"{'was there already' if result.reused else 'written'}: {result.folder}",
+        "",
+        _cases(result.splits),
+    ]
+    if result.skipped:
+        parts += ["", *_left_out(count_reasons(result.skipped), result.folder)]
+    return parts
+
+
+def prepared_data(result: PrepareResult) -> dict[str, Any]:
+    """Give what `prepared` shows, for programs."""
+    info = result.info
+    return {
+        "folder": str(result.folder),
+        "dataset": info.dataset,
+        "reused": result.reused,
+        "num_clips": info.num_clips,
+        "num_poses": info.num_poses,
+        "class_names": list(info.class_names),
+        "checksum": info.checksum,
+        "splits": _splits_data(result.splits),
+        "skipped": [asdict(item) for item in result.skipped],
+    }
 
 
 def as_data(content: DatasetContent) -> dict[str, Any]:
@@ -62,10 +98,7 @@ def as_data(content: DatasetContent) -> dict[str, Any]:
         "source": info.source,
         "skeleton": info.skeleton.to_dict(),
         "classes": [asdict(row) for row in content.classes],
-        "splits": {
-            case: {"train": num_train, "test": num_test}
-            for case, (num_train, num_test) in content.splits.items()
-        },
+        "splits": _splits_data(content.splits),
         "subjects": asdict(content.subjects),
         "cameras": asdict(content.cameras),
         "setups": asdict(content.setups),
@@ -177,13 +210,29 @@ def _lengths_line(lengths: Lengths) -> str:
     )
 
 
-def _skipped(content: DatasetContent) -> list[RenderableType]:
+def _cases(splits: Mapping[str, tuple[int, int]]) -> RenderableType:
+    if not splits:
+        return "no case: the dataset does not say which clips train and which are tested"
+    table = _table("case", "training clips>", "test clips>")
+    for case, (num_train, num_test) in splits.items():
+        table.add_row(case, f"{num_train:,}", f"{num_test:,}")
+    return table
+
+
+def _splits_data(splits: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+    return {
+        case: {"train": num_train, "test": num_test}
+        for case, (num_train, num_test) in splits.items()
+    }
+
+
+def _left_out(skipped: Sequence[SkippedContent], folder: Path) -> list[RenderableType]:
     table = _table("left out because", "files>", "for example")
-    for row in content.skipped[:_MAX_REASONS]:
+    for row in skipped[:_MAX_REASONS]:
         table.add_row(row.reason, f"{row.num_files:,}", row.example)
-    more = len(content.skipped) - _MAX_REASONS
+    more = len(skipped) - _MAX_REASONS
     told = f"{more} more reasons, and " if more > 0 else ""
-    return [table, f"{told}all of the files: {content.folder / 'skipped.csv'}"]
+    return [table, f"{told}all of the files: {folder / 'skipped.csv'}"]
 
 
 def _share(count: int, total: int) -> str:

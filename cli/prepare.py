@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import options, render, tables
+from . import data_tables, options, render
 from .choices import DATA_DIR
 
 
@@ -51,5 +51,5 @@ def prepare(
             on_progress=on_progress,
         )
     if json:
-        return render.as_json(tables.dataset_content(prepared))
-    return render.result(*tables.dataset(prepared))
+        return render.as_json(data_tables.prepared_data(prepared))
+    return render.result(*data_tables.prepared(prepared))

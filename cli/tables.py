@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,12 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from sgnray.evaluate import Report, Subject
-    from sgnray.prepare import PrepareResult
     from sgnray.train import EpochResult
     from sgnray.tune import TrialRow, TuneResult
 
 _NUM_WORST = 5
 _NUM_CONFUSED = 5
-_FIGURES = ("top-1", "clips", "share", "files", "training clips", "test clips")
+_FIGURES = ("top-1", "clips", "share")
 _SELECTION = {
     "last": "the last epoch",
     "validation": "the epoch that was best on the validation part",
@@ -76,47 +74,6 @@ def report(report: Report) -> list[RenderableType]:
             table.add_row(pair.truth, pair.predicted, f"{pair.count:,}", f"{pair.share:.1%}")
         parts += ["", table]
     return parts
-
-
-def dataset(prepared: PrepareResult) -> list[RenderableType]:
-    """Give the counts of a dataset, and why some clips are not in it."""
-    info = prepared.info
-    state = "was there already" if prepared.reused else "written"
-    parts: list[RenderableType] = [
-        f"{info.dataset}: {info.num_clips:,} clips, {info.num_poses:,} poses, "
-        f"{len(info.class_names)} classes; {state}: {prepared.folder}"
-    ]
-    table = _table("case", "training clips", "test clips")
-    for case, (num_train, num_test) in prepared.splits.items():
-        table.add_row(case, f"{num_train:,}", f"{num_test:,}")
-    parts += ["", table]
-    reasons = Counter(skipped.reason for skipped in prepared.skipped)
-    if reasons:
-        example = {skipped.reason: skipped.name for skipped in reversed(prepared.skipped)}
-        table = _table("left out because", "files", "for example")
-        for reason, count in reasons.most_common():
-            table.add_row(reason, f"{count:,}", example[reason])
-        parts += ["", table, f"all of them: {prepared.folder / 'skipped.csv'}"]
-    return parts
-
-
-def dataset_content(prepared: PrepareResult) -> dict[str, Any]:
-    """Give what `dataset` shows, for programs."""
-    info = prepared.info
-    return {
-        "folder": str(prepared.folder),
-        "dataset": info.dataset,
-        "reused": prepared.reused,
-        "num_clips": info.num_clips,
-        "num_poses": info.num_poses,
-        "class_names": list(info.class_names),
-        "checksum": info.checksum,
-        "splits": {
-            case: {"train": num_train, "test": num_test}
-            for case, (num_train, num_test) in prepared.splits.items()
-        },
-        "skipped": [{"name": clip.name, "reason": clip.reason} for clip in prepared.skipped],
-    }
 
 
 def trial_line(trial: TrialRow) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,14 @@ class Resources:
     def cpus_per_worker(self, num_workers: int) -> int:
         """Share the logical CPUs of a local cluster; on a foreign one take one each."""
         return max(1, self.num_cpus // num_workers) if self.is_local else 1
+
+
+def is_at_hand(address: str | None) -> bool:
+    """Tell whether a cluster runs already, so that none would have to be started."""
+    if address or os.environ.get("RAY_ADDRESS"):
+        return True
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def describe_dataset(dataset: SkeletonDataset, skipped: Sequence[Skipped]) -> Da
         setups=_numbers(clips.setups),
         num_two_bodies=_count_two_bodies(dataset),
         lengths=describe_lengths(clips.num_frames),
-        skipped=_count_reasons(skipped),
+        skipped=count_reasons(skipped),
     )
 
 
@@ -160,7 +160,7 @@ def _count_two_bodies(dataset: SkeletonDataset) -> int:
     return int(np.count_nonzero(lowest != highest))
 
 
-def _count_reasons(skipped: Sequence[Skipped]) -> tuple[SkippedContent, ...]:
+def count_reasons(skipped: Sequence[Skipped]) -> tuple[SkippedContent, ...]:
     """Count files by reason, the most frequent first."""
     example = {item.reason: item.name for item in reversed(skipped)}
     counts = Counter(item.reason for item in skipped)

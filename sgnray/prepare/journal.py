@@ -71,8 +71,11 @@ class Journal:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
-        write_file(part_path(self._folder, self.num_finished), sink.getvalue())
-        self._keep(table, part.skipped)
+        data = sink.getvalue()
+        write_file(part_path(self._folder, self.num_finished), data)
+        # What was written is kept, not the part: its columns may lie in Ray's object store, whose
+        # few megabytes they would hold with all the poses.
+        self._keep(pa.ipc.open_file(data).read_all(), part.skipped)
 
     def close(self) -> None:
         """Let go of the files."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from sgnray.cluster import connected, is_at_hand
 from sgnray.data.skeleton import SkeletonLayout
 from sgnray.errors import ClusterError, SgnError
 from sgnray.prepare.parts import Part, prepare_part
@@ -16,7 +17,16 @@ _QUEUED = 2
 _AHEAD = 4
 _RETRIES = 3  # of a job whose worker was lost
 
+# What one process reads while Ray starts and stops, 6 s, and while it connects and sends workers.
+_STARTING_BYTES = 1500 * 10**6
+_CONNECTING_BYTES = 250 * 10**6
+
 OnClips = Callable[[int], None]
+
+
+def is_worth_ray(num_bytes: int, address: str | None) -> bool:
+    """Tell whether Ray's workers would be done before this process alone."""
+    return num_bytes >= (_CONNECTING_BYTES if is_at_hand(address) else _STARTING_BYTES)
 
 
 def run_here(jobs: Sequence[PartJob], layout: SkeletonLayout, on_clips: OnClips) -> Iterator[Part]:
@@ -37,8 +47,6 @@ def run_on_ray(
     if not jobs:
         return
     import ray
-
-    from sgnray.cluster import connected
 
     with connected(address, num_workers=workers):
         kind = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)(_Preparer)

@@ -19,7 +19,7 @@ from sgnray.prepare.assemble import assemble, describe_source
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.detect import detect
 from sgnray.prepare.journal import Journal
-from sgnray.prepare.launch import run_here, run_on_ray
+from sgnray.prepare.launch import is_worth_ray, run_here, run_on_ray
 from sgnray.prepare.parts import Part
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.workplace import move_into_place, partial_folder, ready_folder, workplace
@@ -27,8 +27,6 @@ from sgnray.storage import Location, locate
 
 log = logging.getLogger(__name__)
 
-# Read in the process in about a second, while starting Ray takes five.
-SMALL_BYTES = 256 * 1024 * 1024
 _OWN_FILES = {CLIPS_FILE, INFO_FILE, SKIPPED_FILE}
 
 OnProgress = Callable[[int, int], None]
@@ -111,8 +109,10 @@ def _run(
     if num_done:
         on_clips(0)
     todo = plan.jobs[num_finished:]
-    if workers and plan.source.num_bytes >= SMALL_BYTES:
+    if workers and is_worth_ray(plan.source.num_bytes, address):
         return run_on_ray(todo, plan.layout, on_clips, workers=workers, address=address)
+    if workers:
+        log.info("in this process: reading so little takes less time than Ray")
     return run_here(todo, plan.layout, on_clips)
 
 

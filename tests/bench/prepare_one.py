@@ -31,7 +31,9 @@ def prepare(raw, out, workers):
 
     Told twice: as a whole, and from the first part read to the last, when Ray runs already.
     """
-    from sgnray.prepare import prepare_dataset
+    from sgnray.prepare import launch, prepare_dataset
+
+    launch._STARTING_BYTES = 0  # with workers it is Ray that is measured
 
     reached = []
 

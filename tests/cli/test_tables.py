@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sgnray.cli import render, tables
+from sgnray.cli import data_tables, render, tables
 from sgnray.data.skeleton import KINECT20
 from sgnray.data.store import DatasetInfo
 from sgnray.evaluate import ClassScore, Confusion, Report, Subject
@@ -123,7 +123,7 @@ def make_prepared(skipped=(), reused=False):
 
 def test_a_dataset(capsys):
     skipped = [Skipped("a.json", "is empty"), Skipped("b.json", "is empty")]
-    assert lines(tables.dataset(make_prepared(skipped)), capsys) == [
+    assert lines(data_tables.prepared(make_prepared(skipped)), capsys) == [
         "nwucla: 1,484 clips, 58,000 poses, 2 classes; written: data/nwucla",
         "",
         "case  training clips  test clips",
@@ -133,15 +133,15 @@ def test_a_dataset(capsys):
         "left out because  files  for example",
         "\u2500" * 36,
         "is empty              2  a.json",
-        "all of them: data/nwucla/skipped.csv",
+        "all of the files: data/nwucla/skipped.csv",
     ]
-    assert lines(tables.dataset(make_prepared(reused=True)), capsys)[0].endswith(
+    assert lines(data_tables.prepared(make_prepared(reused=True)), capsys)[0].endswith(
         "was there already: data/nwucla"
     )
 
 
 def test_a_dataset_for_programs():
-    content = tables.dataset_content(make_prepared([Skipped("a.json", "is empty")]))
+    content = data_tables.prepared_data(make_prepared([Skipped("a.json", "is empty")]))
     assert content["splits"] == {"cv": {"train": 1020, "test": 464}}
     assert content["skipped"] == [{"name": "a.json", "reason": "is empty"}]
     assert content["folder"] == "data/nwucla"

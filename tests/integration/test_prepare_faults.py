@@ -8,7 +8,7 @@ import pytest
 
 from sgnray.data.info import read_info
 from sgnray.errors import OutputError
-from sgnray.prepare import pipeline, prepare_dataset, source
+from sgnray.prepare import launch, prepare_dataset, source
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
 # Forks, so that only the first start costs the imports. Each child kills itself after a while, a
@@ -117,7 +117,7 @@ def test_a_full_disk_leaves_the_dataset_that_was_there(tiny_raw, golden_dataset,
 def test_workers_the_order_of_files_and_a_zip_change_nothing(
     tiny_raw, tiny_folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(pipeline, "SMALL_BYTES", 0)
+    monkeypatch.setattr(launch, "_STARTING_BYTES", 0)
     monkeypatch.setattr(source, "PART_BYTES", 300_000)
     expected = contents(tiny_folder)
     for workers in (1, 2):

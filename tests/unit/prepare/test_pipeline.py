@@ -12,7 +12,7 @@ import pytest
 
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, OutputError, UsageError
-from sgnray.prepare import pipeline, prepare_dataset
+from sgnray.prepare import launch, prepare_dataset
 from sgnray.prepare.source import PART_FILES
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
@@ -192,7 +192,7 @@ def test_zip_and_folder_are_the_same_source(make_nwucla, tmp_path):
 
 @pytest.mark.ray
 def test_two_workers_give_the_same_bytes(make_nwucla, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "SMALL_BYTES", 0)
+    monkeypatch.setattr(launch, "_STARTING_BYTES", 0)
     raw = make_nwucla(2 * PART_FILES + 10)
     steps = []
     result = prepare_dataset(
