@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import JustifyMethod, RenderableType
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+
+from .safe import SafeTable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,9 +118,9 @@ def exported_data(result: ExportResult) -> dict[str, Any]:
     return {**asdict(result), "path": str(result.path), "losses": list(result.losses)}
 
 
-def _facts(content: DatasetContent) -> Table:
+def _facts(content: DatasetContent) -> RenderableType:
     info, skeleton = content.info, content.info.skeleton
-    table = Table.grid(padding=(0, 2))
+    table = SafeTable.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")  # a path is never cut
     table.add_row("folder", str(content.folder))
@@ -179,7 +180,7 @@ def _classes(classes: Sequence[ClassContent], *, is_whole: bool) -> list[Rendera
     return [*parts, f"all {len(classes)} classes: sgn data -v"]
 
 
-def _side_by_side(classes: Sequence[ClassContent]) -> Table:
+def _side_by_side(classes: Sequence[ClassContent]) -> SafeTable:
     """List classes by label, down one column and then the next, as many as fit into a line."""
     rows = [(str(row.label), row.name, f"{row.num_clips:,}") for row in classes]
     heads = ("label", "class", "clips")
@@ -193,7 +194,7 @@ def _side_by_side(classes: Sequence[ClassContent]) -> Table:
     return table
 
 
-def _histogram(lengths: Lengths) -> Table:
+def _histogram(lengths: Lengths) -> SafeTable:
     table = _table("frames>", "clips>", _lengths_line(lengths))
     most = max(row.num_clips for row in lengths.bins)
     for row in lengths.bins:
@@ -247,9 +248,9 @@ def _size(num_bytes: int) -> str:
     return f"{amount:,.{digits}f} {_UNITS[power]}"
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str) -> SafeTable:
     """Make a table; a column whose name ends with > holds figures and is aligned to the right."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table = SafeTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for column in columns:
         justify: JustifyMethod = "right" if column.endswith(">") else "left"
         table.add_column(column.removesuffix(">"), justify=justify, overflow="fold")

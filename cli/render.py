@@ -25,6 +25,7 @@ from rich.text import Text
 from sgnray.errors import SgnError
 
 from . import logs
+from .safe import clean
 
 OnProgress = Callable[[int, int], None]
 _PLAIN_INTERVAL_S, _PLAIN_STEP = 2.0, 0.05
@@ -35,7 +36,9 @@ def result(*parts: RenderableType) -> None:
     """Print tables or lines of a result on stdout."""
     console = Console(highlight=False, markup=False, emoji=False)
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str))
+        console.print(
+            clean(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str)
+        )
 
 
 def text(content: str) -> None:
@@ -52,23 +55,23 @@ def as_json(content: Mapping[str, Any]) -> None:
 def note(line: str) -> None:
     """Say what happens, on stderr; silent with -q."""
     if not logs.is_quiet():
-        _say(Text(line))
+        _say(Text(clean(line)))
 
 
 def warning(line: str) -> None:
     """Say what the user should know, on stderr; silent with -q."""
     if not logs.is_quiet():
-        _say(Text.assemble(("warning: ", "yellow"), line))
+        _say(Text.assemble(("warning: ", "yellow"), clean(line)))
 
 
 def log_line(line: str, level: int) -> None:
     """Show one record of the library's log."""
     if level >= logging.ERROR:
-        _say(Text.assemble(("error: ", "bold red"), line))
+        _say(Text.assemble(("error: ", "bold red"), clean(line)))
     elif level >= logging.WARNING:
         warning(line)
     else:
-        _say(Text(line, style="" if level >= logging.INFO else "dim"))
+        _say(Text(clean(line), style="" if level >= logging.INFO else "dim"))
 
 
 def error(failure: SgnError) -> None:
@@ -79,7 +82,7 @@ def error(failure: SgnError) -> None:
     for where, what in rows:
         lines += _hanging(f"  {where:<{width}}  ", what)
     lines += _hanging("  where  ", failure.where) + _hanging("  now    ", failure.now)
-    block = Text("\n".join(lines))
+    block = Text(clean("\n".join(lines)))
     block.stylize("bold red", 0, len("error:"))
     _say(block)
 

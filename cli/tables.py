@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import RenderableType
-from rich.table import Table
+
+from .safe import SafeTable
 
 if TYPE_CHECKING:
     from sgnray.evaluate import Report, Subject
@@ -44,7 +45,7 @@ def epoch_line(epoch: EpochResult) -> str:
 
 def scores(report: Report) -> list[RenderableType]:
     """Give the figures of a report: what, on what, chosen how."""
-    table = Table.grid(padding=(0, 2))
+    table = SafeTable.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")  # a path is never cut
     table.add_row("top-1", f"{report.top1:.2%}")
@@ -120,9 +121,9 @@ def _chosen(subject: Subject) -> str:
     return how if subject.epoch is None else f"{subject.epoch}, {how}"
 
 
-def _table(*columns: str, is_tight: bool = False) -> Table:
+def _table(*columns: str, is_tight: bool = False) -> SafeTable:
     padding = (0, 0 if is_tight else 1, 0, 0)
-    table = Table(box=box.SIMPLE_HEAD, padding=padding, pad_edge=False, show_edge=False)
+    table = SafeTable(box=box.SIMPLE_HEAD, padding=padding, pad_edge=False, show_edge=False)
     for column in columns:
         is_figure = is_tight or column in _FIGURES
         table.add_column(column, justify="right" if is_figure else "left", overflow="fold")

@@ -17,7 +17,7 @@ from sgnray.files import output_errors
 
 log = logging.getLogger(__name__)
 
-# Tasks and trials pass file names and numbers, never poses; Ray would take 30 % of memory.
+# Ray would take 30 % of memory. Only preparation passes poses, a few MB for each worker at a time.
 _OBJECT_STORE_BYTES = 256 * 2**20
 _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 60.0
@@ -183,9 +183,10 @@ class Shelf:
         import ray
 
         for name in self._names:
-            with output_errors(folder / name), (folder / name).open("wb") as file:
+            with (folder / name).open("wb") as file:
                 while piece := ray.get(self._actor.read.remote(name, file.tell())):
-                    file.write(piece)
+                    with output_errors(folder / name):
+                        file.write(piece)
 
 
 def _beside_driver(kind: type) -> Any:

@@ -6,6 +6,7 @@ SgnError                  it failed; exit 1
         MissingExtraError an optional package that is not installed
     InputError            raw input, or a dataset, that cannot be used
         ClipError         one raw clip refused; its reason goes to skipped.csv
+        EmptyError        raw data of which no clip can be used
     CheckpointError       a checkpoint that is foreign or does not fit
         TornError         a checkpoint that is cut off; the one before it may do
     RunError              a run folder that belongs to something else, or is in use
@@ -73,6 +74,10 @@ class InputError(SgnError):
 
 class ClipError(InputError):
     """One raw clip is refused; the others go on."""
+
+
+class EmptyError(InputError):
+    """No clip of the raw data can be used."""
 
 
 class CheckpointError(SgnError):

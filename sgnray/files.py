@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,8 +31,10 @@ def output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise OutputError(
             f"it could not be written: {error.strerror or error}",
             where=str(path),
-            now="free some space or choose a folder that can be written, then run it again",
+            now=("free some space" if is_full else "choose a place that can be written")
+            + ", then run it again",
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -9,12 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
 from sgnray.errors import InputError, UsageError
+
+_BLOCK_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,14 @@ class Location:
         """Open a file for reading at any place; raises OSError, FileNotFoundError among them."""
         return _file_system(self.uri).open_input_file(self.path)
 
+    def digest(self) -> str:
+        """Give the sha256 of a file, in hex; all of it is read."""
+        digest = hashlib.sha256()
+        with self.open() as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+        return digest.hexdigest()
+
     def entry(self) -> Entry | None:
         """Tell what lies here; None if nothing does."""
         if self.uri is None:
@@ -70,7 +81,7 @@ class Location:
                 if entry is not None and not entry.is_folder:
                     yield entry
             return
-        for folder, _, names in os.walk(self.path):
+        for folder, _, names in os.walk(self.path, onerror=_refuse_folder):
             depth = len(Path(folder).relative_to(self.path).parts)
             for name in names:
                 entry = _local_entry(os.path.join(folder, name), depth)
@@ -97,9 +108,9 @@ class Entry:
 def locate(text: str | Path) -> Location:
     """Understand what a user named: a path of this machine, or a URI that pyarrow.fs knows."""
     if isinstance(text, Path) or "://" not in text:
-        return Location(str(Path(text).expanduser().resolve()))
+        return Location(str(resolve(text)))
     if text.startswith("file://"):
-        return Location(str(Path(urlsplit(text).path).resolve()))
+        return Location(str(resolve(unquote(urlsplit(text).path))))
     try:
         _, path = fs.FileSystem.from_uri(text)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -112,9 +123,35 @@ def locate(text: str | Path) -> Location:
     return Location(path, text)
 
 
+def resolve(path: str | Path) -> Path:
+    """Give the absolute path of what a user named; UsageError where it cannot be one."""
+    try:
+        absolute = Path(path).expanduser().resolve()
+        str(absolute).encode()  # what reads files takes UTF-8 names only
+    except (OSError, RuntimeError, UnicodeEncodeError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeEncodeError) else str(error)
+        raise UsageError(
+            f"this path cannot be used: {reason}",
+            where=str(path).encode("utf-8", "backslashreplace").decode(),
+            now="give another path",
+        ) from error
+    if not str(path):
+        raise UsageError("the path is empty", where="''", now="give a path")
+    return absolute
+
+
 @lru_cache(maxsize=8)
 def _file_system(uri: str | None) -> fs.FileSystem:
     return fs.LocalFileSystem() if uri is None else fs.FileSystem.from_uri(uri)[0]
+
+
+def _refuse_folder(error: OSError) -> None:
+    # Going on would leave out what lies in it, and nobody would know.
+    raise InputError(
+        f"a folder cannot be read: {error.strerror or error}",
+        where=str(error.filename),
+        now="make it readable, or name a place without it",
+    ) from error
 
 
 @contextmanager

@@ -59,6 +59,7 @@ def export_dataset(
     or `out` exists and not `overwrite`, InputError if the format cannot hold the dataset,
     OutputError if the disk refuses; then nothing is left behind.
     """
+    _check_outside(out, dataset)
     poses = open_poses(dataset)
     if to == "pyskl":
         _check_out(out, overwrite=overwrite)
@@ -75,6 +76,16 @@ def export_dataset(
         num_clips = parts.num_clips
         losses = _padded_losses(dataset, poses, parts)
     return ExportResult(out, num_clips, out.stat().st_size, tuple(losses))
+
+
+def _check_outside(out: Path, dataset: SkeletonDataset) -> None:
+    """UsageError where the file would lie in the dataset's own folder, or replace one of it."""
+    if dataset.folder.resolve() in out.resolve().parents:
+        raise UsageError(
+            "the output would lie in the dataset itself",
+            where=str(out),
+            now="choose another file with --out",
+        )
 
 
 def _check_out(out: Path, *, overwrite: bool) -> None:

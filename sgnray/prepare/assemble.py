@@ -13,25 +13,25 @@ from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
 from sgnray.data.skeleton import SkeletonLayout
 from sgnray.data.skipped import write_skipped
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, poses_column
-from sgnray.errors import InputError, Problem
+from sgnray.errors import EmptyError, Problem
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.journal import Gathered, map_poses
 from sgnray.prepare.plan import RawPlan, Splits
+from sgnray.prepare.workplace import SORTED_FILE
 
 PREPARE_VERSION = 1
-_SORTED_FILE = "sorted.f32"
 _NUM_REASONS = 8
 
 
 def assemble(gathered: Gathered, plan: RawPlan, *, aside: Path, ready: Path) -> DatasetInfo:
-    """Write clips.arrow, dataset.json and skipped.csv into `ready`; InputError without a clip.
+    """Write clips.arrow, dataset.json and skipped.csv into `ready`; EmptyError without a clip.
 
     Clips that are not in the order of their names are sorted through one more file in `aside`.
     """
     skipped = sorted([*plan.skipped, *gathered.skipped], key=lambda item: (item.name, item.reason))
     if gathered.table.num_rows == 0:
         raise _no_clip(skipped)
-    gathered = _sort(gathered, aside / _SORTED_FILE, plan.layout)
+    gathered = _sort(gathered, aside / SORTED_FILE, plan.layout)
     _write_clips(ready / CLIPS_FILE, plan.layout, gathered)
     write_skipped(ready / SKIPPED_FILE, skipped)
     names = gathered.table.column("name").to_pylist()
@@ -63,8 +63,8 @@ def describe_source(plan: RawPlan) -> dict[str, int | str]:
 
 def _sort(gathered: Gathered, sorted_path: Path, layout: SkeletonLayout) -> Gathered:
     """Put the clips in the order of their names; a source whose parts are in order stays as is."""
-    names = np.array(gathered.table.column("name").to_pylist())
-    order = np.argsort(names, kind="stable")
+    names = gathered.table.column("name").to_pylist()
+    order = np.array(sorted(range(len(names)), key=names.__getitem__))
     if (order[1:] > order[:-1]).all():
         return gathered
     offsets = _offsets(gathered.table).to_numpy()
@@ -102,10 +102,10 @@ def _keep_present(splits: Splits | None, names: frozenset[str]) -> Splits | None
     }
 
 
-def _no_clip(skipped: Sequence[Skipped]) -> InputError:
+def _no_clip(skipped: Sequence[Skipped]) -> EmptyError:
     counts = Counter(item.reason for item in skipped)
     example = {item.reason: item.name for item in reversed(skipped)}
-    return InputError(
+    return EmptyError(
         f"none of {len(skipped)} recordings can be used",
         where=f"{len(counts)} reasons, the most frequent first" if len(counts) > 1 else "all alike",
         now="check that the files are whole, and of the kind their names say",

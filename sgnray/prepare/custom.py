@@ -14,7 +14,7 @@ from sgnray.config.custom import Description, parse_description
 from sgnray.data.skeleton import KINECT20, LAYOUTS, NTU25, SkeletonLayout
 from sgnray.errors import ClipError, InputError, Problem
 from sgnray.prepare.clip import ClipFacts
-from sgnray.prepare.custom_clips import LIGHT_COLUMNS, TableJob, read_facts
+from sgnray.prepare.custom_clips import LIGHT_COLUMNS, MAX_NAME, TableJob, read_facts
 from sgnray.prepare.custom_schema import table_problems
 from sgnray.prepare.custom_splits import name_splits
 from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
@@ -149,15 +149,16 @@ def _read_rows(table: Table, class_names: tuple[str, ...], seen: set[str]) -> _R
     refused: list[tuple[int, str, str]] = []
     light = table.columns([name for name in LIGHT_COLUMNS if name in names])
     for row, values in enumerate(_dicts(light)):
-        name = values["name"] or f"row {row} of {table.location.name}"
+        name = str(values["name"] or f"row {row} of {table.location.name}")
+        shown = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}..."
         if name in seen:
-            refused.append((row, str(name), "there is another clip of this name"))
+            refused.append((row, shown, "there is another clip of this name"))
             continue
-        seen.add(str(name))
+        seen.add(name)
         try:
             facts[row] = read_facts(values, class_names)
         except ClipError as error:
-            refused.append((row, str(name), error.what))
+            refused.append((row, shown, error.what))
     return _Rows(facts, tuple(refused))
 
 
@@ -188,7 +189,11 @@ def _first(rows: _Rows, row: int) -> int:
 def _source(location: Location, text: str, tables: Sequence[Table]) -> RawSource:
     # The description decides as much as the table: its text is part of what the source is.
     digest = hashlib.sha256(text.encode()).hexdigest()
-    lines = [f"{table.location.name}\t{table.stamp[0]}" for table in tables]
+    lines = [
+        f"{table.location.name}\t{table.stamp[0]}"
+        + (f"\t{table.location.digest()}" if table.location.is_local else "")
+        for table in tables
+    ]
     return RawSource(
         num_files=1 + len(tables),
         num_bytes=len(text.encode()) + sum(table.stamp[0] for table in tables),

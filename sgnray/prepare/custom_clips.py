@@ -18,6 +18,7 @@ from sgnray.errors import ClipError
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
 from sgnray.prepare.tables import Piece
 
+MAX_NAME = 255
 FACTS = ("subject", "camera", "setup", "replication")
 LIGHT_COLUMNS = ("name", "label", *FACTS)
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
@@ -68,6 +69,8 @@ def read_facts(values: dict[str, object], class_names: tuple[str, ...]) -> ClipF
     name, label = values["name"], values["label"]
     if not isinstance(name, str) or not name:
         raise refusal("it has no name")
+    if len(name) > MAX_NAME:
+        raise refusal(f"its name is longer than {MAX_NAME} characters")
     if label is None:
         raise refusal("it has no label")
     if isinstance(label, str):

@@ -12,8 +12,8 @@ from sgnray.prepare.custom import plan_custom
 from sgnray.prepare.padded import plan_padded
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.pyskl import plan_pyskl
-from sgnray.prepare.recordings import plan_recordings
-from sgnray.prepare.source import list_files
+from sgnray.prepare.recordings import plan_recordings, tell_recordings
+from sgnray.prepare.source import ZIP_ERRORS, join_listings, list_files
 from sgnray.storage import Location
 
 _HEAD_BYTES = 16
@@ -49,12 +49,15 @@ def detect(raw: Sequence[Location]) -> RawPlan:
     """
     kinds = [tell_kind(place) for place in raw]
     if set(kinds) == {Kind.RECORDINGS}:
-        plan = plan_recordings(list_files(raw))
-        if plan is not None:
-            return plan
-        if len(raw) == 1 and (inner := _only_file(raw[0])) is not None:
+        listings = [list_files([place]) for place in raw]
+        recorded = [tell_recordings(listing) for listing in listings]
+        if len(raw) == 1 and recorded == [None] and (inner := _only_file(raw[0])) is not None:
             return detect([inner])
-        raise _nothing_found(raw)
+        for place, what in zip(raw, recorded, strict=True):
+            if what is None:
+                raise _nothing_found(place)
+        _check_alike(raw, recorded)
+        return plan_recordings(join_listings(listings))
     if len(raw) > 1:
         raise UsageError(
             "several --raw make one dataset only where all are folders or .zip files of recordings",
@@ -70,7 +73,7 @@ def detect(raw: Sequence[Location]) -> RawPlan:
             now="give that .yaml file; the README shows one",
         )
     if kinds[0] is Kind.UNKNOWN:
-        raise _nothing_found(raw)
+        raise _nothing_found(raw[0])
     return _PLANNERS[kinds[0]](raw[0])
 
 
@@ -113,7 +116,7 @@ def _holds_arrays(place: Location) -> bool:
     try:
         with place.open() as file, zipfile.ZipFile(io.BufferedReader(file)) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except ZIP_ERRORS:
         return False  # the reader of recordings tells what is wrong with it
 
 
@@ -132,9 +135,23 @@ def _only_file(folder: Location) -> Location | None:
     return folder.at(paths[0]) if paths else None
 
 
-def _nothing_found(raw: Sequence[Location]) -> InputError:
+def _check_alike(raw: Sequence[Location], recorded: Sequence[str | None]) -> None:
+    """UsageError where the places do not make one dataset, or one of them is named twice."""
+    is_twice = len(set(raw)) < len(raw)
+    if len(set(recorded)) == 1 and not is_twice:
+        return
+    raise UsageError(
+        "the same place is named twice" if is_twice else "these places do not make one dataset",
+        where=", ".join(
+            f"--raw {place}: {what}" for place, what in zip(raw, recorded, strict=True)
+        ),
+        now="name it once" if is_twice else "prepare them one by one, each with its own --out",
+    )
+
+
+def _nothing_found(place: Location) -> InputError:
     return InputError(
         f"no raw data are here, that is {_KNOWN}",
-        where=", ".join(f"--raw {place}" for place in raw),
+        where=f"--raw {place}",
         now="give the folder or the file that holds them, or make some: sgn synth OUT",
     )

@@ -8,6 +8,7 @@ after its poses: a part is finished if it and all before it are there.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -20,10 +21,9 @@ from sgnray.data.skeleton import SkeletonLayout
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.parts import Part, width_of
 from sgnray.prepare.plan import RawPlan
-from sgnray.prepare.workplace import part_path, write_file
+from sgnray.prepare.workplace import POSES_FILE, part_path, write_file
 
-_POSES_FILE = "poses.f32"
-_SKIPPED_KEY, _END_KEY = b"skipped", b"poses_end"
+_SKIPPED_KEY, _END_KEY, _CRC_KEY = b"skipped", b"poses_end", b"poses_crc32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Journal:
         """Find what an interrupted preparation finished, and forget what it only began."""
         self._folder = folder
         self._layout = plan.layout
-        self._poses_path = folder / _POSES_FILE
+        self._poses_path = folder / POSES_FILE
         self._poses_path.touch()
         self._tables: list[pa.Table] = []
         self._skipped: list[Skipped] = []
@@ -66,6 +66,7 @@ class Journal:
         metadata = {
             _SKIPPED_KEY: json.dumps([astuple(item) for item in part.skipped]),
             _END_KEY: str(self._end),
+            _CRC_KEY: str(zlib.crc32(part.values.data)),
         }
         table = part.table.replace_schema_metadata(metadata)
         sink = pa.BufferOutputStream()
@@ -94,13 +95,19 @@ class Journal:
             table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
             end = int(table.schema.metadata[_END_KEY])
             skipped = [Skipped(*item) for item in json.loads(table.schema.metadata[_SKIPPED_KEY])]
-        except (OSError, ValueError, pa.ArrowException):
+            crc = int(table.schema.metadata[_CRC_KEY])
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
             return False
-        if end > self._poses_path.stat().st_size:
+        if self._crc_of(self._end, end) != crc:
             return False
         self._end = end
         self._keep(table, skipped)
         return True
+
+    def _crc_of(self, start: int, end: int) -> int:
+        with self._poses_path.open("rb") as file:
+            file.seek(start)
+            return zlib.crc32(file.read(max(0, end - start)))
 
     def _keep(self, table: pa.Table, skipped: Sequence[Skipped]) -> None:
         self._tables.append(table.replace_schema_metadata())

@@ -19,6 +19,8 @@ _MAX_COUNT_DIGITS = 12
 _MAX_ID_DIGITS = 20
 _FIRST_PRINTABLE, _LAST_PRINTABLE = ord(" "), ord("~")
 _NEWLINE, _RETURN = ord("\n"), ord("\r")
+# Beyond a few MB, lines this short on average are no recording's, and their index would be large.
+_LARGE_BYTES, _MIN_LINE_BYTES = 4 << 20, 8
 _SOME = 64  # bytes that tell most files from empty ones
 _FEW = {b"%d%s" % (count, end): count for count in range(10) for end in (b"", b"\r")}
 _PLAIN_NUM_JOINTS = (b"%d" % NUM_JOINTS, b"%d\r" % NUM_JOINTS)
@@ -89,22 +91,34 @@ def read_outline(data: bytes) -> Outline:
 def _find_lines(data: bytes) -> tuple[bytes, Bounds]:
     """Return the text and its bounds: line i lies between bounds[i] and bounds[i + 1].
 
-    A carriage return stays at the end of its line; where no newline follows it is refused.
+    A carriage return stays at the end of its line; where no newline follows it is refused. The
+    file's end is as good as a newline.
     """
     if not data[:_SOME].strip() and not data.strip():
         raise refusal("empty")
-    text = data if data.endswith(b"\n") else data + b"\n"
+    if len(data) > _LARGE_BYTES and data.count(b"\n") > len(data) // _MIN_LINE_BYTES:
+        raise refusal("has more lines than a recording of its size")
+    text = _without_blank_end(data)
     characters = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(characters == _NEWLINE)
     num_pairs = np.count_nonzero(characters[ends - 1] == _RETURN)
     num_control = np.count_nonzero(characters < _FIRST_PRINTABLE)
     if num_control != len(ends) + num_pairs or characters.max() > _LAST_PRINTABLE:
         raise refusal("not a text file")
-    num_lines = len(ends)
-    while not text[ends[num_lines - 2] + 1 if num_lines > 1 else 0 : ends[num_lines - 1]].strip():
-        num_lines -= 1  # blank lines at the end
     # A view gives plain ints one by one, of which few are asked for; a list would make them all.
-    return text, np.concatenate(([-1], ends[:num_lines])).data
+    return text, np.concatenate(([-1], ends)).data
+
+
+def _without_blank_end(data: bytes) -> bytes:
+    """Drop blank lines at the end, and let the last line end with a newline."""
+    text = data if data.endswith(b"\n") else data + b"\n"
+    if text[-3:-1].rstrip(b"\r")[-1:].strip():
+        return text
+    kept = len(text.rstrip(b" \r\n"))
+    end = text.find(b"\n", kept) + 1
+    if text[end:].replace(b"\r\n", b"\n").strip(b" \n"):
+        raise refusal("not a text file")
+    return text[:end]
 
 
 def _read_count(text: bytes, bounds: Bounds, index: int, what: str) -> int:
@@ -147,8 +161,8 @@ def _read_body(text: bytes, bounds: Bounds, index: int) -> int:
         raise refuse_line(index, f"a body line has {len(columns)} columns, not {_BODY_COLUMNS}")
     if not columns[0].isdigit() or len(columns[0]) > _MAX_ID_DIGITS:
         raise refuse_line(index, f"the body id is {quote(columns[0])}")
-    if text[middle + 1 : bounds[index + 2]].strip() != b"%d" % NUM_JOINTS:
-        announced = _read_count(text, bounds, index + 1, "joints")
+    announced = _read_count(text, bounds, index + 1, "joints")
+    if announced != NUM_JOINTS:
         raise refuse_line(index + 1, f"announces {announced} joints, not {NUM_JOINTS}")
     return int(columns[0])  # 17 digits: exact as an int, not as a float
 

@@ -65,7 +65,7 @@ def read_skeletons(files: Sequence[bytes]) -> list[Recording | ClipError]:
     for index, outline in outlines.items():
         num_rows = len(outline.ids)
         try:
-            own = _read_plainly(outline) if joints is None else joints[row : row + num_rows]
+            own = _read_alone(outline) if joints is None else joints[row : row + num_rows]
         except ClipError as error:
             results[index] = error
         else:
@@ -90,17 +90,28 @@ def _parse(blocks: Sequence[memoryview]) -> FloatArray | None:
     if table.num_rows != len(blocks) * NUM_JOINTS:
         return None
     joints = np.empty((table.num_rows, 3), np.float32)
+    row = 0
     with np.errstate(over="ignore"):
-        for axis, column in enumerate(table.columns):
-            joints[:, axis] = column.to_numpy()
+        for batch in table.to_batches():  # a whole column would be joined first
+            for axis, column in enumerate(batch.columns):
+                joints[row : row + batch.num_rows, axis] = column.to_numpy()
+            row += batch.num_rows
     return joints.reshape(-1, NUM_JOINTS, 3) if np.isfinite(joints).all() else None
+
+
+def _read_alone(outline: Outline) -> FloatArray:
+    # One bad number spoils the parsing of a block: the other files of it are still plain.
+    joints = _parse(outline.joint_lines())
+    return _read_plainly(outline) if joints is None else joints
 
 
 def _read_plainly(outline: Outline) -> FloatArray:
     """Read the joint lines one by one, as _parse does; ClipError with the first wrong line."""
     numbers: list[npt.NDArray[np.float32]] = []
+    first_line = counted = 0
     for start, stop in zip(outline.starts, outline.stops, strict=True):
-        first_line = outline.text.count(b"\n", 0, start)
+        first_line += outline.text.count(b"\n", counted, start)
+        counted = start
         for index, line in enumerate(outline.text[start : stop - 1].split(b"\n"), first_line):
             numbers.append(_read_joint(line.removesuffix(b"\r"), index))
     return np.stack(numbers).reshape(-1, NUM_JOINTS, 3)

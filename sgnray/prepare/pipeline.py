@@ -23,7 +23,7 @@ from sgnray.prepare.launch import is_worth_ray, run_here, run_on_ray
 from sgnray.prepare.parts import Part
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.workplace import move_into_place, partial_folder, ready_folder, workplace
-from sgnray.storage import Location, locate
+from sgnray.storage import Location, locate, resolve
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +66,11 @@ def prepare_dataset(
     places = [locate(item) for item in ([raw] if isinstance(raw, str | Path) else raw)]
     plan = detect(places)
     shown = out or data_dir / plan.dataset
-    target = shown.resolve()
+    target = resolve(shown)
     _check_apart(places, target)
     is_reusable = _is_reusable(target, plan, overwrite=overwrite)
     if is_reusable and not partial_folder(target).exists():  # else a kill left it to be cleared
+        log.info("the raw data are taken as unchanged, by their names and sizes")
         return _result(shown, reused=True)
     key = hashlib.sha256(f"{describe_source(plan)} {plan.source.stamp} {plan.class_names}".encode())
     with workplace(target, key=key.hexdigest()) as folder:

@@ -16,7 +16,7 @@ from sgnray.data.skeleton import NTU25
 from sgnray.errors import ClipError
 from sgnray.prepare.classes import read_missing_names, tell_ntu
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
-from sgnray.prepare.naming import describe_file, find_file, name_after_file, name_classes
+from sgnray.prepare.naming import describe_file, find_file, name_classes, name_dataset
 from sgnray.prepare.normalize import list_poses
 from sgnray.prepare.ntu import parse_ntu_name
 from sgnray.prepare.padded_arrays import Array, reading
@@ -69,8 +69,8 @@ def plan_pyskl(location: Location) -> RawPlan:
     entry = find_file(location)
     index = read_index(location)
     ntu_names = _read_ntu_names(index)
-    dataset = _name_dataset(location, ntu_names)
     num_classes = max(annotation.label for annotation in index.annotations) + 1
+    dataset = _tell_ntu(ntu_names) or name_dataset(location, index.layout, num_classes)
     kept, skipped = _choose(index.annotations, ntu_names)
     facts = [_describe(annotation, ntu_names) for annotation in kept]
     return RawPlan(
@@ -121,9 +121,9 @@ def _read_ntu_names(index: PysklIndex) -> dict[str, ClipName]:
         return {}
 
 
-def _name_dataset(location: Location, ntu_names: dict[str, ClipName]) -> str:
+def _tell_ntu(ntu_names: dict[str, ClipName]) -> str | None:
     if not ntu_names:
-        return name_after_file(location)
+        return None
     return tell_ntu(
         last_setup=max(name.setup or 0 for name in ntu_names.values()),
         last_action=max(name.action for name in ntu_names.values()),

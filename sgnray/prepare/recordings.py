@@ -21,26 +21,35 @@ SYNTH_VERSION = 1
 ParseName = Callable[[str], ClipName]
 
 
-def plan_recordings(listing: Listing) -> RawPlan | None:
-    """Plan the dataset that the files' names tell of; None if they tell of none."""
-    synth = [file for file in listing.files if file.name == SYNTH_FILE]
+def tell_recordings(listing: Listing) -> str | None:
+    """Tell by the files' names what was recorded: NTU RGB+D, synthetic people, or NW-UCLA."""
+    if any(_try_name(parse_ntu_name, file) for file in listing.files):
+        has_manifest = any(file.name == SYNTH_FILE for file in listing.files)
+        return "synthetic people" if has_manifest else "NTU RGB+D"
+    if any(_try_name(parse_nwucla_name, file) for file in listing.files):
+        return "NW-UCLA"
+    return None
+
+
+def plan_recordings(listing: Listing) -> RawPlan:
+    """Plan the dataset of recordings that tell_recordings tells of."""
     skeletons = [file for file in listing.files if file.name.lower().endswith(".skeleton")]
-    json_files = [file for file in listing.files if file.name.lower().endswith(".json")]
-    ntu_names = [name for file in skeletons if (name := _try_name(parse_ntu_name, file))]
-    if synth and ntu_names:
+    kind = tell_recordings(listing)
+    if kind == "synthetic people":
+        synth = [file for file in listing.files if file.name == SYNTH_FILE]
         class_names = _read_synth(min(synth, key=lambda file: (file.depth, file.place.path)))
         return _plan_ntu("synth", class_names, skeletons, listing)
-    if ntu_names:
+    if kind == "NTU RGB+D":
+        ntu_names = [name for file in skeletons if (name := _try_name(parse_ntu_name, file))]
         dataset = tell_ntu(
             last_setup=max(name.setup or 0 for name in ntu_names),
             last_action=max(name.action for name in ntu_names),
         )
         return _plan_ntu(dataset, read_class_names(dataset), skeletons, listing)
-    if any(_try_name(parse_nwucla_name, file) for file in json_files):
-        chosen, skipped = _choose(json_files, parse_nwucla_name)
-        jobs = [NwuclaJob(files) for files in cut_parts(chosen)]
-        return _plan("nwucla", KINECT20, CLASS_NAMES, jobs, skipped, json_files, listing)
-    return None
+    json_files = [file for file in listing.files if file.name.lower().endswith(".json")]
+    chosen, skipped = _choose(json_files, parse_nwucla_name)
+    jobs = [NwuclaJob(files) for files in cut_parts(chosen)]
+    return _plan("nwucla", KINECT20, CLASS_NAMES, jobs, skipped, json_files, listing)
 
 
 def describe_files(files: Sequence[RawFile]) -> RawSource:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from sgnray.data.store import CLIPS_FILE, INFO_FILE, SKIPPED_FILE
-from sgnray.errors import InputError, OutputError, UsageError
+from sgnray.errors import EmptyError, OutputError, UsageError
 from sgnray.files import output_errors
 
 _PART_PATTERN = "part-*.arrow"
@@ -20,16 +21,22 @@ _LOCK_FILE = "lock"
 _KEY_FILE = "key"
 _READY = "ready"
 _PREVIOUS = "previous"
+POSES_FILE = "poses.f32"
+SORTED_FILE = "sorted.f32"
+_OWN_NAMES = {_LOCK_FILE, _KEY_FILE, f"{_KEY_FILE}.tmp", _READY, _PREVIOUS, POSES_FILE, SORTED_FILE}
+_OWN_PART = re.compile(r"part-\d{5,}\.arrow(\.tmp)?", re.ASCII)
 
 
 @contextmanager
 def workplace(out: Path, *, key: str) -> Iterator[Path]:
     """Hold <out>.partial, with the finished parts of an interrupted preparation of the same key.
 
-    It is removed at the end and after a failure that another attempt would meet again; what an
-    interruption leaves in it is continued next time. UsageError if another process holds it.
+    It is removed at the end, where the disk refuses, and where no clip can be used; what any
+    other failure leaves in it is continued next time. UsageError if another process holds it, or
+    a folder of this name holds something else.
     """
     folder = partial_folder(out)
+    _check_own(folder)
     with output_errors(folder):
         lock = _take_lock(folder, out)
     try:
@@ -38,7 +45,7 @@ def workplace(out: Path, *, key: str) -> Iterator[Path]:
             _keep_parts(folder, key)
         yield folder
     except BaseException as error:
-        is_final = isinstance(error, (InputError, OutputError))
+        is_final = isinstance(error, (EmptyError, OutputError))
         if is_final or not any(folder.glob(_PART_PATTERN)):
             shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -91,6 +98,21 @@ def move_into_place(folder: Path, out: Path) -> None:
         if previous.exists():
             os.rename(previous, out)
         raise
+
+
+def _check_own(folder: Path) -> None:
+    """UsageError where the folder is somebody else's: all in it would be removed."""
+    strangers = [
+        entry.name
+        for entry in (folder.iterdir() if folder.is_dir() else ())
+        if entry.name not in _OWN_NAMES and not _OWN_PART.fullmatch(entry.name)
+    ]
+    if strangers:
+        raise UsageError(
+            f"the workplace of this dataset holds something else: {', '.join(strangers[:3])}",
+            where=str(folder),
+            now="move that away, or choose another folder: --out",
+        )
 
 
 def _take_lock(folder: Path, out: Path) -> TextIO:

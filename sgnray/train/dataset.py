@@ -36,8 +36,9 @@ class SharedDataset:
         The copy is checked by the dataset's checksum and kept for later runs.
         """
         try:
-            if read_info(self.folder).checksum == self.checksum:
+            is_same = read_info(self.folder).checksum == self.checksum
+            if is_same and (self.folder / CLIPS_FILE).is_file():
                 return self.folder
-        except InputError:
+        except (InputError, OSError):
             log.info("%s cannot be seen from this machine", self.folder)
         return cached_dataset(self.checksum, self.shelf.copy_to)

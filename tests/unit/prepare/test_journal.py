@@ -100,3 +100,11 @@ def test_nothing_of_a_part_is_held(tmp_path, plan):
         journal.append(Part(table, part.values, part.skipped))
         subjects[:] = 99
         assert journal.gather().table.column("subject").to_pylist() == [5, 6]
+
+
+def test_poses_that_never_reached_the_disk_are_made_again(tmp_path, plan):
+    appended(tmp_path, plan, 3).close()
+    data = bytearray((tmp_path / "poses.f32").read_bytes())
+    data[-4:] = bytes(4)  # what a power cut may leave of a file that is long enough
+    (tmp_path / "poses.f32").write_bytes(data)
+    assert num_finished(tmp_path, plan) == 2

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import os
 import resource
 import shutil
 import signal
@@ -220,3 +221,58 @@ def test_the_dataset_and_the_raw_files_lie_apart(golden_raw, out):
     with pytest.raises(UsageError, match="must lie apart"):
         prepare_dataset(golden_raw / "raw", out=golden_raw / out, overwrite=True)
     assert sorted(golden_raw.rglob("*")) == before
+
+
+def test_a_workplace_that_holds_something_else_is_left_alone(make_nwucla, tmp_path):
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "thesis.tex").write_text("precious")
+    with pytest.raises(UsageError, match=r"something else: thesis\.tex"):
+        prepare_dataset(make_nwucla(3), out=tmp_path / "out")
+    assert (tmp_path / "out.partial" / "thesis.tex").read_text() == "precious"
+
+
+def test_a_file_that_cannot_be_read_stops_it_and_keeps_what_is_done(make_nwucla, tmp_path):
+    raw, out = make_nwucla(PART_FILES + 2), tmp_path / "out"
+    last = sorted(raw.rglob("*.json"))[-1]
+    text = last.read_text()
+
+    def remove(done, _):
+        if done == PART_FILES:
+            last.unlink()
+
+    with pytest.raises(InputError, match="is gone"):
+        prepare_dataset(raw, out=out, on_progress=remove)
+    last.write_text(text)
+    assert (tmp_path / "out.partial" / "part-00000.arrow").is_file()
+    assert prepare_dataset(raw, out=out).info.num_clips == PART_FILES + 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving up rights takes root")
+def test_a_folder_that_may_not_be_read_stops_it(make_nwucla, tmp_path):
+    raw = make_nwucla(6)
+    (raw / "closed").mkdir(mode=0)
+    script = (
+        "import sys; from sgnray.prepare import *; prepare_dataset(sys.argv[1], out=sys.argv[2])"
+    )
+    rights = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    command = [*rights, sys.executable, "-c", script, str(raw), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "a folder cannot be read: Permission denied" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["", "~nobody-of-this-name/raw", "n\udcff"])
+def test_paths_that_are_none(tmp_path, name):
+    with pytest.raises(UsageError):
+        prepare_dataset(name, out=tmp_path / "out")
+
+
+def test_places_that_make_no_dataset_together(make_nwucla, golden_raw, tmp_path):
+    nwucla = make_nwucla(6)
+    with pytest.raises(UsageError, match="do not make one dataset"):
+        prepare_dataset([golden_raw / "raw", nwucla], out=tmp_path / "out")
+    with pytest.raises(UsageError, match="named twice"):
+        prepare_dataset([nwucla, nwucla], out=tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no raw data are here"):
+        prepare_dataset([nwucla, tmp_path / "empty"], out=tmp_path / "out")
