@@ -73,6 +73,23 @@ def test_two_zips_and_a_folder_are_listed_as_one(tmp_path):
     assert [file.name for file in listing.files] == sorted(names)
 
 
+def test_of_members_with_one_path_the_last_counts(tmp_path):
+    with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
+        archive.writestr(NAME, "old")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr(NAME, "newer")
+    listing = list_files([locate(tmp_path / "raw.zip")])
+    assert [read_file(file) for file in listing.files] == [b"newer"]
+    assert listing.refused == (Skipped(NAME, "there is another file of this path"),)
+
+
+def test_only_deflated_members_are_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "raw.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr(NAME, "text")
+    listing = list_files([locate(tmp_path / "raw.zip")])
+    assert listing.refused == (Skipped(NAME, "it is packed by another method than deflate"),)
+
+
 def test_a_damaged_member_is_refused(tmp_path):
     path = tmp_path / "raw.zip"
     with zipfile.ZipFile(path, "w") as archive:
