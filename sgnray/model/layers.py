@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sgnray.model.norms import fold, norm_relu, peak_norm_relu, precise, signs
+
 
 class CoordinateEmbedding(nn.Module):
     """Embed positions or velocities: batch norm over the V*C coordinates, then two linear + ReLU.
@@ -54,7 +56,8 @@ class SemanticCode(nn.Module):
 class Affinity(nn.Module):
     """Weigh all joints of a frame against each other: softmax over j of theta(z_i) . phi(z_j).
 
-    Input (B, T, V, C), output (B, T, V, V) whose rows sum to one. Paper equation 2, no scaling.
+    z is [features | code], features (B, T, V, C) and the joint's code (V, C); output (B, T, V, V)
+    whose rows sum to one. Paper equation 2, no scaling.
     """
 
     def __init__(self, *, in_width: int, width: int) -> None:
@@ -62,7 +65,7 @@ class Affinity(nn.Module):
         self.theta = nn.Linear(in_width, width)
         self.phi = nn.Linear(in_width, width)
 
-    def forward(self, features_BTVC: Tensor) -> Tensor:
+    def forward(self, features_BTVC: Tensor, code_VC: Tensor) -> Tensor:
         """Return the affinity matrices."""
         # theta(x) . phi(y) = x'Ay + a'y + (terms without y), and the softmax over y cancels the
         # last: one C x C form replaces two maps to `width`.
@@ -70,14 +73,19 @@ class Affinity(nn.Module):
         # phi's bias cancels, but stays in the graph: DDP wants a gradient for each parameter, and
         # weight decay must reach it as it does in the reference.
         shift_C = self.theta.bias @ self.phi.weight + 0.0 * self.phi.bias.sum()
-        queries_BTVC = F.linear(features_BTVC, form_CC, shift_C)
-        return torch.softmax(queries_BTVC @ features_BTVC.transpose(-1, -2), dim=-1)
+        queries = linear_beside_code(features_BTVC, code_VC, form_CC, shift_C)
+        of_features, of_code = split_beside_code(queries, code_VC)
+        scores_BTVV = of_features @ features_BTVC.transpose(-1, -2) + of_code @ code_VC.t()
+        # In bf16 the softmax is slower than in float32, and the same after rounding.
+        affinity_BTVV = torch.softmax(scores_BTVV, dim=-1, dtype=precise(scores_BTVV))
+        return affinity_BTVV.to(scores_BTVV.dtype)
 
 
 class GraphLayer(nn.Module):
     """Pass messages between joints: ReLU(BN(W(Gx) + W1 x)), W without bias.
 
-    Input (B, T, V, C) and affinity (B, T, V, V), output (B, T, V, width). Paper equation 3.
+    Input (B, T, V, C) and affinity (B, T, V, V), output (B, T, V, width). Paper equation 3. With a
+    `code_VC`, x is [features | code].
     """
 
     def __init__(self, *, in_width: int, width: int) -> None:
@@ -86,11 +94,51 @@ class GraphLayer(nn.Module):
         self.itself = nn.Linear(in_width, width)
         self.norm = nn.BatchNorm1d(width)
 
-    def forward(self, features_BTVC: Tensor, affinity_BTVV: Tensor) -> Tensor:
+    def forward(
+        self, features_BTVC: Tensor, affinity_BTVV: Tensor, code_VC: Tensor | None = None
+    ) -> Tensor:
         """Return the next features of every joint."""
+        bias_C = self.itself.bias
+        if self.training:
+            mixed_BTVC = self._mix(features_BTVC, affinity_BTVV, code_VC, bias_C=bias_C)
+            return norm_relu(self.norm, mixed_BTVC)
+        scale_C, shift_C = fold(self.norm, bias_C)
+        return F.relu_(self._mix(features_BTVC, affinity_BTVV, code_VC, scale_C, shift_C))
+
+    def peak(self, features_BTVC: Tensor, affinity_BTVV: Tensor) -> Tensor:
+        """Return the maximum over the joints of the next features, (B, T, width)."""
+        if not self.training:
+            scale_C, shift_C = fold(self.norm, self.itself.bias)
+            mixed_BTVC = self._mix(features_BTVC, affinity_BTVV, scale_C=scale_C)
+            return F.relu(mixed_BTVC.amax(dim=2) + shift_C)
+        if isinstance(self.norm, nn.SyncBatchNorm):  # its moments are those of all workers
+            next_BTVC: Tensor = self(features_BTVC, affinity_BTVV)
+            return next_BTVC.amax(dim=2)
+        signed_BTVC = self._mix(features_BTVC, affinity_BTVV, scale_C=signs(self.norm))
+        return peak_norm_relu(self.norm, signed_BTVC, self.itself.bias)
+
+    def _mix(
+        self,
+        features_BTVC: Tensor,
+        affinity_BTVV: Tensor,
+        code_VC: Tensor | None = None,
+        scale_C: Tensor | None = None,
+        bias_C: Tensor | None = None,
+    ) -> Tensor:
+        """Return scale * (W(Gx) + W1 x) + bias."""
+        neighbours, itself = self.neighbours.weight, self.itself.weight
+        if scale_C is not None:
+            neighbours, itself = neighbours * scale_C[:, None], itself * scale_C[:, None]
+        if code_VC is not None:  # G(Wx) is W(Gx), and lets the code go through W once
+            sent_BTVC = linear_beside_code(features_BTVC, code_VC, neighbours)
+            return affinity_BTVV @ sent_BTVC + linear_beside_code(
+                features_BTVC, code_VC, itself, bias_C
+            )
         gathered_BTVC = affinity_BTVV @ features_BTVC
-        mixed_BTVC = self.neighbours(gathered_BTVC) + self.itself(features_BTVC)
-        return F.relu(norm_channels(self.norm, mixed_BTVC))
+        # Flat, because autograd copies what is added to a view in place.
+        mixed = F.linear(gathered_BTVC.flatten(0, 2), neighbours)
+        mixed += F.linear(features_BTVC.flatten(0, 2), itself, bias_C)
+        return mixed.view(*features_BTVC.shape[:3], -1)
 
 
 class FrameLevelModule(nn.Module):
@@ -112,19 +160,27 @@ class FrameLevelModule(nn.Module):
         """Return one vector per clip."""
         padded = F.pad(frames_BTC, (0, 0, 1, 1))
         windows = torch.cat((padded[:, :-2], frames_BTC, padded[:, 2:]), dim=-1)
-        hidden_BTC = F.relu(norm_channels(self.temporal_norm, self.temporal(windows)))
+        hidden_BTC = norm_relu(self.temporal_norm, self.temporal(windows))
         if self.training and self.dropout > 0.0:
             # Whole channels of a clip go, over all of its frames (Dropout2d of the reference).
             kept_B1C = F.dropout(torch.ones_like(hidden_BTC[:, :1]), self.dropout)
             hidden_BTC = hidden_BTC * kept_B1C
-        hidden_BTC = F.relu(norm_channels(self.pointwise_norm, self.pointwise(hidden_BTC)))
+        hidden_BTC = norm_relu(self.pointwise_norm, self.pointwise(hidden_BTC))
         return hidden_BTC.amax(dim=1)
 
 
-def norm_channels(norm: nn.BatchNorm1d, features: Tensor) -> Tensor:
-    """Batch-normalise the last axis over all others."""
-    normed: Tensor = norm(features.reshape(-1, features.shape[-1]))
-    return normed.view(features.shape)
+def linear_beside_code(
+    features_BTVC: Tensor, code_VC: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Map [features | code] linearly: the code is the same in all frames, and mapped once."""
+    of_features, of_code = split_beside_code(weight, code_VC)
+    return F.linear(features_BTVC, of_features) + F.linear(code_VC, of_code, bias)
+
+
+def split_beside_code(columns: Tensor, code_VC: Tensor) -> tuple[Tensor, Tensor]:
+    """Split the last axis into what belongs to the features and what to the code."""
+    width = code_VC.shape[-1]
+    return columns[..., :-width], columns[..., -width:]
 
 
 def init_like_convolution(linear: nn.Linear, *, kernel: int = 1) -> None:

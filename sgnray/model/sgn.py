@@ -5,12 +5,14 @@ Legend: B clips, T frames (segments), V joints, C channels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from sgnray.model.inputs import check_inputs, derive_input, needs_bones, parents_of
 from sgnray.model.layers import (
     Affinity,
     CoordinateEmbedding,
@@ -20,12 +22,18 @@ from sgnray.model.layers import (
     init_like_convolution,
 )
 
+_CLIPS_IN_CACHE = 16
+
 
 class SGN(nn.Module):
     """Recognise an action from T poses of V joints; 691,048 parameters at K=60, T=20, V=25.
 
-    Input (B, T, V, C) float, positions in metres; output (B, K) logits.
+    Input (B, T, V, C) float, positions in metres; output (B, K) logits. `inputs` are those of
+    model.inputs.INPUTS that make up the dynamics; `bones` are (child, parent) joints, from 0.
+    ValueError for inputs that do not exist or need bones where there are none.
     """
+
+    parents_V: Tensor
 
     def __init__(
         self,
@@ -34,6 +42,8 @@ class SGN(nn.Module):
         num_frames: int = 20,
         *,
         num_coordinates: int = 3,
+        inputs: Sequence[str] = ("position", "velocity"),
+        bones: Sequence[tuple[int, int]] = (),
         embedding_width: int = 64,
         affinity_width: int = 256,
         graph_widths: Sequence[int] = (128, 256, 256),
@@ -43,11 +53,17 @@ class SGN(nn.Module):
         super().__init__()
         self.num_classes, self.num_joints, self.num_frames = num_classes, num_joints, num_frames
         self.num_coordinates = num_coordinates
-        coordinates = {"num_joints": num_joints, "num_coordinates": num_coordinates}
+        self.inputs = check_inputs(inputs, bones)
+        # Without bone inputs the buffers are the reference's alone.
+        parents_V = parents_of(bones, num_joints) if needs_bones(self.inputs) else None
+        self.register_buffer("parents_V", parents_V, persistent=False)
         joint_width, joint_level_width = 2 * embedding_width, graph_widths[-1]
 
-        self.position = CoordinateEmbedding(**coordinates, width=embedding_width)
-        self.velocity = CoordinateEmbedding(**coordinates, width=embedding_width)
+        for name in self.inputs:
+            embedding = CoordinateEmbedding(
+                num_joints=num_joints, num_coordinates=num_coordinates, width=embedding_width
+            )
+            self.add_module(name, embedding)
         self.joint_type = SemanticCode(
             num_items=num_joints, hidden_width=embedding_width, width=embedding_width
         )
@@ -83,26 +99,43 @@ class SGN(nn.Module):
         expected = (self.num_frames, self.num_joints, self.num_coordinates)
         if joints_BTVC.shape[1:] != expected:  # a wrong T would broadcast in silence
             raise ValueError(f"clips have shape {tuple(joints_BTVC.shape[1:])}, not {expected}")
-        features_BTVC = self._joint_level(joints_BTVC)
         # The frame code is the same for all joints, so it can wait until after their maximum.
-        frames_BTC = features_BTVC.amax(dim=2) + self.frame_index()
+        frames_BTC = torch.cat([self._joint_level(part) for part in self._parts(joints_BTVC)])
+        frames_BTC = frames_BTC + self.frame_index()
         logits_BK: Tensor = self.classifier(self.frame_level(frames_BTC))
         return logits_BK
 
+    def _parts(self, joints_BTVC: Tensor) -> Sequence[Tensor]:
+        """Split the clips, where they need nothing of each other, into what a cache holds.
+
+        Several threads would wait for each other more often than their caches save.
+        """
+        if self.training or joints_BTVC.device.type != "cpu" or torch.get_num_threads() > 1:
+            return (joints_BTVC,)
+        return torch.split(joints_BTVC, _CLIPS_IN_CACHE)
+
     def _joint_level(self, joints_BTVC: Tensor) -> Tensor:
-        """Run the joint-level module: dynamics, joint types, affinity, graph layers."""
-        dynamics_BTVC = self.position(joints_BTVC) + self.velocity(velocities(joints_BTVC))
-        joint_type_BTVC = self.joint_type().expand(*dynamics_BTVC.shape[:2], -1, -1)
-        features_BTVC = torch.cat((dynamics_BTVC, joint_type_BTVC.to(dynamics_BTVC.dtype)), dim=-1)
-        affinity_BTVV = self.affinity(features_BTVC)
-        for layer in self.graph_layers:
+        """Run the joint-level module up to the maximum over joints: (B, T, C)."""
+        dynamics_BTVC, joint_type_VC = self._dynamics(joints_BTVC), self.joint_type()
+        affinity_BTVV = self.affinity(dynamics_BTVC, joint_type_VC)
+        first, *others, last = cast("Iterable[GraphLayer]", self.graph_layers)
+        features_BTVC = first(dynamics_BTVC, affinity_BTVV, joint_type_VC)
+        for layer in others:
             features_BTVC = layer(features_BTVC, affinity_BTVV)
-        return features_BTVC
+        return last.peak(features_BTVC, affinity_BTVV)
 
+    def _dynamics(self, joints_BTVC: Tensor) -> Tensor:
+        """Embed the inputs and sum them.
 
-def velocities(joints_BTVC: Tensor) -> Tensor:
-    """Return x[t] - x[t-1], zero in the first frame; taken after sampling."""
-    return F.pad(joints_BTVC[:, 1:] - joints_BTVC[:, :-1], (0, 0, 0, 0, 1, 0))
+        The sum is as wide as each of them: another input costs its own small embedding, and
+        nothing in the layers after it, which do nearly all of the arithmetic.
+        """
+        embedded_BTVC = (
+            getattr(self, name)(derive_input(name, joints_BTVC, self.parents_V))
+            for name in self.inputs
+        )
+        dynamics_BTVC: Tensor = functools.reduce(torch.add, embedded_BTVC)
+        return dynamics_BTVC
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sgnray.model.sgn import SGN, count_parameters, velocities
+from sgnray.model.inputs import INPUTS, velocities
+from sgnray.model.sgn import SGN, count_parameters
+
+WIDTHS = {"embedding_width": 8, "affinity_width": 8, "graph_widths": (8, 8, 8)}
+BONES = ((1, 0), (2, 1), (3, 2), (4, 1), (5, 4))
 
 
 @pytest.fixture
 def model() -> SGN:
+    return make_model()
+
+
+def make_model(**inputs) -> SGN:
     torch.manual_seed(0)
-    model = SGN(5, 6, 8, embedding_width=8, affinity_width=8, graph_widths=(8, 8, 8)).double()
+    model = SGN(5, 6, 8, **inputs, **WIDTHS).double()
     for layer in model.graph_layers:
         torch.nn.init.normal_(layer.neighbours.weight, std=0.3)  # they start at zero
     return model.eval()
@@ -28,21 +36,47 @@ def test_parameter_counts_of_the_paper(num_classes, expected):
     assert count_parameters(SGN(num_classes)) == expected
 
 
-def test_joints_relabelled_with_their_parameters_give_the_same(model, joints):
-    order = torch.tensor([3, 0, 5, 1, 4, 2])
-    expected = model(joints)
+@pytest.mark.parametrize("inputs", [INPUTS[:2], INPUTS])
+def test_joints_relabelled_with_their_parameters_give_the_same(inputs, joints):
+    order = [3, 0, 5, 1, 4, 2]
+    bones = [(order.index(child), order.index(parent)) for child, parent in BONES]
+    model = make_model(inputs=inputs, bones=BONES)
+    relabelled = make_model(inputs=inputs, bones=bones)
     with torch.no_grad():
-        for module in (model.position.norm, model.velocity.norm):
-            for value in (module.weight, module.bias, module.running_mean, module.running_var):
-                value.copy_(value.view(6, 3)[order].flatten())
-        model.joint_type.inner.weight.copy_(model.joint_type.inner.weight[:, order])
-    torch.testing.assert_close(model(joints[:, :, order]), expected, atol=1e-12, rtol=0)
-    assert not torch.allclose(model(joints), expected)
+        for name in inputs:
+            norm, own = getattr(model, name).norm, getattr(relabelled, name).norm
+            for key in ("weight", "bias", "running_mean", "running_var"):
+                value = getattr(norm, key).uniform_(0.5, 1.5)
+                getattr(own, key).copy_(value.view(6, 3)[order].flatten())
+        relabelled.joint_type.inner.weight.copy_(model.joint_type.inner.weight[:, order])
+    expected = model(joints)
+    torch.testing.assert_close(relabelled(joints[:, :, order]), expected, atol=1e-12, rtol=0)
+    assert not torch.allclose(relabelled(joints), expected)
 
 
 def test_clips_do_not_see_each_other_in_eval_mode(model, joints):
+    joints = torch.cat((joints, joints.flip(2), joints.flip(1)))  # more than go in one part
     apart = torch.cat([model(clip[None]) for clip in joints])
     torch.testing.assert_close(model(joints), apart, atol=1e-12, rtol=0)
+
+
+def test_one_thread_takes_clips_in_parts_and_answers_the_same(model, joints):
+    joints = joints.repeat(3, 1, 1, 1)
+    num_threads, answers = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            answers.append(model(joints))
+    finally:
+        torch.set_num_threads(num_threads)
+    torch.testing.assert_close(*answers, atol=1e-12, rtol=0)
+
+
+def test_bf16_answers_nearly_the_same(model, joints):
+    model, joints = model.float(), joints.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = model(joints)
+    torch.testing.assert_close(rounded.float(), model(joints), atol=0.05, rtol=0.05)
 
 
 def test_the_order_of_the_frames_matters(model, joints):

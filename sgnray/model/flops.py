@@ -1,0 +1,41 @@
+"""How much arithmetic SGN takes, counted from its shapes.
+
+Counted are matrix products, a multiply-add as 2, of the equations with the identities that leave
+the least: the affinity as one form, the codes of joints and frames once and not per clip (so not
+at all here). Norms, activations, the softmax and the maxima are not counted: they are not what a
+matrix product of the machine is measured in.
+
+Legend: T frames, V joints, C coordinates.
+"""
+
+from __future__ import annotations
+
+from sgnray.config import ModelConfig
+
+# The gradient of a product is two products of its size: for its input and for its weights.
+_STEP_FACTOR = 3
+
+
+def forward_flops(
+    config: ModelConfig,
+    *,
+    num_frames: int,
+    num_joints: int,
+    num_coordinates: int,
+    num_classes: int,
+) -> int:
+    """Count the floating-point operations of one clip's way through the network."""
+    width, joint_width = config.embedding_width, 2 * config.embedding_width
+    per_joint = len(config.inputs) * width * (num_coordinates + width)
+    per_joint += joint_width * (joint_width + num_joints)  # the form, then all pairs of joints
+    in_width = joint_width
+    for out_width in config.graph_widths:
+        per_joint += in_width * (num_joints + 2 * out_width)
+        in_width = out_width
+    per_frame = num_joints * per_joint + in_width * (3 * in_width + config.frame_width)
+    return 2 * (num_frames * per_frame + config.frame_width * num_classes)
+
+
+def step_flops(forward: int) -> int:
+    """Count those of one clip's share of a training step, from those of its forward pass."""
+    return _STEP_FACTOR * forward

@@ -1,0 +1,51 @@
+"""What SGN sees of a clip: positions, bones, and how both move.
+
+Legend: B clips, T frames (segments), V joints, C coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+INPUTS = ("position", "velocity", "bone", "bone_velocity")
+
+
+def check_inputs(names: Sequence[str], bones: Sequence[tuple[int, int]]) -> tuple[str, ...]:
+    """Return the names in the order of INPUTS, so that the same ones make the same model.
+
+    Raises ValueError for none, an unknown or a repeated one, and for bone inputs without bones.
+    """
+    if not names or not set(names) <= set(INPUTS) or len(set(names)) < len(names):
+        raise ValueError(f"inputs are {list(names)}, not different ones of {', '.join(INPUTS)}")
+    if needs_bones(names) and not bones:
+        raise ValueError(f"inputs are {list(names)}, but the skeleton has no bones")
+    return tuple(name for name in INPUTS if name in names)
+
+
+def needs_bones(names: Sequence[str]) -> bool:
+    """Tell whether any of the inputs is made of bones."""
+    return any(name.startswith("bone") for name in names)
+
+
+def parents_of(bones: Sequence[tuple[int, int]], num_joints: int) -> Tensor:
+    """Return each joint's parent (V), itself where it has none, the first where it has several."""
+    parents_V = torch.arange(num_joints)
+    for child, parent in reversed(bones):
+        parents_V[child] = parent
+    return parents_V
+
+
+def derive_input(name: str, joints_BTVC: Tensor, parents_V: Tensor) -> Tensor:
+    """Return one of INPUTS (B, T, V, C), in the unit of the joints."""
+    if name.startswith("bone"):
+        joints_BTVC = joints_BTVC - joints_BTVC[:, :, parents_V]
+    return velocities(joints_BTVC) if name.endswith("velocity") else joints_BTVC
+
+
+def velocities(points_BTVC: Tensor) -> Tensor:
+    """Return x[t] - x[t-1], zero in the first frame; taken after sampling."""
+    return F.pad(points_BTVC[:, 1:] - points_BTVC[:, :-1], (0, 0, 0, 0, 1, 0))

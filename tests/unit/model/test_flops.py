@@ -1,0 +1,80 @@
+"""The analytic count of FLOPs against those that torch counts as the network runs."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sgnray.config import ModelConfig
+from sgnray.model import SGN
+from sgnray.model.flops import forward_flops, step_flops
+
+BATCH_SIZE = 16
+# Forms and codes are made once a step and not per clip, and the model may find more to leave out.
+TOLERANCE = 0.1
+
+
+def counted(model, num_coordinates):
+    shape = (BATCH_SIZE, model.num_frames, model.num_joints, num_coordinates)
+    joints = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        model(joints)
+    with FlopCounterMode(display=False) as step:
+        model(joints).sum().backward()
+    return forward.get_total_flops() / BATCH_SIZE, step.get_total_flops() / BATCH_SIZE
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "num_joints", "num_frames", "num_coordinates", "changes"),
+    [
+        (60, 25, 20, 3, {}),
+        (10, 20, 20, 3, {}),
+        (5, 17, 8, 2, {"graph_widths": (128, 256, 512), "frame_width": 1024}),
+    ],
+)
+def test_it_is_what_torch_counts(num_classes, num_joints, num_frames, num_coordinates, changes):
+    config = ModelConfig(**changes)
+    found = forward_flops(
+        config,
+        num_frames=num_frames,
+        num_joints=num_joints,
+        num_coordinates=num_coordinates,
+        num_classes=num_classes,
+    )
+    torch.manual_seed(0)
+    widths = {key: tuple(value) for key, value in changes.items() if key == "graph_widths"}
+    model = SGN(
+        num_classes,
+        num_joints,
+        num_frames,
+        num_coordinates=num_coordinates,
+        **{**changes, **widths},
+    )
+    forward, step = counted(model.train(), num_coordinates)
+    assert found == pytest.approx(forward, rel=TOLERANCE)
+    assert step_flops(found) == pytest.approx(step, rel=TOLERANCE)
+
+
+def test_each_input_costs_its_own_embedding_and_nothing_more():
+    shape = {"num_frames": 20, "num_joints": 25, "num_coordinates": 3, "num_classes": 60}
+    two = forward_flops(ModelConfig(), **shape)
+    four = forward_flops(
+        ModelConfig(inputs=("position", "velocity", "bone", "bone_velocity")), **shape
+    )
+    assert four - two == 2 * 2 * 20 * 25 * (3 * 64 + 64 * 64)
+
+
+def test_by_hand_where_every_width_is_one():
+    """One frame, one joint, one coordinate, one class: every product is a single multiply-add."""
+    config = ModelConfig(
+        inputs=("position",),
+        embedding_width=1,
+        affinity_width=1,
+        graph_widths=(1, 1, 1),
+        frame_width=1,
+    )
+    shape = {"num_frames": 1, "num_joints": 1, "num_coordinates": 1, "num_classes": 1}
+    embedding = 1 + 1
+    affinity = 2 * 2 + 2  # the form is square in twice the embedding's width; then one pair
+    graph = (2 + 2 * 2) + (1 + 2) + (1 + 2)  # gather, then two maps
+    frame = 3 + 1
+    assert forward_flops(config, **shape) == 2 * (embedding + affinity + graph + frame + 1)
