@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
@@ -24,7 +25,7 @@ from sgnray.errors import CheckpointError, OutputError, SgnError, TornError
 from sgnray.model.reference import find_reference, model_from_reference
 from sgnray.model.sgn import SGN
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 State = dict[str, Any]
 
@@ -45,7 +46,8 @@ class Checkpoint:
     """All that one finished epoch leaves behind.
 
     `recipe` is the resolved recipe as plain data; `history` has one dict of metrics per finished
-    epoch; `selected` is None unless the recipe selects by accuracy.
+    epoch; `averaged` is None unless the recipe keeps a mean of the weights,
+    `selected` unless it selects by accuracy.
     """
 
     recipe: State
@@ -53,6 +55,7 @@ class Checkpoint:
     class_names: list[str]
     epoch: int
     weights: dict[str, Tensor]
+    averaged: dict[str, Tensor] | None
     optimizer: State
     history: list[dict[str, float]]
     selected: Selected | None
@@ -61,7 +64,9 @@ class Checkpoint:
     @property
     def evaluated_weights(self) -> dict[str, Tensor]:
         """The weights to evaluate: the selected ones where there was a choice, else the last."""
-        return self.selected.weights if self.selected else self.weights
+        if self.selected is not None:
+            return self.selected.weights
+        return self.weights if self.averaged is None else self.averaged
 
     @property
     def evaluated_epoch(self) -> int:
@@ -86,6 +91,8 @@ def build_model(recipe: Recipe, skeleton: SkeletonLayout, num_classes: int) -> S
         num_joints=skeleton.num_joints,
         num_frames=recipe.data.num_segments,
         num_coordinates=skeleton.num_coordinates,
+        inputs=recipe.model.inputs,
+        bones=skeleton.bones,
         embedding_width=recipe.model.embedding_width,
         affinity_width=recipe.model.affinity_width,
         graph_widths=recipe.model.graph_widths,
@@ -162,6 +169,8 @@ def _parse(content: State) -> Checkpoint:
         if layout not in LAYOUTS:
             raise ValueError(f"the skeleton layout {layout!r} is unknown")
         content["skeleton"] = LAYOUTS[layout].to_dict()
+    if content["format_version"] < 3:
+        content["averaged"] = None
     for key, is_right in _CHECKS.items():
         if not is_right(content[key]):
             raise ValueError(f"{key} is of a wrong type")
@@ -202,6 +211,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "class_names": _are_names,
     "epoch": _is_epoch,
     "weights": lambda value: _is_dict_of(value, Tensor),
+    "averaged": lambda value: value is None or _is_dict_of(value, Tensor),
     "optimizer": lambda value: isinstance(value, dict),
     "history": _is_history,
     "selected": _is_selected,
@@ -221,6 +231,7 @@ def _read(path: Path) -> State:
     except OSError as error:
         raise _refused(path, f"it cannot be read: {error.strerror or error}") from error
     try:
+        _check_sums(data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of a strange pickle, then refuses it
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -233,6 +244,15 @@ def _read(path: Path) -> State:
     if not isinstance(content, dict):
         raise _refused(path, "it holds no checkpoint")
     return content
+
+
+def _check_sums(data: bytes) -> None:
+    """Compare the checksums that torch writes into its archive, and does not read itself."""
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise zipfile.BadZipFile(damaged)
 
 
 @contextmanager

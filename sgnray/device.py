@@ -1,6 +1,9 @@
-"""Choose the device and the precision, and say what was chosen."""
+"""Choose the device and the precision, say what was chosen, and ready the machine for it."""
 
 from __future__ import annotations
+
+import ctypes
+import sys
 
 import torch
 
@@ -8,6 +11,10 @@ from sgnray.config import Recipe
 from sgnray.errors import UsageError
 
 DEVICES = ("auto", "cpu", "cuda")
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST_BLOCK_BYTES, _MOST_KEPT_BYTES = 2**30, 2**31 - 1
 
 
 def choose_device(device: str) -> torch.device:
@@ -46,6 +53,20 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what tensors on the CPU free, for the next ones to take.
+
+    Every step takes and frees the same hundreds of MB. Where glibc gives them back to the system
+    in between, the page faults cost a sixth of a step in float32 and a quarter in bf16.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT_BYTES)
 
 
 def _has_bf16(device_type: str) -> bool:

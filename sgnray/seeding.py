@@ -20,6 +20,17 @@ def uniform(seed: int, purpose: str, epoch: int, shape: tuple[int, ...]) -> Floa
     return _generator(seed, purpose, epoch).random(shape, dtype=np.float32)
 
 
+def normal(seed: int, purpose: str, epoch: int, shape: tuple[int, ...]) -> FloatTable:
+    """Draw float32 numbers of mean 0 and standard deviation 1, row by row like `uniform`."""
+    return _generator(seed, purpose, epoch).standard_normal(shape, dtype=np.float32)
+
+
+def beta(seed: int, purpose: str, epoch: int, num_items: int, strength: float) -> FloatTable:
+    """Draw float32 numbers from Beta(strength, strength), row by row like `uniform`."""
+    drawn = _generator(seed, purpose, epoch).beta(strength, strength, num_items)
+    return drawn.astype(np.float32)
+
+
 def permutation(seed: int, purpose: str, epoch: int, num_items: int) -> IntTable:
     """Draw one random order of `num_items` items."""
     return _generator(seed, purpose, epoch).permutation(num_items)

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+# Before anything imports torch, and for every command that a test starts: threads that wait for
+# each other in loops made these small tensors up to a hundred times slower beside other work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from sgnray.config import Recipe, load_recipe
 from sgnray.data.store import SkeletonDataset, open_dataset
 
 
 def pytest_collection_modifyitems(config, items):
-    """Measurements run only where they are asked for by name."""
+    """Measurements run only where they are asked for by name, GPU tests only where there is one."""
     if "bench" not in config.option.markexpr:
-        for item in items:
-            if item.get_closest_marker("bench"):
-                item.add_marker(pytest.mark.skip(reason="a measurement: pytest -m bench -s"))
+        _skip(items, "bench", "a measurement: pytest -m bench -s")
+    if any(item.get_closest_marker("gpu") for item in items) and not _has_gpu():
+        _skip(items, "gpu", "needs a GPU")
+
+
+def _skip(items, marker, reason):
+    for item in items:
+        if item.get_closest_marker(marker):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @pytest.fixture(autouse=True)

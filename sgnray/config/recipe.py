@@ -20,7 +20,7 @@ from sgnray.config.document import (
     read_value,
 )
 from sgnray.config.messages import did_you_mean, dotted_keys, explain, sections, unknown_key
-from sgnray.config.schema import Recipe
+from sgnray.config.schema import Aside, Recipe
 from sgnray.errors import Problem, RecipeError
 
 FORMAT_VERSION = 1
@@ -79,8 +79,16 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Return 8 hex digits that change whenever any value of the recipe does."""
-    text = json.dumps(to_dict(recipe), sort_keys=True, separators=(",", ":"))
+    """Return 8 hex digits that change whenever a value that decides what is learnt does."""
+    deciding = {
+        section: {
+            key: value
+            for key, value in values.items()
+            if Aside() not in sections()[section].model_fields[key].metadata
+        }
+        for section, values in to_dict(recipe).items()
+    }
+    text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

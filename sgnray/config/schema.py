@@ -12,6 +12,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 @dataclass(frozen=True)
+class Aside:
+    """Marks a key that does not decide what is learnt: the hash of a recipe leaves it out."""
+
+
+@dataclass(frozen=True)
 class Says:
     """What a value must be, in the words of an error message: 'must be <words>, got ...'."""
 
@@ -29,6 +34,19 @@ def _strictly_ascending(epochs: tuple[int, ...]) -> tuple[int, ...]:
     return epochs
 
 
+def _different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("given twice")
+    return names
+
+
+def _some_and_different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("empty")
+    return _different(names)
+
+
+Truth = Annotated[bool, Says("true or false")]
 Word = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$"), Says("a name such as ntu60")]
 CaseName = Annotated[
     str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$"), Says("the name of a case, such as cs")
@@ -38,6 +56,7 @@ Natural = Annotated[int, Field(ge=0), Says("an integer of at least 0")]
 Positive = Annotated[float, Field(gt=0), Says("a positive number")]
 NonNegative = Annotated[float, Field(ge=0), Says("a number of at least 0")]
 Fraction = Annotated[float, Field(ge=0, lt=1), Says("a number from 0 to below 1")]
+Share = Annotated[float, Field(gt=0, le=1), Says("a number above 0 and up to 1")]
 Half = Annotated[float, Field(ge=0, le=0.5), Says("a number from 0 to 0.5")]
 Widths = Annotated[
     tuple[Annotated[int, Field(gt=0)], ...],
@@ -50,6 +69,23 @@ Milestones = Annotated[
     BeforeValidator(_tuple_of_list),
     AfterValidator(_strictly_ascending),
     Says("a list of ascending positive integers, like [60, 90, 110]"),
+]
+Angles = Annotated[
+    NonNegative | tuple[NonNegative, NonNegative, NonNegative],
+    BeforeValidator(_tuple_of_list),
+    Says("a number of at least 0, or three of them for x, y and z, like [0.3, 1.2, 0.3]"),
+]
+Inputs = Annotated[
+    tuple[Literal["position", "velocity", "bone", "bone_velocity"], ...],
+    BeforeValidator(_tuple_of_list),
+    AfterValidator(_some_and_different),
+    Says("a list of different ones of position, velocity, bone, bone_velocity"),
+]
+Trackers = Annotated[
+    tuple[Literal["tensorboard", "mlflow", "wandb"], ...],
+    BeforeValidator(_tuple_of_list),
+    AfterValidator(_different),
+    Says("a list of different ones of tensorboard, mlflow, wandb"),
 ]
 
 
@@ -74,13 +110,31 @@ class DataConfig(Section):
     """Which clips test: held-out subjects (cs, csub), cameras (cv), setups (cset), or a split."""
     num_segments: Count = 20
     """Poses per clip, one drawn from each of this many equal windows."""
-    rotation_rad: NonNegative = 0.3
-    """Training clips are rotated by up to this angle, in radians, about each axis."""
+    windows: Literal["paper", "even"] = "paper"
+    """Windows of L // T poses that never see a clip's tail (paper), or of L / T (even)."""
+    rotation_rad: Angles = 0.3
+    """Training clips are turned by up to this angle, in radians, about each axis or [x, y, z]."""
+    scaling: Fraction = 0.0
+    """Training clips grow or shrink by up to this share."""
+    shear: NonNegative = 0.0
+    """Training clips are sheared: each axis leans on the others by up to this factor."""
+    jitter_m: NonNegative = 0.0
+    """Standard deviation of the noise on every joint of a training clip, in its units: metres."""
+    joint_dropout: Fraction = 0.0
+    """Probability with which a joint of a training clip is missing: zero in all of its poses."""
+    crop: Share = 1.0
+    """Training clips are cut to a random stretch of at least this share of their poses."""
+    mixing: NonNegative = 0.0
+    """Mix pairs of training clips by shares from Beta(mixing, mixing); 0 mixes none."""
+    residence: Annotated[Literal["auto", "host", "device"], Aside()] = "auto"
+    """Where the poses live: on the host, or on the GPU too; auto is there if they fit."""
 
 
 class ModelConfig(Section):
-    """Widths of SGN."""
+    """What SGN sees, and its widths."""
 
+    inputs: Inputs = ("position", "velocity")
+    """What is embedded and summed: position, velocity, bone (from the parent), bone_velocity."""
     embedding_width: Count = 64
     """Channels of the dynamics, of the joint type and of the frame index."""
     affinity_width: Count = 256
@@ -94,12 +148,18 @@ class ModelConfig(Section):
 
 
 class OptimConfig(Section):
-    """Adam, its schedule and its loss."""
+    """The optimizer, its schedule and its loss."""
 
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """Adam adds the weight decay to the gradient, AdamW takes it off the weights."""
     learning_rate: Positive = 1e-3
     """Learning rate of the first epoch."""
     weight_decay: NonNegative = 1e-4
-    """L2 penalty, added to the gradient."""
+    """L2 penalty; adamw multiplies it by the learning rate, adam adds it to the gradient."""
+    schedule: Literal["steps", "cosine"] = "steps"
+    """The learning rate decays at each milestone (steps), or falls to zero along a cosine."""
+    warmup_epochs: Natural = 0
+    """Epochs in which the learning rate rises to its full value."""
     milestones: Milestones = (60, 90, 110)
     """Epochs after which the learning rate decays; those beyond the last epoch do nothing."""
     decay: Positive = 0.1
@@ -123,6 +183,12 @@ class TrainConfig(Section):
     """Arithmetic of the forward pass; auto is bf16 where the hardware has it."""
     selection: Literal["last", "validation", "test"] = "last"
     """Which epoch is kept: the last, the best on a validation part, or the best on the test set."""
+    ema_decay: Fraction = 0.0
+    """Score a running mean of the weights that keeps this share at each step; 0 keeps no mean."""
+    sync_batch_norm: Truth = False
+    """Batch norm over the clips of all workers instead of each worker's own; on GPUs only."""
+    log: Annotated[Trackers, Aside()] = ()
+    """Trackers that follow the run beside metrics.jsonl: tensorboard, mlflow, wandb."""
 
 
 class EvaluateConfig(Section):

@@ -1,4 +1,4 @@
-"""Random views of a clip in training.
+"""Linear maps of clips: turned, scaled and sheared about their origin.
 
 Legend: B clips, T frames, V joints, C coordinates: 3, or 2 in the image plane.
 """
@@ -7,6 +7,19 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def shears(leans_BCC: Tensor) -> Tensor:
+    """Return matrices (B, C, C) that lean each axis on the others; the diagonals are ignored."""
+    eye = torch.eye(leans_BCC.shape[-1], dtype=leans_BCC.dtype, device=leans_BCC.device)
+    return eye + leans_BCC * (1 - eye)
+
+
+def turns(angles_B3: Tensor, num_coordinates: int) -> Tensor:
+    """Return the rotations (B, C, C) of clips in space, or in the plane by the third angle."""
+    if num_coordinates == 2:
+        return _plane_matrices(angles_B3[:, 2])
+    return rotation_matrices(angles_B3)
 
 
 def rotation_matrices(angles_B3: Tensor) -> Tensor:
@@ -24,15 +37,12 @@ def rotation_matrices(angles_B3: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
-def rotate(joints_BTVC: Tensor, angles_B3: Tensor) -> Tensor:
-    """Turn each clip as a whole about its origin; zero poses stay zero.
-
-    Clips of 2 coordinates turn in their plane, by the third angle.
-    """
-    is_flat = joints_BTVC.shape[-1] == 2
-    matrices = _plane_matrices(angles_B3[:, 2]) if is_flat else rotation_matrices(angles_B3)
-    turned = joints_BTVC.flatten(1, 2) @ matrices.transpose(-1, -2)
-    return turned.view(joints_BTVC.shape)
+def transform(joints_BTVC: Tensor, maps_BCC: Tensor) -> Tensor:
+    """Map each clip as a whole; zero poses stay zero."""
+    # Coordinates first: a product of long rows costs half of one of many rows of three.
+    points_BCP = joints_BTVC.flatten(1, 2).transpose(1, 2).contiguous()
+    mapped_BCP = maps_BCC @ points_BCP
+    return mapped_BCP.transpose(1, 2).contiguous().view(joints_BTVC.shape)
 
 
 def _plane_matrices(angles_B: Tensor) -> Tensor:

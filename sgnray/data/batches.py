@@ -1,4 +1,4 @@
-"""Batches drawn from a dataset: a gather, a mask and a rotation over whole blocks.
+"""Batches drawn from a dataset: a gather, a mask and a linear map over whole blocks.
 
 Legend: B clips in a batch, N clips of the dataset, P poses of the dataset, W views, T frames,
 V joints, C coordinates.
@@ -6,65 +6,41 @@ V joints, C coordinates.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from sgnray import seeding
-from sgnray.data.augment import rotate
-from sgnray.data.sampling import PADDING, sample_poses
-from sgnray.data.store import SkeletonDataset
+from sgnray.config import DataConfig
+from sgnray.data.bank import PoseBank
+from sgnray.data.draws import EpochDraws
+from sgnray.data.protocols import IntArray
 from sgnray.world import World
-
-ClipRows = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class PoseBank:
-    """The poses of a dataset where batches are made from them: on the host's mapping, or a GPU."""
-
-    poses_PVC: Tensor
-    first_pose_N: Tensor
-    num_poses_N: Tensor
-    labels_N: Tensor
-
-    @classmethod
-    def of(cls, dataset: SkeletonDataset, device: torch.device) -> PoseBank:
-        """Wrap the mapping without a copy; on a GPU the whole matrix moves there once."""
-        offsets = torch.from_numpy(np.ascontiguousarray(dataset.offsets))
-        return cls(
-            poses_PVC=_wrap_readonly(dataset.poses_PVC).to(device),
-            first_pose_N=offsets[:-1].to(device),
-            num_poses_N=offsets.diff().to(device),
-            labels_N=torch.from_numpy(dataset.clips.labels).to(device),
-        )
-
-    @property
-    def device(self) -> torch.device:
-        """Where the poses live and batches appear."""
-        return self.poses_PVC.device
-
-    def gather(self, rows_B: Tensor, uniform_BWT: Tensor) -> Tensor:
-        """Return sampled clips (B, W, T, V, C); poses beyond a clip's end are zero."""
-        index_BWT = sample_poses(self.num_poses_N[rows_B].unsqueeze(-1), uniform_BWT)
-        seen_BWT = index_BWT != PADDING
-        flat = (self.first_pose_N[rows_B].view(-1, 1, 1) + index_BWT.clamp_min(0)).flatten()
-        shape = (*index_BWT.shape, *self.poses_PVC.shape[1:])
-        joints_BWTVC = self.poses_PVC.index_select(0, flat).view(shape)
-        return joints_BWTVC * seen_BWT[..., None, None]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """This rank's slice of one global batch of `global_size` clips."""
+    """This rank's slice of one global batch of `global_size` clips.
+
+    Where clips are mixed, `shares_B` of each is left, and the rest is of `other_labels_B`.
+    """
 
     joints_BTVC: Tensor
     labels_B: Tensor
+    global_size: int
+    other_labels_B: Tensor | None = None
+    shares_B: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which clips a rank's slice holds, and with which ones they are mixed if they are."""
+
+    clips_B: Tensor
+    partners_B: Tensor
     global_size: int
 
 
@@ -77,11 +53,10 @@ class TrainBatches:
     """
 
     bank: PoseBank
-    rows: ClipRows
+    rows: IntArray
+    config: DataConfig
     seed: int
     batch_size: int
-    num_segments: int
-    rotation_rad: float
     world: World = field(default_factory=World)
 
     @property
@@ -89,28 +64,72 @@ class TrainBatches:
         """Number of batches in an epoch."""
         return max(1, len(self.rows) // self.batch_size)
 
+    @property
+    def num_clips(self) -> int:
+        """Number of clips that an epoch shows, on all ranks together."""
+        return min(len(self.rows), self.num_batches * self.batch_size)
+
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield this rank's batches of one epoch, in order."""
-        device = self.bank.device
-        num_clips = int(self.rows.max()) + 1
-        order = self.rows[seeding.permutation(self.seed, "order", epoch, len(self.rows))]
-        order_N = torch.from_numpy(order).to(device)
-        poses_NT = self._table("poses", epoch, (num_clips, self.num_segments))
-        angles_N3 = (self._table("rotation", epoch, (num_clips, 3)) * 2 - 1) * self.rotation_rad
+        draws = self.draws(epoch)
+        for rows in self.slices(epoch):
+            yield self.batch(draws, rows)
+
+    def draws(self, epoch: int) -> EpochDraws:
+        """Draw what is random in one epoch's clips, where the poses live."""
+        _, num_joints, num_coordinates = self.bank.poses_PVC.shape
+        return EpochDraws.draw(
+            self.config,
+            seed=self.seed,
+            epoch=epoch,
+            num_clips=int(self.rows.max()) + 1,
+            num_joints=num_joints,
+            num_coordinates=num_coordinates,
+        ).to(self.bank.home)
+
+    def slices(self, epoch: int) -> Iterator[Rows]:
+        """Yield which clips this rank's batches hold; all slices of an epoch have one size."""
+        order_N = torch.from_numpy(self.order(epoch)).to(self.bank.home)
         for start in range(0, self.num_batches * self.batch_size, self.batch_size):
             whole = order_N[start : start + self.batch_size]
-            rows_B = whole[self.world.slice_of(len(whole))]
-            joints_BTVC = self.bank.gather(rows_B, poses_NT[rows_B].unsqueeze(1)).squeeze(1)
-            yield Batch(
-                joints_BTVC=rotate(joints_BTVC, angles_N3[rows_B]),
-                labels_B=self.bank.labels_N[rows_B],
-                global_size=len(whole),
-            )
+            share = self.world.slice_of(len(whole))
+            # Partners come from the whole batch, so that no world size changes who meets whom.
+            yield Rows(whole[share], whole.roll(1)[share], len(whole))
 
-    def _table(self, purpose: str, epoch: int, shape: tuple[int, int]) -> Tensor:
-        return torch.from_numpy(seeding.uniform(self.seed, purpose, epoch, shape)).to(
-            self.bank.device
+    def order(self, epoch: int) -> IntArray:
+        """Return all training clips in the order of one epoch, on the host."""
+        return self.rows[seeding.permutation(self.seed, "order", epoch, len(self.rows))]
+
+    def clip_names(self, epoch: int, step: int) -> list[str]:
+        """Name the clips of one global batch."""
+        start = step * self.batch_size
+        rows = self.order(epoch)[start : start + self.batch_size]
+        return [self.bank.names[row] for row in rows]
+
+    def batch(self, draws: EpochDraws, rows: Rows) -> Batch:
+        """Make one batch; nothing here waits for a GPU."""
+        deliver = self.bank.deliver
+        joints_BTVC = self._view(draws, rows.clips_B)
+        labels_B = deliver(self.bank.labels_N[rows.clips_B])
+        if draws.shares_N is None:
+            return Batch(deliver(joints_BTVC), labels_B, rows.global_size)
+        shares_B = draws.shares_N[rows.clips_B]
+        partners_BTVC = self._view(draws, rows.partners_B)
+        mixed_BTVC = partners_BTVC.lerp(joints_BTVC, shares_B.view(-1, 1, 1, 1))
+        return Batch(
+            joints_BTVC=deliver(mixed_BTVC),
+            labels_B=labels_B,
+            global_size=rows.global_size,
+            other_labels_B=deliver(self.bank.labels_N[rows.partners_B]),
+            shares_B=deliver(shares_B),
         )
+
+    def _view(self, draws: EpochDraws, rows_B: Tensor) -> Tensor:
+        spans_B2 = None if draws.spans_N2 is None else draws.spans_N2[rows_B]
+        joints_BTVC = self.bank.gather(
+            rows_B, draws.poses_NT[rows_B], windows=self.config.windows, spans_B2=spans_B2
+        )
+        return draws.augment(joints_BTVC, rows_B)
 
 
 def view_draws(num_clips: int, num_views: int, num_segments: int) -> Tensor:
@@ -120,10 +139,3 @@ def view_draws(num_clips: int, num_views: int, num_segments: int) -> Tensor:
         for view in range(num_views)
     ]
     return torch.from_numpy(np.stack(views, axis=1))
-
-
-def _wrap_readonly(array: npt.NDArray[np.float32]) -> Tensor:
-    with warnings.catch_warnings():
-        # torch has no read-only tensors; nothing here writes, and the mapping would refuse it.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)

@@ -5,23 +5,49 @@ Legend: B clips, T segments. Any leading axes (views, for instance) broadcast.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Windows = Literal["paper", "even"]
 
 PADDING = -1
 
 
-def sample_poses(num_poses_B: Tensor, uniform_BT: Tensor) -> Tensor:
-    """Pick one pose from each of T windows of length L // T, uniformly.
+def sample_poses(num_poses_B: Tensor, uniform_BT: Tensor, windows: Windows = "paper") -> Tensor:
+    """Pick one pose from each of T windows, uniformly.
 
     `num_poses_B` holds the lengths L, `uniform_BT` numbers in [0, 1); returns int64 pose indices
-    (B, T), PADDING where a clip shorter than T has no more poses. The tail that does not fill
-    T equal windows is never seen: so does the paper's sampling (reference's `Tolist_fix`).
+    (B, T), PADDING where there is no pose.
     """
-    num_segments = uniform_BT.shape[-1]
-    num_poses_B1 = num_poses_B.unsqueeze(-1)
-    width_B1 = (num_poses_B1 // num_segments).clamp_min(1)
+    pick = _pick_paper if windows == "paper" else _pick_even
+    return pick(num_poses_B.unsqueeze(-1), uniform_BT)
+
+
+def _pick_paper(num_poses_B1: Tensor, uniform_BT: Tensor) -> Tensor:
+    """Windows of L // T poses: the tail that does not fill them is never seen.
+
+    A clip shorter than T gives its poses, then padding. So does the paper's sampling (reference's
+    `Tolist_fix`).
+    """
+    width_B1 = (num_poses_B1 // uniform_BT.shape[-1]).clamp_min(1)
     # A product just below the width may round up to it: the last pose of the window is the limit.
     offset_BT = (uniform_BT * width_B1).long().minimum(width_B1 - 1)
-    index_BT = torch.arange(num_segments, device=uniform_BT.device) * width_B1 + offset_BT
+    index_BT = _segments(uniform_BT) * width_B1 + offset_BT
     return torch.where(index_BT < num_poses_B1, index_BT, PADDING)
+
+
+def _pick_even(num_poses_B1: Tensor, uniform_BT: Tensor) -> Tensor:
+    """Windows of L / T poses, not rounded: the whole clip is seen.
+
+    A clip shorter than T repeats poses; only an empty one gives padding.
+    """
+    # The fraction first: (i + u) / T has float32's full precision for clips of any length.
+    place_BT = (_segments(uniform_BT) + uniform_BT) / uniform_BT.shape[-1]
+    index_BT = (place_BT * num_poses_B1).long().minimum(num_poses_B1 - 1)
+    return torch.where(num_poses_B1 > 0, index_BT, PADDING)
+
+
+def _segments(uniform_BT: Tensor) -> Tensor:
+    return torch.arange(uniform_BT.shape[-1], device=uniform_BT.device)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgnray.checkpoint import holds_reference, load_checkpoint, load_reference
-from sgnray.data.batches import PoseBank
+from sgnray.data.bank import PoseBank
 from sgnray.data.protocols import cases_of, resolve_case, split_clips
+from sgnray.data.sampling import Windows
 from sgnray.data.skeleton import SkeletonLayout
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset, read_info
-from sgnray.device import choose_device
+from sgnray.device import choose_device, keep_freed_memory
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.evaluate.report import Report, Subject, make_report
 from sgnray.evaluate.score import score_clips
@@ -40,6 +41,7 @@ class _Trained:
     selection: str
     epoch: int | None
     num_views: int
+    windows: Windows
 
 
 def evaluate_run(
@@ -59,6 +61,7 @@ def evaluate_run(
     else the one in `data_dir`. Raises UsageError, InputError or CheckpointError.
     """
     torch_device = choose_device(device)
+    keep_freed_memory()
     path = _find_checkpoint(target, runs_dir)
     trained = _load_reference(path) if holds_reference(path) else _load(path)
     dataset = open_dataset(
@@ -72,6 +75,7 @@ def evaluate_run(
         PoseBank.of(dataset, torch_device),
         split_clips(dataset.info.dataset, case, dataset.clips).test,
         num_views=num_views,
+        windows=trained.windows,
         on_progress=on_progress,
     )
     subject = Subject(
@@ -118,6 +122,7 @@ def _load(path: Path) -> _Trained:
         selection=recipe.train.selection,
         epoch=checkpoint.evaluated_epoch,
         num_views=recipe.evaluate.num_views,
+        windows=recipe.data.windows,
     )
 
 
@@ -132,6 +137,7 @@ def _load_reference(path: Path) -> _Trained:
         selection=_REFERENCE_SELECTION,
         epoch=None,
         num_views=_REFERENCE_VIEWS,
+        windows="paper",
     )
 
 

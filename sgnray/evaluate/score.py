@@ -10,7 +10,10 @@ from collections.abc import Callable
 
 import torch
 
-from sgnray.data.batches import ClipRows, PoseBank, view_draws
+from sgnray.data.bank import PoseBank
+from sgnray.data.batches import view_draws
+from sgnray.data.protocols import IntArray
+from sgnray.data.sampling import Windows
 from sgnray.errors import SgnError
 from sgnray.evaluate.metrics import Tally
 from sgnray.model.sgn import SGN
@@ -25,9 +28,10 @@ _CHUNK_CLIPS = 32
 def score_clips(
     model: SGN,
     bank: PoseBank,
-    rows: ClipRows,
+    rows: IntArray,
     *,
     num_views: int,
+    windows: Windows,
     world: World | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Tally:
@@ -44,11 +48,11 @@ def score_clips(
     step = _CHUNK_CLIPS * world.size
     for start in range(_CHUNK_CLIPS * world.rank, len(rows), step):
         rows_B = torch.from_numpy(rows[start : start + _CHUNK_CLIPS])
-        uniform_BWT = draws_NWT[rows_B].to(bank.device)
-        rows_B = rows_B.to(bank.device)
-        joints_BWTVC = bank.gather(rows_B, uniform_BWT)
+        uniform_BWT = draws_NWT[rows_B].to(bank.home)
+        rows_B = rows_B.to(bank.home)
+        joints_BWTVC = bank.deliver(bank.gather(rows_B, uniform_BWT, windows=windows))
         logits_BWK = model(joints_BWTVC.flatten(0, 1)).view(len(rows_B), num_views, -1)
-        tally += Tally.of(logits_BWK.mean(dim=1), bank.labels_N[rows_B])
+        tally += Tally.of(logits_BWK.mean(dim=1), bank.deliver(bank.labels_N[rows_B]))
         if on_progress is not None:
             on_progress(min(start + step, len(rows)), len(rows))
     model.train(was_training)

@@ -12,21 +12,55 @@ from sgnray.config import OptimConfig
 # `lr_scaling` counts from the batch of the paper's recipe.
 PAPER_BATCH_SIZE = 64
 
+_KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Adam:
-    """Build Adam with L2 weight decay (added to the gradient, not decoupled), as the paper has it.
 
-    The learning rate is set at the start of each epoch, from `learning_rate`.
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """Build Adam, whose weight decay is added to the gradient as the paper has it, or AdamW.
+
+    The learning rate is set at the start of each epoch, by `set_learning_rate`.
     """
-    return torch.optim.Adam(
+    optimizer: torch.optim.Optimizer = _KINDS[config.optimizer](
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
+    make_capturable(optimizer)
+    return optimizer
 
 
-def learning_rate(config: OptimConfig, epoch: int) -> float:
-    """Return the learning rate of an epoch, counted from 0: it decays after each milestone."""
-    num_decays = sum(milestone <= epoch for milestone in config.milestones)
-    return config.learning_rate * batch_factor(config) * config.decay**num_decays
+def make_capturable(optimizer: torch.optim.Optimizer) -> None:
+    """Let a CUDA graph hold the optimizer's step: on a GPU the learning rate becomes a tensor.
+
+    To be called again after `load_state_dict`, which brings back how the optimizer was saved.
+    """
+    for group in optimizer.param_groups:
+        device = group["params"][0].device
+        on_gpu = device.type == "cuda"
+        group["capturable"] = on_gpu
+        rate = float(group["lr"])
+        group["lr"] = torch.tensor(rate, device=device) if on_gpu else rate
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Change the learning rate where it is kept, so that a captured step sees it."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def learning_rate(config: OptimConfig, epoch: int, num_epochs: int) -> float:
+    """Return the learning rate of an epoch, counted from 0."""
+    full = config.learning_rate * batch_factor(config)
+    if epoch < config.warmup_epochs:
+        return full * (epoch + 1) / (config.warmup_epochs + 1)
+    match config.schedule:
+        case "steps":
+            num_decays = sum(milestone <= epoch for milestone in config.milestones)
+            return full * config.decay**num_decays
+        case "cosine":
+            done = (epoch - config.warmup_epochs) / max(1, num_epochs - config.warmup_epochs)
+            return full * (1 + math.cos(math.pi * done)) / 2
 
 
 def batch_factor(config: OptimConfig) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import dataclass, field
 
@@ -13,21 +14,27 @@ from sgnray.checkpoint import Checkpoint, Selected, build_model
 from sgnray.config import Recipe, to_dict
 from sgnray.data.skeleton import SkeletonLayout
 from sgnray.data.store import SkeletonDataset
+from sgnray.errors import UsageError
 from sgnray.model.sgn import SGN
 from sgnray.seeding import derive_seed
-from sgnray.train.optim import build_optimizer
+from sgnray.train.average import move_towards
+from sgnray.train.optim import build_optimizer, make_capturable
 from sgnray.world import World
 
 
 @dataclass
 class TrainState:
-    """One worker's training: `model` holds the weights, `parallel` is it or DDP around it."""
+    """One worker's training: `model` holds the weights, `parallel` is it or DDP around it.
+
+    `averaged` holds the running mean of the weights, where the recipe asks for one.
+    """
 
     recipe: Recipe
     skeleton: SkeletonLayout
     class_names: list[str]
     model: SGN
     parallel: nn.Module
+    averaged: SGN | None
     optimizer: torch.optim.Optimizer
     device: torch.device
     world: World
@@ -46,21 +53,33 @@ class TrainState:
         skeleton, class_names = dataset.layout, list(dataset.info.class_names)
         torch.manual_seed(derive_seed(recipe.train.seed, "initial weights"))
         model = build_model(recipe, skeleton, len(class_names)).to(device)
+        averaged = copy.deepcopy(model).requires_grad_(False) if recipe.train.ema_decay else None
+        if recipe.train.sync_batch_norm and world.size > 1:
+            model = _synchronised(model, device)
         return cls(
             recipe=recipe,
             skeleton=skeleton,
             class_names=class_names,
             model=model,
             parallel=_wrap(model, world),
+            averaged=averaged,
             optimizer=build_optimizer(model, recipe.optim),
             device=device,
             world=world,
         )
 
+    @property
+    def scored_model(self) -> SGN:
+        """What validation and the test score: the mean of the weights if there is one."""
+        return self.model if self.averaged is None else self.averaged
+
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint as if training had never stopped."""
         self.model.load_state_dict(checkpoint.weights, strict=True)
+        if self.averaged is not None and checkpoint.averaged is not None:
+            self.averaged.load_state_dict(checkpoint.averaged, strict=True)
         self.optimizer.load_state_dict(checkpoint.optimizer)
+        make_capturable(self.optimizer)
         self.epoch = checkpoint.epoch
         self.history = list(checkpoint.history)
         self.selected = checkpoint.selected
@@ -72,7 +91,8 @@ class TrainState:
             skeleton=self.skeleton,
             class_names=self.class_names,
             epoch=self.epoch,
-            weights=self._weights(),
+            weights=_weights(self.model),
+            averaged=None if self.averaged is None else _weights(self.averaged),
             optimizer=self.optimizer.state_dict(),
             history=self.history,
             selected=self.selected,
@@ -83,20 +103,38 @@ class TrainState:
         self.epoch += 1
         self.history = [*self.history, metrics]
         if score is not None and (self.selected is None or score > self.selected.top1):
-            self.selected = Selected(epoch=self.epoch, top1=score, weights=self._weights())
+            weights = _weights(self.scored_model)
+            self.selected = Selected(epoch=self.epoch, top1=score, weights=weights)
+
+    def update_average(self) -> None:
+        """Let the mean of the weights follow them, after each step."""
+        if self.averaged is not None:
+            move_towards(self.averaged, self.model, kept=self.recipe.train.ema_decay)
 
     @torch.no_grad()
     def average_running_statistics(self) -> None:
         """Give all ranks the same batch-norm statistics. Collective: every rank must call this."""
-        for buffer in self.model.buffers():
-            if buffer.is_floating_point():
-                self.world.mean(buffer)
+        models = [self.model] if self.averaged is None else [self.model, self.averaged]
+        for model in models:
+            for buffer in model.buffers():
+                if buffer.is_floating_point():
+                    self.world.mean(buffer)
 
-    def _weights(self) -> dict[str, torch.Tensor]:
-        return {
-            key: value.detach().to("cpu", copy=True)
-            for key, value in self.model.state_dict().items()
-        }
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.detach().to("cpu", copy=True) for key, value in model.state_dict().items()}
+
+
+def _synchronised(model: SGN, device: torch.device) -> SGN:
+    """Make batch norm see the clips of all workers, which torch can on GPUs only."""
+    if device.type != "cuda":
+        raise UsageError(
+            "batch norm is synchronised between GPUs only",
+            where="train.sync_batch_norm=true",
+            now="leave it at false, or train on GPUs",
+        )
+    synchronised: SGN = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return synchronised
 
 
 def _wrap(model: SGN, world: World) -> nn.Module:

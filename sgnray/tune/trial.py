@@ -9,15 +9,16 @@ from typing import Any
 import torch
 
 from sgnray.config import Recipe
-from sgnray.data.batches import PoseBank, TrainBatches
+from sgnray.data.bank import PoseBank
 from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.device import resolve_precision
+from sgnray.device import keep_freed_memory, resolve_precision
 from sgnray.evaluate import metrics as keys
 from sgnray.train.dataset import SharedDataset
 from sgnray.train.job import train_batches, validator
 from sgnray.train.loop import Validate, train_epoch
 from sgnray.train.state import TrainState
+from sgnray.train.step import Steps, choose_steps
 from sgnray.world import World
 
 
@@ -46,9 +47,10 @@ def train_folds(recipe: Recipe, dataset: SkeletonDataset) -> Iterator[dict[str, 
     Only training clips are seen: a fold's two parts are cut from them, and the recipe's own way
     of selecting an epoch plays no part.
     """
+    keep_freed_memory()
     device = torch.device("cpu")
     recipe = resolve_precision(recipe, device.type)
-    bank = PoseBank.of(dataset, device)
+    bank = PoseBank.of(dataset, device, residence=recipe.data.residence)
     splits = validation_folds(dataset.info.dataset, recipe.data.case, dataset.clips)
     folds = [_Fold.start(recipe, dataset, bank, split) for split in splits]
     for epoch in range(1, recipe.train.num_epochs + 1):
@@ -59,28 +61,26 @@ def train_folds(recipe: Recipe, dataset: SkeletonDataset) -> Iterator[dict[str, 
 
 @dataclass(frozen=True)
 class _Fold:
-    state: TrainState
-    batches: TrainBatches
+    steps: Steps
     validate: Validate
 
     @classmethod
     def start(cls, recipe: Recipe, dataset: SkeletonDataset, bank: PoseBank, split: Split) -> _Fold:
         world = World()
-        validate = validator(bank, split.test)
+        validate = validator(recipe, bank, split.test)
         assert validate is not None
-        return cls(
-            state=TrainState.fresh(recipe, dataset, device=bank.device, world=world),
-            batches=train_batches(recipe, bank, split.train, world=world),
-            validate=validate,
-        )
+        state = TrainState.fresh(recipe, dataset, device=bank.device, world=world)
+        batches = train_batches(recipe, bank, split.train, world=world)
+        return cls(choose_steps(state, batches), validate)
 
     def train_epoch(self) -> dict[str, float]:
-        trained = train_epoch(self.state, self.batches)
-        tally = self.validate(self.state)
+        state = self.steps.state
+        trained = train_epoch(self.steps)
+        tally = self.validate(state)
         metrics = {
             keys.TRAIN_LOSS: trained[keys.TRAIN_LOSS],
             keys.VAL_LOSS: tally.loss,
             keys.VAL_TOP1: tally.top1,
         }
-        self.state.finish_epoch(metrics, score=None)
+        state.finish_epoch(metrics, score=None)
         return metrics

@@ -32,6 +32,7 @@ def checkpoint(tiny_recipe) -> Checkpoint:
         class_names=["a", "b", "c"],
         epoch=2,
         weights=model.state_dict(),
+        averaged=None,
         optimizer=torch.optim.Adam(model.parameters()).state_dict(),
         history=[{"train/loss": 1.0}, {"train/loss": 0.5}],
         selected=None,
@@ -95,7 +96,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": FORMAT_VERSION + 1}, "format version 3, this sgnray reads up to 2"),
+        ({"format_version": FORMAT_VERSION + 1}, "format version 4, this sgnray reads up to 3"),
         ({"format_version": "new"}, "it is not a checkpoint of sgnray"),
         ({"format_version": True}, "it is not a checkpoint of sgnray"),
         ({"format_version": 0}, "it is not a checkpoint of sgnray"),

@@ -206,8 +206,8 @@ def test_a_run_whose_checkpoints_are_all_torn_is_left_as_it_is(trained, tmp_path
 
 def test_a_checkpoint_of_a_newer_version_is_not_passed_over(trained, tmp_path):
     path = tmp_path / "run" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
-    torch.save({**torch.load(path), "format_version": 3}, path)
-    with pytest.raises(CheckpointError, match="format version 3"):
+    torch.save({**torch.load(path), "format_version": 4}, path)
+    with pytest.raises(CheckpointError, match="format version 4"):
         trained()
 
 

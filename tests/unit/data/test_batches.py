@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from sgnray import seeding
-from sgnray.data.batches import PoseBank, TrainBatches, view_draws
+from sgnray.config import DataConfig
+from sgnray.data.bank import PoseBank, choose_home
+from sgnray.data.batches import TrainBatches, view_draws
 from sgnray.data.sampling import PADDING, sample_poses
 from sgnray.world import World
 
@@ -20,14 +24,16 @@ def bank(tiny_dataset) -> PoseBank:
 
 
 def make_batches(bank, rows, **changes) -> TrainBatches:
-    settings = {"seed": 5, "batch_size": 4, "num_segments": 8, "rotation_rad": 0.5} | changes
-    return TrainBatches(bank=bank, rows=rows, **settings)
+    own = {"seed": 5, "batch_size": 4, "world": World()}
+    settings = {key: changes.pop(key, value) for key, value in own.items()}
+    config = DataConfig(**{"num_segments": 8, "rotation_rad": 0.5} | changes)
+    return TrainBatches(bank=bank, rows=rows, config=config, **settings)
 
 
 def test_gather_reads_the_clip_that_was_asked_for(bank, tiny_dataset):
     uniform = view_draws(27, 2, 100)  # 100 segments: longer than some clips
     rows = torch.tensor([20, 3])
-    joints = bank.gather(rows, uniform[rows])
+    joints = bank.gather(rows, uniform[rows], windows="paper")
     for b, row in enumerate(rows.tolist()):
         start, end = tiny_dataset.offsets[row : row + 2]
         clip = tiny_dataset.poses_PVC[start:end]
@@ -103,3 +109,53 @@ def test_batches_leave_torchs_global_generator_alone(bank):
     before = torch.get_rng_state()
     list(make_batches(bank, np.arange(12)).epoch(0))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_mixed_clips_meet_the_same_partners_on_any_number_of_ranks(bank, size):
+    settings = {"batch_size": 5, "mixing": 0.3, "crop": 0.5}
+    whole = list(make_batches(bank, np.arange(12), **settings).epoch(1))
+    parts = [
+        list(make_batches(bank, np.arange(12), world=World(rank, size), **settings).epoch(1))
+        for rank in range(size)
+    ]
+    for step, batch in enumerate(whole):
+        for name in ("joints_BTVC", "labels_B", "other_labels_B", "shares_B"):
+            together = torch.cat([getattr(part[step], name) for part in parts])
+            torch.testing.assert_close(together, getattr(batch, name), atol=1e-6, rtol=0)
+
+
+def test_a_mixed_clip_lies_between_two(bank):
+    mixed = make_batches(bank, np.arange(12), mixing=0.5, batch_size=6)
+    plain = make_batches(bank, np.arange(12), batch_size=6)
+    for a, b in zip(mixed.epoch(0), plain.epoch(0), strict=True):
+        shares = a.shares_B.view(-1, 1, 1, 1)
+        expected = shares * b.joints_BTVC + (1 - shares) * b.joints_BTVC.roll(1, 0)
+        torch.testing.assert_close(a.joints_BTVC, expected, atol=1e-5, rtol=1e-5)
+        assert torch.equal(a.other_labels_B, b.labels_B.roll(1))
+        assert torch.equal(a.labels_B, b.labels_B)
+
+
+def test_a_crop_sees_one_stretch_of_the_clip(bank, tiny_dataset):
+    row, uniform = torch.tensor([4]), torch.tensor([[0.0, 0.5, 0.999]])
+    start, end = tiny_dataset.offsets[4:6]
+    length = end - start
+    spans = torch.tensor([[0.25, 0.5]])
+    joints = bank.gather(row, uniform, windows="even", spans_B2=spans)[0]
+    first, last = int(0.25 * length), math.ceil(0.75 * length)
+    clip = torch.from_numpy(tiny_dataset.poses_PVC[start + first : start + last].copy())
+    index = [int((t + u) / 3 * len(clip)) for t, u in enumerate(uniform[0].tolist())]
+    assert torch.equal(joints, clip[index])
+
+
+def test_the_names_of_a_batch_are_its_clips(bank, tiny_dataset):
+    batches = make_batches(bank, np.arange(3, 13))
+    names = batches.clip_names(2, 1)
+    labels = [tiny_dataset.clips.labels[tiny_dataset.clips.names.index(name)] for name in names]
+    assert labels == list(batches.epoch(2))[1].labels_B.tolist()
+    assert batches.num_clips == 8
+
+
+def test_poses_reside_on_the_host_for_the_host():
+    for residence in ("auto", "host", "device"):
+        assert choose_home(10**15, CPU, residence) == CPU

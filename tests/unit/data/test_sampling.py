@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import torch
 
 from sgnray.data.sampling import PADDING, sample_poses
@@ -38,3 +40,27 @@ def test_views_broadcast():
     together = sample_poses(lengths.unsqueeze(-1), uniform)
     assert together.shape == (4, 5, 20)
     assert torch.equal(together[:, 2], sample_poses(lengths, uniform[:, 2]))
+
+
+def plain_even(num_poses: int, uniform: list[float]) -> list[int]:
+    """One pose from each of T windows of exactly L / T poses, in exact arithmetic."""
+    num_segments = len(uniform)
+    return [
+        int((t + Fraction(u)) * num_poses / num_segments) if num_poses else PADDING
+        for t, u in enumerate(uniform)
+    ]
+
+
+def test_even_windows_match_the_rule_for_every_length():
+    # Draws of few binary digits, so that no rounding of float32 stands between rule and code.
+    draws = torch.randint(0, 64, (121, 16), generator=torch.Generator().manual_seed(0)) / 64
+    expected = [plain_even(length, row) for length, row in enumerate(draws.tolist())]
+    assert sample_poses(torch.arange(121), draws, "even").tolist() == expected
+
+
+def test_even_windows_reach_the_tail_that_the_papers_never_see():
+    almost_one = torch.full((1, 20), 1 - 2**-24)
+    for length in (1, 19, 39, 300, 4099):
+        lengths = torch.tensor([length])
+        assert sample_poses(lengths, almost_one, "even")[0, -1] == length - 1
+    assert sample_poses(torch.tensor([39]), almost_one)[0, -1] == 19

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sgnray.checkpoint import load_checkpoint, save_checkpoint
-from sgnray.data.batches import PoseBank
+from sgnray.data.bank import PoseBank
 from sgnray.errors import SgnError
 from sgnray.train.job import check_shares, choose_parts, train_batches, validator
 from sgnray.train.loop import fit
@@ -39,7 +39,12 @@ def train(tiny_dataset):
 
         batches = train_batches(recipe, bank, parts.train, world=World())
         try:
-            fit(state, batches, validate=validator(bank, parts.validation), on_epoch=on_epoch)
+            fit(
+                state,
+                batches,
+                validate=validator(recipe, bank, parts.validation),
+                on_epoch=on_epoch,
+            )
         except Stopped:
             assert state.epoch == stop_after
         return state

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sgnray.data.batches import PoseBank
+from sgnray.data.bank import PoseBank
 from sgnray.data.protocols import Split, split_clips, validation_folds
 from sgnray.errors import SgnError
 from sgnray.train.job import train_batches, validator
@@ -85,7 +85,7 @@ def train_alone(recipe, dataset, fold: Split):
     fit(
         state,
         train_batches(recipe, bank, fold.train, world=world),
-        validate=validator(bank, fold.test),
+        validate=validator(recipe, bank, fold.test),
         on_epoch=lambda result: None,
     )
     return state.history

@@ -1,0 +1,125 @@
+"""All poses of a dataset where batches are made from them: on the host's mapping, or on a GPU.
+
+Legend: B clips in a batch, N clips of the dataset, P poses of the dataset, T frames, V joints,
+C coordinates.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sgnray.data.sampling import PADDING, Windows, sample_poses
+from sgnray.data.store import SkeletonDataset
+from sgnray.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+# What the poses may take of a GPU's free memory; the rest is for activations.
+_LARGEST_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class PoseBank:
+    """The clips of a dataset; batches are made at `home` and delivered to `device`."""
+
+    poses_PVC: Tensor
+    first_pose_N: Tensor
+    num_poses_N: Tensor
+    labels_N: Tensor
+    names: tuple[str, ...]
+    device: torch.device
+
+    @classmethod
+    def of(
+        cls, dataset: SkeletonDataset, device: torch.device, *, residence: str = "auto"
+    ) -> PoseBank:
+        """Wrap the mapping without a copy; where they reside on a GPU, all poses move there once.
+
+        `residence` is auto (on the GPU if they fit), host or device, which UsageError refuses if
+        they do not fit.
+        """
+        offsets = torch.from_numpy(np.ascontiguousarray(dataset.offsets))
+        poses_PVC = _wrap_readonly(dataset.poses_PVC)
+        home = choose_home(poses_PVC.nbytes, device, residence)
+        return cls(
+            poses_PVC=poses_PVC.to(home),
+            first_pose_N=offsets[:-1].to(home),
+            num_poses_N=offsets.diff().to(home),
+            labels_N=torch.from_numpy(dataset.clips.labels).to(home),
+            names=dataset.clips.names,
+            device=device,
+        )
+
+    @property
+    def home(self) -> torch.device:
+        """Where the poses live."""
+        return self.poses_PVC.device
+
+    def gather(
+        self,
+        rows_B: Tensor,
+        uniform_BT: Tensor,
+        *,
+        windows: Windows,
+        spans_B2: Tensor | None = None,
+    ) -> Tensor:
+        """Return sampled clips (B, T, V, C), at home; where there is no pose they are zero.
+
+        `uniform_BT` may have more axes before T, then so has the result. `spans_B2` narrows each
+        clip to a stretch, by start and length as shares of it.
+        """
+        shape = (-1,) + (1,) * (uniform_BT.ndim - 2)
+        first, length = self.first_pose_N[rows_B], self.num_poses_N[rows_B]
+        if spans_B2 is not None:
+            skipped, length = _stretch(length, spans_B2)
+            first = first + skipped
+        index_BT = sample_poses(length.view(shape), uniform_BT, windows)
+        flat = (first.view(*shape, 1) + index_BT.clamp_min(0)).flatten()
+        joints = self.poses_PVC.index_select(0, flat)
+        joints = joints.view(*index_BT.shape, *self.poses_PVC.shape[1:])
+        return joints * (index_BT != PADDING)[..., None, None]
+
+    def deliver(self, tensor: Tensor) -> Tensor:
+        """Send what was made at home to the device, without waiting for it."""
+        if tensor.device.type == self.device.type:
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def choose_home(num_bytes: int, device: torch.device, residence: str) -> torch.device:
+    """Return where poses of `num_bytes` reside for batches on `device`; raises UsageError."""
+    if device.type == "cpu" or residence == "host":
+        return torch.device("cpu")
+    free, _ = torch.cuda.mem_get_info(device)
+    if num_bytes <= free * _LARGEST_SHARE:
+        return device
+    if residence == "device":
+        raise UsageError(
+            f"the poses take {num_bytes / 1e9:.1f} GB, and the GPU has {free / 1e9:.1f} GB free",
+            where="data.residence=device",
+            now="leave it at auto: then they stay on the host if they do not fit",
+        )
+    log.info("the poses take %.1f GB and stay on the host", num_bytes / 1e9)
+    return torch.device("cpu")
+
+
+def _stretch(length_B: Tensor, spans_B2: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how many poses are skipped and how many are left; one at least, where there is one."""
+    start_B, share_B = spans_B2.unbind(-1)
+    skipped_B = (start_B * length_B).long()
+    end_B = ((start_B + share_B) * length_B).ceil().long().minimum(length_B)
+    return skipped_B, end_B - skipped_B
+
+
+def _wrap_readonly(array: npt.NDArray[np.float32]) -> Tensor:
+    with warnings.catch_warnings():
+        # torch has no read-only tensors; nothing here writes, and the mapping would refuse it.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)

@@ -1,0 +1,139 @@
+"""All that is random in one epoch's clips, as tables that are indexed by clip.
+
+Legend: N clips of the dataset, B of a batch, T frames, V joints, C coordinates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from sgnray import seeding
+from sgnray.config import DataConfig
+from sgnray.data.augment import shears, transform, turns
+
+# Noise is read from one pool, for each clip from a place of its own: a table of it for all clips
+# of NTU would take 240 MB in every epoch.
+_NOISE_POOL = 2**18
+
+
+@dataclass(frozen=True)
+class EpochDraws:
+    """The draws of one epoch; None is what the recipe leaves alone.
+
+    `spans_N2` has start and length of the stretch that is seen, as shares of the clip's length;
+    `kept_NV` is 0 for joints that are missing; `shares_N` is what is left of a clip that is mixed.
+    """
+
+    poses_NT: Tensor
+    maps_NCC: Tensor | None = None
+    spans_N2: Tensor | None = None
+    noise: Tensor | None = None
+    noise_place_N: Tensor | None = None
+    kept_NV: Tensor | None = None
+    shares_N: Tensor | None = None
+
+    @classmethod
+    def draw(
+        cls,
+        config: DataConfig,
+        *,
+        seed: int,
+        epoch: int,
+        num_clips: int,
+        num_joints: int,
+        num_coordinates: int,
+    ) -> EpochDraws:
+        """Draw for the clips 0 to `num_clips`: a pure function of seed, epoch and clip."""
+        table = partial(_table, seed, epoch, num_clips)
+        noise = noise_place_N = None
+        if config.jitter_m:
+            size = _NOISE_POOL + config.num_segments * num_joints * num_coordinates
+            noise = torch.from_numpy(seeding.normal(seed, "jitter", epoch, (size,)))
+            noise = noise * config.jitter_m
+            noise_place_N = (table("jitter place") * _NOISE_POOL).long()
+        shares_N = kept_NV = None
+        if config.joint_dropout:
+            kept_NV = (table("joint dropout", num_joints) >= config.joint_dropout).float()
+        if config.mixing:
+            drawn = seeding.beta(seed, "mixing", epoch, num_clips, config.mixing)
+            shares_N = torch.from_numpy(drawn)
+        return cls(
+            poses_NT=table("poses", config.num_segments),
+            maps_NCC=_maps(config, table, num_coordinates),
+            spans_N2=_spans(table("crop", 2), config.crop) if config.crop < 1 else None,
+            noise=noise,
+            noise_place_N=noise_place_N,
+            kept_NV=kept_NV,
+            shares_N=shares_N,
+        )
+
+    def to(self, device: torch.device) -> EpochDraws:
+        """Return them on a device."""
+        return replace(
+            self,
+            **{
+                field.name: table.to(device)
+                for field in fields(self)
+                if (table := getattr(self, field.name)) is not None
+            },
+        )
+
+    def copy_(self, other: EpochDraws) -> None:
+        """Overwrite these tables with those of another epoch, where they are."""
+        for field in fields(self):
+            table = getattr(self, field.name)
+            if table is not None:
+                table.copy_(getattr(other, field.name), non_blocking=True)
+
+    def augment(self, joints_BTVC: Tensor, rows_B: Tensor) -> Tensor:
+        """Show clips as this epoch does: noise, then turned, scaled and sheared, joints missing.
+
+        Zero poses, which pad short clips, stay zero.
+        """
+        if self.noise is not None and self.noise_place_N is not None:
+            size = joints_BTVC[0].numel()
+            place = self.noise_place_N[rows_B].unsqueeze(1)
+            index = place + torch.arange(size, device=place.device)
+            noise_BTVC = self.noise[index].view(joints_BTVC.shape)
+            joints_BTVC = joints_BTVC + noise_BTVC * _is_pose(joints_BTVC)
+        if self.maps_NCC is not None:
+            joints_BTVC = transform(joints_BTVC, self.maps_NCC[rows_B])
+        if self.kept_NV is not None:
+            joints_BTVC = joints_BTVC * self.kept_NV[rows_B][:, None, :, None]
+        return joints_BTVC
+
+
+def _table(seed: int, epoch: int, num_clips: int, purpose: str, *shape: int) -> Tensor:
+    return torch.from_numpy(seeding.uniform(seed, purpose, epoch, (num_clips, *shape)))
+
+
+def _maps(config: DataConfig, table: partial[Tensor], num_coordinates: int) -> Tensor | None:
+    """Return what turns, scales and shears each clip: shear first, the turn last."""
+    limits = config.rotation_rad
+    limits_3 = torch.tensor(limits if isinstance(limits, tuple) else (limits,) * 3)
+    maps_NCC = None
+    if limits_3.any():
+        maps_NCC = turns((table("rotation", 3) * 2 - 1) * limits_3, num_coordinates)
+    if config.scaling:
+        scales = (1 + (table("scaling") * 2 - 1) * config.scaling).view(-1, 1, 1)
+        eye = torch.eye(num_coordinates)
+        maps_NCC = scales * (eye if maps_NCC is None else maps_NCC)
+    if config.shear:
+        leans_NCC = table("shear", num_coordinates, num_coordinates) * 2 - 1
+        sheared = shears(leans_NCC * config.shear)
+        maps_NCC = sheared if maps_NCC is None else maps_NCC @ sheared
+    return maps_NCC
+
+
+def _spans(uniform_N2: Tensor, smallest: float) -> Tensor:
+    """Return start and length of a stretch of at least `smallest` of each clip, as shares."""
+    length_N = smallest + (1 - smallest) * uniform_N2[:, 1]
+    return torch.stack((uniform_N2[:, 0] * (1 - length_N), length_N), dim=1)
+
+
+def _is_pose(joints_BTVC: Tensor) -> Tensor:
+    return joints_BTVC.ne(0).flatten(2).any(dim=2)[:, :, None, None]

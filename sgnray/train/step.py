@@ -1,0 +1,165 @@
+"""The steps of an epoch: each launched by itself, or all of them replays of one CUDA graph.
+
+Legend: B clips, K classes, S steps of an epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sgnray.data.batches import Batch, TrainBatches
+from sgnray.train.objective import batch_loss
+from sgnray.train.state import TrainState
+
+log = logging.getLogger(__name__)
+
+OnStep = Callable[[int, int], None]
+
+
+class Steps(Protocol):
+    """Takes the steps of any epoch. Collective: every rank must call `run`."""
+
+    state: TrainState
+    batches: TrainBatches
+
+    def run(self, epoch: int, on_step: OnStep | None = None) -> Tensor:
+        """Return (S, 2), on the device: the sum of the losses and the correct clips of each step.
+
+        Nothing here waits for the device. `on_step` hears (steps launched, S).
+        """
+
+
+def choose_steps(state: TrainState, batches: TrainBatches) -> Steps:
+    """Return captured steps where all that they touch is on one GPU, else launched ones."""
+    # Under DDP a capture needs care with its buckets that has not been taken.
+    if batches.bank.home.type == "cuda" and state.world.size == 1:
+        return CapturedSteps(state, batches, capture=_capture)
+    return LaunchedSteps(state, batches)
+
+
+class LaunchedSteps:
+    """One step after the other, each operation launched by itself."""
+
+    def __init__(self, state: TrainState, batches: TrainBatches) -> None:
+        self.state, self.batches = state, batches
+
+    def run(self, epoch: int, on_step: OnStep | None = None) -> Tensor:
+        """Take all steps of an epoch."""
+        num_steps = self.batches.num_batches
+        tallies_S2 = _empty_tallies(self.state, num_steps)
+        for step, batch in enumerate(self.batches.epoch(epoch)):
+            tallies_S2[step] = train_step(self.state, batch)
+            if on_step is not None:
+                on_step(step + 1, num_steps)
+        return tallies_S2
+
+
+class CapturedSteps:
+    """One step, from the clips' rows to the new weights, captured once and replayed ever after.
+
+    A replay costs the host one call instead of some hundred launches, which is what bounds a model
+    as small as this on a GPU. What changes from step to step is copied to where the graph reads it.
+    """
+
+    # torch wants a few steps on a side stream first; these are real steps, so nothing is undone.
+    _NUM_WARM_UP = 3
+
+    def __init__(
+        self,
+        state: TrainState,
+        batches: TrainBatches,
+        *,
+        capture: Callable[[Callable[[], None]], Callable[[], None]],
+    ) -> None:
+        self.state, self.batches = state, batches
+        self._capture = capture
+        self._draws = batches.draws(state.epoch)
+        self._rows = next(iter(batches.slices(state.epoch)))
+        self._tallies_S2 = _empty_tallies(state, batches.num_batches)
+        self._cursor = torch.zeros(1, dtype=torch.int64, device=state.device)
+        self._num_taken = 0
+        self._replay: Callable[[], None] | None = None
+
+    def run(self, epoch: int, on_step: OnStep | None = None) -> Tensor:
+        """Take all steps of an epoch."""
+        self._draws.copy_(self.batches.draws(epoch))
+        self._cursor.zero_()
+        for step, rows in enumerate(self.batches.slices(epoch)):
+            self._rows.clips_B.copy_(rows.clips_B)
+            self._rows.partners_B.copy_(rows.partners_B)
+            self._take()
+            if on_step is not None:
+                on_step(step + 1, self.batches.num_batches)
+        return self._tallies_S2.clone()
+
+    def _take(self) -> None:
+        if self._replay is None:
+            if self._num_taken < self._NUM_WARM_UP:
+                _beside(self._step)
+                self._num_taken += 1
+                return
+            self._replay = self._captured()
+        self._replay()
+
+    def _captured(self) -> Callable[[], None]:
+        try:
+            return self._capture(self._step)
+        except RuntimeError as error:
+            log.warning("steps are launched one by one: no CUDA graph could be captured: %s", error)
+            return self._step
+
+    def _step(self) -> None:
+        tally_2 = train_step(self.state, self.batches.batch(self._draws, self._rows))
+        self._tallies_S2.index_copy_(0, self._cursor, tally_2.unsqueeze(0))
+        self._cursor += 1
+
+
+def train_step(state: TrainState, batch: Batch) -> Tensor:
+    """Take one step on this rank's slice; return (sum of losses, correct clips) of the slice."""
+    logits_BK, loss = backward(state, batch)
+    state.optimizer.step()
+    state.update_average()
+    correct = (logits_BK.argmax(dim=1) == batch.labels_B).sum()
+    return torch.stack((loss.double() * len(batch.labels_B), correct.double()))
+
+
+def backward(state: TrainState, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Leave the gradient of the global batch's mean loss; return local logits and mean loss."""
+    state.optimizer.zero_grad(set_to_none=True)
+    use_bf16 = state.recipe.train.precision == "bf16"
+    with torch.autocast(state.device.type, dtype=torch.bfloat16, enabled=use_bf16):
+        logits_BK = state.parallel(batch.joints_BTVC)
+    loss = batch_loss(logits_BK, batch, smoothing=state.recipe.optim.label_smoothing)
+    # DDP averages over ranks; slices of unequal size need weights to make it the global mean.
+    share = len(batch.labels_B) * state.world.size / batch.global_size
+    (loss * share).backward()  # type: ignore[no-untyped-call]
+    return logits_BK.detach(), loss.detach()
+
+
+def _empty_tallies(state: TrainState, num_steps: int) -> Tensor:
+    return torch.zeros(num_steps, 2, dtype=torch.float64, device=state.device)
+
+
+def _beside(step: Callable[[], None]) -> None:
+    """Take a step on a stream of its own, where there are streams."""
+    if not torch.cuda.is_available():
+        return step()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        step()
+    torch.cuda.current_stream().wait_stream(stream)
+    return None
+
+
+def _capture(step: Callable[[], None]) -> Callable[[], None]:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    replay: Callable[[], None] = graph.replay
+    return replay

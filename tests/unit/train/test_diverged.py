@@ -1,0 +1,46 @@
+"""What a user is told when the loss stops being a number."""
+
+from __future__ import annotations
+
+import pytest
+
+from sgnray.train.diverged import explain_divergence
+
+
+def explain(recipe, *, epoch=2, step=16, num_clips=3, **changes):
+    for section, values in changes.items():
+        updated = getattr(recipe, section).model_copy(update=values)
+        recipe = recipe.model_copy(update={section: updated})
+    names = [f"clip{number}" for number in range(num_clips)]
+    return explain_divergence(recipe, epoch=epoch, step=step, num_steps=60, clip_names=names)
+
+
+def test_it_names_the_step_and_its_clips(tiny_recipe):
+    error = explain(tiny_recipe)
+    assert error.what == "the loss is no longer a finite number"
+    assert error.where == "epoch 3, step 17 of 60"
+    (problem,) = error.problems
+    assert (problem.where, problem.what) == ("its 3 clips", "clip0, clip1, clip2")
+    assert error.exit_code == 1
+
+
+def test_a_very_large_batch_is_cut_short(tiny_recipe):
+    (problem,) = explain(tiny_recipe, num_clips=1024).problems
+    assert problem.where == "its 1024 clips"
+    assert problem.what.endswith("clip63 and 960 more")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "untold"),
+    [
+        ({"optim": {"learning_rate": 0.05}}, "smaller optim.learning_rate than 0.05", "float32"),
+        ({"train": {"precision": "bf16"}}, "train.precision=float32", "wild numbers only"),
+        ({"optim": {"warmup_epochs": 0}}, "optim.warmup_epochs=5", "float32"),
+        ({"optim": {"warmup_epochs": 5}}, "sgn data verify", "optim.warmup_epochs"),
+        ({"epoch": 0, "step": 0}, "sgn data verify", "learning_rate"),
+    ],
+)
+def test_what_to_try_follows_from_the_recipe(tiny_recipe, changes, told, untold):
+    now = explain(tiny_recipe, **changes).now
+    assert told in now
+    assert untold not in now
