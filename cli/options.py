@@ -79,6 +79,15 @@ RunName = Annotated[
 Workers = Annotated[
     int, typer.Option(min=0, metavar="N", help="Ray workers; 0 runs in this process, without Ray.")
 ]
+WorkerRange = Annotated[
+    str,
+    typer.Option(
+        "--workers",
+        metavar="N|MIN:MAX",
+        help="Ray workers; MIN:MAX grows and shrinks with the cluster; 0 runs in this process, "
+        "without Ray.",
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(

@@ -21,14 +21,21 @@ log = logging.getLogger(__name__)
 _OBJECT_STORE_BYTES = 256 * 2**20
 _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 60.0
+_ACCELERATOR = "accelerator_type:"
 _PIECE_BYTES = 8 * 2**20
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Ray Train notices the end of a run at its next health check; the default costs 2 s more.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
+_TRAIN = {
+    # Ray Train takes one epoch per look, and notices the end at the next one; its default is 2 s.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # A worker that does not answer is given up after this long, not after ten minutes.
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
+    # Room that was taken meanwhile is looked for anew after this long, not after a minute.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
 }
 
 
@@ -39,6 +46,7 @@ class Resources:
     num_cpus: int
     num_gpus: int
     is_local: bool
+    accelerators: tuple[str, ...] = ()
 
     def cpus_per_worker(self, num_workers: int) -> int:
         """Share the logical CPUs of a local cluster; on a foreign one take one each."""
@@ -63,6 +71,8 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
     import ray
 
     address = address or os.environ.get("RAY_ADDRESS")
+    for name, value in _TRAIN.items():  # read when a training starts
+        os.environ.setdefault(name, value)
     if ray.is_initialized():
         yield _checked(ray, num_workers, is_local=not address)
         return
@@ -78,7 +88,7 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
 def _connect(ray: Any, address: str | None, num_workers: int) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
-        _check_listening(address)
+        check_listening(address)
         try:
             ray.init(address=address, **quiet)
         except ConnectionError as error:
@@ -110,9 +120,16 @@ def _connect(ray: Any, address: str | None, num_workers: int) -> None:
     )
 
 
-def _check_listening(address: str) -> None:
-    """Ask the address at once; Ray itself would try for a minute."""
+def check_listening(address: str) -> None:
+    """Raise ClusterError where nothing listens at an address; Ray would try for a minute."""
+    if address.startswith(("http://", "https://")):
+        raise ClusterError(
+            "this is the address of a dashboard, which takes jobs and no drivers",
+            where=address,
+            now="use it with 'ray job submit', or name the cluster as HOST:6379",
+        )
     host, _, port = address.removeprefix("ray://").rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")  # an IPv6 address
     if not host or not port.isdecimal():
         return  # "auto" and the like: Ray finds it
     try:
@@ -124,7 +141,12 @@ def _check_listening(address: str) -> None:
 def _checked(ray: Any, num_workers: int, *, is_local: bool) -> Resources:
     found = ray.cluster_resources()
     resources = Resources(
-        num_cpus=int(found.get("CPU", 0)), num_gpus=int(found.get("GPU", 0)), is_local=is_local
+        num_cpus=int(found.get("CPU", 0)),
+        num_gpus=int(found.get("GPU", 0)),
+        is_local=is_local,
+        accelerators=tuple(
+            sorted(name.partition(":")[2] for name in found if name.startswith(_ACCELERATOR))
+        ),
     )
     if resources.num_cpus < num_workers:
         raise ClusterError(

@@ -11,8 +11,9 @@ import torch
 
 from sgnray.checkpoint import load_checkpoint
 from sgnray.config import Recipe
-from sgnray.data.batches import ClipRows, PoseBank, TrainBatches
-from sgnray.data.protocols import Split, split_clips, validation_folds
+from sgnray.data.bank import PoseBank
+from sgnray.data.batches import TrainBatches
+from sgnray.data.protocols import IntArray, Split, split_clips, validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import UsageError
 from sgnray.evaluate.metrics import Tally
@@ -42,9 +43,9 @@ class Job:
 class Parts:
     """Clip rows for training, for choosing the epoch (if there is a choice) and for the test."""
 
-    train: ClipRows
-    validation: ClipRows | None
-    test: ClipRows
+    train: IntArray
+    validation: IntArray | None
+    test: IntArray
 
 
 def run_job(
@@ -56,7 +57,7 @@ def run_job(
 ) -> Tally:
     """Train to the end and tally the test clips. Collective: every rank must call this."""
     dataset = open_dataset(job.dataset_dir)
-    bank = PoseBank.of(dataset, device)
+    bank = PoseBank.of(dataset, device, residence=job.recipe.data.residence)
     parts = choose_parts(job.recipe, dataset)
     state = TrainState.fresh(job.recipe, dataset, device=device, world=world)
     if job.resume_from is not None:
@@ -64,13 +65,19 @@ def run_job(
     fit(
         state,
         train_batches(job.recipe, bank, parts.train, world=world),
-        validate=validator(bank, parts.validation),
+        validate=validator(job.recipe, bank, parts.validation),
         on_epoch=lambda result: on_epoch(state, result),
     )
     if state.selected is not None:
-        state.model.load_state_dict(state.selected.weights, strict=True)
-    num_views = job.recipe.evaluate.num_views
-    return score_clips(state.model, bank, parts.test, num_views=num_views, world=world)
+        state.scored_model.load_state_dict(state.selected.weights, strict=True)
+    return score_clips(
+        state.scored_model,
+        bank,
+        parts.test,
+        num_views=job.recipe.evaluate.num_views,
+        windows=job.recipe.data.windows,
+        world=world,
+    )
 
 
 def choose_parts(recipe: Recipe, dataset: SkeletonDataset) -> Parts:
@@ -90,15 +97,14 @@ def choose_parts(recipe: Recipe, dataset: SkeletonDataset) -> Parts:
             return Parts(fold.train, fold.test, split.test)
 
 
-def train_batches(recipe: Recipe, bank: PoseBank, rows: ClipRows, *, world: World) -> TrainBatches:
+def train_batches(recipe: Recipe, bank: PoseBank, rows: IntArray, *, world: World) -> TrainBatches:
     """Build the training batches of a recipe."""
     return TrainBatches(
         bank=bank,
         rows=rows,
+        config=recipe.data,
         seed=recipe.train.seed,
         batch_size=recipe.optim.batch_size,
-        num_segments=recipe.data.num_segments,
-        rotation_rad=recipe.data.rotation_rad,
         world=world,
     )
 
@@ -120,12 +126,19 @@ def check_shares(recipe: Recipe, num_clips: int, num_workers: int) -> None:
         )
 
 
-def validator(bank: PoseBank, rows: ClipRows | None) -> Validate | None:
+def validator(recipe: Recipe, bank: PoseBank, rows: IntArray | None) -> Validate | None:
     """Return what scores the model after each epoch, or None where no epoch is chosen."""
     if rows is None:
         return None
 
     def validate(state: TrainState) -> Tally:
-        return score_clips(state.model, bank, rows, num_views=VALIDATION_VIEWS, world=state.world)
+        return score_clips(
+            state.scored_model,
+            bank,
+            rows,
+            num_views=VALIDATION_VIEWS,
+            windows=recipe.data.windows,
+            world=state.world,
+        )
 
     return validate

@@ -16,20 +16,25 @@ import torch
 
 from sgnray.cluster import Mailbox, Resources, connected
 from sgnray.device import check_device_name, choose_device, describe_device
-from sgnray.errors import ClusterError, SgnError
+from sgnray.errors import ClusterError, SgnError, UsageError
 from sgnray.evaluate.metrics import Tally
 from sgnray.runs import RunFolder
 from sgnray.train.dataset import SharedDataset
 from sgnray.train.job import Job, run_job
 from sgnray.train.loop import EpochResult
 from sgnray.train.state import TrainState
+from sgnray.workers import Workers
 from sgnray.world import World
 
 log = logging.getLogger(__name__)
 
 Record = Callable[[EpochResult], None]
 
+# Losses that an elastic run survives unless told otherwise; an error that comes again ends it too.
+ELASTIC_MAX_FAILURES = 10
 _MAILBOX_INTERVAL_S = 0.1
+# A run grows into room that has been there for so long; growing costs the epoch it is in.
+_RESIZE_INTERVAL_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Hardware:
 
     device_type: str
     description: str
-    num_workers: int
+    workers: Workers
     threads_per_worker: int
 
 
@@ -53,14 +58,20 @@ class Executor(Protocol):
 
 @contextmanager
 def executor(
-    *, workers: int, device: str, address: str | None, max_failures: int
+    *, workers: Workers, device: str, address: str | None, max_failures: int | None
 ) -> Iterator[Executor]:
-    """Choose where the job runs, and hold the cluster while it does."""
+    """Choose where the job runs, and hold the cluster while it does.
+
+    `max_failures` None means 0 for a fixed number of workers, ELASTIC_MAX_FAILURES for a range.
+    """
     check_device_name(device)
-    if workers == 0:
+    if workers.most == 0:
+        _refuse_without_workers(address, max_failures)
         yield InProcess(choose_device(device))
         return
-    with connected(address, num_workers=workers) as resources:
+    if max_failures is None:
+        max_failures = ELASTIC_MAX_FAILURES if workers.is_elastic else 0
+    with connected(address, num_workers=workers.fewest) as resources:
         use_gpu = _use_gpu(device, resources, workers)
         yield OnRay(resources, workers, use_gpu=use_gpu, max_failures=max_failures)
 
@@ -70,7 +81,9 @@ class InProcess:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self.hardware = Hardware(device.type, describe_device(device), 0, torch.get_num_threads())
+        self.hardware = Hardware(
+            device.type, describe_device(device), Workers(0, 0), torch.get_num_threads()
+        )
 
     def __call__(self, job: Job, run: RunFolder, record: Record) -> Tally:
         """Train here."""
@@ -86,14 +99,15 @@ class OnRay:
     """Several workers of a Ray cluster under DDP."""
 
     def __init__(
-        self, resources: Resources, workers: int, *, use_gpu: bool, max_failures: int
+        self, resources: Resources, workers: Workers, *, use_gpu: bool, max_failures: int
     ) -> None:
         self._max_failures = max_failures
+        gpu = " ".join(["cuda", *(f"({name})" for name in resources.accelerators)])
         self.hardware = Hardware(
             "cuda" if use_gpu else "cpu",
-            "cuda" if use_gpu else describe_device(torch.device("cpu")),
+            gpu if use_gpu else describe_device(torch.device("cpu")),
             workers,
-            resources.cpus_per_worker(workers),
+            resources.cpus_per_worker(workers.most),
         )
 
     def __call__(self, job: Job, run: RunFolder, record: Record) -> Tally:
@@ -121,22 +135,22 @@ class OnRay:
                 return self._fit(config, run)
             except (TrainingFailedError, RayError, ConnectionError) as error:
                 raise _explain(error) from error
-            except SystemExit as error:  # what Ray Train makes of Ctrl-C
-                raise KeyboardInterrupt from error
 
     def _fit(self, config: object, run: RunFolder) -> Tally:
         from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
 
+        from sgnray.train.trainer import Trainer
         from sgnray.train.worker import NodeNetworkConfig, train_worker
 
         use_gpu = self.hardware.device_type == "cuda"
-        trainer = TorchTrainer(
+        workers = self.hardware.workers
+        trainer = Trainer(
             train_worker,
             train_loop_config={"config": config},
             torch_config=NodeNetworkConfig(),
             scaling_config=ScalingConfig(
-                num_workers=self.hardware.num_workers,
+                num_workers=(workers.fewest, workers.most) if workers.is_elastic else workers.most,
+                elastic_resize_monitor_interval_s=_RESIZE_INTERVAL_S,
                 use_gpu=use_gpu,
                 resources_per_worker={
                     "CPU": self.hardware.threads_per_worker,
@@ -190,12 +204,24 @@ def _recording(mailbox: Mailbox, record: Record) -> Iterator[None]:
             raise failures[0]
 
 
-def _use_gpu(device: str, resources: Resources, workers: int) -> bool:
+def _refuse_without_workers(address: str | None, max_failures: int | None) -> None:
+    """UsageError for what only Ray could do."""
+    wanted = f"--address {address}" if address else f"--max-failures {max_failures}"
+    if address or max_failures:
+        raise UsageError(
+            "a run without workers does not use Ray",
+            where=wanted,
+            now=f"add --workers 1 or more, or leave {wanted.split()[0]} out",
+        )
+
+
+def _use_gpu(device: str, resources: Resources, workers: Workers) -> bool:
     if device == "cpu" or (device == "auto" and resources.num_gpus == 0):
         return False
-    if resources.num_gpus < workers:
+    if resources.num_gpus < workers.fewest:
         raise ClusterError(
-            f"{workers} workers need {workers} GPUs, and the cluster has {resources.num_gpus}",
+            f"{workers.fewest} workers need {workers.fewest} GPUs, and the cluster has "
+            f"{resources.num_gpus}",
             where=f"--workers {workers} --device {device}",
             now="ask for fewer workers, add nodes with GPUs, or train with --device cpu",
         )
@@ -203,17 +229,23 @@ def _use_gpu(device: str, resources: Resources, workers: int) -> bool:
 
 
 def _explain(error: Exception) -> SgnError:
-    """Find the error that a worker raised for the user; else say that a worker was lost."""
-    failures = getattr(error, "worker_failures", {}).values()
-    for failure in (*failures, error):
-        cause: BaseException | None = failure
-        while cause is not None:
-            if isinstance(cause, SgnError):
-                return cause
-            cause = getattr(cause, "_base_exc", None) or cause.__cause__
-    first_line = str(error).strip().splitlines()
+    """Return the error that a worker raised for the user; else say that a worker was lost."""
+    from ray.train import TrainingFailedError
+
+    from sgnray.train.trainer import told_by_worker
+
+    told = told_by_worker(error)
+    if told is not None:
+        return told
+    lines = str(error).strip().splitlines() or [repr(error)]
+    if not isinstance(error, TrainingFailedError):
+        return ClusterError(
+            f"the Ray cluster was lost: {lines[0]}",
+            where="its head node, or this machine's",
+            now="start it again; the same command goes on after the last finished epoch",
+        )
     return ClusterError(
-        f"training stopped on the cluster: {first_line[-1] if first_line else error!r}",
+        f"training stopped on the cluster: {lines[-1]}",
         where="a Ray worker; what it raised is in log.txt of the run",
         now="the same command goes on after the last finished epoch; --max-failures N "
         "survives lost workers",

@@ -20,6 +20,9 @@ from sgnray.train.environment import describe_environment, run_log
 from sgnray.train.job import Job, check_shares, choose_parts
 from sgnray.train.launch import Executor, executor
 from sgnray.train.loop import EpochResult
+from sgnray.train.progress import OnProgress, Progress
+from sgnray.train.tracking import Trackers, check_trackers, tracked
+from sgnray.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -39,30 +42,44 @@ def train_run(
     recipe: Recipe,
     dataset_dir: Path,
     *,
-    workers: int = 0,
+    workers: int | tuple[int, int] = 0,
     runs_dir: Path = Path("runs"),
     name: str | None = None,
     address: str | None = None,
     device: str = "auto",
-    max_failures: int = 0,
+    max_failures: int | None = None,
     command: str = "",
     on_epoch: OnEpoch | None = None,
+    on_progress: OnProgress | None = None,
 ) -> RunResult:
     """Train to the end of the recipe, or from where an interrupted run stopped, and test.
 
-    `workers` 0 trains in this process, N on a Ray cluster; `command` is written into the records.
-    `on_epoch` is called here, after the epoch's checkpoint lies in the run folder.
+    `workers` 0 trains in this process, N on a Ray cluster, (fewest, most) on as many as the cluster
+    has room for at the time. `max_failures` lost workers are survived: by default none, 10 in a
+    run whose number of workers may change. `command` is written into the records.
+    `on_epoch` is called here, after the epoch's checkpoint lies in the run folder, `on_progress`
+    every second or so inside an epoch and inside the test.
     """
+    wanted = Workers.of(workers)
     dataset = open_dataset(dataset_dir)
     recipe = match_recipe(recipe, dataset)
+    check_trackers(recipe)
     # Before Ray starts and before a folder is made: these are the user's to mend.
-    check_shares(recipe, len(choose_parts(recipe, dataset).train), max(1, workers))
+    check_shares(recipe, len(choose_parts(recipe, dataset).train), max(1, wanted.most))
     with executor(
-        workers=workers, device=device, address=address, max_failures=max_failures
+        workers=wanted, device=device, address=address, max_failures=max_failures
     ) as execute:
         recipe = resolve_precision(recipe, execute.hardware.device_type)
         with claim_run(runs_dir, name, recipe, dataset) as run, run_log(run.path / LOG_FILE):
-            return _train_in(run, recipe, dataset, execute, command=command, on_epoch=on_epoch)
+            return _train_in(
+                run,
+                recipe,
+                dataset,
+                execute,
+                command=command,
+                on_epoch=on_epoch,
+                on_progress=on_progress,
+            )
 
 
 def _train_in(
@@ -73,12 +90,14 @@ def _train_in(
     *,
     command: str,
     on_epoch: OnEpoch | None,
+    on_progress: OnProgress | None,
 ) -> RunResult:
     newest = run.newest_checkpoint()
     _check_own(newest, recipe, dataset)
     resumed_from = newest[1].epoch if newest else 0
     _tell_start(run, recipe, resumed_from)
-    run.write_metrics(newest[1].history if newest else [])
+    history = newest[1].history if newest else []
+    run.write_metrics(history)
     run.record_environment(
         describe_environment(
             dataset,
@@ -88,21 +107,35 @@ def _train_in(
         )
     )
 
-    def record(result: EpochResult) -> None:
-        # The whole history: an epoch done again after a lost worker counts once, none is missed.
-        run.write_metrics(result.history)
-        log.debug("epoch %d of %d: %s", result.epoch, result.num_epochs, result.metrics)
-        if on_epoch is not None:
-            on_epoch(result)
-
     job = Job(recipe=recipe, dataset_dir=dataset.folder.resolve(), resume_from=None)
     if newest is not None:
         job = replace(job, resume_from=newest[0].resolve())
-    tally = execute(job, run, record)
-    report = make_report(_subject(run, recipe, dataset), tally, dataset.info.class_names)
-    report.write(run.path / REPORT_FILE)
+    with tracked(recipe, run, history) as trackers:
+        record = _recorder(run, trackers, on_epoch, on_progress)
+        tally = execute(job, run, record)
+        report = make_report(_subject(run, recipe, dataset), tally, dataset.info.class_names)
+        report.write(run.path / REPORT_FILE)
+        trackers.finish(report)
     log.debug("test top-1 %.4f over %d clips", report.top1, report.num_clips)
     return RunResult(run.path, resumed_from, report)
+
+
+def _recorder(
+    run: RunFolder, trackers: Trackers, on_epoch: OnEpoch | None, on_progress: OnProgress | None
+) -> Callable[[EpochResult | Progress], None]:
+    def record(news: EpochResult | Progress) -> None:
+        if isinstance(news, Progress):
+            if on_progress is not None:
+                on_progress(news)
+            return
+        # The whole history: an epoch done again after a lost worker counts once, none is missed.
+        run.write_metrics(news.history)
+        log.debug("epoch %d of %d: %s", news.epoch, news.num_epochs, news.metrics)
+        if on_epoch is not None:
+            on_epoch(news)
+        trackers.log(news.history)
+
+    return record
 
 
 def _tell_start(run: RunFolder, recipe: Recipe, resumed_from: int) -> None:

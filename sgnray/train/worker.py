@@ -110,8 +110,15 @@ class _NodeNetworkBackend(_TorchBackend):  # type: ignore[misc]
     """Where a host's name resolves to 127.0.0.1, gloo would listen where no other node reaches."""
 
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        worker_group.execute(choose_interface)
-        super().on_start(worker_group, backend_config)
+        # A worker that waits for a lost one does not say good-bye; Ray would give it 30 s.
+        os.environ.setdefault("TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S", "2")
+        try:
+            worker_group.execute(choose_interface)
+            super().on_start(worker_group, backend_config)
+        except Exception:
+            # Ray forgets a group that fails here, and with it the CPUs that it holds.
+            worker_group._worker_group_state.shutdown()
+            raise
 
 
 def choose_interface() -> None:

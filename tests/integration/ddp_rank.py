@@ -14,13 +14,13 @@ import torch
 from torch import distributed as dist
 
 from sgnray.config import load_recipe
-from sgnray.data.batches import PoseBank
+from sgnray.data.bank import PoseBank
 from sgnray.data.protocols import split_clips
 from sgnray.data.store import open_dataset
 from sgnray.evaluate.score import score_clips
 from sgnray.train.job import train_batches
-from sgnray.train.loop import backward
 from sgnray.train.state import TrainState
+from sgnray.train.step import backward
 from sgnray.world import World
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def find_results(folder: Path, dataset_dir: Path) -> dict:
     state.parallel.eval()  # batch norm sees each rank's own slice in training
     batch = next(train_batches(recipe, bank, split.train, world=world).epoch(0))
     backward(state, batch)
-    tally = score_clips(state.model, bank, split.test, num_views=2, world=world)
+    tally = score_clips(state.model, bank, split.test, num_views=2, windows="paper", world=world)
     # Different statistics on each rank, then one average for all.
     state.model.position.norm.running_mean.fill_(float(world.rank))
     state.average_running_statistics()

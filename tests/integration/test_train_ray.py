@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import ray
 
 from sgnray.cluster import connected
 from sgnray.errors import ClusterError, SgnError
@@ -77,8 +78,42 @@ def test_an_error_of_a_worker_reaches_the_user_as_it_was(tiny_recipe, tiny_folde
             runs_dir=tmp_path,
             workers=1,
             device="cpu",
+            max_failures=3,
         )
     assert caught.value.where.startswith("epoch ")
+    assert "clips" in caught.value.problems[0].where
+
+
+def test_only_lost_workers_are_tried_again():
+    """What was raised for the user would only come again, as often as failures are survived."""
+    from ray.exceptions import ActorDiedError, RayTaskError
+    from ray.train import ControllerError, FailureConfig, WorkerGroupError
+    from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+    from ray.train.v2._internal.execution.failure_handling import FailureDecision
+
+    from sgnray.train.trainer import LostWorkers
+
+    def decide(error):
+        return LostWorkers(FailureConfig(max_failures=1)).make_decision(error)
+
+    ours = UserExceptionWithTraceback(SgnError("nan", where="epoch 1", now="try"), "")
+    reset = UserExceptionWithTraceback(RuntimeError("connection reset by peer"), "")
+    assert decide(WorkerGroupError("", {0: reset, 1: ours})) == FailureDecision.RAISE
+    assert decide(WorkerGroupError("", {0: reset, 1: ActorDiedError()})) == FailureDecision.RETRY
+    # A worker that is lost while its group starts: Ray alone would give up.
+    starting = ControllerError(RayTaskError("start", "", RuntimeError("no peer")))
+    assert decide(starting) == FailureDecision.RETRY
+    assert decide(ControllerError(ValueError("a bug"))) == FailureDecision.RAISE
+
+
+def test_room_is_what_is_free_and_what_our_own_workers_hold():
+    from sgnray.train.trainer import room_on_nodes
+
+    group = ray.util.placement_group([{"CPU": 1}, {"CPU": 1}])
+    ray.get(group.ready())
+    (held,) = room_on_nodes().values()
+    assert held["CPU"] == 3
+    ray.util.remove_placement_group(group)
 
 
 def test_what_the_caller_raises_stops_the_run(tiny_recipe, tiny_folder, tmp_path):

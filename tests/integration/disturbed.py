@@ -1,0 +1,139 @@
+"""Runs that are disturbed, and the weights of the same run undisturbed.
+
+As a script: disturbed.py RANK SIZE RUN DATASET OUT trains the recipe of a run folder straight
+through, in plain torch over gloo without Ray; rank 0 leaves its last checkpoint in OUT.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import distributed as dist
+
+from sgnray.runs import RunFolder
+
+# Epochs of a few steps, of which a test can see one after the other go by.
+SMALL = (
+    "data.num_segments=8",
+    "model.embedding_width=8",
+    "model.affinity_width=8",
+    "model.graph_widths=[8, 8, 8]",
+    "model.frame_width=16",
+    "optim.batch_size=4",
+    "optim.milestones=[]",
+)
+
+
+def train_command(data: Path, *options: str) -> list[str]:
+    """Return the words of `sgn train` with a small recipe; its folder is runs/run."""
+    command = [sys.executable, "-m", "sgnray.cli", "train", "--case", "cv", "--name", "run"]
+    return [*command, "--data", str(data), "--device", "cpu", *options, *SMALL]
+
+
+def start_train(folder: Path, *words: str) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own; what it tells is added to out.txt.
+
+    On two cores, so that two workers of a local cluster have one thread each, on any machine.
+    """
+    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))
+    with (folder / "out.txt").open("ab") as out:
+        return subprocess.Popen(
+            ["taskset", "-c", cores, *words],
+            cwd=folder, stdout=out, stderr=out, start_new_session=True,
+        )  # fmt: skip
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process group of a process that is still there."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def num_epochs(run: Path) -> int:
+    """Count the epochs that a run has recorded."""
+    metrics = run / "metrics.jsonl"
+    return len(metrics.read_text().splitlines()) if metrics.exists() else 0
+
+
+def wait_for_epoch(run: Path, epoch: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a run has so many epochs; its process must live until then."""
+    wait_until(lambda: num_epochs(run) >= epoch, process, told=run.parents[1] / "out.txt")
+
+
+def wait_until(
+    is_so: Callable[[], bool],
+    process: subprocess.Popen[bytes],
+    *,
+    told: Path,
+    timeout_s: float = 120,
+) -> None:
+    """Wait until something holds; a process must live until then, and shows why if it did not."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert process.poll() is None, told.read_text()
+        assert time.monotonic() < deadline, told.read_text()
+        time.sleep(0.05)
+
+
+def assert_undisturbed(run: Path, data: Path, scratch: Path, *, size: int) -> None:
+    """Compare a finished run with the same one straight through: bitwise, and every epoch once."""
+    disturbed = RunFolder(run).require_checkpoint()[1]
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, disturbed.epoch + 1))
+    straight = torch.load(_train_straight(run, data, scratch, size), weights_only=True)
+    assert straight["epoch"] == disturbed.epoch
+    for name, weight in straight["weights"].items():
+        assert torch.equal(disturbed.weights[name], weight), name
+
+
+def _train_straight(run: Path, data: Path, scratch: Path, size: int) -> Path:
+    out = scratch / "straight.pt"
+    ranks = [
+        subprocess.Popen([sys.executable, __file__, str(rank), str(size), run, data, out])
+        for rank in range(size)
+    ]
+    try:
+        assert [rank.wait(timeout=120) for rank in ranks] == [0] * size
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+    return out
+
+
+def _main(rank: int, size: int, run: Path, data: Path, out: Path) -> None:
+    from sgnray.checkpoint import save_checkpoint
+    from sgnray.config import load_recipe
+    from sgnray.train.job import Job, run_job
+    from sgnray.world import World
+
+    torch.set_num_threads(1)
+    if size > 1:
+        dist.init_process_group(
+            "gloo", init_method=f"file://{out}.rendezvous", rank=rank, world_size=size,
+            timeout=timedelta(seconds=100),
+        )  # fmt: skip
+    recipe = load_recipe(str(run / "recipe.yaml"))
+
+    def on_epoch(state, result):
+        if rank == 0 and result.epoch == recipe.train.num_epochs:
+            save_checkpoint(out, state.checkpoint())
+
+    job = Job(recipe=recipe, dataset_dir=data, resume_from=None)
+    run_job(job, device=torch.device("cpu"), world=World.current(), on_epoch=on_epoch)
+    if size > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    _main(int(sys.argv[1]), int(sys.argv[2]), *map(Path, sys.argv[3:]))

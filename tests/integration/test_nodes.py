@@ -1,0 +1,160 @@
+"""Training across two hosts: one is cut off and comes back, and nothing is lost but time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import psutil
+import pytest
+
+from .disturbed import assert_undisturbed, end, num_epochs, train_command, wait_until
+from .hosts import HEAD_PORT, hosts, reason_to_skip
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+
+# A lost node is noticed in seconds; Ray's defaults take up to a minute. See the README.
+NOTICED_SOON = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+}
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A head and a second host, each one CPU."""
+    reason = reason_to_skip()
+    if reason is not None:
+        pytest.skip(reason)
+    with pytest.MonkeyPatch.context() as patch, hosts(2) as (head, other):
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # no token of an earlier Ray on this machine
+        patch.setenv("PATH", f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        head.start_ray(
+            "--head", "--port", str(HEAD_PORT), "--include-dashboard=false", **NOTICED_SOON
+        )
+        join(head, other)
+        yield head, other
+
+
+@pytest.fixture
+def start(network, tiny_folder, tmp_path):
+    """Start `sgn train` on the head; ends it afterwards."""
+    head, _ = network
+    started = []
+
+    def run(*options):
+        command = train_command(tiny_folder, "--address", f"{head.address}:{HEAD_PORT}", *options)
+        with (tmp_path / "out.txt").open("ab") as out:
+            started.append(head.start(command, cwd=tmp_path, stdout=out, stderr=out))
+        return started[-1]
+
+    yield run
+    for process in started:
+        end(process)
+
+
+def join(head, other):
+    other.start_ray("--address", f"{head.address}:{HEAD_PORT}")
+
+
+def bring_back(head, other):
+    """What an administrator does: the cable, and a fresh start of Ray."""
+    other.kill_all()
+    other.plug_cable()
+    join(head, other)
+
+
+def num_workers(host):
+    return sum("RayTrainWorker" in command_of(pid) for pid in host.pids())
+
+
+def command_of(pid):
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def test_a_fixed_run_waits_for_a_host_that_is_cut_off(network, start, tiny_folder, tmp_path):
+    head, other = network
+    run, told = tmp_path / "runs" / "run", tmp_path / "out.txt"
+    process = start("--workers", "2", "--max-failures", "3", "train.num_epochs=30")
+    wait_until(lambda: num_epochs(run) >= 3, process, told=told)
+    assert (num_workers(head), num_workers(other)) == (1, 1)
+    other.pull_cable()
+    # Noticed: what waited on the other host for the rest of a sum is gone.
+    wait_until(lambda: num_workers(head) == 0, process, told=told)
+    assert num_epochs(run) < 30
+    bring_back(head, other)
+    assert process.wait(120) == 0, told.read_text()
+    assert_undisturbed(run, tiny_folder, tmp_path, size=2)
+
+
+def test_an_elastic_run_goes_on_with_fewer_and_grows_again(network, start, tmp_path):
+    head, other = network
+    run, told = tmp_path / "runs" / "run", tmp_path / "out.txt"
+    process = start("--workers", "1:2", "train.num_epochs=100000")
+    wait_until(lambda: num_epochs(run) >= 3, process, told=told)
+    assert (num_workers(head), num_workers(other)) == (1, 1)
+    other.kill_all()
+    wait_until(lambda: num_workers(head) == 0, process, told=told)
+    lost_at = num_epochs(run)
+    wait_until(lambda: num_epochs(run) > lost_at, process, told=told)
+    assert (num_workers(head), num_workers(other)) == (1, 0)
+    join(head, other)
+    wait_until(lambda: num_workers(other) == 1, process, told=told)
+    grown_at = num_epochs(run)
+    wait_until(lambda: num_epochs(run) > grown_at + 1, process, told=told)
+    for _ in range(2):  # twice in a row, as the impatient press it
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    assert process.wait(60) == 130
+    assert "interrupted; the same command continues" in told.read_text()
+    assert "Traceback" not in told.read_text()
+
+
+def test_ctrl_c_ends_a_run_that_waits_for_a_host(network, start, tmp_path):
+    head, other = network
+    run, told = tmp_path / "runs" / "run", tmp_path / "out.txt"
+    process = start("--workers", "2", "--max-failures", "3", "train.num_epochs=100000")
+    try:
+        wait_until(lambda: num_epochs(run) >= 1, process, told=told)
+        other.kill_all()
+        wait_until(lambda: num_workers(head) == 0, process, told=told)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    finally:
+        join(head, other)
+
+
+def test_the_head_dies_in_mid_run(network, start, tiny_folder, tmp_path):
+    """Last: it takes the cluster with it. The same command goes on where it is started anew."""
+    head, other = network
+    run, told = tmp_path / "runs" / "run", tmp_path / "out.txt"
+    process = start("--workers", "2", "train.num_epochs=30")
+    wait_until(lambda: num_epochs(run) >= 3, process, told=told)
+    for pid in head.pids():
+        if "sgnray.cli" not in command_of(pid):
+            os.kill(pid, signal.SIGKILL)
+    assert process.wait(90) == 1
+    block = told.read_text().partition("error: ")[2]
+    assert block.count("\n") == 3, told.read_text()
+    assert "the same command goes on" in block
+    assert "Traceback" not in told.read_text()
+    again = ["--workers", "2", "train.num_epochs=30"]
+    _restart(head, other)
+    assert start(*again).wait(120) == 0, told.read_text()
+    assert "goes on after epoch" in told.read_text()
+    assert_undisturbed(run, tiny_folder, tmp_path, size=2)
+
+
+def _restart(head, other):
+    for host in (head, other):
+        host.kill_all()
+    head.start_ray("--head", "--port", str(HEAD_PORT), "--include-dashboard=false", **NOTICED_SOON)
+    join(head, other)
