@@ -18,6 +18,7 @@ from sgnray.errors import OutputError, SgnError
 from sgnray.version import __version__
 
 from . import data, logs, options, render
+from .bench import bench
 from .demo import demo
 from .eval import evaluate
 from .prepare import prepare
@@ -27,7 +28,7 @@ from .tune import tune
 from .usage import as_usage_error
 
 _ABOUT = "From raw NTU RGB+D skeletons to a trained SGN action recogniser, on a Ray cluster."
-_ORDER = ("demo", "synth", "prepare", "data", "train", "tune", "eval")
+_ORDER = ("demo", "synth", "prepare", "data", "bench", "train", "tune", "eval")
 _INTERRUPTED = 130
 _CONTINUES = {
     "train": "the same command continues the run after its last finished epoch",
@@ -88,6 +89,7 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, tuple[str, ...]]] = {
         "prepare",
         ("sgn prepare --raw nturgbd_skeletons.zip", "sgn prepare --raw NW-UCLA.zip --workers 8"),
     ),
+    bench: ("bench", ("sgn bench", "sgn bench --case cv --workers 2 --json")),
     train: (
         "train",
         ("sgn train --case cv --workers 8", "sgn train --recipe ntu60-cs optim.batch_size=128"),

@@ -1,0 +1,112 @@
+"""A dataset of noise in the shape of a real one: speed does not depend on what the poses show.
+
+Legend: N clips, P poses, V joints, C coordinates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sgnray import seeding
+from sgnray.config import Recipe
+from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
+from sgnray.data.protocols import resolve_case
+from sgnray.data.skeleton import KINECT20, NTU25, SkeletonLayout
+from sgnray.data.skipped import write_skipped
+from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, poses_column
+from sgnray.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What speed depends on: a dataset's joints, classes and lengths, and its numbers of clips."""
+
+    layout: SkeletonLayout
+    num_classes: int
+    poses_per_clip: int
+    num_train: int
+    num_test: int
+
+
+# The published counts, and those of `sgn synth` as it is called without options.
+_CLIPS = {
+    ("ntu60", "cs"): (40_091, 16_487),
+    ("ntu60", "cv"): (37_646, 18_932),
+    ("ntu120", "csub"): (63_026, 50_919),
+    ("ntu120", "cset"): (54_468, 59_477),
+    ("nwucla", "cv"): (1_020, 464),
+    ("synth", "cs"): (480, 288),
+    ("synth", "cv"): (512, 256),
+    ("synth", "cset"): (384, 384),
+}
+_KINDS = {
+    "ntu60": (NTU25, 60, 96),
+    "ntu120": (NTU25, 120, 96),
+    "nwucla": (KINECT20, 10, 40),
+    "synth": (NTU25, 8, 60),
+}
+
+
+def known_shape(dataset: str, case: str) -> tuple[str, Shape]:
+    """Return the case's own name and the shape of a dataset that is not at hand.
+
+    UsageError where it is not known.
+    """
+    if dataset not in _KINDS:
+        raise UsageError(
+            f"nothing is known here of the dataset {dataset}",
+            where="--data is missing",
+            now=f"name its folder with --data, or a dataset of these: {', '.join(_KINDS)}",
+        )
+    case = resolve_case(dataset, case)
+    return case, Shape(*_KINDS[dataset], *_CLIPS[dataset, case])
+
+
+def write_noise(
+    folder: Path, recipe: Recipe, shape: Shape, *, num_train: int, num_test: int
+) -> Path:
+    """Write a dataset of so many clips for the recipe's case; return its folder."""
+    folder.mkdir(parents=True)
+    layout, length = shape.layout, shape.poses_per_clip
+    num_clips = num_train + num_test
+    names = [f"noise-{clip:07}" for clip in range(num_clips)]
+    width = layout.num_joints * layout.num_coordinates
+    values = seeding.uniform(0, "noise", 0, (num_clips * length * width,))
+    offsets = pa.array(np.arange(num_clips + 1) * length, pa.int32())
+    columns = {
+        "name": pa.array(names),
+        "label": pa.array(np.arange(num_clips) % shape.num_classes, pa.int32()),
+        "num_frames": pa.array(np.full(num_clips, length), pa.int32()),
+        "poses": poses_column(layout, offsets, pa.array(values)),
+        "frame": _lists(offsets, np.tile(np.arange(length), num_clips), pa.int32()),
+        "body": _lists(offsets, np.zeros(num_clips * length), pa.int8()),
+    }
+    schema = clips_schema(layout)
+    arrays = [columns.get(field.name, pa.nulls(num_clips, field.type)) for field in schema]
+    with pa.ipc.new_file(str(folder / CLIPS_FILE), schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    write_skipped(folder / SKIPPED_FILE, [])
+    info = DatasetInfo(
+        format_version=FORMAT_VERSION,
+        dataset=recipe.data.dataset,
+        skeleton=layout,
+        class_names=tuple(f"class {label}" for label in range(shape.num_classes)),
+        num_clips=num_clips,
+        num_poses=num_clips * length,
+        num_skipped=0,
+        source={},
+        checksum=checksum_file(folder / CLIPS_FILE),
+        splits={recipe.data.case: {"train": names[:num_train], "test": names[num_train:]}},
+    )
+    write_info(folder, info)
+    return folder
+
+
+def _lists(offsets: pa.Array, values: npt.NDArray[Any], kind: pa.DataType) -> pa.ListArray:
+    return pa.ListArray.from_arrays(offsets, pa.array(values, kind))

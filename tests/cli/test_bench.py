@@ -1,0 +1,206 @@
+"""`sgn bench` from the command line: tables, JSON, what it works on, and what it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from sgnray.bench.result import (
+    BenchResult,
+    Epoch,
+    Estimate,
+    Product,
+    Rate,
+    Speed,
+    Subject,
+    WorkersSpeed,
+)
+from sgnray.cli import bench_tables, render
+
+TINY = (
+    "data.num_segments=8",
+    "model.embedding_width=8",
+    "model.affinity_width=8",
+    "model.graph_widths=[8, 8, 8]",
+    "model.frame_width=16",
+    "optim.batch_size=6",
+)
+NAMES_MODULES = """
+import sys
+from sgnray.cli.main import run
+try:
+    run(["bench", "--help"])
+except SystemExit as leaving:
+    assert leaving.code == 0, leaving.code
+    print("MODULES", *sys.modules)
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def rate(median, spread=0.02):
+    return Rate(median, median * (1 - spread), median * (1 + spread), 7)
+
+
+RESULT = BenchResult(
+    subject=Subject(
+        dataset="ntu60",
+        case="cs",
+        has_dataset=False,
+        num_train=40091,
+        num_validation=0,
+        num_test=16487,
+        batch_size=64,
+        num_epochs=120,
+        num_views=5,
+        precision="float32",
+        device="cpu (AVX512)",
+        num_threads=2,
+        num_parameters=691048,
+        forward_flops=283_700_000,
+        step_flops=851_100_000,
+    ),
+    data_clips_per_s=rate(123456.0),
+    products=(Product("float32", 1024, 99.0e9), Product("bf16", 1024, 1.25e12)),
+    speeds=(
+        Speed("training step", "float32", rate(64.0), 54.4e9, 0.55),
+        Speed("forward", "bf16", rate(1234.0), 350.1e9, 0.28),
+    ),
+    epoch=Epoch(6, rate(62.5, 0.1), Rate(0.031, 0.02, 0.04, 7)),
+    workers=(
+        WorkersSpeed(1, 2, rate(60.0), 1.0, 64.0, 0.9375),
+        WorkersSpeed(8, 1, rate(9.5), 0.95, None, None),
+    ),
+    estimates=(Estimate(0, 3600.0, 42.0), Estimate(1, 86400.0, 7.25), Estimate(8, 5999.0, 3.0)),
+)
+
+
+def test_the_tables(capsys):
+    render.result(*bench_tables.measured(RESULT))
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "recipe  ntu60 cs, 120 epochs in batches of 64, float32",
+        "clips   40,091 for training, 16,487 for the test; not at hand, noise stands in",
+        "        for them",
+        "model   691,048 parameters",
+        "a clip  284 MFLOP forward, 851 in a training step: matrix products, a",
+        "        multiply-add as 2",
+        "here    cpu (AVX512), 2 threads",
+        "",
+        "in this process               precision  clips/s  +-%        FLOP/s  of product",
+        "\u2500" * 79,
+        "data path                                123,456    2",
+        "matrix product 1,024 x 1,024  float32                  99.0 GFLOP/s",
+        "training step                 float32         64    2  54.4 GFLOP/s         55%",
+        "matrix product 1,024 x 1,024  bf16                      1.2 TFLOP/s",
+        "forward                       bf16         1,234    2   350 GFLOP/s         28%",
+        "epoch                         float32         62   10",
+        "",
+        "of an epoch's time 3.1% is outside of forward, backward and step",
+        "(half of 7 rounds: 2.0% to 4.0%)",
+        "",
+        "workers  threads each  clips/s  +-%  per thread  as processes  of these",
+        "\u2500" * 71,
+        "      1             2       60    2        100%            64       94%",
+        "      8             1      9.5    2         95%",
+        "",
+        "the whole recipe     training  evaluation       in all",
+        "\u2500" * 54,
+        "in this process        60 min        42 s       61 min",
+        "1 worker          24 h 00 min       7.2 s  24 h 00 min",
+        "8 workers          1 h 40 min       3.0 s   1 h 40 min",
+    ]
+
+
+def test_help_loads_neither_torch_nor_ray():
+    command = [sys.executable, "-c", NAMES_MODULES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    modules = done.stdout.rpartition("MODULES")[2].split()
+    assert "sgnray.cli.bench" in modules
+    assert not {"torch", "ray", "pyarrow", "numpy"} & set(modules)
+
+
+def test_a_dataset_in_tables_of_80_columns(sgn, tiny_folder):
+    told = sgn("bench", "--case", "cv", "--data", str(tiny_folder), "--seconds", "1", *TINY)
+    assert told.code == 0, told.err
+    assert max(map(len, told.out.splitlines())) <= 80
+    assert told.out.startswith("recipe  synth cv, 10 epochs in batches of 6")
+    assert "clips   18 for training, 9 for the test" in told.out
+    assert "noise" not in told.out
+    assert "of an epoch's time" in told.out
+
+
+def test_the_only_dataset_is_found_and_one_of_another_kind_is_not_used(sgn, tiny_folder, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "synth").symlink_to(tiny_folder)
+    arguments = ("bench", "--seconds", "1", "--json", "--device", "cpu", *TINY)
+    found = json.loads(sgn(*arguments).out)["subject"]
+    assert (found["dataset"], found["case"], found["has_dataset"]) == ("synth", "cs", True)
+    other = json.loads(sgn(*arguments, "--recipe", "nwucla-cv").out)["subject"]
+    assert (other["dataset"], other["has_dataset"], other["num_train"]) == ("nwucla", False, 1020)
+
+
+@pytest.mark.parametrize(
+    ("case", "dataset", "name"), [("xview", "ntu60", "cv"), ("csub", "ntu120", "csub")]
+)
+def test_noise_takes_the_shape_that_the_case_is_known_for(sgn, case, dataset, name):
+    told = sgn("bench", "--case", case, "--seconds", "1", "--json", "-q", *TINY)
+    assert (told.code, told.err) == (0, "")
+    content = json.loads(told.out)
+    assert content["format_version"] == 1
+    assert content["workers"] == []
+    subject = content["subject"]
+    assert (subject["dataset"], subject["case"]) == (dataset, name)
+    assert subject["has_dataset"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--seconds", "0"], "--seconds: "),
+        (["--workers", "-1"], "--workers: "),
+        (["--data", "nowhere"], "there is no such dataset folder"),
+        (["--recipe", "ntu60-xsub"], "there is no recipe called 'ntu60-xsub'"),
+        (["--case", "cv", "--recipe", "ntu60-cs"], "--case and --recipe exclude each other"),
+        (["--case", "people"], "ntu60 has no case 'people'"),
+        (["--recipe", "custom"], "nothing is known here of the dataset custom"),
+        (["optim.batch_siz=3"], "the command line has 1 problem"),
+        (["--workers", "65"], "a batch of 64 clips cannot be shared by 65 workers"),
+    ],
+)
+def test_errors_are_one_block(sgn, arguments, what):
+    told = sgn("bench", *arguments)
+    assert (told.code, told.out) == (2, "")
+    assert told.err.startswith(f"error: {what}")
+    assert "\n  now    " in told.err
+
+
+@pytest.mark.ray
+def test_one_and_two_workers():
+    command = [sys.executable, "-m", "sgnray.cli", "bench", "--recipe", "synth-cv"]
+    command += ["--workers", "2", "--seconds", "1", "--json", *TINY]
+    told = subprocess.run(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    content = json.loads(told.out)
+    assert [row["num_workers"] for row in content["workers"]] == [1, 2]
+    assert [row["num_workers"] for row in content["estimates"]] == [0, 1, 2]
+    first, second = content["workers"]
+    assert first["per_thread"] == 1.0
+    share = second["clips_per_s"]["median"] / second["alone_clips_per_s"]
+    assert second["against_alone"] == pytest.approx(share)
+    assert second["threads_per_worker"] >= 1
