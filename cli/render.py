@@ -9,23 +9,29 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from sgnray.errors import SgnError
 
 from . import logs
+from .live import LiveTraining, TrainingTable
 from .safe import clean
+
+if TYPE_CHECKING:
+    from sgnray.train import EpochResult
+    from sgnray.train.progress import Progress
 
 OnProgress = Callable[[int, int], None]
 _PLAIN_INTERVAL_S, _PLAIN_STEP = 2.0, 0.05
@@ -100,17 +106,45 @@ def progress(what: str) -> Iterator[OnProgress]:
                 yield update
 
 
+class Epochs(Protocol):
+    """Shows a training run: call it with each finished epoch."""
+
+    def __call__(self, epoch: EpochResult) -> None:
+        """Show a finished epoch."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Show how far the epoch that runs, or the final test, has come."""
+
+
 @contextmanager
-def epochs(line_of: Callable[[Any], str]) -> Iterator[Callable[[Any], None]]:
-    """Show each finished epoch as one line, on a terminal above a bar that tells the time left."""
-    with progress("training") as update:
+def epochs(line_of: Callable[[EpochResult], str], *, workers: str = "") -> Iterator[Epochs]:
+    """Show a training run: a live table on a terminal, else each epoch as one line."""
+    console = _stderr()
+    with redirect_stdout(sys.stderr):
+        if logs.is_quiet() or not console.is_terminal or console.is_dumb_terminal:
+            yield _Lines(line_of)
+            return
+        table = TrainingTable(workers=workers)
+        with _alive(LiveTraining(table, console)):
+            try:
+                yield table
+            finally:
+                table.end()
 
-        def show(epoch: Any) -> None:
-            note(line_of(epoch))
-            if _live is not None:
-                update(epoch.epoch, epoch.num_epochs)
 
-        yield show
+class _Lines:
+    """A training run as plain lines."""
+
+    def __init__(self, line_of: Callable[[EpochResult], str]) -> None:
+        self._line_of = line_of
+        self._test = _plain_progress("test clips")
+
+    def __call__(self, epoch: EpochResult) -> None:
+        note(self._line_of(epoch))
+
+    def on_progress(self, progress: Progress) -> None:
+        if progress.stage == "test":
+            self._test(progress.done, progress.total)
 
 
 def _stderr() -> Console:
@@ -151,22 +185,28 @@ def _plain_progress(what: str) -> OnProgress:
 
 @contextmanager
 def _bar(what: str) -> Iterator[OnProgress]:
-    global _live
-    console = _stderr()
-    bar = Progress(
+    bar = RichProgress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        console=console,
+        console=_stderr(),
         transient=True,
     )
     task = bar.add_task(what, total=None)
-    _live = console
+    with _alive(bar):
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _alive(display: Live | RichProgress) -> Iterator[None]:
+    """Draw it until the end; lines that are said meanwhile go above it."""
+    global _live
+    _live = display.console
     try:
-        with bar:
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        with display:
+            yield
     finally:
         _live = None

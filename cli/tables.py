@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import RenderableType
 
+from . import live
 from .safe import SafeTable
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def epoch_line(epoch: EpochResult) -> str:
     if "val/top1" in values:
         parts.append(f"val {values['val/top1']:6.1%}")
     if "lr" in values:
-        parts.append(f"lr {values['lr']:.0e}")
+        parts.append(f"lr {live.rate(values['lr'])}")
     if "speed/clips_per_s" in values:
         parts.append(f"{values['speed/clips_per_s']:,.0f} clips/s")
     return "  ".join(parts)

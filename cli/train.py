@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from sgnray.workers import parse_workers
+
 from . import options, render, tables
 from .choices import choose_dataset, choose_recipe, only_case
 
@@ -17,16 +19,21 @@ def train(
     overrides: options.Overrides = None,
     case: options.Case = None,
     recipe: options.RecipeName = None,
-    workers: options.Workers = 0,
+    workers: options.WorkerRange = "0",
     data: options.Data = None,
     name: options.RunName = None,
     runs: options.Runs = Path("runs"),
     address: options.Address = None,
     device: options.Device = "auto",
     max_failures: Annotated[
-        int,
-        typer.Option(min=0, metavar="N", help="Lost workers to survive, from the last epoch on."),
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            show_default=False,
+            help="Lost workers to survive, from the last epoch on. Default: 0, with MIN:MAX 10.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved recipe, and train nothing.")
     ] = False,
@@ -38,6 +45,7 @@ def train(
 
     The same command continues an interrupted run.
     """
+    wanted = parse_workers(workers)
     chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case=only_case)
     if dry_run:
         from sgnray.config import dump_recipe, to_dict
@@ -47,18 +55,20 @@ def train(
 
     from sgnray.train import train_run
 
-    with render.epochs(tables.epoch_line) as on_epoch:
+    shown = workers if workers != "0" else ""
+    with render.epochs(tables.epoch_line, workers=shown) as screen:
         finished = train_run(
             chosen,
             dataset_dir,
-            workers=workers,
+            workers=wanted,
             runs_dir=runs,
             name=name,
             address=address,
             device=device,
             max_failures=max_failures,
             command=shlex.join(["sgn", *sys.argv[1:]]),
-            on_epoch=on_epoch,
+            on_epoch=screen,
+            on_progress=screen.on_progress,
         )
     if json:
         content = {"run": str(finished.folder), "resumed_from": finished.resumed_from}

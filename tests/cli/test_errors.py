@@ -26,7 +26,7 @@ from sgnray.errors import Problem, SgnError
         (
             ["unheard-of"],
             "error: there is no command 'unheard-of'; there are demo, synth, prepare, data, "
-            "train, tune, eval\n"
+            "bench, train, tune, eval\n"
             "  where  sgn\n"
             "  now    'sgn --help' shows what it takes\n",
         ),
@@ -70,7 +70,7 @@ from sgnray.errors import Problem, SgnError
             ["train", "--recipe", "ntu60-xsub"],
             "error: there is no recipe called 'ntu60-xsub'; did you mean ntu60-cs?\n"
             "  where  shipped recipes: custom, ntu120-cset, ntu120-csub, ntu60-cs, ntu60-cv, "
-            "nwucla-cv, synth-cs, synth-cset, synth-cv\n"
+            "nwucla-cv, nwucla-cv-best, synth-cs, synth-cset, synth-cv\n"
             "  now    take one of these, or give the path of a .yaml file\n",
         ),
         (
@@ -87,13 +87,27 @@ from sgnray.errors import Problem, SgnError
             "error: there is no such recipe file\n"
             "  where  nowhere.yaml\n"
             "  now    give the path of a .yaml file, or a shipped recipe: custom, ntu120-cset, "
-            "ntu120-csub, ntu60-cs, ntu60-cv, nwucla-cv, synth-cs, synth-cset, synth-cv\n",
+            "ntu120-csub, ntu60-cs, ntu60-cv, nwucla-cv, "
+            "nwucla-cv-best, synth-cs, synth-cset, synth-cv\n",
         ),
         (
             ["synth", "out", "--subjects", "1000"],
             "error: the number of subjects must be from 1 to 999, got 1000\n"
             "  where  --subjects\n"
             "  now    choose a number from 1 to 999\n",
+        ),
+        (
+            ["train", "--workers", "two"],
+            "error: 'two' is no number of workers\n"
+            "  where  --workers\n"
+            "  now    give a number like --workers 8, or a range like --workers 1:8 that grows and "
+            "shrinks with the cluster\n",
+        ),
+        (
+            ["train", "--workers", "0:2"],
+            "error: a run in this process cannot grow to workers of Ray\n"
+            "  where  --workers 0:2\n"
+            "  now    ask for --workers 1:2\n",
         ),
     ],
 )
@@ -105,8 +119,6 @@ def test_what_was_asked_wrongly_word_for_word(sgn, arguments, block):
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (["train", "--workers", "two"], "--workers: "),
-        (["train", "--workers", "-1"], "--workers: "),
         (["train", "--device", "gpu"], "--device: 'gpu'"),
         (["train", "--recipe"], "option '--recipe' requires an argument"),
         (["eval", "one", "two"], "got unexpected extra argument"),

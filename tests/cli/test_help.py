@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-COMMANDS = ("demo", "synth", "prepare", "data", "train", "tune", "eval")
+COMMANDS = ("demo", "synth", "prepare", "data", "bench", "train", "tune", "eval")
 HEAVY = ("torch", "ray", "pyarrow", "yaml", "numpy", "h5py")
 
 REPORT_MODULES = """

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from sgnray.data.batches import PoseBank
+from sgnray.data.bank import PoseBank
 from sgnray.data.protocols import split_clips
 from sgnray.data.store import open_dataset
 from sgnray.evaluate.score import score_clips

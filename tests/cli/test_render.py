@@ -23,6 +23,24 @@ render.result("done")
 """
 
 
+RUN = """
+import time
+from types import SimpleNamespace as New
+from sgnray.cli import render
+metrics = {"train/loss": 1.0, "train/top1": 0.5, "lr": 1e-3, "speed/clips_per_s": 9.0,
+           "time/epoch_s": 60.0}
+with render.epochs(str, workers="2") as show:
+    for epoch in (1, 2):
+        show.on_progress(New(stage="train", epoch=epoch, num_epochs=3, done=5, total=8,
+                             num_workers=2))
+        time.sleep(0.4)
+        show(New(epoch=epoch, num_epochs=3, history=(metrics,) * epoch))
+    render.warning("look out")
+    time.sleep(0.4)
+    END
+"""
+
+
 @dataclass
 class Epoch:
     epoch: int
@@ -154,3 +172,32 @@ def test_brackets_in_results_are_no_markup(capsys):
     table.add_row("[red]a[/blue] :smile:")
     render.result("[b]x[/c] :smile:", table)
     assert capsys.readouterr().out == "[b]x[/c] :smile:\n[red]a[/blue] :smile:\n"
+
+
+def test_a_terminal_gets_a_table_that_moves_and_stays(terminal):
+    seen = terminal(sys.executable, "-c", RUN.replace("END", ""))
+    assert "step 5/8" in seen
+    assert "\x1b[?25h" in seen  # the cursor is back
+    last = seen[seen.rindex("look out") :]
+    assert "clips/s" in last
+    assert "2 of 3 epochs done" in last
+
+
+def test_no_color_leaves_none(terminal):
+    seen = terminal(sys.executable, "-c", RUN.replace("END", ""), NO_COLOR="1")
+    assert "clips/s" in seen
+    assert "\x1b[3" not in seen.replace("\x1b[3A", "")
+
+
+def test_a_dumb_terminal_gets_lines(terminal):
+    code = RUN.replace("END", "").replace("render.epochs(str", "render.epochs(lambda e: 'a line'")
+    seen = terminal(sys.executable, "-c", code, TERM="dumb")
+    assert seen.count("a line") == 2
+    assert "clips/s" not in seen
+
+
+def test_an_interrupt_leaves_the_table_and_the_cursor(terminal):
+    seen = terminal(sys.executable, "-c", RUN.replace("END", "raise KeyboardInterrupt"))
+    assert "2 of 3 epochs done" in seen
+    assert seen.index("2 of 3 epochs done") < seen.rindex("KeyboardInterrupt")
+    assert "\x1b[?25h" in seen

@@ -95,7 +95,7 @@ def test_a_report_without_an_epoch(capsys):
                 "time/epoch_s": 1.5,
                 "speed/clips_per_s": 12345.6,
             },
-            "epoch   7/120  loss 0.500  train 100.0%  val  87.5%  lr 1e-03  12,346 clips/s",
+            "epoch   7/120  loss 0.500  train 100.0%  val  87.5%  lr 0.001  12,346 clips/s",
         ),
     ],
 )

@@ -1,0 +1,246 @@
+"""A training run on a terminal: a table of its last epochs above a line that moves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from statistics import median
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    ConsoleRenderable,
+    Group,
+    RenderableType,
+    RenderResult,
+)
+from rich.control import Control
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.segment import ControlType, Segment
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from sgnray.train import EpochResult
+    from sgnray.train.progress import Progress
+
+Metrics = Mapping[str, float]
+
+_MAX_ROWS, _ROWS_BESIDES = 10, 6  # head, rule, best, its rule, the line, the cursor's own
+_RECENT = 5
+_GAP = 2
+_MIN_BAR, _MAX_BAR = 8, 30
+_BEST = "bold green"
+# Which columns go first where the terminal is narrow.
+_DROPPED = ("time", "clips/s", "lr", "", "train", "val", "loss")
+
+
+class TrainingTable:
+    """Draws the last epochs, the best one, and how far the run has come.
+
+    It takes the width and the height that the terminal has at the moment. The best epoch is that
+    of the highest validation accuracy: without a validation part no epoch is better than another.
+    """
+
+    def __init__(self, *, workers: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        self._workers = workers
+        self._clock = clock
+        self._epochs: EpochResult | None = None
+        self._progress: Progress | None = None
+        self._first: tuple[float, Progress] | None = None
+        self._num_seen = 0
+        self._started_at = self._epoch_at = clock()
+        self._is_over = False
+        self._drawn: list[int] = []
+
+    def __call__(self, epoch: EpochResult) -> None:
+        """Take a finished epoch up."""
+        self._epochs, self._progress = epoch, None
+        self._num_seen += 1
+        self._epoch_at = self._clock()
+
+    def on_progress(self, progress: Progress) -> None:
+        """Take news from inside the epoch, or from the test, up."""
+        if self._first is None:
+            self._first = (self._clock(), progress)
+        self._progress = progress
+        self._workers = str(progress.num_workers)
+
+    def end(self) -> None:
+        """Leave the bar out from now on: what is drawn last stays on the screen."""
+        self._is_over = True
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it as wide and as high as the terminal is now."""
+        parts: list[RenderableType] = []
+        num_rows = min(_MAX_ROWS, console.size.height - _ROWS_BESIDES)
+        if self._epochs is not None and num_rows > 0:
+            parts.append(_table(self._epochs.history, num_rows, options.max_width))
+        parts.append(self._summary() if self._is_over else self._line(options.max_width))
+        lines = console.render_lines(Group(*parts), options, pad=False)
+        self._drawn = [Segment.get_line_length(line) for line in lines]
+        for line in lines:
+            yield from line
+            yield Segment.line()
+
+    def num_rows_wrapped(self, width: int) -> int:
+        """Count the rows that what was drawn last takes more in a terminal of this width."""
+        return sum((length - 1) // width for length in self._drawn if length)
+
+    def _summary(self) -> Text:
+        if self._epochs is None:
+            return Text("no epoch was finished")
+        epochs = self._epochs
+        spent = _duration(self._clock() - self._started_at)
+        done = f"{epochs.epoch} of {epochs.num_epochs} epochs"
+        return Text(f"{done} done, {spent} here", no_wrap=True, overflow="ellipsis")
+
+    def _line(self, width: int) -> RenderableType:
+        """Say where the run is, what is left first: the rest goes where the line is too narrow."""
+        head, share, tail = self._where()
+        if self._workers:
+            tail.append(f"{self._workers} worker{'' if self._workers == '1' else 's'}")
+        while tail and _width(head, *tail) + _GAP + _MIN_BAR > width:
+            tail.pop()
+        room = width - _width(head, *tail) - _GAP
+        line = Table.grid(padding=(0, _GAP, 0, 0), pad_edge=False)
+        cells: list[RenderableType] = [Text(head, no_wrap=True, overflow="ellipsis")]
+        if room >= _MIN_BAR:
+            cells.append(ProgressBar(total=1.0, completed=share, width=min(room, _MAX_BAR)))
+        cells += [Text(part, no_wrap=True) for part in tail]
+        line.add_row(*cells)
+        return line
+
+    def _where(self) -> tuple[str, float, list[str]]:
+        """Return what is done, which share of it, and what there is to say of it."""
+        news, epochs = self._progress, self._epochs
+        if news is not None and news.stage == "test":
+            count = f"{news.done:,}/{news.total:,} clips"
+            return "test", news.done / max(1, news.total), [count]
+        left = self._left_s()
+        tail = [f"{_duration(left)} left"] if left is not None else []
+        if news is not None:
+            count = f"step {news.done:,}/{news.total:,}"
+            head = f"epoch {news.epoch}/{news.num_epochs}"
+            return head, news.done / max(1, news.total), [*tail, count]
+        if epochs is None:
+            return "starting", 0.0, []
+        if epochs.epoch == epochs.num_epochs:
+            return "test", 0.0, []
+        # Where steps are told of, the next one is near, and the bar stays one of steps.
+        share = epochs.epoch / epochs.num_epochs if self._first is None else 0.0
+        return f"epoch {epochs.epoch + 1}/{epochs.num_epochs}", share, tail
+
+    def _left_s(self) -> float | None:
+        """Estimate the seconds until the last epoch is over, None while nothing is known."""
+        now = self._clock()
+        if self._epochs is not None:
+            recent = self._epochs.history[-min(_RECENT, self._num_seen) :]
+            epoch_s = median(metrics["time/epoch_s"] for metrics in recent)
+            num_left = self._epochs.num_epochs - self._epochs.epoch
+            return max(num_left * epoch_s - (now - self._epoch_at), (num_left - 1) * epoch_s, 0.0)
+        if self._first is None or self._progress is None:
+            return None
+        (since, first), news = self._first, self._progress
+        if news.done <= first.done:
+            return None
+        step_s = (now - since) / (news.done - first.done)
+        steps_left = (news.num_epochs - news.epoch + 1) * news.total - news.done
+        return steps_left * step_s
+
+
+class LiveTraining(Live):
+    """Keeps a training table on the screen, also one that becomes narrower than what it shows."""
+
+    def __init__(self, table: TrainingTable, console: Console) -> None:
+        super().__init__(table, console=console, vertical_overflow="crop")
+        self._table = table
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Go up the rows, too, into which the terminal has wrapped the lines of the last frame."""
+        parts = super().process_renderables(renderables)
+        num_rows = self._table.num_rows_wrapped(self.console.width)
+        if num_rows == 0:
+            return parts
+        up = ((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2))
+        return [
+            Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2), *up * num_rows),
+            *parts,
+        ]
+
+
+def _table(history: Sequence[Metrics], num_rows: int, width: int) -> Table:
+    best = _best(history)
+    columns = _columns(len(history), width, has_validation=best is not None)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, _GAP - 1, 0, 0),  # the box separates columns by one more
+        header_style="bold",
+    )
+    for name, column_width in columns.items():
+        table.add_column(name, justify="right", no_wrap=True, width=column_width)
+    first = max(1, len(history) - num_rows + 1)
+    if best is not None and best < first:
+        table.add_row(*_cells(columns, best, history, "best"), style=_BEST, end_section=True)
+    for epoch in range(first, len(history) + 1):
+        mark = "best" if epoch == best else ""
+        style = _BEST if epoch == best else None
+        table.add_row(*_cells(columns, epoch, history, mark), style=style)
+    return table
+
+
+def _columns(num_epochs: int, width: int, *, has_validation: bool) -> dict[str, int]:
+    """Choose the columns that fit, with their widths."""
+    columns = {"epoch": max(5, len(str(num_epochs))), "loss": 6, "train": 6}
+    if has_validation:
+        columns["val"] = 6
+    columns |= {"lr": 7, "clips/s": 9, "time": 7}
+    if has_validation:
+        columns[""] = 4
+    for name in _DROPPED:
+        if sum(columns.values()) + _GAP * (len(columns) - 1) <= width:
+            break
+        columns.pop(name, None)
+    return columns
+
+
+def _cells(
+    columns: Mapping[str, int], epoch: int, history: Sequence[Metrics], mark: str
+) -> list[str]:
+    metrics = history[epoch - 1]
+    told = {
+        "epoch": str(epoch),
+        "loss": f"{metrics['train/loss']:.3f}",
+        "train": f"{metrics['train/top1']:.1%}",
+        "val": f"{metrics['val/top1']:.1%}" if "val/top1" in metrics else "",
+        "lr": rate(metrics["lr"]),
+        "clips/s": f"{metrics['speed/clips_per_s']:,.0f}",
+        "time": _duration(metrics["time/epoch_s"]),
+        "": mark,
+    }
+    return [told[name] for name in columns]
+
+
+def rate(value: float) -> str:
+    """Write a learning rate with two digits, in at most 7 characters."""
+    return f"{value:.2g}"
+
+
+def _best(history: Sequence[Metrics]) -> int | None:
+    """Return the epoch of the highest validation accuracy, counted from 1."""
+    scores = [metrics.get("val/top1", -1.0) for metrics in history]
+    return scores.index(max(scores)) + 1 if max(scores) >= 0 else None
+
+
+def _width(*parts: str) -> int:
+    return sum(map(len, parts)) + _GAP * (len(parts) - 1)
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

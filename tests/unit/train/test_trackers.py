@@ -1,0 +1,192 @@
+"""Trackers with their real libraries: what they wrote is read back by those libraries."""
+
+import json
+import os
+import struct
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+
+from sgnray.errors import MissingExtraError, RunError, SgnError
+from sgnray.runs import RunFolder
+from sgnray.train import tracking
+from sgnray.train.curves import CURVES_FILE
+from sgnray.train.trackers import MEMORY_FILE
+from sgnray.train.tracking import Trackers, check_trackers, tracked
+
+REPORT = SimpleNamespace(
+    top1=0.75, top5=1.0, loss=0.5, subject=SimpleNamespace(epoch=4), num_clips=9
+)
+HISTORY = [
+    {"train/loss": 4.0 - epoch, "train/top1": epoch / 5, "lr": 1e-3, "time/epoch_s": 0.5}
+    for epoch in range(1, 5)
+]
+LOSSES = [(epoch, 4.0 - epoch) for epoch in range(1, 5)]
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
+        monkeypatch.delenv(name)
+    for name in tracking._MANNERS:  # to be taken back at the end
+        monkeypatch.setenv(name, tracking._MANNERS[name])
+
+
+@pytest.fixture
+def recipe(tiny_recipe):
+    def asking(*names):
+        train = tiny_recipe.train.model_copy(update={"log": names})
+        return tiny_recipe.model_copy(update={"train": train})
+
+    return asking
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder(tmp_path)
+
+
+def follow_twice(recipe, run):
+    """A run that is cut short after two epochs, its last one untold, and goes on from there."""
+    with tracked(recipe, run, []) as trackers:
+        trackers.log(HISTORY[:1])
+    with tracked(recipe, run, HISTORY[:2]) as trackers:
+        trackers.log(HISTORY[:3])
+        trackers.log(HISTORY[:3])  # done again after a lost worker
+        trackers.log(HISTORY)
+        trackers.finish(REPORT)
+
+
+class Broken:
+    """A tracker that fails where it is told to."""
+
+    def __init__(self, place):
+        self.place, self.told = place, []
+
+    def start(self, recipe, run, history):
+        return self._at("start") or 0
+
+    def log(self, epoch, metrics):
+        self._at("log")
+
+    def finish(self, report):
+        self._at("finish")
+
+    def _at(self, place):
+        self.told.append(place)
+        if place == self.place:
+            raise OSError("no space left\nwhatsoever")
+
+
+def test_tensorboard_reads_each_epoch_once(recipe, run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    follow_twice(recipe("tensorboard"), run)
+    events = EventAccumulator(str(run.path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == LOSSES
+    assert [(e.step, e.value) for e in events.Scalars("test/top1")] == [(4, 0.75)]
+    times = [event.wall_time for event in events.Scalars("train/loss")]
+    assert [b - a for a, b in pairwise(times)] == pytest.approx([0.5] * 3)
+    assert len(list((run.path / "tensorboard").iterdir())) == 1
+
+
+def test_mlflow_reads_each_epoch_once(recipe, run):
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("alembic")
+    follow_twice(recipe("mlflow"), run)
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{run.path}/mlflow/mlflow.db")
+    experiment = client.get_experiment_by_name("sgnray")
+    (found,) = client.search_runs([experiment.experiment_id])
+    points = client.get_metric_history(found.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in points] == LOSSES
+    assert found.data.metrics["test/top1"] == 0.75
+    assert found.data.params["optim.batch_size"] == "6"
+    assert (found.info.status, found.info.run_name) == ("FINISHED", run.path.name)
+    assert {path.name for path in run.path.iterdir()} == {"mlflow", MEMORY_FILE, CURVES_FILE}
+
+
+def test_wandb_stays_on_this_machine(recipe, run):
+    pytest.importorskip("wandb")
+    follow_twice(recipe("wandb"), run)
+    files = sorted((run.path / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(files) == 2  # one for each launch, of one id: `wandb sync` joins them
+    assert len({path.stem for path in files}) == 1
+    losses = [loss for path in files for loss in logged(path)]
+    assert losses == LOSSES
+    memory = json.loads((run.path / MEMORY_FILE).read_text())
+    assert memory["wandb"]["num_epochs"] == 4
+
+
+def logged(path):
+    """(step, training loss) of an offline file of W&B."""
+    from wandb.proto import wandb_internal_pb2
+
+    for content in leveldb_records(path.read_bytes()):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(content)
+        items = {".".join(i.nested_key) or i.key: i.value_json for i in record.history.item}
+        if "train/loss" in items:
+            yield record.history.step.num, json.loads(items["train/loss"])
+
+
+def leveldb_records(content, block=32768):
+    """The records of a LevelDB log: parts with heads of (checksum, length, kind) in blocks."""
+    offset, record = 7, b""  # what comes first is W&B's own
+    while offset + 7 <= len(content):
+        if block - offset % block < 7:  # no head fits: the rest of the block is padding
+            offset += block - offset % block
+            continue
+        length, kind = struct.unpack_from("<HB", content, offset + 4)
+        record += content[offset + 7 : offset + 7 + length]
+        offset += 7 + length
+        if kind in (1, 4):  # whole, or its last part
+            yield record
+            record = b""
+
+
+def test_missing_libraries_are_named_before_anything_starts(recipe, monkeypatch):
+    check_trackers(recipe())
+    monkeypatch.setattr(tracking, "find_spec", lambda module: None)
+    with pytest.raises(MissingExtraError) as caught:
+        check_trackers(recipe("tensorboard", "wandb"))
+    assert caught.value.exit_code == 2
+    assert caught.value.what.endswith("not installed: tensorboard, wandb")
+    assert caught.value.now == "pip install 'sgnray[tensorboard,wandb]'"
+
+
+@pytest.mark.parametrize("place", ["log", "finish"])
+def test_one_that_fails_is_told_of_once_and_left_out(recipe, run, monkeypatch, caplog, place):
+    broken = Broken(place)
+    monkeypatch.setitem(tracking._KINDS, "wandb", lambda: broken)
+    with tracked(recipe("wandb"), run, []) as trackers:
+        for epoch in range(1, 5):
+            trackers.log(HISTORY[:epoch])
+        trackers.finish(REPORT)
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.getMessage() for record in warnings] == [
+        "wandb fails and is left out: no space left"
+    ]
+    assert broken.told.count(place) == 1
+    assert (run.path / CURVES_FILE).exists()  # the others went on
+
+
+def test_one_that_cannot_start_is_an_error_and_the_others_are_closed(recipe, run, monkeypatch):
+    broken, whole = Broken("start"), Broken("")
+    monkeypatch.setitem(tracking._KINDS, "wandb", lambda: broken)
+    monkeypatch.setitem(tracking._KINDS, "tensorboard", lambda: whole)
+    with (
+        pytest.raises(SgnError, match="wandb does not start: no space left"),
+        tracked(recipe("tensorboard", "wandb"), run, HISTORY),
+    ):
+        pass
+    assert whole.told == ["start", "finish"]
+
+
+def test_a_newer_memory_is_refused(recipe, run):
+    pytest.importorskip("wandb")
+    (run.path / MEMORY_FILE).write_text('{"format_version": 2}')
+    trackers = Trackers()
+    with pytest.raises(SgnError, match="format version 2") as caught:
+        trackers.start(recipe("wandb"), run, [])
+    assert isinstance(caught.value.__cause__, RunError)
