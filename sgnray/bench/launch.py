@@ -19,6 +19,7 @@ from sgnray.runs import RunFolder
 from sgnray.train.job import Job
 from sgnray.train.launch import Executor, executor
 from sgnray.train.loop import EpochResult
+from sgnray.train.progress import Progress
 from sgnray.workers import Workers
 
 # Epochs of so many steps, and at least so many of them; the first is not counted.
@@ -76,8 +77,9 @@ def train_on(execute: Executor, job: Job, run: RunFolder) -> list[float]:
     run.path.mkdir()
     history: list[dict[str, float]] = []
 
-    def record(result: EpochResult) -> None:
-        history[:] = result.history
+    def record(news: EpochResult | Progress) -> None:
+        if isinstance(news, EpochResult):
+            history[:] = news.history
 
     execute(job, run, record)
     return [metrics[CLIPS_PER_S] for metrics in history[1:]]

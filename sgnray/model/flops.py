@@ -26,10 +26,12 @@ def forward_flops(
 ) -> int:
     """Count the floating-point operations of one clip's way through the network."""
     width, joint_width = config.embedding_width, 2 * config.embedding_width
+    first_width, *later_widths = config.graph_widths
     per_joint = len(config.inputs) * width * (num_coordinates + width)
-    per_joint += joint_width * (joint_width + num_joints)  # the form, then all pairs of joints
-    in_width = joint_width
-    for out_width in config.graph_widths:
+    per_joint += width * joint_width + joint_width * num_joints  # the form, then all pairs
+    per_joint += first_width * (2 * width + num_joints)  # here W(Gx) is taken as G(Wx)
+    in_width = first_width
+    for out_width in later_widths:
         per_joint += in_width * (num_joints + 2 * out_width)
         in_width = out_width
     per_frame = num_joints * per_joint + in_width * (3 * in_width + config.frame_width)

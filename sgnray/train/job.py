@@ -19,6 +19,7 @@ from sgnray.errors import UsageError
 from sgnray.evaluate.metrics import Tally
 from sgnray.evaluate.score import score_clips
 from sgnray.train.loop import EpochResult, Validate, fit
+from sgnray.train.progress import OnProgress, Teller
 from sgnray.train.state import TrainState
 from sgnray.world import World
 
@@ -54,6 +55,7 @@ def run_job(
     device: torch.device,
     world: World,
     on_epoch: Callable[[TrainState, EpochResult], None],
+    on_progress: OnProgress | None = None,
 ) -> Tally:
     """Train to the end and tally the test clips. Collective: every rank must call this."""
     dataset = open_dataset(job.dataset_dir)
@@ -62,11 +64,13 @@ def run_job(
     state = TrainState.fresh(job.recipe, dataset, device=device, world=world)
     if job.resume_from is not None:
         state.restore(load_checkpoint(job.resume_from))
+    teller = Teller(state, on_progress)
     fit(
         state,
         train_batches(job.recipe, bank, parts.train, world=world),
         validate=validator(job.recipe, bank, parts.validation),
         on_epoch=lambda result: on_epoch(state, result),
+        on_step=teller.on_step,
     )
     if state.selected is not None:
         state.scored_model.load_state_dict(state.selected.weights, strict=True)
@@ -77,6 +81,7 @@ def run_job(
         num_views=job.recipe.evaluate.num_views,
         windows=job.recipe.data.windows,
         world=world,
+        on_progress=teller.on_clips,
     )
 
 

@@ -22,13 +22,14 @@ from sgnray.runs import RunFolder
 from sgnray.train.dataset import SharedDataset
 from sgnray.train.job import Job, run_job
 from sgnray.train.loop import EpochResult
+from sgnray.train.progress import Progress
 from sgnray.train.state import TrainState
 from sgnray.workers import Workers
 from sgnray.world import World
 
 log = logging.getLogger(__name__)
 
-Record = Callable[[EpochResult], None]
+Record = Callable[[EpochResult | Progress], None]
 
 # Losses that an elastic run survives unless told otherwise; an error that comes again ends it too.
 ELASTIC_MAX_FAILURES = 10
@@ -92,7 +93,9 @@ class InProcess:
             run.keep_checkpoint(state.checkpoint())
             record(result)
 
-        return run_job(job, device=self._device, world=World(), on_epoch=on_epoch)
+        return run_job(
+            job, device=self._device, world=World(), on_epoch=on_epoch, on_progress=record
+        )
 
 
 class OnRay:

@@ -57,7 +57,13 @@ def train_worker(loop_config: dict[str, WorkerConfig]) -> Tally:
 
     job = replace(_from_newest(config.job, config.run), dataset_dir=config.dataset.here())
     device = _device(config.device_type)
-    tally = run_job(job, device=device, world=world, on_epoch=on_epoch)
+    tally = run_job(
+        job,
+        device=device,
+        world=world,
+        on_epoch=on_epoch,
+        on_progress=config.mailbox.put if world.rank == 0 else None,
+    )
     ray.get(letters)  # the last epoch has arrived
     return tally.to(torch.device("cpu"))
 

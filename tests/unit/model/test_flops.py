@@ -74,7 +74,7 @@ def test_by_hand_where_every_width_is_one():
     )
     shape = {"num_frames": 1, "num_joints": 1, "num_coordinates": 1, "num_classes": 1}
     embedding = 1 + 1
-    affinity = 2 * 2 + 2  # the form is square in twice the embedding's width; then one pair
-    graph = (2 + 2 * 2) + (1 + 2) + (1 + 2)  # gather, then two maps
+    affinity = 1 * 2 + 2  # the dynamics' half of the form, twice the width wide; then one pair
+    graph = (2 + 1) + (1 + 2) + (1 + 2)  # two maps of the dynamics, then gather; gather, two maps
     frame = 3 + 1
     assert forward_flops(config, **shape) == 2 * (embedding + affinity + graph + frame + 1)
