@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -145,6 +146,7 @@ def _run(arguments: list[str]) -> int:
 
 def _interrupted(arguments: list[str]) -> int:
     verb = next((word for word in arguments if not word.startswith("-")), "")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the way out is short, and others print on it
     render.note("; ".join(filter(None, ["interrupted", _CONTINUES.get(verb)])))
     return _INTERRUPTED
 

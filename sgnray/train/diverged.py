@@ -36,7 +36,7 @@ def _listed(names: Sequence[str]) -> str:
 def _what_to_try(recipe: Recipe, *, is_first_step: bool) -> str:
     if is_first_step:
         # Nothing has been learnt yet: the weights are small, so the input is not.
-        return "look for wild numbers in these clips: sgn data verify"
+        return "look for wild numbers in these clips, 'sgn data verify', or in the data keys"
     optim = recipe.optim
     advice = [f"a smaller optim.learning_rate than {optim.learning_rate:g}"]
     if recipe.train.precision == "bf16":

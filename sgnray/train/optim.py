@@ -23,21 +23,25 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     optimizer: torch.optim.Optimizer = _KINDS[config.optimizer](
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    make_capturable(optimizer)
+    settle(optimizer)
     return optimizer
 
 
-def make_capturable(optimizer: torch.optim.Optimizer) -> None:
-    """Let a CUDA graph hold the optimizer's step: on a GPU the learning rate becomes a tensor.
+def settle(optimizer: torch.optim.Optimizer) -> None:
+    """Keep the learning rate where a captured step reads it: in a tensor on a GPU, else a number.
 
     To be called again after `load_state_dict`, which brings back how the optimizer was saved.
     """
+    set_capturable(optimizer, False)
     for group in optimizer.param_groups:
-        device = group["params"][0].device
-        on_gpu = device.type == "cuda"
-        group["capturable"] = on_gpu
-        rate = float(group["lr"])
-        group["lr"] = torch.tensor(rate, device=device) if on_gpu else rate
+        device, rate = group["params"][0].device, float(group["lr"])
+        group["lr"] = torch.tensor(rate, device=device) if device.type == "cuda" else rate
+
+
+def set_capturable(optimizer: torch.optim.Optimizer, is_capturable: bool) -> None:
+    """Tell torch whether a CUDA graph holds the optimizer's step; it warns where that is wrong."""
+    for group in optimizer.param_groups:
+        group["capturable"] = is_capturable
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

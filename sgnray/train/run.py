@@ -14,11 +14,12 @@ from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.device import resolve_precision
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.evaluate.report import Report, Subject, make_report
+from sgnray.model.inputs import needs_bones
 from sgnray.model.sgn import count_parameters
 from sgnray.runs import LOG_FILE, REPORT_FILE, RunFolder, claim_run
 from sgnray.train.environment import describe_environment, run_log
 from sgnray.train.job import Job, check_shares, choose_parts
-from sgnray.train.launch import Executor, executor
+from sgnray.train.launch import Executor, Hardware, executor
 from sgnray.train.loop import EpochResult
 from sgnray.train.progress import OnProgress, Progress
 from sgnray.train.tracking import Trackers, check_trackers, tracked
@@ -70,6 +71,7 @@ def train_run(
         workers=wanted, device=device, address=address, max_failures=max_failures
     ) as execute:
         recipe = resolve_precision(recipe, execute.hardware.device_type)
+        _check_batch_norm(recipe, execute.hardware)
         with claim_run(runs_dir, name, recipe, dataset) as run, run_log(run.path / LOG_FILE):
             return _train_in(
                 run,
@@ -167,6 +169,17 @@ def _check_own(
         )
 
 
+def _check_batch_norm(recipe: Recipe, hardware: Hardware) -> None:
+    """UsageError where workers without GPUs are to share their batch norm: torch cannot."""
+    several = hardware.workers.most > 1
+    if recipe.train.sync_batch_norm and several and hardware.device_type != "cuda":
+        raise UsageError(
+            "batch norm is synchronised between GPUs only",
+            where="train.sync_batch_norm=true",
+            now="leave it at false, or train on GPUs",
+        )
+
+
 def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
     """Check that the recipe is made for this dataset, and give its case the dataset's name."""
     found = dataset.info.dataset
@@ -175,6 +188,12 @@ def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
             f"the recipe is for {recipe.data.dataset}, and the dataset is {found}",
             where=str(dataset.folder),
             now=f"name another dataset with --data, or set data.dataset={found}",
+        )
+    if needs_bones(recipe.model.inputs) and not dataset.layout.bones:
+        raise UsageError(
+            "the model is to see bones, and the dataset's skeleton has none",
+            where=f"model.inputs, {dataset.folder}",
+            now="leave bone and bone_velocity out, or name its bones and prepare it again",
         )
     case = resolve_case(found, recipe.data.case, dataset.clips.splits)
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"case": case})})

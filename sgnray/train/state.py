@@ -14,11 +14,10 @@ from sgnray.checkpoint import Checkpoint, Selected, build_model
 from sgnray.config import Recipe, to_dict
 from sgnray.data.skeleton import SkeletonLayout
 from sgnray.data.store import SkeletonDataset
-from sgnray.errors import UsageError
 from sgnray.model.sgn import SGN
 from sgnray.seeding import derive_seed
 from sgnray.train.average import move_towards
-from sgnray.train.optim import build_optimizer, make_capturable
+from sgnray.train.optim import build_optimizer, settle
 from sgnray.world import World
 
 
@@ -55,7 +54,8 @@ class TrainState:
         model = build_model(recipe, skeleton, len(class_names)).to(device)
         averaged = copy.deepcopy(model).requires_grad_(False) if recipe.train.ema_decay else None
         if recipe.train.sync_batch_norm and world.size > 1:
-            model = _synchronised(model, device)
+            # On GPUs only: train_run refuses it elsewhere.
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return cls(
             recipe=recipe,
             skeleton=skeleton,
@@ -79,7 +79,7 @@ class TrainState:
         if self.averaged is not None and checkpoint.averaged is not None:
             self.averaged.load_state_dict(checkpoint.averaged, strict=True)
         self.optimizer.load_state_dict(checkpoint.optimizer)
-        make_capturable(self.optimizer)
+        settle(self.optimizer)
         self.epoch = checkpoint.epoch
         self.history = list(checkpoint.history)
         self.selected = checkpoint.selected
@@ -123,18 +123,6 @@ class TrainState:
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.detach().to("cpu", copy=True) for key, value in model.state_dict().items()}
-
-
-def _synchronised(model: SGN, device: torch.device) -> SGN:
-    """Make batch norm see the clips of all workers, which torch can on GPUs only."""
-    if device.type != "cuda":
-        raise UsageError(
-            "batch norm is synchronised between GPUs only",
-            where="train.sync_batch_norm=true",
-            now="leave it at false, or train on GPUs",
-        )
-    synchronised: SGN = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    return synchronised
 
 
 def _wrap(model: SGN, world: World) -> nn.Module:

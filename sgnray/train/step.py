@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sgnray.data.batches import Batch, TrainBatches
 from sgnray.train.objective import batch_loss
+from sgnray.train.optim import set_capturable
 from sgnray.train.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -107,9 +108,11 @@ class CapturedSteps:
         self._replay()
 
     def _captured(self) -> Callable[[], None]:
+        set_capturable(self.state.optimizer, True)
         try:
             return self._capture(self._step)
         except RuntimeError as error:
+            set_capturable(self.state.optimizer, False)
             log.warning("steps are launched one by one: no CUDA graph could be captured: %s", error)
             return self._step
 

@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from sgnray.cluster import connected
-from sgnray.errors import ClusterError, SgnError
+from sgnray.errors import ClusterError, SgnError, UsageError
 from sgnray.train import train_run
 
 pytestmark = pytest.mark.ray
@@ -134,3 +134,13 @@ def test_more_gpus_than_there_are(tiny_recipe, tiny_folder, tmp_path):
     with pytest.raises(ClusterError, match="2 workers need 2 GPUs, and the cluster has 0"):
         train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, workers=2, device="cuda")
     assert not list(tmp_path.iterdir())
+
+
+def test_batch_norm_that_cannot_be_synchronised_leaves_no_folder(
+    tiny_folder, tiny_recipe, tmp_path
+):
+    train = tiny_recipe.train.model_copy(update={"sync_batch_norm": True})
+    recipe = tiny_recipe.model_copy(update={"train": train})
+    with pytest.raises(UsageError, match="between GPUs only"):
+        train_run(recipe, tiny_folder, workers=2, runs_dir=tmp_path / "runs", device="cpu")
+    assert not (tmp_path / "runs").exists()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from sgnray.config import recipe_for
+from sgnray.data.store import open_dataset
 from sgnray.errors import UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.runs import RunFolder
 from sgnray.train import train_run
+from sgnray.train.run import match_recipe
 
 TINY = [
     "data.num_segments=8",
@@ -41,3 +44,13 @@ def test_it_is_trained_and_evaluated(flat_folder, tmp_path, selection):
 def test_a_case_that_its_source_does_not_have(flat_folder, tmp_path):
     with pytest.raises(UsageError, match="mine has no case 'cs'; its source fixes the split"):
         train_run(recipe_for("mine", "cs", TINY), flat_folder, runs_dir=tmp_path, device="cpu")
+
+
+def test_bones_are_refused_where_the_skeleton_has_none(flat_folder):
+    dataset = open_dataset(flat_folder)
+    skeleton = replace(dataset.info.skeleton, bones=())
+    boneless = replace(dataset, info=replace(dataset.info, skeleton=skeleton))
+    recipe = recipe_for("mine", "people", [*TINY, "model.inputs=[position, bone_velocity]"])
+    with pytest.raises(UsageError, match="the dataset's skeleton has none"):
+        match_recipe(recipe, boneless)
+    match_recipe(recipe_for("mine", "people", TINY), boneless)

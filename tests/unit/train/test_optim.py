@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sgnray.config import load_recipe
-from sgnray.train.optim import build_optimizer, learning_rate
+from sgnray.train.optim import build_optimizer, learning_rate, set_learning_rate, settle
 
 
 def test_the_papers_schedule():
@@ -58,3 +58,17 @@ def test_warm_up_comes_before_the_papers_steps_too():
     assert [learning_rate(config, epoch, 120) for epoch in (0, 1, 60)] == pytest.approx(
         [5e-4, 1e-3, 1e-4]
     )
+
+
+def test_what_a_checkpoint_says_of_a_graph_is_settled_anew():
+    layer = torch.nn.Linear(1, 1)
+    optimizer = build_optimizer(layer, load_recipe("ntu60-cs").optim)
+    saved = optimizer.state_dict()
+    saved["param_groups"][0] |= {"lr": torch.tensor(0.5), "capturable": True}
+    optimizer.load_state_dict(saved)
+    settle(optimizer)
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["capturable"]) == (0.5, False)
+    assert isinstance(group["lr"], float)
+    set_learning_rate(optimizer, 0.25)
+    assert group["lr"] == 0.25
