@@ -28,7 +28,8 @@ def bench(
     address: options.Address = None,
     device: options.Device = "auto",
     seconds: Annotated[
-        float, typer.Option(min=1, metavar="S", help="Time to measure for, without workers.")
+        float,
+        typer.Option(min=1, max=86400, metavar="S", help="Time to measure for, without workers."),
     ] = 30.0,
     json: options.Json = False,
     verbose: options.Verbose = 0,

@@ -34,6 +34,13 @@ class Batch:
     other_labels_B: Tensor | None = None
     shares_B: Tensor | None = None
 
+    @property
+    def main_labels(self) -> Tensor:
+        """The label of what most of each clip is."""
+        if self.other_labels_B is None or self.shares_B is None:
+            return self.labels_B
+        return torch.where(self.shares_B >= 0.5, self.labels_B, self.other_labels_B)
+
 
 @dataclass(frozen=True)
 class Rows:

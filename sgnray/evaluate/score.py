@@ -43,14 +43,14 @@ def score_clips(
     world = world or World()
     was_training = model.training
     model.eval()
-    draws_NWT = view_draws(int(rows.max()) + 1, num_views, model.num_frames)
+    # Moved once: a copy for each chunk would make a GPU wait.
+    draws_NWT = view_draws(int(rows.max()) + 1, num_views, model.num_frames).to(bank.home)
+    all_rows = torch.from_numpy(rows).to(bank.home)
     tally = Tally.empty(model.num_classes, bank.device)
     step = _CHUNK_CLIPS * world.size
     for start in range(_CHUNK_CLIPS * world.rank, len(rows), step):
-        rows_B = torch.from_numpy(rows[start : start + _CHUNK_CLIPS])
-        uniform_BWT = draws_NWT[rows_B].to(bank.home)
-        rows_B = rows_B.to(bank.home)
-        joints_BWTVC = bank.deliver(bank.gather(rows_B, uniform_BWT, windows=windows))
+        rows_B = all_rows[start : start + _CHUNK_CLIPS]
+        joints_BWTVC = bank.deliver(bank.gather(rows_B, draws_NWT[rows_B], windows=windows))
         logits_BWK = model(joints_BWTVC.flatten(0, 1)).view(len(rows_B), num_views, -1)
         tally += Tally.of(logits_BWK.mean(dim=1), bank.deliver(bank.labels_N[rows_B]))
         if on_progress is not None:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 VALIDATION_VIEWS = 1
 # The paper's batch of 64 over 8 workers; synthetic cv at 2 clips each lost 13 points.
 FEW_CLIPS = 8
+# What the mean of the weights may keep of the random ones at the start.
+LARGEST_START = 0.02
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,19 @@ def train_batches(recipe: Recipe, bank: PoseBank, rows: IntArray, *, world: Worl
         batch_size=recipe.optim.batch_size,
         world=world,
     )
+
+
+def check_average(recipe: Recipe, num_clips: int) -> None:
+    """Warn where the mean of the weights would still be much of what training started from."""
+    num_steps = max(1, num_clips // recipe.optim.batch_size) * recipe.train.num_epochs
+    left = recipe.train.ema_decay**num_steps
+    if left > LARGEST_START:
+        log.warning(
+            "the mean of the weights will be %.0f %% initial weights after all %d steps: "
+            "a smaller train.ema_decay helps",
+            100 * left,
+            num_steps,
+        )
 
 
 def check_shares(recipe: Recipe, num_clips: int, num_workers: int) -> None:

@@ -18,7 +18,7 @@ from sgnray.model.inputs import needs_bones
 from sgnray.model.sgn import count_parameters
 from sgnray.runs import LOG_FILE, REPORT_FILE, RunFolder, claim_run
 from sgnray.train.environment import describe_environment, run_log
-from sgnray.train.job import Job, check_shares, choose_parts
+from sgnray.train.job import Job, check_average, check_shares, choose_parts
 from sgnray.train.launch import Executor, Hardware, executor
 from sgnray.train.loop import EpochResult
 from sgnray.train.progress import OnProgress, Progress
@@ -66,7 +66,9 @@ def train_run(
     recipe = match_recipe(recipe, dataset)
     check_trackers(recipe)
     # Before Ray starts and before a folder is made: these are the user's to mend.
-    check_shares(recipe, len(choose_parts(recipe, dataset).train), max(1, wanted.most))
+    num_clips = len(choose_parts(recipe, dataset).train)
+    check_shares(recipe, num_clips, max(1, wanted.most))
+    check_average(recipe, num_clips)
     with executor(
         workers=wanted, device=device, address=address, max_failures=max_failures
     ) as execute:

@@ -85,7 +85,7 @@ class TrainState:
         self.selected = checkpoint.selected
 
     def checkpoint(self) -> Checkpoint:
-        """Return all that another process needs to go on, on the CPU."""
+        """Return all that another process needs to go on; the weights are copies on the CPU."""
         return Checkpoint(
             recipe=to_dict(self.recipe),
             skeleton=self.skeleton,

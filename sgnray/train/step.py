@@ -127,7 +127,7 @@ def train_step(state: TrainState, batch: Batch) -> Tensor:
     logits_BK, loss = backward(state, batch)
     state.optimizer.step()
     state.update_average()
-    correct = (logits_BK.argmax(dim=1) == batch.labels_B).sum()
+    correct = (logits_BK.argmax(dim=1) == batch.main_labels).sum()
     return torch.stack((loss.double() * len(batch.labels_B), correct.double()))
 
 

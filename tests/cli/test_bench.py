@@ -196,7 +196,7 @@ def test_one_and_two_workers():
         check=False,
     )
     assert told.returncode == 0, told.stderr
-    content = json.loads(told.out)
+    content = json.loads(told.stdout)
     assert [row["num_workers"] for row in content["workers"]] == [1, 2]
     assert [row["num_workers"] for row in content["estimates"]] == [0, 1, 2]
     first, second = content["workers"]

@@ -134,6 +134,10 @@ def test_a_mixed_clip_lies_between_two(bank):
         torch.testing.assert_close(a.joints_BTVC, expected, atol=1e-5, rtol=1e-5)
         assert torch.equal(a.other_labels_B, b.labels_B.roll(1))
         assert torch.equal(a.labels_B, b.labels_B)
+        assert torch.equal(b.main_labels, b.labels_B)
+        for row, share in enumerate(a.shares_B.tolist()):
+            of = a.labels_B if share >= 0.5 else a.other_labels_B
+            assert a.main_labels[row] == of[row]
 
 
 def test_a_crop_sees_one_stretch_of_the_clip(bank, tiny_dataset):

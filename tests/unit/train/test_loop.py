@@ -10,7 +10,7 @@ import torch
 from sgnray.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.data.bank import PoseBank
 from sgnray.errors import SgnError
-from sgnray.train.job import check_shares, choose_parts, train_batches, validator
+from sgnray.train.job import check_average, check_shares, choose_parts, train_batches, validator
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
 from sgnray.world import World
@@ -125,3 +125,10 @@ def test_test_clips_are_not_looked_at_before_the_end(tiny_dataset, tiny_recipe):
             [] if parts.validation is None else parts.validation.tolist()
         )
         assert not seen & set(parts.test.tolist())
+
+
+@pytest.mark.parametrize(("decay", "told"), [(0.0, False), (0.99, False), (0.999999, True)])
+def test_a_mean_that_keeps_its_start_is_told(tiny_recipe, caplog, decay, told):
+    train = tiny_recipe.train.model_copy(update={"ema_decay": decay, "num_epochs": 100})
+    check_average(tiny_recipe.model_copy(update={"train": train}), 1000)
+    assert ("initial weights" in caplog.text) == told
