@@ -71,4 +71,4 @@ def score_shuffled(demo):
     _, checkpoint = RunFolder(demo / "run").require_checkpoint()
     rows = split_clips("synth", "cs", dataset.clips).test
     bank = dataclasses.replace(bank, poses_PVC=shuffled)
-    return score_clips(checkpoint.build_model(), bank, rows, num_views=5).top1
+    return score_clips(checkpoint.build_model(), bank, rows, num_views=5, windows="paper").top1
