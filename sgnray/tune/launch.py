@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,7 +86,10 @@ def _fit(plan: Plan, jobs: tuple[TrialJob, ...], progress: Progress, at_once: in
         reduction_factor=REDUCTION_FACTOR,
     )
     # Ray insists on files of its own; a worker may still write there when an interrupt comes.
-    with tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch:
+    with (
+        _interrupt() as interrupt,
+        tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch,
+    ):
         tune.Tuner(
             tune.with_resources(trainable, {"cpu": jobs[0].num_threads}),
             param_space={"index": tune.grid_search(list(range(len(jobs))))},
@@ -95,16 +100,19 @@ def _fit(plan: Plan, jobs: tuple[TrialJob, ...], progress: Progress, at_once: in
                 name="search",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_callback(plan, progress)],
+                callbacks=[_callback(plan, progress, interrupt)],
             ),
         ).fit()
 
 
-def _callback(plan: Plan, progress: Progress) -> Any:
+def _callback(plan: Plan, progress: Progress, interrupt: _Interrupt) -> Any:
     from ray import tune
 
     class Tell(tune.Callback):  # type: ignore[misc]
-        """Hands on what Ray tells of its trials."""
+        """Hands on what Ray tells of its trials, and Ctrl-C to Ray."""
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            interrupt.check()
 
         def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
             progress.on_epoch(_number(plan, trial), result[VAL_TOP1], result)
@@ -131,6 +139,36 @@ def _error_of(trial: Any) -> str | None:
 
 def _number(plan: Plan, trial: Any) -> int:
     return plan.trials[int(trial.config["index"])].number
+
+
+class _Interrupt:
+    """Remembers Ctrl-C: somewhere in its loop Ray may catch the KeyboardInterrupt, and go on."""
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def on_signal(self, *_: object) -> None:
+        """Interrupt whatever runs now."""
+        self._came = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Interrupt again where the first one was lost."""
+        if self._came:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _interrupt() -> Iterator[_Interrupt]:
+    interrupt = _Interrupt()
+    if threading.current_thread() is not threading.main_thread():  # no signal comes here
+        yield interrupt
+        return
+    before = signal.signal(signal.SIGINT, interrupt.on_signal)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -30,15 +30,19 @@ def free_port():
 
 @pytest.fixture
 def cluster(tmp_path):
-    """(dashboard, environment) of a head that asks for a token and takes jobs."""
+    """(dashboard, environment) of a head that asks for a token and takes jobs.
+
+    Jobs are started by an agent, and one whose port another Ray of this machine has takes none.
+    """
     folder = tempfile.mkdtemp(prefix="sgn-ray-")  # short: socket paths have a limit
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent = free_port(), free_port(), free_port()
     token = tmp_path / "token"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     token.write_text(secrets.token_hex(32))
     command = [RAY, "start", "--head", "--port", str(port), "--num-cpus", "1", "--block",
                "--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard),
+               "--dashboard-agent-listen-port", str(agent),
                "--object-store-memory", "100000000", "--disable-usage-stats",
                "--temp-dir", folder]  # fmt: skip
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -38,6 +38,7 @@ def test_a_run_leaves_everything_behind(tiny_recipe, tiny_folder, tiny_dataset, 
     assert {item.name for item in result.folder.iterdir()} == {
         ".lock",
         "checkpoints",
+        "curves.png",
         "environment.json",
         "log.txt",
         "metrics.jsonl",
