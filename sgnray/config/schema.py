@@ -61,8 +61,8 @@ Half = Annotated[float, Field(ge=0, le=0.5), Says("a number from 0 to 0.5")]
 Widths = Annotated[
     tuple[Annotated[int, Field(gt=0)], ...],
     BeforeValidator(_tuple_of_list),
-    Field(min_length=3, max_length=3),
-    Says("a list of three positive integers, like [128, 256, 256]"),
+    Field(min_length=1),
+    Says("a list of positive integers, like [128, 256, 256]"),
 ]
 Milestones = Annotated[
     tuple[Annotated[int, Field(gt=0)], ...],
@@ -140,7 +140,13 @@ class ModelConfig(Section):
     affinity_width: Count = 256
     """Channels in which two joints are compared."""
     graph_widths: Widths = (128, 256, 256)
-    """Output channels of the three graph layers."""
+    """Output channels of each graph layer; the paper has three."""
+    joint_type: Truth = True
+    """Tell the model which joint is which; false leaves the code out."""
+    frame_index: Truth = True
+    """Tell the model which frame is which; false leaves the code out."""
+    affinity: Literal["learned", "skeleton"] = "learned"
+    """Which joints hear of each other: learned from the clip, or fixed by the skeleton's bones."""
     frame_width: Count = 512
     """Channels that are pooled over time and classified."""
     dropout: Fraction = 0.2

@@ -25,10 +25,12 @@ def forward_flops(
     num_classes: int,
 ) -> int:
     """Count the floating-point operations of one clip's way through the network."""
-    width, joint_width = config.embedding_width, 2 * config.embedding_width
+    width = config.embedding_width
+    joint_width = 2 * width if config.joint_type else width
     first_width, *later_widths = config.graph_widths
     per_joint = len(config.inputs) * width * (num_coordinates + width)
-    per_joint += width * joint_width + joint_width * num_joints  # the form, then all pairs
+    if config.affinity == "learned":
+        per_joint += width * joint_width + joint_width * num_joints  # the form, then all pairs
     per_joint += first_width * (2 * width + num_joints)  # here W(Gx) is taken as G(Wx)
     in_width = first_width
     for out_width in later_widths:

@@ -26,6 +26,13 @@ def check_inputs(names: Sequence[str], bones: Sequence[tuple[int, int]]) -> tupl
     return tuple(name for name in INPUTS if name in names)
 
 
+def check_bones(bones: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    """Return the bones that an affinity is made of; ValueError where there are none."""
+    if not bones:
+        raise ValueError("the affinity is the skeleton's, but the skeleton has no bones")
+    return bones
+
+
 def needs_bones(names: Sequence[str]) -> bool:
     """Tell whether any of the inputs is made of bones."""
     return any(name.startswith("bone") for name in names)

@@ -7,6 +7,7 @@ A 1x1 convolution is a linear map of the last axis, so no tensor is ever permute
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,20 @@ class SemanticCode(nn.Module):
         return F.relu(self.outer(F.relu(self.inner.weight.t() + self.inner.bias)))
 
 
+class NoCode(nn.Module):
+    """Stands where a semantic code was left out: zeros (num_items, width), of any width, 0 too."""
+
+    zeros: Tensor
+
+    def __init__(self, *, num_items: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("zeros", torch.zeros(num_items, width), persistent=False)
+
+    def forward(self) -> Tensor:
+        """Return the zeros."""
+        return self.zeros
+
+
 class Affinity(nn.Module):
     """Weigh all joints of a frame against each other: softmax over j of theta(z_i) . phi(z_j).
 
@@ -81,6 +96,27 @@ class Affinity(nn.Module):
         return affinity_BTVV.to(scores_BTVV.dtype)
 
 
+class SkeletonAffinity(nn.Module):
+    """Weigh each joint and those that a bone joins it to alike, in all frames; nothing is learnt.
+
+    Takes what Affinity takes; output (B, T, V, V) whose rows sum to one.
+    """
+
+    joined_VV: Tensor
+
+    def __init__(self, *, num_joints: int, bones: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        joined_VV = torch.eye(num_joints)
+        for child, parent in bones:
+            joined_VV[child, parent] = joined_VV[parent, child] = 1.0
+        self.register_buffer("joined_VV", joined_VV, persistent=False)
+
+    def forward(self, features_BTVC: Tensor, code_VC: Tensor) -> Tensor:
+        """Return the affinity matrices, which are all the same."""
+        affinity_VV = self.joined_VV / self.joined_VV.sum(dim=1, keepdim=True)
+        return affinity_VV.to(features_BTVC.dtype).expand(*features_BTVC.shape[:2], -1, -1)
+
+
 class GraphLayer(nn.Module):
     """Pass messages between joints: ReLU(BN(W(Gx) + W1 x)), W without bias.
 
@@ -105,16 +141,18 @@ class GraphLayer(nn.Module):
         scale_C, shift_C = fold(self.norm, bias_C)
         return F.relu_(self._mix(features_BTVC, affinity_BTVV, code_VC, scale_C, shift_C))
 
-    def peak(self, features_BTVC: Tensor, affinity_BTVV: Tensor) -> Tensor:
+    def peak(
+        self, features_BTVC: Tensor, affinity_BTVV: Tensor, code_VC: Tensor | None = None
+    ) -> Tensor:
         """Return the maximum over the joints of the next features, (B, T, width)."""
         if not self.training:
             scale_C, shift_C = fold(self.norm, self.itself.bias)
-            mixed_BTVC = self._mix(features_BTVC, affinity_BTVV, scale_C=scale_C)
+            mixed_BTVC = self._mix(features_BTVC, affinity_BTVV, code_VC, scale_C=scale_C)
             return F.relu(mixed_BTVC.amax(dim=2) + shift_C)
         if isinstance(self.norm, nn.SyncBatchNorm):  # its moments are those of all workers
-            next_BTVC: Tensor = self(features_BTVC, affinity_BTVV)
+            next_BTVC: Tensor = self(features_BTVC, affinity_BTVV, code_VC)
             return next_BTVC.amax(dim=2)
-        signed_BTVC = self._mix(features_BTVC, affinity_BTVV, scale_C=signs(self.norm))
+        signed_BTVC = self._mix(features_BTVC, affinity_BTVV, code_VC, scale_C=signs(self.norm))
         return peak_norm_relu(self.norm, signed_BTVC, self.itself.bias)
 
     def _mix(
@@ -179,8 +217,8 @@ def linear_beside_code(
 
 def split_beside_code(columns: Tensor, code_VC: Tensor) -> tuple[Tensor, Tensor]:
     """Split the last axis into what belongs to the features and what to the code."""
-    width = code_VC.shape[-1]
-    return columns[..., :-width], columns[..., -width:]
+    width = columns.shape[-1] - code_VC.shape[-1]
+    return columns[..., :width], columns[..., width:]
 
 
 def init_like_convolution(linear: nn.Linear, *, kernel: int = 1) -> None:

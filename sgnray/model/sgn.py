@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from sgnray.model.inputs import check_inputs, derive_input, needs_bones, parents_of
+from sgnray.model.inputs import check_bones, check_inputs, derive_input, needs_bones, parents_of
 from sgnray.model.layers import (
     Affinity,
     CoordinateEmbedding,
     FrameLevelModule,
     GraphLayer,
+    NoCode,
     SemanticCode,
+    SkeletonAffinity,
     init_like_convolution,
 )
 
@@ -30,7 +32,9 @@ class SGN(nn.Module):
 
     Input (B, T, V, C) float, positions in metres; output (B, K) logits. `inputs` are those of
     model.inputs.INPUTS that make up the dynamics; `bones` are (child, parent) joints, from 0.
-    ValueError for inputs that do not exist or need bones where there are none.
+    Without `joint_type` or `frame_index` that semantic code is left out; the affinity is learned
+    from the features, or fixed by the skeleton's bones. ValueError for inputs that do not exist,
+    and for what needs bones where there are none.
     """
 
     parents_V: Tensor
@@ -44,6 +48,9 @@ class SGN(nn.Module):
         num_coordinates: int = 3,
         inputs: Sequence[str] = ("position", "velocity"),
         bones: Sequence[tuple[int, int]] = (),
+        joint_type: bool = True,
+        frame_index: bool = True,
+        affinity: Literal["learned", "skeleton"] = "learned",
         embedding_width: int = 64,
         affinity_width: int = 256,
         graph_widths: Sequence[int] = (128, 256, 256),
@@ -57,24 +64,25 @@ class SGN(nn.Module):
         # Without bone inputs the buffers are the reference's alone.
         parents_V = parents_of(bones, num_joints) if needs_bones(self.inputs) else None
         self.register_buffer("parents_V", parents_V, persistent=False)
-        joint_width, joint_level_width = 2 * embedding_width, graph_widths[-1]
+        type_width = embedding_width if joint_type else 0
+        joint_width, joint_level_width = embedding_width + type_width, graph_widths[-1]
 
         for name in self.inputs:
             embedding = CoordinateEmbedding(
                 num_joints=num_joints, num_coordinates=num_coordinates, width=embedding_width
             )
             self.add_module(name, embedding)
-        self.joint_type = SemanticCode(
-            num_items=num_joints, hidden_width=embedding_width, width=embedding_width
+        self.joint_type = _code(joint_type, num_joints, embedding_width, type_width)
+        self.affinity = (
+            Affinity(in_width=joint_width, width=affinity_width)
+            if affinity == "learned"
+            else SkeletonAffinity(num_joints=num_joints, bones=check_bones(bones))
         )
-        self.affinity = Affinity(in_width=joint_width, width=affinity_width)
         self.graph_layers = nn.ModuleList(
             GraphLayer(in_width=in_width, width=width)
             for in_width, width in zip((joint_width, *graph_widths), graph_widths, strict=False)
         )
-        self.frame_index = SemanticCode(
-            num_items=num_frames, hidden_width=embedding_width, width=joint_level_width
-        )
+        self.frame_index = _code(frame_index, num_frames, embedding_width, joint_level_width)
         self.frame_level = FrameLevelModule(
             in_width=joint_level_width, width=frame_width, dropout=dropout
         )
@@ -116,13 +124,13 @@ class SGN(nn.Module):
 
     def _joint_level(self, joints_BTVC: Tensor) -> Tensor:
         """Run the joint-level module up to the maximum over joints: (B, T, C)."""
-        dynamics_BTVC, joint_type_VC = self._dynamics(joints_BTVC), self.joint_type()
-        affinity_BTVV = self.affinity(dynamics_BTVC, joint_type_VC)
-        first, *others, last = cast("Iterable[GraphLayer]", self.graph_layers)
-        features_BTVC = first(dynamics_BTVC, affinity_BTVV, joint_type_VC)
+        features_BTVC, code_VC = self._dynamics(joints_BTVC), self.joint_type()
+        affinity_BTVV = self.affinity(features_BTVC, code_VC)
+        *others, last = cast("Iterable[GraphLayer]", self.graph_layers)
         for layer in others:
-            features_BTVC = layer(features_BTVC, affinity_BTVV)
-        return last.peak(features_BTVC, affinity_BTVV)
+            features_BTVC = layer(features_BTVC, affinity_BTVV, code_VC)
+            code_VC = None  # it is in the features from the first layer on
+        return last.peak(features_BTVC, affinity_BTVV, code_VC)
 
     def _dynamics(self, joints_BTVC: Tensor) -> Tensor:
         """Embed the inputs and sum them.
@@ -136,6 +144,12 @@ class SGN(nn.Module):
         )
         dynamics_BTVC: Tensor = functools.reduce(torch.add, embedded_BTVC)
         return dynamics_BTVC
+
+
+def _code(is_there: bool, num_items: int, hidden_width: int, width: int) -> SemanticCode | NoCode:
+    if not is_there:
+        return NoCode(num_items=num_items, width=width)
+    return SemanticCode(num_items=num_items, hidden_width=hidden_width, width=width)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -191,14 +191,26 @@ def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
             where=str(dataset.folder),
             now=f"name another dataset with --data, or set data.dataset={found}",
         )
-    if needs_bones(recipe.model.inputs) and not dataset.layout.bones:
+    _check_bones(recipe, dataset)
+    case = resolve_case(found, recipe.data.case, dataset.clips.splits)
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"case": case})})
+
+
+def _check_bones(recipe: Recipe, dataset: SkeletonDataset) -> None:
+    if dataset.layout.bones:
+        return
+    if needs_bones(recipe.model.inputs):
         raise UsageError(
             "the model is to see bones, and the dataset's skeleton has none",
             where=f"model.inputs, {dataset.folder}",
             now="leave bone and bone_velocity out, or name its bones and prepare it again",
         )
-    case = resolve_case(found, recipe.data.case, dataset.clips.splits)
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"case": case})})
+    if recipe.model.affinity == "skeleton":
+        raise UsageError(
+            "the affinity is to be the skeleton's, and the dataset's skeleton has no bones",
+            where=f"model.affinity, {dataset.folder}",
+            now="set model.affinity=learned, or name its bones and prepare it again",
+        )
 
 
 def _subject(run: RunFolder, recipe: Recipe, dataset: SkeletonDataset) -> Subject:

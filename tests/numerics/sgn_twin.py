@@ -64,6 +64,26 @@ class Graph(nn.Module):
         return self.relu(self.norm(self.neighbours(gathered_BCVT) + self.itself(x_BCVT)))
 
 
+class FixedAffinity(nn.Module):
+    """Each joint hears of itself and of those a bone away, by their mean."""
+
+    def __init__(self, num_joints, bones):
+        super().__init__()
+        self.heard = [
+            {joint}
+            | {child for child, parent in bones if parent == joint}
+            | {parent for child, parent in bones if child == joint}
+            for joint in range(num_joints)
+        ]
+
+    def forward(self, x_BCVT):
+        weights = [
+            [1 / len(heard) if other in heard else 0.0 for other in range(len(self.heard))]
+            for heard in self.heard
+        ]
+        return x_BCVT.new_tensor(weights).repeat(len(x_BCVT), x_BCVT.shape[-1], 1, 1)
+
+
 class FrameLevel(nn.Module):
     def __init__(self, in_width, width, num_frames, dropout):
         super().__init__()
@@ -89,14 +109,21 @@ class Twin(nn.Module):
         super().__init__()
         self.bones, self.inputs = bones, [name for name in INPUTS if hasattr(model, name)]
         num_joints, num_frames = model.num_joints, model.num_frames
-        width = model.joint_type.outer.out_features
+        width = getattr(model, self.inputs[0]).outer.out_features
         for name in self.inputs:
             self.add_module(name, Embed(num_joints, model.num_coordinates, width))
-        self.joint_type = Code(num_joints, width, width)
-        self.affinity = Affinity(2 * width, model.affinity.theta.out_features)
-        widths = [2 * width, *(layer.itself.out_features for layer in model.graph_layers)]
+        self.has_joint_type = hasattr(model.joint_type, "outer")
+        self.has_frame_index = hasattr(model.frame_index, "outer")
+        first_width = 2 * width if self.has_joint_type else width
+        if self.has_joint_type:
+            self.joint_type = Code(num_joints, width, width)
+        self.affinity = FixedAffinity(num_joints, bones)
+        if hasattr(model.affinity, "theta"):
+            self.affinity = Affinity(first_width, model.affinity.theta.out_features)
+        widths = [first_width, *(layer.itself.out_features for layer in model.graph_layers)]
         self.graph_layers = nn.ModuleList(map(Graph, widths[:-1], widths[1:]))
-        self.frame_index = Code(num_frames, width, widths[-1])
+        if self.has_frame_index:
+            self.frame_index = Code(num_frames, width, widths[-1])
         frame_width = model.classifier.in_features
         self.frame_level = FrameLevel(widths[-1], frame_width, num_frames, dropout)
         self.classifier = nn.Linear(frame_width, model.num_classes)
@@ -123,14 +150,16 @@ class Twin(nn.Module):
     def forward(self, joints_BTVC):
         x_BCVT = joints_BTVC.permute(0, 3, 2, 1).contiguous()
         inputs, num_clips = self.derive(x_BCVT), len(x_BCVT)
-        dynamics_BCVT = sum(getattr(self, name)(inputs[name]) for name in self.inputs)
-        joint_type = self.joint_type(self.joints_1VVT.repeat(num_clips, 1, 1, 1))
-        x_BCVT = torch.cat((dynamics_BCVT, joint_type), dim=1)
+        x_BCVT = sum(getattr(self, name)(inputs[name]) for name in self.inputs)
+        if self.has_joint_type:
+            joint_type = self.joint_type(self.joints_1VVT.repeat(num_clips, 1, 1, 1))
+            x_BCVT = torch.cat((x_BCVT, joint_type), dim=1)
         affinity_BTVV = self.affinity(x_BCVT)
         for layer in self.graph_layers:
             x_BCVT = layer(x_BCVT, affinity_BTVV)
-        frame_index = self.frame_index(self.frames_1TVT.repeat(num_clips, 1, 1, 1))
-        return self.classifier(self.frame_level(x_BCVT + frame_index))
+        if self.has_frame_index:
+            x_BCVT = x_BCVT + self.frame_index(self.frames_1TVT.repeat(num_clips, 1, 1, 1))
+        return self.classifier(self.frame_level(x_BCVT))
 
 
 def lay_out(key, value, shape):

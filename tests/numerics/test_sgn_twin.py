@@ -15,13 +15,29 @@ BONES = ((1, 0), (3, 1))  # joints 0 and 2 have no parent
 WIDTHS = {"embedding_width": 6, "affinity_width": 7, "graph_widths": (5, 8, 9), "frame_width": 11}
 
 
-@pytest.fixture(params=[INPUTS[:2], INPUTS, ("bone_velocity",)], ids=len)
+VARIANTS = {
+    "paper": {},
+    "all inputs": {"inputs": INPUTS},
+    "one input": {"inputs": ("bone_velocity",)},
+    "no joint type": {"joint_type": False},
+    "no frame index": {"frame_index": False},
+    "no code at all": {"joint_type": False, "frame_index": False},
+    "fixed affinity": {"affinity": "skeleton"},
+    "fixed affinity, no joint type": {"affinity": "skeleton", "joint_type": False},
+    "one graph layer": {"graph_widths": (8,)},
+    "two graph layers": {"graph_widths": (5, 9)},
+    "one graph layer, no joint type": {"graph_widths": (8,), "joint_type": False},
+}
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS)
 def model(request) -> SGN:
     """A small SGN in float64 whose every parameter and statistic is away from its start."""
     generator = torch.Generator().manual_seed(3)
     sizes = (NUM_CLASSES, NUM_JOINTS, NUM_FRAMES)
-    model = SGN(*sizes, inputs=request.param, bones=BONES, dropout=0.0, **WIDTHS).double()
-    for value in [*model.parameters(), *model.buffers()]:
+    changes = {**WIDTHS, **request.param}
+    model = SGN(*sizes, bones=BONES, dropout=0.0, **changes).double()
+    for value in model.state_dict(keep_vars=True).values():
         if value.is_floating_point():
             value.data.copy_(torch.rand(value.shape, generator=generator) - 0.4)
     for name, buffer in model.named_buffers():
@@ -46,6 +62,7 @@ def test_logits_gradients_and_statistics_match(model, joints, training):
         (logits * goal).sum().backward()
         outputs.append(logits)
     torch.testing.assert_close(*outputs, atol=1e-11, rtol=0)
+    assert all(value.grad is not None for value in model.parameters())  # DDP needs them all
     gradients = twin.lay_out({name: value.grad for name, value in model.named_parameters()})
     statistics = twin.lay_out(model.state_dict())
     for name, parameter in twin.named_parameters():

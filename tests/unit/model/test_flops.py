@@ -5,6 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sgnray.config import ModelConfig
+from sgnray.data.skeleton import NTU25
 from sgnray.model import SGN
 from sgnray.model.flops import forward_flops, step_flops
 
@@ -29,6 +30,10 @@ def counted(model, num_coordinates):
         (60, 25, 20, 3, {}),
         (10, 20, 20, 3, {}),
         (5, 17, 8, 2, {"graph_widths": (128, 256, 512), "frame_width": 1024}),
+        (60, 25, 20, 3, {"joint_type": False}),
+        (60, 25, 20, 3, {"frame_index": False}),
+        (60, 25, 20, 3, {"affinity": "skeleton"}),
+        (60, 25, 20, 3, {"graph_widths": (256,)}),
     ],
 )
 def test_it_is_what_torch_counts(num_classes, num_joints, num_frames, num_coordinates, changes):
@@ -47,6 +52,7 @@ def test_it_is_what_torch_counts(num_classes, num_joints, num_frames, num_coordi
         num_joints,
         num_frames,
         num_coordinates=num_coordinates,
+        bones=NTU25.bones,
         **{**changes, **widths},
     )
     forward, step = counted(model.train(), num_coordinates)
