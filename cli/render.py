@@ -106,6 +106,18 @@ def progress(what: str) -> Iterator[OnProgress]:
                 yield update
 
 
+@contextmanager
+def live(content: RenderableType) -> Iterator[bool]:
+    """Keep something drawn on a terminal, and tell whether there is one to draw on."""
+    console = _stderr()
+    with redirect_stdout(sys.stderr):
+        if logs.is_quiet() or not console.is_terminal or console.is_dumb_terminal:
+            yield False
+            return
+        with _alive(Live(content, console=console, vertical_overflow="crop", transient=True)):
+            yield True
+
+
 class Epochs(Protocol):
     """Shows a training run: call it with each finished epoch."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import RenderableType
@@ -14,7 +13,6 @@ from .safe import SafeTable
 if TYPE_CHECKING:
     from sgnray.evaluate import Report, Subject
     from sgnray.train import EpochResult
-    from sgnray.tune import TrialRow, TuneResult
 
 _NUM_WORST = 5
 _NUM_CONFUSED = 5
@@ -76,45 +74,6 @@ def report(report: Report) -> list[RenderableType]:
             table.add_row(pair.truth, pair.predicted, f"{pair.count:,}", f"{pair.share:.1%}")
         parts += ["", table]
     return parts
-
-
-def trial_line(trial: TrialRow) -> str:
-    """Say how one trial of a search went, in one line."""
-    score = trial.status if trial.score is None else f"val {trial.score:6.1%}"
-    values = " ".join(f"{key.rpartition('.')[2]}={_value(v)}" for key, v in trial.values.items())
-    line = f"trial {trial.number:>3}  {score}  {trial.num_epochs} epochs  {values}"
-    return line if trial.error is None else f"{line}\n  {trial.error}"
-
-
-def search(tuned: TuneResult) -> list[RenderableType]:
-    """Give the trials of a search, best first, and where its result is."""
-    keys = list(tuned.trials[0].values) if tuned.trials else []
-    names = [key.rpartition(".")[2].replace("_", " ") for key in keys]
-    table = _table("trial", "val top-1", "epochs", *names, is_tight=True)
-    for trial in tuned.ranked:
-        score = trial.status if trial.score is None else f"{trial.score:.2%}"
-        epochs = f"{trial.num_epochs}{' cut' if trial.status == 'stopped' else ''}"
-        values = [_value(trial.values[key]) for key in keys]
-        table.add_row(str(trial.number), score, epochs, *values)
-    parts: list[RenderableType] = [table, ""]
-    if any(trial.status == "stopped" for trial in tuned.ranked):
-        parts.append("cut: stopped early, because others were ahead")
-    return [*parts, f"best: {tuned.best_score:.2%} on the validation part"]
-
-
-def search_content(tuned: TuneResult) -> dict[str, Any]:
-    """Give what `search` shows, for programs."""
-    return {
-        "folder": str(tuned.folder),
-        "best_score": tuned.best_score,
-        "best_overrides": list(tuned.best_overrides),
-        "best_recipe": str(tuned.best_recipe_path),
-        "trials": [asdict(trial) for trial in tuned.trials],
-    }
-
-
-def _value(value: object) -> str:
-    return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
 def _chosen(subject: Subject) -> str:

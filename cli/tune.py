@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from . import options, render, tables
+from . import options, render, tables, tune_tables
 from .choices import choose_dataset, choose_recipe, first_case
+from .durations import parse_duration
+
+if TYPE_CHECKING:
+    from sgnray.train import RunResult
+    from sgnray.tune import TuneResult
 
 
 def tune(
@@ -19,19 +26,55 @@ def tune(
         str,
         typer.Option(metavar="NAME|FILE", help="Search space: a shipped one, or a .yaml file."),
     ] = "default",
-    trials: Annotated[int, typer.Option(min=1, metavar="N", help="Trials to run.")] = 16,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Trials to run. Default: 16; a grid has its own."),
+    ] = None,
     search: Annotated[
-        Literal["random", "grid"],
-        typer.Option(metavar="random|grid", help="How the space is walked."),
-    ] = "random",
+        Literal["random", "grid", "tpe"] | None,
+        typer.Option(
+            metavar="random|grid|tpe",
+            help="How the space is walked. Default: as its file says.",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        Literal["asha", "pbt", "none"] | None,
+        typer.Option(
+            metavar="asha|pbt|none",
+            help="What becomes of bad trials. Default: asha stops them; none in a grid.",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Epochs per trial, at most. Default: 12."),
     ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Seeds per trial; the score is their mean.")
+    ] = 1,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Stop after this long: 90s, 45m, 8h."),
+    ] = None,
     concurrent: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Trials at once. Default: one per core."),
+        typer.Option(min=1, metavar="N", help="Trials at once. Default: all that have room."),
     ] = None,
+    cpus_per_trial: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="CPUs for each trial. Default: a share.")
+    ] = None,
+    gpus_per_trial: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, metavar="X", help="GPUs for each trial, 0.25 too. Default: 1 if any."
+        ),
+    ] = None,
+    workers_per_trial: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Workers of each trial, under DDP.")
+    ] = 1,
+    final: Annotated[
+        bool,
+        typer.Option("--final", help="Then train the best on all training clips, and test it."),
+    ] = False,
     data: options.Data = None,
     name: options.RunName = None,
     runs: options.Runs = Path("runs"),
@@ -43,31 +86,71 @@ def tune(
     """Search hyperparameters with Ray Tune.
 
     Trials are compared on a validation part of the training clips, never on the test set; the
-    best one is written as best.yaml, which sgn train --recipe takes.
+    best one is written as best.yaml, which sgn train --recipe takes. The same command goes on
+    with a search that was cut off.
     """
+    budget_s = None if time_budget is None else parse_duration(time_budget, "--time-budget")
     chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case=first_case)
     if case is None and recipe is None:
         render.note(f"searching for the case {chosen.data.case}; --case chooses another")
     dataset_dir = choose_dataset(data, name=chosen.data.dataset)
 
-    from sgnray.tune import tune_recipe
+    from sgnray.tune import Wish, tune_recipe
 
-    with render.progress("epochs of all trials") as on_progress:
+    from .tune_live import shown_search
+
+    with shown_search() as listener:
         tuned = tune_recipe(
             chosen,
             space,
             dataset_dir,
             num_trials=trials,
             search=search,
+            scheduler=scheduler,
             num_epochs=epochs,
-            concurrent=concurrent,
+            num_seeds=seeds,
+            time_budget_s=budget_s,
+            wish=Wish(concurrent, cpus_per_trial, gpus_per_trial, workers_per_trial),
             runs_dir=runs,
             name=name,
             address=address,
-            on_trial=lambda trial: render.note(tables.trial_line(trial)),
-            on_progress=on_progress,
+            listener=listener,
         )
+    finished = None
+    if final:
+        finished = _train_final(tuned, dataset_dir, workers_per_trial, address)
     if json:
-        return render.as_json(tables.search_content(tuned))
-    render.result(*tables.search(tuned))
-    return render.note(f"train the best: sgn train --recipe {tuned.best_recipe_path}")
+        content = tune_tables.search_content(tuned)
+        if finished is not None:
+            content["final"] = {
+                "run": str(finished.folder),
+                "report": finished.report.to_dict(),
+            }
+        return render.as_json(content)
+    render.result(*tune_tables.search(tuned))
+    if finished is not None:
+        return render.result(tune_tables.final(finished))
+    render.note(
+        f"see {tuned.page_path}; train the best: sgn train --recipe {tuned.best_recipe_path}"
+    )
+    return None
+
+
+def _train_final(
+    tuned: TuneResult, dataset_dir: Path, num_workers: int, address: str | None
+) -> RunResult:
+    from sgnray.cluster import is_at_hand
+    from sgnray.tune import train_final
+
+    is_alone = num_workers == 1 and not is_at_hand(address)
+    shown = "" if is_alone else str(num_workers)
+    with render.epochs(tables.epoch_line, workers=shown) as screen:
+        return train_final(
+            tuned,
+            dataset_dir,
+            workers=0 if is_alone else num_workers,
+            address=address,
+            command=shlex.join(["sgn", *sys.argv[1:]]),
+            on_epoch=screen,
+            on_progress=screen.on_progress,
+        )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
-from sgnray.tune.plan import Plan
+from sgnray.tune.events import Ended, Event, Reported, Started
+from sgnray.tune.space import Values
 
 Status = Literal["waiting", "running", "finished", "stopped", "failed", "interrupted"]
 
@@ -18,17 +16,36 @@ Status = Literal["waiting", "running", "finished", "stopped", "failed", "interru
 class TrialRow:
     """One trial: `stopped` means that ASHA ended it early, `failed` that it raised `error`.
 
-    `score` is the validation top-1 after its last epoch, as a share, and None where the trial has
-    no epoch or failed; `best_score` is that of its best epoch, for the curious.
+    `scores` are the validation top-1 after each epoch, as shares: means over folds and seeds.
+    `spread` is the standard deviation of the last one over seeds, None with one seed. `flops` are
+    those of one clip's forward pass. A key that is absent from `values` has the recipe's own value.
     """
 
     number: int
     status: Status
-    num_epochs: int
-    score: float | None
-    best_score: float | None
-    values: dict[str, Any]
+    values: Values
+    scores: tuple[float, ...] = ()
+    spread: float | None = None
+    duration_s: float = 0.0
+    num_parameters: int = 0
+    flops: int = 0
+    node: str = ""
     error: str | None = None
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs done."""
+        return len(self.scores)
+
+    @property
+    def score(self) -> float | None:
+        """The score after the last epoch; None before the first one, and where it failed."""
+        return self.scores[-1] if self.scores and self.status != "failed" else None
+
+    @property
+    def best_score(self) -> float | None:
+        """The score of the best epoch, for the curious."""
+        return max(self.scores) if self.score is not None else None
 
     @property
     def has_ended(self) -> bool:
@@ -37,60 +54,66 @@ class TrialRow:
 
 
 class Board:
-    """All trials of a search as they stand now."""
+    """All trials of a search that were begun, as their events tell."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._num_epochs = plan.num_epochs
-        self._rows = {
-            trial.number: TrialRow(trial.number, "waiting", 0, None, None, trial.values)
-            for trial in plan.trials
-        }
+    def __init__(self, num_trials: int, num_epochs: int, events: Iterable[Event] = ()) -> None:
+        self.num_trials = num_trials
+        self.num_epochs = num_epochs
+        self._rows: dict[int, TrialRow] = {}
+        for event in events:
+            self.apply(event)
+        self.interrupt()
 
     @property
     def rows(self) -> tuple[TrialRow, ...]:
-        """All trials, by number."""
-        return tuple(self._rows.values())
+        """All trials that were begun, by number."""
+        return tuple(self._rows[number] for number in sorted(self._rows))
+
+    def row(self, number: int) -> TrialRow:
+        """Return one trial."""
+        return self._rows[number]
 
     @property
     def progress(self) -> tuple[int, int]:
         """Epochs done, and epochs in all; those that were spared count no longer."""
         done = sum(row.num_epochs for row in self.rows)
-        waiting = (self._num_epochs - row.num_epochs for row in self.rows if not row.has_ended)
-        return done, done + sum(waiting)
+        missing = sum(self.num_epochs - row.num_epochs for row in self.rows if not row.has_ended)
+        not_begun = max(0, self.num_trials - len(self._rows))
+        return done, done + missing + not_begun * self.num_epochs
 
-    def reported(self, number: int, score: float) -> TrialRow:
-        """Note that a trial did one more epoch."""
-        row = self._rows[number]
-        return self._set(
-            replace(
-                row,
-                status="running",
-                num_epochs=row.num_epochs + 1,
-                score=score,
-                best_score=max(score, row.best_score or 0.0),
-            )
-        )
-
-    def ended(self, number: int) -> TrialRow:
-        """Note that a trial came to its end, or was stopped before it."""
-        row = self._rows[number]
-        status: Status = "finished" if row.num_epochs >= self._num_epochs else "stopped"
-        return self._set(replace(row, status=status))
-
-    def failed(self, number: int, error: str) -> TrialRow:
-        """Note that a trial raised an error."""
-        row = self._rows[number]
-        return self._set(replace(row, status="failed", score=None, error=error))
+    def apply(self, event: Event) -> TrialRow:
+        """Take an event in, and return the trial as it stands then."""
+        match event:
+            case Started(number, values):
+                # Begun again, it keeps what it has: its first report tells where it goes on.
+                before = self._rows.get(number, TrialRow(number, "running", values))
+                row = replace(before, status="running", values=values, error=None)
+            case Reported():
+                row = self._reported(event)
+            case Ended(number, status, error):
+                row = replace(self._rows[number], status=status, error=error)
+        self._rows[row.number] = row
+        return row
 
     def interrupt(self) -> None:
         """Note that nothing more will come from the trials that are under way."""
-        for row in self.rows:
+        for number, row in self._rows.items():
             if row.status == "running":
-                self._set(replace(row, status="interrupted"))
+                self._rows[number] = replace(row, status="interrupted")
 
-    def _set(self, row: TrialRow) -> TrialRow:
-        self._rows[row.number] = row
-        return row
+    def _reported(self, event: Reported) -> TrialRow:
+        row = self._rows[event.number]
+        return replace(
+            row,
+            status="running",
+            # An epoch that is done again, after a lost worker, takes the place of the first.
+            scores=(*row.scores[: event.epoch - 1], event.score),
+            spread=event.spread,
+            duration_s=event.duration_s,
+            num_parameters=event.num_parameters,
+            flops=event.flops,
+            node=event.node,
+        )
 
 
 def rank(rows: Sequence[TrialRow]) -> list[TrialRow]:
@@ -109,22 +132,3 @@ def best_of(rows: Sequence[TrialRow]) -> TrialRow | None:
     """Return the best of the trials that ended well, or None where none did."""
     ended = [row for row in rows if row.has_ended and row.score is not None]
     return rank(ended)[0] if ended else None
-
-
-def as_csv(rows: Sequence[TrialRow]) -> str:
-    """Write the trials as CSV: one column for each searched key."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    keys = list(rows[0].values)
-    writer.writerow(["trial", "status", "epochs", "best_val_top1", "last_val_top1", *keys, "error"])
-    for row in rows:
-        values = [_cell(row.values[key]) for key in keys]
-        scores = [_cell(row.best_score), _cell(row.score)]
-        writer.writerow([row.number, row.status, row.num_epochs, *scores, *values, row.error or ""])
-    return text.getvalue()
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value)

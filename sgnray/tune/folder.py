@@ -1,6 +1,7 @@
 """The folder of a search: what is in it, and whose it is.
 
-search.json  base.yaml  space.yaml  trials.csv  best.yaml  log.txt
+search.json  base.yaml  space.yaml  record.jsonl  states/  trials.parquet  trials.csv  best.yaml
+log.txt  *.png  search.html
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ from pathlib import Path
 
 from sgnray.config import dump_recipe
 from sgnray.errors import RunError
-from sgnray.files import write_text
+from sgnray.files import output_errors, write_text
 from sgnray.runs import LOG_FILE, check_not_foreign, claimed_folder
-from sgnray.tune.board import TrialRow, as_csv, best_of
-from sgnray.tune.plan import Plan, Trial
+from sgnray.tune.board import TrialRow, best_of
+from sgnray.tune.events import Record
+from sgnray.tune.plan import Plan
 from sgnray.tune.space import as_overrides, dump_space
+from sgnray.tune.tables import write_tables
 
 SEARCH_FILE = "search.json"
 # Not recipe.yaml: that file makes a folder a run.
 BASE_FILE = "base.yaml"
 SPACE_FILE = "space.yaml"
-TRIALS_FILE = "trials.csv"
+RECORD_FILE = "record.jsonl"
 BEST_FILE = "best.yaml"
+STATES_DIR = "states"
+
+_HOW = {"asha": ", ASHA", "pbt": ", population-based", "none": ""}
 
 
 @dataclass(frozen=True)
@@ -40,24 +46,27 @@ class SearchFolder:
         return self.path / LOG_FILE
 
     @property
-    def trials_path(self) -> Path:
-        """The table of all trials."""
-        return self.path / TRIALS_FILE
-
-    @property
     def best_path(self) -> Path:
         """The recipe of the best trial."""
         return self.path / BEST_FILE
 
-    def write_trials(self, rows: tuple[TrialRow, ...]) -> None:
-        """Write trials.csv, and best.yaml as soon as a trial has ended well."""
-        write_text(self.trials_path, as_csv(rows))
+    @property
+    def record(self) -> Record:
+        """What happened so far."""
+        return Record(self.path / RECORD_FILE)
+
+    @property
+    def states_dir(self) -> Path:
+        """What unfinished trials need to go on, a folder each."""
+        return self.path / STATES_DIR
+
+    def write(self, rows: tuple[TrialRow, ...]) -> None:
+        """Write the table of trials, and best.yaml as soon as one has ended well."""
+        write_tables(self.path, rows, self.plan.space.keys)
         best = best_of(rows)
         if best is not None:
-            trial = next(trial for trial in self.plan.trials if trial.number == best.number)
-            num_ended = sum(row.has_ended for row in rows)
-            header = _header(self, trial, best, num_ended)
-            write_text(self.best_path, header + dump_recipe(trial.recipe))
+            recipe = self.plan.recipe_of(best.values)
+            write_text(self.best_path, _header(self, best, rows) + dump_recipe(recipe))
 
 
 @contextmanager
@@ -72,7 +81,10 @@ def claim_search(runs_dir: Path, name: str | None, plan: Plan) -> Iterator[Searc
         write_text(path / SEARCH_FILE, json.dumps(plan.describe(), indent=2) + "\n")
         write_text(path / SPACE_FILE, dump_space(plan.space))
         write_text(path / BASE_FILE, dump_recipe(plan.recipe))
-        yield SearchFolder(path, plan)
+        folder = SearchFolder(path, plan)
+        with output_errors(folder.states_dir):
+            folder.states_dir.mkdir(exist_ok=True)
+        yield folder
 
 
 def _check_owner(path: Path, plan: Plan) -> None:
@@ -92,25 +104,35 @@ def _check_owner(path: Path, plan: Plan) -> None:
         )
 
 
-def _header(folder: SearchFolder, trial: Trial, row: TrialRow, num_ended: int) -> str:
+def _header(folder: SearchFolder, best: TrialRow, rows: tuple[TrialRow, ...]) -> str:
     plan, num_full = folder.plan, folder.plan.recipe.train.num_epochs
+    num_ended = sum(row.has_ended for row in rows)
     count = f"{num_ended} trials"
-    if num_ended < len(plan.trials):
-        count += f" so far; {len(plan.trials)} are planned"
-    scaled = "" if plan.num_epochs == num_full else ", its milestones in proportion"
+    if num_ended < plan.num_trials:
+        count += f" so far; {plan.num_trials} are planned"
+    scaled = "" if plan.num_epochs == num_full else ", its schedule in proportion"
+    seeds = f", mean of {plan.num_seeds} seeds" if plan.num_seeds > 1 else ""
     return "\n".join(
         [
-            f"# Found by sgn tune: trial {trial.number}, the best of {count}.",
+            f"# Found by sgn tune: trial {best.number}, the best of {count}.",
             f"#   sgn train --recipe {folder.best_path}",
-            f"# Search: space {plan.space.source}, {plan.search}, seed {plan.recipe.train.seed}, "
-            f"ASHA, at most {plan.num_epochs} epochs per trial",
+            f"# Search: space {plan.space.source}, {plan.search}{_HOW[plan.scheduler]}, "
+            f"seed {plan.recipe.train.seed}, at most {plan.num_epochs} epochs per trial",
             f"#   of the {num_full} below{scaled}.",
-            f"# Score: {row.score or 0:.2%} top-1 after epoch {row.num_epochs}, on a validation "
-            f"part of the training clips of {plan.recipe.data.dataset} {plan.recipe.data.case},",
-            "#   held out the way the case holds out its test clips, which were never looked at.",
-            "# Changed by the search:",
-            *(f"#   {text}" for text in as_overrides(trial.values)),
+            f"# Score: {best.score or 0:.2%} top-1 after epoch {best.num_epochs}{seeds}, on a "
+            "validation",
+            f"#   part of the training clips of {plan.recipe.data.dataset} "
+            f"{plan.recipe.data.case}, held out the way the case",
+            "#   holds out its test clips, which were never looked at.",
+            *_changes(plan, best),
             "",
             "",
         ]
     )
+
+
+def _changes(plan: Plan, best: TrialRow) -> list[str]:
+    head = "# Changed by the search:"
+    if plan.scheduler == "pbt":
+        head = "# Changed by the search (the last values: PBT changed them while it trained):"
+    return [head, *(f"#   {text}" for text in as_overrides(best.values) or ("nothing",))]

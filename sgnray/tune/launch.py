@@ -7,138 +7,203 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sgnray.cluster import Resources, connected
 from sgnray.errors import ClusterError
-from sgnray.evaluate.metrics import VAL_TOP1
 from sgnray.train.dataset import SharedDataset
-from sgnray.tune.plan import REDUCTION_FACTOR, Plan, shorten
 from sgnray.tune.progress import Progress
-from sgnray.tune.trial import TrialJob, run_trial
+from sgnray.tune.share import Layout
+from sgnray.tune.trial import (
+    GROUP,
+    NAME_PREFIX,
+    NUMBER,
+    TRIAL,
+    VALUES,
+    TrialJob,
+    number_of,
+    run_trial,
+)
 
 log = logging.getLogger(__name__)
 
 _ENVIRONMENT = {
     # Ctrl-C must end the search at once, like every other command.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # trials.csv is the record; Ray's own would be thrown away.
+    # record.jsonl is the record; Ray's own would be thrown away.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
-
-
-@contextmanager
-def held_cluster(address: str | None, concurrent: int | None) -> Iterator[Resources]:
-    """Hold a cluster on which `concurrent` trials can run at once; ClusterError if it cannot."""
-    is_foreign = bool(address or os.environ.get("RAY_ADDRESS"))
-    # A cluster of our own gets as many logical CPUs as trials are to run at once.
-    with connected(address, num_workers=1 if is_foreign else concurrent or 1) as resources:
-        if concurrent is not None and concurrent > resources.num_cpus:
-            raise ClusterError(
-                f"{concurrent} trials at once need {concurrent} CPUs, and the cluster has "
-                f"{resources.num_cpus}",
-                where=f"--concurrent {concurrent}",
-                now=f"ask for --concurrent {max(1, resources.num_cpus)}, or add nodes: "
-                "ray start --address HEAD:PORT",
-            )
-        yield resources
+# PBT may copy from a trial that is an epoch or two ahead by then.
+_CHECKPOINTS_KEPT = 4
+# A trial that loses its worker is begun again so often; a third time it may be the trial's fault.
+_MAX_LOSSES = 2
+_LOST = "its worker was lost three times: it was killed, or the machine had no memory left"
 
 
 def run_trials(
-    plan: Plan, dataset_dir: Path, progress: Progress, *, at_once: int, num_threads: int
+    progress: Progress, dataset_dir: Path, layout: Layout, *, time_budget_s: float | None
 ) -> None:
     """Run all trials on the cluster that is held; `progress` is told what they do meanwhile."""
     from ray.exceptions import RayError
     from ray.tune.error import TuneError
 
-    dataset = SharedDataset.of(dataset_dir)
-    jobs = tuple(
-        TrialJob(shorten(trial.recipe, plan.num_epochs), dataset, num_threads)
-        for trial in plan.trials
+    plan, folder = progress.folder.plan, progress.folder
+    job = TrialJob(
+        recipe=plan.recipe,
+        num_epochs=plan.num_epochs,
+        num_seeds=plan.num_seeds,
+        dataset=SharedDataset.of(dataset_dir),
+        share=layout.share,
+        states_dir=folder.states_dir.resolve(),
+        swaps_states=plan.scheduler == "pbt",
     )
     progress.begin()
     try:
         with _quiet_ray():
-            _fit(plan, jobs, progress, at_once)
+            _fit(progress, job, layout.at_once, _Budget(time_budget_s))
     except (RayError, TuneError) as error:
         raise ClusterError(
             f"the search stopped on the cluster: {_last_line(error)}",
-            where=f"Ray; the whole story is in {progress.folder.log_path}",
-            now="the trials that ended are in trials.csv; the same command searches again",
+            where=f"Ray; the whole story is in {folder.log_path}",
+            now="the same command goes on: trials that have ended are not repeated",
         ) from error
     finally:
         progress.end()
 
 
-def _fit(plan: Plan, jobs: tuple[TrialJob, ...], progress: Progress, at_once: int) -> None:
+def _fit(progress: Progress, job: TrialJob, at_once: int, budget: _Budget) -> None:
     from ray import tune
-    from ray.tune.schedulers import ASHAScheduler
 
-    trainable = tune.with_parameters(run_trial, jobs=jobs)
-    scheduler = ASHAScheduler(
-        metric=VAL_TOP1,
-        mode="max",
-        max_t=plan.num_epochs,
-        grace_period=plan.grace_epochs,
-        reduction_factor=REDUCTION_FACTOR,
-    )
+    from sgnray.tune.scheduler import make_scheduler
+    from sgnray.tune.searcher import Proposals
+
+    ended = {row.number for row in progress.ended}
+    num_left = progress.board.num_trials - len(ended)
+    if num_left <= 0:
+        return
+    param_space: dict[str, Any] = {}
+    search: dict[str, Any] = {
+        "search_alg": Proposals(lambda: _config(progress)),
+        "num_samples": num_left,
+    }
+    if job.swaps_states:  # PBT takes no searcher, and needs all trials at once anyway
+        trials = iter(progress.next_trial, None)
+        param_space, search = {TRIAL: tune.grid_search(list(trials))}, {}
     # Ray insists on files of its own; a worker may still write there when an interrupt comes.
     with (
         _interrupt() as interrupt,
         tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch,
     ):
         tune.Tuner(
-            tune.with_resources(trainable, {"cpu": jobs[0].num_threads}),
-            param_space={"index": tune.grid_search(list(range(len(jobs))))},
+            tune.with_resources(
+                tune.with_parameters(run_trial, job=job), _resources(job.share.num_workers, job)
+            ),
+            param_space=param_space,
             tune_config=tune.TuneConfig(
-                scheduler=scheduler, max_concurrent_trials=at_once, reuse_actors=True
+                scheduler=make_scheduler(progress.folder.plan, progress.events, ended),
+                max_concurrent_trials=at_once,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: f"{NAME_PREFIX}{trial.config[TRIAL][NUMBER]}",
+                **search,
             ),
             run_config=tune.RunConfig(
                 name="search",
-                storage_path=scratch,
+                # PBT hands weights on through Ray's storage, which all machines must see.
+                storage_path=str(job.states_dir) if job.swaps_states else scratch,
                 verbose=0,
-                callbacks=[_callback(plan, progress, interrupt)],
+                stop=budget.stopper(),
+                failure_config=tune.FailureConfig(max_failures=_MAX_LOSSES),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
+                callbacks=[_callback(progress, interrupt, budget)],
             ),
         ).fit()
 
 
-def _callback(plan: Plan, progress: Progress, interrupt: _Interrupt) -> Any:
+def _config(progress: Progress) -> dict[str, Any] | None:
+    trial = progress.next_trial()
+    return None if trial is None else {TRIAL: trial}
+
+
+def _resources(num_workers: int, job: TrialJob) -> dict[str, float]:
+    if num_workers > 1:  # the workers take theirs themselves, and Ray wants something here
+        return {"memory": 1}
+    gpus = {"gpu": job.share.num_gpus} if job.share.num_gpus else {}
+    return {"cpu": job.share.num_cpus, **gpus}
+
+
+def _callback(progress: Progress, interrupt: _Interrupt, budget: _Budget) -> Any:
     from ray import tune
 
     class Tell(tune.Callback):  # type: ignore[misc]
         """Hands on what Ray tells of its trials, and Ctrl-C to Ray."""
 
+        def __init__(self) -> None:
+            self._groups: dict[str, str] = {}
+
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             interrupt.check()
 
         def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
-            progress.on_epoch(_number(plan, trial), result[VAL_TOP1], result)
+            if GROUP in result:
+                self._groups[str(trial)] = result[GROUP]
+            values = trial.config[TRIAL][VALUES]
+            progress.on_epoch(number_of(str(trial)), values, result)
+
+        def on_trial_recover(self, *_: Any, trial: Any, **__: Any) -> None:
+            self._release(trial)
+            log.warning("%s lost its worker and is begun again", trial)
 
         def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:
-            progress.on_end(_number(plan, trial))
+            self._release(trial)
+            progress.on_end(number_of(str(trial)), is_cut=budget.is_spent)
 
         def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:
-            progress.on_failure(_number(plan, trial), _error_of(trial))
+            self._release(trial)
+            progress.on_lost(number_of(str(trial)), _LOST)
+
+        def _release(self, trial: Any) -> None:
+            group = self._groups.pop(str(trial), None)
+            if group is not None:
+                from sgnray.tune.group import release
+
+                release(group)
 
     return Tell()
 
 
-def _error_of(trial: Any) -> str | None:
-    """Read the text of a trial's error where Ray has just left it; its pickle stays unopened."""
-    if not trial.error_file:
-        return None
-    text = Path(trial.error_file).read_text(encoding="utf-8")
-    if "ActorDiedError" in text:
-        log.debug("Ray says: %s", text)
-        return "its worker was lost: it was killed, or the machine had no memory left"
-    return text
+class _Budget:
+    """The time that a search may take; trials that it cuts go on with the next one."""
 
+    def __init__(self, budget_s: float | None) -> None:
+        self._end = None if budget_s is None else time.monotonic() + budget_s
+        self.is_spent = False
 
-def _number(plan: Plan, trial: Any) -> int:
-    return plan.trials[int(trial.config["index"])].number
+    def stopper(self) -> Any:
+        """Return what Ray asks whether to stop; None where time does not matter."""
+        if self._end is None:
+            return None
+        from ray import tune
+
+        budget = self
+
+        class OutOfTime(tune.Stopper):  # type: ignore[misc]
+            def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+                return False
+
+            def stop_all(self) -> bool:
+                return budget.check()
+
+        return OutOfTime()
+
+    def check(self) -> bool:
+        """Tell whether the time is over, and remember it."""
+        if not self.is_spent and self._end is not None and time.monotonic() >= self._end:
+            log.info("the time budget is spent; the same command goes on")
+            self.is_spent = True
+        return self.is_spent
 
 
 class _Interrupt:
@@ -175,7 +240,7 @@ def _interrupt() -> Iterator[_Interrupt]:
 def _quiet_ray() -> Iterator[None]:
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
-    # Ray tells of a failed trial with its traceback; its row and log.txt have it already.
+    # Ray tells of a lost worker with a traceback; the log has it in a line.
     chatter = logging.getLogger("ray.tune")
     level = chatter.level
     chatter.setLevel(logging.CRITICAL)

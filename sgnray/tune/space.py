@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from sgnray import seeding
 from sgnray.config import Recipe, parse_recipe, to_dict
@@ -47,7 +47,7 @@ class Uniform:
 
     def draw(self, uniform: float) -> float:
         """Turn a number from [0, 1) into a value, rounded to what a table shows."""
-        return _rounded(self.low + uniform * (self.high - self.low), self.low, self.high)
+        return rounded(self.low + uniform * (self.high - self.low), self.low, self.high)
 
     def extremes(self) -> tuple[float, float]:
         """Give the values that must be possible for all to be."""
@@ -68,7 +68,7 @@ class LogUniform:
     def draw(self, uniform: float) -> float:
         """Turn a number from [0, 1) into a value, rounded to what a table shows."""
         value = self.low * math.exp(uniform * math.log(self.high / self.low))
-        return _rounded(value, self.low, self.high)
+        return rounded(value, self.low, self.high)
 
     def extremes(self) -> tuple[float, float]:
         """Give the values that must be possible for all to be."""
@@ -102,36 +102,93 @@ class Integer:
 Axis = Choice | Uniform | LogUniform | Integer
 
 
+SearchWay = Literal["random", "grid", "tpe"]
+# Where another key must be, for a key to be searched: every one of them at one of its values.
+Condition = Mapping[str, tuple[Any, ...]]
+
+
 @dataclass(frozen=True)
 class Space:
-    """A checked search space: an axis for each dotted recipe key, in the order of its file."""
+    """A checked search space: an axis for each dotted recipe key, in the order of its file.
+
+    A key with a condition is searched only where it holds; what it depends on stands before it.
+    A space of `rows` has no axes: each row is a trial. `search` is how it is walked unless asked
+    otherwise.
+    """
 
     source: str
-    axes: Mapping[str, Axis]
+    axes: Mapping[str, Axis] = field(default_factory=dict)
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    rows: tuple[Values, ...] = ()
+    search: SearchWay = "random"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys that a trial may change."""
+        return tuple(self.axes) or tuple(dict.fromkeys(key for row in self.rows for key in row))
+
+    def holds(self, key: str, values: Values) -> bool:
+        """Tell whether a key is searched, given the values before it."""
+        condition = self.conditions.get(key, {})
+        return all(values.get(other, _ABSENT) in wanted for other, wanted in condition.items())
+
+    def without_idle(self, values: Values) -> Values:
+        """Leave out the keys whose condition does not hold."""
+        kept: Values = {}
+        for key, value in values.items():
+            if self.holds(key, kept):
+                kept[key] = value
+        return kept
 
     def draw(self, seed: int, index: int) -> Values:
         """Draw one configuration; it depends on (seed, index) and the axes alone."""
         uniform = seeding.uniform(seed, "tune", index, (len(self.axes),)).tolist()
-        return {
+        drawn = {
             key: axis.draw(u) for (key, axis), u in zip(self.axes.items(), uniform, strict=True)
         }
+        return self.without_idle(drawn)
 
     def num_points(self) -> int:
-        """Count the configurations of a grid; every axis must be a Choice."""
-        return math.prod(len(axis.extremes()) for axis in self.axes.values())
+        """Count the combinations of a grid, or the rows; every axis must be a Choice."""
+        return len(self.rows) or math.prod(len(axis.extremes()) for axis in self.axes.values())
 
     def grid(self) -> Iterator[Values]:
-        """Yield every combination of the choices; every axis must be a Choice."""
+        """Yield the rows, or every combination of the choices; every axis must be a Choice."""
+        if self.rows:
+            yield from self.rows
+            return
         assert all(isinstance(axis, Choice) for axis in self.axes.values())
         for values in product(*(axis.extremes() for axis in self.axes.values())):
-            yield dict(zip(self.axes, values, strict=True))
+            yield self.without_idle(dict(zip(self.axes, values, strict=True)))
+
+    def describe(self) -> dict[str, Any]:
+        """Give it as a search space file has it."""
+        if self.rows:
+            return {"rows": list(self.rows)}
+        return {key: axis.describe() | self._when(key) for key, axis in self.axes.items()}
+
+    def _when(self, key: str) -> dict[str, Any]:
+        condition = self.conditions.get(key)
+        if not condition:
+            return {}
+        return {"when": {other: list(wanted) for other, wanted in condition.items()}}
+
+
+_ABSENT = object()
+
+
+def distinct(points: Iterable[Values]) -> list[Values]:
+    """Leave out what repeats an earlier point."""
+    return list({json.dumps(values): values for values in points}.values())
 
 
 def dump_space(space: Space) -> str:
     """Write the space as YAML that `load_space` reads."""
     lines = [f"format_version: {FORMAT_VERSION}"]
+    if not space.rows:
+        lines.append(f"search: {space.search}")
     # JSON is YAML on one line.
-    lines += [f"{key}: {json.dumps(axis.describe())}" for key, axis in space.axes.items()]
+    lines += [f"{key}: {json.dumps(value)}" for key, value in space.describe().items()]
     return "\n".join(lines) + "\n"
 
 
@@ -152,5 +209,6 @@ def as_overrides(values: Values) -> tuple[str, ...]:
     )
 
 
-def _rounded(value: float, low: float, high: float) -> float:
+def rounded(value: float, low: float, high: float) -> float:
+    """Round a drawn value to what tables and best.yaml show of it."""
     return min(high, max(low, float(f"{value:.{_DIGITS}g}")))

@@ -1,71 +1,104 @@
 """Search spaces in YAML: dotted recipe keys, each with one kind of values to try.
 
     optim.learning_rate: {log_uniform: [3e-4, 3e-3]}
+    optim.warmup_epochs: {choice: [0, 5], when: {optim.schedule: cosine}}
 
-Everything is checked against the recipe before the first trial, and all problems are told at once.
+or `rows:`, a list of trials. Everything is checked against the recipe before the first trial, and
+all problems are told at once.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import get_args
 
 from sgnray.config import Recipe
 from sgnray.config.document import Document, checked_version, read_document, read_file
-from sgnray.config.messages import did_you_mean, dotted_keys, sections, unknown_key
+from sgnray.config.messages import did_you_mean
 from sgnray.errors import Problem, RecipeError
 from sgnray.tune.space import (
     FORMAT_VERSION,
     Axis,
     Choice,
+    Condition,
     Integer,
     LogUniform,
+    SearchWay,
     Space,
     Uniform,
-    with_values,
+)
+from sgnray.tune.space_checks import (
+    EXAMPLE,
+    check_key,
+    check_together,
+    read_condition,
+    read_rows,
+    why_impossible,
 )
 
-_EXAMPLE = "optim.learning_rate: {log_uniform: [3e-4, 3e-3]}"
-# Trials obey the search or the dataset in these, so that a value would do nothing.
-_FIXED = {
-    "data.dataset": "is the dataset's; name another one with --data",
-    "data.case": "must be the same in all trials; choose it with --case",
-    "train.num_epochs": "is the same in all trials; set it with --epochs",
-    "train.selection": "does nothing in a trial, which is scored after its last epoch",
-    "evaluate.num_views": "does nothing in a trial, which is scored from one view",
-}
+_WAYS = get_args(SearchWay)
 
 
 def load_space(name_or_path: str, recipe: Recipe) -> Space:
     """Read a shipped space or a .yaml file, and try its values in the recipe.
 
-    RecipeError lists every problem at once: unknown keys, malformed ranges, impossible values.
+    RecipeError lists every problem at once: unknown keys, malformed ranges, impossible values,
+    and values that are impossible together.
     """
     document = _read(name_or_path)
     problems = _outermost(document.problems)
+    given = {str(key): value for key, value in document.content.items()}
+    given.pop("format_version", None)
+    search = given.pop("search", "random")
+    if search not in _WAYS:
+        problems.append(Problem("search", f"must be one of {', '.join(_WAYS)}"))
+    if "rows" in given:
+        space, found = read_rows(document.source, given, recipe)
+    else:
+        space, found = _read_axes(document, given, recipe)
+    problems += found
+    if not problems:
+        space = replace(space, search="grid" if space.rows else search)
+        problems = check_together(space, recipe)
+    if problems:
+        raise refused(document.source, problems)
+    return space
+
+
+def refused(source: str, problems: Sequence[Problem]) -> RecipeError:
+    """Build the error that tells all that is wrong with a space."""
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return RecipeError(
+        f"the search space {source} has {count}",
+        where=source,
+        now="correct them; 'sgn train --recipe ntu60-cs --dry-run' shows every key",
+        problems=problems,
+    )
+
+
+def _read_axes(
+    document: Document, given: dict[str, object], recipe: Recipe
+) -> tuple[Space, list[Problem]]:
+    problems: list[Problem] = []
     axes: dict[str, Axis] = {}
-    for key, given in document.content.items():
-        if key == "format_version":
-            continue
+    conditions: dict[str, Condition] = {}
+    for key, content in given.items():
         try:
-            axes[str(key)] = _read_axis(str(key), given, recipe)
+            condition, rest = read_condition(content, axes, recipe)
+            axes[key] = _read_axis(key, rest, condition, recipe)
+            if condition:
+                conditions[key] = condition
         except ValueError as error:
-            line = document.lines.get(str(key))
-            where = f"{key} (line {line})" if line else str(key)
+            line = document.lines.get(key)
+            where = f"{key} (line {line})" if line else key
             problems += [Problem(where, str(what)) for what in error.args]
     if not axes and not problems:
-        problems = [Problem("no key", f"there is nothing to search; write {_EXAMPLE}")]
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise RecipeError(
-            f"the search space {document.source} has {count}",
-            where=document.source,
-            now="correct them; 'sgn train --recipe ntu60-cs --dry-run' shows every key",
-            problems=problems,
-        )
-    return Space(document.source, axes)
+        problems = [Problem("no key", f"there is nothing to search; write {EXAMPLE}")]
+    return Space(document.source, axes, conditions), problems
 
 
 def list_spaces() -> tuple[str, ...]:
@@ -91,7 +124,7 @@ def _read(name_or_path: str) -> Document:
     try:
         document = read_document(text, source=name_or_path)
     except RecipeError as error:
-        now = f"write keys and the values to try, for example '{_EXAMPLE}'"
+        now = f"write keys and the values to try, for example '{EXAMPLE}'"
         raise RecipeError(error.what, where=error.where, now=now) from error
     return checked_version(document, kind="search space", known=FORMAT_VERSION)
 
@@ -103,20 +136,21 @@ def _outermost(problems: tuple[Problem, ...]) -> list[Problem]:
     return [problem for problem, is_inside in zip(problems, inside, strict=True) if not is_inside]
 
 
-def _read_axis(key: str, given: object, recipe: Recipe) -> Axis:
+def _read_axis(key: str, given: object, condition: Condition, recipe: Recipe) -> Axis:
     """Read what to try for one key; ValueError holds all that is wrong with it."""
-    if key in sections():
-        raise ValueError(f"is a section; write its keys as {key}.key, like {_EXAMPLE}")
-    if key not in dotted_keys():
-        raise ValueError(unknown_key(key))
-    if key in _FIXED:
-        raise ValueError(_FIXED[key])
+    check_key(key)
     axis = _parse_axis(given)
-    problems = [what for value in axis.extremes() if (what := _impossible(key, value, recipe))]
+    # A key with a condition is tried where it holds.
+    there = {other: wanted[0] for other, wanted in condition.items()}
+
+    def impossible(value: object) -> str | None:
+        return why_impossible({**there, key: value}, recipe)
+
+    problems = [what for value in axis.extremes() if (what := impossible(value))]
     if (
         problems
         and isinstance(axis, Uniform | LogUniform)
-        and not _takes_fractions(key, axis, recipe)
+        and not _takes_fractions(axis, impossible)
     ):
         problems = ["must be an integer; say {integer: [lowest, highest]}, or {choice: [...]}"]
     if problems:
@@ -126,7 +160,7 @@ def _read_axis(key: str, given: object, recipe: Recipe) -> Axis:
 
 def _parse_axis(given: object) -> Axis:
     if not isinstance(given, dict) or len(given) != 1:
-        raise ValueError(f"must be one of {', '.join(_KINDS)} with its values, like {_EXAMPLE}")
+        raise ValueError(f"must be one of {', '.join(_KINDS)} with its values, like {EXAMPLE}")
     ((kind, values),) = given.items()
     if kind not in _KINDS:
         meant = did_you_mean(str(kind), _KINDS) or f"; there are {', '.join(_KINDS)}"
@@ -186,18 +220,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-def _impossible(key: str, value: object, recipe: Recipe) -> str | None:
-    try:
-        with_values(recipe, {key: value})
-    except RecipeError as error:
-        return error.problems[0].what
-    return None
-
-
-def _takes_fractions(key: str, axis: Uniform | LogUniform, recipe: Recipe) -> bool:
+def _takes_fractions(
+    axis: Uniform | LogUniform, impossible: Callable[[object], str | None]
+) -> bool:
     """Tell whether the key's type, not the size of the numbers, refuses the ends."""
     whole = max(1, round(axis.high))
-    return (
-        _impossible(key, whole, recipe) is not None
-        or _impossible(key, float(whole), recipe) is None
-    )
+    return impossible(whole) is not None or impossible(float(whole)) is None

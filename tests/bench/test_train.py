@@ -28,7 +28,7 @@ from sgnray.train.job import Job
 from sgnray.train.launch import executor
 from sgnray.workers import Workers
 
-pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.timeout(3600)]
 
 NUM_ROUNDS = int(os.environ.get("SGNRAY_BENCH_ROUNDS", "3"))
 SECONDS = float(os.environ.get("SGNRAY_BENCH_SECONDS", "30"))

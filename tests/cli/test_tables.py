@@ -10,7 +10,6 @@ from sgnray.data.store import DatasetInfo
 from sgnray.evaluate import ClassScore, Confusion, Report, Subject
 from sgnray.prepare import PrepareResult, Skipped
 from sgnray.train import EpochResult
-from sgnray.tune import TrialRow, TuneResult
 
 
 def make_report(selection="last", epoch=120):
@@ -145,57 +144,3 @@ def test_a_dataset_for_programs():
     assert content["splits"] == {"cv": {"train": 1020, "test": 464}}
     assert content["skipped"] == [{"name": "a.json", "reason": "is empty"}]
     assert content["folder"] == "data/nwucla"
-
-
-def make_trial(number, score, **changes):
-    values = {
-        "data.num_segments": 20,
-        "model.embedding_width": 96,
-        "model.dropout": 0.3713,
-        "optim.learning_rate": 0.002082,
-        "optim.weight_decay": 5.159e-05,
-        "optim.label_smoothing": 0.1,
-    }
-    fields = {"status": "finished", "num_epochs": 12, "best_score": score, "values": values}
-    return TrialRow(**{"number": number, "score": score, **fields, **changes})
-
-
-def make_search():
-    trials = (
-        make_trial(1, 0.5, status="stopped", num_epochs=3),
-        make_trial(2, None, status="failed", num_epochs=0, error="it diverged"),
-        make_trial(3, 0.75),
-    )
-    return TuneResult(Path("runs/t"), trials, ("train.seed=1",), 0.75, Path("runs/t/best.yaml"))
-
-
-def test_a_search_fits_into_80_columns_best_first(capsys):
-    assert lines(tables.search(make_search()), capsys) == [
-        "                             num embedding          learning    weight     label",
-        "trial val top-1 epochs  segments     width dropout      rate     decay smoothing",
-        "\u2500" * 80,
-        "    3    75.00%     12        20        96    0.37    0.0021   5.2e-05       0.1",
-        "    1    50.00%  3 cut        20        96    0.37    0.0021   5.2e-05       0.1",
-        "    2    failed      0        20        96    0.37    0.0021   5.2e-05       0.1",
-        "",
-        "cut: stopped early, because others were ahead",
-        "best: 75.00% on the validation part",
-    ]
-
-
-def test_a_trial_is_one_line_and_a_failure_says_why():
-    assert tables.trial_line(make_trial(3, 0.75)) == (
-        "trial   3  val  75.0%  12 epochs  num_segments=20 embedding_width=96 dropout=0.37 "
-        "learning_rate=0.0021 weight_decay=5.2e-05 label_smoothing=0.1"
-    )
-    failed = tables.trial_line(make_trial(2, None, status="failed", error="it diverged"))
-    assert failed.startswith("trial   2  failed  12 epochs  ")
-    assert failed.endswith("\n  it diverged")
-
-
-def test_a_search_for_programs():
-    content = tables.search_content(make_search())
-    assert content["best_recipe"] == "runs/t/best.yaml"
-    assert content["best_overrides"] == ["train.seed=1"]
-    assert [trial["number"] for trial in content["trials"]] == [1, 2, 3]
-    assert content["trials"][1]["error"] == "it diverged"

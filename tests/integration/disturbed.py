@@ -39,6 +39,12 @@ def train_command(data: Path, *options: str) -> list[str]:
     return [*command, "--data", str(data), "--device", "cpu", *options, *SMALL]
 
 
+def tune_command(data: Path, *options: str) -> list[str]:
+    """Return the words of `sgn tune`, a grid of a small recipe, 12 epochs each."""
+    command = [sys.executable, "-m", "sgnray.cli", "tune", "--case", "cv", "--search", "grid"]
+    return [*command, "--data", str(data), *options, *SMALL]
+
+
 def start_train(folder: Path, *words: str) -> subprocess.Popen[bytes]:
     """Start a command in a process group of its own; what it tells is added to out.txt.
 

@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from .disturbed import assert_undisturbed, end, num_epochs, train_command, wait_until
+from .disturbed import assert_undisturbed, end, num_epochs, train_command, tune_command, wait_until
 from .hosts import HEAD_PORT, hosts, reason_to_skip
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -73,6 +73,10 @@ def num_workers(host):
     return sum("RayTrainWorker" in command_of(pid) for pid in host.pids())
 
 
+def num_trials(host):
+    return sum("ImplicitFunc" in command_of(pid) for pid in host.pids())
+
+
 def command_of(pid):
     try:
         return " ".join(psutil.Process(pid).cmdline())
@@ -116,6 +120,23 @@ def test_an_elastic_run_goes_on_with_fewer_and_grows_again(network, start, tmp_p
     assert process.wait(60) == 130
     assert "interrupted; the same command continues" in told.read_text()
     assert "Traceback" not in told.read_text()
+
+
+def test_a_search_runs_its_trials_on_both_hosts(network, tiny_folder, tmp_path):
+    head, other = network
+    space = tmp_path / "space.yaml"
+    space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2, 3e-2, 4e-2]}\n")
+    address = f"{head.address}:{HEAD_PORT}"
+    command = tune_command(tiny_folder, "--address", address, "--space", str(space))
+    with (tmp_path / "out.txt").open("ab") as out:
+        searching = head.start(command, cwd=tmp_path, stdout=out, stderr=out)
+    try:
+        wait_until(lambda: num_trials(head) and num_trials(other), searching, timeout_s=60)
+        assert searching.wait(120) == 0, (tmp_path / "out.txt").read_text()
+    finally:
+        end(searching)
+    (table,) = tmp_path.glob("runs/*/trials.csv")
+    assert table.read_text().count(",finished,") == 4
 
 
 def test_ctrl_c_ends_a_run_that_waits_for_a_host(network, start, tmp_path):

@@ -1,26 +1,32 @@
-"""A search through Ray Tune, on the tiny dataset: to its end, and interrupted."""
+"""A search through Ray Tune, on the tiny dataset: to its end, cut off, and gone on with."""
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
+import ray
 
 from sgnray.cluster import connected
-from sgnray.config import load_recipe
+from sgnray.config import dump_recipe, load_recipe
 from sgnray.data.store import open_dataset
-from sgnray.train import train_run
-from sgnray.tune import tune_recipe
+from sgnray.errors import SgnError
+from sgnray.tune import Wish, train_final, tune_recipe
+from sgnray.tune.events import Ended, Record, Started
+from sgnray.tune.folds import Folds
 from sgnray.tune.plan import shorten
-from sgnray.tune.space import as_overrides, with_values
-from sgnray.tune.trial import train_folds
+from sgnray.tune.space import with_values
 
 pytestmark = pytest.mark.ray
+
+RATES = "optim.learning_rate: {choice: [1e-2, 2e-2, 3e-2, 4e-2]}\n"
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +34,19 @@ def cluster():
     """One local Ray for the searches of this file: starting it is what takes long."""
     with connected(num_workers=2) as resources:
         yield resources
+
+
+class Heard:
+    """A listener that keeps what it hears."""
+
+    def __init__(self):
+        self.boards, self.trials = [], []
+
+    def on_board(self, rows, num_trials, num_epochs):
+        self.boards.append((rows, num_trials, num_epochs))
+
+    def on_trial(self, row):
+        self.trials.append(row)
 
 
 def read_table(folder):
@@ -41,112 +60,243 @@ def write_space(folder, text):
     return path
 
 
-def test_a_search_from_the_space_to_the_best_recipe(cluster, tmp_path, tiny_recipe, tiny_folder):
-    """A grid of three, of which one diverges: a row in the table, not the end of the search."""
+def wait_until_free(cluster, timeout_s=20):
+    """No CPU stays reserved: Ray gives those of ended trials back within moments."""
+    deadline = time.monotonic() + timeout_s
+    while ray.available_resources().get("CPU", 0.0) < cluster.num_cpus:
+        assert time.monotonic() < deadline, ray.available_resources()
+        time.sleep(0.1)
+
+
+def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_folder):
+    """Of three trials one diverges: a row in the table, not the end of the search."""
     space = write_space(
         tmp_path,
         "optim.learning_rate: {choice: [1e-2, 1e+30, 1e-3]}\ndata.num_segments: {choice: [4]}\n",
     )
-    told, progress = [], []
-    tuned = tune_recipe(
-        tiny_recipe,
-        space,
-        tiny_folder,
-        search="grid",
-        num_epochs=2,
-        runs_dir=tmp_path / "runs",
-        on_trial=told.append,
-        on_progress=lambda *counts: progress.append(counts),
-    )
+    heard = Heard()
+    settings = {"search": "grid", "num_epochs": 2, "num_seeds": 2, "runs_dir": tmp_path / "runs"}
+    tuned = tune_recipe(tiny_recipe, space, tiny_folder, listener=heard, **settings)
     first, diverged, third = tuned.trials
-    assert {first.status, third.status} <= {"finished", "stopped"}
-    assert "finished" in {first.status, third.status}
-    assert diverged.status == "failed"
+    assert [row.status for row in tuned.trials] == ["finished", "failed", "finished"]
     assert diverged.error is not None
     assert diverged.error.startswith("the model no longer gives finite numbers (the scores of ")
-    assert sorted(told, key=lambda row: row.number) == list(tuned.trials)
-    assert progress[-1][0] == progress[-1][1] == first.num_epochs + third.num_epochs
+    assert sorted(heard.trials, key=lambda row: row.number) == list(tuned.trials)
+    assert heard.boards[-1] == (tuned.trials, 3, 2)
+    assert "in train_epoch" in (tuned.folder / "log.txt").read_text()  # the traceback
+    wait_until_free(cluster)
 
     # What Ray ran is what one process computes.
-    best = next(row for row in tuned.trials if row.score == tuned.best_score)
+    best = tuned.best
+    assert best.score == max(first.score, third.score)
     recipe = shorten(with_values(tiny_recipe, best.values), 2)
-    metrics = list(train_folds(recipe, open_dataset(tiny_folder)))
-    assert metrics[best.num_epochs - 1]["val/top1"] == best.score
+    metrics = list(Folds(recipe, open_dataset(tiny_folder), num_seeds=2).rest())
+    assert tuple(each["val/top1"] for each in metrics) == best.scores
+    assert metrics[-1]["spread"] == best.spread
 
-    assert tuned.folder.parent == tmp_path / "runs"
     assert tuned.folder.name.startswith("tune-synth-cv-")
     table = read_table(tuned.folder)
-    assert [row["trial"] for row in table] == ["1", "2", "3"]
     assert [row["status"] for row in table] == [row.status for row in tuned.trials]
-    assert [row["optim.learning_rate"] for row in table] == ["0.01", "1e+30", "0.001"]
-    log = (tuned.folder / "log.txt").read_text()
-    assert "in train_folds" in log  # the traceback
-    assert "trial 1, epoch 1: {'train/loss': " in log
-
-    assert tuned.best_overrides == as_overrides(best.values)
-    result = train_run(
-        load_recipe(str(tuned.best_recipe_path)), tiny_folder, runs_dir=tmp_path / "runs"
-    )
+    assert not list((tuned.folder / "states").iterdir())
     assert load_recipe(str(tuned.best_recipe_path)) == with_values(tiny_recipe, best.values)
-    assert result.report.num_clips == 9
+
+    again = tune_recipe(tiny_recipe, space, tiny_folder, listener=heard, **settings)
+    assert again.trials == tuned.trials
+    assert len(heard.trials) == 3  # nothing was run again
+
+    finished = train_final(tuned, tiny_folder)
+    final = json.loads((tuned.folder / "final.json").read_text())
+    assert final["test_top1"] == finished.report.top1
+    assert (final["trial"], final["tested_before"]) == (best.number, [])
+    assert finished.folder.parent == tuned.folder
 
 
-def test_asha_spares_epochs_of_trials_that_do_worse(cluster, tmp_path, tiny_recipe, tiny_folder):
-    rates = ", ".join(f"{number}e-2" for number in range(1, 11))
-    space = write_space(tmp_path, f"optim.learning_rate: {{choice: [{rates}]}}\n")
-    done = []
+def test_asha_spares_epochs_and_frees_all_workers(cluster, tmp_path, tiny_recipe, tiny_folder):
+    """Trials of two workers each: Ray would keep the CPUs of those that are stopped."""
+    space = write_space(tmp_path, "optim.learning_rate: {choice: [5e-3, 1e-9]}\n")
+    learns = {"model.embedding_width": 32, "model.graph_widths": [64, 64, 64]}
+    tuned = tune_recipe(
+        with_values(tiny_recipe, {**learns, "model.frame_width": 128, "optim.batch_size": 4}),
+        space,
+        tiny_folder,
+        search="grid",
+        scheduler="asha",
+        num_epochs=16,
+        wish=Wish(concurrent=1, workers_per_trial=2),
+        runs_dir=tmp_path,
+    )
+    learnt, stayed = tuned.trials
+    assert (learnt.status, learnt.num_epochs) == ("finished", 16)
+    assert (stayed.status, stayed.num_epochs) in (("stopped", 4), ("stopped", 12))
+    wait_until_free(cluster)
+
+
+def test_the_time_is_over_and_the_same_command_goes_on(cluster, tmp_path, tiny_recipe, tiny_folder):
+    """Cut trials go on from the epoch that they had reached."""
+    space = write_space(tmp_path, RATES)
+    settings = {"search": "grid", "num_epochs": 2000, "runs_dir": tmp_path, "name": "mine"}
+
+    def cut(time_budget_s):
+        with pytest.raises(SgnError, match="no trial has come to its end yet"):
+            tune_recipe(tiny_recipe, space, tiny_folder, time_budget_s=time_budget_s, **settings)
+        wait_until_free(cluster)
+        table = read_table(tmp_path / "mine")
+        assert {row["status"] for row in table} == {"interrupted"}
+        return {row["trial"]: int(row["epochs"]) for row in table}
+
+    reached = cut(time_budget_s=8)
+    for _ in range(5):  # a busy machine takes longer to begin
+        if min(reached.values()) > 0:
+            break
+        reached = cut(time_budget_s=15)
+    later = cut(time_budget_s=15)
+    assert all(later[trial] > reached[trial] > 0 for trial in reached)
+
+
+def test_a_population_shares_what_its_best_has_learnt(cluster, tmp_path, tiny_recipe, tiny_folder):
+    space = write_space(tmp_path, "optim.learning_rate: {log_uniform: [1e-6, 1e-1]}\n")
     tuned = tune_recipe(
         tiny_recipe,
         space,
         tiny_folder,
-        search="grid",
-        num_epochs=18,
+        num_trials=4,
+        scheduler="pbt",
+        num_epochs=6,
         runs_dir=tmp_path,
-        on_progress=lambda *counts: done.append(counts),
     )
-    statuses = {row.number: row.status for row in tuned.trials}
-    assert set(statuses.values()) == {"finished", "stopped"}
-    assert {row.num_epochs for row in tuned.trials if row.status == "stopped"} <= {4, 12}
-    assert tuned.best_score == max(row.score for row in tuned.trials if row.status == "finished")
-    assert done[0] == (1, 180)
-    assert done[-1][0] == done[-1][1] == sum(row.num_epochs for row in tuned.trials) < 180
+    assert [(row.status, row.num_epochs) for row in tuned.trials] == [("finished", 6)] * 4
+    started = [
+        event.number
+        for event in Record(tuned.folder / "record.jsonl").read()
+        if isinstance(event, Started)
+    ]
+    assert len(started) > 4  # some took up the values and the weights of a better one
+    assert "PBT changed them" in tuned.best_recipe_path.read_text()
 
 
 _SEARCH = """
 from pathlib import Path
 from sgnray.config import load_recipe
-from sgnray.tune import tune_recipe
-recipe = load_recipe({recipe!r}, ["train.num_epochs=100000"])
-tune_recipe(recipe, "default", Path({data!r}), num_trials=4, num_epochs=100000, name="mine",
-            runs_dir=Path({runs!r}), on_progress=lambda *counts: print(*counts, flush=True))
+from sgnray.tune import Wish, tune_recipe
+tune_recipe(load_recipe({recipe!r}), {space!r}, Path({data!r}), search="grid", scheduler="none",
+            num_epochs={num_epochs}, wish=Wish(concurrent=2), name="mine", runs_dir=Path({runs!r}))
 """
 
 
-def test_ctrl_c_ends_the_search_and_leaves_no_process(tmp_path, tiny_recipe, tiny_folder):
-    from sgnray.config import dump_recipe
-
+@pytest.fixture
+def searching(tmp_path, tiny_recipe, tiny_folder):
+    """Start a search of four trials in a process of its own."""
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(dump_recipe(tiny_recipe))
-    code = _SEARCH.format(recipe=str(recipe), data=str(tiny_folder), runs=str(tmp_path))
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "1 400000\n"
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert children
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    space = write_space(tmp_path, RATES)
+    started = []
+
+    def start(num_epochs):
+        code = _SEARCH.format(
+            recipe=str(recipe),
+            space=str(space),
+            data=str(tiny_folder),
+            runs=str(tmp_path),
+            num_epochs=num_epochs,
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def wait_for(record, is_there, timeout_s=90):
+    deadline = time.monotonic() + timeout_s
+    while not is_there(record.read()):
+        assert time.monotonic() < deadline, record.read()
+        time.sleep(0.05)
+
+
+def test_ctrl_c_ends_the_search_and_leaves_no_process(tmp_path, searching):
+    process = searching(num_epochs=4)
+    wait_for(Record(tmp_path / "mine" / "record.jsonl"), lambda events: len(events) > 2)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode in (1, -signal.SIGINT)
     assert errors.rstrip().endswith("KeyboardInterrupt")
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
-    assert {row["status"] for row in read_table(tmp_path / "mine")} == {"interrupted", "waiting"}
+    assert "running" not in {row["status"] for row in read_table(tmp_path / "mine")}
+
+
+def test_killed_and_started_again_no_finished_trial_is_repeated(
+    cluster, tmp_path, searching, tiny_recipe, tiny_folder
+):
+    undisturbed = tune_recipe(
+        tiny_recipe,
+        write_space(tmp_path, RATES),
+        tiny_folder,
+        num_epochs=20,
+        search="grid",
+        scheduler="none",
+        runs_dir=tmp_path,
+        name="undisturbed",
+    )
+    process = searching(num_epochs=20)
+    record = Record(tmp_path / "mine" / "record.jsonl")
+    wait_for(record, lambda events: sum(isinstance(event, Ended) for event in events) >= 2)
+    process.kill()
+    process.communicate()
+    ended = {event.number for event in record.read() if isinstance(event, Ended)}
+    assert 2 <= len(ended) < 4
+    before = len(record.read())
+    tuned = tune_recipe(
+        tiny_recipe,
+        tmp_path / "space.yaml",
+        tiny_folder,
+        num_epochs=20,
+        search="grid",
+        scheduler="none",
+        wish=Wish(concurrent=2),
+        runs_dir=tmp_path,
+        name="mine",
+    )
+    assert not {event.number for event in record.read()[before:]} & ended
+    assert tuned.best.number == undisturbed.best.number
+    assert [row.scores for row in tuned.trials] == [row.scores for row in undisturbed.trials]
+
+
+def test_a_trial_that_loses_its_worker_goes_on(cluster, tmp_path, tiny_recipe, tiny_folder):
+    space = write_space(tmp_path, "optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
+    settings = {"search": "grid", "num_epochs": 20}
+    undisturbed = tune_recipe(
+        tiny_recipe, space, tiny_folder, runs_dir=tmp_path, name="undisturbed", **settings
+    )
+
+    class Killer(Heard):
+        def on_board(self, rows, num_trials, num_epochs):
+            super().on_board(rows, num_trials, num_epochs)
+            if any(row.num_epochs == 5 for row in rows) and not self.trials:
+                self.trials.append("killed")
+                workers = [
+                    process
+                    for process in psutil.Process().children(recursive=True)
+                    if "ImplicitFunc" in " ".join(process.cmdline())
+                ]
+                workers[0].kill()
+
+    killer = Killer()
+    tuned = tune_recipe(
+        tiny_recipe, space, tiny_folder, runs_dir=tmp_path, name="mine", listener=killer, **settings
+    )
+    assert killer.trials[0] == "killed"
+    assert "lost its worker and is begun again" in (tuned.folder / "log.txt").read_text()
+    assert [row.scores for row in tuned.trials] == [row.scores for row in undisturbed.trials]

@@ -1,106 +1,75 @@
-"""How trials stand: which one is the best, what is left to do, and the table of all."""
+"""How trials stand: which one is the best, and what is left to do."""
 
-import csv
-import io
+from sgnray.tune.board import Board, TrialRow, best_of, rank
+from sgnray.tune.events import Ended, Reported, Started
 
-import pytest
-
-from sgnray.tune.board import Board, TrialRow, as_csv, best_of, rank
-from sgnray.tune.plan import plan_search
-from sgnray.tune.space import Choice, Space
+VALUES = {"optim.decay": 0.1}
 
 
-@pytest.fixture
-def board(tiny_recipe):
-    """Three trials of four epochs."""
-    space = Space("mine", {"data.num_segments": Choice((4, 6, 8))})
-    return Board(
-        plan_search(
-            tiny_recipe,
-            space,
-            search="grid",
-            num_trials=0,
-            num_epochs=None,
-            dataset_checksum="",
-        )
-    )
+def make_row(number, status, *scores, error=None):
+    return TrialRow(number, status, VALUES, scores, error=error)
 
 
-def make_row(number, status, num_epochs, score, best=None, error=None):
-    return TrialRow(number, status, num_epochs, score, best, {"optim.decay": 0.1}, error)
+def make_board(*events, num_trials=3, num_epochs=4):
+    board = Board(num_trials, num_epochs)
+    for event in events:
+        board.apply(event)
+    return board
 
 
 def test_the_best_went_furthest_and_then_scored_highest_at_its_end():
     rows = [
-        make_row(1, "finished", 4, 0.6, best=0.9),
-        make_row(2, "finished", 4, 0.7, best=0.7),
-        make_row(3, "stopped", 1, 0.8, best=0.8),
-        make_row(4, "failed", 4, None, best=1.0, error="lost"),
-        make_row(5, "finished", 4, 0.7, best=0.8),
+        make_row(1, "finished", 0.9, 0.6),
+        make_row(2, "finished", 0.7, 0.7),
+        make_row(3, "stopped", 0.8),
+        make_row(4, "failed", 1.0, 1.0, error="lost"),
+        make_row(5, "finished", 0.8, 0.7),
     ]
     assert [row.number for row in rank(rows)] == [2, 5, 1, 3, 4]
     assert best_of(rows) is rows[1]
+    assert (rows[0].score, rows[0].best_score) == (0.6, 0.9)
+    assert (rows[3].score, rows[3].best_score) == (None, None)
 
 
 def test_where_none_went_all_the_way_the_furthest_is_the_best():
-    rows = [make_row(1, "stopped", 1, 0.9), make_row(2, "stopped", 3, 0.5)]
+    rows = [make_row(1, "stopped", 0.9), make_row(2, "stopped", 0.5, 0.5, 0.5)]
     assert best_of(rows) is rows[1]
 
 
 def test_trials_that_failed_or_are_under_way_are_never_the_best():
     rows = [
-        make_row(1, "failed", 4, None, best=0.9, error="lost"),
-        make_row(2, "running", 3, 0.8),
-        make_row(3, "interrupted", 3, 0.8),
-        make_row(4, "waiting", 0, None),
+        make_row(1, "failed", 0.9, error="lost"),
+        make_row(2, "running", 0.8),
+        make_row(3, "interrupted", 0.8),
     ]
     assert best_of(rows) is None
 
 
-def test_a_board_follows_its_trials(board):
-    assert [row.status for row in board.rows] == ["waiting"] * 3
+def test_a_board_follows_its_trials():
+    board = make_board()
     assert board.progress == (0, 12)
-    board.reported(1, 0.5)
-    board.reported(1, 0.25)
-    assert board.rows[0] == TrialRow(1, "running", 2, 0.25, 0.5, {"data.num_segments": 4})
+    board.apply(Started(1, VALUES))
+    board.apply(Reported(1, 1, 0.5))
+    row = board.apply(Reported(1, 2, 0.25, 0.1, 7.0, 10, 20, "here"))
+    assert row == TrialRow(1, "running", VALUES, (0.5, 0.25), 0.1, 7.0, 10, 20, "here")
     assert board.progress == (2, 12)
-    assert board.ended(1).status == "stopped"
+    assert board.apply(Ended(1, "stopped")).has_ended
     assert board.progress == (2, 10)
-    for score in (0.0, 0.1, 0.2, 0.3):
-        board.reported(2, score)
-    assert board.ended(2).status == "finished"
-    board.reported(3, 0.9)
-    failed = board.failed(3, "ValueError: no")
-    assert (failed.status, failed.score, failed.best_score) == ("failed", None, 0.9)
-    assert failed.error == "ValueError: no"
-    assert board.progress == (7, 7)
+    board.apply(Started(3, VALUES))
+    failed = board.apply(Ended(3, "failed", "ValueError: no"))
+    assert (failed.status, failed.score, failed.error) == ("failed", None, "ValueError: no")
+    assert board.progress == (2, 6)
     board.interrupt()
-    assert [row.status for row in board.rows] == ["stopped", "finished", "failed"]
+    assert [row.status for row in board.rows] == ["stopped", "failed"]
 
 
-def test_an_interrupt_marks_what_was_under_way(board):
-    board.reported(2, 0.5)
-    board.interrupt()
-    assert [row.status for row in board.rows] == ["waiting", "interrupted", "waiting"]
+def test_an_epoch_done_again_takes_the_place_of_the_first():
+    begun = [Started(1, VALUES), Reported(1, 1, 0.5), Reported(1, 2, 0.6), Reported(1, 3, 0.7)]
+    board = make_board(*begun, Started(1, VALUES), Reported(1, 2, 0.1))
+    assert board.row(1).scores == (0.5, 0.1)
 
 
-def test_the_table_has_a_column_for_each_searched_key():
-    values = {"optim.learning_rate": 0.001, "model.graph_widths": [8, 8, 8], "optim.x": "sqrt"}
-    rows = [
-        TrialRow(1, "finished", 4, 0.5, 0.75, values),
-        TrialRow(2, "failed", 0, None, None, values, 'it said "no",\nloudly'),
-    ]
-    read = list(csv.DictReader(io.StringIO(as_csv(rows))))
-    assert read[0] == {
-        "trial": "1",
-        "status": "finished",
-        "epochs": "4",
-        "best_val_top1": "0.75",
-        "last_val_top1": "0.5",
-        "optim.learning_rate": "0.001",
-        "model.graph_widths": "[8, 8, 8]",
-        "optim.x": "sqrt",
-        "error": "",
-    }
-    assert read[1]["error"] == 'it said "no",\nloudly'
-    assert (read[1]["best_val_top1"], read[1]["last_val_top1"]) == ("", "")
+def test_a_board_made_of_a_record_marks_what_was_under_way():
+    events = [Started(2, VALUES), Reported(2, 1, 0.5), Started(1, VALUES), Ended(1, "finished")]
+    board = Board(3, 4, events)
+    assert [(row.number, row.status) for row in board.rows] == [(1, "finished"), (2, "interrupted")]

@@ -10,7 +10,9 @@ from sgnray.config import load_recipe
 from sgnray.errors import RunError, UsageError
 from sgnray.runs import newest_run
 from sgnray.tune.board import Board
+from sgnray.tune.events import Ended, Reported, Started
 from sgnray.tune.folder import claim_search
+from sgnray.tune.space import with_values
 from sgnray.tune.space_file import load_space
 
 
@@ -25,8 +27,8 @@ def test_a_search_leaves_what_it_was(tmp_path, plan, tiny_recipe):
     assert load_recipe(str(folder.path / "base.yaml")) == tiny_recipe
     assert load_space(str(folder.path / "space.yaml"), tiny_recipe).axes == plan.space.axes
     described = json.loads((folder.path / "search.json").read_text())
-    assert described["format_version"] == 1
-    assert described["asha"] == {"grace_epochs": 1, "reduction_factor": 3}
+    assert described["format_version"] == 2
+    assert described["scheduler"] == {"kind": "asha", "grace_epochs": 1, "reduction_factor": 3}
 
 
 def test_a_search_is_no_run_to_evaluate(tmp_path, plan):
@@ -88,28 +90,29 @@ def test_two_searches_cannot_share_a_folder(tmp_path, plan):
     assert len(refused) == 1
 
 
-def test_best_yaml_is_the_best_trials_recipe_in_full_length(tmp_path, plan):
-    folder, board = claim(tmp_path, plan, "mine"), Board(plan)
-    folder.write_trials(board.rows)
-    assert folder.trials_path.exists()
+def test_best_yaml_is_the_best_trials_recipe_in_full_length(tmp_path, plan, sampler):
+    folder, board = claim(tmp_path, plan, "mine"), Board(plan.num_trials, plan.num_epochs)
+    folder.write(board.rows)
+    assert (folder.path / "trials.csv").exists()
     assert not folder.best_path.exists()
     for number, scores in ((1, (0.5, 0.25)), (2, (0.25, 0.5))):
-        for score in scores:
-            board.reported(number, score)
-        board.ended(number)
-        folder.write_trials(board.rows)
+        board.apply(Started(number, sampler.propose(number)))
+        for epoch, score in enumerate(scores, start=1):
+            board.apply(Reported(number, epoch, score))
+        board.apply(Ended(number, "finished"))
+        folder.write(board.rows)
+    values = sampler.propose(2)
     recipe = load_recipe(str(folder.best_path))
-    assert recipe == plan.trials[1].recipe
+    assert recipe == with_values(plan.recipe, values)
     assert recipe.train.num_epochs == 4
-    values = plan.trials[1].values
-    assert folder.best_path.read_text().splitlines()[:9] == [
+    assert folder.best_path.read_text().splitlines()[:10] == [
         "# Found by sgn tune: trial 2, the best of 2 trials so far; 3 are planned.",
         f"#   sgn train --recipe {folder.best_path}",
-        "# Search: space mine, random, seed 0, ASHA, at most 2 epochs per trial",
-        "#   of the 4 below, its milestones in proportion.",
-        "# Score: 50.00% top-1 after epoch 2, on a validation part of the training clips of "
-        "synth cv,",
-        "#   held out the way the case holds out its test clips, which were never looked at.",
+        "# Search: space mine, random, ASHA, seed 0, at most 2 epochs per trial",
+        "#   of the 4 below, its schedule in proportion.",
+        "# Score: 50.00% top-1 after epoch 2, on a validation",
+        "#   part of the training clips of synth cv, held out the way the case",
+        "#   holds out its test clips, which were never looked at.",
         "# Changed by the search:",
         f"#   optim.learning_rate={values['optim.learning_rate']}",
         f"#   data.num_segments={values['data.num_segments']}",

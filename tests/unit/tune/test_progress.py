@@ -1,13 +1,27 @@
-"""What becomes of what Ray tells: the table, the caller, and errors on the way."""
+"""What becomes of what Ray tells: the record, the tables, the caller, and errors on the way."""
 
 import csv
-import logging
 
 import pytest
 
 from sgnray.errors import OutputError
+from sgnray.tune.events import Started
 from sgnray.tune.folder import claim_search
 from sgnray.tune.progress import Progress
+from sgnray.tune.sampler import make_sampler
+
+METRICS = {"spread": None, "duration_s": 1.0, "num_parameters": 7, "flops": 9, "node": "here"}
+
+
+class Heard:
+    def __init__(self):
+        self.trials, self.boards = [], []
+
+    def on_trial(self, row):
+        self.trials.append(row)
+
+    def on_board(self, rows, num_trials, num_epochs):
+        self.boards.append((len(rows), num_trials, num_epochs))
 
 
 @pytest.fixture
@@ -17,64 +31,100 @@ def folder(tmp_path, plan):
 
 
 def statuses(folder):
-    with folder.trials_path.open() as file:
+    with (folder.path / "trials.csv").open() as file:
         return [row["status"] for row in csv.DictReader(file)]
 
 
-def test_the_table_and_the_caller_follow_the_trials(folder):
-    ended, done = [], []
-    progress = Progress(folder, ended.append, lambda *counts: done.append(counts))
+def report(progress, number, epoch, score):
+    values = progress.board.row(number).values
+    progress.on_epoch(number, values, {**METRICS, "epoch": epoch, "val/top1": score})
+
+
+def begin(folder, sampler, listener=None):
+    progress = Progress(folder, sampler, listener)
     progress.begin()
-    assert statuses(folder) == ["waiting"] * 3
-    progress.on_epoch(1, 0.5, {})
-    progress.on_epoch(1, 0.6, {})
-    progress.on_end(1)
-    progress.on_epoch(2, 0.5, {})
-    progress.on_end(2)
-    progress.on_failure(3, "ValueError: no")
+    return progress
+
+
+def test_the_tables_and_the_caller_follow_the_trials(folder, sampler):
+    heard = Heard()
+    progress = begin(folder, sampler, heard)
+    trials = [progress.next_trial() for _ in range(3)]
+    assert [trial["number"] for trial in trials] == [1, 2, 3]
+    assert trials[1]["values"] == sampler.propose(2)
+    assert progress.next_trial() is None
+    report(progress, 1, 1, 0.5)
+    report(progress, 1, 2, 0.6)
+    progress.on_end(1, is_cut=False)
+    report(progress, 2, 1, 0.5)
+    (folder.states_dir / "0002").mkdir()
+    progress.on_end(2, is_cut=False)
+    assert not (folder.states_dir / "0002").exists()
+    progress.on_epoch(3, {}, {"epoch": 0, "failure": "ValueError: no", "story": "Traceback"})
+    progress.on_end(3, is_cut=False)
     assert statuses(folder) == ["finished", "stopped", "failed"]
-    assert [(row.number, row.score) for row in ended] == [(1, 0.6), (2, 0.5), (3, None)]
-    assert done == [(1, 6), (2, 6), (2, 6), (3, 6), (3, 5), (3, 3)]
+    assert [(row.number, row.score) for row in heard.trials] == [(1, 0.6), (2, 0.5), (3, None)]
+    assert heard.boards[-1] == (3, 3, 2)
     progress.end()
     assert folder.best_path.exists()
 
 
-def test_what_was_reached_is_kept_when_the_search_is_interrupted(folder):
-    progress = Progress(folder, None, None)
-    progress.begin()
-    progress.on_epoch(2, 0.5, {})
-    progress.end()
-    assert statuses(folder) == ["waiting", "interrupted", "waiting"]
+def test_the_same_search_goes_on_with_what_is_not_finished(folder, sampler):
+    first = begin(folder, sampler)
+    for _ in range(2):
+        first.next_trial()
+    report(first, 1, 1, 0.5)
+    report(first, 2, 1, 0.5)
+    report(first, 2, 2, 0.7)
+    first.on_end(2, is_cut=False)
+    first.on_end(1, is_cut=True)
+    first.end()
+    assert statuses(folder) == ["interrupted", "finished"]
+    second = begin(folder, sampler)
+    assert [row.number for row in second.ended] == [2]
+    assert second.next_trial() == {"number": 1, "values": sampler.propose(1)}
+    assert second.next_trial() == {"number": 3, "values": sampler.propose(3)}
+    assert second.next_trial() is None
 
 
-def test_an_error_of_the_callers_is_not_lost(folder):
-    def fail(row):
-        raise OutputError("full", where="here", now="make space")
+def test_a_searcher_that_learns_is_told_of_an_earlier_command(tmp_path, make_plan):
+    plan = make_plan(search="tpe", num_trials=8)
+    with claim_search(tmp_path, None, plan) as folder:
+        proposals = []
+        for _ in range(2):  # the second one with a new sampler, as in a new process
+            progress = begin(folder, make_sampler(plan.space, "tpe", 8, 0))
+            trials = [progress.next_trial() for _ in range(2)]
+            for trial in trials:
+                report(progress, trial["number"], 1, 0.5)
+                report(progress, trial["number"], 2, 0.6)
+                progress.on_end(trial["number"], is_cut=False)
+            proposals += [trial["number"] for trial in trials]
+        assert proposals == [1, 2, 3, 4]
+        study = progress._sampler._study
+        assert [trial.value for trial in study.trials] == [0.6] * 4
 
-    progress = Progress(folder, fail, None)
-    progress.on_end(1)
+
+def test_values_that_pbt_changed_are_the_trials_from_then_on(folder, sampler):
+    progress = begin(folder, sampler)
+    progress.next_trial()
+    report(progress, 1, 1, 0.5)
+    values = {"optim.learning_rate": 0.02, "data.num_segments": 4}
+    progress.on_epoch(1, values, {**METRICS, "epoch": 2, "val/top1": 0.6})
+    assert progress.board.row(1).values == values
+    assert progress.board.row(1).scores == (0.5, 0.6)
+    assert folder.record.read()[-2] == Started(1, values)
+
+
+def test_an_error_of_the_callers_is_not_lost(folder, sampler):
+    class Fails(Heard):
+        def on_trial(self, row):
+            raise OutputError("full", where="here", now="make space")
+
+    progress = begin(folder, sampler, Fails())
+    progress.next_trial()
+    progress.on_lost(1, "it was lost")
     with pytest.raises(OutputError):
-        progress.on_epoch(2, 0.5, {})
+        progress.on_epoch(1, {}, {})
     with pytest.raises(OutputError):
         progress.end()
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (
-            "Failure # 1\nsgnray.errors.InputError: it is torn (a.arrow); x",
-            "it is torn (a.arrow); x",
-        ),
-        ("Failure # 1\nTraceback\nValueError: b\n", "ValueError: b"),
-        ("Failure # 1\nTraceback\n\x1b[36mOut of memory\x1b[39m\n", "Out of memory"),
-        (None, "no reason given"),
-        ("", "no reason given"),
-    ],
-)
-def test_a_failure_has_its_reason_in_one_line(folder, caplog, error, reason):
-    caplog.set_level(logging.DEBUG, logger="sgnray.tune.progress")
-    progress = Progress(folder, None, None)
-    progress.on_failure(2, error)
-    assert progress.board.rows[1].error == reason
-    assert caplog.messages[0].startswith(f"trial 2 failed: {reason}\n")
+    assert statuses(folder) == ["failed"]

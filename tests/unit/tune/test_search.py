@@ -6,9 +6,10 @@ import sys
 import pytest
 
 from sgnray.config import recipe_for
-from sgnray.errors import InputError, RecipeError, UsageError
+from sgnray.errors import InputError, RecipeError, SgnError, UsageError
 from sgnray.tune import TrialRow, tune_recipe
 from sgnray.tune.board import Board
+from sgnray.tune.events import Ended, Started
 from sgnray.tune.folder import claim_search
 from sgnray.tune.search import _result
 
@@ -53,17 +54,31 @@ def test_ranges_in_a_grid(tmp_path, tiny_recipe, tiny_folder):
     ]
 
 
+def test_a_population_of_models_of_different_shapes(tmp_path, tiny_recipe, tiny_folder):
+    error = refuse(RecipeError, tmp_path, tiny_recipe, "default", tiny_folder, scheduler="pbt")
+    assert [problem.where for problem in error.problems] == [
+        "data.num_segments",
+        "model.embedding_width",
+    ]
+
+
+def test_a_list_of_trials_is_no_population(tmp_path, tiny_recipe, tiny_folder):
+    error = refuse(UsageError, tmp_path, tiny_recipe, "ablation", tiny_folder, scheduler="pbt")
+    assert error.where == "--scheduler pbt"
+
+
 def test_where_all_trials_failed_each_reason_is_told_once(tmp_path, plan):
-    with claim_search(tmp_path, None, plan) as folder:
-        board = Board(plan)
-        board.failed(1, "the loss is no longer a finite number")
-        board.failed(2, "ValueError: no")
-        board.failed(3, "the loss is no longer a finite number")
-        with pytest.raises(Exception, match="none of the 3 trials came to its end") as caught:
-            _result(folder, board.rows)
+    reasons = ["the loss is no longer a finite number", "ValueError: no"]
+    events = [Started(number, {}) for number in (1, 2, 3)]
+    events += [Ended(number, "failed", reasons[number % 2 == 0]) for number in (1, 2, 3)]
+    with (
+        claim_search(tmp_path, None, plan) as folder,
+        pytest.raises(SgnError, match="none of the 3 trials came to its end") as caught,
+    ):
+        _result(folder, Board(3, 2, events).rows)
     assert {(row.where, row.what) for row in caught.value.problems} == {
-        ("trial 1", "the loss is no longer a finite number"),
-        ("trial 2", "ValueError: no"),
+        ("trial 1", reasons[0]),
+        ("trial 2", reasons[1]),
     }
     assert caught.value.where.endswith("log.txt")
 

@@ -1,0 +1,75 @@
+"""The end of a search: the best recipe trained on all training clips, and the test opened once."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from sgnray.files import write_text
+from sgnray.runs import REPORT_FILE
+from sgnray.train.loop import EpochResult
+from sgnray.train.progress import OnProgress
+from sgnray.train.run import RunResult, train_run
+from sgnray.tune.search import TuneResult
+from sgnray.tune.space import with_values
+
+log = logging.getLogger(__name__)
+
+FINAL_FILE = "final.json"
+_PREFIX = "final-trial-"
+
+
+def train_final(
+    tuned: TuneResult,
+    dataset_dir: Path,
+    *,
+    workers: int = 0,
+    address: str | None = None,
+    command: str = "",
+    on_epoch: Callable[[EpochResult], None] | None = None,
+    on_progress: OnProgress | None = None,
+) -> RunResult:
+    """Train the best recipe of a search in full, its last epoch, and test it.
+
+    The run lies in the search's folder; called again it goes on, or tests it again. final.json
+    tells what was done. Warns where the test set was opened for another trial of the search.
+    """
+    name = f"{_PREFIX}{tuned.best.number:04d}"
+    others = sorted(
+        path.parent.name
+        for path in tuned.folder.glob(f"{_PREFIX}*/{REPORT_FILE}")
+        if path.parent.name != name
+    )
+    if others:
+        log.warning(
+            "the test set was opened before for %s: choosing among them by it is no estimate",
+            ", ".join(others),
+        )
+    recipe = with_values(tuned.plan.recipe_of(tuned.best.values), {"train.selection": "last"})
+    result = train_run(
+        recipe,
+        dataset_dir,
+        workers=workers,
+        runs_dir=tuned.folder,
+        name=name,
+        address=address,
+        command=command,
+        on_epoch=on_epoch,
+        on_progress=on_progress,
+    )
+    content = {
+        "trial": tuned.best.number,
+        "values": tuned.best.values,
+        "validation_top1": tuned.best.score,
+        "validation_epochs": tuned.best.num_epochs,
+        "run": name,
+        "trained_on": "all training clips, last epoch",
+        "num_epochs": recipe.train.num_epochs,
+        "test_top1": result.report.top1,
+        "num_test_clips": result.report.num_clips,
+        "tested_before": others,
+    }
+    write_text(tuned.folder / FINAL_FILE, json.dumps(content, indent=2) + "\n")
+    return result

@@ -1,0 +1,153 @@
+"""A search as it is shown, character by character, and while it runs."""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sgnray.cli import render, tune_tables
+from sgnray.cli.durations import duration, parse_duration
+from sgnray.cli.tune_live import SearchBoard
+from sgnray.config import load_recipe
+from sgnray.errors import UsageError
+from sgnray.tune import TrialRow, TuneResult
+from sgnray.tune.plan import Plan
+from sgnray.tune.savings import Savings
+from sgnray.tune.space_file import load_space
+
+VALUES = {
+    "data.num_segments": 20,
+    "model.embedding_width": 96,
+    "model.dropout": 0.3713,
+    "optim.learning_rate": 0.002082,
+    "optim.weight_decay": 5.159e-05,
+    "optim.label_smoothing": 0.1,
+}
+
+
+def make_trial(number, status="finished", *scores, **changes):
+    return TrialRow(number, status, VALUES, scores, **{"duration_s": 75.0, **changes})
+
+
+TRIALS = (
+    make_trial(1, "stopped", 0.2, 0.4, 0.5),
+    make_trial(2, "failed", error="it diverged"),
+    make_trial(3, "finished", *[0.5] * 11, 0.75, spread=0.0123),
+)
+
+
+def make_search(trials=TRIALS, **changes):
+    recipe = load_recipe("ntu60-cs")
+    plan = Plan(recipe, load_space("default", recipe), "random", "asha", 3, 12, 1, 1, "sha256:00")
+    result = TuneResult(
+        folder=Path("runs/t"),
+        plan=plan,
+        trials=trials,
+        best=trials[2],
+        best_recipe_path=Path("runs/t/best.yaml"),
+        importances={"model.dropout": 0.75, "optim.learning_rate": 0.25},
+        savings=Savings(100, 40, 0.75, 0.7),
+    )
+    return dataclasses.replace(result, **changes)
+
+
+@pytest.fixture
+def lines(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def _lines(parts):
+        render.result(*parts)
+        return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+    return _lines
+
+
+def test_a_search_fits_into_80_columns_best_first(lines):
+    shown = lines(tune_tables.search(make_search()))
+    assert max(map(len, shown)) <= 80
+    figures = [line.split()[:4] for line in shown if "0:01:15" in line]
+    assert [row[0] for row in figures] == ["3", "1", "2"]
+    assert [row[1] for row in figures] == ["75.00%", "50.00%", "failed"]
+    assert shown[-6:] == [
+        "cut: stopped early, because others were ahead",
+        "",
+        "trial 2 failed: it diverged",
+        "",
+        "what mattered: model.dropout 75%, optim.learning_rate 25%",
+        "ASHA would have saved 60% of the epochs, and lost 5.00% of score",
+    ] or shown[-1].startswith("best: ")
+    assert shown[-1] == "best: trial 3, 75.00% \u00b1 1.23% over seeds on the validation part"
+
+
+def test_of_many_trials_the_best_twenty_are_shown(lines):
+    trials = (*TRIALS, *(make_trial(number, "stopped", 0.1) for number in range(4, 34)))
+    shown = lines(tune_tables.search(make_search(trials)))
+    assert sum("0:01:15" in line for line in shown) == 20
+    assert "and 13 more in trials.csv" in shown
+
+
+def test_a_trial_is_one_line_and_a_failure_says_why():
+    assert tune_tables.trial_line(TRIALS[2]) == (
+        "trial   3  val  75.0%  12 epochs  num_segments=20 embedding_width=96 dropout=0.37 "
+        "learning_rate=0.0021 weight_decay=5.2e-05 label_smoothing=0.1"
+    )
+    failed = tune_tables.trial_line(TRIALS[1])
+    assert failed.startswith("trial   2  failed  0 epochs  ")
+    assert failed.endswith("\n  it diverged")
+    assert tune_tables.trial_line(TrialRow(1, "finished", {}, (0.5,))).endswith("as it is")
+
+
+def test_a_search_for_programs():
+    content = tune_tables.search_content(make_search())
+    assert content["best_recipe"] == "runs/t/best.yaml"
+    assert content["best_trial"] == 3
+    assert content["best_overrides"][0] == "data.num_segments=20"
+    assert [trial["number"] for trial in content["trials"]] == [1, 2, 3]
+    assert content["trials"][1]["error"] == "it diverged"
+    assert content["asha_would_save"] == 0.6
+
+
+def draw(board, width, height):
+    out = io.StringIO()
+    Console(file=out, width=width, height=height, color_system=None).print(board)
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (50, 10), (20, 3)])
+def test_a_running_search_is_never_wider_or_higher_than_the_terminal(width, height):
+    clock = iter([0.0, *[60.0] * 9])
+    board = SearchBoard(clock=lambda: next(clock))
+    running = [make_trial(number, "running", 0.1) for number in range(4, 12)]
+    board.on_board(TRIALS, 16, 12)
+    board.on_board([*TRIALS, *running], 16, 12)
+    shown = draw(board, width, height)
+    assert len(shown) <= height
+    assert max(map(len, shown)) <= width
+    if width == 80:
+        assert shown[0] == "best so far"
+        assert shown[1].startswith("    3   75.0%  12/12  num_segments=20 ")
+        assert shown[-1] == "3 of 16 trials, 8 running, 1 stopped, 1 failed, at most 0:18:30 left"
+
+
+def test_a_search_that_has_not_begun_says_so():
+    assert draw(SearchBoard(), 80, 24) == ["starting"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("45m", 2700), ("8h", 28800), ("1.5h", 5400), ("2d", 172800)]
+)
+def test_a_length_of_time(text, seconds):
+    assert parse_duration(text, "--time-budget") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "90", "m", "-5m", "0s", "5 minutes", "1h30m", "inf"])
+def test_what_is_no_length_of_time(text):
+    with pytest.raises(UsageError) as caught:
+        parse_duration(text, "--time-budget")
+    assert caught.value.where == "--time-budget"
+
+
+def test_a_length_of_time_is_written_as_a_clock_does():
+    assert duration(3725.4) == "1:02:05"

@@ -1,0 +1,48 @@
+"""record.jsonl: what it keeps, and what a kill may leave of it."""
+
+import pytest
+
+from sgnray.errors import RunError
+from sgnray.tune.events import Ended, Record, Reported, Started
+
+EVENTS = [
+    Started(1, {"model.graph_widths": [8, 8], "data.windows": "even", "optim.decay": 0.1}),
+    Reported(1, 1, 1 / 3, None, 0.1, 7, 9, "host"),
+    Ended(1, "failed", 'it said "no"\nloudly'),
+]
+
+
+@pytest.fixture
+def record(tmp_path):
+    record = Record(tmp_path / "record.jsonl")
+    for event in EVENTS:
+        record.add(event)
+    return record
+
+
+def test_it_comes_back_as_it_was(record, tmp_path):
+    assert record.read() == EVENTS
+    assert Record(tmp_path / "none").read() == []
+
+
+def test_what_a_kill_tore_is_left_out_and_mended(record):
+    whole = record.path.read_bytes()
+    for size in range(len(whole)):
+        record.path.write_bytes(whole[:size])
+        read = record.read()
+        assert read == EVENTS[: len(read)]
+        assert len(read) == whole[:size].count(b"\n")
+        record.mend()
+        record.add(EVENTS[0])
+        assert record.read() == [*read, EVENTS[0]]
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"event": "born"}', '{"event": "ended", "x": 1}', "1"]
+)
+def test_a_foreign_line_is_refused(record, line):
+    lines = record.path.read_text().splitlines()
+    record.path.write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
+    with pytest.raises(RunError) as caught:
+        record.read()
+    assert caught.value.what == "line 2 of the search's record is none of its events"

@@ -1,0 +1,106 @@
+"""What a search leaves to look at: its pictures, and the one page that holds them."""
+
+import io
+import re
+from html.parser import HTMLParser
+
+import matplotlib.image
+import pytest
+
+from sgnray.tune.board import TrialRow, best_of
+from sgnray.tune.folder import claim_search
+from sgnray.tune.page import write_page
+from sgnray.tune.plots import draw_pictures, frontier
+from sgnray.tune.space import Choice, Integer, LogUniform, Space, Uniform
+
+SPACE = Space(
+    "mine",
+    {
+        "optim.learning_rate": LogUniform(1e-3, 1e-1),
+        "data.num_segments": Choice((4, 6)),
+        "model.dropout": Uniform(0.0, 0.5),
+        "optim.warmup_epochs": Integer(0, 5),
+    },
+)
+
+
+def make_rows(count):
+    return [
+        TrialRow(
+            number,
+            "finished" if number % 3 else "stopped",
+            {
+                "optim.learning_rate": 0.001 * number,
+                "data.num_segments": (4, 6)[number % 2],
+                "model.dropout": 0.5 / number,
+            },
+            (0.3, 0.3 + number / 100)[: 2 if number % 3 else 1],
+            flops=1000 * (number % 4 + 1),
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def test_pictures_are_drawn_where_they_say_something():
+    assert set(draw_pictures([], SPACE, {})) == set()
+    assert set(draw_pictures(make_rows(1), SPACE, {})) == {"history"}
+    named = draw_pictures(make_rows(9), SPACE, {"optim.learning_rate": 0.7, "x": 0.3})
+    assert set(named) == {"history", "parallel", "frontier", "importance"}
+    for png in named.values():
+        image = matplotlib.image.imread(io.BytesIO(png), format="png")
+        assert image.shape[1] > image.shape[0] > 300
+        assert image[..., :3].std() > 0.02  # not an empty sheet
+
+
+def test_the_frontier_is_what_nothing_cheaper_beats():
+    def row(number, flops, score):
+        return TrialRow(number, "finished", {}, (score,), flops=flops)
+
+    rows = [row(1, 10, 0.5), row(2, 10, 0.6), row(3, 20, 0.55), row(4, 30, 0.7), row(5, 40, 0.7)]
+    assert [each.number for each in frontier(rows)] == [2, 4]
+
+
+class Page(HTMLParser):
+    """Collects what a browser would show, and what it would load."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.cells, self.links = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_data(self, data):
+        self.cells.append(data.strip())
+
+
+NASTY = '<script>alert("1")</script>&$best${x}'
+
+
+@pytest.fixture
+def page(tmp_path, make_plan):
+    rows = (
+        TrialRow(1, "finished", {"data.windows": NASTY}, (0.25, 0.5), 0.01, 2.0, 7, 9, NASTY),
+        TrialRow(2, "failed", {"data.windows": "even"}, error=NASTY),
+    )
+    plan = make_plan(space=Space(NASTY, {"data.windows": Choice((NASTY, "even"))}))
+    with claim_search(tmp_path, "mine", plan) as folder:
+        write_page(folder, rows, best_of(rows), {})
+    return (folder.path / "search.html").read_text()
+
+
+def test_every_text_on_the_page_is_escaped(page):
+    shown = Page(page)
+    assert shown.tags.count("script") == 1
+    assert shown.cells.count(NASTY) == 3  # a value, a host, an error
+    assert f"data.windows={NASTY}" in shown.cells
+
+
+def test_the_page_needs_nothing_else(page):
+    shown = Page(page)
+    assert shown.links
+    assert all(link.startswith("data:image/png;base64,") for link in shown.links)
+    assert not re.search(r"https?://|@import|url\(", page)
+    assert "50.00%" in page

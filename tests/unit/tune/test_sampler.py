@@ -1,0 +1,114 @@
+"""Which values trials get: listed, drawn, or proposed by what was learnt."""
+
+import json
+import logging
+
+import pytest
+
+from sgnray.errors import RecipeError
+from sgnray.tune.sampler import make_sampler
+from sgnray.tune.space import Choice, Integer, LogUniform, Space, Uniform
+
+AXES = {
+    "optim.schedule": Choice(("steps", "cosine")),
+    "optim.warmup_epochs": Integer(0, 5),
+    "model.dropout": Uniform(0.0, 0.5),
+    "optim.learning_rate": LogUniform(1e-4, 1e-2),
+}
+SPACE = Space("mine", AXES, {"optim.warmup_epochs": {"optim.schedule": ("cosine",)}})
+
+
+def goodness(values):
+    """The lower the dropout the better, whatever the rest is."""
+    return 0.9 - values["model.dropout"]
+
+
+def run(sampler, numbers):
+    """Propose and learn in turns, and return what was proposed."""
+    proposed = []
+    for number in numbers:
+        values = sampler.propose(number)
+        proposed.append(values)
+        score = goodness(values)
+        sampler.learn(number, values, [score - 0.1, score], is_complete=number % 3 != 0)
+    return proposed
+
+
+def test_random_trials_are_the_spaces_draws_however_many_follow():
+    few, many = (make_sampler(SPACE, "random", count, 7) for count in (5, 9))
+    proposed = [few.propose(number) for number in range(1, 6)]
+    assert proposed == [SPACE.draw(7, index) for index in range(5)]
+    assert proposed == [many.propose(number) for number in range(1, 6)]
+    assert few.propose(6) is None
+
+
+def test_draws_that_repeat_are_left_out_and_told(caplog):
+    caplog.set_level(logging.WARNING, logger="sgnray.tune.sampler")
+    space = Space("mine", {"data.num_segments": Choice((4, 8))})
+    sampler = make_sampler(space, "random", 8, 0)
+    assert sampler.num_trials == 2
+    assert sorted(sampler.propose(number)["data.num_segments"] for number in (1, 2)) == [4, 8]
+    assert "6 of 8 trials would repeat others" in caplog.text
+
+
+def test_a_grid_has_all_its_points_once():
+    """Where a condition does not hold, points fall together."""
+    axes = {"a.schedule": Choice(("steps", "cosine")), "a.warmup": Choice((0, 3))}
+    space = Space("mine", axes, {"a.warmup": {"a.schedule": ("cosine",)}})
+    sampler = make_sampler(space, "grid", 1, 0)
+    assert [sampler.propose(number) for number in range(1, sampler.num_trials + 1)] == [
+        {"a.schedule": "steps"},
+        {"a.schedule": "cosine", "a.warmup": 0},
+        {"a.schedule": "cosine", "a.warmup": 3},
+    ]
+
+
+def test_a_grid_of_ranges_is_refused():
+    with pytest.raises(RecipeError) as caught:
+        make_sampler(SPACE, "grid", 1, 0)
+    assert [problem.where for problem in caught.value.problems] == list(AXES)[1:]
+
+
+def test_a_grid_beyond_measure_is_refused_before_it_is_built():
+    axes = {f"key.{number}": Choice(tuple(range(100))) for number in range(20)}
+    with pytest.raises(RecipeError, match="points"):
+        make_sampler(Space("mine", axes), "grid", 1, 0)
+
+
+@pytest.mark.parametrize("search", ["random", "tpe"])
+def test_a_list_of_trials_is_not_drawn_from(search):
+    with pytest.raises(RecipeError, match="a list of trials"):
+        make_sampler(Space("mine", rows=({}, {"model.dropout": 0.1})), search, 3, 0)
+
+
+def test_tpe_finds_what_is_better_and_keeps_to_the_space():
+    proposed = run(make_sampler(SPACE, "tpe", 40, 0), range(1, 41))
+    first = sum(map(goodness, proposed[:10])) / 10
+    last = sum(map(goodness, proposed[-10:])) / 10
+    assert last > first + 0.1
+    for values in proposed:
+        assert ("optim.warmup_epochs" in values) == (values["optim.schedule"] == "cosine")
+        assert 0.0 <= values["model.dropout"] <= 0.5
+        assert values["model.dropout"] == float(f"{values['model.dropout']:.4g}")
+    assert make_sampler(SPACE, "tpe", 40, 0).propose(41) is None
+
+
+def test_tpe_proposes_the_same_for_the_same_seed_and_another_for_another():
+    runs = [run(make_sampler(SPACE, "tpe", 12, seed), range(1, 13)) for seed in (0, 0, 1)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_tpe_learns_what_an_earlier_process_found(capfd):
+    first = make_sampler(SPACE, "tpe", 30, 0)
+    known = run(first, range(1, 20))
+    second = make_sampler(SPACE, "tpe", 30, 1)
+    for number, values in enumerate(known, start=1):
+        scores = [] if number == 4 else [goodness(values)]
+        second.learn(number, json.loads(json.dumps(values)), scores, is_complete=number != 5)
+    states = [trial.state.name for trial in second._study.trials]
+    assert (states[3], states[4], states.count("COMPLETE")) == ("FAIL", "PRUNED", 17)
+    assert [trial.params["model.dropout"] for trial in second._study.trials] == [
+        values["model.dropout"] for values in known
+    ]
+    assert goodness(second.propose(20)) > 0.6
+    assert capfd.readouterr() == ("", "")
