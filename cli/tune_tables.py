@@ -35,7 +35,7 @@ def changes(trial: TrialRow) -> str:
 
 def search(tuned: TuneResult) -> list[RenderableType]:
     """Give the trials of a search, best first, what mattered, and what the score is."""
-    parts: list[RenderableType] = [ranking(tuned.ranked, tuned.plan.space.keys)]
+    parts: list[RenderableType] = [ranking(tuned.ranked, tuple(tuned.plan.space.axes))]
     if len(tuned.trials) > _MAX_ROWS:
         parts.append(f"and {len(tuned.trials) - _MAX_ROWS} more in trials.csv")
     if any(trial.status == "stopped" for trial in tuned.trials):
@@ -47,8 +47,8 @@ def search(tuned: TuneResult) -> list[RenderableType]:
 
 
 def ranking(trials: tuple[TrialRow, ...], keys: tuple[str, ...]) -> SafeTable:
-    """Give a table of the first trials, in their order."""
-    is_wide = len(keys) > _MAX_KEYS
+    """Give a table of the first trials, in their order, with columns for a few keys."""
+    is_wide = not 0 < len(keys) <= _MAX_KEYS
     names = ["changes"] if is_wide else [key.rpartition(".")[2].replace("_", " ") for key in keys]
     table = SafeTable(box=box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False, show_edge=False)
     for name in ("trial", "val top-1", "epochs", "time"):
