@@ -34,6 +34,7 @@ _INTERRUPTED = 130
 _CONTINUES = {
     "train": "the same command continues the run after its last finished epoch",
     "prepare": "the same command continues where it stopped",
+    "tune": "the same command goes on; trials that have ended are not repeated",
 }
 
 

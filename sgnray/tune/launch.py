@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 
 from sgnray.errors import ClusterError
 from sgnray.train.dataset import SharedDataset
+from sgnray.tune.control import Budget, Interrupt, interruptible
 from sgnray.tune.progress import Progress
 from sgnray.tune.share import Layout
 from sgnray.tune.trial import (
@@ -63,7 +61,7 @@ def run_trials(
     progress.begin()
     try:
         with _quiet_ray():
-            _fit(progress, job, layout.at_once, _Budget(time_budget_s))
+            _fit(progress, job, layout.at_once, Budget(time_budget_s))
     except (RayError, TuneError) as error:
         raise ClusterError(
             f"the search stopped on the cluster: {_last_line(error)}",
@@ -74,7 +72,7 @@ def run_trials(
         progress.end()
 
 
-def _fit(progress: Progress, job: TrialJob, at_once: int, budget: _Budget) -> None:
+def _fit(progress: Progress, job: TrialJob, at_once: int, budget: Budget) -> None:
     from ray import tune
 
     from sgnray.tune.scheduler import make_scheduler
@@ -94,7 +92,7 @@ def _fit(progress: Progress, job: TrialJob, at_once: int, budget: _Budget) -> No
         param_space, search = {TRIAL: tune.grid_search(list(trials))}, {}
     # Ray insists on files of its own; a worker may still write there when an interrupt comes.
     with (
-        _interrupt() as interrupt,
+        interruptible() as interrupt,
         tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch,
     ):
         tune.Tuner(
@@ -114,7 +112,7 @@ def _fit(progress: Progress, job: TrialJob, at_once: int, budget: _Budget) -> No
                 # PBT hands weights on through Ray's storage, which all machines must see.
                 storage_path=str(job.states_dir) if job.swaps_states else scratch,
                 verbose=0,
-                stop=budget.stopper(),
+                stop=_stopper(budget),
                 failure_config=tune.FailureConfig(max_failures=_MAX_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
                 callbacks=[_callback(progress, interrupt, budget)],
@@ -134,7 +132,22 @@ def _resources(num_workers: int, job: TrialJob) -> dict[str, float]:
     return {"cpu": job.share.num_cpus, **gpus}
 
 
-def _callback(progress: Progress, interrupt: _Interrupt, budget: _Budget) -> Any:
+def _stopper(budget: Budget) -> Any:
+    from ray import tune
+
+    class OutOfTime(tune.Stopper):  # type: ignore[misc]
+        """Asked by Ray whether a trial, or all of them, should stop."""
+
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return budget.is_over()
+
+    return OutOfTime()
+
+
+def _callback(progress: Progress, interrupt: Interrupt, budget: Budget) -> Any:
     from ray import tune
 
     class Tell(tune.Callback):  # type: ignore[misc]
@@ -172,68 +185,6 @@ def _callback(progress: Progress, interrupt: _Interrupt, budget: _Budget) -> Any
                 release(group)
 
     return Tell()
-
-
-class _Budget:
-    """The time that a search may take; trials that it cuts go on with the next one."""
-
-    def __init__(self, budget_s: float | None) -> None:
-        self._end = None if budget_s is None else time.monotonic() + budget_s
-        self.is_spent = False
-
-    def stopper(self) -> Any:
-        """Return what Ray asks whether to stop; None where time does not matter."""
-        if self._end is None:
-            return None
-        from ray import tune
-
-        budget = self
-
-        class OutOfTime(tune.Stopper):  # type: ignore[misc]
-            def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-                return False
-
-            def stop_all(self) -> bool:
-                return budget.check()
-
-        return OutOfTime()
-
-    def check(self) -> bool:
-        """Tell whether the time is over, and remember it."""
-        if not self.is_spent and self._end is not None and time.monotonic() >= self._end:
-            log.info("the time budget is spent; the same command goes on")
-            self.is_spent = True
-        return self.is_spent
-
-
-class _Interrupt:
-    """Remembers Ctrl-C: somewhere in its loop Ray may catch the KeyboardInterrupt, and go on."""
-
-    def __init__(self) -> None:
-        self._came = False
-
-    def on_signal(self, *_: object) -> None:
-        """Interrupt whatever runs now."""
-        self._came = True
-        raise KeyboardInterrupt
-
-    def check(self) -> None:
-        """Interrupt again where the first one was lost."""
-        if self._came:
-            raise KeyboardInterrupt
-
-
-@contextmanager
-def _interrupt() -> Iterator[_Interrupt]:
-    interrupt = _Interrupt()
-    if threading.current_thread() is not threading.main_thread():  # no signal comes here
-        yield interrupt
-        return
-    before = signal.signal(signal.SIGINT, interrupt.on_signal)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

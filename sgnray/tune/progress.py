@@ -104,8 +104,7 @@ class Progress:
     def end(self) -> None:
         """Write what was reached, whether the search came to its end or not."""
         self.board.interrupt()
-        for row in self.ended:  # a worker may have saved once more after its trial was stopped
-            self._drop_state(row.number)
+        self._tidy()
         self.folder.write(self.board.rows)
         self._show()
         if self._failure is not None:
@@ -138,6 +137,13 @@ class Progress:
         if self._listener is not None:
             self._listener.on_trial(row)
         self._show()
+
+    def _tidy(self) -> None:
+        """Keep only what unfinished trials need; Ray leaves its own, and stragglers theirs."""
+        needed = {f"{row.number:04d}" for row in self.board.rows if not row.has_ended}
+        for path in self.folder.states_dir.iterdir():
+            if path.name not in needed:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _drop_state(self, number: int) -> None:
         shutil.rmtree(self.folder.states_dir / f"{number:04d}", ignore_errors=True)

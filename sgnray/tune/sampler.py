@@ -25,10 +25,12 @@ from sgnray.tune.space import (
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import TrialState
 
 log = logging.getLogger(__name__)
 
 _MAX_GRID = 10_000
+_MAX_DRAWS = 1000
 # TPE draws at random first; a quarter of a short search is enough to begin with.
 _MOST_RANDOM, _FEWEST_RANDOM, _RANDOM_SHARE = 10, 4, 4
 
@@ -115,8 +117,10 @@ class Tpe:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         num_random = min(_MOST_RANDOM, max(_FEWEST_RANDOM, num_trials // _RANDOM_SHARE))
-        self._space = space
-        self.num_trials = num_trials
+        self._space, self._seed = space, seed
+        is_finite = all(isinstance(axis, Choice) for axis in space.axes.values())
+        self.num_trials = min(num_trials, space.num_points()) if is_finite else num_trials
+        self._known: set[str] = set()
         self._study = optuna.create_study(
             direction="maximize",
             sampler=optuna.samplers.TPESampler(
@@ -129,12 +133,27 @@ class Tpe:
         """Return the values of a trial, None where there are no more."""
         if number > self.num_trials:
             return None
-        trial = self._asked[number] = self._study.ask()
+        trial, values = self._ask()
+        if json.dumps(values) in self._known:  # the same would only come out again
+            self._study.tell(trial, state=_failed())
+            values = self._draw_unknown(values)
+        else:
+            self._asked[number] = trial
+        self._known.add(json.dumps(values))
+        return values
+
+    def _draw_unknown(self, otherwise: Values) -> Values:
+        drawn = (self._space.draw(self._seed, index) for index in range(_MAX_DRAWS))
+        unknown = (values for values in drawn if json.dumps(values) not in self._known)
+        return next(unknown, otherwise)
+
+    def _ask(self) -> tuple[optuna.Trial, Values]:
+        trial = self._study.ask()
         values: Values = {}
         for key, axis in self._space.axes.items():
             if self._space.holds(key, values):
                 values[key] = _suggest(trial, key, axis)
-        return values
+        return trial, values
 
     def learn(
         self, number: int, values: Values, scores: Sequence[float], *, is_complete: bool
@@ -145,6 +164,7 @@ class Tpe:
         state = TrialState.COMPLETE if is_complete else TrialState.PRUNED
         if not scores:
             state = TrialState.FAIL
+        self._known.add(json.dumps(values))
         trial = self._asked.pop(number, None)
         if trial is None:
             axes = {key: self._space.axes[key] for key in values}
@@ -176,6 +196,12 @@ def distribution(axis: Axis) -> Any:
             return distributions.FloatDistribution(low, high, log=True)
         case Integer(low, high):
             return distributions.IntDistribution(low, high)
+
+
+def _failed() -> TrialState:
+    from optuna.trial import TrialState
+
+    return TrialState.FAIL
 
 
 def _suggest(trial: optuna.Trial, key: str, axis: Axis) -> Any:

@@ -112,3 +112,12 @@ def test_tpe_learns_what_an_earlier_process_found(capfd):
     ]
     assert goodness(second.propose(20)) > 0.6
     assert capfd.readouterr() == ("", "")
+
+
+def test_tpe_runs_no_point_twice():
+    axes = {"model.dropout": Choice((0.0, 0.1, 0.2)), "optim.decay": Choice((0.1, 0.2))}
+    sampler = make_sampler(Space("mine", axes), "tpe", 16, 0)
+    assert sampler.num_trials == 6
+    proposed = run(sampler, range(1, 7))
+    assert len({tuple(values.values()) for values in proposed}) == 6
+    assert sampler.propose(7) is None
