@@ -142,6 +142,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     with _told(path):
         checkpoint = _parse(content)
+        _check_average(checkpoint)
         checkpoint.build_model()
     return checkpoint
 
@@ -181,6 +182,15 @@ def _parse(content: State) -> Checkpoint:
         content["selected"] = Selected(**content["selected"])
     content["skeleton"] = SkeletonLayout.from_dict(content["skeleton"])
     return Checkpoint(**{**content, "format_version": FORMAT_VERSION})
+
+
+def _check_average(checkpoint: Checkpoint) -> None:
+    """ValueError where the mean of the weights is missing, or nobody asked for it."""
+    is_wanted = checkpoint.parse_recipe().train.ema_decay > 0
+    if is_wanted and checkpoint.averaged is None:
+        raise ValueError("averaged is missing, and its recipe keeps a mean of the weights")
+    if not is_wanted and checkpoint.averaged is not None:
+        raise ValueError("it has averaged weights, and its recipe keeps no mean of them")
 
 
 def _is_dict_of(value: object, *kinds: type) -> bool:

@@ -40,9 +40,13 @@ class Trial:
         """Return a recipe of as many epochs as fit into the time."""
         wanted = self.seconds * self.clips_per_s / (EPOCH_STEPS * self.recipe.optim.batch_size)
         changes = {"num_epochs": max(_MIN_EPOCHS, math.ceil(wanted)), "selection": "last"}
-        evaluate = self.recipe.evaluate.model_copy(update={"num_views": 1})
-        train = self.recipe.train.model_copy(update=changes)
-        return self.recipe.model_copy(update={"train": train, "evaluate": evaluate})
+        sections = {
+            "train": self.recipe.train.model_copy(update=changes),
+            # A warmup may be longer than these few epochs, and speed does not depend on it.
+            "optim": self.recipe.optim.model_copy(update={"warmup_epochs": 0}),
+            "evaluate": self.recipe.evaluate.model_copy(update={"num_views": 1}),
+        }
+        return self.recipe.model_copy(update=sections)
 
 
 def worker_counts(most: int) -> list[int]:

@@ -28,6 +28,7 @@ from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.device import choose_device, describe_device, resolve_precision
 from sgnray.model.flops import forward_flops, step_flops
 from sgnray.model.sgn import count_parameters
+from sgnray.train.batch_norm import check_batch_norm
 from sgnray.train.job import VALIDATION_VIEWS, check_shares, choose_parts
 from sgnray.train.run import match_recipe
 
@@ -69,7 +70,9 @@ def bench_recipe(
     each_s = seconds / 3
     total_s = seconds + len(counts) * (each_s + _LAUNCH_S)
     with _clips_of(recipe, dataset_dir) as (recipe, clips):
-        check_shares(recipe, clips.shape.num_train, max(1, workers))
+        num_clips = clips.shape.num_train
+        check_shares(recipe, num_clips, max(1, workers))
+        check_batch_norm(recipe, num_clips, workers, device=device, address=address)
         recipe = resolve_precision(recipe, here.type)
         subject = _describe(recipe, clips, here)
         auto = resolve_precision(with_precision(recipe, "auto"), here.type).train.precision

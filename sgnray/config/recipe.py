@@ -21,6 +21,7 @@ from sgnray.config.document import (
 )
 from sgnray.config.messages import did_you_mean, dotted_keys, explain, sections, unknown_key
 from sgnray.config.schema import Aside, Recipe
+from sgnray.config.together import explain_together
 from sgnray.errors import Problem, RecipeError
 
 FORMAT_VERSION = 1
@@ -194,11 +195,13 @@ def _wrong_override(key: str, has_equals: bool) -> str | None:
 def _validate(
     data: dict[str, Any], *, source: str, origins: Mapping[str, str], problems: list[Problem]
 ) -> Recipe:
-    recipe = None
+    recipe, data = None, _with_text_keys(data)
     try:
-        recipe = Recipe.model_validate(_with_text_keys(data))
+        recipe = Recipe.model_validate(data)
     except ValidationError as error:
         problems = problems + explain(error, origins=origins)
+    command_line = _COMMAND_LINE[1:-1]
+    problems = problems + explain_together(data, origins=origins, command_line=command_line)
     if recipe is not None and not problems:
         return recipe
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"

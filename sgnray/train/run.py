@@ -17,9 +17,10 @@ from sgnray.evaluate.report import Report, Subject, make_report
 from sgnray.model.inputs import needs_bones
 from sgnray.model.sgn import count_parameters
 from sgnray.runs import LOG_FILE, REPORT_FILE, RunFolder, claim_run
+from sgnray.train.batch_norm import check_batch_norm, check_synchronised
 from sgnray.train.environment import describe_environment, run_log
 from sgnray.train.job import Job, check_average, check_shares, choose_parts
-from sgnray.train.launch import Executor, Hardware, executor
+from sgnray.train.launch import Executor, executor
 from sgnray.train.loop import EpochResult
 from sgnray.train.progress import OnProgress, Progress
 from sgnray.train.tracking import Trackers, check_trackers, tracked
@@ -69,11 +70,12 @@ def train_run(
     num_clips = len(choose_parts(recipe, dataset).train)
     check_shares(recipe, num_clips, max(1, wanted.most))
     check_average(recipe, num_clips)
+    check_batch_norm(recipe, num_clips, wanted.most, device=device, address=address)
     with executor(
         workers=wanted, device=device, address=address, max_failures=max_failures
     ) as execute:
         recipe = resolve_precision(recipe, execute.hardware.device_type)
-        _check_batch_norm(recipe, execute.hardware)
+        check_synchronised(recipe, wanted.most, execute.hardware.device_type)
         with claim_run(runs_dir, name, recipe, dataset) as run, run_log(run.path / LOG_FILE):
             return _train_in(
                 run,
@@ -168,17 +170,6 @@ def _check_own(
             "the checkpoint comes from another run",
             where=str(path),
             now="remove it, or choose another --name",
-        )
-
-
-def _check_batch_norm(recipe: Recipe, hardware: Hardware) -> None:
-    """UsageError where workers without GPUs are to share their batch norm: torch cannot."""
-    several = hardware.workers.most > 1
-    if recipe.train.sync_batch_norm and several and hardware.device_type != "cuda":
-        raise UsageError(
-            "batch norm is synchronised between GPUs only",
-            where="train.sync_batch_norm=true",
-            now="leave it at false, or train on GPUs",
         )
 
 

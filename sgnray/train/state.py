@@ -76,7 +76,8 @@ class TrainState:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint as if training had never stopped."""
         self.model.load_state_dict(checkpoint.weights, strict=True)
-        if self.averaged is not None and checkpoint.averaged is not None:
+        if self.averaged is not None:
+            assert checkpoint.averaged is not None  # load_checkpoint refuses it
             self.averaged.load_state_dict(checkpoint.averaged, strict=True)
         self.optimizer.load_state_dict(checkpoint.optimizer)
         settle(self.optimizer)

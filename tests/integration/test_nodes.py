@@ -128,11 +128,12 @@ def test_a_search_runs_its_trials_on_both_hosts(network, tiny_folder, tmp_path):
     space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2, 3e-2, 4e-2]}\n")
     address = f"{head.address}:{HEAD_PORT}"
     command = tune_command(tiny_folder, "--address", address, "--space", str(space))
-    with (tmp_path / "out.txt").open("ab") as out:
+    told = tmp_path / "out.txt"
+    with told.open("ab") as out:
         searching = head.start(command, cwd=tmp_path, stdout=out, stderr=out)
     try:
-        wait_until(lambda: num_trials(head) and num_trials(other), searching, timeout_s=60)
-        assert searching.wait(120) == 0, (tmp_path / "out.txt").read_text()
+        wait_until(lambda: num_trials(head) and num_trials(other), searching, told=told)
+        assert searching.wait(120) == 0, told.read_text()
     finally:
         end(searching)
     (table,) = tmp_path.glob("runs/*/trials.csv")
