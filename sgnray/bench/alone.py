@@ -10,13 +10,17 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from sgnray.config import Recipe, to_dict
+from sgnray.errors import SgnError
 
 _PROGRAM = "from sgnray.bench.alone import train_alone; train_alone()"
+# It has closed its output, so that its end is near.
+_DEATH_TIMEOUT_S = 10.0
 
 
 def measure_alone(
@@ -30,12 +34,12 @@ def measure_alone(
     }
     with _processes(num_processes, num_threads) as processes:
         for process in processes:
-            _tell(process, json.dumps(task))
+            process.tell(json.dumps(task))
         for process in processes:
-            assert _hear(process) == "ready"
+            assert process.hear() == "ready"
         for process in processes:
-            _tell(process, "go")
-        return [json.loads(_hear(process)) for process in processes]
+            process.tell("go")
+        return [json.loads(process.hear()) for process in processes]
 
 
 def train_alone() -> None:
@@ -61,41 +65,76 @@ def train_alone() -> None:
     steps = choose_steps(state, train_batches(recipe, bank, rows, world=World()))
     train_epoch(steps)
     _answer("ready")
-    sys.stdin.readline()
+    if not sys.stdin.readline():  # whoever asked is gone
+        return
     rates = [train_epoch(steps)[CLIPS_PER_S] for _ in range(recipe.train.num_epochs - 1)]
     _answer(json.dumps(rates))
 
 
-@contextmanager
-def _processes(count: int, num_threads: int) -> Iterator[list[subprocess.Popen[str]]]:
-    environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads)}  # so Ray's workers have it
-    processes = [
-        subprocess.Popen(  # noqa: S603 - our own module
+class _Process:
+    """One such process, from outside."""
+
+    def __init__(self, num_threads: int) -> None:
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(num_threads),
+        }  # so Ray's workers have it
+        # A file and no pipe: whoever writes much into one waits for a reader.
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-c", _PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
             env=environment,
         )
-        for _ in range(count)
-    ]
-    try:
+
+    def tell(self, line: str) -> None:
+        """Send a line; SgnError where the process has died."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise self._death() from error
+
+    def hear(self) -> str:
+        """Wait for a line; SgnError where the process dies before it is whole."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.endswith("\n"):
+            raise self._death()
+        return line.strip()
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def _death(self) -> SgnError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_DEATH_TIMEOUT_S)
+        self._errors.seek(0)
+        lines = self._errors.read().strip().splitlines()
+        code = self._process.returncode
+        cause = f"killed by signal {-code}" if code is not None and code < 0 else f"exit {code}"
+        return SgnError(
+            f"a process that measures died: {lines[-1].strip() if lines else cause}",
+            where=f"process {self._process.pid}, which trains beside others without Ray",
+            now="if memory is short, measure fewer --workers or a smaller optim.batch_size",
+        )
+
+
+@contextmanager
+def _processes(count: int, num_threads: int) -> Iterator[list[_Process]]:
+    with ExitStack() as ending:
+        processes = []
+        for _ in range(count):
+            processes.append(_Process(num_threads))
+            ending.callback(processes[-1].end)
         yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-
-
-def _tell(process: subprocess.Popen[str], line: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(line + "\n")
-    process.stdin.flush()
-
-
-def _hear(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 def _answer(line: str) -> None:

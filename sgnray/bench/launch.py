@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from sgnray.bench.alone import measure_alone
 from sgnray.bench.noise import Shape, write_noise
 from sgnray.bench.result import Rate, WorkersSpeed
-from sgnray.cluster import connected
+from sgnray.cluster import connected, is_at_hand
 from sgnray.config import Recipe
 from sgnray.evaluate.metrics import CLIPS_PER_S
 from sgnray.runs import RunFolder
@@ -59,12 +59,12 @@ def measuring(
     trial: Trial, *, most: int, device: str, address: str | None
 ) -> Iterator[Iterator[WorkersSpeed]]:
     """Hold a cluster of `most` workers; what is given measures each number of them in turn."""
+    # Other machines see no temporary folder of this one, but maybe the current folder.
+    place = Path.cwd() if is_at_hand(address) else None
     with (
+        # Around the cluster, whose workers could write into it while it is removed.
+        TemporaryDirectory(prefix="sgn-bench-", dir=place) as folder,
         connected(address, num_workers=most) as resources,
-        # Other machines see no temporary folder of this one, but maybe the current folder.
-        TemporaryDirectory(
-            prefix="sgn-bench-", dir=None if resources.is_local else Path.cwd()
-        ) as folder,
     ):
         yield _measure_each(
             trial,

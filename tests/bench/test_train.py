@@ -74,6 +74,7 @@ def noise(trial, tmp_path):
     return write_noise(tmp_path / "noise", recipe, trial.shape, num_train=num_train, num_test=2)
 
 
+@pytest.mark.ray
 def test_two_workers_against_two_processes(trial, noise, tmp_path):
     """One thread each; the processes with a worker's share of the batch, and with all of it."""
     recipe = trial.job_recipe()

@@ -129,6 +129,20 @@ def test_a_content_that_does_not_fit_is_refused(checkpoint, tmp_path, changes, m
         load_checkpoint(edited(tmp_path / "c.pt", **changes))
 
 
+def test_the_mean_of_the_weights_is_there_if_the_recipe_keeps_one(
+    checkpoint, tiny_recipe, tmp_path
+):
+    path = tmp_path / "c.pt"
+    train = tiny_recipe.train.model_copy(update={"ema_decay": 0.9})
+    recipe = to_dict(tiny_recipe.model_copy(update={"train": train}))
+    save_checkpoint(path, checkpoint)
+    with pytest.raises(CheckpointError, match="averaged is missing, and its recipe keeps"):
+        load_checkpoint(edited(path, recipe=recipe))
+    load_checkpoint(edited(path, averaged=checkpoint.weights))
+    with pytest.raises(CheckpointError, match="and its recipe keeps no mean"):
+        load_checkpoint(edited(path, recipe=checkpoint.recipe))
+
+
 def test_version_1_named_its_skeleton_only(checkpoint, tmp_path):
     path = tmp_path / "c.pt"
     save_checkpoint(path, checkpoint)

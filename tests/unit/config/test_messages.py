@@ -213,3 +213,32 @@ def test_a_recipe_from_a_checkpoint_is_checked_too():
     with pytest.raises(RecipeError, match=r"model\.pt has 2 problems") as caught:
         parse_recipe({"train": {"seed": "x"}, "new": {}}, source="model.pt")
     assert [where for where, _ in rows(caught.value)] == ["train.seed", "new"]
+
+
+def test_a_warmup_without_an_end_is_told_with_all_else(fail):
+    error, _ = fail("optim:\n  warmup_epochs: 5\n  decay: -1\ntrain:\n  num_epochs: 5\n")
+    assert rows(error) == [
+        ("optim.decay (line 3)", "must be a positive number, got -1"),
+        ("optim.warmup_epochs (line 2)", "must be less than train.num_epochs, which is 5, got 5"),
+    ]
+    assert load_recipe("ntu60-cs", ["optim.warmup_epochs=5", "train.num_epochs=6"])
+    assert load_recipe("ntu60-cs", ["train.num_epochs=1"])
+
+
+def test_too_few_epochs_for_the_recipes_warmup_are_the_command_lines_fault():
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("nwucla-cv-best", ["train.num_epochs=3"])
+    assert caught.value.what == "the command line has 1 problem"
+    assert rows(caught.value) == [
+        (
+            "train.num_epochs (command line)",
+            "must be more than optim.warmup_epochs, which is 5, got 3",
+        )
+    ]
+
+
+@pytest.mark.parametrize("text", ["train.num_epochs=0", "train.num_epochs=x", "train.num_epochs="])
+def test_epochs_that_are_none_are_not_compared_with_the_warmup(text):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("ntu60-cs", [text, "optim.warmup_epochs=500"])
+    assert [where for where, _ in rows(caught.value)] == ["train.num_epochs (command line)"]
