@@ -210,7 +210,9 @@ def test_whoever_ends_it_no_folder_is_left(tmp_path):
         process.communicate(timeout=60)
         codes[ending.name] = process.returncode
         assert list(folder.glob("sgn-*")) == []
-    assert codes == {"SIGTERM": 143, "SIGINT": 130}
+    assert codes["SIGTERM"] == 128 + signal.SIGTERM
+    # To a shell both are 130: python ends itself by the signal where it came between two lines.
+    assert codes["SIGINT"] in (128 + signal.SIGINT, -signal.SIGINT)
 
 
 @pytest.mark.ray
