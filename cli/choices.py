@@ -108,3 +108,25 @@ def _cases(info: DatasetInfo) -> tuple[str, ...]:
     from sgnray.data.protocols import cases_of
 
     return cases_of(info.dataset, info.splits or ())
+
+
+def read_class_list(path: Path) -> tuple[str, ...]:
+    """Read the names of classes, one on each line; UsageError for what cannot be such a list."""
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        what = "is no UTF-8 text" if isinstance(error, ValueError) else "cannot be read"
+        raise UsageError(f"the list of classes {what}", where=str(path), now=_CLASS_LIST) from error
+    while names and not names[-1]:
+        names.pop()
+    for number, name in enumerate(names, start=1):
+        first = names.index(name) + 1
+        if not name or first < number:
+            what = f"repeats line {first}" if name else "is empty"
+            raise UsageError(
+                f"the list of classes {what}", where=f"{path}, line {number}", now=_CLASS_LIST
+            )
+    return tuple(names)
+
+
+_CLASS_LIST = "give one name on each line, in the order of the labels"

@@ -1,4 +1,4 @@
-"""`sgn eval`: score a run or a checkpoint on every test clip exactly once."""
+"""`sgn eval`: score runs or checkpoints on every test clip exactly once."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from .choices import DATA_DIR, choose_dataset
 
 
 def evaluate(
-    target: Annotated[
-        Path | None,
+    targets: Annotated[
+        list[Path] | None,
         typer.Argument(
             metavar="RUN|CHECKPOINT",
             show_default=False,
-            help="A run folder, a checkpoint, or the reference's .pth. Default: the newest run.",
+            help="Run folders, checkpoints, or the reference's .pth; several are scored together "
+            "too, by the mean of their logits. Default: the newest run.",
         ),
     ] = None,
     case: Annotated[
@@ -30,30 +31,46 @@ def evaluate(
     ] = None,
     data: options.Data = None,
     runs: options.Runs = Path("runs"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where report.json and report.html go. Default: the run's folder, or one made "
+            "for the case and the views.",
+        ),
+    ] = None,
+    workers: options.Workers = 0,
+    address: options.Address = None,
     device: options.Device = "auto",
     json: options.Json = False,
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score a run or a checkpoint on every test clip.
+    """Score runs or checkpoints on every test clip, and write a report.
 
-    Shows top-1 and top-5 accuracy, the weakest classes and the most confused pairs.
+    Shows top-1 and top-5 accuracy, the weakest classes and the most confused pairs; report.html
+    has everything, and plays the clips that went wrong.
     """
     dataset_dir = None if data is None else choose_dataset(data)
 
-    from sgnray.evaluate import evaluate_run
+    from sgnray.evaluate import evaluate_run, place_of, write_evaluation
 
     with render.progress("test clips") as on_progress:
         report = evaluate_run(
-            target,
+            targets,
             runs_dir=runs,
             data_dir=DATA_DIR,
             dataset_dir=dataset_dir,
             case=case,
             num_views=views,
+            workers=workers,
+            address=address,
             device=device,
             on_progress=on_progress,
         )
     if json:
-        return render.as_json(report.to_dict())
-    return render.result(*tables.report(report))
+        render.as_json(report.to_dict())
+    else:
+        render.result(*tables.report(report))
+    page = write_evaluation(report, out or place_of(report, runs))
+    render.note(f"written: {page}")

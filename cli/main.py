@@ -22,14 +22,20 @@ from . import data, logs, options, render
 from .bench import bench
 from .demo import demo
 from .eval import evaluate
+from .export import export
+from .predict import predict
 from .prepare import prepare
 from .synth import synth
 from .train import train
 from .tune import tune
 from .usage import as_usage_error
+from .view import view
 
 _ABOUT = "From raw NTU RGB+D skeletons to a trained SGN action recogniser, on a Ray cluster."
-_ORDER = ("demo", "synth", "prepare", "data", "bench", "train", "tune", "eval")
+_ORDER = (
+    *("demo", "synth", "prepare", "data", "bench", "train", "tune"),
+    *("eval", "predict", "export", "view"),
+)
 _INTERRUPTED = 130
 _CONTINUES = {
     "train": "the same command continues the run after its last finished epoch",
@@ -98,6 +104,19 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, tuple[str, ...]]] = {
     ),
     tune: ("tune", ("sgn tune --trials 32", "sgn tune --case cv --search grid --epochs 20")),
     evaluate: ("eval", ("sgn eval", "sgn eval runs/ntu60-cv-1a2b3c4d --views 10 --json")),
+    predict: (
+        "predict",
+        (
+            "sgn predict S001C001P001R001A001.skeleton",
+            "sgn predict recordings/ --checkpoint 0_best.pth --json",
+            "sgn predict long.skeleton --window 60 --stride 15",
+        ),
+    ),
+    export: (
+        "export",
+        ("sgn export", "sgn export runs/NAME --to safetensors"),
+    ),
+    view: ("view", ("sgn view S001C001P001R001A001.skeleton", "sgn view data/ntu60 NAME --to png")),
 }
 _DATA_EXAMPLES: dict[Callable[..., None], tuple[str, tuple[str, ...]]] = {
     data.verify: ("verify", ("sgn data verify", "sgn data verify --data data/ntu60")),

@@ -102,3 +102,11 @@ Device = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there, instead of keeping it.")
 ]
+Classes = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes",
+        metavar="FILE",
+        help="Names of the classes, one on each line, where the checkpoint has none or others.",
+    ),
+]

@@ -15,23 +15,29 @@ if TYPE_CHECKING:
     from sgnray.data.store import open_dataset
     from sgnray.errors import SgnError
     from sgnray.evaluate import evaluate_run
+    from sgnray.export import export_model
     from sgnray.model import SGN
+    from sgnray.predict import predict_clips
     from sgnray.prepare import prepare_dataset
     from sgnray.train import train_run
     from sgnray.tune import tune_recipe
+    from sgnray.view import view_clip
 
 __all__ = [
     "SGN",
     "Recipe",
     "SgnError",
     "evaluate_run",
+    "export_model",
     "load_checkpoint",
     "load_recipe",
     "load_reference",
     "open_dataset",
+    "predict_clips",
     "prepare_dataset",
     "train_run",
     "tune_recipe",
+    "view_clip",
 ]
 
 _HOMES = {
@@ -39,13 +45,16 @@ _HOMES = {
     "Recipe": "sgnray.config",
     "SgnError": "sgnray.errors",
     "evaluate_run": "sgnray.evaluate",
+    "export_model": "sgnray.export",
     "load_checkpoint": "sgnray.checkpoint",
     "load_recipe": "sgnray.config",
     "load_reference": "sgnray.checkpoint",
     "open_dataset": "sgnray.data.store",
+    "predict_clips": "sgnray.predict",
     "prepare_dataset": "sgnray.prepare",
     "train_run": "sgnray.train",
     "tune_recipe": "sgnray.tune",
+    "view_clip": "sgnray.view",
 }
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sgnray.config import Recipe, parse_recipe
 from sgnray.data.skeleton import LAYOUTS, SkeletonLayout
+from sgnray.description import build_sgn
 from sgnray.errors import CheckpointError, OutputError, SgnError, TornError
 from sgnray.model.reference import find_reference, model_from_reference
 from sgnray.model.sgn import SGN
@@ -86,22 +87,7 @@ class Checkpoint:
 
 def build_model(recipe: Recipe, skeleton: SkeletonLayout, num_classes: int) -> SGN:
     """Build the SGN that a recipe describes for a kind of skeleton; fresh weights."""
-    return SGN(
-        num_classes,
-        num_joints=skeleton.num_joints,
-        num_frames=recipe.data.num_segments,
-        num_coordinates=skeleton.num_coordinates,
-        inputs=recipe.model.inputs,
-        bones=skeleton.bones,
-        joint_type=recipe.model.joint_type,
-        frame_index=recipe.model.frame_index,
-        affinity=recipe.model.affinity,
-        embedding_width=recipe.model.embedding_width,
-        affinity_width=recipe.model.affinity_width,
-        graph_widths=recipe.model.graph_widths,
-        frame_width=recipe.model.frame_width,
-        dropout=recipe.model.dropout,
-    )
+    return build_sgn(recipe.model, skeleton, recipe.data.num_segments, num_classes)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

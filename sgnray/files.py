@@ -13,11 +13,16 @@ from sgnray.errors import OutputError
 
 def write_text(path: Path, text: str) -> None:
     """Write a text aside and move it into place; raises OutputError."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file aside and move it into place; raises OutputError."""
     aside = path.with_name(f"{path.name}.partial")
     with output_errors(path):
         try:
-            with aside.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with aside.open("wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(path)

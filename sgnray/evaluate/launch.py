@@ -1,204 +1,138 @@
-"""Evaluate a run or a checkpoint in this process."""
+"""The logits of every view of every test clip: in this process, or on Ray workers.
+
+Legend: N clips, W views, K classes.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from sgnray.checkpoint import holds_reference, load_checkpoint, load_reference
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgnray.cluster import connected
 from sgnray.data.bank import PoseBank
-from sgnray.data.protocols import cases_of, resolve_case, split_clips
+from sgnray.data.protocols import IntArray
 from sgnray.data.sampling import Windows
-from sgnray.data.skeleton import SkeletonLayout
-from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset, read_info
+from sgnray.data.store import open_dataset
 from sgnray.device import choose_device, keep_freed_memory
-from sgnray.errors import CheckpointError, UsageError
-from sgnray.evaluate.report import Report, Subject, make_report
-from sgnray.evaluate.score import score_clips
-from sgnray.model.sgn import SGN, count_parameters
-from sgnray.runs import CHECKPOINT_FILE, RunFolder, newest_run
+from sgnray.errors import ClusterError
+from sgnray.evaluate.score import CHUNK_CLIPS, view_logits
+from sgnray.model.sgn import SGN
+from sgnray.shared_dataset import SharedDataset
 
-log = logging.getLogger(__name__)
+OnProgress = Callable[[int, int], None]
 
-# What the reference's checkpoints do not say: the paper tests 5 views, and the official code picks
-# its epoch on the test set.
-_REFERENCE_VIEWS = 5
-_REFERENCE_SELECTION = "test"
+# Clips of one task: whole chunks, so that no logit depends on the number of workers.
+_BLOCK_CLIPS = 16 * CHUNK_CLIPS
+_RETRIES = 3  # of a task whose worker was lost
 
-
-@dataclass(frozen=True)
-class _Trained:
-    """A model to evaluate and what its checkpoint says of it; None where it says nothing."""
-
-    path: Path
-    model: SGN
-    skeleton: SkeletonLayout | None
-    class_names: tuple[str, ...] | None
-    dataset: str | None
-    case: str | None
-    selection: str
-    epoch: int | None
-    num_views: int
-    windows: Windows
+Model = tuple[SGN, Windows]
 
 
-def evaluate_run(
-    target: Path | None = None,
+def logits_here(
+    models: Sequence[Model],
+    dataset_dir: Path,
+    rows: IntArray,
     *,
-    runs_dir: Path = Path("runs"),
-    data_dir: Path = Path("data"),
-    dataset_dir: Path | None = None,
-    case: str | None = None,
-    num_views: int | None = None,
-    device: str = "auto",
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """Score a run, one of its checkpoints or the reference's .pth on every test clip of a case.
-
-    Without a target it is the newest run; without a dataset the one that the run was trained on,
-    else the one in `data_dir`. Raises UsageError, InputError or CheckpointError.
-    """
-    torch_device = choose_device(device)
+    num_views: int,
+    device: torch.device,
+    on_progress: OnProgress | None,
+) -> list[Tensor]:
+    """Return the logits (N, W, K) of each model."""
     keep_freed_memory()
-    path = _find_checkpoint(target, runs_dir)
-    trained = _load_reference(path) if holds_reference(path) else _load(path)
-    dataset = open_dataset(
-        dataset_dir or _dataset_of(path) or find_dataset(data_dir, name=trained.dataset)
-    )
-    _check_fit(trained, dataset)
-    case = _choose_case(trained, dataset, case)
-    num_views = trained.num_views if num_views is None else num_views
-    tally = score_clips(
-        trained.model.to(torch_device),
-        PoseBank.of(dataset, torch_device),
-        split_clips(dataset.info.dataset, case, dataset.clips).test,
-        num_views=num_views,
-        windows=trained.windows,
-        on_progress=on_progress,
-    )
-    subject = Subject(
-        checkpoint=str(trained.path),
-        dataset=dataset.info.dataset,
-        dataset_checksum=dataset.info.checksum,
-        case=case,
-        selection=trained.selection,
-        epoch=trained.epoch,
-        num_views=num_views,
-        num_parameters=count_parameters(trained.model),
-    )
-    return make_report(subject, tally, dataset.info.class_names)
-
-
-def _find_checkpoint(target: Path | None, runs_dir: Path) -> Path:
-    """Find the file: of the newest run, of a run by its folder or bare name, or as it was given."""
-    if target is None:
-        return newest_run(runs_dir).require_checkpoint()[0]
-    if not target.exists() and target.parent == Path():
-        target = runs_dir / target
-    if not target.exists():
-        raise UsageError(
-            "there is no such run or checkpoint",
-            where=str(target),
-            now="name a run folder or a checkpoint; without one, sgn eval takes the newest run",
+    bank = PoseBank.of(open_dataset(dataset_dir), device)
+    total = len(models) * len(rows)
+    return [
+        view_logits(
+            model.to(device),
+            bank,
+            rows,
+            num_views=num_views,
+            windows=windows,
+            on_progress=_shifted(on_progress, number * len(rows), total),
         )
-    if target.is_file():
-        return target
-    own = target / CHECKPOINT_FILE  # the folder of one epoch
-    return own if own.is_file() else RunFolder(target).require_checkpoint()[0]
+        for number, (model, windows) in enumerate(models)
+    ]
 
 
-def _load(path: Path) -> _Trained:
-    checkpoint = load_checkpoint(path)
-    recipe = checkpoint.parse_recipe()
-    return _Trained(
-        path=path,
-        model=checkpoint.build_model(),
-        skeleton=checkpoint.skeleton,
-        class_names=tuple(checkpoint.class_names),
-        dataset=recipe.data.dataset,
-        case=recipe.data.case,
-        selection=recipe.train.selection,
-        epoch=checkpoint.evaluated_epoch,
-        num_views=recipe.evaluate.num_views,
-        windows=recipe.data.windows,
-    )
+def logits_on_ray(
+    models: Sequence[Model],
+    dataset_dir: Path,
+    rows: IntArray,
+    *,
+    num_views: int,
+    workers: int,
+    address: str | None,
+    device: str,
+    on_progress: OnProgress | None,
+) -> list[Tensor]:
+    """Return what logits_here does, computed by Ray actors on one GPU or CPU each."""
+    import ray
+    from ray.util import ActorPool
+
+    starts = range(0, len(rows), _BLOCK_CLIPS)
+    tasks = [
+        (number, rows[start : start + _BLOCK_CLIPS])
+        for number in range(len(models))
+        for start in starts
+    ]
+    blocks: list[Tensor] = []
+    num_done = 0
+    with connected(address, num_workers=workers) as resources:
+        on_gpu = resources.num_gpus > 0 and device != "cpu"
+        kind = ray.remote(
+            num_cpus=1,
+            num_gpus=1 if on_gpu else 0,
+            max_restarts=-1,
+            max_task_retries=_RETRIES,
+        )(_Scorer)
+        shared = ray.put((SharedDataset.of(dataset_dir), list(models)))
+        target = "cuda" if on_gpu else "cpu"
+        pool = ActorPool([kind.remote(shared, num_views, target) for _ in range(workers)])
+        try:
+            for block in pool.map(lambda scorer, task: scorer.logits.remote(*task), tasks):
+                blocks.append(torch.from_numpy(block))
+                num_done += len(block)
+                if on_progress is not None:
+                    on_progress(num_done, len(models) * len(rows))
+        except ray.exceptions.RayError as error:
+            raise ClusterError(
+                f"a worker failed: {str(error).strip().splitlines()[-1]}",
+                where="the Ray cluster",
+                now="run this again; with --workers 0 it runs in this process",
+            ) from error
+    size = len(starts)
+    return [torch.cat(blocks[at : at + size]) for at in range(0, len(blocks), size)]
 
 
-def _load_reference(path: Path) -> _Trained:
-    return _Trained(
-        path=path,
-        model=load_reference(path),
-        skeleton=None,
-        class_names=None,
-        dataset=None,
-        case=None,
-        selection=_REFERENCE_SELECTION,
-        epoch=None,
-        num_views=_REFERENCE_VIEWS,
-        windows="paper",
-    )
+class _Scorer:
+    """The actor that scores blocks of clips."""
 
+    def __init__(
+        self, shared: tuple[SharedDataset, list[Model]], num_views: int, device: str
+    ) -> None:
+        dataset, models = shared
+        self._device = choose_device(device)
+        self._models = [(model.to(self._device), windows) for model, windows in models]
+        self._bank = PoseBank.of(open_dataset(dataset.here()), self._device)
+        self._num_views = num_views
+        keep_freed_memory()
 
-def _dataset_of(checkpoint_path: Path) -> Path | None:
-    """Return the dataset that a checkpoint's run was trained on, where it still is."""
-    for folder in checkpoint_path.parents[1:3]:
-        environment = RunFolder(folder).environment()
-        if environment is not None and Path(environment["dataset_dir"]).is_dir():
-            dataset_dir = Path(environment["dataset_dir"])
-            if read_info(dataset_dir).checksum != environment["dataset_checksum"]:
-                log.warning("%s has changed since the run was trained on it", dataset_dir)
-            return dataset_dir
-    return None
-
-
-def _choose_case(trained: _Trained, dataset: SkeletonDataset, case: str | None) -> str:
-    name, fixed = dataset.info.dataset, dataset.clips.splits
-    cases = cases_of(name, fixed)
-    if case is None and trained.case is None and len(cases) > 1:
-        raise UsageError(
-            "the checkpoint does not say which case it was trained for",
-            where=str(trained.path),
-            now=f"say it: --case {' or --case '.join(cases)}",
+    def logits(self, number: int, rows: IntArray) -> Any:
+        """Return the logits (N, W, K) of one model for some rows."""
+        model, windows = self._models[number]
+        # A view of Ray's own memory cannot be written, and torch warns of that.
+        logits_NWK = view_logits(
+            model, self._bank, np.array(rows), num_views=self._num_views, windows=windows
         )
-    resolved = resolve_case(name, case or trained.case or cases[0], fixed)
-    if trained.case is not None and resolved != trained.case:
-        log.warning(
-            "trained for case %s and scored on case %s: it has seen some of these clips",
-            trained.case,
-            resolved,
-        )
-    return resolved
+        return logits_NWK.numpy()
 
 
-def _check_fit(trained: _Trained, dataset: SkeletonDataset) -> None:
-    """Refuse a checkpoint whose skeleton or classes are not the dataset's."""
-    class_names, num_classes = dataset.info.class_names, trained.model.num_classes
-    what = _other_skeleton(trained, dataset.layout)
-    if what is None and num_classes != len(class_names):
-        what = f"it knows {num_classes} classes, the dataset has {len(class_names)}"
-    elif what is None and trained.class_names not in (None, class_names):
-        what = "its classes have other names than the dataset's"
-    if what is not None:
-        raise CheckpointError(
-            f"the checkpoint does not fit the dataset: {what}",
-            where=f"{trained.path}, {dataset.folder}",
-            now="name the dataset that it was trained on with --data",
-        )
-
-
-def _other_skeleton(trained: _Trained, skeleton: SkeletonLayout) -> str | None:
-    """Say how the skeleton that a checkpoint was trained on differs; None where it does not."""
-    known, model = trained.skeleton, trained.model
-    if known is not None and known.name != skeleton.name:
-        return f"it was trained on {known.name} skeletons, the dataset has {skeleton.name}"
-    shape = (skeleton.num_joints, skeleton.num_coordinates)
-    if (model.num_joints, model.num_coordinates) != shape:
-        return (
-            f"it was trained on {model.num_joints} joints of {model.num_coordinates} coordinates, "
-            f"the dataset has {shape[0]} of {shape[1]}"
-        )
-    if known is not None and known.joints != skeleton.joints:
-        return "its joints have other names, or another order, than the dataset's"
-    return None
+def _shifted(on_progress: OnProgress | None, offset: int, total: int) -> OnProgress | None:
+    if on_progress is None:
+        return None
+    return lambda done, _: on_progress(offset + done, total)

@@ -7,11 +7,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sgnray.evaluate.details import Details
 from sgnray.evaluate.metrics import Tally
 from sgnray.files import write_text
 
 FORMAT_VERSION = 1
 _NUM_CONFUSED = 10
+
+# How an epoch was chosen, in words.
+SELECTION = {
+    "last": "the last epoch",
+    "validation": "the epoch that was best on the validation part",
+    "test": "the epoch that was best ON THE TEST SET, so this score is too high",
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of an evaluation; accuracies are shares from 0 to 1, the loss is in nats."""
+    """The result of an evaluation; accuracies are shares from 0 to 1, the loss is in nats.
+
+    `details` are those of sgn eval; training's own report, of its last act, has none.
+    """
 
     subject: Subject
     num_clips: int
@@ -59,11 +70,13 @@ class Report:
     loss: float
     per_class: tuple[ClassScore, ...]
     confused: tuple[Confusion, ...]
+    details: Details | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as report.json holds it."""
         content = asdict(self)
-        return {"format_version": FORMAT_VERSION, **content.pop("subject"), **content}
+        subject, details = content.pop("subject"), content.pop("details") or {}
+        return {"format_version": FORMAT_VERSION, **subject, **content, **details}
 
     def write(self, path: Path) -> None:
         """Write report.json."""
@@ -71,7 +84,12 @@ class Report:
         write_text(path, text + "\n")
 
 
-def make_report(subject: Subject, tally: Tally, class_names: tuple[str, ...]) -> Report:
+def make_report(
+    subject: Subject,
+    tally: Tally,
+    class_names: tuple[str, ...],
+    details: Details | None = None,
+) -> Report:
     """Turn a tally into a report."""
     return Report(
         subject=subject,
@@ -82,6 +100,7 @@ def make_report(subject: Subject, tally: Tally, class_names: tuple[str, ...]) ->
         loss=tally.loss,
         per_class=_per_class(tally, class_names),
         confused=_most_confused(tally, class_names),
+        details=details,
     )
 
 

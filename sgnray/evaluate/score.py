@@ -1,14 +1,15 @@
 """Score every clip exactly once, on any number of workers.
 
-Legend: B clips, W views, T frames, V joints, C coordinates, K classes.
+Legend: N clips, B of a chunk, W views, T frames, V joints, C coordinates, K classes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
 from sgnray.data.bank import PoseBank
 from sgnray.data.batches import view_draws
@@ -21,10 +22,11 @@ from sgnray.world import World
 
 # The reference scores 32 clips at a time. A fixed size makes each clip's logits independent of the
 # number of workers: whole chunks are dealt to the ranks.
-_CHUNK_CLIPS = 32
+CHUNK_CLIPS = 32
+
+OnProgress = Callable[[int, int], None]
 
 
-@torch.no_grad()
 def score_clips(
     model: SGN,
     bank: PoseBank,
@@ -33,7 +35,7 @@ def score_clips(
     num_views: int,
     windows: Windows,
     world: World | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Tally:
     """Tally the clips `rows`, logits averaged over `num_views` draws each, in float32.
 
@@ -41,26 +43,78 @@ def score_clips(
     the mode, training or evaluation, that it came in. SgnError where it gives no numbers.
     """
     world = world or World()
+    tally = Tally.empty(model.num_classes, bank.device)
+    chunks = _chunks(model, bank, rows, num_views=num_views, windows=windows, world=world)
+    for start, rows_B, logits_BWK in chunks:
+        tally += Tally.of(logits_BWK.mean(dim=1), bank.deliver(bank.labels_N[rows_B]))
+        if on_progress is not None:
+            on_progress(min(start + CHUNK_CLIPS * world.size, len(rows)), len(rows))
+    tally = tally.gathered(world)
+    check_finite(tally)
+    return tally
+
+
+def view_logits(
+    model: SGN,
+    bank: PoseBank,
+    rows: IntArray,
+    *,
+    num_views: int,
+    windows: Windows,
+    on_progress: OnProgress | None = None,
+) -> Tensor:
+    """Return the logits (N, W, K) of each view of the clips `rows`, float32 on the CPU."""
+    logits_NWK = torch.empty(len(rows), num_views, model.num_classes)
+    for start, rows_B, logits_BWK in _chunks(
+        model, bank, rows, num_views=num_views, windows=windows, world=World()
+    ):
+        end = start + len(rows_B)
+        logits_NWK[start:end] = logits_BWK.cpu()
+        if on_progress is not None:
+            on_progress(end, len(rows))
+    return logits_NWK
+
+
+def tally_logits(logits_NK: Tensor, labels_N: Tensor) -> Tally:
+    """Tally logits as score_clips does, chunk by chunk, so that even the loss is the same."""
+    tally = Tally.empty(logits_NK.shape[1], logits_NK.device)
+    chunks = zip(
+        torch.split(logits_NK, CHUNK_CLIPS), torch.split(labels_N, CHUNK_CLIPS), strict=True
+    )
+    for logits_BK, labels_B in chunks:
+        tally += Tally.of(logits_BK, labels_B)
+    check_finite(tally)
+    return tally
+
+
+def check_finite(tally: Tally) -> None:
+    """SgnError where a model gave something that is no number."""
+    if not math.isfinite(tally.loss):
+        raise SgnError(
+            "the model no longer gives finite numbers",
+            where=f"the scores of {tally.num_clips} clips",
+            now="train again with a smaller optim.learning_rate, or with train.precision=float32",
+        )
+
+
+@torch.no_grad()
+def _chunks(
+    model: SGN,
+    bank: PoseBank,
+    rows: IntArray,
+    *,
+    num_views: int,
+    windows: Windows,
+    world: World,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield this rank's chunks: where each starts in `rows`, its rows and its logits (B, W, K)."""
     was_training = model.training
     model.eval()
     # Moved once: a copy for each chunk would make a GPU wait.
     draws_NWT = view_draws(int(rows.max()) + 1, num_views, model.num_frames).to(bank.home)
     all_rows = torch.from_numpy(rows).to(bank.home)
-    tally = Tally.empty(model.num_classes, bank.device)
-    step = _CHUNK_CLIPS * world.size
-    for start in range(_CHUNK_CLIPS * world.rank, len(rows), step):
-        rows_B = all_rows[start : start + _CHUNK_CLIPS]
+    for start in range(CHUNK_CLIPS * world.rank, len(rows), CHUNK_CLIPS * world.size):
+        rows_B = all_rows[start : start + CHUNK_CLIPS]
         joints_BWTVC = bank.deliver(bank.gather(rows_B, draws_NWT[rows_B], windows=windows))
-        logits_BWK = model(joints_BWTVC.flatten(0, 1)).view(len(rows_B), num_views, -1)
-        tally += Tally.of(logits_BWK.mean(dim=1), bank.deliver(bank.labels_N[rows_B]))
-        if on_progress is not None:
-            on_progress(min(start + step, len(rows)), len(rows))
+        yield start, rows_B, model(joints_BWTVC.flatten(0, 1)).view(len(rows_B), num_views, -1)
     model.train(was_training)
-    tally = tally.gathered(world)
-    if not math.isfinite(tally.loss):
-        raise SgnError(
-            "the model no longer gives finite numbers",
-            where=f"the scores of {len(rows)} clips",
-            now="train again with a smaller optim.learning_rate, or with train.precision=float32",
-        )
-    return tally

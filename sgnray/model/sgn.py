@@ -118,7 +118,8 @@ class SGN(nn.Module):
 
         Several threads would wait for each other more often than their caches save.
         """
-        if self.training or joints_BTVC.device.type != "cpu" or torch.get_num_threads() > 1:
+        is_whole = self.training or torch.compiler.is_exporting()
+        if is_whole or joints_BTVC.device.type != "cpu" or torch.get_num_threads() > 1:
             return (joints_BTVC,)
         return torch.split(joints_BTVC, _CLIPS_IN_CACHE)
 

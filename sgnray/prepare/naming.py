@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
+from sgnray.data.ntu import read_class_names
 from sgnray.data.skeleton import KINECT20, NTU25, SkeletonLayout
 from sgnray.errors import InputError
-from sgnray.prepare.classes import read_class_names
 from sgnray.prepare.nwucla import CLASS_NAMES
 from sgnray.prepare.plan import RawSource, hash_lines
 from sgnray.storage import Entry, Location

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sgnray.data.skeleton import NTU25
@@ -11,7 +11,7 @@ from sgnray.errors import ClipError
 from sgnray.prepare.clip import Clip, ClipFacts, Skipped, refusal
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.ntu_text import read_skeletons
-from sgnray.prepare.recording import ClipName
+from sgnray.prepare.recording import ClipName, Recording
 from sgnray.prepare.source import RawFile, read_file
 
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})\.skeleton", re.ASCII)
@@ -32,21 +32,7 @@ class NtuJob:
 
     def read(self) -> Iterator[Clip | Skipped]:
         """Give each file's clip, or why it is left out."""
-        block: list[tuple[RawFile, bytes | ClipError]] = []
-        num_bytes = 0
-        for file in self.files:
-            data = _try_read(file)
-            block.append((file, data))
-            num_bytes += file.size_bytes
-            if num_bytes >= _BLOCK_BYTES:
-                yield from self._finish(block)
-                block, num_bytes = [], 0
-        yield from self._finish(block)
-
-    def _finish(self, block: list[tuple[RawFile, bytes | ClipError]]) -> Iterator[Clip | Skipped]:
-        recordings = iter(read_skeletons([data for _, data in block if isinstance(data, bytes)]))
-        for file, data in block:
-            found = next(recordings) if isinstance(data, bytes) else data
+        for file, found in read_ntu(self.files):
             try:
                 facts = self._facts(file)
                 if isinstance(found, ClipError):
@@ -64,6 +50,19 @@ class NtuJob:
         return name.facts(label=name.action - 1)
 
 
+def read_ntu(files: Iterable[RawFile]) -> Iterator[tuple[RawFile, Recording | ClipError]]:
+    """Read .skeleton files, whatever their names; a ClipError where one cannot be used."""
+    block: list[tuple[RawFile, bytes | ClipError]] = []
+    num_bytes = 0
+    for file in files:
+        block.append((file, _try_read(file)))
+        num_bytes += file.size_bytes
+        if num_bytes >= _BLOCK_BYTES:
+            yield from _parse_block(block)
+            block, num_bytes = [], 0
+    yield from _parse_block(block)
+
+
 def parse_ntu_name(file_name: str) -> ClipName:
     """Read SsssCcccPpppRrrrAaaa.skeleton; ClipError if the name is another."""
     match = _NAME.fullmatch(file_name)
@@ -73,6 +72,14 @@ def parse_ntu_name(file_name: str) -> ClipName:
     if min(setup, camera, subject, replication, action) < 1:
         raise refusal("a number in the name is zero", name=file_name)
     return ClipName(file_name[:-9], action, setup, camera, subject, replication)
+
+
+def _parse_block(
+    block: list[tuple[RawFile, bytes | ClipError]],
+) -> Iterator[tuple[RawFile, Recording | ClipError]]:
+    recordings = iter(read_skeletons([data for _, data in block if isinstance(data, bytes)]))
+    for file, data in block:
+        yield file, next(recordings) if isinstance(data, bytes) else data
 
 
 def _try_read(file: RawFile) -> bytes | ClipError:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from sgnray.data.ntu import read_missing_names, tell_ntu
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import ClipError
-from sgnray.prepare.classes import read_missing_names, tell_ntu
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
 from sgnray.prepare.naming import describe_file, find_file, name_classes, name_dataset
 from sgnray.prepare.normalize import list_poses

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
+from sgnray.data.ntu import read_class_names, read_missing_names, tell_ntu
 from sgnray.data.skeleton import KINECT20, NTU25, SkeletonLayout
 from sgnray.errors import ClipError, InputError
-from sgnray.prepare.classes import read_class_names, read_missing_names, tell_ntu
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.ntu import NtuJob, parse_ntu_name
 from sgnray.prepare.nwucla import CLASS_NAMES, NwuclaJob, parse_nwucla_name

@@ -19,7 +19,7 @@ from sgnray.device import check_device_name, choose_device, describe_device
 from sgnray.errors import ClusterError, SgnError, UsageError
 from sgnray.evaluate.metrics import Tally
 from sgnray.runs import RunFolder
-from sgnray.train.dataset import SharedDataset
+from sgnray.shared_dataset import SharedDataset
 from sgnray.train.job import Job, run_job
 from sgnray.train.loop import EpochResult
 from sgnray.train.progress import Progress

@@ -18,7 +18,7 @@ from sgnray.cluster import Mailbox
 from sgnray.errors import RunError
 from sgnray.evaluate.metrics import Tally
 from sgnray.runs import RunFolder
-from sgnray.train.dataset import SharedDataset
+from sgnray.shared_dataset import SharedDataset
 from sgnray.train.job import Job, run_job
 from sgnray.train.loop import EpochResult
 from sgnray.train.state import TrainState

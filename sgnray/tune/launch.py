@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sgnray.errors import ClusterError
-from sgnray.train.dataset import SharedDataset
+from sgnray.shared_dataset import SharedDataset
 from sgnray.tune.control import Budget, Interrupt, interruptible
 from sgnray.tune.progress import Progress
 from sgnray.tune.share import Layout

@@ -16,7 +16,7 @@ from sgnray.config import Recipe
 from sgnray.data.store import open_dataset
 from sgnray.errors import SgnError
 from sgnray.evaluate.metrics import VAL_TOP1
-from sgnray.train.dataset import SharedDataset
+from sgnray.shared_dataset import SharedDataset
 from sgnray.tune.folds import EPOCH, Folds
 from sgnray.tune.plan import shorten
 from sgnray.tune.space import Values, with_values

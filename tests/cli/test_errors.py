@@ -26,7 +26,7 @@ from sgnray.errors import Problem, SgnError
         (
             ["unheard-of"],
             "error: there is no command 'unheard-of'; there are demo, synth, prepare, data, "
-            "bench, train, tune, eval\n"
+            "bench, train, tune, eval, predict, export, view\n"
             "  where  sgn\n"
             "  now    'sgn --help' shows what it takes\n",
         ),
@@ -121,7 +121,7 @@ def test_what_was_asked_wrongly_word_for_word(sgn, arguments, block):
     [
         (["train", "--device", "gpu"], "--device: 'gpu'"),
         (["train", "--recipe"], "option '--recipe' requires an argument"),
-        (["eval", "one", "two"], "got unexpected extra argument"),
+        (["data", "verify", "two"], "got unexpected extra argument"),
         (["synth", "out", "--classes", "1"], "--classes: "),
         (["--wrong"], "there is no option --wrong"),
     ],

@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-COMMANDS = ("demo", "synth", "prepare", "data", "bench", "train", "tune", "eval")
+COMMANDS = (
+    *("demo", "synth", "prepare", "data", "bench", "train", "tune"),
+    *("eval", "predict", "export", "view"),
+)
 HEAVY = ("torch", "ray", "pyarrow", "yaml", "numpy", "h5py")
 
 REPORT_MODULES = """

@@ -14,7 +14,7 @@ ROOT = Path(main.__file__).parents[1]
 
 def commands_in(text):
     """Each `sgn ...` of a code span or block, without its comment; a bare verb is only a name."""
-    spans = re.findall(r"`(sgn \S+ [^`\n]+)`", text)
+    spans = re.findall(r"`(sgn [^`\s]+ [^`\n]+)`", text)
     lines = re.findall(r"^[ #]*((?:pip|sgn) .*)$", text, flags=re.MULTILINE)
     for span in (*spans, *lines):
         for part in span.split("#")[0].split("&&"):
@@ -56,9 +56,12 @@ def test_the_commands_are_found():
         "data",
         "demo",
         "eval",
+        "export",
+        "predict",
         "prepare",
         "train",
         "tune",
+        "view",
     }
     assert ("train", "--recipe", "ntu120-cset", "--workers", "8") in RECIPES
 

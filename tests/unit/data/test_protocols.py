@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sgnray.data.ntu import read_missing_names
 from sgnray.data.protocols import (
     ClipTable,
     Split,
@@ -21,7 +22,6 @@ from sgnray.data.protocols import (
     validation_folds,
 )
 from sgnray.errors import InputError, UsageError
-from sgnray.prepare.classes import read_missing_names
 
 NAMES = Path(__file__).parents[2] / "golden" / "prepare" / "ntu_names.txt.xz"
 

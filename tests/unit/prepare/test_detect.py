@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from sgnray.data.ntu import read_class_names
 from sgnray.errors import InputError
-from sgnray.prepare.classes import read_class_names
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.detect import detect
 from sgnray.storage import locate

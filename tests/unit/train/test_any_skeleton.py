@@ -36,9 +36,9 @@ def test_it_is_trained_and_evaluated(flat_folder, tmp_path, selection):
     _, checkpoint = RunFolder(result.folder).require_checkpoint()
     assert (checkpoint.skeleton.num_joints, checkpoint.skeleton.num_coordinates) == (17, 2)
     again = evaluate_run(result.folder, device="cpu")
-    assert json.loads(json.dumps(again.to_dict())) == json.loads(
-        (result.folder / "report.json").read_text()
-    )
+    found = json.loads(json.dumps(again.to_dict()))
+    trained = json.loads((result.folder / "report.json").read_text())
+    assert {key: found[key] for key in trained} == trained
 
 
 def test_a_case_that_its_source_does_not_have(flat_folder, tmp_path):

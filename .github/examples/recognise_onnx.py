@@ -1,0 +1,35 @@
+"""What somebody does in a .skeleton file with one body: onnxruntime and numpy, nothing else.
+
+python recognise_onnx.py sgn.onnx S001C001P001R001A001.skeleton
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession(sys.argv[1])
+model = json.loads(session.get_modelmeta().custom_metadata_map["sgnray"])
+num_frames, origin = model["num_frames"], model["skeleton"]["origin"]
+
+poses, row = [], 1
+lines = Path(sys.argv[2]).read_text().split("\n")
+for _ in range(int(lines[0])):  # a frame: its number of bodies; for each, 2 lines and 25 joints
+    if int(lines[row]):
+        poses.append([line.split()[:3] for line in lines[row + 3 : row + 28]])
+    row += 1 + 27 * int(lines[row])
+joints = np.array(poses, np.float32)
+joints -= joints[0, origin]
+
+width = len(joints) / num_frames
+if model["windows"] == "paper":
+    width = max(1, int(width))
+    joints = np.pad(joints, ((0, max(0, num_frames - len(joints))), (0, 0), (0, 0)))
+draws = np.random.default_rng(0).random((model["num_views"], num_frames))
+index = ((np.arange(num_frames) + draws) * width).astype(int)
+logits = session.run(["logits"], {"joints": joints[index]})[0].mean(axis=0)
+shares = np.exp(logits - logits.max())
+for label in np.argsort(-shares)[:5]:
+    print(f"{shares[label] / shares.sum():7.2%}  {model['class_names'][label]}")

@@ -1,0 +1,81 @@
+"""`sgn export`: a trained model as a file for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from . import options, render
+from .choices import read_class_list
+from .tables import facts
+
+
+def export(
+    target: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="RUN|CHECKPOINT",
+            show_default=False,
+            help="A run folder, a checkpoint, or the reference's .pth. Default: the newest run.",
+        ),
+    ] = None,
+    to: Annotated[
+        Literal["onnx", "torch", "safetensors"],
+        typer.Option(metavar="onnx|torch|safetensors", help="The file's format."),
+    ] = "onnx",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Default: the run's name, in the current folder."),
+    ] = None,
+    opset: Annotated[
+        int | None, typer.Option(metavar="N", help="ONNX operators' version. Default: 18.")
+    ] = None,
+    clips: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Recordings or a dataset to compare on. Default: the run's own dataset.",
+        ),
+    ] = None,
+    classes: options.Classes = None,
+    runs: options.Runs = Path("runs"),
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a trained model as ONNX, torch.export or safetensors.
+
+    The file names its joints and classes and says how clips are prepared and sampled. It is kept
+    only if its logits are the model's, on up to 200 clips.
+    """
+    from sgnray.export import export_model
+
+    exported = export_model(
+        target,
+        to=to,
+        out=out,
+        opset=opset,
+        clips=clips,
+        class_names=None if classes is None else read_class_list(classes),
+        runs_dir=runs,
+        overwrite=overwrite,
+    )
+    if json:
+        content = {"format_version": 1, **vars(exported), "path": str(exported.path)}
+        content.pop("description")
+        return render.as_json(content)
+    told = {
+        "written": str(exported.path),
+        "size": f"{exported.size_bytes / 1e6:.2f} MB",
+        "compared": f"{exported.num_clips} clips of {exported.checked_on}",
+        "difference": f"at most {exported.largest_difference:.1e} of a logit",
+        "classes": f"{len(exported.description.class_names)}",
+        "input": f"{exported.description.num_frames} poses of "
+        f"{exported.description.skeleton.num_joints} joints",
+    }
+    if exported.opset is not None:
+        told["opset"] = str(exported.opset)
+    return render.result(facts(told))

@@ -1,0 +1,57 @@
+"""`sgn view`: a recording or a clip as an animation, a sheet, or a page that plays it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from . import options, render
+
+
+def view(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE|DATASET",
+            show_default=False,
+            help="A .skeleton or .json recording, a folder or .zip of them, or a prepared dataset.",
+        ),
+    ],
+    clip: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CLIP", show_default=False, help="Which of its clips, if there are several."
+        ),
+    ] = None,
+    to: Annotated[
+        Literal["gif", "png", "html"],
+        typer.Option(
+            metavar="gif|png|html",
+            help="An animation, a sheet of frames, or a page in which it can be turned.",
+        ),
+    ] = "gif",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Default: the clip's name, in the current folder."),
+    ] = None,
+    names: Annotated[
+        bool, typer.Option("--names", help="Write the joints' names into the picture.")
+    ] = False,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show a recording or a clip: as an animation, a sheet or a page.
+
+    A raw recording is shown beside what preparation makes of it; what denoising removed is drawn
+    in another colour.
+    """
+    from sgnray.view import view_clip
+
+    path = view_clip(source, clip, to=to, out=out, names=names, overwrite=overwrite)
+    if json:
+        return render.as_json({"format_version": 1, "path": str(path)})
+    return render.result(f"written: {path}")

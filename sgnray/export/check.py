@@ -1,0 +1,106 @@
+"""Does an exported file compute what the model computes: asked with clips before it is kept.
+
+Legend: B clips, T frames, V joints, C coordinates, K classes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgnray import seeding
+from sgnray.data.store import find_dataset
+from sgnray.errors import SgnError
+from sgnray.predict.sources import DatasetSource, Sample, find_source
+from sgnray.predict.views import sample_views
+from sgnray.recogniser import Recogniser, dataset_of
+
+log = logging.getLogger(__name__)
+
+NUM_CLIPS = 200
+# Of a logit, and for logits beyond 1 of their size: what float32 leaves of another order of sums.
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class CheckClips:
+    """Clips to compare on, and where they come from."""
+
+    joints_BTVC: Tensor
+    source: str
+
+
+def find_clips(
+    recogniser: Recogniser, clips: Path | None, data_dir: Path = Path("data")
+) -> CheckClips:
+    """Take clips of what was named, else of the run's dataset, else of the one in `data_dir`.
+
+    Where there is none of these, poses are drawn at random, and a warning says so.
+    """
+    places = [clips] if clips is not None else _places(recogniser, data_dir)
+    for place in places:
+        try:
+            return _real_clips(recogniser, place)
+        except SgnError:
+            if clips is not None:
+                raise
+    log.warning("no clips are at hand, so the file is checked on random poses: name some, --clips")
+    model = recogniser.model
+    shape = (NUM_CLIPS, model.num_frames, model.num_joints, model.num_coordinates)
+    return CheckClips(torch.from_numpy(seeding.normal(0, "check", 0, shape)), "random poses")
+
+
+@torch.no_grad()
+def compare(
+    recogniser: Recogniser, exported: Callable[[Tensor], Tensor], clips: CheckClips, path: Path
+) -> float:
+    """Return the largest difference of any logit; SgnError if it is above the tolerance.
+
+    One clip alone, and all of them at once: the number of clips is free.
+    """
+    expected_BK = recogniser.model(clips.joints_BTVC)
+    found_BK = exported(clips.joints_BTVC)
+    alone_1K = exported(clips.joints_BTVC[:1])
+    found_BK = torch.cat((found_BK, alone_1K))
+    expected_BK = torch.cat((expected_BK, expected_BK[:1]))
+    difference_BK = (found_BK - expected_BK).abs()
+    worst = float((difference_BK / expected_BK.abs().clamp_min(1)).max())
+    if not worst <= TOLERANCE:
+        raise SgnError(
+            f"the exported file differs from the model by {worst:.1e} of a logit, "
+            f"more than {TOLERANCE:.0e}",
+            where=f"{path}, {len(clips.joints_BTVC)} clips of {clips.source}",
+            now="nothing was written; please report it, or export to another format",
+        )
+    return float(difference_BK.max())
+
+
+def _places(recogniser: Recogniser, data_dir: Path) -> list[Path]:
+    places = [dataset_of(recogniser)]
+    try:
+        places.append(find_dataset(data_dir, name=recogniser.dataset))
+    except SgnError:
+        log.debug("there is no dataset in %s to check with", data_dir)
+    return [place for place in places if place is not None]
+
+
+def _real_clips(recogniser: Recogniser, place: Path) -> CheckClips:
+    """Take up to NUM_CLIPS clips, spread evenly over a dataset."""
+    source = find_source(place, recogniser.require_skeleton())
+    if isinstance(source, DatasetSource):
+        chosen = np.linspace(0, len(source.rows) - 1, min(NUM_CLIPS, len(source.rows)))
+        source = DatasetSource(source.dataset, tuple(source.rows[int(at)] for at in chosen))
+    samples = (item for item in source.read() if isinstance(item, Sample))
+    poses = [sample.poses for sample in itertools.islice(samples, NUM_CLIPS)]
+    if not poses:
+        raise SgnError(
+            "no recording in it can be used", where=str(place), now="name others with --clips"
+        )
+    return CheckClips(sample_views(poses, recogniser, 1).flatten(0, 1), str(place))

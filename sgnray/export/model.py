@@ -1,0 +1,117 @@
+"""Export a trained model: written aside, compared with it on clips, then moved into place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from sgnray.description import Description
+from sgnray.errors import UsageError
+from sgnray.export.check import CheckClips, compare, find_clips
+from sgnray.export.onnx_file import DEFAULT_OPSET, open_onnx, write_onnx
+from sgnray.export.torch_file import open_torch, write_torch
+from sgnray.files import output_errors
+from sgnray.recogniser import Recogniser, load_recogniser
+from sgnray.safetensors_file import read_safetensors, write_safetensors
+
+Format = Literal["onnx", "torch", "safetensors"]
+FORMATS: dict[str, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and how far its logits are from the model's on `num_clips` clips."""
+
+    path: Path
+    size_bytes: int
+    opset: int | None
+    largest_difference: float
+    num_clips: int
+    checked_on: str
+    description: Description
+
+
+def export_model(
+    target: Path | None = None,
+    *,
+    to: str = "onnx",
+    out: Path | None = None,
+    opset: int | None = None,
+    clips: Path | None = None,
+    class_names: tuple[str, ...] | None = None,
+    runs_dir: Path = Path("runs"),
+    overwrite: bool = False,
+) -> Exported:
+    """Write a run, a checkpoint or the reference's .pth as ONNX, torch.export or safetensors.
+
+    The file says how clips are prepared and sampled, and names joints and classes. It is compared
+    with the model on up to 200 clips first: those of `clips` (recordings or a dataset), else of
+    the dataset it was trained on. Raises UsageError, CheckpointError, InputError, OutputError.
+    """
+    _check(to, opset)
+    recogniser = load_recogniser(target, runs_dir=runs_dir).named(class_names)
+    path = out or Path(_name(recogniser) + FORMATS[to])
+    if path.exists() and not overwrite:
+        raise UsageError(
+            "the file exists already",
+            where=str(path),
+            now="choose another with --out, or replace it with --overwrite",
+        )
+    found = find_clips(recogniser, clips)
+    if to == "onnx":
+        opset = opset or DEFAULT_OPSET
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.partial{FORMATS[to]}")
+    try:
+        with output_errors(path):
+            run = _write(aside, recogniser, found, to, opset)
+        difference = compare(recogniser, run, found, path)
+        with output_errors(path):
+            aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return Exported(
+        path=path,
+        size_bytes=path.stat().st_size,
+        opset=opset,
+        largest_difference=difference,
+        num_clips=len(found.joints_BTVC),
+        checked_on=found.source,
+        description=recogniser.describe(),
+    )
+
+
+def _write(
+    path: Path, recogniser: Recogniser, clips: CheckClips, to: str, opset: int | None
+) -> Callable[[Tensor], Tensor]:
+    """Write one format and return what its own reader makes of it."""
+    if to == "onnx":
+        assert opset is not None
+        write_onnx(path, recogniser, clips.joints_BTVC, opset=opset)
+        return open_onnx(path, opset=opset)
+    if to == "torch":
+        write_torch(path, recogniser, clips.joints_BTVC)
+        return open_torch(path)
+    write_safetensors(path, recogniser.model.state_dict(), recogniser.describe())
+    weights, description = read_safetensors(path)
+    return description.build_model(weights)
+
+
+def _check(to: str, opset: int | None) -> None:
+    if to not in FORMATS:
+        raise UsageError(
+            f"there is no format {to!r}", where=f"--to {to}", now=f"one of {', '.join(FORMATS)}"
+        )
+    if opset is not None and to != "onnx":
+        raise UsageError(
+            "only ONNX has opsets", where=f"--to {to} --opset {opset}", now="leave out --opset"
+        )
+
+
+def _name(recogniser: Recogniser) -> str:
+    return recogniser.run.path.resolve().name if recogniser.run else recogniser.path.stem

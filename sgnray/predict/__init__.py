@@ -1,0 +1,6 @@
+"""What somebody does in a recording: a trained model on raw files or clips of a dataset."""
+
+from sgnray.predict.clips import Guess, Prediction, predict_clips
+from sgnray.predict.sources import refuse_skipped
+
+__all__ = ["Guess", "Prediction", "predict_clips", "refuse_skipped"]

@@ -1,0 +1,195 @@
+"""The likeliest actions of recordings: read in one thread, recognised in blocks.
+
+Legend: B clips of a block, W views, T frames, V joints, C coordinates, K classes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sgnray.data.skeleton import SkeletonLayout
+from sgnray.device import choose_device, keep_freed_memory
+from sgnray.errors import UsageError
+from sgnray.predict.sources import Sample, Source, find_source
+from sgnray.predict.views import sample_views
+from sgnray.predict.windows import Span, Windows, cut
+from sgnray.prepare.clip import Poses, Skipped
+from sgnray.recogniser import Recogniser, load_recogniser
+
+_BLOCK_CLIPS = 32
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One action and its probability; `label` counts classes from 0."""
+
+    label: int
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest actions of one clip, the likeliest first; `span` is None for a whole clip."""
+
+    clip: str
+    num_poses: int
+    guesses: tuple[Guess, ...]
+    span: Span | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as `sgn predict --json` prints it."""
+        content: dict[str, Any] = {"clip": self.clip, "num_poses": self.num_poses}
+        if self.span is not None:
+            content |= {
+                "first_frame": self.span.first,
+                "end_frame": self.span.end,
+                "start_s": self.span.start_s,
+                "end_s": self.span.end_s,
+            }
+        return content | {"guesses": [vars(guess) for guess in self.guesses]}
+
+
+def predict_clips(
+    sources: Path | Sequence[Path],
+    checkpoint: Path | None = None,
+    *,
+    runs_dir: Path = Path("runs"),
+    clips: Sequence[str] = (),
+    class_names: tuple[str, ...] | None = None,
+    num_views: int | None = None,
+    num_guesses: int = 5,
+    window: int | None = None,
+    stride: int | None = None,
+    device: str = "auto",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Prediction | Skipped]:
+    """Recognise raw recordings (files, folders, .zip files), or clips of a prepared dataset.
+
+    `checkpoint` is a run, a checkpoint or the reference's .pth; without one, the newest run. With
+    a `window` of so many frames, one every `stride` frames (half a window unless said), a
+    recording gives one prediction for each. A recording that cannot be used comes as Skipped, with
+    its reason. Neither Ray nor a dataset is needed. Raises UsageError, InputError and
+    CheckpointError at once, before the first prediction.
+    """
+    torch_device = choose_device(device)
+    recogniser = load_recogniser(checkpoint, runs_dir=runs_dir).named(class_names)
+    skeleton = recogniser.require_skeleton()
+    paths = [sources] if isinstance(sources, Path) else list(sources)
+    found = [find_source(path, skeleton, clips) for path in paths]
+    keep_freed_memory()
+    guesser = _Guesser(recogniser, num_views or recogniser.num_views, num_guesses, torch_device)
+    windows = _windows(window, stride)
+    return _predict(guesser, found, windows, skeleton, on_progress)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What gets one prediction; `num_done` recordings are finished with it."""
+
+    clip: str
+    span: Span | None
+    poses: Poses
+    num_done: int
+
+
+class _Guesser:
+    """A model that names the likeliest actions of blocks of clips."""
+
+    def __init__(
+        self, recogniser: Recogniser, num_views: int, num_guesses: int, device: torch.device
+    ) -> None:
+        self._model = recogniser.model.to(device)
+        self._labels = recogniser.labels()
+        self._recogniser = recogniser
+        self._num_guesses = min(num_guesses, len(self._labels))
+        self._device = device
+        self._num_views = num_views
+
+    @torch.no_grad()
+    def guess(self, pieces: Sequence[_Piece]) -> Iterator[Prediction]:
+        """Recognise a block."""
+        poses = [piece.poses for piece in pieces]
+        joints_BWTVC = sample_views(poses, self._recogniser, self._num_views).to(self._device)
+        logits = self._model(joints_BWTVC.flatten(0, 1))
+        logits_BK = logits.view(*joints_BWTVC.shape[:2], -1).mean(dim=1)
+        best = logits_BK.double().softmax(dim=1).topk(self._num_guesses, dim=1)
+        for piece, labels, probabilities in zip(
+            pieces, best.indices.tolist(), best.values.tolist(), strict=True
+        ):
+            guesses = tuple(
+                Guess(label, self._labels[label], probability)
+                for label, probability in zip(labels, probabilities, strict=True)
+            )
+            yield Prediction(piece.clip, len(piece.poses.bodies), guesses, piece.span)
+
+
+def _predict(
+    guesser: _Guesser,
+    sources: Sequence[Source],
+    windows: Windows | None,
+    skeleton: SkeletonLayout,
+    on_progress: Callable[[int, int], None] | None,
+) -> Iterator[Prediction | Skipped]:
+    total = sum(map(len, sources))
+    samples = itertools.chain.from_iterable(source.read() for source in sources)
+    for block in _ahead(_blocks(_pieces(samples, windows, skeleton))):
+        pieces = [item for item in block if isinstance(item, _Piece)]
+        predictions = guesser.guess(pieces) if pieces else iter(())
+        for item in block:
+            yield item if isinstance(item, Skipped) else next(predictions)
+        if pieces and on_progress is not None:
+            on_progress(pieces[-1].num_done, total)
+
+
+def _pieces(
+    samples: Iterable[Sample | Skipped], windows: Windows | None, skeleton: SkeletonLayout
+) -> Iterator[_Piece | Skipped]:
+    for number, sample in enumerate(samples, start=1):
+        if isinstance(sample, Skipped):
+            yield sample
+        elif windows is None:
+            yield _Piece(sample.clip, None, sample.poses, number)
+        else:
+            for span in windows.spans(sample.poses.num_frames):
+                poses = cut(sample.poses, span, skeleton)
+                if poses is not None:
+                    yield _Piece(sample.clip, span, poses, number)
+
+
+def _blocks(items: Iterator[_Piece | Skipped]) -> Iterator[list[_Piece | Skipped]]:
+    while block := list(itertools.islice(items, _BLOCK_CLIPS)):
+        yield block
+
+
+def _ahead(blocks: Iterator[list[_Piece | Skipped]]) -> Iterator[list[_Piece | Skipped]]:
+    """Read the next block while this one is recognised."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sgn-reader") as reader:
+        coming = reader.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = reader.submit(next, blocks, None)
+            yield block
+
+
+def _windows(window: int | None, stride: int | None) -> Windows | None:
+    if window is None:
+        if stride is not None:
+            raise UsageError(
+                "a stride without a window", where=f"--stride {stride}", now="give --window, too"
+            )
+        return None
+    size, step = window, stride or max(1, window // 2)
+    if min(size, step) < 1:
+        raise UsageError(
+            "a window has at least one frame, and so has its stride",
+            where=f"--window {window} --stride {stride}",
+            now="give frames; Kinect records 30 of them in a second",
+        )
+    return Windows(size, step)

@@ -1,0 +1,145 @@
+"""What is to be recognised: recordings in raw files, or clips of a prepared dataset.
+
+Legend: P poses of a clip, D = V * C numbers of a pose.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sgnray.data.export_clips import open_poses
+from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.store import INFO_FILE, SkeletonDataset, open_dataset
+from sgnray.errors import CheckpointError, ClipError, InputError, Problem, UsageError
+from sgnray.prepare.clip import Poses, Skipped
+from sgnray.prepare.normalize import normalize
+from sgnray.prepare.single import find_recordings, read_recordings, skeleton_of
+from sgnray.prepare.source import RawFile
+
+_NUM_SHOWN = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The poses of one clip, prepared."""
+
+    clip: str
+    poses: Poses
+
+
+@dataclass(frozen=True)
+class RawSource:
+    """Raw files, each of them one recording."""
+
+    files: tuple[RawFile, ...]
+    skeleton: SkeletonLayout
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self) -> Iterator[Sample | Skipped]:
+        """Give the prepared poses of each file, or why there are none."""
+        for file, layout, found in read_recordings(self.files):
+            try:
+                if isinstance(found, ClipError):
+                    raise found
+                if layout.name != self.skeleton.name:
+                    what = f"{layout.name} skeletons; the model knows {self.skeleton.name} only"
+                    yield Skipped(file.name, what)
+                    continue
+                sample = Sample(file.name, normalize(found, layout))
+            except ClipError as error:
+                yield Skipped(file.name, error.what)
+            else:
+                yield sample
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetSource:
+    """Clips of a prepared dataset, by their rows."""
+
+    dataset: SkeletonDataset
+    rows: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self) -> Iterator[Sample | Skipped]:
+        """Give the poses of each clip, or why there are none."""
+        dataset, poses = self.dataset, open_poses(self.dataset)
+        for row in self.rows:
+            own = slice(dataset.offsets[row], dataset.offsets[row + 1])
+            name = dataset.clips.names[row]
+            if own.start == own.stop:
+                yield Skipped(name, "the clip has no pose")
+                continue
+            num_frames = int(dataset.clips.num_frames[row])
+            values_PD = np.array(poses.values_PD[own])
+            yield Sample(name, Poses(num_frames, values_PD, poses.frames[own], poses.bodies[own]))
+
+
+Source = RawSource | DatasetSource
+
+
+def find_source(path: Path, skeleton: SkeletonLayout, clips: Sequence[str] = ()) -> Source:
+    """Find what a path holds; `clips` name some of a dataset's. Raises UsageError, InputError."""
+    if (path / INFO_FILE).is_file():
+        return _open(path, skeleton, clips)
+    if clips:
+        raise UsageError(
+            "clips are named, and this is no prepared dataset",
+            where=str(path),
+            now="leave out --clip, or name the folder of a dataset that sgn prepare made",
+        )
+    files = find_recordings(path)
+    kinds = {skeleton_of(file).name for file in files}
+    if skeleton.name not in kinds:
+        raise CheckpointError(
+            f"the model knows {skeleton.name} skeletons, and these are {', '.join(sorted(kinds))}",
+            where=str(path),
+            now="name a checkpoint that was trained on such recordings with --checkpoint",
+        )
+    return RawSource(files, skeleton)
+
+
+def _open(folder: Path, skeleton: SkeletonLayout, clips: Sequence[str]) -> DatasetSource:
+    dataset = open_dataset(folder)
+    if (dataset.layout.name, dataset.layout.joints) != (skeleton.name, skeleton.joints):
+        raise CheckpointError(
+            f"the model knows {skeleton.name} skeletons, the dataset has {dataset.layout.name}",
+            where=str(folder),
+            now="name a checkpoint that was trained on this dataset",
+        )
+    row_of = {name: row for row, name in enumerate(dataset.clips.names)}
+    unknown = [clip for clip in clips if clip not in row_of]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], row_of, n=3)
+        raise UsageError(
+            f"there is no clip {unknown[0]!r}",
+            where=str(folder),
+            now=f"did you mean {', '.join(near)}?" if near else "sgn data tells what is in it",
+        )
+    rows = [row_of[clip] for clip in clips] if clips else range(len(row_of))
+    return DatasetSource(dataset, tuple(rows))
+
+
+def refuse_skipped(skipped: Sequence[Skipped], *, num_files: int) -> None:
+    """InputError that lists the recordings which could not be used, if there are any."""
+    if not skipped:
+        return
+    shown = [Problem(item.name, item.reason) for item in skipped[:_NUM_SHOWN]]
+    if len(skipped) > _NUM_SHOWN:
+        shown.append(Problem("...", f"and {len(skipped) - _NUM_SHOWN:,} more"))
+    them = "them" if len(skipped) > 1 else "it"
+    done = "; the others are done" if num_files > len(skipped) else ""
+    raise InputError(
+        f"{len(skipped):,} of {num_files:,} recordings could not be used",
+        where="the recordings above" if len(skipped) > 1 else skipped[0].name,
+        now=f"fetch {them} again, or leave {them} out{done}",
+        problems=shown,
+    )

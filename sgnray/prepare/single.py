@@ -1,0 +1,82 @@
+"""Recordings that somebody names, one file or many, without making a dataset of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sgnray.data.skeleton import KINECT20, NTU25, SkeletonLayout
+from sgnray.errors import ClipError, InputError, UsageError
+from sgnray.prepare.ntu import read_ntu
+from sgnray.prepare.nwucla import parse_nwucla_name, read_nwucla
+from sgnray.prepare.recording import Recording
+from sgnray.prepare.source import RawFile, list_files, read_file
+from sgnray.storage import locate
+
+_SKELETON, _JSON, _ZIP = ".skeleton", ".json", ".zip"
+_VIDEOS = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v", ".flv"}
+_TAKEN = (
+    "give .skeleton files of NTU RGB+D, .json files of NW-UCLA, or folders or .zip files of them"
+)
+
+Found = tuple[RawFile, SkeletonLayout, Recording | ClipError]
+
+
+def find_recordings(path: Path) -> tuple[RawFile, ...]:
+    """List the recordings of a file, a folder or a .zip; UsageError or InputError for none."""
+    if not path.exists():
+        raise UsageError("there is no such file or folder", where=str(path), now=_TAKEN)
+    suffix = path.suffix.lower()
+    if path.is_file() and suffix in (_SKELETON, _JSON):
+        status = path.stat()
+        place = locate(path)
+        return (RawFile(path.name, place, None, status.st_size, 0, status.st_mtime_ns),)
+    if path.is_file() and suffix != _ZIP:
+        what = "a video" if suffix in _VIDEOS else f"a {suffix or 'nameless kind of'} file"
+        raise InputError(
+            f"this is {what}, and sgnray reads skeletons: where the joints are in each frame",
+            where=str(path),
+            now=_TAKEN,
+        )
+    files = tuple(file for file in list_files([locate(path)]).files if _is_recording(file))
+    if not files:
+        raise InputError("there is no recording in it", where=str(path), now=_TAKEN)
+    return files
+
+
+def skeleton_of(file: RawFile) -> SkeletonLayout:
+    """Tell by a recording's name which skeleton is in it."""
+    return NTU25 if file.name.lower().endswith(_SKELETON) else KINECT20
+
+
+def read_recordings(files: Iterable[RawFile]) -> Iterator[Found]:
+    """Read recordings in their order; a ClipError where one cannot be used."""
+    for skeleton, group in itertools.groupby(files, key=skeleton_of):
+        read = read_ntu if skeleton is NTU25 else _read_json_files
+        for file, found in read(group):
+            yield file, skeleton, found
+
+
+def read_recording(file: RawFile) -> tuple[Recording, SkeletonLayout]:
+    """Read one recording and tell its skeleton; raises ClipError."""
+    ((_, layout, found),) = read_recordings([file])
+    if isinstance(found, ClipError):
+        raise ClipError(found.what, where=str(file.place), now=found.now)
+    return found, layout
+
+
+def _is_recording(file: RawFile) -> bool:
+    """Tell a recording from other .json files, such as the description of synthetic ones."""
+    try:
+        return skeleton_of(file) is NTU25 or bool(parse_nwucla_name(file.name))
+    except ClipError:
+        return False
+
+
+def _read_json_files(files: Iterable[RawFile]) -> Iterator[tuple[RawFile, Recording | ClipError]]:
+    for file in files:
+        try:
+            yield file, read_nwucla(read_file(file))
+        except ClipError as error:
+            yield file, error

@@ -1,0 +1,88 @@
+"""Show a recording or a clip of a dataset: find it, draw it, write it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from sgnray.data.store import INFO_FILE, open_dataset
+from sgnray.errors import UsageError
+from sgnray.files import write_bytes
+from sgnray.player.page import write_player
+from sgnray.player.scene import Scene, scene_of_clip
+from sgnray.prepare.single import find_recordings, read_recording
+from sgnray.view.pictures import draw_gif, draw_sheet
+from sgnray.view.scenes import scene_of_recording
+
+Format = Literal["gif", "png", "html"]
+FORMATS = ("gif", "png", "html")
+
+
+def view_clip(
+    source: Path,
+    clip: str | None = None,
+    *,
+    to: str = "gif",
+    out: Path | None = None,
+    names: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Write a clip as an animated GIF, a sheet of frames (png), or a page that plays it (html).
+
+    `source` is a raw recording, a folder or .zip of them, or the folder of a prepared dataset;
+    where it holds several, `clip` names one. Raw recordings are shown beside what preparation
+    makes of them. `names` writes the joints' names into pictures. Raises UsageError, InputError,
+    OutputError.
+    """
+    if to not in FORMATS:
+        raise UsageError(
+            f"there is no format {to!r}", where=f"--to {to}", now=f"one of {', '.join(FORMATS)}"
+        )
+    scene = find_scene(source, clip)
+    path = out or Path(f"{Path(scene.title).name.removesuffix('.skeleton')}.{to}")
+    if path.exists() and not overwrite:
+        raise UsageError(
+            "the file exists already",
+            where=str(path),
+            now="choose another with --out, or replace it with --overwrite",
+        )
+    if to == "html":
+        write_player(path, [scene])
+    else:
+        draw = draw_gif if to == "gif" else draw_sheet
+        write_bytes(path, draw(scene, names=names))
+    return path
+
+
+def find_scene(source: Path, clip: str | None) -> Scene:
+    """Find what is to be shown."""
+    if (source / INFO_FILE).is_file():
+        dataset = open_dataset(source)
+        return scene_of_clip(dataset, _choose(dataset.clips.names, clip, source))
+    files = find_recordings(source)
+    known = [file.name for file in files]
+    if clip is not None and clip not in known:  # its suffix may be left out
+        clip = next((name for name in known if Path(name).stem == clip), clip)
+    file = files[_choose(known, clip, source)]
+    return scene_of_recording(file.name, *read_recording(file))
+
+
+def _choose(names: Sequence[str], clip: str | None, source: Path) -> int:
+    if clip is None and len(names) == 1:
+        return 0
+    if clip is None:
+        raise UsageError(
+            f"there are {len(names):,} clips, and one can be shown",
+            where=str(source),
+            now=f"name it, for example: sgn view {source} {names[0]}",
+        )
+    if clip not in names:
+        near = difflib.get_close_matches(clip, names, n=3)
+        raise UsageError(
+            f"there is no clip {clip!r}",
+            where=str(source),
+            now=f"did you mean {', '.join(near)}?" if near else f"one of them is {names[0]}",
+        )
+    return list(names).index(clip)

@@ -1,0 +1,47 @@
+"""A real browser, and a report of everything with names that try to break out."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's chromium without a window, driven by playwright, which downloads nothing."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("needs chromium")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open a file; whatever it complains of, asks of the network or pops up is an error."""
+    contexts = []
+
+    def open_file(path, *, width=1200, scheme="light"):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+        )
+        contexts.append((context, []))
+        wrong = contexts[-1][1]
+        page = context.new_page()
+        page.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
+        page.on(
+            "request", lambda request: request.url == path.as_uri() or wrong.append(request.url)
+        )
+        page.goto(path.as_uri())
+        return page
+
+    yield open_file
+    for context, wrong in contexts:
+        context.close()
+        assert wrong == []

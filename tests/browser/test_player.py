@@ -1,0 +1,87 @@
+"""The player in a real browser: it moves, turns, names joints and tells bodies apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sgnray.data.skeleton import NTU25
+from sgnray.player import Panel, Scene, Track
+from sgnray.player.page import write_player
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    """Two clips: of a main actor and somebody removed, and of a skeleton in the plane."""
+    random = np.random.default_rng(0)
+    joints = random.normal(size=(1, 25, 3)) + 0.05 * np.arange(30)[:, None, None] * [1, 0, 0]
+    joints = joints.astype(np.float32)
+    raw = Panel("recorded", (Track(joints, "main"), Track(joints + 1, "removed")))
+    one = Scene("first", NTU25, (raw, Panel("prepared", (Track(joints, "main"),))))
+    other = Scene("second", NTU25, (Panel("prepared", (Track(joints[..., :2], "main"),)),))
+    flat = Scene("flat", _flat(), other.panels)
+    path = tmp_path_factory.mktemp("player") / "clips.html"
+    write_player(path, [one, flat])
+    return path
+
+
+def _flat():
+    import dataclasses
+
+    return dataclasses.replace(NTU25, name="flat", num_coordinates=2)
+
+
+def test_it_plays_and_stops(open_page, page_file):
+    page = open_page(page_file)
+    time = page.locator("output")
+    assert time.inner_text() == "0.0 of 1.0 s"  # it waits where motion is not wanted
+    page.get_by_role("button", name="play").click()
+    page.wait_for_timeout(300)
+    page.get_by_role("button", name="pause").click()
+    stopped = time.inner_text()
+    assert stopped > "0.1 of"
+    page.wait_for_timeout(200)
+    assert time.inner_text() == stopped
+
+
+def test_the_keyboard_goes_frame_by_frame(open_page, page_file):
+    page = open_page(page_file)
+    page.locator(".stage").focus()
+    bar = page.locator("input[type=range]")
+    for key, frame in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1)):
+        page.keyboard.press(key)
+        assert bar.input_value() == str(frame)
+
+
+def test_dragging_turns_all_panels(open_page, page_file):
+    page = open_page(page_file)
+    views = page.locator("canvas")
+    before = [views.nth(index).screenshot() for index in (0, 1)]
+    box = views.nth(0).bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 180, box["y"] + 120)
+    page.mouse.up()
+    assert all(views.nth(index).screenshot() != before[index] for index in (0, 1))
+
+
+def test_a_joint_tells_its_name(open_page, page_file):
+    page = open_page(page_file)
+    caption = page.locator("figcaption").nth(1)
+    box = page.locator("canvas").nth(1).bounding_box()
+    names = set()
+    for x in range(10, int(box["width"]), 12):
+        for y in range(10, int(box["height"]), 24):
+            page.mouse.move(box["x"] + x, box["y"] + y)
+            names.add(caption.inner_text().removeprefix("prepared").removeprefix(" · "))
+    assert len(names & set(NTU25.joints)) > 10
+
+
+def test_a_legend_only_where_there_is_a_choice(open_page, page_file):
+    page = open_page(page_file)
+    assert page.locator(".legend li").all_inner_texts() == ["main actor", "removed by denoising"]
+    page.locator(".chooser select").select_option("flat")
+    assert page.locator("canvas").count() == 1
+    assert page.locator(".legend li").count() == 0

@@ -1,0 +1,62 @@
+"""`sgn eval`: one model or several, on the screen, as JSON and as files."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path):
+    """A copy of the tiny run, to write reports into."""
+    shutil.copytree(tiny_run, tmp_path / "runs" / "first")
+    return tmp_path / "runs" / "first"
+
+
+def test_a_run(sgn, run):
+    done = sgn("eval")
+    assert done.code == 0, done.err
+    assert "9, the test part of synth cv" in done.out
+    assert "probabilities are off by" in done.out
+    assert "by people" in done.out or "by setup" in done.out
+    assert all(len(line) <= 80 for line in done.out.splitlines() if "checkpoint.pt" not in line)
+    assert done.err.endswith("written: runs/first/report.html\n")
+    assert json.loads((run / "report.json").read_text())["top1_by_views"]
+
+
+def test_several_models(sgn, run):
+    older = run / "checkpoints" / "epoch-0003"
+    done = sgn("eval", "first", str(older), "--out", "both")
+    assert done.code == 0, done.err
+    assert "each alone" in done.out
+    assert "2 models" in done.out
+    content = json.loads(Path("both/report.json").read_text())
+    assert [member["epoch"] for member in content["members"]] == [4, 3]
+    assert content["num_parameters"] == 2 * content_of(run)["num_parameters"]
+
+
+def test_json_and_files_are_the_same(sgn, run):
+    done = sgn("eval", "first", "--views", "3", "--json")
+    printed = json.loads(done.out)
+    assert printed == json.loads((run / "eval-cv-3views" / "report.json").read_text())
+    assert len(printed["top1_by_views"]) == 3
+    assert content_of(run)["num_views"] == 2  # training's own report is still there
+
+
+def test_a_place_that_cannot_be_written(sgn, run, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = sgn("eval", "first", "--out", "file/inside")
+    assert done.code == 1
+    assert "top-1" in done.out  # what was computed is not lost
+    assert "error: it could not be written" in done.err
+
+
+def test_what_is_no_run(sgn, run):
+    done = sgn("eval", "first", "secnod")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: there is no such run or checkpoint\n")
+
+
+def content_of(run):
+    return json.loads((run / "report.json").read_text())

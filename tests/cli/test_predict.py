@@ -1,0 +1,123 @@
+"""`sgn predict`: what it shows, what it refuses, and its exit codes."""
+
+import itertools
+import json
+import shutil
+
+import pytest
+
+
+@pytest.fixture
+def recordings(tiny_raw, tmp_path):
+    """Two recordings, alone in a folder."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for path in sorted(tiny_raw.glob("*.skeleton"))[:2]:
+        shutil.copy(path, folder)
+    return sorted(folder.iterdir())
+
+
+def test_one_recording(sgn, recordings, tiny_run):
+    done = sgn("predict", str(recordings[0]), "--checkpoint", str(tiny_run))
+    assert done.code == 0, done.err
+    head, _, *rows = done.out.splitlines()
+    assert head.split() == [recordings[0].name, "probability"]
+    assert len(rows) == 3
+    shares = [float(row.split("%")[0].split()[-1]) for row in rows]
+    assert sum(shares) == pytest.approx(100, abs=0.3)
+
+
+def test_the_newest_run_is_taken(sgn, recordings, tiny_run):
+    named = sgn("predict", str(recordings[0]), "--checkpoint", str(tiny_run))
+    newest = sgn("predict", str(recordings[0]), "--runs", str(tiny_run.parent))
+    assert newest.out == named.out
+
+
+def test_many_recordings_are_a_line_each(sgn, tiny_raw, tiny_run):
+    done = sgn("predict", str(tiny_raw), "--checkpoint", str(tiny_run), "--top", "2")
+    lines = done.out.splitlines()
+    assert (done.code, len(lines)) == (0, 27)
+    assert all(line.count("%") == 2 and ".skeleton: " in line for line in lines)
+
+
+def test_json(sgn, recordings, tiny_run):
+    arguments = ("predict", str(recordings[0].parent), "--checkpoint", str(tiny_run), "--json")
+    content = json.loads(sgn(*arguments).out)
+    assert content["format_version"] == 1
+    assert content["skipped"] == []
+    first = content["predictions"][0]
+    assert first["clip"] == recordings[0].name
+    assert sum(guess["probability"] for guess in first["guesses"]) == pytest.approx(1)
+    assert set(first["guesses"][0]) == {"label", "name", "probability"}
+
+
+def test_a_timeline(sgn, recordings, tiny_run):
+    arguments = ("predict", str(recordings[0]), "--checkpoint", str(tiny_run), "--window", "12")
+    done = sgn(*arguments)
+    assert done.code == 0
+    head, rows = done.out.split("─\n")
+    rows = rows.splitlines()
+    assert "seconds" in head
+    assert rows[0].startswith("0.0 to ")
+    windows = json.loads(sgn(*arguments, "--json").out)["predictions"]
+    actions = [window["guesses"][0]["name"] for window in windows]
+    changes = sum(one != other for one, other in itertools.pairwise(actions))
+    assert len(rows) == changes + 1
+
+
+def test_what_could_be_read_is_told_and_the_rest_is_an_error(sgn, recordings, tiny_run):
+    text = recordings[0].read_text().split("\n")
+    text[4] = "nan " + text[4].partition(" ")[2]
+    (recordings[0].parent / "broken.skeleton").write_text("\n".join(text))
+    done = sgn("predict", str(recordings[0].parent), "--checkpoint", str(tiny_run))
+    assert done.code == 1
+    assert recordings[1].name in done.out
+    assert done.err == (
+        "error: 1 of 3 recordings could not be used\n"
+        "  broken.skeleton  line 5: the coordinate 'nan' is no number\n"
+        "  where  broken.skeleton\n"
+        "  now    fetch it again, or leave it out; the others are done\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a\n\nb\n", "the list of classes is empty"),
+        (b"a\nb\na\n", "the list of classes repeats line 1"),
+        (b"\xff\xfe", "the list of classes is no UTF-8 text"),
+        (None, "the list of classes cannot be read"),
+    ],
+)
+def test_a_list_of_classes_that_does_not_fit(sgn, recordings, tiny_run, tmp_path, content, message):
+    path = tmp_path / "classes.txt"
+    if content is not None:
+        path.write_bytes(content)
+    done = sgn("predict", str(recordings[0]), "--checkpoint", str(tiny_run), "--classes", str(path))
+    assert done.code == 2
+    assert done.err.startswith(f"error: {message}")
+    assert str(path) in done.err
+    assert done.out == ""
+
+
+def test_too_few_classes(sgn, recordings, tiny_run, tmp_path):
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    arguments = ("--checkpoint", str(tiny_run), "--classes", "classes.txt")
+    done = sgn("predict", str(recordings[0]), *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: there are 2 class names for 3 classes\n")
+
+
+def test_a_corrupted_checkpoint(sgn, recordings, tiny_run, tmp_path):
+    whole = (tiny_run / "checkpoints" / "epoch-0004" / "checkpoint.pt").read_bytes()
+    for content in (whole[:3000], whole[:2000] + b"\0" * 500 + whole[2500:], b"", b"PK\x03\x04"):
+        (tmp_path / "bad.pt").write_bytes(content)
+        done = sgn("predict", str(recordings[0]), "--checkpoint", str(tmp_path / "bad.pt"))
+        assert done.code == 1
+        assert done.err.startswith("error: the checkpoint cannot be used: it is torn")
+
+
+def test_without_any_run(sgn, recordings):
+    done = sgn("predict", str(recordings[0]))
+    assert done.code == 2
+    assert done.err.startswith("error: there is no run with a checkpoint")

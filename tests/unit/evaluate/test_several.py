@@ -1,0 +1,133 @@
+"""Several checkpoints scored together and alone, and what a report says of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+
+from sgnray.checkpoint import load_checkpoint, save_checkpoint
+from sgnray.data.bank import PoseBank
+from sgnray.data.protocols import split_clips
+from sgnray.data.store import open_dataset
+from sgnray.errors import UsageError
+from sgnray.evaluate import evaluate_run, place_of, write_evaluation
+from sgnray.evaluate.score import view_logits
+from sgnray.recogniser import load_recogniser
+
+
+@pytest.fixture(scope="module")
+def others(tiny_run, tmp_path_factory) -> list[Path]:
+    """The tiny run, and two more models, with a last layer that tells clips apart at random."""
+    folder = tmp_path_factory.mktemp("others")
+    path = tiny_run / "checkpoints" / "epoch-0004" / "checkpoint.pt"
+    checkpoint = load_checkpoint(path)
+    paths = [tiny_run]
+    for seed in (7, 8):
+        generator = torch.Generator().manual_seed(seed)
+        weight = 20 * torch.randn(
+            checkpoint.weights["classifier.weight"].shape, generator=generator
+        )
+        weights = {**checkpoint.weights, "classifier.weight": weight - weight.mean(dim=1)[:, None]}
+        recipe = {**checkpoint.recipe, "train": {**checkpoint.recipe["train"], "seed": seed}}
+        changed = dataclasses.replace(checkpoint, weights=weights, recipe=recipe)
+        save_checkpoint(folder / f"{seed}.pt", changed)
+        paths.append(folder / f"{seed}.pt")
+    return paths
+
+
+@pytest.fixture(scope="module")
+def report(others, tiny_folder):
+    return evaluate_run(others, dataset_dir=tiny_folder)
+
+
+def twin(paths, folder):
+    """Every logit once more, one clip at a time, in float64."""
+    dataset = open_dataset(folder)
+    bank = PoseBank.of(dataset, torch.device("cpu"))
+    rows = split_clips("synth", "cv", dataset.clips).test
+    logits = []
+    for path in paths:
+        recogniser = load_recogniser(path)
+        own = [
+            view_logits(
+                recogniser.model, bank, rows[index : index + 1], num_views=2, windows="paper"
+            )
+            for index in range(len(rows))
+        ]
+        logits.append(torch.cat(own).double())
+    return torch.stack(logits), torch.from_numpy(dataset.clips.labels[rows])
+
+
+def test_an_ensemble_is_the_mean_of_the_logits(report, others, tiny_folder):
+    logits_MNWK, labels = twin(others, tiny_folder)
+    predicted = logits_MNWK.mean(dim=(0, 2)).argmax(dim=1)
+    assert report.num_correct == int((predicted == labels).sum())
+    alone = (logits_MNWK.mean(dim=2).argmax(dim=2) == labels).double().mean(dim=1).tolist()
+    members = report.details.members
+    assert [member.top1 for member in members] == pytest.approx(alone)
+    assert len(set(alone)) > 1  # else the models do not differ, and the test says nothing
+    assert report.details.mean_top1 == pytest.approx(statistics.fmean(alone))
+    assert report.details.std_top1 == pytest.approx(statistics.stdev(alone))
+    assert [member.seed for member in members] == [0, 7, 8]
+    by_views = [
+        float((logits_MNWK[:, :, :n].mean(dim=(0, 2)).argmax(dim=1) == labels).double().mean())
+        for n in (1, 2)
+    ]
+    assert report.details.top1_by_views == pytest.approx(by_views)
+
+
+def test_all_figures_of_a_report_agree(report):
+    details = report.details
+    confusion = torch.tensor(details.confusion_KK)
+    assert int(confusion.sum()) == report.num_clips == 9
+    assert int(confusion.diagonal().sum()) == report.num_correct
+    assert len(details.mistakes) == report.num_clips - report.num_correct
+    assert sum(bin_.num_clips for bin_ in details.calibration.bins) == report.num_clips
+    for scores in details.groups.values():
+        assert sum(score.num_clips for score in scores) == report.num_clips
+        assert sum(score.num_correct for score in scores) == report.num_correct
+    assert set(details.groups) == {"people", "length", "camera", "setup"}
+    assert details.num_seen == 0
+    assert details.cost.latency_s > 0
+    probabilities = [mistake.probability for mistake in details.mistakes]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_a_report_is_written_whole(report, tmp_path):
+    page = write_evaluation(report, tmp_path / "out")
+    assert page.name == "report.html"
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert written == json.loads(json.dumps(report.to_dict()))
+    assert sorted(path.name for path in page.parent.iterdir()) == ["report.html", "report.json"]
+
+
+def test_where_a_report_goes(report, others, tiny_run, tiny_folder, tmp_path):
+    runs = tiny_run.parent
+    place = place_of(report, runs)
+    assert place.parent == runs
+    assert place.name.startswith("eval-3-models-cv-2views-")
+    assert place_of(evaluate_run(tiny_run), runs) == tiny_run
+    assert place_of(evaluate_run(tiny_run, num_views=3), runs) == tiny_run / "eval-cv-3views"
+    assert place_of(evaluate_run(tiny_run, case="cs"), runs) == tiny_run / "eval-cs-2views"
+    older = tiny_run / "checkpoints" / "epoch-0003"
+    assert place_of(evaluate_run(older), runs) == tiny_run / "eval-cv-2views"
+    moved = tmp_path / "alone.pt"
+    shutil.copy(others[1], moved)
+    alone = evaluate_run(moved, dataset_dir=tiny_folder)
+    assert place_of(alone, runs) == runs / "eval-alone-cv-2views"
+
+
+def test_checkpoints_of_different_cases_need_a_case(others, tiny_folder, tmp_path):
+    checkpoint = load_checkpoint(others[1])
+    recipe = {**checkpoint.recipe, "data": {**checkpoint.recipe["data"], "case": "cs"}}
+    save_checkpoint(tmp_path / "cs.pt", dataclasses.replace(checkpoint, recipe=recipe))
+    with pytest.raises(UsageError, match="trained for different cases"):
+        evaluate_run([others[0], tmp_path / "cs.pt"], dataset_dir=tiny_folder)
+    report = evaluate_run([others[0], tmp_path / "cs.pt"], dataset_dir=tiny_folder, case="cv")
+    assert report.details.num_seen > 0  # the one for cs has trained on some of camera 1

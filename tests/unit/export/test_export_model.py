@@ -1,0 +1,218 @@
+"""Exported files against the model: the same logits, any number of clips, and all that is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sgnray.description import Description
+from sgnray.errors import CheckpointError, OutputError, SgnError, UsageError
+from sgnray.evaluate import evaluate_run
+from sgnray.export import export_model
+from sgnray.export.check import CheckClips, compare
+from sgnray.export.onnx_file import open_onnx
+from sgnray.predict import predict_clips
+from sgnray.predict.sources import find_source
+from sgnray.recogniser import load_recogniser
+
+EXAMPLE = Path(__file__).parents[3] / ".github" / "examples" / "recognise_onnx.py"
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    return {
+        to: export_model(tiny_run, to=to, out=folder / f"sgn.{to}")
+        for to in ("onnx", "torch", "safetensors")
+    }
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch", "safetensors"])
+def test_what_is_told_of_it(exported, to, tiny_folder):
+    found = exported[to]
+    assert found.num_clips == 27
+    assert found.checked_on == str(tiny_folder)
+    assert found.largest_difference < 1e-5
+    assert found.size_bytes == found.path.stat().st_size
+    assert found.opset == (18 if to == "onnx" else None)
+    assert [path.name for path in found.path.parent.glob("*.partial*")] == []
+
+
+@pytest.mark.parametrize("num_clips", [1, 2, 33])
+def test_onnx_takes_any_number_of_clips(exported, tiny_run, num_clips):
+    session = onnxruntime.InferenceSession(exported["onnx"].path)
+    model = load_recogniser(tiny_run).model
+    clips = torch.randn(num_clips, 8, 25, 3, generator=torch.Generator().manual_seed(0))
+    (logits,) = session.run(None, {"joints": clips.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(logits, model(clips).numpy(), atol=1e-5)
+
+
+def test_torch_export_runs_without_sgnray(exported, tiny_run, tmp_path):
+    clips = torch.randn(40, 8, 25, 3, generator=torch.Generator().manual_seed(0))
+    torch.save(clips, tmp_path / "clips.pt")
+    shutil.copy(exported["torch"].path, tmp_path / "sgn.pt2")
+    program = (
+        "import sys, torch\n"
+        "module = torch.export.load('sgn.pt2').module()\n"
+        "torch.save(module(torch.load('clips.pt')).detach(), 'logits.pt')\n"
+        "assert not any(name.startswith('sgnray') for name in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    with torch.no_grad():
+        expected = load_recogniser(tiny_run).model(clips)
+    torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), expected)
+
+
+def test_the_file_describes_itself(exported, tiny_dataset, tiny_run):
+    told = onnx.load(exported["onnx"].path)
+    (own,) = [item.value for item in told.metadata_props if item.key == "sgnray"]
+    content = json.loads(own)
+    assert content["class_names"] == list(tiny_dataset.info.class_names)
+    assert content["skeleton"]["joints"] == list(tiny_dataset.layout.joints)
+    assert (content["num_frames"], content["num_views"], content["windows"]) == (8, 2, "paper")
+    assert (content["dataset"], content["case"], content["selection"]) == ("synth", "cv", "last")
+    assert Description.from_json(own) == load_recogniser(tiny_run).describe()
+    (opset,) = [item.version for item in told.opset_import if item.domain == ""]
+    assert opset == 18
+
+
+def test_safetensors_can_be_used_like_a_checkpoint(exported, tiny_run, tiny_raw, tiny_folder):
+    path = exported["safetensors"].path
+    one = list(predict_clips(tiny_raw, path))
+    assert one == list(predict_clips(tiny_raw, tiny_run))
+    report = evaluate_run(path, dataset_dir=tiny_folder)
+    trained = evaluate_run(tiny_run)
+    assert (report.top1, report.loss) == (trained.top1, trained.loss)
+    assert report.details.num_seen == 0
+    assert path.stat().st_mode & 0o044 == exported["onnx"].path.stat().st_mode & 0o044
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_names": ["a"]}, "size mismatch"),
+        ({"format_version": 99}, "format version 99"),
+        ({"windows": "odd"}, "windows is missing, or of a wrong type"),
+        ({"model": {"affinity": "magic"}}, "affinity"),
+        ({"num_frames": -1}, "num_frames is missing"),
+        ({"skeleton": {}}, "is not a description with"),
+    ],
+)
+def test_a_file_that_contradicts_itself_is_refused(exported, tmp_path, change, message):
+    path = exported["safetensors"].path
+    content = json.loads(load_recogniser(path).describe().to_json()) | change
+    save_file(load_file(path), tmp_path / "bad.safetensors", {"sgnray": json.dumps(content)})
+    with pytest.raises(CheckpointError, match=message):
+        load_recogniser(tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "text"])
+def test_a_torn_file_is_refused(exported, tmp_path, damage):
+    path = tmp_path / "bad.safetensors"
+    whole = exported["safetensors"].path.read_bytes()
+    if damage == "foreign":
+        save_file({"x": torch.zeros(1)}, path)
+    else:
+        path.write_bytes({"cut": whole[:-50], "empty": b"", "text": b"hello"}[damage])
+    with pytest.raises(CheckpointError, match="the file cannot be used"):
+        load_recogniser(path)
+
+
+def test_an_opset_that_nobody_has(tiny_run, tmp_path):
+    for opset in (17, 999):
+        with pytest.raises(UsageError, match=f"no opset {opset} to export to"):
+            export_model(tiny_run, out=tmp_path / "a.onnx", opset=opset)
+    with pytest.raises(UsageError, match="only ONNX has opsets"):
+        export_model(tiny_run, to="torch", opset=18)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_opset_that_the_runtime_lacks(exported, tmp_path):
+    told = onnx.load(exported["onnx"].path)
+    told.opset_import[0].version = 999
+    onnx.save(told, tmp_path / "new.onnx")
+    with pytest.raises(UsageError, match=r"onnxruntime \S+ does not run opset 999"):
+        open_onnx(tmp_path / "new.onnx", opset=999)
+
+
+def test_another_opset(tiny_run, tmp_path):
+    found = export_model(tiny_run, out=tmp_path / "a.onnx", opset=20)
+    assert onnx.load(found.path).opset_import[0].version == 20
+
+
+def test_a_file_that_differs_is_not_kept(tiny_run, tmp_path):
+    recogniser = load_recogniser(tiny_run)
+    clips = CheckClips(torch.randn(4, 8, 25, 3), "nowhere")
+    with pytest.raises(SgnError, match="the exported file differs from the model"):
+        compare(recogniser, lambda x: recogniser.model(x) + 1e-3, clips, tmp_path / "x")
+    with pytest.raises(SgnError, match="the exported file differs from the model"):
+        compare(recogniser, lambda x: recogniser.model(x) * torch.nan, clips, tmp_path / "x")
+
+
+def test_without_clips_at_hand_it_warns(exported, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    found = export_model(
+        exported["safetensors"].path, to="safetensors", out=tmp_path / "again.safetensors"
+    )
+    assert found.checked_on == "random poses"
+    assert "checked on random poses" in caplog.text
+
+
+def test_nothing_is_overwritten_unasked(tiny_run, tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_text("mine")
+    with pytest.raises(UsageError, match="the file exists already"):
+        export_model(tiny_run, to="safetensors", out=path)
+    assert path.read_text() == "mine"
+    export_model(tiny_run, to="safetensors", out=path, overwrite=True)
+    assert path.stat().st_size > 1000
+    with pytest.raises(OutputError):
+        export_model(tiny_run, to="safetensors", out=path / "inside.safetensors")
+
+
+def test_the_example_needs_onnxruntime_and_numpy_alone(exported, tiny_run, tiny_raw):
+    path = _one_body(tiny_raw)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", str(EXAMPLE), str(exported["onnx"].path), str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert not loaded & {"torch", "sgnray", "pandas", "pyarrow"}
+    recogniser = load_recogniser(tiny_run)
+    (sample,) = find_source(path, recogniser.require_skeleton()).read()
+    draws = np.random.default_rng(0).random((2, 8))
+    index = ((np.arange(8) + draws) * (len(sample.poses.bodies) // 8)).astype(int)
+    clip = torch.from_numpy(sample.poses.values_PD[index].reshape(2, 8, 25, 3))
+    with torch.no_grad():
+        shares = recogniser.model(clip).mean(dim=0).softmax(dim=0).tolist()
+    names = recogniser.labels()
+    expected = sorted(zip(shares, names, strict=True), reverse=True)
+    assert done.stdout.splitlines() == [f"{share:7.2%}  {name}" for share, name in expected]
+
+
+def _one_body(folder):
+    for path in sorted(folder.glob("*.skeleton")):
+        lines = path.read_text().split("\n")
+        if lines.count("25") == int(lines[0]):
+            return path
+    raise AssertionError("no recording has one body")

@@ -1,0 +1,165 @@
+"""`predict_clips` on raw files and datasets, against the model asked by hand."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from sgnray import seeding
+from sgnray.errors import CheckpointError, InputError, UsageError
+from sgnray.predict import Prediction, predict_clips
+from sgnray.recogniser import load_recogniser
+
+
+@pytest.fixture(scope="module")
+def from_files(tiny_run, tiny_raw):
+    return {item.clip: item for item in predict_clips(tiny_raw, tiny_run)}
+
+
+def test_a_prediction_is_what_the_model_says(from_files, tiny_run, tiny_dataset):
+    """One clip by hand: two views, each of 8 windows, in float64."""
+    recogniser = load_recogniser(tiny_run)
+    row = 5
+    poses = tiny_dataset.poses_PVC[tiny_dataset.offsets[row] : tiny_dataset.offsets[row + 1]]
+    width = len(poses) // 8
+    logits = 0
+    for view in range(2):
+        draws = seeding.uniform(0, "evaluation view", view, (1, 8))[0]
+        index = [width * t + min(int(draws[t] * width), width - 1) for t in range(8)]
+        clip = torch.from_numpy(np.array(poses[index])).double()
+        logits = logits + recogniser.model.double()(clip[None])[0] / 2
+    expected = logits.softmax(dim=0).detach()
+    found = from_files[f"{tiny_dataset.clips.names[row]}.skeleton"]
+    assert sorted(guess.label for guess in found.guesses) == [0, 1, 2]
+    for guess in found.guesses:
+        assert guess.probability == pytest.approx(float(expected[guess.label]), abs=1e-5)
+        assert guess.name == tiny_dataset.info.class_names[guess.label]
+    probabilities = [guess.probability for guess in found.guesses]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_raw_files_and_the_dataset_made_of_them_agree(from_files, tiny_run, tiny_folder):
+    items = list(predict_clips(tiny_folder, tiny_run))
+    assert [f"{item.clip}.skeleton" for item in items] == sorted(from_files)
+    for item in items:
+        other = from_files[f"{item.clip}.skeleton"]
+        assert item.num_poses == other.num_poses
+        assert probabilities(item) == pytest.approx(probabilities(other), abs=1e-6)
+
+
+def test_company_changes_nothing(from_files, tiny_run, tiny_raw):
+    name = sorted(from_files)[7]
+    (alone,) = predict_clips(tiny_raw / name, tiny_run)
+    assert probabilities(alone) == pytest.approx(probabilities(from_files[name]), abs=1e-6)
+
+
+def test_a_zip_is_read_as_it_is(from_files, tiny_run, tiny_raw, tmp_path):
+    names = sorted(from_files)[:3]
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        for name in names:
+            archive.write(tiny_raw / name, f"nturgb+d_skeletons/{name}")
+    found = list(predict_clips(tmp_path / "some.zip", tiny_run))
+    assert [item.clip for item in found] == names
+    assert probabilities(found[0]) == pytest.approx(probabilities(from_files[names[0]]), abs=1e-6)
+
+
+def test_any_name_will_do(tiny_run, tiny_raw, tmp_path):
+    shutil.copy(min(tiny_raw.glob("*.skeleton")), tmp_path / "my recording.skeleton")
+    (found,) = predict_clips(tmp_path / "my recording.skeleton", tiny_run)
+    assert found.clip == "my recording.skeleton"
+
+
+def test_a_broken_file_does_not_stop_the_others(tiny_run, tiny_raw, tmp_path):
+    path = min(tiny_raw.glob("*.skeleton"))
+    text = path.read_text().split("\n")
+    shutil.copy(path, tmp_path / "a.skeleton")
+    text[4] = "nan " + text[4].partition(" ")[2]
+    (tmp_path / "b.skeleton").write_text("\n".join(text))
+    shutil.copy(path, tmp_path / "c.skeleton")
+    good, bad, again = predict_clips(tmp_path, tiny_run)
+    assert isinstance(good, Prediction)
+    assert isinstance(again, Prediction)
+    assert (bad.name, bad.reason) == ("b.skeleton", "line 5: the coordinate 'nan' is no number")
+
+
+def test_windows_give_a_timeline(tiny_run, tiny_raw):
+    path = min(tiny_raw.glob("*.skeleton"))
+    found = list(predict_clips(path, tiny_run, window=12, stride=6))
+    assert len(found) > 2
+    assert [item.span.first for item in found[:3]] == [0, 6, 12]
+    content = found[1].to_dict()
+    assert (content["start_s"], content["end_s"]) == (0.2, 0.6)
+    assert len({probabilities(item) for item in found}) > 1
+
+
+def test_classes_of_another_name(tiny_run, tiny_raw):
+    path = min(tiny_raw.glob("*.skeleton"))
+    (found,) = predict_clips(path, tiny_run, class_names=("x", "y", "z"), num_guesses=2)
+    assert {guess.name for guess in found.guesses} < {"x", "y", "z"}
+    assert len(found.guesses) == 2
+    with pytest.raises(UsageError, match="2 class names for 3 classes"):
+        predict_clips(path, tiny_run, class_names=("x", "y"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("gone.skeleton", UsageError, "there is no such file"),
+        ("film.avi", InputError, "this is a video, and sgnray reads skeletons"),
+        ("notes.txt", InputError, "this is a .txt file"),
+        ("empty", InputError, "there is no recording in it"),
+        ("torn.zip", InputError, "no readable .zip"),
+        ("a01_s01_e00_v01.json", CheckpointError, "knows ntu25 skeletons, and these are kinect20"),
+    ],
+)
+def test_what_cannot_be_recognised(tiny_run, tmp_path, name, kind, message):
+    if name == "empty":
+        (tmp_path / name).mkdir()
+    elif name != "gone.skeleton":
+        (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(kind, match=message):
+        predict_clips(tmp_path / name, tiny_run)
+
+
+def test_a_dataset_of_another_skeleton(tiny_run, flat_folder):
+    with pytest.raises(CheckpointError, match="knows ntu25 skeletons, the dataset has flat17"):
+        predict_clips(flat_folder, tiny_run)
+
+
+def test_clips_by_name(tiny_run, tiny_folder, tiny_raw, tiny_dataset):
+    name = tiny_dataset.clips.names[3]
+    (found,) = predict_clips(tiny_folder, tiny_run, clips=[name])
+    assert found.clip == name
+    with pytest.raises(UsageError, match="there is no clip") as caught:
+        predict_clips(tiny_folder, tiny_run, clips=[f"{name}x"])
+    assert name in caught.value.now
+    with pytest.raises(UsageError, match="this is no prepared dataset"):
+        predict_clips(tiny_raw, tiny_run, clips=[name])
+
+
+def test_a_stride_needs_a_window(tiny_run, tiny_raw):
+    with pytest.raises(UsageError, match="a stride without a window"):
+        predict_clips(tiny_raw, tiny_run, stride=5)
+
+
+def test_it_needs_neither_ray_nor_a_dataset(tiny_run, tiny_raw, tmp_path):
+    shutil.copy(tiny_run / "checkpoints" / "epoch-0004" / "checkpoint.pt", tmp_path / "a.pt")
+    program = (
+        "import sys; from pathlib import Path; from sgnray import predict_clips\n"
+        f"print(len(list(predict_clips(Path({str(tiny_raw)!r}), Path('a.pt')))))\n"
+        "assert 'ray' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.returncode) == ("27\n", 0), done.stderr
+
+
+def probabilities(item):
+    return tuple(guess.probability for guess in sorted(item.guesses, key=lambda g: g.label))

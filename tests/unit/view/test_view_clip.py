@@ -1,0 +1,126 @@
+"""`view_clip` on real files: what is in the pictures, and how long they play."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image, ImageColor
+
+from sgnray.data.skeleton import NTU25
+from sgnray.errors import InputError, UsageError
+from sgnray.player import Panel, Scene, Track
+from sgnray.view import view_clip
+from sgnray.view.draw import COLORS
+from sgnray.view.pictures import draw_gif, draw_sheet
+
+
+@pytest.fixture
+def path(tiny_raw):
+    return min(tiny_raw.glob("*.skeleton"))
+
+
+def test_a_gif_takes_as_long_as_the_clip(path, tmp_path):
+    written = view_clip(path, out=tmp_path / "a.gif")
+    num_frames = int(path.read_text().split("\n", 1)[0])
+    with Image.open(written) as picture:
+        durations = []
+        for index in range(picture.n_frames):
+            picture.seek(index)
+            durations.append(picture.info["duration"])
+        # Frames without a body are dropped, so the clip may be a little shorter.
+        assert len(durations) == pytest.approx(num_frames / 2, abs=3)
+        assert sum(durations) / 1000 == pytest.approx(num_frames / 30, abs=0.2)
+        assert set(durations) <= {60, 70}
+        assert picture.size[0] == 640  # raw beside prepared
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_what_was_removed_has_a_colour_of_its_own(removed, tmp_path):
+    joints = np.random.default_rng(0).normal(size=(30, 25, 3)).astype(np.float32)
+    tracks = [Track(joints, "main")]
+    if removed:
+        tracks.append(Track(joints + 1, "removed"))
+    scene = Scene("x", NTU25, (Panel("recorded", tuple(tracks)),))
+    for draw, name in ((draw_gif, "a.gif"), (draw_sheet, "a.png")):
+        (tmp_path / name).write_bytes(draw(scene))
+        with Image.open(tmp_path / name) as picture:
+            colors = np.array(picture.convert("RGB")).reshape(-1, 3).astype(int)
+        num_main = num_near(colors, COLORS["main"])
+        assert num_main > 500
+        # Grey is in the smoothed letters, too.
+        assert (num_near(colors, COLORS["removed"]) > num_main / 3) == removed
+        assert num_near(colors, COLORS["second"]) == 0
+
+
+def num_near(colors, name):
+    return int((np.abs(colors - ImageColor.getrgb(name)).max(axis=1) < 12).sum())
+
+
+def test_a_sheet_has_twelve_frames(path, tmp_path):
+    with Image.open(view_clip(path, to="png", out=tmp_path / "a.png")) as picture:
+        assert picture.size[0] == 800
+        assert picture.size[1] > 6 * 200
+    with Image.open(view_clip(path, to="png", out=tmp_path / "b.png", names=True)) as picture:
+        assert picture.size[0] == 800
+        assert picture.size[1] > 12 * 400
+
+
+def test_long_clips_make_small_files(tmp_path):
+    joints = np.random.default_rng(0).normal(size=(3000, 25, 3)).astype(np.float32)
+    scene = Scene("x", NTU25, (Panel("recorded", (Track(joints, "main"),)),))
+    (tmp_path / "a.gif").write_bytes(draw_gif(scene))
+    with Image.open(tmp_path / "a.gif") as picture:
+        assert picture.n_frames <= 240
+
+
+def test_a_skeleton_in_the_plane(flat_folder, tmp_path):
+    for to in ("gif", "png", "html"):
+        written = view_clip(flat_folder, "clip-03", to=to, out=tmp_path / f"a.{to}")
+        assert written.stat().st_size > 1000
+
+
+def test_an_empty_frame_and_one_joint_for_ever(tmp_path):
+    joints = np.full((5, 25, 3), np.nan, np.float32)
+    scene = Scene("nobody", NTU25, (Panel("recorded", (Track(joints, "main"),)),))
+    assert draw_sheet(scene)
+    assert draw_gif(scene)
+    assert draw_gif(Scene("a point", NTU25, (Panel("p", (Track(joints * 0 + 1, "main"),)),)))
+
+
+def test_the_default_name_and_what_is_there_already(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert view_clip(path, to="png").name == f"{path.stem}.png"
+    before = (tmp_path / f"{path.stem}.png").read_bytes()
+    with pytest.raises(UsageError, match="the file exists already"):
+        view_clip(path, to="png")
+    assert (tmp_path / f"{path.stem}.png").read_bytes() == before
+    view_clip(path, to="png", overwrite=True, names=True)
+    assert (tmp_path / f"{path.stem}.png").read_bytes() != before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [(None, "there are 27 clips, and one can be shown"), ("S001", "there is no clip 'S001'")],
+)
+def test_which_of_several(tiny_raw, tiny_folder, clip, message):
+    for source in (tiny_raw, tiny_folder):
+        with pytest.raises(UsageError, match=message):
+            view_clip(source, clip)
+
+
+def test_a_clip_by_its_name_with_or_without_suffix(tiny_raw, path, tmp_path):
+    one = view_clip(tiny_raw, path.name, to="png", out=tmp_path / "1.png").read_bytes()
+    assert view_clip(tiny_raw, path.stem, to="png", out=tmp_path / "2.png").read_bytes() == one
+
+
+def test_what_cannot_be_shown(path, tmp_path):
+    with pytest.raises(UsageError, match="there is no format 'jpg'"):
+        view_clip(path, to="jpg")
+    (tmp_path / "film.mp4").write_bytes(b"")
+    with pytest.raises(InputError, match="this is a video"):
+        view_clip(tmp_path / "film.mp4")
+    (tmp_path / "bad.skeleton").write_text("1\nx\n")
+    with pytest.raises(InputError, match="line 2: the number of bodies is 'x'") as caught:
+        view_clip(tmp_path / "bad.skeleton")
+    assert str(tmp_path) in caught.value.where
