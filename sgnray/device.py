@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from typing import Literal
 
 import torch
 
 from sgnray.config import Recipe
 from sgnray.errors import UsageError
+
+Precision = Literal["auto", "float32", "bf16"]
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -41,11 +44,16 @@ def check_device_name(device: str) -> None:
 
 def resolve_precision(recipe: Recipe, device_type: str) -> Recipe:
     """Replace `auto` by bf16 where the hardware computes in it, else by float32."""
-    if recipe.train.precision != "auto":
-        return recipe
-    precision = "bf16" if _has_bf16(device_type) else "float32"
+    precision = choose_precision(recipe.train.precision, device_type)
     train = recipe.train.model_copy(update={"precision": precision})
     return recipe.model_copy(update={"train": train})
+
+
+def choose_precision(precision: Precision, device_type: str) -> Precision:
+    """Replace `auto` by bf16 where the hardware computes in it, else by float32."""
+    if precision != "auto":
+        return precision
+    return "bf16" if _has_bf16(device_type) else "float32"
 
 
 def describe_device(device: torch.device) -> str:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 NUM_CLIPS = 200
 # Of a logit, and for logits beyond 1 of their size: what float32 leaves of another order of sums.
 TOLERANCE = 1e-5
+LEAST_AGREEMENT = 0.9
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,25 @@ def compare(
             now="nothing was written; please report it, or export to another format",
         )
     return float(difference_BK.max())
+
+
+@torch.no_grad()
+def agree(
+    recogniser: Recogniser, exported: Callable[[Tensor], Tensor], clips: CheckClips, path: Path
+) -> float:
+    """Return the share of clips that both take for the same class; SgnError if it is too small.
+
+    For files that are rounded on purpose.
+    """
+    expected_B = recogniser.model(clips.joints_BTVC).argmax(dim=1)
+    share = float((exported(clips.joints_BTVC).argmax(dim=1) == expected_B).double().mean())
+    if share < LEAST_AGREEMENT:
+        raise SgnError(
+            f"in 8 bits it takes {1 - share:.1%} of the clips for something else",
+            where=f"{path}, {len(expected_B)} clips of {clips.source}",
+            now="nothing was written; export it without --int8",
+        )
+    return share
 
 
 def _places(recogniser: Recogniser, data_dir: Path) -> list[Path]:

@@ -49,6 +49,19 @@ def write_onnx(path: Path, recogniser: Recogniser, clips_BTVC: Tensor, *, opset:
     program.save(path, external_data=False)
 
 
+def quantize_onnx(path: Path) -> None:
+    """Keep the weights of a file in 8 bits, in place; the inputs of products are rounded as met."""
+    quantization = import_extra("onnxruntime.quantization", extra="export")
+    prepared = path.with_name(f"{path.name}.prepared")
+    try:
+        with _quiet():
+            quantization.quant_pre_process(path, prepared, skip_symbolic_shape=True)
+            weight_type = quantization.QuantType.QInt8
+            quantization.quantize_dynamic(prepared, path, weight_type=weight_type)
+    finally:
+        prepared.unlink(missing_ok=True)
+
+
 def open_onnx(path: Path, *, opset: int) -> Callable[[Tensor], Tensor]:
     """Return the function that the runtime makes of a file; UsageError for an unknown opset."""
     runtime = import_extra("onnxruntime", extra="export")
@@ -73,8 +86,8 @@ def open_onnx(path: Path, *, opset: int) -> Callable[[Tensor], Tensor]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch's talk of packages that SGN does not need off the screen."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    """Keep the exporters' talk of what does not concern SGN off the screen."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "root")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

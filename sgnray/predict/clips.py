@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from sgnray.data.skeleton import SkeletonLayout
-from sgnray.device import choose_device, keep_freed_memory
+from sgnray.device import Precision, choose_device, choose_precision, keep_freed_memory
 from sgnray.errors import UsageError
 from sgnray.predict.sources import Sample, Source, find_source
 from sgnray.predict.views import sample_views
@@ -68,6 +68,7 @@ def predict_clips(
     num_guesses: int = 5,
     window: int | None = None,
     stride: int | None = None,
+    precision: Precision = "float32",
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Prediction | Skipped]:
@@ -76,7 +77,8 @@ def predict_clips(
     `checkpoint` is a run, a checkpoint or the reference's .pth; without one, the newest run. With
     a `window` of so many frames, one every `stride` frames (half a window unless said), a
     recording gives one prediction for each. A recording that cannot be used comes as Skipped, with
-    its reason. Neither Ray nor a dataset is needed. Raises UsageError, InputError and
+    its reason. bf16 is several times faster where the hardware has it, and changes probabilities
+    in their third digit; auto takes it there. Neither Ray nor a dataset is needed. Raises UsageError, InputError and
     CheckpointError at once, before the first prediction.
     """
     torch_device = choose_device(device)
@@ -85,7 +87,13 @@ def predict_clips(
     paths = [sources] if isinstance(sources, Path) else list(sources)
     found = [find_source(path, skeleton, clips) for path in paths]
     keep_freed_memory()
-    guesser = _Guesser(recogniser, num_views or recogniser.num_views, num_guesses, torch_device)
+    guesser = _Guesser(
+        recogniser,
+        num_views=num_views or recogniser.num_views,
+        num_guesses=num_guesses,
+        device=torch_device,
+        in_bf16=choose_precision(precision, torch_device.type) == "bf16",
+    )
     windows = _windows(window, stride)
     return _predict(guesser, found, windows, skeleton, on_progress)
 
@@ -104,13 +112,20 @@ class _Guesser:
     """A model that names the likeliest actions of blocks of clips."""
 
     def __init__(
-        self, recogniser: Recogniser, num_views: int, num_guesses: int, device: torch.device
+        self,
+        recogniser: Recogniser,
+        *,
+        num_views: int,
+        num_guesses: int,
+        device: torch.device,
+        in_bf16: bool,
     ) -> None:
         self._model = recogniser.model.to(device)
         self._labels = recogniser.labels()
         self._recogniser = recogniser
         self._num_guesses = min(num_guesses, len(self._labels))
         self._device = device
+        self._in_bf16 = in_bf16
         self._num_views = num_views
 
     @torch.no_grad()
@@ -118,7 +133,8 @@ class _Guesser:
         """Recognise a block."""
         poses = [piece.poses for piece in pieces]
         joints_BWTVC = sample_views(poses, self._recogniser, self._num_views).to(self._device)
-        logits = self._model(joints_BWTVC.flatten(0, 1))
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._in_bf16):
+            logits = self._model(joints_BWTVC.flatten(0, 1))
         logits_BK = logits.view(*joints_BWTVC.shape[:2], -1).mean(dim=1)
         best = logits_BK.double().softmax(dim=1).topk(self._num_guesses, dim=1)
         for piece, labels, probabilities in zip(

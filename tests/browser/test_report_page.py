@@ -115,6 +115,35 @@ def test_classes_are_sorted(open_page, page_file):
         assert len(set(shares)) > 1
 
 
+def test_a_class_without_clips_comes_last_either_way(open_page, page_file):
+    page = open_page(page_file[0])
+    table = page.locator("table.sortable")
+    table.locator("td:nth-child(3)").nth(1).evaluate("cell => { cell.textContent = ''; }")
+    button = table.locator("th", has_text="top-1").locator("button")
+    for _ in ("ascending", "descending"):
+        button.click()
+        shares = table.locator("td:nth-child(3)").all_inner_texts()
+        assert shares[-1] == ""
+        assert "" not in shares[:-1]
+
+
+def test_charts_are_told_in_numbers_too(open_page, page_file):
+    page = open_page(page_file[0])
+    tables = page.locator("details")
+    tables.nth(0).locator("summary").click()
+    assert tables.nth(0).locator("td").all_inner_texts()[-2:] == ["3", "53.00%"]
+    tables.nth(1).locator("summary").click()
+    clips = tables.nth(1).locator("td:nth-child(2)").all_inner_texts()
+    assert sum(map(int, clips)) == 40
+
+
+def test_on_paper_the_tables_keep_their_heads(open_page, page_file):
+    page = open_page(page_file[0])
+    page.emulate_media(media="print")
+    assert page.locator("table.sortable th button").first.is_visible()
+    assert not page.locator("#list").is_visible()
+
+
 def test_a_mistake_is_played(open_page, page_file):
     page = open_page(page_file[0])
     page.locator("#list button").nth(3).click()

@@ -139,7 +139,7 @@ def test_an_opset_that_nobody_has(tiny_run, tmp_path):
     for opset in (17, 999):
         with pytest.raises(UsageError, match=f"no opset {opset} to export to"):
             export_model(tiny_run, out=tmp_path / "a.onnx", opset=opset)
-    with pytest.raises(UsageError, match="only ONNX has opsets"):
+    with pytest.raises(UsageError, match="--opset is for ONNX only"):
         export_model(tiny_run, to="torch", opset=18)
     assert list(tmp_path.iterdir()) == []
 
@@ -150,6 +150,30 @@ def test_an_opset_that_the_runtime_lacks(exported, tmp_path):
     onnx.save(told, tmp_path / "new.onnx")
     with pytest.raises(UsageError, match=r"onnxruntime \S+ does not run opset 999"):
         open_onnx(tmp_path / "new.onnx", opset=999)
+
+
+def test_eight_bits(exported, tiny_run, tmp_path, monkeypatch):
+    found = export_model(tiny_run, out=tmp_path / "a.onnx", int8=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
+    clips = torch.randn(6, 8, 25, 3, generator=torch.Generator().manual_seed(0))
+    rounded, exact = (
+        open_onnx(path, opset=18)(clips) for path in (found.path, exported["onnx"].path)
+    )
+    assert 0 < float((rounded - exact).abs().max()) < 0.2
+    assert found.agreement >= 0.9
+    assert Description.from_json(_told(found.path)) == Description.from_json(
+        _told(exported["onnx"].path)
+    )
+    monkeypatch.setattr("sgnray.export.check.LEAST_AGREEMENT", 1.01)
+    with pytest.raises(SgnError, match=r"in 8 bits it takes \d"):
+        export_model(tiny_run, out=tmp_path / "b.onnx", int8=True)
+    assert not (tmp_path / "b.onnx").exists()
+    with pytest.raises(UsageError, match="--int8 is for ONNX only"):
+        export_model(tiny_run, to="torch", int8=True)
+
+
+def _told(path):
+    return next(item.value for item in onnx.load(path).metadata_props if item.key == "sgnray")
 
 
 def test_another_opset(tiny_run, tmp_path):

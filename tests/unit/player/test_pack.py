@@ -39,6 +39,19 @@ def test_who_is_not_there_and_who_is_far_away():
     assert (values[0] == 0).all()
 
 
+def test_a_picture_with_its_pixels_keeps_its_proportions():
+    joints = np.random.default_rng(0).uniform(0, 1920, (4, 25, 3)).astype(np.float32)
+    packed = pack_scene(Scene("x", NTU25, (Panel("p", (Track(joints, "main"),)),)))
+    shown = unpack(packed, 0, 0) / 32767 * joints.max()
+    np.testing.assert_allclose(shown, joints, atol=0.03)
+
+
+def test_nobody_is_there_at_all():
+    joints = np.full((2, 25, 3), np.nan, np.float32)
+    packed = pack_scene(Scene("x", NTU25, (Panel("p", (Track(joints, "main"),)),)))
+    assert (unpack(packed, 0, 0) == -32768).all()
+
+
 @pytest.mark.parametrize(("num_frames", "kept", "fps"), [(60, 60, 30), (61, 31, 15), (300, 60, 6)])
 def test_long_clips_are_thinned_and_keep_their_speed(num_frames, kept, fps):
     joints = np.arange(num_frames, dtype=np.float32)[:, None, None] / 1000 * np.ones((1, 25, 3))

@@ -143,6 +143,14 @@ def test_clips_by_name(tiny_run, tiny_folder, tiny_raw, tiny_dataset):
         predict_clips(tiny_raw, tiny_run, clips=[name])
 
 
+def test_bf16_says_nearly_the_same(from_files, tiny_run, tiny_raw):
+    found = list(predict_clips(tiny_raw, tiny_run, precision="bf16"))
+    exact = [probabilities(from_files[item.clip]) for item in found]
+    rounded = [probabilities(item) for item in found]
+    assert rounded != exact
+    np.testing.assert_allclose(rounded, exact, atol=0.02)
+
+
 def test_a_stride_needs_a_window(tiny_run, tiny_raw):
     with pytest.raises(UsageError, match="a stride without a window"):
         predict_clips(tiny_raw, tiny_run, stride=5)

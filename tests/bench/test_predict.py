@@ -1,0 +1,117 @@
+"""From raw text to a label: one clip in torch and ONNX, and a directory against reading alone."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sgnray.config import ModelConfig
+from sgnray.data.skeleton import NTU25
+from sgnray.description import Description
+from sgnray.export.onnx_file import DEFAULT_OPSET, open_onnx, write_onnx
+from sgnray.model.sgn import SGN
+from sgnray.predict import predict_clips
+from sgnray.predict.views import sample_views
+from sgnray.prepare.normalize import normalize
+from sgnray.prepare.ntu_text import read_skeleton
+from sgnray.prepare.single import find_recordings, read_recordings
+from sgnray.prepare.source import read_file
+from sgnray.prepare.synthetic import synthesize
+from sgnray.recogniser import load_recogniser
+from sgnray.safetensors_file import write_safetensors
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
+
+ROUNDS = int(os.environ.get("SGNRAY_BENCH_ROUNDS", "3"))
+NUM_FILES = 1000
+NUM_CLIPS = 200
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> Path:
+    """A folder of 1,000 synthetic recordings or a few more, as long as NTU's."""
+    folder = tmp_path_factory.mktemp("bench") / "raw"
+    synthesize(folder, num_classes=8, num_subjects=16, num_setups=4, num_replications=3)
+    for path in sorted(folder.glob("*.skeleton"))[NUM_FILES:]:
+        path.unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """The paper's model of 60 classes, untrained: its weights change no time."""
+    path = tmp_path_factory.mktemp("model") / "sgn.safetensors"
+    sgn = SGN(60)
+    description = Description(
+        config=ModelConfig(),
+        skeleton=NTU25,
+        class_names=tuple(f"class {number}" for number in range(60)),
+        num_frames=20,
+        windows="paper",
+        num_views=5,
+        dataset=None,
+        case=None,
+        seed=None,
+        selection="last",
+        epoch=None,
+    )
+    write_safetensors(path, sgn.state_dict(), description)
+    return path
+
+
+@pytest.mark.parametrize("num_views", [1, 5])
+def test_one_clip_from_text_to_label(recordings, model, tmp_path, num_views):
+    torch.set_num_threads(1)
+    recogniser = load_recogniser(model)
+    texts = [path.read_bytes() for path in sorted(recordings.glob("*.skeleton"))[:NUM_CLIPS]]
+    example = sample_views([normalize(read_skeleton(texts[0]), NTU25)], recogniser, 2)[0]
+    write_onnx(tmp_path / "sgn.onnx", recogniser, example, opset=DEFAULT_OPSET)
+    runs = {
+        "torch": torch.no_grad()(recogniser.model),
+        "onnx": open_onnx(tmp_path / "sgn.onnx", opset=DEFAULT_OPSET),
+    }
+    times_s: dict[str, list[float]] = {"torch": [], "onnx": [], "text to poses": []}
+    for text in texts:
+        for name, run in runs.items():
+            start = time.perf_counter()
+            poses = normalize(read_skeleton(text), NTU25)
+            ready = time.perf_counter()
+            views = sample_views([poses], recogniser, num_views)[0]
+            int(run(views).mean(dim=0).argmax())
+            times_s[name].append(time.perf_counter() - start)
+            times_s["text to poses"].append(ready - start)
+    print(f"\none clip, {num_views} views, one thread, {len(texts)} recordings")
+    for name, durations_s in times_s.items():
+        low, middle, high = np.percentile(durations_s, (25, 50, 75)) * 1e3
+        print(f"  {name:<14} {middle:6.2f} ms (quartiles {low:.2f} to {high:.2f})")
+
+
+@pytest.mark.parametrize("num_views", [1, 5])
+def test_a_directory(recordings, model, num_views):
+    files = find_recordings(recordings)
+    num_bytes = sum(file.size_bytes for file in files)
+    works = {
+        "bytes alone": lambda: [read_file(file) for file in files],
+        "reading alone": lambda: list(read_recordings(files)),
+        "float32": lambda: list(predict_clips(recordings, model, num_views=num_views)),
+        "bf16": lambda: list(
+            predict_clips(recordings, model, num_views=num_views, precision="bf16")
+        ),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            rates[name].append(len(files) / (time.perf_counter() - start))
+    threads = torch.get_num_threads()
+    print(f"\n{len(files)} files, {num_bytes / 1e6:.0f} MB, {num_views} views, {threads} threads")
+    for name, found in rates.items():
+        spread = f"{min(found):,.0f} to {max(found):,.0f}"
+        print(f"  {name:<14} {statistics.median(found):9,.0f} clips/s ({spread})")
