@@ -57,7 +57,8 @@ def export_model(
     The file says how clips are prepared and sampled, and names joints and classes. It is compared
     with the model on up to 200 clips first: those of `clips` (recordings or a dataset), else of
     the dataset it was trained on. `int8` rounds the weights of ONNX to 8 bits: a quarter of the
-    size and about half of the time; it is kept if nine in ten clips get the same class. Raises UsageError, CheckpointError, InputError, OutputError.
+    size and about half of the time; it is kept if nine in ten clips get the same class. Raises
+    UsageError, CheckpointError, InputError, OutputError.
     """
     _check(to, opset, int8=int8)
     recogniser = load_recogniser(target, runs_dir=runs_dir).named(class_names)

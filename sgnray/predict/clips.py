@@ -78,8 +78,8 @@ def predict_clips(
     a `window` of so many frames, one every `stride` frames (half a window unless said), a
     recording gives one prediction for each. A recording that cannot be used comes as Skipped, with
     its reason. bf16 is several times faster where the hardware has it, and changes probabilities
-    in their third digit; auto takes it there. Neither Ray nor a dataset is needed. Raises UsageError, InputError and
-    CheckpointError at once, before the first prediction.
+    in their third digit; auto takes it there. Neither Ray nor a dataset is needed. Raises
+    UsageError, InputError and CheckpointError at once, before the first prediction.
     """
     torch_device = choose_device(device)
     recogniser = load_recogniser(checkpoint, runs_dir=runs_dir).named(class_names)

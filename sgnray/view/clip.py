@@ -41,7 +41,8 @@ def view_clip(
             f"there is no format {to!r}", where=f"--to {to}", now=f"one of {', '.join(FORMATS)}"
         )
     scene = find_scene(source, clip)
-    path = out or Path(f"{Path(scene.title).name.removesuffix('.skeleton')}.{to}")
+    name = Path(scene.title).name.removesuffix(".skeleton").removesuffix(".json")
+    path = out or Path(f"{name}.{to}")
     if path.exists() and not overwrite:
         raise UsageError(
             "the file exists already",

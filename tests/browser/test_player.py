@@ -38,10 +38,9 @@ def test_it_plays_and_stops(open_page, page_file):
     time = page.locator("output")
     assert time.inner_text() == "0.0 of 1.0 s"  # it waits where motion is not wanted
     page.get_by_role("button", name="play").click()
-    page.wait_for_timeout(300)
+    page.wait_for_function("() => document.querySelector('output').value !== '0.0 of 1.0 s'")
     page.get_by_role("button", name="pause").click()
     stopped = time.inner_text()
-    assert stopped > "0.1 of"
     page.wait_for_timeout(200)
     assert time.inner_text() == stopped
 

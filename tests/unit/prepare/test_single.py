@@ -1,0 +1,112 @@
+"""Recordings that somebody names: a file, a folder or a .zip, and what is none."""
+
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+
+from sgnray.data.skeleton import KINECT20, NTU25
+from sgnray.errors import ClipError, InputError, UsageError
+from sgnray.prepare.recording import Recording
+from sgnray.prepare.single import find_recordings, read_recording, read_recordings
+
+NWUCLA = "a01_s01_e00_v01.json"
+
+
+@pytest.fixture
+def path(tiny_raw):
+    return min(tiny_raw.glob("*.skeleton"))
+
+
+def write_nwucla(path, *, num_frames=4):
+    joints = np.random.default_rng(0).normal(size=(num_frames, 20, 3)).round(6)
+    path.write_text(json.dumps({"skeletons": joints.tolist()}))
+    return joints.astype(np.float32)
+
+
+def test_one_file_of_any_name(path, tmp_path):
+    shutil.copy(path, tmp_path / "Mine.SKELETON")
+    (file,) = find_recordings(tmp_path / "Mine.SKELETON")
+    recording, skeleton = read_recording(file)
+    assert (file.name, skeleton) == ("Mine.SKELETON", NTU25)
+    (original,) = find_recordings(path)
+    expected = read_recording(original)[0]
+    assert recording.num_frames == expected.num_frames
+    for body, other in zip(recording.bodies, expected.bodies, strict=True):
+        np.testing.assert_array_equal(body.joints_TVC, other.joints_TVC)
+
+
+def test_json_holds_the_twenty_joints_of_nwucla(tmp_path):
+    joints = write_nwucla(tmp_path / "any.json")
+    (file,) = find_recordings(tmp_path / "any.json")
+    recording, skeleton = read_recording(file)
+    assert skeleton == KINECT20
+    np.testing.assert_array_equal(recording.bodies[0].joints_TVC, joints)
+
+
+def test_a_folder_and_its_zip_hold_the_same(path, tmp_path):
+    folder = tmp_path / "raw"
+    (folder / "deep").mkdir(parents=True)
+    shutil.copy(path, folder / "deep")
+    write_nwucla(folder / NWUCLA)
+    (folder / "synth.json").write_text("{}")  # describes recordings, and is none
+    (folder / "notes.txt").write_text("")
+    with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
+        for item in folder.rglob("*.*"):
+            archive.write(item, item.relative_to(folder))
+    for source in (folder, tmp_path / "raw.zip"):
+        files = find_recordings(source)
+        assert [file.name for file in files] == [path.name, NWUCLA]
+        assert [read_recording(file)[1] for file in files] == [NTU25, KINECT20]
+
+
+def test_a_broken_recording_does_not_stop_the_others(path, tmp_path):
+    shutil.copy(path, tmp_path / "S001C001P001R001A003.skeleton")
+    (tmp_path / "S001C001P001R001A001.skeleton").write_text("1\nx\n")
+    write_nwucla(tmp_path / NWUCLA)
+    found = {file.name: what for file, _, what in read_recordings(find_recordings(tmp_path))}
+    broken = found.pop("S001C001P001R001A001.skeleton")
+    assert isinstance(broken, ClipError)
+    assert len(found) == 2
+    assert all(isinstance(what, Recording) for what in found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.skeleton", "1\nx\n"), ("a.json", "[]"), ("b.skeleton", "")]
+)
+def test_a_broken_recording_names_its_file(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    (file,) = find_recordings(tmp_path / name)
+    with pytest.raises(ClipError) as caught:
+        read_recording(file)
+    assert str(tmp_path / name) in caught.value.where
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("film.avi", "this is a video, and sgnray reads skeletons"),
+        ("film.MP4", "this is a video, and sgnray reads skeletons"),
+        ("poses.csv", "this is a .csv file, and sgnray reads skeletons"),
+        ("poses", "this is a nameless kind of file, and sgnray reads skeletons"),
+    ],
+)
+def test_other_files(tmp_path, name, message):
+    (tmp_path / name).write_bytes(b"RIFF")
+    with pytest.raises(InputError, match=message) as caught:
+        find_recordings(tmp_path / name)
+    assert caught.value.where == str(tmp_path / name)
+    assert ".skeleton" in caught.value.now
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(UsageError, match="there is no such file or folder"):
+        find_recordings(tmp_path / "absent.skeleton")
+    (tmp_path / "film.avi").write_bytes(b"RIFF")
+    with pytest.raises(InputError, match="there is no recording in it"):
+        find_recordings(tmp_path)
+    (tmp_path / "torn.zip").write_bytes(b"PK\x03\x04torn")
+    with pytest.raises(InputError):
+        find_recordings(tmp_path / "torn.zip")
