@@ -92,9 +92,9 @@ def logits_on_ray(
         )(_Scorer)
         shared = ray.put((SharedDataset.of(dataset_dir), list(models)))
         target = "cuda" if on_gpu else "cpu"
-        pool = ActorPool([kind.remote(shared, num_views, target) for _ in range(workers)])
+        pool = ActorPool([kind.remote(num_views, target) for _ in range(workers)])
         try:
-            for block in pool.map(lambda scorer, task: scorer.logits.remote(*task), tasks):
+            for block in pool.map(lambda scorer, task: scorer.logits.remote(shared, *task), tasks):
                 blocks.append(torch.from_numpy(block))
                 num_done += len(block)
                 if on_progress is not None:
@@ -112,22 +112,28 @@ def logits_on_ray(
 class _Scorer:
     """The actor that scores blocks of clips."""
 
-    def __init__(
-        self, shared: tuple[SharedDataset, list[Model]], num_views: int, device: str
-    ) -> None:
-        dataset, models = shared
-        self._device = choose_device(device)
-        self._models = [(model.to(self._device), windows) for model, windows in models]
-        self._bank = PoseBank.of(open_dataset(dataset.here()), self._device)
+    def __init__(self, num_views: int, device: str) -> None:
         self._num_views = num_views
+        self._device = choose_device(device)
+        self._bank: PoseBank | None = None
         keep_freed_memory()
 
-    def logits(self, number: int, rows: IntArray) -> Any:
-        """Return the logits (N, W, K) of one model for some rows."""
-        model, windows = self._models[number]
+    def logits(self, shared: tuple[SharedDataset, list[Model]], number: int, rows: IntArray) -> Any:
+        """Return the logits (N, W, K) of one model for some rows.
+
+        What is shared comes with each task, not once: so an actor that is replaced has it, too.
+        """
+        dataset, models = shared
+        if self._bank is None:
+            self._bank = PoseBank.of(open_dataset(dataset.here()), self._device)
+        model, windows = models[number]
         # A view of Ray's own memory cannot be written, and torch warns of that.
         logits_NWK = view_logits(
-            model, self._bank, np.array(rows), num_views=self._num_views, windows=windows
+            model.to(self._device),
+            self._bank,
+            np.array(rows),
+            num_views=self._num_views,
+            windows=windows,
         )
         return logits_NWK.numpy()
 

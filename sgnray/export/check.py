@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sgnray import seeding
 from sgnray.data.store import find_dataset
-from sgnray.errors import SgnError
+from sgnray.errors import SgnError, UsageError
 from sgnray.predict.sources import DatasetSource, Sample, find_source
 from sgnray.predict.views import sample_views
 from sgnray.recogniser import Recogniser, dataset_of
@@ -28,6 +28,7 @@ NUM_CLIPS = 200
 # Of a logit, and for logits beyond 1 of their size: what float32 leaves of another order of sums.
 TOLERANCE = 1e-5
 LEAST_AGREEMENT = 0.9
+RANDOM = "random poses"
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,14 @@ def find_clips(
     for place in places:
         try:
             return _real_clips(recogniser, place)
-        except SgnError:
+        except SgnError as error:
             if clips is not None:
                 raise
+            log.info("%s cannot be used to check the file: %s", place, error.what)
     log.warning("no clips are at hand, so the file is checked on random poses: name some, --clips")
     model = recogniser.model
     shape = (NUM_CLIPS, model.num_frames, model.num_joints, model.num_coordinates)
-    return CheckClips(torch.from_numpy(seeding.normal(0, "check", 0, shape)), "random poses")
+    return CheckClips(torch.from_numpy(seeding.normal(0, "check", 0, shape)), RANDOM)
 
 
 @torch.no_grad()
@@ -91,6 +93,12 @@ def agree(
 
     For files that are rounded on purpose.
     """
+    if clips.source == RANDOM:
+        raise UsageError(
+            "what 8 bits cost can be told on real clips only",
+            where="--int8",
+            now="name recordings or a dataset with --clips, or leave out --int8",
+        )
     expected_B = recogniser.model(clips.joints_BTVC).argmax(dim=1)
     share = float((exported(clips.joints_BTVC).argmax(dim=1) == expected_B).double().mean())
     if share < LEAST_AGREEMENT:

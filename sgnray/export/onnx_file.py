@@ -50,7 +50,11 @@ def write_onnx(path: Path, recogniser: Recogniser, clips_BTVC: Tensor, *, opset:
 
 
 def quantize_onnx(path: Path) -> None:
-    """Keep the weights of a file in 8 bits, in place; the inputs of products are rounded as met."""
+    """Keep the weights of a file in 8 bits, in place.
+
+    The inputs of products are rounded as they come, with one scale for a whole batch: so what is
+    recognised with a clip changes its logits, by some hundredths.
+    """
     quantization = import_extra("onnxruntime.quantization", extra="export")
     prepared = path.with_name(f"{path.name}.prepared")
     try:

@@ -62,7 +62,8 @@ def read_recording(file: RawFile) -> tuple[Recording, SkeletonLayout]:
     """Read one recording and tell its skeleton; raises ClipError."""
     ((_, layout, found),) = read_recordings([file])
     if isinstance(found, ClipError):
-        raise ClipError(found.what, where=str(file.place), now=found.now)
+        where = f"{file.place}, {file.member}" if file.member else str(file.place)
+        raise ClipError(found.what, where=where, now=found.now)
     return found, layout
 
 

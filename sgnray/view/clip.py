@@ -9,7 +9,7 @@ from typing import Literal
 
 from sgnray.data.store import INFO_FILE, open_dataset
 from sgnray.errors import UsageError
-from sgnray.files import write_bytes
+from sgnray.files import output_errors, write_bytes
 from sgnray.player.page import write_player
 from sgnray.player.scene import Scene, scene_of_clip
 from sgnray.prepare.single import find_recordings, read_recording
@@ -41,14 +41,15 @@ def view_clip(
             f"there is no format {to!r}", where=f"--to {to}", now=f"one of {', '.join(FORMATS)}"
         )
     scene = find_scene(source, clip)
-    name = Path(scene.title).name.removesuffix(".skeleton").removesuffix(".json")
-    path = out or Path(f"{name}.{to}")
+    path = out or Path(f"{_stem(scene.title)}.{to}")
     if path.exists() and not overwrite:
         raise UsageError(
             "the file exists already",
             where=str(path),
             now="choose another with --out, or replace it with --overwrite",
         )
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     if to == "html":
         write_player(path, [scene])
     else:
@@ -65,9 +66,13 @@ def find_scene(source: Path, clip: str | None) -> Scene:
     files = find_recordings(source)
     known = [file.name for file in files]
     if clip is not None and clip not in known:  # its suffix may be left out
-        clip = next((name for name in known if Path(name).stem == clip), clip)
+        clip = next((name for name in known if _stem(name) == clip), clip)
     file = files[_choose(known, clip, source)]
     return scene_of_recording(file.name, *read_recording(file))
+
+
+def _stem(name: str) -> str:
+    return Path(name).name.removesuffix(".skeleton").removesuffix(".json")
 
 
 def _choose(names: Sequence[str], clip: str | None, source: Path) -> int:

@@ -168,6 +168,10 @@ def test_eight_bits(exported, tiny_run, tmp_path, monkeypatch):
     with pytest.raises(SgnError, match=r"in 8 bits it takes \d"):
         export_model(tiny_run, out=tmp_path / "b.onnx", int8=True)
     assert not (tmp_path / "b.onnx").exists()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="on real clips only"):
+        export_model(exported["safetensors"].path, out=tmp_path / "c.onnx", int8=True)
+    assert not (tmp_path / "c.onnx").exists()
     with pytest.raises(UsageError, match="--int8 is for ONNX only"):
         export_model(tiny_run, to="torch", int8=True)
 

@@ -84,6 +84,16 @@ def test_a_broken_recording_names_its_file(tmp_path, name, content):
     assert str(tmp_path / name) in caught.value.where
 
 
+def test_a_broken_member_is_named_beside_its_zip(tmp_path):
+    member = "deep/S001C001P001R001A001.skeleton"
+    with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
+        archive.writestr(member, "1\nx\n")
+    (file,) = find_recordings(tmp_path / "raw.zip")
+    with pytest.raises(ClipError) as caught:
+        read_recording(file)
+    assert caught.value.where == f"{tmp_path / 'raw.zip'}, {member}"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

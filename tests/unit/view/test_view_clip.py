@@ -110,7 +110,7 @@ def test_which_of_several(tiny_raw, tiny_folder, clip, message):
 
 
 def test_a_clip_by_its_name_with_or_without_suffix(tiny_raw, path, tmp_path):
-    one = view_clip(tiny_raw, path.name, to="png", out=tmp_path / "1.png").read_bytes()
+    one = view_clip(tiny_raw, path.name, to="png", out=tmp_path / "new" / "1.png").read_bytes()
     assert view_clip(tiny_raw, path.stem, to="png", out=tmp_path / "2.png").read_bytes() == one
 
 
