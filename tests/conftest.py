@@ -185,3 +185,27 @@ def flat_folder(write_dataset, tmp_path_factory):
     names = [clip["name"] for clip in clips]
     splits = {"people": {"train": names[:18], "test": names[18:]}}
     return write_dataset(tmp_path_factory.mktemp("flat") / "mine", clips, splits=splits)
+
+
+@pytest.fixture(scope="session")
+def save_like_the_reference():
+    """Write an untrained model as the official code does: its keys, its four-axis convolutions."""
+
+    def save(path, *, num_classes):
+        import torch
+
+        from sgnray.model import SGN
+        from sgnray.model.reference import reference_keys
+
+        model = SGN(num_classes)
+        state = {}
+        for ours, key in reference_keys(model).items():
+            value = model.state_dict()[ours]
+            if key == "cnn.cnn1.weight":
+                value = value.view(value.shape[0], 3, -1).permute(0, 2, 1).unsqueeze(2)
+            elif value.ndim == 2 and key != "fc.weight":
+                value = value[..., None, None]
+            state[key] = value
+        torch.save({"epoch": 1, "state_dict": state}, path)
+
+    return save

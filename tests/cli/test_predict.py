@@ -121,3 +121,16 @@ def test_without_any_run(sgn, recordings):
     done = sgn("predict", str(recordings[0]))
     assert done.code == 2
     assert done.err.startswith("error: there is no run with a checkpoint")
+
+
+@pytest.mark.parametrize(("num_classes", "name"), [(60, "drink water"), (7, "class 1")])
+def test_an_official_checkpoint_as_it_is(
+    sgn, recordings, tmp_path, save_like_the_reference, num_classes, name
+):
+    save_like_the_reference(tmp_path / "0_best.pth", num_classes=num_classes)
+    arguments = ("--checkpoint", "0_best.pth", "--top", str(num_classes), "--json")
+    done = sgn("predict", str(recordings[0]), *arguments)
+    assert done.code == 0, done.err
+    (prediction,) = json.loads(done.out)["predictions"]
+    assert {guess["label"]: guess["name"] for guess in prediction["guesses"]}[0] == name
+    assert len(prediction["guesses"]) == num_classes

@@ -8,14 +8,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from sgnray.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import CheckpointError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run
-from sgnray.model.reference import reference_keys
-from sgnray.model.sgn import SGN
 
 
 @pytest.fixture
@@ -108,7 +105,7 @@ def test_a_checkpoint_of_another_skeleton_is_refused(runs_dir, tmp_path, changes
         evaluate_run(tmp_path / "other.pt", dataset_dir=dataset_of(runs_dir))
 
 
-def test_the_reference_checkpoint_needs_its_joints(flat_folder, tmp_path):
+def test_the_reference_checkpoint_needs_its_joints(flat_folder, tmp_path, save_like_the_reference):
     save_like_the_reference(tmp_path / "r.pth", num_classes=2)
     with pytest.raises(
         CheckpointError, match="on 25 joints of 3 coordinates, the dataset has 17 of 2"
@@ -116,38 +113,28 @@ def test_the_reference_checkpoint_needs_its_joints(flat_folder, tmp_path):
         evaluate_run(tmp_path / "r.pth", dataset_dir=flat_folder)
 
 
-def test_the_reference_checkpoint_needs_its_case_and_its_classes(runs_dir, tmp_path):
+def test_the_reference_checkpoint_needs_its_case_and_its_classes(
+    runs_dir, tmp_path, save_like_the_reference
+):
     with pytest.raises(UsageError, match="does not say which case"):
-        evaluate_reference(tmp_path, runs_dir, num_classes=3, case=None)
+        evaluate_reference(save_like_the_reference, tmp_path, runs_dir, num_classes=3, case=None)
     with pytest.raises(CheckpointError, match="it knows 60 classes, the dataset has 3"):
-        evaluate_reference(tmp_path, runs_dir, num_classes=60, case="cv")
+        evaluate_reference(save_like_the_reference, tmp_path, runs_dir, num_classes=60, case="cv")
 
 
-def test_the_reference_checkpoint_is_scored(runs_dir, tmp_path):
-    report = evaluate_reference(tmp_path, runs_dir, num_classes=3, case="cv")
+def test_the_reference_checkpoint_is_scored(runs_dir, tmp_path, save_like_the_reference):
+    report = evaluate_reference(
+        save_like_the_reference, tmp_path, runs_dir, num_classes=3, case="cv"
+    )
     assert report.num_clips == 9
     assert report.subject.selection == "test"
     assert report.subject.num_views == 5
 
 
-def evaluate_reference(folder, runs_dir, *, num_classes, case):
+def evaluate_reference(save, folder, runs_dir, *, num_classes, case):
     path = folder / f"{num_classes}.pth"
-    save_like_the_reference(path, num_classes=num_classes)
+    save(path, num_classes=num_classes)
     return evaluate_run(path, dataset_dir=dataset_of(runs_dir), case=case)
-
-
-def save_like_the_reference(path: Path, *, num_classes: int) -> None:
-    """The official code's file: its keys, its four-axis convolutions."""
-    model = SGN(num_classes)
-    state = {}
-    for ours, key in reference_keys(model).items():
-        value = model.state_dict()[ours]
-        if key == "cnn.cnn1.weight":
-            value = value.view(value.shape[0], 3, -1).permute(0, 2, 1).unsqueeze(2)
-        elif value.ndim == 2 and key != "fc.weight":
-            value = value[..., None, None]
-        state[key] = value
-    torch.save({"epoch": 1, "state_dict": state}, path)
 
 
 def dataset_of(runs_dir: Path) -> Path:
