@@ -35,8 +35,8 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Where report.json and report.html go. Default: the run's folder, or one made "
-            "for the case and the views.",
+            help="Where report.json and report.html go. Default: the run's folder, or a folder "
+            "in it or in reports/ for what the run itself does not test.",
         ),
     ] = None,
     workers: options.Workers = 0,
@@ -68,9 +68,11 @@ def evaluate(
             device=device,
             on_progress=on_progress,
         )
-    if json:
-        render.as_json(report.to_dict())
-    else:
-        render.result(*tables.report(report))
-    page = write_evaluation(report, out or place_of(report, runs))
+    try:
+        page = write_evaluation(report, out or place_of(report, runs))
+    finally:  # shown even where it cannot be written, and written even where nobody looks on
+        if json:
+            render.as_json(report.to_dict())
+        else:
+            render.result(*tables.report(report))
     render.note(f"written: {page}")

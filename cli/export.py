@@ -22,9 +22,12 @@ def export(
         ),
     ] = None,
     to: Annotated[
-        Literal["onnx", "torch", "safetensors"],
-        typer.Option(metavar="onnx|torch|safetensors", help="The file's format."),
-    ] = "onnx",
+        Literal["onnx", "torch", "safetensors"] | None,
+        typer.Option(
+            metavar="onnx|torch|safetensors",
+            help="The file's format. Default: by the suffix of --out, else onnx.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Default: the run's name, in the current folder."),

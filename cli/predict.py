@@ -105,4 +105,6 @@ def predict(
         )
     else:
         render.result(*predict_tables.predictions(predictions))
-    refuse_skipped(skipped, num_files=len({item.clip for item in predictions}) + len(skipped))
+    refuse_skipped(
+        skipped, num_files=len({(item.place, item.clip) for item in predictions}) + len(skipped)
+    )

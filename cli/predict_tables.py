@@ -21,8 +21,8 @@ _BAR_WIDTH = 20
 def predictions(found: Sequence[Prediction]) -> list[RenderableType]:
     """Show all predictions in the way that fits their number."""
     if any(item.span is not None for item in found):
-        groups = itertools.groupby(found, key=lambda item: item.clip)
-        return _joined([_timeline(clip, list(items)) for clip, items in groups])
+        groups = itertools.groupby(found, key=lambda item: (item.place, item.clip))
+        return _joined([_timeline(clip, list(items)) for (_, clip), items in groups])
     if len(found) <= _NUM_SHOWN_WHOLE:
         return _joined([_guesses(item) for item in found])
     return [_line(item) for item in found]
@@ -41,15 +41,33 @@ def _line(item: Prediction) -> str:
 
 
 def _timeline(clip: str, items: Sequence[Prediction]) -> SafeTable:
-    """Show windows one after the other; neighbours with the same action are one row."""
+    """Show windows one after the other; those with the same action that touch are one row."""
     table = make_table(f"{clip}, seconds", "action", "probability", "")
-    for name, group in itertools.groupby(items, key=lambda item: item.guesses[0].name):
-        windows = list(group)
-        spans = [window.span for window in windows if window.span is not None]
+    for windows in _runs(items):
+        first, last = windows[0].span, windows[-1].span
+        assert first is not None
+        assert last is not None
         mean = sum(window.guesses[0].probability for window in windows) / len(windows)
-        time = f"{spans[0].start_s:.1f} to {spans[-1].end_s:.1f}"
-        table.add_row(time, name, f"{mean:.1%}", _bar(mean))
+        time = f"{first.start_s:.1f} to {last.end_s:.1f}"
+        table.add_row(time, windows[0].guesses[0].name, f"{mean:.1%}", _bar(mean))
     return table
+
+
+def _runs(items: Sequence[Prediction]) -> list[list[Prediction]]:
+    runs: list[list[Prediction]] = []
+    for item in items:
+        before = runs[-1][-1] if runs else None
+        if (
+            before is not None
+            and before.span is not None
+            and item.span is not None
+            and item.span.first <= before.span.end
+            and item.guesses[0].name == before.guesses[0].name
+        ):
+            runs[-1].append(item)
+        else:
+            runs.append([item])
+    return runs
 
 
 def _bar(share: float) -> str:

@@ -85,10 +85,15 @@ def _members(details: Details) -> SafeTable:
     for member in details.members:
         seed = "" if member.seed is None else str(member.seed)
         epoch = "" if member.epoch is None else str(member.epoch)
-        table.add_row(member.checkpoint, seed, epoch, f"{member.top1:.2%}")
+        table.add_row(_short(member.checkpoint), seed, epoch, f"{member.top1:.2%}")
     table.add_row("mean", "", "", f"{details.mean_top1:.2%}")
     table.add_row("standard deviation", "", "", f"{details.std_top1:.2%}")
     return table
+
+
+def _short(checkpoint: str) -> str:
+    """Name a checkpoint by its run, where its epoch stands beside it."""
+    return checkpoint.partition("/checkpoints/epoch-")[0]
 
 
 def _details(details: Details) -> Table:
@@ -97,7 +102,7 @@ def _details(details: Details) -> Table:
         "by views": ", ".join(f"{top1:.1%}" for top1 in views),
         "sureness": f"probabilities are off by {details.calibration.ece:.1%} (ECE)",
         "one clip": f"{cost.flops / 1e6:,.0f} MFLOP, {cost.latency_s * 1e3:.1f} ms on "
-        f"{cost.device}, {cost.num_threads} threads",
+        f"{cost.device}, {cost.num_threads} {'thread' if cost.num_threads == 1 else 'threads'}",
     }
     for name, groups in details.groups.items():
         if len(groups) > 1:

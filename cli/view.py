@@ -26,12 +26,13 @@ def view(
         ),
     ] = None,
     to: Annotated[
-        Literal["gif", "png", "html"],
+        Literal["gif", "png", "html"] | None,
         typer.Option(
             metavar="gif|png|html",
-            help="An animation, a sheet of frames, or a page in which it can be turned.",
+            help="An animation, a sheet of frames, or a page in which it can be turned. "
+            "Default: by the suffix of --out, else gif.",
         ),
-    ] = "gif",
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Default: the clip's name, in the current folder."),

@@ -23,10 +23,10 @@ _WINDOWS = {
     "with fewer poses than num_frames gives them all, then zeros",
     "even": "num_frames windows of P / num_frames poses, not rounded, one pose drawn from each",
 }
-_PREPARATION = (
-    "coordinates in metres; the origin joint of the main person's first pose is subtracted from "
-    "all joints; poses that are all zero are left out; where two people are in a frame, both are "
-    "poses, the main person's first"
+_ORIGIN = "the origin joint of the main person's first pose is subtracted from all joints; "
+_POSES = (
+    "poses that are all zero are left out; where two people are in a frame, both are poses, the "
+    "main person's first"
 )
 
 
@@ -59,7 +59,7 @@ class Description:
             "sgnray": __version__,
             "input": "joints: float32 (clips, num_frames, joints, coordinates)",
             "output": "logits: float32 (clips, classes); average them over num_views draws",
-            "preparation": _PREPARATION,
+            "preparation": ("" if self.skeleton.origin is None else _ORIGIN) + _POSES,
             "sampling": _WINDOWS[self.windows],
             "model": self.config.model_dump(mode="json"),
             "skeleton": self.skeleton.to_dict(),
@@ -79,7 +79,7 @@ class Description:
     def from_json(cls, text: str) -> Description:
         """Read what `to_json` gave; ValueError or an SgnError for anything else."""
         data = json.loads(text)
-        if not isinstance(data, dict) or not isinstance(data.get("format_version"), int):
+        if not isinstance(data, dict) or not _is_count(data.get("format_version")):
             raise ValueError("it is no description of a model")
         if data["format_version"] > FORMAT_VERSION:
             raise ValueError(
@@ -137,6 +137,7 @@ def _are_names(value: Any) -> bool:
 
 _CHECKS = {
     "model": lambda value: isinstance(value, dict),
+    "skeleton": lambda value: isinstance(value, dict),
     "class_names": _are_names,
     "num_frames": _is_count,
     "num_views": _is_count,
@@ -144,7 +145,7 @@ _CHECKS = {
     "dataset": _is_text,
     "case": _is_text,
     "seed": _is_number,
-    "selection": lambda value: isinstance(value, str),
+    "selection": lambda value: value in ("last", "validation", "test"),
     "epoch": _is_number,
 }
-_PLAIN = [key for key in _CHECKS if key not in ("model", "class_names")]
+_PLAIN = [key for key in _CHECKS if key not in ("model", "skeleton", "class_names")]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from sgnray.errors import OutputError
+from sgnray.errors import OutputError, UsageError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -28,6 +28,25 @@ def write_bytes(path: Path, content: bytes) -> None:
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def choose_format(
+    to: str | None, out: Path | None, suffixes: Mapping[str, str], *, default: str
+) -> str:
+    """Choose a format by its name, else by the suffix of the file; raises UsageError."""
+    if to is not None and to not in suffixes:
+        raise UsageError(
+            f"there is no format {to!r}", where=f"--to {to}", now=f"one of {', '.join(suffixes)}"
+        )
+    known = {suffix: name for name, suffix in suffixes.items()}
+    told = known.get(out.suffix.lower()) if out is not None else None
+    if to is not None and told not in (None, to):
+        raise UsageError(
+            f"the file's name says {told}, and {to} is asked for",
+            where=f"--to {to} --out {out}",
+            now="leave out --to, or give the file another suffix",
+        )
+    return to or told or default
 
 
 @contextmanager

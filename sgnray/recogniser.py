@@ -8,14 +8,14 @@ from pathlib import Path
 
 from sgnray.checkpoint import holds_reference, load_checkpoint, load_reference
 from sgnray.config import ModelConfig
-from sgnray.data.info import read_info
+from sgnray.data.info import INFO_FILE, read_info
 from sgnray.data.ntu import read_class_names
 from sgnray.data.sampling import Windows
 from sgnray.data.skeleton import NTU25, SkeletonLayout
 from sgnray.description import Description
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.model.sgn import SGN
-from sgnray.runs import CHECKPOINT_FILE, RunFolder, newest_run
+from sgnray.runs import CHECKPOINT_FILE, RunFolder, newest_run, run_of
 from sgnray.safetensors_file import SAFETENSORS_SUFFIX, read_safetensors
 
 log = logging.getLogger(__name__)
@@ -117,9 +117,11 @@ def load_recogniser(target: Path | None = None, *, runs_dir: Path = Path("runs")
 def dataset_of(recogniser: Recogniser) -> Path | None:
     """Return the dataset that a model was trained on, where it still is."""
     environment = recogniser.run.environment() if recogniser.run else None
-    if environment is None or not Path(environment["dataset_dir"]).is_dir():
+    if environment is None:
         return None
     dataset_dir = Path(environment["dataset_dir"])
+    if not (dataset_dir / INFO_FILE).is_file():
+        return None
     if read_info(dataset_dir).checksum != environment["dataset_checksum"]:
         log.warning("%s has changed since the run was trained on it", dataset_dir)
     return dataset_dir
@@ -159,7 +161,7 @@ def _load(path: Path) -> Recogniser:
         epoch=checkpoint.evaluated_epoch,
         num_views=recipe.evaluate.num_views,
         windows=recipe.data.windows,
-        run=_run_of(path),
+        run=run_of(path),
     )
 
 
@@ -213,12 +215,3 @@ def _widths_of(model: SGN) -> ModelConfig:
         ),
         frame_width=model.classifier.in_features,
     )
-
-
-def _run_of(path: Path) -> RunFolder | None:
-    """Return the run whose checkpoint a file is; None where it was taken out of its run."""
-    for folder in path.parents[1:3]:
-        run = RunFolder(folder)
-        if run.environment() is not None:
-            return run
-    return None

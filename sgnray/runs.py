@@ -205,6 +205,19 @@ def newest_run(runs_dir: Path) -> RunFolder:
     return RunFolder(max(found, key=_last_written))
 
 
+def run_of(checkpoint_path: Path) -> RunFolder | None:
+    """Return the run that a checkpoint file lies in; None where it was taken out of its run."""
+    for folder in checkpoint_path.absolute().parents[1:3]:
+        if (folder / RECIPE_FILE).is_file():
+            return RunFolder(_as_named(folder, checkpoint_path))
+    return None
+
+
+def _as_named(folder: Path, path: Path) -> Path:
+    """Give a folder above a path as the user would name it, where it can be seen in the path."""
+    return next((parent for parent in path.parents if parent.absolute() == folder), folder)
+
+
 def run_name(recipe: Recipe) -> str:
     """Name the folder of a recipe: runs/<dataset>-<case>-<short hash>."""
     return f"{recipe.data.dataset}-{recipe.data.case}-{recipe_hash(recipe)}"

@@ -5,6 +5,8 @@ Legend: N clips, W views, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -73,7 +75,9 @@ def find_mistakes(
             clip=dataset.clips.names[rows[index]],
             row=int(rows[index]),
             truth=names[int(labels_N[index])],
+            truth_label=int(labels_N[index]),
             predicted=names[int(predicted_N[index])],
+            predicted_label=int(predicted_N[index]),
             probability=float(probability_N[index]),
             truth_probability=float(probabilities_NK[index, labels_N[index]]),
         )
@@ -91,8 +95,9 @@ def _count_people(dataset: SkeletonDataset) -> IntArray:
     return people
 
 
-def _by_value(right: np.ndarray, values: IntArray, name: object) -> tuple[GroupScore, ...]:
-    assert callable(name)
+def _by_value(
+    right: np.ndarray, values: IntArray, name: Callable[[int], str]
+) -> tuple[GroupScore, ...]:
     known = [value for value in np.unique(values) if value >= 0]
     return tuple(_group(name(int(value)), right[values == value]) for value in known)
 
@@ -109,7 +114,9 @@ def _by_length(right: np.ndarray, lengths: IntArray) -> tuple[GroupScore, ...]:
 
 def _range(lengths: IntArray) -> str:
     low, high = int(lengths.min()), int(lengths.max())
-    return f"{low} frames" if low == high else f"{low} to {high} frames"
+    if low != high:
+        return f"{low} to {high} frames"
+    return f"{low} {'frame' if low == 1 else 'frames'}"
 
 
 def _group(name: str, right: np.ndarray) -> GroupScore:

@@ -21,7 +21,7 @@ def views_chart(top1s: Sequence[float]) -> str:
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
     dots = "".join(
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4">'
-        f"<title>{number} views: {top1:.2%}</title></circle>"
+        f"<title>{number} {'view' if number == 1 else 'views'}: {top1:.2%}</title></circle>"
         for number, ((x, y), top1) in enumerate(zip(spots, top1s, strict=True), start=1)
     )
     ticks = _axes(f"{low:.1%}", f"{high:.1%}", "1", str(len(top1s)), "views")

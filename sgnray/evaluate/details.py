@@ -69,7 +69,9 @@ class Mistake:
     clip: str
     row: int
     truth: str
+    truth_label: int
     predicted: str
+    predicted_label: int
     probability: float
     truth_probability: float
 

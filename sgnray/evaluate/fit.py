@@ -63,7 +63,8 @@ def count_seen(
     None where that cannot be known: a checkpoint that does not say, or that is of another dataset.
     """
     name = dataset.info.dataset
-    if any(member.dataset != name or member.case is None for member in recognisers):
+    known = cases_of(name, dataset.clips.splits)
+    if any(member.dataset != name or member.case not in known for member in recognisers):
         return None
     cases = {member.case for member in recognisers if member.case is not None}
     seen = [split_clips(name, case, dataset.clips).train for case in sorted(cases)]

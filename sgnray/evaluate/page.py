@@ -9,6 +9,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import numpy as np
+
 from sgnray.data.store import SkeletonDataset
 from sgnray.evaluate import charts, sections
 from sgnray.evaluate.details import Mistake
@@ -28,7 +30,8 @@ def write_page(path: Path, report: Report, dataset: SkeletonDataset) -> None:
     assert details is not None
     subject = report.subject
     title = f"SGN on {subject.dataset}, {subject.case}"
-    played = choose_played(details.mistakes)
+    num_poses = np.diff(dataset.offsets)
+    played = choose_played([item for item in details.mistakes if num_poses[item.row]])
     body = Template(read_asset("sgnray.evaluate", "report.html")).substitute(
         title=escape(title),
         top1=f"{report.top1:.2%}",
@@ -70,10 +73,9 @@ def _in_turn(kinds: Sequence[Sequence[Mistake]]) -> Iterator[Mistake]:
 
 
 def _data(report: Report, dataset: SkeletonDataset, played: Sequence[Mistake]) -> dict[str, Any]:
-    """Collect what the page's script shows; mistakes name classes by their labels."""
+    """Collect what the page's script shows."""
     details = report.details
     assert details is not None
-    label_of = {name: label for label, name in enumerate(dataset.info.class_names)}
     scene_of = {mistake.row: number for number, mistake in enumerate(played)}
     listed = [*played, *(item for item in details.mistakes if item.row not in scene_of)]
     listed = sorted(listed[:_NUM_LISTED], key=lambda item: -item.probability)
@@ -83,8 +85,8 @@ def _data(report: Report, dataset: SkeletonDataset, played: Sequence[Mistake]) -
         "mistakes": [
             {
                 "clip": item.clip,
-                "truth": label_of[item.truth],
-                "predicted": label_of[item.predicted],
+                "truth": item.truth_label,
+                "predicted": item.predicted_label,
                 "probability": round(item.probability, 4),
                 "truth_probability": round(item.truth_probability, 4),
                 "scene": scene_of.get(item.row),

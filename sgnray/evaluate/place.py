@@ -11,36 +11,32 @@ from sgnray.errors import SgnError
 from sgnray.evaluate.page import write_page
 from sgnray.evaluate.report import Report
 from sgnray.files import output_errors
-from sgnray.runs import RECIPE_FILE, REPORT_FILE, RunFolder
+from sgnray.runs import RECIPE_FILE, REPORT_FILE, RunFolder, run_of
 
 PAGE_FILE = "report.html"
+REPORTS_DIR = "reports"
 
 
 def place_of(report: Report, runs_dir: Path) -> Path:
     """Give the folder of a report.
 
     That of its run, if it tests what the run itself tests at its end; else a folder in it, or in
-    `runs_dir` where the checkpoint is in no run or there are several.
+    reports/ beside `runs_dir` where the checkpoint is in no run or there are several. Reports of
+    other checkpoints, cases, views or datasets have other folders.
     """
     assert report.details is not None
     subject = report.subject
     paths = [Path(member.checkpoint) for member in report.details.members]
-    suffix = f"{subject.case}-{subject.num_views}views"
+    what = "\n".join((subject.dataset_checksum, *(str(path.resolve()) for path in paths)))
+    digest = hashlib.sha256(what.encode()).hexdigest()[:8]
+    suffix = f"{subject.case}-{subject.num_views}views-{digest}"
+    reports_dir = runs_dir.parent / REPORTS_DIR
     if len(paths) > 1:
-        names = "\n".join(str(path.resolve()) for path in paths)
-        digest = hashlib.sha256(names.encode()).hexdigest()[:8]
-        return runs_dir / f"eval-{len(paths)}-models-{suffix}-{digest}"
-    run = _run_of(paths[0])
+        return reports_dir / f"{len(paths)}-models-{suffix}"
+    run = run_of(paths[0])
     if run is None:
-        return runs_dir / f"eval-{paths[0].stem}-{suffix}"
+        return reports_dir / f"{paths[0].stem}-{suffix}"
     return run.path if _is_own_test(run, report) else run.path / f"eval-{suffix}"
-
-
-def _run_of(path: Path) -> RunFolder | None:
-    for folder in path.parents[1:3]:
-        if (folder / RECIPE_FILE).is_file():
-            return RunFolder(folder)
-    return None
 
 
 def _is_own_test(run: RunFolder, report: Report) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor
 from sgnray.data.protocols import IntArray, split_clips
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.device import check_device_name, choose_device
+from sgnray.errors import UsageError
 from sgnray.evaluate.analysis import calibrate, find_mistakes, score_groups, top1_by_views
 from sgnray.evaluate.cost import measure_cost
 from sgnray.evaluate.details import Details, Member
@@ -59,8 +60,9 @@ def evaluate_run(
     InputError, CheckpointError or ClusterError.
     """
     check_device_name(device)
-    here = choose_device("auto" if workers else device)
+    here = choose_device("auto" if workers and device == "cuda" else device)
     recognisers = [load_recogniser(target, runs_dir=runs_dir) for target in _listed(targets)]
+    _check_different(recognisers)
     dataset = open_dataset(
         dataset_dir
         or dataset_of(recognisers[0])
@@ -96,6 +98,15 @@ def _listed(targets: Path | Sequence[Path] | None) -> Sequence[Path | None]:
     if targets is None or isinstance(targets, Path):
         return [targets]
     return list(targets) or [None]
+
+
+def _check_different(recognisers: Sequence[Recogniser]) -> None:
+    paths = [recogniser.path.resolve() for recogniser in recognisers]
+    for number, path in enumerate(paths):
+        if path in paths[:number]:
+            raise UsageError(
+                "a checkpoint is named twice", where=str(path), now="name each model once"
+            )
 
 
 def _prepare(

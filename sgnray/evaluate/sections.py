@@ -129,7 +129,8 @@ def mistakes_intro(num_mistakes: int, num_played: int, num_listed: int) -> str:
     listed = "" if num_mistakes <= num_listed else f" {num_listed:,} of them are listed here."
     which = "all" if num_played == num_mistakes else f"{num_played:,}"
     played = f" The skeletons of {which} of them (▶) can be played here."
-    return escape(f"{num_mistakes:,} clips were taken for something else.{listed}{played}")
+    clips = "clip was" if num_mistakes == 1 else "clips were"
+    return escape(f"{num_mistakes:,} {clips} taken for something else.{listed}{played}")
 
 
 def _table(

@@ -68,11 +68,10 @@ def compare(
 
     One clip alone, and all of them at once: the number of clips is free.
     """
-    expected_BK = recogniser.model(clips.joints_BTVC)
-    found_BK = exported(clips.joints_BTVC)
-    alone_1K = exported(clips.joints_BTVC[:1])
-    found_BK = torch.cat((found_BK, alone_1K))
-    expected_BK = torch.cat((expected_BK, expected_BK[:1]))
+    first_1TVC = clips.joints_BTVC[:1]
+    joints_BTVC = torch.cat((clips.joints_BTVC, first_1TVC))
+    expected_BK = recogniser.model(torch.cat((joints_BTVC, first_1TVC)))
+    found_BK = torch.cat((exported(joints_BTVC), exported(first_1TVC)))
     difference_BK = (found_BK - expected_BK).abs()
     worst = float((difference_BK / expected_BK.abs().clamp_min(1)).max())
     if not worst <= TOLERANCE:
@@ -111,8 +110,9 @@ def agree(
 
 
 def _places(recogniser: Recogniser, data_dir: Path) -> list[Path]:
-    places = [dataset_of(recogniser)]
+    places: list[Path | None] = []
     try:
+        places.append(dataset_of(recogniser))
         places.append(find_dataset(data_dir, name=recogniser.dataset))
     except SgnError:
         log.debug("there is no dataset in %s to check with", data_dir)

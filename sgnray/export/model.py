@@ -11,10 +11,10 @@ from torch import Tensor
 
 from sgnray.description import Description
 from sgnray.errors import UsageError
-from sgnray.export.check import CheckClips, agree, compare, find_clips
+from sgnray.export.check import agree, compare, find_clips
 from sgnray.export.onnx_file import DEFAULT_OPSET, open_onnx, quantize_onnx, write_onnx
 from sgnray.export.torch_file import open_torch, write_torch
-from sgnray.files import output_errors
+from sgnray.files import choose_format, output_errors
 from sgnray.recogniser import Recogniser, load_recogniser
 from sgnray.safetensors_file import read_safetensors, write_safetensors
 
@@ -43,7 +43,7 @@ class Exported:
 def export_model(
     target: Path | None = None,
     *,
-    to: str = "onnx",
+    to: str | None = None,
     out: Path | None = None,
     opset: int | None = None,
     int8: bool = False,
@@ -54,12 +54,14 @@ def export_model(
 ) -> Exported:
     """Write a run, a checkpoint or the reference's .pth as ONNX, torch.export or safetensors.
 
-    The file says how clips are prepared and sampled, and names joints and classes. It is compared
-    with the model on up to 200 clips first: those of `clips` (recordings or a dataset), else of
-    the dataset it was trained on. `int8` rounds the weights of ONNX to 8 bits: a quarter of the
-    size and about half of the time; it is kept if nine in ten clips get the same class. Raises
-    UsageError, CheckpointError, InputError, OutputError.
+    Without `to` the suffix of `out` decides, else it is ONNX. The file says how clips are prepared
+    and sampled, and names joints and classes. It is compared with the model on up to 200 clips
+    first: those of `clips` (recordings or a dataset), else of the dataset it was trained on.
+    `int8` rounds the weights of ONNX to 8 bits: a quarter of the size and about half of the time;
+    it is kept if nine in ten clips get the same class. Raises UsageError, CheckpointError,
+    InputError, OutputError.
     """
+    to = choose_format(to, out, FORMATS, default="onnx")
     _check(to, opset, int8=int8)
     recogniser = load_recogniser(target, runs_dir=runs_dir).named(class_names)
     path = out or Path(_name(recogniser) + FORMATS[to])
@@ -77,7 +79,7 @@ def export_model(
     aside = path.with_name(f"{path.name}.partial{FORMATS[to]}")
     try:
         with output_errors(path):
-            run = _write(aside, recogniser, found, to, opset)
+            run = _write(aside, recogniser, to, opset)
         difference, agreement = compare(recogniser, run, found, path), None
         if int8 and opset is not None:
             quantize_onnx(aside)
@@ -99,15 +101,15 @@ def export_model(
 
 
 def _write(
-    path: Path, recogniser: Recogniser, clips: CheckClips, to: str, opset: int | None
+    path: Path, recogniser: Recogniser, to: str, opset: int | None
 ) -> Callable[[Tensor], Tensor]:
     """Write one format and return what its own reader makes of it."""
     if to == "onnx":
         assert opset is not None
-        write_onnx(path, recogniser, clips.joints_BTVC, opset=opset)
+        write_onnx(path, recogniser, opset=opset)
         return open_onnx(path, opset=opset)
     if to == "torch":
-        write_torch(path, recogniser, clips.joints_BTVC)
+        write_torch(path, recogniser)
         return open_torch(path)
     write_safetensors(path, recogniser.model.state_dict(), recogniser.describe())
     weights, description = read_safetensors(path)
@@ -115,10 +117,6 @@ def _write(
 
 
 def _check(to: str, opset: int | None, *, int8: bool) -> None:
-    if to not in FORMATS:
-        raise UsageError(
-            f"there is no format {to!r}", where=f"--to {to}", now=f"one of {', '.join(FORMATS)}"
-        )
     for option, is_asked in (("--opset", opset is not None), ("--int8", int8)):
         if is_asked and to != "onnx":
             raise UsageError(

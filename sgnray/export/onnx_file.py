@@ -17,12 +17,13 @@ from torch import Tensor
 
 from sgnray.description import KEY
 from sgnray.errors import UsageError, import_extra
+from sgnray.export.torch_file import example_clips
 from sgnray.recogniser import Recogniser
 
 DEFAULT_OPSET = 18  # what torch's exporter writes; later ones are converted from it
 
 
-def write_onnx(path: Path, recogniser: Recogniser, clips_BTVC: Tensor, *, opset: int) -> None:
+def write_onnx(path: Path, recogniser: Recogniser, *, opset: int) -> None:
     """Write the file; UsageError for an opset that onnx does not have."""
     onnx = import_extra("onnx", extra="export")
     import_extra("onnxscript", extra="export")
@@ -36,7 +37,7 @@ def write_onnx(path: Path, recogniser: Recogniser, clips_BTVC: Tensor, *, opset:
     with _quiet():
         program = torch.onnx.export(
             recogniser.model,
-            (clips_BTVC[:2],),
+            (example_clips(recogniser),),
             dynamo=True,
             dynamic_shapes={"joints_BTVC": {0: torch.export.Dim("clips")}},
             input_names=["joints"],

@@ -16,17 +16,23 @@ from sgnray.description import KEY
 from sgnray.recogniser import Recogniser
 
 
-def write_torch(path: Path, recogniser: Recogniser, clips_BTVC: Tensor) -> None:
+def write_torch(path: Path, recogniser: Recogniser) -> None:
     """Write the file; its description lies beside the graph, as <KEY>.json."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of its own deprecations
         program = torch.export.export(
             recogniser.model,
-            (clips_BTVC[:2],),
+            (example_clips(recogniser),),
             dynamic_shapes={"joints_BTVC": {0: torch.export.Dim("clips")}},
         )
         extra = {f"{KEY}.json": recogniser.describe().to_json()}
         torch.export.save(program, path, extra_files=extra)
+
+
+def example_clips(recogniser: Recogniser) -> Tensor:
+    """Return clips of the model's shape, two of them: one would be taken for the only number."""
+    model = recogniser.model
+    return torch.zeros(2, model.num_frames, model.num_joints, model.num_coordinates)
 
 
 def open_torch(path: Path) -> Callable[[Tensor], Tensor]:

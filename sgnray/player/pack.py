@@ -22,7 +22,7 @@ def pack_scene(scene: Scene, *, max_frames: int | None = None) -> dict[str, Any]
     such as a picture with its pixels, in parts of it: only proportions are shown.
     """
     per_unit = _choose_scale(scene)
-    step = 1 if max_frames is None else -(-scene.num_frames // max_frames)
+    step = 1 if max_frames is None else max(1, -(-scene.num_frames // max_frames))
     panels = [
         {
             "title": panel.title,

@@ -16,7 +16,7 @@ import torch
 
 from sgnray.data.skeleton import SkeletonLayout
 from sgnray.device import Precision, choose_device, choose_precision, keep_freed_memory
-from sgnray.errors import UsageError
+from sgnray.errors import CheckpointError, UsageError
 from sgnray.predict.sources import Sample, Source, find_source
 from sgnray.predict.views import sample_views
 from sgnray.predict.windows import Span, Windows, cut
@@ -37,16 +37,21 @@ class Guess:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest actions of one clip, the likeliest first; `span` is None for a whole clip."""
+    """The likeliest actions of one clip, the likeliest first; `span` is None for a whole clip.
+
+    `place` is the file, the .zip and its member, or the dataset that the clip is from.
+    """
 
     clip: str
+    place: str
     num_poses: int
     guesses: tuple[Guess, ...]
     span: Span | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as `sgn predict --json` prints it."""
-        content: dict[str, Any] = {"clip": self.clip, "num_poses": self.num_poses}
+        content: dict[str, Any] = vars(self) | {"guesses": [vars(one) for one in self.guesses]}
+        content.pop("span")
         if self.span is not None:
             content |= {
                 "first_frame": self.span.first,
@@ -54,7 +59,7 @@ class Prediction:
                 "start_s": self.span.start_s,
                 "end_s": self.span.end_s,
             }
-        return content | {"guesses": [vars(guess) for guess in self.guesses]}
+        return content
 
 
 def predict_clips(
@@ -102,7 +107,7 @@ def predict_clips(
 class _Piece:
     """What gets one prediction; `num_done` recordings are finished with it."""
 
-    clip: str
+    sample: Sample
     span: Span | None
     poses: Poses
     num_done: int
@@ -136,6 +141,12 @@ class _Guesser:
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._in_bf16):
             logits = self._model(joints_BWTVC.flatten(0, 1))
         logits_BK = logits.view(*joints_BWTVC.shape[:2], -1).mean(dim=1)
+        if not torch.isfinite(logits_BK).all():
+            raise CheckpointError(
+                "the model gives something that is no number",
+                where=f"{self._recogniser.path}, {pieces[0].sample.clip}",
+                now="use another checkpoint of the run, or --precision float32",
+            )
         best = logits_BK.double().softmax(dim=1).topk(self._num_guesses, dim=1)
         for piece, labels, probabilities in zip(
             pieces, best.indices.tolist(), best.values.tolist(), strict=True
@@ -144,7 +155,13 @@ class _Guesser:
                 Guess(label, self._labels[label], probability)
                 for label, probability in zip(labels, probabilities, strict=True)
             )
-            yield Prediction(piece.clip, len(piece.poses.bodies), guesses, piece.span)
+            yield Prediction(
+                piece.sample.clip,
+                piece.sample.place,
+                len(piece.poses.bodies),
+                guesses,
+                piece.span,
+            )
 
 
 def _predict(
@@ -172,12 +189,12 @@ def _pieces(
         if isinstance(sample, Skipped):
             yield sample
         elif windows is None:
-            yield _Piece(sample.clip, None, sample.poses, number)
+            yield _Piece(sample, None, sample.poses, number)
         else:
             for span in windows.spans(sample.poses.num_frames):
                 poses = cut(sample.poses, span, skeleton)
                 if poses is not None:
-                    yield _Piece(sample.clip, span, poses, number)
+                    yield _Piece(sample, span, poses, number)
 
 
 def _blocks(items: Iterator[_Piece | Skipped]) -> Iterator[list[_Piece | Skipped]]:

@@ -18,6 +18,7 @@ from sgnray.data.store import INFO_FILE, SkeletonDataset, open_dataset
 from sgnray.errors import CheckpointError, ClipError, InputError, Problem, UsageError
 from sgnray.prepare.clip import Poses, Skipped
 from sgnray.prepare.normalize import normalize
+from sgnray.prepare.recording import Recording
 from sgnray.prepare.single import find_recordings, read_recordings, skeleton_of
 from sgnray.prepare.source import RawFile
 
@@ -26,37 +27,42 @@ _NUM_SHOWN = 10
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The poses of one clip, prepared."""
+    """The poses of one clip, prepared; `place` tells it from another of the same name."""
 
     clip: str
+    place: str
     poses: Poses
 
 
 @dataclass(frozen=True)
 class RawSource:
-    """Raw files, each of them one recording."""
+    """Raw files, each of them one recording, and those that were refused for their path."""
 
     files: tuple[RawFile, ...]
+    refused: tuple[Skipped, ...]
     skeleton: SkeletonLayout
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.files) + len(self.refused)
 
     def read(self) -> Iterator[Sample | Skipped]:
         """Give the prepared poses of each file, or why there are none."""
+        yield from self.refused
         for file, layout, found in read_recordings(self.files):
-            try:
-                if isinstance(found, ClipError):
-                    raise found
-                if layout.name != self.skeleton.name:
-                    what = f"{layout.name} skeletons; the model knows {self.skeleton.name} only"
-                    yield Skipped(file.name, what)
-                    continue
-                sample = Sample(file.name, normalize(found, layout))
-            except ClipError as error:
-                yield Skipped(file.name, error.what)
-            else:
-                yield sample
+            yield self._sample(file, layout, found)
+
+    def _sample(
+        self, file: RawFile, layout: SkeletonLayout, found: Recording | ClipError
+    ) -> Sample | Skipped:
+        if isinstance(found, ClipError):
+            return Skipped(file.name, found.what)
+        if layout.name != self.skeleton.name:
+            what = f"{layout.name} skeletons; the model knows {self.skeleton.name} only"
+            return Skipped(file.name, what)
+        try:
+            return Sample(file.name, _place(file), normalize(found, layout))
+        except ClipError as error:
+            return Skipped(file.name, error.what)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +86,8 @@ class DatasetSource:
                 continue
             num_frames = int(dataset.clips.num_frames[row])
             values_PD = np.array(poses.values_PD[own])
-            yield Sample(name, Poses(num_frames, values_PD, poses.frames[own], poses.bodies[own]))
+            found = Poses(num_frames, values_PD, poses.frames[own], poses.bodies[own])
+            yield Sample(name, str(dataset.folder), found)
 
 
 Source = RawSource | DatasetSource
@@ -96,15 +103,19 @@ def find_source(path: Path, skeleton: SkeletonLayout, clips: Sequence[str] = ())
             where=str(path),
             now="leave out --clip, or name the folder of a dataset that sgn prepare made",
         )
-    files = find_recordings(path)
-    kinds = {skeleton_of(file).name for file in files}
+    found = find_recordings(path)
+    kinds = {skeleton_of(file).name for file in found.files}
     if skeleton.name not in kinds:
         raise CheckpointError(
             f"the model knows {skeleton.name} skeletons, and these are {', '.join(sorted(kinds))}",
             where=str(path),
             now="name a checkpoint that was trained on such recordings with --checkpoint",
         )
-    return RawSource(files, skeleton)
+    return RawSource(found.files, found.refused, skeleton)
+
+
+def _place(file: RawFile) -> str:
+    return f"{file.place}, {file.member}" if file.member else str(file.place)
 
 
 def _open(folder: Path, skeleton: SkeletonLayout, clips: Sequence[str]) -> DatasetSource:

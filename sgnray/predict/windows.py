@@ -42,7 +42,7 @@ class Windows:
     stride: int
 
     def spans(self, num_frames: int) -> Iterator[Span]:
-        """Cover all frames: the last window ends with the recording; a short one is one window."""
+        """Give windows to the end: the last one ends there; a short recording is one window."""
         last = max(0, num_frames - self.size)
         for first in range(0, last, self.stride):
             yield Span(first, first + self.size)

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sgnray.data.skeleton import KINECT20, NTU25, SkeletonLayout
-from sgnray.errors import ClipError, InputError, UsageError
+from sgnray.errors import ClipError, InputError, Problem, UsageError
 from sgnray.prepare.ntu import read_ntu
 from sgnray.prepare.nwucla import parse_nwucla_name, read_nwucla
 from sgnray.prepare.recording import Recording
-from sgnray.prepare.source import RawFile, list_files, read_file
+from sgnray.prepare.source import Listing, RawFile, list_files, read_file
 from sgnray.storage import locate
 
 _SKELETON, _JSON, _ZIP = ".skeleton", ".json", ".zip"
@@ -23,15 +23,19 @@ _TAKEN = (
 Found = tuple[RawFile, SkeletonLayout, Recording | ClipError]
 
 
-def find_recordings(path: Path) -> tuple[RawFile, ...]:
-    """List the recordings of a file, a folder or a .zip; UsageError or InputError for none."""
+def find_recordings(path: Path) -> Listing:
+    """List the recordings of a file, a folder or a .zip, and what was refused for its path.
+
+    UsageError or InputError where there is none.
+    """
     if not path.exists():
         raise UsageError("there is no such file or folder", where=str(path), now=_TAKEN)
     suffix = path.suffix.lower()
     if path.is_file() and suffix in (_SKELETON, _JSON):
         status = path.stat()
         place = locate(path)
-        return (RawFile(path.name, place, None, status.st_size, 0, status.st_mtime_ns),)
+        file = RawFile(path.name, place, None, status.st_size, 0, status.st_mtime_ns)
+        return Listing((file,), ())
     if path.is_file() and suffix != _ZIP:
         what = "a video" if suffix in _VIDEOS else f"a {suffix or 'nameless kind of'} file"
         raise InputError(
@@ -39,10 +43,13 @@ def find_recordings(path: Path) -> tuple[RawFile, ...]:
             where=str(path),
             now=_TAKEN,
         )
-    files = tuple(file for file in list_files([locate(path)]).files if _is_recording(file))
+    found = list_files([locate(path)])
+    files = tuple(file for file in found.files if _is_recording(file))
     if not files:
-        raise InputError("there is no recording in it", where=str(path), now=_TAKEN)
-    return files
+        refused = [Problem(item.name, item.reason) for item in found.refused]
+        what = "there is no recording in it" + (" that can be used" if refused else "")
+        raise InputError(what, where=str(path), now=_TAKEN, problems=refused)
+    return Listing(files, found.refused)
 
 
 def skeleton_of(file: RawFile) -> SkeletonLayout:

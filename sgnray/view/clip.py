@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from sgnray.data.store import INFO_FILE, open_dataset
-from sgnray.errors import UsageError
-from sgnray.files import output_errors, write_bytes
+from sgnray.errors import InputError, UsageError
+from sgnray.files import choose_format, output_errors, write_bytes
 from sgnray.player.page import write_player
 from sgnray.player.scene import Scene, scene_of_clip
 from sgnray.prepare.single import find_recordings, read_recording
@@ -17,14 +17,14 @@ from sgnray.view.pictures import draw_gif, draw_sheet
 from sgnray.view.scenes import scene_of_recording
 
 Format = Literal["gif", "png", "html"]
-FORMATS = ("gif", "png", "html")
+FORMATS = {"gif": ".gif", "png": ".png", "html": ".html"}
 
 
 def view_clip(
     source: Path,
     clip: str | None = None,
     *,
-    to: str = "gif",
+    to: str | None = None,
     out: Path | None = None,
     names: bool = False,
     overwrite: bool = False,
@@ -32,14 +32,11 @@ def view_clip(
     """Write a clip as an animated GIF, a sheet of frames (png), or a page that plays it (html).
 
     `source` is a raw recording, a folder or .zip of them, or the folder of a prepared dataset;
-    where it holds several, `clip` names one. Raw recordings are shown beside what preparation
-    makes of them. `names` writes the joints' names into pictures. Raises UsageError, InputError,
-    OutputError.
+    where it holds several, `clip` names one. Without `to` the suffix of `out` decides, else it is
+    a GIF. Raw recordings are shown beside what preparation makes of them. `names` writes the
+    joints' names into pictures. Raises UsageError, InputError, OutputError.
     """
-    if to not in FORMATS:
-        raise UsageError(
-            f"there is no format {to!r}", where=f"--to {to}", now=f"one of {', '.join(FORMATS)}"
-        )
+    to = choose_format(to, out, FORMATS, default="gif")
     scene = find_scene(source, clip)
     path = out or Path(f"{_stem(scene.title)}.{to}")
     if path.exists() and not overwrite:
@@ -62,8 +59,15 @@ def find_scene(source: Path, clip: str | None) -> Scene:
     """Find what is to be shown."""
     if (source / INFO_FILE).is_file():
         dataset = open_dataset(source)
-        return scene_of_clip(dataset, _choose(dataset.clips.names, clip, source))
-    files = find_recordings(source)
+        row = _choose(dataset.clips.names, clip, source)
+        if dataset.offsets[row] == dataset.offsets[row + 1]:
+            raise InputError(
+                "the clip has no pose",
+                where=f"{source}, {dataset.clips.names[row]}",
+                now="name another",
+            )
+        return scene_of_clip(dataset, row)
+    files = find_recordings(source).files
     known = [file.name for file in files]
     if clip is not None and clip not in known:  # its suffix may be left out
         clip = next((name for name in known if _stem(name) == clip), clip)
@@ -72,7 +76,8 @@ def find_scene(source: Path, clip: str | None) -> Scene:
 
 
 def _stem(name: str) -> str:
-    return Path(name).name.removesuffix(".skeleton").removesuffix(".json")
+    path = Path(name)
+    return path.stem if path.suffix.lower() in (".skeleton", ".json") else path.name
 
 
 def _choose(names: Sequence[str], clip: str | None, source: Path) -> int:

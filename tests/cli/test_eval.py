@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,7 +41,7 @@ def test_several_models(sgn, run):
 def test_json_and_files_are_the_same(sgn, run):
     done = sgn("eval", "first", "--views", "3", "--json")
     printed = json.loads(done.out)
-    assert printed == json.loads((run / "eval-cv-3views" / "report.json").read_text())
+    assert printed == json.loads(next(run.glob("eval-cv-3views-*/report.json")).read_text())
     assert len(printed["top1_by_views"]) == 3
     assert content_of(run)["num_views"] == 2  # training's own report is still there
 
@@ -50,6 +52,15 @@ def test_a_place_that_cannot_be_written(sgn, run, tmp_path):
     assert done.code == 1
     assert "top-1" in done.out  # what was computed is not lost
     assert "error: it could not be written" in done.err
+
+
+def test_the_report_is_written_though_nobody_reads_on(run):
+    (run / "report.html").unlink(missing_ok=True)
+    command = [sys.executable, "-m", "sgnray.cli", "eval", "first", "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        process.stdout.close()
+    assert process.returncode == 1
+    assert (run / "report.html").is_file()
 
 
 def test_what_is_no_run(sgn, run):

@@ -8,17 +8,20 @@ import shutil
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from sgnray.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.data.bank import PoseBank
 from sgnray.data.protocols import split_clips
+from sgnray.data.skeleton import NTU25
 from sgnray.data.store import open_dataset
-from sgnray.errors import UsageError
+from sgnray.errors import InputError, UsageError
 from sgnray.evaluate import evaluate_run, place_of, write_evaluation
 from sgnray.evaluate.score import view_logits
 from sgnray.recogniser import load_recogniser
+from sgnray.view import view_clip
 
 
 @pytest.fixture(scope="module")
@@ -110,17 +113,36 @@ def test_a_report_is_written_whole(report, tmp_path):
 def test_where_a_report_goes(report, others, tiny_run, tiny_folder, tmp_path):
     runs = tiny_run.parent
     place = place_of(report, runs)
-    assert place.parent == runs
-    assert place.name.startswith("eval-3-models-cv-2views-")
+    assert place.parent == runs.parent / "reports"  # not among the runs: runs/* are all runs
+    assert place.name.startswith("3-models-cv-2views-")
     assert place_of(evaluate_run(tiny_run), runs) == tiny_run
-    assert place_of(evaluate_run(tiny_run, num_views=3), runs) == tiny_run / "eval-cv-3views"
-    assert place_of(evaluate_run(tiny_run, case="cs"), runs) == tiny_run / "eval-cs-2views"
     older = tiny_run / "checkpoints" / "epoch-0003"
-    assert place_of(evaluate_run(older), runs) == tiny_run / "eval-cv-2views"
-    moved = tmp_path / "alone.pt"
-    shutil.copy(others[1], moved)
-    alone = evaluate_run(moved, dataset_dir=tiny_folder)
-    assert place_of(alone, runs) == runs / "eval-alone-cv-2views"
+    found = [
+        place_of(evaluate_run(tiny_run, num_views=3), runs),
+        place_of(evaluate_run(tiny_run, case="cs"), runs),
+        place_of(evaluate_run(older), runs),
+        place_of(evaluate_run(older, num_views=3), runs),
+    ]
+    assert all(folder.parent == tiny_run for folder in found)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        shutil.copy(others[1], tmp_path / name / "alone.pt")
+        alone = evaluate_run(tmp_path / name / "alone.pt", dataset_dir=tiny_folder)
+        found.append(place_of(alone, runs))
+        assert found[-1].name.startswith("alone-cv-2views-")
+    assert len(set(found)) == len(found)
+
+
+def test_a_run_is_known_from_within(tiny_run, monkeypatch):
+    folder = tiny_run / "checkpoints" / "epoch-0004"
+    monkeypatch.chdir(folder)
+    report = evaluate_run(Path("checkpoint.pt"))
+    assert place_of(report, Path("runs")) == tiny_run
+
+
+def test_the_same_checkpoint_twice_is_no_ensemble(tiny_run):
+    with pytest.raises(UsageError, match="a checkpoint is named twice"):
+        evaluate_run([tiny_run, tiny_run / "checkpoints" / "epoch-0004"])
 
 
 def test_checkpoints_of_different_cases_need_a_case(others, tiny_folder, tmp_path):
@@ -131,3 +153,34 @@ def test_checkpoints_of_different_cases_need_a_case(others, tiny_folder, tmp_pat
         evaluate_run([others[0], tmp_path / "cs.pt"], dataset_dir=tiny_folder)
     report = evaluate_run([others[0], tmp_path / "cs.pt"], dataset_dir=tiny_folder, case="cv")
     assert report.details.num_seen > 0  # the one for cs has trained on some of camera 1
+
+
+def test_a_clip_without_poses_is_scored_and_not_played(write_dataset, tiny_run, tmp_path):
+    """Wrong or right, it is in the figures; nothing of it can be shown."""
+    names = load_recogniser(tiny_run).labels()
+    random = np.random.default_rng(0)
+    clips = [
+        {
+            "name": f"clip-{index}",
+            "label": index % 3,
+            "camera": 1,
+            "setup": 1,
+            "subject": 1,
+            "poses": random.normal(size=(0 if index < 3 else 20, 25, 3)),
+        }
+        for index in range(6)
+    ]
+    parts = {"cv": {"train": ["clip-5"], "test": [f"clip-{index}" for index in range(5)]}}
+    folder = write_dataset(
+        tmp_path / "synth", clips, dataset="synth", layout=NTU25, splits=parts, num_classes=3
+    )
+    info = json.loads((folder / "dataset.json").read_text()) | {"class_names": list(names)}
+    (folder / "dataset.json").write_text(json.dumps(info))
+    report = evaluate_run(tiny_run, dataset_dir=folder)
+    assert report.num_clips == 5
+    empty = [item for item in report.details.mistakes if item.row < 3]
+    assert empty
+    page = write_evaluation(report, tmp_path / "out").read_text()
+    assert '"scene":null' in page
+    with pytest.raises(InputError, match="the clip has no pose"):
+        view_clip(folder, "clip-0", out=tmp_path / "a.gif")

@@ -19,7 +19,7 @@ from sgnray.description import Description
 from sgnray.errors import CheckpointError, OutputError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.export import export_model
-from sgnray.export.check import CheckClips, compare
+from sgnray.export.check import RANDOM, CheckClips, agree, compare
 from sgnray.export.onnx_file import open_onnx
 from sgnray.predict import predict_clips
 from sgnray.predict.sources import find_source
@@ -113,6 +113,9 @@ def test_safetensors_can_be_used_like_a_checkpoint(exported, tiny_run, tiny_raw,
         ({"model": {"affinity": "magic"}}, "affinity"),
         ({"num_frames": -1}, "num_frames is missing"),
         ({"skeleton": {}}, "is not a description with"),
+        ({"skeleton": None}, "skeleton is missing"),
+        ({"selection": "banana"}, "selection is missing, or of a wrong type"),
+        ({"format_version": True}, "no description of a model"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(exported, tmp_path, change, message):
@@ -152,7 +155,7 @@ def test_an_opset_that_the_runtime_lacks(exported, tmp_path):
         open_onnx(tmp_path / "new.onnx", opset=999)
 
 
-def test_eight_bits(exported, tiny_run, tmp_path, monkeypatch):
+def test_eight_bits(exported, tiny_run, tmp_path):
     found = export_model(tiny_run, out=tmp_path / "a.onnx", int8=True)
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
     clips = torch.randn(6, 8, 25, 3, generator=torch.Generator().manual_seed(0))
@@ -164,14 +167,11 @@ def test_eight_bits(exported, tiny_run, tmp_path, monkeypatch):
     assert Description.from_json(_told(found.path)) == Description.from_json(
         _told(exported["onnx"].path)
     )
-    monkeypatch.setattr("sgnray.export.check.LEAST_AGREEMENT", 1.01)
+    recogniser, real = load_recogniser(tiny_run), CheckClips(clips, "some clips")
     with pytest.raises(SgnError, match=r"in 8 bits it takes \d"):
-        export_model(tiny_run, out=tmp_path / "b.onnx", int8=True)
-    assert not (tmp_path / "b.onnx").exists()
-    monkeypatch.chdir(tmp_path)
+        agree(recogniser, lambda x: -recogniser.model(x), real, tmp_path)
     with pytest.raises(UsageError, match="on real clips only"):
-        export_model(exported["safetensors"].path, out=tmp_path / "c.onnx", int8=True)
-    assert not (tmp_path / "c.onnx").exists()
+        agree(recogniser, recogniser.model, CheckClips(clips, RANDOM), tmp_path)
     with pytest.raises(UsageError, match="--int8 is for ONNX only"):
         export_model(tiny_run, to="torch", int8=True)
 
@@ -244,3 +244,32 @@ def _one_body(folder):
         if lines.count("25") == int(lines[0]):
             return path
     raise AssertionError("no recording has one body")
+
+
+def test_one_clip_is_enough_to_check_with(tiny_run, tiny_raw, tmp_path):
+    path = min(tiny_raw.glob("*.skeleton"))
+    found = export_model(tiny_run, to="torch", out=tmp_path / "a.pt2", clips=path)
+    assert found.num_clips == 1
+    module = torch.export.load(tmp_path / "a.pt2").module()
+    assert module(torch.zeros(7, 8, 25, 3)).shape == (7, 3)
+
+
+def test_the_suffix_decides(tiny_run, tmp_path):
+    assert export_model(tiny_run, out=tmp_path / "a.safetensors").opset is None
+    with pytest.raises(UsageError, match="the file's name says safetensors, and onnx is asked"):
+        export_model(tiny_run, to="onnx", out=tmp_path / "b.safetensors")
+
+
+def test_a_run_whose_dataset_is_gone_is_checked_with_another(
+    tiny_run, tiny_folder, tmp_path, monkeypatch
+):
+    run = tmp_path / "runs" / "moved"
+    shutil.copytree(tiny_run, run)
+    environment = json.loads((run / "environment.json").read_text())
+    (tmp_path / "gone").mkdir()
+    environment["dataset_dir"] = str(tmp_path / "gone")
+    (run / "environment.json").write_text(json.dumps(environment))
+    shutil.copytree(tiny_folder, tmp_path / "data" / "synth")
+    monkeypatch.chdir(tmp_path)
+    assert export_model(run, to="safetensors").checked_on == "data/synth"
+    assert evaluate_run(run).details.dataset_dir == "data/synth"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from sgnray import seeding
+from sgnray.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.errors import CheckpointError, InputError, UsageError
 from sgnray.predict import Prediction, predict_clips
 from sgnray.recogniser import load_recogniser
@@ -171,3 +173,30 @@ def test_it_needs_neither_ray_nor_a_dataset(tiny_run, tiny_raw, tmp_path):
 
 def probabilities(item):
     return tuple(guess.probability for guess in sorted(item.guesses, key=lambda g: g.label))
+
+
+def test_what_a_zip_hides_is_told(tiny_run, tiny_raw, tmp_path):
+    path = min(tiny_raw.glob("*.skeleton"))
+    with zipfile.ZipFile(tmp_path / "mix.zip", "w") as archive:
+        archive.write(path, path.name)
+        archive.write(path, "packed.skeleton", compress_type=zipfile.ZIP_BZIP2)
+    hidden, found = predict_clips(tmp_path / "mix.zip", tiny_run)
+    assert hidden.name == "packed.skeleton"
+    assert found.place == f"{tmp_path / 'mix.zip'}, {path.name}"
+
+
+def test_files_of_one_name_are_told_apart(tiny_run, tiny_raw, tmp_path):
+    for name, path in zip("ab", sorted(tiny_raw.glob("*.skeleton")), strict=False):
+        (tmp_path / name).mkdir()
+        shutil.copy(path, tmp_path / name / "x.skeleton")
+    found = list(predict_clips([tmp_path / "a", tmp_path / "b"], tiny_run))
+    assert [item.place for item in found] == [str(tmp_path / n / "x.skeleton") for n in "ab"]
+    assert found[0].to_dict()["place"] == found[0].place
+
+
+def test_a_model_that_gives_no_numbers(tiny_run, tiny_raw, tmp_path):
+    checkpoint = load_checkpoint(tiny_run / "checkpoints" / "epoch-0004" / "checkpoint.pt")
+    weights = {key: value * float("nan") for key, value in checkpoint.weights.items()}
+    save_checkpoint(tmp_path / "nan.pt", dataclasses.replace(checkpoint, weights=weights))
+    with pytest.raises(CheckpointError, match="something that is no number"):
+        list(predict_clips(tiny_raw, tmp_path / "nan.pt"))

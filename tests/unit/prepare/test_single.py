@@ -28,10 +28,10 @@ def write_nwucla(path, *, num_frames=4):
 
 def test_one_file_of_any_name(path, tmp_path):
     shutil.copy(path, tmp_path / "Mine.SKELETON")
-    (file,) = find_recordings(tmp_path / "Mine.SKELETON")
+    (file,) = find_recordings(tmp_path / "Mine.SKELETON").files
     recording, skeleton = read_recording(file)
     assert (file.name, skeleton) == ("Mine.SKELETON", NTU25)
-    (original,) = find_recordings(path)
+    (original,) = find_recordings(path).files
     expected = read_recording(original)[0]
     assert recording.num_frames == expected.num_frames
     for body, other in zip(recording.bodies, expected.bodies, strict=True):
@@ -40,7 +40,7 @@ def test_one_file_of_any_name(path, tmp_path):
 
 def test_json_holds_the_twenty_joints_of_nwucla(tmp_path):
     joints = write_nwucla(tmp_path / "any.json")
-    (file,) = find_recordings(tmp_path / "any.json")
+    (file,) = find_recordings(tmp_path / "any.json").files
     recording, skeleton = read_recording(file)
     assert skeleton == KINECT20
     np.testing.assert_array_equal(recording.bodies[0].joints_TVC, joints)
@@ -57,7 +57,7 @@ def test_a_folder_and_its_zip_hold_the_same(path, tmp_path):
         for item in folder.rglob("*.*"):
             archive.write(item, item.relative_to(folder))
     for source in (folder, tmp_path / "raw.zip"):
-        files = find_recordings(source)
+        files = find_recordings(source).files
         assert [file.name for file in files] == [path.name, NWUCLA]
         assert [read_recording(file)[1] for file in files] == [NTU25, KINECT20]
 
@@ -66,7 +66,7 @@ def test_a_broken_recording_does_not_stop_the_others(path, tmp_path):
     shutil.copy(path, tmp_path / "S001C001P001R001A003.skeleton")
     (tmp_path / "S001C001P001R001A001.skeleton").write_text("1\nx\n")
     write_nwucla(tmp_path / NWUCLA)
-    found = {file.name: what for file, _, what in read_recordings(find_recordings(tmp_path))}
+    found = {file.name: what for file, _, what in read_recordings(find_recordings(tmp_path).files)}
     broken = found.pop("S001C001P001R001A001.skeleton")
     assert isinstance(broken, ClipError)
     assert len(found) == 2
@@ -78,7 +78,7 @@ def test_a_broken_recording_does_not_stop_the_others(path, tmp_path):
 )
 def test_a_broken_recording_names_its_file(tmp_path, name, content):
     (tmp_path / name).write_text(content)
-    (file,) = find_recordings(tmp_path / name)
+    (file,) = find_recordings(tmp_path / name).files
     with pytest.raises(ClipError) as caught:
         read_recording(file)
     assert str(tmp_path / name) in caught.value.where
@@ -88,7 +88,7 @@ def test_a_broken_member_is_named_beside_its_zip(tmp_path):
     member = "deep/S001C001P001R001A001.skeleton"
     with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
         archive.writestr(member, "1\nx\n")
-    (file,) = find_recordings(tmp_path / "raw.zip")
+    (file,) = find_recordings(tmp_path / "raw.zip").files
     with pytest.raises(ClipError) as caught:
         read_recording(file)
     assert caught.value.where == f"{tmp_path / 'raw.zip'}, {member}"
@@ -120,3 +120,18 @@ def test_nothing_there(tmp_path):
     (tmp_path / "torn.zip").write_bytes(b"PK\x03\x04torn")
     with pytest.raises(InputError):
         find_recordings(tmp_path / "torn.zip")
+
+
+def test_members_that_are_refused_are_told(path, tmp_path):
+    with zipfile.ZipFile(tmp_path / "mix.zip", "w") as archive:
+        archive.write(path, path.name)
+        archive.write(path, f"../{path.name}")
+        archive.write(path, "packed.skeleton", compress_type=zipfile.ZIP_BZIP2)
+    found = find_recordings(tmp_path / "mix.zip")
+    assert [file.member for file in found.files] == [path.name]
+    assert {item.name for item in found.refused} == {path.name, "packed.skeleton"}
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        archive.write(path, "packed.skeleton", compress_type=zipfile.ZIP_BZIP2)
+    with pytest.raises(InputError, match="no recording in it that can be used") as caught:
+        find_recordings(tmp_path / "bad.zip")
+    assert caught.value.problems[0].where == "packed.skeleton"

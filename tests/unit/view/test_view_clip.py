@@ -124,3 +124,10 @@ def test_what_cannot_be_shown(path, tmp_path):
     with pytest.raises(InputError, match="line 2: the number of bodies is 'x'") as caught:
         view_clip(tmp_path / "bad.skeleton")
     assert str(tmp_path) in caught.value.where
+
+
+def test_the_suffix_decides(path, tmp_path):
+    with Image.open(view_clip(path, out=tmp_path / "a.png")) as picture:
+        assert picture.format == "PNG"
+    with pytest.raises(UsageError, match="the file's name says png, and gif is asked for"):
+        view_clip(path, to="gif", out=tmp_path / "b.png")
