@@ -17,7 +17,7 @@ import torch
 from sgnray.data.skeleton import SkeletonLayout
 from sgnray.device import Precision, choose_device, choose_precision, keep_freed_memory
 from sgnray.errors import CheckpointError, UsageError
-from sgnray.predict.sources import Sample, Source, find_source
+from sgnray.predict.sources import Sample, Source, find_sources
 from sgnray.predict.views import sample_views
 from sgnray.predict.windows import Span, Windows, cut
 from sgnray.prepare.clip import Poses, Skipped
@@ -90,7 +90,7 @@ def predict_clips(
     recogniser = load_recogniser(checkpoint, runs_dir=runs_dir).named(class_names)
     skeleton = recogniser.require_skeleton()
     paths = [sources] if isinstance(sources, Path) else list(sources)
-    found = [find_source(path, skeleton, clips) for path in paths]
+    found = find_sources(paths, skeleton, clips)
     keep_freed_memory()
     guesser = _Guesser(
         recogniser,

@@ -15,7 +15,7 @@ import numpy as np
 from sgnray.data.export_clips import open_poses
 from sgnray.data.skeleton import SkeletonLayout
 from sgnray.data.store import INFO_FILE, SkeletonDataset, open_dataset
-from sgnray.errors import CheckpointError, ClipError, InputError, Problem, UsageError
+from sgnray.errors import CheckpointError, ClipError, InputError, Problem, SgnError, UsageError
 from sgnray.prepare.clip import Poses, Skipped
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.recording import Recording
@@ -91,6 +91,29 @@ class DatasetSource:
 
 
 Source = RawSource | DatasetSource
+
+
+def find_sources(
+    paths: Sequence[Path], skeleton: SkeletonLayout, clips: Sequence[str] = ()
+) -> list[Source]:
+    """Find what each path holds; all that cannot be used is told at once."""
+    found: list[Source] = []
+    errors: list[SgnError] = []
+    for path in paths:
+        try:
+            found.append(find_source(path, skeleton, clips))
+        except SgnError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise type(errors[0])(
+            f"{len(errors)} of {len(paths)} paths hold nothing that can be recognised",
+            where="the paths above",
+            now="give recordings, folders or .zip files of them, or the folder of a dataset",
+            problems=[Problem(error.where, error.what) for error in errors],
+        )
+    return found
 
 
 def find_source(path: Path, skeleton: SkeletonLayout, clips: Sequence[str] = ()) -> Source:

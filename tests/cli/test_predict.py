@@ -134,3 +134,18 @@ def test_an_official_checkpoint_as_it_is(
     (prediction,) = json.loads(done.out)["predictions"]
     assert {guess["label"]: guess["name"] for guess in prediction["guesses"]}[0] == name
     assert len(prediction["guesses"]) == num_classes
+
+
+def test_all_paths_that_hold_nothing_are_told_at_once(sgn, recordings, tiny_run, tmp_path):
+    (tmp_path / "film.avi").write_bytes(b"")
+    paths = (str(recordings[0]), "gone.skeleton", "film.avi")
+    done = sgn("predict", *paths, "--checkpoint", str(tiny_run))
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        "error: 2 of 3 paths hold nothing that can be recognised\n"
+        "  gone.skeleton  there is no such file or folder\n"
+        "  film.avi       this is a video, and sgnray reads skeletons: where the joints are in "
+        "each frame\n"
+        "  where  the paths above\n"
+        "  now    give recordings, folders or .zip files of them, or the folder of a dataset\n"
+    )
