@@ -6,6 +6,7 @@ through, in plain torch over gloo without Ray; rank 0 leaves its last checkpoint
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -137,7 +138,9 @@ def _main(rank: int, size: int, run: Path, data: Path, out: Path) -> None:
 
     job = Job(recipe=recipe, dataset_dir=data, resume_from=None)
     run_job(job, device=torch.device("cpu"), world=World.current(), on_epoch=on_epoch)
+    gc.collect()  # DDP is in cycles, and would otherwise be torn down by the interpreter's end
     if size > 1:
+        dist.barrier()
         dist.destroy_process_group()
 
 
