@@ -101,7 +101,7 @@ def export(
             now="leave it out",
         )
 
-    from sgnray.data.export import export_dataset
+    from sgnray.data.formats.export import export_dataset
     from sgnray.data.store import open_dataset
 
     dataset = open_dataset(choose_dataset(data))

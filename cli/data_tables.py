@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         Numbers,
         SkippedContent,
     )
-    from sgnray.data.export import ExportResult
+    from sgnray.data.formats.export import ExportResult
     from sgnray.prepare import PrepareResult
 
 _WIDTH = 80

@@ -30,7 +30,7 @@ def demo(
     from sgnray.config import recipe_for
     from sgnray.evaluate import evaluate_run
     from sgnray.prepare import prepare_dataset
-    from sgnray.prepare.synthetic import synthesize
+    from sgnray.synth.generate import synthesize
     from sgnray.train import train_run
 
     raw, data, run = out / "raw", out / "data", out / "run"

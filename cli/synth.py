@@ -25,7 +25,7 @@ def synth(
     quiet: options.Quiet = False,
 ) -> None:
     """Write raw recordings of synthetic people."""
-    from sgnray.prepare.synthetic import synthesize
+    from sgnray.synth.generate import synthesize
 
     with render.progress("recordings") as on_progress:
         made = synthesize(

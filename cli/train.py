@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sgnray.workers import parse_workers
+from sgnray.distributed.workers import parse_workers
 
 from . import options, render, tables
 from .choices import choose_dataset, choose_recipe, only_case

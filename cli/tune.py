@@ -139,7 +139,7 @@ def tune(
 def _train_final(
     tuned: TuneResult, dataset_dir: Path, num_workers: int, address: str | None
 ) -> RunResult:
-    from sgnray.cluster import is_at_hand
+    from sgnray.distributed.cluster import is_at_hand
     from sgnray.tune import train_final
 
     is_alone = num_workers == 1 and not is_at_hand(address)

@@ -87,7 +87,7 @@ class SearchBoard:
         yield Group(*lines, Text(self._summary(), no_wrap=True, overflow="ellipsis"))
 
     def _best(self) -> list[TrialRow]:
-        from sgnray.tune.board import rank
+        from sgnray.tune.state.board import rank
 
         return rank([row for row in self._rows if row.has_ended and row.score is not None])
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sgnray.checkpoint import load_checkpoint, load_reference
+    from sgnray.checkpoints.checkpoint import load_checkpoint, load_reference
     from sgnray.config import Recipe, load_recipe
     from sgnray.data.store import open_dataset
     from sgnray.errors import SgnError
@@ -46,9 +46,9 @@ _HOMES = {
     "SgnError": "sgnray.errors",
     "evaluate_run": "sgnray.evaluate",
     "export_model": "sgnray.export",
-    "load_checkpoint": "sgnray.checkpoint",
+    "load_checkpoint": "sgnray.checkpoints.checkpoint",
     "load_recipe": "sgnray.config",
-    "load_reference": "sgnray.checkpoint",
+    "load_reference": "sgnray.checkpoints.checkpoint",
     "open_dataset": "sgnray.data.store",
     "predict_clips": "sgnray.predict",
     "prepare_dataset": "sgnray.prepare",

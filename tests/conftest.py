@@ -66,7 +66,7 @@ def global_generators_untouched(request):
 @pytest.fixture(scope="session")
 def tiny_raw(tmp_path_factory) -> Path:
     """27 raw recordings: 3 classes, 3 subjects, 3 cameras."""
-    from sgnray.prepare.synthetic import synthesize
+    from sgnray.synth.generate import synthesize
 
     folder = tmp_path_factory.mktemp("synth") / "raw"
     synthesize(folder, num_classes=3, num_subjects=3, num_setups=2, num_replications=1)

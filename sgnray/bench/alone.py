@@ -47,14 +47,14 @@ def train_alone() -> None:
     import torch
 
     from sgnray.config import parse_recipe
-    from sgnray.data.bank import PoseBank
+    from sgnray.data.pose_bank import PoseBank
     from sgnray.data.store import open_dataset
-    from sgnray.evaluate.metrics import CLIPS_PER_S
+    from sgnray.distributed.world import World
+    from sgnray.metric_keys import CLIPS_PER_S
     from sgnray.train.job import choose_parts, train_batches
     from sgnray.train.loop import train_epoch
     from sgnray.train.state import TrainState
     from sgnray.train.step import choose_steps
-    from sgnray.world import World
 
     task = json.loads(sys.stdin.readline())
     torch.set_num_threads(task["num_threads"])

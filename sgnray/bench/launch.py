@@ -12,15 +12,15 @@ from tempfile import TemporaryDirectory
 from sgnray.bench.alone import measure_alone
 from sgnray.bench.noise import Shape, write_noise
 from sgnray.bench.result import Rate, WorkersSpeed
-from sgnray.cluster import connected, is_at_hand
+from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe
-from sgnray.evaluate.metrics import CLIPS_PER_S
-from sgnray.runs import RunFolder
+from sgnray.distributed.cluster import connected, is_at_hand
+from sgnray.distributed.workers import Workers
+from sgnray.metric_keys import CLIPS_PER_S
 from sgnray.train.job import Job
 from sgnray.train.launch import Executor, executor
 from sgnray.train.loop import EpochResult
 from sgnray.train.progress import Progress
-from sgnray.workers import Workers
 
 # Epochs of so many steps, and at least so many of them; the first is not counted.
 EPOCH_STEPS = 8

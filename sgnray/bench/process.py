@@ -10,15 +10,15 @@ import torch
 from sgnray.bench.result import Epoch, Product, Rate, Speed, Subject
 from sgnray.bench.rounds import Measure, OnProgress, interleave, rate_of
 from sgnray.config import Recipe
-from sgnray.data.bank import PoseBank
 from sgnray.data.batches import Batch, TrainBatches
+from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset
+from sgnray.distributed.world import World
 from sgnray.train.job import train_batches
 from sgnray.train.loop import train_epoch
 from sgnray.train.state import TrainState
 from sgnray.train.step import LaunchedSteps, Steps, backward, choose_steps
-from sgnray.world import World
 
 STEP, FORWARD = "training step", "forward"
 # Large enough to reach what the machine can, small enough to be repeated in every round.

@@ -21,14 +21,14 @@ from sgnray.bench.process import (
 )
 from sgnray.bench.result import BenchResult, Estimate, Subject, WorkersSpeed
 from sgnray.bench.rounds import OnProgress
-from sgnray.checkpoint import build_model
+from sgnray.checkpoints.checkpoint import build_model
 from sgnray.config import Recipe
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.device import choose_device, describe_device, resolve_precision
+from sgnray.distributed.device import choose_device, describe_device, resolve_precision
 from sgnray.model.flops import forward_flops, step_flops
 from sgnray.model.sgn import count_parameters
-from sgnray.train.batch_norm import check_batch_norm
+from sgnray.train.checks import check_batch_norm
 from sgnray.train.job import VALIDATION_VIEWS, check_shares, choose_parts
 from sgnray.train.run import match_recipe
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from sgnray.config.cross_checks import explain_together
 from sgnray.config.document import (
     Document,
     checked_version,
@@ -21,7 +22,6 @@ from sgnray.config.document import (
 )
 from sgnray.config.messages import did_you_mean, dotted_keys, explain, sections, unknown_key
 from sgnray.config.schema import Aside, Recipe
-from sgnray.config.together import explain_together
 from sgnray.errors import Problem, RecipeError
 
 FORMAT_VERSION = 1

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from sgnray import seeding
 from sgnray.config import DataConfig
-from sgnray.data.bank import PoseBank
-from sgnray.data.draws import EpochDraws
+from sgnray.data.epoch_draws import EpochDraws
+from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray
-from sgnray.world import World
+from sgnray.distributed.world import World
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from sgnray.data.info import INFO_FILE, read_info
 from sgnray.data.store import CLIPS_FILE, checksum_file
 from sgnray.errors import InputError
-from sgnray.files import output_errors
+from sgnray.storage.atomic import output_errors
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sgnray.data.export_clips import open_poses
+from sgnray.data.clip_poses import open_poses
 from sgnray.data.info import INFO_FILE, DatasetInfo
 from sgnray.data.protocols import IntArray, split_counts
 from sgnray.data.skipped import Skipped

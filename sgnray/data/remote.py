@@ -14,8 +14,8 @@ from sgnray.data.cache import cached_dataset
 from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE
 from sgnray.errors import InputError
-from sgnray.files import output_errors
-from sgnray.storage import Location, locate
+from sgnray.storage.atomic import output_errors
+from sgnray.storage.location import Location, locate
 
 log = logging.getLogger(__name__)
 

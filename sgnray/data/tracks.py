@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.data.export_clips import open_poses
+from sgnray.data.clip_poses import open_poses
 from sgnray.data.store import SkeletonDataset
 
 FloatArray = npt.NDArray[np.float32]

@@ -1,8 +1,8 @@
 """Scores over every test clip exactly once."""
 
-from sgnray.evaluate.place import place_of, write_evaluation
 from sgnray.evaluate.report import ClassScore, Confusion, Report, Subject
 from sgnray.evaluate.run import evaluate_run
+from sgnray.evaluate.write import place_of, write_evaluation
 
 __all__ = [
     "ClassScore",

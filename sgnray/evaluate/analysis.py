@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgnray.data.export_clips import open_poses
+from sgnray.data.clip_poses import open_poses
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset
 from sgnray.evaluate.details import Calibration, ConfidenceBin, GroupScore, Mistake

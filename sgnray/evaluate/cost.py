@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import torch
 
-from sgnray.device import describe_device
+from sgnray.checkpoints.trained_model import Recogniser
+from sgnray.distributed.device import describe_device
 from sgnray.evaluate.details import Cost
 from sgnray.model.flops import forward_flops
-from sgnray.recogniser import Recogniser
 
 _WARM_UP, _MOST, _BUDGET_S = 3, 50, 1.0
 

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgnray.cluster import connected
-from sgnray.data.bank import PoseBank
+from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray
 from sgnray.data.sampling import Windows
+from sgnray.data.shared import SharedDataset
 from sgnray.data.store import open_dataset
-from sgnray.device import choose_device, keep_freed_memory
+from sgnray.distributed.cluster import connected
+from sgnray.distributed.device import choose_device, keep_freed_memory
 from sgnray.errors import ClusterError
 from sgnray.evaluate.score import CHUNK_CLIPS, view_logits
 from sgnray.model.sgn import SGN
-from sgnray.shared_dataset import SharedDataset
 
 OnProgress = Callable[[int, int], None]
 

@@ -1,6 +1,6 @@
 """Metrics as sums and counts; a ratio exists only at the end.
 
-Legend: B clips, K classes. The metric keys are the same in JSON, Ray, Tune and on the screen.
+Legend: B clips, K classes.
 """
 
 from __future__ import annotations
@@ -11,16 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sgnray.world import World
-
-TRAIN_LOSS = "train/loss"
-TRAIN_TOP1 = "train/top1"
-VAL_LOSS = "val/loss"
-VAL_TOP1 = "val/top1"
-VAL_TOP5 = "val/top5"
-LEARNING_RATE = "lr"
-EPOCH_S = "time/epoch_s"
-CLIPS_PER_S = "speed/clips_per_s"
+from sgnray.distributed.world import World
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sgnray.evaluate.details import Details
 from sgnray.evaluate.metrics import Tally
-from sgnray.files import write_text
+from sgnray.storage.atomic import write_text
 
 FORMAT_VERSION = 1
 _NUM_CONFUSED = 10

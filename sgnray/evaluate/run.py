@@ -13,19 +13,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sgnray.checkpoints.trained_model import Recogniser, dataset_of, load_recogniser
 from sgnray.data.protocols import IntArray, split_clips
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
-from sgnray.device import check_device_name, choose_device
+from sgnray.distributed.device import check_device_name, choose_device
 from sgnray.errors import UsageError
 from sgnray.evaluate.analysis import calibrate, find_mistakes, score_groups, top1_by_views
+from sgnray.evaluate.compatibility import check_fit, choose_case, count_seen
 from sgnray.evaluate.cost import measure_cost
 from sgnray.evaluate.details import Details, Member
-from sgnray.evaluate.fit import check_fit, choose_case, count_seen
 from sgnray.evaluate.launch import OnProgress, logits_here, logits_on_ray
 from sgnray.evaluate.report import Report, Subject, make_report
 from sgnray.evaluate.score import tally_logits
 from sgnray.model.sgn import count_parameters
-from sgnray.recogniser import Recogniser, dataset_of, load_recogniser
 
 
 @dataclass(frozen=True)

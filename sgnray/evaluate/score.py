@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from sgnray.data.bank import PoseBank
 from sgnray.data.batches import view_draws
+from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray
 from sgnray.data.sampling import Windows
+from sgnray.distributed.world import World
 from sgnray.errors import SgnError
 from sgnray.evaluate.metrics import Tally
 from sgnray.model.sgn import SGN
-from sgnray.world import World
 
 # The reference scores 32 clips at a time. A fixed size makes each clip's logits independent of the
 # number of workers: whole chunks are dealt to the ranks.

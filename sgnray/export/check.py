@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from sgnray import seeding
+from sgnray.checkpoints.trained_model import Recogniser, dataset_of
 from sgnray.data.store import find_dataset
 from sgnray.errors import SgnError, UsageError
 from sgnray.predict.sources import DatasetSource, Sample, find_source
 from sgnray.predict.views import sample_views
-from sgnray.recogniser import Recogniser, dataset_of
 
 log = logging.getLogger(__name__)
 

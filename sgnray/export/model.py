@@ -9,14 +9,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from sgnray.description import Description
+from sgnray.checkpoints.model_card import Description
+from sgnray.checkpoints.safetensors import read_safetensors, write_safetensors
+from sgnray.checkpoints.trained_model import Recogniser, load_recogniser
 from sgnray.errors import UsageError
 from sgnray.export.check import agree, compare, find_clips
 from sgnray.export.onnx_file import DEFAULT_OPSET, open_onnx, quantize_onnx, write_onnx
 from sgnray.export.torch_file import open_torch, write_torch
-from sgnray.files import choose_format, output_errors
-from sgnray.recogniser import Recogniser, load_recogniser
-from sgnray.safetensors_file import read_safetensors, write_safetensors
+from sgnray.storage.atomic import choose_format, output_errors
 
 Format = Literal["onnx", "torch", "safetensors"]
 FORMATS: dict[str, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sgnray.description import KEY
+from sgnray.checkpoints.model_card import KEY
+from sgnray.checkpoints.trained_model import Recogniser
 from sgnray.errors import UsageError, import_extra
 from sgnray.export.torch_file import example_clips
-from sgnray.recogniser import Recogniser
 
 DEFAULT_OPSET = 18  # what torch's exporter writes; later ones are converted from it
 

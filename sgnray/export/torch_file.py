@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sgnray.description import KEY
-from sgnray.recogniser import Recogniser
+from sgnray.checkpoints.model_card import KEY
+from sgnray.checkpoints.trained_model import Recogniser
 
 
 def write_torch(path: Path, recogniser: Recogniser) -> None:

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
+from sgnray.checkpoints.trained_model import Recogniser, load_recogniser
 from sgnray.data.skeleton import SkeletonLayout
-from sgnray.device import Precision, choose_device, choose_precision, keep_freed_memory
+from sgnray.distributed.device import Precision, choose_device, choose_precision, keep_freed_memory
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.predict.sources import Sample, Source, find_sources
 from sgnray.predict.views import sample_views
 from sgnray.predict.windows import Span, Windows, cut
 from sgnray.prepare.clip import Poses, Skipped
-from sgnray.recogniser import Recogniser, load_recogniser
 
 _BLOCK_CLIPS = 32
 

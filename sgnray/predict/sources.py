@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from sgnray.data.export_clips import open_poses
+from sgnray.data.clip_poses import open_poses
 from sgnray.data.skeleton import SkeletonLayout
 from sgnray.data.store import INFO_FILE, SkeletonDataset, open_dataset
 from sgnray.errors import CheckpointError, ClipError, InputError, Problem, SgnError, UsageError
 from sgnray.prepare.clip import Poses, Skipped
 from sgnray.prepare.normalize import normalize
+from sgnray.prepare.readers.single import find_recordings, read_recordings, skeleton_of
+from sgnray.prepare.readers.source import RawFile
 from sgnray.prepare.recording import Recording
-from sgnray.prepare.single import find_recordings, read_recordings, skeleton_of
-from sgnray.prepare.source import RawFile
 
 _NUM_SHOWN = 10
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgnray.data.bank import PoseBank
+from sgnray.checkpoints.trained_model import Recogniser
 from sgnray.data.batches import view_draws
+from sgnray.data.pose_bank import PoseBank
 from sgnray.prepare.clip import Poses
-from sgnray.recogniser import Recogniser
 
 
 def sample_views(poses: Sequence[Poses], recogniser: Recogniser, num_views: int) -> Tensor:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sgnray.data.store import SkeletonDataset
-from sgnray.files import output_errors
+from sgnray.storage.atomic import output_errors
 from sgnray.train.launch import Hardware
 from sgnray.version import __version__
 

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import torch
 
-from sgnray.checkpoint import load_checkpoint
+from sgnray.checkpoints.checkpoint import load_checkpoint
 from sgnray.config import Recipe
-from sgnray.data.bank import PoseBank
 from sgnray.data.batches import TrainBatches
+from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray, Split, split_clips, validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
+from sgnray.distributed.world import World
 from sgnray.errors import UsageError
 from sgnray.evaluate.metrics import Tally
 from sgnray.evaluate.score import score_clips
 from sgnray.train.loop import EpochResult, Validate, fit
 from sgnray.train.progress import OnProgress, Teller
 from sgnray.train.state import TrainState
-from sgnray.world import World
 
 log = logging.getLogger(__name__)
 

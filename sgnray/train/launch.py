@@ -14,18 +14,18 @@ from typing import Protocol
 
 import torch
 
-from sgnray.cluster import Mailbox, Resources, connected
-from sgnray.device import check_device_name, choose_device, describe_device
+from sgnray.checkpoints.run_folder import RunFolder
+from sgnray.data.shared import SharedDataset
+from sgnray.distributed.cluster import Mailbox, Resources, connected
+from sgnray.distributed.device import check_device_name, choose_device, describe_device
+from sgnray.distributed.workers import Workers
+from sgnray.distributed.world import World
 from sgnray.errors import ClusterError, SgnError, UsageError
 from sgnray.evaluate.metrics import Tally
-from sgnray.runs import RunFolder
-from sgnray.shared_dataset import SharedDataset
 from sgnray.train.job import Job, run_job
 from sgnray.train.loop import EpochResult
 from sgnray.train.progress import Progress
 from sgnray.train.state import TrainState
-from sgnray.workers import Workers
-from sgnray.world import World
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class OnRay:
     def _fit(self, config: object, run: RunFolder) -> Tally:
         from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 
-        from sgnray.train.trainer import Trainer
+        from sgnray.distributed.ray_trainer import Trainer
         from sgnray.train.worker import NodeNetworkConfig, train_worker
 
         use_gpu = self.hardware.device_type == "cuda"
@@ -235,7 +235,7 @@ def _explain(error: Exception) -> SgnError:
     """Return the error that a worker raised for the user; else say that a worker was lost."""
     from ray.train import TrainingFailedError
 
-    from sgnray.train.trainer import told_by_worker
+    from sgnray.distributed.ray_trainer import told_by_worker
 
     told = told_by_worker(error)
     if told is not None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from sgnray import metric_keys as keys
 from sgnray.data.batches import TrainBatches
-from sgnray.evaluate import metrics as keys
 from sgnray.evaluate.metrics import Tally
 from sgnray.seeding import derive_seed
 from sgnray.train.diverged import explain_divergence

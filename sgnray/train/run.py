@@ -7,24 +7,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sgnray.checkpoint import Checkpoint
+from sgnray.checkpoints.checkpoint import Checkpoint
+from sgnray.checkpoints.run_folder import LOG_FILE, REPORT_FILE, RunFolder, claim_run
 from sgnray.config import Recipe, recipe_hash
 from sgnray.data.protocols import resolve_case
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.device import resolve_precision
+from sgnray.distributed.device import resolve_precision
+from sgnray.distributed.workers import Workers
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.evaluate.report import Report, Subject, make_report
 from sgnray.model.inputs import needs_bones
 from sgnray.model.sgn import count_parameters
-from sgnray.runs import LOG_FILE, REPORT_FILE, RunFolder, claim_run
-from sgnray.train.batch_norm import check_batch_norm, check_synchronised
+from sgnray.train.checks import check_batch_norm, check_synchronised
 from sgnray.train.environment import describe_environment, run_log
 from sgnray.train.job import Job, check_average, check_shares, choose_parts
 from sgnray.train.launch import Executor, executor
 from sgnray.train.loop import EpochResult
 from sgnray.train.progress import OnProgress, Progress
-from sgnray.train.tracking import Trackers, check_trackers, tracked
-from sgnray.workers import Workers
+from sgnray.train.tracking.tracked import Trackers, check_trackers, tracked
 
 log = logging.getLogger(__name__)
 

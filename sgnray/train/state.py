@@ -10,15 +10,15 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sgnray.checkpoint import Checkpoint, Selected, build_model
+from sgnray.checkpoints.checkpoint import Checkpoint, Selected, build_model
 from sgnray.config import Recipe, to_dict
 from sgnray.data.skeleton import SkeletonLayout
 from sgnray.data.store import SkeletonDataset
+from sgnray.distributed.world import World
 from sgnray.model.sgn import SGN
 from sgnray.seeding import derive_seed
 from sgnray.train.average import move_towards
 from sgnray.train.optim import build_optimizer, settle
-from sgnray.world import World
 
 
 @dataclass

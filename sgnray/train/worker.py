@@ -14,15 +14,15 @@ from ray.train import CheckpointUploadMode
 from ray.train.torch import TorchConfig, get_device
 from ray.train.torch.config import _TorchBackend
 
-from sgnray.cluster import Mailbox
+from sgnray.checkpoints.run_folder import RunFolder
+from sgnray.data.shared import SharedDataset
+from sgnray.distributed.cluster import Mailbox
+from sgnray.distributed.world import World
 from sgnray.errors import RunError
 from sgnray.evaluate.metrics import Tally
-from sgnray.runs import RunFolder
-from sgnray.shared_dataset import SharedDataset
 from sgnray.train.job import Job, run_job
 from sgnray.train.loop import EpochResult
 from sgnray.train.state import TrainState
-from sgnray.world import World
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from sgnray.files import write_text
-from sgnray.runs import REPORT_FILE
+from sgnray.checkpoints.run_folder import REPORT_FILE
+from sgnray.storage.atomic import write_text
 from sgnray.train.loop import EpochResult
 from sgnray.train.progress import OnProgress
 from sgnray.train.run import RunResult, train_run
 from sgnray.tune.search import TuneResult
-from sgnray.tune.space import with_values
+from sgnray.tune.space.space import with_values
 
 log = logging.getLogger(__name__)
 

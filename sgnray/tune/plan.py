@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sgnray.config import Recipe, to_dict
-from sgnray.tune.space import Space, Values, with_values
+from sgnray.tune.space.space import Space, Values, with_values
 
 FORMAT_VERSION = 2
 SearchKind = Literal["random", "grid", "tpe"]

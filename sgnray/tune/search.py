@@ -12,19 +12,19 @@ from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.errors import InputError, Problem, SgnError
 from sgnray.train.environment import run_log
 from sgnray.train.run import match_recipe
-from sgnray.tune.board import TrialRow, best_of, rank
-from sgnray.tune.folder import SearchFolder, claim_search
-from sgnray.tune.importance import importances
-from sgnray.tune.launch import run_trials
-from sgnray.tune.page import PAGE_FILE, write_page
 from sgnray.tune.plan import DEFAULT_EPOCHS, DEFAULT_TRIALS, Plan, SchedulerKind, SearchKind
-from sgnray.tune.population import check_population
-from sgnray.tune.progress import Listener, Progress
-from sgnray.tune.sampler import Sampler, make_sampler
-from sgnray.tune.savings import Savings, replay_asha
-from sgnray.tune.share import Layout, Wish, held_cluster, lay_out
-from sgnray.tune.space import as_overrides
-from sgnray.tune.space_file import load_space
+from sgnray.tune.ray.launch import run_trials
+from sgnray.tune.report.importance import importances
+from sgnray.tune.report.page import PAGE_FILE, write_page
+from sgnray.tune.report.savings import Savings, replay_asha
+from sgnray.tune.space.population import check_population
+from sgnray.tune.space.sampler import Sampler, make_sampler
+from sgnray.tune.space.space import as_overrides
+from sgnray.tune.space.space_file import load_space
+from sgnray.tune.state.board import TrialRow, best_of, rank
+from sgnray.tune.state.folder import SearchFolder, claim_search
+from sgnray.tune.state.progress import Listener, Progress
+from sgnray.tune.trial.resources import Layout, Wish, held_cluster, lay_out
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from typing import Literal
 
 from sgnray.data.store import INFO_FILE, open_dataset
 from sgnray.errors import InputError, UsageError
-from sgnray.files import choose_format, output_errors, write_bytes
-from sgnray.player.page import write_player
-from sgnray.player.scene import Scene, scene_of_clip
-from sgnray.prepare.single import find_recordings, read_recording
+from sgnray.prepare.readers.single import find_recordings, read_recording
+from sgnray.storage.atomic import choose_format, output_errors, write_bytes
+from sgnray.view.page import write_player
 from sgnray.view.pictures import draw_gif, draw_sheet
+from sgnray.view.scene import Scene, scene_of_clip
 from sgnray.view.scenes import scene_of_recording
 
 Format = Literal["gif", "png", "html"]

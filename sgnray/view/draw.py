@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from sgnray.data.tracks import FloatArray
-from sgnray.player.scene import FRAMES_PER_S, Panel, Role, Scene
+from sgnray.view.scene import FRAMES_PER_S, Panel, Role, Scene
 
 COLORS: dict[Role, str] = {"main": "#2c6fb3", "second": "#c4560c", "removed": "#8a8a8a"}
 BACK, INK, LINE = "#ffffff", "#333333", "#d8d8d8"

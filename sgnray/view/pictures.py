@@ -7,8 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from sgnray.player.scene import FRAMES_PER_S, Scene
 from sgnray.view.draw import BACK, Painter, with_head
+from sgnray.view.scene import FRAMES_PER_S, Scene
 
 _GIF_SIZE, _GIF_FPS, _GIF_FRAMES, _GIF_COLORS = 320, 15, 240, 32
 _SHEET_SIZE, _SHEET_COLUMNS, _SHEET_FRAMES = 200, 4, 12

@@ -10,10 +10,10 @@ import numpy as np
 from sgnray.data.skeleton import SkeletonLayout
 from sgnray.data.tracks import FloatArray, lay_out_tracks
 from sgnray.errors import ClipError
-from sgnray.player.scene import Panel, Role, Scene, Track
 from sgnray.prepare.denoise import keep_actors
 from sgnray.prepare.normalize import assign_actors, normalize
 from sgnray.prepare.recording import Body, Recording
+from sgnray.view.scene import Panel, Role, Scene, Track
 
 
 def scene_of_recording(title: str, recording: Recording, skeleton: SkeletonLayout) -> Scene:

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 import torch
 
+from sgnray.checkpoints.model_card import Description
+from sgnray.checkpoints.safetensors import write_safetensors
+from sgnray.checkpoints.trained_model import load_recogniser
 from sgnray.config import ModelConfig
 from sgnray.data.skeleton import NTU25
-from sgnray.description import Description
 from sgnray.export.onnx_file import DEFAULT_OPSET, open_onnx, write_onnx
 from sgnray.model.sgn import SGN
 from sgnray.predict import predict_clips
 from sgnray.predict.views import sample_views
 from sgnray.prepare.normalize import normalize
-from sgnray.prepare.ntu_text import read_skeleton
-from sgnray.prepare.single import find_recordings, read_recordings
-from sgnray.prepare.source import read_file
-from sgnray.prepare.synthetic import synthesize
-from sgnray.recogniser import load_recogniser
-from sgnray.safetensors_file import write_safetensors
+from sgnray.prepare.readers.ntu_text import read_skeleton
+from sgnray.prepare.readers.single import find_recordings, read_recordings
+from sgnray.prepare.readers.source import read_file
+from sgnray.synth.generate import synthesize
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 

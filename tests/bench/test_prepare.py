@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sgnray.prepare.synthetic import synthesize
+from sgnray.synth.generate import synthesize
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 

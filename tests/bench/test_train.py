@@ -20,13 +20,13 @@ from sgnray.bench.alone import measure_alone
 from sgnray.bench.launch import EPOCH_STEPS, Trial, train_on
 from sgnray.bench.noise import known_shape, write_noise
 from sgnray.bench.result import Rate
-from sgnray.cluster import connected
+from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import load_recipe
-from sgnray.evaluate.metrics import EPOCH_S
-from sgnray.runs import RunFolder
+from sgnray.distributed.cluster import connected
+from sgnray.distributed.workers import Workers
+from sgnray.metric_keys import EPOCH_S
 from sgnray.train.job import Job
 from sgnray.train.launch import executor
-from sgnray.workers import Workers
 
 pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.timeout(3600)]
 
@@ -36,7 +36,7 @@ SECONDS = float(os.environ.get("SGNRAY_BENCH_SECONDS", "30"))
 # An empty run of Ray as we start it; it notes when the function begins and when all is over.
 EMPTY_FIT = """
 import sys, time
-from sgnray.cluster import connected
+from sgnray.distributed.cluster import connected
 with connected(num_workers=2):
     from ray.train import LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer

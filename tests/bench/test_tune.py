@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from sgnray.cluster import connected
 from sgnray.config import recipe_for
 from sgnray.data.store import open_dataset
+from sgnray.distributed.cluster import connected
 from sgnray.tune import Wish, tune_recipe
-from sgnray.tune.folds import Folds
 from sgnray.tune.plan import shorten
-from sgnray.tune.space import with_values
+from sgnray.tune.space.space import with_values
+from sgnray.tune.trial.folds import Folds
 
 pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.timeout(3600)]
 

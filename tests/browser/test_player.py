@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sgnray.data.skeleton import NTU25
-from sgnray.player import Panel, Scene, Track
-from sgnray.player.page import write_player
+from sgnray.view.page import write_player
+from sgnray.view.scene import Panel, Scene, Track
 
 pytestmark = pytest.mark.browser
 

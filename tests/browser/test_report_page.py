@@ -10,11 +10,11 @@ import torch
 
 from sgnray.data.skeleton import NTU25
 from sgnray.data.store import open_dataset
-from sgnray.evaluate import charts
 from sgnray.evaluate.analysis import calibrate, find_mistakes, score_groups
 from sgnray.evaluate.details import Cost, Details, Member
+from sgnray.evaluate.html import charts
+from sgnray.evaluate.html.page import choose_played, write_page
 from sgnray.evaluate.metrics import Tally
-from sgnray.evaluate.page import choose_played, write_page
 from sgnray.evaluate.report import Subject, make_report
 
 pytestmark = pytest.mark.browser

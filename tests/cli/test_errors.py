@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-import sgnray.prepare.synthetic
+import sgnray.synth.generate
 from sgnray.cli import render
 from sgnray.errors import Problem, SgnError
 
@@ -143,7 +143,7 @@ def sgn_fails_with(sgn, monkeypatch):
         def raise_it(*_, **__):
             raise failure
 
-        monkeypatch.setattr(sgnray.prepare.synthetic, "synthesize", raise_it)
+        monkeypatch.setattr(sgnray.synth.generate, "synthesize", raise_it)
         return sgn("synth", "out", *flags)
 
     return run
@@ -233,7 +233,7 @@ def test_what_the_library_logs(sgn, monkeypatch):
         log.warning("a doubt")
         raise SgnError("it broke", where="here", now="mend it")
 
-    monkeypatch.setattr(sgnray.prepare.synthetic, "synthesize", talk)
+    monkeypatch.setattr(sgnray.synth.generate, "synthesize", talk)
     block = "error: it broke\n  where  here\n  now    mend it\n"
     assert sgn("synth", "out").err == f"a note\nwarning: a doubt\n{block}"
     assert sgn("synth", "out", "-v").err == f"a detail\na note\nwarning: a doubt\n{block}"

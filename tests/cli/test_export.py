@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sgnray.recogniser import load_recogniser
+from sgnray.checkpoints.trained_model import load_recogniser
 
 
 def test_what_is_written_is_told(sgn, tiny_run, tiny_folder, tmp_path):

@@ -84,7 +84,7 @@ def test_version(sgn):
 def test_defaults_are_the_librarys():
     """`sgn synth` names the library's defaults in its help, so it repeats them."""
     from sgnray.cli.synth import synth
-    from sgnray.prepare.synthetic import synthesize
+    from sgnray.synth.generate import synthesize
 
     library = inspect.signature(synthesize).parameters
     command = inspect.signature(synth).parameters

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from sgnray.data.bank import PoseBank
+from sgnray.checkpoints.run_folder import RunFolder
+from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import split_clips
 from sgnray.data.store import open_dataset
 from sgnray.evaluate.score import score_clips
-from sgnray.runs import RunFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

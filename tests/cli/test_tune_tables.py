@@ -14,8 +14,8 @@ from sgnray.config import load_recipe
 from sgnray.errors import UsageError
 from sgnray.tune import TrialRow, TuneResult
 from sgnray.tune.plan import Plan
-from sgnray.tune.savings import Savings
-from sgnray.tune.space_file import load_space
+from sgnray.tune.report.savings import Savings
+from sgnray.tune.space.space_file import load_space
 
 VALUES = {
     "data.num_segments": 20,

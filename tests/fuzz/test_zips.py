@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Clip
-from sgnray.prepare.detect import detect
 from sgnray.prepare.normalize import normalize
-from sgnray.prepare.ntu import NtuJob, parse_ntu_name
+from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.readers.ntu import NtuJob, parse_ntu_name
+from sgnray.prepare.readers.source import list_files
 from sgnray.prepare.recording import Body, Recording
-from sgnray.prepare.source import list_files
-from sgnray.storage import locate
+from sgnray.storage.location import locate
 
 from .limits import MIB, fuzz, memory_bound
 from .skeleton_twin import RefusedError, read_plainly

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sgnray.checkpoint import load_reference
+from sgnray.checkpoints.checkpoint import load_reference
 from sgnray.data.augment import rotation_matrices
 from sgnray.model.reference import from_reference, model_from_reference, reference_keys
 from sgnray.model.sgn import SGN

@@ -14,14 +14,14 @@ import torch
 from torch import distributed as dist
 
 from sgnray.config import load_recipe
-from sgnray.data.bank import PoseBank
+from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import split_clips
 from sgnray.data.store import open_dataset
+from sgnray.distributed.world import World
 from sgnray.evaluate.score import score_clips
 from sgnray.train.job import train_batches
 from sgnray.train.state import TrainState
 from sgnray.train.step import backward
-from sgnray.world import World
 
 CPU = torch.device("cpu")
 

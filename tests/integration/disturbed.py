@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import distributed as dist
 
-from sgnray.runs import RunFolder
+from sgnray.checkpoints.run_folder import RunFolder
 
 # Epochs of a few steps, of which a test can see one after the other go by.
 SMALL = (
@@ -119,10 +119,10 @@ def _train_straight(run: Path, data: Path, scratch: Path, size: int) -> Path:
 
 
 def _main(rank: int, size: int, run: Path, data: Path, out: Path) -> None:
-    from sgnray.checkpoint import save_checkpoint
+    from sgnray.checkpoints.checkpoint import save_checkpoint
     from sgnray.config import load_recipe
+    from sgnray.distributed.world import World
     from sgnray.train.job import Job, run_job
-    from sgnray.world import World
 
     torch.set_num_threads(1)
     if size > 1:

@@ -8,7 +8,7 @@ import pytest
 
 from sgnray.data.info import read_info
 from sgnray.errors import OutputError
-from sgnray.prepare import launch, prepare_dataset, source
+from sgnray.prepare.pipeline import launch, prepare_dataset, source
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
 # Forks, so that only the first start costs the imports. Each child kills itself after a while, a

@@ -7,7 +7,7 @@ import json
 import pytest
 import ray
 
-from sgnray.cluster import connected
+from sgnray.distributed.cluster import connected
 from sgnray.errors import ClusterError, SgnError, UsageError
 from sgnray.train import train_run
 
@@ -91,7 +91,7 @@ def test_only_lost_workers_are_tried_again():
     from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
     from ray.train.v2._internal.execution.failure_handling import FailureDecision
 
-    from sgnray.train.trainer import LostWorkers
+    from sgnray.distributed.ray_trainer import LostWorkers
 
     def decide(error):
         return LostWorkers(FailureConfig(max_failures=1)).make_decision(error)
@@ -107,7 +107,7 @@ def test_only_lost_workers_are_tried_again():
 
 
 def test_room_is_what_is_free_and_what_our_own_workers_hold():
-    from sgnray.train.trainer import room_on_nodes
+    from sgnray.distributed.ray_trainer import room_on_nodes
 
     group = ray.util.placement_group([{"CPU": 1}, {"CPU": 1}])
     ray.get(group.ready())

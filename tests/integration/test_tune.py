@@ -14,15 +14,15 @@ import psutil
 import pytest
 import ray
 
-from sgnray.cluster import connected
 from sgnray.config import dump_recipe, load_recipe
 from sgnray.data.store import open_dataset
+from sgnray.distributed.cluster import connected
 from sgnray.errors import SgnError
 from sgnray.tune import Wish, train_final, tune_recipe
-from sgnray.tune.events import Ended, Record, Started
-from sgnray.tune.folds import Folds
 from sgnray.tune.plan import shorten
-from sgnray.tune.space import with_values
+from sgnray.tune.space.space import with_values
+from sgnray.tune.state.events import Ended, Record, Started
+from sgnray.tune.trial.folds import Folds
 
 pytestmark = pytest.mark.ray
 

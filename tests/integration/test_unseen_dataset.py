@@ -21,7 +21,7 @@ HIDE = 'mount -t tmpfs none "$1" && shift && exec "$@"'
 FETCH = """
 import ray, sys
 from pathlib import Path
-from sgnray.shared_dataset import SharedDataset
+from sgnray.data.shared import SharedDataset
 ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
 dataset = SharedDataset.of(Path(sys.argv[1]))
 unseen = SharedDataset(Path("/absent"), dataset.checksum, dataset.shelf)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import sgnray
-
-ROOT = Path(sgnray.__file__).parents[1]
 
 
 def test_every_name_is_there():
@@ -29,19 +24,3 @@ def test_importing_it_loads_nothing_heavy():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ""
-
-
-def test_the_readme_lists_every_file_with_its_own_words():
-    listed = dict(re.findall(r"^(\S+\.py) +(.+)$", (ROOT / "README.md").read_text(), re.MULTILINE))
-    files = [*ROOT.glob("sgnray/**/*.py"), *ROOT.glob("cli/*.py")]
-    expected = {
-        str(path.relative_to(ROOT)): first_line(path)
-        for path in files
-        if path.name not in ("__init__.py", "__main__.py")
-    }
-    assert listed == expected
-
-
-def first_line(path: Path) -> str:
-    docstring = ast.get_docstring(ast.parse(path.read_text()))
-    return docstring.split("\n", maxsplit=1)[0].removesuffix(".")

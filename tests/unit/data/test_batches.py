@@ -10,10 +10,10 @@ import torch
 
 from sgnray import seeding
 from sgnray.config import DataConfig
-from sgnray.data.bank import PoseBank, choose_home
 from sgnray.data.batches import TrainBatches, view_draws
+from sgnray.data.pose_bank import PoseBank, choose_home
 from sgnray.data.sampling import PADDING, sample_poses
-from sgnray.world import World
+from sgnray.distributed.world import World
 
 CPU = torch.device("cpu")
 

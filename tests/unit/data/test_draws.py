@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sgnray.config import DataConfig
-from sgnray.data.draws import EpochDraws
+from sgnray.data.epoch_draws import EpochDraws
 
 ALL = {
     "rotation_rad": [0.1, 1.2, 0.3],

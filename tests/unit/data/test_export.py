@@ -11,15 +11,15 @@ import h5py
 import numpy as np
 import pytest
 
-from sgnray.data.export import export_dataset
+from sgnray.data.formats.export import export_dataset
 from sgnray.data.protocols import split_clips
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare import prepare_dataset
 from sgnray.prepare.clip import Clip
-from sgnray.prepare.padded import plan_padded
-from sgnray.prepare.pyskl import plan_pyskl
-from sgnray.storage import locate
+from sgnray.prepare.readers.padded import plan_padded
+from sgnray.prepare.readers.pyskl import plan_pyskl
+from sgnray.storage.location import locate
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "prepare" / "raw.tar.xz"
 SUFFIXES = {"npz": "npz", "h5": "h5", "pyskl": "pkl"}
@@ -205,7 +205,7 @@ def test_more_than_two_bodies_cannot_be_padded(tiny_dataset, tmp_path):
 FILL = """
 import resource, signal, sys
 from pathlib import Path
-from sgnray.data.export import export_dataset
+from sgnray.data.formats.export import export_dataset
 from sgnray.data.store import open_dataset
 from sgnray.errors import OutputError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

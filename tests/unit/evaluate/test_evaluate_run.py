@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sgnray.checkpoint import load_checkpoint, save_checkpoint
+from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import CheckpointError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sgnray.checkpoint import build_model
-from sgnray.data.bank import PoseBank
+from sgnray.checkpoints.checkpoint import build_model
 from sgnray.data.batches import view_draws
+from sgnray.data.pose_bank import PoseBank
 from sgnray.data.skeleton import NTU25
 from sgnray.evaluate.score import score_clips
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from sgnray.checkpoint import load_checkpoint, save_checkpoint
-from sgnray.data.bank import PoseBank
+from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from sgnray.checkpoints.trained_model import load_recogniser
+from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import split_clips
 from sgnray.data.skeleton import NTU25
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.evaluate import evaluate_run, place_of, write_evaluation
 from sgnray.evaluate.score import view_logits
-from sgnray.recogniser import load_recogniser
 from sgnray.view import view_clip
 
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sgnray.description import Description
+from sgnray.checkpoints.model_card import Description
+from sgnray.checkpoints.trained_model import load_recogniser
 from sgnray.errors import CheckpointError, OutputError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.export import export_model
@@ -23,7 +24,6 @@ from sgnray.export.check import RANDOM, CheckClips, agree, compare
 from sgnray.export.onnx_file import open_onnx
 from sgnray.predict import predict_clips
 from sgnray.predict.sources import find_source
-from sgnray.recogniser import load_recogniser
 
 EXAMPLE = Path(__file__).parents[3] / ".github" / "examples" / "recognise_onnx.py"
 

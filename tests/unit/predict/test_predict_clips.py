@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from sgnray import seeding
-from sgnray.checkpoint import load_checkpoint, save_checkpoint
+from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from sgnray.checkpoints.trained_model import load_recogniser
 from sgnray.errors import CheckpointError, InputError, UsageError
 from sgnray.predict import Prediction, predict_clips
-from sgnray.recogniser import load_recogniser
 
 
 @pytest.fixture(scope="module")

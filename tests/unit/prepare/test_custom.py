@@ -14,10 +14,10 @@ import yaml
 
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import InputError
-from sgnray.prepare import tables
 from sgnray.prepare.clip import Clip, Skipped
-from sgnray.prepare.custom import plan_custom
-from sgnray.storage import locate
+from sgnray.prepare.readers import tables
+from sgnray.prepare.readers.custom import plan_custom
+from sgnray.storage.location import locate
 
 FLAT = [f"joint {number}" for number in range(17)]
 

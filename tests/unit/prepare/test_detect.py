@@ -5,8 +5,8 @@ import pytest
 from sgnray.data.ntu import read_class_names
 from sgnray.errors import InputError
 from sgnray.prepare.clip import Skipped
-from sgnray.prepare.detect import detect
-from sgnray.storage import locate
+from sgnray.prepare.readers.detect import detect
+from sgnray.storage.location import locate
 
 
 def files_of(plan):

@@ -8,8 +8,8 @@ import pytest
 
 from sgnray.data.skeleton import KINECT20
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped
-from sgnray.prepare.journal import Journal
-from sgnray.prepare.parts import Part, prepare_part
+from sgnray.prepare.pipeline.journal import Journal
+from sgnray.prepare.pipeline.parts import Part, prepare_part
 from sgnray.prepare.plan import RawPlan, RawSource
 
 WIDTH = 60

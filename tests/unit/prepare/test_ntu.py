@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sgnray.errors import ClipError
-from sgnray.prepare.ntu import parse_ntu_name
-from sgnray.prepare.ntu_text import read_skeleton, read_skeletons
+from sgnray.prepare.readers.ntu import parse_ntu_name
+from sgnray.prepare.readers.ntu_text import read_skeleton, read_skeletons
 
 
 def test_ids_beyond_2_to_53_stay_apart(make_skeleton):

@@ -5,9 +5,9 @@ import pytest
 
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import Skipped
-from sgnray.prepare.detect import detect
-from sgnray.prepare.nwucla import ACTIONS, CLASS_NAMES, parse_nwucla_name, read_nwucla
-from sgnray.storage import locate
+from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.readers.nwucla import ACTIONS, CLASS_NAMES, parse_nwucla_name, read_nwucla
+from sgnray.storage.location import locate
 
 
 def test_reads_frames_joints_coordinates():

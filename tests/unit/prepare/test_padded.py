@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from sgnray.errors import InputError
-from sgnray.prepare import padded
 from sgnray.prepare.clip import Clip, Skipped
-from sgnray.prepare.padded import plan_padded
-from sgnray.prepare.padded_npz import NpzArrays
-from sgnray.storage import locate
+from sgnray.prepare.readers import padded
+from sgnray.prepare.readers.padded import plan_padded
+from sgnray.prepare.readers.padded_npz import NpzArrays
+from sgnray.storage.location import locate
 
 NPZ = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 H5 = {"train": ("x", "y"), "valid": ("valid_x", "valid_y"), "test": ("test_x", "test_y")}

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from sgnray.errors import InputError
-from sgnray.prepare.pickles import ArraySpan, PickleError, Span, read_pickle
-from sgnray.storage import locate
+from sgnray.prepare.readers.pickles import ArraySpan, PickleError, Span, read_pickle
+from sgnray.storage.location import locate
 
 
 def write(tmp_path, data, name="file.pkl"):

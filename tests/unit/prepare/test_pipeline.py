@@ -13,8 +13,9 @@ import pytest
 
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, OutputError, UsageError
-from sgnray.prepare import launch, prepare_dataset
-from sgnray.prepare.source import PART_FILES
+from sgnray.prepare.pipeline import launch
+from sgnray.prepare.pipeline.run import prepare_dataset
+from sgnray.prepare.readers.source import PART_FILES
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
 

@@ -8,8 +8,8 @@ import pytest
 
 from sgnray.errors import InputError
 from sgnray.prepare.clip import Clip, Skipped
-from sgnray.prepare.pyskl import plan_pyskl
-from sgnray.storage import locate
+from sgnray.prepare.readers.pyskl import plan_pyskl
+from sgnray.storage.location import locate
 
 
 def annotate(name, keypoint, label=0, **others):

@@ -9,8 +9,8 @@ import pytest
 
 from sgnray.data.skeleton import KINECT20, NTU25
 from sgnray.errors import ClipError, InputError, UsageError
+from sgnray.prepare.readers.single import find_recordings, read_recording, read_recordings
 from sgnray.prepare.recording import Recording
-from sgnray.prepare.single import find_recordings, read_recording, read_recordings
 
 NWUCLA = "a01_s01_e00_v01.json"
 

@@ -5,9 +5,9 @@ import pytest
 
 from sgnray.errors import ClipError, InputError, UsageError
 from sgnray.prepare.clip import Skipped
-from sgnray.prepare.detect import detect
-from sgnray.prepare.source import MAX_FILE_BYTES, list_files, read_file
-from sgnray.storage import locate
+from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.readers.source import MAX_FILE_BYTES, list_files, read_file
+from sgnray.storage.location import locate
 
 NAME = "S001C001P001R001A001.skeleton"
 

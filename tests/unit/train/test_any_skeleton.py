@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import recipe_for
 from sgnray.data.store import open_dataset
 from sgnray.errors import UsageError
 from sgnray.evaluate import evaluate_run
-from sgnray.runs import RunFolder
 from sgnray.train import train_run
 from sgnray.train.run import match_recipe
 

@@ -3,7 +3,7 @@
 import pytest
 
 from sgnray.errors import UsageError
-from sgnray.train.batch_norm import check_batch_norm
+from sgnray.train.checks import check_batch_norm
 from sgnray.train.run import train_run
 
 

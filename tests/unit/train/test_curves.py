@@ -9,10 +9,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.errors import OutputError
-from sgnray.runs import RunFolder
-from sgnray.train import curves
-from sgnray.train.curves import CURVES_FILE, Curves, draw_curves
+from sgnray.train.tracking import curves
+from sgnray.train.tracking.curves import CURVES_FILE, Curves, draw_curves
 
 REPORT = SimpleNamespace(top1=0.925, subject=SimpleNamespace(epoch=None))
 

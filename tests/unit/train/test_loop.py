@@ -7,13 +7,13 @@ import math
 import pytest
 import torch
 
-from sgnray.checkpoint import load_checkpoint, save_checkpoint
-from sgnray.data.bank import PoseBank
+from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from sgnray.data.pose_bank import PoseBank
+from sgnray.distributed.world import World
 from sgnray.errors import SgnError
 from sgnray.train.job import check_average, check_shares, choose_parts, train_batches, validator
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
-from sgnray.world import World
 
 CPU = torch.device("cpu")
 

@@ -7,13 +7,13 @@ from functools import partial
 import pytest
 import torch
 
-from sgnray.checkpoint import load_checkpoint, save_checkpoint
-from sgnray.data.bank import PoseBank
+from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from sgnray.data.pose_bank import PoseBank
+from sgnray.distributed.world import World
 from sgnray.train.job import choose_parts, train_batches
 from sgnray.train.loop import train_epoch
 from sgnray.train.state import TrainState
 from sgnray.train.step import CapturedSteps, LaunchedSteps, choose_steps
-from sgnray.world import World
 
 CPU = torch.device("cpu")
 EVERYTHING = {

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.errors import MissingExtraError, RunError, SgnError
-from sgnray.runs import RunFolder
-from sgnray.train import tracking
-from sgnray.train.curves import CURVES_FILE
-from sgnray.train.trackers import MEMORY_FILE
-from sgnray.train.tracking import Trackers, check_trackers, tracked
+from sgnray.train.tracking import tracked as tracking
+from sgnray.train.tracking.curves import CURVES_FILE
+from sgnray.train.tracking.tracked import Trackers, check_trackers, tracked
+from sgnray.train.tracking.trackers import MEMORY_FILE
 
 REPORT = SimpleNamespace(
     top1=0.75, top5=1.0, loss=0.5, subject=SimpleNamespace(epoch=4), num_clips=9

@@ -1,7 +1,7 @@
 """How trials stand: which one is the best, and what is left to do."""
 
-from sgnray.tune.board import Board, TrialRow, best_of, rank
-from sgnray.tune.events import Ended, Reported, Started
+from sgnray.tune.state.board import Board, TrialRow, best_of, rank
+from sgnray.tune.state.events import Ended, Reported, Started
 
 VALUES = {"optim.decay": 0.1}
 

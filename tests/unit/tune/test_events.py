@@ -3,7 +3,7 @@
 import pytest
 
 from sgnray.errors import RunError
-from sgnray.tune.events import Ended, Record, Reported, Started
+from sgnray.tune.state.events import Ended, Record, Reported, Started
 
 EVENTS = [
     Started(1, {"model.graph_widths": [8, 8], "data.windows": "even", "optim.decay": 0.1}),

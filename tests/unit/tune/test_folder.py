@@ -6,14 +6,14 @@ import threading
 
 import pytest
 
+from sgnray.checkpoints.run_folder import newest_run
 from sgnray.config import load_recipe
 from sgnray.errors import RunError, UsageError
-from sgnray.runs import newest_run
-from sgnray.tune.board import Board
-from sgnray.tune.events import Ended, Reported, Started
-from sgnray.tune.folder import claim_search
-from sgnray.tune.space import with_values
-from sgnray.tune.space_file import load_space
+from sgnray.tune.space.space import with_values
+from sgnray.tune.space.space_file import load_space
+from sgnray.tune.state.board import Board
+from sgnray.tune.state.events import Ended, Reported, Started
+from sgnray.tune.state.folder import claim_search
 
 
 def claim(runs_dir, plan, name=None):

@@ -7,11 +7,11 @@ from html.parser import HTMLParser
 import matplotlib.image
 import pytest
 
-from sgnray.tune.board import TrialRow, best_of
-from sgnray.tune.folder import claim_search
-from sgnray.tune.page import write_page
-from sgnray.tune.plots import draw_pictures, frontier
-from sgnray.tune.space import Choice, Integer, LogUniform, Space, Uniform
+from sgnray.tune.report.page import write_page
+from sgnray.tune.report.plots import draw_pictures, frontier
+from sgnray.tune.space.space import Choice, Integer, LogUniform, Space, Uniform
+from sgnray.tune.state.board import TrialRow, best_of
+from sgnray.tune.state.folder import claim_search
 
 SPACE = Space(
     "mine",

@@ -4,7 +4,7 @@ import pytest
 
 from sgnray.config import recipe_for
 from sgnray.tune.plan import shorten
-from sgnray.tune.space import Choice, Space, with_values
+from sgnray.tune.space.space import Choice, Space, with_values
 
 
 def test_asha_looks_after_a_quarter_and_pbt_after_a_sixth(make_plan):

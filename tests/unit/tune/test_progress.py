@@ -5,10 +5,10 @@ import csv
 import pytest
 
 from sgnray.errors import OutputError
-from sgnray.tune.events import Started
-from sgnray.tune.folder import claim_search
-from sgnray.tune.progress import Progress
-from sgnray.tune.sampler import make_sampler
+from sgnray.tune.space.sampler import make_sampler
+from sgnray.tune.state.events import Started
+from sgnray.tune.state.folder import claim_search
+from sgnray.tune.state.progress import Progress
 
 METRICS = {"spread": None, "duration_s": 1.0, "num_parameters": 7, "flops": 9, "node": "here"}
 

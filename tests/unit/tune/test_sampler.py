@@ -6,8 +6,8 @@ import logging
 import pytest
 
 from sgnray.errors import RecipeError
-from sgnray.tune.sampler import make_sampler
-from sgnray.tune.space import Choice, Integer, LogUniform, Space, Uniform
+from sgnray.tune.space.sampler import make_sampler
+from sgnray.tune.space.space import Choice, Integer, LogUniform, Space, Uniform
 
 AXES = {
     "optim.schedule": Choice(("steps", "cosine")),
@@ -43,7 +43,7 @@ def test_random_trials_are_the_spaces_draws_however_many_follow():
 
 
 def test_draws_that_repeat_are_left_out_and_told(caplog):
-    caplog.set_level(logging.WARNING, logger="sgnray.tune.sampler")
+    caplog.set_level(logging.WARNING, logger="sgnray.tune.space.sampler")
     space = Space("mine", {"data.num_segments": Choice((4, 8))})
     sampler = make_sampler(space, "random", 8, 0)
     assert sampler.num_trials == 2

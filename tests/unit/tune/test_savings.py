@@ -2,8 +2,8 @@
 
 import pytest
 
-from sgnray.tune.board import TrialRow
-from sgnray.tune.savings import replay_asha
+from sgnray.tune.report.savings import replay_asha
+from sgnray.tune.state.board import TrialRow
 
 pytestmark = pytest.mark.ray  # whose rule it is; importing it draws numbers
 

@@ -8,10 +8,10 @@ import pytest
 from sgnray.config import recipe_for
 from sgnray.errors import InputError, RecipeError, SgnError, UsageError
 from sgnray.tune import TrialRow, tune_recipe
-from sgnray.tune.board import Board
-from sgnray.tune.events import Ended, Started
-from sgnray.tune.folder import claim_search
 from sgnray.tune.search import _result
+from sgnray.tune.state.board import Board
+from sgnray.tune.state.events import Ended, Started
+from sgnray.tune.state.folder import claim_search
 
 
 def refuse(kind, tmp_path, recipe, space, folder, **settings):
@@ -84,6 +84,6 @@ def test_where_all_trials_failed_each_reason_is_told_once(tmp_path, plan):
 
 
 def test_importing_the_search_does_not_load_ray():
-    code = "import sys, sgnray.tune, sgnray.tune.trial; sys.exit('ray' in sys.modules)"
+    code = "import sys, sgnray.tune, sgnray.tune.trial.job; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert TrialRow.__module__ == "sgnray.tune.board"
+    assert TrialRow.__module__ == "sgnray.tune.state.board"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from sgnray.cluster import Resources
+from sgnray.distributed.cluster import Resources
 from sgnray.errors import ClusterError, UsageError
-from sgnray.tune.share import Layout, Wish, held_cluster, lay_out
-from sgnray.tune.trial import Share
+from sgnray.tune.trial.job import Share
+from sgnray.tune.trial.resources import Layout, Wish, held_cluster, lay_out
 
 LAPTOP = Resources(num_cpus=8, num_gpus=0, is_local=True)
 CLUSTER = Resources(num_cpus=64, num_gpus=4, is_local=False)

@@ -6,7 +6,7 @@ import pytest
 
 from sgnray.config import load_recipe
 from sgnray.errors import RecipeError
-from sgnray.tune.space import (
+from sgnray.tune.space.space import (
     Choice,
     Integer,
     LogUniform,
@@ -16,7 +16,7 @@ from sgnray.tune.space import (
     dump_space,
     with_values,
 )
-from sgnray.tune.space_file import load_space
+from sgnray.tune.space.space_file import load_space
 
 SPACE = Space(
     "mine",

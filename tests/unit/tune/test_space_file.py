@@ -4,8 +4,8 @@ import pytest
 
 from sgnray.config import recipe_for
 from sgnray.errors import RecipeError
-from sgnray.tune.space import Choice, Integer, LogUniform, Uniform
-from sgnray.tune.space_file import list_spaces, load_space
+from sgnray.tune.space.space import Choice, Integer, LogUniform, Uniform
+from sgnray.tune.space.space_file import list_spaces, load_space
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import csv
 import pyarrow.parquet as pq
 import pytest
 
-from sgnray.tune.board import TrialRow
-from sgnray.tune.importance import explain_missing, importances
-from sgnray.tune.space import Choice, Space, Uniform
-from sgnray.tune.tables import trial_table, write_tables
+from sgnray.tune.report.importance import explain_missing, importances
+from sgnray.tune.report.tables import trial_table, write_tables
+from sgnray.tune.space.space import Choice, Space, Uniform
+from sgnray.tune.state.board import TrialRow
 
 ROWS = (
     TrialRow(

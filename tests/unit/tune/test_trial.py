@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from sgnray.data.bank import PoseBank
+from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import Split, split_clips, validation_folds
+from sgnray.distributed.world import World
 from sgnray.errors import SgnError
 from sgnray.train.job import train_batches, validator
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
-from sgnray.tune.folds import Folds
 from sgnray.tune.plan import shorten
-from sgnray.tune.space import with_values
-from sgnray.world import World
+from sgnray.tune.space.space import with_values
+from sgnray.tune.trial.folds import Folds
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from PIL import Image, ImageColor
 
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import InputError, UsageError
-from sgnray.player import Panel, Scene, Track
 from sgnray.view import view_clip
 from sgnray.view.draw import COLORS
 from sgnray.view.pictures import draw_gif, draw_sheet
+from sgnray.view.scene import Panel, Scene, Track
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What a training leaves behind: checkpoints, model cards, run folders, and the model to use."""

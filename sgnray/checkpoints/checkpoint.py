@@ -1,0 +1,276 @@
+"""Checkpoints that explain themselves: written whole, read strictly, safe to open.
+
+A checkpoint is one file of tensors and plain containers, opened with `weights_only=True`, so that
+no code in it can run. It holds all that evaluation and a resumed training need.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgnray.checkpoints.model_card import build_sgn
+from sgnray.config import Recipe, parse_recipe
+from sgnray.data.skeleton import LAYOUTS, SkeletonLayout
+from sgnray.errors import CheckpointError, OutputError, SgnError, TornError
+from sgnray.model.reference import find_reference, model_from_reference
+from sgnray.model.sgn import SGN
+
+FORMAT_VERSION = 3
+
+State = dict[str, Any]
+
+_OTHER_CHECKPOINT = "use another checkpoint of the run, or train again"
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The epoch that was chosen where the recipe selects by accuracy, and its weights."""
+
+    epoch: int
+    top1: float
+    weights: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that one finished epoch leaves behind.
+
+    `recipe` is the resolved recipe as plain data; `history` has one dict of metrics per finished
+    epoch; `averaged` is None unless the recipe keeps a mean of the weights,
+    `selected` unless it selects by accuracy.
+    """
+
+    recipe: State
+    skeleton: SkeletonLayout
+    class_names: list[str]
+    epoch: int
+    weights: dict[str, Tensor]
+    averaged: dict[str, Tensor] | None
+    optimizer: State
+    history: list[dict[str, float]]
+    selected: Selected | None
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def evaluated_weights(self) -> dict[str, Tensor]:
+        """The weights to evaluate: the selected ones where there was a choice, else the last."""
+        if self.selected is not None:
+            return self.selected.weights
+        return self.weights if self.averaged is None else self.averaged
+
+    @property
+    def evaluated_epoch(self) -> int:
+        """The epoch that `evaluated_weights` come from."""
+        return self.selected.epoch if self.selected else self.epoch
+
+    def parse_recipe(self) -> Recipe:
+        """Return the recipe it was trained with."""
+        return parse_recipe(self.recipe)
+
+    def build_model(self) -> SGN:
+        """Build its SGN with the weights to evaluate, in eval mode."""
+        model = build_model(self.parse_recipe(), self.skeleton, len(self.class_names))
+        model.load_state_dict(self.evaluated_weights, strict=True)
+        return model.eval()
+
+
+def build_model(recipe: Recipe, skeleton: SkeletonLayout, num_classes: int) -> SGN:
+    """Build the SGN that a recipe describes for a kind of skeleton; fresh weights."""
+    return build_sgn(recipe.model, skeleton, recipe.data.num_segments, num_classes)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint aside and move it into place; raises OutputError."""
+    content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+    content["skeleton"] = checkpoint.skeleton.to_dict()
+    if checkpoint.selected is not None:
+        content["selected"] = vars(checkpoint.selected)
+    aside = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise OutputError(
+            f"the checkpoint could not be written: {error}",
+            where=str(path),
+            now="free some space or choose another folder with --runs, then run it again",
+        ) from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read one of our checkpoints and check that it is whole; raises CheckpointError."""
+    content = _read(path)
+    version = content.get("format_version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise _refused(path, "it is not a checkpoint of sgnray")
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"it has format version {version}, this sgnray reads up to {FORMAT_VERSION}",
+            where=str(path),
+            now="install a newer sgnray: pip install -U sgnray",
+        )
+    with _told(path):
+        checkpoint = _parse(content)
+        _check_average(checkpoint)
+        checkpoint.build_model()
+    return checkpoint
+
+
+def load_reference(path: str | Path) -> SGN:
+    """Read a checkpoint of the official code (microsoft/SGN) and return its model, in eval mode.
+
+    Raises CheckpointError where the file is torn, runs code, or does not hold that model.
+    """
+    path = Path(path)
+    state = find_reference(_read(path))
+    if state is None:
+        raise _refused(path, "it is not a checkpoint of the reference implementation")
+    with _told(path):
+        return model_from_reference(state).eval()
+
+
+def holds_reference(path: Path) -> bool:
+    """Tell whether a checkpoint file was written by the official code."""
+    return find_reference(_read(path)) is not None
+
+
+def _parse(content: State) -> Checkpoint:
+    """Check every field's type; ValueError in plain words."""
+    content = dict(content)
+    if content["format_version"] == 1:  # it knew two skeletons, by their names
+        layout = content.pop("layout")
+        if layout not in LAYOUTS:
+            raise ValueError(f"the skeleton layout {layout!r} is unknown")
+        content["skeleton"] = LAYOUTS[layout].to_dict()
+    if content["format_version"] < 3:
+        content["averaged"] = None
+    for key, is_right in _CHECKS.items():
+        if not is_right(content[key]):
+            raise ValueError(f"{key} is of a wrong type")
+    if content["selected"] is not None:
+        content["selected"] = Selected(**content["selected"])
+    content["skeleton"] = SkeletonLayout.from_dict(content["skeleton"])
+    return Checkpoint(**{**content, "format_version": FORMAT_VERSION})
+
+
+def _check_average(checkpoint: Checkpoint) -> None:
+    """ValueError where the mean of the weights is missing, or nobody asked for it."""
+    is_wanted = checkpoint.parse_recipe().train.ema_decay > 0
+    if is_wanted and checkpoint.averaged is None:
+        raise ValueError("averaged is missing, and its recipe keeps a mean of the weights")
+    if not is_wanted and checkpoint.averaged is not None:
+        raise ValueError("it has averaged weights, and its recipe keeps no mean of them")
+
+
+def _is_dict_of(value: object, *kinds: type) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(key, str) and isinstance(item, kinds) for key, item in value.items()
+    )
+
+
+def _is_epoch(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_selected(value: object) -> bool:
+    if not isinstance(value, dict) or set(value) != {"epoch", "top1", "weights"}:
+        return value is None
+    is_score = isinstance(value["top1"], float)
+    return is_score and _is_epoch(value["epoch"]) and _is_dict_of(value["weights"], Tensor)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _is_history(value: object) -> bool:
+    return isinstance(value, list) and all(_is_dict_of(epoch, int, float) for epoch in value)
+
+
+# What each field must be; the skeleton explains itself.
+_CHECKS: dict[str, Callable[[object], bool]] = {
+    "recipe": lambda value: _is_dict_of(value, dict),
+    "class_names": _are_names,
+    "epoch": _is_epoch,
+    "weights": lambda value: _is_dict_of(value, Tensor),
+    "averaged": lambda value: value is None or _is_dict_of(value, Tensor),
+    "optimizer": lambda value: isinstance(value, dict),
+    "history": _is_history,
+    "selected": _is_selected,
+}
+
+
+def _read(path: Path) -> State:
+    """Open a file of tensors; nothing in it is run."""
+    if not path.is_file():
+        raise CheckpointError(
+            "there is no such checkpoint",
+            where=str(path),
+            now="name a run folder or a checkpoint file; sgn train makes them",
+        )
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _refused(path, f"it cannot be read: {error.strerror or error}") from error
+    try:
+        _check_sums(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a strange pickle, then refuses it
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # what a foreign file provokes in an unpickler has no bounds
+        raise TornError(
+            "the checkpoint cannot be used: it is torn, or no checkpoint at all",
+            where=str(path),
+            now=_OTHER_CHECKPOINT,
+        ) from error
+    if not isinstance(content, dict):
+        raise _refused(path, "it holds no checkpoint")
+    return content
+
+
+def _check_sums(data: bytes) -> None:
+    """Compare the checksums that torch writes into its archive, and does not read itself."""
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise zipfile.BadZipFile(damaged)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn whatever a foreign or damaged content provokes into one CheckpointError."""
+    try:
+        yield
+    except Exception as error:
+        raise _refused(path, f"its content does not fit: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    text = error.what if isinstance(error, SgnError) else str(error)
+    return " ".join(text.split())[:200]
+
+
+def _refused(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"the checkpoint cannot be used: {what}",
+        where=str(path),
+        now=_OTHER_CHECKPOINT,
+    )

@@ -1,0 +1,266 @@
+"""The folder of a run: what is in it, whose it is, and where training goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sgnray.config import Recipe, dump_recipe, load_recipe, recipe_hash
+from sgnray.data.store import SkeletonDataset
+from sgnray.errors import CheckpointError, RunError, TornError, UsageError
+from sgnray.storage.atomic import output_errors, write_text
+
+log = logging.getLogger(__name__)
+
+RECIPE_FILE = "recipe.yaml"
+ENVIRONMENT_FILE = "environment.json"
+ENVIRONMENT_VERSION = 1
+METRICS_FILE = "metrics.jsonl"
+REPORT_FILE = "report.json"
+LOG_FILE = "log.txt"
+LOCK_FILE = ".lock"
+CHECKPOINTS_DIR = "checkpoints"
+CHECKPOINT_FILE = "checkpoint.pt"
+
+# The newest, and the one before it should the newest turn out to be torn.
+_NUM_CHECKPOINTS_KEPT = 2
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def checkpoint_folder_name(epoch: int) -> str:
+    """Name the folder of an epoch's checkpoint, epochs counted from 1."""
+    return f"epoch-{epoch:04d}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk."""
+
+    path: Path
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Where the checkpoints lie, one folder per epoch."""
+        return self.path / CHECKPOINTS_DIR
+
+    def checkpoint_path(self, epoch: int) -> Path:
+        """Return the file of an epoch's checkpoint."""
+        return self.checkpoints_dir / checkpoint_folder_name(epoch) / CHECKPOINT_FILE
+
+    def newest_checkpoint(self) -> tuple[Path, Checkpoint] | None:
+        """Find the newest checkpoint that is whole, None where there is none yet.
+
+        A torn one is told and passed over. CheckpointError where all are torn, or the newest is
+        of another kind: starting over would lose what they hold.
+        """
+        paths = [self.checkpoint_path(epoch) for epoch in reversed(self._epochs())]
+        paths = [path for path in paths if path.is_file()]
+        for path in paths:
+            try:
+                return path, load_checkpoint(path)
+            except TornError as error:
+                log.warning("%s: %s", path, error.what)
+        if paths:
+            raise CheckpointError(
+                "no checkpoint of the run is whole",
+                where=str(self.checkpoints_dir),
+                now="remove the run to start over, or choose another --name",
+            )
+        return None
+
+    def require_checkpoint(self) -> tuple[Path, Checkpoint]:
+        """Return the newest whole checkpoint; CheckpointError where there is none yet."""
+        newest = self.newest_checkpoint()
+        if newest is None:
+            raise CheckpointError(
+                "the folder holds no whole checkpoint",
+                where=str(self.checkpoints_dir),
+                now="name a run folder; sgn train makes them, one checkpoint after each epoch",
+            )
+        return newest
+
+    def environment(self) -> dict[str, Any] | None:
+        """Read environment.json, None where there is none."""
+        path = self.path / ENVIRONMENT_FILE
+        if not path.is_file():
+            return None
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            version = content["format_version"]
+            is_whole = {"dataset_checksum", "dataset_dir", "resumed"} <= content.keys()
+        except (ValueError, TypeError, KeyError):
+            version, is_whole = ENVIRONMENT_VERSION, False
+        if not is_whole or version != ENVIRONMENT_VERSION:
+            what = f"has format version {version}" if is_whole else "is torn"
+            raise RunError(
+                f"the record of how the run was made {what}",
+                where=str(path),
+                now="update sgnray if it is newer, else choose another --name or remove the run",
+            )
+        return content
+
+    def write_metrics(self, history: Sequence[dict[str, float]]) -> None:
+        """Write metrics.jsonl anew: one line per finished epoch."""
+        lines = [
+            json.dumps({"epoch": epoch, **metrics}, allow_nan=False) + "\n"
+            for epoch, metrics in enumerate(history, start=1)
+        ]
+        write_text(self.path / METRICS_FILE, "".join(lines))
+
+    def keep_checkpoint(self, checkpoint: Checkpoint) -> Path:
+        """Write the checkpoint of the epoch just finished; keep it and the one before it only.
+
+        Later ones were torn, or training would have gone on from them. Returns its folder.
+        """
+        path = self.checkpoint_path(checkpoint.epoch)
+        save_checkpoint(path, checkpoint)
+        self._drop_all_but_newest(checkpoint.epoch)
+        return path.parent
+
+    def _drop_all_but_newest(self, epoch: int) -> None:
+        kept = [known for known in self._epochs() if known <= epoch][-_NUM_CHECKPOINTS_KEPT:]
+        for known in self._epochs():
+            if known not in kept:
+                shutil.rmtree(self.checkpoint_path(known).parent, ignore_errors=True)
+
+    def _epochs(self) -> list[int]:
+        """List the epochs that have a checkpoint folder, ascending."""
+        names = (path.name for path in self.checkpoints_dir.glob("epoch-*"))
+        numbers = (name.removeprefix("epoch-") for name in names)
+        return sorted(int(number) for number in numbers if number.isdecimal())
+
+    def record_environment(self, environment: dict[str, Any]) -> None:
+        """Write environment.json; a launch that goes on is added to those before it."""
+        first = self.environment()
+        if first is None:
+            content = {"format_version": ENVIRONMENT_VERSION, **environment, "resumed": []}
+        else:
+            content = {**first, "resumed": [*first["resumed"], environment]}
+        write_text(self.path / ENVIRONMENT_FILE, json.dumps(content, indent=2) + "\n")
+
+
+@contextmanager
+def claim_run(
+    runs_dir: Path, name: str | None, recipe: Recipe, dataset: SkeletonDataset
+) -> Iterator[RunFolder]:
+    """Make the run's folder, or take it up again; nobody else can use it meanwhile.
+
+    RunError where it belongs to another recipe or dataset, or is in use; UsageError for a name
+    that is no plain folder name.
+    """
+    with claimed_folder(runs_dir, name, default=run_name(recipe)) as path:
+        _check_owner(path, recipe, dataset)
+        if not (path / RECIPE_FILE).exists():
+            write_text(path / RECIPE_FILE, dump_recipe(recipe))
+        yield RunFolder(path)
+
+
+@contextmanager
+def claimed_folder(runs_dir: Path, name: str | None, *, default: str) -> Iterator[Path]:
+    """Make a folder in `runs_dir`, or take it up again, and keep others out of it meanwhile."""
+    if name is not None and not _NAME.fullmatch(name):
+        raise UsageError(
+            f"'{name}' cannot name a folder in {runs_dir}",
+            where="--name",
+            now="use letters, digits, '.', '_' and '-', beginning with a letter or digit",
+        )
+    path = runs_dir / (default if name is None else name)
+    with output_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        yield path
+
+
+def check_not_foreign(path: Path) -> None:
+    """RunError where a folder holds things although nothing here has begun in it."""
+    # A .partial is what a kill left of the first file that was to be written here.
+    names = sorted(item.name for item in path.iterdir())
+    strangers = [name for name in names if name != LOCK_FILE and not name.endswith(".partial")]
+    if strangers:
+        raise RunError(
+            f"the folder exists and holds something else: {', '.join(strangers[:3])}",
+            where=str(path),
+            now="choose another --name or --runs",
+        )
+
+
+def newest_run(runs_dir: Path) -> RunFolder:
+    """Return the run that finished an epoch last; UsageError where there is none."""
+    found = {path.parents[2] for path in runs_dir.glob(f"*/{CHECKPOINTS_DIR}/*/{CHECKPOINT_FILE}")}
+    if not found:
+        raise UsageError(
+            "there is no run with a checkpoint",
+            where=str(runs_dir),
+            now="train one: sgn train, or name a run folder or a checkpoint",
+        )
+    return RunFolder(max(found, key=_last_written))
+
+
+def run_of(checkpoint_path: Path) -> RunFolder | None:
+    """Return the run that a checkpoint file lies in; None where it was taken out of its run."""
+    for folder in checkpoint_path.absolute().parents[1:3]:
+        if (folder / RECIPE_FILE).is_file():
+            return RunFolder(_as_named(folder, checkpoint_path))
+    return None
+
+
+def _as_named(folder: Path, path: Path) -> Path:
+    """Give a folder above a path as the user would name it, where it can be seen in the path."""
+    return next((parent for parent in path.parents if parent.absolute() == folder), folder)
+
+
+def run_name(recipe: Recipe) -> str:
+    """Name the folder of a recipe: runs/<dataset>-<case>-<short hash>."""
+    return f"{recipe.data.dataset}-{recipe.data.case}-{recipe_hash(recipe)}"
+
+
+def _last_written(path: Path) -> float:
+    metrics = path / METRICS_FILE
+    return (metrics if metrics.exists() else path / RECIPE_FILE).stat().st_mtime
+
+
+def _check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
+    recipe_path = path / RECIPE_FILE
+    if not recipe_path.exists():
+        check_not_foreign(path)
+        return
+    if recipe_hash(load_recipe(str(recipe_path))) != recipe_hash(recipe):
+        raise RunError(
+            "the folder holds a run of another recipe",
+            where=str(recipe_path),
+            now="choose another --name, or repeat the command with that recipe: "
+            f"sgn train --recipe {recipe_path}",
+        )
+    environment = RunFolder(path).environment()
+    if environment is not None and environment["dataset_checksum"] != dataset.info.checksum:
+        raise RunError(
+            "the folder holds a run on another dataset, or on this one before it changed",
+            where=f"{path / ENVIRONMENT_FILE}: {environment['dataset_dir']}",
+            now="choose another --name, or bring back the dataset it was started with",
+        )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock_path = path / LOCK_FILE
+    with output_errors(lock_path):
+        lock = lock_path.open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                "another command is at work in this folder",
+                where=str(path),
+                now="wait for it, or choose another --name",
+            ) from error
+        yield

@@ -1,0 +1,217 @@
+"""A trained model with all that is needed to use it: its skeleton, its classes, how it samples."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sgnray.checkpoints.checkpoint import holds_reference, load_checkpoint, load_reference
+from sgnray.checkpoints.model_card import Description
+from sgnray.checkpoints.run_folder import CHECKPOINT_FILE, RunFolder, newest_run, run_of
+from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors
+from sgnray.config import ModelConfig
+from sgnray.data.info import INFO_FILE, read_info
+from sgnray.data.ntu import read_class_names
+from sgnray.data.sampling import Windows
+from sgnray.data.skeleton import NTU25, SkeletonLayout
+from sgnray.errors import CheckpointError, UsageError
+from sgnray.model.sgn import SGN
+
+log = logging.getLogger(__name__)
+
+# What the reference's checkpoints do not say: the paper tests 5 views, and the official code picks
+# its epoch on the test set.
+_REFERENCE_VIEWS = 5
+_REFERENCE_SELECTION = "test"
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A model in eval mode on the CPU, and what its checkpoint says of it; None where it does not.
+
+    `run` is the run that the checkpoint lies in.
+    """
+
+    path: Path
+    model: SGN
+    config: ModelConfig
+    skeleton: SkeletonLayout | None
+    class_names: tuple[str, ...] | None
+    dataset: str | None
+    case: str | None
+    seed: int | None
+    selection: str
+    epoch: int | None
+    num_views: int
+    windows: Windows
+    run: RunFolder | None
+
+    def named(self, class_names: tuple[str, ...] | None) -> Recogniser:
+        """Give its classes other names, where there are any; UsageError if they do not fit."""
+        if class_names is None:
+            return self
+        if len(class_names) != self.model.num_classes:
+            raise UsageError(
+                f"there are {len(class_names)} class names for {self.model.num_classes} classes",
+                where=f"--classes, {self.path}",
+                now="give one name on each line, in the order of the labels",
+            )
+        return replace(self, class_names=class_names)
+
+    def labels(self) -> tuple[str, ...]:
+        """Name its classes: as its checkpoint does, as NTU RGB+D does, else by their numbers."""
+        if self.class_names is not None:
+            return self.class_names
+        for dataset in ("ntu60", "ntu120"):
+            names = read_class_names(dataset)
+            if self._is_ntu() and len(names) == self.model.num_classes:
+                return names
+        return tuple(f"class {number}" for number in range(1, self.model.num_classes + 1))
+
+    def require_skeleton(self) -> SkeletonLayout:
+        """Return its skeleton: NTU's where it is the official code's; raises CheckpointError."""
+        if self.skeleton is not None:
+            return self.skeleton
+        if self._is_ntu():
+            return NTU25
+        raise CheckpointError(
+            f"the checkpoint does not say which skeleton its {self.model.num_joints} joints are",
+            where=str(self.path),
+            now="the official code knows NTU RGB+D's 25 joints only; train again with sgn train",
+        )
+
+    def describe(self) -> Description:
+        """Say all that a program needs to use the model without sgnray."""
+        return Description(
+            config=self.config,
+            skeleton=self.require_skeleton(),
+            class_names=self.labels(),
+            num_frames=self.model.num_frames,
+            windows=self.windows,
+            num_views=self.num_views,
+            dataset=self.dataset,
+            case=self.case,
+            seed=self.seed,
+            selection=self.selection,
+            epoch=self.epoch,
+        )
+
+    def _is_ntu(self) -> bool:
+        shape = (self.model.num_joints, self.model.num_coordinates)
+        return self.skeleton in (None, NTU25) and shape == (NTU25.num_joints, 3)
+
+
+def load_recogniser(target: Path | None = None, *, runs_dir: Path = Path("runs")) -> Recogniser:
+    """Load a run, a checkpoint, an exported .safetensors or the reference's .pth.
+
+    A run is named by its folder or, below `runs_dir`, by its bare name; without a target it is the
+    newest one. Raises UsageError or CheckpointError.
+    """
+    path = _find_checkpoint(target, runs_dir)
+    if path.suffix == SAFETENSORS_SUFFIX:
+        return _load_safetensors(path)
+    return _load_reference(path) if holds_reference(path) else _load(path)
+
+
+def dataset_of(recogniser: Recogniser) -> Path | None:
+    """Return the dataset that a model was trained on, where it still is."""
+    environment = recogniser.run.environment() if recogniser.run else None
+    if environment is None:
+        return None
+    dataset_dir = Path(environment["dataset_dir"])
+    if not (dataset_dir / INFO_FILE).is_file():
+        return None
+    if read_info(dataset_dir).checksum != environment["dataset_checksum"]:
+        log.warning("%s has changed since the run was trained on it", dataset_dir)
+    return dataset_dir
+
+
+def _find_checkpoint(target: Path | None, runs_dir: Path) -> Path:
+    """Find the file: of the newest run, of a run by its folder or bare name, or as it was given."""
+    if target is None:
+        return newest_run(runs_dir).require_checkpoint()[0]
+    if not target.exists() and target.parent == Path():
+        target = runs_dir / target
+    if not target.exists():
+        raise UsageError(
+            "there is no such run or checkpoint",
+            where=str(target),
+            now="name a run folder or a checkpoint; without one, the newest run is taken",
+        )
+    if target.is_file():
+        return target
+    own = target / CHECKPOINT_FILE  # the folder of one epoch
+    return own if own.is_file() else RunFolder(target).require_checkpoint()[0]
+
+
+def _load(path: Path) -> Recogniser:
+    checkpoint = load_checkpoint(path)
+    recipe = checkpoint.parse_recipe()
+    return Recogniser(
+        path=path,
+        model=checkpoint.build_model(),
+        config=recipe.model,
+        skeleton=checkpoint.skeleton,
+        class_names=tuple(checkpoint.class_names),
+        dataset=recipe.data.dataset,
+        case=recipe.data.case,
+        seed=recipe.train.seed,
+        selection=recipe.train.selection,
+        epoch=checkpoint.evaluated_epoch,
+        num_views=recipe.evaluate.num_views,
+        windows=recipe.data.windows,
+        run=run_of(path),
+    )
+
+
+def _load_safetensors(path: Path) -> Recogniser:
+    weights, told = read_safetensors(path)
+    return Recogniser(
+        path=path,
+        model=told.build_model(weights),
+        config=told.config,
+        skeleton=told.skeleton,
+        class_names=told.class_names,
+        dataset=told.dataset,
+        case=told.case,
+        seed=told.seed,
+        selection=told.selection,
+        epoch=told.epoch,
+        num_views=told.num_views,
+        windows=told.windows,
+        run=None,
+    )
+
+
+def _load_reference(path: Path) -> Recogniser:
+    model = load_reference(path)
+    return Recogniser(
+        path=path,
+        model=model,
+        config=_widths_of(model),
+        skeleton=None,
+        class_names=None,
+        dataset=None,
+        case=None,
+        seed=None,
+        selection=_REFERENCE_SELECTION,
+        epoch=None,
+        num_views=_REFERENCE_VIEWS,
+        windows="paper",
+        run=None,
+    )
+
+
+def _widths_of(model: SGN) -> ModelConfig:
+    """Read the widths of the official model, which is otherwise the paper's, off its weights."""
+    weights = model.state_dict()
+    return ModelConfig(
+        embedding_width=len(weights["position.inner.weight"]),
+        affinity_width=len(weights["affinity.theta.weight"]),
+        graph_widths=tuple(
+            len(weights[f"graph_layers.{layer}.itself.weight"])
+            for layer in range(len(model.graph_layers))
+        ),
+        frame_width=model.classifier.in_features,
+    )

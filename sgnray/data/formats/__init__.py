@@ -1,0 +1,1 @@
+"""Prepared datasets written in the formats of other projects."""

@@ -1,0 +1,210 @@
+"""A prepared dataset as a file of the field's other tools: CTR-GCN's .npz, SGN's .h5, PYSKL's .pkl.
+
+The file is streamed: however large it is, a few clips are in memory at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sgnray.data.clip_poses import ClipPoses, open_poses
+from sgnray.data.formats.padded import PaddedParts, write_h5, write_npz
+from sgnray.data.formats.pyskl import write_pyskl
+from sgnray.data.protocols import Split, resolve_case, split_clips, split_counts
+from sgnray.data.store import SkeletonDataset
+from sgnray.errors import InputError, UsageError
+from sgnray.storage.atomic import output_errors
+
+Format = Literal["npz", "h5", "pyskl"]
+OnProgress = Callable[[int, int], None]
+
+_MAX_PADDED_BODIES = 2
+_READABLE_WIDTHS = (150, 120)
+_READABLE_SHAPES = ((25, 3), (20, 3))
+_READ_ORIGIN = 1  # of both skeletons that PYSKL files are read with
+_NTU = ("ntu60", "ntu120")
+_NTU_NAME = re.compile(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A file written; `losses` says in plain words what it does not hold."""
+
+    path: Path
+    num_clips: int
+    num_bytes: int
+    losses: tuple[str, ...]
+
+
+def export_dataset(
+    dataset: SkeletonDataset,
+    out: Path,
+    *,
+    to: Format,
+    case: str | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> ExportResult:
+    """Write a dataset as one file: npz and h5 hold one case of it, pyskl all if none is named.
+
+    `on_progress` is told (clips written, clips) now and then. UsageError if a case must be named
+    or `out` exists and not `overwrite`, InputError if the format cannot hold the dataset,
+    OutputError if the disk refuses; then nothing is left behind.
+    """
+    _check_outside(out, dataset)
+    poses = open_poses(dataset)
+    if to == "pyskl":
+        _check_out(out, overwrite=overwrite)
+        splits, losses = _gather_splits(dataset, case)
+        with _aside(out) as path:
+            write_pyskl(path, dataset, poses, splits, on_progress)
+        num_clips = len(dataset.clips.names)
+        losses += _pyskl_losses(dataset, poses)
+    else:
+        parts = _plan_padded(dataset, poses, _choose_case(dataset, case))
+        _check_out(out, overwrite=overwrite)
+        with _aside(out) as path:
+            (write_npz if to == "npz" else write_h5)(path, parts, on_progress)
+        num_clips = parts.num_clips
+        losses = _padded_losses(dataset, poses, parts)
+    return ExportResult(out, num_clips, out.stat().st_size, tuple(losses))
+
+
+def _check_outside(out: Path, dataset: SkeletonDataset) -> None:
+    """UsageError where the file would lie in the dataset's own folder, or replace one of it."""
+    if dataset.folder.resolve() in out.resolve().parents:
+        raise UsageError(
+            "the output would lie in the dataset itself",
+            where=str(out),
+            now="choose another file with --out",
+        )
+
+
+def _check_out(out: Path, *, overwrite: bool) -> None:
+    if out.is_dir() or (out.exists() and not overwrite):
+        raise UsageError(
+            "the output is a folder" if out.is_dir() else "the output exists already",
+            where=str(out),
+            now="choose another file with --out"
+            + ("" if out.is_dir() else ", or replace this one with --overwrite"),
+        )
+
+
+@contextmanager
+def _aside(out: Path) -> Iterator[Path]:
+    """Give a place beside `out` that becomes it once all is written."""
+    aside = out.with_name(f"{out.name}.partial")
+    with output_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield aside
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
+            aside.replace(out)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def _choose_case(dataset: SkeletonDataset, case: str | None) -> str:
+    if case is not None:
+        return resolve_case(dataset.info.dataset, case, dataset.clips.splits)
+    cases = list(split_counts(dataset.info.dataset, dataset.clips))
+    if len(cases) == 1:
+        return cases[0]
+    if not cases:
+        raise InputError(
+            f"{dataset.info.dataset} has no case, and this format needs its two parts",
+            where=str(dataset.folder),
+            now="export it with --to pyskl, which needs none",
+        )
+    raise UsageError(
+        f"this format holds one case, and {dataset.info.dataset} has {len(cases)}",
+        where="--case",
+        now=f"choose one of {', '.join(cases)}",
+    )
+
+
+def _plan_padded(dataset: SkeletonDataset, poses: ClipPoses, case: str) -> PaddedParts:
+    layout = dataset.layout
+    if poses.num_bodies > _MAX_PADDED_BODIES or layout.num_coordinates != 3:
+        raise InputError(
+            f"padded files hold two bodies in three coordinates, here are {poses.num_bodies} "
+            f"in {layout.num_coordinates}",
+            where=str(dataset.folder),
+            now="export it with --to pyskl",
+        )
+    return PaddedParts(
+        poses=poses,
+        labels=dataset.clips.labels,
+        num_classes=len(dataset.info.class_names),
+        split=split_clips(dataset.info.dataset, case, dataset.clips),
+    )
+
+
+def _gather_splits(
+    dataset: SkeletonDataset, case: str | None
+) -> tuple[dict[str, Split], list[str]]:
+    """Give the case, or every one that has both parts, and say which have not."""
+    name, clips = dataset.info.dataset, dataset.clips
+    if case is not None:
+        case = resolve_case(name, case, clips.splits)
+        return {case: split_clips(name, case, clips)}, []
+    splits, losses = {}, []
+    for found, (num_train, num_test) in split_counts(name, clips).items():
+        if num_train and num_test:
+            splits[found] = split_clips(name, found, clips)
+        else:
+            losses.append(f"the case {found} is left out: a part of it is empty")
+    return splits, losses
+
+
+def _padded_losses(dataset: SkeletonDataset, poses: ClipPoses, parts: PaddedParts) -> list[str]:
+    losses = [
+        "names, setups, cameras, subjects and replications of the clips, and the names of the "
+        "classes, are not in the file"
+    ]
+    if (num_left := len(dataset.clips.names) - parts.num_clips) > 0:
+        losses.append(f"{num_left:,} clips in neither part of the case are left out")
+    written = np.concatenate([parts.split.train, parts.split.test])
+    num_longer = int((poses.last_frames[written] + 1 < poses.num_frames[written]).sum())
+    if num_longer:
+        losses.append(
+            f"the zero frames at the end of {num_longer:,} clips cannot be told from padding"
+        )
+    if 2 * poses.pose_size not in _READABLE_WIDTHS:
+        losses.append("sgnray cannot read the file back: it knows padded files of 25 and 20 joints")
+    return losses
+
+
+def _pyskl_losses(dataset: SkeletonDataset, poses: ClipPoses) -> list[str]:
+    layout, losses = dataset.layout, []
+    is_ntu_named = all(_NTU_NAME.fullmatch(name) for name in dataset.clips.names)
+    if not is_ntu_named:
+        losses.append(
+            "setups, cameras, subjects and replications of the clips, and the names of the "
+            "classes, are not in the file"
+        )
+    elif dataset.info.dataset not in _NTU:
+        losses.append(
+            "by the clips' names, sgnray takes the file for NTU RGB+D if it reads it back"
+        )
+    shape = (layout.num_joints, layout.num_coordinates)
+    if shape not in _READABLE_SHAPES or poses.num_bodies > _MAX_PADDED_BODIES:
+        losses.append(
+            "sgnray cannot read the file back: it knows one or two bodies of 25 or 20 joints in 3D"
+        )
+    elif num_moved := poses.count_not_centred(
+        origin_joint=_READ_ORIGIN, num_coordinates=layout.num_coordinates
+    ):
+        losses.append(
+            f"{num_moved:,} clips are not centred on actor 1, as reading the file back would do"
+        )
+    return losses

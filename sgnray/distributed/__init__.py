@@ -1,0 +1,1 @@
+"""Ray below tuning, ranks, devices: where work runs."""

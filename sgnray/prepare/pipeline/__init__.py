@@ -1,0 +1,1 @@
+"""Many recordings to one dataset: plan, parts, journal, assembly."""

@@ -1,0 +1,116 @@
+"""Parts to one dataset folder, in memory that does not grow with the number of poses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
+from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skipped import write_skipped
+from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, poses_column
+from sgnray.errors import EmptyError, Problem
+from sgnray.prepare.clip import Skipped
+from sgnray.prepare.pipeline.journal import Gathered, map_poses
+from sgnray.prepare.pipeline.staging import SORTED_FILE
+from sgnray.prepare.plan import RawPlan, Splits
+
+PREPARE_VERSION = 1
+_NUM_REASONS = 8
+
+
+def assemble(gathered: Gathered, plan: RawPlan, *, aside: Path, ready: Path) -> DatasetInfo:
+    """Write clips.arrow, dataset.json and skipped.csv into `ready`; EmptyError without a clip.
+
+    Clips that are not in the order of their names are sorted through one more file in `aside`.
+    """
+    skipped = sorted([*plan.skipped, *gathered.skipped], key=lambda item: (item.name, item.reason))
+    if gathered.table.num_rows == 0:
+        raise _no_clip(skipped)
+    gathered = _sort(gathered, aside / SORTED_FILE, plan.layout)
+    _write_clips(ready / CLIPS_FILE, plan.layout, gathered)
+    write_skipped(ready / SKIPPED_FILE, skipped)
+    names = gathered.table.column("name").to_pylist()
+    info = DatasetInfo(
+        format_version=FORMAT_VERSION,
+        dataset=plan.dataset,
+        skeleton=plan.layout,
+        class_names=plan.class_names,
+        num_clips=len(names),
+        num_poses=len(gathered.values_PD),
+        num_skipped=len(skipped),
+        source=describe_source(plan),
+        checksum=checksum_file(ready / CLIPS_FILE),
+        splits=_keep_present(plan.splits, frozenset(names)),
+    )
+    write_info(ready, info)
+    return info
+
+
+def describe_source(plan: RawPlan) -> dict[str, int | str]:
+    """Say what a dataset is made of: the same for a folder and a .zip of it, at any time."""
+    return {
+        "num_files": plan.source.num_files,
+        "num_bytes": plan.source.num_bytes,
+        "fingerprint": f"sha256:{plan.source.fingerprint}",
+        "prepare_version": PREPARE_VERSION,
+    }
+
+
+def _sort(gathered: Gathered, sorted_path: Path, layout: SkeletonLayout) -> Gathered:
+    """Put the clips in the order of their names; a source whose parts are in order stays as is."""
+    names = gathered.table.column("name").to_pylist()
+    order = np.array(sorted(range(len(names)), key=names.__getitem__))
+    if (order[1:] > order[:-1]).all():
+        return gathered
+    offsets = _offsets(gathered.table).to_numpy()
+    with sorted_path.open("wb") as file:
+        for row in order:
+            file.write(gathered.values_PD[offsets[row] : offsets[row + 1]].data)
+    table = gathered.table.take(pa.array(order)).combine_chunks()
+    return Gathered(table, map_poses(sorted_path, layout), gathered.skipped)
+
+
+def _offsets(table: pa.Table) -> pa.Int32Array:
+    # One frame number for each pose: both lists have the same offsets.
+    offsets: pa.Int32Array = table.column("frame").combine_chunks().offsets
+    return offsets
+
+
+def _write_clips(path: Path, layout: SkeletonLayout, gathered: Gathered) -> None:
+    table = gathered.table
+    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+    values = pa.array(gathered.values_PD.reshape(-1))  # wraps the mapping
+    columns["poses"] = poses_column(layout, _offsets(table), values)
+    schema = clips_schema(layout)
+    batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+    with path.open("wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(batch)
+
+
+def _keep_present(splits: Splits | None, names: frozenset[str]) -> Splits | None:
+    """Leave refused clips out of the lists."""
+    if splits is None:
+        return None
+    return {
+        case: {part: [name for name in listed if name in names] for part, listed in parts.items()}
+        for case, parts in splits.items()
+    }
+
+
+def _no_clip(skipped: Sequence[Skipped]) -> EmptyError:
+    counts = Counter(item.reason for item in skipped)
+    example = {item.reason: item.name for item in reversed(skipped)}
+    return EmptyError(
+        f"none of {len(skipped)} recordings can be used",
+        where=f"{len(counts)} reasons, the most frequent first" if len(counts) > 1 else "all alike",
+        now="check that the files are whole, and of the kind their names say",
+        problems=[
+            Problem(f"{count} files, like {example[reason]}", reason)
+            for reason, count in counts.most_common(_NUM_REASONS)
+        ],
+    )

@@ -1,0 +1,164 @@
+"""Raw data to one dataset: parts in the process or on Ray, then one folder moved into place."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
+from sgnray.data.protocols import split_counts
+from sgnray.data.skipped import read_skipped
+from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, open_dataset
+from sgnray.errors import InputError, UsageError
+from sgnray.prepare.clip import Skipped
+from sgnray.prepare.pipeline.assemble import assemble, describe_source
+from sgnray.prepare.pipeline.journal import Journal
+from sgnray.prepare.pipeline.launch import is_worth_ray, run_here, run_on_ray
+from sgnray.prepare.pipeline.parts import Part
+from sgnray.prepare.pipeline.staging import move_into_place, partial_folder, ready_folder, workplace
+from sgnray.prepare.plan import RawPlan
+from sgnray.prepare.readers.detect import detect
+from sgnray.storage.atomic import output_errors
+from sgnray.storage.location import Location, locate, resolve
+
+log = logging.getLogger(__name__)
+
+_OWN_FILES = {CLIPS_FILE, INFO_FILE, SKIPPED_FILE}
+
+OnProgress = Callable[[int, int], None]
+Raw = str | Path
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """A prepared dataset; `splits` counts (training, test) clips of each case it has."""
+
+    folder: Path
+    info: DatasetInfo
+    reused: bool
+    skipped: tuple[Skipped, ...]
+    splits: dict[str, tuple[int, int]]
+
+
+def prepare_dataset(
+    raw: Raw | Sequence[Raw],
+    *,
+    out: Path | None = None,
+    data_dir: Path = Path("data"),
+    workers: int = 0,
+    address: str | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> PrepareResult:
+    """Prepare raw data into `out`, by default data_dir/<dataset>.
+
+    `raw` is a path or a URI that pyarrow.fs knows; several make one dataset. `workers` Ray tasks
+    at a time, 0 works in the process, and so does a small input; the result is the same to the
+    byte. `on_progress` is told (clips done, clips) now and then. The same raw data are not
+    prepared twice: a finished dataset is reused, an interrupted preparation is continued. Raises
+    UsageError if `out` holds something else and not `overwrite`, InputError if no clip survives,
+    OutputError if the disk refuses.
+    """
+    places = [locate(item) for item in ([raw] if isinstance(raw, str | Path) else raw)]
+    plan = detect(places)
+    shown = out or data_dir / plan.dataset
+    target = resolve(shown)
+    _check_apart(places, target)
+    is_reusable = _is_reusable(target, plan, overwrite=overwrite)
+    if is_reusable and not partial_folder(target).exists():  # else a kill left it to be cleared
+        log.info("the raw data are taken as unchanged, by their names and sizes")
+        return _result(shown, reused=True)
+    key = hashlib.sha256(f"{describe_source(plan)} {plan.source.stamp} {plan.class_names}".encode())
+    with workplace(target, key=key.hexdigest()) as folder:
+        # Asked again, now that no other process can write it, and a cut-off replacement is undone.
+        if _is_reusable(target, plan, overwrite=overwrite):
+            return _result(shown, reused=True)
+        with output_errors(target):
+            journal = Journal(folder, plan)
+        with closing(journal):
+            for part in _run(plan, journal.num_finished, workers, address, on_progress):
+                with output_errors(target):
+                    journal.append(part)
+            with output_errors(target):
+                assemble(journal.gather(), plan, aside=folder, ready=ready_folder(folder))
+                move_into_place(folder, target)
+    return _result(shown, reused=False)
+
+
+def _run(
+    plan: RawPlan,
+    num_finished: int,
+    workers: int,
+    address: str | None,
+    on_progress: OnProgress | None,
+) -> Iterator[Part]:
+    """Carry out the jobs that an interrupted preparation has not finished."""
+    if num_finished:
+        log.info("continuing: %d of %d parts are done", num_finished, len(plan.jobs))
+    num_done = sum(job.num_clips for job in plan.jobs[:num_finished])
+
+    def on_clips(num_clips: int) -> None:
+        nonlocal num_done
+        num_done += num_clips
+        if on_progress is not None:
+            on_progress(num_done, plan.num_clips)
+
+    if num_done:
+        on_clips(0)
+    todo = plan.jobs[num_finished:]
+    if workers and is_worth_ray(plan.source.num_bytes, address):
+        return run_on_ray(todo, plan.layout, on_clips, workers=workers, address=address)
+    if workers:
+        log.info("in this process: reading so little takes less time than Ray")
+    return run_here(todo, plan.layout, on_clips)
+
+
+def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
+    """Tell if `target` is already this dataset; UsageError if something else is in the way."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
+    strangers = {item.name for item in target.iterdir()} - _OWN_FILES if target.is_dir() else set()
+    if not (target / INFO_FILE).is_file():
+        found, now = "something that is no dataset", "choose another folder with --out"
+    elif not overwrite:
+        try:
+            if read_info(target).source == describe_source(plan):
+                return True
+            found = "a dataset made of other raw files"
+        except InputError as error:
+            found = error.what
+        now = "choose another folder with --out, or replace this one with --overwrite"
+    elif strangers:  # replacing the folder would remove them
+        found = f"a dataset, and beside it {', '.join(sorted(strangers)[:3])}"
+        now = "move what is no part of the dataset away, or choose another folder with --out"
+    else:
+        return False
+    raise UsageError(f"the output exists already: {found}", where=str(target), now=now)
+
+
+def _check_apart(places: Sequence[Location], target: Path) -> None:
+    """UsageError where the dataset would lie in the raw files, or they in it."""
+    for place in places:
+        source = Path(place.path)
+        is_within = target == source or source in target.parents or target in source.parents
+        if place.is_local and is_within:
+            raise UsageError(
+                "the dataset and the raw files must lie apart",
+                where=f"{source} and {target}",
+                now="choose another folder with --out",
+            )
+
+
+def _result(folder: Path, *, reused: bool) -> PrepareResult:
+    dataset = open_dataset(folder)
+    return PrepareResult(
+        folder=folder,
+        info=dataset.info,
+        reused=reused,
+        skipped=read_skipped(folder / SKIPPED_FILE),
+        splits=split_counts(dataset.info.dataset, dataset.clips),
+    )

@@ -1,0 +1,156 @@
+"""Where a preparation happens: <out>.partial, held by one process, moved into place at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from sgnray.data.store import CLIPS_FILE, INFO_FILE, SKIPPED_FILE
+from sgnray.errors import EmptyError, OutputError, UsageError
+from sgnray.storage.atomic import output_errors
+
+_PART_PATTERN = "part-*.arrow"
+_LOCK_FILE = "lock"
+_KEY_FILE = "key"
+_READY = "ready"
+_PREVIOUS = "previous"
+POSES_FILE = "poses.f32"
+SORTED_FILE = "sorted.f32"
+_OWN_NAMES = {_LOCK_FILE, _KEY_FILE, f"{_KEY_FILE}.tmp", _READY, _PREVIOUS, POSES_FILE, SORTED_FILE}
+_OWN_PART = re.compile(r"part-\d{5,}\.arrow(\.tmp)?", re.ASCII)
+
+
+@contextmanager
+def workplace(out: Path, *, key: str) -> Iterator[Path]:
+    """Hold <out>.partial, with the finished parts of an interrupted preparation of the same key.
+
+    It is removed at the end, where the disk refuses, and where no clip can be used; what any
+    other failure leaves in it is continued next time. UsageError if another process holds it, or
+    a folder of this name holds something else.
+    """
+    folder = partial_folder(out)
+    _check_own(folder)
+    with output_errors(folder):
+        lock = _take_lock(folder, out)
+    try:
+        with output_errors(folder):
+            _restore_previous(folder, out)
+            _keep_parts(folder, key)
+        yield folder
+    except BaseException as error:
+        is_final = isinstance(error, (EmptyError, OutputError))
+        if is_final or not any(folder.glob(_PART_PATTERN)):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        lock.close()
+
+
+def partial_folder(out: Path) -> Path:
+    """Name the workplace of a dataset."""
+    return out.with_name(f"{out.name}.partial")
+
+
+def write_file(path: Path, data: bytes | memoryview) -> None:
+    """Write a file whole or not at all."""
+    aside = path.with_name(f"{path.name}.tmp")
+    aside.write_bytes(data)
+    os.replace(aside, path)
+
+
+def part_path(folder: Path, index: int) -> Path:
+    """Name the file of one part in a workplace."""
+    return folder / f"part-{index:05d}.arrow"
+
+
+def ready_folder(folder: Path) -> Path:
+    """Make the empty folder in a workplace in which a dataset is put together."""
+    ready = folder / _READY
+    shutil.rmtree(ready, ignore_errors=True)
+    ready.mkdir()
+    return ready
+
+
+def move_into_place(folder: Path, out: Path) -> None:
+    """Put the workplace's finished dataset where it belongs; an older one there is replaced.
+
+    A failure leaves the older one, and so does a kill between the two renames: the next
+    preparation finds it in the workplace and puts it back.
+    """
+    for name in (CLIPS_FILE, INFO_FILE, SKIPPED_FILE):
+        with (folder / _READY / name).open("rb") as file:
+            os.fsync(file.fileno())
+    previous = folder / _PREVIOUS
+    if out.exists():
+        os.rename(out, previous)
+    try:
+        os.rename(folder / _READY, out)
+    except OSError:
+        if previous.exists():
+            os.rename(previous, out)
+        raise
+
+
+def _check_own(folder: Path) -> None:
+    """UsageError where the folder is somebody else's: all in it would be removed."""
+    strangers = [
+        entry.name
+        for entry in (folder.iterdir() if folder.is_dir() else ())
+        if entry.name not in _OWN_NAMES and not _OWN_PART.fullmatch(entry.name)
+    ]
+    if strangers:
+        raise UsageError(
+            f"the workplace of this dataset holds something else: {', '.join(strangers[:3])}",
+            where=str(folder),
+            now="move that away, or choose another folder: --out",
+        )
+
+
+def _take_lock(folder: Path, out: Path) -> TextIO:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / _LOCK_FILE
+        try:
+            lock = path.open("w")
+        except FileNotFoundError:  # its holder has just finished and removed the folder
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise UsageError(
+                "another sgn prepare is writing this dataset",
+                where=str(out),
+                now="wait until it ends, or choose another folder: --out",
+            ) from error
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(lock.fileno()).st_ino == path.stat().st_ino:
+                return lock
+        lock.close()
+
+
+def _restore_previous(folder: Path, out: Path) -> None:
+    previous = folder / _PREVIOUS
+    if previous.exists() and not out.exists():
+        os.rename(previous, out)
+
+
+def _keep_parts(folder: Path, key: str) -> None:
+    path = folder / _KEY_FILE
+    if path.exists() and path.read_text() == key:
+        return
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != _LOCK_FILE:
+            entry.unlink()
+    write_file(path, key.encode())

@@ -1,0 +1,1 @@
+"""One module per raw format, told apart by content."""

@@ -1,0 +1,157 @@
+"""What lies where the user points: the kind of raw data is told by its content, not its suffix."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from sgnray.errors import InputError, UsageError
+from sgnray.prepare.plan import RawPlan
+from sgnray.prepare.readers.custom import plan_custom
+from sgnray.prepare.readers.padded import plan_padded
+from sgnray.prepare.readers.pyskl import plan_pyskl
+from sgnray.prepare.readers.recordings import plan_recordings, tell_recordings
+from sgnray.prepare.readers.source import ZIP_ERRORS, join_listings, list_files
+from sgnray.storage.location import Location
+
+_HEAD_BYTES = 16
+_FOLDER_SUFFIXES = (".yaml", ".yml", ".h5", ".hdf5", ".npz", ".pkl", ".pickle")
+_KNOWN = (
+    "SsssCcccPpppRrrrAaaa.skeleton (NTU RGB+D) or aAA_sSS_eEE_vVV.json (NW-UCLA) in folders or "
+    ".zip files, NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl, or a table of clips with its .yaml"
+)
+
+
+class Kind(Enum):
+    """What one place holds."""
+
+    RECORDINGS = "a folder or .zip of recordings"
+    PADDED = "an .h5 or .npz file of padded clips"
+    PICKLE = "a PYSKL pickle"
+    DESCRIPTION = "a description of a table of clips"
+    TABLE = "a table of clips"
+    UNKNOWN = "something else"
+
+
+_PLANNERS: dict[Kind, Callable[[Location], RawPlan]] = {
+    Kind.PADDED: plan_padded,
+    Kind.PICKLE: plan_pyskl,
+    Kind.DESCRIPTION: plan_custom,
+}
+
+
+def detect(raw: Sequence[Location]) -> RawPlan:
+    """Tell what the places hold and plan their dataset.
+
+    UsageError if nothing is there or they do not belong together, InputError if it is no raw data.
+    """
+    kinds = [tell_kind(place) for place in raw]
+    if set(kinds) == {Kind.RECORDINGS}:
+        listings = [list_files([place]) for place in raw]
+        recorded = [tell_recordings(listing) for listing in listings]
+        if len(raw) == 1 and recorded == [None] and (inner := _only_file(raw[0])) is not None:
+            return detect([inner])
+        for place, what in zip(raw, recorded, strict=True):
+            if what is None:
+                raise _nothing_found(place)
+        _check_alike(raw, recorded)
+        return plan_recordings(join_listings(listings))
+    if len(raw) > 1:
+        raise UsageError(
+            "several --raw make one dataset only where all are folders or .zip files of recordings",
+            where=", ".join(
+                f"{place}: {kind.value}" for place, kind in zip(raw, kinds, strict=True)
+            ),
+            now="prepare them one by one",
+        )
+    if kinds[0] is Kind.TABLE:
+        raise UsageError(
+            "a table of clips needs the .yaml that names its joints, classes and splits",
+            where=f"--raw {raw[0]}",
+            now="give that .yaml file; the README shows one",
+        )
+    if kinds[0] is Kind.UNKNOWN:
+        raise _nothing_found(raw[0])
+    return _PLANNERS[kinds[0]](raw[0])
+
+
+def tell_kind(place: Location) -> Kind:
+    """Look at the first bytes of a file; UsageError if there is nothing."""
+    entry = place.entry()
+    if entry is None:
+        raise UsageError(
+            "there is no such raw folder or file",
+            where=f"--raw {place}",
+            now="give the folder or the .zip that holds the recordings",
+        )
+    if entry.is_folder:
+        return Kind.RECORDINGS
+    try:
+        with place.open() as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise InputError(
+            f"it cannot be read: {error.strerror or error}",
+            where=f"--raw {place}",
+            now="make it readable, or give another",
+        ) from error
+    return _tell_file(place, head)
+
+
+def _tell_file(place: Location, head: bytes) -> Kind:
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return Kind.PADDED
+    if head.startswith(b"PK"):
+        return Kind.PADDED if _holds_arrays(place) else Kind.RECORDINGS
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return Kind.PICKLE
+    if head.startswith((b"ARROW1", b"PAR1", b"\xff\xff\xff\xff")):
+        return Kind.TABLE
+    return Kind.DESCRIPTION if place.name.lower().endswith((".yaml", ".yml")) else Kind.UNKNOWN
+
+
+def _holds_arrays(place: Location) -> bool:
+    try:
+        with place.open() as file, zipfile.ZipFile(io.BufferedReader(file)) as archive:
+            return any(name.endswith(".npy") for name in archive.namelist())
+    except ZIP_ERRORS:
+        return False  # the reader of recordings tells what is wrong with it
+
+
+def _only_file(folder: Location) -> Location | None:
+    """Find the one file of a folder that is a dataset on its own."""
+    entry = folder.entry()
+    if entry is None or not entry.is_folder:
+        return None
+    paths = sorted(item.path for item in folder.walk() if item.name.endswith(_FOLDER_SUFFIXES))
+    if len(paths) > 1:
+        raise UsageError(
+            f"there are {len(paths)} files here that could be a dataset",
+            where=f"--raw {folder}",
+            now=f"name one, for example --raw {folder.at(paths[0])}",
+        )
+    return folder.at(paths[0]) if paths else None
+
+
+def _check_alike(raw: Sequence[Location], recorded: Sequence[str | None]) -> None:
+    """UsageError where the places do not make one dataset, or one of them is named twice."""
+    is_twice = len(set(raw)) < len(raw)
+    if len(set(recorded)) == 1 and not is_twice:
+        return
+    raise UsageError(
+        "the same place is named twice" if is_twice else "these places do not make one dataset",
+        where=", ".join(
+            f"--raw {place}: {what}" for place, what in zip(raw, recorded, strict=True)
+        ),
+        now="name it once" if is_twice else "prepare them one by one, each with its own --out",
+    )
+
+
+def _nothing_found(place: Location) -> InputError:
+    return InputError(
+        f"no raw data are here, that is {_KNOWN}",
+        where=f"--raw {place}",
+        now="give the folder or the file that holds them, or make some: sgn synth OUT",
+    )

@@ -1,0 +1,90 @@
+"""Names for what the field's other files leave unnamed: the dataset, its case and its classes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from sgnray.data.ntu import read_class_names
+from sgnray.data.skeleton import KINECT20, NTU25, SkeletonLayout
+from sgnray.errors import InputError
+from sgnray.prepare.plan import RawSource, hash_lines
+from sgnray.prepare.readers.nwucla import CLASS_NAMES
+from sgnray.storage.location import Entry, Location
+
+_PUBLISHED = {
+    (60, NTU25.name): "ntu60",
+    (120, NTU25.name): "ntu120",
+    (10, KINECT20.name): "nwucla",
+}
+# A file of another kind must not pass for one of ours, whose protocols would then apply.
+_RESERVED = frozenset({*_PUBLISHED.values(), "synth"})
+_CASE_WORDS = {"cs": "cs", "xsub": "cs", "csub": "cs", "cv": "cv", "xview": "cv"} | {
+    "cset": "cset",
+    "xset": "cset",
+}
+NO_CASE = "fixed"
+
+
+def name_dataset(location: Location, layout: SkeletonLayout, num_classes: int) -> str:
+    """Tell a published dataset by its classes and joints; else make a name of the file's."""
+    published = _PUBLISHED.get((num_classes, layout.name))
+    return published or name_after_file(location)
+
+
+def name_after_file(location: Location) -> str:
+    """Make a dataset's name of a file's: lower case letters, digits, - and _."""
+    name = _make_word(PurePosixPath(location.name).stem)
+    return f"{name}-file" if name in _RESERVED else name
+
+
+def name_case(dataset: str, word: str) -> str:
+    """Give a case the name it has in a dataset; a word that nobody published stays."""
+    case = _CASE_WORDS.get(word.lower(), _make_word(word))
+    return "csub" if case == "cs" and dataset == "ntu120" else case
+
+
+def find_case(dataset: str, location: Location) -> str:
+    """Find the case in a file's name, as in NTU60_CS.npz; "fixed" if it names none."""
+    words = re.split(r"[^a-z0-9]+", PurePosixPath(location.name).stem.lower())
+    return next((name_case(dataset, word) for word in words if word in _CASE_WORDS), NO_CASE)
+
+
+def name_classes(dataset: str, num_classes: int) -> tuple[str, ...]:
+    """Give the published class names, or "class 0" and so on."""
+    if dataset in ("ntu60", "ntu120"):
+        return read_class_names(dataset)
+    if dataset == "nwucla":
+        return CLASS_NAMES
+    return tuple(f"class {label}" for label in range(num_classes))
+
+
+def find_file(location: Location) -> Entry:
+    """Tell a file's size and time; InputError if no file is there."""
+    try:
+        entry = location.entry()
+    except OSError as error:
+        raise InputError(
+            f"this file cannot be reached: {str(error).splitlines()[0]}",
+            where=str(location),
+            now="check the path and your rights",
+        ) from error
+    if entry is None or entry.is_folder:
+        raise InputError("there is no such file", where=str(location), now="check the path")
+    return entry
+
+
+def describe_file(location: Location, entry: Entry, *, content: str) -> RawSource:
+    """Describe one file; `content` and, on this machine, every byte tell it from a later one."""
+    if location.is_local:
+        content = f"{content}\t{location.digest()}"
+    return RawSource(
+        num_files=1,
+        num_bytes=entry.size_bytes,
+        fingerprint=hash_lines([f"{location.name}\t{entry.size_bytes}\t{content}"]),
+        stamp=hash_lines([f"{location}\t{entry.changed}"]),
+    )
+
+
+def _make_word(text: str) -> str:
+    return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_") or "unnamed"

@@ -1,0 +1,92 @@
+"""Reader of the Northwestern-UCLA skeletons: one body of 20 Kinect v1 joints, as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sgnray.data.skeleton import KINECT20
+from sgnray.errors import ClipError
+from sgnray.prepare.clip import Clip, Skipped, refusal
+from sgnray.prepare.normalize import normalize
+from sgnray.prepare.readers.source import RawFile, read_file
+from sgnray.prepare.recording import Body, ClipName, Recording
+
+# Action numbers in the order of their labels; 7 and 10 were never released.
+ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
+CLASS_NAMES = (
+    "pick up with one hand",
+    "pick up with two hands",
+    "drop trash",
+    "walk around",
+    "sit down",
+    "stand up",
+    "donning",
+    "doffing",
+    "throw",
+    "carry",
+)
+_NUM_JOINTS = KINECT20.num_joints
+_NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)\.json", re.ASCII)
+
+
+@dataclass(frozen=True)
+class NwuclaJob:
+    """Some of the .json files."""
+
+    files: tuple[RawFile, ...]
+
+    @property
+    def num_clips(self) -> int:
+        """One clip for each file."""
+        return len(self.files)
+
+    def read(self) -> Iterator[Clip | Skipped]:
+        """Give each file's clip, or why it is left out."""
+        for file in self.files:
+            try:
+                clip = _read_clip(file)
+            except ClipError as error:
+                yield Skipped(file.name, error.what)
+            else:
+                yield clip
+
+
+def parse_nwucla_name(file_name: str) -> ClipName:
+    """Read aAA_sSS_eEE_vVV.json: the view is the camera, the episode the replication."""
+    match = _NAME.fullmatch(file_name)
+    if match is None:
+        raise refusal("no NW-UCLA name (aAA_sSS_eEE_vVV.json)", name=file_name)
+    action, subject, episode, view = (int(number) for number in match.groups())
+    return ClipName(file_name[:-5], action, None, view, subject, episode)
+
+
+def read_nwucla(data: bytes) -> Recording:
+    """Read one .json file; ClipError if `skeletons` is not frames x 20 x 3 finite numbers."""
+    try:
+        skeletons = json.loads(data)["skeletons"]
+        joints = np.array(skeletons)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise refusal("no JSON object with a regular list `skeletons`") from error
+    if joints.ndim != 3 or joints.shape[1:] != (_NUM_JOINTS, 3) or len(joints) == 0:
+        raise refusal(f"`skeletons` has shape {joints.shape}, not (frames, {_NUM_JOINTS}, 3)")
+    if joints.dtype.kind not in "fi":
+        raise refusal("`skeletons` holds something that is no number")
+    with np.errstate(over="ignore"):
+        joints_TVC = joints.astype(np.float32)
+    if not np.isfinite(joints_TVC).all():
+        raise refusal("a coordinate is not finite, or beyond float32")
+    return Recording(len(joints_TVC), (Body(0, joints_TVC),))
+
+
+def _read_clip(file: RawFile) -> Clip:
+    name = parse_nwucla_name(file.name)
+    if name.action not in ACTIONS:
+        raise refusal(f"action {name.action} is none of NW-UCLA's", name=file.name)
+    recording = read_nwucla(read_file(file))
+    facts = name.facts(label=ACTIONS.index(name.action))
+    return Clip(facts, normalize(recording, KINECT20))

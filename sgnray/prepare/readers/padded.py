@@ -1,0 +1,228 @@
+"""Readers of padded clips: SGN's own NTU_CS.h5 family and CTR-GCN's NTU60_CS.npz family.
+
+Both hold poses that are prepared and centred already, and give them back bit for bit. A clip is
+one row of frames x numbers: a frame has those of actor 1, then those of actor 2.
+
+Legend: T frames, M actors (always 2), D = V * C numbers of a pose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sgnray.data.skeleton import KINECT20, NTU25
+from sgnray.errors import ClipError, Problem
+from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
+from sgnray.prepare.normalize import list_poses
+from sgnray.prepare.plan import RawPlan, hash_lines
+from sgnray.prepare.readers.naming import (
+    describe_file,
+    find_case,
+    find_file,
+    name_classes,
+    name_dataset,
+)
+from sgnray.prepare.readers.padded_arrays import Array, ArrayFile, ArraySpec, reading, refuse_file
+from sgnray.prepare.readers.padded_h5 import H5_MAGIC, H5Arrays
+from sgnray.prepare.readers.padded_npz import ZIP_MAGIC, NpzArrays
+from sgnray.storage.location import Entry, Location
+
+_JOB_BYTES = 16 * 2**20
+_MAX_ROW_BYTES = 64 * 2**20
+# Nothing that these files are compressed with shrinks numbers more than zlib: 1032 times.
+_MAX_RATIO = 1040
+_LAYOUTS = {2 * layout.num_joints * 3: layout for layout in (NTU25, KINECT20)}
+_NAME_DIGITS = 6
+_NO_LABEL = -1
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some clips of a file: the arrays of their poses and of their one-hot labels."""
+
+    name: str
+    poses: str
+    labels: str
+    is_training: bool
+
+
+_H5_PARTS = (
+    _Part("train", "x", "y", is_training=True),
+    _Part("valid", "valid_x", "valid_y", is_training=True),
+    _Part("test", "test_x", "test_y", is_training=False),
+)
+_NPZ_PARTS = (
+    _Part("train", "x_train", "y_train", is_training=True),
+    _Part("test", "x_test", "y_test", is_training=False),
+)
+
+
+@dataclass(frozen=True)
+class PaddedJob:
+    """Some consecutive rows of one array; a label is -1 where its row is not one-hot."""
+
+    arrays: ArrayFile
+    array: str
+    start: int
+    names: tuple[str, ...]
+    labels: tuple[int, ...]
+
+    @property
+    def num_clips(self) -> int:
+        """How many clips are in it, refused ones too."""
+        return len(self.names)
+
+    def read(self) -> Iterator[Clip | Skipped]:
+        """Give one result for each row; InputError if the file itself is damaged."""
+        rows = self.arrays.read_rows(self.array, self.start, self.start + len(self.names))
+        for name, label, row_TX in zip(self.names, self.labels, rows, strict=True):
+            try:
+                if label == _NO_LABEL:
+                    raise refusal("its label is not one-hot")
+                yield Clip(ClipFacts(name, label), read_padded_clip(row_TX))
+            except ClipError as error:
+                yield Skipped(name, error.what)
+
+
+def plan_padded(location: Location) -> RawPlan:
+    """Describe a file of padded clips; InputError with all problems if it is not one.
+
+    The case is what the file's name says, else "fixed"; its training clips are the file's own,
+    validation ones among them.
+    """
+    entry = find_file(location)
+    arrays, parts = _open_arrays(location, entry)
+    specs = arrays.describe([name for part in parts for name in (part.poses, part.labels)])
+    problems = _find_problems(specs, parts, entry)
+    if problems:
+        raise refuse_file(location, "the file does not hold padded clips", problems)
+    layout = _LAYOUTS[specs[parts[0].poses].shape[2]]
+    num_classes = specs[parts[0].labels].shape[1]
+    dataset = name_dataset(location, layout, num_classes)
+    labels = {part: _read_labels(arrays, part, specs[part.labels]) for part in parts}
+    names = {part: _make_names(part, len(labels[part])) for part in parts}
+    jobs = [
+        job
+        for part in parts
+        for job in _cut_jobs(arrays, part, specs[part.poses], names[part], labels[part])
+    ]
+    training = [name for part in parts if part.is_training for name in names[part]]
+    test = [name for part in parts if not part.is_training for name in names[part]]
+    content = hash_lines(f"{part.name} {labels[part]}" for part in parts)
+    return RawPlan(
+        dataset=dataset,
+        layout=layout,
+        class_names=name_classes(dataset, num_classes),
+        jobs=tuple(jobs),
+        skipped=(),
+        source=describe_file(location, entry, content=content),
+        splits={find_case(dataset, location): {"train": training, "test": test}},
+    )
+
+
+def read_padded_clip(row_TX: Array) -> Poses:
+    """List the poses of one padded clip, (T, M * D) numbers; ClipError if it has none.
+
+    A clip ends with its last frame that is not zero: zero frames after it cannot be told from
+    padding.
+    """
+    with np.errstate(over="ignore"):
+        frames_TMD = row_TX.astype(np.float32, copy=False).reshape(len(row_TX), 2, -1)
+    if not np.isfinite(frames_TMD).all():
+        raise refusal("a number is not finite, or beyond float32")
+    seen = np.flatnonzero((frames_TMD != 0).any(axis=(1, 2)))
+    if seen.size == 0:
+        raise refusal("every pose is zero")
+    return list_poses(frames_TMD[: seen[-1] + 1])
+
+
+def _open_arrays(location: Location, entry: Entry) -> tuple[ArrayFile, tuple[_Part, ...]]:
+    with reading(location, (OSError,)), location.open() as file:
+        magic = file.read(len(H5_MAGIC))
+    if magic == H5_MAGIC:
+        return H5Arrays(location), _H5_PARTS
+    if magic.startswith(ZIP_MAGIC):
+        return NpzArrays(location, entry.changed), _NPZ_PARTS
+    raise refuse_file(location, "the file is neither HDF5 nor .npz")
+
+
+def _find_problems(
+    specs: dict[str, ArraySpec], parts: Sequence[_Part], entry: Entry
+) -> list[Problem]:
+    problems = []
+    for part in parts:
+        for name, num_axes in ((part.poses, 3), (part.labels, 2)):
+            problem = _find_problem(specs.get(name), num_axes, entry)
+            problems += [Problem(name, problem)] if problem else []
+    if problems:
+        return problems
+    poses = [specs[part.poses] for part in parts]
+    labels = [specs[part.labels] for part in parts]
+    for part, one, other in zip(parts, poses, labels, strict=True):
+        if one.shape[0] != other.shape[0]:
+            what = f"has {other.shape[0]} rows, but {part.poses} has {one.shape[0]}"
+            problems.append(Problem(part.labels, what))
+    for part, spec in zip(parts, poses, strict=True):
+        problem = _find_pose_problem(spec)
+        problems += [Problem(part.poses, problem)] if problem else []
+    for axis, specs_of, what in ((2, poses, "numbers in a frame"), (1, labels, "classes")):
+        sizes = sorted({spec.shape[axis] for spec in specs_of})
+        if len(sizes) > 1:
+            listed = " and ".join(str(size) for size in sizes)
+            problems.append(Problem("its parts", f"differ in their {what}: {listed}"))
+    if not sum(spec.shape[0] for spec in poses):
+        problems.append(Problem("its parts", "hold no clip"))
+    return problems
+
+
+def _find_problem(spec: ArraySpec | None, num_axes: int, entry: Entry) -> str | None:
+    if spec is None:
+        return "is missing"
+    if spec.problem is not None:
+        return spec.problem
+    if spec.dtype.kind not in ("f" if num_axes == 3 else "fiub") or spec.dtype.itemsize > 8:
+        return f"holds {spec.dtype}, not numbers of 64 bits or less"
+    if len(spec.shape) != num_axes or 0 in spec.shape[1:]:
+        return f"has the shape {spec.shape}, not one of {num_axes} axes"
+    if spec.row_bytes > _MAX_ROW_BYTES:
+        return f"has rows of {spec.row_bytes:,} bytes, more than any clip needs"
+    if spec.stored_bytes > entry.size_bytes or spec.num_bytes > spec.stored_bytes * _MAX_RATIO:
+        return f"has the shape {spec.shape}, for which the file is too small (cut off?)"
+    return None
+
+
+def _find_pose_problem(spec: ArraySpec) -> str | None:
+    if spec.shape[2] in _LAYOUTS:
+        return None
+    known = " or ".join(str(width) for width in _LAYOUTS)
+    return f"has {spec.shape[2]} numbers in a frame, not {known} (two bodies)"
+
+
+def _read_labels(arrays: ArrayFile, part: _Part, spec: ArraySpec) -> list[int]:
+    labels: list[int] = []
+    step = max(1, _JOB_BYTES // spec.row_bytes)
+    for start in range(0, spec.shape[0], step):
+        rows = arrays.read_rows(part.labels, start, min(start + step, spec.shape[0]))
+        is_one_hot = ((rows != 0).sum(axis=1) == 1) & (rows == 1).any(axis=1)
+        labels += np.where(is_one_hot, (rows != 0).argmax(axis=1), _NO_LABEL).tolist()
+    return labels
+
+
+def _make_names(part: _Part, num_clips: int) -> list[str]:
+    digits = max(_NAME_DIGITS, len(str(num_clips - 1)))
+    return [f"{part.name}-{row:0{digits}d}" for row in range(num_clips)]
+
+
+def _cut_jobs(
+    arrays: ArrayFile, part: _Part, spec: ArraySpec, names: list[str], labels: list[int]
+) -> Iterator[PaddedJob]:
+    """Cut an array into jobs of about 16 MiB, at the borders of its chunks if they are small."""
+    step = max(1, _JOB_BYTES // spec.row_bytes)
+    if spec.chunk_rows * spec.row_bytes <= _MAX_ROW_BYTES:
+        step = -(-step // spec.chunk_rows) * spec.chunk_rows
+    for start in range(0, len(names), step):
+        rows = slice(start, start + step)
+        yield PaddedJob(arrays, part.poses, start, tuple(names[rows]), tuple(labels[rows]))

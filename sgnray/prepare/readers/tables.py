@@ -1,0 +1,224 @@
+"""Tables of clips on disk, Arrow IPC or Parquet: their columns, and their rows in any order.
+
+A Parquet row group, or a record batch of a compressed IPC file, is decoded from its start; a
+cursor that each process keeps open makes reading rows in order cost one pass. Batches of an
+uncompressed IPC file on this machine are mapped, however large; elsewhere one batch is in memory
+at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sgnray.errors import InputError
+from sgnray.storage.location import Location
+
+JOB_BYTES = 16 * 1024 * 1024
+JOB_ROWS = 1024
+_STEP_BYTES = 2 * 1024 * 1024
+_NOW = "write the table again; on a cluster, every node must see it at the same path"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One file of clips; `stamp` tells it from what was there before it was rewritten."""
+
+    location: Location
+    kind: str
+    stamp: tuple[int, int]
+
+    def schema(self) -> pa.Schema:
+        """Read the columns' names and types."""
+        with self.told():
+            is_parquet = self.kind == "parquet"
+            schema = (
+                pq.ParquetFile(self._open()).schema_arrow if is_parquet else self._open_ipc().schema
+            )
+            str(schema.names)  # a name that is no UTF-8 shows itself only now
+            return schema
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Read some columns whole, and no others."""
+        with self.told():
+            if self.kind == "parquet":
+                table = pq.ParquetFile(self._open()).read(columns=list(names), use_threads=False)
+            else:
+                table = self._open_ipc(names).read_all().select(list(names))
+            table.validate(full=True)
+            return table
+
+    def pieces(self) -> Iterator[Piece]:
+        """Cut the rows into pieces of about JOB_BYTES and at most JOB_ROWS."""
+        with self.told():
+            first_chunk, chunk_row, row, num_bytes = 0, 0, 0, 0.0
+            start = 0
+            for chunk, (num_rows, row_bytes) in enumerate(self._chunks()):
+                end = row + num_rows
+                while row < end:
+                    if row == start:
+                        first_chunk, chunk_row = chunk, end - num_rows
+                    room = max(1, int((JOB_BYTES - num_bytes) / max(row_bytes, 1.0)))
+                    step = min(room, end - row, start + JOB_ROWS - row)
+                    row += step
+                    num_bytes += step * row_bytes
+                    if num_bytes >= JOB_BYTES - row_bytes or row - start == JOB_ROWS:
+                        yield Piece(self, first_chunk, chunk_row, start, row)
+                        start, num_bytes = row, 0.0
+            if start < row:
+                yield Piece(self, first_chunk, chunk_row, start, row)
+
+    def batches(self, chunk: int, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Give the rows from a chunk on, in order, few at a time."""
+        if self.kind == "parquet":
+            # Without these a row group is read whole.
+            file = pq.ParquetFile(self._open(), buffer_size=_STEP_BYTES, pre_buffer=False)
+            for group in range(chunk, file.num_row_groups):
+                meta = file.metadata.row_group(group)
+                row_bytes = meta.total_byte_size / max(meta.num_rows, 1)
+                yield from file.iter_batches(
+                    batch_size=max(1, min(JOB_ROWS, int(_STEP_BYTES / max(row_bytes, 1)))),
+                    row_groups=[group],
+                    columns=list(names),
+                    use_threads=False,
+                )
+            return
+        # Asked for some fields only, Arrow copies them; a mapped file costs nothing unread.
+        fields = () if self.location.is_local else names
+        for batch in self._ipc_batches(fields, chunk):
+            yield batch.select(list(names))
+
+    def _chunks(self) -> Iterator[tuple[int, float]]:
+        """Give each chunk's rows, and the bytes of one of them."""
+        if self.kind == "parquet":
+            metadata = pq.ParquetFile(self._open()).metadata
+            for group in map(metadata.row_group, range(metadata.num_row_groups)):
+                yield group.num_rows, group.total_byte_size / max(group.num_rows, 1)
+            return
+        # One column alone: planning must not read all poses. All rows count as equally long.
+        sizes = [batch.num_rows for batch in self._ipc_batches(["name"], 0)]
+        row_bytes = self.stamp[0] / max(sum(sizes), 1)
+        yield from ((num_rows, row_bytes) for num_rows in sizes)
+
+    def _open(self) -> pa.NativeFile:
+        if self.location.is_local and self.kind != "parquet":
+            return pa.memory_map(self.location.path)
+        return self.location.open()
+
+    def _ipc_batches(self, fields: Sequence[str], first: int) -> Iterator[pa.RecordBatch]:
+        reader = self._open_ipc(fields)
+        if self.kind == "stream":
+            yield from islice(reader, first, None)
+        else:
+            yield from map(reader.get_batch, range(first, reader.num_record_batches))
+
+    def _open_ipc(self, names: Sequence[str] = ()) -> pa.RecordBatchFileReader:
+        open_reader = pa.ipc.open_stream if self.kind == "stream" else pa.ipc.open_file
+        fields: list[int] = []
+        if names:
+            known = open_reader(self._open()).schema
+            fields = sorted(known.get_field_index(name) for name in names)
+        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        return open_reader(self._open(), options=options)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Turn what a torn or vanished file provokes into an InputError."""
+        try:
+            yield
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            raise InputError(
+                f"the table cannot be read: {(str(error).splitlines() or ['torn'])[0]}",
+                where=str(self.location),
+                now=_NOW,
+            ) from error
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows `start` to `stop` of a table; `chunk` is where reading begins, at row `chunk_row`."""
+
+    table: Table
+    chunk: int
+    chunk_row: int
+    start: int
+    stop: int
+
+    def batches(self, names: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+        """Read its rows, few at a time; InputError where the table is torn or was rewritten."""
+        with self.table.told():
+            check_unchanged(self.table)
+            for batch in _cursor(self.table, names).rows(self):
+                # Lists that point outside of their values would be followed without a look.
+                batch.validate(full=True)
+                yield batch
+
+
+class _Cursor:
+    """An open table at one of its rows, with the rest of the batch that was read last."""
+
+    def __init__(self, table: Table, names: tuple[str, ...]) -> None:
+        self._table, self._names = table, names
+        self._following: Iterator[pa.RecordBatch] = iter(())
+        self._rest: pa.RecordBatch | None = None
+        self._row = -1
+
+    def rows(self, piece: Piece) -> Iterator[pa.RecordBatch]:
+        """Go to a piece, back only by starting its chunk again, and give its rows."""
+        if not piece.chunk_row <= self._row <= piece.start:
+            self._following = self._table.batches(piece.chunk, self._names)
+            self._rest, self._row = None, piece.chunk_row
+        while self._row < piece.stop:
+            # A cursor that fails or is left in the middle starts again.
+            row, self._row = self._row, -1
+            batch = self._rest if self._rest is not None else next(self._following, None)
+            if batch is None:
+                raise pa.ArrowInvalid("it has fewer rows than when it was planned")
+            end = row + batch.num_rows
+            first, last = max(row, piece.start), min(end, piece.stop)
+            if first < last:
+                yield batch.slice(first - row, last - first)
+            stop = max(row, min(end, piece.stop))
+            self._rest = batch.slice(stop - row) if stop < end else None
+            self._row = stop
+
+
+@lru_cache(maxsize=1)
+def _cursor(table: Table, names: tuple[str, ...]) -> _Cursor:
+    return _Cursor(table, names)
+
+
+def open_table(location: Location) -> Table | str:
+    """Tell what kind of table lies there, by its content; in words why there is none."""
+    entry = location.entry()
+    if entry is None or entry.is_folder:
+        return "is a folder" if entry is not None else "there is no such file"
+    try:
+        with location.open() as file:
+            head = file.read(6)
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    kind = "parquet" if head[:4] == b"PAR1" else "file" if head == b"ARROW1" else "stream"
+    table = Table(location, kind, (entry.size_bytes, entry.changed))
+    try:
+        table.schema()
+    except InputError as error:
+        return f"is no whole Arrow or Parquet file; {error.what}"
+    return table
+
+
+def check_unchanged(table: Table) -> None:
+    """InputError where a table is gone or was rewritten since it was planned."""
+    entry = table.location.entry()
+    if entry is None or (entry.size_bytes, entry.changed) != table.stamp:
+        raise InputError(
+            "the table has changed, or cannot be seen from this machine",
+            where=str(table.location),
+            now="run this again when it is complete; on a cluster, every node must see it",
+        )

@@ -1,0 +1,1 @@
+"""Files and folders: written whole, on this machine or at a URI, locked."""

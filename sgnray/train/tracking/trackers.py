@@ -1,0 +1,224 @@
+"""Where a run can be watched besides its own folder: TensorBoard, MLflow, Weights & Biases.
+
+Each library is imported by the first run that asks for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from sgnray import metric_keys as keys
+from sgnray.checkpoints.run_folder import RunFolder
+from sgnray.config import Recipe, dump_recipe, to_dict
+from sgnray.errors import RunError
+from sgnray.evaluate.report import Report
+from sgnray.storage.atomic import write_text
+
+Metrics = Mapping[str, float]
+
+TENSORBOARD_DIR = "tensorboard"
+MLFLOW_DIR = "mlflow"
+MEMORY_FILE = "trackers.json"
+MEMORY_VERSION = 1
+
+_PROJECT = "sgnray"
+
+
+class Tracker(Protocol):
+    """Shows the metrics of a run somewhere."""
+
+    def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> int:
+        """Open the record of the run, or take it up again; `history` has the epochs done before.
+
+        Returns how many epochs, from the first on, it holds already; the others are logged next.
+        """
+
+    def log(self, epoch: int, metrics: Metrics) -> None:
+        """Add an epoch, counted from 1; each one is told once, in order."""
+
+    def finish(self, report: Report | None) -> None:
+        """Add the result of the test and close; without a report the run was cut short."""
+
+
+class TensorBoard:
+    """Event files in the run's folder, written anew by each launch."""
+
+    def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> int:
+        """Replace what earlier launches wrote: so no epoch is missing, and none is there twice."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder = run.path / TENSORBOARD_DIR
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        # A TensorBoard that is looking on forgets the old epochs because of purge_step.
+        self._writer: Any = SummaryWriter(str(folder), purge_step=1)
+        self._writer.add_text("recipe", f"```\n{dump_recipe(recipe)}```", 0)
+        self._num_epochs = 0
+        # The time axis is the time spent in training, over all launches.
+        self._time_s = time.time() - sum(metrics[keys.EPOCH_S] for metrics in history)
+        return 0
+
+    def log(self, epoch: int, metrics: Metrics) -> None:
+        """Write the epoch, and have it on disk."""
+        self._num_epochs = epoch
+        self._time_s += metrics[keys.EPOCH_S]
+        self._write(metrics)
+
+    def finish(self, report: Report | None) -> None:
+        """Write the result at the last epoch."""
+        self._write(_result(report))
+        self._writer.close()
+
+    def _write(self, metrics: Metrics) -> None:
+        for key, value in metrics.items():
+            self._writer.add_scalar(key, value, self._num_epochs, walltime=self._time_s)
+        self._writer.flush()
+
+
+class MLflow:
+    """A run in the store at MLFLOW_TRACKING_URI, else in a SQLite file in the run's folder."""
+
+    def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> int:
+        """Go on with the MLflow run that this folder knows; its store says what it holds."""
+        from mlflow import MlflowClient
+
+        folder = (run.path / MLFLOW_DIR).resolve()
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        if not uri:
+            folder.mkdir(exist_ok=True)
+        self._client: Any = MlflowClient(tracking_uri=uri or f"sqlite:///{folder}/mlflow.db")
+        known = recall(run, "mlflow")
+        if known and known["store"] == _digest(uri) and self._has(known["run_id"]):
+            self._run_id = known["run_id"]
+            self._client.update_run(self._run_id, status="RUNNING")
+            points = self._client.get_metric_history(self._run_id, keys.TRAIN_LOSS)
+            return max((point.step for point in points), default=0)
+        self._run_id = self._create(recipe, run, None if uri else str(folder / "artifacts"))
+        remember(run, "mlflow", {"store": _digest(uri), "run_id": self._run_id})
+        return 0
+
+    def log(self, epoch: int, metrics: Metrics) -> None:
+        """Send the epoch in one message."""
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
+        points = [Metric(key, value, now_ms, epoch) for key, value in metrics.items()]
+        self._client.log_batch(self._run_id, metrics=points)
+
+    def finish(self, report: Report | None) -> None:
+        """Send the result, and say whether the run came to its end."""
+        for key, value in _result(report).items():
+            self._client.log_metric(self._run_id, key, value)
+        self._client.set_terminated(self._run_id, "FINISHED" if report else "KILLED")
+
+    def _has(self, run_id: str) -> bool:
+        from mlflow import MlflowException
+
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        is_active: bool = run.info.lifecycle_stage == "active"
+        return is_active
+
+    def _create(self, recipe: Recipe, run: RunFolder, artifacts: str | None) -> str:
+        from mlflow.entities import Param
+
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
+        known = self._client.get_experiment_by_name(name)
+        experiment = (
+            known.experiment_id
+            if known
+            else self._client.create_experiment(name, artifact_location=artifacts)
+        )
+        run_id: str = self._client.create_run(experiment, run_name=run.path.name).info.run_id
+        settings = [Param(key, str(value)) for key, value in _flat(to_dict(recipe))]
+        self._client.log_batch(run_id, params=settings)
+        return run_id
+
+
+class WeightsAndBiases:
+    """A W&B run, offline in the run's folder unless WANDB_MODE says otherwise."""
+
+    def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> int:
+        """Open this launch's part of the W&B run; `wandb sync` joins the parts by their id."""
+        import wandb
+
+        known = recall(run, "wandb") or {"run_id": uuid.uuid4().hex[:12], "num_epochs": 0}
+        self._folder, self._run_id = run, known["run_id"]
+        self._run: Any = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", _PROJECT),
+            name=run.path.name,
+            id=self._run_id,
+            resume="allow",
+            dir=str(run.path.resolve()),
+            config=to_dict(recipe),
+            reinit="create_new",
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+        num_epochs: int = known["num_epochs"]
+        return num_epochs
+
+    def log(self, epoch: int, metrics: Metrics) -> None:
+        """Log the epoch, and remember it: an offline run cannot be asked what it holds."""
+        self._run.log(dict(metrics), step=epoch, commit=True)
+        remember(self._folder, "wandb", {"run_id": self._run_id, "num_epochs": epoch})
+
+    def finish(self, report: Report | None) -> None:
+        """Put the result into the summary."""
+        self._run.summary.update(_result(report))
+        self._run.finish(exit_code=0 if report else 1)
+
+
+def recall(run: RunFolder, name: str) -> dict[str, Any]:
+    """Read what a tracker remembered of the run, empty where nothing is known."""
+    known: dict[str, Any] = _memory(run).get(name, {})
+    return known
+
+
+def remember(run: RunFolder, name: str, content: Mapping[str, object]) -> None:
+    """Keep in the run's folder what a tracker must know to go on with the same curves."""
+    memory = {**_memory(run), "format_version": MEMORY_VERSION, name: content}
+    write_text(run.path / MEMORY_FILE, json.dumps(memory, indent=2) + "\n")
+
+
+def _memory(run: RunFolder) -> dict[str, Any]:
+    path = run.path / MEMORY_FILE
+    if not path.exists():
+        return {}
+    memory: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if memory["format_version"] != MEMORY_VERSION:
+        raise RunError(
+            f"it has format version {memory['format_version']}",
+            where=str(path),
+            now="update sgnray, or remove the file to begin new curves",
+        )
+    return memory
+
+
+def _digest(uri: str | None) -> str | None:
+    """Tell stores apart without writing down what may hold a password."""
+    return hashlib.sha256(uri.encode()).hexdigest()[:12] if uri else None
+
+
+def _result(report: Report | None) -> Metrics:
+    if report is None:
+        return {}
+    return {"test/top1": report.top1, "test/top5": report.top5, "test/loss": report.loss}
+
+
+def _flat(section: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Give the values of a recipe under their dotted keys."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,242 @@
+"""Which values the trials of a search get: listed beforehand, or proposed from what was learnt."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sgnray.errors import Problem, RecipeError, SgnError
+from sgnray.seeding import derive_seed
+from sgnray.tune.space.space import (
+    Axis,
+    Choice,
+    Integer,
+    LogUniform,
+    SearchWay,
+    Space,
+    Uniform,
+    Values,
+    distinct,
+    rounded,
+)
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import TrialState
+
+log = logging.getLogger(__name__)
+
+_MAX_GRID = 10_000
+_MAX_DRAWS = 1000
+# TPE draws at random first; a quarter of a short search is enough to begin with.
+_MOST_RANDOM, _FEWEST_RANDOM, _RANDOM_SHARE = 10, 4, 4
+
+
+class Sampler(Protocol):
+    """Proposes the values of trials, counted from 1."""
+
+    @property
+    def num_trials(self) -> int:
+        """How many there will be."""
+
+    def propose(self, number: int) -> Values | None:
+        """Return the values of a trial, None where there are no more."""
+
+    def learn(
+        self, number: int, values: Values, scores: Sequence[float], *, is_complete: bool
+    ) -> None:
+        """Hear how a trial ended: its score after each epoch, none where it failed."""
+
+
+def make_sampler(space: Space, search: SearchWay, num_trials: int, seed: int) -> Sampler:
+    """Choose how a space is walked; a grid has a trial for each point, whatever `num_trials` says.
+
+    RecipeError where a grid would need a range or rows would be drawn from; SgnError where TPE
+    lacks Optuna.
+    """
+    if search == "grid":
+        _check_grid(space)
+        return Listed(distinct(space.grid()))
+    if space.rows:
+        raise RecipeError(
+            f"the search space {space.source} is a list of trials, of which all are run",
+            where=f"--search {search}",
+            now="leave --search out, or use --search grid",
+        )
+    if search == "tpe":
+        return Tpe(space, num_trials, seed)
+    drawn = distinct(space.draw(seed, index) for index in range(num_trials))
+    if len(drawn) < num_trials:
+        log.warning(
+            "%d of %d trials would repeat others and are left out: the space is small",
+            num_trials - len(drawn),
+            num_trials,
+        )
+    return Listed(drawn)
+
+
+class Listed:
+    """Trials that are all known beforehand."""
+
+    def __init__(self, points: Sequence[Values]) -> None:
+        self._points = points
+
+    @property
+    def num_trials(self) -> int:
+        """How many there will be."""
+        return len(self._points)
+
+    def propose(self, number: int) -> Values | None:
+        """Return the values of a trial, None where there are no more."""
+        return self._points[number - 1] if number <= len(self._points) else None
+
+    def learn(
+        self, number: int, values: Values, scores: Sequence[float], *, is_complete: bool
+    ) -> None:
+        """Learn nothing."""
+
+
+class Tpe:
+    """Optuna's tree-structured Parzen estimator.
+
+    A trial that was stopped early counts as pruned, with its curve. Trials of an interrupted
+    search are told it like its own.
+    """
+
+    def __init__(self, space: Space, num_trials: int, seed: int) -> None:
+        if importlib.util.find_spec("optuna") is None:
+            raise SgnError(
+                "the search tpe needs Optuna",
+                where="--search tpe",
+                now="pip install 'sgnray[tune]', or use --search random",
+            )
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        num_random = min(_MOST_RANDOM, max(_FEWEST_RANDOM, num_trials // _RANDOM_SHARE))
+        self._space, self._seed = space, seed
+        is_finite = all(isinstance(axis, Choice) for axis in space.axes.values())
+        self.num_trials = min(num_trials, space.num_points()) if is_finite else num_trials
+        self._known: set[str] = set()
+        self._study = optuna.create_study(
+            direction="maximize",
+            sampler=optuna.samplers.TPESampler(
+                seed=derive_seed(seed, "tune tpe") % 2**32, n_startup_trials=num_random
+            ),
+        )
+        self._asked: dict[int, optuna.Trial] = {}
+
+    def propose(self, number: int) -> Values | None:
+        """Return the values of a trial, None where there are no more."""
+        if number > self.num_trials:
+            return None
+        trial, values = self._ask()
+        if json.dumps(values) in self._known:  # the same would only come out again
+            self._study.tell(trial, state=_failed())
+            values = self._draw_unknown(values)
+        else:
+            self._asked[number] = trial
+        self._known.add(json.dumps(values))
+        return values
+
+    def _draw_unknown(self, otherwise: Values) -> Values:
+        drawn = (self._space.draw(self._seed, index) for index in range(_MAX_DRAWS))
+        unknown = (values for values in drawn if json.dumps(values) not in self._known)
+        return next(unknown, otherwise)
+
+    def _ask(self) -> tuple[optuna.Trial, Values]:
+        trial = self._study.ask()
+        values: Values = {}
+        for key, axis in self._space.axes.items():
+            if self._space.holds(key, values):
+                values[key] = _suggest(trial, key, axis)
+        return trial, values
+
+    def learn(
+        self, number: int, values: Values, scores: Sequence[float], *, is_complete: bool
+    ) -> None:
+        """Tell Optuna how a trial ended."""
+        from optuna.trial import TrialState, create_trial
+
+        state = TrialState.COMPLETE if is_complete else TrialState.PRUNED
+        if not scores:
+            state = TrialState.FAIL
+        self._known.add(json.dumps(values))
+        trial = self._asked.pop(number, None)
+        if trial is None:
+            axes = {key: self._space.axes[key] for key in values}
+            self._study.add_trial(
+                create_trial(
+                    state=state,
+                    value=scores[-1] if state == TrialState.COMPLETE else None,
+                    params={key: as_parameter(axis, values[key]) for key, axis in axes.items()},
+                    distributions={key: distribution(axis) for key, axis in axes.items()},
+                    intermediate_values=dict(enumerate(scores, start=1)),
+                )
+            )
+            return
+        for epoch, score in enumerate(scores, start=1):
+            trial.report(score, epoch)
+        self._study.tell(trial, scores[-1] if state == TrialState.COMPLETE else None, state)
+
+
+def distribution(axis: Axis) -> Any:
+    """Return an axis as Optuna describes it."""
+    from optuna import distributions
+
+    match axis:
+        case Choice(values):
+            return distributions.CategoricalDistribution([json.dumps(value) for value in values])
+        case Uniform(low, high):
+            return distributions.FloatDistribution(low, high)
+        case LogUniform(low, high):
+            return distributions.FloatDistribution(low, high, log=True)
+        case Integer(low, high):
+            return distributions.IntDistribution(low, high)
+
+
+def _failed() -> TrialState:
+    from optuna.trial import TrialState
+
+    return TrialState.FAIL
+
+
+def _suggest(trial: optuna.Trial, key: str, axis: Axis) -> Any:
+    match axis:
+        case Choice(values):
+            return json.loads(trial.suggest_categorical(key, [json.dumps(v) for v in values]))
+        case Uniform(low, high):
+            return rounded(trial.suggest_float(key, low, high), low, high)
+        case LogUniform(low, high):
+            return rounded(trial.suggest_float(key, low, high, log=True), low, high)
+        case Integer(low, high):
+            return trial.suggest_int(key, low, high)
+
+
+def as_parameter(axis: Axis, value: Any) -> Any:
+    """Return a value as Optuna keeps it: a choice is known by its text."""
+    return json.dumps(value) if isinstance(axis, Choice) else value
+
+
+def _check_grid(space: Space) -> None:
+    problems = [
+        Problem(key, f"is a range, and a grid needs its values: {key}: {{choice: [...]}}")
+        for key, axis in space.axes.items()
+        if not isinstance(axis, Choice)
+    ]
+    if problems:
+        raise RecipeError(
+            f"the search space {space.source} cannot be searched as a grid",
+            where=space.source,
+            now="use choice for these keys in a space of your own, or search it with random",
+            problems=problems,
+        )
+    if space.num_points() > _MAX_GRID:
+        raise RecipeError(
+            f"the grid has {space.num_points():,} points, and {_MAX_GRID:,} are the most",
+            where=space.source,
+            now="leave out keys or values, or search it with random",
+        )

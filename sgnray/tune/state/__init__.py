@@ -1,0 +1,1 @@
+"""What a search has done so far, on disk and in memory."""

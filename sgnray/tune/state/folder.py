@@ -1,0 +1,138 @@
+"""The folder of a search: what is in it, and whose it is.
+
+search.json  base.yaml  space.yaml  record.jsonl  states/  trials.parquet  trials.csv  best.yaml
+log.txt  *.png  search.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sgnray.checkpoints.run_folder import LOG_FILE, check_not_foreign, claimed_folder
+from sgnray.config import dump_recipe
+from sgnray.errors import RunError
+from sgnray.storage.atomic import output_errors, write_text
+from sgnray.tune.plan import Plan
+from sgnray.tune.report.tables import write_tables
+from sgnray.tune.space.space import as_overrides, dump_space
+from sgnray.tune.state.board import TrialRow, best_of
+from sgnray.tune.state.events import Record
+
+SEARCH_FILE = "search.json"
+# Not recipe.yaml: that file makes a folder a run.
+BASE_FILE = "base.yaml"
+SPACE_FILE = "space.yaml"
+RECORD_FILE = "record.jsonl"
+BEST_FILE = "best.yaml"
+STATES_DIR = "states"
+
+_HOW = {"asha": ", ASHA", "pbt": ", population-based", "none": ""}
+
+
+@dataclass(frozen=True)
+class SearchFolder:
+    """One search on disk."""
+
+    path: Path
+    plan: Plan
+
+    @property
+    def log_path(self) -> Path:
+        """Where the search's log goes."""
+        return self.path / LOG_FILE
+
+    @property
+    def best_path(self) -> Path:
+        """The recipe of the best trial."""
+        return self.path / BEST_FILE
+
+    @property
+    def record(self) -> Record:
+        """What happened so far."""
+        return Record(self.path / RECORD_FILE)
+
+    @property
+    def states_dir(self) -> Path:
+        """What unfinished trials need to go on, a folder each."""
+        return self.path / STATES_DIR
+
+    def write(self, rows: tuple[TrialRow, ...]) -> None:
+        """Write the table of trials, and best.yaml as soon as one has ended well."""
+        write_tables(self.path, rows, self.plan.space.keys)
+        best = best_of(rows)
+        if best is not None:
+            recipe = self.plan.recipe_of(best.values)
+            write_text(self.best_path, _header(self, best, rows) + dump_recipe(recipe))
+
+
+@contextmanager
+def claim_search(runs_dir: Path, name: str | None, plan: Plan) -> Iterator[SearchFolder]:
+    """Make the search's folder, or take it again for the same search; nobody else can meanwhile.
+
+    RunError where it holds something else or is in use; UsageError for a name that is no plain
+    folder name.
+    """
+    with claimed_folder(runs_dir, name, default=plan.folder_name()) as path:
+        _check_owner(path, plan)
+        write_text(path / SEARCH_FILE, json.dumps(plan.describe(), indent=2) + "\n")
+        write_text(path / SPACE_FILE, dump_space(plan.space))
+        write_text(path / BASE_FILE, dump_recipe(plan.recipe))
+        folder = SearchFolder(path, plan)
+        with output_errors(folder.states_dir):
+            folder.states_dir.mkdir(exist_ok=True)
+        yield folder
+
+
+def _check_owner(path: Path, plan: Plan) -> None:
+    search_path = path / SEARCH_FILE
+    if not search_path.exists():
+        check_not_foreign(path)
+        return
+    try:
+        found = json.loads(search_path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if found != json.loads(json.dumps(plan.describe())):
+        raise RunError(
+            "the folder holds another search: its space, recipe, trials, epochs or dataset differ",
+            where=str(search_path),
+            now="choose another --name, or remove that folder",
+        )
+
+
+def _header(folder: SearchFolder, best: TrialRow, rows: tuple[TrialRow, ...]) -> str:
+    plan, num_full = folder.plan, folder.plan.recipe.train.num_epochs
+    num_ended = sum(row.has_ended for row in rows)
+    count = f"{num_ended} trials"
+    if num_ended < plan.num_trials:
+        count += f" so far; {plan.num_trials} are planned"
+    scaled = "" if plan.num_epochs == num_full else ", its schedule in proportion"
+    seeds = f", mean of {plan.num_seeds} seeds" if plan.num_seeds > 1 else ""
+    return "\n".join(
+        [
+            f"# Found by sgn tune: trial {best.number}, the best of {count}.",
+            f"#   sgn train --recipe {folder.best_path}",
+            f"# Search: space {plan.space.source}, {plan.search}{_HOW[plan.scheduler]}, "
+            f"seed {plan.recipe.train.seed}, at most {plan.num_epochs} epochs per trial",
+            f"#   of the {num_full} below{scaled}.",
+            f"# Score: {best.score or 0:.2%} top-1 after epoch {best.num_epochs}{seeds}, on a "
+            "validation",
+            f"#   part of the training clips of {plan.recipe.data.dataset} "
+            f"{plan.recipe.data.case}, held out the way the case",
+            "#   holds out its test clips, which were never looked at.",
+            *_changes(plan, best),
+            "",
+            "",
+        ]
+    )
+
+
+def _changes(plan: Plan, best: TrialRow) -> list[str]:
+    head = "# Changed by the search:"
+    if plan.scheduler == "pbt":
+        head = "# Changed by the search (the last values: PBT changed them while it trained):"
+    return [head, *(f"#   {text}" for text in as_overrides(best.values) or ("nothing",))]

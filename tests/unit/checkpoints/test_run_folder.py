@@ -1,0 +1,252 @@
+"""Run folders: whose they are, who may use them, where training goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+import pytest
+import torch
+
+from sgnray.checkpoints.run_folder import RunFolder, claim_run, newest_run, run_name
+from sgnray.config import load_recipe, recipe_hash
+from sgnray.errors import CheckpointError, RunError, UsageError
+from sgnray.train import train_run
+
+
+def with_seed(recipe, seed):
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": seed})})
+
+
+def test_a_run_is_named_by_its_recipe(tiny_recipe):
+    assert run_name(tiny_recipe) == f"synth-cv-{recipe_hash(tiny_recipe)}"
+    assert run_name(tiny_recipe) != run_name(with_seed(tiny_recipe, 1))
+
+
+def test_a_run_leaves_everything_behind(tiny_recipe, tiny_folder, tiny_dataset, tmp_path):
+    epochs = []
+    result = train_run(
+        tiny_recipe,
+        tiny_folder,
+        runs_dir=tmp_path,
+        device="cpu",
+        command="sgn train",
+        on_epoch=epochs.append,
+    )
+    assert result.folder == tmp_path / run_name(tiny_recipe)
+    assert {item.name for item in result.folder.iterdir()} == {
+        ".lock",
+        "checkpoints",
+        "curves.png",
+        "environment.json",
+        "log.txt",
+        "metrics.jsonl",
+        "recipe.yaml",
+        "report.json",
+    }
+    assert load_recipe(str(result.folder / "recipe.yaml")) == tiny_recipe
+    lines = [
+        json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 3, 4]
+    assert lines[2] == {"epoch": 3, **epochs[2].metrics}
+    environment = json.loads((result.folder / "environment.json").read_text())
+    assert environment["dataset_checksum"] == tiny_dataset.info.checksum
+    assert environment["command"] == "sgn train"
+    assert {"versions", "commit", "device", "threads", "precision"} <= set(environment)
+    kept = sorted(item.name for item in (result.folder / "checkpoints").iterdir())
+    assert kept == ["epoch-0003", "epoch-0004"]
+    assert "epoch 4 of 4" in (result.folder / "log.txt").read_text()
+
+
+def test_the_same_command_goes_on_where_it_was_interrupted(
+    tiny_recipe, tiny_folder, tmp_path, caplog
+):
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(result):
+        if result.epoch == 2:
+            raise Interrupted
+
+    settings = {"runs_dir": tmp_path, "device": "cpu"}
+    straight = train_run(tiny_recipe, tiny_folder, **settings, name="straight")
+    with pytest.raises(Interrupted):
+        train_run(tiny_recipe, tiny_folder, **settings, name="broken", on_epoch=interrupt)
+    assert "Interrupted" in (tmp_path / "broken" / "log.txt").read_text()
+    resumed = train_run(tiny_recipe, tiny_folder, **settings, name="broken")
+    assert resumed.resumed_from == 2
+    assert "goes on after epoch 2 of 4" in caplog.text
+    same = ("top1", "loss", "num_correct")
+    for field in same:
+        assert getattr(resumed.report, field) == getattr(straight.report, field)
+    lines = (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+    environment = json.loads((tmp_path / "broken" / "environment.json").read_text())
+    assert len(environment["resumed"]) == 1
+
+
+def test_another_recipe_in_the_same_folder_is_refused(tiny_recipe, tiny_dataset, tmp_path):
+    with claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset):
+        pass
+    before = (tmp_path / "mine" / "recipe.yaml").read_text()
+    with (
+        pytest.raises(RunError, match="another recipe"),
+        claim_run(tmp_path, "mine", with_seed(tiny_recipe, 1), tiny_dataset),
+    ):
+        pass
+    assert (tmp_path / "mine" / "recipe.yaml").read_text() == before
+
+
+def test_another_dataset_in_the_same_folder_is_refused(tiny_recipe, tiny_dataset, tmp_path):
+    with claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset) as run:
+        run.record_environment(
+            {"dataset_checksum": tiny_dataset.info.checksum, "dataset_dir": "data/synth"}
+        )
+    changed = dataclasses.replace(
+        tiny_dataset, info=dataclasses.replace(tiny_dataset.info, checksum="sha256:00")
+    )
+    with (
+        pytest.raises(RunError, match="another dataset"),
+        claim_run(tmp_path, "mine", tiny_recipe, changed),
+    ):
+        pass
+
+
+def test_two_at_once_refuse_each_other(tiny_recipe, tiny_dataset, tmp_path):
+    with (
+        claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset),
+        pytest.raises(RunError, match="another command is at work"),
+        claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "/tmp/x", ".hidden", "", " "])
+def test_a_name_cannot_leave_the_runs(tiny_recipe, tiny_dataset, tmp_path, name):
+    with (
+        pytest.raises(UsageError, match="cannot name a folder"),
+        claim_run(tmp_path / "runs", name, tiny_recipe, tiny_dataset),
+    ):
+        pass
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(tiny_recipe, tiny_dataset, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    with (
+        pytest.raises(RunError, match=r"holds something else: thesis\.tex"),
+        claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset),
+    ):
+        pass
+
+
+def make_run(folder, *, epoch, metrics_time):
+    path = folder / "checkpoints" / f"epoch-{epoch:04d}" / "checkpoint.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+    (folder / "metrics.jsonl").write_text("")
+    os.utime(folder / "metrics.jsonl", (metrics_time, metrics_time))
+
+
+def test_the_newest_run_is_the_one_that_finished_an_epoch_last(tmp_path):
+    make_run(tmp_path / "a", epoch=3, metrics_time=20)
+    make_run(tmp_path / "b", epoch=9, metrics_time=10)
+    (tmp_path / "just begun").mkdir()
+    (tmp_path / "just begun" / "recipe.yaml").write_text("")
+    assert newest_run(tmp_path).path == tmp_path / "a"
+
+
+def test_a_kill_in_the_first_file_does_not_lock_the_name(tiny_recipe, tiny_dataset, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "recipe.yaml.partial").write_text("half")
+    with claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset) as run:
+        assert (run.path / "recipe.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "is torn"),
+        ("{}", "is torn"),
+        ('{"format_version": 1}', "is torn"),
+        (
+            '{"format_version": 9, "dataset_checksum": "", "dataset_dir": "", "resumed": []}',
+            "has format version 9",
+        ),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_refused(tmp_path, content, told):
+    (tmp_path / "environment.json").write_text(content)
+    with pytest.raises(RunError, match=told):
+        RunFolder(tmp_path).environment()
+
+
+@pytest.fixture
+def trained(tiny_recipe, tiny_folder, tmp_path):
+    """A finished run; returns a function that runs the same command again."""
+
+    def again():
+        return train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, name="run", device="cpu")
+
+    again()
+    return again
+
+
+def test_a_run_whose_checkpoints_are_all_torn_is_left_as_it_is(trained, tmp_path):
+    for path in tmp_path.glob("run/checkpoints/*/checkpoint.pt"):
+        path.write_bytes(b"torn")
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with pytest.raises(CheckpointError, match="no checkpoint of the run is whole"):
+        trained()
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_a_checkpoint_of_a_newer_version_is_not_passed_over(trained, tmp_path):
+    path = tmp_path / "run" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
+    torch.save({**torch.load(path), "format_version": 4}, path)
+    with pytest.raises(CheckpointError, match="format version 4"):
+        trained()
+
+
+def test_after_a_torn_checkpoint_the_new_ones_are_kept(trained, tmp_path, caplog):
+    path = tmp_path / "run" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1000])
+    assert trained().resumed_from == 3
+    assert "torn" in caplog.text
+    kept = sorted(item.name for item in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["epoch-0003", "epoch-0004"]
+    assert len(path.read_bytes()) > 1000
+
+
+def test_epochs_are_sorted_as_numbers(tmp_path):
+    for epoch in (9999, 10000, 10001):
+        make_run(tmp_path / "run", epoch=epoch, metrics_time=1)
+    run = RunFolder(tmp_path / "run")
+    run._drop_all_but_newest(10001)
+    assert {item.name for item in run.checkpoints_dir.iterdir()} == {"epoch-10000", "epoch-10001"}
+
+
+def test_what_the_user_can_mend_is_told_before_a_folder_is_made(tiny_recipe, tiny_folder, tmp_path):
+    with pytest.raises(UsageError, match="a batch of 6 clips cannot be shared by 7 workers"):
+        train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, workers=7)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_for_another_dataset_is_refused(tiny_folder, tmp_path):
+    with pytest.raises(UsageError, match="the recipe is for ntu60, and the dataset is synth"):
+        train_run(load_recipe("ntu60-cv"), tiny_folder, runs_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_another_run_is_not_taken_up(trained, tiny_recipe, tiny_folder, tmp_path):
+    other = train_run(with_seed(tiny_recipe, 1), tiny_folder, runs_dir=tmp_path, device="cpu")
+    foreign = other.folder / "checkpoints" / "epoch-0004" / "checkpoint.pt"
+    own = tmp_path / "run" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
+    own.write_bytes(foreign.read_bytes())
+    with pytest.raises(CheckpointError, match="comes from another run"):
+        trained()

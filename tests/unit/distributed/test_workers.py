@@ -1,0 +1,44 @@
+"""Numbers of workers, as they are asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from sgnray.distributed.workers import Workers, parse_workers
+from sgnray.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "fewest", "most", "is_elastic"),
+    [
+        ("0", 0, 0, 0, False),
+        ("8", 8, 8, 8, False),
+        ("1:4", (1, 4), 1, 4, True),
+        ("2:2", (2, 2), 2, 2, False),
+    ],
+)
+def test_a_number_or_a_range(text, wanted, fewest, most, is_elastic):
+    assert parse_workers(text) == wanted
+    workers = Workers.of(wanted)
+    assert (workers.fewest, workers.most, workers.is_elastic) == (fewest, most, is_elastic)
+    assert parse_workers(str(workers)) in (wanted, most)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "-1", "1:", ":4", "4:1", "1:2:3", "1.5", " 2", "\u0663", "9" * 5000]
+)
+def test_anything_else_is_refused(text):
+    with pytest.raises(UsageError, match="is no number of workers") as caught:
+        parse_workers(text)
+    assert caught.value.where == "--workers"
+
+
+@pytest.mark.parametrize("wanted", [-1, (4, 1), (-1, 2)])
+def test_the_library_refuses_them_too(wanted):
+    with pytest.raises(UsageError, match="is no number of workers"):
+        Workers.of(wanted)
+
+
+def test_this_process_does_not_grow():
+    with pytest.raises(UsageError, match="cannot grow"):
+        parse_workers("0:4")
