@@ -25,7 +25,7 @@ def demo(
 ) -> None:
     """See the whole road in two minutes, without any data.
 
-    Synthesises people, prepares them, trains through Ray and scores the result.
+    Synthesizes people, prepares them, trains through Ray and scores the result.
     """
     from sgnray.config import recipe_for
     from sgnray.evaluate import evaluate_run

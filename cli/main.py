@@ -31,7 +31,7 @@ from .tune import tune
 from .usage import as_usage_error
 from .view import view
 
-_ABOUT = "From raw NTU RGB+D skeletons to a trained SGN action recogniser, on a Ray cluster."
+_ABOUT = "From raw NTU RGB+D skeletons to a trained SGN action recognizer, on a Ray cluster."
 _ORDER = (
     *("demo", "synth", "prepare", "data", "bench", "train", "tune"),
     *("eval", "predict", "export", "view"),

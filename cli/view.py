@@ -48,7 +48,7 @@ def view(
     """Show a recording or a clip: as an animation, a sheet or a page.
 
     A raw recording is shown beside what preparation makes of it; what denoising removed is drawn
-    in another colour.
+    in another color.
     """
     from sgnray.view import view_clip
 

@@ -1,4 +1,4 @@
-"""Raw NTU RGB+D skeletons to a trained SGN action recogniser, on a Ray cluster.
+"""Raw NTU RGB+D skeletons to a trained SGN action recognizer, on a Ray cluster.
 
 The names below are the public library; each loads what it needs, torch for instance, when it is
 first asked for.

@@ -8,7 +8,7 @@ SgnError                  it failed; exit 1
         ClipError         one raw clip refused; its reason goes to skipped.csv
         EmptyError        raw data of which no clip can be used
     CheckpointError       a checkpoint that is foreign or does not fit
-        TornError         a checkpoint that is cut off; the one before it may do
+        CorruptError         a checkpoint that is cut off; the one before it may do
     RunError              a run folder that belongs to something else, or is in use
     ClusterError          no Ray answers, or it lacks what was asked for
     OutputError           a disk that is full, or a folder that cannot be written
@@ -84,7 +84,7 @@ class CheckpointError(SgnError):
     """A checkpoint is foreign, or does not fit what it is used with."""
 
 
-class TornError(CheckpointError):
+class CorruptError(CheckpointError):
     """A checkpoint is cut off or damaged; the one before it may be whole."""
 
 

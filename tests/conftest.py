@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from sgnray.config import Recipe, load_recipe
 from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import (
     CLIPS_FILE,
     SkeletonDataset,
@@ -26,7 +26,7 @@ from sgnray.data.store import (
     poses_column,
 )
 
-FLAT17 = SkeletonLayout(
+FLAT17 = Skeleton(
     "flat17", tuple(f"joint {number}" for number in range(17)), ((1, 0), (2, 1)), None, 2
 )
 
@@ -120,7 +120,7 @@ def tiny_run(tiny_recipe, tiny_folder, tmp_path_factory) -> Path:
 def write_dataset():
     """Write a dataset of one pose per frame; `clips` are dicts with poses and what is known."""
 
-    def write(folder, clips, *, dataset="mine", layout=FLAT17, splits=None, num_classes=2):
+    def write(folder, clips, *, dataset="mine", skeleton=FLAT17, splits=None, num_classes=2):
         folder.mkdir(parents=True)
         clips = sorted(clips, key=lambda clip: clip["name"])
         lengths = [len(clip["poses"]) for clip in clips]
@@ -132,14 +132,14 @@ def write_dataset():
         columns |= {
             "num_frames": lengths,
             "poses": poses_column(
-                layout,
+                skeleton,
                 pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()),
                 pa.array(values),
             ),
             "frame": [list(range(length)) for length in lengths],
             "body": [[0] * length for length in lengths],
         }
-        schema = clips_schema(layout)
+        schema = clips_schema(skeleton)
         arrays = [
             columns[field.name]
             if isinstance(columns[field.name], pa.Array)
@@ -151,7 +151,7 @@ def write_dataset():
         info = DatasetInfo(
             format_version=FORMAT_VERSION,
             dataset=dataset,
-            skeleton=layout,
+            skeleton=skeleton,
             class_names=tuple(f"class {number}" for number in range(num_classes)),
             num_clips=len(clips),
             num_poses=sum(lengths),

@@ -61,7 +61,7 @@ def train_alone() -> None:
     recipe, dataset = parse_recipe(task["recipe"]), open_dataset(Path(task["dataset_dir"]))
     device = torch.device("cpu")
     bank, rows = PoseBank.of(dataset, device), choose_parts(recipe, dataset).train
-    state = TrainState.fresh(recipe, dataset, device=device, world=World())
+    state = TrainState.initial(recipe, dataset, device=device, world=World())
     steps = choose_steps(state, train_batches(recipe, bank, rows, world=World()))
     train_epoch(steps)
     _answer("ready")

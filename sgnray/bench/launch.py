@@ -28,7 +28,7 @@ _MIN_EPOCHS = 4
 
 
 @dataclass(frozen=True)
-class Trial:
+class WorkerScaling:
     """A short training on noise: what it trains, and about how long."""
 
     recipe: Recipe
@@ -56,7 +56,7 @@ def worker_counts(most: int) -> list[int]:
 
 @contextmanager
 def measuring(
-    trial: Trial, *, most: int, device: str, address: str | None
+    trial: WorkerScaling, *, most: int, device: str, address: str | None
 ) -> Iterator[Iterator[WorkersSpeed]]:
     """Hold a cluster of `most` workers; what is given measures each number of them in turn."""
     # Other machines see no temporary folder of this one, but maybe the current folder.
@@ -90,7 +90,13 @@ def train_on(execute: Executor, job: Job, run: RunFolder) -> list[float]:
 
 
 def _measure_each(
-    trial: Trial, folder: Path, *, most: int, device: str, address: str | None, has_alone: bool
+    trial: WorkerScaling,
+    folder: Path,
+    *,
+    most: int,
+    device: str,
+    address: str | None,
+    has_alone: bool,
 ) -> Iterator[WorkersSpeed]:
     recipe = trial.job_recipe()
     dataset = write_noise(

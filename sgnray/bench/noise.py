@@ -17,7 +17,7 @@ from sgnray import seeding
 from sgnray.config import Recipe
 from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
 from sgnray.data.protocols import resolve_case
-from sgnray.data.skeleton import KINECT20, NTU25, SkeletonLayout
+from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
 from sgnray.data.skipped import write_skipped
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, poses_column
 from sgnray.errors import UsageError
@@ -27,7 +27,7 @@ from sgnray.errors import UsageError
 class Shape:
     """What speed depends on: a dataset's joints, classes and lengths, and its numbers of clips."""
 
-    layout: SkeletonLayout
+    skeleton: Skeleton
     num_classes: int
     poses_per_clip: int
     num_train: int
@@ -73,21 +73,21 @@ def write_noise(
 ) -> Path:
     """Write a dataset of so many clips for the recipe's case; return its folder."""
     folder.mkdir(parents=True)
-    layout, length = shape.layout, shape.poses_per_clip
+    skeleton, length = shape.skeleton, shape.poses_per_clip
     num_clips = num_train + num_test
     names = [f"noise-{clip:07}" for clip in range(num_clips)]
-    width = layout.num_joints * layout.num_coordinates
+    width = skeleton.num_joints * skeleton.num_coordinates
     values = seeding.uniform(0, "noise", 0, (num_clips * length * width,))
     offsets = pa.array(np.arange(num_clips + 1) * length, pa.int32())
     columns = {
         "name": pa.array(names),
         "label": pa.array(np.arange(num_clips) % shape.num_classes, pa.int32()),
         "num_frames": pa.array(np.full(num_clips, length), pa.int32()),
-        "poses": poses_column(layout, offsets, pa.array(values)),
+        "poses": poses_column(skeleton, offsets, pa.array(values)),
         "frame": _lists(offsets, np.tile(np.arange(length), num_clips), pa.int32()),
         "body": _lists(offsets, np.zeros(num_clips * length), pa.int8()),
     }
-    schema = clips_schema(layout)
+    schema = clips_schema(skeleton)
     arrays = [columns.get(field.name, pa.nulls(num_clips, field.type)) for field in schema]
     with pa.ipc.new_file(str(folder / CLIPS_FILE), schema) as writer:
         writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
@@ -95,7 +95,7 @@ def write_noise(
     info = DatasetInfo(
         format_version=FORMAT_VERSION,
         dataset=recipe.data.dataset,
-        skeleton=layout,
+        skeleton=skeleton,
         class_names=tuple(f"class {label}" for label in range(shape.num_classes)),
         num_clips=num_clips,
         num_poses=num_clips * length,

@@ -64,7 +64,7 @@ def measure_process(
         # An epoch of few steps over few clips: what it draws for its clips stays in proportion.
         batches = train_batches(recipe, bank, rows[:num_clips], world=World())
         changed = with_precision(recipe, precision)
-        state = TrainState.fresh(changed, dataset, device=device, world=World())
+        state = TrainState.initial(changed, dataset, device=device, world=World())
         return choose_steps(state, batches)
 
     all_batches = train_batches(recipe, bank, rows[:_DATA_CLIPS], world=World())

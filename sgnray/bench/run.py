@@ -89,7 +89,7 @@ def bench_recipe(
         )
     rows: list[WorkersSpeed] = []
     if workers:
-        trial = launch.Trial(recipe, clips.shape, each_s, speeds.epoch.clips_per_s.median)
+        trial = launch.WorkerScaling(recipe, clips.shape, each_s, speeds.epoch.clips_per_s.median)
         with launch.measuring(trial, most=workers, device=device, address=address) as measured:
             for row in measured:
                 rows.append(row)
@@ -134,7 +134,7 @@ def _clips_of(recipe: Recipe, dataset_dir: Path | None) -> Iterator[tuple[Recipe
 def _opened(recipe: Recipe, dataset: SkeletonDataset) -> Clips:
     parts, info = choose_parts(recipe, dataset), dataset.info
     shape = Shape(
-        layout=dataset.layout,
+        skeleton=dataset.skeleton,
         num_classes=len(info.class_names),
         poses_per_clip=max(1, info.num_poses // info.num_clips),
         num_train=len(parts.train),
@@ -149,8 +149,8 @@ def _describe(recipe: Recipe, clips: Clips, device: torch.device) -> Subject:
     forward = forward_flops(
         recipe.model,
         num_frames=recipe.data.num_segments,
-        num_joints=shape.layout.num_joints,
-        num_coordinates=shape.layout.num_coordinates,
+        num_joints=shape.skeleton.num_joints,
+        num_coordinates=shape.skeleton.num_coordinates,
         num_classes=shape.num_classes,
     )
     return Subject(
@@ -166,7 +166,7 @@ def _describe(recipe: Recipe, clips: Clips, device: torch.device) -> Subject:
         precision=recipe.train.precision,
         device=describe_device(device),
         num_threads=torch.get_num_threads(),
-        num_parameters=count_parameters(build_model(recipe, shape.layout, shape.num_classes)),
+        num_parameters=count_parameters(build_model(recipe, shape.skeleton, shape.num_classes)),
         forward_flops=forward,
         step_flops=step_flops(forward),
     )

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from sgnray.checkpoints.model_card import build_sgn
 from sgnray.config import Recipe, parse_recipe
-from sgnray.data.skeleton import LAYOUTS, SkeletonLayout
-from sgnray.errors import CheckpointError, OutputError, SgnError, TornError
+from sgnray.data.skeleton import SKELETONS, Skeleton
+from sgnray.errors import CheckpointError, CorruptError, OutputError, SgnError
 from sgnray.model.reference import find_reference, model_from_reference
 from sgnray.model.sgn import SGN
 
@@ -52,7 +52,7 @@ class Checkpoint:
     """
 
     recipe: State
-    skeleton: SkeletonLayout
+    skeleton: Skeleton
     class_names: list[str]
     epoch: int
     weights: dict[str, Tensor]
@@ -85,7 +85,7 @@ class Checkpoint:
         return model.eval()
 
 
-def build_model(recipe: Recipe, skeleton: SkeletonLayout, num_classes: int) -> SGN:
+def build_model(recipe: Recipe, skeleton: Skeleton, num_classes: int) -> SGN:
     """Build the SGN that a recipe describes for a kind of skeleton; fresh weights."""
     return build_sgn(recipe.model, skeleton, recipe.data.num_segments, num_classes)
 
@@ -156,9 +156,9 @@ def _parse(content: State) -> Checkpoint:
     content = dict(content)
     if content["format_version"] == 1:  # it knew two skeletons, by their names
         layout = content.pop("layout")
-        if layout not in LAYOUTS:
+        if layout not in SKELETONS:
             raise ValueError(f"the skeleton layout {layout!r} is unknown")
-        content["skeleton"] = LAYOUTS[layout].to_dict()
+        content["skeleton"] = SKELETONS[layout].to_dict()
     if content["format_version"] < 3:
         content["averaged"] = None
     for key, is_right in _CHECKS.items():
@@ -166,7 +166,7 @@ def _parse(content: State) -> Checkpoint:
             raise ValueError(f"{key} is of a wrong type")
     if content["selected"] is not None:
         content["selected"] = Selected(**content["selected"])
-    content["skeleton"] = SkeletonLayout.from_dict(content["skeleton"])
+    content["skeleton"] = Skeleton.from_dict(content["skeleton"])
     return Checkpoint(**{**content, "format_version": FORMAT_VERSION})
 
 
@@ -235,7 +235,7 @@ def _read(path: Path) -> State:
             warnings.simplefilter("ignore")  # torch warns of a strange pickle, then refuses it
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # what a foreign file provokes in an unpickler has no bounds
-        raise TornError(
+        raise CorruptError(
             "the checkpoint cannot be used: it is torn, or no checkpoint at all",
             where=str(path),
             now=_OTHER_CHECKPOINT,

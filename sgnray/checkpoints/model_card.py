@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sgnray.config import ModelConfig, parse_recipe
 from sgnray.data.sampling import Windows
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.model.sgn import SGN
 from sgnray.version import __version__
 
@@ -31,11 +31,11 @@ _POSES = (
 
 
 @dataclass(frozen=True)
-class Description:
+class ModelCard:
     """A model's widths, skeleton, classes and sampling, and where it comes from."""
 
     config: ModelConfig
-    skeleton: SkeletonLayout
+    skeleton: Skeleton
     class_names: tuple[str, ...]
     num_frames: int
     windows: Windows
@@ -76,7 +76,7 @@ class Description:
         return json.dumps(content, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str) -> Description:
+    def from_json(cls, text: str) -> ModelCard:
         """Read what `to_json` gave; ValueError or an SgnError for anything else."""
         data = json.loads(text)
         if not isinstance(data, dict) or not _is_count(data.get("format_version")):
@@ -91,15 +91,13 @@ class Description:
                 raise ValueError(f"{key} is missing, or of a wrong type")
         return cls(
             config=parse_recipe({"model": data["model"]}).model,
-            skeleton=SkeletonLayout.from_dict(data["skeleton"]),
+            skeleton=Skeleton.from_dict(data["skeleton"]),
             class_names=tuple(data["class_names"]),
             **{key: data[key] for key in _PLAIN},
         )
 
 
-def build_sgn(
-    config: ModelConfig, skeleton: SkeletonLayout, num_frames: int, num_classes: int
-) -> SGN:
+def build_sgn(config: ModelConfig, skeleton: Skeleton, num_frames: int, num_classes: int) -> SGN:
     """Build an SGN with fresh weights; ValueError for what needs bones that are not there."""
     return SGN(
         num_classes,

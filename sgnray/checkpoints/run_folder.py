@@ -16,7 +16,7 @@ from typing import Any
 from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sgnray.config import Recipe, dump_recipe, load_recipe, recipe_hash
 from sgnray.data.store import SkeletonDataset
-from sgnray.errors import CheckpointError, RunError, TornError, UsageError
+from sgnray.errors import CheckpointError, CorruptError, RunError, UsageError
 from sgnray.storage.atomic import output_errors, write_text
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class RunFolder:
         for path in paths:
             try:
                 return path, load_checkpoint(path)
-            except TornError as error:
+            except CorruptError as error:
                 log.warning("%s: %s", path, error.what)
         if paths:
             raise CheckpointError(

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sgnray.checkpoints.model_card import KEY, Description
+from sgnray.checkpoints.model_card import KEY, ModelCard
 from sgnray.errors import CheckpointError, import_extra
 
 SAFETENSORS_SUFFIX = ".safetensors"
 
 
-def write_safetensors(path: Path, weights: Mapping[str, Tensor], description: Description) -> None:
+def write_safetensors(path: Path, weights: Mapping[str, Tensor], description: ModelCard) -> None:
     """Write weights and their description."""
     module = import_extra("safetensors.torch", extra="export")
     tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
@@ -22,7 +22,7 @@ def write_safetensors(path: Path, weights: Mapping[str, Tensor], description: De
     path.write_bytes(module.save(tensors, {"format": "pt", KEY: description.to_json()}))
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], Description]:
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
     """Read both again, checked by building the model; raises CheckpointError."""
     module = import_extra("safetensors", extra="export")
     try:
@@ -31,7 +31,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], Description]:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if KEY not in metadata:
             raise ValueError("it does not describe a model of sgnray")
-        description = Description.from_json(metadata[KEY])
+        description = ModelCard.from_json(metadata[KEY])
         description.build_model(weights)
     except Exception as error:  # what a foreign file provokes has no bounds
         reason = " ".join(str(error).split())[:200]

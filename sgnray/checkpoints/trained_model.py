@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sgnray.checkpoints.checkpoint import holds_reference, load_checkpoint, load_reference
-from sgnray.checkpoints.model_card import Description
+from sgnray.checkpoints.model_card import ModelCard
 from sgnray.checkpoints.run_folder import CHECKPOINT_FILE, RunFolder, newest_run, run_of
 from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors
 from sgnray.config import ModelConfig
 from sgnray.data.info import INFO_FILE, read_info
 from sgnray.data.ntu import read_class_names
 from sgnray.data.sampling import Windows
-from sgnray.data.skeleton import NTU25, SkeletonLayout
+from sgnray.data.skeleton import NTU25, Skeleton
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.model.sgn import SGN
 
@@ -27,7 +27,7 @@ _REFERENCE_SELECTION = "test"
 
 
 @dataclass(frozen=True)
-class Recogniser:
+class TrainedModel:
     """A model in eval mode on the CPU, and what its checkpoint says of it; None where it does not.
 
     `run` is the run that the checkpoint lies in.
@@ -36,7 +36,7 @@ class Recogniser:
     path: Path
     model: SGN
     config: ModelConfig
-    skeleton: SkeletonLayout | None
+    skeleton: Skeleton | None
     class_names: tuple[str, ...] | None
     dataset: str | None
     case: str | None
@@ -47,7 +47,7 @@ class Recogniser:
     windows: Windows
     run: RunFolder | None
 
-    def named(self, class_names: tuple[str, ...] | None) -> Recogniser:
+    def named(self, class_names: tuple[str, ...] | None) -> TrainedModel:
         """Give its classes other names, where there are any; UsageError if they do not fit."""
         if class_names is None:
             return self
@@ -69,7 +69,7 @@ class Recogniser:
                 return names
         return tuple(f"class {number}" for number in range(1, self.model.num_classes + 1))
 
-    def require_skeleton(self) -> SkeletonLayout:
+    def require_skeleton(self) -> Skeleton:
         """Return its skeleton: NTU's where it is the official code's; raises CheckpointError."""
         if self.skeleton is not None:
             return self.skeleton
@@ -81,9 +81,9 @@ class Recogniser:
             now="the official code knows NTU RGB+D's 25 joints only; train again with sgn train",
         )
 
-    def describe(self) -> Description:
+    def describe(self) -> ModelCard:
         """Say all that a program needs to use the model without sgnray."""
-        return Description(
+        return ModelCard(
             config=self.config,
             skeleton=self.require_skeleton(),
             class_names=self.labels(),
@@ -102,7 +102,9 @@ class Recogniser:
         return self.skeleton in (None, NTU25) and shape == (NTU25.num_joints, 3)
 
 
-def load_recogniser(target: Path | None = None, *, runs_dir: Path = Path("runs")) -> Recogniser:
+def load_trained_model(
+    target: Path | None = None, *, runs_dir: Path = Path("runs")
+) -> TrainedModel:
     """Load a run, a checkpoint, an exported .safetensors or the reference's .pth.
 
     A run is named by its folder or, below `runs_dir`, by its bare name; without a target it is the
@@ -114,9 +116,9 @@ def load_recogniser(target: Path | None = None, *, runs_dir: Path = Path("runs")
     return _load_reference(path) if holds_reference(path) else _load(path)
 
 
-def dataset_of(recogniser: Recogniser) -> Path | None:
+def dataset_of(trained_model: TrainedModel) -> Path | None:
     """Return the dataset that a model was trained on, where it still is."""
-    environment = recogniser.run.environment() if recogniser.run else None
+    environment = trained_model.run.environment() if trained_model.run else None
     if environment is None:
         return None
     dataset_dir = Path(environment["dataset_dir"])
@@ -145,10 +147,10 @@ def _find_checkpoint(target: Path | None, runs_dir: Path) -> Path:
     return own if own.is_file() else RunFolder(target).require_checkpoint()[0]
 
 
-def _load(path: Path) -> Recogniser:
+def _load(path: Path) -> TrainedModel:
     checkpoint = load_checkpoint(path)
     recipe = checkpoint.parse_recipe()
-    return Recogniser(
+    return TrainedModel(
         path=path,
         model=checkpoint.build_model(),
         config=recipe.model,
@@ -165,9 +167,9 @@ def _load(path: Path) -> Recogniser:
     )
 
 
-def _load_safetensors(path: Path) -> Recogniser:
+def _load_safetensors(path: Path) -> TrainedModel:
     weights, told = read_safetensors(path)
-    return Recogniser(
+    return TrainedModel(
         path=path,
         model=told.build_model(weights),
         config=told.config,
@@ -184,9 +186,9 @@ def _load_safetensors(path: Path) -> Recogniser:
     )
 
 
-def _load_reference(path: Path) -> Recogniser:
+def _load_reference(path: Path) -> TrainedModel:
     model = load_reference(path)
-    return Recogniser(
+    return TrainedModel(
         path=path,
         model=model,
         config=_widths_of(model),

@@ -10,7 +10,7 @@ from typing import Literal, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from sgnray.config.schema import Recipe, Says, Section
+from sgnray.config.schema import Expected, Recipe, Section
 from sgnray.errors import Problem
 
 
@@ -94,7 +94,7 @@ def _wrong_value(key: str, given: object, depth: int) -> str:
 
 def _requirement(field: FieldInfo) -> str:
     for item in field.metadata:
-        if isinstance(item, Says):
+        if isinstance(item, Expected):
             return item.words
     assert get_origin(field.annotation) is Literal, field
     return f"one of {', '.join(get_args(field.annotation))}"

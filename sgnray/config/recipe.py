@@ -21,7 +21,7 @@ from sgnray.config.document import (
     read_value,
 )
 from sgnray.config.messages import did_you_mean, dotted_keys, explain, sections, unknown_key
-from sgnray.config.schema import Aside, Recipe
+from sgnray.config.schema import NotHashed, Recipe
 from sgnray.errors import Problem, RecipeError
 
 FORMAT_VERSION = 1
@@ -85,7 +85,7 @@ def recipe_hash(recipe: Recipe) -> str:
         section: {
             key: value
             for key, value in values.items()
-            if Aside() not in sections()[section].model_fields[key].metadata
+            if NotHashed() not in sections()[section].model_fields[key].metadata
         }
         for section, values in to_dict(recipe).items()
     }

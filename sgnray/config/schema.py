@@ -12,12 +12,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 @dataclass(frozen=True)
-class Aside:
+class NotHashed:
     """Marks a key that does not decide what is learnt: the hash of a recipe leaves it out."""
 
 
 @dataclass(frozen=True)
-class Says:
+class Expected:
     """What a value must be, in the words of an error message: 'must be <words>, got ...'."""
 
     words: str
@@ -46,46 +46,46 @@ def _some_and_different(names: tuple[str, ...]) -> tuple[str, ...]:
     return _different(names)
 
 
-Truth = Annotated[bool, Says("true or false")]
-Word = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$"), Says("a name such as ntu60")]
+Truth = Annotated[bool, Expected("true or false")]
+Word = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$"), Expected("a name such as ntu60")]
 CaseName = Annotated[
-    str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$"), Says("the name of a case, such as cs")
+    str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$"), Expected("the name of a case, such as cs")
 ]
-Count = Annotated[int, Field(gt=0), Says("a positive integer")]
-Natural = Annotated[int, Field(ge=0), Says("an integer of at least 0")]
-Positive = Annotated[float, Field(gt=0), Says("a positive number")]
-NonNegative = Annotated[float, Field(ge=0), Says("a number of at least 0")]
-Fraction = Annotated[float, Field(ge=0, lt=1), Says("a number from 0 to below 1")]
-Share = Annotated[float, Field(gt=0, le=1), Says("a number above 0 and up to 1")]
-Half = Annotated[float, Field(ge=0, le=0.5), Says("a number from 0 to 0.5")]
+Count = Annotated[int, Field(gt=0), Expected("a positive integer")]
+Natural = Annotated[int, Field(ge=0), Expected("an integer of at least 0")]
+Positive = Annotated[float, Field(gt=0), Expected("a positive number")]
+NonNegative = Annotated[float, Field(ge=0), Expected("a number of at least 0")]
+Fraction = Annotated[float, Field(ge=0, lt=1), Expected("a number from 0 to below 1")]
+Share = Annotated[float, Field(gt=0, le=1), Expected("a number above 0 and up to 1")]
+Half = Annotated[float, Field(ge=0, le=0.5), Expected("a number from 0 to 0.5")]
 Widths = Annotated[
     tuple[Annotated[int, Field(gt=0)], ...],
     BeforeValidator(_tuple_of_list),
     Field(min_length=1),
-    Says("a list of positive integers, like [128, 256, 256]"),
+    Expected("a list of positive integers, like [128, 256, 256]"),
 ]
 Milestones = Annotated[
     tuple[Annotated[int, Field(gt=0)], ...],
     BeforeValidator(_tuple_of_list),
     AfterValidator(_strictly_ascending),
-    Says("a list of ascending positive integers, like [60, 90, 110]"),
+    Expected("a list of ascending positive integers, like [60, 90, 110]"),
 ]
 Angles = Annotated[
     NonNegative | tuple[NonNegative, NonNegative, NonNegative],
     BeforeValidator(_tuple_of_list),
-    Says("a number of at least 0, or three of them for x, y and z, like [0.3, 1.2, 0.3]"),
+    Expected("a number of at least 0, or three of them for x, y and z, like [0.3, 1.2, 0.3]"),
 ]
 Inputs = Annotated[
     tuple[Literal["position", "velocity", "bone", "bone_velocity"], ...],
     BeforeValidator(_tuple_of_list),
     AfterValidator(_some_and_different),
-    Says("a list of different ones of position, velocity, bone, bone_velocity"),
+    Expected("a list of different ones of position, velocity, bone, bone_velocity"),
 ]
 Trackers = Annotated[
     tuple[Literal["tensorboard", "mlflow", "wandb"], ...],
     BeforeValidator(_tuple_of_list),
     AfterValidator(_different),
-    Says("a list of different ones of tensorboard, mlflow, wandb"),
+    Expected("a list of different ones of tensorboard, mlflow, wandb"),
 ]
 
 
@@ -119,14 +119,14 @@ class DataConfig(Section):
     shear: NonNegative = 0.0
     """Training clips are sheared: each axis leans on the others by up to this factor."""
     jitter_m: NonNegative = 0.0
-    """Standard deviation of the noise on every joint of a training clip, in its units: metres."""
+    """Standard deviation of the noise on every joint of a training clip, in its units: meters."""
     joint_dropout: Fraction = 0.0
     """Probability with which a joint of a training clip is missing: zero in all of its poses."""
     crop: Share = 1.0
     """Training clips are cut to a random stretch of at least this share of their poses."""
     mixing: NonNegative = 0.0
     """Mix pairs of training clips by shares from Beta(mixing, mixing); 0 mixes none."""
-    residence: Annotated[Literal["auto", "host", "device"], Aside()] = "auto"
+    residence: Annotated[Literal["auto", "host", "device"], NotHashed()] = "auto"
     """Where the poses live: on the host, or on the GPU too; auto is there if they fit."""
 
 
@@ -193,7 +193,7 @@ class TrainConfig(Section):
     """Score a running mean of the weights that keeps this share at each step; 0 keeps no mean."""
     sync_batch_norm: Truth = False
     """Batch norm over the clips of all workers instead of each worker's own; on GPUs only."""
-    log: Annotated[Trackers, Aside()] = ()
+    log: Annotated[Trackers, NotHashed()] = ()
     """Trackers that follow the run beside metrics.jsonl: tensorboard, mlflow, wandb."""
 
 

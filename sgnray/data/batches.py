@@ -92,11 +92,11 @@ class TrainBatches:
             num_clips=int(self.rows.max()) + 1,
             num_joints=num_joints,
             num_coordinates=num_coordinates,
-        ).to(self.bank.home)
+        ).to(self.bank.pose_device)
 
     def slices(self, epoch: int) -> Iterator[Rows]:
         """Yield which clips this rank's batches hold; all slices of an epoch have one size."""
-        order_N = torch.from_numpy(self.order(epoch)).to(self.bank.home)
+        order_N = torch.from_numpy(self.order(epoch)).to(self.bank.pose_device)
         for start in range(0, self.num_batches * self.batch_size, self.batch_size):
             whole = order_N[start : start + self.batch_size]
             share = self.world.slice_of(len(whole))

@@ -53,7 +53,7 @@ class ClipPoses:
         rows = slice(self.offsets[clip], self.offsets[clip + 1])
         return int(self.bodies[rows].max(initial=0)) + 1
 
-    def count_not_centred(self, *, origin_joint: int, num_coordinates: int) -> int:
+    def count_not_centered(self, *, origin_joint: int, num_coordinates: int) -> int:
         """Count clips whose main actor is nowhere, or first seen with this joint not at zero."""
         main = np.flatnonzero(self.bodies == 0)
         first = main[np.searchsorted(main, self.offsets[:-1]).clip(max=max(len(main) - 1, 0))]

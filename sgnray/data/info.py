@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgnray.data.skeleton import LAYOUTS, SkeletonLayout
+from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.errors import InputError
 
 FORMAT_VERSION = 2
@@ -32,7 +32,7 @@ class DatasetInfo:
 
     format_version: int
     dataset: str
-    skeleton: SkeletonLayout
+    skeleton: Skeleton
     class_names: tuple[str, ...]
     num_clips: int
     num_poses: int
@@ -150,13 +150,13 @@ _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
 }
 
 
-def _skeleton(path: Path, layout: str, described: dict[str, Any] | None) -> SkeletonLayout:
+def _skeleton(path: Path, layout: str, described: dict[str, Any] | None) -> Skeleton:
     if described is None:  # format version 1 knew two layouts, by their names
-        if layout not in LAYOUTS:
+        if layout not in SKELETONS:
             raise torn(path, f"layout is {layout!r}, which is unknown")
-        return LAYOUTS[layout]
+        return SKELETONS[layout]
     try:
-        return SkeletonLayout.from_dict({**described, "name": layout})
+        return Skeleton.from_dict({**described, "name": layout})
     except ValueError as error:
         raise torn(path, f"skeleton: {error}") from error
 

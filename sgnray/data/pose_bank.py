@@ -27,7 +27,7 @@ _LARGEST_SHARE = 0.5
 
 @dataclass(frozen=True)
 class PoseBank:
-    """The clips of a dataset; batches are made at `home` and delivered to `device`."""
+    """The clips of a dataset; batches are made on `pose_device` and delivered to `device`."""
 
     poses_PVC: Tensor
     first_pose_N: Tensor
@@ -47,18 +47,18 @@ class PoseBank:
         """
         offsets = torch.from_numpy(np.ascontiguousarray(dataset.offsets))
         poses_PVC = _wrap_readonly(dataset.poses_PVC)
-        home = choose_home(poses_PVC.nbytes, device, residence)
+        pose_device = choose_pose_device(poses_PVC.nbytes, device, residence)
         return cls(
-            poses_PVC=poses_PVC.to(home),
-            first_pose_N=offsets[:-1].to(home),
-            num_poses_N=offsets.diff().to(home),
-            labels_N=torch.from_numpy(dataset.clips.labels).to(home),
+            poses_PVC=poses_PVC.to(pose_device),
+            first_pose_N=offsets[:-1].to(pose_device),
+            num_poses_N=offsets.diff().to(pose_device),
+            labels_N=torch.from_numpy(dataset.clips.labels).to(pose_device),
             names=dataset.clips.names,
             device=device,
         )
 
     @property
-    def home(self) -> torch.device:
+    def pose_device(self) -> torch.device:
         """Where the poses live."""
         return self.poses_PVC.device
 
@@ -70,7 +70,7 @@ class PoseBank:
         windows: Windows,
         spans_B2: Tensor | None = None,
     ) -> Tensor:
-        """Return sampled clips (B, T, V, C), at home; where there is no pose they are zero.
+        """Return sampled clips (B, T, V, C), on `pose_device`; zero where there is no pose.
 
         `uniform_BT` may have more axes before T, then so has the result. `spans_B2` narrows each
         clip to a stretch, by start and length as shares of it.
@@ -87,13 +87,13 @@ class PoseBank:
         return joints * (index_BT != PADDING)[..., None, None]
 
     def deliver(self, tensor: Tensor) -> Tensor:
-        """Send what was made at home to the device, without waiting for it."""
+        """Send what was made on `pose_device` to the device, without waiting for it."""
         if tensor.device.type == self.device.type:
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
 
 
-def choose_home(num_bytes: int, device: torch.device, residence: str) -> torch.device:
+def choose_pose_device(num_bytes: int, device: torch.device, residence: str) -> torch.device:
     """Return where poses of `num_bytes` reside for batches on `device`; raises UsageError."""
     if device.type == "cpu" or residence == "host":
         return torch.device("cpu")

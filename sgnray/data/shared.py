@@ -9,7 +9,7 @@ from pathlib import Path
 from sgnray.data.cache import cached_dataset
 from sgnray.data.info import INFO_FILE, read_info
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE
-from sgnray.distributed.cluster import Shelf
+from sgnray.distributed.cluster import FileServer
 from sgnray.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -21,16 +21,16 @@ class SharedDataset:
 
     folder: Path
     checksum: str
-    shelf: Shelf
+    file_server: FileServer
 
     @classmethod
     def of(cls, folder: Path) -> SharedDataset:
         """Offer a dataset to the workers of the cluster that is connected."""
         folder = folder.resolve()
-        shelf = Shelf(folder, (CLIPS_FILE, SKIPPED_FILE, INFO_FILE))
-        return cls(folder, read_info(folder).checksum, shelf)
+        file_server = FileServer(folder, (CLIPS_FILE, SKIPPED_FILE, INFO_FILE))
+        return cls(folder, read_info(folder).checksum, file_server)
 
-    def here(self) -> Path:
+    def local_dir(self) -> Path:
         """Give its folder on this machine; where it is not seen, it is fetched, once per machine.
 
         The copy is checked by the dataset's checksum and kept for later runs.
@@ -41,4 +41,4 @@ class SharedDataset:
                 return self.folder
         except (InputError, OSError):
             log.info("%s cannot be seen from this machine", self.folder)
-        return cached_dataset(self.checksum, self.shelf.copy_to)
+        return cached_dataset(self.checksum, self.file_server.copy_to)

@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class SkeletonLayout:
+class Skeleton:
     """One kind of skeleton.
 
     `bones` are (child, parent) pairs of 0-based joint indices; `origin` is the joint that
@@ -41,7 +41,7 @@ class SkeletonLayout:
         }
 
     @classmethod
-    def from_dict(cls, data: object) -> SkeletonLayout:
+    def from_dict(cls, data: object) -> Skeleton:
         """Read what `to_dict` gave; ValueError says in plain words what does not hold."""
         if not isinstance(data, dict) or set(data) != _KEYS:
             raise ValueError(f"is not a description with {', '.join(sorted(_KEYS))}")
@@ -58,7 +58,7 @@ class SkeletonLayout:
             raise ValueError("num_coordinates is not 2 or 3")
         bones = tuple((child, parent) for child, parent in data["bones"])
         layout = cls(name, tuple(joints), bones, origin, data["num_coordinates"])
-        known = LAYOUTS.get(name, layout)
+        known = SKELETONS.get(name, layout)
         if (known.num_joints, known.num_coordinates) != (len(joints), layout.num_coordinates):
             raise ValueError(f"joints or num_coordinates are not those of {name}")
         return layout
@@ -91,7 +91,7 @@ def _is_index(value: object, num_items: int) -> bool:
 
 
 # Joint order of Kinect v2, as NTU RGB+D's files list it.
-NTU25 = SkeletonLayout(
+NTU25 = Skeleton(
     name="ntu25",
     joints=(
         "spine base", "spine middle", "neck", "head",
@@ -112,7 +112,7 @@ NTU25 = SkeletonLayout(
 )  # fmt: skip
 
 # Joint order of Kinect v1, as the NW-UCLA recordings list it.
-KINECT20 = SkeletonLayout(
+KINECT20 = Skeleton(
     name="kinect20",
     joints=(
         "hip center", "spine", "shoulder center", "head",
@@ -131,4 +131,4 @@ KINECT20 = SkeletonLayout(
     origin=1,
 )  # fmt: skip
 
-LAYOUTS = {layout.name: layout for layout in (NTU25, KINECT20)}
+SKELETONS = {layout.name: layout for layout in (NTU25, KINECT20)}

@@ -27,7 +27,7 @@ from sgnray.data.info import (
     write_info,
 )
 from sgnray.data.protocols import ClipTable, IntArray, Split
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.errors import Problem, UsageError
 
 __all__ = [
@@ -52,7 +52,7 @@ SKIPPED_FILE = "skipped.csv"
 
 @dataclass(frozen=True, eq=False)
 class SkeletonDataset:
-    """A prepared dataset, opened: `poses_PVC` is a read-only view on the mapped file, in metres.
+    """A prepared dataset, opened: `poses_PVC` is a read-only view on the mapped file, in meters.
 
     The poses of clip i are rows offsets[i] to offsets[i + 1]; a frame with two actors gives two
     consecutive poses, main actor first.
@@ -65,7 +65,7 @@ class SkeletonDataset:
     poses_PVC: npt.NDArray[np.float32]
 
     @property
-    def layout(self) -> SkeletonLayout:
+    def skeleton(self) -> Skeleton:
         """Its skeleton."""
         return self.info.skeleton
 
@@ -77,8 +77,8 @@ def open_dataset(folder: Path) -> SkeletonDataset:
     """
     info = read_info(folder)
     path = folder / CLIPS_FILE
-    layout = info.skeleton
-    batch = _read_batch(path, clips_schema(layout))
+    skeleton = info.skeleton
+    batch = _read_batch(path, clips_schema(skeleton))
     poses = batch.column("poses")
     offsets = poses.offsets.to_numpy().astype(np.int64)
     if (
@@ -97,7 +97,7 @@ def open_dataset(folder: Path) -> SkeletonDataset:
         info=info,
         clips=_clip_table(batch, info.splits or {}, path),
         offsets=offsets,
-        poses_PVC=values.reshape(-1, layout.num_joints, layout.num_coordinates),
+        poses_PVC=values.reshape(-1, skeleton.num_joints, skeleton.num_coordinates),
     )
 
 
@@ -129,14 +129,14 @@ def find_dataset(data_dir: Path = Path("data"), *, name: str | None = None) -> P
     return found[0]
 
 
-def clips_schema(layout: SkeletonLayout) -> pa.Schema:
+def clips_schema(skeleton: Skeleton) -> pa.Schema:
     """Give the columns of clips.arrow.
 
     num_frames counts the clip's frames after preparation: frames without a body and frames that
     preparation dropped do not count, all-zero frames that it kept do, though they give no pose.
     `frame` is the 0-based frame of each pose, below num_frames; `body` is 0 for the main actor.
     """
-    pose = pa.list_(pa.float32(), layout.num_joints * layout.num_coordinates)
+    pose = pa.list_(pa.float32(), skeleton.num_joints * skeleton.num_coordinates)
     return pa.schema(
         [
             pa.field("name", pa.string(), nullable=False),
@@ -153,11 +153,9 @@ def clips_schema(layout: SkeletonLayout) -> pa.Schema:
     )
 
 
-def poses_column(
-    layout: SkeletonLayout, offsets: pa.Int32Array, values: pa.FloatArray
-) -> pa.ListArray:
+def poses_column(skeleton: Skeleton, offsets: pa.Int32Array, values: pa.FloatArray) -> pa.ListArray:
     """Build the poses column over one flat array of P * V * C floats, without copying it."""
-    width = layout.num_joints * layout.num_coordinates
+    width = skeleton.num_joints * skeleton.num_coordinates
     return pa.ListArray.from_arrays(offsets, pa.FixedSizeListArray.from_arrays(values, width))
 
 

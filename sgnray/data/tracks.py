@@ -15,7 +15,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 def clip_tracks(dataset: SkeletonDataset, row: int) -> list[FloatArray]:
-    """Return a (T, V, C) array for each body of a clip, in metres, NaN where it is not there."""
+    """Return a (T, V, C) array for each body of a clip, in meters, NaN where it is not there."""
     poses = open_poses(dataset)
     rows = slice(dataset.offsets[row], dataset.offsets[row + 1])
     return lay_out_tracks(

@@ -168,7 +168,7 @@ def _no_answer(address: str) -> ClusterError:
     )
 
 
-class Mailbox:
+class MessageQueue:
     """Messages from workers to the driver, over a Ray actor on its node that takes no CPU.
 
     Workers put without waiting; the driver takes all that has come, until it closes the box.
@@ -193,7 +193,7 @@ class Mailbox:
         return messages
 
 
-class Shelf:
+class FileServer:
     """Files of the driver's machine, which workers on machines that do not see them can copy."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
@@ -221,7 +221,7 @@ def _beside_driver(kind: type) -> Any:
 
 
 class _Files:
-    """The actor behind a shelf; it hands out the files it was told of and no others."""
+    """The actor behind a file_server; it hands out the files it was told of and no others."""
 
     def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
         self._folder = folder
@@ -236,7 +236,7 @@ class _Files:
 
 
 class _Messages:
-    """The actor behind a mailbox."""
+    """The actor behind a queue."""
 
     def __init__(self) -> None:
         self._messages: list[object] = []

@@ -1,14 +1,14 @@
 """Scores over every test clip exactly once."""
 
-from sgnray.evaluate.report import ClassScore, Confusion, Report, Subject
+from sgnray.evaluate.report import ClassScore, Confusion, EvaluatedModel, Report
 from sgnray.evaluate.run import evaluate_run
 from sgnray.evaluate.write import place_of, write_evaluation
 
 __all__ = [
     "ClassScore",
     "Confusion",
+    "EvaluatedModel",
     "Report",
-    "Subject",
     "evaluate_run",
     "place_of",
     "write_evaluation",

@@ -7,38 +7,36 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sgnray.checkpoints.trained_model import Recogniser
+from sgnray.checkpoints.trained_model import TrainedModel
 from sgnray.data.protocols import IntArray, cases_of, resolve_case, split_clips
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import CheckpointError, UsageError
 
 log = logging.getLogger(__name__)
 
 
-def check_fit(recogniser: Recogniser, dataset: SkeletonDataset) -> None:
+def check_fit(trained_model: TrainedModel, dataset: SkeletonDataset) -> None:
     """Refuse a checkpoint whose skeleton or classes are not the dataset's."""
-    class_names, num_classes = dataset.info.class_names, recogniser.model.num_classes
-    what = _other_skeleton(recogniser, dataset.layout)
+    class_names, num_classes = dataset.info.class_names, trained_model.model.num_classes
+    what = _other_skeleton(trained_model, dataset.skeleton)
     if what is None and num_classes != len(class_names):
         what = f"it knows {num_classes} classes, the dataset has {len(class_names)}"
-    elif what is None and recogniser.class_names not in (None, class_names):
+    elif what is None and trained_model.class_names not in (None, class_names):
         what = "its classes have other names than the dataset's"
     if what is not None:
         raise CheckpointError(
             f"the checkpoint does not fit the dataset: {what}",
-            where=f"{recogniser.path}, {dataset.folder}",
+            where=f"{trained_model.path}, {dataset.folder}",
             now="name the dataset that it was trained on with --data",
         )
 
 
-def choose_case(
-    recognisers: Sequence[Recogniser], dataset: SkeletonDataset, case: str | None
-) -> str:
+def choose_case(models: Sequence[TrainedModel], dataset: SkeletonDataset, case: str | None) -> str:
     """Resolve the case to score: the one asked for, else the one that all were trained for."""
     name, fixed = dataset.info.dataset, dataset.clips.splits
     cases = cases_of(name, fixed)
-    trained = {member.case for member in recognisers}
+    trained = {member.case for member in models}
     if case is None and len(trained) > 1:
         raise UsageError(
             "the checkpoints were trained for different cases",
@@ -49,14 +47,14 @@ def choose_case(
     if case is None and len(cases) > 1:
         raise UsageError(
             "the checkpoint does not say which case it was trained for",
-            where=str(recognisers[0].path),
+            where=str(models[0].path),
             now=f"say it: --case {' or --case '.join(cases)}",
         )
     return resolve_case(name, case or cases[0], fixed)
 
 
 def count_seen(
-    recognisers: Sequence[Recogniser], dataset: SkeletonDataset, rows: IntArray
+    models: Sequence[TrainedModel], dataset: SkeletonDataset, rows: IntArray
 ) -> int | None:
     """Count the clips `rows` that some model was trained on, and warn of them.
 
@@ -64,9 +62,9 @@ def count_seen(
     """
     name = dataset.info.dataset
     known = cases_of(name, dataset.clips.splits)
-    if any(member.dataset != name or member.case not in known for member in recognisers):
+    if any(member.dataset != name or member.case not in known for member in models):
         return None
-    cases = {member.case for member in recognisers if member.case is not None}
+    cases = {member.case for member in models if member.case is not None}
     seen = [split_clips(name, case, dataset.clips).train for case in sorted(cases)]
     num_seen = int(np.isin(rows, np.concatenate(seen)).sum())
     if num_seen:
@@ -79,9 +77,9 @@ def count_seen(
     return num_seen
 
 
-def _other_skeleton(recogniser: Recogniser, skeleton: SkeletonLayout) -> str | None:
+def _other_skeleton(trained_model: TrainedModel, skeleton: Skeleton) -> str | None:
     """Say how the skeleton that a checkpoint was trained on differs; None where it does not."""
-    known, model = recogniser.skeleton, recogniser.model
+    known, model = trained_model.skeleton, trained_model.model
     if known is not None and known.name != skeleton.name:
         return f"it was trained on {known.name} skeletons, the dataset has {skeleton.name}"
     shape = (skeleton.num_joints, skeleton.num_coordinates)

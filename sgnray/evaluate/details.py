@@ -41,7 +41,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class GroupScore:
-    """How well one group of clips is recognised; never an empty one."""
+    """How well one group of clips is recognized; never an empty one."""
 
     name: str
     num_clips: int
@@ -51,7 +51,7 @@ class GroupScore:
 
 @dataclass(frozen=True)
 class Cost:
-    """What recognising one clip takes: operations of all views and models, and seconds.
+    """What recognizing one clip takes: operations of all views and models, and seconds.
 
     `latency_s` is the median over repeated forward passes of one clip with all its views.
     """

@@ -125,7 +125,7 @@ class _Scorer:
         """
         dataset, models = shared
         if self._bank is None:
-            self._bank = PoseBank.of(open_dataset(dataset.here()), self._device)
+            self._bank = PoseBank.of(open_dataset(dataset.local_dir()), self._device)
         model, windows = models[number]
         # A view of Ray's own memory cannot be written, and torch warns of that.
         logits_NWK = view_logits(

@@ -24,7 +24,7 @@ SELECTION = {
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well one class is recognised; `top1` is None where it has no test clip."""
+    """How well one class is recognized; `top1` is None where it has no test clip."""
 
     name: str
     num_clips: int
@@ -42,7 +42,7 @@ class Confusion:
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedModel:
     """What was evaluated, and on what; `selection` tells how its epoch was chosen."""
 
     checkpoint: str
@@ -62,7 +62,7 @@ class Report:
     `details` are those of sgn eval; training's own report, of its last act, has none.
     """
 
-    subject: Subject
+    subject: EvaluatedModel
     num_clips: int
     num_correct: int
     top1: float
@@ -85,7 +85,7 @@ class Report:
 
 
 def make_report(
-    subject: Subject,
+    subject: EvaluatedModel,
     tally: Tally,
     class_names: tuple[str, ...],
     details: Details | None = None,

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sgnray.checkpoints.trained_model import Recogniser, dataset_of, load_recogniser
+from sgnray.checkpoints.trained_model import TrainedModel, dataset_of, load_trained_model
 from sgnray.data.protocols import IntArray, split_clips
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.distributed.device import check_device_name, choose_device
@@ -23,7 +23,7 @@ from sgnray.evaluate.compatibility import check_fit, choose_case, count_seen
 from sgnray.evaluate.cost import measure_cost
 from sgnray.evaluate.details import Details, Member
 from sgnray.evaluate.launch import OnProgress, logits_here, logits_on_ray
-from sgnray.evaluate.report import Report, Subject, make_report
+from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.evaluate.score import tally_logits
 from sgnray.model.sgn import count_parameters
 
@@ -32,7 +32,7 @@ from sgnray.model.sgn import count_parameters
 class _Test:
     """What is asked of whom: some models, and the test clips of a case."""
 
-    recognisers: tuple[Recogniser, ...]
+    models: tuple[TrainedModel, ...]
     dataset: SkeletonDataset
     case: str
     rows: IntArray
@@ -61,19 +61,17 @@ def evaluate_run(
     """
     check_device_name(device)
     here = choose_device("auto" if workers and device == "cuda" else device)
-    recognisers = [load_recogniser(target, runs_dir=runs_dir) for target in _listed(targets)]
-    _check_different(recognisers)
+    models = [load_trained_model(target, runs_dir=runs_dir) for target in _listed(targets)]
+    _check_different(models)
     dataset = open_dataset(
-        dataset_dir
-        or dataset_of(recognisers[0])
-        or find_dataset(data_dir, name=recognisers[0].dataset)
+        dataset_dir or dataset_of(models[0]) or find_dataset(data_dir, name=models[0].dataset)
     )
-    test = _prepare(recognisers, dataset, case, num_views)
-    num_seen = count_seen(test.recognisers, test.dataset, test.rows)
-    models = [(recogniser.model, recogniser.windows) for recogniser in test.recognisers]
+    test = _prepare(models, dataset, case, num_views)
+    num_seen = count_seen(test.models, test.dataset, test.rows)
+    networks = [(each.model, each.windows) for each in test.models]
     if workers:
         logits = logits_on_ray(
-            models,
+            networks,
             dataset.folder,
             test.rows,
             num_views=test.num_views,
@@ -84,7 +82,7 @@ def evaluate_run(
         )
     else:
         logits = logits_here(
-            models,
+            networks,
             dataset.folder,
             test.rows,
             num_views=test.num_views,
@@ -100,8 +98,8 @@ def _listed(targets: Path | Sequence[Path] | None) -> Sequence[Path | None]:
     return list(targets) or [None]
 
 
-def _check_different(recognisers: Sequence[Recogniser]) -> None:
-    paths = [recogniser.path.resolve() for recogniser in recognisers]
+def _check_different(models: Sequence[TrainedModel]) -> None:
+    paths = [trained_model.path.resolve() for trained_model in models]
     for number, path in enumerate(paths):
         if path in paths[:number]:
             raise UsageError(
@@ -110,20 +108,20 @@ def _check_different(recognisers: Sequence[Recogniser]) -> None:
 
 
 def _prepare(
-    recognisers: Sequence[Recogniser],
+    models: Sequence[TrainedModel],
     dataset: SkeletonDataset,
     case: str | None,
     num_views: int | None,
 ) -> _Test:
-    for recogniser in recognisers:
-        check_fit(recogniser, dataset)
-    case = choose_case(recognisers, dataset, case)
+    for trained_model in models:
+        check_fit(trained_model, dataset)
+    case = choose_case(models, dataset, case)
     return _Test(
-        recognisers=tuple(recognisers),
+        models=tuple(models),
         dataset=dataset,
         case=case,
         rows=split_clips(dataset.info.dataset, case, dataset.clips).test,
-        num_views=num_views or max(recogniser.num_views for recogniser in recognisers),
+        num_views=num_views or max(trained_model.num_views for trained_model in models),
     )
 
 
@@ -137,8 +135,8 @@ def _report(
     logits_NK = logits_NWK.mean(dim=1)
     tally = tally_logits(logits_NK, labels_N)
     members = tuple(
-        _member(recogniser, own_NWK, labels_N)
-        for recogniser, own_NWK in zip(test.recognisers, logits, strict=True)
+        _member(trained_model, own_NWK, labels_N)
+        for trained_model, own_NWK in zip(test.models, logits, strict=True)
     )
     scores = [member.top1 for member in members]
     details = Details(
@@ -150,30 +148,30 @@ def _report(
         calibration=calibrate(logits_NK, labels_N),
         groups=score_groups(logits_NK.argmax(dim=1) == labels_N, dataset, rows),
         top1_by_views=top1_by_views(logits_NWK, labels_N),
-        cost=measure_cost(test.recognisers, test.num_views, device),
+        cost=measure_cost(test.models, test.num_views, device),
         confusion_KK=tuple(map(tuple, tally.confusion_KK.tolist())),
         mistakes=find_mistakes(logits_NK, labels_N, dataset, rows),
     )
     return make_report(_subject(test), tally, dataset.info.class_names, details)
 
 
-def _member(recogniser: Recogniser, logits_NWK: Tensor, labels_N: Tensor) -> Member:
+def _member(trained_model: TrainedModel, logits_NWK: Tensor, labels_N: Tensor) -> Member:
     tally = tally_logits(logits_NWK.mean(dim=1), labels_N)
     return Member(
-        checkpoint=str(recogniser.path),
-        selection=recogniser.selection,
-        epoch=recogniser.epoch,
-        seed=recogniser.seed,
+        checkpoint=str(trained_model.path),
+        selection=trained_model.selection,
+        epoch=trained_model.epoch,
+        seed=trained_model.seed,
         num_correct=tally.num_correct,
         top1=tally.top1,
     )
 
 
-def _subject(test: _Test) -> Subject:
-    epochs = {recogniser.epoch for recogniser in test.recognisers}
-    selections = {recogniser.selection for recogniser in test.recognisers}
-    return Subject(
-        checkpoint=", ".join(str(recogniser.path) for recogniser in test.recognisers),
+def _subject(test: _Test) -> EvaluatedModel:
+    epochs = {trained_model.epoch for trained_model in test.models}
+    selections = {trained_model.selection for trained_model in test.models}
+    return EvaluatedModel(
+        checkpoint=", ".join(str(trained_model.path) for trained_model in test.models),
         dataset=test.dataset.info.dataset,
         dataset_checksum=test.dataset.info.checksum,
         case=test.case,
@@ -181,5 +179,5 @@ def _subject(test: _Test) -> Subject:
         selection=next(how for how in ("test", "validation", "last") if how in selections),
         epoch=epochs.pop() if len(epochs) == 1 else None,
         num_views=test.num_views,
-        num_parameters=sum(count_parameters(member.model) for member in test.recognisers),
+        num_parameters=sum(count_parameters(member.model) for member in test.models),
     )

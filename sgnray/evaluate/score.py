@@ -111,8 +111,8 @@ def _chunks(
     was_training = model.training
     model.eval()
     # Moved once: a copy for each chunk would make a GPU wait.
-    draws_NWT = view_draws(int(rows.max()) + 1, num_views, model.num_frames).to(bank.home)
-    all_rows = torch.from_numpy(rows).to(bank.home)
+    draws_NWT = view_draws(int(rows.max()) + 1, num_views, model.num_frames).to(bank.pose_device)
+    all_rows = torch.from_numpy(rows).to(bank.pose_device)
     for start in range(CHUNK_CLIPS * world.rank, len(rows), CHUNK_CLIPS * world.size):
         rows_B = all_rows[start : start + CHUNK_CLIPS]
         joints_BWTVC = bank.deliver(bank.gather(rows_B, draws_NWT[rows_B], windows=windows))

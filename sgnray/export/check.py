@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sgnray import seeding
-from sgnray.checkpoints.trained_model import Recogniser, dataset_of
+from sgnray.checkpoints.trained_model import TrainedModel, dataset_of
 from sgnray.data.store import find_dataset
 from sgnray.errors import SgnError, UsageError
 from sgnray.predict.sources import DatasetSource, Sample, find_source
@@ -40,29 +40,29 @@ class CheckClips:
 
 
 def find_clips(
-    recogniser: Recogniser, clips: Path | None, data_dir: Path = Path("data")
+    trained_model: TrainedModel, clips: Path | None, data_dir: Path = Path("data")
 ) -> CheckClips:
     """Take clips of what was named, else of the run's dataset, else of the one in `data_dir`.
 
     Where there is none of these, poses are drawn at random, and a warning says so.
     """
-    places = [clips] if clips is not None else _places(recogniser, data_dir)
+    places = [clips] if clips is not None else _places(trained_model, data_dir)
     for place in places:
         try:
-            return _real_clips(recogniser, place)
+            return _real_clips(trained_model, place)
         except SgnError as error:
             if clips is not None:
                 raise
             log.info("%s cannot be used to check the file: %s", place, error.what)
     log.warning("no clips are at hand, so the file is checked on random poses: name some, --clips")
-    model = recogniser.model
+    model = trained_model.model
     shape = (NUM_CLIPS, model.num_frames, model.num_joints, model.num_coordinates)
     return CheckClips(torch.from_numpy(seeding.normal(0, "check", 0, shape)), RANDOM)
 
 
 @torch.no_grad()
 def compare(
-    recogniser: Recogniser, exported: Callable[[Tensor], Tensor], clips: CheckClips, path: Path
+    trained_model: TrainedModel, exported: Callable[[Tensor], Tensor], clips: CheckClips, path: Path
 ) -> float:
     """Return the largest difference of any logit; SgnError if it is above the tolerance.
 
@@ -70,7 +70,7 @@ def compare(
     """
     first_1TVC = clips.joints_BTVC[:1]
     joints_BTVC = torch.cat((clips.joints_BTVC, first_1TVC))
-    expected_BK = recogniser.model(torch.cat((joints_BTVC, first_1TVC)))
+    expected_BK = trained_model.model(torch.cat((joints_BTVC, first_1TVC)))
     found_BK = torch.cat((exported(joints_BTVC), exported(first_1TVC)))
     difference_BK = (found_BK - expected_BK).abs()
     worst = float((difference_BK / expected_BK.abs().clamp_min(1)).max())
@@ -86,7 +86,7 @@ def compare(
 
 @torch.no_grad()
 def agree(
-    recogniser: Recogniser, exported: Callable[[Tensor], Tensor], clips: CheckClips, path: Path
+    trained_model: TrainedModel, exported: Callable[[Tensor], Tensor], clips: CheckClips, path: Path
 ) -> float:
     """Return the share of clips that both take for the same class; SgnError if it is too small.
 
@@ -98,7 +98,7 @@ def agree(
             where="--int8",
             now="name recordings or a dataset with --clips, or leave out --int8",
         )
-    expected_B = recogniser.model(clips.joints_BTVC).argmax(dim=1)
+    expected_B = trained_model.model(clips.joints_BTVC).argmax(dim=1)
     share = float((exported(clips.joints_BTVC).argmax(dim=1) == expected_B).double().mean())
     if share < LEAST_AGREEMENT:
         raise SgnError(
@@ -109,19 +109,19 @@ def agree(
     return share
 
 
-def _places(recogniser: Recogniser, data_dir: Path) -> list[Path]:
+def _places(trained_model: TrainedModel, data_dir: Path) -> list[Path]:
     places: list[Path | None] = []
     try:
-        places.append(dataset_of(recogniser))
-        places.append(find_dataset(data_dir, name=recogniser.dataset))
+        places.append(dataset_of(trained_model))
+        places.append(find_dataset(data_dir, name=trained_model.dataset))
     except SgnError:
         log.debug("there is no dataset in %s to check with", data_dir)
     return [place for place in places if place is not None]
 
 
-def _real_clips(recogniser: Recogniser, place: Path) -> CheckClips:
+def _real_clips(trained_model: TrainedModel, place: Path) -> CheckClips:
     """Take up to NUM_CLIPS clips, spread evenly over a dataset."""
-    source = find_source(place, recogniser.require_skeleton())
+    source = find_source(place, trained_model.require_skeleton())
     if isinstance(source, DatasetSource):
         chosen = np.linspace(0, len(source.rows) - 1, min(NUM_CLIPS, len(source.rows)))
         source = DatasetSource(source.dataset, tuple(source.rows[int(at)] for at in chosen))
@@ -131,4 +131,4 @@ def _real_clips(recogniser: Recogniser, place: Path) -> CheckClips:
         raise SgnError(
             "no recording in it can be used", where=str(place), now="name others with --clips"
         )
-    return CheckClips(sample_views(poses, recogniser, 1).flatten(0, 1), str(place))
+    return CheckClips(sample_views(poses, trained_model, 1).flatten(0, 1), str(place))

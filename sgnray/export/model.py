@@ -9,9 +9,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from sgnray.checkpoints.model_card import Description
+from sgnray.checkpoints.model_card import ModelCard
 from sgnray.checkpoints.safetensors import read_safetensors, write_safetensors
-from sgnray.checkpoints.trained_model import Recogniser, load_recogniser
+from sgnray.checkpoints.trained_model import TrainedModel, load_trained_model
 from sgnray.errors import UsageError
 from sgnray.export.check import agree, compare, find_clips
 from sgnray.export.onnx_file import DEFAULT_OPSET, open_onnx, quantize_onnx, write_onnx
@@ -37,7 +37,7 @@ class Exported:
     num_clips: int
     checked_on: str
     agreement: float | None
-    description: Description
+    description: ModelCard
 
 
 def export_model(
@@ -63,15 +63,15 @@ def export_model(
     """
     to = choose_format(to, out, FORMATS, default="onnx")
     _check(to, opset, int8=int8)
-    recogniser = load_recogniser(target, runs_dir=runs_dir).named(class_names)
-    path = out or Path(_name(recogniser) + FORMATS[to])
+    trained_model = load_trained_model(target, runs_dir=runs_dir).named(class_names)
+    path = out or Path(_name(trained_model) + FORMATS[to])
     if path.exists() and not overwrite:
         raise UsageError(
             "the file exists already",
             where=str(path),
             now="choose another with --out, or replace it with --overwrite",
         )
-    found = find_clips(recogniser, clips)
+    found = find_clips(trained_model, clips)
     if to == "onnx":
         opset = opset or DEFAULT_OPSET
     with output_errors(path):
@@ -79,11 +79,11 @@ def export_model(
     aside = path.with_name(f"{path.name}.partial{FORMATS[to]}")
     try:
         with output_errors(path):
-            run = _write(aside, recogniser, to, opset)
-        difference, agreement = compare(recogniser, run, found, path), None
+            run = _write(aside, trained_model, to, opset)
+        difference, agreement = compare(trained_model, run, found, path), None
         if int8 and opset is not None:
             quantize_onnx(aside)
-            agreement = agree(recogniser, open_onnx(aside, opset=opset), found, path)
+            agreement = agree(trained_model, open_onnx(aside, opset=opset), found, path)
         with output_errors(path):
             aside.replace(path)
     finally:
@@ -96,22 +96,22 @@ def export_model(
         num_clips=len(found.joints_BTVC),
         checked_on=found.source,
         agreement=agreement,
-        description=recogniser.describe(),
+        description=trained_model.describe(),
     )
 
 
 def _write(
-    path: Path, recogniser: Recogniser, to: str, opset: int | None
+    path: Path, trained_model: TrainedModel, to: str, opset: int | None
 ) -> Callable[[Tensor], Tensor]:
     """Write one format and return what its own reader makes of it."""
     if to == "onnx":
         assert opset is not None
-        write_onnx(path, recogniser, opset=opset)
+        write_onnx(path, trained_model, opset=opset)
         return open_onnx(path, opset=opset)
     if to == "torch":
-        write_torch(path, recogniser)
+        write_torch(path, trained_model)
         return open_torch(path)
-    write_safetensors(path, recogniser.model.state_dict(), recogniser.describe())
+    write_safetensors(path, trained_model.model.state_dict(), trained_model.describe())
     weights, description = read_safetensors(path)
     return description.build_model(weights)
 
@@ -124,5 +124,5 @@ def _check(to: str, opset: int | None, *, int8: bool) -> None:
             )
 
 
-def _name(recogniser: Recogniser) -> str:
-    return recogniser.run.path.resolve().name if recogniser.run else recogniser.path.stem
+def _name(trained_model: TrainedModel) -> str:
+    return trained_model.run.path.resolve().name if trained_model.run else trained_model.path.stem

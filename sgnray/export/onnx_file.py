@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from sgnray.checkpoints.model_card import KEY
-from sgnray.checkpoints.trained_model import Recogniser
+from sgnray.checkpoints.trained_model import TrainedModel
 from sgnray.errors import UsageError, import_extra
 from sgnray.export.torch_file import example_clips
 
 DEFAULT_OPSET = 18  # what torch's exporter writes; later ones are converted from it
 
 
-def write_onnx(path: Path, recogniser: Recogniser, *, opset: int) -> None:
+def write_onnx(path: Path, trained_model: TrainedModel, *, opset: int) -> None:
     """Write the file; UsageError for an opset that onnx does not have."""
     onnx = import_extra("onnx", extra="export")
     import_extra("onnxscript", extra="export")
@@ -36,8 +36,8 @@ def write_onnx(path: Path, recogniser: Recogniser, *, opset: int) -> None:
         )
     with _quiet():
         program = torch.onnx.export(
-            recogniser.model,
-            (example_clips(recogniser),),
+            trained_model.model,
+            (example_clips(trained_model),),
             dynamo=True,
             dynamic_shapes={"joints_BTVC": {0: torch.export.Dim("clips")}},
             input_names=["joints"],
@@ -46,7 +46,7 @@ def write_onnx(path: Path, recogniser: Recogniser, *, opset: int) -> None:
             verbose=False,
         )
     assert program is not None
-    program.model.metadata_props[KEY] = recogniser.describe().to_json()
+    program.model.metadata_props[KEY] = trained_model.describe().to_json()
     program.save(path, external_data=False)
 
 
@@ -54,7 +54,7 @@ def quantize_onnx(path: Path) -> None:
     """Keep the weights of a file in 8 bits, in place.
 
     The inputs of products are rounded as they come, with one scale for a whole batch: so what is
-    recognised with a clip changes its logits, by some hundredths.
+    recognized with a clip changes its logits, by some hundredths.
     """
     quantization = import_extra("onnxruntime.quantization", extra="export")
     prepared = path.with_name(f"{path.name}.prepared")

@@ -13,25 +13,25 @@ import torch
 from torch import Tensor
 
 from sgnray.checkpoints.model_card import KEY
-from sgnray.checkpoints.trained_model import Recogniser
+from sgnray.checkpoints.trained_model import TrainedModel
 
 
-def write_torch(path: Path, recogniser: Recogniser) -> None:
+def write_torch(path: Path, trained_model: TrainedModel) -> None:
     """Write the file; its description lies beside the graph, as <KEY>.json."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of its own deprecations
         program = torch.export.export(
-            recogniser.model,
-            (example_clips(recogniser),),
+            trained_model.model,
+            (example_clips(trained_model),),
             dynamic_shapes={"joints_BTVC": {0: torch.export.Dim("clips")}},
         )
-        extra = {f"{KEY}.json": recogniser.describe().to_json()}
+        extra = {f"{KEY}.json": trained_model.describe().to_json()}
         torch.export.save(program, path, extra_files=extra)
 
 
-def example_clips(recogniser: Recogniser) -> Tensor:
+def example_clips(trained_model: TrainedModel) -> Tensor:
     """Return clips of the model's shape, two of them: one would be taken for the only number."""
-    model = recogniser.model
+    model = trained_model.model
     return torch.zeros(2, model.num_frames, model.num_joints, model.num_coordinates)
 
 

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def norm_relu(norm: nn.Module, features: Tensor) -> Tensor:
-    """Batch-normalise the last axis over all others, then ReLU."""
+    """Batch-normalize the last axis over all others, then ReLU."""
     normed: Tensor = norm(features.flatten(0, -2))
     return F.relu_(normed).view(features.shape)
 
@@ -37,7 +37,7 @@ def peak_norm_relu(norm: _BatchNorm, signed_BTVC: Tensor, bias_C: Tensor) -> Ten
     """Return max over V of ReLU(norm(x + bias)) for signed = signs(norm) * x, (B, T, C).
 
     The result grows with every signed number, so their maximum can be taken first, and only what
-    is left is normalised. For a norm in training mode.
+    is left is normalized. For a norm in training mode.
     """
     peak_BTC, mean_C, var_C = PeakAndMoments.apply(signed_BTVC)  # type: ignore[no-untyped-call]
     sign_C, count = signs(norm), signed_BTVC.numel() // signed_BTVC.shape[-1]

@@ -28,9 +28,9 @@ _CLIPS_IN_CACHE = 16
 
 
 class SGN(nn.Module):
-    """Recognise an action from T poses of V joints; 691,048 parameters at K=60, T=20, V=25.
+    """Recognize an action from T poses of V joints; 691,048 parameters at K=60, T=20, V=25.
 
-    Input (B, T, V, C) float, positions in metres; output (B, K) logits. `inputs` are those of
+    Input (B, T, V, C) float, positions in meters; output (B, K) logits. `inputs` are those of
     model.inputs.INPUTS that make up the dynamics; `bones` are (child, parent) joints, from 0.
     Without `joint_type` or `frame_index` that semantic code is left out; the affinity is learned
     from the features, or fixed by the skeleton's bones. ValueError for inputs that do not exist,

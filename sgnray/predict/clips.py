@@ -1,4 +1,4 @@
-"""The likeliest actions of recordings: read in one thread, recognised in blocks.
+"""The likeliest actions of recordings: read in one thread, recognized in blocks.
 
 Legend: B clips of a block, W views, T frames, V joints, C coordinates, K classes.
 """
@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from sgnray.checkpoints.trained_model import Recogniser, load_recogniser
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.checkpoints.trained_model import TrainedModel, load_trained_model
+from sgnray.data.skeleton import Skeleton
 from sgnray.distributed.device import Precision, choose_device, choose_precision, keep_freed_memory
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.predict.sources import Sample, Source, find_sources
@@ -77,7 +77,7 @@ def predict_clips(
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Prediction | Skipped]:
-    """Recognise raw recordings (files, folders, .zip files), or clips of a prepared dataset.
+    """Recognize raw recordings (files, folders, .zip files), or clips of a prepared dataset.
 
     `checkpoint` is a run, a checkpoint or the reference's .pth; without one, the newest run. With
     a `window` of so many frames, one every `stride` frames (half a window unless said), a
@@ -87,14 +87,14 @@ def predict_clips(
     UsageError, InputError and CheckpointError at once, before the first prediction.
     """
     torch_device = choose_device(device)
-    recogniser = load_recogniser(checkpoint, runs_dir=runs_dir).named(class_names)
-    skeleton = recogniser.require_skeleton()
+    trained_model = load_trained_model(checkpoint, runs_dir=runs_dir).named(class_names)
+    skeleton = trained_model.require_skeleton()
     paths = [sources] if isinstance(sources, Path) else list(sources)
     found = find_sources(paths, skeleton, clips)
     keep_freed_memory()
     guesser = _Guesser(
-        recogniser,
-        num_views=num_views or recogniser.num_views,
+        trained_model,
+        num_views=num_views or trained_model.num_views,
         num_guesses=num_guesses,
         device=torch_device,
         in_bf16=choose_precision(precision, torch_device.type) == "bf16",
@@ -118,16 +118,16 @@ class _Guesser:
 
     def __init__(
         self,
-        recogniser: Recogniser,
+        trained_model: TrainedModel,
         *,
         num_views: int,
         num_guesses: int,
         device: torch.device,
         in_bf16: bool,
     ) -> None:
-        self._model = recogniser.model.to(device)
-        self._labels = recogniser.labels()
-        self._recogniser = recogniser
+        self._model = trained_model.model.to(device)
+        self._labels = trained_model.labels()
+        self._trained_model = trained_model
         self._num_guesses = min(num_guesses, len(self._labels))
         self._device = device
         self._in_bf16 = in_bf16
@@ -135,16 +135,16 @@ class _Guesser:
 
     @torch.no_grad()
     def guess(self, pieces: Sequence[_Piece]) -> Iterator[Prediction]:
-        """Recognise a block."""
+        """Recognize a block."""
         poses = [piece.poses for piece in pieces]
-        joints_BWTVC = sample_views(poses, self._recogniser, self._num_views).to(self._device)
+        joints_BWTVC = sample_views(poses, self._trained_model, self._num_views).to(self._device)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._in_bf16):
             logits = self._model(joints_BWTVC.flatten(0, 1))
         logits_BK = logits.view(*joints_BWTVC.shape[:2], -1).mean(dim=1)
         if not torch.isfinite(logits_BK).all():
             raise CheckpointError(
                 "the model gives something that is no number",
-                where=f"{self._recogniser.path}, {pieces[0].sample.clip}",
+                where=f"{self._trained_model.path}, {pieces[0].sample.clip}",
                 now="use another checkpoint of the run, or --precision float32",
             )
         best = logits_BK.double().softmax(dim=1).topk(self._num_guesses, dim=1)
@@ -168,7 +168,7 @@ def _predict(
     guesser: _Guesser,
     sources: Sequence[Source],
     windows: Windows | None,
-    skeleton: SkeletonLayout,
+    skeleton: Skeleton,
     on_progress: Callable[[int, int], None] | None,
 ) -> Iterator[Prediction | Skipped]:
     total = sum(map(len, sources))
@@ -183,7 +183,7 @@ def _predict(
 
 
 def _pieces(
-    samples: Iterable[Sample | Skipped], windows: Windows | None, skeleton: SkeletonLayout
+    samples: Iterable[Sample | Skipped], windows: Windows | None, skeleton: Skeleton
 ) -> Iterator[_Piece | Skipped]:
     for number, sample in enumerate(samples, start=1):
         if isinstance(sample, Skipped):
@@ -203,7 +203,7 @@ def _blocks(items: Iterator[_Piece | Skipped]) -> Iterator[list[_Piece | Skipped
 
 
 def _ahead(blocks: Iterator[list[_Piece | Skipped]]) -> Iterator[list[_Piece | Skipped]]:
-    """Read the next block while this one is recognised."""
+    """Read the next block while this one is recognized."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sgn-reader") as reader:
         coming = reader.submit(next, blocks, None)
         while (block := coming.result()) is not None:

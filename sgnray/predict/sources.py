@@ -1,4 +1,4 @@
-"""What is to be recognised: recordings in raw files, or clips of a prepared dataset.
+"""What is to be recognized: recordings in raw files, or clips of a prepared dataset.
 
 Legend: P poses of a clip, D = V * C numbers of a pose.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sgnray.data.clip_poses import open_poses
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import INFO_FILE, SkeletonDataset, open_dataset
 from sgnray.errors import CheckpointError, ClipError, InputError, Problem, SgnError, UsageError
 from sgnray.prepare.clip import Poses, Skipped
@@ -40,7 +40,7 @@ class RawSource:
 
     files: tuple[RawFile, ...]
     refused: tuple[Skipped, ...]
-    skeleton: SkeletonLayout
+    skeleton: Skeleton
 
     def __len__(self) -> int:
         return len(self.files) + len(self.refused)
@@ -48,19 +48,19 @@ class RawSource:
     def read(self) -> Iterator[Sample | Skipped]:
         """Give the prepared poses of each file, or why there are none."""
         yield from self.refused
-        for file, layout, found in read_recordings(self.files):
-            yield self._sample(file, layout, found)
+        for file, skeleton, found in read_recordings(self.files):
+            yield self._sample(file, skeleton, found)
 
     def _sample(
-        self, file: RawFile, layout: SkeletonLayout, found: Recording | ClipError
+        self, file: RawFile, skeleton: Skeleton, found: Recording | ClipError
     ) -> Sample | Skipped:
         if isinstance(found, ClipError):
             return Skipped(file.name, found.what)
-        if layout.name != self.skeleton.name:
-            what = f"{layout.name} skeletons; the model knows {self.skeleton.name} only"
+        if skeleton.name != self.skeleton.name:
+            what = f"{skeleton.name} skeletons; the model knows {self.skeleton.name} only"
             return Skipped(file.name, what)
         try:
-            return Sample(file.name, _place(file), normalize(found, layout))
+            return Sample(file.name, _place(file), normalize(found, skeleton))
         except ClipError as error:
             return Skipped(file.name, error.what)
 
@@ -94,7 +94,7 @@ Source = RawSource | DatasetSource
 
 
 def find_sources(
-    paths: Sequence[Path], skeleton: SkeletonLayout, clips: Sequence[str] = ()
+    paths: Sequence[Path], skeleton: Skeleton, clips: Sequence[str] = ()
 ) -> list[Source]:
     """Find what each path holds; all that cannot be used is told at once."""
     found: list[Source] = []
@@ -108,7 +108,7 @@ def find_sources(
         raise errors[0]
     if errors:
         raise type(errors[0])(
-            f"{len(errors)} of {len(paths)} paths hold nothing that can be recognised",
+            f"{len(errors)} of {len(paths)} paths hold nothing that can be recognized",
             where="the paths above",
             now="give recordings, folders or .zip files of them, or the folder of a dataset",
             problems=[Problem(error.where, error.what) for error in errors],
@@ -116,7 +116,7 @@ def find_sources(
     return found
 
 
-def find_source(path: Path, skeleton: SkeletonLayout, clips: Sequence[str] = ()) -> Source:
+def find_source(path: Path, skeleton: Skeleton, clips: Sequence[str] = ()) -> Source:
     """Find what a path holds; `clips` name some of a dataset's. Raises UsageError, InputError."""
     if (path / INFO_FILE).is_file():
         return _open(path, skeleton, clips)
@@ -141,11 +141,11 @@ def _place(file: RawFile) -> str:
     return f"{file.place}, {file.member}" if file.member else str(file.place)
 
 
-def _open(folder: Path, skeleton: SkeletonLayout, clips: Sequence[str]) -> DatasetSource:
+def _open(folder: Path, skeleton: Skeleton, clips: Sequence[str]) -> DatasetSource:
     dataset = open_dataset(folder)
-    if (dataset.layout.name, dataset.layout.joints) != (skeleton.name, skeleton.joints):
+    if (dataset.skeleton.name, dataset.skeleton.joints) != (skeleton.name, skeleton.joints):
         raise CheckpointError(
-            f"the model knows {skeleton.name} skeletons, the dataset has {dataset.layout.name}",
+            f"the model knows {skeleton.name} skeletons, the dataset has {dataset.skeleton.name}",
             where=str(folder),
             now="name a checkpoint that was trained on this dataset",
         )

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgnray.checkpoints.trained_model import Recogniser
+from sgnray.checkpoints.trained_model import TrainedModel
 from sgnray.data.batches import view_draws
 from sgnray.data.pose_bank import PoseBank
 from sgnray.prepare.clip import Poses
 
 
-def sample_views(poses: Sequence[Poses], recogniser: Recogniser, num_views: int) -> Tensor:
+def sample_views(poses: Sequence[Poses], trained_model: TrainedModel, num_views: int) -> Tensor:
     """Sample clips as the model's evaluation does, (B, W, T, V, C) on the CPU.
 
-    All get the same draws, so that what else is recognised with a clip changes nothing.
+    All get the same draws, so that what else is recognized with a clip changes nothing.
     """
-    model = recogniser.model
+    model = trained_model.model
     shape = (-1, model.num_joints, model.num_coordinates)
     lengths = torch.tensor([len(clip.bodies) for clip in poses])
     values_PVC = np.concatenate([clip.values_PD for clip in poses]).reshape(shape)
@@ -35,4 +35,4 @@ def sample_views(poses: Sequence[Poses], recogniser: Recogniser, num_views: int)
         device=torch.device("cpu"),
     )
     draws_BWT = view_draws(1, num_views, model.num_frames).expand(len(poses), -1, -1)
-    return bank.gather(torch.arange(len(poses)), draws_BWT, windows=recogniser.windows)
+    return bank.gather(torch.arange(len(poses)), draws_BWT, windows=trained_model.windows)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.prepare.clip import Poses
 
 FRAMES_PER_S = 30.0
@@ -49,7 +49,7 @@ class Windows:
         yield Span(last, num_frames)
 
 
-def cut(poses: Poses, span: Span, skeleton: SkeletonLayout) -> Poses | None:
+def cut(poses: Poses, span: Span, skeleton: Skeleton) -> Poses | None:
     """Return the poses of a span, moved to its own origin; None where nobody is there."""
     inside_P = (poses.frames >= span.first) & (poses.frames < span.end)
     if not inside_P.any():

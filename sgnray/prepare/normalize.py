@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.prepare.clip import Poses, refusal
 from sgnray.prepare.denoise import keep_actors
 from sgnray.prepare.recording import Body, FloatArray, Recording
 
 
-def normalize(recording: Recording, layout: SkeletonLayout) -> Poses:
+def normalize(recording: Recording, skeleton: Skeleton) -> Poses:
     """Denoise, lay out the actors, move the origin, list the poses; ClipError if none is left."""
-    assert layout.origin is not None
-    return list_poses(translate(lay_out(recording), origin_joint=layout.origin))
+    assert skeleton.origin is not None
+    return list_poses(translate(lay_out(recording), origin_joint=skeleton.origin))
 
 
 def lay_out(recording: Recording) -> FloatArray:

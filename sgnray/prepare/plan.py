@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.prepare.clip import Clip, Skipped
 
 Splits = dict[str, dict[str, list[str]]]
@@ -46,7 +46,7 @@ class RawPlan:
     """
 
     dataset: str
-    layout: SkeletonLayout
+    skeleton: Skeleton
     class_names: tuple[str, ...]
     jobs: tuple[PartJob, ...]
     skipped: tuple[Skipped, ...]

@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """One tracked body: its poses in metres, laid out without gaps from its first frame."""
+    """One tracked body: its poses in meters, laid out without gaps from its first frame."""
 
     first_frame: int
     joints_TVC: FloatArray

@@ -186,7 +186,7 @@ def _both(**angles: Floats) -> Angles:
 
 
 def _walk(forward: Floats) -> Angles:
-    """Walk along `forward` (metres): the legs swing with the distance walked."""
+    """Walk along `forward` (meters): the legs swing with the distance walked."""
     # Backwards the legs run backwards too, so that a reversed walk is a walk.
     swing = 0.35 * np.sin(2.0 * np.pi * forward / 0.55)
     return {

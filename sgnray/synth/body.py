@@ -1,4 +1,4 @@
-"""A jointed body in metres: limb lengths, and from joint angles to joint positions.
+"""A jointed body in meters: limb lengths, and from joint angles to joint positions.
 
 A person's own frame has x to the right, y up and z to the back, so a person who faces a sensor that
 looks along +z needs no rotation. Angles are in radians and are zero when the person stands straight
@@ -45,14 +45,14 @@ _LIMBS = {
 
 @dataclass(frozen=True)
 class Motion:
-    """What a body did: `joints_TVC` in metres, and how each joint is turned, `turned_TVCC`."""
+    """What a body did: `joints_TVC` in meters, and how each joint is turned, `turned_TVCC`."""
 
     joints_TVC: Floats
     turned_TVCC: Floats
 
 
 def build_offsets(height_m: float, *, leg_share: float, arm_share: float, breadth: float) -> Floats:
-    """Build the (V, 3) offsets of one person in metres; shares are relative to the average."""
+    """Build the (V, 3) offsets of one person in meters; shares are relative to the average."""
     offsets_VC = np.zeros((NTU25.num_joints, 3))
     for name, offset in _TRUNK.items():
         offsets_VC[_JOINT[name]] = np.multiply(offset, (1.0, 1.0 - 0.8 * (leg_share - 1.0), 1.0))
@@ -70,7 +70,7 @@ def move_body(offsets_VC: Floats, angles: Mapping[str, Floats]) -> Motion:
 
     Trunk: `turn` (to the left), `bend` and `nod` (forwards), `lean` (to the left). For each side:
     `raise` and `aside` of the arm (how far, and from the front to the side), `elbow`, `hip` and
-    `hip aside` likewise, `knee`. `forward`, `sideways` (to the right) and `jump` are in metres.
+    `hip aside` likewise, `knee`. `forward`, `sideways` (to the right) and `jump` are in meters.
     """
     num_frames = len(angles["turn"])
     local = _local_rotations(angles)

@@ -1,6 +1,6 @@
 """What three depth sensors make of a performance: noise, losses, ghosts, and people taken for new.
 
-Sensor frame, as Kinect v2: x to the right in the picture, y up, z away from the sensor, in metres.
+Sensor frame, as Kinect v2: x to the right in the picture, y up, z away from the sensor, in meters.
 Suffixes: T frames, V joints, C coordinates.
 """
 
@@ -58,7 +58,7 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Recording:
+class SensorRecording:
     """What one sensor saw in `num_frames`; frame t lists its bodies in turn from `first[t]` on."""
 
     num_frames: int
@@ -73,7 +73,7 @@ def draw_setup(rng: np.random.Generator) -> Setup:
 
 def record(
     motions: tuple[Motion, ...], setup: Setup, camera: int, rng: np.random.Generator
-) -> Recording:
+) -> SensorRecording:
     """Record a performance with one sensor; whoever performed is in view for 12 frames or more."""
     num_frames = len(motions[0].joints_TVC)
     ids = (_FIRST_BODY_ID + rng.choice(90_000, size=8, replace=False)).tolist()
@@ -88,7 +88,7 @@ def record(
     if rng.random() < 0.1:
         tracks = _lose_frames(tracks, num_frames, rng)
     tracks = [track for track in tracks if len(track.frames)]
-    return Recording(num_frames, tuple(tracks), rng.integers(len(tracks), size=num_frames))
+    return SensorRecording(num_frames, tuple(tracks), rng.integers(len(tracks), size=num_frames))
 
 
 def _see(

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from sgnray.data.skeleton import NTU25
 from sgnray.synth.body import Floats
-from sgnray.synth.sensor import Recording, Track
+from sgnray.synth.sensor import SensorRecording, Track
 
 Bytes = npt.NDArray[np.uint8]
 
-# Kinect v2: focal lengths and picture centres in pixels, of the depth and of the colour camera.
+# Kinect v2: focal lengths and picture centers in pixels, of the depth and of the color camera.
 _DEPTH_CAMERA = (365.5, 256.0, 212.0)
 _COLOUR_CAMERA = (1060.0, 960.0, 540.0)
 
@@ -26,8 +26,8 @@ _ENDS = [
 ]
 
 
-def format_recording(recording: Recording, *, newline: str = "\n") -> bytes:
-    """Format a whole .skeleton file, metres to the micrometre and pixels to a thousandth."""
+def format_recording(recording: SensorRecording, *, newline: str = "\n") -> bytes:
+    """Format a whole .skeleton file, meters to the micrometer and pixels to a thousandth."""
     seen: list[list[tuple[int, bytes]]] = [[] for _ in range(recording.num_frames)]
     for index, track in enumerate(recording.tracks):
         for frame, text in zip(track.frames.tolist(), _format_bodies(track), strict=True):

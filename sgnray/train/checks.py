@@ -11,12 +11,12 @@ from sgnray.errors import UsageError
 def check_batch_norm(
     recipe: Recipe, num_clips: int, num_workers: int, *, device: str, address: str | None
 ) -> None:
-    """UsageError where batch norm would see one value only, or could not be synchronised here.
+    """UsageError where batch norm would see one value only, or could not be synchronized here.
 
-    What a cluster has that runs already is known once it is joined: `check_synchronised`.
+    What a cluster has that runs already is known once it is joined: `check_synchronized`.
     """
     if not is_at_hand(address) and (device == "cpu" or choose_device("auto").type == "cpu"):
-        check_synchronised(recipe, num_workers, "cpu")
+        check_synchronized(recipe, num_workers, "cpu")
     is_whole = recipe.train.sync_batch_norm or num_workers <= 1
     smallest = min(recipe.optim.batch_size, num_clips)
     share = smallest if is_whole else smallest // num_workers
@@ -30,11 +30,11 @@ def check_batch_norm(
         )
 
 
-def check_synchronised(recipe: Recipe, num_workers: int, device_type: str) -> None:
+def check_synchronized(recipe: Recipe, num_workers: int, device_type: str) -> None:
     """UsageError where workers without GPUs are to share their batch norm: torch cannot."""
     if recipe.train.sync_batch_norm and num_workers > 1 and device_type != "cuda":
         raise UsageError(
-            "batch norm is synchronised between GPUs only",
+            "batch norm is synchronized between GPUs only",
             where="train.sync_batch_norm=true",
             now="leave it at false, or train on GPUs",
         )

@@ -20,7 +20,7 @@ from sgnray.errors import UsageError
 from sgnray.evaluate.metrics import Tally
 from sgnray.evaluate.score import score_clips
 from sgnray.train.loop import EpochResult, Validate, fit
-from sgnray.train.progress import OnProgress, Teller
+from sgnray.train.progress import OnProgress, ProgressReporter
 from sgnray.train.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -63,16 +63,16 @@ def run_job(
     dataset = open_dataset(job.dataset_dir)
     bank = PoseBank.of(dataset, device, residence=job.recipe.data.residence)
     parts = choose_parts(job.recipe, dataset)
-    state = TrainState.fresh(job.recipe, dataset, device=device, world=world)
+    state = TrainState.initial(job.recipe, dataset, device=device, world=world)
     if job.resume_from is not None:
         state.restore(load_checkpoint(job.resume_from))
-    teller = Teller(state, on_progress)
+    reporter = ProgressReporter(state, on_progress)
     fit(
         state,
         train_batches(job.recipe, bank, parts.train, world=world),
         validate=validator(job.recipe, bank, parts.validation),
         on_epoch=lambda result: on_epoch(state, result),
-        on_step=teller.on_step,
+        on_step=reporter.on_step,
     )
     if state.selected is not None:
         state.scored_model.load_state_dict(state.selected.weights, strict=True)
@@ -83,7 +83,7 @@ def run_job(
         num_views=job.recipe.evaluate.num_views,
         windows=job.recipe.data.windows,
         world=world,
-        on_progress=teller.on_clips,
+        on_progress=reporter.on_clips,
     )
 
 

@@ -16,7 +16,7 @@ import torch
 
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.data.shared import SharedDataset
-from sgnray.distributed.cluster import Mailbox, Resources, connected
+from sgnray.distributed.cluster import MessageQueue, Resources, connected
 from sgnray.distributed.device import check_device_name, choose_device, describe_device
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
@@ -33,7 +33,7 @@ Record = Callable[[EpochResult | Progress], None]
 
 # Losses that an elastic run survives unless told otherwise; an error that comes again ends it too.
 ELASTIC_MAX_FAILURES = 10
-_MAILBOX_INTERVAL_S = 0.1
+_QUEUE_INTERVAL_S = 0.1
 # A run grows into room that has been there for so long; growing costs the epoch it is in.
 _RESIZE_INTERVAL_S = 10.0
 
@@ -123,17 +123,17 @@ class OnRay:
         # Where training goes on is decided from the run folder; what Ray noted of an earlier
         # launch would only contradict it.
         (run.checkpoints_dir / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
-        mailbox = Mailbox()
+        queue = MessageQueue()
         hardware = self.hardware
         config = WorkerConfig(
             job,
             SharedDataset.of(job.dataset_dir),
             RunFolder(run.path.resolve()),
-            mailbox,
+            queue,
             hardware.device_type,
             hardware.threads_per_worker,
         )
-        with _recording(mailbox, record):
+        with _recording(queue, record):
             try:
                 return self._fit(config, run)
             except (TrainingFailedError, RayError, ConnectionError) as error:
@@ -172,7 +172,7 @@ class OnRay:
 
 
 @contextmanager
-def _recording(mailbox: Mailbox, record: Record) -> Iterator[None]:
+def _recording(queue: MessageQueue, record: Record) -> Iterator[None]:
     """Record the epochs that workers tell of, in a thread: Ray wants the main one.
 
     What `record` raises stops the training and is raised here, as in this process it would be.
@@ -185,8 +185,8 @@ def _recording(mailbox: Mailbox, record: Record) -> Iterator[None]:
     def drain() -> None:
         try:
             while True:
-                is_last = done.wait(_MAILBOX_INTERVAL_S)
-                for result in mailbox.take():
+                is_last = done.wait(_QUEUE_INTERVAL_S)
+                for result in queue.take():
                     record(result)
                 if is_last:
                     return
@@ -194,9 +194,9 @@ def _recording(mailbox: Mailbox, record: Record) -> Iterator[None]:
             log.debug("no more news from the workers: %s", failure)
         except BaseException as failure:
             failures.append(failure)
-            mailbox.close()  # the workers end after their next epoch
+            queue.close()  # the workers end after their next epoch
 
-    thread = threading.Thread(target=drain, name="sgn-mailbox", daemon=True)
+    thread = threading.Thread(target=drain, name="sgn-queue", daemon=True)
     thread.start()
     try:
         yield

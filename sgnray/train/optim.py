@@ -23,11 +23,11 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     optimizer: torch.optim.Optimizer = _KINDS[config.optimizer](
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    settle(optimizer)
+    sync_learning_rate(optimizer)
     return optimizer
 
 
-def settle(optimizer: torch.optim.Optimizer) -> None:
+def sync_learning_rate(optimizer: torch.optim.Optimizer) -> None:
     """Keep the learning rate where a captured step reads it: in a tensor on a GPU, else a number.
 
     To be called again after `load_state_dict`, which brings back how the optimizer was saved.

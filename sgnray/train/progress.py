@@ -32,7 +32,7 @@ class OnProgress(Protocol):
 
 
 @dataclass
-class Teller:
+class ProgressReporter:
     """Tells of a worker's progress, at most once a second however often it hears of it.
 
     It counts what the host has launched, a little ahead of a GPU: the device is never asked.

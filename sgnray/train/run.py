@@ -15,10 +15,10 @@ from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.device import resolve_precision
 from sgnray.distributed.workers import Workers
 from sgnray.errors import CheckpointError, UsageError
-from sgnray.evaluate.report import Report, Subject, make_report
+from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.inputs import needs_bones
 from sgnray.model.sgn import count_parameters
-from sgnray.train.checks import check_batch_norm, check_synchronised
+from sgnray.train.checks import check_batch_norm, check_synchronized
 from sgnray.train.environment import describe_environment, run_log
 from sgnray.train.job import Job, check_average, check_shares, choose_parts
 from sgnray.train.launch import Executor, executor
@@ -75,7 +75,7 @@ def train_run(
         workers=wanted, device=device, address=address, max_failures=max_failures
     ) as execute:
         recipe = resolve_precision(recipe, execute.hardware.device_type)
-        check_synchronised(recipe, wanted.most, execute.hardware.device_type)
+        check_synchronized(recipe, wanted.most, execute.hardware.device_type)
         with claim_run(runs_dir, name, recipe, dataset) as run, run_log(run.path / LOG_FILE):
             return _train_in(
                 run,
@@ -165,7 +165,7 @@ def _check_own(
     path, checkpoint = newest
     same_recipe = recipe_hash(checkpoint.parse_recipe()) == recipe_hash(recipe)
     same_classes = tuple(checkpoint.class_names) == dataset.info.class_names
-    if not same_recipe or not same_classes or checkpoint.skeleton != dataset.layout:
+    if not same_recipe or not same_classes or checkpoint.skeleton != dataset.skeleton:
         raise CheckpointError(
             "the checkpoint comes from another run",
             where=str(path),
@@ -188,7 +188,7 @@ def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
 
 
 def _check_bones(recipe: Recipe, dataset: SkeletonDataset) -> None:
-    if dataset.layout.bones:
+    if dataset.skeleton.bones:
         return
     if needs_bones(recipe.model.inputs):
         raise UsageError(
@@ -204,9 +204,9 @@ def _check_bones(recipe: Recipe, dataset: SkeletonDataset) -> None:
         )
 
 
-def _subject(run: RunFolder, recipe: Recipe, dataset: SkeletonDataset) -> Subject:
+def _subject(run: RunFolder, recipe: Recipe, dataset: SkeletonDataset) -> EvaluatedModel:
     path, checkpoint = run.require_checkpoint()
-    return Subject(
+    return EvaluatedModel(
         checkpoint=str(path),
         dataset=dataset.info.dataset,
         dataset_checksum=dataset.info.checksum,

@@ -12,13 +12,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sgnray.checkpoints.checkpoint import Checkpoint, Selected, build_model
 from sgnray.config import Recipe, to_dict
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.world import World
 from sgnray.model.sgn import SGN
 from sgnray.seeding import derive_seed
 from sgnray.train.average import move_towards
-from sgnray.train.optim import build_optimizer, settle
+from sgnray.train.optim import build_optimizer, sync_learning_rate
 
 
 @dataclass
@@ -29,7 +29,7 @@ class TrainState:
     """
 
     recipe: Recipe
-    skeleton: SkeletonLayout
+    skeleton: Skeleton
     class_names: list[str]
     model: SGN
     parallel: nn.Module
@@ -42,14 +42,14 @@ class TrainState:
     selected: Selected | None = None
 
     @classmethod
-    def fresh(
+    def initial(
         cls, recipe: Recipe, dataset: SkeletonDataset, *, device: torch.device, world: World
     ) -> TrainState:
         """Start from initial weights that depend on the seed alone.
 
         Collective with more than one rank: DDP compares the models.
         """
-        skeleton, class_names = dataset.layout, list(dataset.info.class_names)
+        skeleton, class_names = dataset.skeleton, list(dataset.info.class_names)
         torch.manual_seed(derive_seed(recipe.train.seed, "initial weights"))
         model = build_model(recipe, skeleton, len(class_names)).to(device)
         averaged = copy.deepcopy(model).requires_grad_(False) if recipe.train.ema_decay else None
@@ -80,7 +80,7 @@ class TrainState:
             assert checkpoint.averaged is not None  # load_checkpoint refuses it
             self.averaged.load_state_dict(checkpoint.averaged, strict=True)
         self.optimizer.load_state_dict(checkpoint.optimizer)
-        settle(self.optimizer)
+        sync_learning_rate(self.optimizer)
         self.epoch = checkpoint.epoch
         self.history = list(checkpoint.history)
         self.selected = checkpoint.selected

@@ -38,7 +38,7 @@ class Steps(Protocol):
 def choose_steps(state: TrainState, batches: TrainBatches) -> Steps:
     """Return captured steps where all that they touch is on one GPU, else launched ones."""
     # Under DDP a capture needs care with its buckets that has not been taken.
-    if batches.bank.home.type == "cuda" and state.world.size == 1:
+    if batches.bank.pose_device.type == "cuda" and state.world.size == 1:
         return CapturedSteps(state, batches, capture=_capture)
     return LaunchedSteps(state, batches)
 

@@ -16,7 +16,7 @@ from ray.train.torch.config import _TorchBackend
 
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.data.shared import SharedDataset
-from sgnray.distributed.cluster import Mailbox
+from sgnray.distributed.cluster import MessageQueue
 from sgnray.distributed.world import World
 from sgnray.errors import RunError
 from sgnray.evaluate.metrics import Tally
@@ -32,7 +32,7 @@ class WorkerConfig:
     job: Job
     dataset: SharedDataset
     run: RunFolder
-    mailbox: Mailbox
+    queue: MessageQueue
     device_type: str
     num_threads: int
 
@@ -53,16 +53,16 @@ def train_worker(loop_config: dict[str, WorkerConfig]) -> Tally:
                 raise RunError(
                     "the driver has given up", where="this worker", now="see what it says"
                 )
-            letters.append(config.mailbox.put(result))
+            letters.append(config.queue.put(result))
 
-    job = replace(_from_newest(config.job, config.run), dataset_dir=config.dataset.here())
+    job = replace(_from_newest(config.job, config.run), dataset_dir=config.dataset.local_dir())
     device = _device(config.device_type)
     tally = run_job(
         job,
         device=device,
         world=world,
         on_epoch=on_epoch,
-        on_progress=config.mailbox.put if world.rank == 0 else None,
+        on_progress=config.queue.put if world.rank == 0 else None,
     )
     ray.get(letters)  # the last epoch has arrived
     return tally.to(torch.device("cpu"))

@@ -27,7 +27,7 @@ _OUTLIERS = 0.2  # percent of coordinates at each end that may leave the picture
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a panel's metres are in its picture: its middle, and pixels for a metre."""
+    """Where a panel's meters are in its picture: its middle, and pixels for a meter."""
 
     middle: tuple[float, float]
     scale: float
@@ -86,10 +86,10 @@ class Painter:
         return small
 
     def _spots(self, joints_VC: FloatArray, place: Frame) -> list[tuple[float, float] | None]:
-        centre = self._size * _FINER / 2
+        center = self._size * _FINER / 2
         scale = place.scale * _FINER
         return [
-            (centre + (x - place.middle[0]) * scale, centre - (y - place.middle[1]) * scale)
+            (center + (x - place.middle[0]) * scale, center - (y - place.middle[1]) * scale)
             if np.isfinite((x, y)).all()
             else None
             for x, y in joints_VC[:, :2].tolist()
@@ -116,7 +116,7 @@ class Painter:
 
 
 def with_head(picture: Image.Image, scene: Scene) -> Image.Image:
-    """Put the title, and what the colours mean, above a picture."""
+    """Put the title, and what the colors mean, above a picture."""
     font = ImageFont.load_default(12)
     roles = {track.role for panel in scene.panels for track in panel.tracks}
     shown = [role for role in _ROLES if role in roles and len(roles) > 1]

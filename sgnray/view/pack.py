@@ -18,7 +18,7 @@ _PER_METRE = 1000
 def pack_scene(scene: Scene, *, max_frames: int | None = None) -> dict[str, Any]:
     """Return a scene as JSON can hold it; of more than `max_frames`, every n-th frame.
 
-    Coordinates are in millimetres, up to 32.767 m; those of skeletons that live in a wider space,
+    Coordinates are in millimeters, up to 32.767 m; those of skeletons that live in a wider space,
     such as a picture with its pixels, in parts of it: only proportions are shown.
     """
     per_unit = _choose_scale(scene)
@@ -45,7 +45,7 @@ def pack_scene(scene: Scene, *, max_frames: int | None = None) -> dict[str, Any]
 
 
 def _choose_scale(scene: Scene) -> float:
-    """Take millimetres unless half of all coordinates would be too large for them."""
+    """Take millimeters unless half of all coordinates would be too large for them."""
     tracks = [track.joints_TVC for panel in scene.panels for track in panel.tracks]
     known = np.abs(np.concatenate([track[np.isfinite(track)] for track in tracks]))
     if known.size == 0 or np.median(known) * _PER_METRE <= _FARTHEST:

@@ -59,7 +59,7 @@ def draw_sheet(scene: Scene, *, names: bool = False) -> bytes:
 
 
 def _beneath(pictures: list[Image.Image]) -> Image.Image:
-    """Join a few frames, in which every colour of the clip occurs."""
+    """Join a few frames, in which every color of the clip occurs."""
     some = pictures[:: max(1, len(pictures) // 8)]
     joined = Image.new("RGB", (some[0].width, sum(picture.height for picture in some)))
     top = 0

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import SkeletonDataset
 from sgnray.data.tracks import clip_tracks
 
@@ -23,7 +23,7 @@ _ROLES: tuple[Role, ...] = ("main", "second")
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One skeleton over all frames of a scene, in metres; NaN in frames where it is not there.
+    """One skeleton over all frames of a scene, in meters; NaN in frames where it is not there.
 
     A `removed` one is what denoising took for a ghost, for furniture, or for one person too many.
     """
@@ -45,7 +45,7 @@ class Scene:
     """A clip as it is shown; every track of every panel has the same number of frames T."""
 
     title: str
-    skeleton: SkeletonLayout
+    skeleton: Skeleton
     panels: tuple[Panel, ...]
 
     @property
@@ -60,4 +60,4 @@ def scene_of_clip(dataset: SkeletonDataset, row: int) -> Scene:
         Track(joints_TVC, _ROLES[min(body, 1)])
         for body, joints_TVC in enumerate(clip_tracks(dataset, row))
     )
-    return Scene(dataset.clips.names[row], dataset.layout, (Panel("prepared", tracks),))
+    return Scene(dataset.clips.names[row], dataset.skeleton, (Panel("prepared", tracks),))

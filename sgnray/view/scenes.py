@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.data.tracks import FloatArray, lay_out_tracks
 from sgnray.errors import ClipError
 from sgnray.prepare.denoise import keep_actors
@@ -16,7 +16,7 @@ from sgnray.prepare.recording import Body, Recording
 from sgnray.view.scene import Panel, Role, Scene, Track
 
 
-def scene_of_recording(title: str, recording: Recording, skeleton: SkeletonLayout) -> Scene:
+def scene_of_recording(title: str, recording: Recording, skeleton: Skeleton) -> Scene:
     """Show a recording raw and prepared; raw only, and why, where preparation refuses it."""
     try:
         prepared = Panel("prepared", _prepared(recording, skeleton))
@@ -50,7 +50,7 @@ def _placed(body: Body, num_frames: int) -> FloatArray:
     return joints_TVC
 
 
-def _prepared(recording: Recording, skeleton: SkeletonLayout) -> tuple[Track, ...]:
+def _prepared(recording: Recording, skeleton: Skeleton) -> tuple[Track, ...]:
     poses = normalize(recording, skeleton)
     tracks = lay_out_tracks(
         poses.values_PD.reshape(len(poses.bodies), skeleton.num_joints, -1),

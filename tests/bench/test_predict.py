@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from sgnray.checkpoints.model_card import Description
+from sgnray.checkpoints.model_card import ModelCard
 from sgnray.checkpoints.safetensors import write_safetensors
-from sgnray.checkpoints.trained_model import load_recogniser
+from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.config import ModelConfig
 from sgnray.data.skeleton import NTU25
 from sgnray.export.onnx_file import DEFAULT_OPSET, open_onnx, write_onnx
@@ -48,7 +48,7 @@ def model(tmp_path_factory) -> Path:
     """The paper's model of 60 classes, untrained: its weights change no time."""
     path = tmp_path_factory.mktemp("model") / "sgn.safetensors"
     sgn = SGN(60)
-    description = Description(
+    description = ModelCard(
         config=ModelConfig(),
         skeleton=NTU25,
         class_names=tuple(f"class {number}" for number in range(60)),
@@ -68,11 +68,11 @@ def model(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("num_views", [1, 5])
 def test_one_clip_from_text_to_label(recordings, model, tmp_path, num_views):
     torch.set_num_threads(1)
-    recogniser = load_recogniser(model)
+    trained_model = load_trained_model(model)
     texts = [path.read_bytes() for path in sorted(recordings.glob("*.skeleton"))[:NUM_CLIPS]]
-    write_onnx(tmp_path / "sgn.onnx", recogniser, opset=DEFAULT_OPSET)
+    write_onnx(tmp_path / "sgn.onnx", trained_model, opset=DEFAULT_OPSET)
     runs = {
-        "torch": torch.no_grad()(recogniser.model),
+        "torch": torch.no_grad()(trained_model.model),
         "onnx": open_onnx(tmp_path / "sgn.onnx", opset=DEFAULT_OPSET),
     }
     times_s: dict[str, list[float]] = {"torch": [], "onnx": [], "text to poses": []}
@@ -81,7 +81,7 @@ def test_one_clip_from_text_to_label(recordings, model, tmp_path, num_views):
             start = time.perf_counter()
             poses = normalize(read_skeleton(text), NTU25)
             ready = time.perf_counter()
-            views = sample_views([poses], recogniser, num_views)[0]
+            views = sample_views([poses], trained_model, num_views)[0]
             int(run(views).mean(dim=0).argmax())
             times_s[name].append(time.perf_counter() - start)
             times_s["text to poses"].append(ready - start)

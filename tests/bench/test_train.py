@@ -17,7 +17,7 @@ import torch
 
 from sgnray.bench import bench_recipe
 from sgnray.bench.alone import measure_alone
-from sgnray.bench.launch import EPOCH_STEPS, Trial, train_on
+from sgnray.bench.launch import EPOCH_STEPS, WorkerScaling, train_on
 from sgnray.bench.noise import known_shape, write_noise
 from sgnray.bench.result import Rate
 from sgnray.checkpoints.run_folder import RunFolder
@@ -64,7 +64,9 @@ def report(what, share):
 @pytest.fixture
 def trial():
     recipe = load_recipe("ntu60-cs")
-    return Trial(recipe, known_shape("ntu60", "cs")[1], seconds=SECONDS / 3, clips_per_s=100)
+    return WorkerScaling(
+        recipe, known_shape("ntu60", "cs")[1], seconds=SECONDS / 3, clips_per_s=100
+    )
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_a_tap_tells_a_name_too(open_page, page_file):
     assert len(set(names) & set(NTU25.joints)) > 20
 
 
-def test_the_colours_change_with_the_scheme(open_page, page_file):
+def test_the_colors_change_with_the_scheme(open_page, page_file):
     page = open_page(page_file)
     read = "document.querySelector('canvas').toDataURL()"
     light = page.evaluate(read)

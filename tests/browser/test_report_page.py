@@ -15,7 +15,7 @@ from sgnray.evaluate.details import Cost, Details, Member
 from sgnray.evaluate.html import charts
 from sgnray.evaluate.html.page import choose_played, write_page
 from sgnray.evaluate.metrics import Tally
-from sgnray.evaluate.report import Subject, make_report
+from sgnray.evaluate.report import EvaluatedModel, make_report
 
 pytestmark = pytest.mark.browser
 
@@ -40,7 +40,7 @@ def page_file(write_dataset, tmp_path_factory):
         }
         for index in range(40)
     ]
-    dataset = open_dataset(write_dataset(folder / "data", clips, layout=NTU25, num_classes=3))
+    dataset = open_dataset(write_dataset(folder / "data", clips, skeleton=NTU25, num_classes=3))
     dataset = dataclasses.replace(dataset, info=dataclasses.replace(dataset.info, class_names=EVIL))
     rows = np.arange(40)
     labels = torch.from_numpy(dataset.clips.labels[rows])
@@ -61,7 +61,7 @@ def page_file(write_dataset, tmp_path_factory):
         confusion_KK=tuple(map(tuple, tally.confusion_KK.tolist())),
         mistakes=find_mistakes(logits, labels, dataset, rows),
     )
-    subject = Subject(EVIL[1], "mine", "sha256:0", "cv", "test", 120, 5, 691048)
+    subject = EvaluatedModel(EVIL[1], "mine", "sha256:0", "cv", "test", 120, 5, 691048)
     report = make_report(subject, tally, EVIL, details)
     write_page(folder / "report.html", report, dataset)
     return folder / "report.html", report
@@ -163,13 +163,13 @@ def test_nothing_is_wider_than_the_screen(open_page, page_file, width):
 
 
 def test_light_and_dark(open_page, page_file):
-    colours = {
+    colors = {
         scheme: open_page(page_file[0], scheme=scheme).evaluate(
             "getComputedStyle(document.body).backgroundColor"
         )
         for scheme in ("light", "dark")
     }
-    assert colours == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}
+    assert colors == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}
 
 
 def test_what_is_played_is_of_every_kind(page_file):

@@ -153,7 +153,7 @@ def test_the_one_dataset_is_shown(sgn, folder):
     assert sgn("data", "-v").out == sgn("-v", "data").out == told.out
 
 
-def test_it_has_no_colour_where_nobody_wants_it(sgn, folder, monkeypatch):
+def test_it_has_no_color_where_nobody_wants_it(sgn, folder, monkeypatch):
     plain = sgn("data").out
     assert "\033" not in plain
     monkeypatch.setenv("FORCE_COLOR", "1")

@@ -82,7 +82,7 @@ def test_a_terminal_shows_a_bar_and_lines_above_it(terminal):
     assert drawn.index("note 1") < drawn.index("note 3")
 
 
-def test_a_terminal_gets_colours_unless_no_color(terminal):
+def test_a_terminal_gets_colors_unless_no_color(terminal):
     command = (sys.executable, "-m", "sgnray.cli", "trian")
     assert terminal(*command).startswith("\x1b[1;31merror:\x1b[0m there is no command")
     plain = terminal(*command, NO_COLOR="1")

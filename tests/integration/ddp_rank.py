@@ -32,7 +32,7 @@ def find_results(folder: Path, dataset_dir: Path) -> dict:
     recipe, dataset = load_recipe(str(folder / "recipe.yaml")), open_dataset(dataset_dir)
     bank = PoseBank.of(dataset, CPU)
     split = split_clips(dataset.info.dataset, recipe.data.case, dataset.clips)
-    state = TrainState.fresh(recipe, dataset, device=CPU, world=world)
+    state = TrainState.initial(recipe, dataset, device=CPU, world=world)
     with torch.no_grad():
         for layer in state.model.graph_layers:  # they start at zero and would hide the affinity
             layer.neighbours.weight.copy_(0.1 * layer.itself.weight)

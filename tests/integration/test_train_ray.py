@@ -136,7 +136,7 @@ def test_more_gpus_than_there_are(tiny_recipe, tiny_folder, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_batch_norm_that_cannot_be_synchronised_leaves_no_folder(
+def test_batch_norm_that_cannot_be_synchronized_leaves_no_folder(
     tiny_folder, tiny_recipe, tmp_path
 ):
     train = tiny_recipe.train.model_copy(update={"sync_batch_norm": True})

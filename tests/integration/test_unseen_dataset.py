@@ -24,8 +24,8 @@ from pathlib import Path
 from sgnray.data.shared import SharedDataset
 ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
 dataset = SharedDataset.of(Path(sys.argv[1]))
-unseen = SharedDataset(Path("/absent"), dataset.checksum, dataset.shelf)
-here = ray.remote(lambda shared: str(shared.here()))
+unseen = SharedDataset(Path("/absent"), dataset.checksum, dataset.file_server)
+here = ray.remote(lambda shared: str(shared.local_dir()))
 print(ray.get(here.remote(dataset)))
 print(*set(ray.get([here.remote(unseen) for _ in range(3)])))
 """

@@ -41,17 +41,17 @@ def test_joints_relabelled_with_their_parameters_give_the_same(inputs, joints):
     order = [3, 0, 5, 1, 4, 2]
     bones = [(order.index(child), order.index(parent)) for child, parent in BONES]
     model = make_model(inputs=inputs, bones=BONES)
-    relabelled = make_model(inputs=inputs, bones=bones)
+    relabeled = make_model(inputs=inputs, bones=bones)
     with torch.no_grad():
         for name in inputs:
-            norm, own = getattr(model, name).norm, getattr(relabelled, name).norm
+            norm, own = getattr(model, name).norm, getattr(relabeled, name).norm
             for key in ("weight", "bias", "running_mean", "running_var"):
                 value = getattr(norm, key).uniform_(0.5, 1.5)
                 getattr(own, key).copy_(value.view(6, 3)[order].flatten())
-        relabelled.joint_type.inner.weight.copy_(model.joint_type.inner.weight[:, order])
+        relabeled.joint_type.inner.weight.copy_(model.joint_type.inner.weight[:, order])
     expected = model(joints)
-    torch.testing.assert_close(relabelled(joints[:, :, order]), expected, atol=1e-12, rtol=0)
-    assert not torch.allclose(relabelled(joints), expected)
+    torch.testing.assert_close(relabeled(joints[:, :, order]), expected, atol=1e-12, rtol=0)
+    assert not torch.allclose(relabeled(joints), expected)
 
 
 def test_clips_do_not_see_each_other_in_eval_mode(model, joints):

@@ -133,11 +133,11 @@ def _choose_case(dataset: SkeletonDataset, case: str | None) -> str:
 
 
 def _plan_padded(dataset: SkeletonDataset, poses: ClipPoses, case: str) -> PaddedParts:
-    layout = dataset.layout
-    if poses.num_bodies > _MAX_PADDED_BODIES or layout.num_coordinates != 3:
+    skeleton = dataset.skeleton
+    if poses.num_bodies > _MAX_PADDED_BODIES or skeleton.num_coordinates != 3:
         raise InputError(
             f"padded files hold two bodies in three coordinates, here are {poses.num_bodies} "
-            f"in {layout.num_coordinates}",
+            f"in {skeleton.num_coordinates}",
             where=str(dataset.folder),
             now="export it with --to pyskl",
         )
@@ -185,7 +185,7 @@ def _padded_losses(dataset: SkeletonDataset, poses: ClipPoses, parts: PaddedPart
 
 
 def _pyskl_losses(dataset: SkeletonDataset, poses: ClipPoses) -> list[str]:
-    layout, losses = dataset.layout, []
+    skeleton, losses = dataset.skeleton, []
     is_ntu_named = all(_NTU_NAME.fullmatch(name) for name in dataset.clips.names)
     if not is_ntu_named:
         losses.append(
@@ -196,15 +196,15 @@ def _pyskl_losses(dataset: SkeletonDataset, poses: ClipPoses) -> list[str]:
         losses.append(
             "by the clips' names, sgnray takes the file for NTU RGB+D if it reads it back"
         )
-    shape = (layout.num_joints, layout.num_coordinates)
+    shape = (skeleton.num_joints, skeleton.num_coordinates)
     if shape not in _READABLE_SHAPES or poses.num_bodies > _MAX_PADDED_BODIES:
         losses.append(
             "sgnray cannot read the file back: it knows one or two bodies of 25 or 20 joints in 3D"
         )
-    elif num_moved := poses.count_not_centred(
-        origin_joint=_READ_ORIGIN, num_coordinates=layout.num_coordinates
+    elif num_moved := poses.count_not_centered(
+        origin_joint=_READ_ORIGIN, num_coordinates=skeleton.num_coordinates
     ):
         losses.append(
-            f"{num_moved:,} clips are not centred on actor 1, as reading the file back would do"
+            f"{num_moved:,} clips are not centered on actor 1, as reading the file back would do"
         )
     return losses

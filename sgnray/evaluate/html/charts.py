@@ -1,4 +1,4 @@
-"""The two charts of report.html, as SVG that takes the page's colours."""
+"""The two charts of report.html, as SVG that takes the page's colors."""
 
 from __future__ import annotations
 

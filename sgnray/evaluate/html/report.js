@@ -30,7 +30,7 @@
   function choose(truth, predicted) {
     chosen = [truth, predicted];
     const count = confusion[truth][predicted], share = totals[truth] ? count / totals[truth] : 0;
-    const what = truth === predicted ? "recognised" : `taken for “${classes[predicted]}”`;
+    const what = truth === predicted ? "recognized" : `taken for “${classes[predicted]}”`;
     told.textContent = `“${classes[truth]}” ${what}: ${count} of ${totals[truth]} clips, ${percent(share)}`;
     drawMatrix();
   }

@@ -125,7 +125,7 @@ def classes(report: Report) -> str:
 def mistakes_intro(num_mistakes: int, num_played: int, num_listed: int) -> str:
     """Say how many clips went wrong, and how many of them can be seen."""
     if not num_mistakes:
-        return "None: every clip was recognised."
+        return "None: every clip was recognized."
     listed = "" if num_mistakes <= num_listed else f" {num_listed:,} of them are listed here."
     which = "all" if num_played == num_mistakes else f"{num_played:,}"
     played = f" The skeletons of {which} of them (▶) can be played here."

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import write_skipped
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, poses_column
 from sgnray.errors import EmptyError, Problem
@@ -31,14 +31,14 @@ def assemble(gathered: Gathered, plan: RawPlan, *, aside: Path, ready: Path) -> 
     skipped = sorted([*plan.skipped, *gathered.skipped], key=lambda item: (item.name, item.reason))
     if gathered.table.num_rows == 0:
         raise _no_clip(skipped)
-    gathered = _sort(gathered, aside / SORTED_FILE, plan.layout)
-    _write_clips(ready / CLIPS_FILE, plan.layout, gathered)
+    gathered = _sort(gathered, aside / SORTED_FILE, plan.skeleton)
+    _write_clips(ready / CLIPS_FILE, plan.skeleton, gathered)
     write_skipped(ready / SKIPPED_FILE, skipped)
     names = gathered.table.column("name").to_pylist()
     info = DatasetInfo(
         format_version=FORMAT_VERSION,
         dataset=plan.dataset,
-        skeleton=plan.layout,
+        skeleton=plan.skeleton,
         class_names=plan.class_names,
         num_clips=len(names),
         num_poses=len(gathered.values_PD),
@@ -61,7 +61,7 @@ def describe_source(plan: RawPlan) -> dict[str, int | str]:
     }
 
 
-def _sort(gathered: Gathered, sorted_path: Path, layout: SkeletonLayout) -> Gathered:
+def _sort(gathered: Gathered, sorted_path: Path, skeleton: Skeleton) -> Gathered:
     """Put the clips in the order of their names; a source whose parts are in order stays as is."""
     names = gathered.table.column("name").to_pylist()
     order = np.array(sorted(range(len(names)), key=names.__getitem__))
@@ -72,7 +72,7 @@ def _sort(gathered: Gathered, sorted_path: Path, layout: SkeletonLayout) -> Gath
         for row in order:
             file.write(gathered.values_PD[offsets[row] : offsets[row + 1]].data)
     table = gathered.table.take(pa.array(order)).combine_chunks()
-    return Gathered(table, map_poses(sorted_path, layout), gathered.skipped)
+    return Gathered(table, map_poses(sorted_path, skeleton), gathered.skipped)
 
 
 def _offsets(table: pa.Table) -> pa.Int32Array:
@@ -81,12 +81,12 @@ def _offsets(table: pa.Table) -> pa.Int32Array:
     return offsets
 
 
-def _write_clips(path: Path, layout: SkeletonLayout, gathered: Gathered) -> None:
+def _write_clips(path: Path, skeleton: Skeleton, gathered: Gathered) -> None:
     table = gathered.table
     columns = {name: table.column(name).combine_chunks() for name in table.column_names}
     values = pa.array(gathered.values_PD.reshape(-1))  # wraps the mapping
-    columns["poses"] = poses_column(layout, _offsets(table), values)
-    schema = clips_schema(layout)
+    columns["poses"] = poses_column(skeleton, _offsets(table), values)
+    schema = clips_schema(skeleton)
     batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
     with path.open("wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(batch)

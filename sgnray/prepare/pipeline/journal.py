@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.pipeline.parts import Part, width_of
 from sgnray.prepare.pipeline.staging import POSES_FILE, part_path, write_file
@@ -41,7 +41,7 @@ class Journal:
     def __init__(self, folder: Path, plan: RawPlan) -> None:
         """Find what an interrupted preparation finished, and forget what it only began."""
         self._folder = folder
-        self._layout = plan.layout
+        self._skeleton = plan.skeleton
         self._poses_path = folder / POSES_FILE
         self._poses_path.touch()
         self._tables: list[pa.Table] = []
@@ -86,7 +86,7 @@ class Journal:
         """Join all parts."""
         self._poses.flush()
         table = pa.concat_tables(self._tables).combine_chunks()
-        return Gathered(table, map_poses(self._poses_path, self._layout), list(self._skipped))
+        return Gathered(table, map_poses(self._poses_path, self._skeleton), list(self._skipped))
 
     def _take_up(self, index: int) -> bool:
         # A part is renamed when it is whole, but a power cut may still have torn it.
@@ -114,8 +114,8 @@ class Journal:
         self._skipped += skipped
 
 
-def map_poses(path: Path, layout: SkeletonLayout) -> npt.NDArray[np.float32]:
+def map_poses(path: Path, skeleton: Skeleton) -> npt.NDArray[np.float32]:
     """Map a file of poses as a matrix (P, V * C)."""
     if path.stat().st_size == 0:
-        return np.empty((0, width_of(layout)), np.float32)
-    return np.memmap(path, np.float32, "r").reshape(-1, width_of(layout))
+        return np.empty((0, width_of(skeleton)), np.float32)
+    return np.memmap(path, np.float32, "r").reshape(-1, width_of(skeleton))

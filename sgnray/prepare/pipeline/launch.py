@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.distributed.cluster import connected, is_at_hand
 from sgnray.errors import ClusterError, SgnError
 from sgnray.prepare.pipeline.parts import Part, prepare_part
@@ -29,15 +29,15 @@ def is_worth_ray(num_bytes: int, address: str | None) -> bool:
     return num_bytes >= (_CONNECTING_BYTES if is_at_hand(address) else _STARTING_BYTES)
 
 
-def run_here(jobs: Sequence[PartJob], layout: SkeletonLayout, on_clips: OnClips) -> Iterator[Part]:
+def run_here(jobs: Sequence[PartJob], skeleton: Skeleton, on_clips: OnClips) -> Iterator[Part]:
     """Carry out jobs one after the other; `on_clips` is told how many clips were done."""
     for job in jobs:
-        yield prepare_part(job, layout, lambda: on_clips(1))
+        yield prepare_part(job, skeleton, lambda: on_clips(1))
 
 
 def run_on_ray(
     jobs: Sequence[PartJob],
-    layout: SkeletonLayout,
+    skeleton: Skeleton,
     on_clips: OnClips,
     *,
     workers: int,
@@ -50,7 +50,7 @@ def run_on_ray(
 
     with connected(address, num_workers=workers):
         kind = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)(_Preparer)
-        idle = [kind.remote(layout) for _ in range(workers)] * _QUEUED
+        idle = [kind.remote(skeleton) for _ in range(workers)] * _QUEUED
         running: dict[Any, tuple[int, Any]] = {}
         arrived: dict[int, Part] = {}
         num_started = num_yielded = 0
@@ -80,13 +80,13 @@ def run_on_ray(
 class _Preparer:
     """The actor that carries out jobs, one at a time."""
 
-    def __init__(self, layout: SkeletonLayout) -> None:
-        self._layout = layout
+    def __init__(self, skeleton: Skeleton) -> None:
+        self._skeleton = skeleton
 
     def prepare(self, job: PartJob) -> Part | SgnError:
         """Prepare a part; an error that the user can understand is a result."""
         try:
-            return prepare_part(job, self._layout)
+            return prepare_part(job, self._skeleton)
         except SgnError as error:
             return error
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import clips_schema
 from sgnray.prepare.clip import Clip, Skipped
 from sgnray.prepare.plan import PartJob
@@ -25,7 +25,7 @@ class Part:
 
 
 def prepare_part(
-    job: PartJob, layout: SkeletonLayout, on_clip: Callable[[], None] | None = None
+    job: PartJob, skeleton: Skeleton, on_clip: Callable[[], None] | None = None
 ) -> Part:
     """Carry out a job, clip by clip."""
     clips: list[Clip] = []
@@ -38,16 +38,19 @@ def prepare_part(
         if on_clip is not None:
             on_clip()
     # A part whose clips were all refused has no array to join.
-    poses = [np.empty((0, width_of(layout)), np.float32), *(clip.poses.values_PD for clip in clips)]
-    return Part(_build_table(layout, clips), np.concatenate(poses).reshape(-1), tuple(skipped))
+    poses = [
+        np.empty((0, width_of(skeleton)), np.float32),
+        *(clip.poses.values_PD for clip in clips),
+    ]
+    return Part(_build_table(skeleton, clips), np.concatenate(poses).reshape(-1), tuple(skipped))
 
 
-def width_of(layout: SkeletonLayout) -> int:
+def width_of(skeleton: Skeleton) -> int:
     """Give the numbers of one pose, V * C."""
-    return layout.num_joints * layout.num_coordinates
+    return skeleton.num_joints * skeleton.num_coordinates
 
 
-def _build_table(layout: SkeletonLayout, clips: list[Clip]) -> pa.Table:
+def _build_table(skeleton: Skeleton, clips: list[Clip]) -> pa.Table:
     offsets = pa.array(np.cumsum([0, *(len(clip.poses.frames) for clip in clips)], dtype=np.int32))
     frames = [np.empty(0, np.int32), *(clip.poses.frames for clip in clips)]
     bodies = [np.empty(0, np.int8), *(clip.poses.bodies for clip in clips)]
@@ -56,7 +59,7 @@ def _build_table(layout: SkeletonLayout, clips: list[Clip]) -> pa.Table:
         "body": pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(bodies))),
     }
     facts = [asdict(clip.facts) | {"num_frames": clip.poses.num_frames} for clip in clips]
-    schema = clips_schema(layout)
+    schema = clips_schema(skeleton)
     schema = schema.remove(schema.get_field_index("poses"))
     arrays = [
         lists[field.name]

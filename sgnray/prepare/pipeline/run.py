@@ -111,10 +111,10 @@ def _run(
         on_clips(0)
     todo = plan.jobs[num_finished:]
     if workers and is_worth_ray(plan.source.num_bytes, address):
-        return run_on_ray(todo, plan.layout, on_clips, workers=workers, address=address)
+        return run_on_ray(todo, plan.skeleton, on_clips, workers=workers, address=address)
     if workers:
         log.info("in this process: reading so little takes less time than Ray")
-    return run_here(todo, plan.layout, on_clips)
+    return run_here(todo, plan.skeleton, on_clips)
 
 
 def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:

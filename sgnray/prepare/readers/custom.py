@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from sgnray.config.custom import Description, parse_description
-from sgnray.data.skeleton import KINECT20, LAYOUTS, NTU25, SkeletonLayout
+from sgnray.data.skeleton import KINECT20, NTU25, SKELETONS, Skeleton
 from sgnray.errors import ClipError, InputError, Problem
 from sgnray.prepare.clip import ClipFacts
 from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
@@ -42,8 +42,8 @@ def plan_custom(location: Location) -> RawPlan:
     """
     text = _read_text(location)
     description = parse_description(text, source=str(location))
-    layout = _layout(description, location)
-    tables = _open_tables(description, layout, location)
+    skeleton = _skeleton(description, location)
+    tables = _open_tables(description, skeleton, location)
     seen: set[str] = set()
     rows = [_read_rows(table, description.classes, seen) for table in tables]
     if not any(table_rows.facts or table_rows.refused for table_rows in rows):
@@ -52,11 +52,11 @@ def plan_custom(location: Location) -> RawPlan:
     jobs = tuple(
         job
         for table, table_rows in zip(tables, rows, strict=True)
-        for job in _jobs(table, table_rows, layout, description.classes)
+        for job in _jobs(table, table_rows, skeleton, description.classes)
     )
     return RawPlan(
         dataset=description.dataset,
-        layout=layout,
+        skeleton=skeleton,
         class_names=description.classes,
         jobs=jobs,
         skipped=(),
@@ -82,11 +82,11 @@ def _read_text(location: Location) -> str:
     return text
 
 
-def _layout(description: Description, location: Location) -> SkeletonLayout:
+def _skeleton(description: Description, location: Location) -> Skeleton:
     """Give the described skeleton; it has a known name where it is that skeleton."""
     joints = description.joints
     index = {joint: number for number, joint in enumerate(joints)}
-    layout = SkeletonLayout(
+    skeleton = Skeleton(
         name=description.dataset,
         joints=joints,
         bones=tuple((index[child], index[parent]) for child, parent in description.bones),
@@ -94,34 +94,32 @@ def _layout(description: Description, location: Location) -> SkeletonLayout:
         num_coordinates=description.coordinates,
     )
     ours = _OURS.get(description.dataset)
-    if ours is not None and not _has_shape_of(ours, layout):
+    if ours is not None and not _has_shape_of(ours, skeleton):
         raise InputError(
             f"the dataset {description.dataset} has {ours.num_joints} joints of "
-            f"{ours.num_coordinates} coordinates, and here are {layout.num_joints} of "
-            f"{layout.num_coordinates}",
+            f"{ours.num_coordinates} coordinates, and here are {skeleton.num_joints} of "
+            f"{skeleton.num_coordinates}",
             where=f"{location}: dataset",
             now="give the dataset a name of its own, such as my-kinect",
         )
-    same = [known for known in LAYOUTS.values() if _is_same(known, layout)]
+    same = [known for known in SKELETONS.values() if _is_same(known, skeleton)]
     known = ours or (same[0] if same else None)
     if known is not None:
-        return replace(layout, name=known.name)
-    if layout.name in LAYOUTS:
-        return replace(layout, name=f"{layout.name}-own")
-    return layout
+        return replace(skeleton, name=known.name)
+    if skeleton.name in SKELETONS:
+        return replace(skeleton, name=f"{skeleton.name}-own")
+    return skeleton
 
 
-def _has_shape_of(one: SkeletonLayout, other: SkeletonLayout) -> bool:
+def _has_shape_of(one: Skeleton, other: Skeleton) -> bool:
     return (one.num_joints, one.num_coordinates) == (other.num_joints, other.num_coordinates)
 
 
-def _is_same(one: SkeletonLayout, other: SkeletonLayout) -> bool:
+def _is_same(one: Skeleton, other: Skeleton) -> bool:
     return one.joints == other.joints and one.num_coordinates == other.num_coordinates
 
 
-def _open_tables(
-    description: Description, layout: SkeletonLayout, location: Location
-) -> list[Table]:
+def _open_tables(description: Description, skeleton: Skeleton, location: Location) -> list[Table]:
     folder = PurePosixPath(location.path).parent
     tables, problems = [], []
     for name in description.clips:
@@ -130,7 +128,7 @@ def _open_tables(
             problems.append(Problem(name, table))
             continue
         tables.append(table)
-        problems += [Problem(name, what) for what in table_problems(table.schema(), layout)]
+        problems += [Problem(name, what) for what in table_problems(table.schema(), skeleton)]
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise InputError(
@@ -168,7 +166,7 @@ def _dicts(table: pa.Table) -> Iterator[dict[str, object]]:
 
 
 def _jobs(
-    table: Table, rows: _Rows, layout: SkeletonLayout, class_names: tuple[str, ...]
+    table: Table, rows: _Rows, skeleton: Skeleton, class_names: tuple[str, ...]
 ) -> Iterator[TableJob]:
     known = table.schema().names
     columns = (*LIGHT_COLUMNS, "poses", "frame", "body")
@@ -176,7 +174,7 @@ def _jobs(
         yield TableJob(
             piece=piece,
             columns=tuple(name for name in columns if name in known),
-            layout=layout,
+            skeleton=skeleton,
             class_names=class_names,
             refused=rows.refused[_first(rows, piece.start) : _first(rows, piece.stop)],
         )

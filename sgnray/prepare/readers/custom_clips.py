@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
 from sgnray.prepare.readers.tables import Piece
@@ -34,7 +34,7 @@ class TableJob:
 
     piece: Piece
     columns: tuple[str, ...]
-    layout: SkeletonLayout
+    skeleton: Skeleton
     class_names: tuple[str, ...]
     refused: tuple[tuple[int, str, str], ...]
 
@@ -59,7 +59,7 @@ class TableJob:
     ) -> Clip | Skipped:
         try:
             facts = read_facts(values, self.class_names)
-            return Clip(facts, read_poses(batch, index, self.layout))
+            return Clip(facts, read_poses(batch, index, self.skeleton))
         except ClipError as error:
             return Skipped(str(values["name"]), error.what)
 
@@ -90,33 +90,33 @@ def read_facts(values: dict[str, object], class_names: tuple[str, ...]) -> ClipF
     return ClipFacts(name, label, **numbers)
 
 
-def read_poses(batch: pa.RecordBatch, index: int, layout: SkeletonLayout) -> Poses:
-    """Read, check and centre the poses of one row; all-zero poses are left out."""
+def read_poses(batch: pa.RecordBatch, index: int, skeleton: Skeleton) -> Poses:
+    """Read, check and center the poses of one row; all-zero poses are left out."""
     column = batch.column("poses")
     if not column[index].is_valid:
         raise refusal("it has no poses")
-    values_PD = _pose_matrix(column[index].values, layout)
+    values_PD = _pose_matrix(column[index].values, skeleton)
     frames, bodies = _frames_and_bodies(batch, index, len(values_PD))
     num_frames = int(frames[-1]) + 1
     is_pose = values_PD.any(axis=1)
     if not is_pose.any():
         raise refusal("every pose is zero")
     values_PD, frames, bodies = values_PD[is_pose], frames[is_pose], bodies[is_pose]
-    if layout.origin is not None:
-        values_PD = _centred(values_PD, bodies, layout)
+    if skeleton.origin is not None:
+        values_PD = _centered(values_PD, bodies, skeleton)
     return Poses(num_frames, values_PD, frames.astype(np.int32), bodies.astype(np.int8))
 
 
-def _pose_matrix(poses: pa.Array, layout: SkeletonLayout) -> FloatArray:
+def _pose_matrix(poses: pa.Array, skeleton: Skeleton) -> FloatArray:
     """Flatten a list of poses, each V * C numbers or V joints of C, to (P, D) in float32."""
     num_poses = len(poses)
     if num_poses == 0:
         raise refusal("it has no poses")
     is_flat = not is_list(poses.type.value_type)
-    width = layout.num_joints * layout.num_coordinates
+    width = skeleton.num_joints * skeleton.num_coordinates
     widths = [(width, "number")]
     if not is_flat:
-        widths = [(layout.num_joints, "joint"), (layout.num_coordinates, "coordinate")]
+        widths = [(skeleton.num_joints, "joint"), (skeleton.num_coordinates, "coordinate")]
     for expected, noun in widths:
         _check_widths(poses, expected, noun)
         poses = poses.flatten()
@@ -173,17 +173,17 @@ def _numbers(
     return numbers
 
 
-def _centred(values_PD: FloatArray, bodies: IntArray, layout: SkeletonLayout) -> FloatArray:
+def _centered(values_PD: FloatArray, bodies: IntArray, skeleton: Skeleton) -> FloatArray:
     """Put the origin joint of the first pose of body 0 at zero."""
     first = np.flatnonzero(bodies == 0)
     if first.size == 0:
-        raise refusal("it has no pose of body 0 to centre it on")
-    assert layout.origin is not None
-    joints_PVC = values_PD.reshape(len(values_PD), layout.num_joints, layout.num_coordinates)
+        raise refusal("it has no pose of body 0 to center it on")
+    assert skeleton.origin is not None
+    joints_PVC = values_PD.reshape(len(values_PD), skeleton.num_joints, skeleton.num_coordinates)
     with np.errstate(over="ignore", invalid="ignore"):
-        moved: FloatArray = joints_PVC - joints_PVC[first[0], layout.origin]
+        moved: FloatArray = joints_PVC - joints_PVC[first[0], skeleton.origin]
     if not np.isfinite(moved).all():
-        raise refusal("a number is not finite in float32 once the clip is centred")
+        raise refusal("a number is not finite in float32 once the clip is centered")
     return moved.reshape(values_PD.shape)
 
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.prepare.readers.custom_clips import FACTS, is_list
 
 _REQUIRED = ("name", "label", "poses")
 _OPTIONAL = (*FACTS, "frame", "body")
 
 
-def table_problems(schema: pa.Schema, layout: SkeletonLayout) -> Iterator[str]:
+def table_problems(schema: pa.Schema, skeleton: Skeleton) -> Iterator[str]:
     """Say everything that is wrong with a table's columns."""
     for name in (*_REQUIRED, *_OPTIONAL):
         count = schema.names.count(name)
@@ -21,14 +21,14 @@ def table_problems(schema: pa.Schema, layout: SkeletonLayout) -> Iterator[str]:
             yield f"there are {count} columns {name}"
         elif count == 1:
             kind = schema.field(name).type
-            problem = _wrong_type(name, kind, layout)
+            problem = _wrong_type(name, kind, skeleton)
             if problem is not None:
                 yield f"the column {name} is {kind}, and must be {problem}"
         elif name in _REQUIRED:
             yield f"there is no column {name}"
 
 
-def _wrong_type(name: str, kind: pa.DataType, layout: SkeletonLayout) -> str | None:
+def _wrong_type(name: str, kind: pa.DataType, skeleton: Skeleton) -> str | None:
     if name == "name":
         return None if _is_text(kind) else "text"
     if name == "label":
@@ -38,13 +38,13 @@ def _wrong_type(name: str, kind: pa.DataType, layout: SkeletonLayout) -> str | N
         is_right = pa.types.is_integer(kind) or pa.types.is_null(kind)
         return None if is_right else "integers, null where unknown"
     if name == "poses":
-        return _wrong_poses(kind, layout)
+        return _wrong_poses(kind, skeleton)
     is_right = pa.types.is_null(kind) or (is_list(kind) and pa.types.is_integer(kind.value_type))
     return None if is_right else "a list of integers, one for each pose"
 
 
-def _wrong_poses(kind: pa.DataType, layout: SkeletonLayout) -> str | None:
-    num_joints, num_coordinates = layout.num_joints, layout.num_coordinates
+def _wrong_poses(kind: pa.DataType, skeleton: Skeleton) -> str | None:
+    num_joints, num_coordinates = skeleton.num_joints, skeleton.num_coordinates
     wanted = (
         f"a list of poses, each {num_joints * num_coordinates} numbers, "
         f"or {num_joints} joints of {num_coordinates} numbers"

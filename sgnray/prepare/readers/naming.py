@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from sgnray.data.ntu import read_class_names
-from sgnray.data.skeleton import KINECT20, NTU25, SkeletonLayout
+from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
 from sgnray.errors import InputError
 from sgnray.prepare.plan import RawSource, hash_lines
 from sgnray.prepare.readers.nwucla import CLASS_NAMES
@@ -26,9 +26,9 @@ _CASE_WORDS = {"cs": "cs", "xsub": "cs", "csub": "cs", "cv": "cv", "xview": "cv"
 NO_CASE = "fixed"
 
 
-def name_dataset(location: Location, layout: SkeletonLayout, num_classes: int) -> str:
+def name_dataset(location: Location, skeleton: Skeleton, num_classes: int) -> str:
     """Tell a published dataset by its classes and joints; else make a name of the file's."""
-    published = _PUBLISHED.get((num_classes, layout.name))
+    published = _PUBLISHED.get((num_classes, skeleton.name))
     return published or name_after_file(location)
 
 

@@ -1,6 +1,6 @@
 """Readers of padded clips: SGN's own NTU_CS.h5 family and CTR-GCN's NTU60_CS.npz family.
 
-Both hold poses that are prepared and centred already, and give them back bit for bit. A clip is
+Both hold poses that are prepared and centered already, and give them back bit for bit. A clip is
 one row of frames x numbers: a frame has those of actor 1, then those of actor 2.
 
 Legend: T frames, M actors (always 2), D = V * C numbers of a pose.
@@ -34,7 +34,7 @@ _JOB_BYTES = 16 * 2**20
 _MAX_ROW_BYTES = 64 * 2**20
 # Nothing that these files are compressed with shrinks numbers more than zlib: 1032 times.
 _MAX_RATIO = 1040
-_LAYOUTS = {2 * layout.num_joints * 3: layout for layout in (NTU25, KINECT20)}
+_LAYOUTS = {2 * skeleton.num_joints * 3: skeleton for skeleton in (NTU25, KINECT20)}
 _NAME_DIGITS = 6
 _NO_LABEL = -1
 
@@ -99,9 +99,9 @@ def plan_padded(location: Location) -> RawPlan:
     problems = _find_problems(specs, parts, entry)
     if problems:
         raise refuse_file(location, "the file does not hold padded clips", problems)
-    layout = _LAYOUTS[specs[parts[0].poses].shape[2]]
+    skeleton = _LAYOUTS[specs[parts[0].poses].shape[2]]
     num_classes = specs[parts[0].labels].shape[1]
-    dataset = name_dataset(location, layout, num_classes)
+    dataset = name_dataset(location, skeleton, num_classes)
     labels = {part: _read_labels(arrays, part, specs[part.labels]) for part in parts}
     names = {part: _make_names(part, len(labels[part])) for part in parts}
     jobs = [
@@ -114,7 +114,7 @@ def plan_padded(location: Location) -> RawPlan:
     content = hash_lines(f"{part.name} {labels[part]}" for part in parts)
     return RawPlan(
         dataset=dataset,
-        layout=layout,
+        skeleton=skeleton,
         class_names=name_classes(dataset, num_classes),
         jobs=tuple(jobs),
         skipped=(),

@@ -1,7 +1,7 @@
 """Reader of PYSKL's pickles, the ntu60_3danno.pkl family, one array at a time.
 
-Their key points are camera coordinates in metres, M actors x T frames x V joints x C coordinates,
-which are centred here. Legend: D = V * C numbers of a pose.
+Their key points are camera coordinates in meters, M actors x T frames x V joints x C coordinates,
+which are centered here. Legend: D = V * C numbers of a pose.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class PysklJob:
         self, stream: pa.NativeFile, facts: ClipFacts, keypoint: ArraySpan
     ) -> Clip | Skipped:
         try:
-            return Clip(facts, centre(keypoint.load(stream), origin_joint=self.origin_joint))
+            return Clip(facts, center(keypoint.load(stream), origin_joint=self.origin_joint))
         except PickleError as error:
             return Skipped(facts.name, str(error))
         except ClipError as error:
@@ -70,14 +70,14 @@ def plan_pyskl(location: Location) -> RawPlan:
     index = read_index(location)
     ntu_names = _read_ntu_names(index)
     num_classes = max(annotation.label for annotation in index.annotations) + 1
-    dataset = _tell_ntu(ntu_names) or name_dataset(location, index.layout, num_classes)
+    dataset = _tell_ntu(ntu_names) or name_dataset(location, index.skeleton, num_classes)
     kept, skipped = _choose(index.annotations, ntu_names)
     facts = [_describe(annotation, ntu_names) for annotation in kept]
     return RawPlan(
         dataset=dataset,
-        layout=index.layout,
+        skeleton=index.skeleton,
         class_names=name_classes(dataset, num_classes),
-        jobs=tuple(_cut_jobs(location, index.layout.origin or 0, facts, kept)),
+        jobs=tuple(_cut_jobs(location, index.skeleton.origin or 0, facts, kept)),
         skipped=tuple(skipped),
         source=describe_file(
             location, entry, content=hash_lines(f"{fact.name} {fact.label}" for fact in facts)
@@ -86,7 +86,7 @@ def plan_pyskl(location: Location) -> RawPlan:
     )
 
 
-def centre(keypoint_MTVC: Array, *, origin_joint: int) -> Poses:
+def center(keypoint_MTVC: Array, *, origin_joint: int) -> Poses:
     """Put actor 1's origin joint at zero in the first frame that has her, and list the poses.
 
     An actor that is all zero in a frame is not there, and stays zero. ClipError if actor 1 never
@@ -100,7 +100,7 @@ def centre(keypoint_MTVC: Array, *, origin_joint: int) -> Poses:
         if seen.size == 0:
             raise refusal("every frame of the main actor is zero")
         origin = frames_TMVC[seen[0], 0, origin_joint]
-        # Poses that are centred already stay as they are, the sign of their zeros too.
+        # Poses that are centered already stay as they are, the sign of their zeros too.
         moved_TMVC = frames_TMVC - origin if origin.any() else frames_TMVC
     moved_TMVC = np.where(is_there_TM[:, :, None, None], moved_TMVC, np.float32(0))
     if not np.isfinite(moved_TMVC).all():
@@ -110,7 +110,7 @@ def centre(keypoint_MTVC: Array, *, origin_joint: int) -> Poses:
 
 def _read_ntu_names(index: PysklIndex) -> dict[str, ClipName]:
     """Read what the names say, if all of them are NTU's; else nothing."""
-    if index.layout is not NTU25:
+    if index.skeleton is not NTU25:
         return {}
     try:
         return {

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sgnray.data.skeleton import KINECT20, NTU25, SkeletonLayout
+from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
 from sgnray.errors import InputError, Problem
 from sgnray.prepare.plan import Splits
 from sgnray.prepare.readers.naming import NO_CASE, name_case
@@ -19,8 +19,8 @@ from sgnray.storage.location import Location
 
 log = logging.getLogger(__name__)
 
-_LAYOUTS: dict[tuple[int, ...], SkeletonLayout] = {
-    (layout.num_joints, 3): layout for layout in (NTU25, KINECT20)
+_LAYOUTS: dict[tuple[int, ...], Skeleton] = {
+    (skeleton.num_joints, 3): skeleton for skeleton in (NTU25, KINECT20)
 }
 _SPLIT_KEY = re.compile(r"(?:(.*)_)?(train|val|test)", re.DOTALL)
 _MAX_LABEL = 100_000
@@ -42,7 +42,7 @@ class Annotation:
 class PysklIndex:
     """All that a pickle says beside the numbers; `split` is as it stands."""
 
-    layout: SkeletonLayout
+    skeleton: Skeleton
     annotations: tuple[Annotation, ...]
     split: dict[Any, Any]
 
@@ -67,7 +67,7 @@ def read_index(location: Location) -> PysklIndex:
         raise _refuse_skeleton(location, shapes)
     split = content.get("split")
     return PysklIndex(
-        layout=_LAYOUTS[shapes.pop()],
+        skeleton=_LAYOUTS[shapes.pop()],
         annotations=tuple(annotations),
         split=split if isinstance(split, dict) else {},
     )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from sgnray.data.ntu import read_class_names, read_missing_names, tell_ntu
-from sgnray.data.skeleton import KINECT20, NTU25, SkeletonLayout
+from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
@@ -73,7 +73,7 @@ def _plan_ntu(
 
 def _plan(
     dataset: str,
-    layout: SkeletonLayout,
+    skeleton: Skeleton,
     class_names: tuple[str, ...],
     jobs: Sequence[PartJob],
     skipped: list[Skipped],
@@ -82,7 +82,7 @@ def _plan(
 ) -> RawPlan:
     return RawPlan(
         dataset=dataset,
-        layout=layout,
+        skeleton=skeleton,
         class_names=class_names,
         jobs=tuple(jobs),
         skipped=(*listing.refused, *skipped),
@@ -112,7 +112,7 @@ def _choose(
 
 
 def _read_synth(file: RawFile) -> tuple[str, ...]:
-    where, now = str(file.place), "synthesise it again: sgn synth OUT"
+    where, now = str(file.place), "synthesize it again: sgn synth OUT"
     try:
         data = json.loads(read_file(file))
         version, class_names = int(data["format_version"]), data["class_names"]

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sgnray.data.skeleton import KINECT20, NTU25, SkeletonLayout
+from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
 from sgnray.errors import ClipError, InputError, Problem, UsageError
 from sgnray.prepare.readers.ntu import read_ntu
 from sgnray.prepare.readers.nwucla import parse_nwucla_name, read_nwucla
@@ -20,7 +20,7 @@ _TAKEN = (
     "give .skeleton files of NTU RGB+D, .json files of NW-UCLA, or folders or .zip files of them"
 )
 
-Found = tuple[RawFile, SkeletonLayout, Recording | ClipError]
+Found = tuple[RawFile, Skeleton, Recording | ClipError]
 
 
 def find_recordings(path: Path) -> Listing:
@@ -52,7 +52,7 @@ def find_recordings(path: Path) -> Listing:
     return Listing(files, found.refused)
 
 
-def skeleton_of(file: RawFile) -> SkeletonLayout:
+def skeleton_of(file: RawFile) -> Skeleton:
     """Tell by a recording's name which skeleton is in it."""
     return NTU25 if file.name.lower().endswith(_SKELETON) else KINECT20
 
@@ -65,13 +65,13 @@ def read_recordings(files: Iterable[RawFile]) -> Iterator[Found]:
             yield file, skeleton, found
 
 
-def read_recording(file: RawFile) -> tuple[Recording, SkeletonLayout]:
+def read_recording(file: RawFile) -> tuple[Recording, Skeleton]:
     """Read one recording and tell its skeleton; raises ClipError."""
-    ((_, layout, found),) = read_recordings([file])
+    ((_, skeleton, found),) = read_recordings([file])
     if isinstance(found, ClipError):
         where = f"{file.place}, {file.member}" if file.member else str(file.place)
         raise ClipError(found.what, where=where, now=found.now)
-    return found, layout
+    return found, skeleton
 
 
 def _is_recording(file: RawFile) -> bool:

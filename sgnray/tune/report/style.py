@@ -1,4 +1,4 @@
-"""The look of a search's pictures; the colours are told apart by the colour-blind too."""
+"""The look of a search's pictures; the colors are told apart by the color-blind too."""
 
 from __future__ import annotations
 

@@ -43,5 +43,5 @@ def check_population(plan: Plan, dataset: SkeletonDataset) -> None:
 
 
 def _shapes(recipe: Recipe, dataset: SkeletonDataset) -> dict[str, tuple[int, ...]]:
-    model = build_model(recipe, dataset.layout, len(dataset.info.class_names))
+    model = build_model(recipe, dataset.skeleton, len(dataset.info.class_names))
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}

@@ -53,7 +53,7 @@ class TrialRow:
         return self.status in ("finished", "stopped", "failed")
 
 
-class Board:
+class TrialTable:
     """All trials of a search that were begun, as their events tell."""
 
     def __init__(self, num_trials: int, num_epochs: int, events: Iterable[Event] = ()) -> None:

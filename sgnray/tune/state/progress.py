@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from sgnray.metric_keys import VAL_TOP1
 from sgnray.tune.space.sampler import Sampler
 from sgnray.tune.space.space import Values
-from sgnray.tune.state.board import Board, TrialRow
+from sgnray.tune.state.board import TrialRow, TrialTable
 from sgnray.tune.state.events import Ended, Event, Reported, Started
 from sgnray.tune.state.folder import SearchFolder
 from sgnray.tune.trial import folds, job
@@ -40,7 +40,7 @@ class Progress:
         self.folder = folder
         folder.record.mend()
         self.events = folder.record.read()
-        self.board = Board(sampler.num_trials, folder.plan.num_epochs, self.events)
+        self.board = TrialTable(sampler.num_trials, folder.plan.num_epochs, self.events)
         self._sampler = sampler
         self._listener = listener
         self._failure: Exception | None = None

@@ -71,7 +71,7 @@ class Folds:
         self._flops = forward_flops(
             recipe.model,
             num_frames=recipe.data.num_segments,
-            num_joints=dataset.layout.num_joints,
+            num_joints=dataset.skeleton.num_joints,
             num_coordinates=self._all[0].state.model.num_coordinates,
             num_classes=len(dataset.info.class_names),
         )
@@ -152,7 +152,7 @@ class _Fold:
     ) -> _Fold:
         validate = validator(recipe, bank, split.test)
         assert validate is not None
-        state = TrainState.fresh(recipe, dataset, device=bank.device, world=world)
+        state = TrainState.initial(recipe, dataset, device=bank.device, world=world)
         batches = train_batches(recipe, bank, split.train, world=world)
         return cls(choose_steps(state, batches), validate)
 

@@ -161,7 +161,7 @@ def train_folds(folds: Folds, state_dir: Path | None) -> Iterator[dict[str, Any]
 def _begin(trial: dict[str, Any], job: TrialJob, world: World, state_dir: Path | None) -> Folds:
     folds = Folds(
         job.recipe_of(trial[VALUES]),
-        open_dataset(job.dataset.here()),
+        open_dataset(job.dataset.local_dir()),
         num_seeds=job.num_seeds,
         device=torch.device("cuda" if job.share.num_gpus else "cpu"),
         world=world,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sgnray.bench import bench_recipe
-from sgnray.bench.launch import Trial, worker_counts
+from sgnray.bench.launch import WorkerScaling, worker_counts
 from sgnray.bench.noise import known_shape
 from sgnray.errors import UsageError
 
@@ -111,8 +111,8 @@ def test_worker_counts_double_up_to_the_last():
 def test_a_trial_has_as_many_epochs_as_its_time_allows(tiny_recipe):
     shape = known_shape("synth", "cv")[1]
     # 8 steps of 6 clips are an epoch: 0.48 s at 100 clips/s.
-    recipe = Trial(tiny_recipe, shape, seconds=4.8, clips_per_s=100).job_recipe()
+    recipe = WorkerScaling(tiny_recipe, shape, seconds=4.8, clips_per_s=100).job_recipe()
     assert recipe.train.num_epochs == 10
     assert recipe.evaluate.num_views == 1
-    hurried = Trial(tiny_recipe, shape, seconds=0.1, clips_per_s=100).job_recipe()
+    hurried = WorkerScaling(tiny_recipe, shape, seconds=0.1, clips_per_s=100).job_recipe()
     assert hurried.train.num_epochs == 4

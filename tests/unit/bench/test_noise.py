@@ -19,7 +19,7 @@ def test_noise_is_whole_and_split_as_asked(name, tmp_path):
     dataset = open_dataset(folder)
     split = split_clips(recipe.data.dataset, case, dataset.clips)
     assert (len(split.train), len(split.test)) == (70, 3)
-    assert dataset.layout == shape.layout
+    assert dataset.skeleton == shape.skeleton
     assert len(dataset.info.class_names) == shape.num_classes
     assert dataset.poses_PVC.std() > 0.1
 

@@ -19,7 +19,7 @@ from sgnray.checkpoints.checkpoint import (
     save_checkpoint,
 )
 from sgnray.config import to_dict
-from sgnray.data.skeleton import NTU25, SkeletonLayout
+from sgnray.data.skeleton import NTU25, Skeleton
 from sgnray.errors import CheckpointError, OutputError
 
 
@@ -159,7 +159,7 @@ def test_version_1_named_its_skeleton_only(checkpoint, tmp_path):
 
 
 def test_it_describes_any_skeleton(tiny_recipe, checkpoint, tmp_path):
-    dog = SkeletonLayout("dog", ("nose", "back", "tail"), ((0, 1), (2, 1)), None, 2)
+    dog = Skeleton("dog", ("nose", "back", "tail"), ((0, 1), (2, 1)), None, 2)
     model = build_model(tiny_recipe, dog, 3)
     own = {"skeleton": dog, "weights": model.state_dict()}
     save_checkpoint(tmp_path / "c.pt", Checkpoint(**{**vars(checkpoint), **own}))

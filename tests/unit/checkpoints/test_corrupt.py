@@ -10,7 +10,7 @@ import torch
 
 from sgnray.checkpoints.checkpoint import load_checkpoint
 from sgnray.checkpoints.run_folder import RunFolder
-from sgnray.errors import CheckpointError, TornError
+from sgnray.errors import CheckpointError, CorruptError
 from sgnray.train import train_run
 
 
@@ -70,7 +70,7 @@ def test_no_flipped_bit_changes_what_is_read(run):
         newest.write_bytes(damaged)
         try:
             checkpoint = load_checkpoint(newest)
-        except TornError:
+        except CorruptError:
             refused += 1
         else:
             assert_same(checkpoint, whole, newest)

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 
 from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
-from sgnray.data.skeleton import SkeletonLayout
+from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped, write_skipped
 from sgnray.data.store import checksum_file, clips_schema, poses_column
 
-STICK = SkeletonLayout("stick", ("foot", "hip", "head"), ((0, 1), (2, 1)), 1, 2)
+STICK = Skeleton("stick", ("foot", "hip", "head"), ((0, 1), (2, 1)), 1, 2)
 
 
 @dataclass

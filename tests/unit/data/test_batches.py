@@ -11,7 +11,7 @@ import torch
 from sgnray import seeding
 from sgnray.config import DataConfig
 from sgnray.data.batches import TrainBatches, view_draws
-from sgnray.data.pose_bank import PoseBank, choose_home
+from sgnray.data.pose_bank import PoseBank, choose_pose_device
 from sgnray.data.sampling import PADDING, sample_poses
 from sgnray.distributed.world import World
 
@@ -162,4 +162,4 @@ def test_the_names_of_a_batch_are_its_clips(bank, tiny_dataset):
 
 def test_poses_reside_on_the_host_for_the_host():
     for residence in ("auto", "host", "device"):
-        assert choose_home(10**15, CPU, residence) == CPU
+        assert choose_pose_device(10**15, CPU, residence) == CPU

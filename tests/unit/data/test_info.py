@@ -6,13 +6,13 @@ import json
 import pytest
 
 from sgnray.data.info import DatasetInfo, read_info, write_info
-from sgnray.data.skeleton import NTU25, SkeletonLayout
+from sgnray.data.skeleton import NTU25, Skeleton
 from sgnray.errors import InputError
 
 INFO = DatasetInfo(
     format_version=2,
     dataset="mine",
-    skeleton=SkeletonLayout("dog", ("nose", "tail"), ((1, 0),), None, 2),
+    skeleton=Skeleton("dog", ("nose", "tail"), ((1, 0),), None, 2),
     class_names=("a", "b"),
     num_clips=3,
     num_poses=9,

@@ -2,18 +2,18 @@ import json
 
 import pytest
 
-from sgnray.data.skeleton import KINECT20, LAYOUTS, NTU25, SkeletonLayout
+from sgnray.data.skeleton import KINECT20, NTU25, SKELETONS, Skeleton
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
+@pytest.mark.parametrize("layout", SKELETONS.values(), ids=list(SKELETONS))
 def test_our_layouts_come_back_from_plain_data(layout):
-    assert SkeletonLayout.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+    assert Skeleton.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
     assert len(layout.bones) == layout.num_joints - 1
 
 
 def test_any_other_skeleton_does_too():
-    layout = SkeletonLayout("dog", ("nose", "tail"), ((1, 0),), None, 2)
-    assert SkeletonLayout.from_dict(layout.to_dict()) == layout
+    layout = Skeleton("dog", ("nose", "tail"), ((1, 0),), None, 2)
+    assert Skeleton.from_dict(layout.to_dict()) == layout
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_any_other_skeleton_does_too():
 )
 def test_what_does_not_hold_is_said(changes, message):
     with pytest.raises(ValueError, match=message):
-        SkeletonLayout.from_dict(KINECT20.to_dict() | changes)
+        Skeleton.from_dict(KINECT20.to_dict() | changes)
 
 
 def test_no_dict_at_all():
     with pytest.raises(ValueError, match="is not a description"):
-        SkeletonLayout.from_dict(["kinect20"])
+        Skeleton.from_dict(["kinect20"])

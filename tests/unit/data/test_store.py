@@ -36,7 +36,7 @@ def test_poses_are_a_view_on_the_file(folder):
     assert dataset.clips.names[0] == "a01_s01_e00_v01"
     assert dataset.clips.cameras.tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert set(dataset.clips.setups) == {-1}
-    assert dataset.layout.name == "kinect20"
+    assert dataset.skeleton.name == "kinect20"
 
 
 def test_it_is_plain_arrow(folder):
@@ -167,7 +167,7 @@ def test_datasets_of_version_1_are_read(folder):
     del content["skeleton"]
     path.write_text(json.dumps(content))
     dataset = open_dataset(folder)
-    assert dataset.layout is KINECT20
+    assert dataset.skeleton is KINECT20
     assert dataset.clips.splits == {}
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from sgnray.checkpoints.trained_model import load_recogniser
+from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import split_clips
 from sgnray.data.skeleton import NTU25
@@ -56,10 +56,10 @@ def twin(paths, folder):
     rows = split_clips("synth", "cv", dataset.clips).test
     logits = []
     for path in paths:
-        recogniser = load_recogniser(path)
+        trained_model = load_trained_model(path)
         own = [
             view_logits(
-                recogniser.model, bank, rows[index : index + 1], num_views=2, windows="paper"
+                trained_model.model, bank, rows[index : index + 1], num_views=2, windows="paper"
             )
             for index in range(len(rows))
         ]
@@ -157,7 +157,7 @@ def test_checkpoints_of_different_cases_need_a_case(others, tiny_folder, tmp_pat
 
 def test_a_clip_without_poses_is_scored_and_not_played(write_dataset, tiny_run, tmp_path):
     """Wrong or right, it is in the figures; nothing of it can be shown."""
-    names = load_recogniser(tiny_run).labels()
+    names = load_trained_model(tiny_run).labels()
     random = np.random.default_rng(0)
     clips = [
         {
@@ -172,7 +172,7 @@ def test_a_clip_without_poses_is_scored_and_not_played(write_dataset, tiny_run, 
     ]
     parts = {"cv": {"train": ["clip-5"], "test": [f"clip-{index}" for index in range(5)]}}
     folder = write_dataset(
-        tmp_path / "synth", clips, dataset="synth", layout=NTU25, splits=parts, num_classes=3
+        tmp_path / "synth", clips, dataset="synth", skeleton=NTU25, splits=parts, num_classes=3
     )
     info = json.loads((folder / "dataset.json").read_text()) | {"class_names": list(names)}
     (folder / "dataset.json").write_text(json.dumps(info))

@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sgnray.checkpoints.model_card import Description
-from sgnray.checkpoints.trained_model import load_recogniser
+from sgnray.checkpoints.model_card import ModelCard
+from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.errors import CheckpointError, OutputError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.export import export_model
@@ -25,7 +25,7 @@ from sgnray.export.onnx_file import open_onnx
 from sgnray.predict import predict_clips
 from sgnray.predict.sources import find_source
 
-EXAMPLE = Path(__file__).parents[3] / ".github" / "examples" / "recognise_onnx.py"
+EXAMPLE = Path(__file__).parents[3] / ".github" / "examples" / "recognize_onnx.py"
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_what_is_told_of_it(exported, to, tiny_folder):
 @pytest.mark.parametrize("num_clips", [1, 2, 33])
 def test_onnx_takes_any_number_of_clips(exported, tiny_run, num_clips):
     session = onnxruntime.InferenceSession(exported["onnx"].path)
-    model = load_recogniser(tiny_run).model
+    model = load_trained_model(tiny_run).model
     clips = torch.randn(num_clips, 8, 25, 3, generator=torch.Generator().manual_seed(0))
     (logits,) = session.run(None, {"joints": clips.numpy()})
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_torch_export_runs_without_sgnray(exported, tiny_run, tmp_path):
     )
     assert done.returncode == 0, done.stderr.decode()
     with torch.no_grad():
-        expected = load_recogniser(tiny_run).model(clips)
+        expected = load_trained_model(tiny_run).model(clips)
     torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), expected)
 
 
@@ -85,10 +85,10 @@ def test_the_file_describes_itself(exported, tiny_dataset, tiny_run):
     (own,) = [item.value for item in told.metadata_props if item.key == "sgnray"]
     content = json.loads(own)
     assert content["class_names"] == list(tiny_dataset.info.class_names)
-    assert content["skeleton"]["joints"] == list(tiny_dataset.layout.joints)
+    assert content["skeleton"]["joints"] == list(tiny_dataset.skeleton.joints)
     assert (content["num_frames"], content["num_views"], content["windows"]) == (8, 2, "paper")
     assert (content["dataset"], content["case"], content["selection"]) == ("synth", "cv", "last")
-    assert Description.from_json(own) == load_recogniser(tiny_run).describe()
+    assert ModelCard.from_json(own) == load_trained_model(tiny_run).describe()
     (opset,) = [item.version for item in told.opset_import if item.domain == ""]
     assert opset == 18
 
@@ -120,10 +120,10 @@ def test_safetensors_can_be_used_like_a_checkpoint(exported, tiny_run, tiny_raw,
 )
 def test_a_file_that_contradicts_itself_is_refused(exported, tmp_path, change, message):
     path = exported["safetensors"].path
-    content = json.loads(load_recogniser(path).describe().to_json()) | change
+    content = json.loads(load_trained_model(path).describe().to_json()) | change
     save_file(load_file(path), tmp_path / "bad.safetensors", {"sgnray": json.dumps(content)})
     with pytest.raises(CheckpointError, match=message):
-        load_recogniser(tmp_path / "bad.safetensors")
+        load_trained_model(tmp_path / "bad.safetensors")
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "text"])
@@ -135,7 +135,7 @@ def test_a_torn_file_is_refused(exported, tmp_path, damage):
     else:
         path.write_bytes({"cut": whole[:-50], "empty": b"", "text": b"hello"}[damage])
     with pytest.raises(CheckpointError, match="the file cannot be used"):
-        load_recogniser(path)
+        load_trained_model(path)
 
 
 def test_an_opset_that_nobody_has(tiny_run, tmp_path):
@@ -164,14 +164,14 @@ def test_eight_bits(exported, tiny_run, tmp_path):
     )
     assert 0 < float((rounded - exact).abs().max()) < 0.2
     assert found.agreement >= 0.9
-    assert Description.from_json(_told(found.path)) == Description.from_json(
+    assert ModelCard.from_json(_told(found.path)) == ModelCard.from_json(
         _told(exported["onnx"].path)
     )
-    recogniser, real = load_recogniser(tiny_run), CheckClips(clips, "some clips")
+    trained_model, real = load_trained_model(tiny_run), CheckClips(clips, "some clips")
     with pytest.raises(SgnError, match=r"in 8 bits it takes \d"):
-        agree(recogniser, lambda x: -recogniser.model(x), real, tmp_path)
+        agree(trained_model, lambda x: -trained_model.model(x), real, tmp_path)
     with pytest.raises(UsageError, match="on real clips only"):
-        agree(recogniser, recogniser.model, CheckClips(clips, RANDOM), tmp_path)
+        agree(trained_model, trained_model.model, CheckClips(clips, RANDOM), tmp_path)
     with pytest.raises(UsageError, match="--int8 is for ONNX only"):
         export_model(tiny_run, to="torch", int8=True)
 
@@ -186,12 +186,12 @@ def test_another_opset(tiny_run, tmp_path):
 
 
 def test_a_file_that_differs_is_not_kept(tiny_run, tmp_path):
-    recogniser = load_recogniser(tiny_run)
+    trained_model = load_trained_model(tiny_run)
     clips = CheckClips(torch.randn(4, 8, 25, 3), "nowhere")
     with pytest.raises(SgnError, match="the exported file differs from the model"):
-        compare(recogniser, lambda x: recogniser.model(x) + 1e-3, clips, tmp_path / "x")
+        compare(trained_model, lambda x: trained_model.model(x) + 1e-3, clips, tmp_path / "x")
     with pytest.raises(SgnError, match="the exported file differs from the model"):
-        compare(recogniser, lambda x: recogniser.model(x) * torch.nan, clips, tmp_path / "x")
+        compare(trained_model, lambda x: trained_model.model(x) * torch.nan, clips, tmp_path / "x")
 
 
 def test_without_clips_at_hand_it_warns(exported, tmp_path, monkeypatch, caplog):
@@ -226,14 +226,14 @@ def test_the_example_needs_onnxruntime_and_numpy_alone(exported, tiny_run, tiny_
     assert done.returncode == 0, done.stderr
     loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert not loaded & {"torch", "sgnray", "pandas", "pyarrow"}
-    recogniser = load_recogniser(tiny_run)
-    (sample,) = find_source(path, recogniser.require_skeleton()).read()
+    trained_model = load_trained_model(tiny_run)
+    (sample,) = find_source(path, trained_model.require_skeleton()).read()
     draws = np.random.default_rng(0).random((2, 8))
     index = ((np.arange(8) + draws) * (len(sample.poses.bodies) // 8)).astype(int)
     clip = torch.from_numpy(sample.poses.values_PD[index].reshape(2, 8, 25, 3))
     with torch.no_grad():
-        shares = recogniser.model(clip).mean(dim=0).softmax(dim=0).tolist()
-    names = recogniser.labels()
+        shares = trained_model.model(clip).mean(dim=0).softmax(dim=0).tolist()
+    names = trained_model.labels()
     expected = sorted(zip(shares, names, strict=True), reverse=True)
     assert done.stdout.splitlines() == [f"{share:7.2%}  {name}" for share, name in expected]
 

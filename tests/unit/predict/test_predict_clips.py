@@ -14,7 +14,7 @@ import torch
 
 from sgnray import seeding
 from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from sgnray.checkpoints.trained_model import load_recogniser
+from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.errors import CheckpointError, InputError, UsageError
 from sgnray.predict import Prediction, predict_clips
 
@@ -26,7 +26,7 @@ def from_files(tiny_run, tiny_raw):
 
 def test_a_prediction_is_what_the_model_says(from_files, tiny_run, tiny_dataset):
     """One clip by hand: two views, each of 8 windows, in float64."""
-    recogniser = load_recogniser(tiny_run)
+    trained_model = load_trained_model(tiny_run)
     row = 5
     poses = tiny_dataset.poses_PVC[tiny_dataset.offsets[row] : tiny_dataset.offsets[row + 1]]
     width = len(poses) // 8
@@ -35,7 +35,7 @@ def test_a_prediction_is_what_the_model_says(from_files, tiny_run, tiny_dataset)
         draws = seeding.uniform(0, "evaluation view", view, (1, 8))[0]
         index = [width * t + min(int(draws[t] * width), width - 1) for t in range(8)]
         clip = torch.from_numpy(np.array(poses[index])).double()
-        logits = logits + recogniser.model.double()(clip[None])[0] / 2
+        logits = logits + trained_model.model.double()(clip[None])[0] / 2
     expected = logits.softmax(dim=0).detach()
     found = from_files[f"{tiny_dataset.clips.names[row]}.skeleton"]
     assert sorted(guess.label for guess in found.guesses) == [0, 1, 2]
@@ -120,7 +120,7 @@ def test_classes_of_another_name(tiny_run, tiny_raw):
         ("a01_s01_e00_v01.json", CheckpointError, "knows ntu25 skeletons, and these are kinect20"),
     ],
 )
-def test_what_cannot_be_recognised(tiny_run, tmp_path, name, kind, message):
+def test_what_cannot_be_recognized(tiny_run, tmp_path, name, kind, message):
     if name == "empty":
         (tmp_path / name).mkdir()
     elif name != "gone.skeleton":

@@ -84,7 +84,7 @@ WRITERS = [write_parquet, write_file, write_compressed, write_stream]
 
 
 def read(plan):
-    """Do the jobs, each in a copy that has travelled."""
+    """Do the jobs, each in a copy that has traveled."""
     results = []
     for job in pickle.loads(pickle.dumps(plan.jobs)):
         part = list(job.read())
@@ -130,9 +130,9 @@ def test_flat_skeletons(tmp_path, monkeypatch, write, job_bytes, num_jobs):
     plan = plan_custom(describe(tmp_path))
     assert (len(plan.jobs), plan.num_clips) == (num_jobs, 40)
     assert (plan.dataset, plan.class_names) == ("my-cameras", ("wave", "clap"))
-    assert (plan.layout.name, plan.layout.num_coordinates) == ("my-cameras", 2)
-    assert plan.layout.bones == ((1, 0),)
-    check_against_twin(rows, read(plan), plan.layout)
+    assert (plan.skeleton.name, plan.skeleton.num_coordinates) == ("my-cameras", 2)
+    assert plan.skeleton.bones == ((1, 0),)
+    check_against_twin(rows, read(plan), plan.skeleton)
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -146,7 +146,7 @@ def test_jobs_come_in_any_order(tmp_path, monkeypatch, write):
     found = {clip.facts.name: clip for number in order for clip in jobs[number].read()}
     half = next(iter(jobs[2].read()))  # a reader that was left in the middle
     assert half.facts.name in found
-    check_against_twin(rows, [found[row["name"]] for row in rows], jobs[0].layout)
+    check_against_twin(rows, [found[row["name"]] for row in rows], jobs[0].skeleton)
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -179,10 +179,14 @@ def test_ntu_like_skeletons_with_two_bodies_and_nested_joints(tmp_path, write, k
         origin="spine middle", splits=None,
     )  # fmt: skip
     plan = plan_custom(location)
-    assert (plan.layout.name, plan.layout.joints, plan.layout.bones) == ("ntu25", NTU25.joints, ())
+    assert (plan.skeleton.name, plan.skeleton.joints, plan.skeleton.bones) == (
+        "ntu25",
+        NTU25.joints,
+        (),
+    )
     assert plan.splits is None
     results = read(plan)
-    check_against_twin(rows, results, plan.layout)
+    check_against_twin(rows, results, plan.skeleton)
     assert [result.facts.label for result in results] == [1, 0, 1, 0, 1, 0, 1, 0, 1]
     assert {result.poses.num_frames for result in results} == {10}
 
@@ -204,7 +208,7 @@ def test_several_files_make_one_dataset(tmp_path):
     write_stream(tmp_path / "b.arrow", pa.Table.from_pylist(rows[5:]))
     plan = plan_custom(describe(tmp_path, clips=["a.parquet", "b.arrow"]))
     assert plan.source.num_files == 3
-    check_against_twin(rows, read(plan), plan.layout)
+    check_against_twin(rows, read(plan), plan.skeleton)
 
 
 def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
@@ -253,7 +257,7 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("frames", "it has 2 poses, and 1 numbers in frame"),
         ("back", "its poses are not in order: frame by frame, and in a frame body by body"),
         ("twice", "its poses are not in order: frame by frame, and in a frame body by body"),
-        ("no main", "it has no pose of body 0 to centre it on"),
+        ("no main", "it has no pose of body 0 to center it on"),
         ("subject", "its subject is 40000; null, or a number from 0 to 32,767"),
         ("good", "there is another clip of this name"),
         ("row 18 of clips.table", "it has no name"),
@@ -353,7 +357,7 @@ def test_elsewhere_is_read_as_here(tmp_path, monkeypatch, write):
     write(tmp_path / "clips.table", pa.Table.from_pylist(rows))
     location = dataclasses.replace(describe(tmp_path), uri=f"file://{tmp_path}")
     plan = plan_custom(location)
-    check_against_twin(rows, read(plan), plan.layout)
+    check_against_twin(rows, read(plan), plan.skeleton)
 
 
 def test_a_table_that_changes_after_planning_is_refused(tmp_path):

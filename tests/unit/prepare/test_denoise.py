@@ -10,7 +10,7 @@ from sgnray.prepare.recording import Body, Recording
 
 
 def make_body(num_frames, *, num_wide=0, motion=1.0, first_frame=0, seed=0):
-    """A body one metre tall; in its wide frames, the last ones, it is one metre wide as well."""
+    """A body one meter tall; in its wide frames, the last ones, it is one meter wide as well."""
     joints_TVC = np.zeros((num_frames, 25, 3), np.float32)
     joints_TVC[:, 1, 1] = 1
     joints_TVC[num_frames - num_wide :, 1, 0] = 1

@@ -82,4 +82,4 @@ def test_synthetic_data_that_describe_themselves_wrongly(tmp_path, text):
     (tmp_path / "synth.json").write_text(text)
     with pytest.raises(InputError) as caught:
         detect([locate(tmp_path)])
-    assert caught.value.now == "synthesise it again: sgn synth OUT"
+    assert caught.value.now == "synthesize it again: sgn synth OUT"

@@ -41,7 +41,7 @@ def plan():
 def appended(folder, plan, num_parts):
     journal = Journal(folder, plan)
     for job in plan.jobs[journal.num_finished : num_parts]:
-        journal.append(prepare_part(job, plan.layout))
+        journal.append(prepare_part(job, plan.skeleton))
     return journal
 
 
@@ -92,7 +92,7 @@ def test_from_a_torn_part_on_all_is_made_again(tmp_path, plan, name):
 
 
 def test_nothing_of_a_part_is_held(tmp_path, plan):
-    part = prepare_part(plan.jobs[0], plan.layout)
+    part = prepare_part(plan.jobs[0], plan.skeleton)
     subjects = np.array([5, 6], np.int16)  # stands for memory that is not the journal's own
     column = part.table.schema.get_field_index("subject")
     table = part.table.set_column(column, part.table.schema.field(column), pa.array(subjects))

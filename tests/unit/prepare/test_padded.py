@@ -87,7 +87,7 @@ def test_npz_bit_for_bit(tmp_path, save):
     parts["train"][0][0, 0, :4] = [-0.0, 1e-45, -1e-40, 3.4e38]
     location = write_npz(tmp_path, save=save, **parts)
     plan = plan_padded(location)
-    assert (plan.dataset, plan.layout.name, len(plan.class_names)) == ("ntu60", "ntu25", 60)
+    assert (plan.dataset, plan.skeleton.name, len(plan.class_names)) == ("ntu60", "ntu25", 60)
     assert_read(read_all(plan), parts)
     assert plan.splits == {
         "cs": {

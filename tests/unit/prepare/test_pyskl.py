@@ -124,7 +124,7 @@ def test_other_names_make_a_dataset_of_the_files_name(tmp_path):
         tmp_path, {"split": split, "annotations": annotations}, name="My Gestures (v2).pkl"
     )
     plan = plan_pyskl(location)
-    assert (plan.dataset, plan.layout.name) == ("my-gestures-v2", "kinect20")
+    assert (plan.dataset, plan.skeleton.name) == ("my-gestures-v2", "kinect20")
     assert plan.class_names == ("class 0", "class 1", "class 2")
     assert set(plan.splits) == {"fixed", "my-split"}
     assert all(isinstance(clip, Clip) for clip in read_all(plan))

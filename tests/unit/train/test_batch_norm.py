@@ -50,7 +50,7 @@ def test_the_smallest_share_counts(
         check_batch_norm(recipe, num_clips, num_workers, device="cpu", address=None)
 
 
-def test_synchronising_on_cpus_is_refused_before_ray_starts(
+def test_synchronizing_on_cpus_is_refused_before_ray_starts(
     tiny_recipe, tiny_folder, tmp_path, caplog
 ):
     recipe = changed(tiny_recipe, train={"sync_batch_norm": True})

@@ -29,7 +29,7 @@ def train(tiny_dataset):
     def run(recipe, *, stop_after=None, checkpoint=None):
         bank = PoseBank.of(tiny_dataset, CPU)
         parts = choose_parts(recipe, tiny_dataset)
-        state = TrainState.fresh(recipe, tiny_dataset, device=CPU, world=World())
+        state = TrainState.initial(recipe, tiny_dataset, device=CPU, world=World())
         if checkpoint is not None:
             state.restore(checkpoint)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sgnray.config import load_recipe
-from sgnray.train.optim import build_optimizer, learning_rate, set_learning_rate, settle
+from sgnray.train.optim import build_optimizer, learning_rate, set_learning_rate, sync_learning_rate
 
 
 def test_the_papers_schedule():
@@ -66,7 +66,7 @@ def test_what_a_checkpoint_says_of_a_graph_is_settled_anew():
     saved = optimizer.state_dict()
     saved["param_groups"][0] |= {"lr": torch.tensor(0.5), "capturable": True}
     optimizer.load_state_dict(saved)
-    settle(optimizer)
+    sync_learning_rate(optimizer)
     (group,) = optimizer.param_groups
     assert (group["lr"], group["capturable"]) == (0.5, False)
     assert isinstance(group["lr"], float)

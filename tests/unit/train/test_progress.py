@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from sgnray.train.progress import Progress, Teller
+from sgnray.train.progress import Progress, ProgressReporter
 
 STATE = SimpleNamespace(
     epoch=3,
@@ -13,10 +13,10 @@ STATE = SimpleNamespace(
 
 def test_it_tells_at_most_once_a_second():
     told, clock = [], SimpleNamespace(now=0.0)
-    teller = Teller(STATE, told.append, clock=lambda: clock.now)
+    reporter = ProgressReporter(STATE, told.append, clock=lambda: clock.now)
     for step in range(1, 11):
         clock.now += 0.25
-        teller.on_step(step, 10)
+        reporter.on_step(step, 10)
     assert [news.done for news in told] == [1, 5, 9]
     assert told[0] == Progress("train", 4, 4, 1, 10, 2)
 
@@ -24,9 +24,9 @@ def test_it_tells_at_most_once_a_second():
 def test_the_test_belongs_to_the_last_epoch():
     told = []
     state = SimpleNamespace(**(vars(STATE) | {"epoch": 4}))
-    Teller(state, told.append).on_clips(32, 464)
+    ProgressReporter(state, told.append).on_clips(32, 464)
     assert told == [Progress("test", 4, 4, 32, 464, 2)]
 
 
 def test_nobody_listening_is_no_trouble():
-    Teller(STATE, None).on_step(1, 2)
+    ProgressReporter(STATE, None).on_step(1, 2)

@@ -32,7 +32,7 @@ def start(tiny_dataset):
 
     def _start(recipe, device=CPU):
         bank = PoseBank.of(tiny_dataset, device)
-        state = TrainState.fresh(recipe, tiny_dataset, device=device, world=World())
+        state = TrainState.initial(recipe, tiny_dataset, device=device, world=World())
         rows = choose_parts(recipe, tiny_dataset).train
         return state, train_batches(recipe, bank, rows, world=World())
 

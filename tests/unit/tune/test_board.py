@@ -1,6 +1,6 @@
 """How trials stand: which one is the best, and what is left to do."""
 
-from sgnray.tune.state.board import Board, TrialRow, best_of, rank
+from sgnray.tune.state.board import TrialRow, TrialTable, best_of, rank
 from sgnray.tune.state.events import Ended, Reported, Started
 
 VALUES = {"optim.decay": 0.1}
@@ -11,7 +11,7 @@ def make_row(number, status, *scores, error=None):
 
 
 def make_board(*events, num_trials=3, num_epochs=4):
-    board = Board(num_trials, num_epochs)
+    board = TrialTable(num_trials, num_epochs)
     for event in events:
         board.apply(event)
     return board
@@ -71,5 +71,5 @@ def test_an_epoch_done_again_takes_the_place_of_the_first():
 
 def test_a_board_made_of_a_record_marks_what_was_under_way():
     events = [Started(2, VALUES), Reported(2, 1, 0.5), Started(1, VALUES), Ended(1, "finished")]
-    board = Board(3, 4, events)
+    board = TrialTable(3, 4, events)
     assert [(row.number, row.status) for row in board.rows] == [(1, "finished"), (2, "interrupted")]

@@ -11,7 +11,7 @@ from sgnray.config import load_recipe
 from sgnray.errors import RunError, UsageError
 from sgnray.tune.space.space import with_values
 from sgnray.tune.space.space_file import load_space
-from sgnray.tune.state.board import Board
+from sgnray.tune.state.board import TrialTable
 from sgnray.tune.state.events import Ended, Reported, Started
 from sgnray.tune.state.folder import claim_search
 
@@ -91,7 +91,7 @@ def test_two_searches_cannot_share_a_folder(tmp_path, plan):
 
 
 def test_best_yaml_is_the_best_trials_recipe_in_full_length(tmp_path, plan, sampler):
-    folder, board = claim(tmp_path, plan, "mine"), Board(plan.num_trials, plan.num_epochs)
+    folder, board = claim(tmp_path, plan, "mine"), TrialTable(plan.num_trials, plan.num_epochs)
     folder.write(board.rows)
     assert (folder.path / "trials.csv").exists()
     assert not folder.best_path.exists()

@@ -9,7 +9,7 @@ from sgnray.config import recipe_for
 from sgnray.errors import InputError, RecipeError, SgnError, UsageError
 from sgnray.tune import TrialRow, tune_recipe
 from sgnray.tune.search import _result
-from sgnray.tune.state.board import Board
+from sgnray.tune.state.board import TrialTable
 from sgnray.tune.state.events import Ended, Started
 from sgnray.tune.state.folder import claim_search
 
@@ -75,7 +75,7 @@ def test_where_all_trials_failed_each_reason_is_told_once(tmp_path, plan):
         claim_search(tmp_path, None, plan) as folder,
         pytest.raises(SgnError, match="none of the 3 trials came to its end") as caught,
     ):
-        _result(folder, Board(3, 2, events).rows)
+        _result(folder, TrialTable(3, 2, events).rows)
     assert {(row.where, row.what) for row in caught.value.problems} == {
         ("trial 1", reasons[0]),
         ("trial 2", reasons[1]),

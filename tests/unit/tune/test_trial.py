@@ -90,7 +90,7 @@ def test_each_epoch_is_the_mean_of_the_folds_as_training_scores_them(tiny_datase
 
 def train_alone(recipe, dataset, fold: Split):
     bank, world = PoseBank.of(dataset, torch.device("cpu")), World()
-    state = TrainState.fresh(recipe, dataset, device=bank.device, world=world)
+    state = TrainState.initial(recipe, dataset, device=bank.device, world=world)
     fit(
         state,
         train_batches(recipe, bank, fold.train, world=world),

@@ -1,4 +1,4 @@
-"""Scenes as JSON: what a page gets is what was recorded, to the millimetre."""
+"""Scenes as JSON: what a page gets is what was recorded, to the millimeter."""
 
 from __future__ import annotations
 

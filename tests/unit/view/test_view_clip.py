@@ -35,7 +35,7 @@ def test_a_gif_takes_as_long_as_the_clip(path, tmp_path):
 
 
 @pytest.mark.parametrize("removed", [False, True])
-def test_what_was_removed_has_a_colour_of_its_own(removed, tmp_path):
+def test_what_was_removed_has_a_color_of_its_own(removed, tmp_path):
     joints = np.random.default_rng(0).normal(size=(30, 25, 3)).astype(np.float32)
     tracks = [Track(joints, "main")]
     if removed:

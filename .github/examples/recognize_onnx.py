@@ -1,6 +1,6 @@
 """What somebody does in a .skeleton file with one body: onnxruntime and numpy, nothing else.
 
-python recognise_onnx.py sgn.onnx S001C001P001R001A001.skeleton
+python recognize_onnx.py sgn.onnx S001C001P001R001A001.skeleton
 """
 
 import json
