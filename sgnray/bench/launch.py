@@ -39,14 +39,15 @@ class WorkerScaling:
     def job_recipe(self) -> Recipe:
         """Return a recipe of as many epochs as fit into the time."""
         wanted = self.seconds * self.clips_per_s / (EPOCH_STEPS * self.recipe.optim.batch_size)
-        changes = {"num_epochs": max(_MIN_EPOCHS, math.ceil(wanted)), "selection": "last"}
-        sections = {
-            "train": self.recipe.train.model_copy(update=changes),
-            # A warmup may be longer than these few epochs, and speed does not depend on it.
-            "optim": self.recipe.optim.model_copy(update={"warmup_epochs": 0}),
-            "evaluate": self.recipe.evaluate.model_copy(update={"num_views": 1}),
-        }
-        return self.recipe.model_copy(update=sections)
+        return self.recipe.replacing(
+            {
+                "train.num_epochs": max(_MIN_EPOCHS, math.ceil(wanted)),
+                "train.selection": "last",
+                # A warmup may be longer than these few epochs, and speed does not depend on it.
+                "optim.warmup_epochs": 0,
+                "evaluate.num_views": 1,
+            }
+        )
 
 
 def worker_counts(most: int) -> list[int]:
@@ -132,7 +133,6 @@ def _measure_each(
 
 def _alone(recipe: Recipe, dataset: Path, count: int, threads: int) -> float:
     """Sum the clips/s of `count` processes, each with a worker's share of the batch."""
-    optim = recipe.optim.model_copy(update={"batch_size": max(1, recipe.optim.batch_size // count)})
-    share = recipe.model_copy(update={"optim": optim})
+    share = recipe.replacing({"optim.batch_size": max(1, recipe.optim.batch_size // count)})
     rates = measure_alone(share, dataset, num_processes=count, num_threads=threads)
     return sum(Rate.of(epochs).median for epochs in rates)

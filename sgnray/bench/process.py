@@ -57,7 +57,7 @@ def measure_process(
     on_progress: OnProgress,
 ) -> ProcessSpeeds:
     """Measure all of it in interleaved rounds, on the training clips `rows`."""
-    bank = PoseBank.of(dataset, device, residence=recipe.data.residence)
+    bank = PoseBank.of(dataset, device, wanted=recipe.data.pose_device)
     one = recipe.optim.batch_size
 
     def prepared(precision: str, num_clips: int) -> Steps:
@@ -97,8 +97,7 @@ def measure_process(
 
 def with_precision(recipe: Recipe, precision: str) -> Recipe:
     """Change the arithmetic of a recipe."""
-    train = recipe.train.model_copy(update={"precision": precision})
-    return recipe.model_copy(update={"train": train})
+    return recipe.replacing({"train.precision": precision})
 
 
 def _affordable(step: Measure, batch_size: int, seconds: float) -> int:

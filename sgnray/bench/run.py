@@ -114,7 +114,7 @@ def _clips_of(recipe: Recipe, dataset_dir: Path | None) -> Iterator[tuple[Recipe
         yield recipe, _opened(recipe, dataset)
         return
     case, shape = known_shape(recipe.data.dataset, recipe.data.case)
-    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"case": case})})
+    recipe = recipe.replacing({"data.case": case})
     num_clips = min(shape.num_train, max(_NOISE_CLIPS, MAX_EPOCH_BATCHES * recipe.optim.batch_size))
     with TemporaryDirectory(prefix="sgn-bench-") as folder:
         path = write_noise(Path(folder) / "noise", recipe, shape, num_train=num_clips, num_test=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import re
@@ -16,8 +15,9 @@ from typing import Any
 from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sgnray.config import Recipe, dump_recipe, load_recipe, recipe_hash
 from sgnray.data.store import SkeletonDataset
-from sgnray.errors import CheckpointError, CorruptError, RunError, UsageError
+from sgnray.errors import CheckpointError, CorruptError, RecipeError, RunError, UsageError
 from sgnray.storage.atomic import output_errors, write_text
+from sgnray.storage.lock import locked
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ CHECKPOINT_FILE = "checkpoint.pt"
 
 # The newest, and the one before it should the newest turn out to be torn.
 _NUM_CHECKPOINTS_KEPT = 2
+_HASH_PATTERN = "[0-9a-f]" * 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -157,7 +158,7 @@ def claim_run(
     RunError where it belongs to another recipe or dataset, or is in use; UsageError for a name
     that is no plain folder name.
     """
-    with claimed_folder(runs_dir, name, default=run_name(recipe)) as path:
+    with claimed_folder(runs_dir, name, default=_default_name(runs_dir, recipe)) as path:
         _check_owner(path, recipe, dataset)
         if not (path / RECIPE_FILE).exists():
             write_text(path / RECIPE_FILE, dump_recipe(recipe))
@@ -176,7 +177,12 @@ def claimed_folder(runs_dir: Path, name: str | None, *, default: str) -> Iterato
     path = runs_dir / (default if name is None else name)
     with output_errors(path):
         path.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    busy = RunError(
+        "another command is using this folder",
+        where=str(path),
+        now="wait for it, or choose another --name",
+    )
+    with locked(path / LOCK_FILE, busy=busy):
         yield path
 
 
@@ -223,6 +229,27 @@ def run_name(recipe: Recipe) -> str:
     return f"{recipe.data.dataset}-{recipe.data.case}-{recipe_hash(recipe)}"
 
 
+def _default_name(runs_dir: Path, recipe: Recipe) -> str:
+    """Name the folder of a recipe; an older version may have made it under another hash."""
+    name = run_name(recipe)
+    if (runs_dir / name).exists():
+        return name
+    stem = f"{recipe.data.dataset}-{recipe.data.case}-"
+    older = [
+        path
+        for path in runs_dir.glob(stem + _HASH_PATTERN)
+        if _is_run_of(path / RECIPE_FILE, recipe)
+    ]
+    return max(older, key=_last_written).name if older else name
+
+
+def _is_run_of(recipe_path: Path, recipe: Recipe) -> bool:
+    try:
+        return load_recipe(str(recipe_path)).trains_like(recipe)
+    except RecipeError:
+        return False
+
+
 def _last_written(path: Path) -> float:
     metrics = path / METRICS_FILE
     return (metrics if metrics.exists() else path / RECIPE_FILE).stat().st_mtime
@@ -233,7 +260,7 @@ def _check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
     if not recipe_path.exists():
         check_not_foreign(path)
         return
-    if recipe_hash(load_recipe(str(recipe_path))) != recipe_hash(recipe):
+    if not load_recipe(str(recipe_path)).trains_like(recipe):
         raise RunError(
             "the folder holds a run of another recipe",
             where=str(recipe_path),
@@ -247,20 +274,3 @@ def _check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
             where=f"{path / ENVIRONMENT_FILE}: {environment['dataset_dir']}",
             now="choose another --name, or bring back the dataset it was started with",
         )
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    lock_path = path / LOCK_FILE
-    with output_errors(lock_path):
-        lock = lock_path.open("w")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                "another command is at work in this folder",
-                where=str(path),
-                now="wait for it, or choose another --name",
-            ) from error
-        yield

@@ -1,6 +1,9 @@
 """Recipes: typed, frozen, complete."""
 
 from sgnray.config.recipe import (
+    Recipe,
+    Values,
+    as_overrides,
     dump_recipe,
     list_recipes,
     load_recipe,
@@ -14,7 +17,6 @@ from sgnray.config.schema import (
     EvaluateConfig,
     ModelConfig,
     OptimConfig,
-    Recipe,
     TrainConfig,
 )
 
@@ -25,6 +27,8 @@ __all__ = [
     "OptimConfig",
     "Recipe",
     "TrainConfig",
+    "Values",
+    "as_overrides",
     "dump_recipe",
     "list_recipes",
     "load_recipe",

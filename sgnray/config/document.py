@@ -1,7 +1,7 @@
 """YAML text to plain data, with the line of every key.
 
 The resolvers are those of YAML 1.2's core schema: `1e-3` is a number (YAML 1.1 calls it a string),
-while `yes`, `1:30`, `010` and dates are strings, which a typed recipe then refuses in plain words.
+while `yes`, `1:30`, `010` and dates are strings, which a typed recipe then refuses.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ for _kind, (_pattern, _first) in _RESOLVERS.items():
 
 
 def read_document(text: str, *, source: str) -> Document:
-    """Parse one YAML mapping of sections; RecipeError names the line where it is not one."""
+    """Parse one YAML mapping of sections; RecipeError names the line that is wrong."""
     content, node = _load(text, source=source)
     if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
         raise RecipeError(
@@ -65,14 +65,14 @@ def read_document(text: str, *, source: str) -> Document:
 
 
 def read_file(path: Path, *, kind: str, shipped: Sequence[str]) -> str:
-    """Read the text of a YAML file; RecipeError where it cannot be, naming what is shipped.
+    """Read the text of a YAML file; RecipeError, naming what is shipped, if it cannot.
 
     `kind` is what the file holds, in the words of an error: recipe, search space.
     """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        what = f"there is no such {kind} file"
+        what = f"{kind} file not found"
     except UnicodeDecodeError:
         what = f"the {kind} file is not UTF-8 text"
     except OSError as error:
@@ -99,7 +99,7 @@ def checked_version(document: Document, *, kind: str, known: int) -> Document:
 
 
 def read_value(text: str) -> object:
-    """Parse the value of one override; ValueError where it is no YAML."""
+    """Parse the value of one override; ValueError if it is not YAML."""
     loader = _CoreLoader(text)
     try:
         return loader.get_single_data()

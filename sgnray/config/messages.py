@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in plain words: one row per key, with the key that was meant."""
+"""What is wrong with a recipe, in plain words: one row per key, with the key that was meant."""
 
 from __future__ import annotations
 
@@ -10,27 +10,14 @@ from typing import Literal, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from sgnray.config.schema import Expected, Recipe, Section
+from sgnray.config.schema import Expected, dotted_keys, sections
 from sgnray.errors import Problem
 
-
-def sections() -> dict[str, type[Section]]:
-    """List the sections of a recipe by name, in order."""
-    found = {}
-    for name, field in Recipe.model_fields.items():
-        assert isinstance(field.annotation, type)
-        assert issubclass(field.annotation, Section)
-        found[name] = field.annotation
-    return found
-
-
-def dotted_keys() -> tuple[str, ...]:
-    """List every key of a recipe as `section.key`."""
-    return tuple(f"{name}.{key}" for name, kind in sections().items() for key in kind.model_fields)
+_WARMUP, _EPOCHS = "optim.warmup_epochs", "train.num_epochs"
 
 
 def explain(error: ValidationError, *, origins: Mapping[str, str]) -> list[Problem]:
-    """Tell every problem of a recipe once; `origins` says where a dotted key was written."""
+    """Report every problem of a recipe once; `origins` says where a dotted key was written."""
     rows: dict[str, Problem] = {}
     for detail in error.errors(include_url=False, include_context=False):
         key = ".".join(str(part) for part in detail["loc"][:2])
@@ -41,6 +28,24 @@ def explain(error: ValidationError, *, origins: Mapping[str, str]) -> list[Probl
         origin = origins.get(key)
         rows.setdefault(key, Problem(f"{key} ({origin})" if origin else key, what))
     return list(rows.values())
+
+
+def explain_together(
+    data: Mapping[str, object], *, origins: Mapping[str, str], command_line: str
+) -> list[Problem]:
+    """Report keys that do not fit each other; a key that is wrong alone is not compared.
+
+    The key that was changed on the command line is blamed, where only one of them was.
+    """
+    warmup, epochs = _value(data, _WARMUP), _value(data, _EPOCHS)
+    if warmup is None or epochs is None or not 0 < epochs <= warmup:
+        return []
+    if origins.get(_EPOCHS) == command_line != origins.get(_WARMUP):
+        key, what = _EPOCHS, f"must be more than {_WARMUP}, which is {warmup}, got {epochs}"
+    else:
+        key, what = _WARMUP, f"must be less than {_EPOCHS}, which is {epochs}, got {warmup}"
+    origin = origins.get(key)
+    return [Problem(f"{key} ({origin})" if origin else key, what)]
 
 
 def unknown_key(key: str) -> str:
@@ -81,6 +86,15 @@ def _choices_near(key: str) -> str:
     if section in sections():
         return f"{section} has {', '.join(sections()[section].model_fields)}"
     return f"a recipe has {', '.join(sections())}"
+
+
+def _value(data: Mapping[str, object], key: str) -> int | None:
+    """Return an integer of the recipe, or its default; None for anything else."""
+    section, _, name = key.partition(".")
+    values = data.get(section, {})
+    default = sections()[section].model_fields[name].default
+    value = values.get(name, default) if isinstance(values, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _wrong_value(key: str, given: object, depth: int) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from sgnray.config.cross_checks import explain_together
 from sgnray.config.document import (
     Document,
     checked_version,
@@ -20,14 +19,41 @@ from sgnray.config.document import (
     read_file,
     read_value,
 )
-from sgnray.config.messages import did_you_mean, dotted_keys, explain, sections, unknown_key
-from sgnray.config.schema import NotHashed, Recipe
+from sgnray.config.messages import did_you_mean, explain, explain_together, unknown_key
+from sgnray.config.schema import (
+    RENAMED_KEYS,
+    NotHashed,
+    RecipeSections,
+    dotted_keys,
+    sections,
+)
 from sgnray.errors import Problem, RecipeError
 
 FORMAT_VERSION = 1
 _OTHERS = "custom"
 _HEADER_KEYS = ("base", "format_version")
 _COMMAND_LINE = "(command line)"
+
+Values = dict[str, Any]
+
+
+class Recipe(RecipeSections):
+    """Everything that decides a training run, except the dataset itself and the machines."""
+
+    def replacing(self, values: Mapping[str, Any], *, source: str = "the recipe") -> Recipe:
+        """Return a recipe with other values for dotted keys such as `train.precision`.
+
+        RecipeError, in the name of `source`, lists every value that is not possible.
+        """
+        data = to_dict(self)
+        for key, value in values.items():
+            section, _, name = key.partition(".")
+            data[section] = {**data.get(section, {}), name: value}
+        return parse_recipe(data, source=source)
+
+    def trains_like(self, other: Recipe) -> bool:
+        """Tell whether both train the same model; trackers and the like may differ."""
+        return _deciding_values(self) == _deciding_values(other)
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -46,7 +72,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         _merge(merged, layer.content)
         is_base = layer is not document
         origins |= {
-            key: f"{layer.source} line {line}" if is_base else f"line {line}"
+            RENAMED_KEYS.get(key, key): f"{layer.source} line {line}" if is_base else f"line {line}"
             for key, line in layer.lines.items()
         }
     problems += _apply_overrides(merged, origins, overrides)
@@ -54,7 +80,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def recipe_for(dataset: str, case: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Load the shipped recipe of one dataset and case, or the one for all others."""
+    """Load the shipped recipe of a dataset and case, or the one for all others."""
     name = f"{dataset}-{case}"
     if name in list_recipes():
         return load_recipe(name, overrides)
@@ -65,7 +91,7 @@ def recipe_for(dataset: str, case: str, overrides: Sequence[str] = ()) -> Recipe
 
 def parse_recipe(data: Mapping[str, Any], *, source: str = "the recipe") -> Recipe:
     """Check a resolved recipe that comes from a checkpoint or a run folder."""
-    return _validate(dict(data), source=source, origins={}, problems=[])
+    return _validate(_with_present_names(data), source=source, origins={}, problems=[])
 
 
 def list_recipes() -> tuple[str, ...]:
@@ -79,17 +105,24 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json")
 
 
+def as_overrides(values: Values) -> tuple[str, ...]:
+    """Write values as `section.key=value`, the way commands take them."""
+    return tuple(
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in values.items()
+    )
+
+
 def recipe_hash(recipe: Recipe) -> str:
-    """Return 8 hex digits that change whenever a value that decides what is learnt does."""
-    deciding = {
-        section: {
-            key: value
-            for key, value in values.items()
-            if NotHashed() not in sections()[section].model_fields[key].metadata
-        }
-        for section, values in to_dict(recipe).items()
+    """Return 8 hex digits that change whenever a value that decides what is learned does.
+
+    Only values that differ from the defaults count, so that a new key leaves every hash as it is.
+    """
+    defaults = _deciding_values(Recipe())
+    changed = {
+        key: value for key, value in _deciding_values(recipe).items() if value != defaults[key]
     }
-    text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(changed, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -105,6 +138,16 @@ def dump_recipe(recipe: Recipe) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _deciding_values(recipe: Recipe) -> Values:
+    """List what decides the trained model, by dotted key."""
+    return {
+        f"{section}.{key}": value
+        for section, values in to_dict(recipe).items()
+        for key, value in values.items()
+        if NotHashed() not in sections()[section].model_fields[key].metadata
+    }
+
+
 def _read(name_or_path: str, *, folder: Path = Path()) -> Document:
     if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
         path = folder / Path(name_or_path).expanduser()
@@ -113,10 +156,9 @@ def _read(name_or_path: str, *, folder: Path = Path()) -> Document:
         return checked_version(document, kind="recipe", known=FORMAT_VERSION)
     if name_or_path not in list_recipes():
         raise RecipeError(
-            f"there is no recipe called '{name_or_path}'"
-            f"{did_you_mean(name_or_path, list_recipes())}",
+            f"recipe '{name_or_path}' not found{did_you_mean(name_or_path, list_recipes())}",
             where=f"shipped recipes: {', '.join(list_recipes())}",
-            now="take one of these, or give the path of a .yaml file",
+            now="choose one of these, or give the path of a .yaml file",
         )
     shipped = resources.files("sgnray.conf").joinpath(f"{name_or_path}.yaml")
     return read_document(shipped.read_text(encoding="utf-8"), source=name_or_path)
@@ -149,7 +191,7 @@ def _read_base(document: Document) -> Document:
 
 
 def _merge(merged: dict[str, Any], content: Mapping[str, Any]) -> None:
-    for section, values in content.items():
+    for section, values in _with_present_names(content).items():
         if section in _HEADER_KEYS:
             continue
         if values is None:  # a section whose keys are all commented out
@@ -161,13 +203,26 @@ def _merge(merged: dict[str, Any], content: Mapping[str, Any]) -> None:
             merged[section] = values
 
 
+def _with_present_names(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Give keys their present names; an old name beside the present one stays, and is refused."""
+    renamed = dict(content)
+    for old, new in RENAMED_KEYS.items():
+        section, _, old_name = old.partition(".")
+        new_name, values = new.partition(".")[2], renamed.get(section)
+        if isinstance(values, dict) and old_name in values and new_name not in values:
+            renamed[section] = {
+                new_name if key == old_name else key: value for key, value in values.items()
+            }
+    return renamed
+
+
 def _apply_overrides(
     merged: dict[str, Any], origins: dict[str, str], overrides: Sequence[str]
 ) -> list[Problem]:
     problems = []
     for text in overrides:
         key, equals, value = text.partition("=")
-        key = key.strip()
+        key = RENAMED_KEYS.get(key.strip(), key.strip())
         what = _wrong_override(key, bool(equals))
         if what is None:
             try:
@@ -215,7 +270,7 @@ def _validate(
 
 
 def _with_text_keys(data: Mapping[Any, Any]) -> dict[str, Any]:
-    # YAML allows `1: x`; told as an unknown key '1' like any other.
+    # YAML allows `1: x`; it is reported as an unknown key '1' like any other.
     return {
         str(section): {str(key): value for key, value in values.items()}
         if isinstance(values, dict)

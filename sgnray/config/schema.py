@@ -126,8 +126,8 @@ class DataConfig(Section):
     """Training clips are cut to a random stretch of at least this share of their poses."""
     mixing: NonNegative = 0.0
     """Mix pairs of training clips by shares from Beta(mixing, mixing); 0 mixes none."""
-    residence: Annotated[Literal["auto", "host", "device"], NotHashed()] = "auto"
-    """Where the poses live: on the host, or on the GPU too; auto is there if they fit."""
+    pose_device: Annotated[Literal["auto", "host", "device"], NotHashed()] = "auto"
+    """Where batches are made: on the host, on the training device, or there if poses fit (auto)."""
 
 
 class ModelConfig(Section):
@@ -204,11 +204,30 @@ class EvaluateConfig(Section):
     """Draws per test clip, whose logits are averaged."""
 
 
-class Recipe(Section):
-    """Everything that decides a training run, but for the dataset itself and the machines."""
+class RecipeSections(Section):
+    """The sections of a recipe, in order; `Recipe` adds what can be done with them."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+
+# Keys of older recipes and checkpoints, by their present names; both are in the same section.
+RENAMED_KEYS = {"data.residence": "data.pose_device"}
+
+
+def sections() -> dict[str, type[Section]]:
+    """List the sections of a recipe by name, in order."""
+    found = {}
+    for name, field in RecipeSections.model_fields.items():
+        assert isinstance(field.annotation, type)
+        assert issubclass(field.annotation, Section)
+        found[name] = field.annotation
+    return found
+
+
+def dotted_keys() -> tuple[str, ...]:
+    """List every key of a recipe as `section.key`."""
+    return tuple(f"{name}.{key}" for name, kind in sections().items() for key in kind.model_fields)

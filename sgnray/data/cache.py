@@ -7,20 +7,19 @@ broken: old copies are yours to remove.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from sgnray.data.info import INFO_FILE, read_info
 from sgnray.data.store import CLIPS_FILE, checksum_file
 from sgnray.errors import InputError
 from sgnray.storage.atomic import output_errors
+from sgnray.storage.lock import locked
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,8 @@ def cached_dataset(checksum: str, copy: Callable[[Path], None]) -> Path:
     folder = cache_dir() / "datasets" / match[1][:_NUM_DIGITS]
     if _is_intact(folder, checksum):
         return folder
-    with _locked(folder.with_name(f"{folder.name}.lock")):
+    waiting = "waiting for another process that fetches this dataset"
+    with locked(folder.with_name(f"{folder.name}.lock"), busy=waiting):
         if not _is_intact(folder, checksum):  # it may have come while we waited
             _fetch(folder, checksum, copy)
     return folder
@@ -126,18 +126,3 @@ def _is_intact(folder: Path, checksum: str) -> bool:
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return False
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, waiting for whoever has it; a process that dies lets it go."""
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("waiting for another process that fetches this dataset: %s", path.stem)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

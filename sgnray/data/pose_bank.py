@@ -1,4 +1,4 @@
-"""All poses of a dataset where batches are made from them: on the host's mapping, or on a GPU.
+"""All poses of a dataset where batches are made: in the host's mapped file, or on a GPU.
 
 Legend: B clips in a batch, N clips of the dataset, P poses of the dataset, T frames, V joints,
 C coordinates.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from sgnray.data.store import SkeletonDataset
 from sgnray.errors import UsageError
 
 log = logging.getLogger(__name__)
+
+PoseDevice = Literal["auto", "host", "device"]
 
 # What the poses may take of a GPU's free memory; the rest is for activations.
 _LARGEST_SHARE = 0.5
@@ -38,16 +41,15 @@ class PoseBank:
 
     @classmethod
     def of(
-        cls, dataset: SkeletonDataset, device: torch.device, *, residence: str = "auto"
+        cls, dataset: SkeletonDataset, device: torch.device, *, wanted: PoseDevice = "auto"
     ) -> PoseBank:
-        """Wrap the mapping without a copy; where they reside on a GPU, all poses move there once.
+        """Wrap the mapping without a copy, or copy all poses to the GPU once.
 
-        `residence` is auto (on the GPU if they fit), host or device, which UsageError refuses if
-        they do not fit.
+        `wanted` is auto (the GPU if they fit), host, or device: UsageError if they do not fit.
         """
         offsets = torch.from_numpy(np.ascontiguousarray(dataset.offsets))
         poses_PVC = _wrap_readonly(dataset.poses_PVC)
-        pose_device = choose_pose_device(poses_PVC.nbytes, device, residence)
+        pose_device = choose_pose_device(poses_PVC.nbytes, device, wanted)
         return cls(
             poses_PVC=poses_PVC.to(pose_device),
             first_pose_N=offsets[:-1].to(pose_device),
@@ -59,7 +61,7 @@ class PoseBank:
 
     @property
     def pose_device(self) -> torch.device:
-        """Where the poses live."""
+        """The device that holds the poses."""
         return self.poses_PVC.device
 
     def gather(
@@ -93,18 +95,18 @@ class PoseBank:
         return tensor.pin_memory().to(self.device, non_blocking=True)
 
 
-def choose_pose_device(num_bytes: int, device: torch.device, residence: str) -> torch.device:
-    """Return where poses of `num_bytes` reside for batches on `device`; raises UsageError."""
-    if device.type == "cpu" or residence == "host":
+def choose_pose_device(num_bytes: int, device: torch.device, wanted: PoseDevice) -> torch.device:
+    """Choose the device that holds poses of `num_bytes` for batches on `device`."""
+    if device.type == "cpu" or wanted == "host":
         return torch.device("cpu")
     free, _ = torch.cuda.mem_get_info(device)
     if num_bytes <= free * _LARGEST_SHARE:
         return device
-    if residence == "device":
+    if wanted == "device":
         raise UsageError(
             f"the poses take {num_bytes / 1e9:.1f} GB, and the GPU has {free / 1e9:.1f} GB free",
-            where="data.residence=device",
-            now="leave it at auto: then they stay on the host if they do not fit",
+            where="data.pose_device=device",
+            now="use data.pose_device=auto: they stay on the host if they do not fit",
         )
     log.info("the poses take %.1f GB and stay on the host", num_bytes / 1e9)
     return torch.device("cpu")

@@ -45,8 +45,7 @@ def check_device_name(device: str) -> None:
 def resolve_precision(recipe: Recipe, device_type: str) -> Recipe:
     """Replace `auto` by bf16 where the hardware computes in it, else by float32."""
     precision = choose_precision(recipe.train.precision, device_type)
-    train = recipe.train.model_copy(update={"precision": precision})
-    return recipe.model_copy(update={"train": train})
+    return recipe.replacing({"train.precision": precision})
 
 
 def choose_precision(precision: Precision, device_type: str) -> Precision:

@@ -61,7 +61,7 @@ def run_job(
 ) -> Tally:
     """Train to the end and tally the test clips. Collective: every rank must call this."""
     dataset = open_dataset(job.dataset_dir)
-    bank = PoseBank.of(dataset, device, residence=job.recipe.data.residence)
+    bank = PoseBank.of(dataset, device, wanted=job.recipe.data.pose_device)
     parts = choose_parts(job.recipe, dataset)
     state = TrainState.initial(job.recipe, dataset, device=device, world=world)
     if job.resume_from is not None:

@@ -184,7 +184,7 @@ def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
         )
     _check_bones(recipe, dataset)
     case = resolve_case(found, recipe.data.case, dataset.clips.splits)
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"case": case})})
+    return recipe.replacing({"data.case": case})
 
 
 def _check_bones(recipe: Recipe, dataset: SkeletonDataset) -> None:

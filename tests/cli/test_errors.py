@@ -68,7 +68,7 @@ from sgnray.errors import Problem, SgnError
         ),
         (
             ["train", "--recipe", "ntu60-xsub"],
-            "error: there is no recipe called 'ntu60-xsub'; did you mean ntu60-cs?\n"
+            "error: recipe 'ntu60-xsub' not found; did you mean ntu60-cs?\n"
             "  where  shipped recipes: custom, ntu120-cset, ntu120-csub, ntu60-cs, ntu60-cv, "
             "nwucla-cv, nwucla-cv-best, synth-cs, synth-cset, synth-cv\n"
             "  now    take one of these, or give the path of a .yaml file\n",
@@ -84,7 +84,7 @@ from sgnray.errors import Problem, SgnError
         ),
         (
             ["tune", "--recipe", "./nowhere.yaml"],
-            "error: there is no such recipe file\n"
+            "error: recipe file not found\n"
             "  where  nowhere.yaml\n"
             "  now    give the path of a .yaml file, or a shipped recipe: custom, ntu120-cset, "
             "ntu120-csub, ntu60-cs, ntu60-cv, nwucla-cv, "

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+
+from filelock import BaseFileLock
 
 from sgnray.data.store import CLIPS_FILE, INFO_FILE, SKIPPED_FILE
 from sgnray.errors import EmptyError, OutputError, UsageError
 from sgnray.storage.atomic import output_errors
+from sgnray.storage.lock import take_lock
 
 _PART_PATTERN = "part-*.arrow"
 _LOCK_FILE = "lock"
@@ -52,7 +53,7 @@ def workplace(out: Path, *, key: str) -> Iterator[Path]:
     else:
         shutil.rmtree(folder, ignore_errors=True)
     finally:
-        lock.close()
+        lock.release()
 
 
 def partial_folder(out: Path) -> Path:
@@ -115,27 +116,17 @@ def _check_own(folder: Path) -> None:
         )
 
 
-def _take_lock(folder: Path, out: Path) -> TextIO:
+def _take_lock(folder: Path, out: Path) -> BaseFileLock:
+    path = folder / _LOCK_FILE
+    busy = UsageError(
+        "another sgn prepare is writing this dataset",
+        where=str(out),
+        now="wait until it ends, or choose another folder: --out",
+    )
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / _LOCK_FILE
-        try:
-            lock = path.open("w")
-        except FileNotFoundError:  # its holder has just finished and removed the folder
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.close()
-            raise UsageError(
-                "another sgn prepare is writing this dataset",
-                where=str(out),
-                now="wait until it ends, or choose another folder: --out",
-            ) from error
-        with contextlib.suppress(FileNotFoundError):
-            if os.fstat(lock.fileno()).st_ino == path.stat().st_ino:
-                return lock
-        lock.close()
+        with contextlib.suppress(FileNotFoundError):  # its holder has just removed the folder
+            return take_lock(path, busy=busy)
 
 
 def _restore_previous(folder: Path, out: Path) -> None:

@@ -10,13 +10,13 @@ from itertools import product
 from typing import Any, Literal
 
 from sgnray import seeding
-from sgnray.config import Recipe, parse_recipe, to_dict
+from sgnray.config import Recipe
+from sgnray.config import Values as Values
+from sgnray.config import as_overrides as as_overrides
 
 FORMAT_VERSION = 1
 # Enough to tell two trials apart, and short enough that a table shows what was run exactly.
 _DIGITS = 4
-
-Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -194,19 +194,7 @@ def dump_space(space: Space) -> str:
 
 def with_values(recipe: Recipe, values: Values) -> Recipe:
     """Return the recipe with other values for dotted keys; RecipeError where one is impossible."""
-    data = to_dict(recipe)
-    for key, value in values.items():
-        section, _, name = key.partition(".")
-        data[section] = data[section] | {name: value}
-    return parse_recipe(data, source="the search space")
-
-
-def as_overrides(values: Values) -> tuple[str, ...]:
-    """Write values as `section.key=value`, the way commands take them."""
-    return tuple(
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in values.items()
-    )
+    return recipe.replacing(values, source="the search space")
 
 
 def rounded(value: float, low: float, high: float) -> float:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations, product
 
 from sgnray.config import Recipe, to_dict
-from sgnray.config.messages import dotted_keys, sections, unknown_key
+from sgnray.config.messages import unknown_key
+from sgnray.config.schema import dotted_keys, sections
 from sgnray.errors import Problem, RecipeError
 from sgnray.tune.space.space import Axis, Choice, Condition, Space, Values, distinct, with_values
 

@@ -57,7 +57,7 @@ class Folds:
         device, self._world = device or torch.device("cpu"), world or World()
         recipe = resolve_precision(recipe, device.type)
         keep_freed_memory()
-        bank = PoseBank.of(dataset, device, residence=recipe.data.residence)
+        bank = PoseBank.of(dataset, device, wanted=recipe.data.pose_device)
         splits = validation_folds(dataset.info.dataset, recipe.data.case, dataset.clips)
         first = recipe.train.seed
         self._seeds = [

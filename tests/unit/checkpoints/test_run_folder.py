@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 
@@ -10,13 +11,13 @@ import pytest
 import torch
 
 from sgnray.checkpoints.run_folder import RunFolder, claim_run, newest_run, run_name
-from sgnray.config import load_recipe, recipe_hash
+from sgnray.config import load_recipe, recipe_hash, to_dict
 from sgnray.errors import CheckpointError, RunError, UsageError
 from sgnray.train import train_run
 
 
 def with_seed(recipe, seed):
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": seed})})
+    return recipe.replacing({"train.seed": seed})
 
 
 def test_a_run_is_named_by_its_recipe(tiny_recipe):
@@ -115,10 +116,42 @@ def test_another_dataset_in_the_same_folder_is_refused(tiny_recipe, tiny_dataset
         pass
 
 
+def test_a_folder_named_with_an_older_hash_is_still_the_runs(tiny_recipe, tiny_dataset, tmp_path):
+    old = tmp_path / "synth-cv-0123abcd"
+    with claim_run(tmp_path, old.name, tiny_recipe, tiny_dataset):
+        pass
+    # It was written before this key had its present name, and before these keys existed.
+    text = (old / "recipe.yaml").read_text().replace("pose_device:", "residence:")
+    lines = [line for line in text.splitlines() if not line.startswith(("  crop:", "  log:"))]
+    (old / "recipe.yaml").write_text("\n".join(lines))
+    (tmp_path / "synth-cv-00000000").mkdir()  # of something else
+    with claim_run(tmp_path, None, tiny_recipe, tiny_dataset) as run:
+        assert run.path == old
+    with claim_run(tmp_path, None, with_seed(tiny_recipe, 1), tiny_dataset) as run:
+        assert run.path.name == run_name(with_seed(tiny_recipe, 1))
+
+
+def test_a_run_named_by_the_version_before_is_resumed(tiny_recipe, tiny_folder, tmp_path):
+    # sha256 over all deciding values, as the version before computed it.
+    old = tmp_path / f"synth-cv-{old_hash(tiny_recipe)}"
+    settings = {"runs_dir": tmp_path, "device": "cpu"}
+    assert old.name != run_name(tiny_recipe)
+    train_run(tiny_recipe, tiny_folder, **settings, name=old.name)
+    again = train_run(tiny_recipe, tiny_folder, **settings)
+    assert (again.folder, again.resumed_from) == (old, 4)
+
+
+def old_hash(recipe):
+    values = to_dict(recipe)
+    del values["data"]["pose_device"], values["train"]["log"]
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
 def test_two_at_once_refuse_each_other(tiny_recipe, tiny_dataset, tmp_path):
     with (
         claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset),
-        pytest.raises(RunError, match="another command is at work"),
+        pytest.raises(RunError, match="another command is using"),
         claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset),
     ):
         pass

@@ -169,8 +169,8 @@ def test_what_is_no_recipe_at_all(fail, text, what, line):
     ("base", "what", "now"),
     [
         ("ntu60-cv", "its base ntu60-cv has a base itself, and only", "write 'base: ntu60-cs'"),
-        ("ntu60", "its base cannot be used: there is no recipe called 'ntu60'; did", "take one"),
-        ("./no.yaml", "its base cannot be used: there is no such recipe file", "give the path"),
+        ("ntu60", "its base cannot be used: recipe 'ntu60' not found; did", "choose one"),
+        ("./no.yaml", "its base cannot be used: recipe file not found", "give the path"),
         ("[a]", "base must be the name of a recipe or a path, got ['a']", "write 'base: "),
     ],
 )
@@ -195,7 +195,7 @@ def test_a_version_that_never_was(fail, version):
 
 def test_a_recipe_that_cannot_be_read(fail, tmp_path):
     assert fail(b"\xff\xfe")[0].what == "the recipe file is not UTF-8 text"
-    with pytest.raises(RecipeError, match="there is no such recipe file") as caught:
+    with pytest.raises(RecipeError, match="recipe file not found") as caught:
         load_recipe(str(tmp_path / "nowhere.yaml"))
     assert caught.value.where == str(tmp_path / "nowhere.yaml")
     with pytest.raises(RecipeError, match="cannot be read: Is a directory"):
@@ -205,7 +205,7 @@ def test_a_recipe_that_cannot_be_read(fail, tmp_path):
 def test_an_unknown_name_lists_what_there_is():
     with pytest.raises(RecipeError) as caught:
         load_recipe("ntu60-xsub")
-    assert caught.value.what == "there is no recipe called 'ntu60-xsub'; did you mean ntu60-cs?"
+    assert caught.value.what == "recipe 'ntu60-xsub' not found; did you mean ntu60-cs?"
     assert caught.value.where.startswith("shipped recipes: custom, ntu120-cset, ntu120-csub,")
 
 

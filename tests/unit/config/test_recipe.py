@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from sgnray.config import (
+    DataConfig,
     Recipe,
     dump_recipe,
     list_recipes,
@@ -13,6 +14,8 @@ from sgnray.config import (
     recipe_hash,
     to_dict,
 )
+from sgnray.config.schema import sections
+from sgnray.errors import RecipeError
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def test_the_defaults_are_the_papers_cross_subject_run():
             "joint_dropout": 0.0,
             "crop": 1.0,
             "mixing": 0.0,
-            "residence": "auto",
+            "pose_device": "auto",
         },
         "model": {
             "inputs": ["position", "velocity"],
@@ -153,13 +156,63 @@ def test_the_hash_changes_with_every_key():
         "train.sync_batch_norm=true", "evaluate.num_views=6",
     ]  # fmt: skip
     keys = [f"{section}.{key}" for section, keys in to_dict(Recipe()).items() for key in keys]
-    keys = [key for key in keys if key not in ("data.residence", "train.log")]
+    keys = [key for key in keys if key not in ("data.pose_device", "train.log")]
     assert [text.partition("=")[0] for text in changed] == keys
     hashes = {recipe_hash(load_recipe("ntu60-cs", [text])) for text in changed}
     assert len(hashes | {base}) == len(changed) + 1
 
 
-@pytest.mark.parametrize("aside", ["data.residence=host", "train.log=[tensorboard]"])
+def test_a_new_key_changes_no_hash(monkeypatch):
+    class WithNewKey(DataConfig):
+        brand_new: bool = True
+        """A key of a later version."""
+
+    class LaterRecipe(Recipe):
+        data: WithNewKey = WithNewKey()
+
+    values = {"train.seed": 3, "data.case": "cv"}
+    recipe = Recipe().replacing(values)
+    later = LaterRecipe(data=WithNewKey(case="cv"), train=recipe.train)
+    assert "brand_new" in to_dict(later)["data"]
+    monkeypatch.setattr("sgnray.config.recipe.Recipe", LaterRecipe)
+    monkeypatch.setattr("sgnray.config.recipe.sections", lambda: sections() | {"data": WithNewKey})
+    assert recipe_hash(later) == recipe_hash(recipe) == "78ad30f2"
+
+
+def test_replacing_gives_a_checked_recipe_and_leaves_the_old_one():
+    recipe = Recipe()
+    changed = recipe.replacing({"train.precision": "bf16", "optim.milestones": (1, 2)})
+    assert changed == load_recipe("ntu60-cs", ["train.precision=bf16", "optim.milestones=[1, 2]"])
+    assert recipe == Recipe()
+    with pytest.raises(RecipeError, match="the space has 3 problems") as caught:
+        recipe.replacing(
+            {"train.precision": "int8", "optim.x": 1, "other.y": 2}, source="the space"
+        )
+    wrong = {problem.where for problem in caught.value.problems}
+    assert wrong == {"train.precision", "optim.x", "other"}
+
+
+def test_trains_like_compares_what_decides():
+    recipe = Recipe()
+    assert recipe.trains_like(recipe.replacing({"train.log": ("wandb",)}))
+    assert not recipe.trains_like(recipe.replacing({"train.seed": 1}))
+
+
+def test_old_names_of_keys_are_read(write):
+    wanted = Recipe().replacing({"data.pose_device": "host"})
+    assert load_recipe(write("data:\n  residence: host\n")) == wanted
+    assert load_recipe("ntu60-cs", ["data.residence=host"]) == wanted
+    assert parse_recipe({"data": {"residence": "host"}}) == wanted
+    base = write("data:\n  residence: device\n", "ground.yaml")
+    assert load_recipe(write(f"base: {base}\ndata:\n  pose_device: host\n")) == wanted
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write("data:\n  residence: gpu\n"))
+    assert [problem.where for problem in caught.value.problems] == ["data.pose_device (line 2)"]
+    with pytest.raises(RecipeError, match="unknown key"):
+        load_recipe(write("data:\n  residence: host\n  pose_device: auto\n"))
+
+
+@pytest.mark.parametrize("aside", ["data.pose_device=host", "train.log=[tensorboard]"])
 def test_the_hash_leaves_out_what_teaches_the_model_nothing(aside):
     assert recipe_hash(load_recipe("ntu60-cs", [aside])) == recipe_hash(Recipe())
 
@@ -179,5 +232,5 @@ def test_other_datasets_and_cases_take_the_recipe_for_all_others(dataset, case):
     recipe = recipe_for(dataset, case, ["optim.batch_size=8"])
     assert (recipe.data.dataset, recipe.data.case) == (dataset, case)
     paper = load_recipe("ntu60-cs", ["optim.batch_size=8"])
-    assert recipe.model_copy(update={"data": paper.data}) == paper
+    assert recipe.replacing({"data.dataset": "ntu60", "data.case": "cs"}) == paper
     assert recipe_for(dataset, case, ["data.case=other"]).data.case == "other"

@@ -161,5 +161,5 @@ def test_the_names_of_a_batch_are_its_clips(bank, tiny_dataset):
 
 
 def test_poses_reside_on_the_host_for_the_host():
-    for residence in ("auto", "host", "device"):
-        assert choose_pose_device(10**15, CPU, residence) == CPU
+    for wanted in ("auto", "host", "device"):
+        assert choose_pose_device(10**15, CPU, wanted) == CPU

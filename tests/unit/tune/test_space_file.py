@@ -138,5 +138,5 @@ def test_a_space_that_is_not_there(tmp_path, tiny_recipe):
     assert caught.value.what == ("there is no search space called 'defualt'; did you mean default?")
     with pytest.raises(RecipeError) as caught:
         load_space(str(tmp_path / "none.yaml"), tiny_recipe)
-    assert caught.value.what == "there is no such search space file"
+    assert caught.value.what == "search space file not found"
     assert "default" in caught.value.now

@@ -1,0 +1,71 @@
+"""One process at a time: lock files, which the system releases when their holder dies."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+from sgnray.errors import OutputError, SgnError
+from sgnray.storage.atomic import output_errors
+
+log = logging.getLogger(__name__)
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+@contextmanager
+def locked(path: Path, *, busy: SgnError | str) -> Iterator[None]:
+    """Hold a lock file; see `take_lock`."""
+    lock = take_lock(path, busy=busy)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def take_lock(path: Path, *, busy: SgnError | str) -> BaseFileLock:
+    """Take a lock file and hold it until its `release` is called; its folder is made.
+
+    If another process holds it, `busy` is raised, or if it is a text, logged before waiting.
+    FileNotFoundError if the folder is removed meanwhile, OutputError if it cannot hold a lock.
+    """
+    lock = FileLock(path, thread_local=False)
+    try:
+        _acquire(lock, path, blocking=False)
+    except Timeout:
+        if isinstance(busy, SgnError):
+            raise busy from None
+        log.info("%s: %s", busy, path)
+        _acquire(lock, path, blocking=True)
+    return lock
+
+
+def _acquire(lock: BaseFileLock, path: Path, *, blocking: bool) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # filelock's warning that it uses a soft lock
+            lock.acquire(blocking=blocking)
+    except (Timeout, FileNotFoundError):
+        raise
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:
+            raise _unsupported(path) from error
+        with output_errors(path):
+            raise
+    if isinstance(lock, SoftFileLock):  # it outlives a killed process, and other machines' disks
+        lock.release()
+        raise _unsupported(path)
+
+
+def _unsupported(path: Path) -> OutputError:
+    return OutputError(
+        "the file system does not support file locks",
+        where=str(path),
+        now="choose a folder on a local disk, or mount this one with locks",
+    )
