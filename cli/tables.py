@@ -15,7 +15,7 @@ from .safe import SafeTable
 if TYPE_CHECKING:
     from sgnray.evaluate import Report
     from sgnray.evaluate.details import Details
-    from sgnray.train import EpochResult
+    from sgnray.train import EpochResult, SeedsReport
 
 _NUM_WORST = 5
 _NUM_CONFUSED = 5
@@ -78,6 +78,20 @@ def report(report: Report) -> list[RenderableType]:
             table.add_row(pair.truth, pair.predicted, f"{pair.count:,}", f"{pair.share:.1%}")
         parts += ["", table]
     return parts
+
+
+def seeds(report: SeedsReport) -> SafeTable:
+    """Give the accuracy of each seed, their mean and their standard deviation."""
+    table = make_table("seed", "epoch", "correct", "top-1")
+    for score in report.scores:
+        correct = f"{score.num_correct:,} of {score.num_clips:,}"
+        table.add_row(str(score.seed), str(score.epoch), correct, f"{score.top1:.2%}")
+    for seed in report.missing:
+        table.add_row(str(seed), "", "", "missing")
+    table.add_row("mean", "", "", f"{report.mean_top1:.2%}")
+    if report.std_top1 is not None:
+        table.add_row("standard deviation", "", "", f"{report.std_top1:.2%}")
+    return table
 
 
 def _members(details: Details) -> SafeTable:

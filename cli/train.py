@@ -5,14 +5,18 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sgnray.distributed.workers import parse_workers
+from sgnray.errors import Problem, SgnError
 
 from . import options, render, tables
 from .choices import choose_dataset, choose_recipe, only_case
+
+if TYPE_CHECKING:
+    from sgnray.config import Recipe
 
 
 def train(
@@ -34,6 +38,15 @@ def train(
             help="Lost workers to survive, from the last epoch on. Default: 0, with MIN:MAX 10.",
         ),
     ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            show_default=False,
+            help="Train N seeds from train.seed on, a run each, and report mean and deviation.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved recipe, and train nothing.")
     ] = False,
@@ -52,6 +65,21 @@ def train(
 
         return render.as_json(to_dict(chosen)) if json else render.text(dump_recipe(chosen))
     dataset_dir = choose_dataset(data, name=chosen.data.dataset)
+
+    if seeds is not None:
+        return _train_seeds(
+            chosen,
+            dataset_dir,
+            json=json,
+            num_seeds=seeds,
+            workers=wanted,
+            runs_dir=runs,
+            name=name,
+            address=address,
+            device=device,
+            max_failures=max_failures,
+            command=shlex.join(["sgn", *sys.argv[1:]]),
+        )
 
     from sgnray.train import train_run
 
@@ -76,3 +104,25 @@ def train(
     render.result(*tables.scores(finished.report))
     render.note(f"run {finished.folder}; more about it: sgn eval {finished.folder}")
     return None
+
+
+def _train_seeds(recipe: Recipe, dataset_dir: Path, *, json: bool, **arguments: Any) -> None:
+    from sgnray.train import SeedScore, train_seeds
+
+    def on_seed(score: SeedScore) -> None:
+        render.note(f"seed {score.seed}: {score.top1:.2%} ({score.run})")
+
+    with render.progress("epochs of all seeds") as on_epoch:
+        report = train_seeds(recipe, dataset_dir, on_epoch=on_epoch, on_seed=on_seed, **arguments)
+    if json:
+        render.as_json({"report": str(report.path), **report.to_dict()})
+    else:
+        render.result(tables.seeds(report))
+        render.note(f"report {report.path}; as an ensemble: sgn eval RUN...")
+    if report.missing:
+        raise SgnError(
+            f"{len(report.missing)} of {len(report.missing) + len(report.scores)} seeds failed",
+            where=str(report.path),
+            now="read log.txt in the folder of the run; rerun the same command to train them",
+            problems=[Problem(f"seed {seed}", reason) for seed, reason in report.missing.items()],
+        )

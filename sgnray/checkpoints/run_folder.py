@@ -158,8 +158,8 @@ def claim_run(
     RunError where it belongs to another recipe or dataset, or is in use; UsageError for a name
     that is no plain folder name.
     """
-    with claimed_folder(runs_dir, name, default=_default_name(runs_dir, recipe)) as path:
-        _check_owner(path, recipe, dataset)
+    with claimed_folder(runs_dir, name, default=default_run_name(runs_dir, recipe)) as path:
+        check_owner(path, recipe, dataset)
         if not (path / RECIPE_FILE).exists():
             write_text(path / RECIPE_FILE, dump_recipe(recipe))
         yield RunFolder(path)
@@ -168,12 +168,8 @@ def claim_run(
 @contextmanager
 def claimed_folder(runs_dir: Path, name: str | None, *, default: str) -> Iterator[Path]:
     """Make a folder in `runs_dir`, or take it up again, and keep others out of it meanwhile."""
-    if name is not None and not _NAME.fullmatch(name):
-        raise UsageError(
-            f"'{name}' cannot name a folder in {runs_dir}",
-            where="--name",
-            now="use letters, digits, '.', '_' and '-', beginning with a letter or digit",
-        )
+    if name is not None:
+        check_name(name, runs_dir)
     path = runs_dir / (default if name is None else name)
     with output_errors(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -184,6 +180,16 @@ def claimed_folder(runs_dir: Path, name: str | None, *, default: str) -> Iterato
     )
     with locked(path / LOCK_FILE, busy=busy):
         yield path
+
+
+def check_name(name: str, runs_dir: Path) -> None:
+    """UsageError for a name that is no plain folder name: it could lead out of `runs_dir`."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"'{name}' cannot name a folder in {runs_dir}",
+            where="--name",
+            now="use letters, digits, '.', '_' and '-', beginning with a letter or digit",
+        )
 
 
 def check_not_foreign(path: Path) -> None:
@@ -229,7 +235,7 @@ def run_name(recipe: Recipe) -> str:
     return f"{recipe.data.dataset}-{recipe.data.case}-{recipe_hash(recipe)}"
 
 
-def _default_name(runs_dir: Path, recipe: Recipe) -> str:
+def default_run_name(runs_dir: Path, recipe: Recipe) -> str:
     """Name the folder of a recipe; an older version may have made it under another hash."""
     name = run_name(recipe)
     if (runs_dir / name).exists():
@@ -255,7 +261,8 @@ def _last_written(path: Path) -> float:
     return (metrics if metrics.exists() else path / RECIPE_FILE).stat().st_mtime
 
 
-def _check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
+def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
+    """RunError where a run folder belongs to another recipe or dataset, or is no run folder."""
     recipe_path = path / RECIPE_FILE
     if not recipe_path.exists():
         check_not_foreign(path)

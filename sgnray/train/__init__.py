@@ -2,5 +2,6 @@
 
 from sgnray.train.loop import EpochResult
 from sgnray.train.run import RunResult, train_run
+from sgnray.train.seeds import SeedScore, SeedsReport, train_seeds
 
-__all__ = ["EpochResult", "RunResult", "train_run"]
+__all__ = ["EpochResult", "RunResult", "SeedScore", "SeedsReport", "train_run", "train_seeds"]

@@ -1,0 +1,361 @@
+"""One recipe with several seeds: a run each, side by side where there is room, and one report."""
+
+from __future__ import annotations
+
+import _thread
+import json
+import logging
+import multiprocessing
+import os
+import statistics
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from sgnray.checkpoints.run_folder import (
+    RECIPE_FILE,
+    REPORT_FILE,
+    RunFolder,
+    check_name,
+    check_owner,
+    default_run_name,
+    run_name,
+)
+from sgnray.config import Recipe, load_recipe
+from sgnray.data.store import SkeletonDataset, open_dataset
+from sgnray.distributed.cluster import connected, is_at_hand
+from sgnray.distributed.device import choose_device
+from sgnray.distributed.workers import Workers
+from sgnray.errors import Problem, SgnError, UsageError
+from sgnray.storage.atomic import write_text
+from sgnray.train.run import match_recipe, train_run
+
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+_JOIN_S = 30.0
+
+
+@dataclass(frozen=True)
+class SeedScore:
+    """The test accuracy of one seed; `top1` is a share, `run` the folder of its run."""
+
+    seed: int
+    run: str
+    epoch: int
+    num_correct: int
+    num_clips: int
+    top1: float
+
+
+@dataclass(frozen=True)
+class SeedsReport:
+    """All seeds of a recipe; `missing` has the reason of each seed that did not finish."""
+
+    path: Path
+    dataset: str
+    dataset_checksum: str
+    case: str
+    scores: tuple[SeedScore, ...]
+    missing: dict[int, str]
+
+    @property
+    def mean_top1(self) -> float:
+        """Mean over the finished seeds."""
+        return statistics.fmean(score.top1 for score in self.scores)
+
+    @property
+    def std_top1(self) -> float | None:
+        """Sample standard deviation over the finished seeds; None for a single one."""
+        tops = [score.top1 for score in self.scores]
+        return statistics.stdev(tops) if len(tops) > 1 else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as the file holds it."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "dataset": self.dataset,
+            "dataset_checksum": self.dataset_checksum,
+            "case": self.case,
+            "num_seeds": len(self.scores),
+            "mean_top1": self.mean_top1,
+            "std_top1": self.std_top1,
+            "seeds": [asdict(score) for score in self.scores],
+            "missing": {str(seed): reason for seed, reason in self.missing.items()},
+        }
+
+
+def train_seeds(
+    recipe: Recipe,
+    dataset_dir: Path,
+    *,
+    num_seeds: int,
+    workers: int | tuple[int, int] = 0,
+    runs_dir: Path = Path("runs"),
+    name: str | None = None,
+    address: str | None = None,
+    device: str = "auto",
+    max_failures: int | None = None,
+    command: str = "",
+    on_epoch: Callable[[int, int], object] | None = None,
+    on_seed: Callable[[SeedScore], object] | None = None,
+) -> SeedsReport:
+    """Train the seeds `train.seed`, `train.seed` + 1, ... of a recipe and report them together.
+
+    Each seed is a run as `train_run` makes it, in a process of its own, named after its recipe or
+    `<name>-seed<number>`. Seeds that finished before are not trained again. Without workers, as
+    many run at once as there are GPUs, or CPU cores; on a cluster, as many as it has room for. A
+    seed that fails is in `missing`, the others continue; SgnError where all fail. `on_epoch` is
+    called with (epochs done, epochs of all seeds), `on_seed` with each finished seed.
+    """
+    if num_seeds < 1:
+        raise UsageError(
+            f"invalid number of seeds: {num_seeds}",
+            where="--seeds",
+            now="ask for one seed or more, for example --seeds 5",
+        )
+    if name is not None:
+        check_name(name, runs_dir)
+    dataset = open_dataset(dataset_dir)
+    recipe = match_recipe(recipe, dataset)
+    first = recipe.train.seed
+    recipes = {
+        seed: recipe.replacing({"train.seed": seed}) for seed in range(first, first + num_seeds)
+    }
+    names = {seed: None if name is None else f"{name}-seed{seed}" for seed in recipes}
+    finished: dict[int, SeedScore] = {}
+    for seed, each in recipes.items():  # all are checked before the first one starts
+        score = _finished(runs_dir, names[seed], each, dataset)
+        if score is not None:
+            finished[seed] = score
+            if on_seed is not None:
+                on_seed(score)
+
+    arguments: dict[str, Any] = {
+        "dataset_dir": dataset_dir,
+        "workers": workers,
+        "runs_dir": runs_dir,
+        "address": address,
+        "device": device,
+        "max_failures": max_failures,
+        "command": command,
+    }
+    missing: dict[int, str] = {}
+    if len(finished) < num_seeds:
+        slots = _slots(num_seeds, Workers.of(workers), address, device)
+        remaining = {
+            seed: {"recipe": each, "name": names[seed], **arguments}
+            for seed, each in recipes.items()
+            if seed not in finished
+        }
+        _run_all(remaining, slots, finished, missing, on_epoch=on_epoch, on_seed=on_seed)
+    if not finished:
+        raise _all_failed(missing, runs_dir)
+    report = SeedsReport(
+        path=runs_dir / f"{name or run_name(recipe)}-seeds{num_seeds}.json",
+        dataset=dataset.info.dataset,
+        dataset_checksum=dataset.info.checksum,
+        case=recipe.data.case,
+        scores=tuple(finished[seed] for seed in sorted(finished)),
+        missing=dict(sorted(missing.items())),
+    )
+    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(report.path, text + "\n")
+    return report
+
+
+def _finished(
+    runs_dir: Path, name: str | None, recipe: Recipe, dataset: SkeletonDataset
+) -> SeedScore | None:
+    """Read the score of a run that has finished; RunError where its folder is another run's."""
+    precisions = [recipe.train.precision]
+    if precisions == ["auto"]:  # what it becomes on a cluster, only its workers know
+        precisions = ["bf16", "float32"]
+        if name is not None and (stored := runs_dir / name / RECIPE_FILE).is_file():
+            precisions = [load_recipe(str(stored)).train.precision]
+    for precision in precisions:
+        candidate = recipe.replacing({"train.precision": precision})
+        path = runs_dir / (name or default_run_name(runs_dir, candidate))
+        if not path.is_dir():
+            continue
+        check_owner(path, candidate, dataset)
+        newest = RunFolder(path).newest_checkpoint()
+        if newest is not None and newest[1].epoch == recipe.train.num_epochs:
+            score = _read_score(path, recipe.train.seed)
+            if score is not None:
+                return score
+    return None
+
+
+def _read_score(run: Path, seed: int) -> SeedScore | None:
+    """Read report.json of a run; None where it is missing or not whole, then it is tested again."""
+    try:
+        content = json.loads((run / REPORT_FILE).read_text(encoding="utf-8"))
+        keys = ("epoch", "num_correct", "num_clips", "top1")
+        return SeedScore(seed, str(run), **{key: content[key] for key in keys})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _slots(
+    num_seeds: int, workers: Workers, address: str | None, device: str
+) -> Sequence[str | None]:
+    """Return one entry per seed that may run at once: its GPU, or None where it has none."""
+    if workers.most > 0:
+        if not is_at_hand(address):  # each starts a Ray of its own, which takes the whole machine
+            return [None]
+        with connected(address, num_workers=workers.fewest) as resources:
+            room = resources.num_cpus // workers.most
+            if resources.num_gpus and device != "cpu":
+                room = min(room, resources.num_gpus // workers.most)
+        return [None] * max(1, min(room, num_seeds))
+    if choose_device(device).type == "cuda":
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        gpus = visible.split(",") if visible else map(str, range(torch.cuda.device_count()))
+        return [*gpus][:num_seeds]
+    return [None] * min(num_seeds, _num_cores())
+
+
+def _threads_per_seed(num_at_once: int) -> int:
+    # From the number of all seeds, not of those that are left: the same threads after a restart
+    # give the same bits.
+    return max(1, min(torch.get_num_threads(), _num_cores() // num_at_once))
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run_all(
+    waiting: dict[int, dict[str, Any]],
+    slots: Sequence[str | None],
+    finished: dict[int, SeedScore],
+    missing: dict[int, str],
+    *,
+    on_epoch: Callable[[int, int], object] | None,
+    on_seed: Callable[[SeedScore], object] | None,
+) -> None:
+    """Run the seeds that wait, one in each slot, and sort their results in."""
+    num_threads, free = _threads_per_seed(len(slots)), list(slots)
+    running: dict[Connection, tuple[int, BaseProcess, str | None]] = {}
+    epochs = dict.fromkeys(waiting, 0)
+    total = sum(arguments["recipe"].train.num_epochs for arguments in waiting.values())
+    logged: set[str] = set()
+    with _ended(running):
+        while waiting or running:
+            while waiting and free:
+                seed = next(iter(waiting))
+                gpu = free.pop(0)
+                connection, process = _start(num_threads, gpu, waiting.pop(seed))
+                running[connection] = (seed, process, gpu)
+            for connection in cast("list[Connection]", wait(list(running))):
+                seed, process, gpu = running[connection]
+                try:
+                    kind, content = connection.recv()
+                except EOFError:
+                    process.join()
+                    del running[connection]
+                    free.append(gpu)
+                    if seed not in finished and seed not in missing:
+                        missing[seed] = f"its process ended with exit code {process.exitcode}"
+                        log.warning("seed %d: %s", seed, missing[seed])
+                    continue
+                match kind:
+                    case "epoch":
+                        epochs[seed] = content
+                        if on_epoch is not None:
+                            on_epoch(sum(epochs.values()), total)
+                    case "score":
+                        finished[seed] = content
+                        if on_seed is not None:
+                            on_seed(content)
+                    case "log" if content[1] not in logged:  # all seeds warn of the same things
+                        logged.add(content[1])
+                        log.log(*content)
+                    case "failed":
+                        missing[seed] = content
+                        log.error("seed %d: %s", seed, content)
+
+
+@contextmanager
+def _ended(running: dict[Connection, tuple[int, BaseProcess, str | None]]) -> Iterator[None]:
+    """Leave no process behind: a closed connection interrupts the seed at its other end."""
+    try:
+        yield
+    finally:
+        for connection, (_, process, _) in running.items():
+            connection.close()
+            process.join(_JOIN_S)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+def _start(
+    num_threads: int, gpu: str | None, arguments: dict[str, Any]
+) -> tuple[Connection, BaseProcess]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_train_seed, args=(theirs, num_threads, gpu, arguments))
+    process.start()
+    theirs.close()
+    return ours, process
+
+
+def _train_seed(
+    connection: Connection, num_threads: int, gpu: str | None, arguments: dict[str, Any]
+) -> None:
+    """Train one seed, in a process of its own, and send what happens."""
+    threading.Thread(target=_interrupt_at_end_of, args=(connection,), daemon=True).start()
+    logging.getLogger("sgnray").addHandler(_Sender(connection))
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    torch.set_num_threads(num_threads)
+    with suppress(KeyboardInterrupt, BrokenPipeError):
+        try:
+            result = train_run(
+                on_epoch=lambda epoch: connection.send(("epoch", epoch.epoch)), **arguments
+            )
+        except SgnError as error:
+            connection.send(("failed", f"{error.what} ({error.where})"))
+        except Exception as error:  # the traceback is in the run's log.txt
+            connection.send(("failed", f"{type(error).__name__}: {error}"))
+        else:
+            score = _read_score(result.folder, arguments["recipe"].train.seed)
+            assert score is not None
+            connection.send(("score", score))
+
+
+def _interrupt_at_end_of(connection: Connection) -> None:
+    """Interrupt this process, as Ctrl-C does, once the one that started it is gone."""
+    with suppress(EOFError, OSError):
+        connection.recv()
+    _thread.interrupt_main()
+
+
+class _Sender(logging.Handler):
+    """Sends warnings to the process that prints; each run's log.txt has the rest."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(logging.WARNING)
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            self._connection.send(("log", (record.levelno, record.getMessage())))
+
+
+def _all_failed(missing: dict[int, str], runs_dir: Path) -> SgnError:
+    return SgnError(
+        "no seed finished",
+        where=str(runs_dir),
+        now="read log.txt in the folder of a run, or train one seed alone: leave out --seeds",
+        problems=[Problem(f"seed {seed}", reason) for seed, reason in missing.items()],
+    )

@@ -1,0 +1,134 @@
+"""`sgn train --seeds`: killed half-way and run again, a seed that is lost, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+SMALL = (
+    "data.num_segments=8",
+    "model.embedding_width=8",
+    "model.affinity_width=8",
+    "model.graph_widths=[8, 8, 8]",
+    "model.frame_width=16",
+    "optim.batch_size=6",
+    "optim.milestones=[]",
+)
+REPORT = "runs/run-seeds2.json"
+
+
+@pytest.fixture
+def start(tiny_folder):
+    """Start `sgn train --seeds 2` in a folder, on one core: one seed after the other."""
+    started = []
+
+    def run(folder, *options):
+        folder.mkdir(exist_ok=True)
+        core = str(min(os.sched_getaffinity(0)))
+        words = ["train", "--case", "cv", "--name", "run", "--seeds", "2", "--device", "cpu"]
+        command = [sys.executable, "-m", "sgnray.cli", *words, "--data", str(tiny_folder)]
+        with (folder / "out.txt").open("ab") as out:
+            started.append(
+                subprocess.Popen(
+                    ["taskset", "-c", core, *command, *SMALL, *options],
+                    cwd=folder, stdout=out, stderr=out, start_new_session=True,
+                )
+            )  # fmt: skip
+        return started[-1]
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for(condition, process, folder):
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None, (folder / "out.txt").read_text()
+        assert time.monotonic() < deadline, "what the test waits for does not happen"
+        time.sleep(0.02)
+
+
+def num_epochs(folder, seed):
+    metrics = folder / f"runs/run-seed{seed}/metrics.jsonl"
+    return len(metrics.read_text().splitlines()) if metrics.exists() else 0
+
+
+def trained(folder, seed):
+    """When the last checkpoint of a seed was written."""
+    newest = max((folder / f"runs/run-seed{seed}/checkpoints").glob("epoch-*/checkpoint.pt"))
+    return newest.name, newest.stat().st_mtime_ns
+
+
+@pytest.mark.timeout(600)
+def test_killed_half_way_and_run_again(start, tmp_path):
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert start(straight, "train.num_epochs=30").wait(240) == 0
+    process = start(killed, "train.num_epochs=30")
+    wait_for(lambda: num_epochs(killed, 1) >= 2, process, killed)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()  # it alone: the seed that runs must notice by itself
+    psutil.wait_procs(children, 60)
+    assert not [child for child in children if child.is_running()]
+    assert num_epochs(killed, 1) < 30
+    assert not (killed / REPORT).exists()
+
+    first = trained(killed, 0)
+    assert start(killed, "train.num_epochs=30").wait(240) == 0, (killed / "out.txt").read_text()
+    assert trained(killed, 0) == first
+    assert json.loads((killed / REPORT).read_text()) == json.loads((straight / REPORT).read_text())
+    report = json.loads((killed / REPORT).read_text())
+    assert [row["seed"] for row in report["seeds"]] == [0, 1]
+    tops = [row["num_correct"] / row["num_clips"] for row in report["seeds"]]
+    assert report["mean_top1"] == pytest.approx(sum(tops) / 2)
+    assert report["missing"] == {}
+
+
+def test_a_lost_seed_is_missing_and_the_others_finish(start, tmp_path):
+    process = start(tmp_path, "train.num_epochs=60")
+    wait_for(lambda: num_epochs(tmp_path, 0) >= 1, process, tmp_path)
+    seed_0 = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "spawn_main" in " ".join(child.cmdline())
+    ]
+    assert len(seed_0) == 1
+    seed_0[0].kill()
+    assert process.wait(240) == 1
+    report = json.loads((tmp_path / REPORT).read_text())
+    assert [row["seed"] for row in report["seeds"]] == [1]
+    assert list(report["missing"]) == ["0"]
+    assert "Traceback" not in (tmp_path / "out.txt").read_text()
+
+
+def test_where_all_seeds_diverge_each_has_its_reason(sgn, tiny_folder):
+    told = sgn(
+        "train", "--case", "cv", "--data", str(tiny_folder), "--seeds", "2", *SMALL,
+        "optim.learning_rate=1e30", "train.num_epochs=3",
+    )  # fmt: skip
+    assert told.code == 1
+    assert "seed 0  the loss is no longer a finite number" in told.err
+    assert "seed 1  the loss is no longer a finite number" in told.err
+    assert "Traceback" not in told.err
+
+
+def test_what_is_refused_before_a_seed_starts(sgn, tiny_folder, tmp_path):
+    command = ("train", "--case", "cv", "--data", str(tiny_folder), *SMALL, "train.num_epochs=1")
+    assert sgn(*command, "--seeds", "0").code == 2
+    assert sgn(*command, "--seeds", "2", "--name", "../up").code == 2
+    assert not (tmp_path / "runs").exists()
+    assert sgn(*command, "--name", "mine-seed1").code == 0
+    before = sorted((tmp_path / "runs").iterdir())
+    told = sgn(*command, "--name", "mine", "--seeds", "2", "optim.label_smoothing=0.2")
+    assert told.code == 1
+    assert "another recipe" in told.err
+    assert sorted((tmp_path / "runs").iterdir()) == before
