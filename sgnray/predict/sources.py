@@ -18,7 +18,7 @@ from sgnray.data.store import INFO_FILE, SkeletonDataset, open_dataset
 from sgnray.errors import CheckpointError, ClipError, InputError, Problem, SgnError, UsageError
 from sgnray.prepare.clip import Poses, Skipped
 from sgnray.prepare.normalize import normalize
-from sgnray.prepare.readers.single import find_recordings, read_recordings, skeleton_of
+from sgnray.prepare.readers.recordings import find_recordings, read_recordings, skeleton_of
 from sgnray.prepare.readers.source import RawFile
 from sgnray.prepare.recording import Recording
 

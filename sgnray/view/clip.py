@@ -9,7 +9,7 @@ from typing import Literal
 
 from sgnray.data.store import INFO_FILE, open_dataset
 from sgnray.errors import InputError, UsageError
-from sgnray.prepare.readers.single import find_recordings, read_recording
+from sgnray.prepare.readers.recordings import find_recordings, read_recording
 from sgnray.storage.atomic import choose_format, output_errors, write_bytes
 from sgnray.view.page import write_player
 from sgnray.view.pictures import draw_gif, draw_sheet

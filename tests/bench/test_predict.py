@@ -21,8 +21,8 @@ from sgnray.model.sgn import SGN
 from sgnray.predict import predict_clips
 from sgnray.predict.views import sample_views
 from sgnray.prepare.normalize import normalize
-from sgnray.prepare.readers.ntu_text import read_skeleton
-from sgnray.prepare.readers.single import find_recordings, read_recordings
+from sgnray.prepare.readers.ntu import read_skeleton
+from sgnray.prepare.readers.recordings import find_recordings, read_recordings
 from sgnray.prepare.readers.source import read_file
 from sgnray.synth.generate import synthesize
 

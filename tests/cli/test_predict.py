@@ -143,7 +143,7 @@ def test_all_paths_that_hold_nothing_are_told_at_once(sgn, recordings, tiny_run,
     assert (done.code, done.out) == (2, "")
     assert done.err == (
         "error: 2 of 3 paths hold nothing that can be recognized\n"
-        "  gone.skeleton  there is no such file or folder\n"
+        "  gone.skeleton  file or folder not found\n"
         "  film.avi       this is a video, and sgnray reads skeletons: where the joints are in "
         "each frame\n"
         "  where  the paths above\n"

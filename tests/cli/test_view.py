@@ -78,7 +78,7 @@ def test_one_of_several_is_to_be_named(sgn, tiny_raw):
 @pytest.mark.parametrize(
     ("name", "content", "code", "message"),
     [
-        ("absent.skeleton", None, 2, "there is no such file or folder"),
+        ("absent.skeleton", None, 2, "file or folder not found"),
         ("film.mp4", b"", 1, "this is a video, and sgnray reads skeletons"),
         ("bad.skeleton", b"1\nx\n", 1, "line 2: the number of bodies is 'x'"),
         ("torn.zip", b"PK\x03\x04", 1, ""),

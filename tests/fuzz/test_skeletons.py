@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgnray.errors import ClipError
-from sgnray.prepare.readers.ntu_text import read_skeleton, read_skeletons
+from sgnray.prepare.readers.ntu import read_skeleton, read_skeletons
 
 from .limits import MIB, fuzz, memory_bound
 from .skeleton_files import TOKENS, break_file, make_file, skeletons

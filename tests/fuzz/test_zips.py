@@ -16,7 +16,8 @@ from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Clip
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.detect import detect
-from sgnray.prepare.readers.ntu import NtuJob, parse_ntu_name
+from sgnray.prepare.readers.ntu import parse_ntu_name
+from sgnray.prepare.readers.recordings import RecordingJob
 from sgnray.prepare.readers.source import list_files
 from sgnray.prepare.recording import Body, Recording
 from sgnray.storage.location import locate
@@ -67,7 +68,7 @@ def read_zip(path, data):
     try:
         with memory_bound(160 * MIB):  # twice the largest file, while it unpacks
             listing = list_files([place])
-            results = [*listing.refused, *NtuJob(listing.files, NUM_CLASSES).read()]
+            results = [*listing.refused, *RecordingJob(listing.files, NUM_CLASSES).read()]
             try:
                 detect([place])
             except InputError as error:

@@ -1,38 +1,79 @@
-"""Somebody's own skeletons: a description in YAML beside a table of clips, planned for reading."""
+"""Clips of other skeletons: a description in YAML beside tables of clips, planned and read.
+
+Legend: P poses of a clip, V joints, C coordinates, D = V * C numbers of a pose.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from sgnray.config.custom import Description, parse_description
+from sgnray.config.custom import Description, Rule, SplitRule, parse_description
 from sgnray.data.skeleton import KINECT20, NTU25, SKELETONS, Skeleton
 from sgnray.errors import ClipError, InputError, Problem
-from sgnray.prepare.clip import ClipFacts
+from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
 from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
-from sgnray.prepare.readers.custom_clips import LIGHT_COLUMNS, MAX_NAME, TableJob, read_facts
-from sgnray.prepare.readers.custom_schema import table_problems
-from sgnray.prepare.readers.custom_splits import name_splits
-from sgnray.prepare.readers.tables import Table, open_table
+from sgnray.prepare.readers.tables import Piece, Table, open_table
+from sgnray.prepare.recording import FloatArray
 from sgnray.storage.location import Location
 
 _MAX_DESCRIPTION_BYTES = 32 * 1024 * 1024
+_MAX_NAME = 255
+_MAX_FACT = np.iinfo(np.int16).max
+_FACTS = ("subject", "camera", "setup", "replication")
+_LIGHT_COLUMNS = ("name", "label", *_FACTS)
+_REQUIRED = ("name", "label", "poses")
+_OPTIONAL = (*_FACTS, "frame", "body")
 _NOW = "correct the table or its description; the README, 'Skeletons of your own', shows one"
 # Whose published protocols a description may use, and the skeleton that it must then have.
 _OURS = {"ntu60": NTU25, "ntu120": NTU25, "synth": NTU25, "nwucla": KINECT20}
 
+IntArray = npt.NDArray[np.int64]
+Refused = tuple[tuple[int, str, str], ...]  # row, name, reason
+
 
 @dataclass(frozen=True)
-class _Rows:
-    """What the light columns of one table say: the clips by row, and the refused rows."""
+class TableJob:
+    """A piece of a table, and which of its rows are refused already."""
 
-    facts: dict[int, ClipFacts]
-    refused: tuple[tuple[int, str, str], ...]
+    piece: Piece
+    columns: tuple[str, ...]
+    skeleton: Skeleton
+    class_names: tuple[str, ...]
+    refused: Refused
+
+    @property
+    def num_clips(self) -> int:
+        """How many rows it has, refused ones too."""
+        return self.piece.stop - self.piece.start
+
+    def read(self) -> Iterator[Clip | Skipped]:
+        """Give one result for each row, in order."""
+        refused = {row: Skipped(name, reason) for row, name, reason in self.refused}
+        first = self.piece.start
+        for batch in self.piece.batches(self.columns):
+            light = batch.select([name for name in self.columns if name in _LIGHT_COLUMNS])
+            for index, values in enumerate(light.to_pylist()):
+                row = first + index
+                yield refused[row] if row in refused else self._read_row(batch, index, values)
+            first += batch.num_rows
+
+    def _read_row(
+        self, batch: pa.RecordBatch, index: int, values: dict[str, object]
+    ) -> Clip | Skipped:
+        try:
+            facts = _read_facts(values, self.class_names)
+            return Clip(facts, _read_poses(batch, index, self.skeleton))
+        except ClipError as error:
+            return Skipped(str(values["name"]), error.what)
 
 
 def plan_custom(location: Location) -> RawPlan:
@@ -45,23 +86,22 @@ def plan_custom(location: Location) -> RawPlan:
     skeleton = _skeleton(description, location)
     tables = _open_tables(description, skeleton, location)
     seen: set[str] = set()
-    rows = [_read_rows(table, description.classes, seen) for table in tables]
-    if not any(table_rows.facts or table_rows.refused for table_rows in rows):
+    clips: list[ClipFacts] = []
+    jobs: list[TableJob] = []
+    for table in tables:
+        facts, refused = _read_rows(table, description.classes, seen)
+        clips += facts
+        jobs += _cut_jobs(table, refused, skeleton, description.classes)
+    if not jobs:
         raise InputError("the table has no rows", where=str(location), now=_NOW)
-    clips = [facts for table_rows in rows for facts in table_rows.facts.values()]
-    jobs = tuple(
-        job
-        for table, table_rows in zip(tables, rows, strict=True)
-        for job in _jobs(table, table_rows, skeleton, description.classes)
-    )
     return RawPlan(
         dataset=description.dataset,
         skeleton=skeleton,
         class_names=description.classes,
-        jobs=jobs,
+        jobs=tuple(jobs),
         skipped=(),
         source=_source(location, text, tables),
-        splits=_splits(description, clips, seen, location),
+        splits=_name_splits(description.splits, clips, seen, location),
     )
 
 
@@ -97,7 +137,7 @@ def _skeleton(description: Description, location: Location) -> Skeleton:
     if ours is not None and not _has_shape_of(ours, skeleton):
         raise InputError(
             f"the dataset {description.dataset} has {ours.num_joints} joints of "
-            f"{ours.num_coordinates} coordinates, and here are {skeleton.num_joints} of "
+            f"{ours.num_coordinates} coordinates, and this one has {skeleton.num_joints} of "
             f"{skeleton.num_coordinates}",
             where=f"{location}: dataset",
             now="give the dataset a name of its own, such as my-kinect",
@@ -128,7 +168,7 @@ def _open_tables(description: Description, skeleton: Skeleton, location: Locatio
             problems.append(Problem(name, table))
             continue
         tables.append(table)
-        problems += [Problem(name, what) for what in table_problems(table.schema(), skeleton)]
+        problems += [Problem(name, what) for what in _find_table_problems(table.schema(), skeleton)]
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise InputError(
@@ -140,24 +180,26 @@ def _open_tables(description: Description, skeleton: Skeleton, location: Locatio
     return tables
 
 
-def _read_rows(table: Table, class_names: tuple[str, ...], seen: set[str]) -> _Rows:
-    """Read who each clip is; `seen` are the names that other rows have, and becomes more."""
+def _read_rows(
+    table: Table, class_names: tuple[str, ...], seen: set[str]
+) -> tuple[list[ClipFacts], Refused]:
+    """Read what each clip is, and which rows are refused; adds their names to `seen`."""
     names = table.schema().names
-    facts: dict[int, ClipFacts] = {}
+    facts: list[ClipFacts] = []
     refused: list[tuple[int, str, str]] = []
-    light = table.columns([name for name in LIGHT_COLUMNS if name in names])
+    light = table.columns([name for name in _LIGHT_COLUMNS if name in names])
     for row, values in enumerate(_dicts(light)):
         name = str(values["name"] or f"row {row} of {table.location.name}")
-        shown = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}..."
+        shown = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..."
         if name in seen:
-            refused.append((row, shown, "there is another clip of this name"))
+            refused.append((row, shown, "another clip has this name"))
             continue
         seen.add(name)
         try:
-            facts[row] = read_facts(values, class_names)
+            facts.append(_read_facts(values, class_names))
         except ClipError as error:
             refused.append((row, shown, error.what))
-    return _Rows(facts, tuple(refused))
+    return facts, tuple(refused)
 
 
 def _dicts(table: pa.Table) -> Iterator[dict[str, object]]:
@@ -165,23 +207,23 @@ def _dicts(table: pa.Table) -> Iterator[dict[str, object]]:
         yield from batch.to_pylist()
 
 
-def _jobs(
-    table: Table, rows: _Rows, skeleton: Skeleton, class_names: tuple[str, ...]
+def _cut_jobs(
+    table: Table, refused: Refused, skeleton: Skeleton, class_names: tuple[str, ...]
 ) -> Iterator[TableJob]:
     known = table.schema().names
-    columns = (*LIGHT_COLUMNS, "poses", "frame", "body")
+    columns = (*_LIGHT_COLUMNS, "poses", "frame", "body")
     for piece in table.pieces():
         yield TableJob(
             piece=piece,
             columns=tuple(name for name in columns if name in known),
             skeleton=skeleton,
             class_names=class_names,
-            refused=rows.refused[_first(rows, piece.start) : _first(rows, piece.stop)],
+            refused=refused[_first(refused, piece.start) : _first(refused, piece.stop)],
         )
 
 
-def _first(rows: _Rows, row: int) -> int:
-    return bisect_left(rows.refused, row, key=lambda item: item[0])
+def _first(refused: Refused, row: int) -> int:
+    return bisect_left(refused, row, key=lambda item: item[0])
 
 
 def _source(location: Location, text: str, tables: Sequence[Table]) -> RawSource:
@@ -200,10 +242,88 @@ def _source(location: Location, text: str, tables: Sequence[Table]) -> RawSource
     )
 
 
-def _splits(
-    description: Description, clips: Sequence[ClipFacts], seen: set[str], location: Location
+def _find_table_problems(schema: pa.Schema, skeleton: Skeleton) -> Iterator[str]:
+    """Say everything that is wrong with a table's columns."""
+    for name in (*_REQUIRED, *_OPTIONAL):
+        count = schema.names.count(name)
+        if count > 1:
+            yield f"there are {count} columns {name}"
+        elif count == 1:
+            kind = schema.field(name).type
+            problem = _wrong_type(name, kind, skeleton)
+            if problem is not None:
+                yield f"the column {name} is {kind}, and must be {problem}"
+        elif name in _REQUIRED:
+            yield f"column {name} not found"
+
+
+def _wrong_type(name: str, kind: pa.DataType, skeleton: Skeleton) -> str | None:
+    if name == "name":
+        return None if _is_text(kind) else "text"
+    if name == "label":
+        is_right = _is_text(kind) or pa.types.is_integer(kind)
+        return None if is_right else "integers from 0 on, or names of classes"
+    if name in _FACTS:
+        is_right = pa.types.is_integer(kind) or pa.types.is_null(kind)
+        return None if is_right else "integers, null where unknown"
+    if name == "poses":
+        return _wrong_poses(kind, skeleton)
+    is_right = pa.types.is_null(kind) or (_is_list(kind) and pa.types.is_integer(kind.value_type))
+    return None if is_right else "a list of integers, one for each pose"
+
+
+def _wrong_poses(kind: pa.DataType, skeleton: Skeleton) -> str | None:
+    num_joints, num_coordinates = skeleton.num_joints, skeleton.num_coordinates
+    wanted = (
+        f"a list of poses, each {num_joints * num_coordinates} numbers, "
+        f"or {num_joints} joints of {num_coordinates} numbers"
+    )
+    pose = kind.value_type if _is_list(kind) else None
+    if pose is None or not _is_list(pose):
+        return wanted
+    if _is_list(pose.value_type):
+        joint = pose.value_type
+        fits = _fits(pose, num_joints) and _fits(joint, num_coordinates)
+        return None if fits and _is_number(joint.value_type) else wanted
+    fits = _fits(pose, num_joints * num_coordinates)
+    return None if fits and _is_number(pose.value_type) else wanted
+
+
+def _fits(kind: pa.DataType, width: int) -> bool:
+    return not pa.types.is_fixed_size_list(kind) or kind.list_size == width
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return any(is_kind(kind) for is_kind in (pa.types.is_floating, pa.types.is_integer))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(is_kind(kind) for is_kind in texts)
+
+
+def _name_splits(
+    rules: Mapping[str, SplitRule], clips: Sequence[ClipFacts], names: Set[str], location: Location
 ) -> Splits | None:
-    splits, problems = name_splits(description.splits, clips, seen)
+    """Name the training and test clips of each case; InputError lists what is wrong with them.
+
+    `names` are all clips of the tables; those that are not among `clips` are refused, and in no
+    part. A clip whose number is unknown is in no part of a case that asks for it.
+    """
+    splits: Splits = {}
+    problems: list[Problem] = []
+    for case, rule in rules.items():
+        found = list(_unknown_names(rule, names))
+        parts = {"train": _part(rule.train, rule.test, clips)}
+        parts["test"] = _part(rule.test, rule.train, clips)
+        found += [f"leaves no clips for {part}" for part, chosen in parts.items() if not chosen]
+        both = set(parts["train"]) & set(parts["test"])
+        if both:
+            found.append(f"has {len(both)} clips in both parts, {min(both)!r} among them")
+        problems += [Problem(f"splits.{case}", what) for what in found]
+        splits[case] = parts
     if problems:
         raise InputError(
             f"the splits of {location.name} do not fit its clips",
@@ -212,3 +332,158 @@ def _splits(
             problems=problems,
         )
     return splits or None
+
+
+def _part(rule: Rule | None, other: Rule | None, clips: Sequence[ClipFacts]) -> list[str]:
+    """Name the clips of a part: those of its rule, else those that are not of the other's."""
+    given = rule if rule is not None else other
+    assert given is not None
+    listed = frozenset() if isinstance(given, Mapping) else frozenset(given)
+    return sorted(clip.name for clip in clips if _is_in(clip, given, listed) is (rule is not None))
+
+
+def _is_in(clip: ClipFacts, rule: Rule, listed: Set[str]) -> bool | None:
+    """Tell whether a rule takes a clip; None where a number that it asks for is unknown."""
+    if not isinstance(rule, Mapping):
+        return clip.name in listed
+    numbers = [(getattr(clip, column), wanted) for column, wanted in rule.items()]
+    if any(number is None for number, _ in numbers):
+        return None
+    return all(number in wanted for number, wanted in numbers)
+
+
+def _unknown_names(rule: SplitRule, names: Set[str]) -> Iterator[str]:
+    for part in (rule.train, rule.test):
+        unknown = [] if not isinstance(part, tuple) else [n for n in part if n not in names]
+        if unknown:
+            more = f", and {len(unknown) - 1} more are unknown" if len(unknown) > 1 else ""
+            yield f"clip {unknown[0]!r} not found{more}"
+
+
+def _read_facts(values: dict[str, object], class_names: tuple[str, ...]) -> ClipFacts:
+    """Read the light columns of one row; ClipError says what is wrong with it."""
+    name, label = values["name"], values["label"]
+    if not isinstance(name, str) or not name:
+        raise refusal("it has no name")
+    if len(name) > _MAX_NAME:
+        raise refusal(f"its name is longer than {_MAX_NAME} characters")
+    if label is None:
+        raise refusal("it has no label")
+    if isinstance(label, str):
+        if label not in class_names:
+            raise refusal(f"its label {label!r} is none of the classes")
+        label = class_names.index(label)
+    assert isinstance(label, int)
+    if not 0 <= label < len(class_names):
+        raise refusal(f"its label is {label}, and there are {len(class_names)} classes from 0 on")
+    numbers: dict[str, int | None] = {}
+    for key in _FACTS:
+        number = values.get(key)
+        assert number is None or isinstance(number, int)
+        if number is not None and not 0 <= number <= _MAX_FACT:
+            raise refusal(f"its {key} is {number}; null, or a number from 0 to {_MAX_FACT:,}")
+        numbers[key] = number
+    return ClipFacts(name, label, **numbers)
+
+
+def _read_poses(batch: pa.RecordBatch, index: int, skeleton: Skeleton) -> Poses:
+    """Read, check and center the poses of one row; all-zero poses are left out."""
+    column = batch.column("poses")
+    if not column[index].is_valid:
+        raise refusal("it has no poses")
+    values_PD = _pose_matrix(column[index].values, skeleton)
+    frames, bodies = _frames_and_bodies(batch, index, len(values_PD))
+    num_frames = int(frames[-1]) + 1
+    is_pose = values_PD.any(axis=1)
+    if not is_pose.any():
+        raise refusal("every pose is zero")
+    values_PD, frames, bodies = values_PD[is_pose], frames[is_pose], bodies[is_pose]
+    if skeleton.origin is not None:
+        values_PD = _centered(values_PD, bodies, skeleton)
+    return Poses(num_frames, values_PD, frames.astype(np.int32), bodies.astype(np.int8))
+
+
+def _pose_matrix(poses: pa.Array, skeleton: Skeleton) -> FloatArray:
+    """Flatten a list of poses, each V * C numbers or V joints of C, to (P, D) in float32."""
+    num_poses = len(poses)
+    if num_poses == 0:
+        raise refusal("it has no poses")
+    is_flat = not _is_list(poses.type.value_type)
+    width = skeleton.num_joints * skeleton.num_coordinates
+    widths = [(width, "number")]
+    if not is_flat:
+        widths = [(skeleton.num_joints, "joint"), (skeleton.num_coordinates, "coordinate")]
+    for expected, noun in widths:
+        _check_widths(poses, expected, noun)
+        poses = poses.flatten()
+    if poses.null_count:
+        raise refusal("a number is null")
+    with np.errstate(over="ignore", invalid="ignore"):
+        values: FloatArray = poses.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise refusal("a number is not finite in float32")
+    return values.reshape(num_poses, width)
+
+
+def _check_widths(lists: pa.Array, expected: int, noun: str) -> None:
+    if lists.null_count:
+        raise refusal(f"a list of {noun}s is null")
+    if pa.types.is_fixed_size_list(lists.type):
+        return  # the planner has seen this width
+    lengths = pc.list_value_length(lists).to_numpy()
+    wrong = np.flatnonzero(lengths != expected)
+    if wrong.size:
+        given = int(lengths[wrong[0]])
+        raise refusal(f"{given} {noun}{'' if given == 1 else 's'} in a pose instead of {expected}")
+
+
+def _frames_and_bodies(
+    batch: pa.RecordBatch, index: int, num_poses: int
+) -> tuple[IntArray, IntArray]:
+    frames = _numbers(batch, "frame", index, num_poses, limit=np.iinfo(np.int32).max)
+    bodies = _numbers(batch, "body", index, num_poses, limit=np.iinfo(np.int8).max + 1)
+    if bodies is None:
+        bodies = np.zeros(num_poses, np.int64)
+    if frames is None:
+        return np.arange(num_poses), bodies
+    order = frames * (np.iinfo(np.int8).max + 1) + bodies
+    if np.any(np.diff(order) <= 0):
+        raise refusal("its poses are not in order: frame by frame, and in a frame body by body")
+    return frames, bodies
+
+
+def _numbers(
+    batch: pa.RecordBatch, name: str, index: int, num_poses: int, *, limit: int
+) -> IntArray | None:
+    if name not in batch.schema.names or not batch.column(name)[index].is_valid:
+        return None
+    values = batch.column(name)[index].values
+    if len(values) != num_poses:
+        raise refusal(f"it has {num_poses} poses, and {len(values)} numbers in {name}")
+    if values.null_count:
+        raise refusal(f"a number in {name} is null")
+    # An unsigned number beyond int64 wraps round to a negative one.
+    numbers: IntArray = values.to_numpy(zero_copy_only=False).astype(np.int64)
+    if numbers.min() < 0 or numbers.max() >= limit:
+        raise refusal(f"a number in {name} is below 0, or too large")
+    return numbers
+
+
+def _centered(values_PD: FloatArray, bodies: IntArray, skeleton: Skeleton) -> FloatArray:
+    """Put the origin joint of the first pose of body 0 at zero."""
+    first = np.flatnonzero(bodies == 0)
+    if first.size == 0:
+        raise refusal("it has no pose of body 0 to center it on")
+    assert skeleton.origin is not None
+    joints_PVC = values_PD.reshape(len(values_PD), skeleton.num_joints, skeleton.num_coordinates)
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved: FloatArray = joints_PVC - joints_PVC[first[0], skeleton.origin]
+    if not np.isfinite(moved).all():
+        raise refusal("a number is not finite in float32 once the clip is centered")
+    return moved.reshape(values_PD.shape)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    """Tell whether a type is one of the lists that poses are made of."""
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_kind(kind) for is_kind in lists)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from sgnray.data.skeleton import KINECT20
 from sgnray.errors import ClipError
-from sgnray.prepare.clip import Clip, Skipped, refusal
-from sgnray.prepare.normalize import normalize
-from sgnray.prepare.readers.source import RawFile, read_file
+from sgnray.prepare.clip import refusal
 from sgnray.prepare.recording import Body, ClipName, Recording
 
 # Action numbers in the order of their labels; 7 and 10 were never released.
@@ -31,38 +28,34 @@ CLASS_NAMES = (
     "carry",
 )
 _NUM_JOINTS = KINECT20.num_joints
-_NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)\.json", re.ASCII)
-
-
-@dataclass(frozen=True)
-class NwuclaJob:
-    """Some of the .json files."""
-
-    files: tuple[RawFile, ...]
-
-    @property
-    def num_clips(self) -> int:
-        """One clip for each file."""
-        return len(self.files)
-
-    def read(self) -> Iterator[Clip | Skipped]:
-        """Give each file's clip, or why it is left out."""
-        for file in self.files:
-            try:
-                clip = _read_clip(file)
-            except ClipError as error:
-                yield Skipped(file.name, error.what)
-            else:
-                yield clip
+NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)\.json", re.ASCII)
 
 
 def parse_nwucla_name(file_name: str) -> ClipName:
     """Read aAA_sSS_eEE_vVV.json: the view is the camera, the episode the replication."""
-    match = _NAME.fullmatch(file_name)
+    match = NAME.fullmatch(file_name)
     if match is None:
         raise refusal("no NW-UCLA name (aAA_sSS_eEE_vVV.json)", name=file_name)
     action, subject, episode, view = (int(number) for number in match.groups())
     return ClipName(file_name[:-5], action, None, view, subject, episode)
+
+
+def find_nwucla_label(name: ClipName, _: int) -> int:
+    """Give the 0-based label of a name; ClipError if its action was never released."""
+    if name.action not in ACTIONS:
+        raise refusal(f"action {name.action} is none of NW-UCLA's")
+    return ACTIONS.index(name.action)
+
+
+def read_nwucla_files(files: Sequence[bytes]) -> list[Recording | ClipError]:
+    """Read .json files; a ClipError where one cannot be used."""
+    results: list[Recording | ClipError] = []
+    for data in files:
+        try:
+            results.append(read_nwucla(data))
+        except ClipError as error:
+            results.append(error)
+    return results
 
 
 def read_nwucla(data: bytes) -> Recording:
@@ -75,18 +68,9 @@ def read_nwucla(data: bytes) -> Recording:
     if joints.ndim != 3 or joints.shape[1:] != (_NUM_JOINTS, 3) or len(joints) == 0:
         raise refusal(f"`skeletons` has shape {joints.shape}, not (frames, {_NUM_JOINTS}, 3)")
     if joints.dtype.kind not in "fi":
-        raise refusal("`skeletons` holds something that is no number")
+        raise refusal("`skeletons` holds something that is not a number")
     with np.errstate(over="ignore"):
         joints_TVC = joints.astype(np.float32)
     if not np.isfinite(joints_TVC).all():
         raise refusal("a coordinate is not finite, or beyond float32")
     return Recording(len(joints_TVC), (Body(0, joints_TVC),))
-
-
-def _read_clip(file: RawFile) -> Clip:
-    name = parse_nwucla_name(file.name)
-    if name.action not in ACTIONS:
-        raise refusal(f"action {name.action} is none of NW-UCLA's", name=file.name)
-    recording = read_nwucla(read_file(file))
-    facts = name.facts(label=ACTIONS.index(name.action))
-    return Clip(facts, normalize(recording, KINECT20))

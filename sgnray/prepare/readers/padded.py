@@ -1,20 +1,32 @@
 """Readers of padded clips: SGN's own NTU_CS.h5 family and CTR-GCN's NTU60_CS.npz family.
 
 Both hold poses that are prepared and centered already, and give them back bit for bit. A clip is
-one row of frames x numbers: a frame has those of actor 1, then those of actor 2.
+one row of frames x numbers: a frame has those of actor 1, then those of actor 2. A file's arrays
+are described before any number of them is read, then read by rows, and never unpickled.
 
 Legend: T frames, M actors (always 2), D = V * C numbers of a pose.
 """
 
 from __future__ import annotations
 
+import struct
+import tokenize
+import warnings
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
+from numpy.lib import format as npy_format
 
 from sgnray.data.skeleton import KINECT20, NTU25
-from sgnray.errors import ClipError, Problem
+from sgnray.errors import ClipError, InputError, Problem
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
 from sgnray.prepare.normalize import list_poses
 from sgnray.prepare.plan import RawPlan, hash_lines
@@ -25,18 +37,30 @@ from sgnray.prepare.readers.naming import (
     name_classes,
     name_dataset,
 )
-from sgnray.prepare.readers.padded_arrays import Array, ArrayFile, ArraySpec, reading, refuse_file
-from sgnray.prepare.readers.padded_h5 import H5_MAGIC, H5Arrays
-from sgnray.prepare.readers.padded_npz import ZIP_MAGIC, NpzArrays
 from sgnray.storage.location import Entry, Location
 
+_H5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_ZIP_MAGIC = b"PK\x03\x04"
+_SUFFIX = ".npy"
 _JOB_BYTES = 16 * 2**20
 _MAX_ROW_BYTES = 64 * 2**20
+# Chunks of rows that are compressed together are kept while their other rows are asked for.
+_CHUNK_CACHE_BYTES = 64 * 2**20
 # Nothing that these files are compressed with shrinks numbers more than zlib: 1032 times.
 _MAX_RATIO = 1040
-_LAYOUTS = {2 * skeleton.num_joints * 3: skeleton for skeleton in (NTU25, KINECT20)}
+_SKELETONS = {2 * skeleton.num_joints * 3: skeleton for skeleton in (NTU25, KINECT20)}
 _NAME_DIGITS = 6
 _NO_LABEL = -1
+# What the libraries raise over damaged files.
+_H5_ERRORS = (
+    OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError,
+)  # fmt: skip
+_NPZ_ERRORS = (
+    *_H5_ERRORS,
+    *(EOFError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile, tokenize.TokenError),
+)
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -64,7 +88,7 @@ _NPZ_PARTS = (
 class PaddedJob:
     """Some consecutive rows of one array; a label is -1 where its row is not one-hot."""
 
-    arrays: ArrayFile
+    arrays: H5Arrays | NpzArrays
     array: str
     start: int
     names: tuple[str, ...]
@@ -98,8 +122,8 @@ def plan_padded(location: Location) -> RawPlan:
     specs = arrays.describe([name for part in parts for name in (part.poses, part.labels)])
     problems = _find_problems(specs, parts, entry)
     if problems:
-        raise refuse_file(location, "the file does not hold padded clips", problems)
-    skeleton = _LAYOUTS[specs[parts[0].poses].shape[2]]
+        raise _refuse(location, "the file does not hold padded clips", problems)
+    skeleton = _SKELETONS[specs[parts[0].poses].shape[2]]
     num_classes = specs[parts[0].labels].shape[1]
     dataset = name_dataset(location, skeleton, num_classes)
     labels = {part: _read_labels(arrays, part, specs[part.labels]) for part in parts}
@@ -139,14 +163,16 @@ def read_padded_clip(row_TX: Array) -> Poses:
     return list_poses(frames_TMD[: seen[-1] + 1])
 
 
-def _open_arrays(location: Location, entry: Entry) -> tuple[ArrayFile, tuple[_Part, ...]]:
-    with reading(location, (OSError,)), location.open() as file:
-        magic = file.read(len(H5_MAGIC))
-    if magic == H5_MAGIC:
+def _open_arrays(
+    location: Location, entry: Entry
+) -> tuple[H5Arrays | NpzArrays, tuple[_Part, ...]]:
+    with _reading(location, (OSError,)), location.open() as file:
+        magic = file.read(len(_H5_MAGIC))
+    if magic == _H5_MAGIC:
         return H5Arrays(location), _H5_PARTS
-    if magic.startswith(ZIP_MAGIC):
+    if magic.startswith(_ZIP_MAGIC):
         return NpzArrays(location, entry.changed), _NPZ_PARTS
-    raise refuse_file(location, "the file is neither HDF5 nor .npz")
+    raise _refuse(location, "the file is neither HDF5 nor .npz")
 
 
 def _find_problems(
@@ -195,13 +221,13 @@ def _find_problem(spec: ArraySpec | None, num_axes: int, entry: Entry) -> str | 
 
 
 def _find_pose_problem(spec: ArraySpec) -> str | None:
-    if spec.shape[2] in _LAYOUTS:
+    if spec.shape[2] in _SKELETONS:
         return None
-    known = " or ".join(str(width) for width in _LAYOUTS)
+    known = " or ".join(str(width) for width in _SKELETONS)
     return f"has {spec.shape[2]} numbers in a frame, not {known} (two bodies)"
 
 
-def _read_labels(arrays: ArrayFile, part: _Part, spec: ArraySpec) -> list[int]:
+def _read_labels(arrays: H5Arrays | NpzArrays, part: _Part, spec: ArraySpec) -> list[int]:
     labels: list[int] = []
     step = max(1, _JOB_BYTES // spec.row_bytes)
     for start in range(0, spec.shape[0], step):
@@ -217,7 +243,7 @@ def _make_names(part: _Part, num_clips: int) -> list[str]:
 
 
 def _cut_jobs(
-    arrays: ArrayFile, part: _Part, spec: ArraySpec, names: list[str], labels: list[int]
+    arrays: H5Arrays | NpzArrays, part: _Part, spec: ArraySpec, names: list[str], labels: list[int]
 ) -> Iterator[PaddedJob]:
     """Cut an array into jobs of about 16 MiB, at the borders of its chunks if they are small."""
     step = max(1, _JOB_BYTES // spec.row_bytes)
@@ -226,3 +252,174 @@ def _cut_jobs(
     for start in range(0, len(names), step):
         rows = slice(start, start + step)
         yield PaddedJob(arrays, part.poses, start, tuple(names[rows]), tuple(labels[rows]))
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array of a file; `chunk_rows` are its rows that can only be read together.
+
+    `problem` says why it cannot be used, if that is already known.
+    """
+
+    shape: tuple[int, ...] = ()
+    dtype: np.dtype[Any] = np.dtype(np.float32)  # noqa: RUF009 - a dtype never changes
+    stored_bytes: int = 0
+    chunk_rows: int = 1
+    problem: str | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all its numbers."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of one row's numbers."""
+        return prod(self.shape[1:]) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class H5Arrays:
+    """The datasets at the top of an HDF5 file."""
+
+    location: Location
+
+    def describe(self, names: Sequence[str]) -> dict[str, ArraySpec]:
+        """Describe those of the named datasets that are there."""
+        with _open_h5(self.location) as file:
+            return {name: _describe_h5(file, name) for name in names if name in file}
+
+    def read_rows(self, name: str, start: int, stop: int) -> Array:
+        """Read some rows of a dataset; InputError if they are damaged."""
+        with _open_h5(self.location) as file:
+            rows: Array = file[name][start:stop]
+        return rows
+
+
+@contextmanager
+def _open_h5(location: Location) -> Iterator[Any]:
+    import h5py
+
+    with (
+        _reading(location, _H5_ERRORS),
+        location.open() as stream,
+        h5py.File(stream, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES) as file,
+    ):
+        yield file
+
+
+def _describe_h5(file: Any, name: str) -> ArraySpec:
+    import h5py
+
+    link = file.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        return ArraySpec(problem="is a link to somewhere else")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+        return ArraySpec(problem="is no array")
+    if dataset.is_virtual or dataset.external:
+        return ArraySpec(problem="has its numbers in another file")
+    return ArraySpec(
+        shape=tuple(int(size) for size in dataset.shape),
+        dtype=dataset.dtype,
+        stored_bytes=int(dataset.id.get_storage_size()),
+        chunk_rows=int(dataset.chunks[0]) if dataset.chunks else 1,
+    )
+
+
+@dataclass(frozen=True)
+class NpzArrays:
+    """The arrays of a .npz file; `changed` is its time, so that a rewritten one is opened anew."""
+
+    location: Location
+    changed: int
+
+    def describe(self, names: Sequence[str]) -> dict[str, ArraySpec]:
+        """Describe those of the named arrays that are there."""
+        with (
+            _reading(self.location, _NPZ_ERRORS),
+            self.location.open() as file,
+            zipfile.ZipFile(file) as archive,
+        ):
+            held = {info.filename: info for info in archive.infolist()}
+            wanted = [name for name in names if name + _SUFFIX in held]
+            return {name: _describe_npz(archive, held[name + _SUFFIX]) for name in wanted}
+
+    def read_rows(self, name: str, start: int, stop: int) -> Array:
+        """Read some rows of an array; InputError if they are damaged."""
+        try:
+            with _reading(self.location, _NPZ_ERRORS):
+                return _open_member(self.location, self.changed, name).read_rows(start, stop)
+        except Exception:
+            _open_member.cache_clear()  # nobody knows where a cursor stands that has failed
+            raise
+
+
+class _Member:
+    """A cursor on one array of an archive: going forward is cheap, going back starts again."""
+
+    def __init__(self, location: Location, name: str) -> None:
+        self._archive = zipfile.ZipFile(location.open())
+        self._stream = self._archive.open(name + _SUFFIX)
+        self._shape, self._dtype, _ = _read_header(self._stream)
+        self._data_start = self._stream.tell()
+
+    def read_rows(self, start: int, stop: int) -> Array:
+        row_bytes = prod(self._shape[1:]) * self._dtype.itemsize
+        self._stream.seek(self._data_start + start * row_bytes)
+        data = self._stream.read((stop - start) * row_bytes)
+        rows = np.frombuffer(data, self._dtype)
+        return rows.reshape(stop - start, *self._shape[1:])
+
+
+@lru_cache(maxsize=1)
+def _open_member(location: Location, changed: int, name: str) -> _Member:
+    return _Member(location, name)
+
+
+def _describe_npz(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArraySpec:
+    if info.flag_bits & 1:
+        return ArraySpec(problem="is encrypted")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return ArraySpec(problem="is compressed in a way that numpy does not write")
+    with archive.open(info) as stream:
+        shape, dtype, in_columns = _read_header(stream)
+        data_start = stream.tell()
+    if dtype.hasobject:
+        return ArraySpec(problem="holds Python objects, which are never unpickled")
+    spec = ArraySpec(shape, dtype, info.compress_size)
+    if min(shape, default=0) < 0 or data_start + spec.num_bytes != info.file_size:
+        return ArraySpec(problem=f"is cut off: its header announces the shape {shape}")
+    if in_columns and len(shape) > 1:
+        return ArraySpec(problem="is stored by columns: save np.ascontiguousarray of it")
+    return spec
+
+
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Read shape, type and order; only format 1.0, whose header is below 64 KiB."""
+    if npy_format.read_magic(stream) != (1, 0):
+        raise ValueError("an array's header has an unusual format")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a header that numpy has to repair is damaged
+        try:
+            shape, in_columns, dtype = npy_format.read_array_header_1_0(stream)
+        except Warning as warning:
+            raise ValueError(str(warning)) from warning
+    return shape, dtype, in_columns
+
+
+@contextmanager
+def _reading(location: Location, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Turn what a library raises over a damaged file into an InputError."""
+    try:
+        yield
+    except errors as error:
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise _refuse(location, f"the file is corrupt or cannot be read: {said}") from error
+
+
+def _refuse(location: Location, what: str, problems: Sequence[Problem] = ()) -> InputError:
+    """Build the InputError for a file that cannot be used as a whole."""
+    return InputError(
+        what, where=str(location), now="fetch or make this file again", problems=problems
+    )

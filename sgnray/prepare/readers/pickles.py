@@ -1,61 +1,68 @@
-"""Reader of pickles that runs nothing: plain containers and numpy's arrays, which stay on disk.
+"""Reader of pickles that runs nothing: plain containers, numbers, text and numpy's arrays.
 
-The opcodes come from pickletools.genops, which executes none of them. A small stack machine
-builds lists, dicts, tuples, sets, numbers and text of them; of an array it keeps only where in the
-file its bytes lie. Whatever else a pickle asks for is refused, and named.
+Python's own unpickler reads them, without the opcodes that could run code. The few functions that
+pickles of arrays call are replaced by functions of this module, which check their arguments;
+whatever else a pickle asks for is refused by name.
 """
 
 from __future__ import annotations
 
 import io
+import pickle
 import pickletools
+import re
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from sgnray.errors import InputError
-from sgnray.prepare.readers.pickle_values import (
-    ArraySpan,
-    PickleError,
-    Span,
-    build,
-    call_global,
-    check_keys,
-    find_global,
-)
 from sgnray.storage.location import Location
 
-PICKLE_MAGIC = b"\x80"
 PROTOCOLS = range(2, 6)
 # NTU120's 114,000 clips make about 8 million.
 _MAX_OPCODES = 40_000_000
 _MAX_VALUE_BYTES = 256 * 2**20
 _MAX_LINE_BYTES = 1024
-_SHORT_BYTES = 256  # anything longer stays in the file
-_MARK = object()
+_MAX_SCALAR_BYTES = 256
+_MAX_AXES = 32
+_MAX_KEY = 2**60
+_CODE = re.compile(r"[biufcSU]\d{1,6}", re.ASCII)
+_OPCODES = (
+    "PROTO FRAME STOP NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT "
+    "SHORT_BINUNICODE BINUNICODE BINUNICODE8 SHORT_BINBYTES BINBYTES BINBYTES8 BYTEARRAY8 "
+    "MARK BINGET LONG_BINGET BINPUT LONG_BINPUT MEMOIZE TUPLE TUPLE1 TUPLE2 TUPLE3 "
+    "EMPTY_LIST EMPTY_DICT EMPTY_SET EMPTY_TUPLE APPEND APPENDS "
+    "SETITEM SETITEMS ADDITEMS FROZENSET GLOBAL STACK_GLOBAL REDUCE BUILD"
+)
 
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT")
-_EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set, "EMPTY_TUPLE": tuple}
-# The size of an opcode and of the length that follows it.
-_TEXTS = {"SHORT_BINUNICODE": 2, "BINUNICODE": 5, "BINUNICODE8": 9}
-_BYTES = {"SHORT_BINBYTES": 2, "BINBYTES": 5, "BINBYTES8": 9, "BYTEARRAY8": 9}
+Action = Callable[[Any], None]
+
+
+class PickleError(Exception):
+    """Why a pickle is refused."""
 
 
 def read_pickle(location: Location) -> Any:
-    """Read a pickle of protocols 2 to 5; its arrays are ArraySpans, its long texts are Spans.
+    """Read a pickle of protocols 2 to 5, with a PickledArray for each of numpy's arrays.
 
-    InputError if it is torn, or holds anything but plain containers and numpy's arrays.
+    InputError if it is corrupt, or holds anything but plain containers and numpy's arrays.
     """
     try:
         with location.open() as stream:
-            return _Machine(_Bounded(stream)).run()
+            return _Unpickler(_BoundedFile(stream)).load()
     except PickleError as error:
         raise refuse_pickle(location, str(error)) from error
-    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, MemoryError) as error:
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise refuse_pickle(location, f"it is torn ({said[:200]})") from error
+    except (
+        *(OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError),
+        *(EOFError, MemoryError, pickle.UnpicklingError),
+    ) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise refuse_pickle(location, f"it is corrupt ({reason[:200]})") from error
 
 
 def refuse_pickle(location: Location, reason: str) -> InputError:
@@ -67,170 +74,293 @@ def refuse_pickle(location: Location, reason: str) -> InputError:
     )
 
 
-class _Bounded(io.BufferedReader):
+@dataclass(frozen=True, slots=True)
+class _Latin1:
+    """Bytes as protocol 2 writes them, encoded only when needed: both forms would be in memory."""
+
+    text: str
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+@dataclass(slots=True)
+class PickledArray:
+    """An array as its pickle describes it; `axes` are permuted last, if there are any."""
+
+    data: bytes | _Latin1 = b""
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+    order: Literal["C", "F"] = "C"
+    axes: tuple[int, ...] | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of its numbers."""
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def final_shape(self) -> tuple[int, ...]:
+        """The shape once the axes are permuted."""
+        return self.shape if self.axes is None else tuple(self.shape[axis] for axis in self.axes)
+
+    def load(self) -> npt.NDArray[Any]:
+        """Build the array; PickleError if its bytes are damaged."""
+        try:
+            data = self.data.text.encode("latin-1") if isinstance(self.data, _Latin1) else self.data
+        except UnicodeEncodeError as error:
+            raise PickleError("an array's bytes are damaged") from error
+        array = np.frombuffer(data, self.dtype).reshape(self.shape, order=self.order)
+        return array if self.axes is None else array.transpose(self.axes)
+
+    def complete(self, data: Any, kind: Any, shape: Any, order: Any, axes: Any) -> None:
+        """Set what a pickle says of the array; PickleError where that does not fit together."""
+        if not isinstance(data, bytes | _Latin1) or not isinstance(kind, _Type):
+            raise PickleError("it holds an array of Python objects")
+        if not _are_sizes(shape) or order not in ("C", "F") or not _are_axes(axes, shape):
+            raise PickleError("it holds an array without a proper shape")
+        self.data, self.dtype, self.shape = data, kind.check().str, shape
+        self.order, self.axes = order, axes
+        if len(data) != self.num_bytes:
+            raise PickleError(f"it holds an array of shape {shape} in {len(data)} bytes")
+
+
+class _BoundedFile:
     """A file that allocates nothing for a length that is only claimed."""
 
     def __init__(self, stream: pa.NativeFile) -> None:
-        super().__init__(stream, buffer_size=2**20)
-        self._size = stream.size()
+        self._file = io.BufferedReader(stream, buffer_size=2**20)
+        self._num_left: int = stream.size()
+        if self._num_left < 2 or (head := self._file.peek(2))[:1] != pickle.PROTO:
+            raise PickleError("it does not begin with its protocol")
+        if head[1] not in PROTOCOLS:
+            raise PickleError(f"it has protocol {head[1]}, not 2 to 5")
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size > _SHORT_BYTES:
-            left = self._size - self.tell()
-            if size is None or size > left:
-                raise PickleError(f"it is cut off: {size} bytes announced, {left} left")
-            if size > _MAX_VALUE_BYTES:
-                raise PickleError(f"it holds one value of {size:,} bytes")
-        return super().read(size)
+    def read(self, size: int) -> bytes:
+        if size > self._num_left:
+            raise PickleError(f"it is cut off: {size} bytes announced, {self._num_left} left")
+        if size > _MAX_VALUE_BYTES:
+            raise PickleError(f"it holds one value of {size:,} bytes")
+        self._num_left -= size
+        return self._file.read(size)
 
-    def readline(self, size: int | None = -1, /) -> bytes:
-        return super().readline(_MAX_LINE_BYTES)
+    def readline(self) -> bytes:
+        line = self._file.readline(_MAX_LINE_BYTES)
+        self._num_left -= len(line)
+        return line
 
 
-class _Machine:
-    """The stack, the memo, and what each opcode does to them."""
+class _Dispatch(dict[int, Action]):
+    """What each allowed opcode does; any other is refused, and so are too many of them."""
 
-    def __init__(self, file: _Bounded) -> None:
-        self._file = file
-        self._stack: list[Any] = []
-        self._memo: dict[int, Any] = {}
-        self._start = 0  # of the opcode at hand
-        self._actions: dict[str, Callable[[Any], object]] = {
-            "PROTO": self._check_protocol,
-            "FRAME": lambda _: None,
-            **{name: self._push_constant(value) for name, value in _CONSTANTS.items()},
-            **dict.fromkeys(_NUMBERS, self._stack.append),
-            **{name: self._push_text(size) for name, size in _TEXTS.items()},
-            **{name: self._push_bytes(size) for name, size in _BYTES.items()},
-            **{name: self._push_new(kind) for name, kind in _EMPTY.items()},
-            "MARK": lambda _: self._stack.append(_MARK),
-            "POP": lambda _: self._stack.pop(),
-            "POP_MARK": lambda _: self._pop_to_mark(),
-            "DUP": lambda _: self._stack.append(self._stack[-1]),
-            **dict.fromkeys(("BINGET", "LONG_BINGET"), self._get),
-            **dict.fromkeys(("BINPUT", "LONG_BINPUT"), self._put),
-            "MEMOIZE": lambda _: self._put(len(self._memo)),
-            **{f"TUPLE{size}": self._make_tuple(size) for size in (1, 2, 3)},
-            "TUPLE": lambda _: self._stack.append(tuple(self._pop_to_mark())),
-            "LIST": lambda _: self._stack.append(self._pop_to_mark()),
-            "DICT": lambda _: self._make_dict(),
-            "FROZENSET": lambda _: self._stack.append(check_keys(self._pop_to_mark())),
-            "APPEND": lambda _: self._append([self._pop()]),
-            "APPENDS": lambda _: self._append(self._pop_to_mark()),
-            "SETITEM": lambda _: self._set_items([self._pop(), self._pop()][::-1]),
-            "SETITEMS": lambda _: self._set_items(self._pop_to_mark()),
-            "ADDITEMS": lambda _: self._add_items(self._pop_to_mark()),
-            "GLOBAL": lambda name: self._stack.append(find_global(*name.split(" ", 1))),
-            "STACK_GLOBAL": lambda _: self._find_global(),
-            "REDUCE": lambda _: self._reduce(),
-            "BUILD": lambda _: self._build(),
+    def __init__(self, actions: dict[int, Action]) -> None:
+        super().__init__(actions)
+        self._num_left = _MAX_OPCODES
+
+    def __getitem__(self, code: int) -> Action:
+        self._num_left -= 1
+        if self._num_left < 0:
+            raise PickleError(f"it has more than {_MAX_OPCODES:,} opcodes")
+        return super().__getitem__(code)
+
+    def __missing__(self, code: int) -> Action:
+        names = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
+        name = names.get(code, f"the opcode {code}")
+        raise PickleError(f"it asks for {name}, which is too old or could run code")
+
+
+class _Unpickler(pickle._Unpickler):
+    """The unpickler in Python: the one in C allocates any length that a pickle claims.
+
+    Keys are checked before they are hashed, and only what this module makes is called or changed.
+    """
+
+    stack: list[Any]
+    read: Callable[[int], bytes]
+    pop_mark: Callable[[], list[Any]]
+
+    def __init__(self, file: _BoundedFile) -> None:
+        super().__init__(file)
+        own = {
+            "BYTEARRAY8": _Unpickler._push_bytes,
+            "FROZENSET": _Unpickler._push_frozenset,
+            "ADDITEMS": _Unpickler._add_items,
+            "SETITEM": _Unpickler._set_item,
+            "SETITEMS": _Unpickler._set_items,
+            "REDUCE": _Unpickler._call,
+            "BUILD": _Unpickler._build,
         }
+        codes = {name: getattr(pickle, name)[0] for name in _OPCODES.split()}
+        actions = {code: own.get(name, self.dispatch[code]) for name, code in codes.items()}
+        self.dispatch = _Dispatch(actions)  # type: ignore[misc]  # counted for each pickle
 
-    def run(self) -> Any:
-        """Read to the STOP opcode; raises PickleError, or what genops raises over torn ones."""
-        for count, (opcode, argument, start) in enumerate(pickletools.genops(self._file)):
-            if count == 0 and opcode.name != "PROTO":
-                raise PickleError("it does not begin with its protocol")
-            if opcode.name == "STOP":
-                break
-            if opcode.name not in self._actions:
-                raise PickleError(f"it asks for {opcode.name}, which is too old or could run code")
-            if count >= _MAX_OPCODES:
-                raise PickleError(f"it has more than {_MAX_OPCODES:,} opcodes")
-            self._start = start or 0
-            self._actions[opcode.name](argument)
-        result = self._pop()
-        if self._stack:
-            raise PickleError("it ends in the middle of a value")
-        return result
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        function = _FUNCTIONS.get(f"{module}.{name}")
+        if function is None:
+            shown = f"{module}.{name}"[:80]
+            raise PickleError(f"it asks for {shown}, which is no array and could run code")
+        return function
 
-    def _check_protocol(self, protocol: int) -> None:
-        if protocol not in PROTOCOLS:
-            raise PickleError(f"it has protocol {protocol}, not 2 to 5")
+    def _push_bytes(self) -> None:
+        self.stack.append(self.read(int.from_bytes(self.read(8), "little")))
 
-    def _push_constant(self, value: object) -> Callable[[Any], None]:
-        return lambda _: self._stack.append(value)
+    def _push_frozenset(self) -> None:
+        items = _check_keys(self.pop_mark())  # which gives another stack
+        self.stack.append(frozenset(items))
 
-    def _push_new(self, kind: Callable[[], Any]) -> Callable[[Any], None]:
-        return lambda _: self._stack.append(kind())
+    def _add_items(self) -> None:
+        items = _check_keys(self.pop_mark())
+        self._target(set).update(items)
 
-    def _push_text(self, header_size: int) -> Callable[[str], None]:
-        def push(text: str) -> None:
-            is_short = len(text) <= _SHORT_BYTES
-            self._stack.append(text if is_short else self._span(header_size, is_text=True))
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._target(dict).update(zip(_check_keys([key]), [value], strict=True))
 
-        return push
-
-    def _push_bytes(self, header_size: int) -> Callable[[bytes], None]:
-        def push(data: bytes) -> None:
-            is_short = len(data) <= _SHORT_BYTES
-            self._stack.append(bytes(data) if is_short else self._span(header_size, is_text=False))
-
-        return push
-
-    def _span(self, header_size: int, *, is_text: bool) -> Span:
-        offset = self._start + header_size
-        return Span(offset, self._file.tell() - offset, is_text)
-
-    def _pop(self) -> Any:
-        value = self._stack.pop()
-        if value is _MARK:
-            raise PickleError("a value is missing")
-        return value
-
-    def _pop_to_mark(self) -> list[Any]:
-        values = []
-        while (value := self._stack.pop()) is not _MARK:
-            values.append(value)
-        values.reverse()
-        return values
-
-    def _make_tuple(self, size: int) -> Callable[[Any], None]:
-        def push(_: object) -> None:
-            self._stack.append(tuple([self._pop() for _ in range(size)][::-1]))
-
-        return push
-
-    def _make_dict(self) -> None:
-        items = self._pop_to_mark()
-        self._stack.append({})
-        self._set_items(items)
-
-    def _get(self, index: int) -> None:
-        self._stack.append(self._memo[index])
-
-    def _put(self, index: int) -> None:
-        if self._stack[-1] is _MARK:
-            raise PickleError("a value is missing")
-        self._memo[index] = self._stack[-1]
-
-    def _append(self, values: list[Any]) -> None:
-        self._target(list).extend(values)
-
-    def _set_items(self, items: list[Any]) -> None:
-        keys, values = items[::2], items[1::2]
-        check_keys(keys)
+    def _set_items(self) -> None:
+        items = self.pop_mark()
+        keys, values = _check_keys(items[::2]), items[1::2]
         self._target(dict).update(zip(keys, values, strict=True))
 
-    def _add_items(self, values: list[Any]) -> None:
-        self._target(set).update(check_keys(values))
-
     def _target(self, kind: type) -> Any:
-        if not isinstance(self._stack[-1], kind):
+        if not isinstance(self.stack[-1], kind):
             raise PickleError(f"it fills something that is no {kind.__name__}")
-        return self._stack[-1]
+        return self.stack[-1]
 
-    def _find_global(self) -> None:
-        name, module = self._pop(), self._pop()
-        self._stack.append(find_global(module, name))
-
-    def _reduce(self) -> None:
-        arguments, function = self._pop(), self._pop()
-        self._stack.append(call_global(function, arguments))
+    def _call(self) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        if function not in _FUNCTIONS.values():
+            raise PickleError("it calls something that is no function")
+        if not isinstance(arguments, tuple):
+            raise PickleError(f"it calls {function.__name__.strip('_')} wrongly")
+        self.stack.append(function(*arguments))
 
     def _build(self) -> None:
-        state = self._pop()
-        build(self._stack[-1], state)
+        state = self.stack.pop()
+        match self.stack[-1], state:
+            case _Type() as kind, (_, str(order), None, None, None, int(), int(), int(), *_):
+                kind.order = order
+                kind.check()
+            case PickledArray() as array, (int(), shape, kind, bool(in_columns), data):
+                array.complete(data, kind, shape, "F" if in_columns else "C", None)
+            case PickledArray(), _:
+                raise PickleError("it holds an array of an unusual kind")
+            case _:
+                raise PickleError("it sets the state of something that is no array")
 
 
-__all__ = ["PICKLE_MAGIC", "ArraySpan", "PickleError", "Span", "read_pickle", "refuse_pickle"]
+def _check_keys(keys: list[Any]) -> list[Any]:
+    """Only text and small numbers are hashed: others could collide, or exhaust the stack."""
+    for key in keys:
+        is_small = isinstance(key, int) and abs(key) < _MAX_KEY
+        if not (is_small or key is None or isinstance(key, str)):
+            raise PickleError("a key is neither text nor a small number")
+    return keys
+
+
+def _are_sizes(shape: Any) -> bool:
+    if not isinstance(shape, tuple) or len(shape) > _MAX_AXES:
+        return False
+    return all(type(size) is int and 0 <= size < 2**40 for size in shape)
+
+
+def _are_axes(axes: Any, shape: tuple[int, ...]) -> bool:
+    return axes is None or (
+        isinstance(axes, tuple)
+        and all(type(axis) is int for axis in axes)
+        and sorted(axes) == list(range(len(shape)))
+    )
+
+
+@dataclass(slots=True)
+class _Type:
+    """A numpy.dtype; a pickle says its byte order after it."""
+
+    code: str
+    order: str = "="
+
+    def check(self) -> np.dtype[Any]:
+        """Give numpy's own type; PickleError if it is not one of plain numbers or text."""
+        if self.code.startswith("O"):
+            raise PickleError("it holds an array of Python objects")
+        if _CODE.fullmatch(self.code) is None or self.order not in ("<", ">", "|", "="):
+            raise PickleError(f"it holds numbers of the type {self.order + self.code[:40]!r}")
+        try:
+            return np.dtype(self.order + self.code)
+        except TypeError as error:
+            raise PickleError(f"it holds numbers of the type {self.code!r}") from error
+
+
+def _dtype(code: object = None, *_: object) -> _Type:
+    if not isinstance(code, str):
+        raise PickleError("it holds numbers of an unusual type")
+    kind = _Type(code)
+    kind.check()
+    return kind
+
+
+def _ndarray(*_: object) -> None:
+    raise PickleError("it calls something that is no function")
+
+
+def _reconstruct(kind: object = None, shape: object = None, *_: object) -> PickledArray:
+    if kind is not _ndarray or shape != (0,):
+        raise PickleError("it holds an array of an unusual kind")
+    return PickledArray()
+
+
+def _frombuffer(
+    data: Any = None, kind: Any = None, shape: Any = None, order: Any = None, axes: Any = None
+) -> PickledArray:
+    array = PickledArray()
+    if order == "K" and axes is not None:
+        array.complete(data, kind, shape, "C", axes)
+    else:
+        array.complete(data, kind, shape, order, None)
+    return array
+
+
+def _scalar(kind: object = None, data: object = None) -> Any:
+    if isinstance(kind, _Type) and isinstance(data, bytes):
+        dtype = kind.check()
+        if len(data) == dtype.itemsize and 0 < len(data) <= _MAX_SCALAR_BYTES:
+            return np.frombuffer(data, dtype)[0].item()
+    raise PickleError("it holds a number of an unusual type")
+
+
+def _encode(text: object = None, encoding: object = None) -> bytes | _Latin1:
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise PickleError("it encodes something that is no text")
+    return text.encode("latin-1") if len(text) <= _MAX_SCALAR_BYTES else _Latin1(text)
+
+
+def _bytes(*arguments: object) -> bytes:
+    if arguments:
+        raise PickleError("it makes bytes of something else")
+    return b""
+
+
+def _set(values: object = None) -> set[Any]:
+    if not isinstance(values, list):
+        raise PickleError("it makes a set of something else")
+    made = set(_check_keys(values))
+    values.clear()  # else a few bytes could ask for the same set again and again
+    return made
+
+
+def _frozenset(values: object = None) -> frozenset[Any]:
+    return frozenset(_set(values))
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "numpy.ndarray": _ndarray,
+    "numpy.dtype": _dtype,
+    "_codecs.encode": _encode,
+    # Before numpy 2 the module was numpy.core.
+    **{f"numpy.{core}.multiarray._reconstruct": _reconstruct for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric._frombuffer": _frombuffer for core in ("core", "_core")},
+    # Protocol 2 uses Python 2's name of builtins.
+    **{f"{builtins}.bytes": _bytes for builtins in ("builtins", "__builtin__")},
+    **{f"{builtins}.set": _set for builtins in ("builtins", "__builtin__")},
+    **{f"{builtins}.frozenset": _frozenset for builtins in ("builtins", "__builtin__")},
+}

@@ -1,4 +1,4 @@
-"""Reader of PYSKL's pickles, the ntu60_3danno.pkl family, one array at a time.
+"""Reader of PYSKL's pickles, the ntu60_3danno.pkl family.
 
 Their key points are camera coordinates in meters, M actors x T frames x V joints x C coordinates,
 which are centered here. Legend: D = V * C numbers of a pose.
@@ -6,37 +6,53 @@ which are centered here. Legend: D = V * C numbers of a pose.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+import re
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 
 from sgnray.data.ntu import read_missing_names, tell_ntu
-from sgnray.data.skeleton import NTU25
-from sgnray.errors import ClipError
+from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
+from sgnray.errors import ClipError, InputError, Problem
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
 from sgnray.prepare.normalize import list_poses
-from sgnray.prepare.plan import RawPlan, hash_lines
-from sgnray.prepare.readers.naming import describe_file, find_file, name_classes, name_dataset
+from sgnray.prepare.plan import RawPlan, Splits, hash_lines
+from sgnray.prepare.readers.naming import (
+    NO_CASE,
+    describe_file,
+    find_file,
+    name_case,
+    name_classes,
+    name_dataset,
+)
 from sgnray.prepare.readers.ntu import parse_ntu_name
-from sgnray.prepare.readers.padded_arrays import Array, reading
-from sgnray.prepare.readers.pickles import ArraySpan, PickleError
-from sgnray.prepare.readers.pyskl_index import Annotation, PysklIndex, read_index, read_splits
+from sgnray.prepare.readers.pickles import PickledArray, PickleError, read_pickle, refuse_pickle
 from sgnray.prepare.recording import ClipName, FloatArray
 from sgnray.storage.location import Location
 
+log = logging.getLogger(__name__)
+
 _JOB_BYTES = 16 * 2**20
+_SKELETONS: dict[tuple[int, ...], Skeleton] = {
+    (skeleton.num_joints, 3): skeleton for skeleton in (NTU25, KINECT20)
+}
+_SPLIT_KEY = re.compile(r"(?:(.*)_)?(train|val|test)", re.DOTALL)
+_MAX_LABEL = 100_000
+_MAX_ACTORS = 2
+_MAX_PROBLEMS = 10
 
 
 @dataclass(frozen=True)
 class PysklJob:
-    """Some clips of a pickle, and where their arrays lie."""
+    """Some clips of a pickle, with their arrays."""
 
-    location: Location
     origin_joint: int
     facts: tuple[ClipFacts, ...]
-    keypoints: tuple[ArraySpan, ...]
+    keypoints: tuple[PickledArray, ...]
 
     @property
     def num_clips(self) -> int:
@@ -44,53 +60,65 @@ class PysklJob:
         return len(self.facts)
 
     def read(self) -> Iterator[Clip | Skipped]:
-        """Give one result for each clip; InputError if the file cannot be read any more."""
-        with reading(self.location, (OSError,)), self.location.open() as stream:
-            for facts, keypoint in zip(self.facts, self.keypoints, strict=True):
-                yield self._read_clip(stream, facts, keypoint)
+        """Give one result for each clip."""
+        for facts, keypoint in zip(self.facts, self.keypoints, strict=True):
+            try:
+                yield Clip(facts, center(keypoint.load(), origin_joint=self.origin_joint))
+            except PickleError as error:
+                yield Skipped(facts.name, str(error))
+            except ClipError as error:
+                yield Skipped(facts.name, error.what)
 
-    def _read_clip(
-        self, stream: pa.NativeFile, facts: ClipFacts, keypoint: ArraySpan
-    ) -> Clip | Skipped:
-        try:
-            return Clip(facts, center(keypoint.load(stream), origin_joint=self.origin_joint))
-        except PickleError as error:
-            return Skipped(facts.name, str(error))
-        except ClipError as error:
-            return Skipped(facts.name, error.what)
+
+@dataclass(frozen=True)
+class _Annotation:
+    """One clip as the pickle describes it; its key points are M x T x V x C."""
+
+    name: str
+    label: int
+    total_frames: int
+    keypoint: PickledArray
 
 
 def plan_pyskl(location: Location) -> RawPlan:
-    """Describe a PYSKL pickle; InputError if it is torn, no such file, or could run code.
+    """Describe a PYSKL pickle; InputError if it is corrupt, not PYSKL's, or could run code.
 
-    Where all names are NTU's, the dataset is ntu60 or ntu120 and the names tell setup, camera,
+    Where all names are NTU's, the dataset is ntu60 or ntu120 and the names give setup, camera,
     subject and replication.
     """
     entry = find_file(location)
-    index = read_index(location)
-    ntu_names = _read_ntu_names(index)
-    num_classes = max(annotation.label for annotation in index.annotations) + 1
-    dataset = _tell_ntu(ntu_names) or name_dataset(location, index.skeleton, num_classes)
-    kept, skipped = _choose(index.annotations, ntu_names)
+    content = read_pickle(location)
+    annotations = _read_annotations(content, location)
+    skeleton = _find_skeleton(annotations, location)
+    ntu_names = _read_ntu_names(annotations) if skeleton is NTU25 else {}
+    num_classes = max(annotation.label for annotation in annotations) + 1
+    dataset = _tell_ntu(ntu_names) or name_dataset(location, skeleton, num_classes)
+    kept, skipped = _choose(annotations, ntu_names)
     facts = [_describe(annotation, ntu_names) for annotation in kept]
     return RawPlan(
         dataset=dataset,
-        skeleton=index.skeleton,
+        skeleton=skeleton,
         class_names=name_classes(dataset, num_classes),
-        jobs=tuple(_cut_jobs(location, index.skeleton.origin or 0, facts, kept)),
+        jobs=tuple(_cut_jobs(skeleton.origin or 0, facts, kept)),
         skipped=tuple(skipped),
         source=describe_file(
             location, entry, content=hash_lines(f"{fact.name} {fact.label}" for fact in facts)
         ),
-        splits=read_splits(index, dataset, {fact.name for fact in facts}, location),
+        splits=_read_splits(
+            content.get("split"),
+            dataset,
+            known={annotation.name for annotation in annotations},
+            kept={fact.name for fact in facts},
+            location=location,
+        ),
     )
 
 
-def center(keypoint_MTVC: Array, *, origin_joint: int) -> Poses:
-    """Put actor 1's origin joint at zero in the first frame that has her, and list the poses.
+def center(keypoint_MTVC: npt.NDArray[Any], *, origin_joint: int) -> Poses:
+    """Put actor 1's origin joint at zero in the first frame that has it, and list the poses.
 
-    An actor that is all zero in a frame is not there, and stays zero. ClipError if actor 1 never
-    is, or a number is not finite.
+    An actor that is all zero in a frame is absent, and stays zero. ClipError if actor 1 never
+    appears, or a number is not finite.
     """
     num_actors, num_frames = keypoint_MTVC.shape[:2]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -108,14 +136,64 @@ def center(keypoint_MTVC: Array, *, origin_joint: int) -> Poses:
     return list_poses(moved_TMVC.reshape(num_frames, num_actors, -1))
 
 
-def _read_ntu_names(index: PysklIndex) -> dict[str, ClipName]:
+def _read_annotations(content: Any, location: Location) -> list[_Annotation]:
+    """Read a pickle's annotations; InputError lists what is wrong with them."""
+    listed = content.get("annotations") if isinstance(content, dict) else None
+    if not isinstance(listed, list) or not listed:
+        raise refuse_pickle(location, "it has no list of annotations")
+    annotations, problems = [], []
+    for index, item in enumerate(listed):
+        try:
+            annotations.append(_read_annotation(item))
+        except ValueError as error:
+            problems.append(Problem(f"annotations[{index}]", str(error)))
+    if problems:
+        raise _refuse_annotations(location, problems)
+    return annotations
+
+
+def _read_annotation(item: Any) -> _Annotation:
+    """Read one annotation; ValueError with the reason."""
+    if not isinstance(item, dict):
+        raise ValueError("is no dict")
+    name, label, keypoint = item.get("frame_dir"), item.get("label"), item.get("keypoint")
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise ValueError("frame_dir is no name")
+    if type(label) is not int or not 0 <= label < _MAX_LABEL:
+        raise ValueError(f"label is no number from 0 on (of {name})")
+    total_frames = item.get("total_frames")
+    if type(total_frames) is not int or not 0 <= total_frames < 2**31:
+        raise ValueError(f"total_frames is no number from 0 on (of {name})")
+    if not isinstance(keypoint, PickledArray) or not keypoint.dtype:
+        raise ValueError(f"keypoint is no array (of {name})")
+    dtype, shape = np.dtype(keypoint.dtype), keypoint.final_shape
+    if dtype.kind != "f":
+        raise ValueError(f"keypoint holds {dtype}, not floats (of {name})")
+    if len(shape) != 4 or not 1 <= shape[0] <= _MAX_ACTORS:
+        raise ValueError(f"keypoint has the shape {shape}, not 1 or 2 x T x V x C (of {name})")
+    return _Annotation(name, label, total_frames, keypoint)
+
+
+def _find_skeleton(annotations: Sequence[_Annotation], location: Location) -> Skeleton:
+    """Give the skeleton of all clips; InputError if it is not one that PYSKL's files have."""
+    shapes = {annotation.keypoint.final_shape[2:] for annotation in annotations}
+    if len(shapes) == 1 and shapes <= _SKELETONS.keys():
+        return _SKELETONS[shapes.pop()]
+    listed = ", ".join(" x ".join(map(str, shape)) for shape in sorted(shapes)[:_MAX_PROBLEMS])
+    known = " or ".join(f"{joints} x {axes}" for joints, axes in _SKELETONS)
+    raise InputError(
+        f"the poses have {listed} joints x coordinates, not {known}",
+        where=str(location),
+        now="for other skeletons, describe the clips in a YAML file of the custom format (README)",
+    )
+
+
+def _read_ntu_names(annotations: Sequence[_Annotation]) -> dict[str, ClipName]:
     """Read what the names say, if all of them are NTU's; else nothing."""
-    if index.skeleton is not NTU25:
-        return {}
     try:
         return {
             annotation.name: parse_ntu_name(f"{annotation.name}.skeleton")
-            for annotation in index.annotations
+            for annotation in annotations
         }
     except ClipError:
         return {}
@@ -131,11 +209,11 @@ def _tell_ntu(ntu_names: dict[str, ClipName]) -> str | None:
 
 
 def _choose(
-    annotations: Sequence[Annotation], ntu_names: dict[str, ClipName]
-) -> tuple[list[Annotation], list[Skipped]]:
-    """Part the clips that will be read from those that are left out already."""
+    annotations: Sequence[_Annotation], ntu_names: dict[str, ClipName]
+) -> tuple[list[_Annotation], list[Skipped]]:
+    """Separate the clips that will be read from those that are left out already."""
     missing = read_missing_names() if ntu_names else frozenset()
-    kept: dict[str, Annotation] = {}
+    kept: dict[str, _Annotation] = {}
     skipped: list[Skipped] = []
     for annotation in annotations:
         name, frames = annotation.name, annotation.keypoint.final_shape[1]
@@ -143,9 +221,9 @@ def _choose(
         if name in missing:
             reason = "on the published list of missing skeletons"
         elif name in kept:
-            reason = "there is another clip of this name"
+            reason = "another clip has this name"
         elif annotation.total_frames != frames:
-            reason = f"total_frames is {annotation.total_frames}, but {frames} are there"
+            reason = f"total_frames is {annotation.total_frames}, but it has {frames}"
         elif ntu_name and ntu_name.action - 1 != annotation.label:
             reason = f"its label is {annotation.label}, not {ntu_name.action - 1} as its name says"
         else:
@@ -155,7 +233,7 @@ def _choose(
     return list(kept.values()), skipped
 
 
-def _describe(annotation: Annotation, ntu_names: dict[str, ClipName]) -> ClipFacts:
+def _describe(annotation: _Annotation, ntu_names: dict[str, ClipName]) -> ClipFacts:
     ntu_name = ntu_names.get(annotation.name)
     if ntu_name is None:
         return ClipFacts(annotation.name, annotation.label)
@@ -163,7 +241,7 @@ def _describe(annotation: Annotation, ntu_names: dict[str, ClipName]) -> ClipFac
 
 
 def _cut_jobs(
-    location: Location, origin_joint: int, facts: Sequence[ClipFacts], kept: Sequence[Annotation]
+    origin_joint: int, facts: Sequence[ClipFacts], kept: Sequence[_Annotation]
 ) -> Iterator[PysklJob]:
     """Cut the clips into jobs of about 16 MiB, in the order of the file."""
     start = num_bytes = 0
@@ -172,5 +250,62 @@ def _cut_jobs(
         if num_bytes < _JOB_BYTES and index < len(kept):
             continue
         keypoints = tuple(annotation.keypoint for annotation in kept[start:index])
-        yield PysklJob(location, origin_joint, tuple(facts[start:index]), keypoints)
+        yield PysklJob(origin_joint, tuple(facts[start:index]), keypoints)
         start, num_bytes = index, 0
+
+
+def _read_splits(
+    split: Any, dataset: str, *, known: Set[str], kept: Set[str], location: Location
+) -> Splits | None:
+    """Give the cases of a pickle that have both parts, in clips that are kept; None if none has.
+
+    InputError if a clip is in both parts of a case.
+    """
+    parts: dict[str, dict[str, list[str]]] = {}
+    for key, listed in (split if isinstance(split, dict) else {}).items():
+        match = _SPLIT_KEY.fullmatch(key) if isinstance(key, str) else None
+        names = _read_names(listed)
+        if match is None or names is None:
+            log.warning("the split %.80r of %s is not a split: left out", key, location)
+            continue
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            log.warning(
+                "the split %s of %s lists %d clips that are missing, such as %.80r: left out",
+                *(key, location, len(unknown), unknown[0]),
+            )
+        case = name_case(dataset, match[1]) if match[1] else NO_CASE
+        parts.setdefault(case, {})[match[2]] = [name for name in names if name in kept]
+    splits = {
+        case: {"train": found["train"], "test": tested}
+        for case, found in parts.items()
+        if (tested := found.get("test") or found.get("val")) and found.get("train")
+    }
+    problems = [
+        Problem(f"split {case}", f"{len(both)} clips are in both parts, such as {min(both)}")
+        for case, found in splits.items()
+        if (both := set(found["train"]) & set(found["test"]))
+    ]
+    if problems:
+        raise _refuse_annotations(location, problems)
+    return splits or None
+
+
+def _read_names(listed: Any) -> list[str] | None:
+    """Give the names of a split, each once."""
+    is_list = isinstance(listed, list | tuple | set | frozenset)
+    if not is_list or not all(isinstance(name, str) for name in listed):
+        return None
+    return list(dict.fromkeys(sorted(listed) if isinstance(listed, set | frozenset) else listed))
+
+
+def _refuse_annotations(location: Location, problems: list[Problem]) -> InputError:
+    shown = problems[:_MAX_PROBLEMS]
+    if len(problems) > len(shown):
+        shown.append(Problem("and", f"{len(problems) - len(shown)} more"))
+    return InputError(
+        "the pickle is not as PYSKL writes it",
+        where=str(location),
+        now="fetch the file again; for clips of your own, describe them in a YAML file (README)",
+        problems=shown,
+    )

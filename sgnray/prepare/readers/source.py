@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import io
-import re
 import struct
 import zipfile
 import zlib
@@ -18,11 +17,11 @@ from pathlib import Path, PurePosixPath
 
 from sgnray.errors import InputError
 from sgnray.prepare.clip import Skipped, refusal
+from sgnray.prepare.readers import nwucla
 from sgnray.storage.location import Entry, Location
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 _SUFFIXES = (".skeleton", ".json")
-_NWUCLA_NAME = re.compile(r"a\d\d_s\d\d_e\d\d_v\d\d\.json", re.ASCII)
 PART_BYTES = 32 * 1024 * 1024
 PART_FILES = 256
 _BOMB_BYTES, _BOMB_RATIO = 16 * 1024 * 1024, 200
@@ -63,7 +62,7 @@ class Listing:
 
 
 def list_files(raw: Sequence[Location]) -> Listing:
-    """List the raw files of folders (recursively) and .zip files; InputError if a .zip is torn.
+    """List the raw files of folders (recursively) and .zip files; InputError if a .zip is corrupt.
 
     A folder's .zip files are opened only if it has no recordings of its own.
     """
@@ -144,7 +143,7 @@ def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
         archive = _open_zip(place, _changed(place))
     except ZIP_ERRORS as error:
         raise InputError(
-            f"this is no readable .zip: {error}",
+            f"this .zip cannot be read: {error}",
             where=str(place),
             now="fetch it again; a .zip that is whole passes unzip -t",
         ) from error
@@ -155,7 +154,7 @@ def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
             continue
         reason = _suspicion(member)
         if reason is None and archive.getinfo(member.filename) is not member:
-            reason = "there is another file of this path"  # which is the one that a name opens
+            reason = "another file has this path"  # which is the one that a name opens
         if reason is not None:
             yield Skipped(parts[-1], reason)
         else:
@@ -188,8 +187,8 @@ def _unreadable(file: RawFile, error: OSError) -> InputError:
     return InputError(
         f"a raw file {reason}: {str(error.strerror or error).splitlines()[0]}",
         where=str(file.place),
-        now="mend that and run this again, it goes on where it was; on a cluster, every node must "
-        "see --raw at the same path",
+        now="repair that and rerun the same command to resume; on a cluster, every node must see "
+        "--raw at the same path",
     )
 
 
@@ -200,7 +199,7 @@ def _is_candidate(name: str) -> bool:
 
 def _is_named_recording(name: str) -> bool:
     # Some editor's settings.json beside the .zip files is no recording.
-    return name.lower().endswith(".skeleton") or _NWUCLA_NAME.fullmatch(name) is not None
+    return name.lower().endswith(".skeleton") or nwucla.NAME.fullmatch(name) is not None
 
 
 def _is_zip(entry: Entry) -> bool:

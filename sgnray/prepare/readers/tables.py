@@ -198,7 +198,7 @@ def open_table(location: Location) -> Table | str:
     """Tell what kind of table lies there, by its content; in words why there is none."""
     entry = location.entry()
     if entry is None or entry.is_folder:
-        return "is a folder" if entry is not None else "there is no such file"
+        return "is a folder" if entry is not None else "file not found"
     try:
         with location.open() as file:
             head = file.read(6)
@@ -209,7 +209,7 @@ def open_table(location: Location) -> Table | str:
     try:
         table.schema()
     except InputError as error:
-        return f"is no whole Arrow or Parquet file; {error.what}"
+        return f"is not a whole Arrow or Parquet file; {error.what}"
     return table
 
 

@@ -115,7 +115,7 @@ def test_classes_of_another_name(tiny_run, tiny_raw):
         ("gone.skeleton", UsageError, "there is no such file"),
         ("film.avi", InputError, "this is a video, and sgnray reads skeletons"),
         ("notes.txt", InputError, "this is a .txt file"),
-        ("empty", InputError, "there is no recording in it"),
+        ("empty", InputError, "no recording found"),
         ("torn.zip", InputError, "no readable .zip"),
         ("a01_s01_e00_v01.json", CheckpointError, "knows ntu25 skeletons, and these are kinect20"),
     ],

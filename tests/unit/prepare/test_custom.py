@@ -259,7 +259,7 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("twice", "its poses are not in order: frame by frame, and in a frame body by body"),
         ("no main", "it has no pose of body 0 to center it on"),
         ("subject", "its subject is 40000; null, or a number from 0 to 32,767"),
-        ("good", "there is another clip of this name"),
+        ("good", "another clip has this name"),
         ("row 18 of clips.table", "it has no name"),
         ("row 19 of clips.table", "it has no name"),
     ]
@@ -300,7 +300,7 @@ def test_wrong_splits_are_told_at_once(tmp_path):
         plan_custom(describe(tmp_path, splits=splits))
     assert [(problem.where, problem.what) for problem in caught.value.problems] == [
         ("splits.a", "leaves no clips for test"),
-        ("splits.b", "there is no clip 'no', and 1 more are unknown"),
+        ("splits.b", "clip 'no' not found, and 1 more are unknown"),
         ("splits.b", "has 1 clips in both parts, 'clip-001' among them"),
         ("splits.c", "leaves no clips for train"),
         ("splits.c", "leaves no clips for test"),
@@ -316,8 +316,8 @@ def test_a_wrong_table_is_told_at_once(tmp_path):
     with pytest.raises(InputError) as caught:
         plan_custom(describe(tmp_path, clips=["a.parquet", "b.csv", "c", "d"]))
     told = {(problem.where, problem.what) for problem in caught.value.problems}
-    assert ("a.parquet", "there is no column name") in told
-    assert ("c", "there is no such file") in told
+    assert ("a.parquet", "column name not found") in told
+    assert ("c", "file not found") in told
     assert ("d", "is a folder") in told
     text = str(caught.value)
     assert "8 problems" in text
@@ -371,7 +371,7 @@ def test_a_table_that_changes_after_planning_is_refused(tmp_path):
 
 def test_our_names_ask_for_our_skeletons(tmp_path):
     write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(make_rows(4)))
-    with pytest.raises(InputError, match="ntu60 has 25 joints of 3 coordinates, and here are 17"):
+    with pytest.raises(InputError, match="ntu60 has 25 joints of 3 coordinates, and this one has 17"):
         plan_custom(describe(tmp_path, dataset="ntu60"))
 
 

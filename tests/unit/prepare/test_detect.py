@@ -62,9 +62,7 @@ def test_the_same_name_twice(tmp_path):
     assert [file.place.path for file in files_of(plan)] == [
         str(tmp_path / "a" / "S001C001P001R001A001.skeleton")
     ]
-    assert plan.skipped == (
-        Skipped("S001C001P001R001A001.skeleton", "there is another file of this name"),
-    )
+    assert plan.skipped == (Skipped("S001C001P001R001A001.skeleton", "another file has this name"),)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from sgnray.data.store import open_dataset
 from sgnray.prepare import prepare_dataset
 from sgnray.prepare.normalize import lay_out, list_poses, translate
-from sgnray.prepare.readers.ntu_text import read_skeleton
+from sgnray.prepare.readers.ntu import read_skeleton
 
 REFERENCE = json.loads(
     (Path(__file__).parents[2] / "golden" / "prepare" / "reference.json").read_text()

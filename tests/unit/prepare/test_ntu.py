@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from sgnray.errors import ClipError
-from sgnray.prepare.readers.ntu import parse_ntu_name
-from sgnray.prepare.readers.ntu_text import read_skeleton, read_skeletons
+from sgnray.prepare.readers.ntu import parse_ntu_name, read_skeleton, read_skeletons
 
 
 def test_ids_beyond_2_to_53_stay_apart(make_skeleton):
@@ -28,7 +27,7 @@ def test_more_frames_than_announced_are_refused(make_skeleton):
     data = make_skeleton([{1: np.ones((25, 3))}] * 2).replace(b"2\n", b"1\n", 1)
     with pytest.raises(ClipError) as caught:
         read_skeleton(data)
-    assert caught.value.what == "line 30: goes on after the 1 frames it announces"
+    assert caught.value.what == "line 30: continues after the 1 frames it announces"
 
 
 @pytest.mark.parametrize("announced", [b"999999999999\n1\n", b"1\n999999999999\n"])

@@ -18,7 +18,7 @@ def test_reads_frames_joints_coordinates():
 
 
 UNREADABLE = "no JSON object with a regular list `skeletons`"
-NO_NUMBER = "`skeletons` holds something that is no number"
+NO_NUMBER = "`skeletons` holds something that is not a number"
 NOT_FINITE = "a coordinate is not finite, or beyond float32"
 
 

@@ -12,8 +12,7 @@ import pytest
 from sgnray.errors import InputError
 from sgnray.prepare.clip import Clip, Skipped
 from sgnray.prepare.readers import padded
-from sgnray.prepare.readers.padded import plan_padded
-from sgnray.prepare.readers.padded_npz import NpzArrays
+from sgnray.prepare.readers.padded import NpzArrays, plan_padded
 from sgnray.storage.location import locate
 
 NPZ = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}

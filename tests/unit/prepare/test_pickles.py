@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from sgnray.errors import InputError
-from sgnray.prepare.readers.pickles import ArraySpan, PickleError, Span, read_pickle
+from sgnray.prepare.readers import pickles
+from sgnray.prepare.readers.pickles import PickledArray, PickleError, read_pickle
 from sgnray.storage.location import locate
 
 
@@ -23,15 +24,14 @@ def write(tmp_path, data, name="file.pkl"):
     return locate(path)
 
 
-def load(value, location):
-    """Replace every ArraySpan by its array."""
-    if isinstance(value, ArraySpan):
-        with location.open() as stream:
-            return value.load(stream)
+def load(value):
+    """Replace every PickledArray by its array."""
+    if isinstance(value, PickledArray):
+        return value.load()
     if isinstance(value, dict):
-        return {key: load(item, location) for key, item in value.items()}
+        return {key: load(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(load(item, location) for item in value)
+        return type(value)(load(item) for item in value)
     return value
 
 
@@ -76,9 +76,7 @@ def test_reads_what_pickle_reads(tmp_path, protocol):
     values = make_values()
     location = write(tmp_path, pickle.dumps(values, protocol))
     read = read_pickle(location)
-    spans = read["arrays"] + read["orders"]
-    assert all(isinstance(span.data, Span) for span in spans)
-    assert_equal(load(read, location), values)
+    assert_equal(load(read), values)
     assert read["again"][0] is read["again"][1]
 
 
@@ -93,7 +91,7 @@ def test_numpy_1_names_are_known(tmp_path, protocol):
         data = data.replace(bytes([len(new)]) + new, bytes([len(old)]) + old)
     assert b"numpy._core" not in data
     location = write(tmp_path, data)
-    assert_equal(load(read_pickle(location), location), values)
+    assert_equal(load(read_pickle(location)), values)
 
 
 class Calls:
@@ -151,6 +149,7 @@ def test_refuses_every_other_opcode_that_could_run_code(tmp_path):
         "NEWOBJ": by_hand(b"cnumpy\nndarray\n", b")", pickle.NEWOBJ),
         "NEWOBJ_EX": by_hand(b"cnumpy\nndarray\n", b")}", pickle.NEWOBJ_EX),
         "NEXT_BUFFER": by_hand(pickle.NEXT_BUFFER),
+        "the opcode 255": by_hand(b"\xff"),
         "os.system": by_hand(b"cos\nsystem\n"),
         "no array": by_hand(b"}}", pickle.BUILD),
         "no function": by_hand(b"})", pickle.REDUCE),
@@ -183,6 +182,77 @@ def test_claims_cost_nothing(tmp_path, size):
             tracemalloc.stop()
 
 
+def number(value):
+    return pickle.BININT + struct.pack("<i", value)
+
+
+FLOATS = b"cnumpy\ndtype\n(" + pickle.SHORT_BINUNICODE + b"\x02f8tR"
+EMPTY_ARRAY = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\0\x85C\x01btR"
+BOMBS = {
+    "an array whose shape is only claimed": (
+        EMPTY_ARRAY, b"(K\x01", number(2**30), number(2**30), b"\x86", FLOATS, b"\x89C\x08",
+        bytes(8), b"tb",
+    ),
+    "a shape that is negative": (
+        EMPTY_ARRAY, b"(K\x01", number(-1), b"\x85", FLOATS, b"\x89C\x08", bytes(8), b"tb",
+    ),
+    "an array made with a size": (
+        b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\n", number(2**30),
+        b"\x85C\x01btR",
+    ),
+    "numpy.ndarray called": (b"cnumpy\nndarray\n", number(2**30), b"\x85R"),
+    "a type of a gigabyte": (
+        b"cnumpy\ndtype\n(", pickle.SHORT_BINUNICODE + b"\x0bS1000000000", b"tR",
+    ),
+    "a type with fields": (
+        FLOATS, b"(K\x03", pickle.SHORT_BINUNICODE + b"\x01<", b"N}}K\1K\1K\0tb",
+    ),
+    "bytes of a size": (b"cbuiltins\nbytes\n", number(2**30), b"\x85R"),
+    "bytearray of a size": (b"cbuiltins\nbytearray\n", number(2**30), b"\x85R"),
+    "a set of a size": (b"cbuiltins\nset\n", number(2**30), b"\x85R"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_are_refused_before_they_allocate(tmp_path, name):
+    location = write(tmp_path, by_hand(*BOMBS[name]))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError):
+            read_pickle(location)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["set", "frozenset"])
+def test_a_list_gives_its_items_to_one_set_only(tmp_path, kind):
+    """A set costs a list's items: a few bytes must not ask for the same one again and again."""
+    items = b"](" + b"".join(number(index) for index in range(1000)) + b"eq\0"
+    again = f"cbuiltins\n{kind}\n".encode() + b"h\0\x85R"
+    read = read_pickle(write(tmp_path, by_hand(b"(", items, again, again, b"t")))
+    assert [len(value) for value in read] == [0, 1000, 0]
+
+
+def test_a_text_is_not_encoded_before_its_array_is_read(tmp_path):
+    """Protocol 2 writes bytes as text, which stays in memory: both forms would double it."""
+    text = pickle.BINUNICODE + struct.pack("<I", 2**20) + bytes(2**20)
+    again = b"c_codecs\nencode\nh\0" + pickle.SHORT_BINUNICODE + b"\x06latin1\x86R"
+    location = write(tmp_path, by_hand(b"(", text, b"q\0", again * 100, b"t"))
+    tracemalloc.start()
+    try:
+        read_pickle(location)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_opcodes_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(pickles, "_MAX_OPCODES", 1000)
+    with pytest.raises(InputError, match="more than 1,000 opcodes"):
+        read_pickle(write(tmp_path, by_hand(b"]" * 1000)))
+
+
 def test_deep_nesting_and_colliding_keys_are_bounded(tmp_path):
     deep = read_pickle(write(tmp_path, by_hand(b"]" * 100_000, b"a" * 99_999)))
     assert isinstance(deep, list)
@@ -213,7 +283,7 @@ def test_damage_is_refused_or_harmless(tmp_path, protocol):
             data[rng.choice([rng.randrange(len(data)), rng.randrange(400)])] = rng.randrange(256)
         location = write(tmp_path, bytes(data))
         try:
-            load(read_pickle(location), location)
+            load(read_pickle(location))
         except (InputError, PickleError):
             num_refused += 1
     assert num_refused < 200

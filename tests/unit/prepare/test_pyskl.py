@@ -152,7 +152,7 @@ def test_a_clip_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
     annotations = [annotation for annotation, _ in cases.values()]
     plan = plan_pyskl(write(tmp_path, {"annotations": [*annotations, annotations[0]]}))
     results = [*plan.skipped, *read_all(plan)]
-    twice = Skipped(ntu_name(0), "there is another clip of this name")
+    twice = Skipped(ntu_name(0), "another clip has this name")
     assert results.count(twice) == 1
     results.remove(twice)
     assert len(results) == len(cases)
@@ -231,14 +231,26 @@ def test_jobs_are_cut_and_a_job_reads_its_own_clips(tmp_path):
     assert sorted(names) == sorted(ntu_name(index) for index in range(9))
 
 
-def test_a_file_cut_off_after_planning_is_no_silent_loss(tmp_path):
+def test_a_file_cut_off_after_planning_loses_nothing(tmp_path):
+    """The file is read once, when it is planned: jobs have their arrays with them."""
     annotations = [annotate(ntu_name(index), make_keypoint(index), index) for index in range(3)]
     location = write(tmp_path, {"annotations": annotations})
     plan = plan_pyskl(location)
-    data = (tmp_path / location.name).read_bytes()
-    (tmp_path / location.name).write_bytes(data[: len(data) // 2])
+    (tmp_path / location.name).write_bytes(b"")
     results = read_all(plan)
-    assert len(results) == 3
-    assert isinstance(results[0], Clip)
-    assert isinstance(results[2], Skipped)
-    assert "damaged" in results[2].reason
+    assert [result.facts.name for result in results] == [ntu_name(index) for index in range(3)]
+
+
+def test_a_clip_whose_bytes_are_damaged_is_left_out(tmp_path):
+    annotations = [annotate(ntu_name(index), make_keypoint(index), index) for index in range(2)]
+    location = write(tmp_path, {"annotations": annotations}, protocol=2)
+    data = (tmp_path / location.name).read_bytes()
+    first = annotations[0]["keypoint"].tobytes().decode("latin-1").encode()
+    assert first in data
+    # In the text of protocol 2, a character of two bytes that is beyond latin-1.
+    at = data.index(first) + next(i for i in range(1, len(first)) if first[i] in (0xC2, 0xC3))
+    (tmp_path / location.name).write_bytes(data[:at] + b"\xc4" + data[at + 1 :])
+    damaged, whole = read_all(plan_pyskl(location))
+    assert isinstance(damaged, Skipped)
+    assert "damaged" in damaged.reason
+    assert isinstance(whole, Clip)

@@ -80,7 +80,7 @@ def test_of_members_with_one_path_the_last_counts(tmp_path):
             archive.writestr(NAME, "newer")
     listing = list_files([locate(tmp_path / "raw.zip")])
     assert [read_file(file) for file in listing.files] == [b"newer"]
-    assert listing.refused == (Skipped(NAME, "there is another file of this path"),)
+    assert listing.refused == (Skipped(NAME, "another file has this path"),)
 
 
 def test_only_deflated_members_are_unpacked(tmp_path):

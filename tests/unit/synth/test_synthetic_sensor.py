@@ -5,7 +5,7 @@ import pytest
 
 from sgnray.errors import ClipError
 from sgnray.prepare.denoise import keep_actors
-from sgnray.prepare.readers.ntu_text import read_skeleton
+from sgnray.prepare.readers.ntu import read_skeleton
 from sgnray.synth.actions import list_actions
 from sgnray.synth.body import turn_about
 from sgnray.synth.people import draw_person, perform

@@ -9,8 +9,15 @@ import pytest
 
 from sgnray.data.skeleton import KINECT20, NTU25
 from sgnray.errors import ClipError, InputError, UsageError
-from sgnray.prepare.readers.single import find_recordings, read_recording, read_recordings
+from sgnray.prepare.readers.recordings import (
+    find_recordings,
+    read_recording,
+    read_recordings,
+    skeleton_of,
+)
+from sgnray.prepare.readers.source import RawFile
 from sgnray.prepare.recording import Recording
+from sgnray.storage.location import locate
 
 NWUCLA = "a01_s01_e00_v01.json"
 
@@ -111,11 +118,19 @@ def test_other_files(tmp_path, name, message):
     assert ".skeleton" in caught.value.now
 
 
+def test_a_recording_of_another_suffix_has_no_skeleton(tmp_path):
+    file = RawFile("a.bvh", locate(tmp_path / "a.bvh"), None, 0, 0, 0)
+    with pytest.raises(InputError, match="unknown format"):
+        skeleton_of(file)
+    with pytest.raises(InputError, match="unknown format"):
+        read_recording(file)
+
+
 def test_nothing_there(tmp_path):
-    with pytest.raises(UsageError, match="there is no such file or folder"):
+    with pytest.raises(UsageError, match="not found"):
         find_recordings(tmp_path / "absent.skeleton")
     (tmp_path / "film.avi").write_bytes(b"RIFF")
-    with pytest.raises(InputError, match="there is no recording in it"):
+    with pytest.raises(InputError, match="no recording found"):
         find_recordings(tmp_path)
     (tmp_path / "torn.zip").write_bytes(b"PK\x03\x04torn")
     with pytest.raises(InputError):
@@ -132,6 +147,6 @@ def test_members_that_are_refused_are_told(path, tmp_path):
     assert {item.name for item in found.refused} == {path.name, "packed.skeleton"}
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
         archive.write(path, "packed.skeleton", compress_type=zipfile.ZIP_BZIP2)
-    with pytest.raises(InputError, match="no recording in it that can be used") as caught:
+    with pytest.raises(InputError, match="no recording found that can be used") as caught:
         find_recordings(tmp_path / "bad.zip")
     assert caught.value.problems[0].where == "packed.skeleton"
