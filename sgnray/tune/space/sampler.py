@@ -1,4 +1,4 @@
-"""Which values the trials of a search get: listed beforehand, or proposed from what was learnt."""
+"""The values of each trial: listed in advance, or proposed from the scores so far."""
 
 from __future__ import annotations
 
@@ -13,19 +13,15 @@ from sgnray.seeding import derive_seed
 from sgnray.tune.space.space import (
     Axis,
     Choice,
-    Integer,
-    LogUniform,
+    Range,
     SearchWay,
     Space,
-    Uniform,
     Values,
     distinct,
-    rounded,
 )
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.trial import TrialState
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +44,13 @@ class Sampler(Protocol):
     def learn(
         self, number: int, values: Values, scores: Sequence[float], *, is_complete: bool
     ) -> None:
-        """Hear how a trial ended: its score after each epoch, none where it failed."""
+        """Take the result of a trial: its score after each epoch, none where it failed."""
 
 
 def make_sampler(space: Space, search: SearchWay, num_trials: int, seed: int) -> Sampler:
-    """Choose how a space is walked; a grid has a trial for each point, whatever `num_trials` says.
+    """Build the sampler for a way of search; a grid ignores `num_trials`: all its points are run.
 
-    RecipeError where a grid would need a range or rows would be drawn from; SgnError where TPE
-    lacks Optuna.
+    RecipeError for a grid over a range and for draws from rows; SgnError where TPE lacks Optuna.
     """
     if search == "grid":
         _check_grid(space)
@@ -71,7 +66,7 @@ def make_sampler(space: Space, search: SearchWay, num_trials: int, seed: int) ->
     drawn = distinct(space.draw(seed, index) for index in range(num_trials))
     if len(drawn) < num_trials:
         log.warning(
-            "%d of %d trials would repeat others and are left out: the space is small",
+            "%d of %d trials would repeat others and are skipped: the space is small",
             num_trials - len(drawn),
             num_trials,
         )
@@ -79,7 +74,7 @@ def make_sampler(space: Space, search: SearchWay, num_trials: int, seed: int) ->
 
 
 class Listed:
-    """Trials that are all known beforehand."""
+    """Trials that are all known in advance."""
 
     def __init__(self, points: Sequence[Values]) -> None:
         self._points = points
@@ -96,14 +91,14 @@ class Listed:
     def learn(
         self, number: int, values: Values, scores: Sequence[float], *, is_complete: bool
     ) -> None:
-        """Learn nothing."""
+        """Ignore it."""
 
 
 class Tpe:
     """Optuna's tree-structured Parzen estimator.
 
-    A trial that was stopped early counts as pruned, with its curve. Trials of an interrupted
-    search are told it like its own.
+    A trial that was stopped early counts as pruned, with its curve. It also learns from the trials
+    of earlier commands.
     """
 
     def __init__(self, space: Space, num_trials: int, seed: int) -> None:
@@ -131,11 +126,13 @@ class Tpe:
 
     def propose(self, number: int) -> Values | None:
         """Return the values of a trial, None where there are no more."""
+        from optuna.trial import TrialState
+
         if number > self.num_trials:
             return None
         trial, values = self._ask()
-        if json.dumps(values) in self._known:  # the same would only come out again
-            self._study.tell(trial, state=_failed())
+        if json.dumps(values) in self._known:  # it would give the same score
+            self._study.tell(trial, state=TrialState.FAIL)
             values = self._draw_unknown(values)
         else:
             self._asked[number] = trial
@@ -190,30 +187,10 @@ def distribution(axis: Axis) -> Any:
     match axis:
         case Choice(values):
             return distributions.CategoricalDistribution([json.dumps(value) for value in values])
-        case Uniform(low, high):
-            return distributions.FloatDistribution(low, high)
-        case LogUniform(low, high):
-            return distributions.FloatDistribution(low, high, log=True)
-        case Integer(low, high):
-            return distributions.IntDistribution(low, high)
-
-
-def _failed() -> TrialState:
-    from optuna.trial import TrialState
-
-    return TrialState.FAIL
-
-
-def _suggest(trial: optuna.Trial, key: str, axis: Axis) -> Any:
-    match axis:
-        case Choice(values):
-            return json.loads(trial.suggest_categorical(key, [json.dumps(v) for v in values]))
-        case Uniform(low, high):
-            return rounded(trial.suggest_float(key, low, high), low, high)
-        case LogUniform(low, high):
-            return rounded(trial.suggest_float(key, low, high, log=True), low, high)
-        case Integer(low, high):
-            return trial.suggest_int(key, low, high)
+        case Range("integer", low, high):
+            return distributions.IntDistribution(int(low), int(high))
+        case Range(kind, low, high):
+            return distributions.FloatDistribution(low, high, log=kind == "log_uniform")
 
 
 def as_parameter(axis: Axis, value: Any) -> Any:
@@ -221,9 +198,19 @@ def as_parameter(axis: Axis, value: Any) -> Any:
     return json.dumps(value) if isinstance(axis, Choice) else value
 
 
+def _suggest(trial: optuna.Trial, key: str, axis: Axis) -> Any:
+    match axis:
+        case Choice(values):
+            return json.loads(trial.suggest_categorical(key, [json.dumps(v) for v in values]))
+        case Range("integer", low, high):
+            return trial.suggest_int(key, int(low), int(high))
+        case Range(kind, low, high):
+            return axis.rounded(trial.suggest_float(key, low, high, log=kind == "log_uniform"))
+
+
 def _check_grid(space: Space) -> None:
     problems = [
-        Problem(key, f"is a range, and a grid needs its values: {key}: {{choice: [...]}}")
+        Problem(key, f"is a range, and a grid needs a list of values: {key}: {{choice: [...]}}")
         for key, axis in space.axes.items()
         if not isinstance(axis, Choice)
     ]
@@ -231,12 +218,12 @@ def _check_grid(space: Space) -> None:
         raise RecipeError(
             f"the search space {space.source} cannot be searched as a grid",
             where=space.source,
-            now="use choice for these keys in a space of your own, or search it with random",
+            now="use choice for these keys in a space of your own, or use --search random",
             problems=problems,
         )
     if space.num_points() > _MAX_GRID:
         raise RecipeError(
             f"the grid has {space.num_points():,} points, and {_MAX_GRID:,} are the most",
             where=space.source,
-            now="leave out keys or values, or search it with random",
+            now="remove keys or values, or use --search random",
         )
