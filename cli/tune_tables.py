@@ -99,8 +99,8 @@ def _failures(tuned: TuneResult) -> list[RenderableType]:
 def _importances(tuned: TuneResult) -> list[RenderableType]:
     if not tuned.importances:
         return []
-    told = ", ".join(f"{key} {share:.0%}" for key, share in tuned.importances.items())
-    return [f"what mattered: {told}"]
+    shares = ", ".join(f"{key} {share:.0%}" for key, share in tuned.importances.items())
+    return [f"what mattered: {shares}"]
 
 
 def _value(value: object) -> str:

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,7 +65,7 @@ def run_trials(
     search.begin()
     try:
         with _quiet_ray():
-            _fit(search, job, _Budget(time_budget_s))
+            _fit(search, job, _TimeBudget(time_budget_s))
     except (RayError, TuneError) as error:
         lines = str(error).strip().splitlines()
         raise ClusterError(
@@ -77,10 +77,10 @@ def run_trials(
         search.end()
 
 
-def _fit(search: RunningSearch, job: TrialJob, budget: _Budget) -> None:
+def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
     # Ray requires files of its own; a worker may still write there when an interrupt comes.
     with (
-        _interruptible() as interrupt,
+        _interruptible() as repeat_interrupt,
         tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch,
     ):
         tune.Tuner(
@@ -97,9 +97,9 @@ def _fit(search: RunningSearch, job: TrialJob, budget: _Budget) -> None:
                 name="search",
                 storage_path=scratch,
                 verbose=0,
-                stop=_OutOfTime(budget),
+                stop=budget,
                 failure_config=tune.FailureConfig(max_failures=_MAX_LOSSES),
-                callbacks=[_Reports(search, interrupt, budget)],
+                callbacks=[_Reports(search, repeat_interrupt, budget)],
             ),
         ).fit()
 
@@ -165,29 +165,17 @@ class _Proposals(Searcher):  # type: ignore[misc]
         return {}
 
 
-class _OutOfTime(tune.Stopper):  # type: ignore[misc]
-    """Tells Ray when to stop all trials."""
-
-    def __init__(self, budget: _Budget) -> None:
-        self._budget = budget
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        """Tell whether the time budget is used up."""
-        return self._budget.is_over()
-
-
 class _Reports(tune.Callback):  # type: ignore[misc]
     """Passes what Ray reports of its trials on to the search, and Ctrl-C to Ray."""
 
-    def __init__(self, search: RunningSearch, interrupt: _Interrupt, budget: _Budget) -> None:
-        self._search, self._interrupt, self._budget = search, interrupt, budget
+    def __init__(
+        self, search: RunningSearch, repeat_interrupt: Callable[[], None], budget: _TimeBudget
+    ) -> None:
+        self._search, self._repeat_interrupt, self._budget = search, repeat_interrupt, budget
         self._groups: dict[int, str] = {}
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self._interrupt.check()
+        self._repeat_interrupt()
 
     def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
         report, number = read_result(result), trial.config["number"]
@@ -215,14 +203,17 @@ class _Reports(tune.Callback):  # type: ignore[misc]
                 remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
 
 
-class _Budget:
-    """The time that a search may take; the trials that it cuts resume with the next command."""
+class _TimeBudget(tune.Stopper):  # type: ignore[misc]
+    """Stops all trials when the time is used up; they resume with the next command."""
 
     def __init__(self, budget_s: float | None) -> None:
         self._end = None if budget_s is None else time.monotonic() + budget_s
         self.is_spent = False
 
-    def is_over(self) -> bool:
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
         """Tell whether the time is used up, and remember it."""
         if not self.is_spent and self._end is not None and time.monotonic() >= self._end:
             log.info("the time budget is used up; rerun the same command to resume")
@@ -230,32 +221,26 @@ class _Budget:
         return self.is_spent
 
 
-class _Interrupt:
-    """Remembers Ctrl-C: Ray's loop may catch the KeyboardInterrupt somewhere, and continue."""
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Yield a function that repeats a Ctrl-C: Ray may catch its KeyboardInterrupt, and continue."""
+    came = False
 
-    def __init__(self) -> None:
-        self._came = False
-
-    def on_signal(self, *_: object) -> None:
-        """Interrupt whatever runs now."""
-        self._came = True
+    def on_signal(*_: object) -> None:
+        nonlocal came
+        came = True
         raise KeyboardInterrupt
 
-    def check(self) -> None:
-        """Interrupt again where the first one was lost."""
-        if self._came:
+    def repeat() -> None:
+        if came:
             raise KeyboardInterrupt
 
-
-@contextmanager
-def _interruptible() -> Iterator[_Interrupt]:
-    interrupt = _Interrupt()
     if threading.current_thread() is not threading.main_thread():  # which alone gets signals
-        yield interrupt
+        yield repeat
         return
-    before = signal.signal(signal.SIGINT, interrupt.on_signal)
+    before = signal.signal(signal.SIGINT, on_signal)
     try:
-        yield interrupt
+        yield repeat
     finally:
         signal.signal(signal.SIGINT, before)
 

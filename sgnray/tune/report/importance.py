@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 
-from sgnray.tune.space.sampler import as_parameter, distribution
+from sgnray.tune.space.sampler import optuna_trial
 from sgnray.tune.space.space import Space
 from sgnray.tune.state.trials import TrialRow, comparable
 
@@ -26,14 +26,7 @@ def importances(rows: Sequence[TrialRow], space: Space) -> dict[str, float]:
 
     study = optuna.create_study(direction="maximize")
     for row in full:
-        axes = {key: space.axes[key] for key in row.values}
-        study.add_trial(
-            optuna.trial.create_trial(
-                value=row.score,
-                params={key: as_parameter(axis, row.values[key]) for key, axis in axes.items()},
-                distributions={key: distribution(axis) for key, axis in axes.items()},
-            )
-        )
+        study.add_trial(optuna_trial(space, row.values, row.score))
     common = [key for key in space.axes if all(key in row.values for row in full)]
     found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), params=common)
     return {key: float(share) for key, share in found.items()}

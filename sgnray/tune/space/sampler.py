@@ -6,7 +6,7 @@ import importlib.util
 import json
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sgnray.errors import Problem, RecipeError, SgnError
 from sgnray.seeding import derive_seed
@@ -22,6 +22,7 @@ from sgnray.tune.space.space import (
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
 
@@ -29,22 +30,6 @@ _MAX_GRID = 10_000
 _MAX_DRAWS = 1000
 # TPE draws at random first; a quarter of a short search is enough to begin with.
 _MOST_RANDOM, _FEWEST_RANDOM, _RANDOM_SHARE = 10, 4, 4
-
-
-class Sampler(Protocol):
-    """Proposes the values of trials, counted from 1."""
-
-    @property
-    def num_trials(self) -> int:
-        """How many there will be."""
-
-    def propose(self, number: int) -> Values | None:
-        """Return the values of a trial, None where there are no more."""
-
-    def learn(
-        self, number: int, values: Values, scores: Sequence[float], *, is_complete: bool
-    ) -> None:
-        """Take the result of a trial: its score after each epoch, none where it failed."""
 
 
 def make_sampler(space: Space, search: SearchWay, num_trials: int, seed: int) -> Sampler:
@@ -156,32 +141,45 @@ class Tpe:
         self, number: int, values: Values, scores: Sequence[float], *, is_complete: bool
     ) -> None:
         """Tell Optuna how a trial ended."""
-        from optuna.trial import TrialState, create_trial
+        from optuna.trial import TrialState
 
         state = TrialState.COMPLETE if is_complete else TrialState.PRUNED
         if not scores:
             state = TrialState.FAIL
         self._known.add(json.dumps(values))
+        score = scores[-1] if is_complete and scores else None
         trial = self._asked.pop(number, None)
         if trial is None:
-            axes = {key: self._space.axes[key] for key in values}
+            curve = dict(enumerate(scores, start=1))
             self._study.add_trial(
-                create_trial(
-                    state=state,
-                    value=scores[-1] if state == TrialState.COMPLETE else None,
-                    params={key: as_parameter(axis, values[key]) for key, axis in axes.items()},
-                    distributions={key: distribution(axis) for key, axis in axes.items()},
-                    intermediate_values=dict(enumerate(scores, start=1)),
-                )
+                optuna_trial(self._space, values, score, state=state, intermediate_values=curve)
             )
             return
-        for epoch, score in enumerate(scores, start=1):
-            trial.report(score, epoch)
-        self._study.tell(trial, scores[-1] if state == TrialState.COMPLETE else None, state)
+        for epoch, reported in enumerate(scores, start=1):
+            trial.report(reported, epoch)
+        self._study.tell(trial, score, state)
 
 
-def distribution(axis: Axis) -> Any:
-    """Return an axis as Optuna describes it."""
+Sampler = Listed | Tpe
+
+
+def optuna_trial(space: Space, values: Values, score: float | None, **others: Any) -> FrozenTrial:
+    """Return a trial that has ended as Optuna describes it; it knows a choice by its text."""
+    from optuna.trial import create_trial
+
+    axes = {key: space.axes[key] for key in values}
+    return create_trial(
+        value=score,
+        params={
+            key: json.dumps(values[key]) if isinstance(axis, Choice) else values[key]
+            for key, axis in axes.items()
+        },
+        distributions={key: _distribution(axis) for key, axis in axes.items()},
+        **others,
+    )
+
+
+def _distribution(axis: Axis) -> Any:
     from optuna import distributions
 
     match axis:
@@ -191,11 +189,6 @@ def distribution(axis: Axis) -> Any:
             return distributions.IntDistribution(int(low), int(high))
         case Range(kind, low, high):
             return distributions.FloatDistribution(low, high, log=kind == "log_uniform")
-
-
-def as_parameter(axis: Axis, value: Any) -> Any:
-    """Return a value as Optuna keeps it: a choice is known by its text."""
-    return json.dumps(value) if isinstance(axis, Choice) else value
 
 
 def _suggest(trial: optuna.Trial, key: str, axis: Axis) -> Any:

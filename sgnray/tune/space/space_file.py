@@ -221,8 +221,8 @@ def _read_axis(key: str, given: object, condition: Condition, recipe: Recipe) ->
         return _why_impossible({**there, key: value}, recipe)
 
     problems = [what for value in axis.extremes() if (what := impossible(value))]
-    is_real = isinstance(axis, Range) and axis.kind != "integer"
-    if problems and is_real and not _takes_fractions(axis, impossible):
+    is_real = not isinstance(axis, Choice) and axis.kind != "integer"
+    if problems and is_real and not _takes_fractions(axis.extremes()[-1], impossible):
         problems = ["must be an integer; use {integer: [lowest, highest]}, or {choice: [...]}"]
     if problems:
         raise ValueError(*dict.fromkeys(problems))
@@ -299,9 +299,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-def _takes_fractions(axis: Range, impossible: Callable[[object], str | None]) -> bool:
+def _takes_fractions(high: float, impossible: Callable[[object], str | None]) -> bool:
     """Tell whether the key's type, not the size of the numbers, refuses the ends."""
-    whole = max(1, round(axis.high))
+    whole = max(1, round(high))
     return impossible(whole) is not None or impossible(float(whole)) is None
 
 

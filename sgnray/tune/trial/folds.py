@@ -56,7 +56,9 @@ class Folds:
         first = recipe.train.seed
         self._seeds = [
             [
-                _Fold.start(_seeded(recipe, seed), dataset, bank, split, self._world)
+                _Fold.start(
+                    with_values(recipe, {"train.seed": seed}), dataset, bank, split, self._world
+                )
                 for split in splits
             ]
             for seed in range(first, first + num_seeds)
@@ -167,10 +169,6 @@ class _Fold:
             keys.EPOCH_S: time.perf_counter() - start,
         }
         self.state.finish_epoch(metrics, score=None)
-
-
-def _seeded(recipe: Recipe, seed: int) -> Recipe:
-    return with_values(recipe, {"train.seed": seed})
 
 
 def _saved(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ import torch
 
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import Split, split_clips, validation_folds
+from sgnray.data.shared import SharedDataset
 from sgnray.distributed.world import World
 from sgnray.errors import SgnError
 from sgnray.train.job import train_batches, validator
@@ -16,6 +17,8 @@ from sgnray.train.state import TrainState
 from sgnray.tune.plan import shorten
 from sgnray.tune.space.space import with_values
 from sgnray.tune.trial.folds import Folds
+from sgnray.tune.trial.job import TrialJob
+from sgnray.tune.trial.resources import TrialResources
 
 
 @pytest.fixture
@@ -149,3 +152,26 @@ def test_a_state_that_a_kill_tore_is_passed_over(tiny_dataset, short_recipe, tmp
     fresh = Folds(short_recipe, tiny_dataset)
     fresh.restore(tmp_path)
     assert fresh.epoch == 0
+
+
+@pytest.fixture
+def job(tiny_recipe, tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # of this process
+    shared = SharedDataset(tiny_dataset.folder, tiny_dataset.info.checksum, file_server=None)
+    return TrialJob(tiny_recipe, 2, 1, shared, TrialResources(), tmp_path)
+
+
+def test_a_resumed_trial_first_reports_the_epochs_that_it_did_before(job):
+    trial = {"number": 7, "values": {"optim.learning_rate": 0.02}}
+    first = next(job.train(trial, World()))
+    assert [path.name for path in (job.states_dir / "0007").iterdir()] == ["0001"]
+    resumed = list(job.train(trial, World()))
+    assert resumed[0] == first
+    assert [report.epoch for report in resumed] == [1, 2]
+
+
+def test_a_trial_runs_where_the_searchs_folder_is_not_seen(job, tmp_path):
+    elsewhere = dataclasses.replace(job, states_dir=tmp_path / "none")
+    trial = {"number": 1, "values": {}}
+    assert len(list(elsewhere.train(trial, World()))) == 2
+    assert not (tmp_path / "none").exists()
