@@ -34,14 +34,14 @@ def tune(
         Literal["random", "grid", "tpe"] | None,
         typer.Option(
             metavar="random|grid|tpe",
-            help="How the space is walked. Default: as its file says.",
+            help="How values are chosen. Default: as the space's file says.",
         ),
     ] = None,
     scheduler: Annotated[
-        Literal["asha", "pbt", "none"] | None,
+        Literal["asha", "none"] | None,
         typer.Option(
-            metavar="asha|pbt|none",
-            help="What becomes of bad trials. Default: asha stops them; none in a grid.",
+            metavar="asha|none",
+            help="asha stops bad trials early. Default: asha; none for a grid.",
         ),
     ] = None,
     epochs: Annotated[
@@ -57,7 +57,7 @@ def tune(
     ] = None,
     concurrent: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Trials at once. Default: all that have room."),
+        typer.Option(min=1, metavar="N", help="Trials at once. Default: as many as fit."),
     ] = None,
     cpus_per_trial: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="CPUs for each trial. Default: a share.")
@@ -65,7 +65,7 @@ def tune(
     gpus_per_trial: Annotated[
         float | None,
         typer.Option(
-            min=0.0, metavar="X", help="GPUs for each trial, 0.25 too. Default: 1 if any."
+            min=0.0, metavar="X", help="GPUs for each trial, such as 0.25. Default: 1 if any."
         ),
     ] = None,
     workers_per_trial: Annotated[
@@ -86,8 +86,8 @@ def tune(
     """Search hyperparameters with Ray Tune.
 
     Trials are compared on a validation part of the training clips, never on the test set; the
-    best one is written as best.yaml, which sgn train --recipe takes. The same command goes on
-    with a search that was cut off.
+    best one is written as best.yaml, for sgn train --recipe. Rerun the same command to resume a
+    search that was interrupted.
     """
     budget_s = None if time_budget is None else parse_duration(time_budget, "--time-budget")
     chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case=first_case)
@@ -95,7 +95,7 @@ def tune(
         render.note(f"searching for the case {chosen.data.case}; --case chooses another")
     dataset_dir = choose_dataset(data, name=chosen.data.dataset)
 
-    from sgnray.tune import Wish, tune_recipe
+    from sgnray.tune import TrialResources, tune_recipe
 
     from .tune_live import shown_search
 
@@ -110,7 +110,12 @@ def tune(
             num_epochs=epochs,
             num_seeds=seeds,
             time_budget_s=budget_s,
-            wish=Wish(concurrent, cpus_per_trial, gpus_per_trial, workers_per_trial),
+            resources=TrialResources(
+                num_workers=workers_per_trial,
+                num_cpus=cpus_per_trial,
+                num_gpus=gpus_per_trial,
+                concurrent=concurrent,
+            ),
             runs_dir=runs,
             name=name,
             address=address,

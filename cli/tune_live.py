@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
@@ -17,23 +17,14 @@ from .tune_tables import changes, trial_line
 
 if TYPE_CHECKING:
     from sgnray.tune import TrialRow
+    from sgnray.tune.state.running import Listener
 
 _BEST_SHOWN, _ROWS_BESIDES = 5, 5
 _BEST = "bold green"
 
 
-class Screen(Protocol):
-    """Shows a search."""
-
-    def on_board(self, rows: Sequence[TrialRow], num_trials: int, num_epochs: int) -> None:
-        """Hear of all trials begun so far."""
-
-    def on_trial(self, row: TrialRow) -> None:
-        """Hear of a trial that has ended."""
-
-
 @contextmanager
-def shown_search() -> Iterator[Screen]:
+def shown_search() -> Iterator[Listener]:
     """Show a search: a live table on a terminal, else each ended trial as one line."""
     board = SearchBoard()
     with render.live(board) as is_live:
@@ -43,10 +34,10 @@ def shown_search() -> Iterator[Screen]:
 class _Lines:
     """A search as plain lines."""
 
-    def on_board(self, rows: Sequence[TrialRow], num_trials: int, num_epochs: int) -> None:
-        """Say nothing: a line tells how a trial ended."""
+    def on_update(self, rows: Sequence[TrialRow], num_trials: int, num_epochs: int) -> None:
+        """Print nothing: each trial is printed when it ends."""
 
-    def on_trial(self, row: TrialRow) -> None:
+    def on_trial_end(self, row: TrialRow) -> None:
         render.note(trial_line(row))
 
 
@@ -60,14 +51,14 @@ class SearchBoard:
         self._num_trials = self._num_epochs = 0
         self._first_done: int | None = None
 
-    def on_board(self, rows: Sequence[TrialRow], num_trials: int, num_epochs: int) -> None:
-        """Take all trials begun so far up."""
+    def on_update(self, rows: Sequence[TrialRow], num_trials: int, num_epochs: int) -> None:
+        """Take all trials started so far."""
         self._rows, self._num_trials, self._num_epochs = rows, num_trials, num_epochs
-        if self._first_done is None:  # what an earlier command did says nothing about the pace
+        if self._first_done is None:  # epochs of an earlier command took no time of this one
             self._first_done = self._done()
 
-    def on_trial(self, row: TrialRow) -> None:
-        """Say how a trial failed; the others are in the table."""
+    def on_trial_end(self, row: TrialRow) -> None:
+        """Print why a trial failed; the others are in the table."""
         if row.error is not None:
             render.note(trial_line(row))
 
@@ -87,7 +78,7 @@ class SearchBoard:
         yield Group(*lines, Text(self._summary(), no_wrap=True, overflow="ellipsis"))
 
     def _best(self) -> list[TrialRow]:
-        from sgnray.tune.state.board import rank
+        from sgnray.tune.state.trials import rank
 
         return rank([row for row in self._rows if row.has_ended and row.score is not None])
 

@@ -1,4 +1,4 @@
-"""The end of a search: the best recipe trained on all training clips, and the test opened once."""
+"""After a search: train the best recipe on all training clips, and test it once."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def train_final(
 ) -> RunResult:
     """Train the best recipe of a search in full, its last epoch, and test it.
 
-    The run lies in the search's folder; called again it goes on, or tests it again. final.json
-    tells what was done. Warns where the test set was opened for another trial of the search.
+    The run is in the search's folder; a second call resumes it, or tests it again. final.json
+    records the result. Warns where the test set was used for another trial of the search.
     """
     name = f"{_PREFIX}{tuned.best.number:04d}"
     others = sorted(
@@ -44,7 +44,7 @@ def train_final(
     )
     if others:
         log.warning(
-            "the test set was opened before for %s: choosing among them by it is no estimate",
+            "the test set was used before for %s: the best of several test results is biased",
             ", ".join(others),
         )
     recipe = with_values(tuned.plan.recipe_of(tuned.best.values), {"train.selection": "last"})

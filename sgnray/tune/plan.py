@@ -8,33 +8,30 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sgnray.config import Recipe, to_dict
-from sgnray.tune.space.space import Space, Values, with_values
+from sgnray.tune.space.space import SearchWay, Space, Values, with_values
 
 FORMAT_VERSION = 2
-SearchKind = Literal["random", "grid", "tpe"]
-SchedulerKind = Literal["asha", "pbt", "none"]
+Scheduler = Literal["asha", "none"]
 
-# A trial is a look, not a training: a dozen epochs tell good settings from bad ones.
+# Enough to tell good settings from bad ones.
 DEFAULT_EPOCHS = 12
 DEFAULT_TRIALS = 16
-# ASHA: after a quarter of the epochs, and at each threefold, the best third goes on.
+# ASHA: after a quarter of the epochs, and at each multiple of three, the best third continues.
 _GRACE_SHARE = 4
 REDUCTION_FACTOR = 3
-# PBT: after a sixth of the epochs the worst quarter goes on from a copy of one of the best.
-_PERTURBATIONS = 6
 
 
 @dataclass(frozen=True)
 class Plan:
     """A whole search: every trial trains `num_epochs` at most, `num_seeds` times, on one dataset.
 
-    `num_workers` is each trial's; it decides what batch norm sees.
+    `num_workers` is per trial: it decides over which clips batch norm averages.
     """
 
     recipe: Recipe
     space: Space
-    search: SearchKind
-    scheduler: SchedulerKind
+    search: SearchWay
+    scheduler: Scheduler
     num_trials: int
     num_epochs: int
     num_seeds: int
@@ -43,24 +40,20 @@ class Plan:
 
     @property
     def grace_epochs(self) -> int:
-        """Epochs that every trial gets before ASHA compares it with the others."""
+        """Epochs of every trial before ASHA first compares it with the others."""
         return max(1, self.num_epochs // _GRACE_SHARE)
 
-    @property
-    def perturbation_epochs(self) -> int:
-        """Epochs between two times that PBT looks at its trials."""
-        return max(1, self.num_epochs // _PERTURBATIONS)
-
     def recipe_of(self, values: Values) -> Recipe:
-        """Return the full-length recipe that a trial stands for."""
+        """Return the full-length recipe with the values of a trial."""
         return with_values(self.recipe, values)
 
     def describe(self) -> dict[str, Any]:
-        """Give all that decides the outcome, as plain data: two searches are the same or not."""
+        """Return all that decides the outcome, as plain data."""
+        asha = {"grace_epochs": self.grace_epochs, "reduction_factor": REDUCTION_FACTOR}
         return {
             "format_version": FORMAT_VERSION,
             "search": self.search,
-            "scheduler": self._describe_scheduler(),
+            "scheduler": {"kind": self.scheduler} | (asha if self.scheduler == "asha" else {}),
             "num_trials": self.num_trials,
             "num_epochs": self.num_epochs,
             "num_seeds": self.num_seeds,
@@ -71,30 +64,17 @@ class Plan:
         }
 
     def folder_name(self) -> str:
-        """Name the folder of the search: tune-<dataset>-<case>-<short hash>."""
+        """Name the search's folder: tune-<dataset>-<case>-<short hash>."""
         text = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"))
         digits = hashlib.sha256(text.encode()).hexdigest()[:8]
         return f"tune-{self.recipe.data.dataset}-{self.recipe.data.case}-{digits}"
-
-    def _describe_scheduler(self) -> dict[str, Any]:
-        match self.scheduler:
-            case "asha":
-                numbers = {
-                    "grace_epochs": self.grace_epochs,
-                    "reduction_factor": REDUCTION_FACTOR,
-                }
-            case "pbt":
-                numbers = {"perturbation_epochs": self.perturbation_epochs}
-            case "none":
-                numbers = {}
-        return {"kind": self.scheduler, **numbers}
 
 
 def shorten(recipe: Recipe, num_epochs: int) -> Recipe:
     """Cut a recipe to `num_epochs`, its schedule in proportion, so that it still decays.
 
-    Milestones 60, 90, 110 of 120 epochs become 6, 9, 11 of 12. Where few epochs are left, two
-    milestones may fall on one epoch; then one decay is lost.
+    Milestones 60, 90, 110 of 120 epochs become 6, 9, 11 of 12. With few epochs, two milestones may
+    fall on the same epoch; then one decay is lost.
     """
     scale = num_epochs / recipe.train.num_epochs
     milestones = sorted({max(1, round(epoch * scale)) for epoch in recipe.optim.milestones})

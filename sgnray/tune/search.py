@@ -12,29 +12,23 @@ from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.errors import InputError, Problem, SgnError
 from sgnray.train.environment import run_log
 from sgnray.train.run import match_recipe
-from sgnray.tune.plan import DEFAULT_EPOCHS, DEFAULT_TRIALS, Plan, SchedulerKind, SearchKind
-from sgnray.tune.ray.launch import run_trials
+from sgnray.tune.plan import DEFAULT_EPOCHS, DEFAULT_TRIALS, Plan, Scheduler
 from sgnray.tune.report.importance import importances
 from sgnray.tune.report.page import PAGE_FILE, write_page
-from sgnray.tune.report.savings import Savings, replay_asha
-from sgnray.tune.space.population import check_population
-from sgnray.tune.space.sampler import Sampler, make_sampler
-from sgnray.tune.space.space import as_overrides
+from sgnray.tune.space.sampler import make_sampler
+from sgnray.tune.space.space import SearchWay, as_overrides
 from sgnray.tune.space.space_file import load_space
-from sgnray.tune.state.board import TrialRow, best_of, rank
 from sgnray.tune.state.folder import SearchFolder, claim_search
-from sgnray.tune.state.progress import Listener, Progress
-from sgnray.tune.trial.resources import Layout, Wish, held_cluster, lay_out
+from sgnray.tune.state.running import Listener, RunningSearch
+from sgnray.tune.state.trials import TrialRow, best_of, rank
+from sgnray.tune.trial.resources import TrialResources
 
 log = logging.getLogger(__name__)
-
-# For the replay of ASHA: how many trials take turns.
-_USUAL_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class TuneResult:
-    """A search as it stands; `savings` tells what ASHA would have spared where all ran in full."""
+    """The result of a search."""
 
     folder: Path
     plan: Plan
@@ -42,7 +36,6 @@ class TuneResult:
     best: TrialRow
     best_recipe_path: Path
     importances: dict[str, float]
-    savings: Savings | None
 
     @property
     def page_path(self) -> Path:
@@ -66,27 +59,27 @@ def tune_recipe(
     dataset_dir: Path | None = None,
     *,
     num_trials: int | None = None,
-    search: SearchKind | None = None,
-    scheduler: SchedulerKind | None = None,
+    search: SearchWay | None = None,
+    scheduler: Scheduler | None = None,
     num_epochs: int | None = None,
     num_seeds: int = 1,
     time_budget_s: float | None = None,
-    wish: Wish | None = None,
+    resources: TrialResources | None = None,
     runs_dir: Path = Path("runs"),
     name: str | None = None,
     address: str | None = None,
     listener: Listener | None = None,
 ) -> TuneResult:
-    """Search a space around a recipe; the same command goes on with a search that was cut off.
+    """Search a space around a recipe; the same call resumes a search that was interrupted.
 
-    Trials train `num_epochs` at most: 12, or the recipe's where those are fewer. The schedule is
-    cut in proportion; best.yaml has the recipe's full length. Each trial trains `num_seeds` models
-    on each validation fold, and its score is their mean. Test clips are never looked at.
+    Trials train for at most `num_epochs`: 12, or the recipe's if that is fewer. The schedule is
+    shortened in proportion; best.yaml has the recipe's full length. Each trial trains `num_seeds`
+    models on each validation fold, and its score is their mean. Test clips are never used.
 
-    `search` None walks the space as its file says, `scheduler` None is ASHA, and none for a grid.
-    After `time_budget_s` the trials that run are cut, and go on with the next such command.
+    `search` None is what the space's file says; `scheduler` None is ASHA, and none for a grid.
+    After `time_budget_s` the running trials are cut; the next such call resumes them.
     """
-    wish = wish or Wish()
+    resources = resources or TrialResources()
     dataset = open_dataset(dataset_dir or find_dataset(name=recipe.data.dataset))
     recipe = match_recipe(recipe, dataset)
     _check_folds(recipe, dataset)
@@ -101,43 +94,17 @@ def tune_recipe(
         num_trials=sampler.num_trials,
         num_epochs=num_epochs or min(recipe.train.num_epochs, DEFAULT_EPOCHS),
         num_seeds=num_seeds,
-        num_workers=wish.workers_per_trial,
+        num_workers=resources.num_workers,
         dataset_checksum=dataset.info.checksum,
     )
-    check_population(plan, dataset)
     with claim_search(runs_dir, name, plan) as folder, run_log(folder.log_path):
-        return _search_in(
-            folder,
-            sampler,
-            dataset,
-            wish,
-            address=address,
-            budget_s=time_budget_s,
-            listener=listener,
-        )
-
-
-def _search_in(
-    folder: SearchFolder,
-    sampler: Sampler,
-    dataset: SkeletonDataset,
-    wish: Wish,
-    *,
-    address: str | None,
-    budget_s: float | None,
-    listener: Listener | None,
-) -> TuneResult:
-    progress = Progress(folder, sampler, listener)
-    num_left = progress.board.num_trials - len(progress.ended)
-    if num_left > 0:
-        with held_cluster(address, wish) as resources:
-            layout = lay_out(wish, resources, num_left)
-            _tell_start(progress, layout)
-            run_trials(progress, dataset.folder, layout, time_budget_s=budget_s)
-    else:
-        log.info("search %s has ended before; nothing is left to do", folder.path)
-        progress.end()
-    return _result(folder, progress.board.rows)
+        running = RunningSearch(folder, sampler, listener)
+        if running.num_left > 0:
+            _run(running, dataset.folder, resources, address=address, budget_s=time_budget_s)
+        else:
+            log.info("search %s is complete; nothing is left to do", folder.path)
+            running.end()
+        return _result(folder, running.table.rows)
 
 
 def _check_folds(recipe: Recipe, dataset: SkeletonDataset) -> None:
@@ -151,49 +118,52 @@ def _check_folds(recipe: Recipe, dataset: SkeletonDataset) -> None:
         ) from error
 
 
-def _tell_start(progress: Progress, layout: Layout) -> None:
-    plan, num_ended = progress.folder.plan, len(progress.ended)
-    log.info(
-        "search %s: %d trials of at most %d epochs, %d at once%s",
-        progress.folder.path,
-        plan.num_trials,
-        plan.num_epochs,
-        layout.at_once,
-        f"; {num_ended} have ended before" if num_ended else "",
-    )
+def _run(
+    running: RunningSearch,
+    dataset_dir: Path,
+    resources: TrialResources,
+    *,
+    address: str | None,
+    budget_s: float | None,
+) -> None:
+    from sgnray.tune.ray.launch import run_trials  # imports Ray
+
+    plan = running.folder.plan
+    with resources.connected(address) as cluster:
+        allocated = resources.allocate(cluster, running.num_left)
+        log.info(
+            "search %s: %d trials of at most %d epochs, %d at once%s",
+            running.folder.path,
+            plan.num_trials,
+            plan.num_epochs,
+            allocated.concurrent,
+            f"; {len(running.ended)} ended before" if running.ended else "",
+        )
+        run_trials(running, dataset_dir, allocated, time_budget_s=budget_s)
 
 
 def _result(folder: SearchFolder, rows: tuple[TrialRow, ...]) -> TuneResult:
     best = best_of(rows)
     if best is None:
         raise _none_ended(folder, rows)
-    plan = folder.plan
-    mattered = importances(rows, plan.space)
-    write_page(folder, rows, best, mattered)
-    return TuneResult(
-        folder=folder.path,
-        plan=plan,
-        trials=rows,
-        best=best,
-        best_recipe_path=folder.best_path,
-        importances=mattered,
-        savings=replay_asha(rows, plan.num_epochs, plan.grace_epochs, at_once=_USUAL_AT_ONCE),
-    )
+    found = importances(rows, folder.plan.space)
+    write_page(folder, rows, best, found)
+    return TuneResult(folder.path, folder.plan, rows, best, folder.best_path, found)
 
 
 def _none_ended(folder: SearchFolder, rows: tuple[TrialRow, ...]) -> SgnError:
     if any(row.status == "interrupted" for row in rows):
         return SgnError(
-            "no trial has come to its end yet",
+            "no trial is complete yet",
             where=str(folder.path),
-            now="give the same command more time: it goes on where it was",
+            now="rerun the same command with more time: it resumes",
         )
-    # Usually all for the same reason, which is then told once.
+    # Usually all for the same reason, which is then reported once.
     first = {row.error or row.status: row for row in reversed(rows)}
     return SgnError(
-        f"none of the {len(rows)} trials came to its end",
+        f"all {len(rows)} trials failed",
         where=str(folder.log_path),
-        now="cure the reason and search under another --name; sgn train with the values of one "
-        "trial shows it alone",
+        now="fix the cause and search under another --name; sgn train with the values of one trial "
+        "reproduces it",
         problems=[Problem(f"trial {row.number}", reason) for reason, row in first.items()],
     )

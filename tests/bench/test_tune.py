@@ -17,7 +17,7 @@ import torch
 from sgnray.config import recipe_for
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
-from sgnray.tune import Wish, tune_recipe
+from sgnray.tune import TrialResources, tune_recipe
 from sgnray.tune.plan import shorten
 from sgnray.tune.space.space import with_values
 from sgnray.tune.trial.folds import Folds
@@ -43,7 +43,7 @@ def test_sixteen_short_trials(tmp_path, concurrent):
     alone = []
     for learning_rate in RATES:
         trial = shorten(with_values(recipe, {"optim.learning_rate": learning_rate}), 1)
-        alone += [metrics["val/top1"] for metrics in Folds(trial, dataset).rest()]
+        alone += [report.score for report in Folds(trial, dataset).train_remaining()]
     alone_s = time.perf_counter() - begun
 
     with connected(num_workers=2):
@@ -54,7 +54,7 @@ def test_sixteen_short_trials(tmp_path, concurrent):
             folder,
             search="grid",
             num_epochs=1,
-            wish=Wish(concurrent=concurrent, cpus_per_trial=1),
+            resources=TrialResources(num_cpus=1, concurrent=concurrent),
             runs_dir=tmp_path / "runs",
         )
         search_s = time.perf_counter() - begun

@@ -18,10 +18,10 @@ from sgnray.config import dump_recipe, load_recipe
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
 from sgnray.errors import SgnError
-from sgnray.tune import Wish, train_final, tune_recipe
+from sgnray.tune import TrialResources, train_final, tune_recipe
 from sgnray.tune.plan import shorten
 from sgnray.tune.space.space import with_values
-from sgnray.tune.state.events import Ended, Record, Started
+from sgnray.tune.state.trials import Ended, Record
 from sgnray.tune.trial.folds import Folds
 
 pytestmark = pytest.mark.ray
@@ -42,10 +42,10 @@ class Heard:
     def __init__(self):
         self.boards, self.trials = [], []
 
-    def on_board(self, rows, num_trials, num_epochs):
+    def on_update(self, rows, num_trials, num_epochs):
         self.boards.append((rows, num_trials, num_epochs))
 
-    def on_trial(self, row):
+    def on_trial_end(self, row):
         self.trials.append(row)
 
 
@@ -90,9 +90,9 @@ def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_
     best = tuned.best
     assert best.score == max(first.score, third.score)
     recipe = shorten(with_values(tiny_recipe, best.values), 2)
-    metrics = list(Folds(recipe, open_dataset(tiny_folder), num_seeds=2).rest())
-    assert tuple(each["val/top1"] for each in metrics) == best.scores
-    assert metrics[-1]["spread"] == best.spread
+    reports = list(Folds(recipe, open_dataset(tiny_folder), num_seeds=2).train_remaining())
+    assert tuple(report.score for report in reports) == best.scores
+    assert reports[-1].spread == best.spread
 
     assert tuned.folder.name.startswith("tune-synth-cv-")
     table = read_table(tuned.folder)
@@ -122,7 +122,7 @@ def test_asha_spares_epochs_and_frees_all_workers(cluster, tmp_path, tiny_recipe
         search="grid",
         scheduler="asha",
         num_epochs=16,
-        wish=Wish(concurrent=1, workers_per_trial=2),
+        resources=TrialResources(num_workers=2, concurrent=1),
         runs_dir=tmp_path,
     )
     learnt, stayed = tuned.trials
@@ -137,7 +137,7 @@ def test_the_time_is_over_and_the_same_command_goes_on(cluster, tmp_path, tiny_r
     settings = {"search": "grid", "num_epochs": 2000, "runs_dir": tmp_path, "name": "mine"}
 
     def cut(time_budget_s):
-        with pytest.raises(SgnError, match="no trial has come to its end yet"):
+        with pytest.raises(SgnError, match="no trial is complete yet"):
             tune_recipe(tiny_recipe, space, tiny_folder, time_budget_s=time_budget_s, **settings)
         wait_until_free(cluster)
         table = read_table(tmp_path / "mine")
@@ -157,33 +157,13 @@ def test_the_time_is_over_and_the_same_command_goes_on(cluster, tmp_path, tiny_r
     assert all(later[trial] > reached[trial] > 0 for trial in reached)
 
 
-def test_a_population_shares_what_its_best_has_learnt(cluster, tmp_path, tiny_recipe, tiny_folder):
-    space = write_space(tmp_path, "optim.learning_rate: {log_uniform: [1e-6, 1e-1]}\n")
-    tuned = tune_recipe(
-        tiny_recipe,
-        space,
-        tiny_folder,
-        num_trials=4,
-        scheduler="pbt",
-        num_epochs=6,
-        runs_dir=tmp_path,
-    )
-    assert [(row.status, row.num_epochs) for row in tuned.trials] == [("finished", 6)] * 4
-    started = [
-        event.number
-        for event in Record(tuned.folder / "record.jsonl").read()
-        if isinstance(event, Started)
-    ]
-    assert len(started) > 4  # some took up the values and the weights of a better one
-    assert "PBT changed them" in tuned.best_recipe_path.read_text()
-
-
 _SEARCH = """
 from pathlib import Path
 from sgnray.config import load_recipe
-from sgnray.tune import Wish, tune_recipe
+from sgnray.tune import TrialResources, tune_recipe
 tune_recipe(load_recipe({recipe!r}), {space!r}, Path({data!r}), search="grid", scheduler="none",
-            num_epochs={num_epochs}, wish=Wish(concurrent=2), name="mine", runs_dir=Path({runs!r}))
+            num_epochs={num_epochs}, resources=TrialResources(concurrent=2), name="mine",
+            runs_dir=Path({runs!r}))
 """
 
 
@@ -269,7 +249,7 @@ def test_killed_and_started_again_no_finished_trial_is_repeated(
         num_epochs=20,
         search="grid",
         scheduler="none",
-        wish=Wish(concurrent=2),
+        resources=TrialResources(concurrent=2),
         runs_dir=tmp_path,
         name="mine",
     )
@@ -286,8 +266,8 @@ def test_a_trial_that_loses_its_worker_goes_on(cluster, tmp_path, tiny_recipe, t
     )
 
     class Killer(Heard):
-        def on_board(self, rows, num_trials, num_epochs):
-            super().on_board(rows, num_trials, num_epochs)
+        def on_update(self, rows, num_trials, num_epochs):
+            super().on_update(rows, num_trials, num_epochs)
             if any(row.num_epochs == 5 for row in rows) and not self.trials:
                 self.trials.append("killed")
                 workers = [
@@ -302,5 +282,5 @@ def test_a_trial_that_loses_its_worker_goes_on(cluster, tmp_path, tiny_recipe, t
         tiny_recipe, space, tiny_folder, runs_dir=tmp_path, name="mine", listener=killer, **settings
     )
     assert killer.trials[0] == "killed"
-    assert "lost its worker and is begun again" in (tuned.folder / "log.txt").read_text()
+    assert "lost its worker and is restarted" in (tuned.folder / "log.txt").read_text()
     assert [row.scores for row in tuned.trials] == [row.scores for row in undisturbed.trials]

@@ -1,30 +1,36 @@
-"""Run the trials of a search with Ray Tune; Ray is imported by the first search."""
+"""Run the trials of a search with Ray Tune."""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
+from ray import PlacementGroupID, tune
+from ray.exceptions import RayError
+from ray.tune.error import TuneError
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+from ray.tune.search import Searcher
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from sgnray.data.shared import SharedDataset
 from sgnray.errors import ClusterError
-from sgnray.tune.ray.control import Budget, Interrupt, interruptible
-from sgnray.tune.state.progress import Progress
-from sgnray.tune.trial.job import (
-    GROUP,
-    NAME_PREFIX,
-    NUMBER,
-    TRIAL,
-    VALUES,
-    TrialJob,
-    number_of,
-    run_trial,
-)
-from sgnray.tune.trial.resources import Layout
+from sgnray.tune.plan import REDUCTION_FACTOR
+from sgnray.tune.state.running import RunningSearch
+from sgnray.tune.state.trials import Reported
+from sgnray.tune.trial.job import TrialJob
+from sgnray.tune.trial.messages import EPOCH_KEY, SCORE_KEY, EpochReport, read_result
+from sgnray.tune.trial.resources import TrialResources
+from sgnray.tune.trial.worker import run_trial
 
 log = logging.getLogger(__name__)
 
@@ -34,173 +40,220 @@ _ENVIRONMENT = {
     # record.jsonl is the record; Ray's own would be thrown away.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
-# PBT may copy from a trial that is an epoch or two ahead by then.
-_CHECKPOINTS_KEPT = 4
-# A trial that loses its worker is begun again so often; a third time it may be the trial's fault.
+# A trial that loses its worker is restarted twice; the third time it may be the trial's fault.
 _MAX_LOSSES = 2
-_LOST = "its worker was lost three times: it was killed, or the machine had no memory left"
+_LOST = "its worker was lost three times: it was killed, or the machine ran out of memory"
 
 
 def run_trials(
-    progress: Progress, dataset_dir: Path, layout: Layout, *, time_budget_s: float | None
+    search: RunningSearch,
+    dataset_dir: Path,
+    resources: TrialResources,
+    *,
+    time_budget_s: float | None,
 ) -> None:
-    """Run all trials on the cluster that is held; `progress` is told what they do meanwhile."""
-    from ray.exceptions import RayError
-    from ray.tune.error import TuneError
-
-    plan, folder = progress.folder.plan, progress.folder
+    """Run all trials on the connected cluster; `search` receives their reports."""
+    plan, folder = search.folder.plan, search.folder
     job = TrialJob(
         recipe=plan.recipe,
         num_epochs=plan.num_epochs,
         num_seeds=plan.num_seeds,
         dataset=SharedDataset.of(dataset_dir),
-        share=layout.share,
+        resources=resources,
         states_dir=folder.states_dir.resolve(),
-        swaps_states=plan.scheduler == "pbt",
     )
-    progress.begin()
+    search.begin()
     try:
         with _quiet_ray():
-            _fit(progress, job, layout.at_once, Budget(time_budget_s))
+            _fit(search, job, _TimeBudget(time_budget_s))
     except (RayError, TuneError) as error:
+        lines = str(error).strip().splitlines()
         raise ClusterError(
-            f"the search stopped on the cluster: {_last_line(error)}",
-            where=f"Ray; the whole story is in {folder.log_path}",
-            now="the same command goes on: trials that have ended are not repeated",
+            f"the search stopped on the cluster: {lines[-1] if lines else repr(error)}",
+            where=f"Ray; the whole message is in {folder.log_path}",
+            now="rerun the same command to resume: trials that have ended are not repeated",
         ) from error
     finally:
-        progress.end()
+        search.end()
 
 
-def _fit(progress: Progress, job: TrialJob, at_once: int, budget: Budget) -> None:
-    from ray import tune
-
-    from sgnray.tune.ray.scheduler import make_scheduler
-    from sgnray.tune.ray.searcher import Proposals
-
-    ended = {row.number for row in progress.ended}
-    num_left = progress.board.num_trials - len(ended)
-    if num_left <= 0:
-        return
-    param_space: dict[str, Any] = {}
-    search: dict[str, Any] = {
-        "search_alg": Proposals(lambda: _config(progress)),
-        "num_samples": num_left,
-    }
-    if job.swaps_states:  # PBT takes no searcher, and needs all trials at once anyway
-        trials = iter(progress.next_trial, None)
-        param_space, search = {TRIAL: tune.grid_search(list(trials))}, {}
-    # Ray insists on files of its own; a worker may still write there when an interrupt comes.
+def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
+    # Ray requires files of its own; a worker may still write there when an interrupt comes.
     with (
-        interruptible() as interrupt,
+        _interruptible() as repeat_interrupt,
         tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch,
     ):
         tune.Tuner(
-            tune.with_resources(
-                tune.with_parameters(run_trial, job=job), _resources(job.share.num_workers, job)
-            ),
-            param_space=param_space,
+            tune.with_resources(tune.with_parameters(run_trial, job=job), _request(job.resources)),
             tune_config=tune.TuneConfig(
-                scheduler=make_scheduler(progress.folder.plan, progress.events, ended),
-                max_concurrent_trials=at_once,
+                search_alg=_Proposals(search),
+                num_samples=search.num_left,
+                scheduler=_make_scheduler(search),
+                max_concurrent_trials=job.resources.concurrent,
                 reuse_actors=True,
-                trial_name_creator=lambda trial: f"{NAME_PREFIX}{trial.config[TRIAL][NUMBER]}",
-                **search,
+                trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
             ),
             run_config=tune.RunConfig(
                 name="search",
-                # PBT hands weights on through Ray's storage, which all machines must see.
-                storage_path=str(job.states_dir) if job.swaps_states else scratch,
+                storage_path=scratch,
                 verbose=0,
-                stop=_stopper(budget),
+                stop=budget,
                 failure_config=tune.FailureConfig(max_failures=_MAX_LOSSES),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
-                callbacks=[_callback(progress, interrupt, budget)],
+                callbacks=[_Reports(search, repeat_interrupt, budget)],
             ),
         ).fit()
 
 
-def _config(progress: Progress) -> dict[str, Any] | None:
-    trial = progress.next_trial()
-    return None if trial is None else {TRIAL: trial}
-
-
-def _resources(num_workers: int, job: TrialJob) -> dict[str, float]:
-    if num_workers > 1:  # the workers take theirs themselves, and Ray wants something here
+def _request(resources: TrialResources) -> dict[str, float | None]:
+    if resources.num_workers > 1:  # Ray Train requests the workers' CPUs; Tune needs any request
         return {"memory": 1}
-    gpus = {"gpu": job.share.num_gpus} if job.share.num_gpus else {}
-    return {"cpu": job.share.num_cpus, **gpus}
+    gpus = {"gpu": resources.num_gpus} if resources.num_gpus else {}
+    return {"cpu": resources.num_cpus, **gpus}
 
 
-def _stopper(budget: Budget) -> Any:
-    from ray import tune
+def _make_scheduler(search: RunningSearch) -> Any:
+    """Build the scheduler; ASHA first gets the reports of the trials that have ended already."""
+    plan = search.folder.plan
+    if plan.scheduler == "none":
+        return FIFOScheduler()
+    asha = ASHAScheduler(
+        time_attr=EPOCH_KEY,
+        metric=SCORE_KEY,
+        mode="max",
+        max_t=plan.num_epochs,
+        grace_period=plan.grace_epochs,
+        reduction_factor=REDUCTION_FACTOR,
+    )
+    trials = {row.number: SimpleNamespace(trial_id=f"trial-{row.number}") for row in search.ended}
+    # Ray draws each trial's bracket, of which there is one, from numpy's global generator.
+    state = np.random.get_state()
+    for trial in trials.values():
+        asha.on_trial_add(None, trial)
+    np.random.set_state(state)
+    for event in search.events:
+        if isinstance(event, Reported) and event.number in trials:
+            asha.on_trial_result(None, trials[event.number], event.report.to_result())
+    return asha
 
-    class OutOfTime(tune.Stopper):  # type: ignore[misc]
-        """Asked by Ray whether a trial, or all of them, should stop."""
 
-        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-            return False
+class _Proposals(Searcher):  # type: ignore[misc]
+    """Gives Ray the next trial until there are no more.
 
-        def stop_all(self) -> bool:
-            return budget.is_over()
+    The search gets the results through `_Reports` and keeps its own record, so there is nothing
+    for Ray to save of this object.
+    """
 
-    return OutOfTime()
+    def __init__(self, search: RunningSearch) -> None:
+        super().__init__(metric=SCORE_KEY, mode="max")
+        self._search = search
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the configuration of a new trial."""
+        return self._search.next_trial() or Searcher.FINISHED
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:
+        """Ignore it."""
+
+    def save(self, *_: Any, **__: Any) -> None:
+        """Save nothing."""
+
+    def restore(self, *_: Any, **__: Any) -> None:
+        """Restore nothing."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle nothing: files and locks of the search cannot be pickled."""
+        return {}
 
 
-def _callback(progress: Progress, interrupt: Interrupt, budget: Budget) -> Any:
-    from ray import tune
+class _Reports(tune.Callback):  # type: ignore[misc]
+    """Passes what Ray reports of its trials on to the search, and Ctrl-C to Ray."""
 
-    class Tell(tune.Callback):  # type: ignore[misc]
-        """Hands on what Ray tells of its trials, and Ctrl-C to Ray."""
+    def __init__(
+        self, search: RunningSearch, repeat_interrupt: Callable[[], None], budget: _TimeBudget
+    ) -> None:
+        self._search, self._repeat_interrupt, self._budget = search, repeat_interrupt, budget
+        self._groups: dict[int, str] = {}
 
-        def __init__(self) -> None:
-            self._groups: dict[str, str] = {}
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self._repeat_interrupt()
 
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            interrupt.check()
+    def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
+        report, number = read_result(result), trial.config["number"]
+        if isinstance(report, EpochReport) and report.placement_group:
+            self._groups[number] = report.placement_group
+        self._search.on_report(number, report)
 
-        def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
-            if GROUP in result:
-                self._groups[str(trial)] = result[GROUP]
-            values = trial.config[TRIAL][VALUES]
-            progress.on_epoch(number_of(str(trial)), values, result)
+    def on_trial_recover(self, *_: Any, trial: Any, **__: Any) -> None:
+        self._release(trial)
+        log.warning("%s lost its worker and is restarted", trial)
 
-        def on_trial_recover(self, *_: Any, trial: Any, **__: Any) -> None:
-            self._release(trial)
-            log.warning("%s lost its worker and is begun again", trial)
+    def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:
+        self._release(trial)
+        self._search.on_end(trial.config["number"], is_cut=self._budget.is_spent)
 
-        def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:
-            self._release(trial)
-            progress.on_end(number_of(str(trial)), is_cut=budget.is_spent)
+    def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:
+        self._release(trial)
+        self._search.on_lost(trial.config["number"], _LOST)
 
-        def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:
-            self._release(trial)
-            progress.on_lost(number_of(str(trial)), _LOST)
+    def _release(self, trial: Any) -> None:
+        """Release the CPUs of a trial's workers: Ray keeps them when it stops the trial."""
+        group = self._groups.pop(trial.config["number"], None)
+        if group is not None:
+            with suppress(RayError, ValueError):
+                remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
 
-        def _release(self, trial: Any) -> None:
-            group = self._groups.pop(str(trial), None)
-            if group is not None:
-                from sgnray.tune.trial.group import release
 
-                release(group)
+class _TimeBudget(tune.Stopper):  # type: ignore[misc]
+    """Stops all trials when the time is used up; they resume with the next command."""
 
-    return Tell()
+    def __init__(self, budget_s: float | None) -> None:
+        self._end = None if budget_s is None else time.monotonic() + budget_s
+        self.is_spent = False
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        """Tell whether the time is used up, and remember it."""
+        if not self.is_spent and self._end is not None and time.monotonic() >= self._end:
+            log.info("the time budget is used up; rerun the same command to resume")
+            self.is_spent = True
+        return self.is_spent
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Yield a function that repeats a Ctrl-C: Ray may catch its KeyboardInterrupt, and continue."""
+    came = False
+
+    def on_signal(*_: object) -> None:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    def repeat() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield repeat
+        return
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield repeat
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
 def _quiet_ray() -> Iterator[None]:
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
-    # Ray tells of a lost worker with a traceback; the log has it in a line.
-    chatter = logging.getLogger("ray.tune")
-    level = chatter.level
-    chatter.setLevel(logging.CRITICAL)
+    # Ray logs a lost worker with a traceback; our log has one line.
+    ray_log = logging.getLogger("ray.tune")
+    level = ray_log.level
+    ray_log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        chatter.setLevel(level)
-
-
-def _last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else repr(error)
+        ray_log.setLevel(level)

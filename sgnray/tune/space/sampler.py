@@ -1,4 +1,4 @@
-"""Which values the trials of a search get: listed beforehand, or proposed from what was learnt."""
+"""The values of each trial: listed in advance, or proposed from the scores so far."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ import importlib.util
 import json
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sgnray.errors import Problem, RecipeError, SgnError
 from sgnray.seeding import derive_seed
 from sgnray.tune.space.space import (
     Axis,
     Choice,
-    Integer,
-    LogUniform,
+    Range,
     SearchWay,
     Space,
-    Uniform,
     Values,
     distinct,
-    rounded,
 )
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.trial import TrialState
+    from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
 
@@ -35,27 +32,10 @@ _MAX_DRAWS = 1000
 _MOST_RANDOM, _FEWEST_RANDOM, _RANDOM_SHARE = 10, 4, 4
 
 
-class Sampler(Protocol):
-    """Proposes the values of trials, counted from 1."""
-
-    @property
-    def num_trials(self) -> int:
-        """How many there will be."""
-
-    def propose(self, number: int) -> Values | None:
-        """Return the values of a trial, None where there are no more."""
-
-    def learn(
-        self, number: int, values: Values, scores: Sequence[float], *, is_complete: bool
-    ) -> None:
-        """Hear how a trial ended: its score after each epoch, none where it failed."""
-
-
 def make_sampler(space: Space, search: SearchWay, num_trials: int, seed: int) -> Sampler:
-    """Choose how a space is walked; a grid has a trial for each point, whatever `num_trials` says.
+    """Build the sampler for a way of search; a grid ignores `num_trials`: all its points are run.
 
-    RecipeError where a grid would need a range or rows would be drawn from; SgnError where TPE
-    lacks Optuna.
+    RecipeError for a grid over a range and for draws from rows; SgnError where TPE lacks Optuna.
     """
     if search == "grid":
         _check_grid(space)
@@ -71,7 +51,7 @@ def make_sampler(space: Space, search: SearchWay, num_trials: int, seed: int) ->
     drawn = distinct(space.draw(seed, index) for index in range(num_trials))
     if len(drawn) < num_trials:
         log.warning(
-            "%d of %d trials would repeat others and are left out: the space is small",
+            "%d of %d trials would repeat others and are skipped: the space is small",
             num_trials - len(drawn),
             num_trials,
         )
@@ -79,7 +59,7 @@ def make_sampler(space: Space, search: SearchWay, num_trials: int, seed: int) ->
 
 
 class Listed:
-    """Trials that are all known beforehand."""
+    """Trials that are all known in advance."""
 
     def __init__(self, points: Sequence[Values]) -> None:
         self._points = points
@@ -96,14 +76,14 @@ class Listed:
     def learn(
         self, number: int, values: Values, scores: Sequence[float], *, is_complete: bool
     ) -> None:
-        """Learn nothing."""
+        """Ignore it."""
 
 
 class Tpe:
     """Optuna's tree-structured Parzen estimator.
 
-    A trial that was stopped early counts as pruned, with its curve. Trials of an interrupted
-    search are told it like its own.
+    A trial that was stopped early counts as pruned, with its curve. It also learns from the trials
+    of earlier commands.
     """
 
     def __init__(self, space: Space, num_trials: int, seed: int) -> None:
@@ -131,11 +111,13 @@ class Tpe:
 
     def propose(self, number: int) -> Values | None:
         """Return the values of a trial, None where there are no more."""
+        from optuna.trial import TrialState
+
         if number > self.num_trials:
             return None
         trial, values = self._ask()
-        if json.dumps(values) in self._known:  # the same would only come out again
-            self._study.tell(trial, state=_failed())
+        if json.dumps(values) in self._known:  # it would give the same score
+            self._study.tell(trial, state=TrialState.FAIL)
             values = self._draw_unknown(values)
         else:
             self._asked[number] = trial
@@ -159,71 +141,69 @@ class Tpe:
         self, number: int, values: Values, scores: Sequence[float], *, is_complete: bool
     ) -> None:
         """Tell Optuna how a trial ended."""
-        from optuna.trial import TrialState, create_trial
+        from optuna.trial import TrialState
 
         state = TrialState.COMPLETE if is_complete else TrialState.PRUNED
         if not scores:
             state = TrialState.FAIL
         self._known.add(json.dumps(values))
+        score = scores[-1] if is_complete and scores else None
         trial = self._asked.pop(number, None)
         if trial is None:
-            axes = {key: self._space.axes[key] for key in values}
+            curve = dict(enumerate(scores, start=1))
             self._study.add_trial(
-                create_trial(
-                    state=state,
-                    value=scores[-1] if state == TrialState.COMPLETE else None,
-                    params={key: as_parameter(axis, values[key]) for key, axis in axes.items()},
-                    distributions={key: distribution(axis) for key, axis in axes.items()},
-                    intermediate_values=dict(enumerate(scores, start=1)),
-                )
+                optuna_trial(self._space, values, score, state=state, intermediate_values=curve)
             )
             return
-        for epoch, score in enumerate(scores, start=1):
-            trial.report(score, epoch)
-        self._study.tell(trial, scores[-1] if state == TrialState.COMPLETE else None, state)
+        for epoch, reported in enumerate(scores, start=1):
+            trial.report(reported, epoch)
+        self._study.tell(trial, score, state)
 
 
-def distribution(axis: Axis) -> Any:
-    """Return an axis as Optuna describes it."""
+Sampler = Listed | Tpe
+
+
+def optuna_trial(space: Space, values: Values, score: float | None, **others: Any) -> FrozenTrial:
+    """Return a trial that has ended as Optuna describes it; it knows a choice by its text."""
+    from optuna.trial import create_trial
+
+    axes = {key: space.axes[key] for key in values}
+    return create_trial(
+        value=score,
+        params={
+            key: json.dumps(values[key]) if isinstance(axis, Choice) else values[key]
+            for key, axis in axes.items()
+        },
+        distributions={key: _distribution(axis) for key, axis in axes.items()},
+        **others,
+    )
+
+
+def _distribution(axis: Axis) -> Any:
     from optuna import distributions
 
     match axis:
         case Choice(values):
             return distributions.CategoricalDistribution([json.dumps(value) for value in values])
-        case Uniform(low, high):
-            return distributions.FloatDistribution(low, high)
-        case LogUniform(low, high):
-            return distributions.FloatDistribution(low, high, log=True)
-        case Integer(low, high):
-            return distributions.IntDistribution(low, high)
-
-
-def _failed() -> TrialState:
-    from optuna.trial import TrialState
-
-    return TrialState.FAIL
+        case Range("integer", low, high):
+            return distributions.IntDistribution(int(low), int(high))
+        case Range(kind, low, high):
+            return distributions.FloatDistribution(low, high, log=kind == "log_uniform")
 
 
 def _suggest(trial: optuna.Trial, key: str, axis: Axis) -> Any:
     match axis:
         case Choice(values):
             return json.loads(trial.suggest_categorical(key, [json.dumps(v) for v in values]))
-        case Uniform(low, high):
-            return rounded(trial.suggest_float(key, low, high), low, high)
-        case LogUniform(low, high):
-            return rounded(trial.suggest_float(key, low, high, log=True), low, high)
-        case Integer(low, high):
-            return trial.suggest_int(key, low, high)
-
-
-def as_parameter(axis: Axis, value: Any) -> Any:
-    """Return a value as Optuna keeps it: a choice is known by its text."""
-    return json.dumps(value) if isinstance(axis, Choice) else value
+        case Range("integer", low, high):
+            return trial.suggest_int(key, int(low), int(high))
+        case Range(kind, low, high):
+            return axis.rounded(trial.suggest_float(key, low, high, log=kind == "log_uniform"))
 
 
 def _check_grid(space: Space) -> None:
     problems = [
-        Problem(key, f"is a range, and a grid needs its values: {key}: {{choice: [...]}}")
+        Problem(key, f"is a range, and a grid needs a list of values: {key}: {{choice: [...]}}")
         for key, axis in space.axes.items()
         if not isinstance(axis, Choice)
     ]
@@ -231,12 +211,12 @@ def _check_grid(space: Space) -> None:
         raise RecipeError(
             f"the search space {space.source} cannot be searched as a grid",
             where=space.source,
-            now="use choice for these keys in a space of your own, or search it with random",
+            now="use choice for these keys in a space of your own, or use --search random",
             problems=problems,
         )
     if space.num_points() > _MAX_GRID:
         raise RecipeError(
             f"the grid has {space.num_points():,} points, and {_MAX_GRID:,} are the most",
             where=space.source,
-            now="leave out keys or values, or search it with random",
+            now="remove keys or values, or use --search random",
         )

@@ -19,6 +19,12 @@ FORMAT_VERSION = 1
 _DIGITS = 4
 
 
+SearchWay = Literal["random", "grid", "tpe"]
+RangeKind = Literal["uniform", "log_uniform", "integer"]
+# Where another key must be, for a key to be searched: every one of them at one of its values.
+Condition = Mapping[str, tuple[Any, ...]]
+
+
 @dataclass(frozen=True)
 class Choice:
     """One of several values, each as likely as the others."""
@@ -30,90 +36,54 @@ class Choice:
         return self.values[int(uniform * len(self.values))]
 
     def extremes(self) -> tuple[Any, ...]:
-        """Give the values that must be possible for all to be."""
+        """Return the values that must be possible for all to be."""
         return self.values
 
     def describe(self) -> dict[str, Any]:
-        """Give it as a search space file has it."""
+        """Return it as it is in a search space file."""
         return {"choice": list(self.values)}
 
 
 @dataclass(frozen=True)
-class Uniform:
-    """A number between two ends."""
+class Range:
+    """A number between two ends, both included; `log_uniform` draws its logarithm uniformly."""
 
+    kind: RangeKind
     low: float
     high: float
 
     def draw(self, uniform: float) -> float:
         """Turn a number from [0, 1) into a value, rounded to what a table shows."""
-        return rounded(self.low + uniform * (self.high - self.low), self.low, self.high)
+        match self.kind:
+            case "uniform":
+                return self.rounded(self.low + uniform * (self.high - self.low))
+            case "log_uniform":
+                return self.rounded(self.low * math.exp(uniform * math.log(self.high / self.low)))
+            case "integer":
+                return self.low + int(uniform * (self.high - self.low + 1))
+
+    def rounded(self, value: float) -> float:
+        """Round a drawn value to what tables and best.yaml show of it."""
+        return min(self.high, max(self.low, float(f"{value:.{_DIGITS}g}")))
 
     def extremes(self) -> tuple[float, float]:
-        """Give the values that must be possible for all to be."""
+        """Return the values that must be possible for all to be."""
         return self.low, self.high
 
     def describe(self) -> dict[str, Any]:
-        """Give it as a search space file has it."""
-        return {"uniform": [self.low, self.high]}
+        """Return it as it is in a search space file."""
+        return {self.kind: [self.low, self.high]}
 
 
-@dataclass(frozen=True)
-class LogUniform:
-    """A positive number between two ends, each order of magnitude as likely as the others."""
-
-    low: float
-    high: float
-
-    def draw(self, uniform: float) -> float:
-        """Turn a number from [0, 1) into a value, rounded to what a table shows."""
-        value = self.low * math.exp(uniform * math.log(self.high / self.low))
-        return rounded(value, self.low, self.high)
-
-    def extremes(self) -> tuple[float, float]:
-        """Give the values that must be possible for all to be."""
-        return self.low, self.high
-
-    def describe(self) -> dict[str, Any]:
-        """Give it as a search space file has it."""
-        return {"log_uniform": [self.low, self.high]}
-
-
-@dataclass(frozen=True)
-class Integer:
-    """An integer between two ends, both included."""
-
-    low: int
-    high: int
-
-    def draw(self, uniform: float) -> int:
-        """Turn a number from [0, 1) into a value."""
-        return self.low + int(uniform * (self.high - self.low + 1))
-
-    def extremes(self) -> tuple[int, int]:
-        """Give the values that must be possible for all to be."""
-        return self.low, self.high
-
-    def describe(self) -> dict[str, Any]:
-        """Give it as a search space file has it."""
-        return {"integer": [self.low, self.high]}
-
-
-Axis = Choice | Uniform | LogUniform | Integer
-
-
-SearchWay = Literal["random", "grid", "tpe"]
-# Where another key must be, for a key to be searched: every one of them at one of its values.
-Condition = Mapping[str, tuple[Any, ...]]
+Axis = Choice | Range
 
 
 @dataclass(frozen=True)
 class Space:
     """A checked search space: an axis for each dotted recipe key, in the order of its file.
 
-    A key with a condition is searched only where it holds; what it depends on stands before it.
-    A space of `rows` has no axes: each row is a trial. `search` is how it is walked unless asked
-    otherwise.
+    A key with a condition is searched only where it holds, and comes after what it depends on. A
+    space of `rows` has no axes: each row is a trial. `search` is its default way of search.
     """
 
     source: str
@@ -133,7 +103,7 @@ class Space:
         return all(values.get(other, _ABSENT) in wanted for other, wanted in condition.items())
 
     def without_idle(self, values: Values) -> Values:
-        """Leave out the keys whose condition does not hold."""
+        """Remove the keys whose condition does not hold."""
         kept: Values = {}
         for key, value in values.items():
             if self.holds(key, kept):
@@ -162,23 +132,21 @@ class Space:
             yield self.without_idle(dict(zip(self.axes, values, strict=True)))
 
     def describe(self) -> dict[str, Any]:
-        """Give it as a search space file has it."""
+        """Return it as it is in a search space file."""
         if self.rows:
             return {"rows": list(self.rows)}
-        return {key: axis.describe() | self._when(key) for key, axis in self.axes.items()}
-
-    def _when(self, key: str) -> dict[str, Any]:
-        condition = self.conditions.get(key)
-        if not condition:
-            return {}
-        return {"when": {other: list(wanted) for other, wanted in condition.items()}}
+        described = {key: axis.describe() for key, axis in self.axes.items()}
+        for key, condition in self.conditions.items():
+            if condition:
+                described[key]["when"] = {other: list(ok) for other, ok in condition.items()}
+        return described
 
 
 _ABSENT = object()
 
 
 def distinct(points: Iterable[Values]) -> list[Values]:
-    """Leave out what repeats an earlier point."""
+    """Remove points that repeat an earlier one."""
     return list({json.dumps(values): values for values in points}.values())
 
 
@@ -195,8 +163,3 @@ def dump_space(space: Space) -> str:
 def with_values(recipe: Recipe, values: Values) -> Recipe:
     """Return the recipe with other values for dotted keys; RecipeError where one is impossible."""
     return recipe.replacing(values, source="the search space")
-
-
-def rounded(value: float, low: float, high: float) -> float:
-    """Round a drawn value to what tables and best.yaml show of it."""
-    return min(high, max(low, float(f"{value:.{_DIGITS}g}")))

@@ -4,42 +4,48 @@
     optim.warmup_epochs: {choice: [0, 5], when: {optim.schedule: cosine}}
 
 or `rows:`, a list of trials. Everything is checked against the recipe before the first trial, and
-all problems are told at once.
+all problems are reported at once.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import resources
+from itertools import combinations, product
 from pathlib import Path
 from typing import get_args
 
-from sgnray.config import Recipe
+from sgnray.config import Recipe, to_dict
 from sgnray.config.document import Document, checked_version, read_document, read_file
-from sgnray.config.messages import did_you_mean
+from sgnray.config.messages import did_you_mean, unknown_key
+from sgnray.config.schema import dotted_keys, sections
 from sgnray.errors import Problem, RecipeError
 from sgnray.tune.space.space import (
     FORMAT_VERSION,
     Axis,
     Choice,
     Condition,
-    Integer,
-    LogUniform,
+    Range,
+    RangeKind,
     SearchWay,
     Space,
-    Uniform,
-)
-from sgnray.tune.space.space_checks import (
-    EXAMPLE,
-    check_key,
-    check_together,
-    read_condition,
-    read_rows,
-    why_impossible,
+    Values,
+    distinct,
+    with_values,
 )
 
+_EXAMPLE = "optim.learning_rate: {log_uniform: [3e-4, 3e-3]}"
+# The search or the dataset decides these in a trial, so that a value would do nothing.
+_FIXED = {
+    "data.dataset": "is the dataset's; name another one with --data",
+    "data.case": "must be the same in all trials; choose it with --case",
+    "train.num_epochs": "is the same in all trials; set it with --epochs",
+    "train.selection": "does nothing in a trial, which is scored after its last epoch",
+    "evaluate.num_views": "does nothing in a trial, which is scored from one view",
+}
+_MAX_POINTS = 10_000
 _WAYS = get_args(SearchWay)
 
 
@@ -57,48 +63,22 @@ def load_space(name_or_path: str, recipe: Recipe) -> Space:
     if search not in _WAYS:
         problems.append(Problem("search", f"must be one of {', '.join(_WAYS)}"))
     if "rows" in given:
-        space, found = read_rows(document.source, given, recipe)
+        space, found = _read_rows(document.source, given, recipe)
     else:
         space, found = _read_axes(document, given, recipe)
     problems += found
     if not problems:
         space = replace(space, search="grid" if space.rows else search)
-        problems = check_together(space, recipe)
+        problems = _check_pairs(space, recipe)
     if problems:
-        raise refused(document.source, problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise RecipeError(
+            f"the search space {document.source} has {count}",
+            where=document.source,
+            now="correct them; 'sgn train --recipe ntu60-cs --dry-run' shows every key",
+            problems=problems,
+        )
     return space
-
-
-def refused(source: str, problems: Sequence[Problem]) -> RecipeError:
-    """Build the error that tells all that is wrong with a space."""
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return RecipeError(
-        f"the search space {source} has {count}",
-        where=source,
-        now="correct them; 'sgn train --recipe ntu60-cs --dry-run' shows every key",
-        problems=problems,
-    )
-
-
-def _read_axes(
-    document: Document, given: dict[str, object], recipe: Recipe
-) -> tuple[Space, list[Problem]]:
-    problems: list[Problem] = []
-    axes: dict[str, Axis] = {}
-    conditions: dict[str, Condition] = {}
-    for key, content in given.items():
-        try:
-            condition, rest = read_condition(content, axes, recipe)
-            axes[key] = _read_axis(key, rest, condition, recipe)
-            if condition:
-                conditions[key] = condition
-        except ValueError as error:
-            line = document.lines.get(key)
-            where = f"{key} (line {line})" if line else key
-            problems += [Problem(where, str(what)) for what in error.args]
-    if not axes and not problems:
-        problems = [Problem("no key", f"there is nothing to search; write {EXAMPLE}")]
-    return Space(document.source, axes, conditions), problems
 
 
 def list_spaces() -> tuple[str, ...]:
@@ -116,113 +96,236 @@ def _read(name_or_path: str) -> Document:
         text = shipped.read_text(encoding="utf-8")
     else:
         raise RecipeError(
-            f"there is no search space called '{name_or_path}'"
-            f"{did_you_mean(name_or_path, list_spaces())}",
+            f"search space '{name_or_path}' not found{did_you_mean(name_or_path, list_spaces())}",
             where=f"shipped search spaces: {', '.join(list_spaces())}",
-            now="take one of these, or give the path of a .yaml file",
+            now="use one of these, or give the path of a .yaml file",
         )
     try:
         document = read_document(text, source=name_or_path)
     except RecipeError as error:
-        now = f"write keys and the values to try, for example '{EXAMPLE}'"
+        now = f"write keys and the values to try, for example '{_EXAMPLE}'"
         raise RecipeError(error.what, where=error.where, now=now) from error
     return checked_version(document, kind="search space", known=FORMAT_VERSION)
 
 
 def _outermost(problems: tuple[Problem, ...]) -> list[Problem]:
-    """Leave out what is wrong inside of a key that is wrong as a whole."""
+    """Drop problems inside of a key that has a problem itself."""
     keys = [problem.where.partition(" ")[0] for problem in problems]
     inside = [key.rpartition(".")[0] in keys for key in keys]
     return [problem for problem, is_inside in zip(problems, inside, strict=True) if not is_inside]
 
 
+def _read_rows(
+    source: str, given: dict[str, object], recipe: Recipe
+) -> tuple[Space, list[Problem]]:
+    """Read a space of rows, and its problems."""
+    rows, others = given["rows"], [key for key in given if key != "rows"]
+    problems = [
+        Problem(key, "is given with rows; a space has rows or keys, not both") for key in others
+    ]
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        problems.append(
+            Problem("rows", "must be a list of trials, like [{model.dropout: 0.2}, {}]")
+        )
+        return Space(source), problems
+    for number, row in enumerate(rows, start=1):
+        problems += [Problem(f"row {number}", what) for what in _wrong_with(row, recipe)]
+    if not problems and len(distinct(rows)) < len(rows):
+        problems.append(Problem("rows", "has a trial twice"))
+    return Space(source, rows=tuple(rows)), problems
+
+
+def _wrong_with(row: Values, recipe: Recipe) -> list[str]:
+    wrong = []
+    for key in row:
+        try:
+            _check_key(str(key))
+        except ValueError as error:
+            wrong.append(f"{key} {error}")
+    if not wrong and (what := _why_impossible(row, recipe)):
+        wrong.append(what)
+    return wrong
+
+
+def _read_axes(
+    document: Document, given: dict[str, object], recipe: Recipe
+) -> tuple[Space, list[Problem]]:
+    problems: list[Problem] = []
+    axes: dict[str, Axis] = {}
+    conditions: dict[str, Condition] = {}
+    for key, content in given.items():
+        try:
+            condition, rest = _read_condition(content, axes, recipe)
+            axes[key] = _read_axis(key, rest, condition, recipe)
+            if condition:
+                conditions[key] = condition
+        except ValueError as error:
+            line = document.lines.get(key)
+            where = f"{key} (line {line})" if line else key
+            problems += [Problem(where, str(what)) for what in error.args]
+    if not axes and not problems:
+        problems = [Problem("no key", f"no key to search; write one like {_EXAMPLE}")]
+    return Space(document.source, axes, conditions), problems
+
+
+def _read_condition(
+    given: object, axes: Mapping[str, Axis], recipe: Recipe
+) -> tuple[Condition, object]:
+    """Split an axis into its condition on keys before it, and the rest; raises ValueError.
+
+    A condition on a key that is not searched must hold in the recipe.
+    """
+    if not isinstance(given, dict) or "when" not in given:
+        return {}, given
+    rest = {key: value for key, value in given.items() if key != "when"}
+    when = given["when"]
+    if not isinstance(when, dict) or not when:
+        raise ValueError("when must name a key and its values, like when: {optim.schedule: cosine}")
+    condition = {}
+    for other, wanted in when.items():
+        values = tuple(wanted) if isinstance(wanted, list) else (wanted,)
+        if _is_searched(str(other), values, axes, recipe):
+            condition[str(other)] = values
+    return condition, rest
+
+
+def _is_searched(
+    other: str, wanted: tuple[object, ...], axes: Mapping[str, Axis], recipe: Recipe
+) -> bool:
+    if other not in dotted_keys():
+        raise ValueError(f"depends on {other}: {unknown_key(other)}")
+    axis = axes.get(other)
+    if axis is None:
+        section, _, name = other.partition(".")
+        value = to_dict(recipe)[section][name]
+        if value in wanted:
+            return False
+        raise ValueError(
+            f"depends on {other}, which is {value} in the recipe and not searched above it"
+        )
+    if not isinstance(axis, Choice):
+        raise ValueError(f"depends on {other}, which is a range; a condition needs a choice")
+    never = [value for value in wanted if value not in axis.values]
+    if never:
+        raise ValueError(f"needs {other} to be {never[0]}, which is not among its choices")
+    return True
+
+
 def _read_axis(key: str, given: object, condition: Condition, recipe: Recipe) -> Axis:
-    """Read what to try for one key; ValueError holds all that is wrong with it."""
-    check_key(key)
+    """Read the values of one key; the arguments of ValueError are all its problems."""
+    _check_key(key)
     axis = _parse_axis(given)
     # A key with a condition is tried where it holds.
     there = {other: wanted[0] for other, wanted in condition.items()}
 
     def impossible(value: object) -> str | None:
-        return why_impossible({**there, key: value}, recipe)
+        return _why_impossible({**there, key: value}, recipe)
 
     problems = [what for value in axis.extremes() if (what := impossible(value))]
-    if (
-        problems
-        and isinstance(axis, Uniform | LogUniform)
-        and not _takes_fractions(axis, impossible)
-    ):
-        problems = ["must be an integer; say {integer: [lowest, highest]}, or {choice: [...]}"]
+    is_real = not isinstance(axis, Choice) and axis.kind != "integer"
+    if problems and is_real and not _takes_fractions(axis.extremes()[-1], impossible):
+        problems = ["must be an integer; use {integer: [lowest, highest]}, or {choice: [...]}"]
     if problems:
         raise ValueError(*dict.fromkeys(problems))
     return axis
 
 
+def _check_key(key: str) -> None:
+    """Raise ValueError for a key that cannot be searched."""
+    if key in sections():
+        raise ValueError(f"is a section; write its keys as {key}.key, like {_EXAMPLE}")
+    if key not in dotted_keys():
+        raise ValueError(unknown_key(key))
+    if key in _FIXED:
+        raise ValueError(_FIXED[key])
+
+
+def _why_impossible(values: Values, recipe: Recipe) -> str | None:
+    """Return the problem with values in a recipe, None where they are possible."""
+    try:
+        with_values(recipe, values)
+    except RecipeError as error:
+        return error.problems[0].what
+    return None
+
+
 def _parse_axis(given: object) -> Axis:
+    kinds = ("choice", *_RANGES)
     if not isinstance(given, dict) or len(given) != 1:
-        raise ValueError(f"must be one of {', '.join(_KINDS)} with its values, like {EXAMPLE}")
+        raise ValueError(f"must be one of {', '.join(kinds)} with its values, like {_EXAMPLE}")
     ((kind, values),) = given.items()
-    if kind not in _KINDS:
-        meant = did_you_mean(str(kind), _KINDS) or f"; there are {', '.join(_KINDS)}"
-        raise ValueError(f"'{kind}' is no way to search{meant}")
-    return _KINDS[kind](values)
+    if kind == "choice":
+        return _parse_choice(values)
+    if kind in _RANGES:
+        return _parse_range(kind, values)
+    meant = did_you_mean(str(kind), kinds) or f"; use one of {', '.join(kinds)}"
+    raise ValueError(f"unknown kind of values '{kind}'{meant}")
 
 
-def _choice(values: object) -> Axis:
+def _parse_choice(values: object) -> Choice:
     if not isinstance(values, list) or not values:
         raise ValueError("choice must be a list of values, like {choice: [10, 20, 30]}")
     texts = [json.dumps(value, default=str) for value in values]
     twice = [text for position, text in enumerate(texts) if text in texts[:position]]
     if twice:
-        raise ValueError(f"choice holds {twice[0]} twice")
+        raise ValueError(f"choice has {twice[0]} twice")
     return Choice(tuple(values))
 
 
-def _uniform(values: object) -> Axis:
-    return Uniform(*_ends("uniform", "[0, 0.5]", values))
-
-
-def _log_uniform(values: object) -> Axis:
-    low, high = _ends("log_uniform", "[1e-4, 1e-2]", values)
-    if low <= 0:
-        raise ValueError(f"log_uniform must begin above 0, got {low:g}")
-    return LogUniform(low, high)
-
-
-def _integer(values: object) -> Axis:
-    low, high = _ends("integer", "[10, 30]", values)
-    if not (low.is_integer() and high.is_integer()):
-        raise ValueError(f"integer must be two integers, got [{low:g}, {high:g}]")
-    return Integer(int(low), int(high))
-
-
-_KINDS: dict[str, Callable[[object], Axis]] = {
-    "choice": _choice,
-    "uniform": _uniform,
-    "log_uniform": _log_uniform,
-    "integer": _integer,
+# Each kind of range, with an example for the error messages.
+_RANGES: dict[RangeKind, str] = {
+    "uniform": "[0, 0.5]",
+    "log_uniform": "[1e-4, 1e-2]",
+    "integer": "[10, 30]",
 }
 
 
-def _ends(kind: str, example: str, values: object) -> tuple[float, float]:
-    is_pair = isinstance(values, list) and len(values) == 2 and all(map(_is_number, values))
-    if not is_pair:
-        raise ValueError(f"{kind} must be two numbers, like {{{kind}: {example}}}")
-    assert isinstance(values, list)
-    low, high = float(values[0]), float(values[1])
+def _parse_range(kind: RangeKind, values: object) -> Range:
+    if not (isinstance(values, list) and len(values) == 2 and all(map(_is_number, values))):
+        raise ValueError(f"{kind} must be two numbers, like {{{kind}: {_RANGES[kind]}}}")
+    low, high = map(float, values)
     if low >= high:
         raise ValueError(f"{kind} must be ascending, got [{low:g}, {high:g}]")
-    return low, high
+    if kind == "log_uniform" and low <= 0:
+        raise ValueError(f"log_uniform must start above 0, got {low:g}")
+    if kind != "integer":
+        return Range(kind, low, high)
+    if not (low.is_integer() and high.is_integer()):
+        raise ValueError(f"integer must be two integers, got [{low:g}, {high:g}]")
+    return Range(kind, int(low), int(high))
 
 
 def _is_number(value: object) -> bool:
-    # Beyond that there is no recipe value; it also keeps out infinity and what is not a number.
+    # No recipe value is larger; this also excludes infinity and NaN.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-def _takes_fractions(
-    axis: Uniform | LogUniform, impossible: Callable[[object], str | None]
-) -> bool:
+def _takes_fractions(high: float, impossible: Callable[[object], str | None]) -> bool:
     """Tell whether the key's type, not the size of the numbers, refuses the ends."""
-    whole = max(1, round(axis.high))
+    whole = max(1, round(high))
     return impossible(whole) is not None or impossible(float(whole)) is None
+
+
+def _check_pairs(space: Space, recipe: Recipe) -> list[Problem]:
+    """Return the problems of points whose values are only impossible together.
+
+    All points of a grid are tried; else the ends of each two keys with each other.
+    """
+    points = distinct(space.grid() if _is_small_grid(space) else _pairs(space))
+    found: dict[str, Problem] = {}
+    for values in points:
+        what = _why_impossible(values, recipe)
+        if what is not None and what not in found:
+            found[what] = Problem(", ".join(f"{key}={values[key]}" for key in values), what)
+    return list(found.values())
+
+
+def _is_small_grid(space: Space) -> bool:
+    is_grid = all(isinstance(axis, Choice) for axis in space.axes.values())
+    return is_grid and space.num_points() <= _MAX_POINTS
+
+
+def _pairs(space: Space) -> Iterator[Values]:
+    for (first, one), (second, other) in combinations(space.axes.items(), 2):
+        for ends in product(one.extremes(), other.extremes()):
+            yield space.without_idle(dict(zip((first, second), ends, strict=True)))

@@ -1,4 +1,4 @@
-"""The folder of a search: what is in it, and whose it is.
+"""The folder of a search: its files, and which search it belongs to.
 
 search.json  base.yaml  space.yaml  record.jsonl  states/  trials.parquet  trials.csv  best.yaml
 log.txt  *.png  search.html
@@ -17,10 +17,9 @@ from sgnray.config import dump_recipe
 from sgnray.errors import RunError
 from sgnray.storage.atomic import output_errors, write_text
 from sgnray.tune.plan import Plan
-from sgnray.tune.report.tables import write_tables
 from sgnray.tune.space.space import as_overrides, dump_space
-from sgnray.tune.state.board import TrialRow, best_of
-from sgnray.tune.state.events import Record
+from sgnray.tune.state.tables import write_tables
+from sgnray.tune.state.trials import Record, TrialRow, best_of
 
 SEARCH_FILE = "search.json"
 # Not recipe.yaml: that file makes a folder a run.
@@ -29,8 +28,6 @@ SPACE_FILE = "space.yaml"
 RECORD_FILE = "record.jsonl"
 BEST_FILE = "best.yaml"
 STATES_DIR = "states"
-
-_HOW = {"asha": ", ASHA", "pbt": ", population-based", "none": ""}
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class SearchFolder:
 
     @property
     def log_path(self) -> Path:
-        """Where the search's log goes."""
+        """The search's log."""
         return self.path / LOG_FILE
 
     @property
@@ -52,16 +49,16 @@ class SearchFolder:
 
     @property
     def record(self) -> Record:
-        """What happened so far."""
+        """The events so far."""
         return Record(self.path / RECORD_FILE)
 
     @property
     def states_dir(self) -> Path:
-        """What unfinished trials need to go on, a folder each."""
+        """The state of unfinished trials, a folder each."""
         return self.path / STATES_DIR
 
     def write(self, rows: tuple[TrialRow, ...]) -> None:
-        """Write the table of trials, and best.yaml as soon as one has ended well."""
+        """Write the table of trials, and best.yaml once one has ended without an error."""
         write_tables(self.path, rows, self.plan.space.keys)
         best = best_of(rows)
         if best is not None:
@@ -71,10 +68,9 @@ class SearchFolder:
 
 @contextmanager
 def claim_search(runs_dir: Path, name: str | None, plan: Plan) -> Iterator[SearchFolder]:
-    """Make the search's folder, or take it again for the same search; nobody else can meanwhile.
+    """Create the search's folder, or reopen it for the same search, and lock it meanwhile.
 
-    RunError where it holds something else or is in use; UsageError for a name that is no plain
-    folder name.
+    RunError where it holds something else or is in use; UsageError for an invalid name.
     """
     with claimed_folder(runs_dir, name, default=plan.folder_name()) as path:
         _check_owner(path, plan)
@@ -96,6 +92,13 @@ def _check_owner(path: Path, plan: Plan) -> None:
         found = json.loads(search_path.read_text(encoding="utf-8"))
     except ValueError:
         found = None
+    match found:
+        case {"scheduler": {"kind": "pbt"}}:
+            raise RunError(
+                "the folder holds a search with the scheduler pbt, which no longer exists",
+                where=str(search_path),
+                now=f"choose another --name; its best recipe is still {path / BEST_FILE}",
+            )
     if found != json.loads(json.dumps(plan.describe())):
         raise RunError(
             "the folder holds another search: its space, recipe, trials, epochs or dataset differ",
@@ -110,29 +113,24 @@ def _header(folder: SearchFolder, best: TrialRow, rows: tuple[TrialRow, ...]) ->
     count = f"{num_ended} trials"
     if num_ended < plan.num_trials:
         count += f" so far; {plan.num_trials} are planned"
+    scheduler = ", ASHA" if plan.scheduler == "asha" else ""
     scaled = "" if plan.num_epochs == num_full else ", its schedule in proportion"
     seeds = f", mean of {plan.num_seeds} seeds" if plan.num_seeds > 1 else ""
     return "\n".join(
         [
             f"# Found by sgn tune: trial {best.number}, the best of {count}.",
             f"#   sgn train --recipe {folder.best_path}",
-            f"# Search: space {plan.space.source}, {plan.search}{_HOW[plan.scheduler]}, "
+            f"# Search: space {plan.space.source}, {plan.search}{scheduler}, "
             f"seed {plan.recipe.train.seed}, at most {plan.num_epochs} epochs per trial",
             f"#   of the {num_full} below{scaled}.",
             f"# Score: {best.score or 0:.2%} top-1 after epoch {best.num_epochs}{seeds}, on a "
             "validation",
             f"#   part of the training clips of {plan.recipe.data.dataset} "
             f"{plan.recipe.data.case}, held out the way the case",
-            "#   holds out its test clips, which were never looked at.",
-            *_changes(plan, best),
+            "#   holds out its test clips, which were never used.",
+            "# Changed by the search:",
+            *(f"#   {text}" for text in as_overrides(best.values) or ("nothing",)),
             "",
             "",
         ]
     )
-
-
-def _changes(plan: Plan, best: TrialRow) -> list[str]:
-    head = "# Changed by the search:"
-    if plan.scheduler == "pbt":
-        head = "# Changed by the search (the last values: PBT changed them while it trained):"
-    return [head, *(f"#   {text}" for text in as_overrides(best.values) or ("nothing",))]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import statistics
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from sgnray import metric_keys as keys
-from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.config import Recipe
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import Split, validation_folds
@@ -29,20 +29,14 @@ from sgnray.train.loop import Validate, train_epoch
 from sgnray.train.state import TrainState
 from sgnray.train.step import Steps, choose_steps
 from sgnray.tune.space.space import with_values
-
-EPOCH, SPREAD, DURATION_S = "epoch", "spread", "duration_s"
-NUM_PARAMETERS, FLOPS = "num_parameters", "flops"
-# The learning rate is set anew in each epoch; these are the optimizer's own.
-_SETTINGS = ("weight_decay", "betas", "eps")
-_MEANS = (keys.TRAIN_LOSS, keys.VAL_LOSS, keys.VAL_TOP1)
+from sgnray.tune.trial.messages import EpochReport
 
 
 class Folds:
     """All models of a trial: each seed trains one on each fold of the training clips.
 
-    Test clips are never seen: a fold's two parts are cut from the training clips, and the
-    recipe's own way of selecting an epoch plays no part. Collective in every method with more
-    than one rank.
+    Test clips are never used: both parts of a fold come from the training clips, and the recipe's
+    `train.selection` is ignored. Collective: every rank must call every method.
     """
 
     def __init__(
@@ -62,7 +56,9 @@ class Folds:
         first = recipe.train.seed
         self._seeds = [
             [
-                _Fold.start(_seeded(recipe, seed), dataset, bank, split, self._world)
+                _Fold.start(
+                    with_values(recipe, {"train.seed": seed}), dataset, bank, split, self._world
+                )
                 for split in splits
             ]
             for seed in range(first, first + num_seeds)
@@ -81,39 +77,40 @@ class Folds:
         """Epochs done."""
         return self._all[0].state.epoch
 
-    def rest(self) -> Iterator[dict[str, Any]]:
-        """Train to the recipe's end and yield the metrics of each epoch: means over the models."""
+    def train_remaining(self) -> Iterator[EpochReport]:
+        """Train to the recipe's end and yield each epoch."""
         while self.epoch < self._recipe.train.num_epochs:
             for fold in self._all:
                 fold.train_epoch()
-            yield self.metrics(self.epoch)
+            yield self.report(self.epoch)
 
-    def metrics(self, epoch: int) -> dict[str, Any]:
-        """Return the metrics of an epoch that is done, counted from 1."""
-        model = self._all[0].state.model
-        scored = [fold.state.history[epoch - 1] for fold in self._all]
-        means = {key: statistics.fmean(each[key] for each in scored) for key in _MEANS}
-        by_seed = [
-            statistics.fmean(fold.state.history[epoch - 1][keys.VAL_TOP1] for fold in folds)
-            for folds in self._seeds
-        ]
-        return {
-            **means,
-            EPOCH: epoch,
-            SPREAD: statistics.stdev(by_seed) if len(by_seed) > 1 else None,
-            DURATION_S: sum(
+    def report(self, epoch: int) -> EpochReport:
+        """Return an epoch that is done, counted from 1: means over the models."""
+
+        def mean(folds: Sequence[_Fold], key: str) -> float:
+            return statistics.fmean(fold.state.history[epoch - 1][key] for fold in folds)
+
+        by_seed = [mean(folds, keys.VAL_TOP1) for folds in self._seeds]
+        return EpochReport(
+            epoch=epoch,
+            score=mean(self._all, keys.VAL_TOP1),
+            spread=statistics.stdev(by_seed) if len(by_seed) > 1 else None,
+            duration_s=sum(
                 each[keys.EPOCH_S] for fold in self._all for each in fold.state.history[:epoch]
             ),
-            NUM_PARAMETERS: count_parameters(model),
-            FLOPS: self._flops,
-        }
+            num_parameters=count_parameters(self._all[0].state.model),
+            flops=self._flops,
+            node=socket.gethostname(),
+            train_loss=mean(self._all, keys.TRAIN_LOSS),
+            val_loss=mean(self._all, keys.VAL_LOSS),
+        )
 
     def save(self, folder: Path) -> None:
-        """Put all that another process needs to go on in `folder`; the one before it goes."""
+        """Write all that another process needs to continue; replaces what was saved before."""
         if self._world.rank != 0:
             return
         new = folder / f"{self.epoch:04d}"
-        # A trial that PBT has begun again may still be running elsewhere for a moment.
+        # A trial that lost its worker may still run on an unreachable machine for a moment.
         partial = folder / f"{new.name}-{uuid.uuid4().hex[:8]}.partial"
         partial.mkdir(parents=True)
         for index, fold in enumerate(self._all):
@@ -125,7 +122,7 @@ class Folds:
                 shutil.rmtree(old, ignore_errors=True)
 
     def restore(self, folder: Path) -> None:
-        """Go on from what `save` left in `folder`, or begin where nothing whole is there."""
+        """Continue from what `save` wrote, or start anew where nothing there is complete."""
         for saved in reversed(_saved(folder)):
             try:
                 checkpoints = [load_checkpoint(path) for path in sorted(saved.glob("*.pt"))]
@@ -133,7 +130,7 @@ class Folds:
                 continue
             if len(checkpoints) == len(self._all):
                 for fold, checkpoint in zip(self._all, checkpoints, strict=True):
-                    fold.restore(checkpoint)
+                    fold.state.restore(checkpoint)
                 return
 
     @property
@@ -160,14 +157,6 @@ class _Fold:
     def state(self) -> TrainState:
         return self.steps.state
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint, under this recipe's settings: PBT changes them on the way."""
-        groups = self.state.optimizer.param_groups
-        own = [{key: group[key] for key in _SETTINGS if key in group} for group in groups]
-        self.state.restore(checkpoint)
-        for group, settings in zip(self.state.optimizer.param_groups, own, strict=True):
-            group.update(settings)
-
     def train_epoch(self) -> None:
         start = time.perf_counter()
         trained = train_epoch(self.steps)
@@ -180,10 +169,6 @@ class _Fold:
             keys.EPOCH_S: time.perf_counter() - start,
         }
         self.state.finish_epoch(metrics, score=None)
-
-
-def _seeded(recipe: Recipe, seed: int) -> Recipe:
-    return with_values(recipe, {"train.seed": seed})
 
 
 def _saved(folder: Path) -> list[Path]:

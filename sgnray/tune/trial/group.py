@@ -3,45 +3,41 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import ray.train
-from ray import PlacementGroupID, tune
-from ray.exceptions import RayError
+from ray import tune
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
-from ray.util.placement_group import (
-    PlacementGroup,
-    get_current_placement_group,
-    remove_placement_group,
-)
+from ray.util.placement_group import get_current_placement_group
 
 from sgnray.distributed.ray_trainer import Trainer, told_by_worker
+from sgnray.distributed.world import World
 from sgnray.train.worker import NodeNetworkConfig
-from sgnray.tune.trial.job import GROUP, TrialJob, train_share
+from sgnray.tune.trial.job import TrialJob
+from sgnray.tune.trial.messages import TrialConfig
 
 
-def train_group(trial: dict[str, Any], job: TrialJob) -> None:
+def train_group(trial: TrialConfig, job: TrialJob) -> None:
     """Train a trial with several workers under DDP; raises what a worker raised."""
-    share = job.share
-    gpus = {"GPU": share.num_gpus / share.num_workers} if share.num_gpus else {}
-    # Ray Train insists on a folder that all workers see; nothing that stays is written there.
+    resources = job.resources
+    gpus = {"GPU": resources.num_gpus / resources.num_workers} if resources.num_gpus else {}
+    # Ray Train requires a folder that all workers see; nothing of value is written there.
     with tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch:
-        storage = job.states_dir if job.states_dir and job.states_dir.is_dir() else scratch
         trainer = Trainer(
             _train_worker,
             train_loop_config={"trial": trial, "job": job},
             torch_config=NodeNetworkConfig(),
             scaling_config=ScalingConfig(
-                num_workers=share.num_workers,
+                num_workers=resources.num_workers,
                 use_gpu=bool(gpus),
-                resources_per_worker={"CPU": share.num_threads, **gpus},
+                resources_per_worker={"CPU": resources.num_threads, **gpus},
             ),
             run_config=RunConfig(
-                # The trial's own: two trials must not take up each other's.
+                # Unique: two trials must not continue each other's run.
                 name=f"ray-{tune.get_context().get_trial_id()}",
-                storage_path=str(storage),
+                storage_path=str(job.states_dir if job.states_dir.is_dir() else scratch),
                 callbacks=[TuneReportCallback()],
                 failure_config=FailureConfig(max_failures=0),
                 logging_config=LoggingConfig(log_level="ERROR"),
@@ -53,13 +49,7 @@ def train_group(trial: dict[str, Any], job: TrialJob) -> None:
             raise told_by_worker(error) or error from None
 
 
-def release(group: str) -> None:
-    """Give back the CPUs of a trial's workers: Ray keeps them where the trial was stopped."""
-    with suppress(RayError, ValueError):
-        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
-
-
 def _train_worker(config: dict[str, Any]) -> None:
     group = get_current_placement_group().id.hex()
-    for metrics in train_share(config["trial"], config["job"]):
-        ray.train.report({**metrics, GROUP: group})
+    for report in config["job"].train(config["trial"], World.current()):
+        ray.train.report(replace(report, placement_group=group).to_result())

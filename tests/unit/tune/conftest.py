@@ -4,11 +4,11 @@ import pytest
 
 from sgnray.tune.plan import Plan
 from sgnray.tune.space.sampler import make_sampler
-from sgnray.tune.space.space import Choice, LogUniform, Space
+from sgnray.tune.space.space import Choice, Range, Space
 
 SPACE = Space(
     "mine",
-    {"optim.learning_rate": LogUniform(1e-3, 1e-1), "data.num_segments": Choice((4, 6))},
+    {"optim.learning_rate": Range("log_uniform", 1e-3, 1e-1), "data.num_segments": Choice((4, 6))},
 )
 
 

@@ -11,9 +11,9 @@ from sgnray.config import load_recipe
 from sgnray.errors import RunError, UsageError
 from sgnray.tune.space.space import with_values
 from sgnray.tune.space.space_file import load_space
-from sgnray.tune.state.board import TrialTable
-from sgnray.tune.state.events import Ended, Reported, Started
 from sgnray.tune.state.folder import claim_search
+from sgnray.tune.state.trials import Ended, Reported, Started, TrialTable
+from sgnray.tune.trial.messages import EpochReport
 
 
 def claim(runs_dir, plan, name=None):
@@ -46,7 +46,21 @@ def test_the_same_search_takes_its_folder_again_and_another_is_refused(tmp_path,
     assert caught.value.where == str(tmp_path / "mine" / "search.json")
 
 
-def test_a_torn_search_is_refused(tmp_path, plan):
+def test_a_search_with_the_removed_scheduler_pbt_is_refused(tmp_path, plan):
+    claim(tmp_path, plan, "mine")
+    path = tmp_path / "mine" / "search.json"
+    described = json.loads(path.read_text())
+    path.write_text(
+        json.dumps(described | {"scheduler": {"kind": "pbt", "perturbation_epochs": 2}})
+    )
+    with pytest.raises(RunError) as caught:
+        claim(tmp_path, plan, "mine")
+    assert "pbt" in caught.value.what
+    assert caught.value.where == str(path)
+    assert "--name" in caught.value.now
+
+
+def test_a_corrupt_search_is_refused(tmp_path, plan):
     claim(tmp_path, plan, "mine")
     (tmp_path / "mine" / "search.json").write_text("{")
     with pytest.raises(RunError):
@@ -91,16 +105,16 @@ def test_two_searches_cannot_share_a_folder(tmp_path, plan):
 
 
 def test_best_yaml_is_the_best_trials_recipe_in_full_length(tmp_path, plan, sampler):
-    folder, board = claim(tmp_path, plan, "mine"), TrialTable(plan.num_trials, plan.num_epochs)
-    folder.write(board.rows)
+    folder, table = claim(tmp_path, plan, "mine"), TrialTable(plan.num_trials, plan.num_epochs)
+    folder.write(table.rows)
     assert (folder.path / "trials.csv").exists()
     assert not folder.best_path.exists()
     for number, scores in ((1, (0.5, 0.25)), (2, (0.25, 0.5))):
-        board.apply(Started(number, sampler.propose(number)))
+        table.apply(Started(number, sampler.propose(number)))
         for epoch, score in enumerate(scores, start=1):
-            board.apply(Reported(number, epoch, score))
-        board.apply(Ended(number, "finished"))
-        folder.write(board.rows)
+            table.apply(Reported(number, EpochReport(epoch, score)))
+        table.apply(Ended(number, "finished"))
+        folder.write(table.rows)
     values = sampler.propose(2)
     recipe = load_recipe(str(folder.best_path))
     assert recipe == with_values(plan.recipe, values)
@@ -112,7 +126,7 @@ def test_best_yaml_is_the_best_trials_recipe_in_full_length(tmp_path, plan, samp
         "#   of the 4 below, its schedule in proportion.",
         "# Score: 50.00% top-1 after epoch 2, on a validation",
         "#   part of the training clips of synth cv, held out the way the case",
-        "#   holds out its test clips, which were never looked at.",
+        "#   holds out its test clips, which were never used.",
         "# Changed by the search:",
         f"#   optim.learning_rate={values['optim.learning_rate']}",
         f"#   data.num_segments={values['data.num_segments']}",

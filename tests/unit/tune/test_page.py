@@ -9,17 +9,17 @@ import pytest
 
 from sgnray.tune.report.page import write_page
 from sgnray.tune.report.plots import draw_pictures, frontier
-from sgnray.tune.space.space import Choice, Integer, LogUniform, Space, Uniform
-from sgnray.tune.state.board import TrialRow, best_of
+from sgnray.tune.space.space import Choice, Range, Space
 from sgnray.tune.state.folder import claim_search
+from sgnray.tune.state.trials import TrialRow, best_of
 
 SPACE = Space(
     "mine",
     {
-        "optim.learning_rate": LogUniform(1e-3, 1e-1),
+        "optim.learning_rate": Range("log_uniform", 1e-3, 1e-1),
         "data.num_segments": Choice((4, 6)),
-        "model.dropout": Uniform(0.0, 0.5),
-        "optim.warmup_epochs": Integer(0, 5),
+        "model.dropout": Range("uniform", 0.0, 0.5),
+        "optim.warmup_epochs": Range("integer", 0, 5),
     },
 )
 
@@ -76,7 +76,7 @@ class Page(HTMLParser):
         self.cells.append(data.strip())
 
 
-NASTY = '<script>alert("1")</script>&$best${x}'
+NASTY = '<script>alert("1")</script>&{{ best }}{% x %}'
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import pytest
 
 from sgnray.errors import RecipeError
 from sgnray.tune.space.sampler import make_sampler
-from sgnray.tune.space.space import Choice, Integer, LogUniform, Space, Uniform
+from sgnray.tune.space.space import Choice, Range, Space
 
 AXES = {
     "optim.schedule": Choice(("steps", "cosine")),
-    "optim.warmup_epochs": Integer(0, 5),
-    "model.dropout": Uniform(0.0, 0.5),
-    "optim.learning_rate": LogUniform(1e-4, 1e-2),
+    "optim.warmup_epochs": Range("integer", 0, 5),
+    "model.dropout": Range("uniform", 0.0, 0.5),
+    "optim.learning_rate": Range("log_uniform", 1e-4, 1e-2),
 }
 SPACE = Space("mine", AXES, {"optim.warmup_epochs": {"optim.schedule": ("cosine",)}})
 

@@ -9,9 +9,8 @@ from sgnray.config import recipe_for
 from sgnray.errors import InputError, RecipeError, SgnError, UsageError
 from sgnray.tune import TrialRow, tune_recipe
 from sgnray.tune.search import _result
-from sgnray.tune.state.board import TrialTable
-from sgnray.tune.state.events import Ended, Started
 from sgnray.tune.state.folder import claim_search
+from sgnray.tune.state.trials import Ended, Started, TrialTable
 
 
 def refuse(kind, tmp_path, recipe, space, folder, **settings):
@@ -54,26 +53,13 @@ def test_ranges_in_a_grid(tmp_path, tiny_recipe, tiny_folder):
     ]
 
 
-def test_a_population_of_models_of_different_shapes(tmp_path, tiny_recipe, tiny_folder):
-    error = refuse(RecipeError, tmp_path, tiny_recipe, "default", tiny_folder, scheduler="pbt")
-    assert [problem.where for problem in error.problems] == [
-        "data.num_segments",
-        "model.embedding_width",
-    ]
-
-
-def test_a_list_of_trials_is_no_population(tmp_path, tiny_recipe, tiny_folder):
-    error = refuse(UsageError, tmp_path, tiny_recipe, "ablation", tiny_folder, scheduler="pbt")
-    assert error.where == "--scheduler pbt"
-
-
 def test_where_all_trials_failed_each_reason_is_told_once(tmp_path, plan):
     reasons = ["the loss is no longer a finite number", "ValueError: no"]
     events = [Started(number, {}) for number in (1, 2, 3)]
     events += [Ended(number, "failed", reasons[number % 2 == 0]) for number in (1, 2, 3)]
     with (
         claim_search(tmp_path, None, plan) as folder,
-        pytest.raises(SgnError, match="none of the 3 trials came to its end") as caught,
+        pytest.raises(SgnError, match="all 3 trials failed") as caught,
     ):
         _result(folder, TrialTable(3, 2, events).rows)
     assert {(row.where, row.what) for row in caught.value.problems} == {
@@ -86,4 +72,4 @@ def test_where_all_trials_failed_each_reason_is_told_once(tmp_path, plan):
 def test_importing_the_search_does_not_load_ray():
     code = "import sys, sgnray.tune, sgnray.tune.trial.job; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert TrialRow.__module__ == "sgnray.tune.state.board"
+    assert TrialRow.__module__ == "sgnray.tune.state.trials"

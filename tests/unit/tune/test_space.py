@@ -6,25 +6,16 @@ import pytest
 
 from sgnray.config import load_recipe
 from sgnray.errors import RecipeError
-from sgnray.tune.space.space import (
-    Choice,
-    Integer,
-    LogUniform,
-    Space,
-    Uniform,
-    as_overrides,
-    dump_space,
-    with_values,
-)
+from sgnray.tune.space.space import Choice, Range, Space, as_overrides, dump_space, with_values
 from sgnray.tune.space.space_file import load_space
 
 SPACE = Space(
     "mine",
     {
         "data.num_segments": Choice((10, 20, 30)),
-        "model.embedding_width": Integer(8, 11),
-        "model.dropout": Uniform(0.0, 0.5),
-        "optim.learning_rate": LogUniform(1e-4, 1e-2),
+        "model.embedding_width": Range("integer", 8, 11),
+        "model.dropout": Range("uniform", 0.0, 0.5),
+        "optim.learning_rate": Range("log_uniform", 1e-4, 1e-2),
     },
 )
 
@@ -37,7 +28,7 @@ def test_a_draw_depends_on_the_seed_and_its_index_alone():
 
 
 def test_a_key_that_is_added_at_the_end_changes_no_other():
-    longer = Space("mine", {**SPACE.axes, "optim.weight_decay": Uniform(0.0, 1.0)})
+    longer = Space("mine", {**SPACE.axes, "optim.weight_decay": Range("uniform", 0.0, 1.0)})
     for index in range(5):
         assert longer.draw(0, index).items() >= SPACE.draw(0, index).items()
 
@@ -56,7 +47,7 @@ def test_every_value_is_drawn_and_none_beyond_the_ends():
     assert 0.4 < sum(rate < 1e-3 for rate in rates) / 400 < 0.6
 
 
-@pytest.mark.parametrize("axis", SPACE.axes.values(), ids=lambda axis: type(axis).__name__)
+@pytest.mark.parametrize("axis", SPACE.axes.values(), ids=str)
 def test_both_ends_of_a_draw_lie_inside(axis):
     extremes = axis.extremes()
     almost_one = math.nextafter(1, 0)
@@ -65,8 +56,8 @@ def test_both_ends_of_a_draw_lie_inside(axis):
 
 
 def test_drawn_numbers_are_short_and_stay_in_a_narrow_range():
-    assert LogUniform(1e-4, 1e-2).draw(0.3) == 0.0003981
-    assert Uniform(0.123456, 0.123457).draw(0.5) in (0.123456, 0.123457)
+    assert Range("log_uniform", 1e-4, 1e-2).draw(0.3) == 0.0003981
+    assert Range("uniform", 0.123456, 0.123457).draw(0.5) in (0.123456, 0.123457)
 
 
 def test_a_grid_is_every_combination_in_the_order_of_the_file():

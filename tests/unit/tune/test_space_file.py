@@ -4,7 +4,7 @@ import pytest
 
 from sgnray.config import recipe_for
 from sgnray.errors import RecipeError
-from sgnray.tune.space.space import Choice, Integer, LogUniform, Uniform
+from sgnray.tune.space.space import Choice, Range
 from sgnray.tune.space.space_file import list_spaces, load_space
 
 
@@ -33,16 +33,16 @@ def test_every_shipped_space_is_possible(name, recipe):
 
 def test_the_default_space(tiny_recipe):
     axes = load_space("default", tiny_recipe).axes
-    assert {key: type(axis) for key, axis in axes.items()} == {
-        "data.num_segments": Choice,
-        "model.embedding_width": Choice,
-        "model.dropout": Uniform,
-        "optim.learning_rate": LogUniform,
-        "optim.weight_decay": LogUniform,
-        "optim.label_smoothing": Choice,
+    assert {key: next(iter(axis.describe())) for key, axis in axes.items()} == {
+        "data.num_segments": "choice",
+        "model.embedding_width": "choice",
+        "model.dropout": "uniform",
+        "optim.learning_rate": "log_uniform",
+        "optim.weight_decay": "log_uniform",
+        "optim.label_smoothing": "choice",
     }
     assert axes["data.num_segments"] == Choice((10, 20, 30))
-    assert axes["optim.learning_rate"] == LogUniform(3e-4, 3e-3)
+    assert axes["optim.learning_rate"] == Range("log_uniform", 3e-4, 3e-3)
 
 
 def test_all_problems_are_told_at_once(fail):
@@ -77,14 +77,14 @@ def test_all_problems_are_told_at_once(fail):
         ("model.dropout (line 5)", "must be a number from 0 to below 1, got 1.0"),
         (
             "model.embedding_width (line 6)",
-            "must be an integer; say {integer: [lowest, highest]}, or {choice: [...]}",
+            "must be an integer; use {integer: [lowest, highest]}, or {choice: [...]}",
         ),
-        ("model.affinity_width (line 7)", f"'range' is no way to search; there are {kinds}"),
-        ("model.frame_width (line 8)", "'integers' is no way to search; did you mean integer?"),
-        ("optim.weight_decay (line 9)", "log_uniform must begin above 0, got 0"),
+        ("model.affinity_width (line 7)", f"unknown kind of values 'range'; use one of {kinds}"),
+        ("model.frame_width (line 8)", "unknown kind of values 'integers'; did you mean integer?"),
+        ("optim.weight_decay (line 9)", "log_uniform must start above 0, got 0"),
         ("optim.batch_size (line 10)", "integer must be two integers, got [8, 16.5]"),
         ("optim.decay (line 11)", "uniform must be ascending, got [0.5, 0.1]"),
-        ("optim.label_smoothing (line 12)", "choice holds 0.1 twice"),
+        ("optim.label_smoothing (line 12)", "choice has 0.1 twice"),
         ("optim.lr_scaling (line 13)", f"must be one of {kinds} with its values, like {like}"),
         (
             "optim.milestones (line 14)",
@@ -101,7 +101,10 @@ def test_integers_may_be_searched_where_a_recipe_wants_numbers(tmp_path, tiny_re
     path = tmp_path / "mine.yaml"
     path.write_text("model.frame_width: {integer: [8, 16]}\ndata.rotation_rad: {integer: [0, 1]}\n")
     axes = load_space(str(path), tiny_recipe).axes
-    assert axes == {"model.frame_width": Integer(8, 16), "data.rotation_rad": Integer(0, 1)}
+    assert axes == {
+        "model.frame_width": Range("integer", 8, 16),
+        "data.rotation_rad": Range("integer", 0, 1),
+    }
 
 
 def test_a_key_given_twice_is_a_problem(fail):
@@ -135,7 +138,7 @@ def test_a_file_that_is_no_space(fail, text, what, now):
 def test_a_space_that_is_not_there(tmp_path, tiny_recipe):
     with pytest.raises(RecipeError) as caught:
         load_space("defualt", tiny_recipe)
-    assert caught.value.what == ("there is no search space called 'defualt'; did you mean default?")
+    assert caught.value.what == "search space 'defualt' not found; did you mean default?"
     with pytest.raises(RecipeError) as caught:
         load_space(str(tmp_path / "none.yaml"), tiny_recipe)
     assert caught.value.what == "search space file not found"

@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from sgnray.tune.report.importance import explain_missing, importances
-from sgnray.tune.report.tables import trial_table, write_tables
-from sgnray.tune.space.space import Choice, Space, Uniform
-from sgnray.tune.state.board import TrialRow
+from sgnray.tune.space.space import Choice, Range, Space
+from sgnray.tune.state.tables import trial_table, write_tables
+from sgnray.tune.state.trials import TrialRow
 
 ROWS = (
     TrialRow(
@@ -56,7 +56,9 @@ def test_no_trial_at_all_is_a_table_too(tmp_path):
     assert pq.read_table(tmp_path / "trials.parquet").num_rows == 0
 
 
-SPACE = Space("mine", {"model.dropout": Uniform(0.0, 1.0), "optim.decay": Choice((0.1, 0.2))})
+SPACE = Space(
+    "mine", {"model.dropout": Range("uniform", 0.0, 1.0), "optim.decay": Choice((0.1, 0.2))}
+)
 
 
 def make_trials(count):
@@ -83,6 +85,6 @@ def test_what_decides_the_score_matters_most():
 
 def test_of_few_trials_nothing_is_said():
     assert importances(make_trials(5), SPACE) == {}
-    assert explain_missing(make_trials(5), SPACE).startswith("fewer than 8 trials")
+    assert explain_missing(SPACE).startswith("fewer than 8 trials")
     rows = Space("mine", rows=({}, {"model.dropout": 0.1}))
     assert importances(make_trials(9), rows) == {}

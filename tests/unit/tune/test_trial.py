@@ -8,6 +8,7 @@ import torch
 
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import Split, split_clips, validation_folds
+from sgnray.data.shared import SharedDataset
 from sgnray.distributed.world import World
 from sgnray.errors import SgnError
 from sgnray.train.job import train_batches, validator
@@ -16,6 +17,8 @@ from sgnray.train.state import TrainState
 from sgnray.tune.plan import shorten
 from sgnray.tune.space.space import with_values
 from sgnray.tune.trial.folds import Folds
+from sgnray.tune.trial.job import TrialJob
+from sgnray.tune.trial.resources import TrialResources
 
 
 @pytest.fixture
@@ -25,9 +28,8 @@ def short_recipe(tiny_recipe):
 
 def train_folds(recipe, dataset, **settings):
     """Train all folds; what depends on the clock is left out."""
-    for metrics in Folds(recipe, dataset, **settings).rest():
-        del metrics["duration_s"]
-        yield metrics
+    for report in Folds(recipe, dataset, **settings).train_remaining():
+        yield dataclasses.replace(report, duration_s=0.0)
 
 
 def poison(dataset, rows):
@@ -79,12 +81,13 @@ def test_each_epoch_is_the_mean_of_the_folds_as_training_scores_them(tiny_datase
     assert len(folds) == 2
     alone = [train_alone(recipe, tiny_dataset, fold) for fold in folds]
     together = list(train_folds(recipe, tiny_dataset))
-    assert [metrics["epoch"] for metrics in together] == [1, 2]
-    for epoch, metrics in enumerate(together):
-        assert metrics["spread"] is None
-        assert metrics["num_parameters"] > 0
-        for key in ("train/loss", "val/loss", "val/top1"):
-            assert metrics[key] == (alone[0][epoch][key] + alone[1][epoch][key]) / 2
+    assert [report.epoch for report in together] == [1, 2]
+    for epoch, report in enumerate(together):
+        assert report.spread is None
+        assert report.num_parameters > 0
+        means = {"train/loss": report.train_loss, "val/loss": report.val_loss}
+        for key, mean in {**means, "val/top1": report.score}.items():
+            assert mean == (alone[0][epoch][key] + alone[1][epoch][key]) / 2
     assert alone[0] != alone[1]
 
 
@@ -112,11 +115,11 @@ def test_the_score_of_several_seeds_is_their_mean(tiny_dataset, short_recipe):
         for seed in (0, 1, 2)
     ]
     together = list(train_folds(short_recipe, tiny_dataset, num_seeds=3))
-    for epoch, metrics in enumerate(together):
-        scores = [each[epoch]["val/top1"] for each in alone]
-        assert metrics["val/top1"] == pytest.approx(np.mean(scores), abs=1e-12)
-        assert metrics["spread"] == pytest.approx(np.std(scores, ddof=1), abs=1e-12)
-    assert len({each[0]["train/loss"] for each in alone}) == 3
+    for epoch, report in enumerate(together):
+        scores = [each[epoch].score for each in alone]
+        assert report.score == pytest.approx(np.mean(scores), abs=1e-12)
+        assert report.spread == pytest.approx(np.std(scores, ddof=1), abs=1e-12)
+    assert len({each[0].train_loss for each in alone}) == 3
 
 
 def weights(folds):
@@ -126,23 +129,23 @@ def weights(folds):
 def test_cut_off_and_gone_on_with_it_ends_in_the_same_weights(tiny_dataset, tiny_recipe, tmp_path):
     recipe = shorten(tiny_recipe, 3)
     whole = Folds(recipe, tiny_dataset)
-    expected = [metrics["train/loss"] for metrics in whole.rest()]
+    expected = [report.train_loss for report in whole.train_remaining()]
     first = Folds(recipe, tiny_dataset)
-    rest = first.rest()
-    next(rest), next(rest)
+    remaining = first.train_remaining()
+    next(remaining), next(remaining)
     first.save(tmp_path)
     second = Folds(recipe, tiny_dataset)
     second.restore(tmp_path)
     assert second.epoch == 2
-    assert [second.metrics(epoch)["train/loss"] for epoch in (1, 2)] == expected[:2]
-    assert [metrics["train/loss"] for metrics in second.rest()] == expected[2:]
+    assert [second.report(epoch).train_loss for epoch in (1, 2)] == expected[:2]
+    assert [report.train_loss for report in second.train_remaining()] == expected[2:]
     for ours, theirs in zip(weights(second), weights(whole), strict=True):
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
 def test_a_state_that_a_kill_tore_is_passed_over(tiny_dataset, short_recipe, tmp_path):
     folds = Folds(short_recipe, tiny_dataset)
-    next(folds.rest())
+    next(folds.train_remaining())
     folds.save(tmp_path)
     saved = tmp_path / "0001" / "1.pt"
     saved.write_bytes(saved.read_bytes()[:-100])
@@ -151,13 +154,24 @@ def test_a_state_that_a_kill_tore_is_passed_over(tiny_dataset, short_recipe, tmp
     assert fresh.epoch == 0
 
 
-def test_other_settings_hold_after_a_copy_of_another_trial(tiny_dataset, short_recipe, tmp_path):
-    """What PBT does: another's weights under one's own weight decay."""
-    donor = Folds(short_recipe, tiny_dataset)
-    next(donor.rest())
-    donor.save(tmp_path)
-    heir = Folds(with_values(short_recipe, {"optim.weight_decay": 0.25}), tiny_dataset)
-    heir.restore(tmp_path)
-    assert heir.epoch == 1
-    groups = heir._seeds[0][0].state.optimizer.param_groups
-    assert [group["weight_decay"] for group in groups] == [0.25] * len(groups)
+@pytest.fixture
+def job(tiny_recipe, tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # of this process
+    shared = SharedDataset(tiny_dataset.folder, tiny_dataset.info.checksum, file_server=None)
+    return TrialJob(tiny_recipe, 2, 1, shared, TrialResources(), tmp_path)
+
+
+def test_a_resumed_trial_first_reports_the_epochs_that_it_did_before(job):
+    trial = {"number": 7, "values": {"optim.learning_rate": 0.02}}
+    first = next(job.train(trial, World()))
+    assert [path.name for path in (job.states_dir / "0007").iterdir()] == ["0001"]
+    resumed = list(job.train(trial, World()))
+    assert resumed[0] == first
+    assert [report.epoch for report in resumed] == [1, 2]
+
+
+def test_a_trial_runs_where_the_searchs_folder_is_not_seen(job, tmp_path):
+    elsewhere = dataclasses.replace(job, states_dir=tmp_path / "none")
+    trial = {"number": 1, "values": {}}
+    assert len(list(elsewhere.train(trial, World()))) == 2
+    assert not (tmp_path / "none").exists()

@@ -3,11 +3,12 @@
 import pytest
 
 from sgnray.errors import RunError
-from sgnray.tune.state.events import Ended, Record, Reported, Started
+from sgnray.tune.state.trials import Ended, Record, Reported, Started
+from sgnray.tune.trial.messages import EpochReport
 
 EVENTS = [
     Started(1, {"model.graph_widths": [8, 8], "data.windows": "even", "optim.decay": 0.1}),
-    Reported(1, 1, 1 / 3, None, 0.1, 7, 9, "host"),
+    Reported(1, EpochReport(1, 1 / 3, None, 0.1, 7, 9, "host")),
     Ended(1, "failed", 'it said "no"\nloudly'),
 ]
 
@@ -25,14 +26,25 @@ def test_it_comes_back_as_it_was(record, tmp_path):
     assert Record(tmp_path / "none").read() == []
 
 
-def test_what_a_kill_tore_is_left_out_and_mended(record):
+def test_its_lines_are_those_of_the_version_before(record):
+    """Later fields of a report, such as its losses, are not recorded."""
+    record.add(Reported(2, EpochReport(1, 0.5, train_loss=1.0, placement_group="ab")))
+    lines = record.path.read_text().splitlines()
+    assert lines[1] == (
+        '{"event": "reported", "number": 1, "epoch": 1, "score": 0.3333333333333333, '
+        '"spread": null, "duration_s": 0.1, "num_parameters": 7, "flops": 9, "node": "host"}'
+    )
+    assert record.read()[-1] == Reported(2, EpochReport(1, 0.5))
+
+
+def test_a_line_that_a_kill_cut_off_is_skipped_and_repaired(record):
     whole = record.path.read_bytes()
     for size in range(len(whole)):
         record.path.write_bytes(whole[:size])
         read = record.read()
         assert read == EVENTS[: len(read)]
         assert len(read) == whole[:size].count(b"\n")
-        record.mend()
+        record.repair()
         record.add(EVENTS[0])
         assert record.read() == [*read, EVENTS[0]]
 
@@ -45,4 +57,4 @@ def test_a_foreign_line_is_refused(record, line):
     record.path.write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
     with pytest.raises(RunError) as caught:
         record.read()
-    assert caught.value.what == "line 2 of the search's record is none of its events"
+    assert caught.value.what == "line 2 of the search's record is not a valid event"

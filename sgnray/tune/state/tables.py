@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sgnray.storage.atomic import output_errors, write_text
-from sgnray.tune.state.board import TrialRow
+from sgnray.storage.atomic import write_bytes, write_text
+from sgnray.tune.state.trials import TrialRow
 
 PARQUET_FILE, CSV_FILE = "trials.parquet", "trials.csv"
-# What a spreadsheet would take for a formula.
+# A spreadsheet takes a cell that starts with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 _COLUMNS: dict[str, tuple[pa.DataType, Callable[[TrialRow], object]]] = {
@@ -52,11 +52,9 @@ def trial_table(rows: Sequence[TrialRow], keys: Sequence[str]) -> pa.Table:
 def write_tables(folder: Path, rows: Sequence[TrialRow], keys: Sequence[str]) -> None:
     """Write both files, each aside and then into its place; raises OutputError."""
     table = trial_table(rows, keys)
-    path = folder / PARQUET_FILE
-    aside = path.with_name(f"{path.name}.partial")
-    with output_errors(path):
-        pq.write_table(table, aside)
-        aside.replace(path)
+    parquet = io.BytesIO()
+    pq.write_table(table, parquet)
+    write_bytes(folder / PARQUET_FILE, parquet.getvalue())
     write_text(folder / CSV_FILE, _as_csv(table.drop_columns(["curve"])))
 
 
@@ -78,7 +76,7 @@ def _cell(value: object) -> object:
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """Give a key's values one type; what has none is JSON."""
+    """Store a key's values as one type; mixtures and lists become JSON."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float} and kinds:
         return pa.array(values, type=pa.int64() if kinds == {int} else pa.float64())

@@ -67,7 +67,7 @@ def test_a_condition_on_what_the_recipe_fixes_holds_always_or_is_refused(load):
     [
         (
             HEAD + "optim.warmup_epochs: {choice: [1], when: {optim.schedule: linear}}\n",
-            "waits for optim.schedule to be linear, which it never is",
+            "needs optim.schedule to be linear, which is not among its choices",
         ),
         (
             HEAD + "optim.warmup_epochs: {choice: [1], when: cosine}\n",
@@ -76,11 +76,11 @@ def test_a_condition_on_what_the_recipe_fixes_holds_always_or_is_refused(load):
         (
             "model.dropout: {uniform: [0, 0.5]}\n"
             "optim.warmup_epochs: {choice: [1], when: {model.dropout: 0.1}}\n",
-            "depends on model.dropout, which is a range; only a choice can be waited for",
+            "depends on model.dropout, which is a range; a condition needs a choice",
         ),
         (
             HEAD + "optim.warmup_epochs: {choice: [1], when: {optim.shedule: cosine}}\n",
-            "depends on optim.shedule, which unknown key; did you mean optim.schedule?",
+            "depends on optim.shedule: unknown key; did you mean optim.schedule?",
         ),
         (HEAD + "search: all\n", "must be one of random, grid, tpe"),
     ],
@@ -103,8 +103,8 @@ def test_all_that_is_wrong_with_rows_is_told_at_once(load):
         "model.dropout: {choice: [0.1]}\n",
     )
     assert [where for where, _ in found] == ["model.dropout", "row 1", "row 2", "row 3"]
-    assert "stands beside rows" in found[0][1]
-    assert problems_of(load, "rows: [{}, {}]\n") == [("rows", "holds a trial twice")]
+    assert "is given with rows" in found[0][1]
+    assert problems_of(load, "rows: [{}, {}]\n") == [("rows", "has a trial twice")]
     assert problems_of(load, "rows: 3\n")[0][0] == "rows"
 
 

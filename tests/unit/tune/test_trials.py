@@ -1,7 +1,15 @@
 """How trials stand: which one is the best, and what is left to do."""
 
-from sgnray.tune.state.board import TrialRow, TrialTable, best_of, rank
-from sgnray.tune.state.events import Ended, Reported, Started
+from sgnray.tune.state.trials import (
+    Ended,
+    Reported,
+    Started,
+    TrialRow,
+    TrialTable,
+    best_of,
+    rank,
+)
+from sgnray.tune.trial.messages import EpochReport
 
 VALUES = {"optim.decay": 0.1}
 
@@ -10,11 +18,11 @@ def make_row(number, status, *scores, error=None):
     return TrialRow(number, status, VALUES, scores, error=error)
 
 
-def make_board(*events, num_trials=3, num_epochs=4):
-    board = TrialTable(num_trials, num_epochs)
+def make_table(*events, num_trials=3, num_epochs=4):
+    table = TrialTable(num_trials, num_epochs)
     for event in events:
-        board.apply(event)
-    return board
+        table.apply(event)
+    return table
 
 
 def test_the_best_went_furthest_and_then_scored_highest_at_its_end():
@@ -45,31 +53,37 @@ def test_trials_that_failed_or_are_under_way_are_never_the_best():
     assert best_of(rows) is None
 
 
-def test_a_board_follows_its_trials():
-    board = make_board()
-    assert board.progress == (0, 12)
-    board.apply(Started(1, VALUES))
-    board.apply(Reported(1, 1, 0.5))
-    row = board.apply(Reported(1, 2, 0.25, 0.1, 7.0, 10, 20, "here"))
+def test_a_table_follows_its_trials():
+    table = make_table()
+    table.apply(Started(1, VALUES))
+    table.apply(Reported(1, EpochReport(1, 0.5)))
+    row = table.apply(Reported(1, EpochReport(2, 0.25, 0.1, 7.0, 10, 20, "here")))
     assert row == TrialRow(1, "running", VALUES, (0.5, 0.25), 0.1, 7.0, 10, 20, "here")
-    assert board.progress == (2, 12)
-    assert board.apply(Ended(1, "stopped")).has_ended
-    assert board.progress == (2, 10)
-    board.apply(Started(3, VALUES))
-    failed = board.apply(Ended(3, "failed", "ValueError: no"))
+    assert table.apply(Ended(1, "stopped")).has_ended
+    table.apply(Started(3, VALUES))
+    failed = table.apply(Ended(3, "failed", "ValueError: no"))
     assert (failed.status, failed.score, failed.error) == ("failed", None, "ValueError: no")
-    assert board.progress == (2, 6)
-    board.interrupt()
-    assert [row.status for row in board.rows] == ["stopped", "failed"]
+    table.interrupt()
+    assert [row.status for row in table.rows] == ["stopped", "failed"]
 
 
 def test_an_epoch_done_again_takes_the_place_of_the_first():
-    begun = [Started(1, VALUES), Reported(1, 1, 0.5), Reported(1, 2, 0.6), Reported(1, 3, 0.7)]
-    board = make_board(*begun, Started(1, VALUES), Reported(1, 2, 0.1))
-    assert board.row(1).scores == (0.5, 0.1)
+    begun = [
+        Started(1, VALUES),
+        Reported(1, EpochReport(1, 0.5)),
+        Reported(1, EpochReport(2, 0.6)),
+        Reported(1, EpochReport(3, 0.7)),
+    ]
+    table = make_table(*begun, Started(1, VALUES), Reported(1, EpochReport(2, 0.1)))
+    assert table.row(1).scores == (0.5, 0.1)
 
 
-def test_a_board_made_of_a_record_marks_what_was_under_way():
-    events = [Started(2, VALUES), Reported(2, 1, 0.5), Started(1, VALUES), Ended(1, "finished")]
-    board = TrialTable(3, 4, events)
-    assert [(row.number, row.status) for row in board.rows] == [(1, "finished"), (2, "interrupted")]
+def test_a_table_made_of_a_record_marks_what_was_under_way():
+    events = [
+        Started(2, VALUES),
+        Reported(2, EpochReport(1, 0.5)),
+        Started(1, VALUES),
+        Ended(1, "finished"),
+    ]
+    table = TrialTable(3, 4, events)
+    assert [(row.number, row.status) for row in table.rows] == [(1, "finished"), (2, "interrupted")]

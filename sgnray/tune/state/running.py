@@ -1,0 +1,156 @@
+"""A running search: which trial is next, and what the trials report."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from sgnray.tune.space.sampler import Sampler
+from sgnray.tune.state.folder import SearchFolder
+from sgnray.tune.state.trials import Ended, Event, Reported, Started, TrialRow, TrialTable
+from sgnray.tune.trial.messages import EpochReport, FailureReport, TrialConfig
+
+log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """Receives the state of a search between two of its steps, and must return quickly."""
+
+    def on_update(self, rows: Sequence[TrialRow], num_trials: int, num_epochs: int) -> object:
+        """Receive all trials started so far, after each epoch of any."""
+
+    def on_trial_end(self, row: TrialRow) -> object:
+        """Receive a trial that has ended."""
+
+
+class RunningSearch:
+    """Keeps the table, record and folder of a search up to date, and chooses the next trial.
+
+    Ray would take an exception in a callback for one of the trial's. So it is kept, and raised by
+    the next report of any trial, or at the end.
+    """
+
+    def __init__(self, folder: SearchFolder, sampler: Sampler, listener: Listener | None) -> None:
+        self.folder = folder
+        folder.record.repair()
+        self.events = folder.record.read()
+        self.table = TrialTable(sampler.num_trials, folder.plan.num_epochs, self.events)
+        self._sampler = sampler
+        self._listener = listener
+        self._error: Exception | None = None
+        self._reasons: dict[int, str] = {}
+        self._unfinished = [row for row in self.table.rows if not row.has_ended]
+        self._last_number = max((row.number for row in self.table.rows), default=0)
+        for row in self.ended:
+            self._learn(row)
+
+    @property
+    def ended(self) -> list[TrialRow]:
+        """The trials that report nothing more."""
+        return [row for row in self.table.rows if row.has_ended]
+
+    @property
+    def num_left(self) -> int:
+        """How many trials have not ended."""
+        return self.table.num_trials - len(self.ended)
+
+    def begin(self) -> None:
+        """Write the tables before the first trial starts."""
+        self.folder.write(self.table.rows)
+        self._notify()
+
+    def next_trial(self) -> TrialConfig | None:
+        """Return the trial to run next, interrupted ones first; None after the last one."""
+        if self._unfinished:
+            row = self._unfinished.pop(0)
+            number, values = row.number, row.values
+        else:
+            number = self._last_number + 1
+            proposed = self._sampler.propose(number)
+            if proposed is None:
+                return None
+            self._last_number, values = number, proposed
+        self._add(Started(number, values))
+        return {"number": number, "values": values}
+
+    def on_report(self, number: int, report: EpochReport | FailureReport) -> None:
+        """Take an epoch or a failure that a trial reported."""
+        if self._error is not None:
+            raise self._error
+        if isinstance(report, FailureReport):
+            self._reasons[number] = report.reason
+            log.debug("trial %d failed:\n%s", number, report.traceback)
+        else:
+            self._keep_error(lambda: self._take(number, report))
+
+    def on_end(self, number: int, *, is_cut: bool) -> None:
+        """Note that Ray ended a trial; one that the time budget cut resumes later."""
+        if number in self._reasons:
+            event = Ended(number, "failed", self._reasons[number])
+        elif self.table.row(number).num_epochs >= self.table.num_epochs:
+            event = Ended(number, "finished")
+        elif is_cut:
+            return
+        else:
+            event = Ended(number, "stopped")
+        self._keep_error(lambda: self._end(event))
+
+    def on_lost(self, number: int, reason: str) -> None:
+        """Note that a trial lost its worker too often."""
+        self._keep_error(lambda: self._end(Ended(number, "failed", reason)))
+
+    def end(self) -> None:
+        """Write the results so far, whether or not the search is complete."""
+        self.table.interrupt()
+        # Keep only the state of unfinished trials: Ray leaves folders here too.
+        needed = {f"{row.number:04d}" for row in self.table.rows if not row.has_ended}
+        for path in self.folder.states_dir.iterdir():
+            if path.name not in needed:
+                shutil.rmtree(path, ignore_errors=True)
+        self.folder.write(self.table.rows)
+        self._notify()
+        if self._error is not None:
+            raise self._error
+
+    def _take(self, number: int, report: EpochReport) -> None:
+        self._add(Reported(number, report))
+        log.debug(
+            "trial %d, epoch %d: top-1 %s, training loss %s, validation loss %s",
+            number,
+            report.epoch,
+            report.score,
+            report.train_loss,
+            report.val_loss,
+        )
+        self._notify()
+
+    def _end(self, event: Ended) -> None:
+        row = self._add(event)
+        shutil.rmtree(self.folder.states_dir / f"{row.number:04d}", ignore_errors=True)
+        self._learn(row)
+        self.folder.write(self.table.rows)
+        if self._listener is not None:
+            self._listener.on_trial_end(row)
+        self._notify()
+
+    def _add(self, event: Event) -> TrialRow:
+        self.folder.record.add(event)
+        return self.table.apply(event)
+
+    def _learn(self, row: TrialRow) -> None:
+        scores = () if row.status == "failed" else row.scores
+        is_complete = row.status == "finished"
+        self._sampler.learn(row.number, row.values, scores, is_complete=is_complete)
+
+    def _notify(self) -> None:
+        if self._listener is not None:
+            table = self.table
+            self._listener.on_update(table.rows, table.num_trials, table.num_epochs)
+
+    def _keep_error(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:
+            self._error = self._error or error

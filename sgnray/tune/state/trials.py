@@ -1,0 +1,230 @@
+"""The trials of a search: their events, record.jsonl from which it resumes, and their ranking."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from sgnray.errors import RunError
+from sgnray.storage.atomic import output_errors
+from sgnray.tune.space.space import Values
+from sgnray.tune.trial.messages import EpochReport
+
+Status = Literal["running", "finished", "stopped", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Started:
+    """A trial starts, or restarts, with these values."""
+
+    number: int
+    values: Values
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A trial finished an epoch."""
+
+    number: int
+    report: EpochReport
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial reports nothing more."""
+
+    number: int
+    status: Literal["finished", "stopped", "failed"]
+    error: str | None = None
+
+
+Event = Started | Reported | Ended
+
+
+@dataclass(frozen=True)
+class Record:
+    """The events of a search on disk, one JSON object per line; lines are only appended."""
+
+    path: Path
+
+    def read(self) -> list[Event]:
+        """Return all events but a last line that was cut off; RunError where another is invalid."""
+        return list(self._events(self.path.read_bytes())) if self.path.exists() else []
+
+    def add(self, event: Event) -> None:
+        """Append one event: from here on it survives the death of this process."""
+        line = json.dumps(_to_content(event)) + "\n"
+        with output_errors(self.path), self.path.open("ab") as file:
+            file.write(line.encode())
+
+    def repair(self) -> None:
+        """Remove a last line that was cut off, so that the next event starts a new line."""
+        if not self.path.exists():
+            return
+        data = self.path.read_bytes()
+        complete = data.rfind(b"\n") + 1
+        if complete < len(data):
+            with output_errors(self.path):
+                os.truncate(self.path, complete)
+
+    def _events(self, data: bytes) -> Iterator[Event]:
+        lines = data[: data.rfind(b"\n") + 1].splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield _from_content(json.loads(line))
+            except (ValueError, TypeError, KeyError) as error:
+                raise RunError(
+                    f"line {number} of the search's record is not a valid event",
+                    where=str(self.path),
+                    now="remove that line, or search under another --name",
+                ) from error
+
+
+# What of a report is worth keeping.
+_RECORDED = ("epoch", "score", "spread", "duration_s", "num_parameters", "flops", "node")
+
+
+def _to_content(event: Event) -> dict[str, Any]:
+    match event:
+        case Started():
+            return {"event": "started", **asdict(event)}
+        case Reported(number, report):
+            recorded = {name: getattr(report, name) for name in _RECORDED}
+            return {"event": "reported", "number": number, **recorded}
+        case Ended():
+            return {"event": "ended", **asdict(event)}
+
+
+def _from_content(content: Any) -> Event:
+    if not isinstance(content, dict):
+        raise ValueError("not a JSON object")
+    match content.pop("event"):
+        case "started":
+            return Started(**content)
+        case "reported":
+            return Reported(content.pop("number"), EpochReport(**content))
+        case "ended":
+            return Ended(**content)
+        case other:
+            raise ValueError(f"unknown event {other}")
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial: `stopped` means that ASHA ended it early, `failed` that it raised `error`.
+
+    `scores` are the validation top-1 after each epoch, as shares: means over folds and seeds.
+    `spread` is the standard deviation of the last one over seeds, None with one seed. `flops` are
+    those of one clip's forward pass. A key missing from `values` has the recipe's value.
+    """
+
+    number: int
+    status: Status
+    values: Values
+    scores: tuple[float, ...] = ()
+    spread: float | None = None
+    duration_s: float = 0.0
+    num_parameters: int = 0
+    flops: int = 0
+    node: str = ""
+    error: str | None = None
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs done."""
+        return len(self.scores)
+
+    @property
+    def score(self) -> float | None:
+        """The score after the last epoch; None before the first one, and where it failed."""
+        return self.scores[-1] if self.scores and self.status != "failed" else None
+
+    @property
+    def best_score(self) -> float | None:
+        """The score of the best epoch."""
+        return max(self.scores) if self.score is not None else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it reports nothing more."""
+        return self.status in ("finished", "stopped", "failed")
+
+
+class TrialTable:
+    """All trials of a search that were started, kept up to date by their events."""
+
+    def __init__(self, num_trials: int, num_epochs: int, events: Iterable[Event] = ()) -> None:
+        self.num_trials = num_trials
+        self.num_epochs = num_epochs
+        self._rows: dict[int, TrialRow] = {}
+        for event in events:
+            self.apply(event)
+        self.interrupt()
+
+    @property
+    def rows(self) -> tuple[TrialRow, ...]:
+        """All trials that were started, by number."""
+        return tuple(self._rows[number] for number in sorted(self._rows))
+
+    def row(self, number: int) -> TrialRow:
+        """Return one trial."""
+        return self._rows[number]
+
+    def apply(self, event: Event) -> TrialRow:
+        """Apply an event, and return the trial as it is then."""
+        match event:
+            case Started(number, values):
+                # A restarted trial keeps its epochs; its first report says where it resumes.
+                before = self._rows.get(number, TrialRow(number, "running", values))
+                row = replace(before, status="running", values=values, error=None)
+            case Reported(number, report):
+                before = self._rows[number]
+                row = replace(
+                    before,
+                    status="running",
+                    # An epoch that is repeated after a lost worker replaces the first.
+                    scores=(*before.scores[: report.epoch - 1], report.score),
+                    spread=report.spread,
+                    duration_s=report.duration_s,
+                    num_parameters=report.num_parameters,
+                    flops=report.flops,
+                    node=report.node,
+                )
+            case Ended(number, status, error):
+                row = replace(self._rows[number], status=status, error=error)
+        self._rows[row.number] = row
+        return row
+
+    def interrupt(self) -> None:
+        """Mark the running trials as interrupted."""
+        for number, row in self._rows.items():
+            if row.status == "running":
+                self._rows[number] = replace(row, status="interrupted")
+
+
+def rank(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Order trials, the best first.
+
+    Those with the most epochs come first, as scores compare after the same number of epochs only;
+    then the score after the last epoch decides, since training keeps the last epoch.
+    """
+    return sorted(
+        rows,
+        key=lambda row: (row.score is None, -row.num_epochs, -(row.score or 0.0), row.number),
+    )
+
+
+def best_of(rows: Sequence[TrialRow]) -> TrialRow | None:
+    """Return the best of the trials that ended without an error, or None."""
+    ended = [row for row in rows if row.has_ended and row.score is not None]
+    return rank(ended)[0] if ended else None
+
+
+def comparable(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Return the trials with the most epochs: only scores after equally many compare."""
+    most = max((row.num_epochs for row in rows), default=0)
+    return [row for row in rows if row.num_epochs == most and row.score is not None]

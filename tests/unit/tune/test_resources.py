@@ -1,0 +1,49 @@
+"""How a cluster is divided among trials."""
+
+import pytest
+
+from sgnray.distributed.cluster import Resources
+from sgnray.errors import ClusterError, UsageError
+from sgnray.tune.trial.resources import TrialResources
+
+LAPTOP = Resources(num_cpus=8, num_gpus=0, is_local=True)
+CLUSTER = Resources(num_cpus=64, num_gpus=4, is_local=False)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cluster", "num_trials", "expected"),
+    [
+        (TrialResources(), LAPTOP, 16, TrialResources(1, 1, 0.0, 8)),
+        (TrialResources(), LAPTOP, 2, TrialResources(1, 4, 0.0, 2)),
+        (TrialResources(concurrent=2), LAPTOP, 16, TrialResources(1, 4, 0.0, 2)),
+        (TrialResources(num_cpus=3), LAPTOP, 16, TrialResources(1, 3, 0.0, 2)),
+        (TrialResources(num_workers=2), LAPTOP, 16, TrialResources(2, 2, 0.0, 4)),
+        (TrialResources(), CLUSTER, 99, TrialResources(1, 1, 1.0, 4)),
+        (TrialResources(num_gpus=0.25), CLUSTER, 99, TrialResources(1, 1, 0.25, 16)),
+        (TrialResources(num_gpus=0.0), CLUSTER, 99, TrialResources(1, 1, 0.0, 64)),
+        (TrialResources(num_workers=2), CLUSTER, 99, TrialResources(2, 2, 2.0, 2)),
+    ],
+)
+def test_each_trial_gets_its_share(wanted, cluster, num_trials, expected):
+    assert wanted.allocate(cluster, num_trials) == expected
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [TrialResources(concurrent=5), TrialResources(num_gpus=5.0), TrialResources(num_cpus=65)],
+)
+def test_what_has_no_room_is_refused(wanted):
+    with pytest.raises(ClusterError, match="trials at once need"):
+        wanted.allocate(CLUSTER, 99)
+
+
+def test_workers_without_a_cpu_each_are_refused_before_ray_starts():
+    with (
+        pytest.raises(UsageError, match="2 workers cannot share 1 CPUs"),
+        TrialResources(num_workers=2, num_cpus=1).connected(None),
+    ):
+        pass
+
+
+def test_threads_are_the_workers_share():
+    assert TrialResources(2, 5).num_threads == 2
