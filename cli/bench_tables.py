@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sgnray.bench import BenchResult
-    from sgnray.bench.result import Estimate, Rate, Subject, WorkersSpeed
+    from sgnray.bench.measure import Rate
+    from sgnray.bench.run import Estimate, Subject, WorkersSpeed
 
 _UNITS = ("FLOP/s", "kFLOP/s", "MFLOP/s", "GFLOP/s", "TFLOP/s", "PFLOP/s")
 
@@ -81,20 +82,11 @@ def _epoch(result: BenchResult) -> str:
 
 
 def _workers(workers: Sequence[WorkersSpeed]) -> SafeTable:
-    table = _table(
-        "workers>", "threads each>", "clips/s>", "+-%>", "per thread>", "as processes>", "of these>"
-    )
+    table = _table("workers>", "threads each>", "clips/s>", "+-%>", "per thread>")
     for row in workers:
-        beside = ("", "")
-        if row.alone_clips_per_s is not None and row.against_alone is not None:
-            beside = (_count(row.alone_clips_per_s), f"{row.against_alone:.0%}")
-        table.add_row(
-            str(row.num_workers),
-            str(row.threads_per_worker),
-            *_rate(row.clips_per_s),
-            f"{row.per_thread:.0%}",
-            *beside,
-        )
+        threads = str(row.threads_per_worker)
+        rate = _rate(row.clips_per_s)
+        table.add_row(str(row.num_workers), threads, *rate, f"{row.per_thread:.0%}")
     return table
 
 

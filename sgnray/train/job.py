@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +15,14 @@ from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray, Split, split_clips, validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.world import World
-from sgnray.errors import UsageError
 from sgnray.evaluate.metrics import Tally
 from sgnray.evaluate.score import score_clips
 from sgnray.train.loop import EpochResult, Validate, fit
 from sgnray.train.progress import OnProgress, ProgressReporter
 from sgnray.train.state import TrainState
 
-log = logging.getLogger(__name__)
-
 # One view is enough to compare epochs, and costs a fifth of the test's five.
 VALIDATION_VIEWS = 1
-# The paper's batch of 64 over 8 workers; synthetic cv at 2 clips each lost 13 points.
-FEW_CLIPS = 8
-# What the mean of the weights may keep of the random ones at the start.
-LARGEST_START = 0.02
 
 
 @dataclass(frozen=True)
@@ -114,36 +106,6 @@ def train_batches(recipe: Recipe, bank: PoseBank, rows: IntArray, *, world: Worl
         batch_size=recipe.optim.batch_size,
         world=world,
     )
-
-
-def check_average(recipe: Recipe, num_clips: int) -> None:
-    """Warn where the mean of the weights would still be much of what training started from."""
-    num_steps = max(1, num_clips // recipe.optim.batch_size) * recipe.train.num_epochs
-    left = recipe.train.ema_decay**num_steps
-    if left > LARGEST_START:
-        log.warning(
-            "the mean of the weights will be %.0f %% initial weights after all %d steps: "
-            "a smaller train.ema_decay helps",
-            100 * left,
-            num_steps,
-        )
-
-
-def check_shares(recipe: Recipe, num_clips: int, num_workers: int) -> None:
-    """Raise UsageError where a batch has no clip for some worker; warn where it has few."""
-    smallest = min(recipe.optim.batch_size, num_clips)
-    if smallest < num_workers:
-        raise UsageError(
-            f"a batch of {smallest} clips cannot be shared by {num_workers} workers",
-            where="--workers",
-            now=f"ask for --workers {smallest} or fewer, or raise optim.batch_size",
-        )
-    if num_workers > 1 and smallest // num_workers < FEW_CLIPS:
-        log.warning(
-            "each worker's batch norm sees only %d clips of a batch: expect less accuracy; "
-            "fewer workers or a larger optim.batch_size help",
-            smallest // num_workers,
-        )
 
 
 def validator(recipe: Recipe, bank: PoseBank, rows: IntArray | None) -> Validate | None:

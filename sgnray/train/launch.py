@@ -17,10 +17,10 @@ import torch
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.data.shared import SharedDataset
 from sgnray.distributed.cluster import MessageQueue, Resources, connected
-from sgnray.distributed.device import check_device_name, choose_device, describe_device
+from sgnray.distributed.device import choose_device, describe_device
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
-from sgnray.errors import ClusterError, SgnError, UsageError
+from sgnray.errors import ClusterError, SgnError
 from sgnray.evaluate.metrics import Tally
 from sgnray.train.job import Job, run_job
 from sgnray.train.loop import EpochResult
@@ -65,9 +65,7 @@ def executor(
 
     `max_failures` None means 0 for a fixed number of workers, ELASTIC_MAX_FAILURES for a range.
     """
-    check_device_name(device)
     if workers.most == 0:
-        _refuse_without_workers(address, max_failures)
         yield InProcess(choose_device(device))
         return
     if max_failures is None:
@@ -205,17 +203,6 @@ def _recording(queue: MessageQueue, record: Record) -> Iterator[None]:
         thread.join()
         if failures:
             raise failures[0]
-
-
-def _refuse_without_workers(address: str | None, max_failures: int | None) -> None:
-    """UsageError for what only Ray could do."""
-    wanted = f"--address {address}" if address else f"--max-failures {max_failures}"
-    if address or max_failures:
-        raise UsageError(
-            "a run without workers does not use Ray",
-            where=wanted,
-            now=f"add --workers 1 or more, or leave {wanted.split()[0]} out",
-        )
 
 
 def _use_gpu(device: str, resources: Resources, workers: Workers) -> bool:

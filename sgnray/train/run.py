@@ -10,21 +10,19 @@ from pathlib import Path
 from sgnray.checkpoints.checkpoint import Checkpoint
 from sgnray.checkpoints.run_folder import LOG_FILE, REPORT_FILE, RunFolder, claim_run
 from sgnray.config import Recipe, recipe_hash
-from sgnray.data.protocols import resolve_case
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.device import resolve_precision
 from sgnray.distributed.workers import Workers
-from sgnray.errors import CheckpointError, UsageError
+from sgnray.errors import CheckpointError
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
-from sgnray.model.inputs import needs_bones
 from sgnray.model.sgn import count_parameters
-from sgnray.train.checks import check_batch_norm, check_synchronized
+from sgnray.train.checks import check_run, check_synchronized
 from sgnray.train.environment import describe_environment, run_log
-from sgnray.train.job import Job, check_average, check_shares, choose_parts
+from sgnray.train.job import Job
 from sgnray.train.launch import Executor, executor
 from sgnray.train.loop import EpochResult
 from sgnray.train.progress import OnProgress, Progress
-from sgnray.train.tracking.tracked import Trackers, check_trackers, tracked
+from sgnray.train.tracking.tracked import Trackers, tracked
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +62,14 @@ def train_run(
     """
     wanted = Workers.of(workers)
     dataset = open_dataset(dataset_dir)
-    recipe = match_recipe(recipe, dataset)
-    check_trackers(recipe)
-    # Before Ray starts and before a folder is made: these are the user's to mend.
-    num_clips = len(choose_parts(recipe, dataset).train)
-    check_shares(recipe, num_clips, max(1, wanted.most))
-    check_average(recipe, num_clips)
-    check_batch_norm(recipe, num_clips, wanted.most, device=device, address=address)
+    recipe = check_run(
+        recipe,
+        dataset,
+        workers=wanted.most,
+        device=device,
+        address=address,
+        max_failures=max_failures,
+    )
     with executor(
         workers=wanted, device=device, address=address, max_failures=max_failures
     ) as execute:
@@ -170,37 +169,6 @@ def _check_own(
             "the checkpoint comes from another run",
             where=str(path),
             now="remove it, or choose another --name",
-        )
-
-
-def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
-    """Check that the recipe is made for this dataset, and give its case the dataset's name."""
-    found = dataset.info.dataset
-    if recipe.data.dataset != found:
-        raise UsageError(
-            f"the recipe is for {recipe.data.dataset}, and the dataset is {found}",
-            where=str(dataset.folder),
-            now=f"name another dataset with --data, or set data.dataset={found}",
-        )
-    _check_bones(recipe, dataset)
-    case = resolve_case(found, recipe.data.case, dataset.clips.splits)
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"case": case})})
-
-
-def _check_bones(recipe: Recipe, dataset: SkeletonDataset) -> None:
-    if dataset.skeleton.bones:
-        return
-    if needs_bones(recipe.model.inputs):
-        raise UsageError(
-            "the model is to see bones, and the dataset's skeleton has none",
-            where=f"model.inputs, {dataset.folder}",
-            now="leave bone and bone_velocity out, or name its bones and prepare it again",
-        )
-    if recipe.model.affinity == "skeleton":
-        raise UsageError(
-            "the affinity is to be the skeleton's, and the dataset's skeleton has no bones",
-            where=f"model.affinity, {dataset.folder}",
-            now="set model.affinity=learned, or name its bones and prepare it again",
         )
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgnray.config import Recipe
-from sgnray.data.protocols import validation_folds
+from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.errors import InputError, Problem, SgnError
+from sgnray.train.checks import check_run, check_synchronized, match_recipe
 from sgnray.train.environment import run_log
-from sgnray.train.run import match_recipe
 from sgnray.tune.plan import DEFAULT_EPOCHS, DEFAULT_TRIALS, Plan, SchedulerKind, SearchKind
 from sgnray.tune.ray.launch import run_trials
 from sgnray.tune.report.importance import importances
@@ -89,7 +89,16 @@ def tune_recipe(
     wish = wish or Wish()
     dataset = open_dataset(dataset_dir or find_dataset(name=recipe.data.dataset))
     recipe = match_recipe(recipe, dataset)
-    _check_folds(recipe, dataset)
+    folds = _check_folds(recipe, dataset)
+    check_run(
+        recipe,
+        dataset,
+        workers=wish.workers_per_trial,
+        address=address,
+        num_clips=min(len(fold.train) for fold in folds),
+        is_tracked=False,
+        workers_option="--workers-per-trial",
+    )
     checked = load_space(str(space), recipe)
     search = search or checked.search
     sampler = make_sampler(checked, search, num_trials or DEFAULT_TRIALS, recipe.train.seed)
@@ -132,6 +141,8 @@ def _search_in(
     if num_left > 0:
         with held_cluster(address, wish) as resources:
             layout = lay_out(wish, resources, num_left)
+            device_type = "cuda" if layout.share.num_gpus else "cpu"
+            check_synchronized(progress.folder.plan.recipe, wish.workers_per_trial, device_type)
             _tell_start(progress, layout)
             run_trials(progress, dataset.folder, layout, time_budget_s=budget_s)
     else:
@@ -140,9 +151,9 @@ def _search_in(
     return _result(folder, progress.board.rows)
 
 
-def _check_folds(recipe: Recipe, dataset: SkeletonDataset) -> None:
+def _check_folds(recipe: Recipe, dataset: SkeletonDataset) -> tuple[Split, ...]:
     try:
-        validation_folds(dataset.info.dataset, recipe.data.case, dataset.clips)
+        return validation_folds(dataset.info.dataset, recipe.data.case, dataset.clips)
     except InputError as error:
         raise InputError(
             error.what,

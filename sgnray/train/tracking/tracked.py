@@ -7,11 +7,10 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe
-from sgnray.errors import MissingExtraError, SgnError
+from sgnray.errors import SgnError
 from sgnray.evaluate.report import Report
 from sgnray.train.tracking.curves import Curves
 from sgnray.train.tracking.trackers import Metrics, MLflow, TensorBoard, Tracker, WeightsAndBiases
@@ -24,11 +23,6 @@ _KINDS: dict[str, type[Tracker]] = {
     "mlflow": MLflow,
     "wandb": WeightsAndBiases,
 }
-_NEEDED = {
-    "tensorboard": ("tensorboard",),
-    "mlflow": ("mlflow", "sqlalchemy", "alembic"),  # a run's own store is a SQLite file
-    "wandb": ("wandb",),
-}
 # Nothing leaves the machine unasked, and a server that is gone must not hold up the training.
 _MANNERS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -38,22 +32,6 @@ _MANNERS = {
     "WANDB_MODE": "offline",
     "WANDB_ERROR_REPORTING": "false",
 }
-
-
-def check_trackers(recipe: Recipe) -> None:
-    """MissingExtraError where a library that the recipe's trackers need is not installed."""
-    missing = {
-        name: [module for module in _NEEDED[name] if find_spec(module) is None]
-        for name in recipe.train.log
-    }
-    extras = [name for name, modules in missing.items() if modules]
-    if extras:
-        packages = ", ".join(module for name in extras for module in missing[name])
-        raise MissingExtraError(
-            f"the trackers need packages that are not installed: {packages}",
-            where=f"train.log={list(recipe.train.log)}",
-            now=f"pip install 'sgnray[{','.join(extras)}]'",
-        )
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 from sgnray.checkpoints.run_folder import RunFolder
-from sgnray.errors import MissingExtraError, RunError, SgnError
+from sgnray.errors import RunError, SgnError
 from sgnray.train.tracking import tracked as tracking
 from sgnray.train.tracking.curves import CURVES_FILE
-from sgnray.train.tracking.tracked import Trackers, check_trackers, tracked
+from sgnray.train.tracking.tracked import Trackers, tracked
 from sgnray.train.tracking.trackers import MEMORY_FILE
 
 REPORT = SimpleNamespace(
@@ -146,16 +146,6 @@ def leveldb_records(content, block=32768):
         if kind in (1, 4):  # whole, or its last part
             yield record
             record = b""
-
-
-def test_missing_libraries_are_named_before_anything_starts(recipe, monkeypatch):
-    check_trackers(recipe())
-    monkeypatch.setattr(tracking, "find_spec", lambda module: None)
-    with pytest.raises(MissingExtraError) as caught:
-        check_trackers(recipe("tensorboard", "wandb"))
-    assert caught.value.exit_code == 2
-    assert caught.value.what.endswith("not installed: tensorboard, wandb")
-    assert caught.value.now == "pip install 'sgnray[tensorboard,wandb]'"
 
 
 @pytest.mark.parametrize("place", ["log", "finish"])

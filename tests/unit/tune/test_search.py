@@ -7,7 +7,7 @@ import pytest
 
 from sgnray.config import recipe_for
 from sgnray.errors import InputError, RecipeError, SgnError, UsageError
-from sgnray.tune import TrialRow, tune_recipe
+from sgnray.tune import TrialRow, Wish, tune_recipe
 from sgnray.tune.search import _result
 from sgnray.tune.state.board import TrialTable
 from sgnray.tune.state.events import Ended, Started
@@ -87,3 +87,21 @@ def test_importing_the_search_does_not_load_ray():
     code = "import sys, sgnray.tune, sgnray.tune.trial.job; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert TrialRow.__module__ == "sgnray.tune.state.board"
+
+
+def test_more_workers_per_trial_than_clips_in_a_batch(tmp_path, tiny_recipe, tiny_folder):
+    error = refuse(
+        UsageError, tmp_path, tiny_recipe, "default", tiny_folder, wish=Wish(workers_per_trial=8)
+    )
+    assert error.where == "--workers-per-trial 8"
+
+
+def test_synchronized_batch_norm_on_cpus(tmp_path, tiny_recipe, tiny_folder, monkeypatch, caplog):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    train = tiny_recipe.train.model_copy(update={"sync_batch_norm": True})
+    recipe = tiny_recipe.model_copy(update={"train": train})
+    error = refuse(
+        UsageError, tmp_path, recipe, "default", tiny_folder, wish=Wish(workers_per_trial=2)
+    )
+    assert error.where == "train.sync_batch_norm=true"
+    assert "starting Ray" not in caplog.text
