@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +13,6 @@ from .choices import DATA_DIR, choose_dataset, choose_recipe, first_case
 if TYPE_CHECKING:
     from sgnray.config import Recipe
 
-_TERMINATED = 128 + signal.SIGTERM
 # The dataset whose shape is taken where there is none.
 _DATASET = {"csub": "ntu120", "cset": "ntu120", "xset": "ntu120"}
 
@@ -49,7 +44,7 @@ def bench(
 
     from sgnray.bench import bench_recipe
 
-    with _cleaning_up(), render.progress("measuring, seconds") as on_progress:
+    with render.progress("measuring, seconds") as on_progress:
         measured = bench_recipe(
             chosen,
             dataset_dir,
@@ -62,16 +57,6 @@ def bench(
     if json:
         return render.as_json(measured.to_dict())
     return render.result(*bench_tables.measured(measured))
-
-
-@contextmanager
-def _cleaning_up() -> Iterator[None]:
-    """Let SIGTERM leave as Ctrl-C does: past all that removes files and ends processes."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _choose(

@@ -26,7 +26,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from sgnray.train import EpochResult
-    from sgnray.train.progress import Progress
+    from sgnray.train.job import TrainProgress
 
 Metrics = Mapping[str, float]
 
@@ -50,8 +50,8 @@ class TrainingTable:
         self._workers = workers
         self._clock = clock
         self._epochs: EpochResult | None = None
-        self._progress: Progress | None = None
-        self._first: tuple[float, Progress] | None = None
+        self._progress: TrainProgress | None = None
+        self._first: tuple[float, TrainProgress] | None = None
         self._num_seen = 0
         self._started_at = self._epoch_at = clock()
         self._is_over = False
@@ -63,7 +63,7 @@ class TrainingTable:
         self._num_seen += 1
         self._epoch_at = self._clock()
 
-    def on_progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: TrainProgress) -> None:
         """Take news from inside the epoch, or from the test, up."""
         if self._first is None:
             self._first = (self._clock(), progress)

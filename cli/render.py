@@ -31,7 +31,7 @@ from .safe import clean
 
 if TYPE_CHECKING:
     from sgnray.train import EpochResult
-    from sgnray.train.progress import Progress
+    from sgnray.train.job import TrainProgress
 
 OnProgress = Callable[[int, int], None]
 _PLAIN_INTERVAL_S, _PLAIN_STEP = 2.0, 0.05
@@ -124,7 +124,7 @@ class Epochs(Protocol):
     def __call__(self, epoch: EpochResult) -> None:
         """Show a finished epoch."""
 
-    def on_progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: TrainProgress) -> None:
         """Show how far the epoch that runs, or the final test, has come."""
 
 
@@ -154,7 +154,7 @@ class _Lines:
     def __call__(self, epoch: EpochResult) -> None:
         note(self._line_of(epoch))
 
-    def on_progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: TrainProgress) -> None:
         if progress.stage == "test":
             self._test(progress.done, progress.total)
 

@@ -35,10 +35,9 @@ from sgnray.metric_keys import CLIPS_PER_S
 from sgnray.model.flops import forward_flops, step_flops
 from sgnray.model.sgn import count_parameters
 from sgnray.train.checks import check_run, match_recipe
-from sgnray.train.job import VALIDATION_VIEWS, Job, choose_parts
+from sgnray.train.job import VALIDATION_VIEWS, Job, TrainProgress, choose_parts
 from sgnray.train.launch import Executor, executor
 from sgnray.train.loop import EpochResult
-from sgnray.train.progress import Progress
 
 FORMAT_VERSION = 2
 DEFAULT_SECONDS = 30.0
@@ -343,7 +342,7 @@ def train_on(execute: Executor, job: Job, run: RunFolder) -> list[float]:
     run.path.mkdir()
     history: list[dict[str, float]] = []
 
-    def record(event: EpochResult | Progress) -> None:
+    def record(event: EpochResult | TrainProgress) -> None:
         if isinstance(event, EpochResult):
             history[:] = event.history
 

@@ -11,7 +11,7 @@ from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.errors import InputError, Problem, SgnError
 from sgnray.train.checks import check_run, check_synchronized, match_recipe
-from sgnray.train.environment import run_log
+from sgnray.train.run import run_log
 from sgnray.tune.plan import DEFAULT_EPOCHS, DEFAULT_TRIALS, Plan, SchedulerKind, SearchKind
 from sgnray.tune.ray.launch import run_trials
 from sgnray.tune.report.importance import importances

@@ -218,13 +218,13 @@ def test_all_that_is_damaged_comes_in_one_block(sgn, folder):
     [
         (
             ["data", "foo"],
-            "error: there is no command 'foo'; there are verify, export\n"
+            "error: unknown command 'foo'; the commands are verify, export\n"
             "  where  sgn data\n"
             "  now    'sgn data --help' shows what it takes\n",
         ),
         (
             ["data", "exprot"],
-            "error: there is no command 'exprot'; did you mean export?\n"
+            "error: unknown command 'exprot'; did you mean export?\n"
             "  where  sgn data\n"
             "  now    'sgn data --help' shows what it takes\n",
         ),

@@ -84,7 +84,7 @@ def test_a_terminal_shows_a_bar_and_lines_above_it(terminal):
 
 def test_a_terminal_gets_colors_unless_no_color(terminal):
     command = (sys.executable, "-m", "sgnray.cli", "trian")
-    assert terminal(*command).startswith("\x1b[1;31merror:\x1b[0m there is no command")
+    assert terminal(*command).startswith("\x1b[1;31merror:\x1b[0m unknown command")
     plain = terminal(*command, NO_COLOR="1")
     assert "\x1b[1;31m" not in plain
     assert "31" not in plain

@@ -17,8 +17,8 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
+from sgnray.distributed.network import NodeNetworkConfig
 from sgnray.distributed.ray_trainer import Trainer, told_by_worker
-from sgnray.train.worker import NodeNetworkConfig
 from sgnray.tune.trial.job import GROUP, TrialJob, train_share
 
 
