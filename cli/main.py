@@ -19,7 +19,7 @@ from typer.exceptions import TyperException
 from sgnray.errors import OutputError, SgnError, UsageError
 from sgnray.version import __version__
 
-from . import data, logs, options, render
+from . import data, options, render
 from .bench import bench
 from .demo import demo
 from .eval import evaluate
@@ -68,7 +68,7 @@ app = typer.Typer(
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run `sgn`; its exit code is 0 done, 1 failed, 2 wrong usage, 130 or 143 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    logs.start(render.log_line)
+    render.start_logging()
     code = _INTERRUPTED
     with suppress(KeyboardInterrupt), ending_in_order() as ending:
         code = _run(arguments, ending)
@@ -172,7 +172,7 @@ def _interrupted(arguments: list[str], ending: Ending) -> int:
 
 
 def _fail(failure: SgnError) -> int:
-    if logs.is_tracing():
+    if render.is_tracing():
         logging.getLogger("sgnray.cli").debug("the traceback", exc_info=failure)
     render.error(failure)
     return failure.exit_code

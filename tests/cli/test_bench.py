@@ -18,7 +18,8 @@ from sgnray.bench.run import (
     Subject,
     WorkersSpeed,
 )
-from sgnray.cli import bench_tables, render
+from sgnray.cli import render
+from sgnray.cli.bench import tables_of
 
 TINY = (
     "data.num_segments=8",
@@ -85,11 +86,11 @@ RESULT = BenchResult(
 
 
 def test_the_tables(capsys):
-    render.result(*bench_tables.measured(RESULT))
+    render.result(*tables_of(RESULT))
     assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
         "recipe  ntu60 cs, 120 epochs in batches of 64, float32",
-        "clips   40,091 for training, 16,487 for the test; not at hand, noise stands in",
-        "        for them",
+        "clips   40,091 for training, 16,487 for the test; no dataset, noise replaces",
+        "        it",
         "model   691,048 parameters",
         "a clip  284 MFLOP forward, 851 in a training step: matrix products, a",
         "        multiply-add as 2",

@@ -117,7 +117,7 @@ def test_many_reasons_are_cut_and_no_case_is_said(capsys):
     told = lines(make_content(num_reasons=14, splits={}), capsys)
     assert told[-2].startswith("reason 9 ")
     assert told[-1] == "4 more reasons, and all of the files: data/ntu60/skipped.csv"
-    assert "no case: the dataset does not say which clips train and which are tested" in told
+    assert "no case: the dataset has no split into training and test clips" in told
 
 
 @pytest.mark.parametrize(

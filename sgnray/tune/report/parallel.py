@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from sgnray.tune.report.style import ACCENT, EDGE, INK, percent
+from sgnray.train.tracking.plot_style import ACCENT, EDGE, INK, percent
 from sgnray.tune.space.space import Axis, Choice, Integer, LogUniform, Space, Uniform
 from sgnray.tune.state.board import TrialRow, best_of
 

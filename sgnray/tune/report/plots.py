@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from sgnray.train.tracking.plot_style import ACCENT, EDGE, FAINT, INK, MAIN, dress, percent
 from sgnray.tune.report.parallel import draw_parallel
-from sgnray.tune.report.style import ACCENT, EDGE, FAINT, INK, MAIN, dress, percent
 from sgnray.tune.space.space import Space
 from sgnray.tune.state.board import TrialRow, best_of
 

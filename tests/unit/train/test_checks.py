@@ -99,8 +99,3 @@ def test_missing_trackers_are_refused_only_where_they_are_used(
     assert caught.value.what.endswith("not installed: wandb, tensorboard")
     assert caught.value.now == "pip install 'sgnray[wandb,tensorboard]'"
     check_run(recipe, tiny_dataset, workers=0, is_tracked=False)
-
-
-def test_a_mean_of_mostly_initial_weights_is_a_warning(tiny_recipe, tiny_dataset, caplog):
-    check_run(changed(tiny_recipe, train={"ema_decay": 0.999}), tiny_dataset, workers=0)
-    assert "initial weights" in caplog.text
