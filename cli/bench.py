@@ -1,23 +1,27 @@
-"""`sgn bench`: what this machine or cluster makes of a recipe, and how long it would take."""
+"""`sgn bench`: how fast this machine or cluster is with a recipe, and how long it would take."""
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import RenderableType
 
-from . import bench_tables, options, render
+from . import options, render
 from .choices import DATA_DIR, choose_dataset, choose_recipe, first_case
+from .tables import SafeTable, facts, make_table, scaled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sgnray.bench import BenchResult
+    from sgnray.bench.measure import Rate
+    from sgnray.bench.run import Estimate, Subject, WorkersSpeed
     from sgnray.config import Recipe
 
-_TERMINATED = 128 + signal.SIGTERM
+_UNITS = ("FLOP/s", "kFLOP/s", "MFLOP/s", "GFLOP/s", "TFLOP/s", "PFLOP/s")
+
 # The dataset whose shape is taken where there is none.
 _DATASET = {"csub": "ntu120", "cset": "ntu120", "xset": "ntu120"}
 
@@ -40,16 +44,16 @@ def bench(
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure this machine or cluster, on the way of one recipe.
+    """Measure how fast this machine or cluster trains a recipe.
 
-    The data path, the training step beside a plain matrix product, the epoch, 1 to N workers, and
-    what the whole training would take. Without a dataset, noise stands in for it.
+    The data path, the training step against a plain matrix product, the epoch, 1 to N workers, and
+    an estimate of the whole training. Without a dataset, noise replaces it.
     """
     chosen, dataset_dir = _choose(case, recipe, overrides or [], data)
 
     from sgnray.bench import bench_recipe
 
-    with _cleaning_up(), render.progress("measuring, seconds") as on_progress:
+    with render.progress("measuring, seconds") as on_progress:
         measured = bench_recipe(
             chosen,
             dataset_dir,
@@ -61,23 +65,13 @@ def bench(
         )
     if json:
         return render.as_json(measured.to_dict())
-    return render.result(*bench_tables.measured(measured))
-
-
-@contextmanager
-def _cleaning_up() -> Iterator[None]:
-    """Let SIGTERM leave as Ctrl-C does: past all that removes files and ends processes."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return render.result(*tables_of(measured))
 
 
 def _choose(
     case: str | None, recipe: str | None, overrides: list[str], data: str | None
 ) -> tuple[Recipe, Path | None]:
-    """Choose the recipe, and the dataset unless noise has to stand in for it."""
+    """Choose the recipe, and the dataset unless noise has to replace it."""
     from sgnray.config import recipe_for
     from sgnray.data.info import INFO_FILE, read_info
     from sgnray.data.protocols import resolve_case
@@ -91,3 +85,105 @@ def _choose(
     if data is None and not any(read_info(folder).dataset == name for folder in found):
         return chosen, None
     return chosen, choose_dataset(data, name=name)
+
+
+def tables_of(result: BenchResult) -> list[RenderableType]:
+    """Return all that was measured as tables."""
+    parts: list[RenderableType] = [
+        _subject(result.subject),
+        "",
+        _speeds(result),
+        "",
+        _epoch(result),
+    ]
+    if result.workers:
+        parts += ["", _workers(result.workers)]
+    return [*parts, "", _estimates(result.estimates)]
+
+
+def _subject(subject: Subject) -> RenderableType:
+    clips = f"{subject.num_train:,} for training, {subject.num_test:,} for the test"
+    noise = "" if subject.has_dataset else "; no dataset, noise replaces it"
+    threads = "1 thread" if subject.num_threads == 1 else f"{subject.num_threads} threads"
+    return facts(
+        {
+            "recipe": f"{subject.dataset} {subject.case}, {subject.num_epochs} epochs in batches "
+            f"of {subject.batch_size}, {subject.precision}",
+            "clips": clips + noise,
+            "model": f"{subject.num_parameters:,} parameters",
+            "a clip": f"{subject.forward_flops / 1e6:,.0f} MFLOP forward, "
+            f"{subject.step_flops / 1e6:,.0f} in a training step: matrix products, a multiply-add "
+            "as 2",
+            "here": f"{subject.device}, {threads}",
+        }
+    )
+
+
+def _speeds(result: BenchResult) -> SafeTable:
+    table = make_table("in this process", "precision", "clips/s>", "+-%>", "FLOP/s>", "of product>")
+    data = result.data_clips_per_s
+    table.add_row("data path", "", *_rate(data), "", "")
+    for product in result.products:
+        size = f"{product.size:,}"
+        flops = _flops(product.flops_per_s)
+        table.add_row(f"matrix product {size} x {size}", product.precision, "", "", flops, "")
+        for row in result.speeds:
+            if row.precision == product.precision:
+                flops, share = _flops(row.flops_per_s), f"{row.share_of_product:.0%}"
+                table.add_row(row.what, row.precision, *_rate(row.clips_per_s), flops, share)
+    epoch = result.epoch
+    table.add_row("epoch", result.subject.precision, *_rate(epoch.clips_per_s), "", "")
+    return table
+
+
+def _epoch(result: BenchResult) -> str:
+    outside = result.epoch.outside
+    return (
+        f"of an epoch's time {outside.median:.1%} is outside of forward, backward and step\n"
+        f"(half of {outside.num_rounds} rounds: {outside.low:.1%} to {outside.high:.1%})"
+    )
+
+
+def _workers(workers: Sequence[WorkersSpeed]) -> SafeTable:
+    table = make_table("workers>", "threads each>", "clips/s>", "+-%>", "per thread>")
+    for row in workers:
+        threads = str(row.threads_per_worker)
+        rate = _rate(row.clips_per_s)
+        table.add_row(str(row.num_workers), threads, *rate, f"{row.per_thread:.0%}")
+    return table
+
+
+def _estimates(estimates: Sequence[Estimate]) -> SafeTable:
+    table = make_table("the whole recipe", "training>", "evaluation>", "in all>")
+    for row in estimates:
+        where = "1 worker" if row.num_workers == 1 else f"{row.num_workers} workers"
+        table.add_row(
+            where if row.num_workers else "in this process",
+            *(
+                _short_duration(seconds)
+                for seconds in (row.training_s, row.evaluation_s, row.total_s)
+            ),
+        )
+    return table
+
+
+def _rate(rate: Rate) -> tuple[str, str]:
+    return _count(rate.median), f"{100 * rate.spread:.0f}"
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}"
+
+
+def _flops(amount: float) -> str:
+    return scaled(amount, _UNITS)
+
+
+def _short_duration(seconds: float) -> str:
+    if seconds < 99.5:
+        return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02} min"

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import JustifyMethod, RenderableType
+from rich.console import RenderableType
 from rich.progress_bar import ProgressBar
 
-from .safe import SafeTable
+from .tables import SafeTable, facts, make_table, scaled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +57,7 @@ def prepared(result: PrepareResult) -> list[RenderableType]:
     parts: list[RenderableType] = [
         f"{info.dataset}: {info.num_clips:,} clips, {info.num_poses:,} poses, "
         f"{len(info.class_names)} classes; "
-        f"{'was there already' if result.reused else 'written'}: {result.folder}",
+        f"{'already prepared' if result.reused else 'written'}: {result.folder}",
         "",
         _cases(result.splits),
     ]
@@ -120,25 +119,23 @@ def exported_data(result: ExportResult) -> dict[str, Any]:
 
 def _facts(content: DatasetContent) -> RenderableType:
     info, skeleton = content.info, content.info.skeleton
-    table = SafeTable.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")  # a path is never cut
-    table.add_row("folder", str(content.folder))
-    table.add_row("size", f"{_size(content.size_bytes)}, format version {info.format_version}")
-    table.add_row(
-        "skeleton",
-        f"{skeleton.name}: {skeleton.num_joints} joints, "
+    rows = {
+        "folder": str(content.folder),
+        "size": f"{_size(content.size_bytes)}, format version {info.format_version}",
+        "skeleton": f"{skeleton.name}: {skeleton.num_joints} joints, "
         f"{' '.join('xyz'[: skeleton.num_coordinates])}",
-    )
+    }
     for name in ("subjects", "cameras", "setups"):
-        table.add_row(name, _brief(getattr(content, name)))
-    table.add_row(
-        "two bodies",
-        f"{content.num_two_bodies:,} clips, {_share(content.num_two_bodies, info.num_clips)}",
+        rows[name] = _brief(getattr(content, name))
+    share = _share(content.num_two_bodies, info.num_clips)
+    return facts(
+        rows
+        | {
+            "two bodies": f"{content.num_two_bodies:,} clips, {share}",
+            "source": _source(info.source) or "unknown",
+            "sha256": info.checksum.removeprefix("sha256:"),
+        }
     )
-    table.add_row("source", _source(info.source) or "unknown")
-    table.add_row("sha256", info.checksum.removeprefix("sha256:"))
-    return table
 
 
 def _brief(numbers: Numbers) -> str:
@@ -173,7 +170,7 @@ def _classes(classes: Sequence[ClassContent], *, is_whole: bool) -> list[Rendera
         ("fewest clips", ranked[:_NUM_EXTREMES]),
         ("most clips", ranked[: -_NUM_EXTREMES - 1 : -1]),
     ):
-        table = _table(title, "label>", "clips>")
+        table = make_table(title, "label>", "clips>")
         for row in rows:
             table.add_row(row.name, str(row.label), f"{row.num_clips:,}")
         parts += [table, ""]
@@ -187,7 +184,7 @@ def _side_by_side(classes: Sequence[ClassContent]) -> SafeTable:
     widest = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     num_columns = max(1, min(3, _WIDTH // (sum(widest) + 2 * len(heads)), len(rows)))
     height = -(-len(rows) // num_columns)
-    table = _table(*["label>", "class", "clips>"] * num_columns)
+    table = make_table(*["label>", "class", "clips>"] * num_columns)
     for index in range(height):
         line = rows[index::height]
         table.add_row(*(cell for row in line for cell in row))
@@ -195,7 +192,7 @@ def _side_by_side(classes: Sequence[ClassContent]) -> SafeTable:
 
 
 def _histogram(lengths: Lengths) -> SafeTable:
-    table = _table("frames>", "clips>", _lengths_line(lengths))
+    table = make_table("frames>", "clips>", _lengths_line(lengths))
     most = max(row.num_clips for row in lengths.bins)
     for row in lengths.bins:
         frames = f"{row.first:,}" + (f" to {row.last:,}" if row.last > row.first else "")
@@ -213,8 +210,8 @@ def _lengths_line(lengths: Lengths) -> str:
 
 def _cases(splits: Mapping[str, tuple[int, int]]) -> RenderableType:
     if not splits:
-        return "no case: the dataset does not say which clips train and which are tested"
-    table = _table("case", "training clips>", "test clips>")
+        return "no case: the dataset has no split into training and test clips"
+    table = make_table("case", "training clips>", "test clips>")
     for case, (num_train, num_test) in splits.items():
         table.add_row(case, f"{num_train:,}", f"{num_test:,}")
     return table
@@ -228,7 +225,7 @@ def _splits_data(splits: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
 
 
 def _left_out(skipped: Sequence[SkippedContent], folder: Path) -> list[RenderableType]:
-    table = _table("left out because", "files>", "for example")
+    table = make_table("left out because", "files>", "for example")
     for row in skipped[:_MAX_REASONS]:
         table.add_row(row.reason, f"{row.num_files:,}", row.example)
     more = len(skipped) - _MAX_REASONS
@@ -241,17 +238,4 @@ def _share(count: int, total: int) -> str:
 
 
 def _size(num_bytes: int) -> str:
-    amount, power = float(num_bytes), 0
-    while amount >= 999.5 and power < len(_UNITS) - 1:
-        amount, power = amount / 1000, power + 1
-    digits = 0 if power == 0 or amount >= 99.5 else 1
-    return f"{amount:,.{digits}f} {_UNITS[power]}"
-
-
-def _table(*columns: str) -> SafeTable:
-    """Make a table; a column whose name ends with > holds figures and is aligned to the right."""
-    table = SafeTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for column in columns:
-        justify: JustifyMethod = "right" if column.endswith(">") else "left"
-        table.add_column(column.removesuffix(">"), justify=justify, overflow="fold")
-    return table
+    return scaled(num_bytes, _UNITS)

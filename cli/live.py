@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -24,9 +23,11 @@ from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
+from .tables import duration, learning_rate
+
 if TYPE_CHECKING:
     from sgnray.train import EpochResult
-    from sgnray.train.progress import Progress
+    from sgnray.train.job import TrainProgress
 
 Metrics = Mapping[str, float]
 
@@ -50,21 +51,21 @@ class TrainingTable:
         self._workers = workers
         self._clock = clock
         self._epochs: EpochResult | None = None
-        self._progress: Progress | None = None
-        self._first: tuple[float, Progress] | None = None
+        self._progress: TrainProgress | None = None
+        self._first: tuple[float, TrainProgress] | None = None
         self._num_seen = 0
         self._started_at = self._epoch_at = clock()
         self._is_over = False
         self._drawn: list[int] = []
 
     def __call__(self, epoch: EpochResult) -> None:
-        """Take a finished epoch up."""
+        """Add a finished epoch."""
         self._epochs, self._progress = epoch, None
         self._num_seen += 1
         self._epoch_at = self._clock()
 
-    def on_progress(self, progress: Progress) -> None:
-        """Take news from inside the epoch, or from the test, up."""
+    def on_progress(self, progress: TrainProgress) -> None:
+        """Update the progress within the epoch or the test."""
         if self._first is None:
             self._first = (self._clock(), progress)
         self._progress = progress
@@ -95,12 +96,12 @@ class TrainingTable:
         if self._epochs is None:
             return Text("no epoch was finished")
         epochs = self._epochs
-        spent = _duration(self._clock() - self._started_at)
+        spent = duration(self._clock() - self._started_at)
         done = f"{epochs.epoch} of {epochs.num_epochs} epochs"
         return Text(f"{done} done, {spent} here", no_wrap=True, overflow="ellipsis")
 
     def _line(self, width: int) -> RenderableType:
-        """Say where the run is, what is left first: the rest goes where the line is too narrow."""
+        """Show where the run is; what does not fit is dropped from the right."""
         head, share, tail = self._where()
         if self._workers:
             tail.append(f"{self._workers} worker{'' if self._workers == '1' else 's'}")
@@ -116,22 +117,22 @@ class TrainingTable:
         return line
 
     def _where(self) -> tuple[str, float, list[str]]:
-        """Return what is done, which share of it, and what there is to say of it."""
-        news, epochs = self._progress, self._epochs
-        if news is not None and news.stage == "test":
-            count = f"{news.done:,}/{news.total:,} clips"
-            return "test", news.done / max(1, news.total), [count]
+        """Return what is done, which share of it, and its details."""
+        progress, epochs = self._progress, self._epochs
+        if progress is not None and progress.stage == "test":
+            count = f"{progress.done:,}/{progress.total:,} clips"
+            return "test", progress.done / max(1, progress.total), [count]
         left = self._left_s()
-        tail = [f"{_duration(left)} left"] if left is not None else []
-        if news is not None:
-            count = f"step {news.done:,}/{news.total:,}"
-            head = f"epoch {news.epoch}/{news.num_epochs}"
-            return head, news.done / max(1, news.total), [*tail, count]
+        tail = [f"{duration(left)} left"] if left is not None else []
+        if progress is not None:
+            count = f"step {progress.done:,}/{progress.total:,}"
+            head = f"epoch {progress.epoch}/{progress.num_epochs}"
+            return head, progress.done / max(1, progress.total), [*tail, count]
         if epochs is None:
             return "starting", 0.0, []
         if epochs.epoch == epochs.num_epochs:
             return "test", 0.0, []
-        # Where steps are told of, the next one is near, and the bar stays one of steps.
+        # Where steps are reported, the next one is near, and the bar stays one of steps.
         share = epochs.epoch / epochs.num_epochs if self._first is None else 0.0
         return f"epoch {epochs.epoch + 1}/{epochs.num_epochs}", share, tail
 
@@ -145,11 +146,11 @@ class TrainingTable:
             return max(num_left * epoch_s - (now - self._epoch_at), (num_left - 1) * epoch_s, 0.0)
         if self._first is None or self._progress is None:
             return None
-        (since, first), news = self._first, self._progress
-        if news.done <= first.done:
+        (since, first), progress = self._first, self._progress
+        if progress.done <= first.done:
             return None
-        step_s = (now - since) / (news.done - first.done)
-        steps_left = (news.num_epochs - news.epoch + 1) * news.total - news.done
+        step_s = (now - since) / (progress.done - first.done)
+        steps_left = (progress.num_epochs - progress.epoch + 1) * progress.total - progress.done
         return steps_left * step_s
 
 
@@ -214,22 +215,17 @@ def _cells(
     columns: Mapping[str, int], epoch: int, history: Sequence[Metrics], mark: str
 ) -> list[str]:
     metrics = history[epoch - 1]
-    told = {
+    cells = {
         "epoch": str(epoch),
         "loss": f"{metrics['train/loss']:.3f}",
         "train": f"{metrics['train/top1']:.1%}",
         "val": f"{metrics['val/top1']:.1%}" if "val/top1" in metrics else "",
-        "lr": rate(metrics["lr"]),
+        "lr": learning_rate(metrics["lr"]),
         "clips/s": f"{metrics['speed/clips_per_s']:,.0f}",
-        "time": _duration(metrics["time/epoch_s"]),
+        "time": duration(metrics["time/epoch_s"]),
         "": mark,
     }
-    return [told[name] for name in columns]
-
-
-def rate(value: float) -> str:
-    """Write a learning rate with two digits, in at most 7 characters."""
-    return f"{value:.2g}"
+    return [cells[name] for name in columns]
 
 
 def _best(history: Sequence[Metrics]) -> int | None:
@@ -240,7 +236,3 @@ def _best(history: Sequence[Metrics]) -> int | None:
 
 def _width(*parts: str) -> int:
     return sum(map(len, parts)) + _GAP * (len(parts) - 1)
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
+import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from sgnray.errors import OutputError, SgnError
+from sgnray.errors import OutputError, SgnError, UsageError
 from sgnray.version import __version__
 
-from . import data, logs, options, render
+from . import data, options, render
 from .bench import bench
 from .demo import demo
 from .eval import evaluate
 from .export import export
 from .predict import predict
 from .prepare import prepare
+from .signals import Ending, ending_in_order
 from .synth import synth
 from .train import train
 from .tune import tune
-from .usage import as_usage_error
 from .view import view
 
 _ABOUT = "From raw NTU RGB+D skeletons to a trained SGN action recognizer, on a Ray cluster."
@@ -38,9 +39,9 @@ _ORDER = (
 )
 _INTERRUPTED = 130
 _CONTINUES = {
-    "train": "the same command continues the run after its last finished epoch",
-    "prepare": "the same command continues where it stopped",
-    "tune": "the same command goes on; trials that have ended are not repeated",
+    "train": "rerun the same command to resume after the last finished epoch",
+    "prepare": "rerun the same command to resume where it stopped",
+    "tune": "rerun the same command to resume; finished trials are not repeated",
 }
 
 
@@ -65,13 +66,12 @@ app = typer.Typer(
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Run `sgn`; its exit code is 0 done, 1 failed, 2 asked wrongly, 130 interrupted."""
+    """Run `sgn`; its exit code is 0 done, 1 failed, 2 wrong usage, 130 or 143 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    logs.start(render.log_line)
-    try:
-        code = _run(arguments)
-    except KeyboardInterrupt:  # a second Ctrl-C, while the first was being told
-        code = _INTERRUPTED
+    render.start_logging()
+    code = _INTERRUPTED
+    with suppress(KeyboardInterrupt), ending_in_order() as ending:
+        code = _run(arguments, ending)
     sys.exit(code)
 
 
@@ -82,7 +82,7 @@ def root(
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """Everything that stands before the verb."""
+    """Options before the command."""
     if version:
         render.text(f"sgn {__version__}\n")
         raise typer.Exit
@@ -145,16 +145,16 @@ app.add_typer(
 )
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], ending: Ending) -> int:
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="sgn", standalone_mode=False)
-        return _interrupted(arguments) if code == _INTERRUPTED else 0
+        return _interrupted(arguments, ending) if code == _INTERRUPTED else 0
     except SgnError as failure:
         return _fail(failure)
     except TyperException as failure:
-        return _fail(as_usage_error(failure))
+        return _fail(_as_usage_error(failure))
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted(arguments)
+        return _interrupted(arguments, ending)
     except BrokenPipeError:  # `sgn eval | head`
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the exit
         return 1
@@ -164,18 +164,52 @@ def _run(arguments: list[str]) -> int:
         return _fail(_as_bug(failure))
 
 
-def _interrupted(arguments: list[str]) -> int:
+def _interrupted(arguments: list[str], ending: Ending) -> int:
+    ending.stop_repeating()
     verb = next((word for word in arguments if not word.startswith("-")), "")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the way out is short, and others print on it
     render.note("; ".join(filter(None, ["interrupted", _CONTINUES.get(verb)])))
-    return _INTERRUPTED
+    return _INTERRUPTED if ending.signal is None else 128 + ending.signal
 
 
 def _fail(failure: SgnError) -> int:
-    if logs.is_tracing():
+    if render.is_tracing():
         logging.getLogger("sgnray.cli").debug("the traceback", exc_info=failure)
     render.error(failure)
     return failure.exit_code
+
+
+def _as_usage_error(failure: Exception) -> UsageError:
+    """Translate an error of the parser: which option or command, and the one that was meant."""
+    # The parser's own classes are private to typer; what they carry is not.
+    context: Any = getattr(failure, "ctx", None)
+    path = context.command_path if context is not None else "sgn"
+    error = UsageError(
+        _parser_message(failure, context), where=path, now=f"'{path} --help' shows what it takes"
+    )
+    error.__cause__ = failure
+    return error
+
+
+def _parser_message(failure: Any, context: Any) -> str:
+    from sgnray.config.messages import did_you_mean
+
+    message = str(failure.format_message() if hasattr(failure, "format_message") else failure)
+    command = re.match(r"No such command '(.*?)'", message)
+    if command is not None:
+        known = list(context.command.commands)
+        meant = did_you_mean(command[1], known) or f"; the commands are {', '.join(known)}"
+        return f"unknown command '{command[1]}'{meant}"
+    option = getattr(failure, "option_name", None)
+    if message.startswith("No such option"):
+        known = [name for param in context.command.params for name in param.opts]
+        return f"unknown option {option}{did_you_mean(str(option), known)}"
+    missing = re.match(r"Missing (\w+) '(.*?)'", message)
+    if missing is not None:
+        return f"the {missing[1]} {missing[2]} is missing"
+    value = re.match(r"Invalid value for '(.*?)': (?:Value error, )?(.*)", message)
+    if value is not None:
+        return f"{value[1]}: {value[2].replace('Input should', 'the value must').rstrip('.')}"
+    return message[:1].lower() + message[1:].rstrip(".")
 
 
 def _as_output_error(failure: OSError) -> SgnError:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from . import logs
+from sgnray.errors import UsageError
+
+from . import render
 
 
 def _set_verbose(steps: int) -> int:
     if steps:
-        logs.set_verbosity(steps)
+        render.set_verbosity(steps)
     return steps
 
 
 def _set_quiet(is_quiet: bool) -> bool:
     if is_quiet:
-        logs.set_verbosity(-1)
+        render.set_verbosity(-1)
     return is_quiet
 
 
@@ -110,3 +113,19 @@ Classes = Annotated[
         help="Names of the classes, one on each line, where the checkpoint has none or others.",
     ),
 ]
+
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)([smhd])")
+
+
+def parse_duration(text: str, option: str) -> float:
+    """Return the seconds of 90s, 45m, 8h or 2d; UsageError for anything else."""
+    found = _DURATION.fullmatch(text.strip())
+    seconds = float(found[1]) * _UNITS_S[found[2]] if found else 0.0
+    if seconds <= 0:
+        raise UsageError(
+            f"'{text}' is not a length of time",
+            where=option,
+            now=f"give a number and a unit, like {option} 90s, 45m or 8h",
+        )
+    return seconds

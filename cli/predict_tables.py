@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
-from .safe import SafeTable
-from .tables import make_table
+from .tables import SafeTable, make_table
 
 if TYPE_CHECKING:
     from sgnray.predict import Prediction
@@ -29,7 +28,7 @@ def predictions(found: Sequence[Prediction]) -> list[RenderableType]:
 
 
 def _guesses(item: Prediction) -> SafeTable:
-    table = make_table(item.clip, "probability", "")
+    table = make_table(item.clip, "probability>", "")
     for guess in item.guesses:
         table.add_row(guess.name, f"{guess.probability:.1%}", _bar(guess.probability))
     return table
@@ -42,7 +41,7 @@ def _line(item: Prediction) -> str:
 
 def _timeline(clip: str, items: Sequence[Prediction]) -> SafeTable:
     """Show windows one after the other; those with the same action that touch are one row."""
-    table = make_table(f"{clip}, seconds", "action", "probability", "")
+    table = make_table(f"{clip}, seconds", "action", "probability>", "")
     for windows in _runs(items):
         first, last = windows[0].span, windows[-1].span
         assert first is not None

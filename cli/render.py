@@ -25,15 +25,16 @@ from rich.text import Text
 
 from sgnray.errors import SgnError
 
-from . import logs
 from .live import LiveTraining, TrainingTable
-from .safe import clean
+from .tables import clean
 
 if TYPE_CHECKING:
     from sgnray.train import EpochResult
-    from sgnray.train.progress import Progress
+    from sgnray.train.job import TrainProgress
 
 OnProgress = Callable[[int, int], None]
+_TRACE = 1
+_LEVELS = {-1: logging.ERROR, 0: logging.INFO, 1: logging.DEBUG, 2: _TRACE}
 _PLAIN_INTERVAL_S, _PLAIN_STEP = 2.0, 0.05
 _live: Console | None = None  # while a bar is drawn, lines go above it through its console
 
@@ -59,25 +60,15 @@ def as_json(content: Mapping[str, Any]) -> None:
 
 
 def note(line: str) -> None:
-    """Say what happens, on stderr; silent with -q."""
-    if not logs.is_quiet():
-        _say(Text(clean(line)))
+    """Print a line on stderr; silent with -q."""
+    if not is_quiet():
+        _print(Text(clean(line)))
 
 
 def warning(line: str) -> None:
-    """Say what the user should know, on stderr; silent with -q."""
-    if not logs.is_quiet():
-        _say(Text.assemble(("warning: ", "yellow"), clean(line)))
-
-
-def log_line(line: str, level: int) -> None:
-    """Show one record of the library's log."""
-    if level >= logging.ERROR:
-        _say(Text.assemble(("error: ", "bold red"), clean(line)))
-    elif level >= logging.WARNING:
-        warning(line)
-    else:
-        _say(Text(clean(line), style="" if level >= logging.INFO else "dim"))
+    """Print a warning on stderr; silent with -q."""
+    if not is_quiet():
+        _print(Text.assemble(("warning: ", "yellow"), clean(line)))
 
 
 def error(failure: SgnError) -> None:
@@ -90,14 +81,64 @@ def error(failure: SgnError) -> None:
     lines += _hanging("  where  ", failure.where) + _hanging("  now    ", failure.now)
     block = Text(clean("\n".join(lines)))
     block.stylize("bold red", 0, len("error:"))
-    _say(block)
+    _print(block)
+
+
+def start_logging() -> None:
+    """Show the library's log on stderr; files of a run keep their own, fuller level."""
+    logger = logging.getLogger("sgnray")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False  # Ray gives the root logger a handler of its own
+    logger.addHandler(_screen)
+    logging.getLogger("py.warnings").addHandler(logging.NullHandler())
+    logging.captureWarnings(True)
+    set_verbosity(0)
+
+
+def set_verbosity(steps: int) -> None:
+    """Show errors only (-1), notes (0), details (1) or tracebacks too (2 and more)."""
+    _screen.setLevel(_LEVELS[max(-1, min(steps, 2))])
+
+
+def is_quiet() -> bool:
+    """Tell whether only errors and results are shown."""
+    return _screen.level > logging.INFO
+
+
+def is_tracing() -> bool:
+    """Tell whether tracebacks are shown."""
+    return _screen.level <= _TRACE
+
+
+class _ScreenHandler(logging.Handler):
+    """Shows every record of the library."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one record, without its traceback unless everything was asked for."""
+        try:
+            line = self.format(record) if is_tracing() else record.getMessage()
+            _log_line(line, record.levelno)
+        except Exception:  # a broken log call must not end a training run
+            self.handleError(record)
+
+
+_screen = _ScreenHandler(level=logging.INFO)
+
+
+def _log_line(line: str, level: int) -> None:
+    if level >= logging.ERROR:
+        _print(Text.assemble(("error: ", "bold red"), clean(line)))
+    elif level >= logging.WARNING:
+        warning(line)
+    else:
+        _print(Text(clean(line), style="" if level >= logging.INFO else "dim"))
 
 
 @contextmanager
 def progress(what: str) -> Iterator[OnProgress]:
-    """Show `(done, total)` as a bar on a terminal, else as a line every now and then."""
-    with redirect_stdout(sys.stderr):  # what others print meanwhile, Ray for one, is no result
-        if logs.is_quiet():
+    """Show `(done, total)` as a bar on a terminal, else as a line from time to time."""
+    with redirect_stdout(sys.stderr):  # what others print meanwhile, Ray for one, is not a result
+        if is_quiet():
             yield lambda done, total: None
         elif not _stderr().is_terminal:
             yield _plain_progress(what)
@@ -108,10 +149,10 @@ def progress(what: str) -> Iterator[OnProgress]:
 
 @contextmanager
 def live(content: RenderableType) -> Iterator[bool]:
-    """Keep something drawn on a terminal, and tell whether there is one to draw on."""
+    """Keep something drawn on a terminal, and yield whether there is one."""
     console = _stderr()
     with redirect_stdout(sys.stderr):
-        if logs.is_quiet() or not console.is_terminal or console.is_dumb_terminal:
+        if is_quiet() or not console.is_terminal or console.is_dumb_terminal:
             yield False
             return
         with _alive(Live(content, console=console, vertical_overflow="crop", transient=True)):
@@ -124,8 +165,8 @@ class Epochs(Protocol):
     def __call__(self, epoch: EpochResult) -> None:
         """Show a finished epoch."""
 
-    def on_progress(self, progress: Progress) -> None:
-        """Show how far the epoch that runs, or the final test, has come."""
+    def on_progress(self, progress: TrainProgress) -> None:
+        """Show how far the current epoch or the final test has come."""
 
 
 @contextmanager
@@ -133,7 +174,7 @@ def epochs(line_of: Callable[[EpochResult], str], *, workers: str = "") -> Itera
     """Show a training run: a live table on a terminal, else each epoch as one line."""
     console = _stderr()
     with redirect_stdout(sys.stderr):
-        if logs.is_quiet() or not console.is_terminal or console.is_dumb_terminal:
+        if is_quiet() or not console.is_terminal or console.is_dumb_terminal:
             yield _Lines(line_of)
             return
         table = TrainingTable(workers=workers)
@@ -154,7 +195,7 @@ class _Lines:
     def __call__(self, epoch: EpochResult) -> None:
         note(self._line_of(epoch))
 
-    def on_progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: TrainProgress) -> None:
         if progress.stage == "test":
             self._test(progress.done, progress.total)
 
@@ -163,7 +204,7 @@ def _stderr() -> Console:
     return _live or Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
-def _say(line: Text) -> None:
+def _print(line: Text) -> None:
     _stderr().print(line, soft_wrap=True)
 
 
@@ -214,7 +255,7 @@ def _bar(what: str) -> Iterator[OnProgress]:
 
 @contextmanager
 def _alive(display: Live | RichProgress) -> Iterator[None]:
-    """Draw it until the end; lines that are said meanwhile go above it."""
+    """Draw it until the end; lines that are printed meanwhile go above it."""
     global _live
     _live = display.console
     try:

@@ -1,16 +1,15 @@
-"""Results of the library as tables and lines; render.py prints them."""
+"""The table helper of all commands, and reports and epochs as tables and lines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import RenderableType
+from rich.console import JustifyMethod, RenderableType
 from rich.table import Table
-
-from . import live
-from .safe import SafeTable
 
 if TYPE_CHECKING:
     from sgnray.evaluate import Report
@@ -20,11 +19,71 @@ if TYPE_CHECKING:
 _NUM_WORST = 5
 _NUM_CONFUSED = 5
 _NUM_VIEWS_SHOWN = 10
-_FIGURES = ("top-1", "clips", "share", "probability")
+# Control characters, marks that reverse the order of writing, lone surrogates.
+_UNSAFE = ("Cc", "Cf", "Cs")
+
+
+def make_table(*columns: str) -> SafeTable:
+    """Start a table; a column whose name ends with > holds figures and is aligned to the right."""
+    table = SafeTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for column in columns:
+        justify: JustifyMethod = "right" if column.endswith(">") else "left"
+        table.add_column(column.removesuffix(">"), justify=justify, overflow="fold")
+    return table
+
+
+def facts(rows: Mapping[str, str]) -> Table:
+    """Give names and their values, one pair on each line."""
+    table = SafeTable.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a path is never cut
+    for name, text in rows.items():
+        table.add_row(name, text)
+    return table
+
+
+class SafeTable(Table):
+    """A table whose cells may hold unsafe text."""
+
+    def add_row(self, *cells: RenderableType | None, **options: object) -> None:
+        """Add a row of cleaned cells."""
+        safe = [clean(cell) if isinstance(cell, str) else cell for cell in cells]
+        super().add_row(*safe, **options)  # type: ignore[arg-type]
+
+
+def clean(text: str) -> str:
+    """Replace by their escapes what could move the cursor or reverse the line; keep line ends."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character
+        if character == "\n" or unicodedata.category(character) not in _UNSAFE
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def scaled(amount: float, units: Sequence[str]) -> str:
+    """Write an amount in one of `units`, each of which is a thousand times the one before."""
+    power = 0
+    while amount >= 999.5 and power < len(units) - 1:
+        amount, power = amount / 1000, power + 1
+    digits = 0 if power == 0 or amount >= 99.5 else 1
+    return f"{amount:,.{digits}f} {units[power]}"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as h:mm:ss."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def learning_rate(value: float) -> str:
+    """Write a learning rate with two digits, in at most 7 characters."""
+    return f"{value:.2g}"
 
 
 def epoch_line(epoch: EpochResult) -> str:
-    """Say how one epoch went, in one line below 80 columns."""
+    """Write an epoch in one line below 80 columns."""
     digits = len(str(epoch.num_epochs))
     values = epoch.metrics
     parts = [
@@ -35,7 +94,7 @@ def epoch_line(epoch: EpochResult) -> str:
     if "val/top1" in values:
         parts.append(f"val {values['val/top1']:6.1%}")
     if "lr" in values:
-        parts.append(f"lr {live.rate(values['lr'])}")
+        parts.append(f"lr {learning_rate(values['lr'])}")
     if "speed/clips_per_s" in values:
         parts.append(f"{values['speed/clips_per_s']:,.0f} clips/s")
     return "  ".join(parts)
@@ -68,12 +127,12 @@ def report(report: Report) -> list[RenderableType]:
     if report.details is not None:
         parts += ["", _details(report.details)]
     tested = [(score.top1, score) for score in report.per_class if score.top1 is not None]
-    table = make_table("weakest classes", "top-1", "clips")
+    table = make_table("weakest classes", "top-1>", "clips>")
     for top1, score in sorted(tested, key=lambda pair: (pair[0], pair[1].name))[:_NUM_WORST]:
         table.add_row(score.name, f"{top1:.1%}", f"{score.num_clips:,}")
     parts += ["", table]
     if report.confused:
-        table = make_table("most confused: this", "taken for", "clips", "share")
+        table = make_table("most confused: this", "taken for", "clips>", "share>")
         for pair in report.confused[:_NUM_CONFUSED]:
             table.add_row(pair.truth, pair.predicted, f"{pair.count:,}", f"{pair.share:.1%}")
         parts += ["", table]
@@ -95,7 +154,7 @@ def seeds(report: SeedsReport) -> SafeTable:
 
 
 def _members(details: Details) -> SafeTable:
-    table = make_table("each alone", "seed", "epoch", "top-1")
+    table = make_table("each alone", "seed", "epoch", "top-1>")
     for member in details.members:
         seed = "" if member.seed is None else str(member.seed)
         epoch = "" if member.epoch is None else str(member.epoch)
@@ -112,7 +171,7 @@ def _short(checkpoint: str) -> str:
 
 def _details(details: Details) -> Table:
     cost, views = details.cost, details.top1_by_views[:_NUM_VIEWS_SHOWN]
-    told = {
+    rows = {
         "by views": ", ".join(f"{top1:.1%}" for top1 in views),
         "sureness": f"probabilities are off by {details.calibration.ece:.1%} (ECE)",
         "one clip": f"{cost.flops / 1e6:,.0f} MFLOP, {cost.latency_s * 1e3:.1f} ms on "
@@ -120,8 +179,8 @@ def _details(details: Details) -> Table:
     }
     for name, groups in details.groups.items():
         if len(groups) > 1:
-            told[f"by {name}"] = ", ".join(f"{score.name} {score.top1:.1%}" for score in groups)
-    return facts(told)
+            rows[f"by {name}"] = ", ".join(f"{score.name} {score.top1:.1%}" for score in groups)
+    return facts(rows)
 
 
 def _chosen(selection: str, epoch: int | None) -> str:
@@ -129,23 +188,3 @@ def _chosen(selection: str, epoch: int | None) -> str:
 
     how = SELECTION.get(selection, selection)
     return how if epoch is None else f"{epoch}, {how}"
-
-
-def facts(told: Mapping[str, str]) -> Table:
-    """Give names and what belongs to them, one pair on each line."""
-    table = SafeTable.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")  # a path is never cut
-    for name, text in told.items():
-        table.add_row(name, text)
-    return table
-
-
-def make_table(*columns: str, is_tight: bool = False) -> SafeTable:
-    """Start a table; columns of figures are flush right."""
-    padding = (0, 0 if is_tight else 1, 0, 0)
-    table = SafeTable(box=box.SIMPLE_HEAD, padding=padding, pad_edge=False, show_edge=False)
-    for column in columns:
-        is_figure = is_tight or column in _FIGURES
-        table.add_column(column, justify="right" if is_figure else "left", overflow="fold")
-    return table

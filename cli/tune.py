@@ -11,7 +11,6 @@ import typer
 
 from . import options, render, tables, tune_tables
 from .choices import choose_dataset, choose_recipe, first_case
-from .durations import parse_duration
 
 if TYPE_CHECKING:
     from sgnray.train import RunResult
@@ -89,7 +88,7 @@ def tune(
     best one is written as best.yaml, for sgn train --recipe. Rerun the same command to resume a
     search that was interrupted.
     """
-    budget_s = None if time_budget is None else parse_duration(time_budget, "--time-budget")
+    budget_s = None if time_budget is None else options.parse_duration(time_budget, "--time-budget")
     chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case=first_case)
     if case is None and recipe is None:
         render.note(f"searching for the case {chosen.data.case}; --case chooses another")

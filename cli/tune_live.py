@@ -11,8 +11,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from . import render
-from .durations import duration
-from .safe import clean
+from .tables import clean, duration
 from .tune_tables import changes, trial_line
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import RenderableType
 
-from .durations import duration
-from .safe import SafeTable
+from .tables import SafeTable, duration
 
 if TYPE_CHECKING:
     from sgnray.train import RunResult

@@ -1,6 +1,5 @@
-"""What this machine or cluster makes of a recipe: clips/s, FLOP/s, workers, and the time of it."""
+"""How fast this machine or cluster trains a recipe: clips/s, FLOP/s, workers, estimated times."""
 
-from sgnray.bench.result import BenchResult
-from sgnray.bench.run import bench_recipe
+from sgnray.bench.run import BenchResult, bench_recipe
 
 __all__ = ["BenchResult", "bench_recipe"]

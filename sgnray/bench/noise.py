@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sgnray import seeding
-from sgnray.config import Recipe
 from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
 from sgnray.data.protocols import resolve_case
 from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
@@ -54,24 +53,24 @@ _KINDS = {
 
 
 def known_shape(dataset: str, case: str) -> tuple[str, Shape]:
-    """Return the case's own name and the shape of a dataset that is not at hand.
+    """Return the case's own name and the shape of a dataset that was not found.
 
     UsageError where it is not known.
     """
     if dataset not in _KINDS:
         raise UsageError(
-            f"nothing is known here of the dataset {dataset}",
+            f"the shape of the dataset {dataset} is unknown",
             where="--data is missing",
-            now=f"name its folder with --data, or a dataset of these: {', '.join(_KINDS)}",
+            now=f"give its folder with --data, or choose one of: {', '.join(_KINDS)}",
         )
     case = resolve_case(dataset, case)
     return case, Shape(*_KINDS[dataset], *_CLIPS[dataset, case])
 
 
 def write_noise(
-    folder: Path, recipe: Recipe, shape: Shape, *, num_train: int, num_test: int
+    folder: Path, name: str, case: str, shape: Shape, *, num_train: int, num_test: int
 ) -> Path:
-    """Write a dataset of so many clips for the recipe's case; return its folder."""
+    """Write a dataset of this many clips for one case; return its folder."""
     folder.mkdir(parents=True)
     skeleton, length = shape.skeleton, shape.poses_per_clip
     num_clips = num_train + num_test
@@ -94,7 +93,7 @@ def write_noise(
     write_skipped(folder / SKIPPED_FILE, [])
     info = DatasetInfo(
         format_version=FORMAT_VERSION,
-        dataset=recipe.data.dataset,
+        dataset=name,
         skeleton=skeleton,
         class_names=tuple(f"class {label}" for label in range(shape.num_classes)),
         num_clips=num_clips,
@@ -102,7 +101,7 @@ def write_noise(
         num_skipped=0,
         source={},
         checksum=checksum_file(folder / CLIPS_FILE),
-        splits={recipe.data.case: {"train": names[:num_train], "test": names[num_train:]}},
+        splits={case: {"train": names[:num_train], "test": names[num_train:]}},
     )
     write_info(folder, info)
     return folder

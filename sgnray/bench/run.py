@@ -1,38 +1,49 @@
-"""Measure what a recipe does here, from the data path to the time of the whole training."""
+"""Measure a recipe here, from the data path to an estimate of the whole training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
-from sgnray.bench import launch
-from sgnray.bench.noise import Shape, known_shape, write_noise
-from sgnray.bench.process import (
+from sgnray.bench.measure import (
     FORWARD,
     MAX_EPOCH_BATCHES,
-    ProcessSpeeds,
+    PRODUCT_SIZES,
+    STEP,
+    Rate,
     measure_process,
     with_precision,
 )
-from sgnray.bench.result import BenchResult, Estimate, Subject, WorkersSpeed
-from sgnray.bench.rounds import OnProgress
+from sgnray.bench.noise import Shape, known_shape, write_noise
 from sgnray.checkpoints.checkpoint import build_model
+from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset, open_dataset
+from sgnray.distributed.cluster import connected, is_at_hand
 from sgnray.distributed.device import choose_device, describe_device, resolve_precision
+from sgnray.distributed.workers import Workers
+from sgnray.evaluate.score import OnProgress
+from sgnray.metric_keys import CLIPS_PER_S
 from sgnray.model.flops import forward_flops, step_flops
 from sgnray.model.sgn import count_parameters
-from sgnray.train.checks import check_batch_norm
-from sgnray.train.job import VALIDATION_VIEWS, check_shares, choose_parts
-from sgnray.train.run import match_recipe
+from sgnray.train.checks import check_run, match_recipe
+from sgnray.train.job import VALIDATION_VIEWS, Job, TrainProgress, choose_parts
+from sgnray.train.launch import Executor, executor
+from sgnray.train.loop import EpochResult
 
+FORMAT_VERSION = 2
 DEFAULT_SECONDS = 30.0
+# On workers: epochs of this many steps, and at least this many of them; the first is not counted.
+EPOCH_STEPS = 8
+_MIN_EPOCHS = 4
 _NOISE_CLIPS = 2048
 # About the share of the training clips that `selection: validation` holds out.
 _FOLDS = 5
@@ -41,14 +52,100 @@ _LAUNCH_S = 15.0
 
 
 @dataclass(frozen=True)
-class Clips:
-    """The clips that are measured, and how many an epoch of the real training has."""
+class Subject:
+    """What was measured and where; `has_dataset` is False if noise replaced its poses.
 
-    dataset: SkeletonDataset
-    rows: IntArray
-    shape: Shape
+    FLOPs are those of one clip, a multiply-add as 2; see model/flops.py for what is counted.
+    """
+
+    dataset: str
+    case: str
     has_dataset: bool
+    num_train: int
     num_validation: int
+    num_test: int
+    batch_size: int
+    num_epochs: int
+    num_views: int
+    precision: str
+    device: str
+    num_threads: int
+    num_parameters: int
+    forward_flops: int
+    step_flops: int
+
+
+@dataclass(frozen=True)
+class Product:
+    """The plain product of two square matrices of `size`, the best of all rounds."""
+
+    precision: str
+    size: int
+    flops_per_s: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A training step on a ready batch, or forward alone, and its share of the plain product."""
+
+    what: str
+    precision: str
+    clips_per_s: Rate
+    flops_per_s: float
+    share_of_product: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A whole epoch, and the share of its time outside of forward, backward and the step."""
+
+    clips_per_s: Rate
+    outside: Rate
+
+
+@dataclass(frozen=True)
+class WorkersSpeed:
+    """The speed of several Ray workers together.
+
+    `per_thread` is the clips/s of one of their threads as a share of those of the first row.
+    """
+
+    num_workers: int
+    threads_per_worker: int
+    clips_per_s: Rate
+    per_thread: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long the recipe takes here, without starting: 0 workers is this process."""
+
+    num_workers: int
+    training_s: float
+    evaluation_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Training and evaluation."""
+        return self.training_s + self.evaluation_s
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """All that `sgn bench` measured."""
+
+    subject: Subject
+    data_clips_per_s: Rate
+    products: tuple[Product, ...]
+    speeds: tuple[Speed, ...]
+    epoch: Epoch
+    workers: tuple[WorkersSpeed, ...]
+    estimates: tuple[Estimate, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data that JSON can hold."""
+        estimates = [asdict(row) | {"total_s": row.total_s} for row in self.estimates]
+        return {"format_version": FORMAT_VERSION, **asdict(self), "estimates": estimates}
 
 
 def bench_recipe(
@@ -61,91 +158,106 @@ def bench_recipe(
     seconds: float = DEFAULT_SECONDS,
     on_progress: OnProgress = lambda done, total: None,
 ) -> BenchResult:
-    """Measure for about `seconds` in this process, then on 1 to `workers` workers of Ray.
+    """Measure for about `seconds` in this process, then on 1 to `workers` Ray workers.
 
-    Without a dataset, noise in the shape of the recipe's stands in. `on_progress` hears seconds.
+    Without a dataset, noise in the shape of the recipe's replaces it. `on_progress` gets seconds.
     """
     here = choose_device(device)
-    counts = launch.worker_counts(workers) if workers else []
+    counts = worker_counts(workers)
     each_s = seconds / 3
-    total_s = seconds + len(counts) * (each_s + _LAUNCH_S)
-    with _clips_of(recipe, dataset_dir) as (recipe, clips):
-        num_clips = clips.shape.num_train
-        check_shares(recipe, num_clips, max(1, workers))
-        check_batch_norm(recipe, num_clips, workers, device=device, address=address)
-        recipe = resolve_precision(recipe, here.type)
-        subject = _describe(recipe, clips, here)
-        auto = resolve_precision(with_precision(recipe, "auto"), here.type).train.precision
-        precisions = tuple(dict.fromkeys(("float32", auto, subject.precision)))
-        speeds = measure_process(
+    total_s = int(seconds + len(counts) * (each_s + _LAUNCH_S))
+    with _open_clips(recipe, dataset_dir) as (dataset, rows, shape, num_validation):
+        recipe = check_run(
             recipe,
-            subject,
-            clips.dataset,
-            clips.rows,
+            dataset,
+            workers=workers,
+            device=device,
+            address=address if workers else None,
+            num_clips=shape.num_train,
+            is_tracked=False,
+        )
+        recipe = resolve_precision(recipe, here.type)
+        subject = _describe(
+            recipe, shape, num_validation, here, has_dataset=dataset_dir is not None
+        )
+        fastest = resolve_precision(with_precision(recipe, "auto"), here.type).train.precision
+        precisions = tuple(dict.fromkeys(("float32", fastest, subject.precision)))
+        rounds = measure_process(
+            recipe,
+            dataset,
+            rows,
             device=here,
             precisions=precisions,
             seconds=seconds,
-            on_progress=lambda done, _: on_progress(done, int(total_s)),
+            on_progress=lambda done, _: on_progress(done, total_s),
         )
-    rows: list[WorkersSpeed] = []
+    epoch = Rate.of(rounds["epoch"])
+    on_workers: list[WorkersSpeed] = []
     if workers:
-        trial = launch.WorkerScaling(recipe, clips.shape, each_s, speeds.epoch.clips_per_s.median)
-        with launch.measuring(trial, most=workers, device=device, address=address) as measured:
-            for row in measured:
-                rows.append(row)
-                on_progress(int(seconds + len(rows) * (each_s + _LAUNCH_S)), int(total_s))
+        short = shorten(recipe, seconds=each_s, clips_per_s=epoch.median)
+        for row in _measure_workers(short, shape, counts, device=device, address=address):
+            on_workers.append(row)
+            on_progress(int(seconds + len(on_workers) * (each_s + _LAUNCH_S)), total_s)
+    products = {precision: max(rounds[f"product {precision}"]) for precision in precisions}
+    size = PRODUCT_SIZES[here.type]
+    forward = Rate.of(rounds[f"{FORWARD} float32"]).median
+    outside = [
+        1 - whole / bare for bare, whole in zip(rounds["bare"], rounds["epoch"], strict=True)
+    ]
     return BenchResult(
         subject=subject,
-        data_clips_per_s=speeds.data_clips_per_s,
-        products=speeds.products,
-        speeds=speeds.speeds,
-        epoch=speeds.epoch,
-        workers=tuple(rows),
-        estimates=tuple(_estimates(subject, speeds, rows)),
+        data_clips_per_s=Rate.of(rounds["data"]),
+        products=tuple(Product(precision, size, best) for precision, best in products.items()),
+        speeds=tuple(_speeds(subject, products, rounds)),
+        epoch=Epoch(epoch, Rate.of(outside)),
+        workers=tuple(on_workers),
+        estimates=tuple(_estimates(subject, epoch.median, forward, on_workers)),
     )
 
 
 @contextmanager
-def _clips_of(recipe: Recipe, dataset_dir: Path | None) -> Iterator[tuple[Recipe, Clips]]:
-    """Open the dataset, or write noise that is gone afterwards; give the recipe its case's name."""
+def _open_clips(
+    recipe: Recipe, dataset_dir: Path | None
+) -> Iterator[tuple[SkeletonDataset, IntArray, Shape, int]]:
+    """Open the dataset, or write noise that is removed at the end.
+
+    Gives it with the rows of its training clips, the shape of the real dataset and its number of
+    validation clips.
+    """
     if dataset_dir is not None:
         dataset = open_dataset(dataset_dir)
-        recipe = match_recipe(recipe, dataset)
-        yield recipe, _opened(recipe, dataset)
+        parts, info = choose_parts(match_recipe(recipe, dataset), dataset), dataset.info
+        shape = Shape(
+            skeleton=dataset.skeleton,
+            num_classes=len(info.class_names),
+            poses_per_clip=max(1, info.num_poses // info.num_clips),
+            num_train=len(parts.train),
+            num_test=len(parts.test),
+        )
+        yield dataset, parts.train, shape, 0 if parts.validation is None else len(parts.validation)
         return
     case, shape = known_shape(recipe.data.dataset, recipe.data.case)
-    recipe = recipe.replacing({"data.case": case})
     num_clips = min(shape.num_train, max(_NOISE_CLIPS, MAX_EPOCH_BATCHES * recipe.optim.batch_size))
     with TemporaryDirectory(prefix="sgn-bench-") as folder:
-        path = write_noise(Path(folder) / "noise", recipe, shape, num_train=num_clips, num_test=1)
+        path = write_noise(
+            Path(folder) / "noise",
+            recipe.data.dataset,
+            case,
+            shape,
+            num_train=num_clips,
+            num_test=1,
+        )
         noise = open_dataset(path)
-        rows = noise.clips.splits[case].train
-        match recipe.train.selection:
-            case "last":
-                yield recipe, Clips(noise, rows, shape, False, 0)
-            case "test":
-                yield recipe, Clips(noise, rows, shape, False, shape.num_test)
-            case "validation":
-                held_out = shape.num_train // _FOLDS
-                shape = replace(shape, num_train=shape.num_train - held_out)
-                yield recipe, Clips(noise, rows, shape, False, held_out)
+        held_out = {"test": shape.num_test, "validation": shape.num_train // _FOLDS}
+        num_validation = held_out.get(recipe.train.selection, 0)
+        if recipe.train.selection == "validation":
+            shape = replace(shape, num_train=shape.num_train - num_validation)
+        yield noise, noise.clips.splits[case].train, shape, num_validation
 
 
-def _opened(recipe: Recipe, dataset: SkeletonDataset) -> Clips:
-    parts, info = choose_parts(recipe, dataset), dataset.info
-    shape = Shape(
-        skeleton=dataset.skeleton,
-        num_classes=len(info.class_names),
-        poses_per_clip=max(1, info.num_poses // info.num_clips),
-        num_train=len(parts.train),
-        num_test=len(parts.test),
-    )
-    num_validation = 0 if parts.validation is None else len(parts.validation)
-    return Clips(dataset, parts.train, shape, True, num_validation)
-
-
-def _describe(recipe: Recipe, clips: Clips, device: torch.device) -> Subject:
-    shape = clips.shape
+def _describe(
+    recipe: Recipe, shape: Shape, num_validation: int, device: torch.device, *, has_dataset: bool
+) -> Subject:
     forward = forward_flops(
         recipe.model,
         num_frames=recipe.data.num_segments,
@@ -156,9 +268,9 @@ def _describe(recipe: Recipe, clips: Clips, device: torch.device) -> Subject:
     return Subject(
         dataset=recipe.data.dataset,
         case=recipe.data.case,
-        has_dataset=clips.has_dataset,
+        has_dataset=has_dataset,
         num_train=shape.num_train,
-        num_validation=clips.num_validation,
+        num_validation=num_validation,
         num_test=shape.num_test,
         batch_size=recipe.optim.batch_size,
         num_epochs=recipe.train.num_epochs,
@@ -172,17 +284,91 @@ def _describe(recipe: Recipe, clips: Clips, device: torch.device) -> Subject:
     )
 
 
-def _estimates(
-    subject: Subject, speeds: ProcessSpeeds, workers: Sequence[WorkersSpeed]
-) -> Iterator[Estimate]:
-    """Estimate the whole of the recipe: evaluation is float32, and taken to grow as training."""
-    here = speeds.epoch.clips_per_s.median
-    rates = {0: here} | {row.num_workers: row.clips_per_s.median for row in workers}
-    per_epoch = min(
-        subject.num_train, max(1, subject.num_train // subject.batch_size) * subject.batch_size
+def worker_counts(most: int) -> list[int]:
+    """Return 1, 2, 4 and so on, and `most`; nothing for 0."""
+    return sorted(
+        {*(2**power for power in range(most.bit_length()) if 2**power < most), most} - {0}
     )
-    looks = subject.num_epochs * subject.num_validation * VALIDATION_VIEWS
-    looks += subject.num_test * subject.num_views
+
+
+def shorten(recipe: Recipe, *, seconds: float, clips_per_s: float) -> Recipe:
+    """Return a recipe of as many epochs of EPOCH_STEPS steps as fit into the time."""
+    num_epochs = math.ceil(seconds * clips_per_s / (EPOCH_STEPS * recipe.optim.batch_size))
+    changes = {"num_epochs": max(_MIN_EPOCHS, num_epochs), "selection": "last"}
+    sections = {
+        "train": recipe.train.model_copy(update=changes),
+        # A warmup may be longer than these few epochs, and speed does not depend on it.
+        "optim": recipe.optim.model_copy(update={"warmup_epochs": 0}),
+        "evaluate": recipe.evaluate.model_copy(update={"num_views": 1}),
+    }
+    return recipe.model_copy(update=sections)
+
+
+def _measure_workers(
+    recipe: Recipe, shape: Shape, counts: Sequence[int], *, device: str, address: str | None
+) -> Iterator[WorkersSpeed]:
+    """Train on noise as `sgn train` does, with each number of workers in turn."""
+    # Other machines see no temporary folder of this one, but maybe the current folder.
+    parent = Path.cwd() if is_at_hand(address) else None
+    one_thread = None
+    with (
+        # Around the cluster, whose workers could write into it while it is removed.
+        TemporaryDirectory(prefix="sgn-bench-", dir=parent) as name,
+        connected(address, num_workers=counts[-1]),
+    ):
+        folder = Path(name)
+        dataset = write_noise(
+            folder / "noise",
+            recipe.data.dataset,
+            recipe.data.case,
+            shape,
+            num_train=EPOCH_STEPS * recipe.optim.batch_size,
+            num_test=counts[-1],
+        )
+        for count in counts:
+            with executor(
+                workers=Workers.of(count), device=device, address=address, max_failures=0
+            ) as execute:
+                run = RunFolder(folder / f"workers-{count}")
+                rate = Rate.of(train_on(execute, Job(recipe, dataset, None), run))
+                threads = execute.hardware.threads_per_worker
+            per_thread = rate.median / (count * threads)
+            one_thread = one_thread or per_thread
+            yield WorkersSpeed(count, threads, rate, per_thread / one_thread)
+
+
+def train_on(execute: Executor, job: Job, run: RunFolder) -> list[float]:
+    """Train as `sgn train` does; return the clips/s of each epoch but the first."""
+    run.path.mkdir()
+    history: list[dict[str, float]] = []
+
+    def record(event: EpochResult | TrainProgress) -> None:
+        if isinstance(event, EpochResult):
+            history[:] = event.history
+
+    execute(job, run, record)
+    return [metrics[CLIPS_PER_S] for metrics in history[1:]]
+
+
+def _speeds(
+    subject: Subject, products: Mapping[str, float], rounds: Mapping[str, Sequence[float]]
+) -> Iterator[Speed]:
+    for precision, product in products.items():
+        for what, flops in ((STEP, subject.step_flops), (FORWARD, subject.forward_flops)):
+            rate = Rate.of(rounds[f"{what} {precision}"])
+            flops_per_s = rate.median * flops
+            yield Speed(what, precision, rate, flops_per_s, flops_per_s / product)
+
+
+def _estimates(
+    subject: Subject, here: float, forward: float, workers: Sequence[WorkersSpeed]
+) -> Iterator[Estimate]:
+    """Estimate the whole recipe; evaluation is float32 and assumed to scale like training."""
+    rates = {0: here} | {row.num_workers: row.clips_per_s.median for row in workers}
+    num_batches = max(1, subject.num_train // subject.batch_size)
+    per_epoch = min(subject.num_train, num_batches * subject.batch_size)
+    num_scored = subject.num_epochs * subject.num_validation * VALIDATION_VIEWS
+    num_scored += subject.num_test * subject.num_views
     for num_workers, rate in rates.items():
-        views_per_s = speeds.clips_per_s(FORWARD, "float32") * rate / here
-        yield Estimate(num_workers, subject.num_epochs * per_epoch / rate, looks / views_per_s)
+        training_s = subject.num_epochs * per_epoch / rate
+        yield Estimate(num_workers, training_s, num_scored / (forward * rate / here))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,11 +80,23 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
         return
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    _connect(ray, address, num_workers)
+    with _sigterm_restored():
+        _connect(ray, address, num_workers)
     try:
         yield _checked(ray, num_workers, is_local=not address)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _sigterm_restored() -> Iterator[None]:
+    """Give a handler of the caller's own back; Ray replaces it when it starts."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _connect(ray: Any, address: str | None, num_workers: int) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any
 
 import ray
@@ -43,15 +44,18 @@ class Trainer(TorchTrainer):  # type: ignore[misc]
 
     def _register_sigint_handler(self, controller: Any) -> None:
         """End the run at once, also while it waits for nodes: Ray's handler would wait with it."""
+        before = signal.getsignal(signal.SIGINT)
 
-        def stop(*_: object) -> None:
-            # A second Ctrl-C does not wait for the controller's good-bye.
+        def stop(number: int, frame: FrameType | None) -> None:
+            # A second Ctrl-C does not wait for the controller.
             signal.signal(signal.SIGINT, signal.default_int_handler)
             try:
                 with suppress(RayError):
                     ray.get(controller.abort.remote(), timeout=_ABORT_TIMEOUT_S)
             finally:
                 ray.kill(controller)
+            if callable(before):
+                before(number, frame)
             raise KeyboardInterrupt
 
         signal.signal(signal.SIGINT, stop)

@@ -1,22 +1,164 @@
-"""Where batch norm cannot do its work in training, told before Ray starts and a folder is made."""
+"""Everything that a training is refused for before Ray starts and before a folder is made."""
 
 from __future__ import annotations
 
+import logging
+from importlib.util import find_spec
+
 from sgnray.config import Recipe
+from sgnray.data.protocols import resolve_case
+from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.cluster import is_at_hand
-from sgnray.distributed.device import choose_device
-from sgnray.errors import UsageError
+from sgnray.distributed.device import check_device_name, choose_device
+from sgnray.errors import MissingExtraError, UsageError
+from sgnray.model.inputs import needs_bones
+from sgnray.train.job import choose_parts
+
+log = logging.getLogger(__name__)
+
+# The paper's batch of 64 over 8 workers; synthetic cv at 2 clips each lost 13 points.
+_FEW_CLIPS = 8
+# How much of the initial weights the mean of the weights may still contain at the end.
+_LARGEST_START = 0.02
+_TRACKER_MODULES = {
+    "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),  # a run's own store is a SQLite file
+    "wandb": ("wandb",),
+}
 
 
-def check_batch_norm(
-    recipe: Recipe, num_clips: int, num_workers: int, *, device: str, address: str | None
-) -> None:
-    """UsageError where batch norm would see one value only, or could not be synchronized here.
+def check_run(
+    recipe: Recipe,
+    dataset: SkeletonDataset,
+    *,
+    workers: int,
+    device: str = "auto",
+    address: str | None = None,
+    max_failures: int | None = None,
+    num_clips: int | None = None,
+    is_tracked: bool = True,
+    workers_option: str = "--workers",
+) -> Recipe:
+    """Return the recipe with its case as the dataset names it, if it can be trained like this.
 
-    What a cluster has that runs already is known once it is joined: `check_synchronized`.
+    UsageError or MissingExtraError if it cannot. `workers` 0 is this process; `num_clips` is the
+    number of training clips where it is not that of the recipe's own split. What depends on the
+    hardware of a running cluster is checked once it is joined: `check_synchronized`.
     """
+    check_device_name(device)
+    if workers == 0:
+        _check_without_ray(address, max_failures)
+    recipe = match_recipe(recipe, dataset)
+    if is_tracked:
+        _check_trackers(recipe)
+    if num_clips is None:
+        num_clips = len(choose_parts(recipe, dataset).train)
+    _check_shares(recipe, num_clips, max(1, workers), workers_option)
+    _check_average(recipe, num_clips)
     if not is_at_hand(address) and (device == "cpu" or choose_device("auto").type == "cpu"):
-        check_synchronized(recipe, num_workers, "cpu")
+        check_synchronized(recipe, workers, "cpu")
+    _check_batch_norm(recipe, num_clips, workers)
+    return recipe
+
+
+def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
+    """Check that the recipe is made for this dataset, and give its case the dataset's name."""
+    found = dataset.info.dataset
+    if recipe.data.dataset != found:
+        raise UsageError(
+            f"the recipe is for {recipe.data.dataset}, and the dataset is {found}",
+            where=str(dataset.folder),
+            now=f"name another dataset with --data, or set data.dataset={found}",
+        )
+    _check_bones(recipe, dataset)
+    case = resolve_case(found, recipe.data.case, dataset.clips.splits)
+    return recipe.replacing({"data.case": case})
+
+
+def check_synchronized(recipe: Recipe, num_workers: int, device_type: str) -> None:
+    """UsageError if workers without GPUs should share their batch norm: torch cannot."""
+    if recipe.train.sync_batch_norm and num_workers > 1 and device_type != "cuda":
+        raise UsageError(
+            "batch norm is synchronized between GPUs only",
+            where="train.sync_batch_norm=true",
+            now="leave it at false, or train on GPUs",
+        )
+
+
+def _check_without_ray(address: str | None, max_failures: int | None) -> None:
+    option = f"--address {address}" if address else f"--max-failures {max_failures}"
+    if address or max_failures:
+        raise UsageError(
+            "a run without workers does not use Ray",
+            where=option,
+            now=f"add --workers 1 or more, or remove {option.split()[0]}",
+        )
+
+
+def _check_bones(recipe: Recipe, dataset: SkeletonDataset) -> None:
+    if dataset.skeleton.bones:
+        return
+    if needs_bones(recipe.model.inputs):
+        raise UsageError(
+            "the model's inputs include bones, and the dataset's skeleton has none",
+            where=f"model.inputs, {dataset.folder}",
+            now="remove bone and bone_velocity, or name its bones and prepare it again",
+        )
+    if recipe.model.affinity == "skeleton":
+        raise UsageError(
+            "the affinity is the skeleton's, and the dataset's skeleton has no bones",
+            where=f"model.affinity, {dataset.folder}",
+            now="set model.affinity=learned, or name its bones and prepare it again",
+        )
+
+
+def _check_trackers(recipe: Recipe) -> None:
+    missing = {
+        name: [module for module in _TRACKER_MODULES[name] if find_spec(module) is None]
+        for name in recipe.train.log
+    }
+    extras = [name for name, modules in missing.items() if modules]
+    if extras:
+        packages = ", ".join(module for name in extras for module in missing[name])
+        raise MissingExtraError(
+            f"the trackers need packages that are not installed: {packages}",
+            where=f"train.log={list(recipe.train.log)}",
+            now=f"pip install 'sgnray[{','.join(extras)}]'",
+        )
+
+
+def _check_shares(recipe: Recipe, num_clips: int, num_workers: int, option: str) -> None:
+    """UsageError if a batch has no clip for some worker; a warning if it has few."""
+    smallest = min(recipe.optim.batch_size, num_clips)
+    if smallest < num_workers:
+        raise UsageError(
+            f"a batch of {smallest} clips cannot be shared by {num_workers} workers",
+            where=f"{option} {num_workers}",
+            now=f"ask for {option} {smallest} or fewer, or raise optim.batch_size",
+        )
+    if num_workers > 1 and smallest // num_workers < _FEW_CLIPS:
+        log.warning(
+            "each worker's batch norm sees only %d clips of a batch: expect less accuracy; "
+            "fewer workers or a larger optim.batch_size help",
+            smallest // num_workers,
+        )
+
+
+def _check_average(recipe: Recipe, num_clips: int) -> None:
+    """Warn if the mean of the weights would still contain much of the initial weights."""
+    num_steps = max(1, num_clips // recipe.optim.batch_size) * recipe.train.num_epochs
+    left = recipe.train.ema_decay**num_steps
+    if left > _LARGEST_START:
+        log.warning(
+            "the mean of the weights will be %.0f %% initial weights after all %d steps: "
+            "a smaller train.ema_decay helps",
+            100 * left,
+            num_steps,
+        )
+
+
+def _check_batch_norm(recipe: Recipe, num_clips: int, num_workers: int) -> None:
+    """UsageError if batch norm would see one value only."""
     is_whole = recipe.train.sync_batch_norm or num_workers <= 1
     smallest = min(recipe.optim.batch_size, num_clips)
     share = smallest if is_whole else smallest // num_workers
@@ -27,14 +169,4 @@ def check_batch_norm(
             where=f"data.num_segments=1, optim.batch_size={recipe.optim.batch_size}",
             now="raise data.num_segments or optim.batch_size"
             + ("" if is_whole else ", or ask for fewer workers"),
-        )
-
-
-def check_synchronized(recipe: Recipe, num_workers: int, device_type: str) -> None:
-    """UsageError where workers without GPUs are to share their batch norm: torch cannot."""
-    if recipe.train.sync_batch_norm and num_workers > 1 and device_type != "cuda":
-        raise UsageError(
-            "batch norm is synchronized between GPUs only",
-            where="train.sync_batch_norm=true",
-            now="leave it at false, or train on GPUs",
         )

@@ -1,11 +1,12 @@
-"""What every worker of a run does, whoever launched it: plain torch, no Ray."""
+"""What every worker of a run does, however it was launched: plain torch, no Ray."""
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -15,27 +16,21 @@ from sgnray.data.batches import TrainBatches
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray, Split, split_clips, validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
+from sgnray.distributed.device import keep_freed_memory
 from sgnray.distributed.world import World
-from sgnray.errors import UsageError
 from sgnray.evaluate.metrics import Tally
 from sgnray.evaluate.score import score_clips
 from sgnray.train.loop import EpochResult, Validate, fit
-from sgnray.train.progress import OnProgress, ProgressReporter
 from sgnray.train.state import TrainState
-
-log = logging.getLogger(__name__)
 
 # One view is enough to compare epochs, and costs a fifth of the test's five.
 VALIDATION_VIEWS = 1
-# The paper's batch of 64 over 8 workers; synthetic cv at 2 clips each lost 13 points.
-FEW_CLIPS = 8
-# What the mean of the weights may keep of the random ones at the start.
-LARGEST_START = 0.02
+_PROGRESS_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run as its workers are told of it; plain data that travels."""
+    """A run as its workers receive it; plain data that can be sent."""
 
     recipe: Recipe
     dataset_dir: Path
@@ -51,15 +46,31 @@ class Parts:
     test: IntArray
 
 
+@dataclass(frozen=True)
+class TrainProgress:
+    """`done` of `total`: steps of the current epoch, counted from 1, or clips of the test."""
+
+    stage: Literal["train", "test"]
+    epoch: int
+    num_epochs: int
+    done: int
+    total: int
+    num_workers: int
+
+
+OnTrainProgress = Callable[[TrainProgress], object]
+
+
 def run_job(
     job: Job,
     *,
     device: torch.device,
     world: World,
     on_epoch: Callable[[TrainState, EpochResult], None],
-    on_progress: OnProgress | None = None,
+    on_progress: OnTrainProgress | None = None,
 ) -> Tally:
     """Train to the end and tally the test clips. Collective: every rank must call this."""
+    keep_freed_memory()
     dataset = open_dataset(job.dataset_dir)
     bank = PoseBank.of(dataset, device, wanted=job.recipe.data.pose_device)
     parts = choose_parts(job.recipe, dataset)
@@ -116,36 +127,6 @@ def train_batches(recipe: Recipe, bank: PoseBank, rows: IntArray, *, world: Worl
     )
 
 
-def check_average(recipe: Recipe, num_clips: int) -> None:
-    """Warn where the mean of the weights would still be much of what training started from."""
-    num_steps = max(1, num_clips // recipe.optim.batch_size) * recipe.train.num_epochs
-    left = recipe.train.ema_decay**num_steps
-    if left > LARGEST_START:
-        log.warning(
-            "the mean of the weights will be %.0f %% initial weights after all %d steps: "
-            "a smaller train.ema_decay helps",
-            100 * left,
-            num_steps,
-        )
-
-
-def check_shares(recipe: Recipe, num_clips: int, num_workers: int) -> None:
-    """Raise UsageError where a batch has no clip for some worker; warn where it has few."""
-    smallest = min(recipe.optim.batch_size, num_clips)
-    if smallest < num_workers:
-        raise UsageError(
-            f"a batch of {smallest} clips cannot be shared by {num_workers} workers",
-            where="--workers",
-            now=f"ask for --workers {smallest} or fewer, or raise optim.batch_size",
-        )
-    if num_workers > 1 and smallest // num_workers < FEW_CLIPS:
-        log.warning(
-            "each worker's batch norm sees only %d clips of a batch: expect less accuracy; "
-            "fewer workers or a larger optim.batch_size help",
-            smallest // num_workers,
-        )
-
-
 def validator(recipe: Recipe, bank: PoseBank, rows: IntArray | None) -> Validate | None:
     """Return what scores the model after each epoch, or None where no epoch is chosen."""
     if rows is None:
@@ -162,3 +143,34 @@ def validator(recipe: Recipe, bank: PoseBank, rows: IntArray | None) -> Validate
         )
 
     return validate
+
+
+@dataclass
+class ProgressReporter:
+    """Reports a worker's progress, at most once a second however often it is called.
+
+    It counts what the host has launched, a little ahead of a GPU: the device is never waited for.
+    """
+
+    state: TrainState
+    on_progress: OnTrainProgress | None
+    clock: Callable[[], float] = time.monotonic
+    _reported_at: float = field(default=float("-inf"), init=False)
+
+    def on_step(self, done: int, total: int) -> None:
+        """Report steps of the current epoch."""
+        self._report("train", done, total)
+
+    def on_clips(self, done: int, total: int) -> None:
+        """Report tested clips."""
+        self._report("test", done, total)
+
+    def _report(self, stage: Literal["train", "test"], done: int, total: int) -> None:
+        now = self.clock()
+        if self.on_progress is None or now - self._reported_at < _PROGRESS_INTERVAL_S:
+            return
+        self._reported_at = now
+        num_epochs = self.state.recipe.train.num_epochs
+        epoch = min(self.state.epoch + 1, num_epochs)
+        num_workers = self.state.world.size
+        self.on_progress(TrainProgress(stage, epoch, num_epochs, done, total, num_workers))

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from sgnray import metric_keys as keys
+from sgnray.config import Recipe
 from sgnray.data.batches import TrainBatches
+from sgnray.errors import Problem, SgnError
 from sgnray.evaluate.metrics import Tally
 from sgnray.seeding import derive_seed
-from sgnray.train.diverged import explain_divergence
 from sgnray.train.optim import learning_rate, set_learning_rate
 from sgnray.train.state import TrainState
 from sgnray.train.step import OnStep, Steps, choose_steps
 
 Validate = Callable[[TrainState], Tally]
 
+# In the error of a diverged run: a paper's batch is listed whole; of a larger one, this many.
+_MAX_NAMES = 64
+
 
 @dataclass(frozen=True)
 class EpochResult:
     """One finished epoch; `history` has the metrics of all epochs so far, this one last.
 
-    Metrics stand under the keys of evaluate.metrics.
+    The keys of metrics are those of metric_keys.
     """
 
     num_epochs: int
@@ -37,7 +41,7 @@ class EpochResult:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What this epoch gave."""
+        """The metrics of this epoch."""
         return self.history[-1]
 
 
@@ -106,3 +110,38 @@ def train_epoch(steps: Steps, on_step: OnStep | None = None) -> dict[str, float]
         keys.LEARNING_RATE: rate,
         keys.CLIPS_PER_S: num_clips / (time.perf_counter() - start),
     }
+
+
+def explain_divergence(
+    recipe: Recipe, *, epoch: int, step: int, num_steps: int, clip_names: Sequence[str]
+) -> SgnError:
+    """Return the error of a run whose loss is no longer finite.
+
+    `epoch` and `step` are counted from 0: the first step of that epoch whose loss was not finite;
+    `clip_names` are the clips of its whole batch, over all workers.
+    """
+    return SgnError(
+        "the loss is no longer a finite number",
+        where=f"epoch {epoch + 1}, step {step + 1} of {num_steps}",
+        now=_what_to_try(recipe, is_first_step=epoch == 0 and step == 0),
+        problems=[Problem(f"its {len(clip_names)} clips", _listed(clip_names))],
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_NAMES
+    shown = ", ".join(names[:_MAX_NAMES])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _what_to_try(recipe: Recipe, *, is_first_step: bool) -> str:
+    if is_first_step:
+        # The weights are still small, so the input must be large.
+        return "look for huge numbers in these clips, 'sgn data verify', or in the data keys"
+    optim = recipe.optim
+    advice = [f"a smaller optim.learning_rate than {optim.learning_rate:g}"]
+    if recipe.train.precision == "bf16":
+        advice.append("train.precision=float32")
+    if optim.warmup_epochs == 0:
+        advice.append("optim.warmup_epochs=5")
+    return f"try {', or '.join(advice)}; 'sgn data verify' looks for huge numbers in the clips"

@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from sgnray.checkpoints.checkpoint import Checkpoint
 from sgnray.checkpoints.run_folder import LOG_FILE, REPORT_FILE, RunFolder, claim_run
 from sgnray.config import Recipe, recipe_hash
-from sgnray.data.protocols import resolve_case
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.device import resolve_precision
+from sgnray.distributed.launcher import Hardware
 from sgnray.distributed.workers import Workers
-from sgnray.errors import CheckpointError, UsageError
+from sgnray.errors import CheckpointError
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
-from sgnray.model.inputs import needs_bones
 from sgnray.model.sgn import count_parameters
-from sgnray.train.checks import check_batch_norm, check_synchronized
-from sgnray.train.environment import describe_environment, run_log
-from sgnray.train.job import Job, check_average, check_shares, choose_parts
+from sgnray.storage.atomic import output_errors
+from sgnray.train.checks import check_run, check_synchronized
+from sgnray.train.job import Job, OnTrainProgress, TrainProgress
 from sgnray.train.launch import Executor, executor
 from sgnray.train.loop import EpochResult
-from sgnray.train.progress import OnProgress, Progress
-from sgnray.train.tracking.tracked import Trackers, check_trackers, tracked
+from sgnray.train.tracking.trackers import Trackers, tracked
+from sgnray.version import __version__
 
 log = logging.getLogger(__name__)
 
 OnEpoch = Callable[[EpochResult], None]
 
+_PACKAGES = ("torch", "ray", "numpy", "pyarrow")
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run; `resumed_from` is the epoch it was taken up at, 0 for a fresh one."""
+    """A finished run; `resumed_from` is the epoch after which it was resumed, 0 for a new one."""
 
     folder: Path
     resumed_from: int
@@ -52,25 +62,26 @@ def train_run(
     max_failures: int | None = None,
     command: str = "",
     on_epoch: OnEpoch | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnTrainProgress | None = None,
 ) -> RunResult:
     """Train to the end of the recipe, or from where an interrupted run stopped, and test.
 
     `workers` 0 trains in this process, N on a Ray cluster, (fewest, most) on as many as the cluster
     has room for at the time. `max_failures` lost workers are survived: by default none, 10 in a
     run whose number of workers may change. `command` is written into the records.
-    `on_epoch` is called here, after the epoch's checkpoint lies in the run folder, `on_progress`
-    every second or so inside an epoch and inside the test.
+    `on_epoch` is called in this process after the epoch's checkpoint is in the run folder,
+    `on_progress` about every second within an epoch and within the test.
     """
     wanted = Workers.of(workers)
     dataset = open_dataset(dataset_dir)
-    recipe = match_recipe(recipe, dataset)
-    check_trackers(recipe)
-    # Before Ray starts and before a folder is made: these are the user's to mend.
-    num_clips = len(choose_parts(recipe, dataset).train)
-    check_shares(recipe, num_clips, max(1, wanted.most))
-    check_average(recipe, num_clips)
-    check_batch_norm(recipe, num_clips, wanted.most, device=device, address=address)
+    recipe = check_run(
+        recipe,
+        dataset,
+        workers=wanted.most,
+        device=device,
+        address=address,
+        max_failures=max_failures,
+    )
     with executor(
         workers=wanted, device=device, address=address, max_failures=max_failures
     ) as execute:
@@ -96,26 +107,24 @@ def _train_in(
     *,
     command: str,
     on_epoch: OnEpoch | None,
-    on_progress: OnProgress | None,
+    on_progress: OnTrainProgress | None,
 ) -> RunResult:
     newest = run.newest_checkpoint()
-    _check_own(newest, recipe, dataset)
+    _check_same_run(newest, recipe, dataset)
     resumed_from = newest[1].epoch if newest else 0
-    _tell_start(run, recipe, resumed_from)
+    _log_start(run, recipe, resumed_from)
     history = newest[1].history if newest else []
     run.write_metrics(history)
     run.record_environment(
-        describe_environment(
+        _describe_environment(
             dataset,
             hardware=execute.hardware,
             precision=recipe.train.precision,
             command=command,
         )
     )
-
-    job = Job(recipe=recipe, dataset_dir=dataset.folder.resolve(), resume_from=None)
-    if newest is not None:
-        job = replace(job, resume_from=newest[0].resolve())
+    resume_from = newest[0].resolve() if newest else None
+    job = Job(recipe, dataset.folder.resolve(), resume_from)
     with tracked(recipe, run, history) as trackers:
         record = _recorder(run, trackers, on_epoch, on_progress)
         tally = execute(job, run, record)
@@ -127,36 +136,39 @@ def _train_in(
 
 
 def _recorder(
-    run: RunFolder, trackers: Trackers, on_epoch: OnEpoch | None, on_progress: OnProgress | None
-) -> Callable[[EpochResult | Progress], None]:
-    def record(news: EpochResult | Progress) -> None:
-        if isinstance(news, Progress):
+    run: RunFolder,
+    trackers: Trackers,
+    on_epoch: OnEpoch | None,
+    on_progress: OnTrainProgress | None,
+) -> Callable[[EpochResult | TrainProgress], None]:
+    def record(event: EpochResult | TrainProgress) -> None:
+        if isinstance(event, TrainProgress):
             if on_progress is not None:
-                on_progress(news)
+                on_progress(event)
             return
         # The whole history: an epoch done again after a lost worker counts once, none is missed.
-        run.write_metrics(news.history)
-        log.debug("epoch %d of %d: %s", news.epoch, news.num_epochs, news.metrics)
+        run.write_metrics(event.history)
+        log.debug("epoch %d of %d: %s", event.epoch, event.num_epochs, event.metrics)
         if on_epoch is not None:
-            on_epoch(news)
-        trackers.log(news.history)
+            on_epoch(event)
+        trackers.log(event.history)
 
     return record
 
 
-def _tell_start(run: RunFolder, recipe: Recipe, resumed_from: int) -> None:
+def _log_start(run: RunFolder, recipe: Recipe, resumed_from: int) -> None:
     num_epochs = recipe.train.num_epochs
     if resumed_from == 0:
         log.info("run %s, %d epochs", run.path, num_epochs)
     elif resumed_from < num_epochs:
-        log.info("run %s goes on after epoch %d of %d", run.path, resumed_from, num_epochs)
+        log.info("run %s resumes after epoch %d of %d", run.path, resumed_from, num_epochs)
     else:
-        log.info("run %s has all its %d epochs; it is only tested again", run.path, num_epochs)
+        log.info("run %s has finished all %d epochs; it is only tested again", run.path, num_epochs)
     if recipe.train.selection == "test":
-        log.warning("the epoch is selected on the test clips: its accuracy is no honest estimate")
+        log.warning("the epoch is selected on the test clips: its accuracy is a biased estimate")
 
 
-def _check_own(
+def _check_same_run(
     newest: tuple[Path, Checkpoint] | None, recipe: Recipe, dataset: SkeletonDataset
 ) -> None:
     """CheckpointError where the newest checkpoint was brought here from another run."""
@@ -167,40 +179,9 @@ def _check_own(
     same_classes = tuple(checkpoint.class_names) == dataset.info.class_names
     if not same_recipe or not same_classes or checkpoint.skeleton != dataset.skeleton:
         raise CheckpointError(
-            "the checkpoint comes from another run",
+            "the checkpoint is from another run",
             where=str(path),
             now="remove it, or choose another --name",
-        )
-
-
-def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
-    """Check that the recipe is made for this dataset, and give its case the dataset's name."""
-    found = dataset.info.dataset
-    if recipe.data.dataset != found:
-        raise UsageError(
-            f"the recipe is for {recipe.data.dataset}, and the dataset is {found}",
-            where=str(dataset.folder),
-            now=f"name another dataset with --data, or set data.dataset={found}",
-        )
-    _check_bones(recipe, dataset)
-    case = resolve_case(found, recipe.data.case, dataset.clips.splits)
-    return recipe.replacing({"data.case": case})
-
-
-def _check_bones(recipe: Recipe, dataset: SkeletonDataset) -> None:
-    if dataset.skeleton.bones:
-        return
-    if needs_bones(recipe.model.inputs):
-        raise UsageError(
-            "the model is to see bones, and the dataset's skeleton has none",
-            where=f"model.inputs, {dataset.folder}",
-            now="leave bone and bone_velocity out, or name its bones and prepare it again",
-        )
-    if recipe.model.affinity == "skeleton":
-        raise UsageError(
-            "the affinity is to be the skeleton's, and the dataset's skeleton has no bones",
-            where=f"model.affinity, {dataset.folder}",
-            now="set model.affinity=learned, or name its bones and prepare it again",
         )
 
 
@@ -216,3 +197,78 @@ def _subject(run: RunFolder, recipe: Recipe, dataset: SkeletonDataset) -> Evalua
         num_views=recipe.evaluate.num_views,
         num_parameters=count_parameters(checkpoint.build_model()),
     )
+
+
+def _describe_environment(
+    dataset: SkeletonDataset, *, hardware: Hardware, precision: str, command: str
+) -> dict[str, Any]:
+    """Return versions, commit, device, threads, precision, command and dataset as plain data."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "versions": {
+            "sgnray": __version__,
+            "python": platform.python_version(),
+            **{package: metadata.version(package) for package in _PACKAGES},
+        },
+        "commit": _commit(),
+        "machine": {"system": platform.platform(), "cores": os.cpu_count()},
+        "device": hardware.description,
+        "threads": hardware.threads_per_worker,
+        "workers": hardware.workers.most,
+        "fewest_workers": hardware.workers.fewest,
+        "precision": precision,
+        "dataset_dir": str(dataset.folder.resolve()),
+        "dataset_checksum": dataset.info.checksum,
+    }
+
+
+@contextmanager
+def run_log(path: Path) -> Iterator[None]:
+    """Write all that the library logs to `path` too, a failure with its traceback."""
+    logger = logging.getLogger("sgnray")
+    with output_errors(path):
+        handler = _LogFile(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter(_LOG_FORMAT))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    except BaseException:
+        # The terminal shows one block; the traceback belongs here and only here.
+        record = logger.makeRecord(
+            logger.name, logging.ERROR, __file__, 0, "the run failed", (), sys.exc_info()
+        )
+        handler.handle(record)
+        raise
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        with suppress(OSError):
+            handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that drops what a full disk refuses."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Drop the record: the terminal must not show a traceback for it."""
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this code runs from, None for an installed wheel."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(  # noqa: S603 - fixed words and our own path
+            ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--dirty"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

@@ -35,7 +35,8 @@ from sgnray.distributed.device import choose_device
 from sgnray.distributed.workers import Workers
 from sgnray.errors import Problem, SgnError, UsageError
 from sgnray.storage.atomic import write_text
-from sgnray.train.run import match_recipe, train_run
+from sgnray.train.checks import check_run
+from sgnray.train.run import train_run
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,14 @@ def train_seeds(
     if name is not None:
         check_name(name, runs_dir)
     dataset = open_dataset(dataset_dir)
-    recipe = match_recipe(recipe, dataset)
+    recipe = check_run(
+        recipe,
+        dataset,
+        workers=Workers.of(workers).most,
+        device=device,
+        address=address,
+        max_failures=max_failures,
+    )
     first = recipe.train.seed
     recipes = {
         seed: recipe.replacing({"train.seed": seed}) for seed in range(first, first + num_seeds)

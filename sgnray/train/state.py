@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sgnray.checkpoints.checkpoint import Checkpoint, Selected, build_model
@@ -17,7 +17,6 @@ from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.world import World
 from sgnray.model.sgn import SGN
 from sgnray.seeding import derive_seed
-from sgnray.train.average import move_towards
 from sgnray.train.optim import build_optimizer, sync_learning_rate
 
 
@@ -74,7 +73,7 @@ class TrainState:
         return self.model if self.averaged is None else self.averaged
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint as if training had never stopped."""
+        """Resume from a checkpoint as if training had never stopped."""
         self.model.load_state_dict(checkpoint.weights, strict=True)
         if self.averaged is not None:
             assert checkpoint.averaged is not None  # load_checkpoint refuses it
@@ -86,7 +85,7 @@ class TrainState:
         self.selected = checkpoint.selected
 
     def checkpoint(self) -> Checkpoint:
-        """Return all that another process needs to go on; the weights are copies on the CPU."""
+        """Return all that another process needs to resume; the weights are copies on the CPU."""
         return Checkpoint(
             recipe=to_dict(self.recipe),
             skeleton=self.skeleton,
@@ -108,9 +107,9 @@ class TrainState:
             self.selected = Selected(epoch=self.epoch, top1=score, weights=weights)
 
     def update_average(self) -> None:
-        """Let the mean of the weights follow them, after each step."""
+        """Update the mean of the weights, after each step."""
         if self.averaged is not None:
-            move_towards(self.averaged, self.model, kept=self.recipe.train.ema_decay)
+            _move_towards(self.averaged, self.model, kept=self.recipe.train.ema_decay)
 
     @torch.no_grad()
     def average_running_statistics(self) -> None:
@@ -122,7 +121,17 @@ class TrainState:
                     self.world.mean(buffer)
 
 
-def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+@torch.no_grad()
+def _move_towards(mean: nn.Module, model: nn.Module, *, kept: float) -> None:
+    """Set `mean`, batch-norm statistics too, to kept * mean + (1 - kept) * model."""
+    torch._foreach_lerp_(_float_tensors(mean), _float_tensors(model), 1.0 - kept)
+
+
+def _float_tensors(model: nn.Module) -> list[Tensor]:
+    return [value for value in model.state_dict().values() if value.is_floating_point()]
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().to("cpu", copy=True) for key, value in model.state_dict().items()}
 
 

@@ -1,4 +1,4 @@
-"""The steps of an epoch: each launched by itself, or all of them replays of one CUDA graph.
+"""The steps of an epoch: launched one by one, or replayed from one CUDA graph; and their loss.
 
 Legend: B clips, K classes, S steps of an epoch.
 """
@@ -11,9 +11,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sgnray.data.batches import Batch, TrainBatches
-from sgnray.train.objective import batch_loss
 from sgnray.train.optim import set_capturable
 from sgnray.train.state import TrainState
 
@@ -31,7 +31,7 @@ class Steps(Protocol):
     def run(self, epoch: int, on_step: OnStep | None = None) -> Tensor:
         """Return (S, 2), on the device: the sum of the losses and the correct clips of each step.
 
-        Nothing here waits for the device. `on_step` hears (steps launched, S).
+        Nothing here waits for the device. `on_step` gets (steps launched, S).
         """
 
 
@@ -44,7 +44,7 @@ def choose_steps(state: TrainState, batches: TrainBatches) -> Steps:
 
 
 class LaunchedSteps:
-    """One step after the other, each operation launched by itself."""
+    """One step after the other, each operation launched separately."""
 
     def __init__(self, state: TrainState, batches: TrainBatches) -> None:
         self.state, self.batches = state, batches
@@ -61,7 +61,7 @@ class LaunchedSteps:
 
 
 class CapturedSteps:
-    """One step, from the clips' rows to the new weights, captured once and replayed ever after.
+    """One step, from the clips' rows to the new weights, captured once and then replayed.
 
     A replay costs the host one call instead of some hundred launches, which is what bounds a model
     as small as this on a GPU. What changes from step to step is copied to where the graph reads it.
@@ -101,7 +101,7 @@ class CapturedSteps:
     def _take(self) -> None:
         if self._replay is None:
             if self._num_taken < self._NUM_WARM_UP:
-                _beside(self._step)
+                _on_side_stream(self._step)
                 self._num_taken += 1
                 return
             self._replay = self._captured()
@@ -144,11 +144,33 @@ def backward(state: TrainState, batch: Batch) -> tuple[Tensor, Tensor]:
     return logits_BK.detach(), loss.detach()
 
 
+def batch_loss(logits_BK: Tensor, batch: Batch, *, smoothing: float) -> Tensor:
+    """Mean loss of a batch; a mixed clip counts for both labels, by their shares."""
+    losses_B = smoothed_cross_entropy(logits_BK, batch.labels_B, smoothing=smoothing)
+    if batch.other_labels_B is not None and batch.shares_B is not None:
+        others_B = smoothed_cross_entropy(logits_BK, batch.other_labels_B, smoothing=smoothing)
+        losses_B = others_B.lerp(losses_B, batch.shares_B)
+    return losses_B.mean()
+
+
+def smoothed_cross_entropy(logits_BK: Tensor, labels_B: Tensor, *, smoothing: float) -> Tensor:
+    """Cross-entropy (B,) against labels that give `smoothing` to the K-1 other classes.
+
+    torch spreads its rate over all K classes, so the same loss needs the rate rescaled
+    (reference's LabelSmoothingLoss; the rescaled rate is its loss exactly). `smoothing` is at most
+    one half, so that the rate is at most 1 for two classes. Computed in float32 or better.
+    """
+    num_classes = logits_BK.shape[1]
+    rate = smoothing * num_classes / max(1, num_classes - 1)
+    precise_BK = logits_BK.float() if logits_BK.itemsize < 4 else logits_BK
+    return F.cross_entropy(precise_BK, labels_B, label_smoothing=rate, reduction="none")
+
+
 def _empty_tallies(state: TrainState, num_steps: int) -> Tensor:
     return torch.zeros(num_steps, 2, dtype=torch.float64, device=state.device)
 
 
-def _beside(step: Callable[[], None]) -> None:
+def _on_side_stream(step: Callable[[], None]) -> None:
     """Take a step on a stream of its own, where there are streams."""
     if not torch.cuda.is_available():
         return step()

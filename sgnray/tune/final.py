@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sgnray.checkpoints.run_folder import REPORT_FILE
 from sgnray.storage.atomic import write_text
+from sgnray.train.job import OnTrainProgress
 from sgnray.train.loop import EpochResult
-from sgnray.train.progress import OnProgress
 from sgnray.train.run import RunResult, train_run
 from sgnray.tune.search import TuneResult
 from sgnray.tune.space.space import with_values
@@ -29,7 +29,7 @@ def train_final(
     address: str | None = None,
     command: str = "",
     on_epoch: Callable[[EpochResult], None] | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnTrainProgress | None = None,
 ) -> RunResult:
     """Train the best recipe of a search in full, its last epoch, and test it.
 

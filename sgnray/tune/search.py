@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgnray.config import Recipe
-from sgnray.data.protocols import validation_folds
+from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.errors import InputError, Problem, SgnError
-from sgnray.train.environment import run_log
-from sgnray.train.run import match_recipe
+from sgnray.train.checks import check_run, check_synchronized, match_recipe
+from sgnray.train.run import run_log
 from sgnray.tune.plan import DEFAULT_EPOCHS, DEFAULT_TRIALS, Plan, Scheduler
 from sgnray.tune.report.importance import importances
 from sgnray.tune.report.page import PAGE_FILE, write_page
@@ -82,7 +82,16 @@ def tune_recipe(
     resources = resources or TrialResources()
     dataset = open_dataset(dataset_dir or find_dataset(name=recipe.data.dataset))
     recipe = match_recipe(recipe, dataset)
-    _check_folds(recipe, dataset)
+    folds = _check_folds(recipe, dataset)
+    check_run(
+        recipe,
+        dataset,
+        workers=resources.num_workers,
+        address=address,
+        num_clips=min(len(fold.train) for fold in folds),
+        is_tracked=False,
+        workers_option="--workers-per-trial",
+    )
     checked = load_space(str(space), recipe)
     search = search or checked.search
     sampler = make_sampler(checked, search, num_trials or DEFAULT_TRIALS, recipe.train.seed)
@@ -107,9 +116,9 @@ def tune_recipe(
         return _result(folder, running.table.rows)
 
 
-def _check_folds(recipe: Recipe, dataset: SkeletonDataset) -> None:
+def _check_folds(recipe: Recipe, dataset: SkeletonDataset) -> tuple[Split, ...]:
     try:
-        validation_folds(dataset.info.dataset, recipe.data.case, dataset.clips)
+        return validation_folds(dataset.info.dataset, recipe.data.case, dataset.clips)
     except InputError as error:
         raise InputError(
             error.what,
@@ -131,6 +140,8 @@ def _run(
     plan = running.folder.plan
     with resources.connected(address) as cluster:
         allocated = resources.allocate(cluster, running.num_left)
+        device_type = "cuda" if allocated.num_gpus else "cpu"
+        check_synchronized(plan.recipe, allocated.num_workers, device_type)
         log.info(
             "search %s: %d trials of at most %d epochs, %d at once%s",
             running.folder.path,

@@ -16,8 +16,8 @@ import torch
 
 from sgnray.config import OptimConfig
 from sgnray.model.sgn import SGN
-from sgnray.train.objective import smoothed_cross_entropy
 from sgnray.train.optim import build_optimizer
+from sgnray.train.step import smoothed_cross_entropy
 
 from ..numerics.sgn_twin import Twin
 

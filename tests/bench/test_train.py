@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -16,17 +15,11 @@ import pytest
 import torch
 
 from sgnray.bench import bench_recipe
-from sgnray.bench.alone import measure_alone
-from sgnray.bench.launch import EPOCH_STEPS, WorkerScaling, train_on
 from sgnray.bench.noise import known_shape, write_noise
-from sgnray.bench.result import Rate
+from sgnray.bench.run import EPOCH_STEPS
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import load_recipe
-from sgnray.distributed.cluster import connected
-from sgnray.distributed.workers import Workers
 from sgnray.metric_keys import EPOCH_S
-from sgnray.train.job import Job
-from sgnray.train.launch import executor
 
 pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.timeout(3600)]
 
@@ -62,41 +55,10 @@ def report(what, share):
 
 
 @pytest.fixture
-def trial():
-    recipe = load_recipe("ntu60-cs")
-    return WorkerScaling(
-        recipe, known_shape("ntu60", "cs")[1], seconds=SECONDS / 3, clips_per_s=100
-    )
-
-
-@pytest.fixture
-def noise(trial, tmp_path):
-    recipe = trial.job_recipe()
-    num_train = EPOCH_STEPS * recipe.optim.batch_size
-    return write_noise(tmp_path / "noise", recipe, trial.shape, num_train=num_train, num_test=2)
-
-
-@pytest.mark.ray
-def test_two_workers_against_two_processes(trial, noise, tmp_path):
-    """One thread each; the processes with a worker's share of the batch, and with all of it."""
-    recipe = trial.job_recipe()
-    halves = {"batch_size": recipe.optim.batch_size // 2}
-    half = recipe.model_copy(update={"optim": recipe.optim.model_copy(update=halves)})
-    against = {"half the batch each": half, "the whole batch each": recipe}
-    shares = {name: [] for name in against}
-    with connected(num_workers=2):
-        for number in range(NUM_ROUNDS):
-            run = RunFolder(tmp_path / f"run-{number}")
-            with executor(
-                workers=Workers.of(2), device="cpu", address=None, max_failures=0
-            ) as execute:
-                assert execute.hardware.threads_per_worker == 1, "measure this on two cores"
-                two = statistics.median(train_on(execute, Job(recipe, noise, None), run))
-            for name, told in against.items():
-                apart = measure_alone(told, noise, num_processes=2, num_threads=1)
-                shares[name].append(two / sum(map(statistics.median, apart)))
-    for name, found in shares.items():
-        report(f"two workers of two processes with {name}", Rate.of(found))
+def noise(tmp_path):
+    num_train = EPOCH_STEPS * load_recipe("ntu60-cs").optim.batch_size
+    shape = known_shape("ntu60", "cs")[1]
+    return write_noise(tmp_path / "noise", "ntu60", "cs", shape, num_train=num_train, num_test=2)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

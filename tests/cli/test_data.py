@@ -117,7 +117,7 @@ def test_many_reasons_are_cut_and_no_case_is_said(capsys):
     told = lines(make_content(num_reasons=14, splits={}), capsys)
     assert told[-2].startswith("reason 9 ")
     assert told[-1] == "4 more reasons, and all of the files: data/ntu60/skipped.csv"
-    assert "no case: the dataset does not say which clips train and which are tested" in told
+    assert "no case: the dataset has no split into training and test clips" in told
 
 
 @pytest.mark.parametrize(
@@ -218,13 +218,13 @@ def test_all_that_is_damaged_comes_in_one_block(sgn, folder):
     [
         (
             ["data", "foo"],
-            "error: there is no command 'foo'; there are verify, export\n"
+            "error: unknown command 'foo'; the commands are verify, export\n"
             "  where  sgn data\n"
             "  now    'sgn data --help' shows what it takes\n",
         ),
         (
             ["data", "exprot"],
-            "error: there is no command 'exprot'; did you mean export?\n"
+            "error: unknown command 'exprot'; did you mean export?\n"
             "  where  sgn data\n"
             "  now    'sgn data --help' shows what it takes\n",
         ),

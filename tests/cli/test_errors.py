@@ -19,20 +19,20 @@ from sgnray.errors import Problem, SgnError
     [
         (
             ["trian"],
-            "error: there is no command 'trian'; did you mean train?\n"
+            "error: unknown command 'trian'; did you mean train?\n"
             "  where  sgn\n"
             "  now    'sgn --help' shows what it takes\n",
         ),
         (
             ["unheard-of"],
-            "error: there is no command 'unheard-of'; there are demo, synth, prepare, data, "
+            "error: unknown command 'unheard-of'; the commands are demo, synth, prepare, data, "
             "bench, train, tune, eval, predict, export, view\n"
             "  where  sgn\n"
             "  now    'sgn --help' shows what it takes\n",
         ),
         (
             ["train", "--wrokers", "3"],
-            "error: there is no option --wrokers; did you mean --workers?\n"
+            "error: unknown option --wrokers; did you mean --workers?\n"
             "  where  sgn train\n"
             "  now    'sgn train --help' shows what it takes\n",
         ),
@@ -123,7 +123,7 @@ def test_what_was_asked_wrongly_word_for_word(sgn, arguments, block):
         (["train", "--recipe"], "option '--recipe' requires an argument"),
         (["data", "verify", "two"], "got unexpected extra argument"),
         (["synth", "out", "--classes", "1"], "--classes: "),
-        (["--wrong"], "there is no option --wrong"),
+        (["--wrong"], "unknown option --wrong"),
     ],
 )
 def test_what_the_parser_refuses_comes_as_one_block(sgn, arguments, what):
@@ -198,7 +198,7 @@ def test_an_interrupted_preparation_says_how_to_continue(sgn, monkeypatch):
     monkeypatch.setattr(sgnray.prepare, "prepare_dataset", interrupt)
     told = sgn("prepare", "--raw", "x")
     assert told.code == 130
-    assert told.err == "interrupted; the same command continues where it stopped\n"
+    assert told.err == "interrupted; rerun the same command to resume where it stopped\n"
 
 
 def test_q_keeps_errors_and_silences_notes(sgn, sgn_fails_with):

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from sgnray.cli.live import LiveTraining, TrainingTable, rate
+from sgnray.cli.live import LiveTraining, TrainingTable
+from sgnray.cli.tables import learning_rate
 
 
 @dataclass
@@ -147,7 +148,7 @@ def test_nothing_finished_is_said_to_be_so(table):
     ("value", "text"), [(1e-3, "0.001"), (1e-4, "0.0001"), (7.94e-5, "7.9e-05"), (0.0, "0")]
 )
 def test_learning_rates_take_seven_characters(value, text):
-    assert rate(value) == text
+    assert learning_rate(value) == text
     assert len(text) <= 7
 
 

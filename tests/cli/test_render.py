@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sgnray.cli import logs, render
+from sgnray.cli import render
 
 SHOW_PROGRESS = """
 import time
@@ -84,7 +84,7 @@ def test_a_terminal_shows_a_bar_and_lines_above_it(terminal):
 
 def test_a_terminal_gets_colors_unless_no_color(terminal):
     command = (sys.executable, "-m", "sgnray.cli", "trian")
-    assert terminal(*command).startswith("\x1b[1;31merror:\x1b[0m there is no command")
+    assert terminal(*command).startswith("\x1b[1;31merror:\x1b[0m unknown command")
     plain = terminal(*command, NO_COLOR="1")
     assert "\x1b[1;31m" not in plain
     assert "31" not in plain
@@ -135,7 +135,7 @@ def test_epochs_are_lines_in_a_pipe(capsys):
 
 
 def test_quiet_draws_nothing(capsys):
-    logs.set_verbosity(-1)
+    render.set_verbosity(-1)
     try:
         with render.progress("clips") as update:
             update(1, 1)
@@ -144,7 +144,7 @@ def test_quiet_draws_nothing(capsys):
         render.note("a note")
         render.warning("a warning")
     finally:
-        logs.set_verbosity(0)
+        render.set_verbosity(0)
     assert capsys.readouterr().err == ""
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from sgnray.cli import render
-from sgnray.cli.safe import SafeTable, clean
+from sgnray.cli.tables import SafeTable, clean
 from sgnray.errors import InputError
 
 

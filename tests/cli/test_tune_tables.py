@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from sgnray.cli import render, tune_tables
-from sgnray.cli.durations import duration, parse_duration
+from sgnray.cli.options import parse_duration
+from sgnray.cli.tables import duration
 from sgnray.cli.tune_live import SearchBoard
 from sgnray.config import load_recipe
 from sgnray.errors import UsageError

@@ -13,7 +13,7 @@ from sgnray.checkpoints.checkpoint import load_reference
 from sgnray.data.augment import rotation_matrices
 from sgnray.model.reference import from_reference, model_from_reference, reference_keys
 from sgnray.model.sgn import SGN
-from sgnray.train.objective import smoothed_cross_entropy
+from sgnray.train.step import smoothed_cross_entropy
 
 from ..numerics.sgn_twin import Twin
 

@@ -82,7 +82,7 @@ def test_the_same_command_goes_on_after_ctrl_c_and_a_killed_driver(start, tiny_f
     press_ctrl_c(process)
     assert process.wait(30) == 130
     assert not psutil.wait_procs(children, timeout=30)[1]
-    assert "interrupted; the same command continues" in told.read_text()
+    assert "interrupted; rerun the same command" in told.read_text()
 
     process = start()
     wait_for_epoch(run, num_epochs(run) + 2, process)
@@ -94,6 +94,6 @@ def test_the_same_command_goes_on_after_ctrl_c_and_a_killed_driver(start, tiny_f
     assert not (run / "report.json").exists()
 
     assert start().wait(120) == 0, told.read_text()
-    assert told.read_text().count("goes on after epoch") == 2
+    assert told.read_text().count("resumes after epoch") == 2
     assert "Traceback" not in told.read_text()
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)

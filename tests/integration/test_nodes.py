@@ -118,7 +118,7 @@ def test_an_elastic_run_goes_on_with_fewer_and_grows_again(network, start, tmp_p
         process.send_signal(signal.SIGINT)
         time.sleep(0.3)
     assert process.wait(60) == 130
-    assert "interrupted; the same command continues" in told.read_text()
+    assert "interrupted; rerun the same command" in told.read_text()
     assert "Traceback" not in told.read_text()
 
 
@@ -166,12 +166,12 @@ def test_the_head_dies_in_mid_run(network, start, tiny_folder, tmp_path):
     assert process.wait(90) == 1
     block = told.read_text().partition("error: ")[2]
     assert block.count("\n") == 3, told.read_text()
-    assert "the same command goes on" in block
+    assert "rerun the same command" in block
     assert "Traceback" not in told.read_text()
     again = ["--workers", "2", "train.num_epochs=30"]
     _restart(head, other)
     assert start(*again).wait(120) == 0, told.read_text()
-    assert "goes on after epoch" in told.read_text()
+    assert "resumes after epoch" in told.read_text()
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)
 
 

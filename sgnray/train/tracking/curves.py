@@ -16,6 +16,7 @@ from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe
 from sgnray.evaluate.report import Report
 from sgnray.storage.atomic import output_errors
+from sgnray.train.tracking.plot_style import ACCENT, EDGE, INK, MAIN, THIRD, dress
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,15 +30,13 @@ _SIZE_INCHES, _DPI = (8.0, 6.4), 150
 _HEIGHTS = (3.0, 3.0, 0.8)
 _MAX_STEPS_MARKED = 8
 _MAX_DOTS = 30
-_INK, _EDGE, _FAINT = "#333333", "#999999", "#e3e3e3"
-_TRAIN, _VAL, _TEST = "#4c78a8", "#e4762c", "#2a9d6f"
 
 
 class Curves:
     """A tracker that keeps curves.png in the run's folder: once a minute, and at the end."""
 
     def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Mapping[str, float]]) -> int:
-        """Draw nothing yet: the start is worth more."""
+        """Draw nothing yet, so that training starts sooner."""
         self._path = run.path / CURVES_FILE
         self._title = f"{recipe.data.dataset} {recipe.data.case}"
         self._history: list[Mapping[str, float]] = []
@@ -52,7 +51,7 @@ class Curves:
             self._drawn_at = time.monotonic()
 
     def finish(self, report: Report | None) -> None:
-        """Draw the whole run; one that was cut short has its picture of the last minute."""
+        """Draw the whole run; an interrupted one keeps its last picture."""
         if report is not None:
             draw_curves(self._path, self._history, title=self._title, report=report)
 
@@ -88,33 +87,24 @@ def _compose(
 ) -> None:
     loss, accuracy, rate = figure.subplots(3, sharex=True, height_ratios=_HEIGHTS)
     for axes in (loss, accuracy, rate):
-        _dress(axes)
-    loss.set_title(title, loc="left", fontweight="bold", fontsize=12, color=_INK, pad=10)
+        dress(axes, title if axes is loss else "")
     _draw_loss(loss, history)
     _draw_accuracy(accuracy, history, report)
     _draw_rate(rate, history)
     for step in _rate_steps(history):
         for axes in (loss, accuracy):
-            axes.axvline(step - 0.5, color=_EDGE, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
+            axes.axvline(step - 0.5, color=EDGE, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
     for axes, label in ((loss, "loss"), (accuracy, "accuracy"), (rate, "learning\nrate")):
-        axes.set_ylabel(label, color=_INK, fontsize=9)
+        axes.set_ylabel(label, color=INK, fontsize=9)
     figure.align_ylabels()
-    rate.set_xlabel("epoch", color=_INK, fontsize=9)
+    rate.set_xlabel("epoch", color=INK, fontsize=9)
     rate.set_xlim(0.5, len(history) + 0.5)
     rate.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
-def _dress(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_EDGE)
-    axes.tick_params(colors=_INK, labelsize=8, length=3, color=_EDGE)
-    axes.grid(axis="y", color=_FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
 def _draw_loss(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
-    _line(axes, history, keys.TRAIN_LOSS, color=_TRAIN, label="training")
-    _line(axes, history, keys.VAL_LOSS, color=_VAL, label="validation")
+    _line(axes, history, keys.TRAIN_LOSS, color=MAIN, label="training")
+    _line(axes, history, keys.VAL_LOSS, color=ACCENT, label="validation")
     _legend(axes)
 
 
@@ -122,26 +112,26 @@ def _draw_accuracy(
     axes: Axes, history: Sequence[Mapping[str, float]], report: Report | None
 ) -> None:
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    _line(axes, history, keys.TRAIN_TOP1, color=_TRAIN, label="training")
-    _line(axes, history, keys.VAL_TOP1, color=_VAL, label="validation")
+    _line(axes, history, keys.TRAIN_TOP1, color=MAIN, label="training")
+    _line(axes, history, keys.VAL_TOP1, color=ACCENT, label="validation")
     scores = [metrics.get(keys.VAL_TOP1, -1.0) for metrics in history]
     if max(scores) >= 0:
         best = scores.index(max(scores))
         label = f"best validation {scores[best]:.1%}, epoch {best + 1}"
-        _point(axes, best + 1, scores[best], color=_VAL, marker="o", label=label)
+        _point(axes, best + 1, scores[best], color=ACCENT, marker="o", label=label)
     if report is not None:
         epoch = report.subject.epoch or len(history)
         label = f"test {report.top1:.1%}, epoch {epoch}"
-        _point(axes, epoch, report.top1, color=_TEST, marker="D", label=label)
+        _point(axes, epoch, report.top1, color=THIRD, marker="D", label=label)
     axes.set_ylim(top=1.02)
     _legend(axes)
 
 
 def _draw_rate(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
     rates = [metrics[keys.LEARNING_RATE] for metrics in history]
-    axes.step(range(1, len(rates) + 1), rates, where="mid", color=_INK, linewidth=1.2)
+    axes.step(range(1, len(rates) + 1), rates, where="mid", color=INK, linewidth=1.2)
     if len(rates) == 1:
-        axes.plot([1], rates, color=_INK, marker="o", markersize=3)
+        axes.plot([1], rates, color=INK, marker="o", markersize=3)
     levels = sorted(set(rates))
     if _rate_steps(history) and min(rates) > 0:
         axes.set_yscale("log")
@@ -190,7 +180,7 @@ def _legend(axes: Axes) -> None:
         bbox_to_anchor=(1.0, 1.0),
         ncols=4,
         fontsize=8,
-        labelcolor=_INK,
+        labelcolor=INK,
         frameon=False,
         borderaxespad=0.2,
         handlelength=1.4,

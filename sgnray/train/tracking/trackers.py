@@ -1,4 +1,4 @@
-"""Where a run can be watched besides its own folder: TensorBoard, MLflow, Weights & Biases.
+"""What follows a run in the driver's process: its curves, TensorBoard, MLflow, W&B.
 
 Each library is imported by the first run that asks for it.
 """
@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from sgnray import metric_keys as keys
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe, dump_recipe, to_dict
-from sgnray.errors import RunError
+from sgnray.errors import RunError, SgnError
 from sgnray.evaluate.report import Report
 from sgnray.storage.atomic import write_text
+from sgnray.train.tracking.curves import Curves
+
+log = logging.getLogger(__name__)
 
 Metrics = Mapping[str, float]
 
@@ -28,19 +34,95 @@ MEMORY_FILE = "trackers.json"
 MEMORY_VERSION = 1
 
 _PROJECT = "sgnray"
+# Nothing leaves the machine unasked, and a server that is gone must not hold up the training.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "WANDB_MODE": "offline",
+    "WANDB_ERROR_REPORTING": "false",
+}
+
+
+@contextmanager
+def tracked(recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> Iterator[Trackers]:
+    """Track the run, from the epochs in `history` on.
+
+    SgnError where a tracker does not start. A run that ends without `finish` was cut short.
+    """
+    trackers = Trackers()
+    try:
+        trackers.start(recipe, run, history)
+        yield trackers
+    finally:
+        trackers.finish(None)
+
+
+class Trackers:
+    """The trackers of a run. A failing tracker is reported once, then disabled."""
+
+    def __init__(self) -> None:
+        self._active: dict[str, Tracker] = {}
+        self._num_logged: dict[str, int] = {}
+
+    def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> None:
+        """Start what the recipe asks for; SgnError where that fails."""
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        for name in ("curves", *recipe.train.log):
+            tracker = _KINDS[name]()
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # what libraries find in one another
+                    self._num_logged[name] = tracker.start(recipe, run, history)
+            except Exception as failure:
+                raise SgnError(
+                    f"{name} did not start: {_reason(failure)}",
+                    where="train.log",
+                    now="repair it, or remove it from train.log: the run stays the same",
+                ) from failure
+            self._active[name] = tracker
+        self.log(history)
+
+    def log(self, history: Sequence[Metrics]) -> None:
+        """Log what is new in the metrics of all epochs; an epoch done again counts once."""
+        for name, tracker in list(self._active.items()):
+            with self._guarded(name):
+                while self._num_logged[name] < len(history):
+                    epoch = self._num_logged[name] + 1
+                    tracker.log(epoch, history[epoch - 1])
+                    self._num_logged[name] = epoch
+
+    def finish(self, report: Report | None) -> None:
+        """Close all; without a report the run was cut short."""
+        for name, tracker in list(self._active.items()):
+            with self._guarded(name):
+                tracker.finish(report)
+        self._active.clear()
+
+    @contextmanager
+    def _guarded(self, name: str) -> Iterator[None]:
+        """Training is worth more than what shows it."""
+        try:
+            yield
+        except Exception as failure:
+            del self._active[name]
+            log.warning("%s failed and is disabled: %s", name, _reason(failure))
+            log.debug("how %s failed", name, exc_info=failure)
 
 
 class Tracker(Protocol):
     """Shows the metrics of a run somewhere."""
 
     def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> int:
-        """Open the record of the run, or take it up again; `history` has the epochs done before.
+        """Open the record of the run, or resume it; `history` has the epochs done before.
 
         Returns how many epochs, from the first on, it holds already; the others are logged next.
         """
 
     def log(self, epoch: int, metrics: Metrics) -> None:
-        """Add an epoch, counted from 1; each one is told once, in order."""
+        """Add an epoch, counted from 1; each one is logged once, in order."""
 
     def finish(self, report: Report | None) -> None:
         """Add the result of the test and close; without a report the run was cut short."""
@@ -85,7 +167,7 @@ class MLflow:
     """A run in the store at MLFLOW_TRACKING_URI, else in a SQLite file in the run's folder."""
 
     def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> int:
-        """Go on with the MLflow run that this folder knows; its store says what it holds."""
+        """Resume the MLflow run that this folder knows; its store says what it holds."""
         from mlflow import MlflowClient
 
         folder = (run.path / MLFLOW_DIR).resolve()
@@ -178,6 +260,20 @@ class WeightsAndBiases:
         self._run.finish(exit_code=0 if report else 1)
 
 
+_KINDS: dict[str, type[Tracker]] = {
+    "curves": Curves,
+    "tensorboard": TensorBoard,
+    "mlflow": MLflow,
+    "wandb": WeightsAndBiases,
+}
+
+
+def _reason(failure: Exception) -> str:
+    """Say in one line why a library failed."""
+    lines = str(failure).strip().splitlines()
+    return lines[0] if lines else type(failure).__name__
+
+
 def recall(run: RunFolder, name: str) -> dict[str, Any]:
     """Read what a tracker remembered of the run, empty where nothing is known."""
     known: dict[str, Any] = _memory(run).get(name, {})
@@ -185,7 +281,7 @@ def recall(run: RunFolder, name: str) -> dict[str, Any]:
 
 
 def remember(run: RunFolder, name: str, content: Mapping[str, object]) -> None:
-    """Keep in the run's folder what a tracker must know to go on with the same curves."""
+    """Keep in the run's folder what a tracker must know to resume the same curves."""
     memory = {**_memory(run), "format_version": MEMORY_VERSION, name: content}
     write_text(run.path / MEMORY_FILE, json.dumps(memory, indent=2) + "\n")
 
@@ -199,7 +295,7 @@ def _memory(run: RunFolder) -> dict[str, Any]:
         raise RunError(
             f"it has format version {memory['format_version']}",
             where=str(path),
-            now="update sgnray, or remove the file to begin new curves",
+            now="update sgnray, or remove the file to start new curves",
         )
     return memory
 

@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sgnray.train.tracking.plot_style import ACCENT, EDGE, FAINT, INK, MAIN, dress, percent
 from sgnray.tune.space.space import Axis, Choice, Range, Space
 from sgnray.tune.state.trials import TrialRow, best_of, comparable
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIZE_INCHES, _DPI = (8.0, 4.6), 130
-_INK, _EDGE, _FAINT = "#333333", "#999999", "#e3e3e3"
-_MAIN, _ACCENT = "#4c78a8", "#e4762c"  # color-blind people can tell them apart
 _COLORS = "viridis"
 _MAX_LABELS = 12
 _NUM_TICKS = 4
@@ -73,27 +72,25 @@ def _draw_history(figure: Figure, rows: Sequence[TrialRow]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes = figure.subplots()
-    _dress(axes, "history")
+    dress(axes, "history")
     best = best_of(rows)
     for row in rows:
         epochs = range(1, row.num_epochs + 1)
         is_full = row.status == "finished"
-        axes.plot(epochs, row.scores, color=_MAIN if is_full else _EDGE, linewidth=0.9, alpha=0.55)
+        axes.plot(epochs, row.scores, color=MAIN if is_full else EDGE, linewidth=0.9, alpha=0.55)
         end = "o" if is_full else "x"
-        axes.plot(
-            epochs[-1:], row.scores[-1:], end, color=_MAIN if is_full else _EDGE, markersize=4
-        )
+        axes.plot(epochs[-1:], row.scores[-1:], end, color=MAIN if is_full else EDGE, markersize=4)
     if best is not None:
-        label = f"best: trial {best.number}, {_percent(best.score or 0.0)}"
+        label = f"best: trial {best.number}, {percent(best.score or 0.0)}"
         axes.plot(
-            range(1, best.num_epochs + 1), best.scores, color=_ACCENT, linewidth=2.2, label=label
+            range(1, best.num_epochs + 1), best.scores, color=ACCENT, linewidth=2.2, label=label
         )
-    axes.plot([], [], "o-", color=_MAIN, markersize=4, label="ran to the end")
+    axes.plot([], [], "o-", color=MAIN, markersize=4, label="ran to the end")
     if any(row.status != "finished" for row in rows):
-        axes.plot([], [], "x-", color=_EDGE, markersize=4, label="stopped early")
-    axes.set_xlabel("epoch", color=_INK, fontsize=9)
-    axes.set_ylabel("validation top-1", color=_INK, fontsize=9)
-    axes.yaxis.set_major_formatter(lambda share, _: _percent(share))
+        axes.plot([], [], "x-", color=EDGE, markersize=4, label="stopped early")
+    axes.set_xlabel("epoch", color=INK, fontsize=9)
+    axes.set_ylabel("validation top-1", color=INK, fontsize=9)
+    axes.yaxis.set_major_formatter(lambda share, _: percent(share))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _legend(axes)
 
@@ -103,7 +100,7 @@ def _draw_parallel(figure: Figure, rows: Sequence[TrialRow], space: Space) -> No
     import matplotlib
 
     axes = figure.subplots()
-    axes.set_title("keys and score", loc="left", fontweight="bold", fontsize=12, color=_INK, pad=10)
+    axes.set_title("keys and score", loc="left", fontweight="bold", fontsize=12, color=INK, pad=10)
     scores = [row.score or 0.0 for row in rows]
     low, high = min(scores), max(scores)
     span = (high - low) or 1.0
@@ -120,20 +117,20 @@ def _draw_parallel(figure: Figure, rows: Sequence[TrialRow], space: Space) -> No
         axes.plot(
             range(len(heights) + 1),
             [*heights, share],
-            color=_ACCENT if is_best else colors(share),
+            color=ACCENT if is_best else colors(share),
             linewidth=2.4 if is_best else 1.0,
             alpha=1.0 if is_best else 0.6,
             zorder=3 if is_best else 2,
         )
     for index, axis in enumerate(space.axes.values()):
-        axes.axvline(index, color=_EDGE, linewidth=0.8, zorder=1)
+        axes.axvline(index, color=EDGE, linewidth=0.8, zorder=1)
         for height, text in _ticks(axis):
             _label(axes, index, height, text)
-    axes.axvline(len(places), color=_EDGE, linewidth=0.8, zorder=1)
+    axes.axvline(len(places), color=EDGE, linewidth=0.8, zorder=1)
     for share, score in ((0.0, low), (1.0, high)):
-        _label(axes, len(places), share, _percent(score))
+        _label(axes, len(places), share, percent(score))
     names = [_name(key) for key in space.axes]
-    axes.set_xticks(range(len(places) + 1), [*names, "validation\ntop-1"], fontsize=8, color=_INK)
+    axes.set_xticks(range(len(places) + 1), [*names, "validation\ntop-1"], fontsize=8, color=INK)
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
@@ -143,7 +140,7 @@ def _draw_parallel(figure: Figure, rows: Sequence[TrialRow], space: Space) -> No
 def _label(axes: Axes, index: int, height: float, text: str) -> None:
     """Write beside an axis, readable over the lines."""
     paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
-    axes.text(index + 0.05, height, text, fontsize=7, color=_INK, va="center", zorder=4, bbox=paper)
+    axes.text(index + 0.05, height, text, fontsize=7, color=INK, va="center", zorder=4, bbox=paper)
 
 
 def _place(axis: Axis) -> Callable[[Any], float]:
@@ -182,7 +179,7 @@ def _name(key: str) -> str:
 
 def _draw_frontier(figure: Figure, rows: Sequence[TrialRow]) -> None:
     axes = figure.subplots()
-    _dress(axes, "accuracy against cost")
+    dress(axes, "accuracy against cost")
     pareto = frontier(rows)
     for row in rows:
         axes.errorbar(
@@ -190,15 +187,15 @@ def _draw_frontier(figure: Figure, rows: Sequence[TrialRow]) -> None:
             row.score or 0.0,
             yerr=row.spread,
             fmt="o",
-            color=_MAIN,
-            ecolor=_EDGE,
+            color=MAIN,
+            ecolor=EDGE,
             capsize=3,
             markersize=6,
         )
     axes.plot(
         [row.flops / 1e6 for row in pareto],
         [row.score or 0.0 for row in pareto],
-        color=_ACCENT,
+        color=ACCENT,
         marker="o",
         markersize=7,
         linewidth=1.6,
@@ -213,44 +210,29 @@ def _draw_frontier(figure: Figure, rows: Sequence[TrialRow]) -> None:
             va="top",
             textcoords="offset points",
             fontsize=7,
-            color=_INK,
+            color=INK,
         )
     axes.margins(x=0.12, y=0.18)
-    axes.set_xlabel("million floating-point operations per clip", color=_INK, fontsize=9)
-    axes.set_ylabel("validation top-1", color=_INK, fontsize=9)
-    axes.yaxis.set_major_formatter(lambda share, _: _percent(share))
+    axes.set_xlabel("million floating-point operations per clip", color=INK, fontsize=9)
+    axes.set_ylabel("validation top-1", color=INK, fontsize=9)
+    axes.yaxis.set_major_formatter(lambda share, _: percent(share))
     _legend(axes)
 
 
 def _draw_importance(figure: Figure, importances: Mapping[str, float]) -> None:
     axes = figure.subplots()
-    _dress(axes, "importance of each key")
+    dress(axes, "importance of each key")
     keys = list(importances)[::-1]
-    bars = axes.barh(keys, [importances[key] for key in keys], color=_MAIN, height=0.6)
+    bars = axes.barh(keys, [importances[key] for key in keys], color=MAIN, height=0.6)
     axes.bar_label(bars, [f"{importances[key]:.0%}" for key in keys], padding=4, fontsize=8)
     axes.grid(visible=False, axis="y")
-    axes.grid(visible=True, axis="x", color=_FAINT, linewidth=0.6)
+    axes.grid(visible=True, axis="x", color=FAINT, linewidth=0.6)
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.margins(x=0.12)
 
 
 def _short(key: str, value: object) -> str:
     return f"{key.rpartition('.')[2]} {json.dumps(value)}"
-
-
-def _dress(axes: Axes, title: str) -> None:
-    """Set the title and the style of the lines."""
-    axes.set_title(title, loc="left", fontweight="bold", fontsize=12, color=_INK, pad=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_EDGE)
-    axes.tick_params(colors=_INK, labelsize=8, length=3, color=_EDGE)
-    axes.grid(axis="y", color=_FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def _percent(share: float) -> str:
-    """Write a share as a percentage with one digit."""
-    return f"{share:.1%}"
 
 
 def _legend(axes: Axes) -> None:
@@ -260,5 +242,5 @@ def _legend(axes: Axes) -> None:
         ncols=3,
         fontsize=8,
         frameon=False,
-        labelcolor=_INK,
+        labelcolor=INK,
     )

@@ -12,9 +12,9 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, Tr
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.placement_group import get_current_placement_group
 
+from sgnray.distributed.network import NodeNetworkConfig
 from sgnray.distributed.ray_trainer import Trainer, told_by_worker
 from sgnray.distributed.world import World
-from sgnray.train.worker import NodeNetworkConfig
 from sgnray.tune.trial.job import TrialJob
 from sgnray.tune.trial.messages import TrialConfig
 

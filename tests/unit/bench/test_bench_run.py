@@ -5,8 +5,7 @@ import json
 import pytest
 
 from sgnray.bench import bench_recipe
-from sgnray.bench.launch import WorkerScaling, worker_counts
-from sgnray.bench.noise import known_shape
+from sgnray.bench.run import shorten, worker_counts
 from sgnray.errors import UsageError
 
 
@@ -77,7 +76,7 @@ def test_plain_data(tiny_recipe, tiny_folder):
         "workers",
         "estimates",
     }
-    assert content["format_version"] == 1
+    assert content["format_version"] == 2
     assert content["estimates"][0]["total_s"] > 0
 
 
@@ -100,7 +99,8 @@ def test_another_dataset_than_the_recipes_is_refused(tiny_recipe, tiny_folder):
 
 
 def test_worker_counts_double_up_to_the_last():
-    assert [worker_counts(most) for most in (1, 2, 3, 8)] == [
+    assert [worker_counts(most) for most in (0, 1, 2, 3, 8)] == [
+        [],
         [1],
         [1, 2],
         [1, 2, 3],
@@ -108,11 +108,9 @@ def test_worker_counts_double_up_to_the_last():
     ]
 
 
-def test_a_trial_has_as_many_epochs_as_its_time_allows(tiny_recipe):
-    shape = known_shape("synth", "cv")[1]
+def test_a_shortened_recipe_has_as_many_epochs_as_its_time_allows(tiny_recipe):
     # 8 steps of 6 clips are an epoch: 0.48 s at 100 clips/s.
-    recipe = WorkerScaling(tiny_recipe, shape, seconds=4.8, clips_per_s=100).job_recipe()
+    recipe = shorten(tiny_recipe, seconds=4.8, clips_per_s=100)
     assert recipe.train.num_epochs == 10
     assert recipe.evaluate.num_views == 1
-    hurried = WorkerScaling(tiny_recipe, shape, seconds=0.1, clips_per_s=100).job_recipe()
-    assert hurried.train.num_epochs == 4
+    assert shorten(tiny_recipe, seconds=0.1, clips_per_s=100).train.num_epochs == 4

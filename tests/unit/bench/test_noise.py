@@ -14,7 +14,9 @@ from sgnray.errors import UsageError
 def test_noise_is_whole_and_split_as_asked(name, tmp_path):
     recipe = load_recipe(name)
     case, shape = known_shape(recipe.data.dataset, recipe.data.case)
-    folder = write_noise(tmp_path / "noise", recipe, shape, num_train=70, num_test=3)
+    folder = write_noise(
+        tmp_path / "noise", recipe.data.dataset, case, shape, num_train=70, num_test=3
+    )
     verify_dataset(folder)
     dataset = open_dataset(folder)
     split = split_clips(recipe.data.dataset, case, dataset.clips)
@@ -36,7 +38,7 @@ def test_cases_have_their_other_names():
 
 
 def test_an_unknown_dataset_is_refused():
-    with pytest.raises(UsageError, match="nothing is known here of the dataset my-kinect"):
+    with pytest.raises(UsageError, match="the shape of the dataset my-kinect is unknown"):
         known_shape("my-kinect", "people")
     with pytest.raises(UsageError, match="has no case"):
         known_shape("nwucla", "cs")

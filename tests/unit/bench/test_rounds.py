@@ -5,8 +5,7 @@ import time
 import pytest
 import torch
 
-from sgnray.bench.result import Rate
-from sgnray.bench.rounds import MIN_ROUNDS, interleave, rate_of
+from sgnray.bench.measure import MIN_ROUNDS, Rate, interleave, rate_of
 
 CPU = torch.device("cpu")
 

@@ -79,7 +79,7 @@ def test_the_same_command_goes_on_where_it_was_interrupted(
     assert "Interrupted" in (tmp_path / "broken" / "log.txt").read_text()
     resumed = train_run(tiny_recipe, tiny_folder, **settings, name="broken")
     assert resumed.resumed_from == 2
-    assert "goes on after epoch 2 of 4" in caplog.text
+    assert "resumes after epoch 2 of 4" in caplog.text
     same = ("top1", "loss", "num_correct")
     for field in same:
         assert getattr(resumed.report, field) == getattr(straight.report, field)
@@ -281,5 +281,5 @@ def test_a_checkpoint_of_another_run_is_not_taken_up(trained, tiny_recipe, tiny_
     foreign = other.folder / "checkpoints" / "epoch-0004" / "checkpoint.pt"
     own = tmp_path / "run" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
     own.write_bytes(foreign.read_bytes())
-    with pytest.raises(CheckpointError, match="comes from another run"):
+    with pytest.raises(CheckpointError, match="is from another run"):
         trained()

@@ -13,7 +13,7 @@ from sgnray.data.store import open_dataset
 from sgnray.errors import UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.train import train_run
-from sgnray.train.run import match_recipe
+from sgnray.train.checks import match_recipe
 
 TINY = [
     "data.num_segments=8",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sgnray.train.diverged import explain_divergence
+from sgnray.train.loop import explain_divergence
 
 
 def explain(recipe, *, epoch=2, step=16, num_clips=3, **changes):
@@ -34,7 +34,7 @@ def test_a_very_large_batch_is_cut_short(tiny_recipe):
     ("changes", "told", "untold"),
     [
         ({"optim": {"learning_rate": 0.05}}, "smaller optim.learning_rate than 0.05", "float32"),
-        ({"train": {"precision": "bf16"}}, "train.precision=float32", "wild numbers only"),
+        ({"train": {"precision": "bf16"}}, "train.precision=float32", "huge numbers only"),
         ({"optim": {"warmup_epochs": 0}}, "optim.warmup_epochs=5", "float32"),
         ({"optim": {"warmup_epochs": 5}}, "sgn data verify", "optim.warmup_epochs"),
         ({"epoch": 0, "step": 0}, "sgn data verify", "learning_rate"),

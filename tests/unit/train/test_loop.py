@@ -11,7 +11,8 @@ from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.data.pose_bank import PoseBank
 from sgnray.distributed.world import World
 from sgnray.errors import SgnError
-from sgnray.train.job import check_average, check_shares, choose_parts, train_batches, validator
+from sgnray.train.checks import check_run
+from sgnray.train.job import choose_parts, train_batches, validator
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
 
@@ -101,10 +102,12 @@ def test_a_loss_that_is_no_number_stops_the_run(train, tiny_recipe):
 @pytest.mark.parametrize(
     ("num_workers", "is_told"), [(1, False), (8, False), (9, True), (16, True)]
 )
-def test_few_clips_for_each_workers_batch_norm_are_told(tiny_recipe, caplog, num_workers, is_told):
+def test_few_clips_for_each_workers_batch_norm_are_told(
+    tiny_recipe, tiny_dataset, caplog, num_workers, is_told
+):
     optim = tiny_recipe.optim.model_copy(update={"batch_size": 64})
     recipe = tiny_recipe.model_copy(update={"optim": optim})
-    check_shares(recipe, 1000, num_workers)
+    check_run(recipe, tiny_dataset, workers=num_workers, num_clips=1000)
     assert ("batch norm sees only" in caplog.text) is is_told
 
 
@@ -128,7 +131,8 @@ def test_test_clips_are_not_looked_at_before_the_end(tiny_dataset, tiny_recipe):
 
 
 @pytest.mark.parametrize(("decay", "told"), [(0.0, False), (0.99, False), (0.999999, True)])
-def test_a_mean_that_keeps_its_start_is_told(tiny_recipe, caplog, decay, told):
+def test_a_mean_that_keeps_its_start_is_told(tiny_recipe, tiny_dataset, caplog, decay, told):
     train = tiny_recipe.train.model_copy(update={"ema_decay": decay, "num_epochs": 100})
-    check_average(tiny_recipe.model_copy(update={"train": train}), 1000)
+    recipe = tiny_recipe.model_copy(update={"train": train})
+    check_run(recipe, tiny_dataset, workers=0, num_clips=1000)
     assert ("initial weights" in caplog.text) == told

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from sgnray.train.progress import Progress, ProgressReporter
+from sgnray.train.job import ProgressReporter, TrainProgress
 
 STATE = SimpleNamespace(
     epoch=3,
@@ -18,14 +18,14 @@ def test_it_tells_at_most_once_a_second():
         clock.now += 0.25
         reporter.on_step(step, 10)
     assert [news.done for news in told] == [1, 5, 9]
-    assert told[0] == Progress("train", 4, 4, 1, 10, 2)
+    assert told[0] == TrainProgress("train", 4, 4, 1, 10, 2)
 
 
 def test_the_test_belongs_to_the_last_epoch():
     told = []
     state = SimpleNamespace(**(vars(STATE) | {"epoch": 4}))
     ProgressReporter(state, told.append).on_clips(32, 464)
-    assert told == [Progress("test", 4, 4, 32, 464, 2)]
+    assert told == [TrainProgress("test", 4, 4, 32, 464, 2)]
 
 
 def test_nobody_listening_is_no_trouble():

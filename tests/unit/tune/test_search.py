@@ -7,7 +7,7 @@ import pytest
 
 from sgnray.config import recipe_for
 from sgnray.errors import InputError, RecipeError, SgnError, UsageError
-from sgnray.tune import TrialRow, tune_recipe
+from sgnray.tune import TrialResources, TrialRow, tune_recipe
 from sgnray.tune.search import _result
 from sgnray.tune.state.folder import claim_search
 from sgnray.tune.state.trials import Ended, Started, TrialTable
@@ -73,3 +73,30 @@ def test_importing_the_search_does_not_load_ray():
     code = "import sys, sgnray.tune, sgnray.tune.trial.job; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert TrialRow.__module__ == "sgnray.tune.state.trials"
+
+
+def test_more_workers_per_trial_than_clips_in_a_batch(tmp_path, tiny_recipe, tiny_folder):
+    error = refuse(
+        UsageError,
+        tmp_path,
+        tiny_recipe,
+        "default",
+        tiny_folder,
+        resources=TrialResources(num_workers=8),
+    )
+    assert error.where == "--workers-per-trial 8"
+
+
+def test_synchronized_batch_norm_on_cpus(tmp_path, tiny_recipe, tiny_folder, monkeypatch, caplog):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    recipe = tiny_recipe.replacing({"train.sync_batch_norm": True})
+    error = refuse(
+        UsageError,
+        tmp_path,
+        recipe,
+        "default",
+        tiny_folder,
+        resources=TrialResources(num_workers=2),
+    )
+    assert error.where == "train.sync_batch_norm=true"
+    assert "starting Ray" not in caplog.text

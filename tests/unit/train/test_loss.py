@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from sgnray.data.batches import Batch
-from sgnray.train.objective import batch_loss, smoothed_cross_entropy
+from sgnray.train.step import batch_loss, smoothed_cross_entropy
 
 
 def plain_loss(logits, labels, smoothing):

@@ -1,0 +1,110 @@
+"""The first Ctrl-C or SIGTERM ends a command, whatever it does at that moment."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+# Both are swallowed where they are raised first; a timer of its own ends a process that continues.
+SWALLOWED = """
+import signal, sys, time
+from sgnray.cli.signals import ending_in_order
+
+def lose(number):
+    try:
+        signal.raise_signal(number)
+    except BaseException:
+        print("lost", flush=True)
+
+with ending_in_order() as ending:
+    try:
+        lose(getattr(signal, sys.argv[1]))
+        time.sleep(60)
+    except KeyboardInterrupt:
+        begin = time.monotonic()
+        while time.monotonic() - begin < 1:  # cleaning up is not disturbed
+            time.sleep(0.01)
+        print("clean", flush=True)
+sys.exit(128 + ending.signal)
+"""
+STUBBORN = """
+import signal, time
+from sgnray.cli.signals import ending_in_order
+with ending_in_order():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaning", flush=True)
+        time.sleep(60)
+"""
+BENCH = ("-m", "sgnray.cli", "bench", "--recipe", "synth-cv", "--seconds", "600")
+TINY = (
+    "data.num_segments=8",
+    "model.embedding_width=8",
+    "model.affinity_width=8",
+    "model.graph_widths=[8, 8, 8]",
+    "model.frame_width=16",
+    "optim.batch_size=6",
+)
+NUM_MOMENTS, LAST_S, AT_ONCE = 20, 4.0, 2
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_that_was_swallowed_is_raised_again(name):
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED, name],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.stdout.split() == ["lost", "clean"], done.stderr
+    assert done.returncode == 128 + getattr(signal, name)
+
+
+def test_a_second_signal_ends_at_once():
+    with subprocess.Popen(
+        [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "cleaning\n"
+        process.send_signal(signal.SIGTERM)  # the same one, passed on twice: no reason to hurry
+        time.sleep(0.7)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 128 + signal.SIGINT
+
+
+def test_bench_ends_at_any_moment_and_leaves_no_folder(tmp_path):
+    """From the first imports to the measurement; two at a time, so that they disturb each other."""
+    moments = [LAST_S * (number + 1) / NUM_MOMENTS for number in range(NUM_MOMENTS)]
+    for first in range(0, NUM_MOMENTS, AT_ONCE):
+        pair = moments[first : first + AT_ONCE]
+        endings = dict(zip((signal.SIGTERM, signal.SIGINT), pair, strict=True))
+        begin = time.monotonic()
+        processes = {ending: start_bench(tmp_path / f"{first}-{ending}") for ending in endings}
+        for ending, moment in endings.items():
+            time.sleep(max(0.0, begin + moment - time.monotonic()))
+            processes[ending].send_signal(ending)
+        for ending, process in processes.items():
+            _, told = process.communicate(timeout=30)
+            # Before the handler is there, python or the system ends the process by the signal.
+            assert process.returncode in (128 + ending, -ending), told
+            assert list((tmp_path / f"{first}-{ending}").iterdir()) == []
+
+
+def start_bench(folder):
+    folder.mkdir()
+    return subprocess.Popen(
+        [sys.executable, *BENCH, *TINY],
+        env={**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"},
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

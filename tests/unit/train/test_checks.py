@@ -1,0 +1,101 @@
+"""What cannot be trained is refused before Ray starts and before a folder is made."""
+
+import pytest
+
+from sgnray.errors import MissingExtraError, UsageError
+from sgnray.train import checks
+from sgnray.train.checks import check_run, check_synchronized
+from sgnray.train.run import train_run
+
+
+def changed(recipe, **sections):
+    updates = {
+        name: getattr(recipe, name).model_copy(update=values) for name, values in sections.items()
+    }
+    return recipe.model_copy(update=updates)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_pose_in_a_batch_leaves_no_folder(tiny_recipe, tiny_folder, tmp_path, caplog, workers):
+    size = max(1, workers)
+    recipe = changed(tiny_recipe, data={"num_segments": 1}, optim={"batch_size": size})
+    with pytest.raises(UsageError, match="batch norm needs more than one pose") as caught:
+        train_run(recipe, tiny_folder, workers=workers, runs_dir=tmp_path / "runs", device="cpu")
+    assert ("fewer workers" in caught.value.now) is (workers == 2)
+    assert not (tmp_path / "runs").exists()
+    assert "starting Ray" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("num_segments", "batch_size", "num_clips", "num_workers", "is_refused"),
+    [
+        (1, 1, 9, 1, True),
+        (1, 6, 1, 1, True),
+        (1, 3, 9, 2, True),
+        (1, 4, 9, 2, False),
+        (1, 2, 9, 1, False),
+        (2, 1, 9, 1, False),
+        (2, 2, 9, 2, False),
+    ],
+)
+def test_the_smallest_share_counts(
+    tiny_recipe, tiny_dataset, num_segments, batch_size, num_clips, num_workers, is_refused
+):
+    recipe = changed(
+        tiny_recipe, data={"num_segments": num_segments}, optim={"batch_size": batch_size}
+    )
+    settings = {"num_clips": num_clips, "workers": num_workers, "device": "cpu"}
+    if not is_refused:
+        check_run(recipe, tiny_dataset, **settings)
+        return
+    with pytest.raises(UsageError, match="a batch has one"):
+        check_run(recipe, tiny_dataset, **settings)
+
+
+def test_synchronizing_on_cpus_is_refused_before_ray_starts(
+    tiny_recipe, tiny_folder, tiny_dataset, tmp_path, caplog
+):
+    recipe = changed(tiny_recipe, train={"sync_batch_norm": True})
+    with pytest.raises(UsageError, match="between GPUs only"):
+        train_run(recipe, tiny_folder, workers=2, runs_dir=tmp_path / "runs", device="cpu")
+    assert "starting Ray" not in caplog.text
+    # A cluster may have what this machine lacks; it is checked once it is joined.
+    check_run(recipe, tiny_dataset, workers=2, address="head:6379")
+    check_run(recipe, tiny_dataset, workers=1, device="cpu")
+    with pytest.raises(UsageError, match="between GPUs only"):
+        check_synchronized(recipe, 2, "cpu")
+    check_synchronized(recipe, 2, "cuda")
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"workers": 1, "device": "tpu"}, "device 'tpu'"),
+        ({"workers": 0, "address": "head:6379"}, "without workers"),
+        ({"workers": 0, "max_failures": 2}, "without workers"),
+        ({"workers": 7}, "cannot be shared by 7 workers"),
+    ],
+)
+def test_wrong_settings_are_refused(tiny_recipe, tiny_dataset, settings, what):
+    with pytest.raises(UsageError, match=what):
+        check_run(tiny_recipe, tiny_dataset, **settings)
+
+
+def test_the_option_of_the_command_is_named(tiny_recipe, tiny_dataset):
+    with pytest.raises(UsageError) as caught:
+        check_run(tiny_recipe, tiny_dataset, workers=7, workers_option="--workers-per-trial")
+    assert caught.value.where == "--workers-per-trial 7"
+    assert "--workers-per-trial 6 or fewer" in caught.value.now
+
+
+def test_missing_trackers_are_refused_only_where_they_are_used(
+    tiny_recipe, tiny_dataset, monkeypatch
+):
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    recipe = changed(tiny_recipe, train={"log": ("wandb", "tensorboard")})
+    with pytest.raises(MissingExtraError) as caught:
+        check_run(recipe, tiny_dataset, workers=0)
+    assert caught.value.exit_code == 2
+    assert caught.value.what.endswith("not installed: wandb, tensorboard")
+    assert caught.value.now == "pip install 'sgnray[wandb,tensorboard]'"
+    check_run(recipe, tiny_dataset, workers=0, is_tracked=False)
