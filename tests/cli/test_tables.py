@@ -7,14 +7,14 @@ import pytest
 from sgnray.cli import data_tables, render, tables
 from sgnray.data.skeleton import KINECT20
 from sgnray.data.store import DatasetInfo
-from sgnray.evaluate import ClassScore, Confusion, Report, Subject
+from sgnray.evaluate import ClassScore, Confusion, EvaluatedModel, Report
 from sgnray.prepare import PrepareResult, Skipped
 from sgnray.train import EpochResult
 
 
 def make_report(selection="last", epoch=120):
     return Report(
-        subject=Subject(
+        evaluated=EvaluatedModel(
             checkpoint="runs/ntu60-cv-1a2b3c4d/checkpoints/epoch-0120/checkpoint.pt",
             dataset="ntu60",
             dataset_checksum="sha256:00",
