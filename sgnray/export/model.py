@@ -10,7 +10,7 @@ from sgnray.checkpoints.trained_model import TrainedModel, load_trained_model
 from sgnray.errors import UsageError
 from sgnray.export.check import agree, compare, find_clips
 from sgnray.export.formats import DEFAULT_OPSET, FORMATS, open_onnx, quantize_onnx, write_model
-from sgnray.storage.atomic import choose_format, output_errors
+from sgnray.storage.atomic import choose_format, output_errors, refuse_existing
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,7 @@ def export_model(
     _check_options(to, opset, int8=int8)
     trained_model = load_trained_model(target, runs_dir=runs_dir).named(class_names)
     path = out or Path(_default_name(trained_model) + FORMATS[to])
-    if path.exists() and not overwrite:
-        raise UsageError(
-            "the file exists already",
-            where=str(path),
-            now="choose another with --out, or replace it with --overwrite",
-        )
+    refuse_existing(path, overwrite=overwrite)
     found = find_clips(trained_model, clips)
     used_opset = DEFAULT_OPSET if opset is None else opset
     with output_errors(path):

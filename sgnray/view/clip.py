@@ -10,7 +10,7 @@ from typing import Literal
 from sgnray.data.store import INFO_FILE, open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.readers.single import find_recordings, read_recording
-from sgnray.storage.atomic import choose_format, output_errors, write_bytes
+from sgnray.storage.atomic import choose_format, output_errors, refuse_existing, write_bytes
 from sgnray.view.page import write_player
 from sgnray.view.pictures import draw_gif, draw_sheet
 from sgnray.view.scene import Scene, scene_of_clip, scene_of_recording
@@ -38,12 +38,7 @@ def view_clip(
     to = choose_format(to, out, FORMATS, default="gif")
     scene = find_scene(source, clip)
     path = out or Path(f"{_stem(scene.title)}.{to}")
-    if path.exists() and not overwrite:
-        raise UsageError(
-            "the file exists already",
-            where=str(path),
-            now="choose another with --out, or replace it with --overwrite",
-        )
+    refuse_existing(path, overwrite=overwrite)
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     if to == "html":

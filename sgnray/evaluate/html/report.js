@@ -75,9 +75,9 @@
       ? `“${classes[cell[0]]}” taken for “${classes[cell[1]]}”: ${shown.length} listed.` : "";
     rows.replaceChildren(...shown.map((item) => {
       const row = element("button", "", { type: "button", "aria-pressed": "false" });
-      const sure = `${percent(item.probability)} sure, ${percent(item.truth_probability)} for the truth`;
+      const shares = `probability ${percent(item.probability)}, of the true class ${percent(item.truth_probability)}`;
       row.append(`${item.scene === null ? "" : "▶ "}${classes[item.truth]} → ${classes[item.predicted]}`,
-        element("br"), element("small", `${item.clip}, ${sure}`));
+        element("br"), element("small", `${item.clip}, ${shares}`));
       row.disabled = item.scene === null;
       row.addEventListener("click", () => play(item, row));
       return row;

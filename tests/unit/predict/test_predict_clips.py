@@ -90,6 +90,14 @@ def test_a_broken_file_does_not_stop_the_others(tiny_run, tiny_raw, tmp_path):
     assert (bad.name, bad.reason) == ("b.skeleton", "line 5: the coordinate 'nan' is no number")
 
 
+def test_progress_counts_refused_recordings_too(tiny_run, tiny_raw, tmp_path):
+    shutil.copy(min(tiny_raw.glob("*.skeleton")), tmp_path / "a.skeleton")
+    (tmp_path / "b.skeleton").write_text("x")
+    steps = []
+    list(predict_clips(tmp_path, tiny_run, on_progress=lambda *step: steps.append(step)))
+    assert steps == [(2, 2)]
+
+
 def test_windows_give_a_timeline(tiny_run, tiny_raw):
     path = min(tiny_raw.glob("*.skeleton"))
     found = list(predict_clips(path, tiny_run, window=12, stride=6))
