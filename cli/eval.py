@@ -35,8 +35,8 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Where report.json and report.html go. Default: the run's folder, or a folder "
-            "in it or in reports/ for what the run itself does not test.",
+            help="Folder of report.json and report.html. Default: the run's folder, or a folder "
+            "in it or in reports/ if the evaluation differs from the run's own.",
         ),
     ] = None,
     workers: options.Workers = 0,
@@ -49,7 +49,7 @@ def evaluate(
     """Score runs or checkpoints on every test clip, and write a report.
 
     Shows top-1 and top-5 accuracy, the weakest classes and the most confused pairs; report.html
-    has everything, and plays the clips that went wrong.
+    has everything, and plays the misclassified clips.
     """
     dataset_dir = None if data is None else choose_dataset(data)
 
@@ -70,7 +70,7 @@ def evaluate(
         )
     try:
         page = write_evaluation(report, out or place_of(report, runs))
-    finally:  # shown even where it cannot be written, and written even where nobody looks on
+    finally:  # shown even if it cannot be written
         if json:
             render.as_json(report.to_dict())
         else:

@@ -75,19 +75,18 @@ def export(
     )
     if json:
         content = {"format_version": 1, **vars(exported), "path": str(exported.path)}
-        content.pop("description")
+        content.pop("card")
         return render.as_json(content)
-    told = {
+    rows = {
         "written": str(exported.path),
         "size": f"{exported.size_bytes / 1e6:.2f} MB",
         "compared": f"{exported.num_clips} clips of {exported.checked_on}",
         "difference": f"at most {exported.largest_difference:.1e} of a logit",
-        "classes": f"{len(exported.description.class_names)}",
-        "input": f"{exported.description.num_frames} poses of "
-        f"{exported.description.skeleton.num_joints} joints",
+        "classes": f"{len(exported.card.class_names)}",
+        "input": f"{exported.card.num_frames} poses of {exported.card.skeleton.num_joints} joints",
     }
     if exported.agreement is not None:
-        told["in 8 bits"] = f"the same class for {exported.agreement:.1%} of the clips"
+        rows["in 8 bits"] = f"the same class for {exported.agreement:.1%} of the clips"
     if exported.opset is not None:
-        told["opset"] = str(exported.opset)
-    return render.result(facts(told))
+        rows["opset"] = str(exported.opset)
+    return render.result(facts(rows))

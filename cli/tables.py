@@ -13,7 +13,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from sgnray.evaluate import Report
-    from sgnray.evaluate.details import Details
+    from sgnray.evaluate.report import Details
     from sgnray.train import EpochResult, SeedsReport
 
 _NUM_WORST = 5
@@ -102,20 +102,20 @@ def epoch_line(epoch: EpochResult) -> str:
 
 def scores(report: Report) -> list[RenderableType]:
     """Give the figures of a report: what, on what, chosen how."""
-    subject, details = report.subject, report.details
+    evaluated, details = report.evaluated, report.details
     table = facts(
         {
             "top-1": f"{report.top1:.2%}",
             "top-5": f"{report.top5:.2%}",
             "loss": f"{report.loss:.4f}",
-            "clips": f"{report.num_clips:,}, the test part of {subject.dataset} {subject.case}",
-            "views": f"{subject.num_views} per clip, logits averaged",
-            "model": f"{subject.num_parameters:,} parameters",
+            "clips": f"{report.num_clips:,}, the test part of {evaluated.dataset} {evaluated.case}",
+            "views": f"{evaluated.num_views} per clip, logits averaged",
+            "model": f"{evaluated.num_parameters:,} parameters",
         }
     )
     if details is None or len(details.members) == 1:
-        table.add_row("from", subject.checkpoint)
-        table.add_row("epoch", _chosen(subject.selection, subject.epoch))
+        table.add_row("from", evaluated.checkpoint)
+        table.add_row("epoch", _chosen(evaluated.selection, evaluated.epoch))
         return [table]
     table.add_row("from", f"{len(details.members)} models, their logits averaged")
     return [table, "", _members(details)]
@@ -141,7 +141,7 @@ def report(report: Report) -> list[RenderableType]:
 
 def seeds(report: SeedsReport) -> SafeTable:
     """Give the accuracy of each seed, their mean and their standard deviation."""
-    table = make_table("seed", "epoch", "correct", "top-1")
+    table = make_table("seed", "epoch", "correct", "top-1>")
     for score in report.scores:
         correct = f"{score.num_correct:,} of {score.num_clips:,}"
         table.add_row(str(score.seed), str(score.epoch), correct, f"{score.top1:.2%}")
@@ -170,12 +170,11 @@ def _short(checkpoint: str) -> str:
 
 
 def _details(details: Details) -> Table:
-    cost, views = details.cost, details.top1_by_views[:_NUM_VIEWS_SHOWN]
+    views = details.top1_by_views[:_NUM_VIEWS_SHOWN]
     rows = {
         "by views": ", ".join(f"{top1:.1%}" for top1 in views),
-        "sureness": f"probabilities are off by {details.calibration.ece:.1%} (ECE)",
-        "one clip": f"{cost.flops / 1e6:,.0f} MFLOP, {cost.latency_s * 1e3:.1f} ms on "
-        f"{cost.device}, {cost.num_threads} {'thread' if cost.num_threads == 1 else 'threads'}",
+        "calibration": f"probabilities are off by {details.calibration.ece:.1%} (ECE)",
+        "one clip": str(details.cost),
     }
     for name, groups in details.groups.items():
         if len(groups) > 1:

@@ -45,10 +45,10 @@ def view(
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show a recording or a clip: as an animation, a sheet or a page.
+    """Show a recording or a clip as an animation, a sheet or a page.
 
-    A raw recording is shown beside what preparation makes of it; what denoising removed is drawn
-    in another color.
+    A raw recording is shown beside what preparation makes of it; bodies that denoising removed
+    have another color.
     """
     from sgnray.view import view_clip
 

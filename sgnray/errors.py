@@ -1,17 +1,17 @@
-"""Every error that a user can cause, and how it is told.
+"""Every error that a user can cause, and helpers for their messages.
 
 SgnError                  it failed; exit 1
-    UsageError            asked wrongly: a path, flag, case or name; exit 2
+    UsageError            a wrong path, flag, case or name; exit 2
         RecipeError       a recipe, an override or a search space with problems
         MissingExtraError an optional package that is not installed
     InputError            raw input, or a dataset, that cannot be used
         ClipError         one raw clip refused; its reason goes to skipped.csv
         EmptyError        raw data of which no clip can be used
-    CheckpointError       a checkpoint that is foreign or does not fit
-        CorruptError         a checkpoint that is cut off; the one before it may do
+    CheckpointError       a checkpoint that is not ours or does not fit
+        CorruptError         a checkpoint that is cut off; the one before it may be usable
     RunError              a run folder that belongs to something else, or is in use
-    ClusterError          no Ray answers, or it lacks what was asked for
-    OutputError           a disk that is full, or a folder that cannot be written
+    ClusterError          Ray does not answer, or lacks the requested resources
+    OutputError           a full disk, or a folder that cannot be written
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SgnError(Exception):
 
 
 class UsageError(SgnError):
-    """The command was asked wrongly."""
+    """The command has a wrong path, flag, case or name."""
 
     exit_code = 2
 
@@ -73,7 +73,7 @@ class InputError(SgnError):
 
 
 class ClipError(InputError):
-    """One raw clip is refused; the others go on."""
+    """One raw clip is refused; the others are still used."""
 
 
 class EmptyError(InputError):
@@ -81,11 +81,11 @@ class EmptyError(InputError):
 
 
 class CheckpointError(SgnError):
-    """A checkpoint is foreign, or does not fit what it is used with."""
+    """A checkpoint is not ours, or does not fit what it is used with."""
 
 
 class CorruptError(CheckpointError):
-    """A checkpoint is cut off or damaged; the one before it may be whole."""
+    """A checkpoint is cut off or damaged; the one before it may be complete."""
 
 
 class RunError(SgnError):
@@ -93,11 +93,11 @@ class RunError(SgnError):
 
 
 class ClusterError(SgnError):
-    """No Ray answers, or the cluster lacks what was asked for."""
+    """Ray does not answer, or the cluster lacks the requested resources."""
 
 
 class OutputError(SgnError):
-    """Something could not be written; what was there before is untouched."""
+    """Something could not be written; what was there before is unchanged."""
 
 
 def import_extra(module: str, *, extra: str) -> ModuleType:
@@ -110,6 +110,17 @@ def import_extra(module: str, *, extra: str) -> ModuleType:
             where=f"extra '{extra}'",
             now=f"pip install 'sgnray[{extra}]'",
         ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message; its class if it has no message."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def count_problems(problems: Sequence[object]) -> str:
+    """Return "1 problem" or "N problems"."""
+    return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
 
 
 def _rebuild(

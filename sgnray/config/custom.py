@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from sgnray.config.document import Document, checked_version, read_document
 from sgnray.config.messages import did_you_mean
 from sgnray.config.schema import CaseName, Word
-from sgnray.errors import InputError, Problem, RecipeError
+from sgnray.errors import InputError, Problem, RecipeError, count_problems
 
 FORMAT_VERSION = 1
 Column = Literal["subject", "camera", "setup", "replication"]
@@ -95,8 +95,9 @@ def parse_description(text: str, *, source: str) -> Description:
         found = dict.fromkeys(_contradictions(description))
     problems = [*document.problems, *(_located(document, *item) for item in found)]
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise InputError(f"{source} has {count}", where=source, now=_NOW, problems=problems)
+        raise InputError(
+            f"{source} has {count_problems(problems)}", where=source, now=_NOW, problems=problems
+        )
     return description
 
 

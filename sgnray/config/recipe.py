@@ -27,7 +27,7 @@ from sgnray.config.schema import (
     dotted_keys,
     sections,
 )
-from sgnray.errors import Problem, RecipeError
+from sgnray.errors import Problem, RecipeError, count_problems
 
 FORMAT_VERSION = 1
 _OTHERS = "custom"
@@ -259,10 +259,10 @@ def _validate(
     problems = problems + explain_together(data, origins=origins, command_line=command_line)
     if recipe is not None and not problems:
         return recipe
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     is_command_line = all(problem.where.endswith(_COMMAND_LINE) for problem in problems)
+    place = "the command line" if is_command_line else source
     raise RecipeError(
-        f"the command line has {count}" if is_command_line else f"{source} has {count}",
+        f"{place} has {count_problems(problems)}",
         where=f"overrides of {source}" if is_command_line else source,
         now="correct them; 'sgn train --recipe ntu60-cs --dry-run' shows every key",
         problems=problems,

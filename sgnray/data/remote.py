@@ -13,7 +13,7 @@ import pyarrow as pa
 from sgnray.data.cache import cached_dataset
 from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE
-from sgnray.errors import InputError
+from sgnray.errors import InputError, first_line
 from sgnray.storage.atomic import output_errors
 from sgnray.storage.location import Location, locate
 
@@ -92,13 +92,9 @@ def _input_errors(source: Location) -> Iterator[None]:
         raise InputError(
             "there is no such file of a dataset"
             if is_absent
-            else f"it cannot be read: {_first_line(error)}",
+            else f"it cannot be read: {first_line(error)}",
             where=str(source),
             now="name the folder that holds dataset.json, clips.arrow and skipped.csv"
             if is_absent
             else "check the connection and your rights there, then run it again",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", maxsplit=1)[0]

@@ -28,7 +28,7 @@ from sgnray.data.info import (
 )
 from sgnray.data.protocols import ClipTable, IntArray, Split
 from sgnray.data.skeleton import Skeleton
-from sgnray.errors import Problem, UsageError
+from sgnray.errors import Problem, UsageError, first_line
 
 __all__ = [
     "CLIPS_FILE",
@@ -174,7 +174,7 @@ def _read_batch(path: Path, schema: pa.Schema) -> pa.RecordBatch:
         batch.validate()
         batch.column("name").validate(full=True)
     except (OSError, pa.ArrowException) as error:
-        raise torn(path, str(error).split("\n", maxsplit=1)[0]) from error
+        raise torn(path, first_line(error)) from error
     return batch
 
 

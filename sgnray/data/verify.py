@@ -18,7 +18,7 @@ import pyarrow as pa
 from sgnray.data.info import DatasetInfo, read_info
 from sgnray.data.skipped import read_skipped
 from sgnray.data.store import CLIPS_FILE, INFO_FILE, SKIPPED_FILE, clips_schema
-from sgnray.errors import InputError, Problem
+from sgnray.errors import InputError, Problem, count_problems, first_line
 
 OnProgress = Callable[[int, int], None]
 
@@ -42,9 +42,8 @@ def verify_dataset(folder: Path, on_progress: OnProgress | None = None) -> Datas
         problems = [Problem(CLIPS_FILE, "is missing")]
     problems += _check_skipped(folder / SKIPPED_FILE, info)
     if problems:
-        count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise InputError(
-            f"the dataset has {count}",
+            f"the dataset has {count_problems(problems)}",
             where=str(folder),
             now="prepare it again: sgn prepare --raw PATH --overwrite",
             problems=problems,
@@ -115,7 +114,7 @@ def _read_batch(path: Path, info: DatasetInfo) -> pa.RecordBatch | str:
         batch = reader.get_batch(0)
         batch.validate(full=True)
     except (OSError, pa.ArrowException) as error:
-        return f"cannot be read: {_first_line(error)}"
+        return f"cannot be read: {first_line(error)}"
     return batch
 
 
@@ -204,7 +203,3 @@ class _Found:
         if row_P.size and not self.num_poses:
             self.first_row = int(row_P[0])
         self.num_poses += row_P.size
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", maxsplit=1)[0]

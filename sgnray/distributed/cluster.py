@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgnray.errors import ClusterError
+from sgnray.errors import ClusterError, first_line
 from sgnray.storage.atomic import output_errors
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def _connect(ray: Any, address: str | None, num_workers: int) -> None:
             raise _no_answer(address) from error
         except (RuntimeError, ValueError, TimeoutError) as error:
             raise ClusterError(
-                f"the Ray cluster does not take this driver: {str(error).strip().splitlines()[0]}",
+                f"the Ray cluster does not take this driver: {first_line(error)}",
                 where=address,
                 now="use the same versions of Python and Ray on all machines, and its token if "
                 "it asks for one",

@@ -1,23 +1,29 @@
-"""From logits to what they say: calibration, groups of clips, views, and what went wrong.
+"""From logits to calibration, accuracy by group and by views, mistakes; and the cost of a clip.
 
 Legend: N clips, W views, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sgnray.checkpoints.trained_model import TrainedModel
 from sgnray.data.clip_poses import open_poses
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset
-from sgnray.evaluate.details import Calibration, ConfidenceBin, GroupScore, Mistake
+from sgnray.distributed.device import describe_device
+from sgnray.evaluate.report import Calibration, ConfidenceBin, Cost, GroupScore, Mistake
+from sgnray.model.flops import forward_flops
 
 _NUM_BINS = 15  # Guo et al. 2017, as most papers since
 _NUM_LENGTHS = 4
+_WARM_UP, _MAX_TIMED, _BUDGET_S = 3, 50, 1.0
 
 
 def calibrate(logits_NK: Tensor, labels_N: Tensor) -> Calibration:
@@ -40,7 +46,7 @@ def calibrate(logits_NK: Tensor, labels_N: Tensor) -> Calibration:
 
 
 def top1_by_views(logits_NWK: Tensor, labels_N: Tensor) -> tuple[float, ...]:
-    """Give the accuracy with the first view alone, with the mean of the first two, and so on."""
+    """Return the accuracy with the first view alone, with the mean of the first two, and so on."""
     running_NWK = logits_NWK.double().cumsum(dim=1)
     right_W = (running_NWK.argmax(dim=2) == labels_N[:, None]).double().mean(dim=0)
     return tuple(right_W.tolist())
@@ -49,7 +55,7 @@ def top1_by_views(logits_NWK: Tensor, labels_N: Tensor) -> tuple[float, ...]:
 def score_groups(
     is_right_N: Tensor, dataset: SkeletonDataset, rows: IntArray
 ) -> dict[str, tuple[GroupScore, ...]]:
-    """Score clips by their number of people, length, camera and setup, where these are known."""
+    """Score clips by number of people, length, camera and setup, where these are known."""
     clips = dataset.clips
     right = is_right_N.numpy()
     people = _count_people(dataset)[rows]
@@ -65,7 +71,7 @@ def score_groups(
 def find_mistakes(
     logits_NK: Tensor, labels_N: Tensor, dataset: SkeletonDataset, rows: IntArray
 ) -> tuple[Mistake, ...]:
-    """List the clips that were taken for another class, the surest first."""
+    """List the misclassified clips, the most confident first."""
     probabilities_NK = logits_NK.double().softmax(dim=1)
     probability_N, predicted_N = probabilities_NK.max(dim=1)
     wrong = torch.nonzero(predicted_N != labels_N).flatten().tolist()
@@ -86,8 +92,18 @@ def find_mistakes(
     return tuple(sorted(mistakes, key=lambda mistake: (-mistake.probability, mistake.clip)))
 
 
+def measure_cost(models: Sequence[TrainedModel], num_views: int, device: torch.device) -> Cost:
+    """Count and time the forward pass of one clip: all its views, all models in sequence."""
+    return Cost(
+        flops=num_views * sum(map(_flops, models)),
+        latency_s=_latency_s(models, num_views, device),
+        device=describe_device(device),
+        num_threads=torch.get_num_threads(),
+    )
+
+
 def _count_people(dataset: SkeletonDataset) -> IntArray:
-    """Count the bodies of each clip of the dataset; one where a clip has no pose."""
+    """Count the bodies of each clip of the dataset; 1 for a clip without poses."""
     bodies = open_poses(dataset).bodies
     clip_P = np.repeat(np.arange(len(dataset.clips.names)), np.diff(dataset.offsets))
     people = np.ones(len(dataset.clips.names), np.int64)
@@ -103,7 +119,7 @@ def _by_value(
 
 
 def _by_length(right: np.ndarray, lengths: IntArray) -> tuple[GroupScore, ...]:
-    """Cut the clips into four groups of about equal size by their number of frames."""
+    """Split the clips into four groups of about equal size by their number of frames."""
     edges = np.quantile(lengths, np.linspace(0, 1, _NUM_LENGTHS + 1)[1:-1], method="nearest")
     quarter = np.searchsorted(np.unique(edges), lengths)
     return tuple(
@@ -122,3 +138,35 @@ def _range(lengths: IntArray) -> str:
 def _group(name: str, right: np.ndarray) -> GroupScore:
     num_correct = int(right.sum())
     return GroupScore(name, len(right), num_correct, num_correct / len(right))
+
+
+def _flops(trained_model: TrainedModel) -> int:
+    model = trained_model.model
+    return forward_flops(
+        trained_model.config,
+        num_frames=model.num_frames,
+        num_joints=model.num_joints,
+        num_coordinates=model.num_coordinates,
+        num_classes=model.num_classes,
+    )
+
+
+@torch.no_grad()
+def _latency_s(models: Sequence[TrainedModel], num_views: int, device: torch.device) -> float:
+    networks = [each.model.to(device).eval() for each in models]
+    clips = [
+        torch.zeros(
+            num_views, model.num_frames, model.num_joints, model.num_coordinates, device=device
+        )
+        for model in networks
+    ]
+    durations_s: list[float] = []
+    started = time.perf_counter()
+    while len(durations_s) < _WARM_UP + _MAX_TIMED:
+        before = time.perf_counter()
+        for model, clip_WTVC in zip(networks, clips, strict=True):
+            model(clip_WTVC).sum().item()  # item() waits for a GPU
+        durations_s.append(time.perf_counter() - before)
+        if len(durations_s) > _WARM_UP and time.perf_counter() - started > _BUDGET_S:
+            break
+    return statistics.median(durations_s[_WARM_UP:])

@@ -5,7 +5,7 @@ Legend: N clips, W views, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,8 @@ from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
 from sgnray.distributed.device import choose_device, keep_freed_memory
 from sgnray.errors import ClusterError
-from sgnray.evaluate.score import CHUNK_CLIPS, view_logits
+from sgnray.evaluate.score import CHUNK_CLIPS, OnProgress, view_logits
 from sgnray.model.sgn import SGN
-
-OnProgress = Callable[[int, int], None]
 
 # Clips of one task: whole chunks, so that no logit depends on the number of workers.
 _BLOCK_CLIPS = 16 * CHUNK_CLIPS
@@ -33,7 +31,7 @@ _RETRIES = 3  # of a task whose worker was lost
 Model = tuple[SGN, Windows]
 
 
-def logits_here(
+def logits_locally(
     models: Sequence[Model],
     dataset_dir: Path,
     rows: IntArray,
@@ -42,7 +40,7 @@ def logits_here(
     device: torch.device,
     on_progress: OnProgress | None,
 ) -> list[Tensor]:
-    """Return the logits (N, W, K) of each model."""
+    """Return the logits (N, W, K) of each model, computed in this process."""
     keep_freed_memory()
     bank = PoseBank.of(open_dataset(dataset_dir), device)
     total = len(models) * len(rows)
@@ -70,7 +68,7 @@ def logits_on_ray(
     device: str,
     on_progress: OnProgress | None,
 ) -> list[Tensor]:
-    """Return what logits_here does, computed by Ray actors on one GPU or CPU each."""
+    """Return the same as logits_locally, computed by Ray actors on one GPU or CPU each."""
     import ray
     from ray.util import ActorPool
 
@@ -103,14 +101,14 @@ def logits_on_ray(
             raise ClusterError(
                 f"a worker failed: {str(error).strip().splitlines()[-1]}",
                 where="the Ray cluster",
-                now="run this again; with --workers 0 it runs in this process",
+                now="run it again, or in this process with --workers 0",
             ) from error
     size = len(starts)
     return [torch.cat(blocks[at : at + size]) for at in range(0, len(blocks), size)]
 
 
 class _Scorer:
-    """The actor that scores blocks of clips."""
+    """An actor that scores blocks of clips."""
 
     def __init__(self, num_views: int, device: str) -> None:
         self._num_views = num_views
@@ -121,13 +119,13 @@ class _Scorer:
     def logits(self, shared: tuple[SharedDataset, list[Model]], number: int, rows: IntArray) -> Any:
         """Return the logits (N, W, K) of one model for some rows.
 
-        What is shared comes with each task, not once: so an actor that is replaced has it, too.
+        `shared` comes with each task, so that an actor that was restarted has it, too.
         """
         dataset, models = shared
         if self._bank is None:
             self._bank = PoseBank.of(open_dataset(dataset.local_dir()), self._device)
         model, windows = models[number]
-        # A view of Ray's own memory cannot be written, and torch warns of that.
+        # A copy, because Ray's shared memory is read-only and torch warns about that.
         logits_NWK = view_logits(
             model.to(self._device),
             self._bank,

@@ -5,6 +5,7 @@ Legend: B clips, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,13 +42,11 @@ class Tally:
         num_classes = logits_BK.shape[1]
         cells = labels_B * num_classes + logits_BK.argmax(dim=1)
         likeliest_B5 = logits_BK.topk(min(5, num_classes), dim=1).indices
-        loss = F.cross_entropy(logits_BK.double(), labels_B, reduction="sum")
+        counts = torch.bincount(cells, minlength=num_classes**2)
         return cls(
-            confusion_KK=torch.bincount(cells, minlength=num_classes**2).view(
-                num_classes, num_classes
-            ),
+            confusion_KK=counts.view(num_classes, num_classes),
             top5=(likeliest_B5 == labels_B[:, None]).sum(),
-            loss_sum=loss,
+            loss_sum=F.cross_entropy(logits_BK.double(), labels_B, reduction="sum"),
         )
 
     def __add__(self, other: Tally) -> Tally:
@@ -58,20 +57,12 @@ class Tally:
         )
 
     def gathered(self, world: World) -> Tally:
-        """Add the tallies of all ranks up. Collective: every rank must call this."""
-        return Tally(
-            confusion_KK=world.sum(self.confusion_KK.clone()),
-            top5=world.sum(self.top5.clone()),
-            loss_sum=world.sum(self.loss_sum.clone()),
-        )
+        """Add the tallies of all ranks. Collective: every rank must call this."""
+        return self._map(lambda tensor: world.sum(tensor.clone()))
 
     def to(self, device: torch.device) -> Tally:
         """Move to a device."""
-        return Tally(
-            confusion_KK=self.confusion_KK.to(device),
-            top5=self.top5.to(device),
-            loss_sum=self.loss_sum.to(device),
-        )
+        return self._map(lambda tensor: tensor.to(device))
 
     @property
     def num_clips(self) -> int:
@@ -97,3 +88,6 @@ class Tally:
     def loss(self) -> float:
         """Mean cross-entropy in nats."""
         return float(self.loss_sum) / max(1, self.num_clips)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Tally:
+        return Tally(change(self.confusion_KK), change(self.top5), change(self.loss_sum))

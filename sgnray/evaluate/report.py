@@ -1,4 +1,4 @@
-"""What an evaluation says: the figures, on what they rest, and how they were selected."""
+"""The result of an evaluation: scores, what was evaluated, and how its epoch was selected."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sgnray.evaluate.details import Details
 from sgnray.evaluate.metrics import Tally
 from sgnray.storage.atomic import write_text
 
 FORMAT_VERSION = 1
 _NUM_CONFUSED = 10
 
-# How an epoch was chosen, in words.
+# How an epoch was selected, for the console and the page.
 SELECTION = {
     "last": "the last epoch",
     "validation": "the epoch that was best on the validation part",
@@ -24,7 +23,7 @@ SELECTION = {
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well one class is recognized; `top1` is None where it has no test clip."""
+    """The accuracy on one class; `top1` is None if it has no test clip."""
 
     name: str
     num_clips: int
@@ -33,7 +32,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Confusion:
-    """`count` clips of class `truth` taken for `predicted`, a `share` of the clips of `truth`."""
+    """`count` clips of class `truth` classified as `predicted`, a `share` of all of `truth`."""
 
     truth: str
     predicted: str
@@ -43,7 +42,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """What was evaluated, and on what; `selection` tells how its epoch was chosen."""
+    """What was evaluated, and on what; `selection` says how its epoch was chosen."""
 
     checkpoint: str
     dataset: str
@@ -56,13 +55,114 @@ class EvaluatedModel:
 
 
 @dataclass(frozen=True)
+class Member:
+    """The score of one checkpoint alone; `seed` is None where it is unknown."""
+
+    checkpoint: str
+    selection: str
+    epoch: int | None
+    seed: int | None
+    num_correct: int
+    top1: float
+
+
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """Clips whose likeliest class has a probability in [low, high).
+
+    `confidence` is the mean of these probabilities, `top1` the share of clips for which the class
+    is correct; both are None for an empty bin.
+    """
+
+    low: float
+    high: float
+    num_clips: int
+    confidence: float | None
+    top1: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far probabilities are from accuracies: the mean gap over equal bins (ECE)."""
+
+    ece: float
+    bins: tuple[ConfidenceBin, ...]
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """The accuracy on one group of clips, which is never empty."""
+
+    name: str
+    num_clips: int
+    num_correct: int
+    top1: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of recognizing one clip: operations of all views and models, and seconds.
+
+    `latency_s` is the median over repeated forward passes of one clip with all its views.
+    """
+
+    flops: int
+    latency_s: float
+    device: str
+    num_threads: int
+
+    def __str__(self) -> str:
+        threads = "1 thread" if self.num_threads == 1 else f"{self.num_threads} threads"
+        latency_ms = self.latency_s * 1e3
+        return f"{self.flops / 1e6:,.0f} MFLOP, {latency_ms:.1f} ms on {self.device}, {threads}"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A misclassified clip; `row` is its row in the dataset."""
+
+    clip: str
+    row: int
+    truth: str
+    truth_label: int
+    predicted: str
+    predicted_label: int
+    probability: float
+    truth_probability: float
+
+
+@dataclass(frozen=True)
+class Details:
+    """What `sgn eval` adds to the report that training writes at its end.
+
+    `mean_top1` and `std_top1` are over the members (sample standard deviation, None for one
+    member); `groups` are by people, length, camera and setup, where these are known;
+    `top1_by_views` is the accuracy with 1, 2, ... views; `confusion_KK` counts clips by (true
+    class, likeliest class); `mistakes` has all misclassified clips, the most confident first;
+    `num_seen` counts test clips that a member was trained on, None where that is unknown.
+    """
+
+    dataset_dir: str
+    members: tuple[Member, ...]
+    mean_top1: float
+    std_top1: float | None
+    num_seen: int | None
+    calibration: Calibration
+    groups: dict[str, tuple[GroupScore, ...]]
+    top1_by_views: tuple[float, ...]
+    cost: Cost
+    confusion_KK: tuple[tuple[int, ...], ...]
+    mistakes: tuple[Mistake, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """The result of an evaluation; accuracies are shares from 0 to 1, the loss is in nats.
 
-    `details` are those of sgn eval; training's own report, of its last act, has none.
+    `details` are those of `sgn eval`; the report that training writes at its end has none.
     """
 
-    subject: EvaluatedModel
+    evaluated: EvaluatedModel
     num_clips: int
     num_correct: int
     top1: float
@@ -75,8 +175,8 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as report.json holds it."""
         content = asdict(self)
-        subject, details = content.pop("subject"), content.pop("details") or {}
-        return {"format_version": FORMAT_VERSION, **subject, **content, **details}
+        evaluated, details = content.pop("evaluated"), content.pop("details") or {}
+        return {"format_version": FORMAT_VERSION, **evaluated, **content, **details}
 
     def write(self, path: Path) -> None:
         """Write report.json."""
@@ -85,14 +185,14 @@ class Report:
 
 
 def make_report(
-    subject: EvaluatedModel,
+    evaluated: EvaluatedModel,
     tally: Tally,
     class_names: tuple[str, ...],
     details: Details | None = None,
 ) -> Report:
     """Turn a tally into a report."""
     return Report(
-        subject=subject,
+        evaluated=evaluated,
         num_clips=tally.num_clips,
         num_correct=tally.num_correct,
         top1=tally.top1,

@@ -1,42 +1,38 @@
-"""Evaluate runs or checkpoints, one or several together, on every test clip of a case.
+"""Evaluate runs or checkpoints, individually and together, on every test clip of a case.
 
 Legend: N clips, W views, K classes.
 """
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sgnray.checkpoints.trained_model import TrainedModel, dataset_of, load_trained_model
-from sgnray.data.protocols import IntArray, split_clips
+from sgnray.data.protocols import IntArray, cases_of, resolve_case, split_clips
+from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.distributed.device import check_device_name, choose_device
-from sgnray.errors import UsageError
-from sgnray.evaluate.analysis import calibrate, find_mistakes, score_groups, top1_by_views
-from sgnray.evaluate.compatibility import check_fit, choose_case, count_seen
-from sgnray.evaluate.cost import measure_cost
-from sgnray.evaluate.details import Details, Member
-from sgnray.evaluate.launch import OnProgress, logits_here, logits_on_ray
-from sgnray.evaluate.report import EvaluatedModel, Report, make_report
-from sgnray.evaluate.score import tally_logits
+from sgnray.errors import CheckpointError, UsageError
+from sgnray.evaluate.analysis import (
+    calibrate,
+    find_mistakes,
+    measure_cost,
+    score_groups,
+    top1_by_views,
+)
+from sgnray.evaluate.launch import logits_locally, logits_on_ray
+from sgnray.evaluate.report import Details, EvaluatedModel, Member, Report, make_report
+from sgnray.evaluate.score import OnProgress, tally_logits
 from sgnray.model.sgn import count_parameters
 
-
-@dataclass(frozen=True)
-class _Test:
-    """What is asked of whom: some models, and the test clips of a case."""
-
-    models: tuple[TrainedModel, ...]
-    dataset: SkeletonDataset
-    case: str
-    rows: IntArray
-    num_views: int
+log = logging.getLogger(__name__)
 
 
 def evaluate_run(
@@ -54,89 +50,51 @@ def evaluate_run(
 ) -> Report:
     """Score runs, their checkpoints or the reference's .pth on every test clip of a case.
 
-    Several are scored together, by the mean of their logits, and each alone. Without a target it
-    is the newest run; without a dataset the one that the run was trained on, else the one in
+    Several are scored together, by the mean of their logits, and individually. The default target
+    is the newest run; the default dataset is the one that the run was trained on, else the one in
     `data_dir`. `workers` spreads the clips over Ray, which changes no logit. Raises UsageError,
     InputError, CheckpointError or ClusterError.
     """
     check_device_name(device)
-    here = choose_device("auto" if workers and device == "cuda" else device)
-    models = [load_trained_model(target, runs_dir=runs_dir) for target in _listed(targets)]
-    _check_different(models)
+    local_device = choose_device("auto" if workers and device == "cuda" else device)
+    models = _load_models(targets, runs_dir)
     dataset = open_dataset(
         dataset_dir or dataset_of(models[0]) or find_dataset(data_dir, name=models[0].dataset)
     )
-    test = _prepare(models, dataset, case, num_views)
-    num_seen = count_seen(test.models, test.dataset, test.rows)
-    networks = [(each.model, each.windows) for each in test.models]
+    for model in models:
+        _check_fit(model, dataset)
+    case = _choose_case(models, dataset, case)
+    rows = split_clips(dataset.info.dataset, case, dataset.clips).test
+    num_views = num_views or max(model.num_views for model in models)
+    num_seen = _count_seen(models, dataset, rows)
+    networks = [(each.model, each.windows) for each in models]
     if workers:
         logits = logits_on_ray(
             networks,
             dataset.folder,
-            test.rows,
-            num_views=test.num_views,
+            rows,
+            num_views=num_views,
             workers=workers,
             address=address,
             device=device,
             on_progress=on_progress,
         )
     else:
-        logits = logits_here(
+        logits = logits_locally(
             networks,
             dataset.folder,
-            test.rows,
-            num_views=test.num_views,
-            device=here,
+            rows,
+            num_views=num_views,
+            device=local_device,
             on_progress=on_progress,
         )
-    return _report(test, logits, num_seen, here)
-
-
-def _listed(targets: Path | Sequence[Path] | None) -> Sequence[Path | None]:
-    if targets is None or isinstance(targets, Path):
-        return [targets]
-    return list(targets) or [None]
-
-
-def _check_different(models: Sequence[TrainedModel]) -> None:
-    paths = [trained_model.path.resolve() for trained_model in models]
-    for number, path in enumerate(paths):
-        if path in paths[:number]:
-            raise UsageError(
-                "a checkpoint is named twice", where=str(path), now="name each model once"
-            )
-
-
-def _prepare(
-    models: Sequence[TrainedModel],
-    dataset: SkeletonDataset,
-    case: str | None,
-    num_views: int | None,
-) -> _Test:
-    for trained_model in models:
-        check_fit(trained_model, dataset)
-    case = choose_case(models, dataset, case)
-    return _Test(
-        models=tuple(models),
-        dataset=dataset,
-        case=case,
-        rows=split_clips(dataset.info.dataset, case, dataset.clips).test,
-        num_views=num_views or max(trained_model.num_views for trained_model in models),
-    )
-
-
-def _report(
-    test: _Test, logits: Sequence[Tensor], num_seen: int | None, device: torch.device
-) -> Report:
-    """Draw the conclusions from the logits (N, W, K) of each model."""
-    dataset, rows = test.dataset, test.rows
     labels_N = torch.from_numpy(dataset.clips.labels[rows])
-    logits_NWK = torch.stack(list(logits)).mean(dim=0)
+    logits_NWK = torch.stack(logits).mean(dim=0)
     logits_NK = logits_NWK.mean(dim=1)
     tally = tally_logits(logits_NK, labels_N)
     members = tuple(
-        _member(trained_model, own_NWK, labels_N)
-        for trained_model, own_NWK in zip(test.models, logits, strict=True)
+        _score_member(model, own_NWK, labels_N)
+        for model, own_NWK in zip(models, logits, strict=True)
     )
     scores = [member.top1 for member in members]
     details = Details(
@@ -148,36 +106,128 @@ def _report(
         calibration=calibrate(logits_NK, labels_N),
         groups=score_groups(logits_NK.argmax(dim=1) == labels_N, dataset, rows),
         top1_by_views=top1_by_views(logits_NWK, labels_N),
-        cost=measure_cost(test.models, test.num_views, device),
+        cost=measure_cost(models, num_views, local_device),
         confusion_KK=tuple(map(tuple, tally.confusion_KK.tolist())),
         mistakes=find_mistakes(logits_NK, labels_N, dataset, rows),
     )
-    return make_report(_subject(test), tally, dataset.info.class_names, details)
+    evaluated = _summarize(models, dataset, case, num_views)
+    return make_report(evaluated, tally, dataset.info.class_names, details)
 
 
-def _member(trained_model: TrainedModel, logits_NWK: Tensor, labels_N: Tensor) -> Member:
+def _load_models(targets: Path | Sequence[Path] | None, runs_dir: Path) -> list[TrainedModel]:
+    listed: Sequence[Path | None] = [targets] if isinstance(targets, Path) else targets or [None]
+    models = [load_trained_model(target, runs_dir=runs_dir) for target in listed]
+    paths = [model.path.resolve() for model in models]
+    for number, path in enumerate(paths):
+        if path in paths[:number]:
+            raise UsageError(
+                "a checkpoint is named twice", where=str(path), now="name each model once"
+            )
+    return models
+
+
+def _check_fit(model: TrainedModel, dataset: SkeletonDataset) -> None:
+    """Refuse a checkpoint whose skeleton or classes differ from the dataset's."""
+    class_names, num_classes = dataset.info.class_names, model.model.num_classes
+    what = _skeleton_difference(model, dataset.skeleton)
+    if what is None and num_classes != len(class_names):
+        what = f"it has {num_classes} classes, the dataset has {len(class_names)}"
+    elif what is None and model.class_names not in (None, class_names):
+        what = "its class names differ from the dataset's"
+    if what is not None:
+        raise CheckpointError(
+            f"the checkpoint does not fit the dataset: {what}",
+            where=f"{model.path}, {dataset.folder}",
+            now="name the dataset that it was trained on with --data",
+        )
+
+
+def _skeleton_difference(trained_model: TrainedModel, skeleton: Skeleton) -> str | None:
+    """Describe how the skeleton that a checkpoint was trained on differs; None if it does not."""
+    trained_on, model = trained_model.skeleton, trained_model.model
+    if trained_on is not None and trained_on.name != skeleton.name:
+        return f"it was trained on {trained_on.name} skeletons, the dataset has {skeleton.name}"
+    shape = (skeleton.num_joints, skeleton.num_coordinates)
+    if (model.num_joints, model.num_coordinates) != shape:
+        return (
+            f"it was trained on {model.num_joints} joints of {model.num_coordinates} coordinates, "
+            f"the dataset has {shape[0]} of {shape[1]}"
+        )
+    if trained_on is not None and trained_on.joints != skeleton.joints:
+        return "the names or the order of its joints differ from the dataset's"
+    return None
+
+
+def _choose_case(models: Sequence[TrainedModel], dataset: SkeletonDataset, case: str | None) -> str:
+    """Resolve the requested case, else the one that all models were trained for."""
+    name, fixed = dataset.info.dataset, dataset.clips.splits
+    cases = cases_of(name, fixed)
+    trained = {model.case for model in models}
+    if case is None and len(trained) > 1:
+        raise UsageError(
+            "the checkpoints were trained for different cases",
+            where=", ".join(sorted(known or "unknown" for known in trained)),
+            now=f"choose the one to score: --case {' or --case '.join(cases)}",
+        )
+    case = case or next(iter(trained))
+    if case is None and len(cases) > 1:
+        raise UsageError(
+            "the checkpoint does not say which case it was trained for",
+            where=str(models[0].path),
+            now=f"choose it: --case {' or --case '.join(cases)}",
+        )
+    return resolve_case(name, case or cases[0], fixed)
+
+
+def _count_seen(
+    models: Sequence[TrainedModel], dataset: SkeletonDataset, rows: IntArray
+) -> int | None:
+    """Count the clips `rows` that some model was trained on, and warn of them.
+
+    None if that is unknown: a checkpoint does not say, or it was trained on another dataset.
+    """
+    name = dataset.info.dataset
+    known = cases_of(name, dataset.clips.splits)
+    if any(model.dataset != name or model.case not in known for model in models):
+        return None
+    cases = sorted({model.case for model in models if model.case is not None})
+    seen = [split_clips(name, case, dataset.clips).train for case in cases]
+    num_seen = int(np.isin(rows, np.concatenate(seen)).sum())
+    if num_seen:
+        log.warning(
+            "trained for case %s: it has seen %d of these %d clips in training",
+            ", ".join(cases),
+            num_seen,
+            len(rows),
+        )
+    return num_seen
+
+
+def _score_member(model: TrainedModel, logits_NWK: Tensor, labels_N: Tensor) -> Member:
     tally = tally_logits(logits_NWK.mean(dim=1), labels_N)
     return Member(
-        checkpoint=str(trained_model.path),
-        selection=trained_model.selection,
-        epoch=trained_model.epoch,
-        seed=trained_model.seed,
+        checkpoint=str(model.path),
+        selection=model.selection,
+        epoch=model.epoch,
+        seed=model.seed,
         num_correct=tally.num_correct,
         top1=tally.top1,
     )
 
 
-def _subject(test: _Test) -> EvaluatedModel:
-    epochs = {trained_model.epoch for trained_model in test.models}
-    selections = {trained_model.selection for trained_model in test.models}
+def _summarize(
+    models: Sequence[TrainedModel], dataset: SkeletonDataset, case: str, num_views: int
+) -> EvaluatedModel:
+    epochs = {model.epoch for model in models}
+    selections = {model.selection for model in models}
     return EvaluatedModel(
-        checkpoint=", ".join(str(trained_model.path) for trained_model in test.models),
-        dataset=test.dataset.info.dataset,
-        dataset_checksum=test.dataset.info.checksum,
-        case=test.case,
-        # The worst that was done to any of them.
+        checkpoint=", ".join(str(model.path) for model in models),
+        dataset=dataset.info.dataset,
+        dataset_checksum=dataset.info.checksum,
+        case=case,
+        # The least honest selection of any of them.
         selection=next(how for how in ("test", "validation", "last") if how in selections),
         epoch=epochs.pop() if len(epochs) == 1 else None,
-        num_views=test.num_views,
-        num_parameters=sum(count_parameters(member.model) for member in test.models),
+        num_views=num_views,
+        num_parameters=sum(count_parameters(model.model) for model in models),
     )

@@ -21,7 +21,7 @@ from sgnray.evaluate.metrics import Tally
 from sgnray.model.sgn import SGN
 
 # The reference scores 32 clips at a time. A fixed size makes each clip's logits independent of the
-# number of workers: whole chunks are dealt to the ranks.
+# number of workers: ranks get whole chunks.
 CHUNK_CLIPS = 32
 
 OnProgress = Callable[[int, int], None]
@@ -39,8 +39,8 @@ def score_clips(
 ) -> Tally:
     """Tally the clips `rows`, logits averaged over `num_views` draws each, in float32.
 
-    Collective: every rank must call this; all get the tally of all ranks. The model is left in
-    the mode, training or evaluation, that it came in. SgnError where it gives no numbers.
+    Collective: every rank must call this; all get the tally of all ranks. The model keeps its
+    mode, training or evaluation. SgnError if its logits are not finite.
     """
     world = world or World()
     tally = Tally.empty(model.num_classes, bank.device)
@@ -88,7 +88,7 @@ def tally_logits(logits_NK: Tensor, labels_N: Tensor) -> Tally:
 
 
 def check_finite(tally: Tally) -> None:
-    """SgnError where a model gave something that is no number."""
+    """SgnError if a model gave NaN or infinite logits."""
     if not math.isfinite(tally.loss):
         raise SgnError(
             "the model no longer gives finite numbers",
@@ -107,7 +107,7 @@ def _chunks(
     windows: Windows,
     world: World,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield this rank's chunks: where each starts in `rows`, its rows and its logits (B, W, K)."""
+    """Yield this rank's chunks: the start in `rows`, the rows and the logits (B, W, K) of each."""
     was_training = model.training
     model.eval()
     # Moved once: a copy for each chunk would make a GPU wait.

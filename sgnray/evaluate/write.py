@@ -1,35 +1,43 @@
-"""Where a report goes: into the run that it is about, or beside the runs."""
+"""Write report.json and report.html: into the run that they are about, or beside the runs."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from sgnray.checkpoints.run_folder import RECIPE_FILE, REPORT_FILE, RunFolder, run_of
 from sgnray.config import load_recipe
-from sgnray.data.store import open_dataset
+from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import SgnError
-from sgnray.evaluate.html.page import write_page
-from sgnray.evaluate.report import Report
-from sgnray.storage.atomic import output_errors
+from sgnray.evaluate.report import SELECTION, Mistake, Report
+from sgnray.storage.atomic import output_errors, write_text
+from sgnray.view.page import pack_scene, render_page
+from sgnray.view.scene import scene_of_clip
 
 PAGE_FILE = "report.html"
 REPORTS_DIR = "reports"
+# These keep the page below about 4 MB for any dataset.
+_NUM_PLAYED, _FRAMES_PLAYED, _NUM_LISTED = 120, 60, 3000
 
 
 def place_of(report: Report, runs_dir: Path) -> Path:
-    """Give the folder of a report.
+    """Return the folder of a report.
 
-    That of its run, if it tests what the run itself tests at its end; else a folder in it, or in
-    reports/ beside `runs_dir` where the checkpoint is in no run or there are several. Reports of
-    other checkpoints, cases, views or datasets have other folders.
+    It is the run's own folder if the report repeats the test at the end of that run; else a folder
+    in the run, or in reports/ beside `runs_dir` for several checkpoints or one outside a run.
+    Reports of other checkpoints, cases, views or datasets have other folders.
     """
     assert report.details is not None
-    subject = report.subject
+    evaluated = report.evaluated
     paths = [Path(member.checkpoint) for member in report.details.members]
-    what = "\n".join((subject.dataset_checksum, *(str(path.resolve()) for path in paths)))
-    digest = hashlib.sha256(what.encode()).hexdigest()[:8]
-    suffix = f"{subject.case}-{subject.num_views}views-{digest}"
+    content = "\n".join((evaluated.dataset_checksum, *(str(path.resolve()) for path in paths)))
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    suffix = f"{evaluated.case}-{evaluated.num_views}views-{digest}"
     reports_dir = runs_dir.parent / REPORTS_DIR
     if len(paths) > 1:
         return reports_dir / f"{len(paths)}-models-{suffix}"
@@ -37,23 +45,6 @@ def place_of(report: Report, runs_dir: Path) -> Path:
     if run is None:
         return reports_dir / f"{paths[0].stem}-{suffix}"
     return run.path if _is_own_test(run, report) else run.path / f"eval-{suffix}"
-
-
-def _is_own_test(run: RunFolder, report: Report) -> bool:
-    """Tell whether the run's last checkpoint was asked what its recipe says, on its own dataset."""
-    subject = report.subject
-    try:
-        recipe = load_recipe(str(run.path / RECIPE_FILE))
-        newest, environment = run.newest_checkpoint(), run.environment()
-    except SgnError:
-        return False
-    return (
-        newest is not None
-        and environment is not None
-        and newest[0].resolve() == Path(subject.checkpoint).resolve()
-        and (recipe.data.case, recipe.evaluate.num_views) == (subject.case, subject.num_views)
-        and environment["dataset_checksum"] == subject.dataset_checksum
-    )
 
 
 def write_evaluation(report: Report, folder: Path) -> Path:
@@ -65,3 +56,83 @@ def write_evaluation(report: Report, folder: Path) -> Path:
     page = folder / PAGE_FILE
     write_page(page, report, open_dataset(Path(report.details.dataset_dir)))
     return page
+
+
+def write_page(path: Path, report: Report, dataset: SkeletonDataset) -> None:
+    """Write the page of a report with details on `dataset`."""
+    assert report.details is not None
+    num_poses = np.diff(dataset.offsets)
+    played = choose_played([item for item in report.details.mistakes if num_poses[item.row]])
+    page = render_page(
+        "report.html",
+        package="sgnray.evaluate",
+        title=f"SGN on {report.evaluated.dataset}, {report.evaluated.case}",
+        report=report,
+        selection=SELECTION,
+        views_range=_range_with_margin(report.details.top1_by_views),
+        num_listed=_NUM_LISTED,
+        num_played=len(played),
+        data=_script_data(report, dataset, played),
+    )
+    write_text(path, page)
+
+
+def choose_played(mistakes: Sequence[Mistake]) -> list[Mistake]:
+    """Choose the mistakes that can be played: in turn from each pair of classes, surest first."""
+    pairs: dict[tuple[str, str], list[Mistake]] = {}
+    for mistake in mistakes:
+        pairs.setdefault((mistake.truth, mistake.predicted), []).append(mistake)
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*pairs.values()))
+    return list(itertools.islice(filter(None, in_turn), _NUM_PLAYED))
+
+
+def _is_own_test(run: RunFolder, report: Report) -> bool:
+    """Check for the run's last checkpoint, with the case, views and dataset of its recipe."""
+    evaluated = report.evaluated
+    try:
+        recipe = load_recipe(str(run.path / RECIPE_FILE))
+        newest, environment = run.newest_checkpoint(), run.environment()
+    except SgnError:
+        return False
+    return (
+        newest is not None
+        and environment is not None
+        and newest[0].resolve() == Path(evaluated.checkpoint).resolve()
+        and (recipe.data.case, recipe.evaluate.num_views) == (evaluated.case, evaluated.num_views)
+        and environment["dataset_checksum"] == evaluated.dataset_checksum
+    )
+
+
+def _range_with_margin(shares: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of a chart's axis, which are never equal."""
+    margin = max(0.002, (max(shares) - min(shares)) * 0.2)
+    return max(0.0, min(shares) - margin), min(1.0, max(shares) + margin)
+
+
+def _script_data(
+    report: Report, dataset: SkeletonDataset, played: Sequence[Mistake]
+) -> dict[str, Any]:
+    """Collect what report.js shows."""
+    assert report.details is not None
+    scene_of = {mistake.row: number for number, mistake in enumerate(played)}
+    listed = [*played, *(item for item in report.details.mistakes if item.row not in scene_of)]
+    listed = sorted(listed[:_NUM_LISTED], key=lambda item: -item.probability)
+    return {
+        "classes": dataset.info.class_names,
+        "confusion": report.details.confusion_KK,
+        "mistakes": [
+            {
+                "clip": item.clip,
+                "truth": item.truth_label,
+                "predicted": item.predicted_label,
+                "probability": round(item.probability, 4),
+                "truth_probability": round(item.truth_probability, 4),
+                "scene": scene_of.get(item.row),
+            }
+            for item in listed
+        ],
+        "scenes": [
+            pack_scene(scene_of_clip(dataset, item.row), max_frames=_FRAMES_PLAYED)
+            for item in played
+        ],
+    }

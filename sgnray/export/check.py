@@ -1,4 +1,4 @@
-"""Does an exported file compute what the model computes: asked with clips before it is kept.
+"""Compare an exported file with the model on clips, before it is kept.
 
 Legend: B clips, T frames, V joints, C coordinates, K classes.
 """
@@ -19,15 +19,15 @@ from sgnray import seeding
 from sgnray.checkpoints.trained_model import TrainedModel, dataset_of
 from sgnray.data.store import find_dataset
 from sgnray.errors import SgnError, UsageError
+from sgnray.predict.clips import sample_views
 from sgnray.predict.sources import DatasetSource, Sample, find_source
-from sgnray.predict.views import sample_views
 
 log = logging.getLogger(__name__)
 
 NUM_CLIPS = 200
-# Of a logit, and for logits beyond 1 of their size: what float32 leaves of another order of sums.
+# Of a logit, relative for logits above 1: float32 sums in another order differ by this much.
 TOLERANCE = 1e-5
-LEAST_AGREEMENT = 0.9
+MIN_AGREEMENT = 0.9
 RANDOM = "random poses"
 
 
@@ -42,9 +42,9 @@ class CheckClips:
 def find_clips(
     trained_model: TrainedModel, clips: Path | None, data_dir: Path = Path("data")
 ) -> CheckClips:
-    """Take clips of what was named, else of the run's dataset, else of the one in `data_dir`.
+    """Load clips from the given path, else from the run's dataset, else from the one in `data_dir`.
 
-    Where there is none of these, poses are drawn at random, and a warning says so.
+    If none of these exists, poses are drawn at random, with a warning.
     """
     places = [clips] if clips is not None else _places(trained_model, data_dir)
     for place in places:
@@ -54,7 +54,7 @@ def find_clips(
             if clips is not None:
                 raise
             log.info("%s cannot be used to check the file: %s", place, error.what)
-    log.warning("no clips are at hand, so the file is checked on random poses: name some, --clips")
+    log.warning("no clips found: the file is checked on random poses; name clips with --clips")
     model = trained_model.model
     shape = (NUM_CLIPS, model.num_frames, model.num_joints, model.num_coordinates)
     return CheckClips(torch.from_numpy(seeding.normal(0, "check", 0, shape)), RANDOM)
@@ -66,7 +66,7 @@ def compare(
 ) -> float:
     """Return the largest difference of any logit; SgnError if it is above the tolerance.
 
-    One clip alone, and all of them at once: the number of clips is free.
+    One clip alone and all clips in one batch, because the number of clips must be free.
     """
     first_1TVC = clips.joints_BTVC[:1]
     joints_BTVC = torch.cat((clips.joints_BTVC, first_1TVC))
@@ -79,7 +79,7 @@ def compare(
             f"the exported file differs from the model by {worst:.1e} of a logit, "
             f"more than {TOLERANCE:.0e}",
             where=f"{path}, {len(clips.joints_BTVC)} clips of {clips.source}",
-            now="nothing was written; please report it, or export to another format",
+            now="nothing was written; please report this, or export to another format",
         )
     return float(difference_BK.max())
 
@@ -88,21 +88,21 @@ def compare(
 def agree(
     trained_model: TrainedModel, exported: Callable[[Tensor], Tensor], clips: CheckClips, path: Path
 ) -> float:
-    """Return the share of clips that both take for the same class; SgnError if it is too small.
+    """Return the share of clips that get the same class; SgnError if it is too small.
 
     For files that are rounded on purpose.
     """
     if clips.source == RANDOM:
         raise UsageError(
-            "what 8 bits cost can be told on real clips only",
+            "the effect of 8 bits can be measured on real clips only",
             where="--int8",
             now="name recordings or a dataset with --clips, or leave out --int8",
         )
     expected_B = trained_model.model(clips.joints_BTVC).argmax(dim=1)
     share = float((exported(clips.joints_BTVC).argmax(dim=1) == expected_B).double().mean())
-    if share < LEAST_AGREEMENT:
+    if share < MIN_AGREEMENT:
         raise SgnError(
-            f"in 8 bits it takes {1 - share:.1%} of the clips for something else",
+            f"in 8 bits {1 - share:.1%} of the clips get another class",
             where=f"{path}, {len(expected_B)} clips of {clips.source}",
             now="nothing was written; export it without --int8",
         )
@@ -115,12 +115,12 @@ def _places(trained_model: TrainedModel, data_dir: Path) -> list[Path]:
         places.append(dataset_of(trained_model))
         places.append(find_dataset(data_dir, name=trained_model.dataset))
     except SgnError:
-        log.debug("there is no dataset in %s to check with", data_dir)
+        log.debug("no dataset to check with in %s", data_dir)
     return [place for place in places if place is not None]
 
 
 def _real_clips(trained_model: TrainedModel, place: Path) -> CheckClips:
-    """Take up to NUM_CLIPS clips, spread evenly over a dataset."""
+    """Load up to NUM_CLIPS clips, spread evenly over a dataset."""
     source = find_source(place, trained_model.require_skeleton())
     if isinstance(source, DatasetSource):
         chosen = np.linspace(0, len(source.rows) - 1, min(NUM_CLIPS, len(source.rows)))
@@ -129,6 +129,6 @@ def _real_clips(trained_model: TrainedModel, place: Path) -> CheckClips:
     poses = [sample.poses for sample in itertools.islice(samples, NUM_CLIPS)]
     if not poses:
         raise SgnError(
-            "no recording in it can be used", where=str(place), now="name others with --clips"
+            "none of its recordings can be used", where=str(place), now="name others with --clips"
         )
     return CheckClips(sample_views(poses, trained_model, 1).flatten(0, 1), str(place))

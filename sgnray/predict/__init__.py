@@ -1,4 +1,4 @@
-"""What somebody does in a recording: a trained model on raw files or clips of a dataset."""
+"""Actions recognized in raw recordings or clips of a dataset."""
 
 from sgnray.predict.clips import Guess, Prediction, predict_clips
 from sgnray.predict.sources import refuse_skipped

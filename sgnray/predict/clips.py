@@ -5,6 +5,7 @@ Legend: B clips of a block, W views, T frames, V joints, C coordinates, K classe
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,18 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from sgnray.checkpoints.trained_model import TrainedModel, load_trained_model
+from sgnray.data.batches import view_draws
+from sgnray.data.pose_bank import PoseBank
 from sgnray.data.skeleton import Skeleton
 from sgnray.distributed.device import Precision, choose_device, choose_precision, keep_freed_memory
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.predict.sources import Sample, Source, find_sources
-from sgnray.predict.views import sample_views
-from sgnray.predict.windows import Span, Windows, cut
+from sgnray.predict.windows import SlidingWindow, Span, cut
 from sgnray.prepare.clip import Poses, Skipped
 
 _BLOCK_CLIPS = 32
+
+# One recording or window, with the number of recordings read so far.
+_Numbered = tuple[int, Sample | Skipped]
 
 
 @dataclass(frozen=True)
@@ -79,131 +86,129 @@ def predict_clips(
 ) -> Iterator[Prediction | Skipped]:
     """Recognize raw recordings (files, folders, .zip files), or clips of a prepared dataset.
 
-    `checkpoint` is a run, a checkpoint or the reference's .pth; without one, the newest run. With
-    a `window` of so many frames, one every `stride` frames (half a window unless said), a
-    recording gives one prediction for each. A recording that cannot be used comes as Skipped, with
-    its reason. bf16 is several times faster where the hardware has it, and changes probabilities
-    in their third digit; auto takes it there. Neither Ray nor a dataset is needed. Raises
-    UsageError, InputError and CheckpointError at once, before the first prediction.
+    `checkpoint` is a run, a checkpoint or the reference's .pth; the default is the newest run.
+    With a `window` of so many frames, one every `stride` frames (default: half a window), each
+    window of a recording gives one prediction. A recording that cannot be used is yielded as
+    Skipped, with its reason. bf16 is several times faster where the hardware has it, and changes
+    probabilities in their third digit; auto uses it there. Neither Ray nor a dataset is needed.
+    Raises UsageError, InputError and CheckpointError immediately, before the first prediction.
     """
     torch_device = choose_device(device)
-    trained_model = load_trained_model(checkpoint, runs_dir=runs_dir).named(class_names)
-    skeleton = trained_model.require_skeleton()
+    model = load_trained_model(checkpoint, runs_dir=runs_dir).named(class_names)
+    skeleton = model.require_skeleton()
     paths = [sources] if isinstance(sources, Path) else list(sources)
     found = find_sources(paths, skeleton, clips)
     keep_freed_memory()
-    guesser = _Guesser(
-        trained_model,
-        num_views=num_views or trained_model.num_views,
+    model.model.to(torch_device)
+    recognizer = _Recognizer(
+        model,
+        names=model.labels(),
+        num_views=num_views or model.num_views,
         num_guesses=num_guesses,
         device=torch_device,
         in_bf16=choose_precision(precision, torch_device.type) == "bf16",
     )
-    windows = _windows(window, stride)
-    return _predict(guesser, found, windows, skeleton, on_progress)
+    sliding = _sliding_window(window, stride)
+    return _predict(recognizer, found, sliding, skeleton, on_progress)
+
+
+def sample_views(poses: Sequence[Poses], trained_model: TrainedModel, num_views: int) -> Tensor:
+    """Sample prepared clips as the model's evaluation does, (B, W, T, V, C) on the CPU.
+
+    All get the same draws, so that a prediction does not depend on the other clips of its block.
+    """
+    model = trained_model.model
+    shape = (-1, model.num_joints, model.num_coordinates)
+    lengths = torch.tensor([len(clip.bodies) for clip in poses])
+    values_PVC = np.concatenate([clip.values_PD for clip in poses]).reshape(shape)
+    bank = PoseBank(
+        poses_PVC=torch.from_numpy(values_PVC),
+        first_pose_N=lengths.cumsum(dim=0) - lengths,
+        num_poses_N=lengths,
+        labels_N=torch.zeros_like(lengths),
+        names=("",) * len(poses),
+        device=torch.device("cpu"),
+    )
+    draws_BWT = view_draws(1, num_views, model.num_frames).expand(len(poses), -1, -1)
+    return bank.gather(torch.arange(len(poses)), draws_BWT, windows=trained_model.windows)
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """What gets one prediction; `num_done` recordings are finished with it."""
+class _Recognizer:
+    """Names the likeliest actions of blocks of clips; the model is on `device` already."""
 
-    sample: Sample
-    span: Span | None
-    poses: Poses
-    num_done: int
-
-
-class _Guesser:
-    """A model that names the likeliest actions of blocks of clips."""
-
-    def __init__(
-        self,
-        trained_model: TrainedModel,
-        *,
-        num_views: int,
-        num_guesses: int,
-        device: torch.device,
-        in_bf16: bool,
-    ) -> None:
-        self._model = trained_model.model.to(device)
-        self._labels = trained_model.labels()
-        self._trained_model = trained_model
-        self._num_guesses = min(num_guesses, len(self._labels))
-        self._device = device
-        self._in_bf16 = in_bf16
-        self._num_views = num_views
+    model: TrainedModel
+    names: tuple[str, ...]
+    num_views: int
+    num_guesses: int
+    device: torch.device
+    in_bf16: bool
 
     @torch.no_grad()
-    def guess(self, pieces: Sequence[_Piece]) -> Iterator[Prediction]:
-        """Recognize a block."""
-        poses = [piece.poses for piece in pieces]
-        joints_BWTVC = sample_views(poses, self._trained_model, self._num_views).to(self._device)
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._in_bf16):
-            logits = self._model(joints_BWTVC.flatten(0, 1))
+    def recognize(self, samples: Sequence[Sample]) -> Iterator[Prediction]:
+        poses = [sample.poses for sample in samples]
+        joints_BWTVC = sample_views(poses, self.model, self.num_views).to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.in_bf16):
+            logits = self.model.model(joints_BWTVC.flatten(0, 1))
         logits_BK = logits.view(*joints_BWTVC.shape[:2], -1).mean(dim=1)
         if not torch.isfinite(logits_BK).all():
             raise CheckpointError(
-                "the model gives something that is no number",
-                where=f"{self._trained_model.path}, {pieces[0].sample.clip}",
+                "the logits of the model are not finite",
+                where=f"{self.model.path}, {samples[0].clip}",
                 now="use another checkpoint of the run, or --precision float32",
             )
-        best = logits_BK.double().softmax(dim=1).topk(self._num_guesses, dim=1)
-        for piece, labels, probabilities in zip(
-            pieces, best.indices.tolist(), best.values.tolist(), strict=True
+        num_guesses = min(self.num_guesses, len(self.names))
+        best = logits_BK.double().softmax(dim=1).topk(num_guesses, dim=1)
+        for sample, labels, probabilities in zip(
+            samples, best.indices.tolist(), best.values.tolist(), strict=True
         ):
             guesses = tuple(
-                Guess(label, self._labels[label], probability)
+                Guess(label, self.names[label], probability)
                 for label, probability in zip(labels, probabilities, strict=True)
             )
-            yield Prediction(
-                piece.sample.clip,
-                piece.sample.place,
-                len(piece.poses.bodies),
-                guesses,
-                piece.span,
-            )
+            num_poses = len(sample.poses.bodies)
+            yield Prediction(sample.clip, sample.place, num_poses, guesses, sample.span)
 
 
 def _predict(
-    guesser: _Guesser,
+    recognizer: _Recognizer,
     sources: Sequence[Source],
-    windows: Windows | None,
+    sliding: SlidingWindow | None,
     skeleton: Skeleton,
     on_progress: Callable[[int, int], None] | None,
 ) -> Iterator[Prediction | Skipped]:
     total = sum(map(len, sources))
-    samples = itertools.chain.from_iterable(source.read() for source in sources)
-    for block in _ahead(_blocks(_pieces(samples, windows, skeleton))):
-        pieces = [item for item in block if isinstance(item, _Piece)]
-        predictions = guesser.guess(pieces) if pieces else iter(())
-        for item in block:
+    recordings = itertools.chain.from_iterable(source.read() for source in sources)
+    for block in _read_ahead(_blocks(_number(recordings, sliding, skeleton))):
+        samples = [item for _, item in block if isinstance(item, Sample)]
+        predictions = recognizer.recognize(samples) if samples else iter(())
+        for _, item in block:
             yield item if isinstance(item, Skipped) else next(predictions)
-        if pieces and on_progress is not None:
-            on_progress(pieces[-1].num_done, total)
+        if on_progress is not None:
+            on_progress(block[-1][0], total)
 
 
-def _pieces(
-    samples: Iterable[Sample | Skipped], windows: Windows | None, skeleton: Skeleton
-) -> Iterator[_Piece | Skipped]:
-    for number, sample in enumerate(samples, start=1):
-        if isinstance(sample, Skipped):
-            yield sample
-        elif windows is None:
-            yield _Piece(sample, None, sample.poses, number)
-        else:
-            for span in windows.spans(sample.poses.num_frames):
-                poses = cut(sample.poses, span, skeleton)
-                if poses is not None:
-                    yield _Piece(sample, span, poses, number)
+def _number(
+    recordings: Iterable[Sample | Skipped], sliding: SlidingWindow | None, skeleton: Skeleton
+) -> Iterator[_Numbered]:
+    """Yield recordings, or the windows of each, with the recording's number from 1."""
+    for number, item in enumerate(recordings, start=1):
+        if sliding is None or isinstance(item, Skipped):
+            yield number, item
+            continue
+        for span in sliding.spans(item.poses.num_frames):
+            poses = cut(item.poses, span, skeleton)
+            if poses is not None:
+                yield number, dataclasses.replace(item, poses=poses, span=span)
 
 
-def _blocks(items: Iterator[_Piece | Skipped]) -> Iterator[list[_Piece | Skipped]]:
+def _blocks(items: Iterator[_Numbered]) -> Iterator[list[_Numbered]]:
     while block := list(itertools.islice(items, _BLOCK_CLIPS)):
         yield block
 
 
-def _ahead(blocks: Iterator[list[_Piece | Skipped]]) -> Iterator[list[_Piece | Skipped]]:
-    """Read the next block while this one is recognized."""
+def _read_ahead(blocks: Iterator[list[_Numbered]]) -> Iterator[list[_Numbered]]:
+    """Read the next block while the current one is recognized."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sgn-reader") as reader:
         coming = reader.submit(next, blocks, None)
         while (block := coming.result()) is not None:
@@ -211,18 +216,18 @@ def _ahead(blocks: Iterator[list[_Piece | Skipped]]) -> Iterator[list[_Piece | S
             yield block
 
 
-def _windows(window: int | None, stride: int | None) -> Windows | None:
+def _sliding_window(window: int | None, stride: int | None) -> SlidingWindow | None:
     if window is None:
         if stride is not None:
             raise UsageError(
                 "a stride without a window", where=f"--stride {stride}", now="give --window, too"
             )
         return None
-    size, step = window, stride or max(1, window // 2)
-    if min(size, step) < 1:
+    stride = max(1, window // 2) if stride is None else stride
+    if min(window, stride) < 1:
         raise UsageError(
-            "a window has at least one frame, and so has its stride",
+            "window and stride must be at least one frame",
             where=f"--window {window} --stride {stride}",
-            now="give frames; Kinect records 30 of them in a second",
+            now="give numbers of frames; Kinect records 30 per second",
         )
-    return Windows(size, step)
+    return SlidingWindow(window, stride)

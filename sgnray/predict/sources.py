@@ -16,6 +16,7 @@ from sgnray.data.clip_poses import open_poses
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import INFO_FILE, SkeletonDataset, open_dataset
 from sgnray.errors import CheckpointError, ClipError, InputError, Problem, SgnError, UsageError
+from sgnray.predict.windows import Span
 from sgnray.prepare.clip import Poses, Skipped
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.recordings import find_recordings, read_recordings, skeleton_of
@@ -27,11 +28,12 @@ _NUM_SHOWN = 10
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The poses of one clip, prepared; `place` tells it from another of the same name."""
+    """The prepared poses of one clip, or of a `span` of it; `place` says where the clip is from."""
 
     clip: str
     place: str
     poses: Poses
+    span: Span | None = None
 
 
 @dataclass(frozen=True)
@@ -46,23 +48,24 @@ class RawSource:
         return len(self.files) + len(self.refused)
 
     def read(self) -> Iterator[Sample | Skipped]:
-        """Give the prepared poses of each file, or why there are none."""
+        """Yield the prepared poses of each file, or why it has none."""
         yield from self.refused
         for file, skeleton, found in read_recordings(self.files):
-            yield self._sample(file, skeleton, found)
+            try:
+                yield self._prepare(file, skeleton, found)
+            except ClipError as error:
+                yield Skipped(file.name, error.what)
 
-    def _sample(
+    def _prepare(
         self, file: RawFile, skeleton: Skeleton, found: Recording | ClipError
     ) -> Sample | Skipped:
         if isinstance(found, ClipError):
-            return Skipped(file.name, found.what)
+            raise found
         if skeleton.name != self.skeleton.name:
-            what = f"{skeleton.name} skeletons; the model knows {self.skeleton.name} only"
+            what = f"{skeleton.name} skeletons; the model supports only {self.skeleton.name}"
             return Skipped(file.name, what)
-        try:
-            return Sample(file.name, _place(file), normalize(found, skeleton))
-        except ClipError as error:
-            return Skipped(file.name, error.what)
+        place = f"{file.place}, {file.member}" if file.member else str(file.place)
+        return Sample(file.name, place, normalize(found, skeleton))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +79,7 @@ class DatasetSource:
         return len(self.rows)
 
     def read(self) -> Iterator[Sample | Skipped]:
-        """Give the poses of each clip, or why there are none."""
+        """Yield the poses of each clip, or why it has none."""
         dataset, poses = self.dataset, open_poses(self.dataset)
         for row in self.rows:
             own = slice(dataset.offsets[row], dataset.offsets[row + 1])
@@ -96,7 +99,7 @@ Source = RawSource | DatasetSource
 def find_sources(
     paths: Sequence[Path], skeleton: Skeleton, clips: Sequence[str] = ()
 ) -> list[Source]:
-    """Find what each path holds; all that cannot be used is told at once."""
+    """Find the recordings or clips of each path; one error lists all paths that have none."""
     found: list[Source] = []
     errors: list[SgnError] = []
     for path in paths:
@@ -108,7 +111,7 @@ def find_sources(
         raise errors[0]
     if errors:
         raise type(errors[0])(
-            f"{len(errors)} of {len(paths)} paths hold nothing that can be recognized",
+            f"{len(errors)} of {len(paths)} paths have nothing that can be recognized",
             where="the paths above",
             now="give recordings, folders or .zip files of them, or the folder of a dataset",
             problems=[Problem(error.where, error.what) for error in errors],
@@ -117,12 +120,12 @@ def find_sources(
 
 
 def find_source(path: Path, skeleton: Skeleton, clips: Sequence[str] = ()) -> Source:
-    """Find what a path holds; `clips` name some of a dataset's. Raises UsageError, InputError."""
+    """Find what a path has; `clips` are names in a dataset. Raises UsageError, InputError."""
     if (path / INFO_FILE).is_file():
         return _open(path, skeleton, clips)
     if clips:
         raise UsageError(
-            "clips are named, and this is no prepared dataset",
+            "--clip needs a prepared dataset",
             where=str(path),
             now="leave out --clip, or name the folder of a dataset that sgn prepare made",
         )
@@ -130,50 +133,47 @@ def find_source(path: Path, skeleton: Skeleton, clips: Sequence[str] = ()) -> So
     kinds = {skeleton_of(file).name for file in found.files}
     if skeleton.name not in kinds:
         raise CheckpointError(
-            f"the model knows {skeleton.name} skeletons, and these are {', '.join(sorted(kinds))}",
+            f"the model supports {skeleton.name} skeletons, these are {', '.join(sorted(kinds))}",
             where=str(path),
             now="name a checkpoint that was trained on such recordings with --checkpoint",
         )
     return RawSource(found.files, found.refused, skeleton)
 
 
-def _place(file: RawFile) -> str:
-    return f"{file.place}, {file.member}" if file.member else str(file.place)
-
-
 def _open(folder: Path, skeleton: Skeleton, clips: Sequence[str]) -> DatasetSource:
     dataset = open_dataset(folder)
     if (dataset.skeleton.name, dataset.skeleton.joints) != (skeleton.name, skeleton.joints):
         raise CheckpointError(
-            f"the model knows {skeleton.name} skeletons, the dataset has {dataset.skeleton.name}",
+            f"the model supports {skeleton.name} skeletons, the dataset has "
+            f"{dataset.skeleton.name}",
             where=str(folder),
             now="name a checkpoint that was trained on this dataset",
         )
     row_of = {name: row for row, name in enumerate(dataset.clips.names)}
-    unknown = [clip for clip in clips if clip not in row_of]
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], row_of, n=3)
+    unknown = next((clip for clip in clips if clip not in row_of), None)
+    if unknown is not None:
+        near = difflib.get_close_matches(unknown, row_of, n=3)
         raise UsageError(
-            f"there is no clip {unknown[0]!r}",
+            f"clip {unknown!r} not found",
             where=str(folder),
-            now=f"did you mean {', '.join(near)}?" if near else "sgn data tells what is in it",
+            now=f"did you mean {', '.join(near)}?" if near else "list the dataset with sgn data",
         )
     rows = [row_of[clip] for clip in clips] if clips else range(len(row_of))
     return DatasetSource(dataset, tuple(rows))
 
 
 def refuse_skipped(skipped: Sequence[Skipped], *, num_files: int) -> None:
-    """InputError that lists the recordings which could not be used, if there are any."""
+    """Raise an InputError that lists the recordings that could not be used, if there are any."""
     if not skipped:
         return
     shown = [Problem(item.name, item.reason) for item in skipped[:_NUM_SHOWN]]
     if len(skipped) > _NUM_SHOWN:
         shown.append(Problem("...", f"and {len(skipped) - _NUM_SHOWN:,} more"))
     them = "them" if len(skipped) > 1 else "it"
-    done = "; the others are done" if num_files > len(skipped) else ""
+    rest = "; the others are done" if num_files > len(skipped) else ""
     raise InputError(
         f"{len(skipped):,} of {num_files:,} recordings could not be used",
         where="the recordings above" if len(skipped) > 1 else skipped[0].name,
-        now=f"fetch {them} again, or leave {them} out{done}",
+        now=f"fetch {them} again, or leave {them} out{rest}",
         problems=shown,
     )

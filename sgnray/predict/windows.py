@@ -1,4 +1,4 @@
-"""A long recording in windows of some frames, each prepared as if it had been recorded alone.
+"""Sliding windows over a long recording, each prepared as if it had been recorded alone.
 
 Legend: P poses, D = V * C numbers of a pose, V joints, C coordinates.
 """
@@ -13,36 +13,36 @@ import numpy as np
 from sgnray.data.skeleton import Skeleton
 from sgnray.prepare.clip import Poses
 
-FRAMES_PER_S = 30.0
+FRAMES_PER_S = 30.0  # of Kinect
 
 
 @dataclass(frozen=True)
 class Span:
-    """Frames [first, end) of a recording; frames in which nobody was tracked are not counted."""
+    """Frames [first, end) of a recording, not counting frames in which nobody was tracked."""
 
     first: int
     end: int
 
     @property
     def start_s(self) -> float:
-        """When it starts, in seconds of Kinect's 30 frames each."""
+        """Start in seconds, at Kinect's frame rate."""
         return self.first / FRAMES_PER_S
 
     @property
     def end_s(self) -> float:
-        """When it ends."""
+        """End in seconds."""
         return self.end / FRAMES_PER_S
 
 
 @dataclass(frozen=True)
-class Windows:
+class SlidingWindow:
     """Windows of `size` frames, one every `stride` frames."""
 
     size: int
     stride: int
 
     def spans(self, num_frames: int) -> Iterator[Span]:
-        """Give windows to the end: the last one ends there; a short recording is one window."""
+        """Yield all windows; the last one ends with the recording, a short one is one window."""
         last = max(0, num_frames - self.size)
         for first in range(0, last, self.stride):
             yield Span(first, first + self.size)
@@ -50,14 +50,14 @@ class Windows:
 
 
 def cut(poses: Poses, span: Span, skeleton: Skeleton) -> Poses | None:
-    """Return the poses of a span, moved to its own origin; None where nobody is there."""
+    """Return the poses of a span, moved to their own origin; None if there are none."""
     inside_P = (poses.frames >= span.first) & (poses.frames < span.end)
     if not inside_P.any():
         return None
     bodies_P = poses.bodies[inside_P]
     poses_PVC = poses.values_PD[inside_P].reshape(len(bodies_P), skeleton.num_joints, -1)
     if skeleton.origin is not None:
-        # The main actor's first pose, or whoever is there where the main actor is not.
+        # The main actor's first pose, or the other one's if the main actor is absent.
         first = int(np.argmin(bodies_P))
         poses_PVC = poses_PVC - poses_PVC[first, skeleton.origin]
     return Poses(

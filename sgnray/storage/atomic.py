@@ -49,6 +49,16 @@ def choose_format(
     return to or told or default
 
 
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Raise UsageError if an output file exists already and is not to be replaced."""
+    if path.exists() and not overwrite:
+        raise UsageError(
+            "the file exists already",
+            where=str(path),
+            now="choose another with --out, or replace it with --overwrite",
+        )
+
+
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
     """Tell a full or read-only disk as an OutputError at `path`."""

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from sgnray.errors import InputError, UsageError
+from sgnray.errors import InputError, UsageError, first_line
 
 _BLOCK_BYTES = 8 * 2**20
 
@@ -116,7 +116,7 @@ def locate(text: str | Path) -> Location:
     except (pa.ArrowException, OSError, ValueError) as error:
         shown = f"{text.partition('://')[0]}://..."  # what follows may hold a password
         raise UsageError(
-            f"this place cannot be reached: {str(error).splitlines()[0].replace(text, shown)}",
+            f"this place cannot be reached: {first_line(error).replace(text, shown)}",
             where=shown,
             now="give a path, or a URI such as s3://bucket/folder",
         ) from error
@@ -160,7 +160,7 @@ def _remote_errors(place: Location) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"this place does not answer: {str(error).splitlines()[0]}",
+            f"this place does not answer: {first_line(error)}",
             where=str(place),
             now="check its name, the network, and the credentials in the environment",
         ) from error

@@ -10,11 +10,10 @@ from typing import Literal
 from sgnray.data.store import INFO_FILE, open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
-from sgnray.storage.atomic import choose_format, output_errors, write_bytes
+from sgnray.storage.atomic import choose_format, output_errors, refuse_existing, write_bytes
 from sgnray.view.page import write_player
 from sgnray.view.pictures import draw_gif, draw_sheet
-from sgnray.view.scene import Scene, scene_of_clip
-from sgnray.view.scenes import scene_of_recording
+from sgnray.view.scene import Scene, scene_of_clip, scene_of_recording
 
 Format = Literal["gif", "png", "html"]
 FORMATS = {"gif": ".gif", "png": ".png", "html": ".html"}
@@ -32,19 +31,14 @@ def view_clip(
     """Write a clip as an animated GIF, a sheet of frames (png), or a page that plays it (html).
 
     `source` is a raw recording, a folder or .zip of them, or the folder of a prepared dataset;
-    where it holds several, `clip` names one. Without `to` the suffix of `out` decides, else it is
-    a GIF. Raw recordings are shown beside what preparation makes of them. `names` writes the
-    joints' names into pictures. Raises UsageError, InputError, OutputError.
+    if it has several clips, `clip` names one. Without `to` the suffix of `out` decides; the
+    default is a GIF. Raw recordings are shown beside what preparation makes of them. `names`
+    writes the joints' names into pictures. Raises UsageError, InputError, OutputError.
     """
     to = choose_format(to, out, FORMATS, default="gif")
     scene = find_scene(source, clip)
     path = out or Path(f"{_stem(scene.title)}.{to}")
-    if path.exists() and not overwrite:
-        raise UsageError(
-            "the file exists already",
-            where=str(path),
-            now="choose another with --out, or replace it with --overwrite",
-        )
+    refuse_existing(path, overwrite=overwrite)
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     if to == "html":
@@ -56,7 +50,7 @@ def view_clip(
 
 
 def find_scene(source: Path, clip: str | None) -> Scene:
-    """Find what is to be shown."""
+    """Find the recording or clip to show."""
     if (source / INFO_FILE).is_file():
         dataset = open_dataset(source)
         row = _choose(dataset.clips.names, clip, source)
@@ -85,14 +79,14 @@ def _choose(names: Sequence[str], clip: str | None, source: Path) -> int:
         return 0
     if clip is None:
         raise UsageError(
-            f"there are {len(names):,} clips, and one can be shown",
+            f"there are {len(names):,} clips, and only one can be shown",
             where=str(source),
             now=f"name it, for example: sgn view {source} {names[0]}",
         )
     if clip not in names:
         near = difflib.get_close_matches(clip, names, n=3)
         raise UsageError(
-            f"there is no clip {clip!r}",
+            f"clip {clip!r} not found",
             where=str(source),
             now=f"did you mean {', '.join(near)}?" if near else f"one of them is {names[0]}",
         )

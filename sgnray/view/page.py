@@ -1,64 +1,108 @@
-"""Pages that need nothing but themselves: no network, no library, no name taken for markup."""
+"""Self-contained HTML pages that play scenes: no network, no library, every name escaped."""
 
 from __future__ import annotations
 
-import json
+import base64
 from collections.abc import Sequence
-from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from sgnray.storage.atomic import write_text
-from sgnray.view.pack import pack_scene
-from sgnray.view.scene import Scene
+import numpy as np
+from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-# The browser itself refuses whatever is not in the page.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
-    "base-uri 'none'; form-action 'none'"
-)
+from sgnray.data.tracks import FloatArray
+from sgnray.storage.atomic import write_text
+from sgnray.view.scene import FRAMES_PER_S, Scene
+
+# In packed coordinates: a joint that is absent, and the largest value that int16 can hold.
+_ABSENT, _FARTHEST = -32768, 32767
+_PER_METER = 1000
 
 
 def write_player(path: Path, scenes: Sequence[Scene]) -> None:
-    """Write one page that plays scenes, several of them from a list; raises OutputError."""
+    """Write one page that plays scenes, with a list to choose from; raises OutputError."""
     title = scenes[0].title if len(scenes) == 1 else f"{len(scenes)} clips"
-    body = read_asset("sgnray.view", "player.html")
-    page = fill_page(
-        title,
-        Template(body).substitute(title=escape(title), scenes=as_script(_pack(scenes))),
-        script='"use strict";\nSgnPlayer.choose(document.querySelector("main"));\n',
+    packed = [pack_scene(scene) for scene in scenes]
+    write_text(path, render_page("player.html", title=title, scenes=packed))
+
+
+def render_page(template: str, *, package: str = "sgnray.view", **values: Any) -> str:
+    """Render a template from the folder html/ of a package.
+
+    It can extend the page.html of sgnray.view, which has the common style and the player, and
+    insert a .css or .js file with `asset`. Values are escaped; data for a script go through the
+    filter `tojson`, which is safe inside a script element whatever names are in it.
+    """
+    loader = ChoiceLoader([PackageLoader(name, "html") for name in (package, "sgnray.view")])
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    write_text(path, page)
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters["percent"] = _percent
+    environment.filters["thousands"] = _thousands
+    environment.globals["asset"] = lambda name: _read_asset(environment, loader, name)
+    return environment.get_template(template).render(**values)
 
 
-def fill_page(title: str, body: str, *, style: str = "", script: str = "") -> str:
-    """Put a body into a whole page, with the look that all pages share and the player."""
-    return Template(read_asset("sgnray.view", "page.html")).substitute(
-        title=escape(title),
-        policy=escape(_POLICY),
-        style="\n".join((*_assets(".css"), style)),
-        body=body,
-        script="\n".join((*_assets(".js"), script)),
-    )
+def pack_scene(scene: Scene, *, max_frames: int | None = None) -> dict[str, Any]:
+    """Return a scene as JSON data; of more than `max_frames`, only every n-th frame.
+
+    Coordinates are base64 of int16 in millimeters, up to 32.767 m. Skeletons with larger
+    coordinates, such as pixels of an image, are scaled to fit: only proportions are shown.
+    """
+    per_unit = _choose_scale(scene)
+    step = 1 if max_frames is None else max(1, -(-scene.num_frames // max_frames))
+    panels = [
+        {
+            "title": panel.title,
+            "tracks": [
+                {"role": track.role, "data": _encode(track.joints_TVC[::step], per_unit)}
+                for track in panel.tracks
+            ],
+        }
+        for panel in scene.panels
+    ]
+    return {
+        "title": scene.title,
+        "joints": list(scene.skeleton.joints),
+        "bones": [list(bone) for bone in scene.skeleton.bones],
+        "num_coordinates": scene.skeleton.num_coordinates,
+        "num_frames": len(range(0, scene.num_frames, step)),
+        "fps": FRAMES_PER_S / step,
+        "panels": panels,
+    }
 
 
-def as_script(data: Any) -> str:
-    """Write data as JSON that can stand within a script element, whatever names are in it."""
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{share:.{digits}%}"
 
 
-def read_asset(package: str, name: str) -> str:
-    """Read a text that is shipped beside the code."""
-    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+def _thousands(number: int) -> str:
+    return f"{number:,}"
 
 
-def _assets(suffix: str) -> tuple[str, ...]:
-    names = {".css": ("look.css", "player.css"), ".js": ("player.js",)}[suffix]
-    return tuple(read_asset("sgnray.view", name) for name in names)
+def _read_asset(environment: Environment, loader: BaseLoader, name: str) -> Markup:
+    return Markup(loader.get_source(environment, name)[0])  # noqa: S704 - a file of ours
 
 
-def _pack(scenes: Sequence[Scene]) -> list[dict[str, Any]]:
-    return [pack_scene(scene) for scene in scenes]
+def _choose_scale(scene: Scene) -> float:
+    """Choose millimeters unless half of all coordinates would be too large for them."""
+    tracks = [track.joints_TVC for panel in scene.panels for track in panel.tracks]
+    known = np.abs(np.concatenate([track[np.isfinite(track)] for track in tracks]))
+    if known.size == 0 or np.median(known) * _PER_METER <= _FARTHEST:
+        return _PER_METER
+    return _FARTHEST / float(known.max())
+
+
+def _encode(joints_TVC: FloatArray, per_unit: float) -> str:
+    """Encode coordinates as little-endian int16 in base64."""
+    is_present = np.isfinite(joints_TVC)
+    scaled = np.where(is_present, joints_TVC, 0).astype(np.float64) * per_unit
+    clipped = np.clip(np.rint(scaled), -_FARTHEST, _FARTHEST)
+    packed = np.where(is_present, clipped, _ABSENT).astype("<i2")
+    return base64.b64encode(packed.tobytes()).decode("ascii")

@@ -1,4 +1,4 @@
-"""What is shown of a clip: panels side by side, in each of them skeletons that move.
+"""A clip as it is shown: panels side by side, each with moving skeletons.
 
 Legend: T frames, V joints, C coordinates.
 """
@@ -9,26 +9,29 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import SkeletonDataset
-from sgnray.data.tracks import clip_tracks
+from sgnray.data.tracks import FloatArray, clip_tracks, lay_out_tracks
+from sgnray.errors import ClipError
+from sgnray.prepare.denoise import keep_actors
+from sgnray.prepare.normalize import assign_actors, normalize
+from sgnray.prepare.recording import Body, Recording
 
 Role = Literal["main", "second", "removed"]
 FRAMES_PER_S = 30.0  # of Kinect, which recorded all the datasets that sgnray reads raw
 
-_ROLES: tuple[Role, ...] = ("main", "second")
+_ROLES: tuple[Role, ...] = ("main", "second")  # by the number of the body
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One skeleton over all frames of a scene, in meters; NaN in frames where it is not there.
+    """One skeleton over all frames of a scene, in meters; NaN in frames where it is absent.
 
-    A `removed` one is what denoising took for a ghost, for furniture, or for one person too many.
+    Denoising took a `removed` one for noise, for furniture, or for one person too many.
     """
 
-    joints_TVC: npt.NDArray[np.float32]
+    joints_TVC: FloatArray
     role: Role
 
 
@@ -61,3 +64,50 @@ def scene_of_clip(dataset: SkeletonDataset, row: int) -> Scene:
         for body, joints_TVC in enumerate(clip_tracks(dataset, row))
     )
     return Scene(dataset.clips.names[row], dataset.skeleton, (Panel("prepared", tracks),))
+
+
+def scene_of_recording(title: str, recording: Recording, skeleton: Skeleton) -> Scene:
+    """Show a recording raw and prepared; only raw, with the reason, if preparation refuses it."""
+    try:
+        prepared = Panel("prepared", _prepared(recording, skeleton))
+    except ClipError as error:
+        raw = Panel(f"recorded; preparation refuses it: {error.what}", _raw(recording, {}))
+        return Scene(title, skeleton, (raw,))
+    return Scene(title, skeleton, (Panel("recorded", _raw(recording, _roles(recording))), prepared))
+
+
+def _prepared(recording: Recording, skeleton: Skeleton) -> tuple[Track, ...]:
+    poses = normalize(recording, skeleton)
+    tracks = lay_out_tracks(
+        poses.values_PD.reshape(len(poses.bodies), skeleton.num_joints, -1),
+        poses.frames,
+        poses.bodies,
+        num_frames=max(recording.num_frames, poses.num_frames),
+    )
+    return tuple(
+        Track(joints_TVC[: recording.num_frames], _ROLES[body])
+        for body, joints_TVC in enumerate(tracks)
+    )
+
+
+def _roles(recording: Recording) -> dict[int, Role]:
+    """Map the id() of each body that preparation keeps to the actor it became."""
+    if len(recording.bodies) == 1:
+        return {id(recording.bodies[0]): "main"}
+    actors = assign_actors(keep_actors(recording.bodies))
+    return {id(body): role for role, bodies in zip(_ROLES, actors, strict=False) for body in bodies}
+
+
+def _raw(recording: Recording, roles: dict[int, Role]) -> tuple[Track, ...]:
+    return tuple(
+        Track(_placed(body, recording.num_frames), roles.get(id(body), "removed"))
+        for body in recording.bodies
+    )
+
+
+def _placed(body: Body, num_frames: int) -> FloatArray:
+    joints_TVC = np.full((num_frames, *body.joints_TVC.shape[1:]), np.nan, np.float32)
+    # A body's frames are stored without gaps, which may reach beyond the recording's end.
+    length = min(body.num_frames, num_frames - body.first_frame)
+    joints_TVC[body.first_frame : body.first_frame + length] = body.joints_TVC[:length]
+    return joints_TVC

@@ -16,10 +16,10 @@ from sgnray.checkpoints.safetensors import write_safetensors
 from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.config import ModelConfig
 from sgnray.data.skeleton import NTU25
-from sgnray.export.onnx_file import DEFAULT_OPSET, open_onnx, write_onnx
+from sgnray.export.formats import DEFAULT_OPSET, open_onnx, write_onnx
 from sgnray.model.sgn import SGN
 from sgnray.predict import predict_clips
-from sgnray.predict.views import sample_views
+from sgnray.predict.clips import sample_views
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.ntu import read_skeleton
 from sgnray.prepare.readers.recordings import find_recordings, read_recordings

@@ -42,8 +42,8 @@ def test_other_names_of_its_classes_go_into_the_file(sgn, tiny_run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--opset", "999"], "error: there is no opset 999 to export to\n"),
-        (["--opset", "17"], "error: there is no opset 17 to export to\n"),
+        (["--opset", "999"], "error: cannot export to opset 999\n"),
+        (["--opset", "17"], "error: cannot export to opset 17\n"),
         (["--to", "torch", "--opset", "18"], "error: --opset is for ONNX only\n"),
         (["--clips", "nowhere"], "error: "),
         (["--classes", "two.txt"], "error: there are 2 class names for 3 classes\n"),

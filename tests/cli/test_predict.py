@@ -142,7 +142,7 @@ def test_all_paths_that_hold_nothing_are_told_at_once(sgn, recordings, tiny_run,
     done = sgn("predict", *paths, "--checkpoint", str(tiny_run))
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        "error: 2 of 3 paths hold nothing that can be recognized\n"
+        "error: 2 of 3 paths have nothing that can be recognized\n"
         "  gone.skeleton  file or folder not found\n"
         "  film.avi       this is a video, and sgnray reads skeletons: where the joints are in "
         "each frame\n"

@@ -14,7 +14,7 @@ from sgnray.train import EpochResult
 
 def make_report(selection="last", epoch=120):
     return Report(
-        subject=EvaluatedModel(
+        evaluated=EvaluatedModel(
             checkpoint="runs/ntu60-cv-1a2b3c4d/checkpoints/epoch-0120/checkpoint.pt",
             dataset="ntu60",
             dataset_checksum="sha256:00",

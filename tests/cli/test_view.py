@@ -63,7 +63,7 @@ def test_what_is_there_stays_unless_told(sgn, path, tmp_path):
 def test_an_unknown_clip_and_its_neighbours(sgn, tiny_folder, path):
     done = sgn("view", str(tiny_folder), f"{path.stem[:-1]}9")
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith(f"error: there is no clip '{path.stem[:-1]}9'\n")
+    assert done.err.startswith(f"error: clip '{path.stem[:-1]}9' not found\n")
     assert "did you mean S001C001P001R001A00" in done.err
     assert path.stem in done.err
 

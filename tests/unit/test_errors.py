@@ -6,7 +6,15 @@ import pickle
 import pytest
 
 from sgnray import errors
-from sgnray.errors import MissingExtraError, Problem, RecipeError, SgnError, import_extra
+from sgnray.errors import (
+    MissingExtraError,
+    Problem,
+    RecipeError,
+    SgnError,
+    count_problems,
+    first_line,
+    import_extra,
+)
 
 KINDS = [
     kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, SgnError)
@@ -43,3 +51,21 @@ def test_a_missing_extra_names_itself():
         import_extra("optunax.samplers", extra="tune")
     assert caught.value.now == "pip install 'sgnray[tune]'"
     assert import_extra("json", extra="tune").__name__ == "json"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("one\ntwo"), "one"),
+        (OSError("\n  one\n"), "one"),
+        (KeyError(), "KeyError"),
+        (RuntimeError("  "), "RuntimeError"),
+    ],
+)
+def test_first_line_of_any_exception(error, line):
+    assert first_line(error) == line
+
+
+def test_problems_are_counted():
+    assert count_problems(["a"]) == "1 problem"
+    assert count_problems(["a", "b"]) == "2 problems"

@@ -5,7 +5,7 @@
   const { element } = SgnPlayer;
 
   /* The confusion matrix. */
-  const matrix = document.getElementById("matrix"), told = document.getElementById("cell");
+  const matrix = document.getElementById("matrix"), status = document.getElementById("cell");
   const totals = confusion.map((row) => row.reduce((sum, count) => sum + count, 0));
   let chosen = null;
   function drawMatrix() {
@@ -31,7 +31,7 @@
     chosen = [truth, predicted];
     const count = confusion[truth][predicted], share = totals[truth] ? count / totals[truth] : 0;
     const what = truth === predicted ? "recognized" : `taken for “${classes[predicted]}”`;
-    told.textContent = `“${classes[truth]}” ${what}: ${count} of ${totals[truth]} clips, ${percent(share)}`;
+    status.textContent = `“${classes[truth]}” ${what}: ${count} of ${totals[truth]} clips, ${percent(share)}`;
     drawMatrix();
   }
   function cellAt(event) {
@@ -54,7 +54,7 @@
   new ResizeObserver(drawMatrix).observe(matrix);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMatrix);
 
-  /* The clips that went wrong, and the player of the chosen one. */
+  /* The misclassified clips, and a player for the selected one. */
   const rows = document.getElementById("list"), stage = document.getElementById("stage");
   const filter = document.getElementById("filter");
   let player = null;
@@ -75,9 +75,9 @@
       ? `“${classes[cell[0]]}” taken for “${classes[cell[1]]}”: ${shown.length} listed.` : "";
     rows.replaceChildren(...shown.map((item) => {
       const row = element("button", "", { type: "button", "aria-pressed": "false" });
-      const sure = `${percent(item.probability)} sure, ${percent(item.truth_probability)} for the truth`;
+      const shares = `probability ${percent(item.probability)}, of the true class ${percent(item.truth_probability)}`;
       row.append(`${item.scene === null ? "" : "▶ "}${classes[item.truth]} → ${classes[item.predicted]}`,
-        element("br"), element("small", `${item.clip}, ${sure}`));
+        element("br"), element("small", `${item.clip}, ${shares}`));
       row.disabled = item.scene === null;
       row.addEventListener("click", () => play(item, row));
       return row;
@@ -100,7 +100,7 @@
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
       const order = (one, other) => {
         const a = value(one, column), b = value(other, column);
-        if (a === "" || b === "") return (a === "") - (b === ""); // what has no figure comes last
+        if (a === "" || b === "") return (a === "") - (b === ""); // empty cells last
         return (up ? 1 : -1) * (isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b);
       };
       table.tBodies[0].append(...[...table.tBodies[0].rows].sort(order));

@@ -120,7 +120,7 @@ def _draw_accuracy(
         label = f"best validation {scores[best]:.1%}, epoch {best + 1}"
         _point(axes, best + 1, scores[best], color=ACCENT, marker="o", label=label)
     if report is not None:
-        epoch = report.subject.epoch or len(history)
+        epoch = report.evaluated.epoch or len(history)
         label = f"test {report.top1:.1%}, epoch {epoch}"
         _point(axes, epoch, report.top1, color=THIRD, marker="D", label=label)
     axes.set_ylim(top=1.02)

@@ -32,7 +32,7 @@ def test_it_finds_what_training_found(runs_dir, tiny_dataset):
 
 
 def test_without_a_target_it_takes_the_newest_run(runs_dir):
-    assert evaluate_run(runs_dir=runs_dir).subject.checkpoint.startswith(str(runs_dir / "first"))
+    assert evaluate_run(runs_dir=runs_dir).evaluated.checkpoint.startswith(str(runs_dir / "first"))
 
 
 def test_a_run_goes_by_its_bare_name(runs_dir):
@@ -41,7 +41,7 @@ def test_a_run_goes_by_its_bare_name(runs_dir):
 
 def test_other_views_and_another_case(runs_dir, caplog):
     report = evaluate_run(runs_dir / "first", case="cset", num_views=1)
-    assert (report.subject.case, report.subject.num_views) == ("cset", 1)
+    assert (report.evaluated.case, report.evaluated.num_views) == ("cset", 1)
     assert "it has seen 12 of these 18 clips in training" in caplog.text
     assert report.details.num_seen == 12
 
@@ -61,15 +61,15 @@ def test_a_torn_checkpoint_gives_way_to_the_one_before(runs_dir, tmp_path, caplo
     shutil.copytree(runs_dir / "first", run)
     newest = run / "checkpoints" / "epoch-0004" / "checkpoint.pt"
     newest.write_bytes(newest.read_bytes()[:5000])
-    assert evaluate_run(run).subject.epoch == 3
+    assert evaluate_run(run).evaluated.epoch == 3
     assert "it is torn" in caplog.text
 
 
 def test_a_checkpoint_knows_its_run_and_so_its_dataset(runs_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # no data/ here
     folder = runs_dir / "first" / "checkpoints" / "epoch-0003"
-    assert evaluate_run(folder / "checkpoint.pt").subject.epoch == 3
-    assert evaluate_run(folder).subject.epoch == 3
+    assert evaluate_run(folder / "checkpoint.pt").evaluated.epoch == 3
+    assert evaluate_run(folder).evaluated.epoch == 3
 
 
 def test_a_model_that_gives_no_numbers_is_no_result(runs_dir, tmp_path):
@@ -85,7 +85,7 @@ def test_a_checkpoint_of_other_classes_is_refused(runs_dir, tmp_path):
     path = runs_dir / "first" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
     checkpoint = dataclasses.replace(load_checkpoint(path), class_names=["a", "b", "c"])
     save_checkpoint(tmp_path / "other.pt", checkpoint)
-    with pytest.raises(CheckpointError, match="its classes have other names"):
+    with pytest.raises(CheckpointError, match="its class names differ"):
         evaluate_run(tmp_path / "other.pt", dataset_dir=dataset_of(runs_dir))
 
 
@@ -93,7 +93,7 @@ def test_a_checkpoint_of_other_classes_is_refused(runs_dir, tmp_path):
     ("changes", "message"),
     [
         ({"name": "octopus"}, "it was trained on octopus skeletons, the dataset has ntu25"),
-        ({"joints": NTU25.joints[::-1]}, "its joints have other names, or another order"),
+        ({"joints": NTU25.joints[::-1]}, "the names or the order of its joints differ"),
     ],
 )
 def test_a_checkpoint_of_another_skeleton_is_refused(runs_dir, tmp_path, changes, message):
@@ -118,7 +118,7 @@ def test_the_reference_checkpoint_needs_its_case_and_its_classes(
 ):
     with pytest.raises(UsageError, match="does not say which case"):
         evaluate_reference(save_like_the_reference, tmp_path, runs_dir, num_classes=3, case=None)
-    with pytest.raises(CheckpointError, match="it knows 60 classes, the dataset has 3"):
+    with pytest.raises(CheckpointError, match="it has 60 classes, the dataset has 3"):
         evaluate_reference(save_like_the_reference, tmp_path, runs_dir, num_classes=60, case="cv")
 
 
@@ -127,8 +127,8 @@ def test_the_reference_checkpoint_is_scored(runs_dir, tmp_path, save_like_the_re
         save_like_the_reference, tmp_path, runs_dir, num_classes=3, case="cv"
     )
     assert report.num_clips == 9
-    assert report.subject.selection == "test"
-    assert report.subject.num_views == 5
+    assert report.evaluated.selection == "test"
+    assert report.evaluated.num_views == 5
 
 
 def evaluate_reference(save, folder, runs_dir, *, num_classes, case):

@@ -90,6 +90,14 @@ def test_a_broken_file_does_not_stop_the_others(tiny_run, tiny_raw, tmp_path):
     assert (bad.name, bad.reason) == ("b.skeleton", "line 5: the coordinate 'nan' is no number")
 
 
+def test_progress_counts_refused_recordings_too(tiny_run, tiny_raw, tmp_path):
+    shutil.copy(min(tiny_raw.glob("*.skeleton")), tmp_path / "a.skeleton")
+    (tmp_path / "b.skeleton").write_text("x")
+    steps = []
+    list(predict_clips(tmp_path, tiny_run, on_progress=lambda *step: steps.append(step)))
+    assert steps == [(2, 2)]
+
+
 def test_windows_give_a_timeline(tiny_run, tiny_raw):
     path = min(tiny_raw.glob("*.skeleton"))
     found = list(predict_clips(path, tiny_run, window=12, stride=6))
@@ -117,7 +125,7 @@ def test_classes_of_another_name(tiny_run, tiny_raw):
         ("notes.txt", InputError, "this is a .txt file"),
         ("empty", InputError, "no recording found"),
         ("torn.zip", InputError, "no readable .zip"),
-        ("a01_s01_e00_v01.json", CheckpointError, "knows ntu25 skeletons, and these are kinect20"),
+        ("a01_s01_e00_v01.json", CheckpointError, "supports ntu25 skeletons, these are kinect20"),
     ],
 )
 def test_what_cannot_be_recognized(tiny_run, tmp_path, name, kind, message):
@@ -130,7 +138,7 @@ def test_what_cannot_be_recognized(tiny_run, tmp_path, name, kind, message):
 
 
 def test_a_dataset_of_another_skeleton(tiny_run, flat_folder):
-    with pytest.raises(CheckpointError, match="knows ntu25 skeletons, the dataset has flat17"):
+    with pytest.raises(CheckpointError, match="supports ntu25 skeletons, the dataset has flat17"):
         predict_clips(flat_folder, tiny_run)
 
 
@@ -138,10 +146,10 @@ def test_clips_by_name(tiny_run, tiny_folder, tiny_raw, tiny_dataset):
     name = tiny_dataset.clips.names[3]
     (found,) = predict_clips(tiny_folder, tiny_run, clips=[name])
     assert found.clip == name
-    with pytest.raises(UsageError, match="there is no clip") as caught:
+    with pytest.raises(UsageError, match=r"clip '.*' not found") as caught:
         predict_clips(tiny_folder, tiny_run, clips=[f"{name}x"])
     assert name in caught.value.now
-    with pytest.raises(UsageError, match="this is no prepared dataset"):
+    with pytest.raises(UsageError, match="--clip needs a prepared dataset"):
         predict_clips(tiny_raw, tiny_run, clips=[name])
 
 
@@ -198,5 +206,5 @@ def test_a_model_that_gives_no_numbers(tiny_run, tiny_raw, tmp_path):
     checkpoint = load_checkpoint(tiny_run / "checkpoints" / "epoch-0004" / "checkpoint.pt")
     weights = {key: value * float("nan") for key, value in checkpoint.weights.items()}
     save_checkpoint(tmp_path / "nan.pt", dataclasses.replace(checkpoint, weights=weights))
-    with pytest.raises(CheckpointError, match="something that is no number"):
+    with pytest.raises(CheckpointError, match="logits of the model are not finite"):
         list(predict_clips(tiny_raw, tmp_path / "nan.pt"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sgnray.data.skeleton import NTU25
-from sgnray.predict.windows import Span, Windows, cut
+from sgnray.predict.windows import SlidingWindow, Span, cut
 from sgnray.prepare.clip import Poses
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.recording import Body, Recording
@@ -25,7 +25,7 @@ from sgnray.prepare.recording import Body, Recording
     ],
 )
 def test_windows_cover_all_frames_and_end_with_them(num_frames, expected):
-    spans = [(span.first, span.end) for span in Windows(10, 4).spans(num_frames)]
+    spans = [(span.first, span.end) for span in SlidingWindow(10, 4).spans(num_frames)]
     assert spans == expected
 
 

@@ -8,7 +8,7 @@ import pytest
 from sgnray.data.skeleton import NTU25
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.recording import Body, Recording
-from sgnray.view.scenes import scene_of_recording
+from sgnray.view.scene import scene_of_recording
 
 
 def person(first_frame, num_frames, *, seed, motion=1.0, x=0.0):

@@ -9,8 +9,7 @@ from PIL import Image, ImageColor
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import InputError, UsageError
 from sgnray.view import view_clip
-from sgnray.view.draw import COLORS
-from sgnray.view.pictures import draw_gif, draw_sheet
+from sgnray.view.pictures import COLORS, draw_gif, draw_sheet
 from sgnray.view.scene import Panel, Scene, Track
 
 
@@ -101,7 +100,7 @@ def test_the_default_name_and_what_is_there_already(path, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize(
     ("clip", "message"),
-    [(None, "there are 27 clips, and one can be shown"), ("S001", "there is no clip 'S001'")],
+    [(None, "there are 27 clips, and only one can be shown"), ("S001", "clip 'S001' not found")],
 )
 def test_which_of_several(tiny_raw, tiny_folder, clip, message):
     for source in (tiny_raw, tiny_folder):

@@ -1,0 +1,149 @@
+"""The file formats of an export: written with the model card, and read back to compare.
+
+A new format needs its suffix in FORMATS, and a writer and a reader in `write_model`.
+Legend: B clips, T frames, V joints, C coordinates, K classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sgnray.checkpoints.model_card import KEY
+from sgnray.checkpoints.safetensors import read_safetensors, write_safetensors
+from sgnray.checkpoints.trained_model import TrainedModel
+from sgnray.errors import UsageError, first_line, import_extra
+
+FORMATS: dict[str, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
+DEFAULT_OPSET = 18  # the one that torch's exporter writes; it converts to later ones
+
+Run = Callable[[Tensor], Tensor]
+
+
+def write_model(path: Path, trained_model: TrainedModel, to: str, opset: int) -> Run:
+    """Write one format, and return the function that its own runtime loads from the file."""
+    if to == "onnx":
+        write_onnx(path, trained_model, opset=opset)
+        return open_onnx(path, opset=opset)
+    if to == "torch":
+        _write_torch(path, trained_model)
+        return _open_torch(path)
+    write_safetensors(path, trained_model.model.state_dict(), trained_model.describe())
+    weights, card = read_safetensors(path)
+    return card.build_model(weights)
+
+
+def write_onnx(path: Path, trained_model: TrainedModel, *, opset: int) -> None:
+    """Write ONNX for any number of clips; UsageError for an opset that onnx does not support."""
+    onnx = import_extra("onnx", extra="export")
+    import_extra("onnxscript", extra="export")
+    newest = onnx.defs.onnx_opset_version()
+    if not DEFAULT_OPSET <= opset <= newest:
+        raise UsageError(
+            f"cannot export to opset {opset}",
+            where=f"--opset {opset}",
+            now=f"onnx {onnx.__version__} takes {DEFAULT_OPSET} to {newest}",
+        )
+    with _quiet():
+        program = torch.onnx.export(
+            trained_model.model,
+            (_example_clips(trained_model),),
+            dynamo=True,
+            dynamic_shapes={"joints_BTVC": {0: torch.export.Dim("clips")}},
+            input_names=["joints"],
+            output_names=["logits"],
+            opset_version=opset,
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props[KEY] = trained_model.describe().to_json()
+    program.save(path, external_data=False)
+
+
+def quantize_onnx(path: Path) -> None:
+    """Convert the weights of an ONNX file to 8 bits, in place.
+
+    Activations are rounded when it runs, with one scale per batch: so the other clips of a batch
+    change a clip's logits by some hundredths.
+    """
+    quantization = import_extra("onnxruntime.quantization", extra="export")
+    prepared = path.with_name(f"{path.name}.prepared")
+    try:
+        with _quiet():
+            quantization.quant_pre_process(path, prepared, skip_symbolic_shape=True)
+            weight_type = quantization.QuantType.QInt8
+            quantization.quantize_dynamic(prepared, path, weight_type=weight_type)
+    finally:
+        prepared.unlink(missing_ok=True)
+
+
+def open_onnx(path: Path, *, opset: int) -> Run:
+    """Load an ONNX file with onnxruntime; UsageError for an opset that it does not support."""
+    runtime = import_extra("onnxruntime", extra="export")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    try:
+        session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own classes are private
+        raise UsageError(
+            f"onnxruntime {runtime.__version__} does not run opset {opset}: {first_line(error)}",
+            where=f"--opset {opset}",
+            now=f"choose a lower one; {DEFAULT_OPSET} is the default",
+        ) from error
+
+    def run(joints_BTVC: Tensor) -> Tensor:
+        (logits_BK,) = session.run(["logits"], {"joints": joints_BTVC.numpy()})
+        return torch.from_numpy(logits_BK)
+
+    return run
+
+
+def _write_torch(path: Path, trained_model: TrainedModel) -> None:
+    """Write a torch.export file, which runs without sgnray; it has the model card as <KEY>.json."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns about its own deprecations
+        program = torch.export.export(
+            trained_model.model,
+            (_example_clips(trained_model),),
+            dynamic_shapes={"joints_BTVC": {0: torch.export.Dim("clips")}},
+        )
+        extra = {f"{KEY}.json": trained_model.describe().to_json()}
+        torch.export.save(program, path, extra_files=extra)
+
+
+def _open_torch(path: Path) -> Run:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.export.load(path).module()
+    run: Run = torch.no_grad()(module)
+    return run
+
+
+def _example_clips(trained_model: TrainedModel) -> Tensor:
+    """Return two clips of the model's shape: with one, the exporter would fix the batch size."""
+    model = trained_model.model
+    return torch.zeros(2, model.num_frames, model.num_joints, model.num_coordinates)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Suppress output of the exporters that does not concern SGN."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "root")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
