@@ -82,9 +82,9 @@ def export(
         "size": f"{exported.size_bytes / 1e6:.2f} MB",
         "compared": f"{exported.num_clips} clips of {exported.checked_on}",
         "difference": f"at most {exported.largest_difference:.1e} of a logit",
-        "classes": f"{len(exported.description.class_names)}",
+        "classes": f"{exported.description.num_classes}",
         "input": f"{exported.description.num_frames} poses of "
-        f"{exported.description.skeleton.num_joints} joints",
+        f"{exported.description.num_joints} joints",
     }
     if exported.agreement is not None:
         told["in 8 bits"] = f"the same class for {exported.agreement:.1%} of the clips"

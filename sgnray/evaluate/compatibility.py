@@ -22,7 +22,7 @@ def check_fit(trained_model: TrainedModel, dataset: SkeletonDataset) -> None:
     what = _other_skeleton(trained_model, dataset.skeleton)
     if what is None and num_classes != len(class_names):
         what = f"it knows {num_classes} classes, the dataset has {len(class_names)}"
-    elif what is None and trained_model.class_names not in (None, class_names):
+    elif what is None and trained_model.card.class_names not in (None, class_names):
         what = "its classes have other names than the dataset's"
     if what is not None:
         raise CheckpointError(
@@ -36,7 +36,7 @@ def choose_case(models: Sequence[TrainedModel], dataset: SkeletonDataset, case: 
     """Resolve the case to score: the one asked for, else the one that all were trained for."""
     name, fixed = dataset.info.dataset, dataset.clips.splits
     cases = cases_of(name, fixed)
-    trained = {member.case for member in models}
+    trained = {member.card.case for member in models}
     if case is None and len(trained) > 1:
         raise UsageError(
             "the checkpoints were trained for different cases",
@@ -62,9 +62,9 @@ def count_seen(
     """
     name = dataset.info.dataset
     known = cases_of(name, dataset.clips.splits)
-    if any(member.dataset != name or member.case not in known for member in models):
+    if any(member.card.dataset != name or member.card.case not in known for member in models):
         return None
-    cases = {member.case for member in models if member.case is not None}
+    cases = {member.card.case for member in models if member.card.case is not None}
     seen = [split_clips(name, case, dataset.clips).train for case in sorted(cases)]
     num_seen = int(np.isin(rows, np.concatenate(seen)).sum())
     if num_seen:
@@ -79,7 +79,7 @@ def count_seen(
 
 def _other_skeleton(trained_model: TrainedModel, skeleton: Skeleton) -> str | None:
     """Say how the skeleton that a checkpoint was trained on differs; None where it does not."""
-    known, model = trained_model.skeleton, trained_model.model
+    known, model = trained_model.card.skeleton, trained_model.model
     if known is not None and known.name != skeleton.name:
         return f"it was trained on {known.name} skeletons, the dataset has {skeleton.name}"
     shape = (skeleton.num_joints, skeleton.num_coordinates)

@@ -30,7 +30,7 @@ def measure_cost(models: Sequence[TrainedModel], num_views: int, device: torch.d
 def _flops(trained_model: TrainedModel) -> int:
     model = trained_model.model
     return forward_flops(
-        trained_model.config,
+        trained_model.card.config,
         num_frames=model.num_frames,
         num_joints=model.num_joints,
         num_coordinates=model.num_coordinates,

@@ -64,11 +64,11 @@ def evaluate_run(
     models = [load_trained_model(target, runs_dir=runs_dir) for target in _listed(targets)]
     _check_different(models)
     dataset = open_dataset(
-        dataset_dir or dataset_of(models[0]) or find_dataset(data_dir, name=models[0].dataset)
+        dataset_dir or dataset_of(models[0]) or find_dataset(data_dir, name=models[0].card.dataset)
     )
     test = _prepare(models, dataset, case, num_views)
     num_seen = count_seen(test.models, test.dataset, test.rows)
-    networks = [(each.model, each.windows) for each in test.models]
+    networks = [(each.model, each.card.windows) for each in test.models]
     if workers:
         logits = logits_on_ray(
             networks,
@@ -121,7 +121,7 @@ def _prepare(
         dataset=dataset,
         case=case,
         rows=split_clips(dataset.info.dataset, case, dataset.clips).test,
-        num_views=num_views or max(trained_model.num_views for trained_model in models),
+        num_views=num_views or max(trained_model.card.num_views for trained_model in models),
     )
 
 
@@ -159,17 +159,17 @@ def _member(trained_model: TrainedModel, logits_NWK: Tensor, labels_N: Tensor) -
     tally = tally_logits(logits_NWK.mean(dim=1), labels_N)
     return Member(
         checkpoint=str(trained_model.path),
-        selection=trained_model.selection,
-        epoch=trained_model.epoch,
-        seed=trained_model.seed,
+        selection=trained_model.card.selection,
+        epoch=trained_model.card.epoch,
+        seed=trained_model.card.seed,
         num_correct=tally.num_correct,
         top1=tally.top1,
     )
 
 
 def _subject(test: _Test) -> EvaluatedModel:
-    epochs = {trained_model.epoch for trained_model in test.models}
-    selections = {trained_model.selection for trained_model in test.models}
+    epochs = {trained_model.card.epoch for trained_model in test.models}
+    selections = {trained_model.card.selection for trained_model in test.models}
     return EvaluatedModel(
         checkpoint=", ".join(str(trained_model.path) for trained_model in test.models),
         dataset=test.dataset.info.dataset,

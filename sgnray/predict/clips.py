@@ -94,7 +94,7 @@ def predict_clips(
     keep_freed_memory()
     guesser = _Guesser(
         trained_model,
-        num_views=num_views or trained_model.num_views,
+        num_views=num_views or trained_model.card.num_views,
         num_guesses=num_guesses,
         device=torch_device,
         in_bf16=choose_precision(precision, torch_device.type) == "bf16",

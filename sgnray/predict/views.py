@@ -35,4 +35,4 @@ def sample_views(poses: Sequence[Poses], trained_model: TrainedModel, num_views:
         device=torch.device("cpu"),
     )
     draws_BWT = view_draws(1, num_views, model.num_frames).expand(len(poses), -1, -1)
-    return bank.gather(torch.arange(len(poses)), draws_BWT, windows=trained_model.windows)
+    return bank.gather(torch.arange(len(poses)), draws_BWT, windows=trained_model.card.windows)

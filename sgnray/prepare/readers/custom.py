@@ -11,7 +11,8 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from sgnray.config.custom import Description, parse_description
-from sgnray.data.skeleton import KINECT20, NTU25, SKELETONS, Skeleton
+from sgnray.data.datasets import DATASETS
+from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.errors import ClipError, InputError, Problem
 from sgnray.prepare.clip import ClipFacts
 from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
@@ -23,8 +24,6 @@ from sgnray.storage.location import Location
 
 _MAX_DESCRIPTION_BYTES = 32 * 1024 * 1024
 _NOW = "correct the table or its description; the README, 'Skeletons of your own', shows one"
-# Whose published protocols a description may use, and the skeleton that it must then have.
-_OURS = {"ntu60": NTU25, "ntu120": NTU25, "synth": NTU25, "nwucla": KINECT20}
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,9 @@ def _skeleton(description: Description, location: Location) -> Skeleton:
         origin=None if description.origin is None else index[description.origin],
         num_coordinates=description.coordinates,
     )
-    ours = _OURS.get(description.dataset)
+    # A description may use the cases of a published dataset if it has its skeleton.
+    published = DATASETS.get(description.dataset)
+    ours = None if published is None else published.skeleton
     if ours is not None and not _has_shape_of(ours, skeleton):
         raise InputError(
             f"the dataset {description.dataset} has {ours.num_joints} joints of "

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from sgnray.data.ntu import read_missing_names, tell_ntu
+from sgnray.data.datasets import read_missing_names, tell_ntu
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal

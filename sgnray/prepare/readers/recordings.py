@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from sgnray.data.ntu import read_class_names, read_missing_names, tell_ntu
+from sgnray.data.datasets import (
+    NWUCLA_CLASS_NAMES,
+    read_class_names,
+    read_missing_names,
+    tell_ntu,
+)
 from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
 from sgnray.prepare.readers.ntu import NtuJob, parse_ntu_name
-from sgnray.prepare.readers.nwucla import CLASS_NAMES, NwuclaJob, parse_nwucla_name
+from sgnray.prepare.readers.nwucla import NwuclaJob, parse_nwucla_name
 from sgnray.prepare.readers.source import Listing, RawFile, cut_parts, read_file
 from sgnray.prepare.recording import ClipName
 
@@ -49,7 +54,7 @@ def plan_recordings(listing: Listing) -> RawPlan:
     json_files = [file for file in listing.files if file.name.lower().endswith(".json")]
     chosen, skipped = _choose(json_files, parse_nwucla_name)
     jobs = [NwuclaJob(files) for files in cut_parts(chosen)]
-    return _plan("nwucla", KINECT20, CLASS_NAMES, jobs, skipped, json_files, listing)
+    return _plan("nwucla", KINECT20, NWUCLA_CLASS_NAMES, jobs, skipped, json_files, listing)
 
 
 def describe_files(files: Sequence[RawFile]) -> RawSource:

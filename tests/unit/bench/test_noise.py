@@ -36,7 +36,7 @@ def test_cases_have_their_other_names():
 
 
 def test_an_unknown_dataset_is_refused():
-    with pytest.raises(UsageError, match="nothing is known here of the dataset my-kinect"):
+    with pytest.raises(UsageError, match="my-kinect is not known"):
         known_shape("my-kinect", "people")
     with pytest.raises(UsageError, match="has no case"):
         known_shape("nwucla", "cs")
