@@ -14,9 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sgnray import seeding
+from sgnray.data.datasets import DATASETS
 from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
 from sgnray.data.protocols import resolve_case
-from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
+from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import write_skipped
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, poses_column
 from sgnray.errors import UsageError
@@ -33,38 +34,26 @@ class Shape:
     num_test: int
 
 
-# The published counts, and those of `sgn synth` as it is called without options.
-_CLIPS = {
-    ("ntu60", "cs"): (40_091, 16_487),
-    ("ntu60", "cv"): (37_646, 18_932),
-    ("ntu120", "csub"): (63_026, 50_919),
-    ("ntu120", "cset"): (54_468, 59_477),
-    ("nwucla", "cv"): (1_020, 464),
-    ("synth", "cs"): (480, 288),
-    ("synth", "cv"): (512, 256),
-    ("synth", "cset"): (384, 384),
-}
-_KINDS = {
-    "ntu60": (NTU25, 60, 96),
-    "ntu120": (NTU25, 120, 96),
-    "nwucla": (KINECT20, 10, 40),
-    "synth": (NTU25, 8, 60),
-}
-
-
 def known_shape(dataset: str, case: str) -> tuple[str, Shape]:
     """Return the case's own name and the shape of a dataset that was not found.
 
     UsageError where it is not known.
     """
-    if dataset not in _KINDS:
+    if dataset not in DATASETS:
         raise UsageError(
             f"the shape of the dataset {dataset} is unknown",
             where="--data is missing",
-            now=f"give its folder with --data, or choose one of: {', '.join(_KINDS)}",
+            now=f"give its folder with --data, or choose one of: {', '.join(DATASETS)}",
         )
     case = resolve_case(dataset, case)
-    return case, Shape(*_KINDS[dataset], *_CLIPS[dataset, case])
+    known = DATASETS[dataset]
+    return case, Shape(
+        known.skeleton,
+        known.num_classes,
+        known.poses_per_clip,
+        known.cases[case].num_train,
+        known.cases[case].num_test,
+    )
 
 
 def write_noise(

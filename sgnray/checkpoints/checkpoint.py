@@ -7,11 +7,10 @@ no code in it can run. It holds all that evaluation and a resumed training need.
 from __future__ import annotations
 
 import io
-import os
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.errors import CheckpointError, CorruptError, OutputError, SgnError
 from sgnray.model.reference import find_reference, model_from_reference
 from sgnray.model.sgn import SGN
+from sgnray.storage.atomic import output_errors, written_aside
 
 FORMAT_VERSION = 3
 
@@ -96,17 +96,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     content["skeleton"] = checkpoint.skeleton.to_dict()
     if checkpoint.selected is not None:
         content["selected"] = vars(checkpoint.selected)
-    aside = path.with_suffix(".partial")
-    try:
+    with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
+    try:
+        with written_aside(path) as aside, aside.open("wb") as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
+    except RuntimeError as error:  # so torch reports a full disk
         raise OutputError(
             f"the checkpoint could not be written: {error}",
             where=str(path),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Literal
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from sgnray.config import ModelConfig, parse_recipe
+from sgnray.config import ModelConfig
+from sgnray.config.schema import tuple_of_list
 from sgnray.data.sampling import Windows
 from sgnray.data.skeleton import Skeleton
 from sgnray.model.sgn import SGN
@@ -30,30 +31,56 @@ _POSES = (
 )
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """A model's widths, skeleton, classes and sampling, and where it comes from."""
+def _skeleton(value: object) -> object:
+    return Skeleton.from_dict(value) if isinstance(value, dict) else value
 
-    config: ModelConfig
-    skeleton: Skeleton
-    class_names: tuple[str, ...]
-    num_frames: int
+
+Count = Annotated[int, Field(ge=1, le=10**4)]
+
+
+class ModelCard(BaseModel):
+    """A model's widths, skeleton, classes and sampling, and where it comes from.
+
+    None is what its checkpoint does not say; only the official code's leave out the first two.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, populate_by_name=True)
+
+    skeleton: Annotated[Skeleton | None, BeforeValidator(_skeleton)]
+    class_names: Annotated[tuple[str, ...] | None, BeforeValidator(tuple_of_list)]
+    config: ModelConfig = Field(validation_alias="model")
+    num_frames: Count
     windows: Windows
-    num_views: int
+    num_views: Count
     dataset: str | None
     case: str | None
     seed: int | None
-    selection: str
+    selection: Literal["last", "validation", "test"]
     epoch: int | None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, of a card that names them."""
+        assert self.class_names is not None
+        return len(self.class_names)
+
+    @property
+    def num_joints(self) -> int:
+        """Number of joints, of a card that has a skeleton."""
+        assert self.skeleton is not None
+        return self.skeleton.num_joints
 
     def build_model(self, weights: Mapping[str, Tensor]) -> SGN:
         """Build its SGN with these weights, in eval mode; RuntimeError where they do not fit."""
-        model = build_sgn(self.config, self.skeleton, self.num_frames, len(self.class_names))
+        assert self.skeleton is not None
+        model = build_sgn(self.config, self.skeleton, self.num_frames, self.num_classes)
         model.load_state_dict(dict(weights), strict=True)
         return model.eval()
 
     def to_json(self) -> str:
-        """Write it as JSON."""
+        """Write it as JSON; it must say its skeleton and its classes."""
+        assert self.skeleton is not None
+        assert self.class_names is not None
         content = {
             "format_version": FORMAT_VERSION,
             "sgnray": __version__,
@@ -64,37 +91,37 @@ class ModelCard:
             "model": self.config.model_dump(mode="json"),
             "skeleton": self.skeleton.to_dict(),
             "class_names": list(self.class_names),
-            "num_frames": self.num_frames,
-            "windows": self.windows,
-            "num_views": self.num_views,
-            "dataset": self.dataset,
-            "case": self.case,
-            "seed": self.seed,
-            "selection": self.selection,
-            "epoch": self.epoch,
+            **self.model_dump(exclude={"config", "skeleton", "class_names"}),
         }
         return json.dumps(content, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
-        """Read what `to_json` gave; ValueError or an SgnError for anything else."""
+        """Read what `to_json` gave; ValueError for anything else."""
         data = json.loads(text)
-        if not isinstance(data, dict) or not _is_count(data.get("format_version")):
+        version = data.get("format_version") if isinstance(data, dict) else None
+        if type(version) is not int or version < 1:
             raise ValueError("it is no description of a model")
-        if data["format_version"] > FORMAT_VERSION:
+        if version > FORMAT_VERSION:
             raise ValueError(
-                f"it has format version {data['format_version']}, this sgnray reads up to "
-                f"{FORMAT_VERSION}: install a newer one"
+                f"it has format version {version}, this sgnray reads up to {FORMAT_VERSION}: "
+                "install a newer one"
             )
-        for key, is_right in _CHECKS.items():
-            if key not in data or not is_right(data[key]):
+        for key in ("skeleton", "class_names"):
+            if data.get(key) is None:
                 raise ValueError(f"{key} is missing, or of a wrong type")
-        return cls(
-            config=parse_recipe({"model": data["model"]}).model,
-            skeleton=Skeleton.from_dict(data["skeleton"]),
-            class_names=tuple(data["class_names"]),
-            **{key: data[key] for key in _PLAIN},
-        )
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ValueError(_first_problem(error)) from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    detail = error.errors(include_url=False, include_input=False)[0]
+    key = ".".join(map(str, detail["loc"]))
+    if detail["type"] == "value_error":
+        return f"{key}: {detail['ctx']['error']}"
+    return f"{key} is missing, or of a wrong type"
 
 
 def build_sgn(config: ModelConfig, skeleton: Skeleton, num_frames: int, num_classes: int) -> SGN:
@@ -115,35 +142,3 @@ def build_sgn(config: ModelConfig, skeleton: Skeleton, num_frames: int, num_clas
         frame_width=config.frame_width,
         dropout=config.dropout,
     )
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10**4
-
-
-def _is_text(value: Any) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int) and not isinstance(value, bool))
-
-
-def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-_CHECKS = {
-    "model": lambda value: isinstance(value, dict),
-    "skeleton": lambda value: isinstance(value, dict),
-    "class_names": _are_names,
-    "num_frames": _is_count,
-    "num_views": _is_count,
-    "windows": lambda value: value in _WINDOWS,
-    "dataset": _is_text,
-    "case": _is_text,
-    "seed": _is_number,
-    "selection": lambda value: value in ("last", "validation", "test"),
-    "epoch": _is_number,
-}
-_PLAIN = [key for key in _CHECKS if key not in ("model", "skeleton", "class_names")]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from sgnray.checkpoints.checkpoint import holds_reference, load_checkpoint, load_reference
 from sgnray.checkpoints.model_card import ModelCard
 from sgnray.checkpoints.run_folder import CHECKPOINT_FILE, RunFolder, newest_run, run_of
 from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors
 from sgnray.config import ModelConfig
+from sgnray.data.datasets import read_class_names
 from sgnray.data.info import INFO_FILE, read_info
-from sgnray.data.ntu import read_class_names
-from sgnray.data.sampling import Windows
 from sgnray.data.skeleton import NTU25, Skeleton
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.model.sgn import SGN
@@ -23,28 +23,16 @@ log = logging.getLogger(__name__)
 # What the reference's checkpoints do not say: the paper tests 5 views, and the official code picks
 # its epoch on the test set.
 _REFERENCE_VIEWS = 5
-_REFERENCE_SELECTION = "test"
+_REFERENCE_SELECTION: Literal["test"] = "test"
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model in eval mode on the CPU, and what its checkpoint says of it; None where it does not.
-
-    `run` is the run that the checkpoint lies in.
-    """
+    """A model in eval mode on the CPU, its card, and the run that its checkpoint is in."""
 
     path: Path
     model: SGN
-    config: ModelConfig
-    skeleton: Skeleton | None
-    class_names: tuple[str, ...] | None
-    dataset: str | None
-    case: str | None
-    seed: int | None
-    selection: str
-    epoch: int | None
-    num_views: int
-    windows: Windows
+    card: ModelCard
     run: RunFolder | None
 
     def named(self, class_names: tuple[str, ...] | None) -> TrainedModel:
@@ -57,12 +45,12 @@ class TrainedModel:
                 where=f"--classes, {self.path}",
                 now="give one name on each line, in the order of the labels",
             )
-        return replace(self, class_names=class_names)
+        return replace(self, card=self._card_with(class_names=class_names))
 
     def labels(self) -> tuple[str, ...]:
         """Name its classes: as its checkpoint does, as NTU RGB+D does, else by their numbers."""
-        if self.class_names is not None:
-            return self.class_names
+        if self.card.class_names is not None:
+            return self.card.class_names
         for dataset in ("ntu60", "ntu120"):
             names = read_class_names(dataset)
             if self._is_ntu() and len(names) == self.model.num_classes:
@@ -71,8 +59,8 @@ class TrainedModel:
 
     def require_skeleton(self) -> Skeleton:
         """Return its skeleton: NTU's where it is the official code's; raises CheckpointError."""
-        if self.skeleton is not None:
-            return self.skeleton
+        if self.card.skeleton is not None:
+            return self.card.skeleton
         if self._is_ntu():
             return NTU25
         raise CheckpointError(
@@ -83,23 +71,14 @@ class TrainedModel:
 
     def describe(self) -> ModelCard:
         """Say all that a program needs to use the model without sgnray."""
-        return ModelCard(
-            config=self.config,
-            skeleton=self.require_skeleton(),
-            class_names=self.labels(),
-            num_frames=self.model.num_frames,
-            windows=self.windows,
-            num_views=self.num_views,
-            dataset=self.dataset,
-            case=self.case,
-            seed=self.seed,
-            selection=self.selection,
-            epoch=self.epoch,
-        )
+        return self._card_with(skeleton=self.require_skeleton(), class_names=self.labels())
+
+    def _card_with(self, **changes: Skeleton | tuple[str, ...]) -> ModelCard:
+        return ModelCard(**{**dict(self.card), **changes})
 
     def _is_ntu(self) -> bool:
         shape = (self.model.num_joints, self.model.num_coordinates)
-        return self.skeleton in (None, NTU25) and shape == (NTU25.num_joints, 3)
+        return self.card.skeleton in (None, NTU25) and shape == (NTU25.num_joints, 3)
 
 
 def load_trained_model(
@@ -150,59 +129,43 @@ def _find_checkpoint(target: Path | None, runs_dir: Path) -> Path:
 def _load(path: Path) -> TrainedModel:
     checkpoint = load_checkpoint(path)
     recipe = checkpoint.parse_recipe()
-    return TrainedModel(
-        path=path,
-        model=checkpoint.build_model(),
+    card = ModelCard(
         config=recipe.model,
         skeleton=checkpoint.skeleton,
         class_names=tuple(checkpoint.class_names),
+        num_frames=recipe.data.num_segments,
+        windows=recipe.data.windows,
+        num_views=recipe.evaluate.num_views,
         dataset=recipe.data.dataset,
         case=recipe.data.case,
         seed=recipe.train.seed,
         selection=recipe.train.selection,
         epoch=checkpoint.evaluated_epoch,
-        num_views=recipe.evaluate.num_views,
-        windows=recipe.data.windows,
-        run=run_of(path),
     )
+    return TrainedModel(path, checkpoint.build_model(), card, run_of(path))
 
 
 def _load_safetensors(path: Path) -> TrainedModel:
-    weights, told = read_safetensors(path)
-    return TrainedModel(
-        path=path,
-        model=told.build_model(weights),
-        config=told.config,
-        skeleton=told.skeleton,
-        class_names=told.class_names,
-        dataset=told.dataset,
-        case=told.case,
-        seed=told.seed,
-        selection=told.selection,
-        epoch=told.epoch,
-        num_views=told.num_views,
-        windows=told.windows,
-        run=None,
-    )
+    weights, card = read_safetensors(path)
+    return TrainedModel(path, card.build_model(weights), card, run=None)
 
 
 def _load_reference(path: Path) -> TrainedModel:
     model = load_reference(path)
-    return TrainedModel(
-        path=path,
-        model=model,
+    card = ModelCard(
         config=_widths_of(model),
         skeleton=None,
         class_names=None,
+        num_frames=model.num_frames,
+        windows="paper",
+        num_views=_REFERENCE_VIEWS,
         dataset=None,
         case=None,
         seed=None,
         selection=_REFERENCE_SELECTION,
         epoch=None,
-        num_views=_REFERENCE_VIEWS,
-        windows="paper",
-        run=None,
     )
+    return TrainedModel(path, model, card, run=None)
 
 
 def _widths_of(model: SGN) -> ModelConfig:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from sgnray.config.document import Document, checked_version, read_document
 from sgnray.config.messages import did_you_mean
-from sgnray.config.schema import CaseName, Word
+from sgnray.config.schema import CaseName, Word, tuple_of_list
 from sgnray.errors import InputError, Problem, RecipeError, count_problems
 
 FORMAT_VERSION = 1
@@ -18,19 +18,15 @@ Column = Literal["subject", "camera", "setup", "replication"]
 _NOW = "correct the description; the README, 'Skeletons of your own', shows one"
 
 
-def _tuple_of_list(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _list_of_one(value: object) -> object:
-    return (value,) if isinstance(value, str) else _tuple_of_list(value)
+    return (value,) if isinstance(value, str) else tuple_of_list(value)
 
 
 Name = Annotated[str, Field(min_length=1)]
-Names = Annotated[tuple[Name, ...], BeforeValidator(_tuple_of_list), Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(tuple_of_list), Field(min_length=1)]
 Files = Annotated[tuple[Name, ...], BeforeValidator(_list_of_one), Field(min_length=1)]
-Numbers = Annotated[tuple[int, ...], BeforeValidator(_tuple_of_list), Field(min_length=1)]
-Bone = Annotated[tuple[Name, Name], BeforeValidator(_tuple_of_list)]
+Numbers = Annotated[tuple[int, ...], BeforeValidator(tuple_of_list), Field(min_length=1)]
+Bone = Annotated[tuple[Name, Name], BeforeValidator(tuple_of_list)]
 Rule = Names | dict[Column, Numbers]
 
 
@@ -55,7 +51,7 @@ class Description(_Strict):
     clips: Files
     joints: Names
     classes: Annotated[Names, Field(min_length=2)]
-    bones: Annotated[tuple[Bone, ...], BeforeValidator(_tuple_of_list)] = ()
+    bones: Annotated[tuple[Bone, ...], BeforeValidator(tuple_of_list)] = ()
     coordinates: Literal[2, 3] = 3
     origin: Name | None = None
     splits: dict[CaseName, SplitRule] = {}

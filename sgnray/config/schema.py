@@ -23,8 +23,8 @@ class Expected:
     words: str
 
 
-def _tuple_of_list(value: object) -> object:
-    # YAML and JSON know lists only, and strict validation would refuse them for a tuple.
+def tuple_of_list(value: object) -> object:
+    """Turn a list into a tuple: YAML and JSON have lists only, which strict types would refuse."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -60,30 +60,30 @@ Share = Annotated[float, Field(gt=0, le=1), Expected("a number above 0 and up to
 Half = Annotated[float, Field(ge=0, le=0.5), Expected("a number from 0 to 0.5")]
 Widths = Annotated[
     tuple[Annotated[int, Field(gt=0)], ...],
-    BeforeValidator(_tuple_of_list),
+    BeforeValidator(tuple_of_list),
     Field(min_length=1),
     Expected("a list of positive integers, like [128, 256, 256]"),
 ]
 Milestones = Annotated[
     tuple[Annotated[int, Field(gt=0)], ...],
-    BeforeValidator(_tuple_of_list),
+    BeforeValidator(tuple_of_list),
     AfterValidator(_strictly_ascending),
     Expected("a list of ascending positive integers, like [60, 90, 110]"),
 ]
 Angles = Annotated[
     NonNegative | tuple[NonNegative, NonNegative, NonNegative],
-    BeforeValidator(_tuple_of_list),
+    BeforeValidator(tuple_of_list),
     Expected("a number of at least 0, or three of them for x, y and z, like [0.3, 1.2, 0.3]"),
 ]
 Inputs = Annotated[
     tuple[Literal["position", "velocity", "bone", "bone_velocity"], ...],
-    BeforeValidator(_tuple_of_list),
+    BeforeValidator(tuple_of_list),
     AfterValidator(_some_and_different),
     Expected("a list of different ones of position, velocity, bone, bone_velocity"),
 ]
 Trackers = Annotated[
     tuple[Literal["tensorboard", "mlflow", "wandb"], ...],
-    BeforeValidator(_tuple_of_list),
+    BeforeValidator(tuple_of_list),
     AfterValidator(_different),
     Expected("a list of different ones of tensorboard, mlflow, wandb"),
 ]

@@ -18,7 +18,7 @@ from pathlib import Path
 from sgnray.data.info import INFO_FILE, read_info
 from sgnray.data.store import CLIPS_FILE, checksum_file
 from sgnray.errors import InputError
-from sgnray.storage.atomic import output_errors
+from sgnray.storage.atomic import output_errors, sync
 from sgnray.storage.lock import locked
 
 log = logging.getLogger(__name__)
@@ -103,8 +103,7 @@ def _write_record(folder: Path, checksum: str) -> None:
     """Note size and time of each file, by which a change is seen without reading them."""
     files = sorted(folder.iterdir())
     for path in files:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(path)
     stamps = {path.name: _stamp(path) for path in files}
     record = {"format_version": _RECORD_VERSION, "checksum": checksum, "files": stamps}
     (folder / _RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sgnray.config.schema import Word
 from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.errors import InputError
 
@@ -18,8 +19,32 @@ INFO_FILE = "dataset.json"
 NamedSplits = dict[str, dict[str, list[str]]]
 
 _REBUILD = "prepare it again: sgn prepare --raw PATH --overwrite"
-_WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
+Count = Annotated[int, Field(ge=0, description="a count")]
+
+
+class _Parts(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    train: list[str]
+    test: list[str]
+
+
+class _Content(BaseModel):
+    """The keys of the file; the descriptions are the words of an error."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    format_version: int = Field(ge=1, description="a version")
+    dataset: Word = Field(description="a name such as ntu60")
+    layout: str = Field(description="the name of a skeleton layout")
+    skeleton: dict[str, Any] = Field(default={}, description="a skeleton")  # explains itself
+    class_names: list[str] = Field(min_length=1, description="a list of names")
+    num_clips: Count
+    num_poses: Count
+    num_skipped: Count
+    source: dict[str, Any] = Field(description="a record of the source")
+    checksum: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", description="sha256: and 64 hex digits")
+    splits: dict[Word, _Parts] | None = Field(description="the train and test names of each case")
 
 
 @dataclass(frozen=True)
@@ -64,13 +89,15 @@ def read_info(folder: Path) -> DatasetInfo:
             where=str(path),
             now=f"update sgnray, or {_REBUILD}",
         )
-    keys = set(_CHECKS) - ({"skeleton"} if version == 1 else set())
+    keys = set(_Content.model_fields) - ({"skeleton"} if version == 1 else set())
     if set(data) != keys:
         raise torn(path, f"keys {', '.join(sorted(set(data) ^ keys))}")
-    for key in sorted(keys):
-        is_right, words = _CHECKS[key]
-        if not is_right(data[key]):
-            raise torn(path, f"{key} is {_show(data[key])}, not {words}")
+    try:
+        _Content.model_validate(data)
+    except ValidationError as error:
+        key = min(str(detail["loc"][0]) for detail in error.errors())
+        words = _Content.model_fields[key].description
+        raise torn(path, f"{key} is {_show(data[key])}, not {words}") from error
     layout, splits = data.pop("layout"), data["splits"]
     data["skeleton"] = _skeleton(path, layout, data.get("skeleton"))
     if splits is not None and (problem := _overlap(splits)):
@@ -101,53 +128,6 @@ def write_info(folder: Path, info: DatasetInfo) -> None:
 def torn(path: Path, detail: str) -> InputError:
     """Build the error for a dataset that is not what was written."""
     return InputError(f"the dataset is torn or foreign: {detail}", where=str(path), now=_REBUILD)
-
-
-def is_word(value: object) -> bool:
-    """Tell whether it can name a dataset or a case: ntu60, my-kinect."""
-    return isinstance(value, str) and _WORD.fullmatch(value) is not None
-
-
-def is_count(value: object) -> bool:
-    """Tell whether it is an integer of at least 0."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_checksum(value: object) -> bool:
-    return isinstance(value, str) and _CHECKSUM.fullmatch(value) is not None
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _are_splits(value: object) -> bool:
-    return value is None or (
-        isinstance(value, dict)
-        and all(
-            is_word(case)
-            and isinstance(parts, dict)
-            and set(parts) == {"train", "test"}
-            and all(_are_texts(names) for names in parts.values())
-            for case, parts in value.items()
-        )
-    )
-
-
-# What each key must be, and the words for it; the skeleton explains itself.
-_CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
-    "format_version": (is_count, "a version"),
-    "dataset": (is_word, "a name such as ntu60"),
-    "layout": (lambda value: isinstance(value, str), "the name of a skeleton layout"),
-    "skeleton": (lambda value: isinstance(value, dict), "a skeleton"),
-    "class_names": (lambda value: bool(value) and _are_texts(value), "a list of names"),
-    "num_clips": (is_count, "a count"),
-    "num_poses": (is_count, "a count"),
-    "num_skipped": (is_count, "a count"),
-    "source": (lambda value: isinstance(value, dict), "a record of the source"),
-    "checksum": (_is_checksum, "sha256: and 64 hex digits"),
-    "splits": (_are_splits, "the train and test names of each case"),
-}
 
 
 def _skeleton(path: Path, layout: str, described: dict[str, Any] | None) -> Skeleton:

@@ -13,32 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sgnray import seeding
+from sgnray.data.datasets import CASE_ALIASES, DATASETS, Column
 from sgnray.errors import InputError, UsageError
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-# NTU RGB+D's own lists (Shahroudy et al. 2016, Liu et al. 2019).
-NTU60_TRAIN_SUBJECTS = (
-    1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38,
-)  # fmt: skip
-NTU120_TRAIN_SUBJECTS = (
-    *NTU60_TRAIN_SUBJECTS,
-    45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86,
-    89, 91, 92, 93, 94, 95, 97, 98, 100, 103,
-)  # fmt: skip
-
-_CASES = {
-    "ntu60": ("cs", "cv"),
-    "ntu120": ("csub", "cset"),
-    "nwucla": ("cv",),
-    "synth": ("cs", "cv", "cset"),
-}
-_WORDS = {"cs": "subject", "csub": "subject", "cv": "camera", "cset": "setup"}
-_ALIASES = {"xsub": ("cs", "csub"), "cs": ("csub",), "csub": ("cs",)} | {
-    "xview": ("cv",),
-    "xset": ("cset",),
-}
+_COLUMNS: tuple[Column, ...] = ("subject", "camera", "setup")
 _FOLD_STRIDE = 5  # about a fifth of the groups validates
 
 
@@ -69,7 +50,7 @@ class ClipTable:
 
 def cases_of(dataset: str, fixed: Iterable[str] = ()) -> tuple[str, ...]:
     """Name the cases that a dataset has: the `fixed` ones of its source, else the published."""
-    cases = tuple(fixed) or _CASES.get(dataset, ())
+    cases = tuple(fixed) or _published_cases(dataset)
     if not cases:
         raise InputError(
             f"the dataset {dataset!r} does not say which clips train and which are tested",
@@ -83,7 +64,7 @@ def resolve_case(dataset: str, case: str, fixed: Iterable[str] = ()) -> str:
     """Give the case its name in this dataset: xsub, xview, xset and cs/csub are understood."""
     fixed = tuple(fixed)
     cases = cases_of(dataset, fixed)
-    for candidate in (case, *_ALIASES.get(case, ())):
+    for candidate in (case, *CASE_ALIASES.get(case, ())):
         if candidate in cases:
             return candidate
     why = "; its source fixes the split, so there are no others" if fixed else ""
@@ -102,7 +83,11 @@ def split_clips(dataset: str, case: str, clips: ClipTable) -> Split:
     split = _split(dataset, case, clips)
     for part, rows in (("training", split.train), ("test", split.test)):
         if rows.size == 0:
-            seen = "so its source fixed it" if clips.splits else _seen(case, clips)
+            seen = (
+                "so its source fixed it"
+                if clips.splits
+                else _seen(DATASETS[dataset].cases[case].column, clips)
+            )
             raise InputError(
                 f"the case {case} leaves no {part} clips: {seen}",
                 where=f"{dataset}, {len(clips.names)} clips",
@@ -113,7 +98,7 @@ def split_clips(dataset: str, case: str, clips: ClipTable) -> Split:
 
 def split_counts(dataset: str, clips: ClipTable) -> dict[str, tuple[int, int]]:
     """Count training and test clips of every case of a dataset; a part may be empty."""
-    cases = tuple(clips.splits) or _CASES.get(dataset, ())
+    cases = tuple(clips.splits) or _published_cases(dataset)
     splits = {case: _split(dataset, case, clips) for case in cases}
     return {case: (split.train.size, split.test.size) for case, split in splits.items()}
 
@@ -131,9 +116,10 @@ def validation_folds(dataset: str, case: str, clips: ClipTable) -> tuple[Split, 
     if clips.splits:
         held_out, why = _held_out_like(split, clips), f"it trains on {split.train.size} clip"
     else:
-        groups = _column(_WORDS[case], clips)[split.train]
-        held_out = _held_out(_WORDS[case], groups)
-        why = f"{_seen(case, clips)}, of which {np.unique(groups).size} for training"
+        column = DATASETS[dataset].cases[case].column
+        groups = _column(column, clips)[split.train]
+        held_out = _held_out(column, groups)
+        why = f"{_seen(column, clips)}, of which {np.unique(groups).size} for training"
     if not held_out:
         raise InputError(
             f"the case {case} cannot be validated: {why}",
@@ -143,7 +129,7 @@ def validation_folds(dataset: str, case: str, clips: ClipTable) -> tuple[Split, 
     return tuple(Split(train=split.train[~mask], test=split.train[mask]) for mask in held_out)
 
 
-def _held_out(word: str, groups: IntArray) -> list[BoolArray]:
+def _held_out(word: Column, groups: IntArray) -> list[BoolArray]:
     """Hold out each camera in turn, or every fifth subject or setup; nothing where there is one."""
     present = np.unique(groups)
     if present.size < 2:
@@ -156,7 +142,7 @@ def _held_out(word: str, groups: IntArray) -> list[BoolArray]:
 
 def _held_out_like(split: Split, clips: ClipTable) -> list[BoolArray]:
     """Hold out training clips by what tells the two parts of a fixed split apart."""
-    for word in ("subject", "camera", "setup"):
+    for word in _COLUMNS:
         column = _column(word, clips)
         train, test = column[split.train], column[split.test]
         is_known = bool(np.all(train >= 0) and np.all(test >= 0))
@@ -174,42 +160,30 @@ def _held_out_like(split: Split, clips: ClipTable) -> list[BoolArray]:
 def _split(dataset: str, case: str, clips: ClipTable) -> Split:
     if clips.splits:
         return clips.splits[case]
-    groups = _column(_WORDS[case], clips)
-    train = _is_training(dataset, case, groups)
-    known = groups >= 0
-    if case == "cv":
-        known &= np.isin(groups, (1, 2, 3))
-    return Split(train=np.flatnonzero(train & known), test=np.flatnonzero(~train & known))
+    published = DATASETS[dataset].cases[case]
+    trains_N, tests_N = published.masks(_column(published.column, clips))
+    return Split(train=np.flatnonzero(trains_N), test=np.flatnonzero(tests_N))
 
 
-def _column(word: str, clips: ClipTable) -> IntArray:
+def _column(word: Column, clips: ClipTable) -> IntArray:
     return {"subject": clips.subjects, "camera": clips.cameras, "setup": clips.setups}[word]
 
 
-def _is_training(dataset: str, case: str, groups: IntArray) -> BoolArray:
-    match case:
-        case "cs":
-            return np.isin(groups, NTU60_TRAIN_SUBJECTS)
-        case "csub":
-            return np.isin(groups, NTU120_TRAIN_SUBJECTS)
-        case "cv":
-            return np.isin(groups, (1, 2) if dataset == "nwucla" else (2, 3))
-        case _:
-            return np.equal(groups % 2, 0)
-
-
 def _check_known(dataset: str, case: str, clips: ClipTable) -> None:
-    word = _WORDS[case]
+    word = DATASETS[dataset].cases[case].column
     if clips.names and not np.any(_column(word, clips) >= 0):
         raise InputError(
-            f"the case {case} needs to know the {word} of each clip, "
-            "which this source does not tell",
+            f"the case {case} needs the {word} of each clip, which this source does not record",
             where=f"{dataset}, {len(clips.names)} clips",
-            now="choose another --case, or prepare recordings that tell it",
+            now="choose another --case, or prepare recordings with known numbers",
         )
 
 
-def _seen(case: str, clips: ClipTable) -> str:
-    numbers = np.unique(_column(_WORDS[case], clips))
+def _seen(column: Column, clips: ClipTable) -> str:
+    numbers = np.unique(_column(column, clips))
     listed = ", ".join(str(number) for number in numbers[:12] if number >= 0)
-    return f"the recordings have {_WORDS[case]} {listed}{', ...' if numbers.size > 12 else ''}"
+    return f"the recordings have {column} {listed}{', ...' if numbers.size > 12 else ''}"
+
+
+def _published_cases(dataset: str) -> tuple[str, ...]:
+    return tuple(DATASETS[dataset].cases) if dataset in DATASETS else ()

@@ -143,7 +143,7 @@ def _group(name: str, right: np.ndarray) -> GroupScore:
 def _flops(trained_model: TrainedModel) -> int:
     model = trained_model.model
     return forward_flops(
-        trained_model.config,
+        trained_model.card.config,
         num_frames=model.num_frames,
         num_joints=model.num_joints,
         num_coordinates=model.num_coordinates,

@@ -59,15 +59,15 @@ def evaluate_run(
     local_device = choose_device("auto" if workers and device == "cuda" else device)
     models = _load_models(targets, runs_dir)
     dataset = open_dataset(
-        dataset_dir or dataset_of(models[0]) or find_dataset(data_dir, name=models[0].dataset)
+        dataset_dir or dataset_of(models[0]) or find_dataset(data_dir, name=models[0].card.dataset)
     )
     for model in models:
         _check_fit(model, dataset)
     case = _choose_case(models, dataset, case)
     rows = split_clips(dataset.info.dataset, case, dataset.clips).test
-    num_views = num_views or max(model.num_views for model in models)
+    num_views = num_views or max(model.card.num_views for model in models)
     num_seen = _count_seen(models, dataset, rows)
-    networks = [(each.model, each.windows) for each in models]
+    networks = [(each.model, each.card.windows) for each in models]
     if workers:
         logits = logits_on_ray(
             networks,
@@ -132,7 +132,7 @@ def _check_fit(model: TrainedModel, dataset: SkeletonDataset) -> None:
     what = _skeleton_difference(model, dataset.skeleton)
     if what is None and num_classes != len(class_names):
         what = f"it has {num_classes} classes, the dataset has {len(class_names)}"
-    elif what is None and model.class_names not in (None, class_names):
+    elif what is None and model.card.class_names not in (None, class_names):
         what = "its class names differ from the dataset's"
     if what is not None:
         raise CheckpointError(
@@ -144,7 +144,7 @@ def _check_fit(model: TrainedModel, dataset: SkeletonDataset) -> None:
 
 def _skeleton_difference(trained_model: TrainedModel, skeleton: Skeleton) -> str | None:
     """Describe how the skeleton that a checkpoint was trained on differs; None if it does not."""
-    trained_on, model = trained_model.skeleton, trained_model.model
+    trained_on, model = trained_model.card.skeleton, trained_model.model
     if trained_on is not None and trained_on.name != skeleton.name:
         return f"it was trained on {trained_on.name} skeletons, the dataset has {skeleton.name}"
     shape = (skeleton.num_joints, skeleton.num_coordinates)
@@ -162,7 +162,7 @@ def _choose_case(models: Sequence[TrainedModel], dataset: SkeletonDataset, case:
     """Resolve the requested case, else the one that all models were trained for."""
     name, fixed = dataset.info.dataset, dataset.clips.splits
     cases = cases_of(name, fixed)
-    trained = {model.case for model in models}
+    trained = {model.card.case for model in models}
     if case is None and len(trained) > 1:
         raise UsageError(
             "the checkpoints were trained for different cases",
@@ -188,9 +188,9 @@ def _count_seen(
     """
     name = dataset.info.dataset
     known = cases_of(name, dataset.clips.splits)
-    if any(model.dataset != name or model.case not in known for model in models):
+    if any(model.card.dataset != name or model.card.case not in known for model in models):
         return None
-    cases = sorted({model.case for model in models if model.case is not None})
+    cases = sorted({model.card.case for model in models if model.card.case is not None})
     seen = [split_clips(name, case, dataset.clips).train for case in cases]
     num_seen = int(np.isin(rows, np.concatenate(seen)).sum())
     if num_seen:
@@ -207,9 +207,9 @@ def _score_member(model: TrainedModel, logits_NWK: Tensor, labels_N: Tensor) -> 
     tally = tally_logits(logits_NWK.mean(dim=1), labels_N)
     return Member(
         checkpoint=str(model.path),
-        selection=model.selection,
-        epoch=model.epoch,
-        seed=model.seed,
+        selection=model.card.selection,
+        epoch=model.card.epoch,
+        seed=model.card.seed,
         num_correct=tally.num_correct,
         top1=tally.top1,
     )
@@ -218,8 +218,8 @@ def _score_member(model: TrainedModel, logits_NWK: Tensor, labels_N: Tensor) -> 
 def _summarize(
     models: Sequence[TrainedModel], dataset: SkeletonDataset, case: str, num_views: int
 ) -> EvaluatedModel:
-    epochs = {model.epoch for model in models}
-    selections = {model.selection for model in models}
+    epochs = {model.card.epoch for model in models}
+    selections = {model.card.selection for model in models}
     return EvaluatedModel(
         checkpoint=", ".join(str(model.path) for model in models),
         dataset=dataset.info.dataset,

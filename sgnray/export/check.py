@@ -113,7 +113,7 @@ def _places(trained_model: TrainedModel, data_dir: Path) -> list[Path]:
     places: list[Path | None] = []
     try:
         places.append(dataset_of(trained_model))
-        places.append(find_dataset(data_dir, name=trained_model.dataset))
+        places.append(find_dataset(data_dir, name=trained_model.card.dataset))
     except SgnError:
         log.debug("no dataset to check with in %s", data_dir)
     return [place for place in places if place is not None]

@@ -103,7 +103,7 @@ def predict_clips(
     recognizer = _Recognizer(
         model,
         names=model.labels(),
-        num_views=num_views or model.num_views,
+        num_views=num_views or model.card.num_views,
         num_guesses=num_guesses,
         device=torch_device,
         in_bf16=choose_precision(precision, torch_device.type) == "bf16",
@@ -130,7 +130,7 @@ def sample_views(poses: Sequence[Poses], trained_model: TrainedModel, num_views:
         device=torch.device("cpu"),
     )
     draws_BWT = view_draws(1, num_views, model.num_frames).expand(len(poses), -1, -1)
-    return bank.gather(torch.arange(len(poses)), draws_BWT, windows=trained_model.windows)
+    return bank.gather(torch.arange(len(poses)), draws_BWT, windows=trained_model.card.windows)
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,30 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file aside and move it into place; raises OutputError."""
-    aside = path.with_name(f"{path.name}.partial")
+    with written_aside(path) as aside:
+        aside.write_bytes(content)
+
+
+@contextmanager
+def written_aside(path: Path, *, suffix: str = "") -> Iterator[Path]:
+    """Give a path beside `path` to write to, which becomes `path` if the block succeeds.
+
+    `suffix` is for writers that look at the name. Raises OutputError; no partial file is left.
+    """
+    aside = path.with_name(f"{path.name}.partial{suffix}")
     with output_errors(path):
         try:
-            with aside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            yield aside
+            sync(aside)
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def choose_format(
@@ -36,7 +50,7 @@ def choose_format(
     """Choose a format by its name, else by the suffix of the file; raises UsageError."""
     if to is not None and to not in suffixes:
         raise UsageError(
-            f"there is no format {to!r}", where=f"--to {to}", now=f"one of {', '.join(suffixes)}"
+            f"unknown format {to!r}", where=f"--to {to}", now=f"one of {', '.join(suffixes)}"
         )
     known = {suffix: name for name, suffix in suffixes.items()}
     told = known.get(out.suffix.lower()) if out is not None else None
@@ -61,7 +75,7 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Tell a full or read-only disk as an OutputError at `path`."""
+    """Report a full or read-only disk as an OutputError at `path`."""
     try:
         yield
     except OSError as error:

@@ -5,10 +5,7 @@ The file is streamed: however large it is, a few clips are in memory at a time.
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,12 +13,13 @@ from typing import Literal
 import numpy as np
 
 from sgnray.data.clip_poses import ClipPoses, open_poses
+from sgnray.data.datasets import NTU_CLIP_NAME
 from sgnray.data.formats.padded import PaddedParts, write_h5, write_npz
 from sgnray.data.formats.pyskl import write_pyskl
 from sgnray.data.protocols import Split, resolve_case, split_clips, split_counts
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import InputError, UsageError
-from sgnray.storage.atomic import output_errors
+from sgnray.storage.atomic import output_errors, written_aside
 
 Format = Literal["npz", "h5", "pyskl"]
 OnProgress = Callable[[int, int], None]
@@ -31,7 +29,6 @@ _READABLE_WIDTHS = (150, 120)
 _READABLE_SHAPES = ((25, 3), (20, 3))
 _READ_ORIGIN = 1  # of both skeletons that PYSKL files are read with
 _NTU = ("ntu60", "ntu120")
-_NTU_NAME = re.compile(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -62,16 +59,16 @@ def export_dataset(
     _check_outside(out, dataset)
     poses = open_poses(dataset)
     if to == "pyskl":
-        _check_out(out, overwrite=overwrite)
         splits, losses = _gather_splits(dataset, case)
-        with _aside(out) as path:
+        _make_room(out, overwrite=overwrite)
+        with written_aside(out) as path:
             write_pyskl(path, dataset, poses, splits, on_progress)
         num_clips = len(dataset.clips.names)
         losses += _pyskl_losses(dataset, poses)
     else:
         parts = _plan_padded(dataset, poses, _choose_case(dataset, case))
-        _check_out(out, overwrite=overwrite)
-        with _aside(out) as path:
+        _make_room(out, overwrite=overwrite)
+        with written_aside(out) as path:
             (write_npz if to == "npz" else write_h5)(path, parts, on_progress)
         num_clips = parts.num_clips
         losses = _padded_losses(dataset, poses, parts)
@@ -88,7 +85,7 @@ def _check_outside(out: Path, dataset: SkeletonDataset) -> None:
         )
 
 
-def _check_out(out: Path, *, overwrite: bool) -> None:
+def _make_room(out: Path, *, overwrite: bool) -> None:
     if out.is_dir() or (out.exists() and not overwrite):
         raise UsageError(
             "the output is a folder" if out.is_dir() else "the output exists already",
@@ -96,21 +93,8 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
             now="choose another file with --out"
             + ("" if out.is_dir() else ", or replace this one with --overwrite"),
         )
-
-
-@contextmanager
-def _aside(out: Path) -> Iterator[Path]:
-    """Give a place beside `out` that becomes it once all is written."""
-    aside = out.with_name(f"{out.name}.partial")
     with output_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield aside
-            with aside.open("rb") as file:
-                os.fsync(file.fileno())
-            aside.replace(out)
-        finally:
-            aside.unlink(missing_ok=True)
 
 
 def _choose_case(dataset: SkeletonDataset, case: str | None) -> str:
@@ -186,7 +170,7 @@ def _padded_losses(dataset: SkeletonDataset, poses: ClipPoses, parts: PaddedPart
 
 def _pyskl_losses(dataset: SkeletonDataset, poses: ClipPoses) -> list[str]:
     skeleton, losses = dataset.skeleton, []
-    is_ntu_named = all(_NTU_NAME.fullmatch(name) for name in dataset.clips.names)
+    is_ntu_named = all(NTU_CLIP_NAME.fullmatch(name) for name in dataset.clips.names)
     if not is_ntu_named:
         losses.append(
             "setups, cameras, subjects and replications of the clips, and the names of the "

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sgnray.config.custom import Description, Rule, SplitRule, parse_description
-from sgnray.data.skeleton import KINECT20, NTU25, SKELETONS, Skeleton
+from sgnray.data.datasets import DATASETS
+from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.errors import ClipError, InputError, Problem
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
 from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
@@ -33,8 +34,6 @@ _LIGHT_COLUMNS = ("name", "label", *_FACTS)
 _REQUIRED = ("name", "label", "poses")
 _OPTIONAL = (*_FACTS, "frame", "body")
 _NOW = "correct the table or its description; the README, 'Skeletons of your own', shows one"
-# Whose published protocols a description may use, and the skeleton that it must then have.
-_OURS = {"ntu60": NTU25, "ntu120": NTU25, "synth": NTU25, "nwucla": KINECT20}
 
 IntArray = npt.NDArray[np.int64]
 Refused = tuple[tuple[int, str, str], ...]  # row, name, reason
@@ -133,7 +132,9 @@ def _skeleton(description: Description, location: Location) -> Skeleton:
         origin=None if description.origin is None else index[description.origin],
         num_coordinates=description.coordinates,
     )
-    ours = _OURS.get(description.dataset)
+    # A description may use the cases of a published dataset if it has its skeleton.
+    published = DATASETS.get(description.dataset)
+    ours = None if published is None else published.skeleton
     if ours is not None and not _has_shape_of(ours, skeleton):
         raise InputError(
             f"the dataset {description.dataset} has {ours.num_joints} joints of "

@@ -5,20 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from sgnray.data.ntu import read_class_names
-from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
+from sgnray.data.datasets import DATASETS, find_published, published_class_names
+from sgnray.data.skeleton import Skeleton
 from sgnray.errors import InputError
 from sgnray.prepare.plan import RawSource, hash_lines
-from sgnray.prepare.readers.nwucla import CLASS_NAMES
 from sgnray.storage.location import Entry, Location
 
-_PUBLISHED = {
-    (60, NTU25.name): "ntu60",
-    (120, NTU25.name): "ntu120",
-    (10, KINECT20.name): "nwucla",
-}
-# A file of another kind must not pass for one of ours, whose protocols would then apply.
-_RESERVED = frozenset({*_PUBLISHED.values(), "synth"})
 _CASE_WORDS = {"cs": "cs", "xsub": "cs", "csub": "cs", "cv": "cv", "xview": "cv"} | {
     "cset": "cset",
     "xset": "cset",
@@ -28,14 +20,14 @@ NO_CASE = "fixed"
 
 def name_dataset(location: Location, skeleton: Skeleton, num_classes: int) -> str:
     """Tell a published dataset by its classes and joints; else make a name of the file's."""
-    published = _PUBLISHED.get((num_classes, skeleton.name))
-    return published or name_after_file(location)
+    return find_published(num_classes, skeleton) or name_after_file(location)
 
 
 def name_after_file(location: Location) -> str:
     """Make a dataset's name of a file's: lower case letters, digits, - and _."""
     name = _make_word(PurePosixPath(location.name).stem)
-    return f"{name}-file" if name in _RESERVED else name
+    # A file of another kind must not pass for one of ours, whose protocols would then apply.
+    return f"{name}-file" if name in DATASETS else name
 
 
 def name_case(dataset: str, word: str) -> str:
@@ -52,11 +44,7 @@ def find_case(dataset: str, location: Location) -> str:
 
 def name_classes(dataset: str, num_classes: int) -> tuple[str, ...]:
     """Give the published class names, or "class 0" and so on."""
-    if dataset in ("ntu60", "ntu120"):
-        return read_class_names(dataset)
-    if dataset == "nwucla":
-        return CLASS_NAMES
-    return tuple(f"class {label}" for label in range(num_classes))
+    return published_class_names(dataset) or tuple(f"class {label}" for label in range(num_classes))
 
 
 def find_file(location: Location) -> Entry:

@@ -15,18 +15,6 @@ from sgnray.prepare.recording import Body, ClipName, Recording
 
 # Action numbers in the order of their labels; 7 and 10 were never released.
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
-CLASS_NAMES = (
-    "pick up with one hand",
-    "pick up with two hands",
-    "drop trash",
-    "walk around",
-    "sit down",
-    "stand up",
-    "donning",
-    "doffing",
-    "throw",
-    "carry",
-)
 _NUM_JOINTS = KINECT20.num_joints
 NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)\.json", re.ASCII)
 

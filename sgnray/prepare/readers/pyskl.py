@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.data.ntu import read_missing_names, tell_ntu
+from sgnray.data.datasets import read_missing_names, tell_ntu
 from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
 from sgnray.errors import ClipError, InputError, Problem
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal

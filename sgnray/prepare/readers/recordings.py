@@ -8,7 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgnray.data.ntu import read_class_names, read_missing_names, tell_ntu
+from sgnray.data.datasets import (
+    NWUCLA_CLASS_NAMES,
+    read_class_names,
+    read_missing_names,
+    tell_ntu,
+)
 from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
 from sgnray.errors import ClipError, InputError, Problem, UsageError
 from sgnray.prepare.clip import Clip, Skipped, refusal
@@ -16,7 +21,6 @@ from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import RawPlan, RawSource, hash_lines
 from sgnray.prepare.readers.ntu import find_ntu_label, parse_ntu_name, read_skeletons
 from sgnray.prepare.readers.nwucla import (
-    CLASS_NAMES,
     find_nwucla_label,
     parse_nwucla_name,
     read_nwucla_files,
@@ -106,7 +110,7 @@ def plan_recordings(listing: Listing) -> RawPlan:
             )
             return _plan(listing, dataset, NTU, read_class_names(dataset), read_missing_names())
         case "NW-UCLA":
-            return _plan(listing, "nwucla", NWUCLA, CLASS_NAMES)
+            return _plan(listing, "nwucla", NWUCLA, NWUCLA_CLASS_NAMES)
         case other:
             raise AssertionError(f"recordings of an unknown kind: {other}")
 

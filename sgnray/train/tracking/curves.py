@@ -15,7 +15,7 @@ from sgnray import metric_keys as keys
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe
 from sgnray.evaluate.report import Report
-from sgnray.storage.atomic import output_errors
+from sgnray.storage.atomic import written_aside
 from sgnray.train.tracking.plot_style import ACCENT, EDGE, INK, MAIN, THIRD, dress
 
 if TYPE_CHECKING:
@@ -73,13 +73,8 @@ def draw_curves(
     layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.12)
     figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, facecolor="white", layout=layout)
     _compose(figure, history, title, report)
-    aside = path.with_name(f"{path.name}.partial")
-    with output_errors(path):
-        try:
-            figure.savefig(aside, format="png")
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+    with written_aside(path) as aside:
+        figure.savefig(aside, format="png")
 
 
 def _compose(

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sgnray.data.ntu import read_class_names
+from sgnray.data.datasets import read_class_names
 from sgnray.errors import InputError
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.readers.detect import detect

@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pytest
 
+from sgnray.data.datasets import NWUCLA_CLASS_NAMES
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.readers.detect import detect
-from sgnray.prepare.readers.nwucla import ACTIONS, CLASS_NAMES, parse_nwucla_name, read_nwucla
+from sgnray.prepare.readers.nwucla import ACTIONS, parse_nwucla_name, read_nwucla
 from sgnray.storage.location import locate
 
 
@@ -49,7 +50,7 @@ def test_refusals(text, reason):
 
 
 def test_names_and_labels():
-    assert len(ACTIONS) == len(CLASS_NAMES) == 10
+    assert len(ACTIONS) == len(NWUCLA_CLASS_NAMES) == 10
     name = parse_nwucla_name("a12_s10_e05_v03.json")
     assert (name.action, name.subject, name.replication, name.camera) == (12, 10, 5, 3)
     assert name.setup is None

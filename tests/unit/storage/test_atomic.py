@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sgnray.errors import OutputError
-from sgnray.storage.atomic import write_text
+from sgnray.storage.atomic import write_text, written_aside
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -21,6 +21,18 @@ def test_a_full_disk_keeps_what_was_there(tmp_path):
     with pytest.raises(OutputError, match="No space left on device"):
         write_text(path, "two" * 100_000)
     assert path.read_text() == "one"
+
+
+def test_a_failure_in_between_leaves_nothing(tmp_path):
+    def fail():
+        with written_aside(tmp_path / "a.onnx", suffix=".x") as aside:
+            assert aside.name == "a.onnx.partial.x"
+            aside.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_not_there(tmp_path):

@@ -114,7 +114,7 @@ def test_a_clip_by_its_name_with_or_without_suffix(tiny_raw, path, tmp_path):
 
 
 def test_what_cannot_be_shown(path, tmp_path):
-    with pytest.raises(UsageError, match="there is no format 'jpg'"):
+    with pytest.raises(UsageError, match="unknown format 'jpg'"):
         view_clip(path, to="jpg")
     (tmp_path / "film.mp4").write_bytes(b"")
     with pytest.raises(InputError, match="this is a video"):

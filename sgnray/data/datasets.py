@@ -1,0 +1,170 @@
+"""What the published datasets are, in one table: skeleton, classes, cases, counts, file names."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files as package_files
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
+
+Column = Literal["subject", "camera", "setup"]
+
+# SsssCcccPpppRrrrAaaa: setup, camera, subject (performer), replication, action.
+NTU_CLIP_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
+# aAA_sSS_eEE_vVV: action, subject, episode (replication), view (camera).
+NWUCLA_CLIP_NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)", re.ASCII)
+
+# NTU RGB+D's own lists (Shahroudy et al. 2016, Liu et al. 2019).
+_NTU60_TRAIN_SUBJECTS = (
+    1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38,
+)  # fmt: skip
+_NTU120_TRAIN_SUBJECTS = (
+    *_NTU60_TRAIN_SUBJECTS,
+    45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86,
+    89, 91, 92, 93, 94, 95, 97, 98, 100, 103,
+)  # fmt: skip
+_NTU60_SETUPS = 17
+
+# Other names of cases, in the words of papers and of other datasets.
+CASE_ALIASES: Mapping[str, tuple[str, ...]] = {
+    "xsub": ("cs", "csub"),
+    "cs": ("csub",),
+    "csub": ("cs",),
+    "xview": ("cv",),
+    "xset": ("cset",),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A published split by a column of the clips, with its numbers of clips.
+
+    `train` are the numbers of the column that train, None for the even ones; `test` those that
+    test, None for all others.
+    """
+
+    column: Column
+    num_train: int
+    num_test: int
+    train: tuple[int, ...] | None = None
+    test: tuple[int, ...] | None = None
+
+    def masks(
+        self, numbers_N: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Tell for each clip whether it trains and whether it tests; unknown (-1) does neither."""
+        even_N = np.equal(numbers_N % 2, 0)
+        trains_N = even_N if self.train is None else np.isin(numbers_N, self.train)
+        tests_N = ~trains_N if self.test is None else np.isin(numbers_N, self.test)
+        is_known_N = numbers_N >= 0
+        return trains_N & is_known_N, tests_N & is_known_N
+
+
+@dataclass(frozen=True)
+class PublishedDataset:
+    """A dataset that comes with its own cases; `poses_per_clip` is about the mean."""
+
+    skeleton: Skeleton
+    num_classes: int
+    poses_per_clip: int
+    cases: Mapping[str, Case]
+    clip_name: re.Pattern[str]
+
+
+DATASETS: Mapping[str, PublishedDataset] = {
+    "ntu60": PublishedDataset(
+        NTU25,
+        num_classes=60,
+        poses_per_clip=96,
+        cases={
+            "cs": Case("subject", 40_091, 16_487, train=_NTU60_TRAIN_SUBJECTS),
+            "cv": Case("camera", 37_646, 18_932, train=(2, 3), test=(1,)),
+        },
+        clip_name=NTU_CLIP_NAME,
+    ),
+    "ntu120": PublishedDataset(
+        NTU25,
+        num_classes=120,
+        poses_per_clip=96,
+        cases={
+            "csub": Case("subject", 63_026, 50_919, train=_NTU120_TRAIN_SUBJECTS),
+            "cset": Case("setup", 54_468, 59_477),
+        },
+        clip_name=NTU_CLIP_NAME,
+    ),
+    "nwucla": PublishedDataset(
+        KINECT20,
+        num_classes=10,
+        poses_per_clip=40,
+        cases={"cv": Case("camera", 1_020, 464, train=(1, 2), test=(3,))},
+        clip_name=NWUCLA_CLIP_NAME,
+    ),
+    # The counts of `sgn synth` without options.
+    "synth": PublishedDataset(
+        NTU25,
+        num_classes=8,
+        poses_per_clip=60,
+        cases={
+            "cs": Case("subject", 480, 288, train=_NTU60_TRAIN_SUBJECTS),
+            "cv": Case("camera", 512, 256, train=(2, 3), test=(1,)),
+            "cset": Case("setup", 384, 384),
+        },
+        clip_name=NTU_CLIP_NAME,
+    ),
+}
+
+# In the order of their labels; actions 7 and 10 were never released.
+NWUCLA_CLASS_NAMES = (
+    "pick up with one hand",
+    "pick up with two hands",
+    "drop trash",
+    "walk around",
+    "sit down",
+    "stand up",
+    "donning",
+    "doffing",
+    "throw",
+    "carry",
+)
+
+
+def find_published(num_classes: int, skeleton: Skeleton) -> str | None:
+    """Recognize a published dataset by its classes and skeleton; synthetic ones are no match."""
+    for name, dataset in DATASETS.items():
+        shape = (dataset.num_classes, dataset.skeleton.name)
+        if name != "synth" and shape == (num_classes, skeleton.name):
+            return name
+    return None
+
+
+def published_class_names(dataset: str) -> tuple[str, ...] | None:
+    """Return the published names of a dataset's classes, None where there are none."""
+    if dataset == "nwucla":
+        return NWUCLA_CLASS_NAMES
+    return read_class_names(dataset) if dataset in ("ntu60", "ntu120") else None
+
+
+def read_class_names(dataset: str) -> tuple[str, ...]:
+    """Read the action names of ntu60 or ntu120, in the order of their labels."""
+    text = package_files("sgnray.data").joinpath("ntu_actions.csv").read_text(encoding="utf-8")
+    names = [row["name"] for row in csv.DictReader(text.splitlines())]
+    return tuple(names[: DATASETS[dataset].num_classes])
+
+
+def read_missing_names() -> frozenset[str]:
+    """Read NTU's published clips with missing skeletons: 535, of which 302 belong to NTU60."""
+    text = package_files("sgnray.data").joinpath("ntu_missing.txt").read_text(encoding="utf-8")
+    return frozenset(text.split())
+
+
+def tell_ntu(*, last_setup: int, last_action: int) -> str:
+    """Tell ntu60 from ntu120 by the highest setup and action that occur."""
+    is_ntu60 = last_setup <= _NTU60_SETUPS and last_action <= DATASETS["ntu60"].num_classes
+    return "ntu60" if is_ntu60 else "ntu120"
