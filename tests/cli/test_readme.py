@@ -1,4 +1,4 @@
-"""Every `sgn` line of the README and of the recipes' headers is one that `sgn` understands."""
+"""README, guides and recipe headers: each `sgn` line parses, each link has a target."""
 
 import re
 import shlex
@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from sgnray.cli import main
 
 ROOT = Path(main.__file__).parents[1]
+README = ROOT / "README.md"
+GUIDES = sorted((ROOT / ".github" / "docs").glob("*.md"))
+PAGES = [README, *GUIDES, *sorted((ROOT / ".github").glob("*.md"))]
+RECIPES = sorted((ROOT / "conf").glob("**/*.yaml"))
 
 
 def commands_in(text):
@@ -23,10 +28,8 @@ def commands_in(text):
                 yield tuple(words[1:])
 
 
-README = sorted(set(commands_in((ROOT / "README.md").read_text())))
-RECIPES = sorted(
-    {c for path in (ROOT / "conf").glob("**/*.yaml") for c in commands_in(path.read_text())}
-)
+def commands_of(paths):
+    return sorted({words for path in paths for words in commands_in(path.read_text())})
 
 
 def parse(words):
@@ -40,18 +43,18 @@ def parse(words):
             pass
 
 
-@pytest.mark.parametrize("words", README, ids=" ".join)
-def test_a_command_of_the_readme_parses(words):
+@pytest.mark.parametrize("words", commands_of(PAGES), ids=" ".join)
+def test_a_command_of_the_guides_parses(words):
     parse(words)
 
 
-@pytest.mark.parametrize("words", RECIPES, ids=" ".join)
+@pytest.mark.parametrize("words", commands_of(RECIPES), ids=" ".join)
 def test_a_command_of_a_recipe_parses(words):
     parse(words)
 
 
 def test_the_commands_are_found():
-    assert {words[0] for words in README} == {
+    assert {words[0] for words in commands_of([README, *GUIDES])} == {
         "bench",
         "data",
         "demo",
@@ -59,13 +62,61 @@ def test_the_commands_are_found():
         "export",
         "predict",
         "prepare",
+        "synth",
         "train",
         "tune",
         "view",
     }
-    assert ("train", "--recipe", "ntu120-cset", "--workers", "8") in RECIPES
+    assert ("train", "--recipe", "ntu120-cset", "--workers", "8") in commands_of(RECIPES)
 
 
 def test_a_wrong_command_does_not_parse():
     with pytest.raises(Exception, match=r"--worker"):
         parse(["train", "--worker", "8"])
+
+
+def test_the_pages_are_short():
+    lengths = {path.name: len(path.read_text().splitlines()) for path in (README, *GUIDES)}
+    assert lengths.pop("README.md") <= 220
+    assert len(lengths) == 7
+    assert [name for name, length in lengths.items() if length >= 200] == []
+
+
+def anchors_in(text):
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_each_link_has_its_target(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path) if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors_in(linked.read_text()), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_each_path_of_the_code_exists(page):
+    named = re.findall(r"`((?:sgnray|cli|conf|tests|\.github)/[\w./-]*)`", page.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_animation_is_small():
+    assert (ROOT / ".github" / "docs" / "clip.gif").stat().st_size < 400_000
+
+
+def test_github_gets_valid_yaml():
+    forms = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    loaded = {form.stem: yaml.safe_load(form.read_text()) for form in forms}
+    asked = {part["attributes"]["label"] for part in loaded["bug"]["body"]}
+    assert {"environment.json", "log.txt"} <= asked
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    assert {"run": "bash .ci/run"} in workflow["jobs"]["ci"]["steps"]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert [hook["entry"].split()[0] for hook in hooks] == ["ruff", "ruff", "mypy"]
+    citation = yaml.safe_load((ROOT / ".github/CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"

@@ -1,4 +1,4 @@
-"""The Python of the README, run as it stands, one block after the other."""
+"""The Python and the YAML of the README and of the guides, run as they are."""
 
 from __future__ import annotations
 
@@ -8,23 +8,54 @@ from pathlib import Path
 import pytest
 
 import sgnray
+from sgnray import load_recipe, prepare_dataset
+from sgnray.tune.space.space_file import load_space
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+ROOT = Path(sgnray.__file__).parents[1]
+README = ROOT / "README.md"
+GUIDES = ROOT / ".github" / "docs"
 
-README = (Path(sgnray.__file__).parents[1] / "README.md").read_text()
+
+def blocks_of(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
 
 
-def test_the_examples_run(tiny_raw, tmp_path, monkeypatch, capsys):
-    chapter = README.partition("## As a library\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"```python\n(.*?)```", chapter, flags=re.DOTALL)
-    assert len(blocks) == 3
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_the_python_runs(tiny_raw, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "path").symlink_to(tiny_raw)
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(block, names)
-    assert set(sgnray.__all__) <= set(names)  # each public name has its example
+    shown = set()
+    for page in (README, *sorted(GUIDES.glob("*.md"), reverse=True)):  # first what others continue
+        names: dict[str, object] = {}
+        for block in blocks_of(page, "python"):
+            exec(block, names)
+        shown |= set(names)
+        if page.name == "tuning.md":
+            assert names["found"].best.num_epochs == 1
+    assert set(sgnray.__all__) <= shown  # each public name has its example
     assert (tmp_path / "first.png").is_file()
     assert (tmp_path / "mine.safetensors").is_file()
-    assert names["found"].best.num_epochs == 1
+    assert (tmp_path / "clips.parquet").is_file()
     assert capsys.readouterr().out.count(".skeleton ") == 27
+
+
+def test_the_descriptions_of_custom_skeletons_prepare(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in blocks_of(GUIDES / "data.md", "python"):
+        exec(block, {})
+    for page in (README, GUIDES / "data.md"):
+        (description,) = blocks_of(page, "yaml")
+        (tmp_path / "my-kinect.yaml").write_text(description)
+        prepared = prepare_dataset(tmp_path / "my-kinect.yaml", out=tmp_path / page.stem)
+        assert prepared.info.num_clips == 3
+
+
+def test_the_search_spaces_load(tmp_path):
+    blocks = blocks_of(GUIDES / "tuning.md", "yaml")
+    assert len(blocks) == 2
+    recipe = load_recipe("ntu60-cv")
+    for block in blocks:
+        path = tmp_path / "space.yaml"
+        path.write_text(block)
+        load_space(str(path), recipe)
