@@ -112,7 +112,7 @@ def test_classes_of_another_name(tiny_run, tiny_raw):
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("gone.skeleton", UsageError, "there is no such file"),
+        ("gone.skeleton", UsageError, "not found"),
         ("film.avi", InputError, "this is a video, and sgnray reads skeletons"),
         ("notes.txt", InputError, "this is a .txt file"),
         ("empty", InputError, "no recording found"),
