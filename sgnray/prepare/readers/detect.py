@@ -45,7 +45,8 @@ _PLANNERS: dict[Kind, Callable[[Location], RawPlan]] = {
 def detect(raw: Sequence[Location]) -> RawPlan:
     """Tell what the places hold and plan their dataset.
 
-    UsageError if a place does not exist or they do not belong together, InputError if it is no raw data.
+    UsageError if one does not exist or they do not belong together, InputError if it is not raw
+    data.
     """
     kinds = [tell_kind(place) for place in raw]
     if set(kinds) == {Kind.RECORDINGS}:
