@@ -31,7 +31,8 @@ def prepare(raw, out, workers):
 
     Told twice: as a whole, and from the first part read to the last, when Ray runs already.
     """
-    from sgnray.prepare.pipeline import launch, prepare_dataset
+    from sgnray.prepare import prepare_dataset
+    from sgnray.prepare.pipeline import launch
 
     launch._STARTING_BYTES = 0  # with workers it is Ray that is measured
 

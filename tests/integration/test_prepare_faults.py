@@ -8,7 +8,9 @@ import pytest
 
 from sgnray.data.info import read_info
 from sgnray.errors import OutputError
-from sgnray.prepare.pipeline import launch, prepare_dataset, source
+from sgnray.prepare import prepare_dataset
+from sgnray.prepare.pipeline import launch
+from sgnray.prepare.readers import source
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
 # Forks, so that only the first start costs the imports. Each child kills itself after a while, a
@@ -17,7 +19,8 @@ KILL = """
 import json, os, random, signal, sys, threading, time
 from pathlib import Path
 from sgnray.data.store import checksum_file
-from sgnray.prepare import prepare_dataset, source
+from sgnray.prepare import prepare_dataset
+from sgnray.prepare.readers import source
 source.PART_BYTES = 300_000
 raw, out, rng = Path(sys.argv[1]), Path(sys.argv[2]), random.Random(0)
 overwrite = out.exists()
@@ -61,7 +64,7 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(
     command = [sys.executable, "-c", KILL, str(tiny_raw), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     seen = done.stdout.split()
-    # Between the two renames of a replacement the old dataset lies in the workplace.
+    # Between the two renames of a replacement the old dataset is in the staging folder.
     assert set(seen) <= {before, "none", read_info(tiny_folder).checksum}
     assert len(seen) > 3
     assert contents(out) == contents(tiny_folder)

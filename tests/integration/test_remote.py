@@ -49,7 +49,7 @@ def test_nothing_there(s3, tmp_path):
     for path in ("bucket/absent", "other-bucket/raw"):
         with pytest.raises(UsageError) as caught:
             prepare_dataset(uri_of(path), out=tmp_path / "out")
-        assert caught.value.what == "there is no such raw folder or file"
+        assert caught.value.what == "raw folder or file not found"
         assert caught.value.where == f"--raw s3://{path}"
 
 

@@ -15,7 +15,7 @@ from sgnray.data.skipped import write_skipped
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, poses_column
 from sgnray.errors import EmptyError, Problem
 from sgnray.prepare.clip import Skipped
-from sgnray.prepare.pipeline.journal import Gathered, map_poses
+from sgnray.prepare.pipeline.parts import Gathered, map_poses
 from sgnray.prepare.pipeline.staging import SORTED_FILE
 from sgnray.prepare.plan import RawPlan, Splits
 

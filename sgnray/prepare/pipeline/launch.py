@@ -30,7 +30,7 @@ def is_worth_ray(num_bytes: int, address: str | None) -> bool:
 
 
 def run_here(jobs: Sequence[PartJob], skeleton: Skeleton, on_clips: OnClips) -> Iterator[Part]:
-    """Carry out jobs one after the other; `on_clips` is told how many clips were done."""
+    """Carry out jobs one after the other; `on_clips` gets the number of clips done."""
     for job in jobs:
         yield prepare_part(job, skeleton, lambda: on_clips(1))
 

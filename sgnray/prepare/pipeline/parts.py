@@ -1,9 +1,18 @@
-"""A part: what one job read. Its content depends on the raw data and on nothing else."""
+"""Parts of a preparation: what each job read, and the journal that keeps them in their order.
+
+A part depends on the raw data and on nothing else. The journal appends its poses to one file,
+which is mapped in the end, so that they become one buffer without being in memory; everything else
+of a part is a small file of its own. That file appears after its poses: a part is finished if it
+and all before it are there. This is what an interrupted preparation resumes from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +21,10 @@ import pyarrow as pa
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import clips_schema
 from sgnray.prepare.clip import Clip, Skipped
-from sgnray.prepare.plan import PartJob
+from sgnray.prepare.pipeline.staging import POSES_FILE, part_path, write_file
+from sgnray.prepare.plan import PartJob, RawPlan
+
+_SKIPPED_KEY, _END_KEY, _CRC_KEY = b"skipped", b"poses_end", b"poses_crc32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +51,105 @@ def prepare_part(
             on_clip()
     # A part whose clips were all refused has no array to join.
     poses = [
-        np.empty((0, width_of(skeleton)), np.float32),
+        np.empty((0, _width_of(skeleton)), np.float32),
         *(clip.poses.values_PD for clip in clips),
     ]
     return Part(_build_table(skeleton, clips), np.concatenate(poses).reshape(-1), tuple(skipped))
 
 
-def width_of(skeleton: Skeleton) -> int:
-    """Give the numbers of one pose, V * C."""
-    return skeleton.num_joints * skeleton.num_coordinates
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """All parts: the poses as one mapped matrix, the other columns in memory."""
+
+    table: pa.Table
+    values_PD: npt.NDArray[np.float32]
+    skipped: list[Skipped]
+
+
+class Journal:
+    """Parts in a staging folder; `num_finished` of them are done."""
+
+    def __init__(self, folder: Path, plan: RawPlan) -> None:
+        """Find what an interrupted preparation finished, and forget what it only began."""
+        self._folder = folder
+        self._skeleton = plan.skeleton
+        self._poses_path = folder / POSES_FILE
+        self._poses_path.touch()
+        self._tables: list[pa.Table] = []
+        self._skipped: list[Skipped] = []
+        self._end = 0
+        while len(self._tables) < len(plan.jobs) and self._take_up(len(self._tables)):
+            pass
+        self._poses = self._poses_path.open("r+b")
+        self._poses.truncate(self._end)
+        self._poses.seek(self._end)
+
+    @property
+    def num_finished(self) -> int:
+        """How many parts are done, from the first one on without a gap."""
+        return len(self._tables)
+
+    def append(self, part: Part) -> None:
+        """Keep the next part; raises OSError where the disk refuses."""
+        self._poses.write(part.values.data)
+        self._poses.flush()
+        self._end += part.values.nbytes
+        metadata = {
+            _SKIPPED_KEY: json.dumps([astuple(item) for item in part.skipped]),
+            _END_KEY: str(self._end),
+            _CRC_KEY: str(zlib.crc32(part.values.data)),
+        }
+        table = part.table.replace_schema_metadata(metadata)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        data = sink.getvalue()
+        write_file(part_path(self._folder, self.num_finished), data)
+        # What was written is kept, not the part: its columns may lie in Ray's object store, whose
+        # few megabytes they would hold with all the poses.
+        self._keep(pa.ipc.open_file(data).read_all(), part.skipped)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._poses.close()
+
+    def gather(self) -> Gathered:
+        """Join all parts."""
+        self._poses.flush()
+        table = pa.concat_tables(self._tables).combine_chunks()
+        return Gathered(table, map_poses(self._poses_path, self._skeleton), list(self._skipped))
+
+    def _take_up(self, index: int) -> bool:
+        # A part is renamed when it is whole, but a power cut may still have corrupted it.
+        try:
+            data = part_path(self._folder, index).read_bytes()
+            table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+            end = int(table.schema.metadata[_END_KEY])
+            skipped = [Skipped(*item) for item in json.loads(table.schema.metadata[_SKIPPED_KEY])]
+            crc = int(table.schema.metadata[_CRC_KEY])
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+            return False
+        if self._crc_of(self._end, end) != crc:
+            return False
+        self._end = end
+        self._keep(table, skipped)
+        return True
+
+    def _crc_of(self, start: int, end: int) -> int:
+        with self._poses_path.open("rb") as file:
+            file.seek(start)
+            return zlib.crc32(file.read(max(0, end - start)))
+
+    def _keep(self, table: pa.Table, skipped: Sequence[Skipped]) -> None:
+        self._tables.append(table.replace_schema_metadata())
+        self._skipped += skipped
+
+
+def map_poses(path: Path, skeleton: Skeleton) -> npt.NDArray[np.float32]:
+    """Map a file of poses as a matrix (P, V * C)."""
+    if path.stat().st_size == 0:
+        return np.empty((0, _width_of(skeleton)), np.float32)
+    return np.memmap(path, np.float32, "r").reshape(-1, _width_of(skeleton))
 
 
 def _build_table(skeleton: Skeleton, clips: list[Clip]) -> pa.Table:
@@ -68,3 +170,8 @@ def _build_table(skeleton: Skeleton, clips: list[Clip]) -> pa.Table:
         for field in schema
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _width_of(skeleton: Skeleton) -> int:
+    """Give the numbers of one pose, V * C."""
+    return skeleton.num_joints * skeleton.num_coordinates

@@ -16,10 +16,14 @@ from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.pipeline.assemble import assemble, describe_source
-from sgnray.prepare.pipeline.journal import Journal
 from sgnray.prepare.pipeline.launch import is_worth_ray, run_here, run_on_ray
-from sgnray.prepare.pipeline.parts import Part
-from sgnray.prepare.pipeline.staging import move_into_place, partial_folder, ready_folder, workplace
+from sgnray.prepare.pipeline.parts import Journal, Part
+from sgnray.prepare.pipeline.staging import (
+    hold_staging,
+    move_into_place,
+    partial_folder,
+    ready_folder,
+)
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.detect import detect
 from sgnray.storage.atomic import output_errors
@@ -58,7 +62,7 @@ def prepare_dataset(
 
     `raw` is a path or a URI that pyarrow.fs knows; several make one dataset. `workers` Ray tasks
     at a time, 0 works in the process, and so does a small input; the result is the same to the
-    byte. `on_progress` is told (clips done, clips) now and then. The same raw data are not
+    byte. `on_progress` gets (clips done, clips) now and then. The same raw data are not
     prepared twice: a finished dataset is reused, an interrupted preparation is continued. Raises
     UsageError if `out` holds something else and not `overwrite`, InputError if no clip survives,
     OutputError if the disk refuses.
@@ -73,7 +77,7 @@ def prepare_dataset(
         log.info("the raw data are taken as unchanged, by their names and sizes")
         return _result(shown, reused=True)
     key = hashlib.sha256(f"{describe_source(plan)} {plan.source.stamp} {plan.class_names}".encode())
-    with workplace(target, key=key.hexdigest()) as folder:
+    with hold_staging(target, key=key.hexdigest()) as folder:
         # Asked again, now that no other process can write it, and a cut-off replacement is undone.
         if _is_reusable(target, plan, overwrite=overwrite):
             return _result(shown, reused=True)
@@ -113,7 +117,7 @@ def _run(
     if workers and is_worth_ray(plan.source.num_bytes, address):
         return run_on_ray(todo, plan.skeleton, on_clips, workers=workers, address=address)
     if workers:
-        log.info("in this process: reading so little takes less time than Ray")
+        log.info("in this process: so little is read faster without Ray")
     return run_here(todo, plan.skeleton, on_clips)
 
 
@@ -121,9 +125,9 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
     """Tell if `target` is already this dataset; UsageError if something else is in the way."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
-    strangers = {item.name for item in target.iterdir()} - _OWN_FILES if target.is_dir() else set()
+    unexpected = {item.name for item in target.iterdir()} - _OWN_FILES if target.is_dir() else set()
     if not (target / INFO_FILE).is_file():
-        found, now = "something that is no dataset", "choose another folder with --out"
+        found, now = "something that is not a dataset", "choose another folder with --out"
     elif not overwrite:
         try:
             if read_info(target).source == describe_source(plan):
@@ -132,22 +136,22 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
         except InputError as error:
             found = error.what
         now = "choose another folder with --out, or replace this one with --overwrite"
-    elif strangers:  # replacing the folder would remove them
-        found = f"a dataset, and beside it {', '.join(sorted(strangers)[:3])}"
-        now = "move what is no part of the dataset away, or choose another folder with --out"
+    elif unexpected:  # replacing the folder would remove them
+        found = f"a dataset, and beside it {', '.join(sorted(unexpected)[:3])}"
+        now = "move what is not part of the dataset away, or choose another folder with --out"
     else:
         return False
     raise UsageError(f"the output exists already: {found}", where=str(target), now=now)
 
 
 def _check_apart(places: Sequence[Location], target: Path) -> None:
-    """UsageError where the dataset would lie in the raw files, or they in it."""
+    """UsageError where the dataset would be inside the raw files, or they inside it."""
     for place in places:
         source = Path(place.path)
         is_within = target == source or source in target.parents or target in source.parents
         if place.is_local and is_within:
             raise UsageError(
-                "the dataset and the raw files must lie apart",
+                "the dataset and the raw files must be in separate folders",
                 where=f"{source} and {target}",
                 now="choose another folder with --out",
             )

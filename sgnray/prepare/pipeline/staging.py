@@ -1,4 +1,4 @@
-"""Where a preparation happens: <out>.partial, held by one process, moved into place at the end."""
+"""The staging folder <out>.partial: held by one process, moved into place at the end."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _OWN_PART = re.compile(r"part-\d{5,}\.arrow(\.tmp)?", re.ASCII)
 
 
 @contextmanager
-def workplace(out: Path, *, key: str) -> Iterator[Path]:
+def hold_staging(out: Path, *, key: str) -> Iterator[Path]:
     """Hold <out>.partial, with the finished parts of an interrupted preparation of the same key.
 
     It is removed at the end, where the disk refuses, and where no clip can be used; what any
-    other failure leaves in it is continued next time. UsageError if another process holds it, or
+    other failure leaves in it is resumed next time. UsageError if another process holds it, or
     a folder of this name holds something else.
     """
     folder = partial_folder(out)
@@ -57,7 +57,7 @@ def workplace(out: Path, *, key: str) -> Iterator[Path]:
 
 
 def partial_folder(out: Path) -> Path:
-    """Name the workplace of a dataset."""
+    """Name the staging folder of a dataset."""
     return out.with_name(f"{out.name}.partial")
 
 
@@ -69,12 +69,12 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
 
 
 def part_path(folder: Path, index: int) -> Path:
-    """Name the file of one part in a workplace."""
+    """Name the file of one part in a staging folder."""
     return folder / f"part-{index:05d}.arrow"
 
 
 def ready_folder(folder: Path) -> Path:
-    """Make the empty folder in a workplace in which a dataset is put together."""
+    """Make the empty folder in a staging folder in which a dataset is put together."""
     ready = folder / _READY
     shutil.rmtree(ready, ignore_errors=True)
     ready.mkdir()
@@ -82,10 +82,10 @@ def ready_folder(folder: Path) -> Path:
 
 
 def move_into_place(folder: Path, out: Path) -> None:
-    """Put the workplace's finished dataset where it belongs; an older one there is replaced.
+    """Put the finished dataset where it belongs; an older one there is replaced.
 
     A failure leaves the older one, and so does a kill between the two renames: the next
-    preparation finds it in the workplace and puts it back.
+    preparation finds it in the staging folder and puts it back.
     """
     for name in (CLIPS_FILE, INFO_FILE, SKIPPED_FILE):
         with (folder / _READY / name).open("rb") as file:
@@ -102,15 +102,15 @@ def move_into_place(folder: Path, out: Path) -> None:
 
 
 def _check_own(folder: Path) -> None:
-    """UsageError where the folder is somebody else's: all in it would be removed."""
-    strangers = [
+    """UsageError where the folder is not ours: everything in it would be removed."""
+    unexpected = [
         entry.name
         for entry in (folder.iterdir() if folder.is_dir() else ())
         if entry.name not in _OWN_NAMES and not _OWN_PART.fullmatch(entry.name)
     ]
-    if strangers:
+    if unexpected:
         raise UsageError(
-            f"the workplace of this dataset holds something else: {', '.join(strangers[:3])}",
+            f"the staging folder of this dataset holds something else: {', '.join(unexpected[:3])}",
             where=str(folder),
             now="move that away, or choose another folder: --out",
         )

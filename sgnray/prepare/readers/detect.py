@@ -1,4 +1,4 @@
-"""What lies where the user points: the kind of raw data is told by its content, not its suffix."""
+"""What the user's path holds: the kind of raw data is told by its content, not its suffix."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ _PLANNERS: dict[Kind, Callable[[Location], RawPlan]] = {
 def detect(raw: Sequence[Location]) -> RawPlan:
     """Tell what the places hold and plan their dataset.
 
-    UsageError if nothing is there or they do not belong together, InputError if it is no raw data.
+    UsageError if one does not exist or they do not belong together, InputError if it is not raw
+    data.
     """
     kinds = [tell_kind(place) for place in raw]
     if set(kinds) == {Kind.RECORDINGS}:
@@ -78,11 +79,11 @@ def detect(raw: Sequence[Location]) -> RawPlan:
 
 
 def tell_kind(place: Location) -> Kind:
-    """Look at the first bytes of a file; UsageError if there is nothing."""
+    """Look at the first bytes of a file; UsageError if it does not exist."""
     entry = place.entry()
     if entry is None:
         raise UsageError(
-            "there is no such raw folder or file",
+            "raw folder or file not found",
             where=f"--raw {place}",
             now="give the folder or the .zip that holds the recordings",
         )
@@ -128,7 +129,7 @@ def _only_file(folder: Location) -> Location | None:
     paths = sorted(item.path for item in folder.walk() if item.name.endswith(_FOLDER_SUFFIXES))
     if len(paths) > 1:
         raise UsageError(
-            f"there are {len(paths)} files here that could be a dataset",
+            f"{len(paths)} files in this folder could be a dataset",
             where=f"--raw {folder}",
             now=f"name one, for example --raw {folder.at(paths[0])}",
         )

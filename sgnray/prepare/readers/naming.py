@@ -31,7 +31,7 @@ def name_after_file(location: Location) -> str:
 
 
 def name_case(dataset: str, word: str) -> str:
-    """Give a case the name it has in a dataset; a word that nobody published stays."""
+    """Give a case the name it has in a dataset; an unpublished word stays."""
     case = _CASE_WORDS.get(word.lower(), _make_word(word))
     return "csub" if case == "cs" and dataset == "ntu120" else case
 
@@ -48,7 +48,7 @@ def name_classes(dataset: str, num_classes: int) -> tuple[str, ...]:
 
 
 def find_file(location: Location) -> Entry:
-    """Tell a file's size and time; InputError if no file is there."""
+    """Tell a file's size and time; InputError if it is not a file."""
     try:
         entry = location.entry()
     except OSError as error:
@@ -58,7 +58,7 @@ def find_file(location: Location) -> Entry:
             now="check the path and your rights",
         ) from error
     if entry is None or entry.is_folder:
-        raise InputError("there is no such file", where=str(location), now="check the path")
+        raise InputError("file not found", where=str(location), now="check the path")
     return entry
 
 

@@ -36,7 +36,7 @@ class Table:
 
     def schema(self) -> pa.Schema:
         """Read the columns' names and types."""
-        with self.told():
+        with self.errors():
             is_parquet = self.kind == "parquet"
             schema = (
                 pq.ParquetFile(self._open()).schema_arrow if is_parquet else self._open_ipc().schema
@@ -46,7 +46,7 @@ class Table:
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """Read some columns whole, and no others."""
-        with self.told():
+        with self.errors():
             if self.kind == "parquet":
                 table = pq.ParquetFile(self._open()).read(columns=list(names), use_threads=False)
             else:
@@ -56,7 +56,7 @@ class Table:
 
     def pieces(self) -> Iterator[Piece]:
         """Cut the rows into pieces of about JOB_BYTES and at most JOB_ROWS."""
-        with self.told():
+        with self.errors():
             first_chunk, chunk_row, row, num_bytes = 0, 0, 0, 0.0
             start = 0
             for chunk, (num_rows, row_bytes) in enumerate(self._chunks()):
@@ -128,13 +128,13 @@ class Table:
         return open_reader(self._open(), options=options)
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """Turn what a torn or vanished file provokes into an InputError."""
+    def errors(self) -> Iterator[None]:
+        """Turn what a corrupt or missing file raises into an InputError."""
         try:
             yield
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise InputError(
-                f"the table cannot be read: {(str(error).splitlines() or ['torn'])[0]}",
+                f"the table cannot be read: {(str(error).splitlines() or ['corrupt'])[0]}",
                 where=str(self.location),
                 now=_NOW,
             ) from error
@@ -151,8 +151,8 @@ class Piece:
     stop: int
 
     def batches(self, names: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-        """Read its rows, few at a time; InputError where the table is torn or was rewritten."""
-        with self.table.told():
+        """Read its rows, few at a time; InputError where the table is corrupt or was rewritten."""
+        with self.table.errors():
             check_unchanged(self.table)
             for batch in _cursor(self.table, names).rows(self):
                 # Lists that point outside of their values would be followed without a look.
@@ -195,7 +195,7 @@ def _cursor(table: Table, names: tuple[str, ...]) -> _Cursor:
 
 
 def open_table(location: Location) -> Table | str:
-    """Tell what kind of table lies there, by its content; in words why there is none."""
+    """Tell the kind of a table by its content; if it cannot be used, say why."""
     entry = location.entry()
     if entry is None or entry.is_folder:
         return "is a folder" if entry is not None else "file not found"

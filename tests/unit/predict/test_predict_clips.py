@@ -120,11 +120,11 @@ def test_classes_of_another_name(tiny_run, tiny_raw):
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("gone.skeleton", UsageError, "there is no such file"),
+        ("gone.skeleton", UsageError, "not found"),
         ("film.avi", InputError, "this is a video, and sgnray reads skeletons"),
         ("notes.txt", InputError, "this is a .txt file"),
         ("empty", InputError, "no recording found"),
-        ("torn.zip", InputError, "no readable .zip"),
+        ("torn.zip", InputError, "zip cannot be read"),
         ("a01_s01_e00_v01.json", CheckpointError, "supports ntu25 skeletons, these are kinect20"),
     ],
 )

@@ -326,7 +326,7 @@ def test_a_wrong_table_is_told_at_once(tmp_path):
         "each 34 numbers, or 17 joints of 2 numbers",
         "the column subject is string, and must be integers, null where unknown",
         "the column frame is int64, and must be a list of integers, one for each pose",
-        "b.csv: is no whole Arrow or Parquet file",
+        "b.csv: is not a whole Arrow or Parquet file",
     ):
         assert word in text
 

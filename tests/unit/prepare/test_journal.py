@@ -8,8 +8,7 @@ import pytest
 
 from sgnray.data.skeleton import KINECT20
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped
-from sgnray.prepare.pipeline.journal import Journal
-from sgnray.prepare.pipeline.parts import Part, prepare_part
+from sgnray.prepare.pipeline.parts import Journal, Part, prepare_part
 from sgnray.prepare.plan import RawPlan, RawSource
 
 WIDTH = 60

@@ -111,7 +111,7 @@ def test_another_dataset_in_the_way(make_nwucla, tmp_path):
 def test_a_folder_that_is_no_dataset_is_never_overwritten(make_nwucla, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("precious")
-    with pytest.raises(UsageError, match="something that is no dataset"):
+    with pytest.raises(UsageError, match="something that is not a dataset"):
         prepare_dataset(make_nwucla(6), out=tmp_path / "home", overwrite=True)
     assert (tmp_path / "home" / "thesis.tex").read_text() == "precious"
 
@@ -219,12 +219,12 @@ def test_overwrite_replaces_a_dataset_and_nothing_else(golden_raw, tmp_path):
 @pytest.mark.parametrize("out", [".", "raw", "raw/deep/out"])
 def test_the_dataset_and_the_raw_files_lie_apart(golden_raw, out):
     before = sorted(golden_raw.rglob("*"))
-    with pytest.raises(UsageError, match="must lie apart"):
+    with pytest.raises(UsageError, match="must be in separate folders"):
         prepare_dataset(golden_raw / "raw", out=golden_raw / out, overwrite=True)
     assert sorted(golden_raw.rglob("*")) == before
 
 
-def test_a_workplace_that_holds_something_else_is_left_alone(make_nwucla, tmp_path):
+def test_a_staging_folder_that_holds_something_else_is_left_alone(make_nwucla, tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "thesis.tex").write_text("precious")
     with pytest.raises(UsageError, match=r"something else: thesis\.tex"):

@@ -199,7 +199,7 @@ def test_no_pyskl_pickle(tmp_path):
     for content in ({}, [], {"annotations": []}, {"annotations": {}}, 5, b"", b"text"):
         with pytest.raises(InputError):
             plan_pyskl(write(tmp_path, content))
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="file not found"):
         plan_pyskl(locate(tmp_path / "none.pkl"))
 
 

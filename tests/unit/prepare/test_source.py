@@ -112,7 +112,7 @@ def test_a_file_that_went_is_no_matter_of_one_clip(tmp_path):
 def test_nothing_there(tmp_path):
     with pytest.raises(UsageError) as caught:
         detect([locate(tmp_path / "absent")])
-    assert caught.value.what == "there is no such raw folder or file"
+    assert caught.value.what == "raw folder or file not found"
 
 
 def test_neither_folder_nor_zip(tmp_path):
