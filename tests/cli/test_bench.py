@@ -89,8 +89,7 @@ def test_the_tables(capsys):
     render.result(*tables_of(RESULT))
     assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
         "recipe  ntu60 cs, 120 epochs in batches of 64, float32",
-        "clips   40,091 for training, 16,487 for the test; no dataset, noise replaces",
-        "        it",
+        "clips   40,091 for training, 16,487 for the test; no dataset, noise replaces it",
         "model   691,048 parameters",
         "a clip  284 MFLOP forward, 851 in a training step: matrix products, a",
         "        multiply-add as 2",

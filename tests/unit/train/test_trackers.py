@@ -29,8 +29,8 @@ LOSSES = [(epoch, 4.0 - epoch) for epoch in range(1, 5)]
 def surroundings(monkeypatch):
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
         monkeypatch.delenv(name)
-    for name in tracking._MANNERS:  # to be taken back at the end
-        monkeypatch.setenv(name, tracking._MANNERS[name])
+    for name in tracking._ENVIRONMENT:  # to be taken back at the end
+        monkeypatch.setenv(name, tracking._ENVIRONMENT[name])
 
 
 @pytest.fixture
