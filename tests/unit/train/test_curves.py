@@ -14,7 +14,7 @@ from sgnray.errors import OutputError
 from sgnray.train.tracking import curves
 from sgnray.train.tracking.curves import CURVES_FILE, Curves, draw_curves
 
-REPORT = SimpleNamespace(top1=0.925, subject=SimpleNamespace(epoch=None))
+REPORT = SimpleNamespace(top1=0.925, evaluated=SimpleNamespace(epoch=None))
 
 
 def epoch(rate=1e-3, **values):

@@ -16,7 +16,7 @@ from sgnray.train.tracking.curves import CURVES_FILE
 from sgnray.train.tracking.trackers import MEMORY_FILE, Trackers, tracked
 
 REPORT = SimpleNamespace(
-    top1=0.75, top5=1.0, loss=0.5, subject=SimpleNamespace(epoch=4), num_clips=9
+    top1=0.75, top5=1.0, loss=0.5, evaluated=SimpleNamespace(epoch=4), num_clips=9
 )
 HISTORY = [
     {"train/loss": 4.0 - epoch, "train/top1": epoch / 5, "lr": 1e-3, "time/epoch_s": 0.5}
