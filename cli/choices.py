@@ -1,4 +1,4 @@
-"""What a command works on when it was not told everything: the dataset, the case, the recipe."""
+"""Defaults for what the user did not name: the dataset, the case, the recipe."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def choose_dataset(data: str | None, *, name: str | None = None) -> Path:
     folder = DATA_DIR if data is None else Path(data)
     if data is not None and not folder.is_dir():
         raise UsageError(
-            "there is no such dataset folder",
+            "dataset folder not found",
             where=f"--data {data}",
             now="prepare one: sgn prepare --raw PATH",
         )

@@ -142,9 +142,9 @@ def _brief(numbers: Numbers) -> str:
     if not numbers.known:
         return "unknown"
     first, last = numbers.known[0], numbers.known[-1]
-    told = f"{len(numbers.known)}, numbered {first}" + (f" to {last}" if last > first else "")
+    text = f"{len(numbers.known)}, numbered {first}" + (f" to {last}" if last > first else "")
     unknown = numbers.num_unknown
-    return told + (f"; unknown in {unknown:,} clips" if unknown else "")
+    return text + (f"; unknown in {unknown:,} clips" if unknown else "")
 
 
 def _source(source: Mapping[str, Any]) -> str:
@@ -229,8 +229,8 @@ def _left_out(skipped: Sequence[SkippedContent], folder: Path) -> list[Renderabl
     for row in skipped[:_MAX_REASONS]:
         table.add_row(row.reason, f"{row.num_files:,}", row.example)
     more = len(skipped) - _MAX_REASONS
-    told = f"{more} more reasons, and " if more > 0 else ""
-    return [table, f"{told}all of the files: {folder / 'skipped.csv'}"]
+    text = f"{more} more reasons, and " if more > 0 else ""
+    return [table, f"{text}all of the files: {folder / 'skipped.csv'}"]
 
 
 def _share(count: int, total: int) -> str:

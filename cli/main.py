@@ -213,23 +213,23 @@ def _parser_message(failure: Any, context: Any) -> str:
 
 
 def _as_output_error(failure: OSError) -> SgnError:
-    told = OutputError(
+    error = OutputError(
         f"the system refused a file: {failure.strerror or failure}",
         where=str(failure.filename or "no file was named"),
         now="check that the disk has space and that the folder may be read and written",
     )
-    told.__cause__ = failure
-    return told
+    error.__cause__ = failure
+    return error
 
 
 def _as_bug(failure: Exception) -> SgnError:
-    told = SgnError(
+    error = SgnError(
         f"this is a bug in sgnray: {type(failure).__name__}: {failure}",
         where=_write_traceback(failure),
         now="please report it with that file; what was finished before is kept",
     )
-    told.__cause__ = failure
-    return told
+    error.__cause__ = failure
+    return error
 
 
 def _write_traceback(failure: Exception) -> str:

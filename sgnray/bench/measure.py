@@ -109,8 +109,7 @@ def measure_process(
 
 def with_precision(recipe: Recipe, precision: str) -> Recipe:
     """Change the precision of a recipe."""
-    train = recipe.train.model_copy(update={"precision": precision})
-    return recipe.model_copy(update={"train": train})
+    return recipe.replacing({"train.precision": precision})
 
 
 def interleave(

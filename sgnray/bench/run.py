@@ -294,14 +294,15 @@ def worker_counts(most: int) -> list[int]:
 def shorten(recipe: Recipe, *, seconds: float, clips_per_s: float) -> Recipe:
     """Return a recipe of as many epochs of EPOCH_STEPS steps as fit into the time."""
     num_epochs = math.ceil(seconds * clips_per_s / (EPOCH_STEPS * recipe.optim.batch_size))
-    changes = {"num_epochs": max(_MIN_EPOCHS, num_epochs), "selection": "last"}
-    sections = {
-        "train": recipe.train.model_copy(update=changes),
-        # A warmup may be longer than these few epochs, and speed does not depend on it.
-        "optim": recipe.optim.model_copy(update={"warmup_epochs": 0}),
-        "evaluate": recipe.evaluate.model_copy(update={"num_views": 1}),
-    }
-    return recipe.model_copy(update=sections)
+    return recipe.replacing(
+        {
+            "train.num_epochs": max(_MIN_EPOCHS, num_epochs),
+            "train.selection": "last",
+            # A warmup may be longer than these few epochs, and speed does not depend on it.
+            "optim.warmup_epochs": 0,
+            "evaluate.num_views": 1,
+        }
+    )
 
 
 def _measure_workers(

@@ -131,7 +131,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def load_reference(path: str | Path) -> SGN:
     """Read a checkpoint of the official code (microsoft/SGN) and return its model, in eval mode.
 
-    Raises CheckpointError where the file is torn, runs code, or does not hold that model.
+    Raises CheckpointError if the file is corrupt, runs code, or does not hold that model.
     """
     path = Path(path)
     state = find_reference(_read(path))
@@ -216,7 +216,7 @@ def _read(path: Path) -> State:
     """Open a file of tensors; nothing in it is run."""
     if not path.is_file():
         raise CheckpointError(
-            "there is no such checkpoint",
+            "checkpoint not found",
             where=str(path),
             now="name a run folder or a checkpoint file; sgn train makes them",
         )
@@ -231,7 +231,7 @@ def _read(path: Path) -> State:
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # what a foreign file provokes in an unpickler has no bounds
         raise CorruptError(
-            "the checkpoint cannot be used: it is torn, or no checkpoint at all",
+            "the checkpoint cannot be used: it is corrupt, or not a checkpoint",
             where=str(path),
             now=_OTHER_CHECKPOINT,
         ) from error

@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it, whose it is, and where training goes on."""
+"""The folder of a run: its files, its owner, and the checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LOCK_FILE = ".lock"
 CHECKPOINTS_DIR = "checkpoints"
 CHECKPOINT_FILE = "checkpoint.pt"
 
-# The newest, and the one before it should the newest turn out to be torn.
+# The newest, and the one before it in case the newest is corrupt.
 _NUM_CHECKPOINTS_KEPT = 2
 _HASH_PATTERN = "[0-9a-f]" * 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -60,7 +60,7 @@ class RunFolder:
     def newest_checkpoint(self) -> tuple[Path, Checkpoint] | None:
         """Find the newest checkpoint that is whole, None where there is none yet.
 
-        A torn one is told and passed over. CheckpointError where all are torn, or the newest is
+        A corrupt one is reported and skipped. CheckpointError if all are corrupt, or the newest is
         of another kind: starting over would lose what they hold.
         """
         paths = [self.checkpoint_path(epoch) for epoch in reversed(self._epochs())]
@@ -101,7 +101,7 @@ class RunFolder:
         except (ValueError, TypeError, KeyError):
             version, is_whole = ENVIRONMENT_VERSION, False
         if not is_whole or version != ENVIRONMENT_VERSION:
-            what = f"has format version {version}" if is_whole else "is torn"
+            what = f"has format version {version}" if is_whole else "is corrupt"
             raise RunError(
                 f"the record of how the run was made {what}",
                 where=str(path),
@@ -120,7 +120,7 @@ class RunFolder:
     def keep_checkpoint(self, checkpoint: Checkpoint) -> Path:
         """Write the checkpoint of the epoch just finished; keep it and the one before it only.
 
-        Later ones were torn, or training would have gone on from them. Returns its folder.
+        Later ones are corrupt: training would have resumed from them. Returns its folder.
         """
         path = self.checkpoint_path(checkpoint.epoch)
         save_checkpoint(path, checkpoint)
@@ -140,7 +140,7 @@ class RunFolder:
         return sorted(int(number) for number in numbers if number.isdecimal())
 
     def record_environment(self, environment: dict[str, Any]) -> None:
-        """Write environment.json; a launch that goes on is added to those before it."""
+        """Write environment.json; a launch that resumes is added to those before it."""
         first = self.environment()
         if first is None:
             content = {"format_version": ENVIRONMENT_VERSION, **environment, "resumed": []}
@@ -210,7 +210,7 @@ def newest_run(runs_dir: Path) -> RunFolder:
     found = {path.parents[2] for path in runs_dir.glob(f"*/{CHECKPOINTS_DIR}/*/{CHECKPOINT_FILE}")}
     if not found:
         raise UsageError(
-            "there is no run with a checkpoint",
+            "no run with a checkpoint found",
             where=str(runs_dir),
             now="train one: sgn train, or name a run folder or a checkpoint",
         )
@@ -218,7 +218,7 @@ def newest_run(runs_dir: Path) -> RunFolder:
 
 
 def run_of(checkpoint_path: Path) -> RunFolder | None:
-    """Return the run that a checkpoint file lies in; None where it was taken out of its run."""
+    """Return the run that a checkpoint file is in; None if it was moved out of its run."""
     for folder in checkpoint_path.absolute().parents[1:3]:
         if (folder / RECIPE_FILE).is_file():
             return RunFolder(_as_named(folder, checkpoint_path))

@@ -116,7 +116,7 @@ def _find_checkpoint(target: Path | None, runs_dir: Path) -> Path:
         target = runs_dir / target
     if not target.exists():
         raise UsageError(
-            "there is no such run or checkpoint",
+            "run or checkpoint not found",
             where=str(target),
             now="name a run folder or a checkpoint; without one, the newest run is taken",
         )

@@ -1,6 +1,6 @@
 """Datasets of other machines, kept on this one: fetched once, whole or not at all.
 
-A copy lies in `$SGNRAY_CACHE`, else `$XDG_CACHE_HOME/sgnray`, else `~/.cache/sgnray`, there in
+A copy is kept in `$SGNRAY_CACHE`, else `$XDG_CACHE_HOME/sgnray`, else `~/.cache/sgnray`, there in
 `datasets/<first 16 hex digits of its checksum>`. Nothing is ever removed from it but what is
 broken: old copies are yours to remove.
 """

@@ -72,17 +72,17 @@ def read_info(folder: Path) -> DatasetInfo:
     path = folder / INFO_FILE
     if not path.is_file():
         raise InputError(
-            "this is no prepared dataset" if folder.exists() else "there is no such dataset",
+            "not a prepared dataset" if folder.exists() else "dataset not found",
             where=str(path),
             now="prepare one: sgn prepare --raw PATH",
         )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise torn(path, "it is no readable JSON") from error
+        raise corrupt(path, "it is no readable JSON") from error
     version = data.get("format_version") if isinstance(data, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise torn(path, "no readable format_version")
+        raise corrupt(path, "no readable format_version")
     if version > FORMAT_VERSION:
         raise InputError(
             f"the dataset has format version {version}, this sgnray reads up to {FORMAT_VERSION}",
@@ -91,17 +91,17 @@ def read_info(folder: Path) -> DatasetInfo:
         )
     keys = set(_Content.model_fields) - ({"skeleton"} if version == 1 else set())
     if set(data) != keys:
-        raise torn(path, f"keys {', '.join(sorted(set(data) ^ keys))}")
+        raise corrupt(path, f"keys {', '.join(sorted(set(data) ^ keys))}")
     try:
         _Content.model_validate(data)
     except ValidationError as error:
         key = min(str(detail["loc"][0]) for detail in error.errors())
         words = _Content.model_fields[key].description
-        raise torn(path, f"{key} is {_show(data[key])}, not {words}") from error
+        raise corrupt(path, f"{key} is {_show(data[key])}, not {words}") from error
     layout, splits = data.pop("layout"), data["splits"]
     data["skeleton"] = _skeleton(path, layout, data.get("skeleton"))
     if splits is not None and (problem := _overlap(splits)):
-        raise torn(path, problem)
+        raise corrupt(path, problem)
     return DatasetInfo(**{**data, "class_names": tuple(data["class_names"])})
 
 
@@ -125,20 +125,22 @@ def write_info(folder: Path, info: DatasetInfo) -> None:
     (folder / INFO_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def torn(path: Path, detail: str) -> InputError:
+def corrupt(path: Path, detail: str) -> InputError:
     """Build the error for a dataset that is not what was written."""
-    return InputError(f"the dataset is torn or foreign: {detail}", where=str(path), now=_REBUILD)
+    return InputError(
+        f"the dataset is corrupt or not ours: {detail}", where=str(path), now=_REBUILD
+    )
 
 
 def _skeleton(path: Path, layout: str, described: dict[str, Any] | None) -> Skeleton:
     if described is None:  # format version 1 knew two layouts, by their names
         if layout not in SKELETONS:
-            raise torn(path, f"layout is {layout!r}, which is unknown")
+            raise corrupt(path, f"layout is {layout!r}, which is unknown")
         return SKELETONS[layout]
     try:
         return Skeleton.from_dict({**described, "name": layout})
     except ValueError as error:
-        raise torn(path, f"skeleton: {error}") from error
+        raise corrupt(path, f"skeleton: {error}") from error
 
 
 def _overlap(splits: NamedSplits) -> str | None:

@@ -28,7 +28,7 @@ _MIB = 1 << 20
 def dataset_at(text: str, on_progress: OnProgress | None = None) -> Path:
     """Return the folder of the dataset that a path or a URI names, fetched if it lies elsewhere.
 
-    `on_progress` is told (MiB fetched, MiB). A path is returned as it is, whatever lies there.
+    `on_progress` is called with (MiB fetched, MiB). A path is returned as it is.
     """
     place = locate(text)
     if place.is_local:
@@ -90,7 +90,7 @@ def _input_errors(source: Location) -> Iterator[None]:
     except (OSError, pa.ArrowException) as error:
         is_absent = isinstance(error, FileNotFoundError)
         raise InputError(
-            "there is no such file of a dataset"
+            "file of the dataset not found"
             if is_absent
             else f"it cannot be read: {first_line(error)}",
             where=str(source),

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SharedDataset:
-    """A dataset of the driver's machine, as its workers are told of it."""
+    """A dataset of the driver's machine, as its workers receive it."""
 
     folder: Path
     checksum: str

@@ -22,8 +22,8 @@ from sgnray.data.info import (
     INFO_FILE,
     DatasetInfo,
     NamedSplits,
+    corrupt,
     read_info,
-    torn,
     write_info,
 )
 from sgnray.data.protocols import ClipTable, IntArray, Split
@@ -73,7 +73,7 @@ class SkeletonDataset:
 def open_dataset(folder: Path) -> SkeletonDataset:
     """Open a prepared dataset; cheap, the poses stay on disk until they are touched.
 
-    InputError if it is missing, of a newer format, foreign or torn.
+    InputError if it is missing, of a newer format, corrupt or not ours.
     """
     info = read_info(folder)
     path = folder / CLIPS_FILE
@@ -87,9 +87,9 @@ def open_dataset(folder: Path) -> SkeletonDataset:
         or offsets[-1] != info.num_poses
         or len(poses.values) != info.num_poses
     ):
-        raise torn(path, f"{INFO_FILE} counts {info.num_clips} clips, {info.num_poses} poses")
+        raise corrupt(path, f"{INFO_FILE} counts {info.num_clips} clips, {info.num_poses} poses")
     if (problem := _find_problem(batch, offsets, len(info.class_names))) is not None:
-        raise torn(path, problem)
+        raise corrupt(path, problem)
     # to_numpy without a copy keeps the mapping alive through the array's base.
     values = poses.values.values.to_numpy(zero_copy_only=True)
     return SkeletonDataset(
@@ -115,7 +115,7 @@ def find_dataset(data_dir: Path = Path("data"), *, name: str | None = None) -> P
         found = same_folder or [path for path in found if read_info(path).dataset == name]
     if not found:
         raise UsageError(
-            f"there is no prepared dataset{f' {name}' if name else ''}",
+            f"prepared dataset{f' {name}' if name else ''} not found",
             where=str(data_dir),
             now="make one: sgn prepare --raw PATH, or try everything with sgn demo",
         )
@@ -169,12 +169,12 @@ def _read_batch(path: Path, schema: pa.Schema) -> pa.RecordBatch:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         if reader.num_record_batches != 1 or not reader.schema.equals(schema):
-            raise torn(path, "other columns than this layout's")
+            raise corrupt(path, "other columns than this layout's")
         batch = reader.get_batch(0)
         batch.validate()
         batch.column("name").validate(full=True)
     except (OSError, pa.ArrowException) as error:
-        raise torn(path, first_line(error)) from error
+        raise corrupt(path, first_line(error)) from error
     return batch
 
 
@@ -225,7 +225,7 @@ def _split_rows(splits: NamedSplits, names: tuple[str, ...], path: Path) -> dict
 
     def rows(part: list[str], case: str) -> IntArray:
         if unknown := [name for name in part if name not in row_of]:
-            raise torn(path, f"the case {case} names {unknown[0]!r}, and there is no such clip")
+            raise corrupt(path, f"the case {case} names {unknown[0]!r}, and there is no such clip")
         return np.sort(np.array([row_of[name] for name in part], np.int64))
 
     return {

@@ -29,9 +29,9 @@ _MIB = 1 << 20
 def verify_dataset(folder: Path, on_progress: OnProgress | None = None) -> DatasetInfo:
     """Check a dataset to the last number and return its description.
 
-    All that is wrong with it comes in one InputError. `on_progress` is told (MiB done, MiB) as
-    clips.arrow is read, twice: for its checksum, and for its numbers. Memory does not grow with
-    the number of poses.
+    Everything wrong with it is in one InputError. clips.arrow is read twice, for its checksum and
+    for its numbers, and `on_progress` is called with (MiB done, MiB). Memory does not grow with the
+    number of poses.
     """
     info = read_info(folder)
     path = folder / CLIPS_FILE

@@ -235,7 +235,7 @@ def _beside_driver(kind: type) -> Any:
 
 
 class _Files:
-    """The actor behind a file_server; it hands out the files it was told of and no others."""
+    """The actor behind a FileServer; it reads the files that it was given and no others."""
 
     def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
         self._folder = folder

@@ -38,7 +38,7 @@ def check_device_name(device: str) -> None:
     """Raise UsageError for a device that is none of DEVICES."""
     if device not in DEVICES:
         raise UsageError(
-            f"there is no device '{device}'", where="--device", now=f"one of {', '.join(DEVICES)}"
+            f"unknown device '{device}'", where="--device", now=f"one of {', '.join(DEVICES)}"
         )
 
 

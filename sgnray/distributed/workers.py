@@ -34,7 +34,7 @@ class Workers:
 
     @property
     def is_elastic(self) -> bool:
-        """Whether the number may change while the run goes on."""
+        """Whether the number may change during the run."""
         return self.fewest < self.most
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ def parse_workers(text: str) -> int | tuple[int, int]:
 
 def _refused(text: str) -> UsageError:
     return UsageError(
-        f"'{text}' is no number of workers",
+        f"'{text}' is not a number of workers",
         where=_OPTION,
         now=f"give a number like {_OPTION} 8, or a range like {_OPTION} 1:8 that grows and shrinks "
         "with the cluster",

@@ -53,14 +53,14 @@ def choose_format(
             f"unknown format {to!r}", where=f"--to {to}", now=f"one of {', '.join(suffixes)}"
         )
     known = {suffix: name for name, suffix in suffixes.items()}
-    told = known.get(out.suffix.lower()) if out is not None else None
-    if to is not None and told not in (None, to):
+    implied = known.get(out.suffix.lower()) if out is not None else None
+    if to is not None and implied not in (None, to):
         raise UsageError(
-            f"the file's name says {told}, and {to} is asked for",
+            f"the file name implies {implied}, but {to} was requested",
             where=f"--to {to} --out {out}",
             now="leave out --to, or give the file another suffix",
         )
-    return to or told or default
+    return to or implied or default
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

@@ -146,7 +146,7 @@ def _file_system(uri: str | None) -> fs.FileSystem:
 
 
 def _refuse_folder(error: OSError) -> None:
-    # Going on would leave out what lies in it, and nobody would know.
+    # Continuing would leave out its files without a word.
     raise InputError(
         f"a folder cannot be read: {error.strerror or error}",
         where=str(error.filename),

@@ -167,7 +167,7 @@ def test_noise_takes_the_shape_that_the_case_is_known_for(sgn, case, dataset, na
     [
         (["--seconds", "0"], "--seconds: "),
         (["--workers", "-1"], "--workers: "),
-        (["--data", "nowhere"], "there is no such dataset folder"),
+        (["--data", "nowhere"], "dataset folder not found"),
         (["--recipe", "ntu60-xsub"], "recipe 'ntu60-xsub' not found"),
         (["--case", "cv", "--recipe", "ntu60-cs"], "--case and --recipe exclude each other"),
         (["--case", "people"], "ntu60 has no case 'people'"),

@@ -248,7 +248,7 @@ def test_all_that_is_damaged_comes_in_one_block(sgn, folder):
         ),
         (
             ["data"],
-            "error: there is no prepared dataset\n"
+            "error: prepared dataset not found\n"
             "  where  data\n"
             "  now    make one: sgn prepare --raw PATH, or try everything with sgn demo\n",
         ),

@@ -50,13 +50,13 @@ from sgnray.errors import Problem, SgnError
         ),
         (
             ["train", "--case", "cv"],
-            "error: there is no prepared dataset\n"
+            "error: prepared dataset not found\n"
             "  where  data\n"
             "  now    make one: sgn prepare --raw PATH, or try everything with sgn demo\n",
         ),
         (
             ["train", "--data", "nowhere", "--case", "cv"],
-            "error: there is no such dataset folder\n"
+            "error: dataset folder not found\n"
             "  where  --data nowhere\n"
             "  now    prepare one: sgn prepare --raw PATH\n",
         ),
@@ -71,7 +71,7 @@ from sgnray.errors import Problem, SgnError
             "error: recipe 'ntu60-xsub' not found; did you mean ntu60-cs?\n"
             "  where  shipped recipes: custom, ntu120-cset, ntu120-csub, ntu60-cs, ntu60-cv, "
             "nwucla-cv, nwucla-cv-best, synth-cs, synth-cset, synth-cv\n"
-            "  now    take one of these, or give the path of a .yaml file\n",
+            "  now    choose one of these, or give the path of a .yaml file\n",
         ),
         (
             ["train", "--recipe", "ntu60-cs", "optim.lerning_rate=1", "data.num_segments=0"],
@@ -98,7 +98,7 @@ from sgnray.errors import Problem, SgnError
         ),
         (
             ["train", "--workers", "two"],
-            "error: 'two' is no number of workers\n"
+            "error: 'two' is not a number of workers\n"
             "  where  --workers\n"
             "  now    give a number like --workers 8, or a range like --workers 1:8 that grows and "
             "shrinks with the cluster\n",
@@ -245,7 +245,7 @@ def test_exit_codes_reach_the_shell(sgn_process):
     assert sgn_process("--version").code == 0
     wrong = sgn_process("train", "--case", "cv")
     assert (wrong.code, wrong.out) == (2, "")
-    assert wrong.err.startswith("error: there is no prepared dataset\n")
+    assert wrong.err.startswith("error: prepared dataset not found\n")
 
 
 def test_a_reader_that_leaves_early_is_no_failure_story():

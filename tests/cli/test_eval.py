@@ -66,7 +66,7 @@ def test_the_report_is_written_though_nobody_reads_on(run):
 def test_what_is_no_run(sgn, run):
     done = sgn("eval", "first", "secnod")
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("error: there is no such run or checkpoint\n")
+    assert done.err.startswith("error: run or checkpoint not found\n")
 
 
 def content_of(run):

@@ -89,5 +89,5 @@ def test_a_torn_checkpoint(sgn, tiny_run, tmp_path):
     (tmp_path / "bad.pt").write_bytes(whole[:3000])
     done = sgn("export", "bad.pt")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("error: the checkpoint cannot be used: it is torn")
+    assert done.err.startswith("error: the checkpoint cannot be used: it is corrupt")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.pt"]

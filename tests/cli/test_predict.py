@@ -114,13 +114,13 @@ def test_a_corrupted_checkpoint(sgn, recordings, tiny_run, tmp_path):
         (tmp_path / "bad.pt").write_bytes(content)
         done = sgn("predict", str(recordings[0]), "--checkpoint", str(tmp_path / "bad.pt"))
         assert done.code == 1
-        assert done.err.startswith("error: the checkpoint cannot be used: it is torn")
+        assert done.err.startswith("error: the checkpoint cannot be used: it is corrupt")
 
 
 def test_without_any_run(sgn, recordings):
     done = sgn("predict", str(recordings[0]))
     assert done.code == 2
-    assert done.err.startswith("error: there is no run with a checkpoint")
+    assert done.err.startswith("error: no run with a checkpoint found")
 
 
 @pytest.mark.parametrize(("num_classes", "name"), [(60, "drink water"), (7, "class 1")])

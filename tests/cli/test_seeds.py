@@ -72,18 +72,18 @@ def trained(folder, seed):
 @pytest.mark.timeout(600)
 def test_killed_half_way_and_run_again(start, tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    assert start(straight, "train.num_epochs=30").wait(240) == 0
-    process = start(killed, "train.num_epochs=30")
+    assert start(straight, "train.num_epochs=15").wait(240) == 0
+    process = start(killed, "train.num_epochs=15")
     wait_for(lambda: num_epochs(killed, 1) >= 2, process, killed)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()  # it alone: the seed that runs must notice by itself
     psutil.wait_procs(children, 60)
     assert not [child for child in children if child.is_running()]
-    assert num_epochs(killed, 1) < 30
+    assert num_epochs(killed, 1) < 15
     assert not (killed / REPORT).exists()
 
     first = trained(killed, 0)
-    assert start(killed, "train.num_epochs=30").wait(240) == 0, (killed / "out.txt").read_text()
+    assert start(killed, "train.num_epochs=15").wait(240) == 0, (killed / "out.txt").read_text()
     assert trained(killed, 0) == first
     assert json.loads((killed / REPORT).read_text()) == json.loads((straight / REPORT).read_text())
     report = json.loads((killed / REPORT).read_text())
@@ -94,7 +94,7 @@ def test_killed_half_way_and_run_again(start, tmp_path):
 
 
 def test_a_lost_seed_is_missing_and_the_others_finish(start, tmp_path):
-    process = start(tmp_path, "train.num_epochs=60")
+    process = start(tmp_path, "train.num_epochs=30")
     wait_for(lambda: num_epochs(tmp_path, 0) >= 1, process, tmp_path)
     seed_0 = [
         child

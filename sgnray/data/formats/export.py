@@ -52,7 +52,7 @@ def export_dataset(
 ) -> ExportResult:
     """Write a dataset as one file: npz and h5 hold one case of it, pyskl all if none is named.
 
-    `on_progress` is told (clips written, clips) now and then. UsageError if a case must be named
+    `on_progress` is called with (clips written, clips). UsageError if a case must be named
     or `out` exists and not `overwrite`, InputError if the format cannot hold the dataset,
     OutputError if the disk refuses; then nothing is left behind.
     """
@@ -161,7 +161,8 @@ def _padded_losses(dataset: SkeletonDataset, poses: ClipPoses, parts: PaddedPart
     num_longer = int((poses.last_frames[written] + 1 < poses.num_frames[written]).sum())
     if num_longer:
         losses.append(
-            f"the zero frames at the end of {num_longer:,} clips cannot be told from padding"
+            f"the zero frames at the end of {num_longer:,} clips cannot be distinguished "
+            "from padding"
         )
     if 2 * poses.pose_size not in _READABLE_WIDTHS:
         losses.append("sgnray cannot read the file back: it knows padded files of 25 and 20 joints")

@@ -1,1 +1,1 @@
-"""One module per raw format, told apart by content."""
+"""One module per raw format; detect.py tells them apart by content."""

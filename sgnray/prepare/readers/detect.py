@@ -1,4 +1,4 @@
-"""What the user's path holds: the kind of raw data is told by its content, not its suffix."""
+"""Detect the kind of raw data at a path by its content, not its suffix."""
 
 from __future__ import annotations
 

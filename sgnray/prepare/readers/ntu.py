@@ -226,7 +226,7 @@ def _read_ids(text: bytes, bounds: Bounds, body_lines: list[int]) -> list[int]:
         start, middle = bounds[line] + 1, bounds[line + 1]
         token = text[start : text.find(b" ", start)]
         body_id = known.get(token)
-        # Both lines of a body seen before are nearly always plain: told without taking them apart.
+        # Both lines of a body seen before are nearly always plain: checked without parsing them.
         if (
             body_id is None
             or text.count(b" ", start, middle) != _BODY_COLUMNS - 1

@@ -150,8 +150,8 @@ def plan_padded(location: Location) -> RawPlan:
 def read_padded_clip(row_TX: Array) -> Poses:
     """List the poses of one padded clip, (T, M * D) numbers; ClipError if it has none.
 
-    A clip ends with its last frame that is not zero: zero frames after it cannot be told from
-    padding.
+    A clip ends with its last frame that is not zero: zero frames after it cannot be distinguished
+    from padding.
     """
     with np.errstate(over="ignore"):
         frames_TMD = row_TX.astype(np.float32, copy=False).reshape(len(row_TX), 2, -1)

@@ -83,7 +83,7 @@ def test_plain_data(tiny_recipe, tiny_folder):
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({"device": "tpu"}, "there is no device 'tpu'"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"workers": 7}, "a batch of 6 clips cannot be shared by 7 workers"),
     ],
 )

@@ -203,9 +203,9 @@ def test_a_kill_in_the_first_file_does_not_lock_the_name(tiny_recipe, tiny_datas
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("{", "is torn"),
-        ("{}", "is torn"),
-        ('{"format_version": 1}', "is torn"),
+        ("{", "is corrupt"),
+        ("{}", "is corrupt"),
+        ('{"format_version": 1}', "is corrupt"),
         (
             '{"format_version": 9, "dataset_checksum": "", "dataset_dir": "", "resumed": []}',
             "has format version 9",
@@ -250,7 +250,7 @@ def test_after_a_torn_checkpoint_the_new_ones_are_kept(trained, tmp_path, caplog
     whole = path.read_bytes()
     path.write_bytes(whole[:1000])
     assert trained().resumed_from == 3
-    assert "torn" in caplog.text
+    assert "corrupt" in caplog.text
     kept = sorted(item.name for item in (tmp_path / "run" / "checkpoints").iterdir())
     assert kept == ["epoch-0003", "epoch-0004"]
     assert len(path.read_bytes()) > 1000

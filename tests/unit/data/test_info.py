@@ -98,5 +98,5 @@ def test_what_is_wrong_is_named(tmp_path, changes, message):
 @pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000, '"\ud800"', "\xff"])
 def test_no_json(tmp_path, text):
     (tmp_path / "dataset.json").write_bytes(text.encode("latin-1", "backslashreplace"))
-    with pytest.raises(InputError, match="the dataset is torn or foreign"):
+    with pytest.raises(InputError, match="the dataset is corrupt or not ours"):
         read_info(tmp_path)

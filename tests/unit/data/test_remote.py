@@ -104,7 +104,7 @@ def test_a_file_is_missing_there(server, name):
     (server.folder / name).unlink()
     with pytest.raises(InputError) as caught:
         dataset_at(uri(server))
-    assert caught.value.what == "there is no such file of a dataset"
+    assert caught.value.what == "file of the dataset not found"
     assert caught.value.where == f"s3://bucket/data/sticks/{name}"
 
 

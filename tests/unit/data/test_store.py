@@ -176,9 +176,9 @@ def cut(path, num_bytes):
 
 
 def test_no_dataset(tmp_path):
-    with pytest.raises(InputError, match="there is no such dataset"):
+    with pytest.raises(InputError, match="dataset not found"):
         open_dataset(tmp_path / "absent")
-    with pytest.raises(InputError, match="this is no prepared dataset"):
+    with pytest.raises(InputError, match="not a prepared dataset"):
         open_dataset(tmp_path)
 
 
@@ -191,7 +191,7 @@ def test_the_one_dataset_is_found(folder, tmp_path):
 def test_none_and_several(folder, tmp_path):
     with pytest.raises(UsageError) as caught:
         find_dataset(tmp_path / "empty")
-    assert caught.value.what == "there is no prepared dataset"
+    assert caught.value.what == "prepared dataset not found"
     make_dataset(tmp_path, "mine")
     with pytest.raises(UsageError) as caught:
         find_dataset(tmp_path / "data")

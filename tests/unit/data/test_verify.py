@@ -184,5 +184,5 @@ def test_a_dataset_of_another_skeleton(hand_made, tmp_path):
 
 
 def test_no_dataset(tmp_path):
-    with pytest.raises(InputError, match="there is no such dataset"):
+    with pytest.raises(InputError, match="dataset not found"):
         verify_dataset(tmp_path / "absent")

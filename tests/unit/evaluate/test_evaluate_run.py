@@ -47,7 +47,7 @@ def test_other_views_and_another_case(runs_dir, caplog):
 
 
 def test_no_run_at_all(tmp_path):
-    with pytest.raises(UsageError, match="there is no run"):
+    with pytest.raises(UsageError, match="no run"):
         evaluate_run(runs_dir=tmp_path)
 
 
@@ -62,7 +62,7 @@ def test_a_torn_checkpoint_gives_way_to_the_one_before(runs_dir, tmp_path, caplo
     newest = run / "checkpoints" / "epoch-0004" / "checkpoint.pt"
     newest.write_bytes(newest.read_bytes()[:5000])
     assert evaluate_run(run).evaluated.epoch == 3
-    assert "it is torn" in caplog.text
+    assert "it is corrupt" in caplog.text
 
 
 def test_a_checkpoint_knows_its_run_and_so_its_dataset(runs_dir, tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ def test_a_search_leaves_what_it_was(tmp_path, plan, tiny_recipe):
 
 def test_a_search_is_no_run_to_evaluate(tmp_path, plan):
     claim(tmp_path, plan)
-    with pytest.raises(UsageError, match="there is no run"):
+    with pytest.raises(UsageError, match="no run"):
         newest_run(tmp_path)
 
 

@@ -22,7 +22,7 @@ def refuse(kind, tmp_path, recipe, space, folder, **settings):
 
 def test_a_missing_dataset(tmp_path, tiny_recipe):
     error = refuse(InputError, tmp_path, tiny_recipe, "default", tmp_path / "none")
-    assert error.what == "there is no such dataset"
+    assert error.what == "dataset not found"
 
 
 def test_a_recipe_for_another_dataset(tmp_path, tiny_folder):
