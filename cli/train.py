@@ -107,6 +107,7 @@ def train(
 
 
 def _train_seeds(recipe: Recipe, dataset_dir: Path, *, json: bool, **arguments: Any) -> None:
+    from sgnray.evaluate.report import SELECTION
     from sgnray.train import SeedScore, train_seeds
 
     def on_seed(score: SeedScore) -> None:
@@ -118,7 +119,10 @@ def _train_seeds(recipe: Recipe, dataset_dir: Path, *, json: bool, **arguments: 
         render.as_json({"report": str(report.path), **report.to_dict()})
     else:
         render.result(tables.seeds(report))
-        render.note(f"report {report.path}; as an ensemble: sgn eval RUN...")
+        runs = " ".join(score.run for score in report.scores)
+        if report.recipe.train.selection != "last":
+            render.warning(f"epochs were selected: {SELECTION[report.recipe.train.selection]}")
+        render.note(f"report {report.path}; as an ensemble: sgn eval {runs}")
     if report.missing:
         raise SgnError(
             f"{len(report.missing)} of {len(report.missing) + len(report.scores)} seeds failed",

@@ -33,7 +33,7 @@ CHECKPOINT_FILE = "checkpoint.pt"
 
 # The newest, and the one before it in case the newest is corrupt.
 _NUM_CHECKPOINTS_KEPT = 2
-_HASH_PATTERN = "[0-9a-f]" * 8
+HASH_PATTERN = "[0-9a-f]" * 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -243,7 +243,7 @@ def default_run_name(runs_dir: Path, recipe: Recipe) -> str:
     stem = f"{recipe.data.dataset}-{recipe.data.case}-"
     older = [
         path
-        for path in runs_dir.glob(stem + _HASH_PATTERN)
+        for path in runs_dir.glob(stem + HASH_PATTERN)
         if _is_run_of(path / RECIPE_FILE, recipe)
     ]
     return max(older, key=_last_written).name if older else name

@@ -124,14 +124,23 @@ def _connect(ray: Any, address: str | None, num_workers: int) -> None:
             num_cores,
         )
     log.info("starting Ray on this machine")
-    ray.init(
-        address="local",
-        num_cpus=max(num_cores, num_workers),
-        include_dashboard=False,
-        dashboard_host="127.0.0.1",
-        object_store_memory=_OBJECT_STORE_BYTES,
-        **quiet,
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=max(num_cores, num_workers),
+            include_dashboard=False,
+            dashboard_host="127.0.0.1",
+            object_store_memory=_OBJECT_STORE_BYTES,
+            **quiet,
+        )
+    except (
+        Exception
+    ) as error:  # Ray raises a bare Exception where its node does not come up in time
+        raise ClusterError(
+            f"Ray could not be started: {first_line(error)}",
+            where="this machine",
+            now="run it again when the machine is less busy, or without Ray: --workers 0",
+        ) from error
 
 
 def check_listening(address: str) -> None:

@@ -25,7 +25,6 @@ from sgnray.synth.body import (
 SHORTEST, MEDIAN, LONGEST = 32, 76, 300
 
 _TRUNK_ANGLES = ("turn", "bend", "nod", "lean", "forward", "sideways")
-_SIDE_ANGLES = ("raise", "aside", "elbow", "hip", "hip aside", "knee")
 
 
 @dataclass(frozen=True)

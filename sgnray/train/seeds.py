@@ -7,9 +7,11 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import statistics
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from pydantic import TypeAdapter
 
 from sgnray.checkpoints.run_folder import (
     RECIPE_FILE,
@@ -28,10 +31,10 @@ from sgnray.checkpoints.run_folder import (
     default_run_name,
     run_name,
 )
-from sgnray.config import Recipe, load_recipe
+from sgnray.config import Recipe, load_recipe, to_dict
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.cluster import connected, is_at_hand
-from sgnray.distributed.device import choose_device
+from sgnray.distributed.device import choose_device, resolve_precision
 from sgnray.distributed.workers import Workers
 from sgnray.errors import Problem, SgnError, UsageError
 from sgnray.storage.atomic import write_text
@@ -63,7 +66,7 @@ class SeedsReport:
     path: Path
     dataset: str
     dataset_checksum: str
-    case: str
+    recipe: Recipe
     scores: tuple[SeedScore, ...]
     missing: dict[int, str]
 
@@ -84,7 +87,10 @@ class SeedsReport:
             "format_version": FORMAT_VERSION,
             "dataset": self.dataset,
             "dataset_checksum": self.dataset_checksum,
-            "case": self.case,
+            "case": self.recipe.data.case,
+            "selection": self.recipe.train.selection,
+            "num_views": self.recipe.evaluate.num_views,
+            "recipe": to_dict(self.recipe),
             "num_seeds": len(self.scores),
             "mean_top1": self.mean_top1,
             "std_top1": self.std_top1,
@@ -124,15 +130,17 @@ def train_seeds(
         )
     if name is not None:
         check_name(name, runs_dir)
-    dataset = open_dataset(dataset_dir)
+    wanted, dataset = Workers.of(workers), open_dataset(dataset_dir)
     recipe = check_run(
         recipe,
         dataset,
-        workers=Workers.of(workers).most,
+        workers=wanted.most,
         device=device,
         address=address,
         max_failures=max_failures,
     )
+    if wanted.most == 0:  # else only the workers know
+        recipe = resolve_precision(recipe, choose_device(device).type)
     first = recipe.train.seed
     recipes = {
         seed: recipe.replacing({"train.seed": seed}) for seed in range(first, first + num_seeds)
@@ -157,7 +165,7 @@ def train_seeds(
     }
     missing: dict[int, str] = {}
     if len(finished) < num_seeds:
-        slots = _slots(num_seeds, Workers.of(workers), address, device)
+        slots = _slots(num_seeds, wanted, address, device)
         remaining = {
             seed: {"recipe": each, "name": names[seed], **arguments}
             for seed, each in recipes.items()
@@ -167,16 +175,21 @@ def train_seeds(
     if not finished:
         raise _all_failed(missing, runs_dir)
     report = SeedsReport(
-        path=runs_dir / f"{name or run_name(recipe)}-seeds{num_seeds}.json",
+        path=runs_dir / f"{name or run_name(recipe)}-seeds{_range(recipes)}.json",
         dataset=dataset.info.dataset,
         dataset_checksum=dataset.info.checksum,
-        case=recipe.data.case,
+        recipe=recipe,
         scores=tuple(finished[seed] for seed in sorted(finished)),
         missing=dict(sorted(missing.items())),
     )
     text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(report.path, text + "\n")
     return report
+
+
+def _range(seeds: Collection[int]) -> str:
+    """Name the seeds in a file name: their number, or the first and the last if not from 0."""
+    return str(len(seeds)) if min(seeds) == 0 else f"{min(seeds)}-{max(seeds)}"
 
 
 def _finished(
@@ -206,9 +219,9 @@ def _read_score(run: Path, seed: int) -> SeedScore | None:
     """Read report.json of a run; None where it is missing or not whole, then it is tested again."""
     try:
         content = json.loads((run / REPORT_FILE).read_text(encoding="utf-8"))
-        keys = ("epoch", "num_correct", "num_clips", "top1")
-        return SeedScore(seed, str(run), **{key: content[key] for key in keys})
-    except (OSError, ValueError, KeyError, TypeError):
+        text = json.dumps({**content, "seed": seed, "run": str(run)})
+        return TypeAdapter(SeedScore).validate_json(text, strict=True)
+    except (OSError, ValueError, TypeError):  # pydantic's error is a ValueError
         return None
 
 
@@ -267,7 +280,7 @@ def _run_all(
                 seed, process, gpu = running[connection]
                 try:
                     kind, content = connection.recv()
-                except EOFError:
+                except (EOFError, ConnectionResetError):
                     process.join()
                     del running[connection]
                     free.append(gpu)
@@ -298,9 +311,11 @@ def _ended(running: dict[Connection, tuple[int, BaseProcess, str | None]]) -> It
     try:
         yield
     finally:
-        for connection, (_, process, _) in running.items():
+        for connection in running:
             connection.close()
-            process.join(_JOIN_S)
+        deadline = time.monotonic() + _JOIN_S
+        for _, process, _ in running.values():
+            process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()
@@ -312,21 +327,36 @@ def _start(
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_train_seed, args=(theirs, num_threads, gpu, arguments))
-    process.start()
+    with _ctrl_c_ignored():
+        process.start()
     theirs.close()
     return ours, process
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Let a process that starts now ignore Ctrl-C: it is ended by its closed connection alone."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _train_seed(
     connection: Connection, num_threads: int, gpu: str | None, arguments: dict[str, Any]
 ) -> None:
     """Train one seed, in a process of its own, and send what happens."""
-    threading.Thread(target=_interrupt_at_end_of, args=(connection,), daemon=True).start()
-    logging.getLogger("sgnray").addHandler(_Sender(connection))
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    torch.set_num_threads(num_threads)
     with suppress(KeyboardInterrupt, BrokenPipeError):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        threading.Thread(target=_interrupt_at_end_of, args=(connection,), daemon=True).start()
+        logging.getLogger("sgnray").addHandler(_Sender(connection))
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        torch.set_num_threads(num_threads)
         try:
             result = train_run(
                 on_epoch=lambda epoch: connection.send(("epoch", epoch.epoch)), **arguments
@@ -345,7 +375,7 @@ def _interrupt_at_end_of(connection: Connection) -> None:
     """Interrupt this process, as Ctrl-C does, once the one that started it is gone."""
     with suppress(EOFError, OSError):
         connection.recv()
-    _thread.interrupt_main()
+    _thread.interrupt_main(signal.SIGTERM)
 
 
 class _Sender(logging.Handler):

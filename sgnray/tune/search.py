@@ -87,6 +87,7 @@ def tune_recipe(
         recipe,
         dataset,
         workers=resources.num_workers,
+        device="cpu" if resources.num_gpus == 0 else "auto",
         address=address,
         num_clips=min(len(fold.train) for fold in folds),
         is_tracked=False,

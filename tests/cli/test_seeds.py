@@ -93,6 +93,19 @@ def test_killed_half_way_and_run_again(start, tmp_path):
     assert report["missing"] == {}
 
 
+def test_ctrl_c_ends_all_seeds_in_order(start, tmp_path):
+    process = start(tmp_path, "train.num_epochs=5000")
+    wait_for(lambda: num_epochs(tmp_path, 0) >= 1, process, tmp_path)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: the whole group gets it
+    assert process.wait(60) == 130
+    psutil.wait_procs(children, 10)
+    assert not [child for child in children if child.is_running()]
+    printed = (tmp_path / "out.txt").read_text()
+    assert "Traceback" not in printed
+    assert "interrupted; rerun the same command to resume" in printed
+
+
 def test_a_lost_seed_is_missing_and_the_others_finish(start, tmp_path):
     process = start(tmp_path, "train.num_epochs=30")
     wait_for(lambda: num_epochs(tmp_path, 0) >= 1, process, tmp_path)

@@ -12,9 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgnray.checkpoints.run_folder import LOG_FILE, check_not_foreign, claimed_folder
-from sgnray.config import dump_recipe
-from sgnray.errors import RunError
+from sgnray.checkpoints.run_folder import (
+    HASH_PATTERN,
+    LOG_FILE,
+    check_not_foreign,
+    claimed_folder,
+)
+from sgnray.config import dump_recipe, parse_recipe, to_dict
+from sgnray.errors import RecipeError, RunError
 from sgnray.storage.atomic import output_errors, write_text
 from sgnray.tune.plan import Plan
 from sgnray.tune.space.space import as_overrides, dump_space
@@ -72,7 +77,7 @@ def claim_search(runs_dir: Path, name: str | None, plan: Plan) -> Iterator[Searc
 
     RunError where it holds something else or is in use; UsageError for an invalid name.
     """
-    with claimed_folder(runs_dir, name, default=plan.folder_name()) as path:
+    with claimed_folder(runs_dir, name, default=_default_name(runs_dir, plan)) as path:
         _check_owner(path, plan)
         write_text(path / SEARCH_FILE, json.dumps(plan.describe(), indent=2) + "\n")
         write_text(path / SPACE_FILE, dump_space(plan.space))
@@ -83,15 +88,32 @@ def claim_search(runs_dir: Path, name: str | None, plan: Plan) -> Iterator[Searc
         yield folder
 
 
+def _default_name(runs_dir: Path, plan: Plan) -> str:
+    """Name the folder of a search; an older version may have made it under another hash."""
+    name = plan.folder_name()
+    if not (runs_dir / name).exists():
+        wanted = json.loads(json.dumps(plan.describe()))
+        for path in sorted(runs_dir.glob(name.rpartition("-")[0] + "-" + HASH_PATTERN)):
+            if _read_plan(path / SEARCH_FILE) == wanted:
+                return path.name
+    return name
+
+
+def _read_plan(search_path: Path) -> object:
+    """Read search.json, the keys of its recipe as they are called today; None if not readable."""
+    try:
+        found = json.loads(search_path.read_text(encoding="utf-8"))
+        return {**found, "recipe": to_dict(parse_recipe(found["recipe"]))}
+    except (OSError, ValueError, KeyError, TypeError, RecipeError):
+        return None
+
+
 def _check_owner(path: Path, plan: Plan) -> None:
     search_path = path / SEARCH_FILE
     if not search_path.exists():
         check_not_foreign(path)
         return
-    try:
-        found = json.loads(search_path.read_text(encoding="utf-8"))
-    except ValueError:
-        found = None
+    found = _read_plan(search_path)
     match found:
         case {"scheduler": {"kind": "pbt"}}:
             raise RunError(
