@@ -12,6 +12,9 @@ import time
 import psutil
 import pytest
 
+from sgnray.config import recipe_for
+from sgnray.train import train_run
+
 SMALL = (
     "data.num_segments=8",
     "model.embedding_width=8",
@@ -70,27 +73,32 @@ def trained(folder, seed):
 
 
 @pytest.mark.timeout(600)
-def test_killed_half_way_and_run_again(start, tmp_path):
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    assert start(straight, "train.num_epochs=15").wait(240) == 0
-    process = start(killed, "train.num_epochs=15")
-    wait_for(lambda: num_epochs(killed, 1) >= 2, process, killed)
+def test_killed_half_way_and_run_again(start, tiny_folder, tmp_path):
+    """No finished seed is trained again, and each is the run that `train_run` makes."""
+    process = start(tmp_path, "train.num_epochs=15")
+    wait_for(lambda: num_epochs(tmp_path, 1) >= 2, process, tmp_path)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()  # it alone: the seed that runs must notice by itself
     psutil.wait_procs(children, 60)
     assert not [child for child in children if child.is_running()]
-    assert num_epochs(killed, 1) < 15
-    assert not (killed / REPORT).exists()
+    assert num_epochs(tmp_path, 1) < 15
+    assert not (tmp_path / REPORT).exists()
 
-    first = trained(killed, 0)
-    assert start(killed, "train.num_epochs=15").wait(240) == 0, (killed / "out.txt").read_text()
-    assert trained(killed, 0) == first
-    assert json.loads((killed / REPORT).read_text()) == json.loads((straight / REPORT).read_text())
-    report = json.loads((killed / REPORT).read_text())
-    assert [row["seed"] for row in report["seeds"]] == [0, 1]
+    first = trained(tmp_path, 0)
+    assert start(tmp_path, "train.num_epochs=15").wait(240) == 0, (tmp_path / "out.txt").read_text()
+    assert trained(tmp_path, 0) == first
+    report = json.loads((tmp_path / REPORT).read_text())
+    assert report["missing"] == {}
+    for seed, row in enumerate(report["seeds"]):
+        recipe = recipe_for("synth", "cv", [*SMALL, "train.num_epochs=15", f"train.seed={seed}"])
+        alone = train_run(recipe, tiny_folder, name=f"alone-{seed}", device="cpu").report
+        assert (row["seed"], row["num_correct"], row["top1"]) == (
+            seed,
+            alone.num_correct,
+            alone.top1,
+        )
     tops = [row["num_correct"] / row["num_clips"] for row in report["seeds"]]
     assert report["mean_top1"] == pytest.approx(sum(tops) / 2)
-    assert report["missing"] == {}
 
 
 def test_ctrl_c_ends_all_seeds_in_order(start, tmp_path):
