@@ -144,16 +144,15 @@ def test_the_time_is_over_and_the_same_command_goes_on(cluster, tmp_path, tiny_r
         assert {row["status"] for row in table} == {"interrupted"}
         return {row["trial"]: int(row["epochs"]) for row in table}
 
-    reached = cut(time_budget_s=8)
-    for _ in range(5):  # a busy machine takes longer to begin
+    # A busy machine takes longer until the first epoch: the budget grows until there is one.
+    for attempt in range(5):
+        reached = cut(time_budget_s=8 * 2**attempt)
         if min(reached.values()) > 0:
             break
-        reached = cut(time_budget_s=15)
-    later = cut(time_budget_s=8)
-    for _ in range(5):
+    for attempt in range(5):
+        later = cut(time_budget_s=8 * 2**attempt)
         if all(later[trial] > reached[trial] for trial in reached):
             break
-        later = cut(time_budget_s=15)
     assert all(later[trial] > reached[trial] > 0 for trial in reached)
 
 
