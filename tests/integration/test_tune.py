@@ -131,6 +131,7 @@ def test_asha_spares_epochs_and_frees_all_workers(cluster, tmp_path, tiny_recipe
     wait_until_free(cluster)
 
 
+@pytest.mark.timeout(900)
 def test_the_time_is_over_and_the_same_command_goes_on(cluster, tmp_path, tiny_recipe, tiny_folder):
     """Cut trials go on from the epoch that they had reached."""
     space = write_space(tmp_path, RATES)
