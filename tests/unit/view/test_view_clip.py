@@ -128,5 +128,5 @@ def test_what_cannot_be_shown(path, tmp_path):
 def test_the_suffix_decides(path, tmp_path):
     with Image.open(view_clip(path, out=tmp_path / "a.png")) as picture:
         assert picture.format == "PNG"
-    with pytest.raises(UsageError, match="the file's name says png, and gif is asked for"):
+    with pytest.raises(UsageError, match="the file name implies png, but gif was requested"):
         view_clip(path, to="gif", out=tmp_path / "b.png")
