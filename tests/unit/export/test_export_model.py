@@ -256,7 +256,9 @@ def test_one_clip_is_enough_to_check_with(tiny_run, tiny_raw, tmp_path):
 
 def test_the_suffix_decides(tiny_run, tmp_path):
     assert export_model(tiny_run, out=tmp_path / "a.safetensors").opset is None
-    with pytest.raises(UsageError, match="the file name implies safetensors, but onnx was requested"):
+    with pytest.raises(
+        UsageError, match="the file name implies safetensors, but onnx was requested"
+    ):
         export_model(tiny_run, to="onnx", out=tmp_path / "b.safetensors")
 
 
