@@ -66,20 +66,17 @@ def train(
         return render.as_json(to_dict(chosen)) if json else render.text(dump_recipe(chosen))
     dataset_dir = choose_dataset(data, name=chosen.data.dataset)
 
+    arguments: dict[str, Any] = {
+        "workers": wanted,
+        "runs_dir": runs,
+        "name": name,
+        "address": address,
+        "device": device,
+        "max_failures": max_failures,
+        "command": shlex.join(["sgn", *sys.argv[1:]]),
+    }
     if seeds is not None:
-        return _train_seeds(
-            chosen,
-            dataset_dir,
-            json=json,
-            num_seeds=seeds,
-            workers=wanted,
-            runs_dir=runs,
-            name=name,
-            address=address,
-            device=device,
-            max_failures=max_failures,
-            command=shlex.join(["sgn", *sys.argv[1:]]),
-        )
+        return _train_seeds(chosen, dataset_dir, json=json, num_seeds=seeds, **arguments)
 
     from sgnray.train import train_run
 
@@ -88,13 +85,7 @@ def train(
         finished = train_run(
             chosen,
             dataset_dir,
-            workers=wanted,
-            runs_dir=runs,
-            name=name,
-            address=address,
-            device=device,
-            max_failures=max_failures,
-            command=shlex.join(["sgn", *sys.argv[1:]]),
+            **arguments,
             on_epoch=screen,
             on_progress=screen.on_progress,
         )

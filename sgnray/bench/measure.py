@@ -86,7 +86,7 @@ def measure_process(
     def prepare(precision: str, num_clips: int) -> Steps:
         # An epoch of few steps over few clips: what it draws for its clips stays in proportion.
         batches = train_batches(recipe, bank, rows[:num_clips], world=World())
-        changed = with_precision(recipe, precision)
+        changed = recipe.replacing({"train.precision": precision})
         state = TrainState.initial(changed, dataset, device=device, world=World())
         return choose_steps(state, batches)
 
@@ -105,11 +105,6 @@ def measure_process(
         lambda: train_epoch(steps), amount=steps.batches.num_clips, device=device
     )
     return interleave(measures, seconds=seconds, on_progress=on_progress)
-
-
-def with_precision(recipe: Recipe, precision: str) -> Recipe:
-    """Change the precision of a recipe."""
-    return recipe.replacing({"train.precision": precision})
 
 
 def interleave(

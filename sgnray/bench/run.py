@@ -19,7 +19,6 @@ from sgnray.bench.measure import (
     STEP,
     Rate,
     measure_process,
-    with_precision,
 )
 from sgnray.bench.noise import Shape, known_shape, write_noise
 from sgnray.checkpoints.checkpoint import build_model
@@ -28,7 +27,12 @@ from sgnray.config import Recipe
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.cluster import connected, is_at_hand
-from sgnray.distributed.device import choose_device, describe_device, resolve_precision
+from sgnray.distributed.device import (
+    choose_device,
+    choose_precision,
+    describe_device,
+    resolve_precision,
+)
 from sgnray.distributed.workers import Workers
 from sgnray.evaluate.score import OnProgress
 from sgnray.metric_keys import CLIPS_PER_S
@@ -180,7 +184,7 @@ def bench_recipe(
         subject = _describe(
             recipe, shape, num_validation, here, has_dataset=dataset_dir is not None
         )
-        fastest = resolve_precision(with_precision(recipe, "auto"), here.type).train.precision
+        fastest = choose_precision("auto", here.type)
         precisions = tuple(dict.fromkeys(("float32", fastest, subject.precision)))
         rounds = measure_process(
             recipe,

@@ -255,10 +255,10 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise _refused(path, f"its content does not fit: {_first_line(error)}") from error
+        raise _refused(path, f"its content does not fit: {_one_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     text = error.what if isinstance(error, SgnError) else str(error)
     return " ".join(text.split())[:200]
 

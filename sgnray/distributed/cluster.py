@@ -115,19 +115,19 @@ def _connect(ray: Any, address: str | None, num_workers: int) -> None:
                 "it asks for one",
             ) from error
         return
-    num_cores = len(os.sched_getaffinity(0))
-    if num_workers > num_cores:
+    cores = num_cores()
+    if num_workers > cores:
         log.warning(
             "%d workers share the %d cores of this machine, one thread each: "
             "good for a trial, not faster",
             num_workers,
-            num_cores,
+            cores,
         )
     log.info("starting Ray on this machine")
     try:
         ray.init(
             address="local",
-            num_cpus=max(num_cores, num_workers),
+            num_cpus=max(cores, num_workers),
             include_dashboard=False,
             dashboard_host="127.0.0.1",
             object_store_memory=_OBJECT_STORE_BYTES,
@@ -141,6 +141,11 @@ def _connect(ray: Any, address: str | None, num_workers: int) -> None:
             where="this machine",
             now="run it again when the machine is less busy, or without Ray: --workers 0",
         ) from error
+
+
+def num_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_listening(address: str) -> None:

@@ -33,7 +33,7 @@ from sgnray.checkpoints.run_folder import (
 )
 from sgnray.config import Recipe, load_recipe, to_dict
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.distributed.cluster import connected, is_at_hand
+from sgnray.distributed.cluster import connected, is_at_hand, num_cores
 from sgnray.distributed.device import choose_device, resolve_precision
 from sgnray.distributed.workers import Workers
 from sgnray.errors import Problem, SgnError, UsageError
@@ -241,17 +241,13 @@ def _slots(
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         gpus = visible.split(",") if visible else map(str, range(torch.cuda.device_count()))
         return [*gpus][:num_seeds]
-    return [None] * min(num_seeds, _num_cores())
+    return [None] * min(num_seeds, num_cores())
 
 
 def _threads_per_seed(num_at_once: int) -> int:
     # From the number of all seeds, not of those that are left: the same threads after a restart
     # give the same bits.
-    return max(1, min(torch.get_num_threads(), _num_cores() // num_at_once))
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(torch.get_num_threads(), num_cores() // num_at_once))
 
 
 def _run_all(
