@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from sgnray.config import Recipe, dump_recipe, load_recipe, recipe_hash
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import CheckpointError, CorruptError, RecipeError, RunError, UsageError
-from sgnray.storage.atomic import output_errors, write_text
+from sgnray.storage.atomic import output_errors, write_bytes, write_text
 from sgnray.storage.lock import locked
 
 log = logging.getLogger(__name__)
@@ -117,15 +117,21 @@ class RunFolder:
         ]
         write_text(self.path / METRICS_FILE, "".join(lines))
 
-    def keep_checkpoint(self, checkpoint: Checkpoint) -> Path:
+    def newest_checkpoint_bytes(self) -> bytes | None:
+        """Return the content of the newest checkpoint that is whole, None where there is none."""
+        newest = self.newest_checkpoint()
+        return None if newest is None else newest[0].read_bytes()
+
+    def keep_checkpoint(self, epoch: int, content: bytes) -> None:
         """Write the checkpoint of the epoch just finished; keep it and the one before it only.
 
-        Later ones are corrupt: training would have resumed from them. Returns its folder.
+        Later ones are corrupt: training would have resumed from them.
         """
-        path = self.checkpoint_path(checkpoint.epoch)
-        save_checkpoint(path, checkpoint)
-        self._drop_all_but_newest(checkpoint.epoch)
-        return path.parent
+        path = self.checkpoint_path(epoch)
+        with output_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, content)
+        self._drop_all_but_newest(epoch)
 
     def _drop_all_but_newest(self, epoch: int) -> None:
         kept = [known for known in self._epochs() if known <= epoch][-_NUM_CHECKPOINTS_KEPT:]

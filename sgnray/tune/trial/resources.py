@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from sgnray.distributed.cluster import Resources, connected
+from sgnray.distributed.cluster import connected
+from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError, UsageError
 
 

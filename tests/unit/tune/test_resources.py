@@ -2,7 +2,7 @@
 
 import pytest
 
-from sgnray.distributed.cluster import Resources
+from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError, UsageError
 from sgnray.tune.trial.resources import TrialResources
 
