@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ import torch
 
 from sgnray.distributed.device import Precision, choose_precision, describe_device
 from sgnray.distributed.process_group import process_group
-from sgnray.distributed.queue import MessageQueue, beside_driver
+from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
@@ -120,6 +121,8 @@ class RayLauncher:
         workers were lost more often than `max_failures`, and any error that a worker raised for
         the user.
         """
+        for variable, value in _RAY_TRAIN.items():
+            os.environ.setdefault(variable, value)
         workers = self.hardware.workers
         num_lost, size = 0, self._choose_size(workers.most if workers.is_elastic else 0)
         while True:
@@ -276,41 +279,50 @@ class _Resized:
 
 
 class _Group:
-    """One group of workers from its start to its end, in an actor that can be killed at any time.
+    """One group of workers from its start to its end; Ray Train runs it in a thread of the driver.
 
-    `outcome` is None while it runs, then _Finished, _Failed or _Resized as the workers say, else
-    the exception by which Ray Train tells that workers were lost.
+    In a thread Ray leaves Ctrl-C alone. `outcome` is None while the group runs, then _Finished,
+    _Failed or _Resized as the workers say, else the exception by which Ray tells of a loss.
     """
 
     def __init__(self, task: _Task, name: str, size: int) -> None:
-        import ray
-
         self.size = size
         self.queue = MessageQueue()
         self.is_started = False
         self.outcome: Any = None
-        self._folder = tempfile.TemporaryDirectory(prefix="sgn-ray-", ignore_cleanup_errors=True)
-        self._actor: Any = ray.remote(**beside_driver())(_Fit).remote()
-        self._fit = self._actor.run.remote(task, self.queue, name, size, self._folder.name)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(
+            target=self._fit, args=(task, name), name="sgn-fit", daemon=True
+        )
+        self._thread.start()
 
     def __enter__(self) -> _Group:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        import ray
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """Let workers that are left stop after their epoch, or when they start after all."""
         from ray.exceptions import RayError
 
         with suppress(RayError):  # the cluster may be lost
-            # The controller and the workers are its children, and end with it.
-            ray.kill(self._actor)
-        self._folder.cleanup()
+            self.queue.ask_to_stop()
+        if kind is None or (self.is_started and issubclass(kind, Exception)):
+            self._thread.join(_RELEASE_S)
+
+    def _fit(self, task: _Task, name: str) -> None:
+        try:
+            with tempfile.TemporaryDirectory(
+                prefix="sgn-ray-", ignore_cleanup_errors=True
+            ) as folder:
+                _trainer(task, self.queue, name, self.size, folder).fit()
+        except BaseException as error:
+            self._error = error
 
     def next_messages(self) -> Iterator[Any]:
         """Yield the messages that arrive within a moment, and note what they say of the end."""
-        import ray
-        from ray.exceptions import RayError
+        from ray.train import TrainingFailedError
 
-        is_over = bool(ray.wait([self._fit], timeout=_POLL_S)[0])
+        self._thread.join(_POLL_S)
+        is_over = not self._thread.is_alive()
         said: Any = None
         for message in self.queue.take():
             match message:
@@ -320,44 +332,40 @@ class _Group:
                     said = said or message
                 case _:
                     yield message
-        if said is None and is_over:
-            try:
-                ray.get(self._fit)
-            except RayError as error:
-                said = error
-            else:
-                raise AssertionError("the workers ended without a result")
+        if is_over and said is None:
+            assert self._error is not None, "the workers ended without a result"
+            if not isinstance(self._error, TrainingFailedError):
+                raise self._error
+            said = self._error
         self.outcome = said
 
 
-class _Fit:
-    """The actor that runs Ray Train: in a process of its own it can be ended in mid-wait."""
+def _trainer(task: _Task, queue: MessageQueue, name: str, size: int, folder: str) -> Any:
+    """Return Ray's trainer of one group of workers; `folder` holds its own notes."""
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
 
-    def run(self, task: _Task, queue: MessageQueue, name: str, size: int, folder: str) -> None:
-        """Start one group of workers, and return when all have ended."""
-        os.environ.update(_RAY_TRAIN)  # Ray hands them on to its controller and the workers
-        from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
-
-        resources = {"CPU": task.num_threads} | ({"GPU": task.num_gpus} if task.num_gpus else {})
-        TorchTrainer(
-            _run_worker,
-            train_loop_config={"task": task, "queue": queue},
-            torch_config=own_process_group(),
-            scaling_config=ScalingConfig(
-                num_workers=size,
-                use_gpu=task.num_gpus > 0,
-                resources_per_worker=resources,
-                accelerator_type=task.accelerator_type,
-                **({"label_selector": task.labels} if task.labels else {}),
-            ),
-            run_config=RunConfig(
-                name=name,
-                storage_path=folder,
-                failure_config=FailureConfig(max_failures=0),
-                logging_config=LoggingConfig(log_level="ERROR"),
-            ),
-        ).fit()
+    return TorchTrainer(
+        _run_worker,
+        train_loop_config={"task": task, "queue": queue},
+        torch_config=own_process_group(),
+        scaling_config=ScalingConfig(
+            num_workers=size,
+            use_gpu=task.num_gpus > 0,
+            resources_per_worker={
+                "CPU": task.num_threads,
+                **({"GPU": task.num_gpus} if task.num_gpus else {}),
+            },
+            accelerator_type=task.accelerator_type,
+            **({"label_selector": task.labels} if task.labels else {}),
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=folder,
+            failure_config=FailureConfig(max_failures=0),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
 
 
 def own_process_group() -> Any:
@@ -384,9 +392,8 @@ def _run_worker(config: dict[str, Any]) -> None:
     with process_group(device):
         worker = Worker(queue, device)
         outcome: object
-        if worker.world.rank == 0:
-            worker.send(_Started())
         try:
+            worker.deliver(_Started())
             outcome = _Finished(task.work(worker, state))
         except _StopWork:
             outcome = _Resized()

@@ -1,11 +1,13 @@
 """Messages and files between a driver and its workers; each is a Ray actor beside the driver.
 
-No torch here: the processes of these actors would load it, which takes longer than all they do.
+The processes of these actors do without torch: loading it takes longer than all they do. So there
+is none here, and messages pass through pickled.
 """
 
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,18 +29,18 @@ class MessageQueue:
 
         The answer is whether the worker should stop.
         """
-        return self._actor.put.remote(message)
+        return self._actor.put.remote(pickle.dumps(message))
 
     def send(self, message: object) -> None:
         """Send a message without an answer."""
-        self._actor.send.remote(message)
+        self._actor.send.remote(pickle.dumps(message))
 
     def take(self) -> list[Any]:
         """Return the messages since the last call, oldest first; those before are handled."""
         import ray
 
-        messages: list[Any] = ray.get(self._actor.take.remote(), timeout=_ANSWER_TIMEOUT_S)
-        return messages
+        messages = ray.get(self._actor.take.remote(), timeout=_ANSWER_TIMEOUT_S)
+        return [pickle.loads(message) for message in messages]  # noqa: S301 - our own workers'
 
     def ask_to_stop(self) -> None:
         """Let the answers from now on tell the workers to stop."""
@@ -63,43 +65,38 @@ class FileServer:
                         file.write(piece)
 
 
-def beside_driver() -> dict[str, Any]:
-    """Return the options of an actor on the driver's machine that takes no CPU."""
+def _beside_driver(kind: type) -> Any:
+    """Make a class an actor on the driver's machine that takes no CPU."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return {"num_cpus": 0, "scheduling_strategy": here}
-
-
-def _beside_driver(kind: type) -> Any:
-    import ray
-
-    return ray.remote(**beside_driver())(kind)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(kind)
 
 
 class _Messages:
     """The actor behind a queue."""
 
     def __init__(self) -> None:
-        self._messages: list[object] = []
+        self._messages: list[bytes] = []
         self._waiting: list[asyncio.Event] = []
         self._taken: list[asyncio.Event] = []
         self._should_stop = False
 
-    async def put(self, message: object) -> bool:
+    async def put(self, message: bytes) -> bool:
         """Keep a message until it is handled; tell whether its sender should stop."""
         handled = asyncio.Event()
         self._messages.append(message)
         self._waiting.append(handled)
-        await handled.wait()
+        if not self._should_stop:  # else the driver may be gone
+            await handled.wait()
         return self._should_stop
 
-    async def send(self, message: object) -> None:
+    async def send(self, message: bytes) -> None:
         """Keep a message."""
         self._messages.append(message)
 
-    async def take(self) -> list[object]:
+    async def take(self) -> list[bytes]:
         """Hand all messages over; those of the call before have been handled by now."""
         for handled in self._taken:
             handled.set()
@@ -108,8 +105,10 @@ class _Messages:
         return messages
 
     async def ask_to_stop(self) -> None:
-        """Answer with a yes from now on."""
+        """Answer with a yes from now on, also those who wait for an answer."""
         self._should_stop = True
+        for handled in (*self._taken, *self._waiting):
+            handled.set()
 
 
 class _Files:
