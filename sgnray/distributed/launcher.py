@@ -22,10 +22,10 @@ import torch
 from sgnray.distributed.device import Precision, choose_precision, describe_device
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
-from sgnray.distributed.resources import Resources, Wait, WorkerRequest
+from sgnray.distributed.resources import Resources, Wait, WorkerRequest, use_gpu
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
-from sgnray.errors import ClusterError, SgnError, UsageError
+from sgnray.errors import ClusterError, SgnError
 
 log = logging.getLogger(__name__)
 
@@ -73,13 +73,13 @@ class RayLauncher:
         self._max_failures = max_failures
         self._request = request
         self._is_local = resources.is_local
-        use_gpu = _use_gpu(device, resources)
+        on_gpu = use_gpu(device, resources)
         gpu = " ".join(["cuda", *(f"({name})" for name in resources.accelerators)])
-        cpus = request.num_cpus or (1 if use_gpu else resources.cpus_per_worker(workers.most))
-        self._num_gpus = 1 if use_gpu else 0
+        cpus = request.num_cpus or (1 if on_gpu else resources.cpus_per_worker(workers.most))
+        self._num_gpus = 1 if on_gpu else 0
         self.hardware = Hardware(
-            "cuda" if use_gpu else "cpu",
-            gpu if use_gpu else describe_device(torch.device("cpu")),
+            "cuda" if on_gpu else "cpu",
+            gpu if on_gpu else describe_device(torch.device("cpu")),
             workers,
             cpus,
         )
@@ -414,19 +414,6 @@ def _own_device(device_type: str) -> torch.device:
     device: torch.device = get_device()
     torch.cuda.set_device(device)
     return device
-
-
-def _use_gpu(device: str, resources: Resources) -> bool:
-    """Decide by what was asked for and what the cluster has now; a cluster may get GPUs later."""
-    if device == "cuda" and resources.is_local and resources.num_gpus == 0:
-        raise UsageError(
-            "this machine has no GPU that Ray can use",
-            where="--device cuda",
-            now="use --device cpu, or --address of a cluster with GPUs",
-        )
-    if device == "auto" and resources.num_gpus == 0 and not resources.is_local:
-        log.warning("the cluster has no GPU now: training on CPUs; --device cuda waits for GPUs")
-    return device == "cuda" or (device == "auto" and resources.num_gpus > 0)
 
 
 @contextmanager

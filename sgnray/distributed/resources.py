@@ -151,5 +151,21 @@ class Wait:
             )
 
 
+def use_gpu(device: str, resources: Resources) -> bool:
+    """Decide between GPUs and CPUs; `auto` takes GPUs if the cluster has any now.
+
+    `cuda` on an existing cluster may wait for GPUs; UsageError on a new one without.
+    """
+    if device == "cuda" and resources.is_local and resources.num_gpus == 0:
+        raise UsageError(
+            "this machine has no GPU that Ray can use",
+            where="--device cuda",
+            now="use --device cpu, or --address of a cluster with GPUs",
+        )
+    if device == "auto" and resources.num_gpus == 0 and not resources.is_local:
+        log.warning("the cluster has no GPU now: using CPUs; --device cuda waits for GPUs")
+    return device == "cuda" or (device == "auto" and resources.num_gpus > 0)
+
+
 def _count(number: float, what: str) -> str:
     return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"
