@@ -34,10 +34,12 @@ FLAT17 = Skeleton(
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     """Use all cores for the whole suite; files that are named run in this process."""
-    is_whole = not config.option.file_or_dir and not config.option.collectonly
-    if is_whole and getattr(config.option, "numprocesses", 0) is None and not config.option.usepdb:
-        config.option.numprocesses = os.cpu_count()
-        config.option.dist = "loadgroup"
+    option = config.option
+    is_whole = not option.file_or_dir and not option.collectonly and not option.usepdb
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ  # it would start workers of its own
+    if is_whole and not is_worker and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses = os.cpu_count()
+        option.dist = "loadgroup"
 
 
 def pytest_collection_modifyitems(config, items):
