@@ -34,6 +34,7 @@ CHECKPOINT_FILE = "checkpoint.pt"
 # The newest, and the one before it in case the newest is corrupt.
 _NUM_CHECKPOINTS_KEPT = 2
 HASH_PATTERN = "[0-9a-f]" * 8
+_URI = re.compile(r"[a-z][a-z0-9+.-]+:/")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -174,6 +175,7 @@ def claim_run(
 @contextmanager
 def claimed_folder(runs_dir: Path, name: str | None, *, default: str) -> Iterator[Path]:
     """Make a folder in `runs_dir`, or take it up again, and keep others out of it meanwhile."""
+    check_local(runs_dir)
     if name is not None:
         check_name(name, runs_dir)
     path = runs_dir / (default if name is None else name)
@@ -186,6 +188,16 @@ def claimed_folder(runs_dir: Path, name: str | None, *, default: str) -> Iterato
     )
     with locked(path / LOCK_FILE, busy=busy):
         yield path
+
+
+def check_local(runs_dir: Path) -> None:
+    """UsageError for a URI: a path would lose a slash of it, and name a folder called "s3:"."""
+    if _URI.match(str(runs_dir)):
+        raise UsageError(
+            "runs are kept on a disk of this machine, not at a URI",
+            where=f"--runs {runs_dir}",
+            now="give a local folder, and copy it when the run has ended",
+        )
 
 
 def check_name(name: str, runs_dir: Path) -> None:
@@ -213,6 +225,7 @@ def check_not_foreign(path: Path) -> None:
 
 def newest_run(runs_dir: Path) -> RunFolder:
     """Return the run that finished an epoch last; UsageError where there is none."""
+    check_local(runs_dir)
     found = {path.parents[2] for path in runs_dir.glob(f"*/{CHECKPOINTS_DIR}/*/{CHECKPOINT_FILE}")}
     if not found:
         raise UsageError(
