@@ -1,0 +1,85 @@
+"""Actions of a stream of frames, recognized while it comes.
+
+Legend: M people, V joints, C coordinates.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+
+from sgnray.checkpoints.trained_model import Guess, TrainedModel
+from sgnray.errors import InputError, UsageError
+from sgnray.prepare.memory import MOST_PEOPLE, frames_of
+from sgnray.prepare.recording import FloatArray
+
+DEFAULT_WINDOW, DEFAULT_STRIDE = 60, 15  # two seconds, twice a second, at Kinect's 30 frames/s
+
+
+class Stream:
+    """Frames that come one by one; each `stride` of them give a prediction on the last `window`.
+
+    A prediction is what `TrainedModel.predict` says of those frames. Only they are kept, so that
+    memory and time for a frame do not depend on how many there were.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        *,
+        window: int = DEFAULT_WINDOW,
+        stride: int = DEFAULT_STRIDE,
+        num_views: int | None = None,
+        num_guesses: int = 5,
+    ) -> None:
+        if min(window, stride) < 1:
+            raise UsageError(
+                "window and stride must be at least one frame",
+                where=f"window {window}, stride {stride}",
+                now="give numbers of frames",
+            )
+        self.num_frames = 0
+        self._model = model
+        self._skeleton = model.require_skeleton()
+        self._stride = stride
+        self._num_views = num_views
+        self._num_guesses = num_guesses
+        self._frames: deque[FloatArray] = deque(maxlen=window)
+
+    def add(self, joints: npt.ArrayLike | None) -> tuple[Guess, ...] | None:
+        """Take the next frame, (V, C) or (M, V, C), None or empty if nobody is there.
+
+        Returns the likeliest actions, none if nobody was there in the whole window; None between
+        two predictions. InputError for a frame that cannot be used, which does not count.
+        """
+        self._frames.append(self._lay_out(joints))
+        self.num_frames += 1
+        if self.num_frames % self._stride:
+            return None
+        frames_TMVC = np.stack(self._frames)
+        if np.isnan(frames_TMVC).all():
+            return ()
+        return self._model.predict(
+            frames_TMVC, num_views=self._num_views, num_guesses=self._num_guesses
+        )
+
+    def _lay_out(self, joints: npt.ArrayLike | None) -> FloatArray:
+        skeleton = self._skeleton
+        frame_MVC = np.full(
+            (MOST_PEOPLE, skeleton.num_joints, skeleton.num_coordinates), np.nan, np.float32
+        )
+        if joints is None or np.size(joints) == 0:
+            return frame_MVC
+        try:
+            found_TMVC = frames_of(np.asarray(joints)[None], skeleton)
+        except (InputError, ValueError) as error:
+            what = error.what if isinstance(error, InputError) else str(error)
+            raise InputError(
+                what,
+                where=f"frame {self.num_frames}",
+                now="give (V, C) numbers for one person, (M, V, C) for several, or None",
+            ) from error
+        frame_MVC[: found_TMVC.shape[1]] = found_TMVC[0]
+        return frame_MVC
