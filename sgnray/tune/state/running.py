@@ -38,7 +38,7 @@ class RunningSearch:
         folder.record.repair()
         self.events = folder.record.read()
         self.table = TrialTable(sampler.num_trials, folder.plan.num_epochs, self.events)
-        self._trackers = TrialTrackers(folder, self.events)
+        self._trackers = TrialTrackers(folder)
         self._sampler = sampler
         self._listener = listener
         self._error: Exception | None = None

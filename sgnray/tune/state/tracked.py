@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 
 from sgnray import metric_keys as keys
 from sgnray.checkpoints.run_folder import RunFolder
@@ -17,17 +16,17 @@ from sgnray.tune.trial.messages import EpochReport
 
 
 class TrialTrackers:
-    """Passes the events of a search on to the trackers that its recipe asks for."""
+    """Passes the events of a search on to the trackers that its recipe asks for.
 
-    def __init__(self, folder: SearchFolder, earlier: Iterable[Event]) -> None:
+    A trial that resumes first reports its earlier epochs: their history comes from there.
+    """
+
+    def __init__(self, folder: SearchFolder) -> None:
         self._folder = folder
         self._histories: dict[int, list[Metrics]] = defaultdict(list)
         self._durations_s: dict[int, list[float]] = defaultdict(list)
         self._open: dict[int, Trackers] = {}
         self._failed: set[str] = set()
-        for event in earlier:
-            if isinstance(event, Reported):
-                self._remember(event)
 
     def apply(self, event: Event) -> None:
         """Start, follow or finish a trial; SgnError where a tracker does not start."""

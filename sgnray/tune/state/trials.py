@@ -85,16 +85,7 @@ class Record:
 
 
 # What of a report is worth keeping.
-_RECORDED = (
-    "epoch",
-    "score",
-    "spread",
-    "duration_s",
-    "num_parameters",
-    "flops",
-    "node",
-)
-_RECORDED_IF_KNOWN = ("train_loss", "val_loss")  # versions before recorded none
+_RECORDED = ("epoch", "score", "spread", "duration_s", "num_parameters", "flops", "node")
 
 
 def _to_content(event: Event) -> dict[str, Any]:
@@ -103,8 +94,6 @@ def _to_content(event: Event) -> dict[str, Any]:
             return {"event": "started", **asdict(event)}
         case Reported(number, report):
             recorded = {name: getattr(report, name) for name in _RECORDED}
-            losses = {name: getattr(report, name) for name in _RECORDED_IF_KNOWN}
-            recorded |= {name: loss for name, loss in losses.items() if loss is not None}
             return {"event": "reported", "number": number, **recorded}
         case Ended():
             return {"event": "ended", **asdict(event)}
