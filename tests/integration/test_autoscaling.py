@@ -1,0 +1,161 @@
+"""A cluster that scales to zero: Ray's own autoscaler, with nodes that it fakes on this machine.
+
+Everything is in one network namespace. The autoscaler is a process that a test can stop, so that
+what waits for a node does so for as long as the test looks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from .disturbed import end, train_command, wait_until
+from .hosts import HEAD_PORT, hosts, reason_to_skip
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+NODE = {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 1}
+
+
+@pytest.fixture(scope="module")
+def head():
+    """A head without CPUs, whose autoscaler may add one node of two CPUs."""
+    reason = reason_to_skip()
+    if reason is not None:
+        pytest.skip(reason)
+    with pytest.MonkeyPatch.context() as patch, hosts(1) as (host,):
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # no token of an earlier Ray on this machine
+        patch.setenv("PATH", f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        host.add_default_route()
+        config = host.folder / "autoscaler.yaml"
+        config.write_text(json.dumps(describe_cluster(host)))
+        host.start_ray(
+            "--head", "--port", str(HEAD_PORT), "--include-dashboard=false",
+            f"--autoscaling-config={config}", num_cpus=0,
+            RAY_FAKE_CLUSTER="1", RAY_TMPDIR=str(host.folder), AUTOSCALER_UPDATE_INTERVAL_S="1",
+        )  # fmt: skip
+        yield host
+
+
+def describe_cluster(host):
+    head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    return {
+        "cluster_name": "fake",
+        "max_workers": 1,
+        "idle_timeout_minutes": 0.1,
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": f"{host.address}:{HEAD_PORT}",
+            "disable_node_updaters": True,
+            "use_node_id_as_ip": True,  # both nodes have the same address
+        },
+        "available_node_types": {"ray.head.default": head, "worker": NODE},
+        "head_node_type": "ray.head.default",
+        # `ray up` would fill these in.
+        **{key: {} for key in ("auth", "docker", "file_mounts")},
+        **{key: [] for key in ("cluster_synced_files", "initialization_commands")},
+        **{f"{kind}setup_commands": [] for kind in ("", "head_", "worker_")},
+        **{f"{kind}_start_ray_commands": [] for kind in ("head", "worker")},
+    }
+
+
+@pytest.fixture
+def start(head, tmp_path):
+    """Start a command on the head; ends it afterwards."""
+    started = []
+
+    def run(command):
+        with (tmp_path / "out.txt").open("ab") as out:
+            started.append(head.start(command, cwd=tmp_path, stdout=out, stderr=out))
+        return started[-1]
+
+    yield run
+    for process in started:
+        end(process)
+
+
+def train(head, data, *options):
+    return train_command(
+        data, "--address", f"{head.address}:{HEAD_PORT}", "--workers", "1", *options
+    )
+
+
+def evaluate(head, run, data, *options):
+    command = [sys.executable, "-m", "sgnray.cli", "eval", str(run), "--data", str(data)]
+    address = f"{head.address}:{HEAD_PORT}"
+    return [*command, "--address", address, "--device", "cpu", "--workers", "1", *options]
+
+
+def running(head, program):
+    found = []
+    for pid in head.pids():
+        try:
+            if any(program in word for word in psutil.Process(pid).cmdline()[:3]):
+                found.append(pid)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+def num_nodes(head):
+    return len(running(head, "raylet/raylet"))
+
+
+@contextmanager
+def autoscaler_stopped(head):
+    (pid,) = running(head, "autoscaler/_private/monitor.py")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_from_zero_to_training_and_back(head, start, tiny_folder, tmp_path):
+    told = tmp_path / "out.txt"
+    assert num_nodes(head) == 1
+    with autoscaler_stopped(head):
+        process = start(train(head, tiny_folder, "--cpus-per-worker", "2", "train.num_epochs=2"))
+        wait_until(lambda: "waiting for 1 worker" in told.read_text(), process, told=told)
+        assert "the cluster has 0 CPUs (0 free) and 0 GPUs" in told.read_text()
+    assert process.wait(120) == 0, told.read_text()
+    run = tmp_path / "runs" / "run"
+    assert json.loads((run / "environment.json").read_text())["threads"] == 2
+    assert num_nodes(head) == 2
+    wait_until_scaled_down(head, start, told)
+
+    with autoscaler_stopped(head):
+        told.write_text("")
+        scoring = start(evaluate(head, run, tiny_folder, "--cpus-per-worker", "2"))
+        wait_until(lambda: "waiting for 1 worker" in told.read_text(), scoring, told=told)
+    assert scoring.wait(120) == 0, told.read_text()
+
+
+def wait_until_scaled_down(head, start, told):
+    waiting = start(["sleep", "100"])
+    wait_until(lambda: num_nodes(head) == 1, waiting, told=told)
+    end(waiting)
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_the_wait_for_what_no_node_has_ends(head, start, tiny_folder, tiny_run, tmp_path, command):
+    asked = ["--cpus-per-worker", "64", "--wait", "2s"]
+    words = {
+        "train": lambda: train(head, tiny_folder, *asked),
+        "eval": lambda: evaluate(head, tiny_run, tiny_folder, *asked),
+    }[command]()
+    process = start(words)
+    assert process.wait(60) == 1
+    told = (tmp_path / "out.txt").read_text()
+    block = told.partition("error: ")[2]
+    assert block.startswith("waited 2 s for 1 worker with 64 CPUs")
+    assert block.count("\n") == 3, told
+    assert "Traceback" not in told
+    assert not (tmp_path / "runs" / "run" / "report.json").exists()
