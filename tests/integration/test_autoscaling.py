@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from .disturbed import end, train_command, wait_until
+from .disturbed import end, train_command, tune_command, wait_until
 from .hosts import HEAD_PORT, hosts, reason_to_skip
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -144,18 +144,39 @@ def wait_until_scaled_down(head, start, told):
     end(waiting)
 
 
+def test_the_trials_of_a_search_wait_at_ray(head, start, tiny_folder, tmp_path):
+    told, space = tmp_path / "out.txt", tmp_path / "space.yaml"
+    wait_until_scaled_down(head, start, told)
+    space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
+    address = f"{head.address}:{HEAD_PORT}"
+    searching = start(tune_command(tiny_folder, "--address", address, "--space", str(space)))
+    assert searching.wait(150) == 0, told.read_text()
+    (table,) = tmp_path.glob("runs/*/trials.csv")
+    assert table.read_text().count(",finished,") == 2
+
+
 @pytest.mark.parametrize("command", ["train", "eval"])
-def test_the_wait_for_what_no_node_has_ends(head, start, tiny_folder, tiny_run, tmp_path, command):
-    asked = ["--cpus-per-worker", "64", "--wait", "2s"]
+@pytest.mark.parametrize(
+    ("asked", "needed"),
+    [
+        (["--cpus-per-worker", "64"], "1 worker with 64 CPUs"),
+        (["--device", "cuda"], "1 worker with 1 CPU and 1 GPU"),
+    ],
+    ids=["CPUs", "a GPU"],
+)
+def test_the_wait_for_what_no_node_has_ends(
+    head, start, tiny_folder, tiny_run, tmp_path, command, asked, needed
+):
+    options = [*asked, "--wait", "2s"]
     words = {
-        "train": lambda: train(head, tiny_folder, *asked),
-        "eval": lambda: evaluate(head, tiny_run, tiny_folder, *asked),
+        "train": lambda: train(head, tiny_folder, *options),
+        "eval": lambda: evaluate(head, tiny_run, tiny_folder, *options),
     }[command]()
     process = start(words)
     assert process.wait(60) == 1
     told = (tmp_path / "out.txt").read_text()
     block = told.partition("error: ")[2]
-    assert block.startswith("waited 2 s for 1 worker with 64 CPUs")
+    assert block.startswith(f"waited 2 s for {needed}\n")
     assert block.count("\n") == 3, told
     assert "Traceback" not in told
     assert not (tmp_path / "runs" / "run" / "report.json").exists()
