@@ -15,17 +15,17 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from .disturbed import end, train_command, tune_command, wait_until
+from .disturbed import end, num_epochs, train_command, tune_command, wait_until
 from .hosts import HEAD_PORT, hosts, reason_to_skip
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
-NODE = {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 1}
+NODE = {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 2}
 
 
 @pytest.fixture(scope="module")
 def head():
-    """A head without CPUs, whose autoscaler may add one node of two CPUs."""
+    """A head without CPUs, whose autoscaler may add two nodes of two CPUs."""
     reason = reason_to_skip()
     if reason is not None:
         pytest.skip(reason)
@@ -48,7 +48,7 @@ def describe_cluster(host):
     head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     return {
         "cluster_name": "fake",
-        "max_workers": 1,
+        "max_workers": 2,
         "idle_timeout_minutes": 0.1,
         "provider": {
             "type": "fake_multinode",
@@ -180,3 +180,14 @@ def test_the_wait_for_what_no_node_has_ends(
     assert block.count("\n") == 3, told
     assert "Traceback" not in told
     assert not (tmp_path / "runs" / "run" / "report.json").exists()
+
+
+def test_an_elastic_run_asks_for_the_nodes_it_lacks(head, start, tiny_folder, tmp_path):
+    """Last: the driver is killed, and Ray then keeps the nodes that it asked for, for minutes."""
+    told, run = tmp_path / "out.txt", tmp_path / "runs" / "run"
+    options = ["--workers", "1:2", "--cpus-per-worker", "2", "train.num_epochs=100000"]
+    process = start(train(head, tiny_folder, *options))
+    wait_until(lambda: len(running(head, "RayTrainWorker")) == 2, process, told=told)
+    grown_at = num_epochs(run)
+    wait_until(lambda: num_epochs(run) > grown_at + 1, process, told=told)
+    assert num_nodes(head) == 3
