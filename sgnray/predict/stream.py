@@ -66,20 +66,11 @@ class Stream:
         )
 
     def _lay_out(self, joints: npt.ArrayLike | None) -> FloatArray:
-        skeleton = self._skeleton
-        frame_MVC = np.full(
-            (MOST_PEOPLE, skeleton.num_joints, skeleton.num_coordinates), np.nan, np.float32
-        )
-        if joints is None or np.size(joints) == 0:
-            return frame_MVC
+        """Return the frame as (M, V, C) for the most people there may be, NaN for the absent."""
         try:
-            found_TMVC = frames_of(np.asarray(joints)[None], skeleton)
-        except (InputError, ValueError) as error:
-            what = error.what if isinstance(error, InputError) else str(error)
-            raise InputError(
-                what,
-                where=f"frame {self.num_frames}",
-                now="give (V, C) numbers for one person, (M, V, C) for several, or None",
-            ) from error
-        frame_MVC[: found_TMVC.shape[1]] = found_TMVC[0]
-        return frame_MVC
+            found_MVC = frames_of([() if joints is None else joints], self._skeleton)[0]
+        except InputError as error:
+            where = f"frame {self.num_frames} of the stream"
+            raise InputError(error.what, where=where, now=error.now) from error
+        absent = MOST_PEOPLE - len(found_MVC)
+        return np.pad(found_MVC, ((0, absent), (0, 0), (0, 0)), constant_values=np.nan)

@@ -19,23 +19,23 @@ MOST_PEOPLE = 2
 def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
     """List the poses of a clip, moved to its origin: a joint of the first person's first pose.
 
-    `joints` are (T, V, C) or (T, M, V, C); see `frames_of`. Nobody is taken for noise: that is for
-    what recorded them to decide. InputError for another shape, numbers that are not finite, or a
-    clip without anybody.
+    `joints` are (T, V, C) or (T, M, V, C); see `frames_of`. No person is removed as noise, unlike
+    in recordings of a Kinect. InputError for another shape, numbers that are not finite, or a clip
+    without anybody.
     """
     frames_TMVC = frames_of(joints, skeleton)
-    is_there_TM = ~np.isnan(frames_TMVC).all(axis=(2, 3))
-    kept_TMVC = frames_TMVC[is_there_TM.any(axis=1)]
-    frames, bodies = np.nonzero(~np.isnan(kept_TMVC).all(axis=(2, 3)))
+    is_there_TM = ~_is_absent(frames_TMVC)
+    kept_T = is_there_TM.any(axis=1)
+    frames, bodies = np.nonzero(is_there_TM[kept_T])
     if frames.size == 0:
         raise InputError(
             "nobody is there in any frame", where="the clip", now="leave out clips without people"
         )
-    poses_PVC = kept_TMVC[frames, bodies]
+    poses_PVC = frames_TMVC[kept_T][frames, bodies]
     if skeleton.origin is not None:
         poses_PVC = poses_PVC - poses_PVC[int(np.argmin(bodies)), skeleton.origin]
     return Poses(
-        num_frames=len(kept_TMVC),
+        num_frames=int(kept_T.sum()),
         values_PD=poses_PVC.reshape(len(poses_PVC), -1),
         frames=frames.astype(np.int32),
         bodies=bodies.astype(np.int8),
@@ -45,39 +45,48 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
 def frames_of(joints: npt.ArrayLike, skeleton: Skeleton) -> FloatArray:
     """Lay out the frames of one or two people: float32 (T, M, V, C), NaN where one is not there.
 
-    Somebody whose numbers are all zero is not there either.
+    A person whose numbers are all zero is not there either, and an empty frame has nobody. Raises
+    InputError.
     """
     shape = (skeleton.num_joints, skeleton.num_coordinates)
+    now = f"give (frames, {shape[0]}, {shape[1]}), or (frames, people, {shape[0]}, {shape[1]})"
     try:
-        frames = np.array(joints, np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"these are no numbers of one shape: {error}", where="the joints", now=_expected(shape)
-        ) from error
+        given = np.asarray(joints)
+    except (RuntimeError, TypeError, ValueError) as error:  # a ragged list, a tensor on a GPU
+        what = f"the joints are not an array of numbers: {error}"
+        raise InputError(what, where="the joints", now=now) from error
+    if given.dtype.kind not in "fiu":
+        raise InputError("the joints are not an array of numbers", where="the joints", now=now)
+    if given.ndim > 0 and len(given) > 0 and given.size == 0:
+        return np.full((len(given), 1, *shape), np.nan, np.float32)
+    with np.errstate(over="ignore"):  # infinite, which is refused below
+        frames = given.astype(np.float32)
     if frames.ndim == 3:
         frames = frames[:, None]
-    is_alike = frames.ndim == 4 and frames.shape[2:] == shape
-    if not is_alike or not 1 <= frames.shape[1] <= MOST_PEOPLE or len(frames) == 0:
+    if frames.ndim != 4 or frames.shape[2:] != shape or len(frames) == 0:
         raise InputError(
-            f"the joints have the shape {np.shape(joints)}",
+            f"a frame has the shape {given.shape[1:]}, and one person of the skeleton "
+            f"{skeleton.name} has {shape}",
             where="the joints",
-            now=_expected(shape),
+            now=now,
+        )
+    if frames.shape[1] > MOST_PEOPLE:
+        raise InputError(
+            f"there are {frames.shape[1]} people, and the model supports at most {MOST_PEOPLE}",
+            where="the joints",
+            now="select the people that act, for instance those who move most",
         )
     frames[(frames == 0).all(axis=(2, 3))] = np.nan
-    is_absent_TM = np.isnan(frames).all(axis=(2, 3))
-    is_broken_T = (~np.isfinite(frames).all(axis=(2, 3)) & ~is_absent_TM).any(axis=1)
+    is_finite_TM = np.isfinite(frames).all(axis=(2, 3))
+    is_broken_T = ~(is_finite_TM | _is_absent(frames)).all(axis=1)
     if is_broken_T.any():
         raise InputError(
             "a coordinate is not finite",
-            where=f"frame {int(is_broken_T.argmax())}",
-            now="fill in single joints; somebody who is not there is NaN throughout",
+            where=f"frame {int(is_broken_T.argmax())} of the joints",
+            now="fill in single joints; a person who is not there is NaN or zero throughout",
         )
     return frames
 
 
-def _expected(shape: tuple[int, int]) -> str:
-    num_joints, num_coordinates = shape
-    return (
-        f"give (frames, {num_joints}, {num_coordinates}), "
-        f"or (frames, people, {num_joints}, {num_coordinates}) for at most {MOST_PEOPLE} people"
-    )
+def _is_absent(frames_TMVC: FloatArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.isnan(frames_TMVC).all(axis=(2, 3)))

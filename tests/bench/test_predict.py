@@ -13,13 +13,12 @@ import torch
 
 from sgnray.checkpoints.model_card import ModelCard
 from sgnray.checkpoints.safetensors import write_safetensors
-from sgnray.checkpoints.trained_model import load_trained_model
+from sgnray.checkpoints.trained_model import load_trained_model, sample_views
 from sgnray.config import ModelConfig
 from sgnray.data.skeleton import NTU25
 from sgnray.export.formats import DEFAULT_OPSET, open_onnx, write_onnx
 from sgnray.model.sgn import SGN
 from sgnray.predict import predict_clips
-from sgnray.checkpoints.trained_model import sample_views
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.ntu import read_skeleton
 from sgnray.prepare.readers.recordings import find_recordings, read_recordings
