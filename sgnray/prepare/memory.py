@@ -5,6 +5,8 @@ Legend: T frames, M people, V joints, C coordinates, P poses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -42,14 +44,14 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
     )
 
 
-def frames_of(joints: npt.ArrayLike, skeleton: Skeleton) -> FloatArray:
+def frames_of(joints: npt.ArrayLike | Sequence[npt.ArrayLike], skeleton: Skeleton) -> FloatArray:
     """Lay out the frames of one or two people: float32 (T, M, V, C), NaN where one is not there.
 
     A person whose numbers are all zero is not there either, and an empty frame has nobody. Raises
     InputError.
     """
     shape = (skeleton.num_joints, skeleton.num_coordinates)
-    now = f"give (frames, {shape[0]}, {shape[1]}), or (frames, people, {shape[0]}, {shape[1]})"
+    now = f"a frame is {shape} for one person, ({MOST_PEOPLE}, {shape[0]}, {shape[1]}) for two"
     try:
         given = np.asarray(joints)
     except (RuntimeError, TypeError, ValueError) as error:  # a ragged list, a tensor on a GPU
