@@ -5,15 +5,24 @@ Legend: M people, V joints, C coordinates.
 
 from __future__ import annotations
 
+import json
+import logging
 from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.checkpoints.trained_model import Guess, TrainedModel
+from sgnray.checkpoints.run_folder import Runs
+from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
+from sgnray.distributed.device import choose_device
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.memory import MOST_PEOPLE, frames_of
 from sgnray.prepare.recording import FloatArray
+
+log = logging.getLogger(__name__)
 
 DEFAULT_WINDOW, DEFAULT_STRIDE = 60, 15  # two seconds, twice a second, at Kinect's 30 frames/s
 
@@ -74,3 +83,45 @@ class Stream:
             raise InputError(error.what, where=where, now=error.now) from error
         absent = MOST_PEOPLE - len(found_MVC)
         return np.pad(found_MVC, ((0, absent), (0, 0), (0, 0)), constant_values=np.nan)
+
+
+def predict_lines(
+    lines: Iterable[bytes],
+    checkpoint: Path | str | None = None,
+    *,
+    runs_dir: Runs = Path("runs"),
+    class_names: tuple[str, ...] | None = None,
+    num_views: int | None = None,
+    num_guesses: int = 5,
+    window: int = DEFAULT_WINDOW,
+    stride: int = DEFAULT_STRIDE,
+    device: str = "auto",
+) -> Iterator[dict[str, Any]]:
+    """Recognize a stream of frames in JSON, one on each line, as `sgn predict --live` does.
+
+    A line is a frame as `Stream.add` takes it, null or empty if nobody is there. Each prediction is
+    yielded as plain data, before the next line is read: the number of `frame`s so far and the
+    `guesses`. Raises InputError with the number of a line that cannot be used.
+    """
+    model = load_trained_model(checkpoint, runs_dir=runs_dir).named(class_names)
+    model.model.to(choose_device(device))
+    stream = Stream(
+        model, window=window, stride=stride, num_views=num_views, num_guesses=num_guesses
+    )
+    for number, line in enumerate(lines, start=1):
+        where = f"line {number} of the stream"
+        try:
+            guesses = stream.add(json.loads(line) if line.strip() else None)
+        except InputError as error:
+            raise InputError(error.what, where=where, now=error.now) from error
+        except (RecursionError, ValueError) as error:
+            now = "write each frame as one line of JSON: its joints, or null if nobody is there"
+            raise InputError(f"this is not JSON: {error}", where=where, now=now) from error
+        if guesses is not None:
+            yield {"frame": number, "guesses": [vars(guess) for guess in guesses]}
+    if stream.num_frames < stride:
+        log.warning(
+            "the stream ended at frame %d; the first prediction is at frame %d",
+            stream.num_frames,
+            stride,
+        )

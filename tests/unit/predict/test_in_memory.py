@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cProfile
 import itertools
+import json
 import tracemalloc
 
 import numpy as np
@@ -14,7 +15,7 @@ from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.data.clip_poses import open_poses
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import InputError, UsageError
-from sgnray.predict import Stream, predict_clips
+from sgnray.predict import Stream, predict_clips, predict_lines
 from sgnray.prepare.memory import list_clip
 from sgnray.prepare.readers.recordings import find_recordings, read_recordings
 
@@ -164,6 +165,31 @@ def test_a_frame_that_cannot_be_used_is_named_and_does_not_count(model, frame, w
     assert caught.value.what.startswith(what)
     assert caught.value.where == "frame 1 of the stream"
     assert stream.add(WALK[1]) == model.predict(WALK[:2])
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (b"[[1, 2", "this is not JSON"),
+        (b"\xff\n", "this is not JSON"),
+        (b"1 2 3\n", "this is not JSON"),
+        (b"[" * 100_000 + b"\n", "this is not JSON"),
+        (b"9" * 5000 + b"\n", "this is not JSON"),
+        (b"1e999\n", "a frame has the shape ()"),
+        (b"true\n", "the joints are not an array of numbers"),
+        (b'"null"\n', "the joints are not an array of numbers"),
+        (b'{"frame": 1}\n', "the joints are not an array of numbers"),
+        (b"[[1, 2, 3], [4, 5]]\n", "the joints are not an array of numbers"),
+        (str([[[float("nan")] * 3] + [[0.5] * 3] * 24]).replace("nan", "NaN").encode(), "a coord"),
+    ],
+    ids=range(11),
+)
+def test_a_line_that_is_no_frame(tiny_run, line, what):
+    lines = [json.dumps(WALK[0].tolist()).encode(), b"null\n", b"\n", line, b"null"]
+    with pytest.raises(InputError) as caught:
+        list(predict_lines(lines, tiny_run))
+    assert caught.value.what.startswith(what)
+    assert caught.value.where == "line 4 of the stream"
 
 
 @pytest.mark.parametrize(("window", "stride"), [(0, 5), (5, 0), (-1, 2)])
