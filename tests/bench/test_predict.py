@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -139,6 +140,8 @@ def test_a_live_stream_from_frame_to_label(model, num_views):
         assert process.stdin is not None
         assert process.stdout is not None
         for decision in range(NUM_DECISIONS + 10):
+            if decision == 10:
+                before = psutil.Process(process.pid).cpu_times()
             block = [lines[(decision * 15 + number) % 60] for number in range(15)]
             process.stdin.write(b"".join(block[:-1]))
             time.sleep(0.02)  # the frames before the last one have been read by then
@@ -147,7 +150,10 @@ def test_a_live_stream_from_frame_to_label(model, num_views):
             found = json.loads(process.stdout.readline())
             durations_s.append(time.perf_counter() - start)
             assert found["frame"] == 15 * (decision + 1)
+        after = psutil.Process(process.pid).cpu_times()
         process.stdin.close()
+    cpu_s = (after.user + after.system - before.user - before.system) / NUM_DECISIONS
     middle, high, longest = np.percentile(durations_s[10:], (50, 99, 100)) * 1e3
     print(f"\nlive, {num_views} views, one thread, {NUM_DECISIONS} decisions after 10 others")
     print(f"  frame to label {middle:6.2f} ms (99th percentile {high:.2f}, longest {longest:.2f})")
+    print(f"  processor time {cpu_s * 1e3:6.2f} ms for 15 frames and a decision")
