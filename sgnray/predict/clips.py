@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sgnray.checkpoints.run_folder import Runs
-from sgnray.checkpoints.trained_model import Guess, load_trained_model
+from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
 from sgnray.data.skeleton import Skeleton
 from sgnray.distributed.device import Precision, choose_device, choose_precision, keep_freed_memory
 from sgnray.errors import UsageError
@@ -55,7 +55,7 @@ class Prediction:
 
 def predict_clips(
     sources: Path | Sequence[Path],
-    checkpoint: Path | str | None = None,
+    checkpoint: Path | str | TrainedModel | None = None,
     *,
     runs_dir: Runs = Path("runs"),
     clips: Sequence[str] = (),
@@ -70,7 +70,8 @@ def predict_clips(
 ) -> Iterator[Prediction | Skipped]:
     """Recognize raw recordings (files, folders, .zip files), or clips of a prepared dataset.
 
-    `checkpoint` is a run, a checkpoint or the reference's .pth; the default is the newest run.
+    `checkpoint` is a run, a checkpoint, the reference's .pth or a model that is loaded already; the
+    default is the newest run.
     With a `window` of so many frames, one every `stride` frames (default: half a window), each
     window of a recording gives one prediction. A recording that cannot be used is yielded as
     Skipped, with its reason. bf16 is several times faster where the hardware has it, and changes
@@ -78,7 +79,9 @@ def predict_clips(
     Raises UsageError, InputError and CheckpointError immediately, before the first prediction.
     """
     torch_device = choose_device(device)
-    model = load_trained_model(checkpoint, runs_dir=runs_dir).named(class_names)
+    if not isinstance(checkpoint, TrainedModel):
+        checkpoint = load_trained_model(checkpoint, runs_dir=runs_dir)
+    model = checkpoint.named(class_names)
     skeleton = model.require_skeleton()
     paths = [sources] if isinstance(sources, Path) else list(sources)
     found = find_sources(paths, skeleton, clips)
