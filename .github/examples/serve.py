@@ -72,7 +72,7 @@ class Recognizer:
             if len(body) > 64 * 2**20:
                 raise InputError("the body is too large", where="the request", now="send less")
         clip = await asyncio.to_thread(read_clip, bytes(body), self.model.require_skeleton())
-        return [vars(guess) for guess in await self.recognize(clip)]
+        return list(map(vars, await self.recognize(clip)))
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.005)
     async def recognize(self, clips: list[Poses]) -> list:
@@ -82,14 +82,14 @@ class Recognizer:
     @app.websocket("/stream")
     async def stream(self, socket: WebSocket) -> None:
         """Recognize the frames that a client sends."""
-        await socket.accept()
         stream = Stream(self.model)
+        await socket.accept()
         try:
-            async for line in socket.iter_text():
-                guesses = await asyncio.to_thread(stream.add, parse(line))
-                if guesses is not None:
-                    found = [vars(guess) for guess in guesses]
-                    await socket.send_json({"frame": stream.num_frames, "guesses": found})
+            while (message := await socket.receive())["type"] != "websocket.disconnect":
+                frame = parse(message.get("text") or message.get("bytes") or "")
+                if (guesses := await asyncio.to_thread(stream.add, frame)) is not None:
+                    found = {"frame": stream.num_frames, "guesses": list(map(vars, guesses))}
+                    await socket.send_json(found)
         except InputError as error:
             await socket.send_text((await refuse(None, error)).body.decode())
             await socket.close(1007)
