@@ -18,7 +18,7 @@ from sgnray.data.protocols import split_clips
 from sgnray.data.store import open_dataset
 from sgnray.evaluate.score import score_clips
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture
