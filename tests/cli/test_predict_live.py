@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ FIVE_FRAMES = ("--window", "5", "--stride", "5")
 
 @contextlib.contextmanager
 def live(tiny_run, *options):
-    """Start it, with both pipes unbuffered; it is ended if the test fails."""
+    """Start it as a shell does, to read each line as it comes; it is ended if the test fails."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     command = [sys.executable, "-m", "sgnray.cli", "predict", "--live", "--checkpoint"]
     with subprocess.Popen(
         [*command, str(tiny_run), *options],
@@ -26,6 +28,7 @@ def live(tiny_run, *options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
+        env=environment,
     ) as process:
         try:
             yield process
