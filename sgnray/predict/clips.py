@@ -19,6 +19,7 @@ from sgnray.errors import UsageError
 from sgnray.predict.sources import Sample, Source, find_sources
 from sgnray.predict.windows import SlidingWindow, Span, cut
 from sgnray.prepare.clip import Poses, Skipped
+from sgnray.progress import OnProgress
 
 _BLOCK_CLIPS = 32
 
@@ -66,7 +67,7 @@ def predict_clips(
     stride: int | None = None,
     precision: Precision = "float32",
     device: str = "auto",
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Iterator[Prediction | Skipped]:
     """Recognize raw recordings (files, folders, .zip files), or clips of a prepared dataset.
 
@@ -102,7 +103,7 @@ def _predict(
     sources: Sequence[Source],
     sliding: SlidingWindow | None,
     skeleton: Skeleton,
-    on_progress: Callable[[int, int], None] | None,
+    on_progress: OnProgress | None,
 ) -> Iterator[Prediction | Skipped]:
     total = sum(map(len, sources))
     recordings = itertools.chain.from_iterable(source.read() for source in sources)
