@@ -17,7 +17,7 @@ from sgnray.prepare.readers.recordings import (
     OWN,
     find_videos,
     plan_recordings,
-    refuse_file,
+    refuse_place,
     tell_recordings,
 )
 from sgnray.prepare.readers.source import ZIP_ERRORS, join_listings, list_files
@@ -170,8 +170,8 @@ def _check_alike(raw: Sequence[Location], recorded: Sequence[str | None]) -> Non
 
 
 def _nothing_found(place: Location) -> InputError:
-    if videos := find_videos(place):
-        return refuse_file(videos[0])
+    if find_videos(place):
+        return refuse_place(place)
     return InputError(
         f"no raw data are here, that is {_KNOWN}",
         where=f"--raw {place}",

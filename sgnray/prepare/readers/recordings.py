@@ -36,6 +36,7 @@ from sgnray.synth.generate import FORMAT_VERSION as SYNTH_VERSION
 from sgnray.synth.generate import MANIFEST_NAME as SYNTH_FILE
 
 OWN = "recordings of your own"
+_VIDEOS_FIRST = "run a pose estimator on them first, as the guide pose-estimators.md shows, and "
 _BLOCK_BYTES = 6 * 1024 * 1024  # parsed at once: the NTU parser's start costs as much as 100 kB
 
 
@@ -139,37 +140,33 @@ def find_recordings(path: Path | str) -> Listing:
     found = list_files([place])
     if found.files:
         return found
-    if not entry.is_folder and not entry.name.lower().endswith(".zip"):
-        raise refuse_file(place)
-    if videos := find_videos(place):
-        raise refuse_file(videos[0])
-    refused = [Problem(item.name, item.reason) for item in found.refused]
-    what = "no recording found" + (" that can be used" if refused else "")
-    raise InputError(what, where=str(path), now=KNOWN, problems=refused)
+    raise refuse_place(place, found.refused)
 
 
-def refuse_file(place: Location) -> InputError:
-    """Build the error for a file that is no recording; it says what to do with a video."""
+def refuse_place(place: Location, refused: Sequence[Skipped] = ()) -> InputError:
+    """Build the error for a place without recordings; it says what to do with a video."""
+    entry, videos = place.entry(), find_videos(place)
     suffix = PurePosixPath(place.name).suffix.lower()
-    is_video = suffix in VIDEOS
-    what = "a video" if is_video else f"a {suffix or 'nameless kind of'} file"
-    first = "run a pose estimator on it first, and " if is_video else ""
+    if (entry is not None and entry.is_folder) or suffix == ".zip":
+        what = "no recording found" + (" that can be used" if refused else "")
+        what += f", only videos such as {videos[0]}" if videos else ""
+    else:
+        kind = "a video" if videos else f"a {suffix or 'nameless kind of'} file"
+        what = f"this is {kind}, and sgnray reads skeletons: where the joints are in each frame"
     return InputError(
-        f"this is {what}, and sgnray reads skeletons: where the joints are in each frame",
+        what,
         where=str(place),
-        now=f"{first}{KNOWN}; the guide pose-estimators.md has an example of each",
+        now=(_VIDEOS_FIRST if videos else "") + KNOWN,
+        problems=[Problem(item.name, item.reason) for item in refused],
     )
 
 
-def find_videos(place: Location) -> list[Location]:
-    """List the videos of a folder, or the place itself if it is one."""
+def find_videos(place: Location) -> list[str]:
+    """Name the videos that are at a place."""
     entry = place.entry()
-    if entry is None or not entry.is_folder:
-        return [place] if place.name.lower().endswith(VIDEOS) else []
-    return sorted(
-        (place.at(item.path) for item in place.walk() if item.name.lower().endswith(VIDEOS)),
-        key=str,
-    )
+    is_folder = entry is not None and entry.is_folder
+    names = sorted(item.name for item in place.walk()) if is_folder else [place.name]
+    return [name for name in names if name.lower().endswith(VIDEOS)]
 
 
 def read_recordings(
