@@ -42,6 +42,11 @@ def evaluate(
     workers: options.Workers = 0,
     address: options.Address = None,
     device: options.Device = "auto",
+    cpus_per_worker: options.CpusPerWorker = None,
+    gpus_per_worker: options.GpusPerWorker = None,
+    accelerator_type: options.AcceleratorType = None,
+    label: options.Labels = None,
+    wait: options.Wait = None,
     json: options.Json = False,
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
@@ -66,6 +71,13 @@ def evaluate(
             workers=workers,
             address=address,
             device=device,
+            request=options.worker_request(
+                cpus=cpus_per_worker,
+                gpus=gpus_per_worker,
+                accelerator_type=accelerator_type,
+                labels=label,
+                wait=wait,
+            ),
             on_progress=on_progress,
         )
     try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sgnray.errors import UsageError
 
 from . import render
+
+if TYPE_CHECKING:
+    from sgnray.distributed.resources import WorkerRequest
 
 
 def _set_verbose(steps: int) -> int:
@@ -94,8 +97,57 @@ WorkerRange = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
-        metavar="HOST:PORT",
-        help="Ray cluster to use. Default: RAY_ADDRESS, else a local one is started.",
+        metavar="HOST:PORT|auto|local",
+        help="Ray cluster to use; local starts a new one. Default: RAY_ADDRESS, else one that "
+        "runs on this machine, else local.",
+    ),
+]
+Wait = Annotated[
+    str | None,
+    typer.Option(
+        "--wait",
+        metavar="TIME",
+        show_default=False,
+        help="How long to wait for the cluster to have the workers: 90s, 45m, 8h. "
+        "Default: for ever.",
+    ),
+]
+CpusPerWorker = Annotated[
+    int | None,
+    typer.Option(
+        "--cpus-per-worker",
+        min=1,
+        metavar="N",
+        show_default=False,
+        help="CPUs and threads of each worker. Default: a share of what is free; 1 beside a GPU.",
+    ),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker",
+        min=0.0,
+        metavar="X",
+        show_default=False,
+        help="GPUs of each worker, such as 0.25. Default: 1 if the cluster has any.",
+    ),
+]
+AcceleratorType = Annotated[
+    str | None,
+    typer.Option(
+        "--accelerator-type",
+        metavar="NAME",
+        show_default=False,
+        help="Kind of GPU by its name in Ray, like A100.",
+    ),
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="KEY=VALUE",
+        show_default=False,
+        help="Use nodes with this Ray label only; may be repeated.",
     ),
 ]
 Device = Annotated[
@@ -129,3 +181,23 @@ def parse_duration(text: str, option: str) -> float:
             now=f"give a number and a unit, like {option} 90s, 45m or 8h",
         )
     return seconds
+
+
+def worker_request(
+    *,
+    cpus: int | None = None,
+    gpus: float | None = None,
+    accelerator_type: str | None = None,
+    labels: list[str] | None = None,
+    wait: str | None = None,
+) -> WorkerRequest:
+    """Read what each worker asks the cluster for; UsageError for a label or time that is none."""
+    from sgnray.distributed.resources import WorkerRequest
+
+    return WorkerRequest.parse(
+        cpus=cpus,
+        gpus=gpus,
+        accelerator_type=accelerator_type,
+        labels=labels,
+        wait_s=None if wait is None else parse_duration(wait, "--wait"),
+    )

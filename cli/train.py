@@ -29,6 +29,10 @@ def train(
     runs: options.Runs = Path("runs"),
     address: options.Address = None,
     device: options.Device = "auto",
+    cpus_per_worker: options.CpusPerWorker = None,
+    accelerator_type: options.AcceleratorType = None,
+    label: options.Labels = None,
+    wait: options.Wait = None,
     max_failures: Annotated[
         int | None,
         typer.Option(
@@ -73,6 +77,9 @@ def train(
         "address": address,
         "device": device,
         "max_failures": max_failures,
+        "request": options.worker_request(
+            cpus=cpus_per_worker, accelerator_type=accelerator_type, labels=label, wait=wait
+        ),
         "command": shlex.join(["sgn", *sys.argv[1:]]),
     }
     if seeds is not None:

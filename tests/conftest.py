@@ -31,8 +31,26 @@ FLAT17 = Skeleton(
 )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Use all cores for the whole suite; files that are named run in this process."""
+    option = config.option
+    is_whole = not option.file_or_dir and not option.collectonly and not option.usepdb
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ  # it would start workers of its own
+    if is_whole and not is_worker and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses = os.cpu_count()
+        option.dist = "loadgroup"
+
+
 def pytest_collection_modifyitems(config, items):
-    """Measurements run only where they are asked for by name, GPU tests only where there is one."""
+    """Measurements run only where they are asked for by name, GPU tests only where there is one.
+
+    Tests that start Ray share one process, one after the other, from the beginning on.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
     if "bench" not in config.option.markexpr:
         _skip(items, "bench", "a measurement: pytest -m bench -s")
     if any(item.get_closest_marker("gpu") for item in items) and not _has_gpu():

@@ -335,7 +335,7 @@ def _measure_workers(
                 workers=Workers.of(count), device=device, address=address, max_failures=0
             ) as execute:
                 run = RunFolder(folder / f"workers-{count}")
-                rate = Rate.of(train_on(execute, Job(recipe, dataset, None), run))
+                rate = Rate.of(train_on(execute, Job(recipe, dataset), run))
                 threads = execute.hardware.threads_per_worker
             per_thread = rate.median / (count * threads)
             one_thread = one_thread or per_thread

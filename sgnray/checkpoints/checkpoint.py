@@ -21,10 +21,10 @@ from torch import Tensor
 from sgnray.checkpoints.model_card import build_sgn
 from sgnray.config import Recipe, parse_recipe
 from sgnray.data.skeleton import SKELETONS, Skeleton
-from sgnray.errors import CheckpointError, CorruptError, OutputError, SgnError
+from sgnray.errors import CheckpointError, CorruptError, SgnError
 from sgnray.model.reference import find_reference, model_from_reference
 from sgnray.model.sgn import SGN
-from sgnray.storage.atomic import output_errors, written_aside
+from sgnray.storage.atomic import output_errors, write_bytes
 
 FORMAT_VERSION = 3
 
@@ -92,36 +92,40 @@ def build_model(recipe: Recipe, skeleton: Skeleton, num_classes: int) -> SGN:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint aside and move it into place; raises OutputError."""
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, pack_checkpoint(checkpoint))
+
+
+def pack_checkpoint(checkpoint: Checkpoint) -> bytes:
+    """Return the content of a checkpoint's file."""
     content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     content["skeleton"] = checkpoint.skeleton.to_dict()
     if checkpoint.selected is not None:
         content["selected"] = vars(checkpoint.selected)
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with written_aside(path) as aside, aside.open("wb") as file:
-            torch.save(content, file)
-    except RuntimeError as error:  # so torch reports a full disk
-        raise OutputError(
-            f"the checkpoint could not be written: {error}",
-            where=str(path),
-            now="free some space or choose another folder with --runs, then run it again",
-        ) from error
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one of our checkpoints and check that it is whole; raises CheckpointError."""
-    content = _read(path)
+    return unpack_checkpoint(_read_bytes(path), where=str(path))
+
+
+def unpack_checkpoint(data: bytes, *, where: str) -> Checkpoint:
+    """Read the content of a checkpoint's file, as `load_checkpoint` does; `where` names it."""
+    content = _unpack(data, where)
     version = content.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise _refused(path, "it is not a checkpoint of sgnray")
+        raise _refused(where, "it is not a checkpoint of sgnray")
     if version > FORMAT_VERSION:
         raise CheckpointError(
             f"it has format version {version}, this sgnray reads up to {FORMAT_VERSION}",
-            where=str(path),
+            where=where,
             now="install a newer sgnray: pip install -U sgnray",
         )
-    with _told(path):
+    with _told(where):
         checkpoint = _parse(content)
         _check_average(checkpoint)
         checkpoint.build_model()
@@ -134,16 +138,16 @@ def load_reference(path: str | Path) -> SGN:
     Raises CheckpointError if the file is corrupt, runs code, or does not hold that model.
     """
     path = Path(path)
-    state = find_reference(_read(path))
+    state = find_reference(_unpack(_read_bytes(path), str(path)))
     if state is None:
-        raise _refused(path, "it is not a checkpoint of the reference implementation")
-    with _told(path):
+        raise _refused(str(path), "it is not a checkpoint of the reference implementation")
+    with _told(str(path)):
         return model_from_reference(state).eval()
 
 
 def holds_reference(path: Path) -> bool:
     """Tell whether a checkpoint file was written by the official code."""
-    return find_reference(_read(path)) is not None
+    return find_reference(_unpack(_read_bytes(path), str(path))) is not None
 
 
 def _parse(content: State) -> Checkpoint:
@@ -212,8 +216,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
 }
 
 
-def _read(path: Path) -> State:
-    """Open a file of tensors; nothing in it is run."""
+def _read_bytes(path: Path) -> bytes:
     if not path.is_file():
         raise CheckpointError(
             "checkpoint not found",
@@ -221,9 +224,13 @@ def _read(path: Path) -> State:
             now="name a run folder or a checkpoint file; sgn train makes them",
         )
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
-        raise _refused(path, f"it cannot be read: {error.strerror or error}") from error
+        raise _refused(str(path), f"it cannot be read: {error.strerror or error}") from error
+
+
+def _unpack(data: bytes, where: str) -> State:
+    """Open a file of tensors; nothing in it is run."""
     try:
         _check_sums(data)
         with warnings.catch_warnings():
@@ -232,11 +239,11 @@ def _read(path: Path) -> State:
     except Exception as error:  # what a foreign file provokes in an unpickler has no bounds
         raise CorruptError(
             "the checkpoint cannot be used: it is corrupt, or not a checkpoint",
-            where=str(path),
+            where=where,
             now=_OTHER_CHECKPOINT,
         ) from error
     if not isinstance(content, dict):
-        raise _refused(path, "it holds no checkpoint")
+        raise _refused(where, "it holds no checkpoint")
     return content
 
 
@@ -250,12 +257,12 @@ def _check_sums(data: bytes) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _told(where: str) -> Iterator[None]:
     """Turn whatever a foreign or damaged content provokes into one CheckpointError."""
     try:
         yield
     except Exception as error:
-        raise _refused(path, f"its content does not fit: {_one_line(error)}") from error
+        raise _refused(where, f"its content does not fit: {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:
@@ -263,9 +270,9 @@ def _one_line(error: Exception) -> str:
     return " ".join(text.split())[:200]
 
 
-def _refused(path: Path, what: str) -> CheckpointError:
+def _refused(where: str, what: str) -> CheckpointError:
     return CheckpointError(
         f"the checkpoint cannot be used: {what}",
-        where=str(path),
+        where=where,
         now=_OTHER_CHECKPOINT,
     )

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from sgnray.config import Recipe, dump_recipe, load_recipe, recipe_hash
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import CheckpointError, CorruptError, RecipeError, RunError, UsageError
-from sgnray.storage.atomic import output_errors, write_text
+from sgnray.storage.atomic import output_errors, write_bytes, write_text
 from sgnray.storage.lock import locked
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ CHECKPOINT_FILE = "checkpoint.pt"
 # The newest, and the one before it in case the newest is corrupt.
 _NUM_CHECKPOINTS_KEPT = 2
 HASH_PATTERN = "[0-9a-f]" * 8
+_URI = re.compile(r"[a-z][a-z0-9+.-]+:/")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -117,15 +118,21 @@ class RunFolder:
         ]
         write_text(self.path / METRICS_FILE, "".join(lines))
 
-    def keep_checkpoint(self, checkpoint: Checkpoint) -> Path:
+    def newest_checkpoint_bytes(self) -> bytes | None:
+        """Return the content of the newest checkpoint that is whole, None where there is none."""
+        newest = self.newest_checkpoint()
+        return None if newest is None else newest[0].read_bytes()
+
+    def keep_checkpoint(self, epoch: int, content: bytes) -> None:
         """Write the checkpoint of the epoch just finished; keep it and the one before it only.
 
-        Later ones are corrupt: training would have resumed from them. Returns its folder.
+        Later ones are corrupt: training would have resumed from them.
         """
-        path = self.checkpoint_path(checkpoint.epoch)
-        save_checkpoint(path, checkpoint)
-        self._drop_all_but_newest(checkpoint.epoch)
-        return path.parent
+        path = self.checkpoint_path(epoch)
+        with output_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, content)
+        self._drop_all_but_newest(epoch)
 
     def _drop_all_but_newest(self, epoch: int) -> None:
         kept = [known for known in self._epochs() if known <= epoch][-_NUM_CHECKPOINTS_KEPT:]
@@ -168,6 +175,7 @@ def claim_run(
 @contextmanager
 def claimed_folder(runs_dir: Path, name: str | None, *, default: str) -> Iterator[Path]:
     """Make a folder in `runs_dir`, or take it up again, and keep others out of it meanwhile."""
+    check_local(runs_dir)
     if name is not None:
         check_name(name, runs_dir)
     path = runs_dir / (default if name is None else name)
@@ -180,6 +188,16 @@ def claimed_folder(runs_dir: Path, name: str | None, *, default: str) -> Iterato
     )
     with locked(path / LOCK_FILE, busy=busy):
         yield path
+
+
+def check_local(runs_dir: Path) -> None:
+    """UsageError for a URI: a path would lose a slash of it, and name a folder called "s3:"."""
+    if _URI.match(str(runs_dir)):
+        raise UsageError(
+            "runs are kept on a disk of this machine, not at a URI",
+            where=f"--runs {runs_dir}",
+            now="give a local folder, and copy it when the run has ended",
+        )
 
 
 def check_name(name: str, runs_dir: Path) -> None:
@@ -207,6 +225,7 @@ def check_not_foreign(path: Path) -> None:
 
 def newest_run(runs_dir: Path) -> RunFolder:
     """Return the run that finished an epoch last; UsageError where there is none."""
+    check_local(runs_dir)
     found = {path.parents[2] for path in runs_dir.glob(f"*/{CHECKPOINTS_DIR}/*/{CHECKPOINT_FILE}")}
     if not found:
         raise UsageError(

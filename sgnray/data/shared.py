@@ -9,7 +9,7 @@ from pathlib import Path
 from sgnray.data.cache import cached_dataset
 from sgnray.data.info import INFO_FILE, read_info
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE
-from sgnray.distributed.cluster import FileServer
+from sgnray.distributed.queue import FileServer
 from sgnray.errors import InputError
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Connect to a Ray cluster or start a local one: what all launchers share."""
+"""Connect to a Ray cluster: the one that is named, one that runs on this machine, or a new one."""
 
 from __future__ import annotations
 
@@ -7,57 +7,50 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgnray.errors import ClusterError, first_line
-from sgnray.storage.atomic import output_errors
+from sgnray.distributed.resources import Resources
+from sgnray.errors import ClusterError, UsageError, first_line
 
 log = logging.getLogger(__name__)
 
+LOCAL = "local"
 # Ray would take 30 % of memory. Only preparation passes poses, a few MB for each worker at a time.
 _OBJECT_STORE_BYTES = 256 * 2**20
 _CONNECT_TIMEOUT_S = 5.0
-_ANSWER_TIMEOUT_S = 60.0
-_ACCELERATOR = "accelerator_type:"
-_PIECE_BYTES = 8 * 2**20
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-_TRAIN = {
-    # Ray Train takes one epoch per look, and notices the end at the next one; its default is 2 s.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # A worker that does not answer is given up after this long, not after ten minutes.
-    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
-    # Room that was taken meanwhile is looked for anew after this long, not after a minute.
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
-}
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What the cluster has; `is_local` tells that it was started here and ends here."""
+def find_address(address: str | None) -> str | None:
+    """Return the address of the cluster to use, None where a new one is to be started.
 
-    num_cpus: int
-    num_gpus: int
-    is_local: bool
-    accelerators: tuple[str, ...] = ()
-
-    def cpus_per_worker(self, num_workers: int) -> int:
-        """Share the logical CPUs of a local cluster; on a foreign one take one each."""
-        return max(1, self.num_cpus // num_workers) if self.is_local else 1
+    In this order: `address`, RAY_ADDRESS, a Ray that `ray start` started on this machine.
+    "local" is a new one. UsageError for an address that training cannot use.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or _running_here()
+    if address is not None and address.startswith("ray://"):
+        raise UsageError(
+            "Ray Client (ray://) cannot train: the driver must be on a machine of the cluster",
+            where=address,
+            now="run this on the head node with --address auto, or submit it: "
+            "ray job submit -- sgn train ...",
+        )
+    return None if address == LOCAL else address
 
 
 def is_at_hand(address: str | None) -> bool:
     """Tell whether a cluster runs already, so that none would have to be started."""
-    if address or os.environ.get("RAY_ADDRESS"):
+    if find_address(address) is not None:
         return True
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
@@ -65,27 +58,41 @@ def is_at_hand(address: str | None) -> bool:
 
 @contextmanager
 def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resources]:
-    """Use the cluster at `address` or RAY_ADDRESS, else start one on this machine.
+    """Use the cluster that `find_address` finds, else start one on this machine.
 
-    A local cluster gets at least one logical CPU for each worker, so that any number of workers
-    runs on a laptop; an existing one that is too small is refused. ClusterError says why.
+    A new cluster gets at least one logical CPU for each worker, so that any number of workers
+    runs on a laptop. ClusterError says why none can be used.
     """
     import ray
 
-    address = address or os.environ.get("RAY_ADDRESS")
-    for name, value in _TRAIN.items():  # read when a training starts
-        os.environ.setdefault(name, value)
+    wanted = find_address(address)
     if ray.is_initialized():
-        yield _checked(ray, num_workers, is_local=not address)
+        yield Resources.now(is_local=wanted is None)
         return
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     with _sigterm_restored():
-        _connect(ray, address, num_workers)
+        if wanted is None:
+            _start(ray, num_workers)
+        else:
+            if not address:
+                log.info("using the Ray cluster at %s; --address local starts a new one", wanted)
+            _connect(ray, wanted)
     try:
-        yield _checked(ray, num_workers, is_local=not address)
+        yield Resources.now(is_local=wanted is None)
     finally:
         ray.shutdown()
+
+
+def _running_here() -> str | None:
+    """Return the address that `ray start` left on this machine, if something listens there."""
+    temp_dir = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    try:
+        address = (Path(temp_dir) / "ray" / "ray_current_cluster").read_text().strip()
+        check_listening(address)
+    except (OSError, ValueError, ClusterError):  # never started, or stopped
+        return None
+    return address or None
 
 
 @contextmanager
@@ -99,22 +106,22 @@ def _sigterm_restored() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _connect(ray: Any, address: str | None, num_workers: int) -> None:
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address:
-        check_listening(address)
-        try:
-            ray.init(address=address, **quiet)
-        except ConnectionError as error:
-            raise _no_answer(address) from error
-        except (RuntimeError, ValueError, TimeoutError) as error:
-            raise ClusterError(
-                f"the Ray cluster does not take this driver: {first_line(error)}",
-                where=address,
-                now="use the same versions of Python and Ray on all machines, and its token if "
-                "it asks for one",
-            ) from error
-        return
+def _connect(ray: Any, address: str) -> None:
+    check_listening(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise _no_answer(address) from error
+    except (RuntimeError, ValueError, TimeoutError) as error:
+        raise ClusterError(
+            f"the Ray cluster does not take this driver: {first_line(error)}",
+            where=address,
+            now="use the same versions of Python and Ray on all machines, and its token if "
+            "it asks for one",
+        ) from error
+
+
+def _start(ray: Any, num_workers: int) -> None:
     cores = num_cores()
     if num_workers > cores:
         log.warning(
@@ -126,16 +133,16 @@ def _connect(ray: Any, address: str | None, num_workers: int) -> None:
     log.info("starting Ray on this machine")
     try:
         ray.init(
-            address="local",
+            address=LOCAL,
             num_cpus=max(cores, num_workers),
             include_dashboard=False,
             dashboard_host="127.0.0.1",
             object_store_memory=_OBJECT_STORE_BYTES,
-            **quiet,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
         )
-    except (
-        Exception
-    ) as error:  # Ray raises a bare Exception where its node does not come up in time
+    # Ray raises a bare Exception where its node does not come up in time.
+    except Exception as error:
         raise ClusterError(
             f"Ray could not be started: {first_line(error)}",
             where="this machine",
@@ -156,35 +163,20 @@ def check_listening(address: str) -> None:
             where=address,
             now="use it with 'ray job submit', or name the cluster as HOST:6379",
         )
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
+        return  # Ray finds it
+    host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")  # an IPv6 address
     if not host or not port.isdecimal():
-        return  # "auto" and the like: Ray finds it
+        raise ClusterError(
+            "this is not the address of a Ray cluster",
+            where=address,
+            now="name it as HOST:6379, or use auto or local",
+        )
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise _no_answer(address) from error
-
-
-def _checked(ray: Any, num_workers: int, *, is_local: bool) -> Resources:
-    found = ray.cluster_resources()
-    resources = Resources(
-        num_cpus=int(found.get("CPU", 0)),
-        num_gpus=int(found.get("GPU", 0)),
-        is_local=is_local,
-        accelerators=tuple(
-            sorted(name.partition(":")[2] for name in found if name.startswith(_ACCELERATOR))
-        ),
-    )
-    if resources.num_cpus < num_workers:
-        raise ClusterError(
-            f"{num_workers} workers need {num_workers} CPUs, and the cluster has "
-            f"{resources.num_cpus}",
-            where="the Ray cluster",
-            now=f"ask for --workers {max(1, resources.num_cpus)}, or add nodes: "
-            "ray start --address HEAD:PORT",
-        )
-    return resources
 
 
 def _no_answer(address: str) -> ClusterError:
@@ -192,94 +184,5 @@ def _no_answer(address: str) -> ClusterError:
         "no Ray cluster answers",
         where=address,
         now="start one there with 'ray start --head', correct --address or RAY_ADDRESS, set "
-        "RAY_AUTH_MODE=token if it asks for one, or leave it out to use this machine",
+        "RAY_AUTH_MODE=token if it asks for one, or use --address local",
     )
-
-
-class MessageQueue:
-    """Messages from workers to the driver, over a Ray actor on its node that takes no CPU.
-
-    Workers put without waiting; the driver takes all that has come, until it closes the box.
-    """
-
-    def __init__(self) -> None:
-        self._actor: Any = _beside_driver(_Messages).remote()
-
-    def put(self, message: object) -> Any:
-        """Send a message; returns Ray's reference to whether the box was open."""
-        return self._actor.put.remote(message)
-
-    def close(self) -> None:
-        """Tell those who put from now on that nobody takes any more."""
-        self._actor.close.remote()
-
-    def take(self) -> list[Any]:
-        """Return the messages since the last call, oldest first."""
-        import ray
-
-        messages: list[Any] = ray.get(self._actor.take.remote(), timeout=_ANSWER_TIMEOUT_S)
-        return messages
-
-
-class FileServer:
-    """Files of the driver's machine, which workers on machines that do not see them can copy."""
-
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self._names = tuple(names)
-        self._actor: Any = _beside_driver(_Files).remote(folder, self._names)
-
-    def copy_to(self, folder: Path) -> None:
-        """Copy all files into a folder here, a piece at a time; raises OutputError."""
-        import ray
-
-        for name in self._names:
-            with (folder / name).open("wb") as file:
-                while piece := ray.get(self._actor.read.remote(name, file.tell())):
-                    with output_errors(folder / name):
-                        file.write(piece)
-
-
-def _beside_driver(kind: type) -> Any:
-    """Make a class an actor on the driver's machine that takes no CPU."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(kind)
-
-
-class _Files:
-    """The actor behind a FileServer; it reads the files that it was given and no others."""
-
-    def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
-        self._folder = folder
-        self._names = names
-
-    def read(self, name: str, start: int) -> bytes:
-        """Read one piece of a file; empty at its end."""
-        assert name in self._names
-        with (self._folder / name).open("rb") as file:
-            file.seek(start)
-            return file.read(_PIECE_BYTES)
-
-
-class _Messages:
-    """The actor behind a queue."""
-
-    def __init__(self) -> None:
-        self._messages: list[object] = []
-        self._is_open = True
-
-    def put(self, message: object) -> bool:
-        """Keep a message; tell whether anybody will take it."""
-        self._messages.append(message)
-        return self._is_open
-
-    def close(self) -> None:
-        """Let later messages be answered with a no."""
-        self._is_open = False
-
-    def take(self) -> list[object]:
-        """Hand all messages over."""
-        messages, self._messages = self._messages, []
-        return messages

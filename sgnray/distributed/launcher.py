@@ -1,31 +1,51 @@
 """Run a function on several Ray Train workers, and pass on what they send to the driver.
 
-Ray is imported by the first launch, never before.
+The driver chooses the number of workers, replaces lost ones and keeps the state to resume from;
+Ray Train starts one group of workers of a fixed size at a time. Ray is imported by the first
+launch, never before.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from sgnray.distributed.cluster import MessageQueue, Resources
-from sgnray.distributed.device import describe_device
+from sgnray.distributed.device import Precision, choose_precision, describe_device
+from sgnray.distributed.process_group import process_group
+from sgnray.distributed.queue import MessageQueue
+from sgnray.distributed.resources import Resources, Wait, WorkerRequest, use_gpu
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
-from sgnray.errors import ClusterError, RunError, SgnError
+from sgnray.errors import ClusterError, SgnError
 
 log = logging.getLogger(__name__)
 
-_QUEUE_INTERVAL_S = 0.1
-# A run grows when resources have been free for this long; growing costs the epoch it is in.
-_RESIZE_INTERVAL_S = 10.0
+_POLL_S = 0.1
+# An elastic run grows when resources have been free for this long.
+_GROW_INTERVAL_S = 10.0
+# How long the cluster gets to take back what lost or ended workers held.
+_RELEASE_S = 10.0
+_RAY_TRAIN = {
+    # Ray Train notices the end of its workers at its next look; its default is 2 s.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # A worker that does not answer is given up after this long, not after ten minutes.
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
+    # Until then the request stands, and an autoscaler sees it; `Wait` ends it before.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1000000",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+}
+
+# What a launch works on: called on each worker with the state to resume from.
+Work = Callable[["Worker", bytes | None], Any]
 
 
 @dataclass(frozen=True)
@@ -42,136 +62,348 @@ class RayLauncher:
     """Several workers of a Ray cluster, with torch's process group between them."""
 
     def __init__(
-        self, resources: Resources, workers: Workers, *, device: str, max_failures: int
+        self,
+        resources: Resources,
+        workers: Workers,
+        *,
+        device: str,
+        max_failures: int,
+        request: WorkerRequest,
     ) -> None:
         self._max_failures = max_failures
-        use_gpu = _use_gpu(device, resources, workers)
+        self._request = request
+        self._is_local = resources.is_local
+        on_gpu = use_gpu(device, resources)
         gpu = " ".join(["cuda", *(f"({name})" for name in resources.accelerators)])
+        cpus = request.num_cpus or (1 if on_gpu else resources.cpus_per_worker(workers.most))
+        self._num_gpus = 1 if on_gpu else 0
         self.hardware = Hardware(
-            "cuda" if use_gpu else "cpu",
-            gpu if use_gpu else describe_device(torch.device("cpu")),
+            "cuda" if on_gpu else "cpu",
+            gpu if on_gpu else describe_device(torch.device("cpu")),
             workers,
-            resources.cpus_per_worker(workers.most),
+            cpus,
         )
 
+    def choose_precision(self, precision: Precision) -> Precision:
+        """Replace `auto` by what a worker's hardware computes in; on a cluster, a worker is asked.
+
+        May wait for a node; ClusterError where that takes longer than the request allows.
+        """
+        device_type = self.hardware.device_type
+        if precision != "auto" or self._is_local:
+            return choose_precision(precision, device_type)
+        import ray
+
+        ask = ray.remote(
+            **self._request.actor_options(
+                num_cpus=self.hardware.threads_per_worker, num_gpus=self._num_gpus
+            )
+        )(choose_precision)
+        waiting, asked = self._wait(1), ask.remote(precision, device_type)
+        with _lost_cluster():
+            while not ray.wait([asked], timeout=_POLL_S)[0]:
+                waiting.check()
+            chosen: Precision = ray.get(asked)
+        return chosen
+
     def run(
-        self, work: Callable[[Worker], Any], *, folder: Path, on_message: Callable[[Any], None]
+        self,
+        work: Work,
+        *,
+        name: str,
+        state: Callable[[], bytes | None],
+        on_message: Callable[[Any], None],
     ) -> Any:
         """Call `work` on every worker, and return what it returned on rank 0.
 
-        `folder` is where Ray keeps its own notes of the run. `on_message` gets what workers send,
-        in a thread. ClusterError if more workers were lost than `max_failures`.
+        `name` is shown in Ray's dashboard. `state` is asked before each start of the workers for
+        what they resume from. `on_message` gets what workers send, in this thread. ClusterError if
+        workers were lost more often than `max_failures`, and any error that a worker raised for
+        the user.
         """
-        from ray.exceptions import RayError
-        from ray.train import TrainingFailedError
+        for variable, value in _RAY_TRAIN.items():
+            os.environ.setdefault(variable, value)
+        workers = self.hardware.workers
+        num_lost, size = 0, self._choose_size(workers.most if workers.is_elastic else 0)
+        while True:
+            group = _Group(self._task(work, state()), name, size)
+            with _lost_cluster(), group:
+                self._follow(group, on_message)
+            match group.outcome:
+                case _Finished(result):
+                    return result
+                case _Failed(error):
+                    raise error
+                case _Resized():
+                    size = self._choose_size(workers.most)
+                case lost:
+                    num_lost += 1
+                    if num_lost > self._max_failures:
+                        raise _explain_loss(lost)
+                    log.warning("a worker was lost; the run resumes after its last finished epoch")
+                    size = self._choose_size(size)
 
-        # Where to resume is decided by `work`; what Ray noted of an earlier launch would only
-        # contradict it.
-        (folder / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
-        queue = MessageQueue()
-        task = _Task(work, queue, self.hardware.device_type, self.hardware.threads_per_worker)
-        with _receiving(queue, on_message):
-            try:
-                return self._trainer(task, folder.resolve()).fit().return_value
-            except (TrainingFailedError, RayError, ConnectionError) as error:
-                raise _explain(error) from error
+    def _follow(self, group: _Group, on_message: Callable[[Any], None]) -> None:
+        """Pass on the messages of a group of workers until it ends."""
+        waiting = self._wait(group.size)
+        grow_at, had_room = time.monotonic() + _GROW_INTERVAL_S, False
+        while group.outcome is None:
+            if group.is_started:
+                if self.hardware.workers.most > group.size and time.monotonic() > grow_at:
+                    has_room = self._room() > 0
+                    if has_room and had_room:
+                        group.queue.ask_to_stop()
+                    grow_at, had_room = time.monotonic() + _GROW_INTERVAL_S, has_room
+            else:
+                waiting.check()
+            for message in group.next_messages():
+                on_message(message)
 
-    def _trainer(self, task: _Task, folder: Path) -> Any:
-        from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    def _choose_size(self, wanted: int) -> int:
+        """Return how many workers of an elastic run have room now, `wanted` at most.
 
-        from sgnray.distributed.network import NodeNetworkConfig
-        from sgnray.distributed.ray_trainer import Trainer
+        Resources come back a moment after workers ended: they are waited for.
+        """
+        workers = self.hardware.workers
+        if not workers.is_elastic:
+            return workers.most
+        give_up = time.monotonic() + _RELEASE_S
+        with _lost_cluster():
+            while (room := self._room()) < wanted and time.monotonic() < give_up:
+                time.sleep(_POLL_S)
+        return max(workers.fewest, min(room, workers.most))
 
-        hardware, workers = self.hardware, self.hardware.workers
-        use_gpu = hardware.device_type == "cuda"
-        return Trainer(
-            _run_worker,
-            train_loop_config={"task": task},
-            torch_config=NodeNetworkConfig(),
-            scaling_config=ScalingConfig(
-                num_workers=(workers.fewest, workers.most) if workers.is_elastic else workers.most,
-                elastic_resize_monitor_interval_s=_RESIZE_INTERVAL_S,
-                use_gpu=use_gpu,
-                resources_per_worker={
-                    "CPU": hardware.threads_per_worker,
-                    **({"GPU": 1} if use_gpu else {}),
-                },
-            ),
-            run_config=RunConfig(
-                name=folder.name,
-                storage_path=str(folder.parent),
-                failure_config=FailureConfig(max_failures=self._max_failures),
-                logging_config=LoggingConfig(log_level="ERROR"),
-            ),
+    def _room(self) -> int:
+        """Count the workers that what is free now suffices for."""
+        import ray
+
+        free = ray.available_resources()
+        room = int(free.get("CPU", 0) // self.hardware.threads_per_worker)
+        return min(room, int(free.get("GPU", 0))) if self._num_gpus else room
+
+    def _wait(self, num_workers: int) -> Wait:
+        cpus = self.hardware.threads_per_worker
+        needed = self._request.describe(num_workers, num_cpus=cpus, num_gpus=self._num_gpus)
+        is_short = not self._is_local and self._room() < num_workers
+        return Wait(needed, is_short=is_short, wait_s=self._request.wait_s)
+
+    def _task(self, work: Work, state: bytes | None) -> _Task:
+        import ray
+
+        return _Task(
+            work=work,
+            state=None if state is None else ray.put(state),
+            device_type=self.hardware.device_type,
+            num_threads=self.hardware.threads_per_worker,
+            num_gpus=self._num_gpus,
+            accelerator_type=self._request.accelerator_type,
+            labels=self._request.labels,
         )
 
 
 class Worker:
-    """One worker, as the work that runs on it sees it: the only place that reports to Ray."""
+    """One worker, as the work that runs on it sees it: the only place that talks to the driver."""
 
     def __init__(self, queue: MessageQueue, device: torch.device) -> None:
         self.device = device
         self.world = World.current()
         self._queue = queue
-        self._unconfirmed: list[Any] = []
-
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
-        """Report an epoch to Ray. Collective: every rank must call this; it is a barrier.
-
-        The checkpoint is already complete in Ray's own storage: Ray's upload would write it in
-        place.
-        """
-        import ray.train
-        from ray.train import CheckpointUploadMode
-
-        if checkpoint is None:
-            ray.train.report(dict(metrics))
-            return
-        ray.train.report(
-            dict(metrics),
-            checkpoint=ray.train.Checkpoint(str(checkpoint)),
-            checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
-        )
+        self._answer: Any = None
 
     def send(self, message: object) -> None:
-        """Send a message to the driver and return at once; it may not be taken any more."""
-        self._queue.put(message)
+        """Send a message to the driver and return at once."""
+        self._queue.send(message)
 
     def deliver(self, message: object) -> None:
-        """Send a message to the driver; RunError if it did not take the one before."""
+        """Send rank 0's message to the driver. Collective: every rank must call this.
+
+        Waits until the driver has handled the message before. It may answer that it wants another
+        number of workers: then this does not return, and the work ends on all ranks.
+        """
+        should_stop = torch.zeros(1, device=self.device)
+        if self.world.rank == 0:
+            should_stop += self.flush()
+            self._answer = self._queue.put(message)
+        if self.world.size > 1:
+            torch.distributed.broadcast(should_stop, 0)
+        if should_stop.item():
+            raise _StopWork
+
+    def flush(self) -> bool:
+        """Wait until the driver has handled the last message; return whether to stop."""
         import ray
 
-        # The acknowledgement of the message before has arrived by now: no waiting.
-        if self._unconfirmed and not ray.get(self._unconfirmed.pop()):
-            raise RunError(
-                "the driver has stopped", where="this worker", now="see the driver's own error"
-            )
-        self._unconfirmed.append(self._queue.put(message))
+        answer, self._answer = self._answer, None
+        return False if answer is None else bool(ray.get(answer))
 
-    def flush(self) -> None:
-        """Wait until the last message has arrived."""
-        import ray
 
-        ray.get(self._unconfirmed)
+class _StopWork(Exception):  # noqa: N818 - nothing went wrong
+    """The driver wants another number of workers."""
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What the driver sends to each worker."""
+    """What the driver sends to each worker; `state` is Ray's reference to the bytes."""
 
-    work: Callable[[Worker], Any]
-    queue: MessageQueue
+    work: Work
+    state: Any
     device_type: str
     num_threads: int
+    num_gpus: int
+    accelerator_type: str | None
+    labels: dict[str, str]
 
 
-def _run_worker(config: dict[str, _Task]) -> Any:
-    task = config["task"]
+@dataclass(frozen=True)
+class _Started:
+    """The workers have joined each other."""
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """The work is done; `result` is rank 0's."""
+
+    result: Any
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A worker raised an error for the user."""
+
+    error: SgnError
+
+
+@dataclass(frozen=True)
+class _Resized:
+    """The work has ended because the driver asked for it."""
+
+
+class _Group:
+    """One group of workers from its start to its end; Ray Train runs it in a thread of the driver.
+
+    In a thread Ray leaves Ctrl-C alone. `outcome` is None while the group runs, then _Finished,
+    _Failed or _Resized as the workers say, else the exception by which Ray tells of a loss.
+    """
+
+    def __init__(self, task: _Task, name: str, size: int) -> None:
+        self.size = size
+        self.queue = MessageQueue()
+        self.is_started = False
+        self.outcome: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(
+            target=self._fit, args=(task, name), name="sgn-fit", daemon=True
+        )
+        self._thread.start()
+
+    def __enter__(self) -> _Group:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """Let workers that are left stop after their epoch, or when they start after all."""
+        from ray.exceptions import RayError
+
+        with suppress(RayError):  # the cluster may be lost
+            self.queue.ask_to_stop()
+        if kind is None or (self.is_started and issubclass(kind, Exception)):
+            self._thread.join(_RELEASE_S)
+
+    def _fit(self, task: _Task, name: str) -> None:
+        try:
+            with tempfile.TemporaryDirectory(
+                prefix="sgn-ray-", ignore_cleanup_errors=True
+            ) as folder:
+                _trainer(task, self.queue, name, self.size, folder).fit()
+        except BaseException as error:
+            self._error = error
+
+    def next_messages(self) -> Iterator[Any]:
+        """Yield the messages that arrive within a moment, and note what they say of the end."""
+        from ray.train import TrainingFailedError
+
+        self._thread.join(_POLL_S)
+        is_over = not self._thread.is_alive()
+        said: Any = None
+        for message in self.queue.take():
+            match message:
+                case _Started():
+                    self.is_started = True
+                case _Finished() | _Failed() | _Resized():
+                    said = said or message
+                case _:
+                    yield message
+        if is_over and said is None:
+            assert self._error is not None, "the workers ended without a result"
+            if not isinstance(self._error, TrainingFailedError):
+                raise self._error
+            said = self._error
+        self.outcome = said
+
+
+def _trainer(task: _Task, queue: MessageQueue, name: str, size: int, folder: str) -> Any:
+    """Return Ray's trainer of one group of workers; `folder` holds its own notes."""
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    return TorchTrainer(
+        _run_worker,
+        train_loop_config={"task": task, "queue": queue},
+        torch_config=own_process_group(),
+        scaling_config=ScalingConfig(
+            num_workers=size,
+            use_gpu=task.num_gpus > 0,
+            resources_per_worker={
+                "CPU": task.num_threads,
+                **({"GPU": task.num_gpus} if task.num_gpus else {}),
+            },
+            accelerator_type=task.accelerator_type,
+            **({"label_selector": task.labels} if task.labels else {}),
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=folder,
+            failure_config=FailureConfig(max_failures=0),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+
+
+def own_process_group() -> Any:
+    """Return a configuration by which Ray Train leaves the process group to us."""
+    from ray.train.backend import Backend
+    from ray.train.torch import TorchConfig
+
+    class NoProcessGroup(TorchConfig):  # type: ignore[misc]
+        @property
+        def backend_cls(self) -> type[Backend]:
+            return Backend  # type: ignore[no-any-return]
+
+    return NoProcessGroup()
+
+
+def _run_worker(config: dict[str, Any]) -> None:
+    import ray
+
+    task: _Task = config["task"]
+    queue: MessageQueue = config["queue"]
     torch.set_num_threads(task.num_threads)
-    worker = Worker(task.queue, _own_device(task.device_type))
-    result = task.work(worker)
-    worker.flush()
-    return result
+    device = _own_device(task.device_type)
+    state = None if task.state is None else ray.get(task.state)
+    with process_group(device):
+        worker = Worker(queue, device)
+        outcome: object
+        try:
+            worker.deliver(_Started())
+            outcome = _Finished(task.work(worker, state))
+        except _StopWork:
+            outcome = _Resized()
+        except SgnError as error:
+            # Inside the process group: without it the others fail, and Ray ends all of them.
+            ray.get(queue.put(_Failed(error)))
+            raise
+        worker.flush()
+        if worker.world.rank == 0:
+            worker.send(outcome)
 
 
 def _own_device(device_type: str) -> torch.device:
@@ -185,73 +417,27 @@ def _own_device(device_type: str) -> torch.device:
 
 
 @contextmanager
-def _receiving(queue: MessageQueue, on_message: Callable[[Any], None]) -> Iterator[None]:
-    """Pass on what workers send, in a thread: Ray wants the main one.
-
-    What `on_message` raises stops the workers and is raised here.
-    """
+def _lost_cluster() -> Iterator[None]:
+    """Explain errors of Ray itself: the cluster is gone."""
     from ray.exceptions import RayError
 
-    done = threading.Event()
-    failures: list[BaseException] = []
-
-    def drain() -> None:
-        try:
-            while True:
-                is_last = done.wait(_QUEUE_INTERVAL_S)
-                for message in queue.take():
-                    on_message(message)
-                if is_last:
-                    return
-        except RayError as failure:  # the cluster is lost; the launch itself reports it
-            log.debug("no more messages from the workers: %s", failure)
-        except BaseException as failure:
-            failures.append(failure)
-            queue.close()  # the workers end after their next epoch
-
-    thread = threading.Thread(target=drain, name="sgn-queue", daemon=True)
-    thread.start()
     try:
         yield
-    finally:
-        done.set()
-        thread.join()
-        if failures:
-            raise failures[0]
-
-
-def _use_gpu(device: str, resources: Resources, workers: Workers) -> bool:
-    if device == "cpu" or (device == "auto" and resources.num_gpus == 0):
-        return False
-    if resources.num_gpus < workers.fewest:
+    except (RayError, ConnectionError, TimeoutError) as error:
         raise ClusterError(
-            f"{workers.fewest} workers need {workers.fewest} GPUs, and the cluster has "
-            f"{resources.num_gpus}",
-            where=f"--workers {workers} --device {device}",
-            now="ask for fewer workers, add nodes with GPUs, or train with --device cpu",
-        )
-    return True
-
-
-def _explain(error: Exception) -> SgnError:
-    """Return the error that a worker raised for the user; otherwise, that a worker was lost."""
-    from ray.train import TrainingFailedError
-
-    from sgnray.distributed.ray_trainer import told_by_worker
-
-    raised = told_by_worker(error)
-    if raised is not None:
-        return raised
-    lines = str(error).strip().splitlines() or [repr(error)]
-    if not isinstance(error, TrainingFailedError):
-        return ClusterError(
-            f"the Ray cluster was lost: {lines[0]}",
+            f"the Ray cluster was lost: {str(error).strip().splitlines()[0]}",
             where="its head node, or this machine's",
             now="start it again; rerun the same command to resume after the last finished epoch",
-        )
-    return ClusterError(
+        ) from error
+
+
+def _explain_loss(error: Exception) -> ClusterError:
+    lines = str(error).strip().splitlines() or [repr(error)]
+    failure = ClusterError(
         f"training stopped on the cluster: {lines[-1]}",
         where="a Ray worker; what it raised is in log.txt of the run",
         now="rerun the same command to resume after the last finished epoch; --max-failures N "
         "survives lost workers",
     )
+    failure.__cause__ = error
+    return failure

@@ -6,6 +6,7 @@ Legend: N clips, W views, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from sgnray.data.shared import SharedDataset
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
 from sgnray.distributed.device import choose_device, keep_freed_memory
+from sgnray.distributed.reserve import reserved
+from sgnray.distributed.resources import WorkerRequest, use_gpu
 from sgnray.errors import ClusterError
 from sgnray.evaluate.score import CHUNK_CLIPS, OnProgress, view_logits
 from sgnray.model.sgn import SGN
@@ -66,9 +69,10 @@ def logits_on_ray(
     workers: int,
     address: str | None,
     device: str,
+    request: WorkerRequest,
     on_progress: OnProgress | None,
 ) -> list[Tensor]:
-    """Return the same as logits_locally, computed by Ray actors on one GPU or CPU each."""
+    """Return the same as logits_locally, computed by Ray actors; may wait for the cluster."""
     import ray
     from ray.util import ActorPool
 
@@ -80,14 +84,11 @@ def logits_on_ray(
     ]
     blocks: list[Tensor] = []
     num_done = 0
-    with connected(address, num_workers=workers) as resources:
-        on_gpu = resources.num_gpus > 0 and device != "cpu"
-        kind = ray.remote(
-            num_cpus=1,
-            num_gpus=1 if on_gpu else 0,
-            max_restarts=-1,
-            max_task_retries=_RETRIES,
-        )(_Scorer)
+    with connected(address, num_workers=workers) as resources, ExitStack() as stack:
+        on_gpu = use_gpu(device, resources)
+        num_gpus = (1.0 if request.num_gpus is None else request.num_gpus) if on_gpu else 0.0
+        room = stack.enter_context(reserved(workers, resources, request=request, num_gpus=num_gpus))
+        kind = ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **room)(_Scorer)
         shared = ray.put((SharedDataset.of(dataset_dir), list(models)))
         target = "cuda" if on_gpu else "cpu"
         pool = ActorPool([kind.remote(num_views, target) for _ in range(workers)])

@@ -19,6 +19,7 @@ from sgnray.data.protocols import IntArray, cases_of, resolve_case, split_clips
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.distributed.device import check_device_name, choose_device
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.evaluate.analysis import (
     calibrate,
@@ -46,13 +47,15 @@ def evaluate_run(
     workers: int = 0,
     address: str | None = None,
     device: str = "auto",
+    request: WorkerRequest | None = None,
     on_progress: OnProgress | None = None,
 ) -> Report:
     """Score runs, their checkpoints or the reference's .pth on every test clip of a case.
 
     Several are scored together, by the mean of their logits, and individually. The default target
     is the newest run; the default dataset is the one that the run was trained on, else the one in
-    `data_dir`. `workers` spreads the clips over Ray, which changes no logit. Raises UsageError,
+    `data_dir`. `workers` spreads the clips over Ray, which changes no logit; `request` says
+    what each worker asks the cluster for. Raises UsageError,
     InputError, CheckpointError or ClusterError.
     """
     check_device_name(device)
@@ -77,6 +80,7 @@ def evaluate_run(
             workers=workers,
             address=address,
             device=device,
+            request=request or WorkerRequest(),
             on_progress=on_progress,
         )
     else:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from sgnray.errors import OutputError, SgnError
 from sgnray.storage.atomic import output_errors
@@ -35,7 +34,8 @@ def take_lock(path: Path, *, busy: SgnError | str) -> BaseFileLock:
     If another process holds it, `busy` is raised, or if it is a text, logged before waiting.
     FileNotFoundError if the folder is removed meanwhile, OutputError if it cannot hold a lock.
     """
-    lock = FileLock(path, thread_local=False)
+    # A soft lock would outlive a killed process and could not be told from a held one.
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
         _acquire(lock, path, blocking=False)
     except Timeout:
@@ -48,9 +48,7 @@ def take_lock(path: Path, *, busy: SgnError | str) -> BaseFileLock:
 
 def _acquire(lock: BaseFileLock, path: Path, *, blocking: bool) -> None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # filelock's warning that it uses a soft lock
-            lock.acquire(blocking=blocking)
+        lock.acquire(blocking=blocking)
     except (Timeout, FileNotFoundError):
         raise
     except (OSError, NotImplementedError) as error:
@@ -58,9 +56,6 @@ def _acquire(lock: BaseFileLock, path: Path, *, blocking: bool) -> None:
             raise _unsupported(path) from error
         with output_errors(path):
             raise
-    if isinstance(lock, SoftFileLock):  # it outlives a killed process, and other machines' disks
-        lock.release()
-        raise _unsupported(path)
 
 
 def _unsupported(path: Path) -> OutputError:

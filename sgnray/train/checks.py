@@ -10,6 +10,7 @@ from sgnray.data.protocols import resolve_case
 from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.cluster import is_at_hand
 from sgnray.distributed.device import check_device_name, choose_device
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import MissingExtraError, UsageError
 from sgnray.model.inputs import needs_bones
 from sgnray.train.job import choose_parts
@@ -35,6 +36,7 @@ def check_run(
     device: str = "auto",
     address: str | None = None,
     max_failures: int | None = None,
+    request: WorkerRequest | None = None,
     num_clips: int | None = None,
     is_tracked: bool = True,
     workers_option: str = "--workers",
@@ -47,7 +49,7 @@ def check_run(
     """
     check_device_name(device)
     if workers == 0:
-        _check_without_ray(address, max_failures)
+        _check_without_ray(address, max_failures, request)
     recipe = match_recipe(recipe, dataset)
     if is_tracked:
         _check_trackers(recipe)
@@ -85,9 +87,20 @@ def check_synchronized(recipe: Recipe, num_workers: int, device_type: str) -> No
         )
 
 
-def _check_without_ray(address: str | None, max_failures: int | None) -> None:
-    option = f"--address {address}" if address else f"--max-failures {max_failures}"
-    if address or max_failures:
+def _check_without_ray(
+    address: str | None, max_failures: int | None, request: WorkerRequest | None
+) -> None:
+    request = request or WorkerRequest()
+    given = {
+        "--address": address,
+        "--max-failures": max_failures,
+        "--cpus-per-worker": request.num_cpus,
+        "--accelerator-type": request.accelerator_type,
+        "--label": next((f"{key}={value}" for key, value in request.labels.items()), None),
+        "--wait": None if request.wait_s is None else f"{request.wait_s:g}s",
+    }
+    option = next((f"{name} {value}" for name, value in given.items() if value), None)
+    if option is not None:
         raise UsageError(
             "a run without workers does not use Ray",
             where=option,

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from sgnray.checkpoints.checkpoint import load_checkpoint
+from sgnray.checkpoints.checkpoint import unpack_checkpoint
 from sgnray.config import Recipe
 from sgnray.data.batches import TrainBatches
 from sgnray.data.pose_bank import PoseBank
@@ -30,11 +30,11 @@ _PROGRESS_INTERVAL_S = 1.0
 
 @dataclass(frozen=True)
 class Job:
-    """A run as its workers receive it; plain data that can be sent."""
+    """A run as its workers receive it; `resume_from` is the content of a checkpoint."""
 
     recipe: Recipe
     dataset_dir: Path
-    resume_from: Path | None
+    resume_from: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def run_job(
     parts = choose_parts(job.recipe, dataset)
     state = TrainState.initial(job.recipe, dataset, device=device, world=world)
     if job.resume_from is not None:
-        state.restore(load_checkpoint(job.resume_from))
+        state.restore(unpack_checkpoint(job.resume_from, where="the checkpoint to resume from"))
     reporter = ProgressReporter(state, on_progress)
     fit(
         state,

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 import torch
 
+from sgnray.checkpoints.checkpoint import pack_checkpoint
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.data.shared import SharedDataset
 from sgnray.distributed.cluster import connected
-from sgnray.distributed.device import choose_device, describe_device
+from sgnray.distributed.device import (
+    Precision,
+    choose_device,
+    choose_precision,
+    describe_device,
+)
+from sgnray.distributed.gauges import Gauges
 from sgnray.distributed.launcher import Hardware, RayLauncher, Worker
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
 from sgnray.evaluate.metrics import Tally
@@ -33,13 +41,21 @@ class Executor(Protocol):
 
     hardware: Hardware
 
+    def choose_precision(self, precision: Precision) -> Precision:
+        """Replace `auto` by bf16 where the hardware computes in it, else by float32."""
+
     def __call__(self, job: Job, run: RunFolder, record: Record) -> Tally:
         """Train and return the tally of the test clips."""
 
 
 @contextmanager
 def executor(
-    *, workers: Workers, device: str, address: str | None, max_failures: int | None
+    *,
+    workers: Workers,
+    device: str,
+    address: str | None,
+    max_failures: int | None,
+    request: WorkerRequest | None = None,
 ) -> Iterator[Executor]:
     """Choose where the job runs, and hold the cluster while it does.
 
@@ -51,7 +67,14 @@ def executor(
     if max_failures is None:
         max_failures = ELASTIC_MAX_FAILURES if workers.is_elastic else 0
     with connected(address, num_workers=workers.fewest) as resources:
-        yield OnRay(RayLauncher(resources, workers, device=device, max_failures=max_failures))
+        launcher = RayLauncher(
+            resources,
+            workers,
+            device=device,
+            max_failures=max_failures,
+            request=request or WorkerRequest(),
+        )
+        yield OnRay(launcher)
 
 
 class InProcess:
@@ -63,11 +86,15 @@ class InProcess:
             device.type, describe_device(device), Workers(0, 0), torch.get_num_threads()
         )
 
+    def choose_precision(self, precision: Precision) -> Precision:
+        """Look at this process's hardware."""
+        return choose_precision(precision, self._device.type)
+
     def __call__(self, job: Job, run: RunFolder, record: Record) -> Tally:
         """Train here."""
 
         def on_epoch(state: TrainState, result: EpochResult) -> None:
-            run.keep_checkpoint(state.checkpoint())
+            run.keep_checkpoint(state.epoch, pack_checkpoint(state.checkpoint()))
             record(result)
 
         return run_job(
@@ -76,38 +103,58 @@ class InProcess:
 
 
 class OnRay:
-    """Several workers of a Ray cluster under DDP."""
+    """Several workers of a Ray cluster under DDP; the driver alone writes the run."""
 
     def __init__(self, launcher: RayLauncher) -> None:
         self._launcher = launcher
         self.hardware = launcher.hardware
 
+    def choose_precision(self, precision: Precision) -> Precision:
+        """Ask a worker what `auto` is on its hardware; may wait for a node."""
+        return self._launcher.choose_precision(precision)
+
     def __call__(self, job: Job, run: RunFolder, record: Record) -> Tally:
         """Train on the cluster; ClusterError if workers were lost once too often."""
-        run = RunFolder(run.path.resolve())
-        work = partial(
-            _train_on_worker, job=job, dataset=SharedDataset.of(job.dataset_dir), run=run
+        gauges = Gauges(run.path.name)
+
+        def on_message(message: FinishedEpoch | TrainProgress) -> None:
+            if isinstance(message, TrainProgress):
+                record(message)
+                return
+            run.keep_checkpoint(message.result.epoch, message.checkpoint)
+            gauges.set(message.result.metrics | {"epoch": message.result.epoch})
+            record(message.result)
+
+        tally: Tally = self._launcher.run(
+            partial(_train_on_worker, job=job, dataset=SharedDataset.of(job.dataset_dir)),
+            name=run.path.name,
+            state=run.newest_checkpoint_bytes,
+            on_message=on_message,
         )
-        tally: Tally = self._launcher.run(work, folder=run.checkpoints_dir, on_message=record)
         return tally
 
 
-def _train_on_worker(worker: Worker, *, job: Job, dataset: SharedDataset, run: RunFolder) -> Tally:
-    """Run the job on this worker; rank 0 writes the checkpoints and sends the driver each epoch."""
+@dataclass(frozen=True)
+class FinishedEpoch:
+    """What rank 0 sends the driver after each epoch; `checkpoint` is the file's content."""
+
+    result: EpochResult
+    checkpoint: bytes
+
+
+def _train_on_worker(
+    worker: Worker, state: bytes | None, *, job: Job, dataset: SharedDataset
+) -> Tally:
+    """Run the job on this worker from what the driver has; rank 0 sends it each epoch."""
     is_first = worker.world.rank == 0
 
     def on_epoch(state: TrainState, result: EpochResult) -> None:
-        folder = run.keep_checkpoint(state.checkpoint()) if is_first else None
-        worker.report(result.metrics, checkpoint=folder)
-        if is_first:
-            worker.deliver(result)
+        worker.deliver(
+            FinishedEpoch(result, pack_checkpoint(state.checkpoint())) if is_first else None
+        )
 
-    # After a lost worker Ray starts all of them again. What Ray knows may be epochs behind the run
-    # folder, and their checkpoints are removed by then.
-    newest = run.newest_checkpoint()
-    resume_from = job.resume_from if newest is None else newest[0]
     tally = run_job(
-        replace(job, dataset_dir=dataset.local_dir(), resume_from=resume_from),
+        replace(job, dataset_dir=dataset.local_dir(), resume_from=state),
         device=worker.device,
         world=worker.world,
         on_epoch=on_epoch,

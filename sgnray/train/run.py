@@ -19,8 +19,8 @@ from sgnray.checkpoints.checkpoint import Checkpoint
 from sgnray.checkpoints.run_folder import LOG_FILE, REPORT_FILE, RunFolder, claim_run
 from sgnray.config import Recipe, recipe_hash
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.distributed.device import resolve_precision
 from sgnray.distributed.launcher import Hardware
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.distributed.workers import Workers
 from sgnray.errors import CheckpointError
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
@@ -60,6 +60,7 @@ def train_run(
     address: str | None = None,
     device: str = "auto",
     max_failures: int | None = None,
+    request: WorkerRequest | None = None,
     command: str = "",
     on_epoch: OnEpoch | None = None,
     on_progress: OnTrainProgress | None = None,
@@ -68,7 +69,8 @@ def train_run(
 
     `workers` 0 trains in this process, N on a Ray cluster, (fewest, most) on as many as the cluster
     has room for at the time. `max_failures` lost workers are survived: by default none, 10 in a
-    run whose number of workers may change. `command` is written into the records.
+    run whose number of workers may change. `request` says what each worker asks the cluster for,
+    and how long to wait for it. `command` is written into the records.
     `on_epoch` is called in this process after the epoch's checkpoint is in the run folder,
     `on_progress` about every second within an epoch and within the test.
     """
@@ -81,11 +83,18 @@ def train_run(
         device=device,
         address=address,
         max_failures=max_failures,
+        request=request,
     )
     with executor(
-        workers=wanted, device=device, address=address, max_failures=max_failures
+        workers=wanted,
+        device=device,
+        address=address,
+        max_failures=max_failures,
+        request=request,
     ) as execute:
-        recipe = resolve_precision(recipe, execute.hardware.device_type)
+        recipe = recipe.replacing(
+            {"train.precision": execute.choose_precision(recipe.train.precision)}
+        )
         check_synchronized(recipe, wanted.most, execute.hardware.device_type)
         with claim_run(runs_dir, name, recipe, dataset) as run, run_log(run.path / LOG_FILE):
             return _train_in(
@@ -123,7 +132,7 @@ def _train_in(
             command=command,
         )
     )
-    resume_from = newest[0].resolve() if newest else None
+    resume_from = newest[0].read_bytes() if newest else None
     job = Job(recipe, dataset.folder.resolve(), resume_from)
     with tracked(recipe, run, history) as trackers:
         record = _recorder(run, trackers, on_epoch, on_progress)

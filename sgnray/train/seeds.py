@@ -35,6 +35,7 @@ from sgnray.config import Recipe, load_recipe, to_dict
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.cluster import connected, is_at_hand, num_cores
 from sgnray.distributed.device import choose_device, resolve_precision
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.distributed.workers import Workers
 from sgnray.errors import Problem, SgnError, UsageError
 from sgnray.storage.atomic import write_text
@@ -110,6 +111,7 @@ def train_seeds(
     address: str | None = None,
     device: str = "auto",
     max_failures: int | None = None,
+    request: WorkerRequest | None = None,
     command: str = "",
     on_epoch: Callable[[int, int], object] | None = None,
     on_seed: Callable[[SeedScore], object] | None = None,
@@ -138,6 +140,7 @@ def train_seeds(
         device=device,
         address=address,
         max_failures=max_failures,
+        request=request,
     )
     if wanted.most == 0:  # else only the workers know
         recipe = resolve_precision(recipe, choose_device(device).type)
@@ -161,6 +164,7 @@ def train_seeds(
         "address": address,
         "device": device,
         "max_failures": max_failures,
+        "request": request,
         "command": command,
     }
     missing: dict[int, str] = {}

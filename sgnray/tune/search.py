@@ -144,11 +144,11 @@ def _run(
         device_type = "cuda" if allocated.num_gpus else "cpu"
         check_synchronized(plan.recipe, allocated.num_workers, device_type)
         log.info(
-            "search %s: %d trials of at most %d epochs, %d at once%s",
+            "search %s: %d trials of at most %d epochs, %s at once%s",
             running.folder.path,
             plan.num_trials,
             plan.num_epochs,
-            allocated.concurrent,
+            allocated.concurrent or "as many as fit",
             f"; {len(running.ended)} ended before" if running.ended else "",
         )
         run_trials(running, dataset_dir, allocated, time_budget_s=budget_s)

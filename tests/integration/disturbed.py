@@ -136,7 +136,7 @@ def _main(rank: int, size: int, run: Path, data: Path, out: Path) -> None:
         if rank == 0 and result.epoch == recipe.train.num_epochs:
             save_checkpoint(out, state.checkpoint())
 
-    job = Job(recipe=recipe, dataset_dir=data, resume_from=None)
+    job = Job(recipe=recipe, dataset_dir=data)
     run_job(job, device=torch.device("cpu"), world=World.current(), on_epoch=on_epoch)
     gc.collect()  # DDP is in cycles, and would otherwise be torn down by the interpreter's end
     if size > 1:

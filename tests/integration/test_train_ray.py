@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import psutil
 import pytest
-import ray
+import torch
 
+from sgnray.checkpoints.checkpoint import load_checkpoint
+from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.distributed.cluster import connected
 from sgnray.errors import ClusterError, SgnError, UsageError
 from sgnray.train import train_run
@@ -84,38 +87,6 @@ def test_an_error_of_a_worker_reaches_the_user_as_it_was(tiny_recipe, tiny_folde
     assert "clips" in caught.value.problems[0].where
 
 
-def test_only_lost_workers_are_tried_again():
-    """What was raised for the user would only come again, as often as failures are survived."""
-    from ray.exceptions import ActorDiedError, RayTaskError
-    from ray.train import ControllerError, FailureConfig, WorkerGroupError
-    from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
-    from ray.train.v2._internal.execution.failure_handling import FailureDecision
-
-    from sgnray.distributed.ray_trainer import LostWorkers
-
-    def decide(error):
-        return LostWorkers(FailureConfig(max_failures=1)).make_decision(error)
-
-    ours = UserExceptionWithTraceback(SgnError("nan", where="epoch 1", now="try"), "")
-    reset = UserExceptionWithTraceback(RuntimeError("connection reset by peer"), "")
-    assert decide(WorkerGroupError("", {0: reset, 1: ours})) == FailureDecision.RAISE
-    assert decide(WorkerGroupError("", {0: reset, 1: ActorDiedError()})) == FailureDecision.RETRY
-    # A worker that is lost while its group starts: Ray alone would give up.
-    starting = ControllerError(RayTaskError("start", "", RuntimeError("no peer")))
-    assert decide(starting) == FailureDecision.RETRY
-    assert decide(ControllerError(ValueError("a bug"))) == FailureDecision.RAISE
-
-
-def test_room_is_what_is_free_and_what_our_own_workers_hold():
-    from sgnray.distributed.ray_trainer import room_on_nodes
-
-    group = ray.util.placement_group([{"CPU": 1}, {"CPU": 1}])
-    ray.get(group.ready())
-    (held,) = room_on_nodes().values()
-    assert held["CPU"] == 3
-    ray.util.remove_placement_group(group)
-
-
 def test_what_the_caller_raises_stops_the_run(tiny_recipe, tiny_folder, tmp_path):
     class Refused(Exception):
         pass
@@ -130,10 +101,63 @@ def test_what_the_caller_raises_stops_the_run(tiny_recipe, tiny_folder, tmp_path
     assert not (run / "report.json").exists()
 
 
-def test_more_gpus_than_there_are(tiny_recipe, tiny_folder, tmp_path):
-    with pytest.raises(ClusterError, match="2 workers need 2 GPUs, and the cluster has 0"):
+def test_a_local_ray_without_a_gpu(tiny_recipe, tiny_folder, tmp_path):
+    with pytest.raises(UsageError, match="no GPU that Ray can use"):
         train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, workers=2, device="cuda")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_worker_costs_no_finished_epoch(tiny_recipe, tiny_folder, tmp_path):
+    """Its place is taken by a new one, and the weights are those of a run without the loss."""
+    killed = []
+
+    def kill_once(result):
+        if result.epoch == 2 and not killed:
+            killed.append(kill_a_worker())
+
+    recipe = with_epochs(tiny_recipe, 4)
+    settings = {"workers": 2, "device": "cpu", "runs_dir": tmp_path}
+    straight = train_run(recipe, tiny_folder, name="straight", **settings)
+    lost = train_run(
+        recipe, tiny_folder, name="lost", max_failures=1, on_epoch=kill_once, **settings
+    )
+    assert killed
+    assert same_weights(straight.folder, lost.folder)
+
+
+def test_a_loss_too_many_ends_the_run(tiny_recipe, tiny_folder, tmp_path):
+    recipe = with_epochs(tiny_recipe, 500)
+    with pytest.raises(ClusterError, match="training stopped on the cluster") as caught:
+        train_run(
+            recipe,
+            tiny_folder,
+            workers=2,
+            device="cpu",
+            runs_dir=tmp_path,
+            name="lost",
+            on_epoch=lambda result: kill_a_worker() if result.epoch == 2 else None,
+        )
+    assert "--max-failures" in caught.value.now
+    assert len(read_losses(tmp_path / "lost")) >= 2
+
+
+def kill_a_worker():
+    """Kill one worker of the run that is under way, and return its process id."""
+    workers = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if "RayTrainWorker" in " ".join(process.cmdline())
+    ]
+    workers[-1].kill()
+    return workers[-1].pid
+
+
+def same_weights(one, other):
+    (first, _), (second, _) = (RunFolder(folder).require_checkpoint() for folder in (one, other))
+    ours, theirs = load_checkpoint(first).weights, load_checkpoint(second).weights
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(value, theirs[key]) for key, value in ours.items()
+    )
 
 
 def test_batch_norm_that_cannot_be_synchronized_leaves_no_folder(

@@ -7,6 +7,8 @@ from typing import Any
 
 from sgnray.data.skeleton import Skeleton
 from sgnray.distributed.cluster import connected, is_at_hand
+from sgnray.distributed.reserve import reserved
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import ClusterError, SgnError
 from sgnray.prepare.pipeline.parts import Part, prepare_part
 from sgnray.prepare.plan import PartJob
@@ -48,8 +50,11 @@ def run_on_ray(
         return
     import ray
 
-    with connected(address, num_workers=workers):
-        kind = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)(_Preparer)
+    with (
+        connected(address, num_workers=workers) as resources,
+        reserved(workers, resources, request=WorkerRequest(), num_gpus=0) as room,
+    ):
+        kind = ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **room)(_Preparer)
         idle = [kind.remote(skeleton) for _ in range(workers)] * _QUEUED
         running: dict[Any, tuple[int, Any]] = {}
         arrived: dict[int, Part] = {}

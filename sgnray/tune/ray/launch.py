@@ -94,7 +94,7 @@ def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
                 trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
             ),
             run_config=tune.RunConfig(
-                name="search",
+                name=search.folder.path.name,
                 storage_path=scratch,
                 verbose=0,
                 stop=budget,

@@ -9,12 +9,15 @@ from typing import Any
 import ray.train
 from ray import tune
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer, get_device
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.placement_group import get_current_placement_group
 
-from sgnray.distributed.network import NodeNetworkConfig
-from sgnray.distributed.ray_trainer import Trainer, told_by_worker
+from sgnray.distributed.launcher import own_process_group
+from sgnray.distributed.process_group import process_group
+from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.world import World
+from sgnray.errors import SgnError
 from sgnray.tune.trial.job import TrialJob
 from sgnray.tune.trial.messages import TrialConfig
 
@@ -22,13 +25,14 @@ from sgnray.tune.trial.messages import TrialConfig
 def train_group(trial: TrialConfig, job: TrialJob) -> None:
     """Train a trial with several workers under DDP; raises what a worker raised."""
     resources = job.resources
+    errors = MessageQueue()
     gpus = {"GPU": resources.num_gpus / resources.num_workers} if resources.num_gpus else {}
     # Ray Train requires a folder that all workers see; nothing of value is written there.
     with tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch:
-        trainer = Trainer(
+        trainer = TorchTrainer(
             _train_worker,
-            train_loop_config={"trial": trial, "job": job},
-            torch_config=NodeNetworkConfig(),
+            train_loop_config={"trial": trial, "job": job, "errors": errors},
+            torch_config=own_process_group(),
             scaling_config=ScalingConfig(
                 num_workers=resources.num_workers,
                 use_gpu=bool(gpus),
@@ -46,10 +50,15 @@ def train_group(trial: TrialConfig, job: TrialJob) -> None:
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            raise told_by_worker(error) or error from None
+            raise next(iter(errors.take()), error) from None
 
 
 def _train_worker(config: dict[str, Any]) -> None:
     group = get_current_placement_group().id.hex()
-    for report in config["job"].train(config["trial"], World.current()):
-        ray.train.report(replace(report, placement_group=group).to_result())
+    with process_group(get_device()):
+        try:
+            for report in config["job"].train(config["trial"], World.current()):
+                ray.train.report(replace(report, placement_group=group).to_result())
+        except SgnError as error:
+            config["errors"].send(error)
+            raise

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from sgnray.distributed.cluster import Resources, connected
+from sgnray.distributed.cluster import connected, find_address
+from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError, UsageError
 
 
@@ -15,7 +15,8 @@ from sgnray.errors import ClusterError, UsageError
 class TrialResources:
     """What each trial gets, shared by its workers, and how many trials run at once.
 
-    `allocate` chooses what is None. `num_gpus` may be a fraction of one.
+    `allocate` chooses what is None. `num_gpus` may be a fraction of one for a single worker.
+    `concurrent` None after that means as many as the cluster has room for at any time.
     """
 
     num_workers: int = 1
@@ -37,20 +38,34 @@ class TrialResources:
                 where=f"--cpus-per-trial {self._num_cpus}",
                 now=f"give each trial {self.num_workers} or more",
             )
-        is_existing = bool(address or os.environ.get("RAY_ADDRESS"))
+        if 0 < (self.num_gpus or 0) < self.num_workers and self.num_workers > 1:
+            raise UsageError(
+                f"{self.num_workers} workers need a GPU each, and nccl does not share one",
+                where=f"--gpus-per-trial {self.num_gpus:g}",
+                now=f"give each trial {self.num_workers} GPUs, or 0 to train on CPUs",
+            )
+        is_existing = find_address(address) is not None
         # A local cluster gets as many logical CPUs as trials are to run at once.
         at_once = 1 if is_existing else self.concurrent or 1
         with connected(address, num_workers=self._num_cpus * at_once) as cluster:
             yield cluster
 
     def allocate(self, cluster: Resources, num_trials: int) -> TrialResources:
-        """Choose what is None; ClusterError where the cluster has no room for the rest."""
+        """Choose what is None; ClusterError where a local cluster has no room for the rest.
+
+        On an existing cluster trials queue at Ray, so that an autoscaler sees them.
+        """
         gpus = self.num_gpus
         if gpus is None:
             gpus = float(self.num_workers) if cluster.num_gpus else 0.0
         room = cluster.num_cpus // self._num_cpus
         if gpus:
             room = min(room, int(cluster.num_gpus / gpus))
+        if not cluster.is_local:
+            # Of a trial with several workers Ray Tune knows no size: it would start all at once.
+            at_once = self.concurrent or (max(1, room) if self.num_workers > 1 else None)
+            cpus = self.num_cpus or max(self._num_cpus, cluster.cpus_per_worker(num_trials))
+            return replace(self, num_cpus=cpus, num_gpus=gpus, concurrent=at_once)
         if room < (self.concurrent or 1):
             raise ClusterError(
                 f"{self.concurrent or 1} trials at once need {self._num_cpus} CPUs and {gpus:g} "

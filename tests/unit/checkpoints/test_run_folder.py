@@ -6,11 +6,18 @@ import dataclasses
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
-from sgnray.checkpoints.run_folder import RunFolder, claim_run, newest_run, run_name
+from sgnray.checkpoints.run_folder import (
+    RunFolder,
+    claim_run,
+    claimed_folder,
+    newest_run,
+    run_name,
+)
 from sgnray.config import load_recipe, recipe_hash, to_dict
 from sgnray.errors import CheckpointError, RunError, UsageError
 from sgnray.train import train_run
@@ -283,3 +290,12 @@ def test_a_checkpoint_of_another_run_is_not_taken_up(trained, tiny_recipe, tiny_
     own.write_bytes(foreign.read_bytes())
     with pytest.raises(CheckpointError, match="is from another run"):
         trained()
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/runs", "gs://bucket", "file:///runs"])
+def test_runs_at_a_uri_are_refused(uri, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for use in (lambda path: claimed_folder(path, "a", default="b").__enter__(), newest_run):
+        with pytest.raises(UsageError, match="not at a URI"):
+            use(Path(uri))
+    assert not list(tmp_path.iterdir())

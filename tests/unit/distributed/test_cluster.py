@@ -6,8 +6,9 @@ import socket
 
 import pytest
 
-from sgnray.distributed.cluster import check_listening
-from sgnray.errors import ClusterError
+from sgnray.distributed.cluster import check_listening, find_address, is_at_hand
+from sgnray.distributed.resources import Resources, Wait, WorkerRequest
+from sgnray.errors import ClusterError, UsageError
 
 
 @pytest.fixture(params=[(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
@@ -21,12 +22,9 @@ def server(request):
         yield host, listening.getsockname()[1]
 
 
-def test_what_listens_is_taken_in_all_its_spellings(server):
+def test_what_listens_is_taken(server):
     host, port = server
-    spellings = [f"[{host}]:{port}", f"ray://[{host}]:{port}"] if ":" in host else [
-        f"{host}:{port}", f"ray://{host}:{port}"]  # fmt: skip
-    for address in spellings:
-        check_listening(address)
+    check_listening(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     check_listening("auto")
 
 
@@ -44,3 +42,82 @@ def test_what_does_not_listen_is_told_at_once(server):
 def test_a_dashboard_is_told_apart(address):
     with pytest.raises(ClusterError, match="the address of a dashboard"):
         check_listening(address)
+
+
+@pytest.mark.parametrize("address", ["there", "s3://bucket", "host:port", ":6379"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(ClusterError, match="not the address of a Ray cluster"):
+        check_listening(address)
+
+
+@pytest.fixture
+def no_ray_here(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def test_a_ray_that_runs_here_is_found(no_ray_here, monkeypatch):
+    assert find_address(None) is None
+    (no_ray_here / "ray").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        (no_ray_here / "ray" / "ray_current_cluster").write_text(address)
+        assert find_address(None) == address
+        assert is_at_hand(None)
+        assert find_address("local") is None
+        monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+        assert find_address(None) == "head:6379"
+        monkeypatch.delenv("RAY_ADDRESS")
+    assert find_address(None) is None  # it was stopped, and left its file
+
+
+def test_ray_client_is_refused(no_ray_here):
+    with pytest.raises(UsageError, match="Ray Client") as caught:
+        find_address("ray://head:10001")
+    assert caught.value.where == "ray://head:10001"
+
+
+@pytest.mark.parametrize(
+    ("node_cpus", "free_cpus", "num_workers", "each"),
+    [
+        ((64, 64), 128, 2, 64),
+        ((64, 64), 128, 3, 32),  # 42 would find only two places
+        ((64, 64), 8, 2, 4),
+        ((0, 64), 64, 1, 64),
+        ((), 0, 4, 1),  # scaled to zero
+        ((1, 1), 2, 8, 1),
+    ],
+)
+def test_the_cpus_of_a_cluster_are_shared(node_cpus, free_cpus, num_workers, each):
+    resources = Resources(
+        sum(node_cpus), 0, is_local=False, node_cpus=node_cpus, free_cpus=free_cpus
+    )
+    assert resources.cpus_per_worker(num_workers) == each
+
+
+def test_a_request_in_words_and_as_options():
+    request = WorkerRequest.parse(
+        cpus=2, accelerator_type="A100", labels=["zone=a", "market-type=spot"], wait_s=90.0
+    )
+    assert request.actor_options(num_cpus=2, num_gpus=1) == {
+        "num_cpus": 2,
+        "num_gpus": 1,
+        "accelerator_type": "A100",
+        "label_selector": {"zone": "a", "market-type": "spot"},
+    }
+    words = request.describe(4, num_cpus=2, num_gpus=1)
+    assert words == "4 workers with 2 CPUs and 1 GPU (A100), zone=a, market-type=spot each"
+    assert WorkerRequest().describe(1, num_cpus=1, num_gpus=0) == "1 worker with 1 CPU"
+
+
+@pytest.mark.parametrize("label", ["zone", "zone=", "=a"])
+def test_a_label_needs_a_key_and_a_value(label):
+    with pytest.raises(UsageError) as caught:
+        WorkerRequest.parse(labels=[label])
+    assert caught.value.where == "--label"
+
+
+def test_where_there_is_room_the_time_to_wait_has_not_begun():
+    """Starting takes a while by itself, and must not be taken for a cluster without room."""
+    Wait("1 worker", is_short=False, wait_s=0.0).check()

@@ -2,11 +2,12 @@
 
 import pytest
 
-from sgnray.distributed.cluster import Resources
+from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError, UsageError
 from sgnray.tune.trial.resources import TrialResources
 
 LAPTOP = Resources(num_cpus=8, num_gpus=0, is_local=True)
+SCALED_TO_ZERO = Resources(num_cpus=0, num_gpus=0, is_local=False)
 CLUSTER = Resources(num_cpus=64, num_gpus=4, is_local=False)
 
 
@@ -18,9 +19,13 @@ CLUSTER = Resources(num_cpus=64, num_gpus=4, is_local=False)
         (TrialResources(concurrent=2), LAPTOP, 16, TrialResources(1, 4, 0.0, 2)),
         (TrialResources(num_cpus=3), LAPTOP, 16, TrialResources(1, 3, 0.0, 2)),
         (TrialResources(num_workers=2), LAPTOP, 16, TrialResources(2, 2, 0.0, 4)),
-        (TrialResources(), CLUSTER, 99, TrialResources(1, 1, 1.0, 4)),
-        (TrialResources(num_gpus=0.25), CLUSTER, 99, TrialResources(1, 1, 0.25, 16)),
-        (TrialResources(num_gpus=0.0), CLUSTER, 99, TrialResources(1, 1, 0.0, 64)),
+        (TrialResources(), CLUSTER, 99, TrialResources(1, 1, 1.0, None)),
+        (TrialResources(num_gpus=0.25), CLUSTER, 99, TrialResources(1, 1, 0.25, None)),
+        (TrialResources(num_gpus=0.0), CLUSTER, 99, TrialResources(1, 1, 0.0, None)),
+        (TrialResources(concurrent=5), CLUSTER, 99, TrialResources(1, 1, 1.0, 5)),
+        (TrialResources(num_gpus=5.0), CLUSTER, 99, TrialResources(1, 1, 5.0, None)),
+        (TrialResources(), SCALED_TO_ZERO, 99, TrialResources(1, 1, 0.0, None)),
+        (TrialResources(num_workers=2), SCALED_TO_ZERO, 99, TrialResources(2, 2, 0.0, 1)),
         (TrialResources(num_workers=2), CLUSTER, 99, TrialResources(2, 2, 2.0, 2)),
     ],
 )
@@ -30,11 +35,11 @@ def test_each_trial_gets_its_share(wanted, cluster, num_trials, expected):
 
 @pytest.mark.parametrize(
     "wanted",
-    [TrialResources(concurrent=5), TrialResources(num_gpus=5.0), TrialResources(num_cpus=65)],
+    [TrialResources(concurrent=9), TrialResources(num_gpus=1.0), TrialResources(num_cpus=9)],
 )
 def test_what_has_no_room_is_refused(wanted):
     with pytest.raises(ClusterError, match="trials at once need"):
-        wanted.allocate(CLUSTER, 99)
+        wanted.allocate(LAPTOP, 99)
 
 
 def test_workers_without_a_cpu_each_are_refused_before_ray_starts():
@@ -47,3 +52,12 @@ def test_workers_without_a_cpu_each_are_refused_before_ray_starts():
 
 def test_threads_are_the_workers_share():
     assert TrialResources(2, 5).num_threads == 2
+
+
+def test_two_workers_cannot_share_a_gpu():
+    with (
+        pytest.raises(UsageError, match="nccl does not share one") as caught,
+        TrialResources(num_workers=2, num_gpus=1.0).connected(None),
+    ):
+        pass
+    assert caught.value.where == "--gpus-per-trial 1"

@@ -1,0 +1,126 @@
+"""Messages and files between a driver and its workers; each is a Ray actor beside the driver.
+
+The processes of these actors do without torch: loading it takes longer than all they do. So there
+is none here, and messages pass through pickled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sgnray.storage.atomic import output_errors
+
+_ANSWER_TIMEOUT_S = 60.0
+_PIECE_BYTES = 8 * 2**20
+
+
+class MessageQueue:
+    """Messages from workers to the driver, over an actor that takes no CPU."""
+
+    def __init__(self) -> None:
+        self._actor: Any = _beside_driver(_Messages).remote()
+
+    def put(self, message: object) -> Any:
+        """Send a message; Ray's reference resolves to the answer once the driver has handled it.
+
+        The answer is whether the worker should stop.
+        """
+        return self._actor.put.remote(pickle.dumps(message))
+
+    def send(self, message: object) -> None:
+        """Send a message without an answer."""
+        self._actor.send.remote(pickle.dumps(message))
+
+    def take(self) -> list[Any]:
+        """Return the messages since the last call, oldest first; those before are handled."""
+        import ray
+
+        messages = ray.get(self._actor.take.remote(), timeout=_ANSWER_TIMEOUT_S)
+        return [pickle.loads(message) for message in messages]  # noqa: S301 - our own workers'
+
+    def ask_to_stop(self) -> None:
+        """Let the answers from now on tell the workers to stop."""
+        self._actor.ask_to_stop.remote()
+
+
+class FileServer:
+    """Files of the driver's machine, which workers on machines that do not see them can copy."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._actor: Any = _beside_driver(_Files).remote(folder, self._names)
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy all files into a folder here, a piece at a time; raises OutputError."""
+        import ray
+
+        for name in self._names:
+            with (folder / name).open("wb") as file:
+                while piece := ray.get(self._actor.read.remote(name, file.tell())):
+                    with output_errors(folder / name):
+                        file.write(piece)
+
+
+def _beside_driver(kind: type) -> Any:
+    """Make a class an actor on the driver's machine that takes no CPU."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(kind)
+
+
+class _Messages:
+    """The actor behind a queue."""
+
+    def __init__(self) -> None:
+        self._messages: list[bytes] = []
+        self._waiting: list[asyncio.Event] = []
+        self._taken: list[asyncio.Event] = []
+        self._should_stop = False
+
+    async def put(self, message: bytes) -> bool:
+        """Keep a message until it is handled; tell whether its sender should stop."""
+        handled = asyncio.Event()
+        self._messages.append(message)
+        self._waiting.append(handled)
+        if not self._should_stop:  # else the driver may be gone
+            await handled.wait()
+        return self._should_stop
+
+    async def send(self, message: bytes) -> None:
+        """Keep a message."""
+        self._messages.append(message)
+
+    async def take(self) -> list[bytes]:
+        """Hand all messages over; those of the call before have been handled by now."""
+        for handled in self._taken:
+            handled.set()
+        self._taken, self._waiting = self._waiting, []
+        messages, self._messages = self._messages, []
+        return messages
+
+    async def ask_to_stop(self) -> None:
+        """Answer with a yes from now on, also those who wait for an answer."""
+        self._should_stop = True
+        for handled in (*self._taken, *self._waiting):
+            handled.set()
+
+
+class _Files:
+    """The actor behind a FileServer; it reads the files that it was given and no others."""
+
+    def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
+        self._folder = folder
+        self._names = names
+
+    def read(self, name: str, start: int) -> bytes:
+        """Read one piece of a file; empty at its end."""
+        assert name in self._names
+        with (self._folder / name).open("rb") as file:
+            file.seek(start)
+            return file.read(_PIECE_BYTES)

@@ -1,0 +1,171 @@
+"""What a cluster has, what each worker asks it for, and how long to wait for that."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from sgnray.errors import ClusterError, UsageError
+
+log = logging.getLogger(__name__)
+
+_ACCELERATOR = "accelerator_type:"
+_LINE_AFTER_S = 10.0
+_LINE_ANYWAY_AFTER_S = 60.0
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the cluster has now; `is_local` tells that it was started here and ends here.
+
+    `node_cpus` has the CPUs of each node, `free_cpus` counts those that nobody uses.
+    """
+
+    num_cpus: int
+    num_gpus: int
+    is_local: bool
+    accelerators: tuple[str, ...] = ()
+    node_cpus: tuple[int, ...] = ()
+    free_cpus: int = 0
+
+    @classmethod
+    def now(cls, *, is_local: bool) -> Resources:
+        """Ask the cluster that is connected."""
+        import ray
+
+        total, free = ray.cluster_resources(), ray.available_resources()
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return cls(
+            num_cpus=int(total.get("CPU", 0)),
+            num_gpus=int(total.get("GPU", 0)),
+            is_local=is_local,
+            accelerators=tuple(
+                sorted(name.partition(":")[2] for name in total if name.startswith(_ACCELERATOR))
+            ),
+            node_cpus=tuple(int(node.get("CPU", 0)) for node in nodes),
+            free_cpus=int(free.get("CPU", 0)),
+        )
+
+    def cpus_per_worker(self, num_workers: int) -> int:
+        """Share the CPUs: all of a local cluster, of an existing one what is free, at least one.
+
+        No more than so many workers find on the nodes: a worker cannot span two of them.
+        """
+        if self.is_local:
+            return max(1, self.num_cpus // num_workers)
+        share = self.free_cpus // num_workers
+        while share > 1 and sum(cpus // share for cpus in self.node_cpus) < num_workers:
+            share -= 1
+        return max(1, share)
+
+    def __str__(self) -> str:
+        return f"{_count(self.num_cpus, 'CPU')} ({self.free_cpus} free) and " + _count(
+            self.num_gpus, "GPU"
+        )
+
+
+@dataclass(frozen=True)
+class WorkerRequest:
+    """What each worker asks Ray for beside its GPU, and how long to wait; None is our choice.
+
+    `labels` are those that a node must have, `accelerator_type` is Ray's name of a kind of GPU.
+    """
+
+    num_cpus: int | None = None
+    num_gpus: float | None = None
+    accelerator_type: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    wait_s: float | None = None
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        cpus: int | None = None,
+        gpus: float | None = None,
+        accelerator_type: str | None = None,
+        labels: list[str] | None = None,
+        wait_s: float | None = None,
+    ) -> WorkerRequest:
+        """Read the options of a command; UsageError for a label that is not KEY=VALUE."""
+        pairs = [label.partition("=") for label in labels or ()]
+        for key, _, value in pairs:
+            if not key or not value:
+                raise UsageError(
+                    f"'{key}' is not a label",
+                    where="--label",
+                    now="give a key and a value, like --label market-type=spot",
+                )
+        return cls(cpus, gpus, accelerator_type, {key: value for key, _, value in pairs}, wait_s)
+
+    def actor_options(self, *, num_cpus: float, num_gpus: float) -> dict[str, Any]:
+        """Return the request as options of a Ray actor or task."""
+        options: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+        if self.accelerator_type:
+            options["accelerator_type"] = self.accelerator_type
+        if self.labels:
+            options["label_selector"] = self.labels
+        return options
+
+    def describe(self, num_workers: int, *, num_cpus: float, num_gpus: float) -> str:
+        """Name it for a message: "4 workers with 1 CPU and 1 GPU (A100) each"."""
+        gpu = f" and {_count(num_gpus, 'GPU')}" if num_gpus else ""
+        kind = f" ({self.accelerator_type})" if self.accelerator_type else ""
+        labels = "".join(f", {key}={value}" for key, value in self.labels.items())
+        each = " each" if num_workers > 1 else ""
+        return (
+            f"{_count(num_workers, 'worker')} with {_count(num_cpus, 'CPU')}{gpu}{kind}"
+            f"{labels}{each}"
+        )
+
+
+class Wait:
+    """Says once what a launch waits for, and ends it when its time is over.
+
+    `needed` names it; `is_short` tells that the cluster had no room when the wait began. Where
+    there was room, starting may take long by itself, and only a minute is unusual.
+    """
+
+    def __init__(self, needed: str, *, is_short: bool, wait_s: float | None) -> None:
+        self._needed = needed
+        self._began = time.monotonic()
+        self._slack_s = 0.0 if is_short else _LINE_ANYWAY_AFTER_S
+        self._wait_s = wait_s
+        self._is_said = False
+
+    def check(self) -> None:
+        """Call this often until the wait is over; raises ClusterError when it was too long."""
+        waited_s = time.monotonic() - self._began - self._slack_s
+        if self._wait_s is not None and waited_s > self._wait_s:
+            raise ClusterError(
+                f"waited {self._wait_s:g} s for {self._needed}",
+                where=f"the Ray cluster, which has {Resources.now(is_local=False)}",
+                now="add nodes, ask for less, or wait longer with --wait",
+            )
+        if not self._is_said and waited_s > _LINE_AFTER_S:
+            self._is_said = True
+            log.warning(
+                "waiting for %s; the cluster has %s", self._needed, Resources.now(is_local=False)
+            )
+
+
+def use_gpu(device: str, resources: Resources) -> bool:
+    """Decide between GPUs and CPUs; `auto` takes GPUs if the cluster has any now.
+
+    `cuda` on an existing cluster may wait for GPUs; UsageError on a new one without.
+    """
+    if device == "cuda" and resources.is_local and resources.num_gpus == 0:
+        raise UsageError(
+            "this machine has no GPU that Ray can use",
+            where="--device cuda",
+            now="use --device cpu, or --address of a cluster with GPUs",
+        )
+    if device == "auto" and resources.num_gpus == 0 and not resources.is_local:
+        log.warning("the cluster has no GPU now: using CPUs; --device cuda waits for GPUs")
+    return device == "cuda" or (device == "auto" and resources.num_gpus > 0)
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"
