@@ -13,7 +13,7 @@ from .choices import DATA_DIR, choose_dataset
 
 def evaluate(
     targets: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(
             metavar="RUN|CHECKPOINT",
             show_default=False,
@@ -30,7 +30,7 @@ def evaluate(
         typer.Option(min=1, metavar="N", help="Draws per clip. Default: the recipe's, 5."),
     ] = None,
     data: options.Data = None,
-    runs: options.Runs = Path("runs"),
+    runs: options.Runs = "runs",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -59,6 +59,7 @@ def evaluate(
     dataset_dir = None if data is None else choose_dataset(data)
 
     from sgnray.evaluate import evaluate_run, place_of, write_evaluation
+    from sgnray.storage.mirror import shown
 
     with render.progress("test clips") as on_progress:
         report = evaluate_run(
@@ -87,4 +88,4 @@ def evaluate(
             render.as_json(report.to_dict())
         else:
             render.result(*tables.report(report))
-    render.note(f"written: {page}")
+    render.note(f"written: {shown(page)}")

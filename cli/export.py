@@ -14,7 +14,7 @@ from .tables import facts
 
 def export(
     target: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             metavar="RUN|CHECKPOINT",
             show_default=False,
@@ -49,7 +49,7 @@ def export(
         ),
     ] = None,
     classes: options.Classes = None,
-    runs: options.Runs = Path("runs"),
+    runs: options.Runs = "runs",
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     verbose: options.Verbose = 0,

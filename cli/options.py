@@ -73,7 +73,14 @@ Data = Annotated[
         "Default: the one under data/.",
     ),
 ]
-Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where runs are kept.")]
+Runs = Annotated[
+    str,
+    typer.Option(
+        "--runs",
+        metavar="DIR",
+        help="Where runs are kept: here, or at a URI like s3://bucket/runs.",
+    ),
+]
 RunName = Annotated[
     str | None,
     typer.Option(

@@ -32,7 +32,7 @@ def predict(
         ),
     ],
     checkpoint: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--checkpoint",
             metavar="RUN|CHECKPOINT",
@@ -65,7 +65,7 @@ def predict(
         typer.Option(min=1, metavar="N", help="Draws per clip. Default: the recipe's, 5."),
     ] = None,
     classes: options.Classes = None,
-    runs: options.Runs = Path("runs"),
+    runs: options.Runs = "runs",
     precision: Annotated[
         Literal["auto", "float32", "bf16"],
         typer.Option(

@@ -26,7 +26,7 @@ def train(
     workers: options.WorkerRange = "0",
     data: options.Data = None,
     name: options.RunName = None,
-    runs: options.Runs = Path("runs"),
+    runs: options.Runs = "runs",
     address: options.Address = None,
     device: options.Device = "auto",
     cpus_per_worker: options.CpusPerWorker = None,
@@ -85,10 +85,11 @@ def train(
     if seeds is not None:
         return _train_seeds(chosen, dataset_dir, json=json, num_seeds=seeds, **arguments)
 
+    from sgnray.storage.mirror import shown
     from sgnray.train import train_run
 
-    shown = workers if workers != "0" else ""
-    with render.epochs(tables.epoch_line, workers=shown) as screen:
+    num_workers = workers if workers != "0" else ""
+    with render.epochs(tables.epoch_line, workers=num_workers) as screen:
         finished = train_run(
             chosen,
             dataset_dir,
@@ -96,11 +97,12 @@ def train(
             on_epoch=screen,
             on_progress=screen.on_progress,
         )
+    run = shown(finished.folder)
     if json:
-        content = {"run": str(finished.folder), "resumed_from": finished.resumed_from}
+        content = {"run": run, "resumed_from": finished.resumed_from}
         return render.as_json(content | {"report": finished.report.to_dict()})
     render.result(*tables.scores(finished.report))
-    render.note(f"run {finished.folder}; more about it: sgn eval {finished.folder}")
+    render.note(f"run {run}; more about it: sgn eval {run}")
     return None
 
 
@@ -114,7 +116,7 @@ def _train_seeds(recipe: Recipe, dataset_dir: Path, *, json: bool, **arguments: 
     with render.progress("epochs of all seeds") as on_epoch:
         report = train_seeds(recipe, dataset_dir, on_epoch=on_epoch, on_seed=on_seed, **arguments)
     if json:
-        render.as_json({"report": str(report.path), **report.to_dict()})
+        render.as_json({"report": report.path, **report.to_dict()})
     else:
         render.result(tables.seeds(report))
         runs = " ".join(score.run for score in report.scores)
@@ -124,7 +126,7 @@ def _train_seeds(recipe: Recipe, dataset_dir: Path, *, json: bool, **arguments: 
     if report.missing:
         raise SgnError(
             f"{len(report.missing)} of {len(report.missing) + len(report.scores)} seeds failed",
-            where=str(report.path),
+            where=report.path,
             now="read log.txt in the folder of the run; rerun the same command to train them",
             problems=[Problem(f"seed {seed}", reason) for seed, reason in report.missing.items()],
         )

@@ -76,7 +76,7 @@ def tune(
     ] = False,
     data: options.Data = None,
     name: options.RunName = None,
-    runs: options.Runs = Path("runs"),
+    runs: options.Runs = "runs",
     address: options.Address = None,
     json: options.Json = False,
     verbose: options.Verbose = 0,
@@ -94,6 +94,7 @@ def tune(
         render.note(f"searching for the case {chosen.data.case}; --case chooses another")
     dataset_dir = choose_dataset(data, name=chosen.data.dataset)
 
+    from sgnray.storage.mirror import shown
     from sgnray.tune import TrialResources, tune_recipe
 
     from .tune_live import shown_search
@@ -127,7 +128,7 @@ def tune(
         content = tune_tables.search_content(tuned)
         if finished is not None:
             content["final"] = {
-                "run": str(finished.folder),
+                "run": shown(finished.folder),
                 "report": finished.report.to_dict(),
             }
         return render.as_json(content)
@@ -135,7 +136,7 @@ def tune(
     if finished is not None:
         return render.result(tune_tables.final(finished))
     render.note(
-        f"see {tuned.page_path}; train the best: sgn train --recipe {tuned.best_recipe_path}"
+        f"see {shown(tuned.page_path)}; train the best: sgn train --recipe {tuned.best_recipe_path}"
     )
     return None
 

@@ -65,8 +65,10 @@ def ranking(trials: tuple[TrialRow, ...], keys: tuple[str, ...]) -> SafeTable:
 
 def search_content(tuned: TuneResult) -> dict[str, Any]:
     """Return what `search` shows, for programs."""
+    from sgnray.storage.mirror import shown
+
     return {
-        "folder": str(tuned.folder),
+        "folder": shown(tuned.folder),
         "best_trial": tuned.best.number,
         "best_score": tuned.best.score,
         "best_overrides": list(tuned.best_overrides),
@@ -78,10 +80,12 @@ def search_content(tuned: TuneResult) -> dict[str, Any]:
 
 def final(finished: RunResult) -> str:
     """Describe the test result of the best recipe."""
+    from sgnray.storage.mirror import shown
+
     report = finished.report
     return (
         f"test: {report.top1:.2%} of {report.num_clips:,} clips, after training on all training "
-        f"clips; run {finished.folder}"
+        f"clips; run {shown(finished.folder)}"
     )
 
 

@@ -39,18 +39,15 @@ def pytest_cmdline_main(config):
     is_worker = "PYTEST_XDIST_WORKER" in os.environ  # it would start workers of its own
     if is_whole and not is_worker and getattr(option, "numprocesses", 0) is None:
         option.numprocesses = os.cpu_count()
-        option.dist = "loadgroup"
+        option.dist = "loadgroup"  # a test at a time: "load" gives one process all that start Ray
 
 
 def pytest_collection_modifyitems(config, items):
     """Measurements run only where they are asked for by name, GPU tests only where there is one.
 
-    Tests that start Ray share one process, one after the other, from the beginning on.
+    Those that start Ray are the longest, so they come first.
     """
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
     if "bench" not in config.option.markexpr:
         _skip(items, "bench", "a measurement: pytest -m bench -s")
     if any(item.get_closest_marker("gpu") for item in items) and not _has_gpu():

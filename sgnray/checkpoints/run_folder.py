@@ -17,7 +17,9 @@ from sgnray.config import Recipe, dump_recipe, load_recipe, recipe_hash
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import CheckpointError, CorruptError, RecipeError, RunError, UsageError
 from sgnray.storage.atomic import output_errors, write_bytes, write_text
+from sgnray.storage.location import Location, as_folder
 from sgnray.storage.lock import locked
+from sgnray.storage.mirror import fetched, mirrored
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +35,11 @@ CHECKPOINT_FILE = "checkpoint.pt"
 
 # The newest, and the one before it in case the newest is corrupt.
 _NUM_CHECKPOINTS_KEPT = 2
+# Where runs are kept: a folder of this machine, or at a URI such as s3://bucket/runs.
+Runs = Path | str | Location
+
 HASH_PATTERN = "[0-9a-f]" * 8
-_URI = re.compile(r"[a-z][a-z0-9+.-]+:/")
+_IN_RUN = re.compile(rf"/{CHECKPOINTS_DIR}/epoch-\d+(/{CHECKPOINT_FILE})?$")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -158,7 +163,7 @@ class RunFolder:
 
 @contextmanager
 def claim_run(
-    runs_dir: Path, name: str | None, recipe: Recipe, dataset: SkeletonDataset
+    runs_dir: Runs, name: str | None, recipe: Recipe, dataset: SkeletonDataset
 ) -> Iterator[RunFolder]:
     """Make the run's folder, or take it up again; nobody else can use it meanwhile.
 
@@ -173,34 +178,53 @@ def claim_run(
 
 
 @contextmanager
-def claimed_folder(runs_dir: Path, name: str | None, *, default: str) -> Iterator[Path]:
-    """Make a folder in `runs_dir`, or take it up again, and keep others out of it meanwhile."""
-    check_local(runs_dir)
+def claimed_folder(runs_dir: Runs, name: str | None, *, default: str) -> Iterator[Path]:
+    """Make a folder in `runs_dir`, or take it up again, and keep others out of it meanwhile.
+
+    At a URI, it is a copy that is kept in step with it.
+    """
     if name is not None:
         check_name(name, runs_dir)
-    path = runs_dir / (default if name is None else name)
-    with output_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
+    path = folder_in(runs_dir, default if name is None else name)
     busy = RunError(
         "another command is using this folder",
         where=str(path),
         now="wait for it, or choose another --name",
     )
+    if isinstance(path, Location):
+        with mirrored(path, busy=busy) as copy:
+            yield copy
+        return
+    with output_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
     with locked(path / LOCK_FILE, busy=busy):
         yield path
 
 
-def check_local(runs_dir: Path) -> None:
-    """UsageError for a URI: a path would lose a slash of it, and name a folder called "s3:"."""
-    if _URI.match(str(runs_dir)):
-        raise UsageError(
-            "runs are kept on a disk of this machine, not at a URI",
-            where=f"--runs {runs_dir}",
-            now="give a local folder, and copy it when the run has ended",
-        )
+def folder_in(runs_dir: Runs, name: str) -> Path | Location:
+    """Say where a run or search of this name is kept."""
+    place = as_folder(runs_dir)
+    return place.child(name) if isinstance(place, Location) else place / name
 
 
-def check_name(name: str, runs_dir: Path) -> None:
+def check_reachable(runs_dir: Runs) -> None:
+    """Raise InputError if runs are to be kept at a URI that does not answer."""
+    place = as_folder(runs_dir)
+    if isinstance(place, Location):
+        place.entry()
+
+
+def read_folder(path: Path | Location) -> Path:
+    """Return a run, or a file of one, for reading: in a copy of the run if it is at a URI."""
+    if isinstance(path, Path):
+        return path
+    within = _IN_RUN.search(path.path)
+    if within is None:
+        return fetched(path)
+    return fetched(path.at(path.path[: within.start()])) / within[0][1:]
+
+
+def check_name(name: str, runs_dir: Runs) -> None:
     """UsageError for a name that is no plain folder name: it could lead out of `runs_dir`."""
     if not _NAME.fullmatch(name):
         raise UsageError(
@@ -223,17 +247,32 @@ def check_not_foreign(path: Path) -> None:
         )
 
 
-def newest_run(runs_dir: Path) -> RunFolder:
+def newest_run(runs_dir: Runs) -> RunFolder:
     """Return the run that finished an epoch last; UsageError where there is none."""
-    check_local(runs_dir)
-    found = {path.parents[2] for path in runs_dir.glob(f"*/{CHECKPOINTS_DIR}/*/{CHECKPOINT_FILE}")}
-    if not found:
+    place = as_folder(runs_dir)
+    newest = _newest_at(place) if isinstance(place, Location) else _newest_in(place)
+    if newest is None:
         raise UsageError(
             "no run with a checkpoint found",
-            where=str(runs_dir),
+            where=str(place),
             now="train one: sgn train, or name a run folder or a checkpoint",
         )
-    return RunFolder(max(found, key=_last_written))
+    return RunFolder(newest)
+
+
+def _newest_in(runs_dir: Path) -> Path | None:
+    found = {path.parents[2] for path in runs_dir.glob(f"*/{CHECKPOINTS_DIR}/*/{CHECKPOINT_FILE}")}
+    return max(found, key=_last_written, default=None)
+
+
+def _newest_at(place: Location) -> Path | None:
+    pattern = re.compile(rf"([^/]+)/{CHECKPOINTS_DIR}/[^/]+/{CHECKPOINT_FILE}")
+    newest: tuple[int, str] | None = None
+    for entry in place.walk() if place.entry() is not None else ():
+        match = pattern.fullmatch(entry.path.removeprefix(place.path).lstrip("/"))
+        if match is not None:
+            newest = max(newest or (0, ""), (entry.changed, match[1]))
+    return None if newest is None else fetched(place.child(newest[1]))
 
 
 def run_of(checkpoint_path: Path) -> RunFolder | None:
@@ -254,10 +293,11 @@ def run_name(recipe: Recipe) -> str:
     return f"{recipe.data.dataset}-{recipe.data.case}-{recipe_hash(recipe)}"
 
 
-def default_run_name(runs_dir: Path, recipe: Recipe) -> str:
+def default_run_name(runs_dir: Runs, recipe: Recipe) -> str:
     """Name the folder of a recipe; an older version may have made it under another hash."""
-    name = run_name(recipe)
-    if (runs_dir / name).exists():
+    name, runs_dir = run_name(recipe), as_folder(runs_dir)
+    # Older versions made none at a URI.
+    if isinstance(runs_dir, Location) or (runs_dir / name).exists():
         return name
     stem = f"{recipe.data.dataset}-{recipe.data.case}-"
     older = [

@@ -9,7 +9,15 @@ from typing import Literal
 
 from sgnray.checkpoints.checkpoint import holds_reference, load_checkpoint, load_reference
 from sgnray.checkpoints.model_card import ModelCard
-from sgnray.checkpoints.run_folder import CHECKPOINT_FILE, RunFolder, newest_run, run_of
+from sgnray.checkpoints.run_folder import (
+    CHECKPOINT_FILE,
+    RunFolder,
+    Runs,
+    folder_in,
+    newest_run,
+    read_folder,
+    run_of,
+)
 from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors
 from sgnray.config import ModelConfig
 from sgnray.data.datasets import read_class_names
@@ -17,6 +25,7 @@ from sgnray.data.info import INFO_FILE, read_info
 from sgnray.data.skeleton import NTU25, Skeleton
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.model.sgn import SGN
+from sgnray.storage.location import as_folder
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +91,12 @@ class TrainedModel:
 
 
 def load_trained_model(
-    target: Path | None = None, *, runs_dir: Path = Path("runs")
+    target: Path | str | None = None, *, runs_dir: Runs = Path("runs")
 ) -> TrainedModel:
     """Load a run, a checkpoint, an exported .safetensors or the reference's .pth.
 
-    A run is named by its folder or, below `runs_dir`, by its bare name; without a target it is the
-    newest one. Raises UsageError or CheckpointError.
+    A run is named by its folder, at a path or a URI, or below `runs_dir` by its bare name; without
+    a target it is the newest one. Raises UsageError or CheckpointError.
     """
     path = _find_checkpoint(target, runs_dir)
     if path.suffix == SAFETENSORS_SUFFIX:
@@ -108,22 +117,24 @@ def dataset_of(trained_model: TrainedModel) -> Path | None:
     return dataset_dir
 
 
-def _find_checkpoint(target: Path | None, runs_dir: Path) -> Path:
+def _find_checkpoint(target: Path | str | None, runs_dir: Runs) -> Path:
     """Find the file: of the newest run, of a run by its folder or bare name, or as it was given."""
     if target is None:
         return newest_run(runs_dir).require_checkpoint()[0]
-    if not target.exists() and target.parent == Path():
-        target = runs_dir / target
-    if not target.exists():
+    place = as_folder(target)
+    if isinstance(place, Path) and not place.exists() and place.parent == Path():
+        place = folder_in(runs_dir, place.name)
+    if not (place.exists() if isinstance(place, Path) else place.entry()):
         raise UsageError(
             "run or checkpoint not found",
-            where=str(target),
+            where=str(place),
             now="name a run folder or a checkpoint; without one, the newest run is taken",
         )
-    if target.is_file():
-        return target
-    own = target / CHECKPOINT_FILE  # the folder of one epoch
-    return own if own.is_file() else RunFolder(target).require_checkpoint()[0]
+    path = read_folder(place)
+    if path.is_file():
+        return path
+    own = path / CHECKPOINT_FILE  # the folder of one epoch
+    return own if own.is_file() else RunFolder(path).require_checkpoint()[0]
 
 
 def _load(path: Path) -> TrainedModel:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from sgnray.data.info import INFO_FILE, read_info
 from sgnray.data.store import CLIPS_FILE, checksum_file
 from sgnray.errors import InputError
 from sgnray.storage.atomic import output_errors, sync
+from sgnray.storage.location import cache_dir
 from sgnray.storage.lock import locked
 
 log = logging.getLogger(__name__)
@@ -27,15 +27,6 @@ _RECORD_FILE = "cached.json"
 _RECORD_VERSION = 1
 _CHECKSUM = re.compile(r"sha256:([0-9a-f]{64})")
 _NUM_DIGITS = 16
-
-
-def cache_dir() -> Path:
-    """Say where fetched things are kept on this machine."""
-    if own := os.environ.get("SGNRAY_CACHE"):
-        return Path(own).expanduser().resolve()
-    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG specification has a relative path ignored.
-    return (shared if shared.is_absolute() else Path.home() / ".cache") / "sgnray"
 
 
 def cached_dataset(checksum: str, copy: Callable[[Path], None]) -> Path:

@@ -15,7 +15,7 @@ from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE
 from sgnray.errors import InputError, first_line
 from sgnray.storage.atomic import output_errors
-from sgnray.storage.location import Location, locate
+from sgnray.storage.location import Location, as_folder
 
 log = logging.getLogger(__name__)
 
@@ -30,33 +30,29 @@ def dataset_at(text: str, on_progress: OnProgress | None = None) -> Path:
 
     `on_progress` is called with (MiB fetched, MiB). A path is returned as it is.
     """
-    place = locate(text)
-    if place.is_local:
-        return Path(place.path) if "://" in text else Path(text)
+    place = as_folder(text)
+    if isinstance(place, Path):
+        return place
     info = _read_remote_info(place)
 
     def copy(folder: Path) -> None:
         log.info("fetching %s: %s", place, folder.parent)
-        _copy(_child(place, CLIPS_FILE), folder, on_progress)
-        _copy(_child(place, SKIPPED_FILE), folder)
-        _copy(_child(place, INFO_FILE), folder)
+        _copy(place.child(CLIPS_FILE), folder, on_progress)
+        _copy(place.child(SKIPPED_FILE), folder)
+        _copy(place.child(INFO_FILE), folder)
 
     return cached_dataset(info.checksum, copy)
-
-
-def _child(place: Location, name: str) -> Location:
-    return place.at(f"{place.path}/{name}")
 
 
 def _read_remote_info(place: Location) -> DatasetInfo:
     """Read dataset.json where it lies, before anything big is fetched."""
     with tempfile.TemporaryDirectory(prefix="sgn-") as folder:
-        _copy(_child(place, INFO_FILE), Path(folder))
+        _copy(place.child(INFO_FILE), Path(folder))
         try:
             return read_info(Path(folder))
         except InputError as error:
             raise InputError(
-                error.what, where=str(_child(place, INFO_FILE)), now=error.now
+                error.what, where=str(place.child(INFO_FILE)), now=error.now
             ) from error
 
 

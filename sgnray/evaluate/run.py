@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import TrainedModel, dataset_of, load_trained_model
 from sgnray.data.protocols import IntArray, cases_of, resolve_case, split_clips
 from sgnray.data.skeleton import Skeleton
@@ -32,14 +33,15 @@ from sgnray.evaluate.launch import logits_locally, logits_on_ray
 from sgnray.evaluate.report import Details, EvaluatedModel, Member, Report, make_report
 from sgnray.evaluate.score import OnProgress, tally_logits
 from sgnray.model.sgn import count_parameters
+from sgnray.storage.mirror import shown
 
 log = logging.getLogger(__name__)
 
 
 def evaluate_run(
-    targets: Path | Sequence[Path] | None = None,
+    targets: Path | str | Sequence[Path | str] | None = None,
     *,
-    runs_dir: Path = Path("runs"),
+    runs_dir: Runs = Path("runs"),
     data_dir: Path = Path("data"),
     dataset_dir: Path | None = None,
     case: str | None = None,
@@ -53,10 +55,10 @@ def evaluate_run(
     """Score runs, their checkpoints or the reference's .pth on every test clip of a case.
 
     Several are scored together, by the mean of their logits, and individually. The default target
-    is the newest run; the default dataset is the one that the run was trained on, else the one in
-    `data_dir`. `workers` spreads the clips over Ray, which changes no logit; `request` says
-    what each worker asks the cluster for. Raises UsageError,
-    InputError, CheckpointError or ClusterError.
+    is the newest run of `runs_dir`; the default dataset is the one that the run was trained on,
+    else the one in `data_dir`. `workers` spreads the clips over Ray, which changes no logit;
+    `request` says what each worker asks the cluster for. Raises UsageError, InputError,
+    CheckpointError or ClusterError.
     """
     check_device_name(device)
     local_device = choose_device("auto" if workers and device == "cuda" else device)
@@ -118,14 +120,20 @@ def evaluate_run(
     return make_report(evaluated, tally, dataset.info.class_names, details)
 
 
-def _load_models(targets: Path | Sequence[Path] | None, runs_dir: Path) -> list[TrainedModel]:
-    listed: Sequence[Path | None] = [targets] if isinstance(targets, Path) else targets or [None]
+def _load_models(
+    targets: Path | str | Sequence[Path | str] | None, runs_dir: Runs
+) -> list[TrainedModel]:
+    listed: list[Path | str | None] = [None]  # the newest run
+    if isinstance(targets, Path | str):
+        listed = [targets]
+    elif targets:
+        listed = [*targets]
     models = [load_trained_model(target, runs_dir=runs_dir) for target in listed]
     paths = [model.path.resolve() for model in models]
     for number, path in enumerate(paths):
         if path in paths[:number]:
             raise UsageError(
-                "a checkpoint is named twice", where=str(path), now="name each model once"
+                "a checkpoint is named twice", where=shown(path), now="name each model once"
             )
     return models
 
@@ -141,7 +149,7 @@ def _check_fit(model: TrainedModel, dataset: SkeletonDataset) -> None:
     if what is not None:
         raise CheckpointError(
             f"the checkpoint does not fit the dataset: {what}",
-            where=f"{model.path}, {dataset.folder}",
+            where=f"{shown(model.path)}, {dataset.folder}",
             now="name the dataset that it was trained on with --data",
         )
 
@@ -177,7 +185,7 @@ def _choose_case(models: Sequence[TrainedModel], dataset: SkeletonDataset, case:
     if case is None and len(cases) > 1:
         raise UsageError(
             "the checkpoint does not say which case it was trained for",
-            where=str(models[0].path),
+            where=shown(models[0].path),
             now=f"choose it: --case {' or --case '.join(cases)}",
         )
     return resolve_case(name, case or cases[0], fixed)
@@ -210,7 +218,7 @@ def _count_seen(
 def _score_member(model: TrainedModel, logits_NWK: Tensor, labels_N: Tensor) -> Member:
     tally = tally_logits(logits_NWK.mean(dim=1), labels_N)
     return Member(
-        checkpoint=str(model.path),
+        checkpoint=shown(model.path),
         selection=model.card.selection,
         epoch=model.card.epoch,
         seed=model.card.seed,
@@ -225,7 +233,7 @@ def _summarize(
     epochs = {model.card.epoch for model in models}
     selections = {model.card.selection for model in models}
     return EvaluatedModel(
-        checkpoint=", ".join(str(model.path) for model in models),
+        checkpoint=", ".join(shown(model.path) for model in models),
         dataset=dataset.info.dataset,
         dataset_checksum=dataset.info.checksum,
         case=case,

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from sgnray.checkpoints.run_folder import RECIPE_FILE, REPORT_FILE, RunFolder, run_of
+from sgnray.checkpoints.run_folder import RECIPE_FILE, REPORT_FILE, RunFolder, Runs, run_of
 from sgnray.config import load_recipe
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import SgnError
 from sgnray.evaluate.report import SELECTION, Mistake, Report
 from sgnray.storage.atomic import output_errors, write_text
+from sgnray.storage.location import as_folder
+from sgnray.storage.mirror import copy_named, upload
 from sgnray.view.page import pack_scene, render_page
 from sgnray.view.scene import scene_of_clip
 
@@ -25,20 +27,21 @@ REPORTS_DIR = "reports"
 _NUM_PLAYED, _FRAMES_PLAYED, _NUM_LISTED = 120, 60, 3000
 
 
-def place_of(report: Report, runs_dir: Path) -> Path:
+def place_of(report: Report, runs_dir: Runs) -> Path:
     """Return the folder of a report.
 
     It is the run's own folder if the report repeats the test at the end of that run; else a folder
-    in the run, or in reports/ beside `runs_dir` for several checkpoints or one outside a run.
-    Reports of other checkpoints, cases, views or datasets have other folders.
+    in the run, or in reports/ beside `runs_dir` (here, if that is a URI) for several checkpoints or
+    one outside a run. Reports of other checkpoints, cases, views or datasets have other folders.
     """
     assert report.details is not None
     evaluated = report.evaluated
-    paths = [Path(member.checkpoint) for member in report.details.members]
+    paths = [copy_named(member.checkpoint) for member in report.details.members]
     content = "\n".join((evaluated.dataset_checksum, *(str(path.resolve()) for path in paths)))
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     suffix = f"{evaluated.case}-{evaluated.num_views}views-{digest}"
-    reports_dir = runs_dir.parent / REPORTS_DIR
+    kept_in = as_folder(runs_dir)
+    reports_dir = (kept_in.parent if isinstance(kept_in, Path) else Path()) / REPORTS_DIR
     if len(paths) > 1:
         return reports_dir / f"{len(paths)}-models-{suffix}"
     run = run_of(paths[0])
@@ -48,13 +51,17 @@ def place_of(report: Report, runs_dir: Path) -> Path:
 
 
 def write_evaluation(report: Report, folder: Path) -> Path:
-    """Write report.json and report.html into a folder; returns the page. Raises OutputError."""
+    """Write report.json and report.html into a folder; returns the page. Raises OutputError.
+
+    In the copy of a run that is at a URI they are uploaded, too.
+    """
     assert report.details is not None
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     report.write(folder / REPORT_FILE)
     page = folder / PAGE_FILE
     write_page(page, report, open_dataset(Path(report.details.dataset_dir)))
+    upload(folder)
     return page
 
 
@@ -97,7 +104,7 @@ def _is_own_test(run: RunFolder, report: Report) -> bool:
     return (
         newest is not None
         and environment is not None
-        and newest[0].resolve() == Path(evaluated.checkpoint).resolve()
+        and newest[0].resolve() == copy_named(evaluated.checkpoint).resolve()
         and (recipe.data.case, recipe.evaluate.num_views) == (evaluated.case, evaluated.num_views)
         and environment["dataset_checksum"] == evaluated.dataset_checksum
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgnray.checkpoints.model_card import ModelCard
+from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import TrainedModel, load_trained_model
 from sgnray.errors import UsageError
 from sgnray.export.check import agree, compare, find_clips
@@ -32,7 +33,7 @@ class Exported:
 
 
 def export_model(
-    target: Path | None = None,
+    target: Path | str | None = None,
     *,
     to: str | None = None,
     out: Path | None = None,
@@ -40,7 +41,7 @@ def export_model(
     int8: bool = False,
     clips: Path | None = None,
     class_names: tuple[str, ...] | None = None,
-    runs_dir: Path = Path("runs"),
+    runs_dir: Runs = Path("runs"),
     overwrite: bool = False,
 ) -> Exported:
     """Write a run, a checkpoint or the reference's .pth as ONNX, torch.export or safetensors.

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import TrainedModel, load_trained_model
 from sgnray.data.batches import view_draws
 from sgnray.data.pose_bank import PoseBank
@@ -71,9 +72,9 @@ class Prediction:
 
 def predict_clips(
     sources: Path | Sequence[Path],
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     *,
-    runs_dir: Path = Path("runs"),
+    runs_dir: Runs = Path("runs"),
     clips: Sequence[str] = (),
     class_names: tuple[str, ...] | None = None,
     num_views: int | None = None,

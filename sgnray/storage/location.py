@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -15,9 +16,10 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from sgnray.errors import InputError, UsageError, first_line
+from sgnray.errors import InputError, OutputError, UsageError, first_line
 
 _BLOCK_BYTES = 8 * 2**20
+_URI = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,14 @@ class Location:
         return urlunsplit((parts.scheme, self.path, "", "", "")).replace("///", "//")
 
     @property
+    def identity(self) -> str:
+        """Name it with all that leads there but credentials, however the URI was written."""
+        parts = urlsplit(self.uri or "")
+        host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
+        in_bucket = self.path.partition("/")[0] == host
+        return urlunsplit((parts.scheme, "" if in_bucket else host, self.path, parts.query, ""))
+
+    @property
     def name(self) -> str:
         """The last part of the path."""
         return self.path.rpartition("/")[2]
@@ -50,6 +60,29 @@ class Location:
     def at(self, path: str) -> Location:
         """Name another path of the same file system."""
         return replace(self, path=path)
+
+    def child(self, name: str) -> Location:
+        """Name a file or folder below this one."""
+        return self.at(f"{self.path.rstrip('/')}/{name}")
+
+    def get(self) -> bytes:
+        """Read a file; raises FileNotFoundError, and InputError if the place does not answer."""
+        with _remote_errors(self, may_be_absent=True), self.open() as file:
+            return bytes(file.read())
+
+    def put(self, content: bytes) -> None:
+        """Write a file, whole in an object store; raises OutputError."""
+        files = _file_system(self.uri)
+        with _write_errors(self):
+            if not isinstance(files, fs.S3FileSystem):  # an object store has no folders
+                files.create_dir(self.path.rpartition("/")[0], recursive=True)
+            with files.open_output_stream(self.path) as file:
+                file.write(content)
+
+    def remove(self) -> None:
+        """Remove a file, if it is there; raises OutputError."""
+        with _write_errors(self), suppress(FileNotFoundError):
+            _file_system(self.uri).delete_file(self.path)
 
     def open(self) -> pa.NativeFile:
         """Open a file for reading at any place; raises OSError, FileNotFoundError among them."""
@@ -120,7 +153,37 @@ def locate(text: str | Path) -> Location:
             where=shown,
             now="give a path, or a URI such as s3://bucket/folder",
         ) from error
-    return Location(path, text)
+    # hdfs:///path is a path on the default host, but no bucket has an empty name.
+    if not path.strip("/") or (text.startswith(("s3", "gs", "gcs")) and not urlsplit(text).netloc):
+        raise UsageError(
+            "the URI names no bucket or host", where=text, now="give one such as s3://bucket/folder"
+        )
+    return Location(path.rstrip("/"), text)
+
+
+def as_folder(place: Path | str | Location) -> Path | Location:
+    """Give a path as it was written, or the place elsewhere that a URI names."""
+    if isinstance(place, Location):
+        return place
+    if isinstance(place, Path):
+        if _URI.match(str(place)):  # it has lost a slash, and would name a folder called "s3:"
+            raise UsageError(
+                "a URI was given as a path", where=str(place), now="give it as a string"
+            )
+        return place
+    found = locate(place)
+    if not found.is_local:
+        return found
+    return Path(found.path) if "://" in place else Path(place)
+
+
+def cache_dir() -> Path:
+    """Say where fetched things are kept on this machine."""
+    if own := os.environ.get("SGNRAY_CACHE"):
+        return Path(own).expanduser().resolve()
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG specification has a relative path ignored.
+    return (shared if shared.is_absolute() else Path.home() / ".cache") / "sgnray"
 
 
 def resolve(path: str | Path) -> Path:
@@ -155,12 +218,26 @@ def _refuse_folder(error: OSError) -> None:
 
 
 @contextmanager
-def _remote_errors(place: Location) -> Iterator[None]:
+def _remote_errors(place: Location, *, may_be_absent: bool = False) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if may_be_absent and isinstance(error, FileNotFoundError):
+            raise
         raise InputError(
             f"this place does not answer: {first_line(error)}",
+            where=str(place),
+            now="check its name, the network, and the credentials in the environment",
+        ) from error
+
+
+@contextmanager
+def _write_errors(place: Location) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(
+            f"this place does not answer, or refuses: {first_line(error)}",
             where=str(place),
             now="check its name, the network, and the credentials in the environment",
         ) from error

@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from sgnray.checkpoints.checkpoint import Checkpoint
-from sgnray.checkpoints.run_folder import LOG_FILE, REPORT_FILE, RunFolder, claim_run
+from sgnray.checkpoints.run_folder import (
+    LOG_FILE,
+    REPORT_FILE,
+    RunFolder,
+    Runs,
+    check_reachable,
+    claim_run,
+)
 from sgnray.config import Recipe, recipe_hash
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.launcher import Hardware
@@ -26,6 +33,7 @@ from sgnray.errors import CheckpointError
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.sgn import count_parameters
 from sgnray.storage.atomic import output_errors
+from sgnray.storage.mirror import shown
 from sgnray.train.checks import check_run, check_synchronized
 from sgnray.train.job import Job, OnTrainProgress, TrainProgress
 from sgnray.train.launch import Executor, executor
@@ -43,7 +51,7 @@ _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run; `resumed_from` is the epoch after which it was resumed, 0 for a new one."""
+    """A finished run, its folder or the copy of one at a URI; resumed after an epoch, or 0."""
 
     folder: Path
     resumed_from: int
@@ -55,7 +63,7 @@ def train_run(
     dataset_dir: Path,
     *,
     workers: int | tuple[int, int] = 0,
-    runs_dir: Path = Path("runs"),
+    runs_dir: Runs = Path("runs"),
     name: str | None = None,
     address: str | None = None,
     device: str = "auto",
@@ -67,10 +75,13 @@ def train_run(
 ) -> RunResult:
     """Train to the end of the recipe, or from where an interrupted run stopped, and test.
 
-    `workers` 0 trains in this process, N on a Ray cluster, (fewest, most) on as many as the cluster
-    has room for at the time. `max_failures` lost workers are survived: by default none, 10 in a
-    run whose number of workers may change. `request` says what each worker asks the cluster for,
-    and how long to wait for it. `command` is written into the records.
+    `runs_dir` is a folder or a URI such as s3://bucket/runs, whose runs are written in a copy on
+    this machine and uploaded. `workers` 0 trains in this process, N on a Ray cluster, (fewest,
+    most) on as many as the cluster has room for at the time. `max_failures` lost workers are
+    survived: by default none, 10 in a run whose number of workers may change. `request` says what
+    each worker asks the cluster for, and how long to wait for it. `command` is written into the
+    records.
+
     `on_epoch` is called in this process after the epoch's checkpoint is in the run folder,
     `on_progress` about every second within an epoch and within the test.
     """
@@ -85,6 +96,7 @@ def train_run(
         max_failures=max_failures,
         request=request,
     )
+    check_reachable(runs_dir)
     with executor(
         workers=wanted,
         device=device,
@@ -168,11 +180,15 @@ def _recorder(
 def _log_start(run: RunFolder, recipe: Recipe, resumed_from: int) -> None:
     num_epochs = recipe.train.num_epochs
     if resumed_from == 0:
-        log.info("run %s, %d epochs", run.path, num_epochs)
+        log.info("run %s, %d epochs", shown(run.path), num_epochs)
     elif resumed_from < num_epochs:
-        log.info("run %s resumes after epoch %d of %d", run.path, resumed_from, num_epochs)
+        log.info("run %s resumes after epoch %d of %d", shown(run.path), resumed_from, num_epochs)
     else:
-        log.info("run %s has finished all %d epochs; it is only tested again", run.path, num_epochs)
+        log.info(
+            "run %s has finished all %d epochs; it is only tested again",
+            shown(run.path),
+            num_epochs,
+        )
     if recipe.train.selection == "test":
         log.warning("the epoch is selected on the test clips: its accuracy is a biased estimate")
 
@@ -197,7 +213,7 @@ def _check_same_run(
 def _subject(run: RunFolder, recipe: Recipe, dataset: SkeletonDataset) -> EvaluatedModel:
     path, checkpoint = run.require_checkpoint()
     return EvaluatedModel(
-        checkpoint=str(path),
+        checkpoint=shown(path),
         dataset=dataset.info.dataset,
         dataset_checksum=dataset.info.checksum,
         case=recipe.data.case,

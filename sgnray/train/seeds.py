@@ -26,9 +26,12 @@ from sgnray.checkpoints.run_folder import (
     RECIPE_FILE,
     REPORT_FILE,
     RunFolder,
+    Runs,
     check_name,
     check_owner,
     default_run_name,
+    folder_in,
+    read_folder,
     run_name,
 )
 from sgnray.config import Recipe, load_recipe, to_dict
@@ -39,6 +42,8 @@ from sgnray.distributed.resources import WorkerRequest
 from sgnray.distributed.workers import Workers
 from sgnray.errors import Problem, SgnError, UsageError
 from sgnray.storage.atomic import write_text
+from sgnray.storage.location import Location, as_folder
+from sgnray.storage.mirror import shown
 from sgnray.train.checks import check_run
 from sgnray.train.run import train_run
 
@@ -64,7 +69,7 @@ class SeedScore:
 class SeedsReport:
     """All seeds of a recipe; `missing` has the reason of each seed that did not finish."""
 
-    path: Path
+    path: str
     dataset: str
     dataset_checksum: str
     recipe: Recipe
@@ -106,7 +111,7 @@ def train_seeds(
     *,
     num_seeds: int,
     workers: int | tuple[int, int] = 0,
-    runs_dir: Path = Path("runs"),
+    runs_dir: Runs = Path("runs"),
     name: str | None = None,
     address: str | None = None,
     device: str = "auto",
@@ -178,8 +183,9 @@ def train_seeds(
         _run_all(remaining, slots, finished, missing, on_epoch=on_epoch, on_seed=on_seed)
     if not finished:
         raise _all_failed(missing, runs_dir)
+    path = folder_in(runs_dir, f"{name or run_name(recipe)}-seeds{_range(recipes)}.json")
     report = SeedsReport(
-        path=runs_dir / f"{name or run_name(recipe)}-seeds{_range(recipes)}.json",
+        path=str(path),
         dataset=dataset.info.dataset,
         dataset_checksum=dataset.info.checksum,
         recipe=recipe,
@@ -187,7 +193,10 @@ def train_seeds(
         missing=dict(sorted(missing.items())),
     )
     text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(report.path, text + "\n")
+    if isinstance(path, Location):
+        path.put(f"{text}\n".encode())
+    else:
+        write_text(path, text + "\n")
     return report
 
 
@@ -197,17 +206,19 @@ def _range(seeds: Collection[int]) -> str:
 
 
 def _finished(
-    runs_dir: Path, name: str | None, recipe: Recipe, dataset: SkeletonDataset
+    runs_dir: Runs, name: str | None, recipe: Recipe, dataset: SkeletonDataset
 ) -> SeedScore | None:
     """Read the score of a run that has finished; RunError where its folder is another run's."""
     precisions = [recipe.train.precision]
     if precisions == ["auto"]:  # what it becomes on a cluster, only its workers know
         precisions = ["bf16", "float32"]
-        if name is not None and (stored := runs_dir / name / RECIPE_FILE).is_file():
-            precisions = [load_recipe(str(stored)).train.precision]
+        if name is not None:
+            stored = read_folder(folder_in(runs_dir, name)) / RECIPE_FILE
+            if stored.is_file():
+                precisions = [load_recipe(str(stored)).train.precision]
     for precision in precisions:
         candidate = recipe.replacing({"train.precision": precision})
-        path = runs_dir / (name or default_run_name(runs_dir, candidate))
+        path = read_folder(folder_in(runs_dir, name or default_run_name(runs_dir, candidate)))
         if not path.is_dir():
             continue
         check_owner(path, candidate, dataset)
@@ -223,7 +234,7 @@ def _read_score(run: Path, seed: int) -> SeedScore | None:
     """Read report.json of a run; None where it is missing or not whole, then it is tested again."""
     try:
         content = json.loads((run / REPORT_FILE).read_text(encoding="utf-8"))
-        text = json.dumps({**content, "seed": seed, "run": str(run)})
+        text = json.dumps({**content, "seed": seed, "run": shown(run)})
         return TypeAdapter(SeedScore).validate_json(text, strict=True)
     except (OSError, ValueError, TypeError):  # pydantic's error is a ValueError
         return None
@@ -390,10 +401,10 @@ class _Sender(logging.Handler):
             self._connection.send(("log", (record.levelno, record.getMessage())))
 
 
-def _all_failed(missing: dict[int, str], runs_dir: Path) -> SgnError:
+def _all_failed(missing: dict[int, str], runs_dir: Runs) -> SgnError:
     return SgnError(
         "no seed finished",
-        where=str(runs_dir),
+        where=str(as_folder(runs_dir)),
         now="read log.txt in the folder of a run, or train one seed alone: leave out --seeds",
         problems=[Problem(f"seed {seed}", reason) for seed, reason in missing.items()],
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sgnray.checkpoints.run_folder import REPORT_FILE
 from sgnray.storage.atomic import write_text
+from sgnray.storage.mirror import origin, upload
 from sgnray.train.job import OnTrainProgress
 from sgnray.train.loop import EpochResult
 from sgnray.train.run import RunResult, train_run
@@ -52,7 +53,7 @@ def train_final(
         recipe,
         dataset_dir,
         workers=workers,
-        runs_dir=tuned.folder,
+        runs_dir=origin(tuned.folder),
         name=name,
         address=address,
         command=command,
@@ -72,4 +73,5 @@ def train_final(
         "tested_before": others,
     }
     write_text(tuned.folder / FINAL_FILE, json.dumps(content, indent=2) + "\n")
+    upload(tuned.folder)
     return result

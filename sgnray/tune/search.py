@@ -6,10 +6,12 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgnray.checkpoints.run_folder import Runs, check_reachable
 from sgnray.config import Recipe
 from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.errors import InputError, Problem, SgnError
+from sgnray.storage.mirror import shown
 from sgnray.train.checks import check_run, check_synchronized, match_recipe
 from sgnray.train.run import run_log
 from sgnray.tune.plan import DEFAULT_EPOCHS, DEFAULT_TRIALS, Plan, Scheduler
@@ -65,7 +67,7 @@ def tune_recipe(
     num_seeds: int = 1,
     time_budget_s: float | None = None,
     resources: TrialResources | None = None,
-    runs_dir: Path = Path("runs"),
+    runs_dir: Runs = Path("runs"),
     name: str | None = None,
     address: str | None = None,
     listener: Listener | None = None,
@@ -107,12 +109,13 @@ def tune_recipe(
         num_workers=resources.num_workers,
         dataset_checksum=dataset.info.checksum,
     )
+    check_reachable(runs_dir)
     with claim_search(runs_dir, name, plan) as folder, run_log(folder.log_path):
         running = RunningSearch(folder, sampler, listener)
         if running.num_left > 0:
             _run(running, dataset.folder, resources, address=address, budget_s=time_budget_s)
         else:
-            log.info("search %s is complete; nothing is left to do", folder.path)
+            log.info("search %s is complete; nothing is left to do", shown(folder.path))
             running.end()
         return _result(folder, running.table.rows)
 
@@ -145,7 +148,7 @@ def _run(
         check_synchronized(plan.recipe, allocated.num_workers, device_type)
         log.info(
             "search %s: %d trials of at most %d epochs, %s at once%s",
-            running.folder.path,
+            shown(running.folder.path),
             plan.num_trials,
             plan.num_epochs,
             allocated.concurrent or "as many as fit",
@@ -167,14 +170,14 @@ def _none_ended(folder: SearchFolder, rows: tuple[TrialRow, ...]) -> SgnError:
     if any(row.status == "interrupted" for row in rows):
         return SgnError(
             "no trial is complete yet",
-            where=str(folder.path),
+            where=shown(folder.path),
             now="rerun the same command with more time: it resumes",
         )
     # Usually all for the same reason, which is then reported once.
     first = {row.error or row.status: row for row in reversed(rows)}
     return SgnError(
         f"all {len(rows)} trials failed",
-        where=str(folder.log_path),
+        where=shown(folder.log_path),
         now="fix the cause and search under another --name; sgn train with the values of one trial "
         "reproduces it",
         problems=[Problem(f"trial {row.number}", reason) for reason, row in first.items()],

@@ -15,12 +15,15 @@ from pathlib import Path
 from sgnray.checkpoints.run_folder import (
     HASH_PATTERN,
     LOG_FILE,
+    Runs,
     check_not_foreign,
     claimed_folder,
 )
 from sgnray.config import dump_recipe, parse_recipe, to_dict
 from sgnray.errors import RecipeError, RunError
 from sgnray.storage.atomic import output_errors, write_text
+from sgnray.storage.location import as_folder
+from sgnray.storage.mirror import shown
 from sgnray.tune.plan import Plan
 from sgnray.tune.space.space import as_overrides, dump_space
 from sgnray.tune.state.tables import write_tables
@@ -72,7 +75,7 @@ class SearchFolder:
 
 
 @contextmanager
-def claim_search(runs_dir: Path, name: str | None, plan: Plan) -> Iterator[SearchFolder]:
+def claim_search(runs_dir: Runs, name: str | None, plan: Plan) -> Iterator[SearchFolder]:
     """Create the search's folder, or reopen it for the same search, and lock it meanwhile.
 
     RunError where it holds something else or is in use; UsageError for an invalid name.
@@ -88,12 +91,13 @@ def claim_search(runs_dir: Path, name: str | None, plan: Plan) -> Iterator[Searc
         yield folder
 
 
-def _default_name(runs_dir: Path, plan: Plan) -> str:
+def _default_name(runs_dir: Runs, plan: Plan) -> str:
     """Name the folder of a search; an older version may have made it under another hash."""
-    name = plan.folder_name()
-    if not (runs_dir / name).exists():
+    name, place = plan.folder_name(), as_folder(runs_dir)
+    # Older versions made none at a URI.
+    if isinstance(place, Path) and not (place / name).exists():
         wanted = json.loads(json.dumps(plan.describe()))
-        for path in sorted(runs_dir.glob(name.rpartition("-")[0] + "-" + HASH_PATTERN)):
+        for path in sorted(place.glob(name.rpartition("-")[0] + "-" + HASH_PATTERN)):
             if _read_plan(path / SEARCH_FILE) == wanted:
                 return path.name
     return name
@@ -141,7 +145,7 @@ def _header(folder: SearchFolder, best: TrialRow, rows: tuple[TrialRow, ...]) ->
     return "\n".join(
         [
             f"# Found by sgn tune: trial {best.number}, the best of {count}.",
-            f"#   sgn train --recipe {folder.best_path}",
+            f"#   sgn train --recipe {shown(folder.best_path)}",
             f"# Search: space {plan.space.source}, {plan.search}{scheduler}, "
             f"seed {plan.recipe.train.seed}, at most {plan.num_epochs} epochs per trial",
             f"#   of the {num_full} below{scaled}.",

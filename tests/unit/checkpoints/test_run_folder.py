@@ -293,9 +293,9 @@ def test_a_checkpoint_of_another_run_is_not_taken_up(trained, tiny_recipe, tiny_
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/runs", "gs://bucket", "file:///runs"])
-def test_runs_at_a_uri_are_refused(uri, tmp_path, monkeypatch):
+def test_a_uri_given_as_a_path_is_refused(uri, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for use in (lambda path: claimed_folder(path, "a", default="b").__enter__(), newest_run):
-        with pytest.raises(UsageError, match="not at a URI"):
+        with pytest.raises(UsageError, match="given as a path"):
             use(Path(uri))
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,385 @@
+"""A folder at a URI, kept in step with a copy on this machine that everything is written to.
+
+A copy is in `runs/` of the cache, with a table of what its files were when the two were last
+equal. So what could not be uploaded is found again by the next command, and a file that another
+machine has changed since then is fetched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sgnray.errors import InputError, OutputError, RunError, SgnError
+from sgnray.storage.atomic import output_errors, write_bytes, write_text
+from sgnray.storage.location import Entry, Location, cache_dir
+from sgnray.storage.lock import locked
+
+log = logging.getLogger(__name__)
+
+LEASE_FILE = ".lease"
+_TABLE_FILE = "mirror.json"
+_TABLE_VERSION = 1
+_LOOK_EVERY_S = 2.0
+_PAUSES_S = (1.0, 60.0)  # between attempts to upload: the first, and what it grows to
+_GIVE_UP_AFTER_S = 120.0  # once nothing else is left to do
+_RENEW_EVERY_S, _LEASE_S = 20.0, 90.0
+_SETTLE_S = 0.5  # longer than between reading a lease and writing one
+
+Stamp = tuple[int, int]
+_mirrors: dict[Path, Mirror] = {}  # the copies that this process uses, by their folder
+
+
+@contextmanager
+def mirrored(place: Location, *, busy: SgnError) -> Iterator[Path]:
+    """Hold a folder at a URI and give a copy of it; what changes there is uploaded at once.
+
+    `busy` is raised while another command, here or on another machine, holds the folder. When an
+    upload fails it is tried again, with growing pauses. OutputError if the last state cannot be
+    uploaded: it stays in the copy, and the next command that holds the folder uploads it.
+    """
+    mirror = Mirror.of(place)
+    with locked(mirror.lock_path, busy=busy):
+        lease = _Lease(place, busy)
+        lease.take()
+        try:
+            mirror.pull()
+            with _pushed(mirror, lease):
+                yield mirror.path
+        finally:
+            lease.release()
+
+
+def fetched(place: Location) -> Path:
+    """Return a copy of a file or folder at a URI, or the newer one that is being written here."""
+    entry = place.entry()
+    if entry is not None and not entry.is_folder:
+        mirror = Mirror.of(place.at(place.path.rpartition("/")[0]))
+        mirror.fetch(place.name, entry)
+        return mirror.path / place.name
+    mirror = Mirror.of(place)
+    busy = RunError("a command of this machine is writing it", where=str(place), now="wait for it")
+    try:
+        with locked(mirror.lock_path, busy=busy):
+            mirror.pull()
+    except RunError as error:
+        if error is not busy:
+            raise
+    return mirror.path
+
+
+def upload(path: Path) -> None:
+    """Upload what is new in a copy that `fetched` gave; nothing to do for any other folder."""
+    for folder, mirror in _mirrors.items():
+        if path.is_relative_to(folder):
+            mirror.push(removing=False)
+
+
+def origin(path: Path) -> Path | Location:
+    """Return the place that a copy is of; any other folder is its own."""
+    for folder, mirror in _mirrors.items():
+        if path.is_relative_to(folder):
+            below = path.relative_to(folder).as_posix()
+            return mirror.place if below == "." else mirror.place.child(below)
+    return path
+
+
+def shown(path: Path | str) -> str:
+    """Name a file for the user: by its URI if it is in a copy."""
+    return str(origin(Path(path)))
+
+
+def copy_named(name: str) -> Path:
+    """Return the file that `shown` named so."""
+    for folder, mirror in _mirrors.items():
+        if name == str(mirror.place) or name.startswith(f"{mirror.place}/"):
+            return folder / name.removeprefix(str(mirror.place)).lstrip("/")
+    return Path(name)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a file was, here and there, when both were last equal: size in bytes, time in ns."""
+
+    here: Stamp
+    there: Stamp
+
+
+class Mirror:
+    """A folder at a URI and its copy."""
+
+    def __init__(self, place: Location, folder: Path) -> None:
+        self.place = place
+        self.path = folder / place.name
+        self.lock_path = folder / ".lock"
+        self._table_path = folder / _TABLE_FILE
+        self._known = self._read_table()
+        self._uploading = threading.Lock()
+
+    @classmethod
+    def of(cls, place: Location) -> Mirror:
+        """Return the mirror of a place; its copy may be empty yet."""
+        digest = hashlib.sha256(place.identity.encode()).hexdigest()[:16]
+        folder = cache_dir() / "runs" / digest
+        with output_errors(folder):
+            (folder / place.name).mkdir(parents=True, exist_ok=True)
+        mirror = cls(place, folder)
+        return _mirrors.setdefault(mirror.path, mirror)
+
+    def pull(self) -> None:
+        """Fetch what has changed there; what changed only here stays, to be uploaded."""
+        is_there = self.place.entry() is not None
+        remote = {self._below(entry): entry for entry in self.place.walk()} if is_there else {}
+        remote.pop(LEASE_FILE, None)
+        for name, entry in remote.items():
+            known = self._known.get(name)
+            if known is None or known.there != _stamp_of(entry):
+                self.fetch(name, entry)
+        for name in [name for name in self._known if name not in remote]:
+            path, known = self.path / name, self._known.pop(name)
+            if path.is_file() and _stamp(path) == known.here:  # removed there
+                path.unlink()
+        self._write_table()
+
+    def push(self, *, removing: bool) -> None:
+        """Upload what is new or has changed here, and then remove there what is gone here.
+
+        OutputError where the place refuses or does not answer.
+        """
+        with self._uploading:
+            found = {path.relative_to(self.path).as_posix(): path for path in self._files()}
+            for name, path in found.items():
+                self._send(name, path)
+            if removing:
+                for name in [name for name in self._known if name not in found]:
+                    self.place.child(name).remove()
+                    del self._known[name]
+            self._write_table()
+
+    def _send(self, name: str, path: Path) -> None:
+        try:
+            before = _stamp(path)
+            known = self._known.get(name)
+            if known is not None and known.here == before:
+                return
+            content = path.read_bytes()
+        except FileNotFoundError:  # pruned meanwhile
+            return
+        target = self.place.child(name)
+        target.put(content)
+        entry = target.entry()
+        if entry is not None:
+            self._known[name] = _Known(before, _stamp_of(entry))
+
+    def fetch(self, name: str, entry: Entry) -> None:
+        """Fetch one file; InputError where it cannot be read."""
+        path = self.path / name
+        source = self.place.child(name)
+        try:
+            content = source.get()
+        except FileNotFoundError:  # pruned meanwhile, by whoever holds it
+            return
+        with output_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, content)
+        self._known[name] = _Known(_stamp(path), _stamp_of(entry))
+
+    def _files(self) -> Iterator[Path]:
+        for path in sorted(self.path.rglob("*")):
+            is_whole = not path.name.startswith(".") and ".partial" not in path.name
+            if is_whole and path.is_file():
+                yield path
+
+    def _below(self, entry: Entry) -> str:
+        return entry.path.removeprefix(self.place.path).lstrip("/")
+
+    def _read_table(self) -> dict[str, _Known]:
+        try:
+            content = json.loads(self._table_path.read_text(encoding="utf-8"))
+            if content["format_version"] != _TABLE_VERSION:
+                return {}
+            return {
+                name: _Known(tuple(here), tuple(there))
+                for name, (here, there) in content["files"].items()
+            }
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return {}  # then everything there is fetched again
+
+    def _write_table(self) -> None:
+        files = {name: (known.here, known.there) for name, known in self._known.items()}
+        content = {"format_version": _TABLE_VERSION, "place": str(self.place), "files": files}
+        write_text(self._table_path, json.dumps(content, indent=1) + "\n")
+
+
+@contextmanager
+def _pushed(mirror: Mirror, lease: _Lease) -> Iterator[None]:
+    """Upload what changes while the block runs, and the rest when it ends."""
+    ended = threading.Event()
+    thread = threading.Thread(
+        target=_push_until, args=(mirror, lease, ended), name="sgnray-upload", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        ended.set()
+        thread.join()
+        try:
+            lease.check()
+            mirror.push(removing=True)
+        except SgnError as error:
+            log.warning("%s: %s; it stays in %s", mirror.place, error.what, mirror.path)
+        raise
+    ended.set()
+    thread.join()
+    _push_at_last(mirror, lease)
+
+
+def _push_until(mirror: Mirror, lease: _Lease, ended: threading.Event) -> None:
+    pause_s, has_failed = _LOOK_EVERY_S, False
+    while not ended.wait(pause_s):
+        try:
+            lease.renew()
+            mirror.push(removing=True)
+        except (InputError, OutputError) as error:
+            pause_s = min(2 * pause_s, _PAUSES_S[1]) if has_failed else _PAUSES_S[0]
+            if not has_failed:
+                log.warning("%s: %s; it is tried again", mirror.place, error.what)
+            has_failed = True
+        except SgnError as error:
+            log.error("%s: %s; nothing more is uploaded", mirror.place, error.what)
+            return
+        else:
+            if has_failed:
+                log.info("%s: everything is uploaded now", mirror.place)
+            pause_s, has_failed = _LOOK_EVERY_S, False
+
+
+def _push_at_last(mirror: Mirror, lease: _Lease) -> None:
+    deadline, pause_s = time.monotonic() + _GIVE_UP_AFTER_S, _PAUSES_S[0]
+    while True:
+        try:
+            lease.renew()
+            return mirror.push(removing=True)
+        except (InputError, OutputError) as error:
+            if time.monotonic() + pause_s > deadline:
+                raise OutputError(
+                    f"the last files could not be uploaded: {error.what}",
+                    where=str(mirror.place),
+                    now=f"they are in {mirror.path}; repeat the command to upload them",
+                ) from error
+            log.warning("%s: %s; tried again in %.0f s", mirror.place, error.what, pause_s)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _PAUSES_S[1])
+
+
+class _Lease:
+    """A file that says who writes a folder at a URI, where there are no locks.
+
+    It is good for _LEASE_S after it was last renewed; the clocks of two machines must not differ
+    by as much. On the machine where its owner was killed it ends at once.
+    """
+
+    def __init__(self, place: Location, busy: SgnError) -> None:
+        self._place = place
+        self._file = place.child(LEASE_FILE)
+        self._busy = busy
+        self._owner = uuid.uuid4().hex
+        self._renewed = 0.0
+
+    def take(self) -> None:
+        """Become the owner; raises `busy` if another one is alive."""
+        found = self._read()
+        if found is not None and _is_alive(found):
+            raise self._busy
+        self._write()
+        time.sleep(_SETTLE_S)
+        if self._read_owner() != self._owner:  # two at once: the last one to write has it
+            raise self._busy
+
+    def renew(self) -> None:
+        """Write it again if it is due; RunError if another command has taken the folder over."""
+        if time.monotonic() - self._renewed > _RENEW_EVERY_S:
+            self.check()
+            self._write()
+
+    def check(self) -> None:
+        """RunError if another command has taken the folder over."""
+        if self._read_owner() not in (self._owner, None):
+            raise RunError(
+                "another command has taken over this folder, because this one did not answer",
+                where=str(self._place),
+                now="repeat the command when the other one has ended, or choose another --name",
+            )
+
+    def release(self) -> None:
+        """Let others have the folder; if that fails, they have to wait for the end of the lease."""
+        with suppress(SgnError):
+            if self._read_owner() == self._owner:
+                self._file.remove()
+
+    def _write(self) -> None:
+        content = {
+            "format_version": 1,
+            "owner": self._owner,
+            "host": socket.gethostname(),
+            "machine": _machine(),
+            "pid": os.getpid(),
+            "renewed": time.time(),
+        }
+        self._file.put(json.dumps(content).encode())
+        self._renewed = time.monotonic()
+
+    def _read(self) -> dict[str, object] | None:
+        try:
+            content = json.loads(self._file.get())
+        except (FileNotFoundError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
+    def _read_owner(self) -> object:
+        found = self._read()
+        return None if found is None else found.get("owner")
+
+
+def _is_alive(lease: dict[str, object]) -> bool:
+    renewed, pid = lease.get("renewed"), lease.get("pid")
+    if not isinstance(renewed, int | float) or time.time() - renewed > _LEASE_S:
+        return False
+    if lease.get("machine") != _machine() or not isinstance(pid, int):
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _machine() -> str:
+    """Name this machine since it was started, and the part of it in which a pid is one process."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return uuid.uuid4().hex  # no other process says the same, so that pids are not compared
+
+
+def _stamp(path: Path) -> Stamp:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _stamp_of(entry: Entry) -> Stamp:
+    return entry.size_bytes, entry.changed

@@ -1,0 +1,337 @@
+"""Runs that are kept at a URI: a real S3 protocol over a real socket, which can be cut."""
+
+import json
+import logging
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from sgnray.checkpoints.checkpoint import load_checkpoint
+from sgnray.checkpoints.run_folder import RunFolder
+from sgnray.checkpoints.trained_model import load_trained_model
+from sgnray.distributed.cluster import connected
+from sgnray.errors import InputError, OutputError, RunError, UsageError
+from sgnray.evaluate import evaluate_run, place_of, write_evaluation
+from sgnray.predict import predict_clips
+from sgnray.storage import mirror
+from sgnray.storage.location import locate
+from sgnray.storage.mirror import LEASE_FILE, mirrored, shown
+from sgnray.train import train_run, train_seeds
+from sgnray.tune import train_final, tune_recipe
+
+
+class Wire:
+    """A port that passes all on to another one, until it is cut."""
+
+    def __init__(self, target):
+        self._target = target
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.join()
+
+    def join(self):
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._open = {self._listener}
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def cut(self):
+        for end in list(self._open):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self, listener):
+        with suppress(OSError):
+            while True:
+                ours = listener.accept()[0]
+                theirs = socket.create_connection(("127.0.0.1", self._target))
+                self._open |= {ours, theirs}
+                for one, other in ((ours, theirs), (theirs, ours)):
+                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _pass_on(one, other):
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        for end in (one, other):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def wire(s3):
+    port = int(re.search(r"127\.0\.0\.1:(\d+)", s3[0](""))[1])
+    wire = Wire(port)
+    yield wire
+    wire.cut()
+
+
+@pytest.fixture
+def bucket(s3, wire, request, tmp_path, monkeypatch):
+    """`(uri_of(name), file system, path)` of a folder of this test alone, behind the wire."""
+    monkeypatch.setenv("SGNRAY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(mirror, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(mirror, "_SETTLE_S", 0.1)
+    monkeypatch.setattr(mirror, "_PAUSES_S", (0.1, 0.5))
+    monkeypatch.setattr(mirror, "_mirrors", {})
+    uri_of, files = s3
+    path = "bucket/" + re.sub(r"\W", "-", request.node.name)
+    port = re.search(r"127\.0\.0\.1:(\d+)", uri_of(""))[1]
+    return lambda name="": uri_of(f"{path}{name}").replace(port, str(wire.port)), files, path
+
+
+@contextmanager
+def another_machine(monkeypatch, folder):
+    """Be a process on a machine with an empty cache."""
+    with monkeypatch.context() as patch:
+        patch.setenv("SGNRAY_CACHE", str(folder))
+        patch.setattr(mirror, "_mirrors", {})
+        patch.setattr(mirror, "_machine", lambda: "another")
+        yield
+
+
+def names_in(files, path):
+    from pyarrow import fs
+
+    infos = files.get_file_info(fs.FileSelector(path, recursive=True))
+    return sorted(info.path.removeprefix(f"{path}/") for info in infos if info.is_file)
+
+
+def epochs_of(recipe, num_epochs):
+    return recipe.replacing({"train.num_epochs": num_epochs})
+
+
+RUN_FILES = [
+    "run/checkpoints/epoch-0003/checkpoint.pt",
+    "run/checkpoints/epoch-0004/checkpoint.pt",
+    "run/curves.png",
+    "run/environment.json",
+    "run/log.txt",
+    "run/metrics.jsonl",
+    "run/recipe.yaml",
+    "run/report.json",
+]
+
+
+def test_a_run_at_a_uri_is_the_run_on_a_disk(bucket, tiny_recipe, tiny_folder, tiny_run, tiny_raw):
+    uri_of, files, path = bucket
+    result = train_run(tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu")
+    assert shown(result.folder) == f"s3://{path}/run"
+    assert names_in(files, path) == RUN_FILES
+    local, remote = (
+        load_checkpoint(RunFolder(folder).require_checkpoint()[0])
+        for folder in (tiny_run, result.folder)
+    )
+    for name, weight in local.weights.items():
+        assert weight.equal(remote.weights[name]), name
+
+    for target in (None, "run", uri_of("/run"), uri_of(f"/{RUN_FILES[1]}")):
+        assert load_trained_model(target, runs_dir=uri_of()).run.path == result.folder
+    report = evaluate_run("run", runs_dir=uri_of(), dataset_dir=tiny_folder, device="cpu")
+    assert report.evaluated.checkpoint == f"s3://{path}/{RUN_FILES[1]}"
+    page = write_evaluation(report, place_of(report, uri_of()))
+    assert shown(page) == f"s3://{path}/run/report.html"
+    assert "run/report.html" in names_in(files, path)
+    again = train_run(tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu")
+    assert again.resumed_from == 4
+    predicted = predict_clips(next(tiny_raw.glob("*.skeleton")), uri_of("/run"), device="cpu")
+    assert next(predicted).guesses
+
+
+def test_another_machine_takes_it_up_and_the_first_one_again(
+    bucket, tiny_recipe, tiny_folder, tiny_run, tmp_path, monkeypatch
+):
+    uri_of, files, path = bucket
+
+    class Stop(Exception):
+        pass
+
+    def stop_after(num_epochs):
+        def on_epoch(result):
+            if result.epoch == num_epochs:
+                raise Stop
+
+        return on_epoch
+
+    def train(**more):
+        return train_run(
+            tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu", **more
+        )
+
+    with pytest.raises(Stop):
+        train(on_epoch=stop_after(1))
+    with another_machine(monkeypatch, tmp_path / "other"), pytest.raises(Stop):
+        train(on_epoch=stop_after(3))
+    assert "run/checkpoints/epoch-0003/checkpoint.pt" in names_in(files, path)
+    result = train()
+    assert result.resumed_from == 3
+    assert names_in(files, path) == RUN_FILES
+    undisturbed = RunFolder(tiny_run).require_checkpoint()[1].weights
+    weights = RunFolder(result.folder).require_checkpoint()[1].weights
+    assert all(weights[name].equal(weight) for name, weight in undisturbed.items())
+
+
+def test_while_the_server_is_gone_training_goes_on(bucket, wire, tiny_recipe, tiny_folder, caplog):
+    uri_of, files, path = bucket
+
+    def on_epoch(result):
+        if result.epoch == 1:
+            wire.cut()
+            deadline = time.monotonic() + 60
+            while "it is tried again" not in caplog.text:
+                assert time.monotonic() < deadline, "the loss of the server was not reported"
+                time.sleep(0.05)
+        if result.epoch == 3:
+            wire.join()
+
+    with caplog.at_level(logging.INFO):
+        train_run(
+            tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu", on_epoch=on_epoch
+        )
+    assert names_in(files, path) == RUN_FILES
+
+
+def test_what_a_lost_server_did_not_get_is_uploaded_by_the_next_command(
+    bucket, wire, tiny_recipe, tiny_folder, monkeypatch
+):
+    uri_of, files, path = bucket
+    monkeypatch.setattr(mirror, "_GIVE_UP_AFTER_S", 0.2)
+
+    def train(on_epoch=None):
+        return train_run(
+            tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu", on_epoch=on_epoch
+        )
+
+    def on_epoch(result):
+        if result.epoch == 2:
+            wire.cut()
+
+    with pytest.raises(OutputError, match="could not be uploaded") as caught:
+        train(on_epoch)
+    kept = re.search(r"they are in (\S+);", caught.value.now)[1]
+    assert RunFolder(Path(kept)).require_checkpoint()[1].epoch == 4
+    assert "run/report.json" not in names_in(files, path)
+    wire.join()
+    files.delete_file(f"{path}/run/{LEASE_FILE}")  # it could not be given back
+    assert train().resumed_from == 4
+    assert names_in(files, path) == RUN_FILES
+
+
+def test_one_command_at_a_time(bucket, tmp_path, monkeypatch):
+    uri_of, files, path = bucket
+    place = locate(uri_of("/run"))
+    busy = RunError("in use", where="here", now="wait")
+    with mirrored(place, busy=busy):
+        with pytest.raises(RunError, match="in use"), mirrored(place, busy=busy):
+            pass
+        with (
+            another_machine(monkeypatch, tmp_path / "other"),
+            pytest.raises(RunError, match="in use"),
+            mirrored(place, busy=busy),
+        ):
+            pass
+        lease = json.loads(files.open_input_stream(f"{path}/run/{LEASE_FILE}").read())
+    assert names_in(files, path) == []
+
+    def leave(**changes):
+        with files.open_output_stream(f"{path}/run/{LEASE_FILE}") as stream:
+            stream.write(json.dumps(lease | {"owner": "lost"} | changes).encode())
+
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for changes in ({"pid": ended.pid}, {"machine": "other", "renewed": time.time() - 100}):
+        leave(**changes)
+        with mirrored(place, busy=busy):
+            pass
+    leave(pid=ended.pid, machine="other")
+    with pytest.raises(RunError, match="in use"), mirrored(place, busy=busy):
+        pass
+
+
+def test_a_run_that_was_taken_over_writes_nothing_more(bucket, monkeypatch):
+    uri_of, files, path = bucket
+    monkeypatch.setattr(mirror, "_RENEW_EVERY_S", 0.0)
+    busy = RunError("in use", where="here", now="wait")
+
+    def lose_it():
+        with mirrored(locate(uri_of("/run")), busy=busy) as copy:
+            with files.open_output_stream(f"{path}/run/{LEASE_FILE}") as stream:
+                stream.write(json.dumps({"owner": "other"}).encode())
+            (copy / "late").write_text("late", encoding="utf-8")
+
+    with pytest.raises(RunError, match="taken over"):
+        lose_it()
+    assert names_in(files, path) == [f"run/{LEASE_FILE}"]
+
+
+def test_places_that_cannot_be_used(bucket, wire, tiny_recipe, tiny_folder):
+    uri_of, _, path = bucket
+    absent = uri_of().replace(path, "no-such-bucket/runs")
+    for uri, kind in (
+        (absent, OutputError),
+        ("s3://", UsageError),
+        ("s3:///runs", UsageError),
+        ("nfs://host/runs", UsageError),
+    ):
+        with pytest.raises(kind) as caught:
+            train_run(tiny_recipe, tiny_folder, runs_dir=uri, name="run", device="cpu")
+        assert caught.value.now
+    with pytest.raises(UsageError, match="not found"):
+        load_trained_model(uri_of("/absent"))
+    with pytest.raises(UsageError, match="no run with a checkpoint"):
+        load_trained_model(runs_dir=uri_of())
+    wire.cut()
+    began = time.monotonic()
+    with pytest.raises(InputError, match="does not answer"):
+        train_run(tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu")
+    assert time.monotonic() - began < 60
+
+
+def test_seeds_at_a_uri(bucket, s3, tiny_recipe, tiny_folder):
+    _, files, path = bucket
+    direct = s3[0](path)
+    report = train_seeds(tiny_recipe, tiny_folder, num_seeds=2, runs_dir=direct, device="cpu")
+    assert report.missing == {}
+    assert report.path.startswith(f"s3://{path}/")
+    assert [score.run.startswith(f"s3://{path}/") for score in report.scores] == [True, True]
+    names = names_in(files, path)
+    assert sum(name.endswith("seeds2.json") for name in names) == 1
+    told = []
+    again = train_seeds(
+        tiny_recipe,
+        tiny_folder,
+        num_seeds=2,
+        runs_dir=direct,
+        device="cpu",
+        on_epoch=lambda *_: told.append(1),
+    )
+    assert again.scores == report.scores
+    assert told == []
+
+
+@pytest.mark.ray
+def test_workers_and_a_search_at_a_uri(bucket, tiny_recipe, tiny_folder, tmp_path):
+    uri_of, files, path = bucket
+    space = tmp_path / "space.yaml"
+    space.write_text("optim.learning_rate: {choice: [1e-2, 1e-3]}\n", encoding="utf-8")
+    settings = {"search": "grid", "num_epochs": 1, "runs_dir": uri_of(), "name": "search"}
+    with connected(num_workers=2):
+        train_run(tiny_recipe, tiny_folder, workers=2, runs_dir=uri_of(), name="run", device="cpu")
+        tuned = tune_recipe(tiny_recipe, space, tiny_folder, **settings)
+    assert names_in(files, path)[: len(RUN_FILES)] == RUN_FILES
+    assert shown(tuned.folder) == f"s3://{path}/search"
+    finished = train_final(tuned, tiny_folder)
+    assert shown(finished.folder) == f"s3://{path}/search/final-trial-{tuned.best.number:04d}"
+    names = {name for name in names_in(files, path) if name.startswith("search/")}
+    expected = {"best.yaml", "search.json", "search.html", "record.jsonl", "final.json"}
+    assert {f"search/{name}" for name in expected} <= names
+    assert tune_recipe(tiny_recipe, space, tiny_folder, **settings).trials == tuned.trials
