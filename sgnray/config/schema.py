@@ -194,7 +194,7 @@ class TrainConfig(Section):
     sync_batch_norm: Truth = False
     """Batch norm over the clips of all workers instead of each worker's own; on GPUs only."""
     log: Annotated[Trackers, NotHashed()] = ()
-    """Trackers that follow the run beside metrics.jsonl: tensorboard, mlflow, wandb."""
+    """Trackers that follow the run, or each trial of a search: tensorboard, mlflow, wandb."""
 
 
 class EvaluateConfig(Section):

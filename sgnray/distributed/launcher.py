@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 from sgnray.distributed.device import Precision, choose_precision, describe_device
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
+from sgnray.distributed.reserve import Room
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest, use_gpu
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
@@ -144,20 +145,27 @@ class RayLauncher:
                     size = self._choose_size(size)
 
     def _follow(self, group: _Group, on_message: Callable[[Any], None]) -> None:
-        """Pass on the messages of a group of workers until it ends."""
+        """Pass on the messages of a group of workers until it ends.
+
+        Room for the workers that an elastic run lacks is asked for once the others have theirs.
+        """
         waiting = self._wait(group.size)
-        grow_at, had_room = time.monotonic() + _GROW_INTERVAL_S, False
-        while group.outcome is None:
-            if group.is_started:
-                if self.hardware.workers.most > group.size and time.monotonic() > grow_at:
-                    has_room = self._room() > 0
+        room: Room | None = None
+        grow_at, had_room = 0.0, False
+        with ExitStack() as held:
+            while group.outcome is None:
+                if not group.is_started:
+                    waiting.check()
+                elif room is None:
+                    room = held.enter_context(self._ask(self.hardware.workers.most - group.size))
+                    grow_at = time.monotonic() + _GROW_INTERVAL_S
+                elif time.monotonic() > grow_at:
+                    has_room = room.count() > 0
                     if has_room and had_room:
                         group.queue.ask_to_stop()
                     grow_at, had_room = time.monotonic() + _GROW_INTERVAL_S, has_room
-            else:
-                waiting.check()
-            for message in group.next_messages():
-                on_message(message)
+                for message in group.next_messages():
+                    on_message(message)
 
     def _choose_size(self, wanted: int) -> int:
         """Return how many workers of an elastic run have room now, `wanted` at most.
@@ -168,10 +176,19 @@ class RayLauncher:
         if not workers.is_elastic:
             return workers.most
         give_up = time.monotonic() + _RELEASE_S
-        with _lost_cluster():
-            while (room := self._room()) < wanted and time.monotonic() < give_up:
+        with _lost_cluster(), self._ask(workers.most) as room:
+            while (found := room.count()) < wanted and time.monotonic() < give_up:
                 time.sleep(_POLL_S)
-        return max(workers.fewest, min(room, workers.most))
+        return max(workers.fewest, found)
+
+    def _ask(self, num_workers: int) -> Room:
+        """Ask for room for single workers; it is held while in the `with` block."""
+        return Room(
+            num_workers,
+            self._request,
+            num_cpus=self.hardware.threads_per_worker,
+            num_gpus=self._num_gpus,
+        )
 
     def _room(self) -> int:
         """Count the workers that what is free now suffices for."""

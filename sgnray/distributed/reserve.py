@@ -1,4 +1,4 @@
-"""Room for Ray actors, held all at once: an autoscaler sees the request as a whole."""
+"""Room for workers on the nodes of a cluster, held until it is used: an autoscaler sees it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,10 @@ def reserved(
     Each gets the CPUs of the request, one by default. ClusterError if that takes longer than the
     request allows.
     """
-    import ray
-    from ray.exceptions import RayError
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     num_cpus = request.num_cpus or 1
-    bundle = {"CPU": float(num_cpus)} | ({"GPU": num_gpus} if num_gpus else {})
-    if request.accelerator_type:  # as Ray's own accelerator_type= asks for it
-        bundle[f"accelerator_type:{request.accelerator_type}"] = 0.001
-    group = ray.util.placement_group(
-        [bundle] * num_workers,
-        **({"bundle_label_selector": [request.labels] * num_workers} if request.labels else {}),
-    )
+    group = _ask(num_workers, request, num_cpus=num_cpus, num_gpus=num_gpus)
     needed = request.describe(num_workers, num_cpus=num_cpus, num_gpus=num_gpus)
     is_short = not resources.is_local and resources.free_cpus < num_cpus * num_workers
     waiting = Wait(needed, is_short=is_short or num_gpus > 0, wait_s=request.wait_s)
@@ -44,5 +36,49 @@ def reserved(
             "scheduling_strategy": PlacementGroupSchedulingStrategy(placement_group=group),
         }
     finally:
-        with suppress(RayError):  # the cluster may be lost
-            ray.util.remove_placement_group(group)
+        _release(group)
+
+
+class Room:
+    """Room for several workers, each wherever it finds a place; held while in the `with` block."""
+
+    def __init__(
+        self, num_workers: int, request: WorkerRequest, *, num_cpus: int, num_gpus: float
+    ) -> None:
+        self._groups = [
+            _ask(1, request, num_cpus=num_cpus, num_gpus=num_gpus) for _ in range(num_workers)
+        ]
+
+    def __enter__(self) -> Room:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for group in self._groups:
+            _release(group)
+
+    def count(self) -> int:
+        """Return how many of the workers have found a place."""
+        import ray
+
+        tables = [ray.util.placement_group_table(group) for group in self._groups]
+        return sum(table["state"] == "CREATED" for table in tables)
+
+
+def _ask(num_workers: int, request: WorkerRequest, *, num_cpus: int, num_gpus: float) -> Any:
+    import ray
+
+    bundle = {"CPU": float(num_cpus)} | ({"GPU": num_gpus} if num_gpus else {})
+    if request.accelerator_type:  # as Ray's own accelerator_type= asks for it
+        bundle[f"accelerator_type:{request.accelerator_type}"] = 0.001
+    return ray.util.placement_group(
+        [bundle] * num_workers,
+        **({"bundle_label_selector": [request.labels] * num_workers} if request.labels else {}),
+    )
+
+
+def _release(group: Any) -> None:
+    import ray
+    from ray.exceptions import RayError
+
+    with suppress(RayError):  # the cluster may be lost
+        ray.util.remove_placement_group(group)

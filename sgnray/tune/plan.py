@@ -59,7 +59,7 @@ class Plan:
             "num_seeds": self.num_seeds,
             "num_workers": self.num_workers,
             "space": self.space.describe(),
-            "recipe": to_dict(self.recipe),
+            "recipe": describe_recipe(self.recipe),
             "dataset_checksum": self.dataset_checksum,
         }
 
@@ -68,6 +68,11 @@ class Plan:
         text = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"))
         digits = hashlib.sha256(text.encode()).hexdigest()[:8]
         return f"tune-{self.recipe.data.dataset}-{self.recipe.data.case}-{digits}"
+
+
+def describe_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as plain data, without its trackers: they decide nothing."""
+    return to_dict(recipe.replacing({"train.log": ()}))
 
 
 def shorten(recipe: Recipe, num_epochs: int) -> Recipe:

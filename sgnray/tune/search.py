@@ -92,7 +92,6 @@ def tune_recipe(
         device="cpu" if resources.num_gpus == 0 else "auto",
         address=address,
         num_clips=min(len(fold.train) for fold in folds),
-        is_tracked=False,
         workers_option="--workers-per-trial",
     )
     checked = load_space(str(space), recipe)

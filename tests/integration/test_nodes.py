@@ -123,16 +123,23 @@ def test_an_elastic_run_goes_on_with_fewer_and_grows_again(network, start, tmp_p
 
 
 def test_a_search_runs_its_trials_on_both_hosts(network, tiny_folder, tmp_path):
-    head, other = network
+    head, _ = network
     space = tmp_path / "space.yaml"
     space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2, 3e-2, 4e-2]}\n")
     address = f"{head.address}:{HEAD_PORT}"
-    command = tune_command(tiny_folder, "--address", address, "--space", str(space))
+    options = ("--address", address, "--space", str(space), "--epochs", "50")
+    command = tune_command(tiny_folder, *options)
+    used = set()
+
+    def both_used():
+        used.update(host.name for host in network if num_trials(host))
+        return len(used) == 2
+
     told = tmp_path / "out.txt"
     with told.open("ab") as out:
         searching = head.start(command, cwd=tmp_path, stdout=out, stderr=out)
     try:
-        wait_until(lambda: num_trials(head) and num_trials(other), searching, told=told)
+        wait_until(both_used, searching, told=told)
         assert searching.wait(120) == 0, told.read_text()
     finally:
         end(searching)

@@ -70,6 +70,7 @@ def wait_until_free(cluster, timeout_s=20):
 
 def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_folder):
     """Of three trials one diverges: a row in the table, not the end of the search."""
+    tiny_recipe = with_values(tiny_recipe, {"train.log": ("tensorboard",)})
     space = write_space(
         tmp_path,
         "optim.learning_rate: {choice: [1e-2, 1e+30, 1e-3]}\ndata.num_segments: {choice: [4]}\n",
@@ -84,6 +85,7 @@ def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_
     assert sorted(heard.trials, key=lambda row: row.number) == list(tuned.trials)
     assert heard.boards[-1] == (tuned.trials, 3, 2)
     assert "in train_epoch" in (tuned.folder / "log.txt").read_text()  # the traceback
+    assert len(list(tuned.folder.glob("trackers/trial-*/tensorboard/events.*"))) == 3
     wait_until_free(cluster)
 
     # What Ray ran is what one process computes.

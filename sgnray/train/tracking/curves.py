@@ -50,7 +50,7 @@ class Curves:
             draw_curves(self._path, self._history, title=self._title)
             self._drawn_at = time.monotonic()
 
-    def finish(self, report: Report | None) -> None:
+    def finish(self, report: Report | None, *, is_complete: bool) -> None:
         """Draw the whole run; an interrupted one keeps its last picture."""
         if report is not None:
             draw_curves(self._path, self._history, title=self._title, report=report)

@@ -1,4 +1,4 @@
-"""What follows a run in the driver's process: its curves, TensorBoard, MLflow, W&B.
+"""What follows a run or a trial in the driver's process: its curves, TensorBoard, MLflow, W&B.
 
 Each library is imported by the first run that asks for it.
 """
@@ -12,7 +12,7 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -60,9 +60,15 @@ def tracked(recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> Itera
 
 
 class Trackers:
-    """The trackers of a run. A failing tracker is reported once, then disabled."""
+    """The trackers of a run, or of a trial of the search `group`.
 
-    def __init__(self) -> None:
+    A failing tracker is reported once, then disabled: it is added to `failed`, which the trials of
+    a search share.
+    """
+
+    def __init__(self, group: str | None = None, failed: set[str] | None = None) -> None:
+        self._group = group
+        self._failed = set() if failed is None else failed
         self._active: dict[str, Tracker] = {}
         self._num_logged: dict[str, int] = {}
 
@@ -70,8 +76,11 @@ class Trackers:
         """Start what the recipe asks for; SgnError where that fails."""
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        for name in ("curves", *recipe.train.log):
-            tracker = _KINDS[name]()
+        names = recipe.train.log if self._group else ("curves", *recipe.train.log)
+        for name in names:
+            if name in self._failed:
+                continue
+            tracker = _KINDS[name](self._group)
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # what libraries find in one another
@@ -94,11 +103,11 @@ class Trackers:
                     tracker.log(epoch, history[epoch - 1])
                     self._num_logged[name] = epoch
 
-    def finish(self, report: Report | None) -> None:
-        """Close all; without a report the run was cut short."""
+    def finish(self, report: Report | None, *, is_complete: bool = False) -> None:
+        """Close all; a run without a report was cut short, unless it `is_complete` as a trial."""
         for name, tracker in list(self._active.items()):
             with self._guarded(name):
-                tracker.finish(report)
+                tracker.finish(report, is_complete=is_complete or report is not None)
         self._active.clear()
 
     @contextmanager
@@ -108,7 +117,9 @@ class Trackers:
             yield
         except Exception as failure:
             del self._active[name]
-            log.warning("%s failed and is disabled: %s", name, _reason(failure))
+            if name not in self._failed:
+                log.warning("%s failed and is disabled: %s", name, _reason(failure))
+            self._failed.add(name)
             log.debug("how %s failed", name, exc_info=failure)
 
 
@@ -124,8 +135,8 @@ class Tracker(Protocol):
     def log(self, epoch: int, metrics: Metrics) -> None:
         """Add an epoch, counted from 1; each one is logged once, in order."""
 
-    def finish(self, report: Report | None) -> None:
-        """Add the result of the test and close; without a report the run was cut short."""
+    def finish(self, report: Report | None, *, is_complete: bool) -> None:
+        """Add the result of the test, if there is one, and close."""
 
 
 class TensorBoard:
@@ -152,7 +163,7 @@ class TensorBoard:
         self._time_s += metrics[keys.EPOCH_S]
         self._write(metrics)
 
-    def finish(self, report: Report | None) -> None:
+    def finish(self, report: Report | None, *, is_complete: bool) -> None:
         """Write the result at the last epoch."""
         self._write(_result(report))
         self._writer.close()
@@ -164,13 +175,19 @@ class TensorBoard:
 
 
 class MLflow:
-    """A run in the store at MLFLOW_TRACKING_URI, else in a SQLite file in the run's folder."""
+    """A run in the store at MLFLOW_TRACKING_URI, else in a SQLite file in the run's folder.
+
+    The trials of a search share one file and one experiment.
+    """
+
+    def __init__(self, group: str | None) -> None:
+        self._group = group
 
     def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> int:
         """Resume the MLflow run that this folder knows; its store says what it holds."""
         from mlflow import MlflowClient
 
-        folder = (run.path / MLFLOW_DIR).resolve()
+        folder = ((run.path.parent if self._group else run.path) / MLFLOW_DIR).resolve()
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         if not uri:
             folder.mkdir(exist_ok=True)
@@ -193,11 +210,11 @@ class MLflow:
         points = [Metric(key, value, now_ms, epoch) for key, value in metrics.items()]
         self._client.log_batch(self._run_id, metrics=points)
 
-    def finish(self, report: Report | None) -> None:
+    def finish(self, report: Report | None, *, is_complete: bool) -> None:
         """Send the result, and say whether the run came to its end."""
         for key, value in _result(report).items():
             self._client.log_metric(self._run_id, key, value)
-        self._client.set_terminated(self._run_id, "FINISHED" if report else "KILLED")
+        self._client.set_terminated(self._run_id, "FINISHED" if is_complete else "KILLED")
 
     def _has(self, run_id: str) -> bool:
         from mlflow import MlflowException
@@ -214,14 +231,16 @@ class MLflow:
     def _create(self, recipe: Recipe, run: RunFolder, artifacts: str | None) -> str:
         from mlflow.entities import Param
 
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", self._group or _PROJECT)
         known = self._client.get_experiment_by_name(name)
         experiment = (
             known.experiment_id
             if known
             else self._client.create_experiment(name, artifact_location=artifacts)
         )
-        run_id: str = self._client.create_run(experiment, run_name=run.path.name).info.run_id
+        tags = {"search": self._group} if self._group else {}
+        created = self._client.create_run(experiment, run_name=run.path.name, tags=tags)
+        run_id: str = created.info.run_id
         settings = [Param(key, str(value)) for key, value in _flat(to_dict(recipe))]
         self._client.log_batch(run_id, params=settings)
         return run_id
@@ -229,6 +248,9 @@ class MLflow:
 
 class WeightsAndBiases:
     """A W&B run, offline in the run's folder unless WANDB_MODE says otherwise."""
+
+    def __init__(self, group: str | None) -> None:
+        self._group = group
 
     def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> int:
         """Open this launch's part of the W&B run; `wandb sync` joins the parts by their id."""
@@ -238,6 +260,7 @@ class WeightsAndBiases:
         self._folder, self._run_id = run, known["run_id"]
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
+            group=self._group,
             name=run.path.name,
             id=self._run_id,
             resume="allow",
@@ -254,15 +277,15 @@ class WeightsAndBiases:
         self._run.log(dict(metrics), step=epoch, commit=True)
         remember(self._folder, "wandb", {"run_id": self._run_id, "num_epochs": epoch})
 
-    def finish(self, report: Report | None) -> None:
+    def finish(self, report: Report | None, *, is_complete: bool) -> None:
         """Put the result into the summary."""
         self._run.summary.update(_result(report))
-        self._run.finish(exit_code=0 if report else 1)
+        self._run.finish(exit_code=0 if is_complete else 1)
 
 
-_KINDS: dict[str, type[Tracker]] = {
-    "curves": Curves,
-    "tensorboard": TensorBoard,
+_KINDS: dict[str, Callable[[str | None], Tracker]] = {
+    "curves": lambda _: Curves(),
+    "tensorboard": lambda _: TensorBoard(),
     "mlflow": MLflow,
     "wandb": WeightsAndBiases,
 }

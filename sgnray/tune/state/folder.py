@@ -1,7 +1,7 @@
 """The folder of a search: its files, and which search it belongs to.
 
 search.json  base.yaml  space.yaml  record.jsonl  states/  trials.parquet  trials.csv  best.yaml
-log.txt  *.png  search.html
+log.txt  *.png  search.html  trackers/
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from sgnray.checkpoints.run_folder import (
     check_not_foreign,
     claimed_folder,
 )
-from sgnray.config import dump_recipe, parse_recipe, to_dict
+from sgnray.config import dump_recipe, parse_recipe
 from sgnray.errors import RecipeError, RunError
 from sgnray.storage.atomic import output_errors, write_text
 from sgnray.storage.location import as_folder
 from sgnray.storage.mirror import shown
-from sgnray.tune.plan import Plan
+from sgnray.tune.plan import Plan, describe_recipe
 from sgnray.tune.space.space import as_overrides, dump_space
 from sgnray.tune.state.tables import write_tables
 from sgnray.tune.state.trials import Record, TrialRow, best_of
@@ -36,6 +36,7 @@ SPACE_FILE = "space.yaml"
 RECORD_FILE = "record.jsonl"
 BEST_FILE = "best.yaml"
 STATES_DIR = "states"
+TRACKERS_DIR = "trackers"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,10 @@ class SearchFolder:
     def states_dir(self) -> Path:
         """The state of unfinished trials, a folder each."""
         return self.path / STATES_DIR
+
+    def trial_dir(self, number: int) -> Path:
+        """Return where trackers keep their files of a trial."""
+        return self.path / TRACKERS_DIR / f"trial-{number:04d}"
 
     def write(self, rows: tuple[TrialRow, ...]) -> None:
         """Write the table of trials, and best.yaml once one has ended without an error."""
@@ -107,7 +112,7 @@ def _read_plan(search_path: Path) -> object:
     """Read search.json, the keys of its recipe as they are called today; None if not readable."""
     try:
         found = json.loads(search_path.read_text(encoding="utf-8"))
-        return {**found, "recipe": to_dict(parse_recipe(found["recipe"]))}
+        return {**found, "recipe": describe_recipe(parse_recipe(found["recipe"]))}
     except (OSError, ValueError, KeyError, TypeError, RecipeError):
         return None
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sgnray.tune.space.sampler import Sampler
 from sgnray.tune.state.folder import SearchFolder
+from sgnray.tune.state.tracked import TrialTrackers
 from sgnray.tune.state.trials import Ended, Event, Reported, Started, TrialRow, TrialTable
 from sgnray.tune.trial.messages import EpochReport, FailureReport, TrialConfig
 
@@ -37,6 +38,7 @@ class RunningSearch:
         folder.record.repair()
         self.events = folder.record.read()
         self.table = TrialTable(sampler.num_trials, folder.plan.num_epochs, self.events)
+        self._trackers = TrialTrackers(folder)
         self._sampler = sampler
         self._listener = listener
         self._error: Exception | None = None
@@ -104,6 +106,7 @@ class RunningSearch:
     def end(self) -> None:
         """Write the results so far, whether or not the search is complete."""
         self.table.interrupt()
+        self._trackers.close()
         # Keep only the state of unfinished trials: Ray leaves folders here too.
         needed = {f"{row.number:04d}" for row in self.table.rows if not row.has_ended}
         for path in self.folder.states_dir.iterdir():
@@ -137,6 +140,7 @@ class RunningSearch:
 
     def _add(self, event: Event) -> TrialRow:
         self.folder.record.add(event)
+        self._keep_error(lambda: self._trackers.apply(event))
         return self.table.apply(event)
 
     def _learn(self, row: TrialRow) -> None:

@@ -71,9 +71,9 @@ def test_it_is_drawn_once_a_minute_and_at_the_end(tmp_path, monkeypatch):
         seen.append(picture.exists())
         picture.unlink(missing_ok=True)
     assert seen == [False, False, True, False, True]
-    tracker.finish(None)
+    tracker.finish(None, is_complete=False)
     assert not picture.exists()
-    tracker.finish(REPORT)
+    tracker.finish(REPORT, is_complete=True)
     assert picture.exists()
 
 

@@ -70,7 +70,7 @@ class Broken:
     def log(self, epoch, metrics):
         self._at("log")
 
-    def finish(self, report):
+    def finish(self, report, *, is_complete):
         self._at("finish")
 
     def _at(self, place):
@@ -150,7 +150,7 @@ def leveldb_records(content, block=32768):
 @pytest.mark.parametrize("place", ["log", "finish"])
 def test_one_that_fails_is_told_of_once_and_left_out(recipe, run, monkeypatch, caplog, place):
     broken = Broken(place)
-    monkeypatch.setitem(tracking._KINDS, "wandb", lambda: broken)
+    monkeypatch.setitem(tracking._KINDS, "wandb", lambda _: broken)
     with tracked(recipe("wandb"), run, []) as trackers:
         for epoch in range(1, 5):
             trackers.log(HISTORY[:epoch])
@@ -165,8 +165,8 @@ def test_one_that_fails_is_told_of_once_and_left_out(recipe, run, monkeypatch, c
 
 def test_one_that_cannot_start_is_an_error_and_the_others_are_closed(recipe, run, monkeypatch):
     broken, whole = Broken("start"), Broken("")
-    monkeypatch.setitem(tracking._KINDS, "wandb", lambda: broken)
-    monkeypatch.setitem(tracking._KINDS, "tensorboard", lambda: whole)
+    monkeypatch.setitem(tracking._KINDS, "wandb", lambda _: broken)
+    monkeypatch.setitem(tracking._KINDS, "tensorboard", lambda _: whole)
     with (
         pytest.raises(SgnError, match="wandb did not start: no space left"),
         tracked(recipe("tensorboard", "wandb"), run, HISTORY),

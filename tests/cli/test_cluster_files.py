@@ -1,0 +1,108 @@
+"""The files to start a cluster from: as far as they can be checked without one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from importlib import resources
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from sgnray.cli import main
+
+from .test_readme import parse
+
+FOLDER = Path(main.__file__).parents[1] / ".github" / "cluster"
+KUBERAY = {path.stem: yaml.safe_load(path.read_text()) for path in FOLDER.glob("ray[cj]*.yaml")}
+
+
+def sgn_commands(path):
+    """The words of each `sgn ...`, in commands and comments, over continued and folded lines."""
+    text = path.read_text()
+    if path.name == "rayjob.yaml":
+        yield shlex.split(KUBERAY["rayjob"]["spec"]["entrypoint"])[1:]
+    for line in re.sub(r"\\\n[# ]*", "", text).splitlines():
+        found = re.search(r"(?:^[# ]*|-- )(sgn \w.*)$", line)
+        if found and path.name != "rayjob.yaml":
+            yield shlex.split(found[1])[1:]
+
+
+@pytest.mark.parametrize("name", ["ray-cluster.yaml", "raycluster.yaml", "rayjob.yaml", "slurm.sh"])
+def test_its_command_parses(name):
+    (words,) = sgn_commands(FOLDER / name)
+    assert words[0] == "train"
+    parse(words)
+
+
+def test_the_ssh_cluster_follows_rays_schema():
+    schema = json.loads((resources.files("ray.autoscaler") / "ray-schema.json").read_text())
+    described = yaml.safe_load((FOLDER / "ray-cluster.yaml").read_text())
+    jsonschema.validate(described, schema)
+    starts = [described[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker")]
+    assert ["ray start --head" in start for start in starts] == [True, False]
+
+
+def cluster_of(name):
+    spec = KUBERAY[name]["spec"]
+    return spec.get("rayClusterSpec", spec)
+
+
+def test_kuberay_runs_the_job_and_then_cleans_up():
+    kinds = {name: (each["apiVersion"], each["kind"]) for name, each in KUBERAY.items()}
+    assert kinds == {
+        "rayjob": ("ray.io/v1", "RayJob"),
+        "raycluster": ("ray.io/v1", "RayCluster"),
+    }
+    job = KUBERAY["rayjob"]["spec"]
+    assert job["shutdownAfterJobFinishes"]
+    assert job["ttlSecondsAfterFinished"] > 0
+    claimed = cluster_of("rayjob")["headGroupSpec"]["template"]["spec"]
+    (mount,) = claimed["containers"][0]["volumeMounts"]
+    assert [volume["name"] for volume in claimed["volumes"]] == [mount["name"]]
+    for option in ("--data", "--runs"):
+        words = shlex.split(job["entrypoint"])
+        assert Path(words[words.index(option) + 1]).is_relative_to(mount["mountPath"])
+
+
+@pytest.mark.parametrize("name", ["raycluster", "rayjob"])
+def test_workers_start_from_zero_and_the_head_takes_none(name):
+    cluster = cluster_of(name)
+    assert cluster["enableInTreeAutoscaling"]
+    assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+    has_gpu = {}
+    for group in cluster["workerGroupSpecs"]:
+        assert (group["replicas"], group["minReplicas"]) == (0, 0)
+        assert group["maxReplicas"] > 0
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        # Ray counts the limits; requests that differ would let a node be too small for them.
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+        has_gpu[group["groupName"]] = "nvidia.com/gpu" in container["resources"]["limits"]
+        mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+        assert mounted == {volume["name"] for volume in pod.get("volumes", [])}
+    assert has_gpu["gpu"]
+    images = re.findall(r"image: (\S+)", (FOLDER / f"{name}.yaml").read_text())
+    assert set(images) == {"REGISTRY/sgnray"}
+
+
+def test_a_job_finds_as_many_gpus_as_it_asks_for():
+    words = shlex.split(KUBERAY["rayjob"]["spec"]["entrypoint"])
+    (group,) = cluster_of("rayjob")["workerGroupSpecs"]
+    assert int(words[words.index("--workers") + 1]) <= group["maxReplicas"]
+
+
+def test_the_image_has_all_that_is_installed():
+    dockerfile = (FOLDER / "Dockerfile").read_text()
+    root = FOLDER.parents[1]
+    copied = [line.split()[1:-1] for line in dockerfile.splitlines() if line.startswith("COPY ")]
+    paths = {path for paths in copied for path in paths}
+    assert {path for path in paths if not (root / path).exists()} == set()
+    project = (root / "pyproject.toml").read_text()
+    needed = {"pyproject.toml", "README.md", "LICENSE", "sgnray"}
+    assert paths == needed | set(re.findall(r'"sgnray\.\w+" = "(\w+)"', project))
+    (extras,) = re.findall(r"pip install .*'/src\[(.*)\]'", dockerfile)
+    assert set(extras.split(",")) <= set(re.findall(r"^(\w+) = \[", project, flags=re.MULTILINE))

@@ -1,0 +1,193 @@
+"""A cluster that scales to zero: Ray's own autoscaler, with nodes that it fakes on this machine.
+
+Everything is in one network namespace. The autoscaler is a process that a test can stop, so that
+what waits for a node does so for as long as the test looks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from .disturbed import end, num_epochs, train_command, tune_command, wait_until
+from .hosts import HEAD_PORT, hosts, reason_to_skip
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+NODE = {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 2}
+
+
+@pytest.fixture(scope="module")
+def head():
+    """A head without CPUs, whose autoscaler may add two nodes of two CPUs."""
+    reason = reason_to_skip()
+    if reason is not None:
+        pytest.skip(reason)
+    with pytest.MonkeyPatch.context() as patch, hosts(1) as (host,):
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # no token of an earlier Ray on this machine
+        patch.setenv("PATH", f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        host.add_default_route()
+        config = host.folder / "autoscaler.yaml"
+        config.write_text(json.dumps(describe_cluster(host)))
+        host.start_ray(
+            "--head", "--port", str(HEAD_PORT), "--include-dashboard=false",
+            f"--autoscaling-config={config}", num_cpus=0,
+            RAY_FAKE_CLUSTER="1", RAY_TMPDIR=str(host.folder), AUTOSCALER_UPDATE_INTERVAL_S="1",
+        )  # fmt: skip
+        yield host
+
+
+def describe_cluster(host):
+    head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    return {
+        "cluster_name": "fake",
+        "max_workers": 2,
+        "idle_timeout_minutes": 0.1,
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": f"{host.address}:{HEAD_PORT}",
+            "disable_node_updaters": True,
+            "use_node_id_as_ip": True,  # both nodes have the same address
+        },
+        "available_node_types": {"ray.head.default": head, "worker": NODE},
+        "head_node_type": "ray.head.default",
+        # `ray up` would fill these in.
+        **{key: {} for key in ("auth", "docker", "file_mounts")},
+        **{key: [] for key in ("cluster_synced_files", "initialization_commands")},
+        **{f"{kind}setup_commands": [] for kind in ("", "head_", "worker_")},
+        **{f"{kind}_start_ray_commands": [] for kind in ("head", "worker")},
+    }
+
+
+@pytest.fixture
+def start(head, tmp_path):
+    """Start a command on the head; ends it afterwards."""
+    started = []
+
+    def run(command):
+        with (tmp_path / "out.txt").open("ab") as out:
+            started.append(head.start(command, cwd=tmp_path, stdout=out, stderr=out))
+        return started[-1]
+
+    yield run
+    for process in started:
+        end(process)
+
+
+def train(head, data, *options):
+    return train_command(
+        data, "--address", f"{head.address}:{HEAD_PORT}", "--workers", "1", *options
+    )
+
+
+def evaluate(head, run, data, *options):
+    command = [sys.executable, "-m", "sgnray.cli", "eval", str(run), "--data", str(data)]
+    address = f"{head.address}:{HEAD_PORT}"
+    return [*command, "--address", address, "--device", "cpu", "--workers", "1", *options]
+
+
+def running(head, program):
+    found = []
+    for pid in head.pids():
+        try:
+            if any(program in word for word in psutil.Process(pid).cmdline()[:3]):
+                found.append(pid)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+def num_nodes(head):
+    return len(running(head, "raylet/raylet"))
+
+
+@contextmanager
+def autoscaler_stopped(head):
+    (pid,) = running(head, "autoscaler/_private/monitor.py")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_from_zero_to_training_and_back(head, start, tiny_folder, tmp_path):
+    told = tmp_path / "out.txt"
+    assert num_nodes(head) == 1
+    with autoscaler_stopped(head):
+        process = start(train(head, tiny_folder, "--cpus-per-worker", "2", "train.num_epochs=2"))
+        wait_until(lambda: "waiting for 1 worker" in told.read_text(), process, told=told)
+        assert "the cluster has 0 CPUs (0 free) and 0 GPUs" in told.read_text()
+    assert process.wait(120) == 0, told.read_text()
+    run = tmp_path / "runs" / "run"
+    assert json.loads((run / "environment.json").read_text())["threads"] == 2
+    assert num_nodes(head) == 2
+    wait_until_scaled_down(head, start, told)
+
+    with autoscaler_stopped(head):
+        told.write_text("")
+        scoring = start(evaluate(head, run, tiny_folder, "--cpus-per-worker", "2"))
+        wait_until(lambda: "waiting for 1 worker" in told.read_text(), scoring, told=told)
+    assert scoring.wait(120) == 0, told.read_text()
+
+
+def wait_until_scaled_down(head, start, told):
+    waiting = start(["sleep", "100"])
+    wait_until(lambda: num_nodes(head) == 1, waiting, told=told)
+    end(waiting)
+
+
+def test_the_trials_of_a_search_wait_at_ray(head, start, tiny_folder, tmp_path):
+    told, space = tmp_path / "out.txt", tmp_path / "space.yaml"
+    wait_until_scaled_down(head, start, told)
+    space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
+    address = f"{head.address}:{HEAD_PORT}"
+    searching = start(tune_command(tiny_folder, "--address", address, "--space", str(space)))
+    assert searching.wait(150) == 0, told.read_text()
+    (table,) = tmp_path.glob("runs/*/trials.csv")
+    assert table.read_text().count(",finished,") == 2
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+@pytest.mark.parametrize(
+    ("asked", "needed"),
+    [
+        (["--cpus-per-worker", "64"], "1 worker with 64 CPUs"),
+        (["--device", "cuda"], "1 worker with 1 CPU and 1 GPU"),
+    ],
+    ids=["CPUs", "a GPU"],
+)
+def test_the_wait_for_what_no_node_has_ends(
+    head, start, tiny_folder, tiny_run, tmp_path, command, asked, needed
+):
+    options = [*asked, "--wait", "2s"]
+    words = {
+        "train": lambda: train(head, tiny_folder, *options),
+        "eval": lambda: evaluate(head, tiny_run, tiny_folder, *options),
+    }[command]()
+    process = start(words)
+    assert process.wait(60) == 1
+    told = (tmp_path / "out.txt").read_text()
+    block = told.partition("error: ")[2]
+    assert block.startswith(f"waited 2 s for {needed}\n")
+    assert block.count("\n") == 3, told
+    assert "Traceback" not in told
+    assert not (tmp_path / "runs" / "run" / "report.json").exists()
+
+
+def test_an_elastic_run_asks_for_the_nodes_it_lacks(head, start, tiny_folder, tmp_path):
+    """Last: the driver is killed, and Ray then keeps the nodes that it asked for, for minutes."""
+    told, run = tmp_path / "out.txt", tmp_path / "runs" / "run"
+    options = ["--workers", "1:2", "--cpus-per-worker", "2", "train.num_epochs=100000"]
+    process = start(train(head, tiny_folder, *options))
+    wait_until(lambda: len(running(head, "RayTrainWorker")) == 2, process, told=told)
+    grown_at = num_epochs(run)
+    wait_until(lambda: num_epochs(run) > grown_at + 1, process, told=told)
+    assert num_nodes(head) == 3

@@ -1,0 +1,139 @@
+"""The trackers of a search with their real libraries: one run for each trial, grouped."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from sgnray.train.tracking import trackers as tracking
+from sgnray.tune.space.space import with_values
+from sgnray.tune.state.folder import claim_search
+from sgnray.tune.state.running import RunningSearch
+from sgnray.tune.trial.messages import EpochReport, FailureReport
+
+from ..train.test_trackers import leveldb_records
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
+        monkeypatch.delenv(name)
+    for name in tracking._ENVIRONMENT:  # to be taken back at the end
+        monkeypatch.setenv(name, tracking._ENVIRONMENT[name])
+
+
+@pytest.fixture
+def run_search(tmp_path, make_plan, tiny_recipe, sampler):
+    """Return the folder of a search of three trials: finished, failed, and cut and resumed."""
+
+    def run(*names):
+        plan = make_plan(recipe=with_values(tiny_recipe, {"train.log": names}))
+        with claim_search(tmp_path, "mine", plan) as folder:
+            first = RunningSearch(folder, sampler, None)
+            first.begin()
+            for _ in range(3):
+                first.next_trial()
+            report(first, 1, 1)
+            report(first, 3, 1)
+            report(first, 1, 2)
+            first.on_end(1, is_cut=False)
+            first.on_report(2, FailureReport("ValueError: no", "Traceback"))
+            first.on_end(2, is_cut=False)
+            first.on_end(3, is_cut=True)
+            first.end()
+            second = RunningSearch(folder, sampler, None)
+            second.begin()
+            second.next_trial()
+            report(second, 3, 1)  # a resumed trial first reports what it did before
+            report(second, 3, 2)
+            report(second, 3, 2)  # repeated after a lost worker
+            second.on_end(3, is_cut=False)
+            second.end()
+        return folder.path
+
+    return run
+
+
+def report(search, number, epoch):
+    loss = number + 1 / epoch
+    search.on_report(
+        number,
+        EpochReport(epoch, epoch / 4, duration_s=2.0 * epoch, train_loss=loss, val_loss=loss),
+    )
+
+
+def losses(number):
+    return [(epoch, number + 1 / epoch) for epoch in (1, 2)]
+
+
+def test_tensorboard_has_each_trial(run_search):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = run_search("tensorboard") / "trackers"
+    for number in (1, 3):
+        events = EventAccumulator(str(folder / f"trial-{number:04d}" / "tensorboard")).Reload()
+        assert [(e.step, e.value) for e in events.Scalars("train/loss")] == losses(number)
+        assert [e.value for e in events.Scalars("val/top1")] == [0.25, 0.5]
+        assert [e.value for e in events.Scalars("time/epoch_s")] == [2.0, 2.0]
+    assert len(list(folder.glob("trial-*"))) == 3
+    assert not list(folder.glob("*/curves.png"))
+
+
+def test_mlflow_groups_the_trials_in_one_experiment(run_search):
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("alembic")
+    folder = run_search("mlflow") / "trackers"
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow/mlflow.db")
+    experiment = client.get_experiment_by_name("mine")
+    found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert {name: run.info.status for name, run in found.items()} == {
+        "trial-0001": "FINISHED",
+        "trial-0002": "KILLED",
+        "trial-0003": "FINISHED",
+    }
+    for number in (1, 3):
+        run = found[f"trial-{number:04d}"]
+        points = client.get_metric_history(run.info.run_id, "train/loss")
+        assert [(point.step, point.value) for point in points] == losses(number)
+        assert run.data.tags["search"] == "mine"
+        assert run.data.params["train.num_epochs"] == "2"
+    rates = {run.data.params["optim.learning_rate"] for run in found.values()}
+    assert len(rates) == 3
+
+
+def test_wandb_groups_the_trials(run_search):
+    pytest.importorskip("wandb")
+    from wandb.proto import wandb_internal_pb2
+
+    folder = run_search("wandb") / "trackers"
+    groups = {}
+    for path in folder.glob("trial-*/wandb/offline-run-*/run-*.wandb"):
+        for content in leveldb_records(path.read_bytes()):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(content)
+            if record.run.run_id:
+                groups[record.run.display_name] = record.run.run_group
+    assert groups == {f"trial-{number:04d}": "mine" for number in (1, 2, 3)}
+
+
+def test_one_that_fails_is_told_of_once_in_each_command(run_search, monkeypatch, caplog):
+    class Broken:
+        def start(self, recipe, run, history):
+            return 0
+
+        def log(self, epoch, metrics):
+            raise OSError("no space left")
+
+        def finish(self, report, *, is_complete):
+            pass
+
+    monkeypatch.setitem(tracking._KINDS, "wandb", lambda _: Broken())
+    run_search("wandb")
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == 2 * ["wandb failed and is disabled: no space left"]
+
+
+def test_trackers_do_not_change_which_search_it_is(make_plan, tiny_recipe):
+    tracked = with_values(tiny_recipe, {"train.log": ("tensorboard",)})
+    assert make_plan(recipe=tracked).folder_name() == make_plan().folder_name()
