@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ _COLUMN = re.compile(rf"(.+?)({_WORDS})|({_WORDS})(\d+)")
 _ALIASES = {"spinemid": "spinemiddle"}  # as Kinect's SDK writes it
 # World landmarks have y down and z away from the camera: half a turn about the x axis.
 _MEDIAPIPE_SIGNS = np.array([1.0, -1.0, -1.0])
+_MAX_HIP_OFFSET_M = 0.1
 _NUM_SHOWN = 5
 _MAX_HEADER = 64 * 1024
 _BAD_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+): .*(invalid value.*)")
@@ -68,9 +70,12 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
         scores_NV = np.stack([table[name] if name else full_N for name in scores], axis=1)
     joints_NVC = mark_missing(joints_NVC, scores_NV)
     if skeleton is MEDIAPIPE33:
+        _check_world(joints_NVC)
         joints_NVC = joints_NVC * _MEDIAPIPE_SIGNS
     starts = _find_frames(table.get(columns.get("frame", "")), len(joints_NVC))
     bodies_N = table.get(columns.get("body", ""))
+    if bodies_N is not None and (empty_N := np.flatnonzero(bodies_N == "")).size:
+        raise refusal(f"row {empty_N[0] + 1} below the header: it has no {columns['body']}")
     ids = None if bodies_N is None else [part.tolist() for part in np.split(bodies_N, starts)]
     return build_recording(np.split(joints_NVC, starts), skeleton, ids)
 
@@ -136,16 +141,18 @@ def _spell(name: str) -> str:
 
 def _read_table(
     data: bytes, names: list[str], delimiter: str, is_headed: bool, columns: Mapping[str, str]
-) -> dict[str, Floats]:
+) -> dict[str, npt.NDArray[Any]]:
+    """Read the columns as numbers, but bodies as text: Kinect's ids are beyond float64."""
     wanted = list(columns.values())
+    types = dict.fromkeys(wanted, pa.float64())
+    if "body" in columns:
+        types[columns["body"]] = pa.string()
     try:
         table = pa_csv.read_csv(
             pa.BufferReader(data),
             pa_csv.ReadOptions(use_threads=False, column_names=names, skip_rows=int(is_headed)),
             pa_csv.ParseOptions(delimiter=delimiter),
-            pa_csv.ConvertOptions(
-                include_columns=wanted, column_types=dict.fromkeys(wanted, pa.float64())
-            ),
+            pa_csv.ConvertOptions(include_columns=wanted, column_types=types),
         )
     except pa.ArrowInvalid as error:
         reason = str(error).splitlines()[0][:200]
@@ -154,7 +161,19 @@ def _read_table(
         raise refusal(f"malformed CSV: {reason}") from error
     if table.num_rows == 0:
         raise refusal("it has no rows")
-    return {name: table.column(name).to_numpy().astype(np.float64) for name in wanted}
+    return {name: table.column(name).to_numpy() for name in wanted}
+
+
+def _check_world(joints_NVC: Floats) -> None:
+    """ClipError if these are landmarks in the image, whose zero is not between the hips."""
+    hips_NC = joints_NVC[:, [MEDIAPIPE33.joints.index(f"{side} hip") for side in ("left", "right")]]
+    offsets_m = np.linalg.norm(hips_NC.mean(axis=1), axis=1)
+    offsets_m = offsets_m[~np.isnan(offsets_m)]
+    if offsets_m.size and np.median(offsets_m) > _MAX_HIP_OFFSET_M:
+        raise refusal(
+            "these are no world landmarks: their zero is not between the hips; write "
+            "pose_world_landmarks, not pose_landmarks"
+        )
 
 
 def _find_frames(frames_N: Floats | None, num_rows: int) -> npt.NDArray[np.intp]:

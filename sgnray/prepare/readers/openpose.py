@@ -24,7 +24,7 @@ from sgnray.prepare.readers.people import (
 from sgnray.prepare.recording import Recording
 
 # NAME_000000000012_keypoints.json: the recording, and the number of the frame.
-FRAME_NAME = re.compile(r"([^\x00-\x1f]*?)_?(\d+)_keypoints\.json", re.IGNORECASE | re.ASCII)
+FRAME_NAME = re.compile(r"([^\x00-\x1f]*?)_?(\d{1,18})_keypoints\.json", re.IGNORECASE | re.ASCII)
 _PEOPLE = re.compile(rb'"people"\s*:')
 _NUMBERS = re.compile(rb'"pose_keypoints(?:_2d)?"\s*:\s*\[([^\]]*)')
 _SKELETONS = {3 * layout.num_joints: layout for layout in (OPENPOSE25, OPENPOSE18)}

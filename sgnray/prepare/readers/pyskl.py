@@ -255,7 +255,10 @@ def list_clips(location: Location, changed: int) -> dict[str, int]:
 
 def extract_clip(location: Location, changed: int, name: str) -> bytes:
     """Make the pickle of one clip, as read_clip reads it, of a pickle of many."""
-    keypoint, score = _load_clips(location, changed)[name]
+    arrays_of = _load_clips(location, changed)
+    if name not in arrays_of:
+        raise refusal("it is no longer in the pickle", name=name)
+    keypoint, score = arrays_of[name]
     arrays = {"keypoint": keypoint, "keypoint_score": score}
     return pickle.dumps({key: array.load() for key, array in arrays.items() if array is not None})
 

@@ -211,13 +211,21 @@ def _recognize(found: Sequence[RawFile | Skipped]) -> Listing:
     files = [file for file in found if isinstance(file, RawFile)]
     refused = [item for item in found if isinstance(item, Skipped)]
     sidecars = [file for file in files if file.name in SIDECARS]
-    told = [_told(file) for file in _join_frames(files) if file.name not in SIDECARS]
-    known = [file for file in told if file.kind]
+    known: list[RawFile] = []
+    others: list[tuple[RawFile, str]] = []
+    for file in _join_frames([file for file in files if file.name not in SIDECARS]):
+        try:
+            told = _told(file)
+        except ClipError as error:  # a damaged member
+            others.append((file, error.what))
+            continue
+        if told.kind:
+            known.append(told)
+        else:
+            others.append((file, "no recording: its content is of no format that sgnray reads"))
     suffixes = {_suffix(file) for file in known}
     refused += [
-        Skipped(file.path, "no recording: its content is of no format that sgnray reads")
-        for file in told
-        if not file.kind and _suffix(file) in suffixes
+        Skipped(file.path, reason) for file, reason in others if _suffix(file) in suffixes
     ]
     return Listing(tuple(sorted(known, key=_order)), tuple(refused), tuple(sidecars))
 
@@ -229,15 +237,8 @@ def _suffix(file: RawFile) -> str:
 def _told(file: RawFile) -> RawFile:
     if file.kind:
         return file
-    found = tell_format(file.name, lambda: _peek(file))
+    found = tell_format(file.name, lambda: _read(file, min(file.size_bytes, HEAD_BYTES)))
     return file if found is None else replace(file, kind=found[0].name, skeleton=found[1].name)
-
-
-def _peek(file: RawFile) -> bytes:
-    try:
-        return _read(file, min(file.size_bytes, HEAD_BYTES))
-    except ClipError:
-        return b""  # a damaged member
 
 
 def _join_frames(files: Sequence[RawFile]) -> Iterator[RawFile]:
@@ -246,7 +247,7 @@ def _join_frames(files: Sequence[RawFile]) -> Iterator[RawFile]:
     A folder is a recording, and has its name, unless frames of several are in one folder: then
     recordings are called as their frames begin.
     """
-    groups: dict[tuple[str, PurePosixPath, str], list[RawFile]] = {}
+    groups: dict[tuple[str, PurePosixPath, str], list[tuple[int, str, RawFile]]] = {}
     for file in files:
         match = FRAME_NAME.fullmatch(file.name)
         if match is None:
@@ -254,10 +255,15 @@ def _join_frames(files: Sequence[RawFile]) -> Iterator[RawFile]:
         else:
             folder = PurePosixPath(file.member or file.place.path).parent
             archive = "" if file.member is None else file.place.path
-            groups.setdefault((archive, folder, match[1]), []).append(file)
+            frame = (int(match[2]), file.name, file)
+            groups.setdefault((archive, folder, match[1]), []).append(frame)
     is_by_folder = len({key[:2] for key in groups}) == len(groups)
-    for (_, folder, start), frames in groups.items():
-        largest = _told(max(frames, key=lambda file: file.size_bytes))
+    for (_, folder, start), numbered in groups.items():
+        frames = [file for *_, file in sorted(numbered, key=lambda frame: frame[:2])]
+        try:
+            largest = _told(max(frames, key=lambda file: file.size_bytes))
+        except ClipError:  # a damaged member: reading says which
+            largest = replace(frames[0], kind="OpenPose", skeleton="openpose25")
         if largest.kind != "OpenPose":
             yield from frames
             continue
@@ -271,7 +277,7 @@ def _join_frames(files: Sequence[RawFile]) -> Iterator[RawFile]:
             size_bytes=sum(file.size_bytes for file in frames),
             depth=max(0, first.depth - int(path == folder)),
             changed=sum(file.changed for file in frames),
-            frames=tuple(sorted(file.member or file.place.path for file in frames)),
+            frames=tuple(file.member or file.place.path for file in frames),
             kind=largest.kind,
             skeleton=largest.skeleton,
         )
