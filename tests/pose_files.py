@@ -73,15 +73,20 @@ def scores_of(pixels_VC):
 
 
 def write_openpose(folder, name, frames_NVC):
-    """Write a file per frame; a missing joint is 0, 0, 0."""
+    """Write a file per frame."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, people_NVC in enumerate(frames_NVC):
-        people = [
-            {"person_id": [-1], "pose_keypoints_2d": flat(np.nan_to_num(pose), scores_of(pose))}
-            for pose in people_NVC
-        ]
-        text = json.dumps({"version": 1.3, "people": people})
-        (folder / f"{name}_{number:012}_keypoints.json").write_text(text)
+        path = folder / f"{name}_{number:012}_keypoints.json"
+        path.write_bytes(format_openpose(people_NVC))
+
+
+def format_openpose(people_NVC):
+    """Write one frame; a missing joint is 0, 0, 0."""
+    people = [
+        {"person_id": [-1], "pose_keypoints_2d": flat(np.nan_to_num(pose_VC), scores_of(pose_VC))}
+        for pose_VC in people_NVC
+    ]
+    return json.dumps({"version": 1.3, "people": people}).encode()
 
 
 def format_mmpose(frames_NVC):

@@ -171,7 +171,7 @@ def _check_alike(raw: Sequence[Location], recorded: Sequence[str | None]) -> Non
 
 def _nothing_found(place: Location) -> InputError:
     if find_videos(place):
-        return refuse_place(place)
+        return refuse_place(place, f"--raw {place}")
     return InputError(
         f"no raw data are here, that is {_KNOWN}",
         where=f"--raw {place}",

@@ -90,7 +90,7 @@ def _tell(head: bytes, skeletons: Sequence[Skeleton]) -> Skeleton | None:
 
 def _read_header(data: bytes) -> tuple[list[str], str, bool]:
     """Give the columns' names, what separates them, and whether the first line has them."""
-    line = data[:_MAX_HEADER].partition(b"\n")[0].decode("utf-8", "replace").strip("\r")
+    line = re.split(rb"[\r\n]", data[:_MAX_HEADER], maxsplit=1)[0].decode("utf-8", "replace")
     delimiter = max(",;\t", key=line.count)
     names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
     axes = (*_AXES, "v")[: len(names) // MEDIAPIPE33.num_joints]
@@ -155,7 +155,7 @@ def _read_table(
             pa_csv.ConvertOptions(include_columns=wanted, column_types=types),
         )
     except pa.ArrowInvalid as error:
-        reason = str(error).splitlines()[0][:200]
+        reason = str(error).splitlines()[0][:200].strip(" :")
         if found := _BAD_NUMBER.match(reason):
             reason = f"line {found[2]}, column {names[int(found[1])]}: {found[3]}"
         raise refusal(f"malformed CSV: {reason}") from error

@@ -140,10 +140,10 @@ def find_recordings(path: Path | str) -> Listing:
     found = list_files([place])
     if found.files:
         return found
-    raise refuse_place(place, found.refused)
+    raise refuse_place(place, str(path), found.refused)
 
 
-def refuse_place(place: Location, refused: Sequence[Skipped] = ()) -> InputError:
+def refuse_place(place: Location, where: str, refused: Sequence[Skipped] = ()) -> InputError:
     """Build the error for a place without recordings; it says what to do with a video."""
     entry, videos = place.entry(), find_videos(place)
     suffix = PurePosixPath(place.name).suffix.lower()
@@ -155,7 +155,7 @@ def refuse_place(place: Location, refused: Sequence[Skipped] = ()) -> InputError
         what = f"this is {kind}, and sgnray reads skeletons: where the joints are in each frame"
     return InputError(
         what,
-        where=str(place),
+        where=where,
         now=(_VIDEOS_FIRST if videos else "") + KNOWN,
         problems=[Problem(item.name, item.reason) for item in refused],
     )

@@ -25,6 +25,7 @@ from sgnray.prepare.readers.formats import (
     tell_format,
 )
 from sgnray.prepare.readers.openpose import FRAME_NAME, join_frames
+from sgnray.prepare.readers.people import in_frame
 from sgnray.prepare.readers.pyskl import CLIP_FORMAT, SUFFIXES, extract_clip, list_clips
 from sgnray.storage.location import Entry, Location
 
@@ -110,7 +111,10 @@ def read_file(file: RawFile) -> bytes:
         data = _read(file, file.size_bytes + 1)
         num_bytes = len(data)
     else:
-        frames = [(frame.name, _read(frame, file.size_bytes + 1)) for frame in _frames_of(file)]
+        frames = []
+        for frame in _frames_of(file):
+            with in_frame(frame.name):
+                frames.append((frame.name, _read(frame, file.size_bytes + 1)))
         num_bytes = sum(len(text) for _, text in frames)
         data = join_frames(frames)
     if num_bytes != file.size_bytes:
