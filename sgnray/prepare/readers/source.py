@@ -228,9 +228,7 @@ def _recognize(found: Sequence[RawFile | Skipped]) -> Listing:
         else:
             others.append((file, "no recording: its content is of no format that sgnray reads"))
     suffixes = {_suffix(file) for file in known}
-    refused += [
-        Skipped(file.path, reason) for file, reason in others if _suffix(file) in suffixes
-    ]
+    refused += [Skipped(file.path, reason) for file, reason in others if _suffix(file) in suffixes]
     return Listing(tuple(sorted(known, key=_order)), tuple(refused), tuple(sidecars))
 
 
