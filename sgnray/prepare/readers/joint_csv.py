@@ -171,7 +171,7 @@ def _check_world(joints_NVC: Floats) -> None:
     offsets_m = offsets_m[~np.isnan(offsets_m)]
     if offsets_m.size and np.median(offsets_m) > _MAX_HIP_OFFSET_M:
         raise refusal(
-            "these are no world landmarks: their zero is not between the hips; write "
+            "these are not world landmarks: their zero is not between the hips; write "
             "pose_world_landmarks, not pose_landmarks"
         )
 

@@ -139,11 +139,13 @@ def test_a_known_person_of_mediapipe(read, style):
     names = [joint.replace(" ", "_").upper() for joint in MEDIAPIPE33.joints]
     header = {
         "names": [f"{name}_{axis}" for name in names for axis in "xyz"],
-        "numbers from 0": [f"{axis}{joint}" for joint in range(33) for axis in "xyz"],
+        "numbers from 0": ["frame", *(f"{axis}{joint}" for joint in range(33) for axis in "xyzv")],
         "numbers from 1": [f"{axis}_{joint + 1}" for joint in range(33) for axis in "xyz"],
         "no header": None,
     }[style]
     row = [number for point in points for number in point]
+    if style == "numbers from 0":
+        row = [7, *(number for point in points for number in (*point, 0.9))]
     recording, skeleton = read(files.format_csv([row] if header is None else [header, row]), ".csv")
     assert skeleton is MEDIAPIPE33
     (body,) = recording.bodies
@@ -227,6 +229,13 @@ def test_kinects_own_ids_are_kept(read, skeleton):
     assert len(recording.bodies) == 2
     for body, person_TVC in zip(recording.bodies, known, strict=True):
         np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=1e-5)
+
+
+def test_landmarks_without_a_header_may_have_their_visibility(read):
+    person_TVC = files.move(MEDIAPIPE33, 5)
+    recording, skeleton = read(files.format_mediapipe(person_TVC, is_headed=False), ".csv")
+    assert skeleton is MEDIAPIPE33
+    np.testing.assert_allclose(recording.bodies[0].joints_TVC, person_TVC, atol=1e-5)
 
 
 def test_missing_landmarks_are_interpolated(read):
@@ -333,7 +342,12 @@ def test_refused_frames_of_openpose(tmp_path, frame, reason):
     assert caught.value.what.startswith(reason)
 
 
-def test_a_single_frame_of_openpose_without_people_is_refused(tmp_path):
+def test_a_frame_of_openpose_with_another_name_is_refused(read):
+    reason = refuse(read, files.format_openpose(files.project(files.move(OPENPOSE25, 1))))
+    assert reason == "a frame of OpenPose that is not called NAME_000000000000_keypoints.json"
+
+
+def test_a_recording_of_openpose_without_people_is_refused(tmp_path):
     files.write_openpose(tmp_path, "a", [np.empty((0, 25, 2))] * 3)
     (file,) = find_recordings(tmp_path).files
     with pytest.raises(ClipError, match="nobody is in any of its 3 frames"):
@@ -379,7 +393,7 @@ def change_cell(row, column, text):
         ),
         (
             files.format_mediapipe(files.move(MEDIAPIPE33, 3) + np.array((0.5, -0.6, 0))),
-            "these are no world landmarks: their zero is not between the hips",
+            "these are not world landmarks: their zero is not between the hips",
         ),
     ],
 )
