@@ -28,13 +28,15 @@ def demo(
     Synthesizes people, prepares them, trains through Ray and scores the result.
     """
     from sgnray.config import recipe_for
-    from sgnray.evaluate import evaluate_run
+    from sgnray.evaluate import evaluate_run, write_evaluation
     from sgnray.prepare import prepare_dataset
     from sgnray.synth.generate import synthesize
     from sgnray.train import train_run
 
     raw, data, run = out / "raw", out / "data", out / "run"
-    render.note(f"everything goes to {out}; delete it when you are done")
+    render.note(
+        f"this takes about two minutes; everything goes to {out}, delete it when you are done"
+    )
     render.note(f"\n1/4  sgn synth {raw}")
     with render.progress("recordings") as on_progress:
         made = synthesize(raw, overwrite=True, on_progress=on_progress)
@@ -47,7 +49,7 @@ def demo(
         f"\n3/4  sgn train --case {_CASE} --workers {workers} --data {data} "
         f"--runs {out} --name {run.name}"
     )
-    with render.epochs(tables.epoch_line) as on_epoch:
+    with render.epochs(tables.epoch_line, workers=str(workers or "")) as screen:
         finished = train_run(
             recipe_for("synth", _CASE),
             data,
@@ -55,21 +57,24 @@ def demo(
             runs_dir=out,
             name=run.name,
             command=shlex.join(["sgn", *sys.argv[1:]]),
-            on_epoch=on_epoch,
+            on_epoch=screen,
+            on_progress=screen.on_progress,
         )
     render.note(f"\n4/4  sgn eval {run} --data {data}")
     with render.progress("test clips") as on_progress:
         report = evaluate_run(finished.folder, dataset_dir=data, on_progress=on_progress)
+    page = write_evaluation(report, finished.folder)
     if json:
         return render.as_json(finished.report.to_dict())  # without times: the same at each call
     render.result(*tables.report(report))
+    render.note(f"\nwritten: {page}, to open in a browser")
     render.note("\nwhat next")
+    recording = next(raw.glob("*.skeleton"))
     next_steps = {
-        f"sgn train --case cv --data {data}": "another case",
-        "sgn prepare --raw nturgbd_skeletons_s001_to_s017.zip": "the real NTU RGB+D",
-        "sgn train --help": "all that can be set",
+        "name the action of a recording": f"sgn predict {recording} --checkpoint {run}",
+        "see it": f"sgn view {recording}",
+        "the same with real people": "sgn prepare --raw nturgbd_skeletons_s001_to_s017.zip",
     }
-    width = max(map(len, next_steps))
-    for command, purpose in next_steps.items():
-        render.note(f"  {command:<{width}}  {purpose}")
+    for purpose, command in next_steps.items():
+        render.note(f"  {purpose}\n    {command}")
     return None

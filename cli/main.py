@@ -57,7 +57,6 @@ app = typer.Typer(
     cls=_InOrder,
     help=_ABOUT,
     epilog="\b\nStart with:\n  sgn demo\n  sgn train --help",
-    add_completion=False,
     rich_markup_mode=None,  # plain text, in half the time
     no_args_is_help=False,
     pretty_exceptions_enable=False,

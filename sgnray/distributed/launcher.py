@@ -42,6 +42,8 @@ _RAY_TRAIN = {
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
     # Until then the request stands, and an autoscaler sees it; `Wait` ends it before.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1000000",
+    # One process less to start: nothing here reads what it finds.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
 

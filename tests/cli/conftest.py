@@ -56,7 +56,7 @@ def sgn_process(tmp_path):
             capture_output=True,
             text=True,
             env=environment,
-            timeout=120,
+            timeout=300,
             check=False,
             **options,
         )

@@ -192,7 +192,7 @@ def test_one_and_two_workers():
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         check=False,
     )
     assert told.returncode == 0, told.stderr

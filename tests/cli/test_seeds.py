@@ -72,7 +72,6 @@ def trained(folder, seed):
     return newest.name, newest.stat().st_mtime_ns
 
 
-@pytest.mark.timeout(600)
 def test_killed_half_way_and_run_again(start, tiny_folder, tmp_path):
     """No finished seed is trained again, and each is the run that `train_run` makes."""
     process = start(tmp_path, "train.num_epochs=15")
@@ -85,7 +84,7 @@ def test_killed_half_way_and_run_again(start, tiny_folder, tmp_path):
     assert not (tmp_path / REPORT).exists()
 
     first = trained(tmp_path, 0)
-    assert start(tmp_path, "train.num_epochs=15").wait(240) == 0, (tmp_path / "out.txt").read_text()
+    assert start(tmp_path, "train.num_epochs=15").wait(500) == 0, (tmp_path / "out.txt").read_text()
     assert trained(tmp_path, 0) == first
     report = json.loads((tmp_path / REPORT).read_text())
     assert report["missing"] == {}
@@ -106,7 +105,7 @@ def test_ctrl_c_ends_all_seeds_in_order(start, tmp_path):
     wait_for(lambda: num_epochs(tmp_path, 0) >= 1, process, tmp_path)
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: the whole group gets it
-    assert process.wait(60) == 130
+    assert process.wait(200) == 130
     psutil.wait_procs(children, 10)
     assert not [child for child in children if child.is_running()]
     printed = (tmp_path / "out.txt").read_text()
@@ -124,7 +123,7 @@ def test_a_lost_seed_is_missing_and_the_others_finish(start, tmp_path):
     ]
     assert len(seed_0) == 1
     seed_0[0].kill()
-    assert process.wait(240) == 1
+    assert process.wait(500) == 1
     report = json.loads((tmp_path / REPORT).read_text())
     assert [row["seed"] for row in report["seeds"]] == [1]
     assert list(report["missing"]) == ["0"]

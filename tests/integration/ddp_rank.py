@@ -60,7 +60,7 @@ def main(rank: int, folder: Path, dataset_dir: Path) -> None:
                 init_method=f"file://{folder}/rendezvous{size}",
                 rank=rank,
                 world_size=size,
-                timeout=timedelta(seconds=120),
+                timeout=timedelta(seconds=400),
             )
         results = find_results(folder, dataset_dir)
         if rank == 0:

@@ -82,7 +82,7 @@ def wait_until(
     process: subprocess.Popen[bytes],
     *,
     told: Path,
-    timeout_s: float = 120,
+    timeout_s: float = 300,
 ) -> None:
     """Wait until something holds; a process must live until then, and shows why if it did not."""
     deadline = time.monotonic() + timeout_s
@@ -110,7 +110,7 @@ def _train_straight(run: Path, data: Path, scratch: Path, size: int) -> Path:
         for rank in range(size)
     ]
     try:
-        assert [rank.wait(timeout=120) for rank in ranks] == [0] * size
+        assert [rank.wait(timeout=300) for rank in ranks] == [0] * size
     finally:
         for rank in ranks:
             rank.kill()
@@ -128,7 +128,7 @@ def _main(rank: int, size: int, run: Path, data: Path, out: Path) -> None:
     if size > 1:
         dist.init_process_group(
             "gloo", init_method=f"file://{out}.rendezvous", rank=rank, world_size=size,
-            timeout=timedelta(seconds=100),
+            timeout=timedelta(seconds=300),
         )  # fmt: skip
     recipe = load_recipe(str(run / "recipe.yaml"))
 

@@ -60,7 +60,7 @@ class Host:
                 ],
                 env=os.environ | environment, stdout=out, stderr=out,
             )  # fmt: skip
-            assert starting.wait(60) == 0, (self.folder / "ray.txt").read_text()
+            assert starting.wait(200) == 0, (self.folder / "ray.txt").read_text()
 
     def add_default_route(self) -> None:
         """Let a program find the host's address as it does with a way to the internet."""

@@ -7,7 +7,7 @@ import pytest
 from sgnray.errors import SgnError
 from sgnray.evaluate import evaluate_run
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture

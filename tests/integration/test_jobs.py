@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.ray
 
 RAY = str(Path(sys.executable).with_name("ray"))
 SGN = str(Path(sys.executable).with_name("sgn"))
@@ -72,7 +72,7 @@ def submit(train, dashboard, environment):
     command = [RAY, "job", "submit", "--address", dashboard, "--", *train]
     for _ in range(20):
         submitted = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=200, check=False
+            command, env=environment, capture_output=True, text=True, timeout=600, check=False
         )
         if "No available agent" not in submitted.stderr:
             break
@@ -99,7 +99,7 @@ def test_a_job_trains_on_a_cluster_that_asks_for_a_token(cluster, tiny_folder, t
 
     confused = subprocess.run(
         [*train, "--address", dashboard],
-        env=environment, capture_output=True, text=True, timeout=100, check=False,
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert confused.returncode == 1
     assert "the address of a dashboard" in confused.stderr

@@ -13,7 +13,7 @@ import pytest
 from .disturbed import assert_undisturbed, end, num_epochs, train_command, tune_command, wait_until
 from .hosts import HEAD_PORT, hosts, reason_to_skip
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.ray
 
 # A lost node is noticed in seconds; Ray's defaults take up to a minute. See the README.
 NOTICED_SOON = {
@@ -95,7 +95,7 @@ def test_a_fixed_run_waits_for_a_host_that_is_cut_off(network, start, tiny_folde
     wait_until(lambda: num_workers(head) == 0, process, told=told)
     assert num_epochs(run) < 30
     bring_back(head, other)
-    assert process.wait(120) == 0, told.read_text()
+    assert process.wait(300) == 0, told.read_text()
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)
 
 
@@ -117,7 +117,7 @@ def test_an_elastic_run_goes_on_with_fewer_and_grows_again(network, start, tmp_p
     for _ in range(2):  # twice in a row, as the impatient press it
         process.send_signal(signal.SIGINT)
         time.sleep(0.3)
-    assert process.wait(60) == 130
+    assert process.wait(200) == 130
     assert "interrupted; rerun the same command" in told.read_text()
     assert "Traceback" not in told.read_text()
 
@@ -140,7 +140,7 @@ def test_a_search_runs_its_trials_on_both_hosts(network, tiny_folder, tmp_path):
         searching = head.start(command, cwd=tmp_path, stdout=out, stderr=out)
     try:
         wait_until(both_used, searching, told=told)
-        assert searching.wait(120) == 0, told.read_text()
+        assert searching.wait(300) == 0, told.read_text()
     finally:
         end(searching)
     (table,) = tmp_path.glob("runs/*/trials.csv")
@@ -156,7 +156,7 @@ def test_ctrl_c_ends_a_run_that_waits_for_a_host(network, start, tmp_path):
         other.kill_all()
         wait_until(lambda: num_workers(head) == 0, process, told=told)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(200) == 130
     finally:
         join(head, other)
 
@@ -170,14 +170,14 @@ def test_the_head_dies_in_mid_run(network, start, tiny_folder, tmp_path):
     for pid in head.pids():
         if "sgnray.cli" not in command_of(pid):
             os.kill(pid, signal.SIGKILL)
-    assert process.wait(90) == 1
+    assert process.wait(300) == 1
     block = told.read_text().partition("error: ")[2]
     assert block.count("\n") == 3, told.read_text()
     assert "rerun the same command" in block
     assert "Traceback" not in told.read_text()
     again = ["--workers", "2", "train.num_epochs=30"]
     _restart(head, other)
-    assert start(*again).wait(120) == 0, told.read_text()
+    assert start(*again).wait(300) == 0, told.read_text()
     assert "resumes after epoch" in told.read_text()
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)
 

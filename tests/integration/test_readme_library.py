@@ -21,7 +21,6 @@ def blocks_of(page, language):
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
 def test_the_python_runs(tiny_raw, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "path").symlink_to(tiny_raw)

@@ -14,6 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from .disturbed import (
+    end,
+    num_epochs,
+    start_train,
+    train_command,
+    tune_command,
+    wait_for_epoch,
+)
+
 pytestmark = pytest.mark.ray
 
 # In a mount namespace of its own, a node finds an empty file system where the dataset lies.
@@ -35,7 +44,7 @@ def test_what_a_machine_does_not_see_is_fetched_once(tiny_folder, tmp_path):
     environment = os.environ | {"SGNRAY_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
         [sys.executable, "-c", FETCH, str(tiny_folder)],
-        env=environment, capture_output=True, text=True, timeout=200, check=True,
+        env=environment, capture_output=True, text=True, timeout=600, check=True,
     )  # fmt: skip
     seen, fetched = done.stdout.splitlines()[-2:]
     assert Path(seen) == tiny_folder.resolve()
@@ -74,39 +83,56 @@ def start_node():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="hiding a folder from a node takes root")
-@pytest.mark.timeout(400)
-def test_a_node_that_cannot_see_the_dataset_trains_with_it(
-    tiny_folder, tmp_path, start_node, monkeypatch
-):
+def test_a_node_with_a_disk_of_its_own(tiny_folder, tmp_path, start_node, monkeypatch):
+    """Train, resume, tune and eval: the second node sees neither the dataset nor the runs."""
     monkeypatch.setenv("SGNRAY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # no token of an earlier Ray on this machine
-    data = tmp_path / "data"
+    disk = tmp_path / "disk"
+    data, run = disk / "data", disk / "runs" / "run"
     shutil.copytree(tiny_folder, data / "synth")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     start_node("--head", "--port", str(port), "--include-dashboard=false")
     wait_until_open(port)
-    start_node("--address", f"127.0.0.1:{port}", hide=data)
-    trained = train_when_two_cpus_are_there(port, data, tmp_path / "runs")
-    assert trained.returncode == 0, trained.stderr
-    assert json.loads(trained.stdout)["report"]["num_clips"] > 0
+    start_node("--address", f"127.0.0.1:{port}", hide=disk)
+
+    # Two workers of one CPU each, and so both nodes.
+    both = ("--workers", "2", "--address", f"127.0.0.1:{port}")
+    command = train_command(data, *both, "train.num_epochs=30")
+    process = start_train(disk, *command)
+    try:
+        wait_for_epoch(run, 3, process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(200) == 130
+    finally:
+        end(process)
+    assert num_epochs(run) < 30
+    told = finish(command, disk)
+    assert "resumes after epoch" in told.stderr
+    assert num_epochs(run) == 30
     (copy,) = (tmp_path / "cache" / "datasets").glob("*/clips.arrow")
     assert copy.read_bytes() == (tiny_folder / "clips.arrow").read_bytes()
 
+    sgn = [sys.executable, "-m", "sgnray.cli"]
+    told = finish([*sgn, "eval", str(run), *both, "--json"], disk)
+    trained = json.loads((run / "report.json").read_text())
+    assert json.loads(told.stdout)["top1"] == trained["top1"]
 
-def train_when_two_cpus_are_there(port, data, runs):
-    """Two workers of one CPU each need both nodes."""
-    command = [sys.executable, "-m", "sgnray.cli", "train", "--case", "cv", "--workers", "2",
-               "--address", f"127.0.0.1:{port}", "--data", str(data), "--runs", str(runs),
-               "--json", "--device", "cpu", "train.num_epochs=1",
-               "optim.milestones=[]"]  # fmt: skip
-    for _ in range(20):
-        trained = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-        if "the cluster has" not in trained.stderr:
-            break
-        time.sleep(1)
-    return trained
+    space = disk / "space.yaml"
+    space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
+    split = ("--workers-per-trial", "2", "--epochs", "2", "--space", str(space))
+    finish([*tune_command(data, *both[2:], *split)], disk)
+    (table,) = (disk / "runs").glob("*/trials.csv")
+    assert table.read_text().count(",finished,") == 2
+
+
+def finish(command, folder):
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def wait_until_open(port):

@@ -25,7 +25,7 @@ def results(tiny_recipe, tiny_folder, tmp_path_factory):
         for rank in range(3)
     ]
     try:
-        assert [rank.wait(timeout=240) for rank in ranks] == [0, 0, 0]
+        assert [rank.wait(timeout=500) for rank in ranks] == [0, 0, 0]
     finally:
         for rank in ranks:
             rank.kill()
