@@ -115,6 +115,8 @@ def _by_pattern(pattern: str) -> Describe:
         if match is None:
             raise refusal(f"its name does not fit the pattern {pattern}")
         words = match.groupdict()
+        if wrong := _find_wrong_numbers(words):
+            raise refusal(f"in its name, {wrong[0]}")
         return words | {"name": name} if "label" in words else words | _by_folder(file)
 
     return describe
@@ -180,11 +182,7 @@ def _read_table(table: RawFile) -> dict[str, Words]:
     for number, row in enumerate([] if problems else rows, start=2):
         words = {key: value.strip() for key, value in row.items() if key and value.strip()}
         words["name"] = stem_of(words.get("name", ""))
-        wrong = [
-            f"{key} is {words[key]!r}, not a number from 0 to {_MAX_NUMBER:,}"
-            for key in _NUMBERS
-            if key in words and not _is_number(words[key])
-        ]
+        wrong = _find_wrong_numbers(words)
         wrong += ["it has no name"] if not words["name"] else []
         wrong += ["it has no label"] if "label" not in words else []
         wrong += ["it has more cells than the header"] if "" in row else []
@@ -210,8 +208,16 @@ def _refuse_table(table: RawFile, problems: list[Problem]) -> InputError:
     )
 
 
+def _find_wrong_numbers(words: Words) -> list[str]:
+    return [
+        f"{key} is {words[key]!r}, not a number from 0 to {_MAX_NUMBER:,}"
+        for key in _NUMBERS
+        if key in words and not _is_number(words[key])
+    ]
+
+
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text[:9]) <= _MAX_NUMBER
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _MAX_NUMBER
 
 
 def _sort_labels(labels: set[str]) -> tuple[str, ...]:

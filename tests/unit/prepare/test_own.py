@@ -82,6 +82,18 @@ def test_a_pattern_reads_the_names(write):
     assert planned.splits["cv"]["test"] == ["a9_s4_v3_x", "a9_s5_v3_x"]
 
 
+def test_a_number_in_a_name_may_be_too_large(write):
+    planned = plan(
+        write("a1_s40000.csv", "a2_s0000000000007.csv", "a3_s2.csv"), "a{label}_s{subject}"
+    )
+    assert {name: facts[1] for name, facts in facts_of(planned).items()} == {
+        "a2_s0000000000007": 7,
+        "a3_s2": 2,
+    }
+    reason = "in its name, subject is '40000', not a number from 0 to 32,767"
+    assert [item.reason for item in planned.skipped] == [reason]
+
+
 def test_a_pattern_may_have_folders(write):
     raw = write("s1/wave.csv", "s2/clap.csv")
     assert facts_of(plan(raw, "s{subject}/{label}"))["s2/clap"] == ("clap", 2, None)
