@@ -49,6 +49,7 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
     """
     check_one_format(listing.files)
     describe = _choose(listing, name_pattern)
+    where = ", ".join(f"--raw {place}" for place in raw)
     words_of: dict[str, tuple[RawFile, Words]] = {}
     skipped = list(listing.refused)
     for file in listing.files:
@@ -63,14 +64,14 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
     if not words_of:
         raise InputError(
             "the label of no recording is known",
-            where=f"{skipped[-1].name} and {len(listing.files) - 1} others",
+            where=where,
             now=_NOW,
             problems=[Problem(item.name, item.reason) for item in skipped[:_NUM_SHOWN]],
         )
     class_names = _sort_labels({words["label"] for _, words in words_of.values()})
     if len(class_names) < 2:
         what = f"all recordings have the label {class_names[0]!r}, and a model needs two classes"
-        raise InputError(what, where=", ".join(map(str, raw)), now=_NOW)
+        raise InputError(what, where=where, now=_NOW)
     names = sorted(words_of)
     files = [words_of[name][0] for name in names]
     facts = [_read_facts(words_of[name][1], class_names) for name in names]
