@@ -1,6 +1,7 @@
 """What the readers of pose estimators share: people found frame by frame become bodies.
 
-Legend: N people of a frame, T frames, V joints, C coordinates; NaN marks a missing joint.
+Legend: N people of a frame, A active tracks, T frames, V joints, C coordinates; NaN marks a
+missing joint.
 """
 
 from __future__ import annotations
@@ -87,9 +88,10 @@ def build_recording(
     """Track people, fill in missing joints, and drop frames without a person.
 
     A person continues the body whose bounding box, moved on as it moved before, overlaps most with
-    theirs; `ids` name the bodies instead. A missing joint is interpolated over time, carried to
-    the ends of its body, and in the middle of the other joints if it is never seen. Poses in an
-    image (y down, pixels) come out with y up, in meters as estimated from the length of limbs.
+    theirs, of the joints that both have; `ids` name the bodies instead. A missing joint is
+    interpolated over time, carried to the ends of its body, and in the middle of the other joints
+    if it is never seen. Poses in an image (y down, pixels) come out with y up, in meters as
+    estimated from the length of limbs.
     ClipError if there is nobody.
     """
     tracks: list[_Track] = []
@@ -136,13 +138,9 @@ class _Track:
         self.poses_VC = [pose_VC]
         self._step_2 = np.zeros(2)
 
-    def box(self, frame: int) -> Floats:
-        """Give the low and the high corner in the image, twice as large, moved on to a frame."""
-        points = self.poses_VC[-1][:, :2]
-        low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
-        moved_2 = self._step_2 * (frame - self.frames[-1])
-        margin_2 = (high - low) / 2
-        return np.stack([low - margin_2, high + margin_2]) + moved_2
+    def expect(self, frame: int) -> Floats:
+        """Give the last pose's first two coordinates (V, 2), moved on to a frame."""
+        return self.poses_VC[-1][:, :2] + self._step_2 * (frame - self.frames[-1])
 
     def add(self, person: _Track) -> None:
         """Continue with a person of a later frame."""
@@ -186,26 +184,36 @@ def _match(active: Sequence[_Track], people: Sequence[_Track], frame: int) -> li
     chosen: list[_Track | None] = [None] * len(people)
     if not active or not people:
         return chosen
-    overlaps = _overlaps(
-        np.stack([track.box(frame) for track in active]),
-        np.stack([person.box(frame) for person in people]),
+    expected_AV2 = np.stack([track.expect(frame) for track in active])
+    overlaps_AN = np.stack(
+        [_overlaps(expected_AV2, person.poses_VC[0][:, :2]) for person in people], axis=1
     )
-    while overlaps.max() > 0:
-        track, person = divmod(int(overlaps.argmax()), len(people))
+    while overlaps_AN.max() > 0:
+        track, person = divmod(int(overlaps_AN.argmax()), len(people))
         chosen[person] = active[track]
-        overlaps[track], overlaps[:, person] = 0, 0
+        overlaps_AN[track], overlaps_AN[:, person] = 0, 0
     return chosen
 
 
-def _overlaps(ones: Floats, others: Floats) -> Floats:
-    """Divide the common area of each two boxes by their joint area."""
-    low = np.maximum(ones[:, None, 0], others[None, :, 0])
-    high = np.minimum(ones[:, None, 1], others[None, :, 1])
-    common = np.prod(np.maximum(high - low, 0), axis=2)
-    areas = [np.prod(boxes[:, 1] - boxes[:, 0], axis=1) for boxes in (ones, others)]
-    joint = areas[0][:, None] + areas[1][None, :] - common
-    shares: Floats = np.divide(common, joint, out=np.zeros_like(common), where=joint > 0)
-    return shares
+def _overlaps(expected_AV2: Floats, person_V2: Floats) -> Floats:
+    """Divide the common area of a person's box and each expected one by their joint area.
+
+    Two boxes are around the joints that both poses have, as a missing hand would make one smaller,
+    and twice as large as these.
+    """
+    is_in_both = ~np.isnan(expected_AV2 + person_V2)
+    boxes = []
+    for points_AV2 in (expected_AV2, np.broadcast_to(person_V2, expected_AV2.shape)):
+        low_A2 = np.min(points_AV2, axis=1, where=is_in_both, initial=np.inf)
+        high_A2 = np.max(points_AV2, axis=1, where=is_in_both, initial=-np.inf)
+        margin_A2 = (high_A2 - low_A2) / 2
+        boxes.append((low_A2 - margin_A2, high_A2 + margin_A2))
+    (low_A2, high_A2), (other_low_A2, other_high_A2) = boxes
+    sides_A2 = np.minimum(high_A2, other_high_A2) - np.maximum(low_A2, other_low_A2)
+    common_A = np.prod(np.maximum(sides_A2, 0), axis=1)
+    joint_A = sum(np.prod(high_A2 - low_A2, axis=1) for low_A2, high_A2 in boxes) - common_A
+    shares_A: Floats = np.divide(common_A, joint_A, out=np.zeros_like(common_A), where=joint_A > 0)
+    return shares_A
 
 
 def _meters_per_pixel(tracks: Sequence[_Track], skeleton: Skeleton) -> Floats:

@@ -96,7 +96,8 @@ def known_points(known=KNOWN, num_joints=17):
         [[{"keypoints": known_points()}]],
         [{"keypoints": known_points()}],
         [{"image_id": 7, "keypoints": [number for x, y in known_points() for number in (x, y, 2)]}],
-        [[{"keypoints": {"x": [x for x, _ in known_points()], "y": [y for _, y in known_points()],
+        [[{"keypoints": {"x": [x or 9 for x, _ in known_points()],
+                         "y": [y or 9 for _, y in known_points()],
                          "visible": [1, 0, 0, 0, 0, 1, 1, *[0] * 10]}}]],
     ],
     ids=["mmpose", "mmpose-info", "frames", "people", "coco", "yolo"],
@@ -115,12 +116,12 @@ def test_a_known_person_as_coco_key_points(read, content):
      (OPENPOSE18, "pose_keypoints")],
 )  # fmt: skip
 def test_a_known_person_of_openpose(tmp_path, skeleton, key):
-    """Two frames; in the first one a hand is seen that is missing in the second."""
+    """Two frames; a hand is seen in the first one, and its score is too low in the second."""
     places = [skeleton.joints.index(joint) for joint in ("left shoulder", "right shoulder", "neck")]
     known = dict(zip(places, [(118, 100), (82, 100), (100, 95)], strict=True))
-    for number, others in enumerate([{4: (60, 130)}, {}]):
+    for number, others in enumerate([{4: (60, 130)}, {4: (999, 999)}]):
         points = known_points({**known, **others}, skeleton.num_joints)
-        flat = [number for x, y in points for number in (x, y, 0.8 if x else 0)]
+        flat = [number for x, y in points for number in (x, y, 0.1 if x == 999 else 0.8)]
         text = json.dumps({"version": 1.1, "people": [{key: flat}]})
         (tmp_path / f"clip_{number:012}_keypoints.json").write_text(text)
     recording, told = read_folder(tmp_path)
@@ -177,12 +178,12 @@ def test_a_known_person_of_pyskl(read):
 
 
 def make_crossing(skeleton, num_frames=40, seed=0):
-    """Two people who pass each other: frames of people in any order, with noise and gaps."""
+    """Two people who pass each other: frames of people in any order, with noise and gaps.
+
+    They look alike, and as they meet each is nearest to where the other was.
+    """
     rng = np.random.default_rng(seed)
-    known = [
-        files.move(skeleton, num_frames, walk_m=walk_m, swing_rad=swing, seed=seed)
-        for walk_m, swing in ((3.0, 0.3), (-3.0, 1.2))
-    ]
+    known = [files.move(skeleton, num_frames, walk_m=walk_m, seed=seed) for walk_m in (3.0, -3.0)]
     frames_NVC = []
     for frame in range(num_frames):
         people_NVC = np.stack([files.project(person[frame]) for person in known])
