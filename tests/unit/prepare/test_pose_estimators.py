@@ -531,13 +531,17 @@ def test_clips_of_a_pickle_of_many_are_read_one_by_one(tmp_path):
         files.annotate_2d(f"clip {number}", files.project(person_TVC)[:, None])
         for number, person_TVC in enumerate(known)
     ]
+    annotations[0]["keypoint"][0, 1, 9] = 5
+    annotations[0]["keypoint_score"][0, 1, 9] = 0.1  # the wrist is interpolated
     path = tmp_path / "many.pkl"
     path.write_bytes(pickle.dumps({"split": {}, "annotations": annotations}))
     listed = find_recordings(path).files
     assert [file.name for file in listed] == ["clip 0", "clip 1", "clip 2"]
     for (_, skeleton, recording), person_TVC in zip(read_recordings(listed), known, strict=True):
         assert skeleton is COCO17
-        assert distances_m(recording.bodies[0], person_TVC).max() < 0.01  # float16 of pixels
+        error_TV = distances_m(recording.bodies[0], person_TVC)
+        assert np.delete(error_TV, 9, axis=1).max() < 0.01  # float16 of pixels
+        assert error_TV.max() < 0.5
 
 
 def test_a_pickle_of_clips_in_3d_is_to_be_prepared_first(tmp_path):
