@@ -24,6 +24,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from sgnray.errors import SgnError
+from sgnray.progress import OnProgress
 
 from .live import LiveTraining, TrainingTable
 from .tables import clean
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from sgnray.train import EpochResult
     from sgnray.train.job import TrainProgress
 
-OnProgress = Callable[[int, int], None]
 _TRACE = 1
 _LEVELS = {-1: logging.ERROR, 0: logging.INFO, 1: logging.DEBUG, 2: _TRACE}
 _PLAIN_INTERVAL_S, _PLAIN_STEP = 2.0, 0.05

@@ -19,7 +19,7 @@ from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.world import World
-from sgnray.evaluate.score import OnProgress
+from sgnray.progress import OnProgress
 from sgnray.train.job import train_batches
 from sgnray.train.loop import train_epoch
 from sgnray.train.state import TrainState

@@ -34,10 +34,10 @@ from sgnray.distributed.device import (
     resolve_precision,
 )
 from sgnray.distributed.workers import Workers
-from sgnray.evaluate.score import OnProgress
 from sgnray.metric_keys import CLIPS_PER_S
 from sgnray.model.flops import forward_flops, step_flops
 from sgnray.model.sgn import count_parameters
+from sgnray.progress import OnProgress
 from sgnray.train.checks import check_run, match_recipe
 from sgnray.train.job import VALIDATION_VIEWS, Job, TrainProgress, choose_parts
 from sgnray.train.launch import Executor, executor

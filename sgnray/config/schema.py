@@ -6,7 +6,7 @@ The text under a key is its help: `sgn train --dry-run` prints it above the valu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -75,17 +75,19 @@ Angles = Annotated[
     BeforeValidator(tuple_of_list),
     Expected("a number of at least 0, or three of them for x, y and z, like [0.3, 1.2, 0.3]"),
 ]
+Input = Literal["position", "velocity", "bone", "bone_velocity"]
 Inputs = Annotated[
-    tuple[Literal["position", "velocity", "bone", "bone_velocity"], ...],
+    tuple[Input, ...],
     BeforeValidator(tuple_of_list),
     AfterValidator(_some_and_different),
-    Expected("a list of different ones of position, velocity, bone, bone_velocity"),
+    Expected(f"a list of different ones of {', '.join(get_args(Input))}"),
 ]
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
 Trackers = Annotated[
-    tuple[Literal["tensorboard", "mlflow", "wandb"], ...],
+    tuple[Tracker, ...],
     BeforeValidator(tuple_of_list),
     AfterValidator(_different),
-    Expected("a list of different ones of tensorboard, mlflow, wandb"),
+    Expected(f"a list of different ones of {', '.join(get_args(Tracker))}"),
 ]
 
 
@@ -105,7 +107,7 @@ class DataConfig(Section):
     """Which clips, and how a clip becomes a fixed number of poses."""
 
     dataset: Word = "ntu60"
-    """Dataset the recipe is made for: ntu60, ntu120, nwucla, synth, or one of your own."""
+    """Dataset the recipe is made for: a published one such as ntu60, synth, or one of your own."""
     case: CaseName = "cs"
     """Which clips test: held-out subjects (cs, csub), cameras (cv), setups (cset), or a split."""
     num_segments: Count = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from sgnray.data.cache import cached_dataset
 from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE
 from sgnray.errors import InputError, first_line
+from sgnray.progress import OnProgress
 from sgnray.storage.atomic import output_errors
 from sgnray.storage.location import Location, as_folder
 
 log = logging.getLogger(__name__)
 
-OnProgress = Callable[[int, int], None]
 
 _BLOCK_BYTES = 8 << 20
 _MIB = 1 << 20

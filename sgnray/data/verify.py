@@ -6,7 +6,7 @@ Legend: N clips, P poses of the dataset, D = V * C numbers of a pose.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +19,7 @@ from sgnray.data.info import DatasetInfo, read_info
 from sgnray.data.skipped import read_skipped
 from sgnray.data.store import CLIPS_FILE, INFO_FILE, SKIPPED_FILE, clips_schema
 from sgnray.errors import InputError, Problem, count_problems, first_line
-
-OnProgress = Callable[[int, int], None]
+from sgnray.progress import OnProgress
 
 _BLOCK_BYTES = 8 << 20
 _MIB = 1 << 20

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Gauges:
-    """Sets `sgn_train_loss`, `sgn_time_clips_per_s` and so on, with the run's name as a tag."""
+    """Sets `sgn_train_loss`, `sgn_speed_clips_per_s` and so on, with the run's name as a tag."""
 
     def __init__(self, run: str) -> None:
         self._tags = {"run": run}

@@ -24,8 +24,9 @@ from sgnray.distributed.device import choose_device, keep_freed_memory
 from sgnray.distributed.reserve import reserved
 from sgnray.distributed.resources import WorkerRequest, use_gpu
 from sgnray.errors import ClusterError
-from sgnray.evaluate.score import CHUNK_CLIPS, OnProgress, view_logits
+from sgnray.evaluate.score import CHUNK_CLIPS, view_logits
 from sgnray.model.sgn import SGN
+from sgnray.progress import OnProgress
 
 # Clips of one task: whole chunks, so that no logit depends on the number of workers.
 _BLOCK_CLIPS = 16 * CHUNK_CLIPS

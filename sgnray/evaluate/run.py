@@ -31,8 +31,9 @@ from sgnray.evaluate.analysis import (
 )
 from sgnray.evaluate.launch import logits_locally, logits_on_ray
 from sgnray.evaluate.report import Details, EvaluatedModel, Member, Report, make_report
-from sgnray.evaluate.score import OnProgress, tally_logits
+from sgnray.evaluate.score import tally_logits
 from sgnray.model.sgn import count_parameters
+from sgnray.progress import OnProgress
 from sgnray.storage.mirror import shown
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ Legend: N clips, B of a chunk, W views, T frames, V joints, C coordinates, K cla
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -19,12 +19,11 @@ from sgnray.distributed.world import World
 from sgnray.errors import SgnError
 from sgnray.evaluate.metrics import Tally
 from sgnray.model.sgn import SGN
+from sgnray.progress import OnProgress
 
 # The reference scores 32 clips at a time. A fixed size makes each clip's logits independent of the
 # number of workers: ranks get whole chunks.
 CHUNK_CLIPS = 32
-
-OnProgress = Callable[[int, int], None]
 
 
 def score_clips(

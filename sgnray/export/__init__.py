@@ -1,4 +1,4 @@
-"""Trained models for other programs: ONNX, torch.export, safetensors."""
+"""Trained models in the formats of other programs."""
 
 from sgnray.export.formats import FORMATS
 from sgnray.export.model import Exported, export_model

@@ -44,7 +44,7 @@ def export_model(
     runs_dir: Runs = Path("runs"),
     overwrite: bool = False,
 ) -> Exported:
-    """Write a run, a checkpoint or the reference's .pth as ONNX, torch.export or safetensors.
+    """Write a run, a checkpoint or the reference's .pth in one of FORMATS.
 
     Without `to` the suffix of `out` decides; the default is ONNX. The file says how clips are
     prepared and sampled, and names joints and classes. It is first compared with the model on up

@@ -5,13 +5,11 @@ Legend: B clips, T frames (segments), V joints, C coordinates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-INPUTS = ("position", "velocity", "bone", "bone_velocity")
 
 
 def check_inputs(names: Sequence[str], bones: Sequence[tuple[int, int]]) -> tuple[str, ...]:
@@ -35,7 +33,7 @@ def check_bones(bones: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
 
 def needs_bones(names: Sequence[str]) -> bool:
     """Tell whether any of the inputs is made of bones."""
-    return any(name.startswith("bone") for name in names)
+    return not _OF_BONES.isdisjoint(names)
 
 
 def parents_of(bones: Sequence[tuple[int, int]], num_joints: int) -> Tensor:
@@ -48,11 +46,24 @@ def parents_of(bones: Sequence[tuple[int, int]], num_joints: int) -> Tensor:
 
 def derive_input(name: str, joints_BTVC: Tensor, parents_V: Tensor) -> Tensor:
     """Return one of INPUTS (B, T, V, C), in the unit of the joints."""
-    if name.startswith("bone"):
-        joints_BTVC = joints_BTVC - joints_BTVC[:, :, parents_V]
-    return velocities(joints_BTVC) if name.endswith("velocity") else joints_BTVC
+    return _FORMULAS[name](joints_BTVC, parents_V)
 
 
 def velocities(points_BTVC: Tensor) -> Tensor:
     """Return x[t] - x[t-1], zero in the first frame; taken after sampling."""
     return F.pad(points_BTVC[:, 1:] - points_BTVC[:, :-1], (0, 0, 0, 0, 1, 0))
+
+
+def _bones(joints_BTVC: Tensor, parents_V: Tensor) -> Tensor:
+    return joints_BTVC - joints_BTVC[:, :, parents_V]
+
+
+# In the order in which a model draws its initial weights: a new one goes last.
+_FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "position": lambda joints_BTVC, _: joints_BTVC,
+    "velocity": lambda joints_BTVC, _: velocities(joints_BTVC),
+    "bone": _bones,
+    "bone_velocity": lambda *joints_and_parents: velocities(_bones(*joints_and_parents)),
+}
+_OF_BONES = frozenset({"bone", "bone_velocity"})
+INPUTS = tuple(_FORMULAS)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from sgnray.errors import UsageError
+from sgnray.progress import OnProgress
 from sgnray.seeding import derive_seed
 from sgnray.storage.atomic import output_errors
 from sgnray.synth.actions import Action, list_actions
@@ -45,7 +46,7 @@ def synthesize(
     num_setups: int = 4,
     num_replications: int = 2,
     overwrite: bool = False,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> SynthResult:
     """Write a folder of raw .skeleton files and its synth.json; it appears complete or not at all.
 
@@ -139,7 +140,7 @@ def _write_folder(
     counts: dict[str, int],
     actions: tuple[Action, ...],
     takes: list[_Take],
-    on_progress: Callable[[int, int], None] | None,
+    on_progress: OnProgress | None,
 ) -> int:
     shutil.rmtree(aside, ignore_errors=True)
     folder = aside / "ready"

@@ -13,10 +13,11 @@ from sgnray.config import Recipe
 from sgnray.data.batches import TrainBatches
 from sgnray.errors import Problem, SgnError
 from sgnray.evaluate.metrics import Tally
+from sgnray.progress import OnProgress
 from sgnray.seeding import derive_seed
 from sgnray.train.optim import learning_rate, set_learning_rate
 from sgnray.train.state import TrainState
-from sgnray.train.step import OnStep, Steps, choose_steps
+from sgnray.train.step import Steps, choose_steps
 
 Validate = Callable[[TrainState], Tally]
 
@@ -51,7 +52,7 @@ def fit(
     *,
     validate: Validate | None,
     on_epoch: Callable[[EpochResult], None],
-    on_step: OnStep | None = None,
+    on_step: OnProgress | None = None,
 ) -> None:
     """Train until all epochs of the recipe are done. Collective: every rank must call this.
 
@@ -79,7 +80,7 @@ def fit(
         on_epoch(EpochResult(num_epochs, tuple(state.history)))
 
 
-def train_epoch(steps: Steps, on_step: OnStep | None = None) -> dict[str, float]:
+def train_epoch(steps: Steps, on_step: OnProgress | None = None) -> dict[str, float]:
     """Train one epoch and return its metrics. Collective: every rank must call this."""
     start = time.perf_counter()
     state, batches = steps.state, steps.batches

@@ -14,12 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sgnray.data.batches import Batch, TrainBatches
+from sgnray.progress import OnProgress
 from sgnray.train.optim import set_capturable
 from sgnray.train.state import TrainState
 
 log = logging.getLogger(__name__)
-
-OnStep = Callable[[int, int], None]
 
 
 class Steps(Protocol):
@@ -28,7 +27,7 @@ class Steps(Protocol):
     state: TrainState
     batches: TrainBatches
 
-    def run(self, epoch: int, on_step: OnStep | None = None) -> Tensor:
+    def run(self, epoch: int, on_step: OnProgress | None = None) -> Tensor:
         """Return (S, 2), on the device: the sum of the losses and the correct clips of each step.
 
         Nothing here waits for the device. `on_step` gets (steps launched, S).
@@ -49,7 +48,7 @@ class LaunchedSteps:
     def __init__(self, state: TrainState, batches: TrainBatches) -> None:
         self.state, self.batches = state, batches
 
-    def run(self, epoch: int, on_step: OnStep | None = None) -> Tensor:
+    def run(self, epoch: int, on_step: OnProgress | None = None) -> Tensor:
         """Take all steps of an epoch."""
         num_steps = self.batches.num_batches
         tallies_S2 = _empty_tallies(self.state, num_steps)
@@ -86,7 +85,7 @@ class CapturedSteps:
         self._num_taken = 0
         self._replay: Callable[[], None] | None = None
 
-    def run(self, epoch: int, on_step: OnStep | None = None) -> Tensor:
+    def run(self, epoch: int, on_step: OnProgress | None = None) -> Tensor:
         """Take all steps of an epoch."""
         self._draws.copy_(self.batches.draws(epoch))
         self._cursor.zero_()

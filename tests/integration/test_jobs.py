@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -30,26 +32,27 @@ def free_port():
 
 @pytest.fixture
 def cluster(tmp_path):
-    """(dashboard, environment) of a head that asks for a token and takes jobs.
+    """(dashboard, metrics, environment) of a head that asks for a token and takes jobs.
 
     Jobs are started by an agent, and one whose port another Ray of this machine has takes none.
     """
     folder = tempfile.mkdtemp(prefix="sgn-ray-")  # short: socket paths have a limit
-    port, dashboard, agent = free_port(), free_port(), free_port()
+    port, dashboard, agent, metrics = (free_port() for _ in range(4))
     token = tmp_path / "token"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    environment |= {"RAY_metrics_report_interval_ms": "500"}
     token.write_text(secrets.token_hex(32))
     command = [RAY, "start", "--head", "--port", str(port), "--num-cpus", "1", "--block",
                "--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard),
-               "--dashboard-agent-listen-port", str(agent),
+               "--dashboard-agent-listen-port", str(agent), "--metrics-export-port", str(metrics),
                "--object-store-memory", "100000000", "--disable-usage-stats",
                "--temp-dir", folder]  # fmt: skip
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     head = subprocess.Popen(command, env=environment, **quiet)
     try:
         wait_for_dashboard(dashboard)
-        yield f"http://127.0.0.1:{dashboard}", environment
+        yield f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{metrics}/metrics", environment
     finally:
         for process in [*psutil.Process(head.pid).children(recursive=True), head]:
             process.kill()
@@ -67,31 +70,47 @@ def wait_for_dashboard(port):
     raise AssertionError("the dashboard does not answer")
 
 
-def submit(train, dashboard, environment):
-    """The dashboard answers before the agent that starts jobs does."""
+def submit(train, dashboard, metrics, environment):
+    """Return exit code, what was told, and the gauges that Prometheus could read meanwhile.
+
+    The dashboard answers before the agent that starts jobs does.
+    """
     command = [RAY, "job", "submit", "--address", dashboard, "--", *train]
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    gauges: dict[str, str] = {}
     for _ in range(20):
-        submitted = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=600, check=False
-        )
-        if "No available agent" not in submitted.stderr:
+        with subprocess.Popen(command, env=environment, **both) as job:
+            while job.poll() is None:
+                gauges |= read_gauges(metrics)
+                time.sleep(0.2)
+            told = job.stdout.read()
+        if "No available agent" not in told:
             break
         time.sleep(1)
-    return submitted
+    return job.returncode, told, gauges
+
+
+def read_gauges(metrics):
+    """Read the gauges of sgnray by name, each with its labels and value."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(metrics, timeout=10) as page:
+        lines = [line for line in page.read().decode().splitlines() if line.startswith("ray_sgn_")]
+        return dict(line.split("{", 1) for line in lines)
+    return {}
 
 
 def test_a_job_trains_on_a_cluster_that_asks_for_a_token(cluster, tiny_folder, tmp_path):
-    dashboard, environment = cluster
+    dashboard, metrics, environment = cluster
     train = [SGN, "train", "--case", "cv", "--data", str(tiny_folder), "--workers", "1",
              "--runs", str(tmp_path / "runs"), "--name", "job", "--device", "cpu",
              "data.num_segments=8", "model.embedding_width=8", "model.affinity_width=8",
              "model.graph_widths=[8,8,8]", "model.frame_width=16", "optim.batch_size=6",
-             "optim.milestones=[]", "train.num_epochs=2"]  # fmt: skip
-    submitted = submit(train, dashboard, environment)
-    told = submitted.stdout + submitted.stderr
-    assert submitted.returncode == 0, told
-    assert "epoch 2/2" in told
+             "optim.milestones=[]", "train.num_epochs=60"]  # fmt: skip
+    code, told, gauges = submit(train, dashboard, metrics, environment)
+    assert code == 0, told
+    assert "epoch 60/60" in told
     assert "succeeded" in told
+    for name in ("epoch", "train_loss", "train_top1", "speed_clips_per_s"):
+        assert 'run="job"' in gauges[f"ray_sgn_{name}"]
     report = json.loads((tmp_path / "runs" / "job" / "report.json").read_text())
     assert report["num_clips"] > 0
     made = json.loads((tmp_path / "runs" / "job" / "environment.json").read_text())

@@ -5,7 +5,6 @@ The file is streamed: however large it is, a few clips are in memory at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,10 +18,10 @@ from sgnray.data.formats.pyskl import write_pyskl
 from sgnray.data.protocols import Split, resolve_case, split_clips, split_counts
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import InputError, UsageError
+from sgnray.progress import OnProgress
 from sgnray.storage.atomic import output_errors, written_aside
 
 Format = Literal["npz", "h5", "pyskl"]
-OnProgress = Callable[[int, int], None]
 
 _MAX_PADDED_BODIES = 2
 _READABLE_WIDTHS = (150, 120)

@@ -6,7 +6,7 @@ Legend: N clips, T frames of the padding, D numbers of a pose, K classes.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -17,8 +17,7 @@ from numpy.lib import format as npy_format
 from sgnray.data.clip_poses import ClipPoses, FloatArray
 from sgnray.data.formats.stream import KeptErrors
 from sgnray.data.protocols import IntArray, Split
-
-OnProgress = Callable[[int, int], None]
+from sgnray.progress import OnProgress
 
 _NUM_FRAMES = 300
 _BLOCK_BYTES = 8 * 2**20

@@ -7,7 +7,7 @@ whole list in memory. Arrays name numpy.core, which every numpy that PYSKL runs 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,8 +16,7 @@ import numpy as np
 from sgnray.data.clip_poses import ClipPoses, FloatArray
 from sgnray.data.protocols import Split
 from sgnray.data.store import SkeletonDataset
-
-OnProgress = Callable[[int, int], None]
+from sgnray.progress import OnProgress
 
 _CASE_WORDS = {"cs": "xsub", "csub": "xsub", "cv": "xview", "cset": "xset"}
 _PROTOCOL = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from sgnray.prepare.pipeline.staging import (
 )
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.detect import detect
+from sgnray.progress import OnProgress
 from sgnray.storage.atomic import output_errors
 from sgnray.storage.location import Location, locate, resolve
 
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 
 _OWN_FILES = {CLIPS_FILE, INFO_FILE, SKIPPED_FILE}
 
-OnProgress = Callable[[int, int], None]
 Raw = str | Path
 
 

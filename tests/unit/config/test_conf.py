@@ -16,10 +16,7 @@ FILES = sorted((ROOT / "conf").glob("*.yaml"), key=lambda path: path.stem)
 
 
 def test_all_recipes_are_found():
-    assert list_recipes() == (
-        "custom", "ntu120-cset", "ntu120-csub", "ntu60-cs", "ntu60-cv",
-        "nwucla-cv", "nwucla-cv-best", "synth-cs", "synth-cset", "synth-cv",
-    )  # fmt: skip
+    assert {"custom", "ntu60-cs", "ntu120-cset", "nwucla-cv-best"} < set(list_recipes())
     assert [path.stem for path in FILES] == list(list_recipes())
 
 

@@ -28,7 +28,7 @@ def test_a_bone_is_the_joint_minus_its_first_parent():
     ("inputs", "bones", "told"),
     [
         ((), BONES, "different ones"),
-        (("position", "acceleration"), BONES, "acceleration"),
+        (("position", "nonsense"), BONES, "nonsense"),
         (("position", "position"), BONES, "different ones"),
         (("position", "bone"), (), "no bones"),
         (("bone_velocity",), (), "no bones"),
