@@ -46,7 +46,7 @@ class RecordedFormat:
     `tell` gives the skeleton that the first HEAD_BYTES of a file hold, None where they are of
     another format. `read_files` gives a recording or a ClipError for each file's bytes. Where a
     published dataset has the format, `parse_name` reads its file names, `find_label` takes a name
-    and the number of classes, and `skeleton` is what it has.
+    and the number of classes, `skeleton` is what it has, and `dataset` its name, if it is one.
     """
 
     name: str
@@ -56,6 +56,7 @@ class RecordedFormat:
     read_files: ReadFiles
     parse_name: Callable[[str], ClipName] = _refuse_name
     find_label: Callable[[ClipName, int], int] = _refuse_label
+    dataset: str = ""
 
     def has_name(self, name: str) -> bool:
         """Tell whether a file has a name of the published dataset."""
@@ -97,6 +98,7 @@ NWUCLA = RecordedFormat(
     one_by_one(lambda data, _: nwucla.read_nwucla(data)),
     nwucla.parse_nwucla_name,
     nwucla.find_nwucla_label,
+    "nwucla",
 )
 FORMATS = {
     known.name: known

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sgnray.data.datasets import (
-    NWUCLA_CLASS_NAMES,
+    published_class_names,
     read_class_names,
     read_missing_names,
     tell_ntu,
@@ -25,7 +25,6 @@ from sgnray.prepare.readers.formats import (
     KNOWN,
     LABELS_FILE,
     NTU,
-    NWUCLA,
     VIDEOS,
     RecordedFormat,
 )
@@ -75,7 +74,7 @@ class RecordingJob:
 
 
 def tell_recordings(listing: Listing, *, is_described: bool = False) -> str | None:
-    """Tell what was recorded: NTU RGB+D, synthetic people or NW-UCLA by the files' names, or OWN.
+    """Tell what was recorded: synthetic people, a published dataset by the files' names, or OWN.
 
     Described recordings (labels.csv, a name pattern) are OWN whatever their names.
     """
@@ -84,8 +83,9 @@ def tell_recordings(listing: Listing, *, is_described: bool = False) -> str | No
     if any(NTU.has_name(file.name) for file in listing.files):
         has_manifest = any(file.name == SYNTH_FILE for file in listing.sidecars)
         return "synthetic people" if has_manifest else "NTU RGB+D"
-    if any(file.kind == NWUCLA.name and NWUCLA.has_name(file.name) for file in listing.files):
-        return "NW-UCLA"
+    for file in listing.files:
+        if (known := FORMATS[file.kind]).dataset and known.has_name(file.name):
+            return known.name
     # A .skeleton file is not opened while it is listed, so its first bytes are looked at here.
     return OWN if any(file.kind != NTU.name or _is_ntu(file) for file in listing.files) else None
 
@@ -105,10 +105,10 @@ def plan_recordings(listing: Listing) -> RawPlan:
                 last_action=max(name.action for name in names),
             )
             return _plan(listing, dataset, NTU, read_class_names(dataset), read_missing_names())
-        case "NW-UCLA":
-            return _plan(listing, "nwucla", NWUCLA, NWUCLA_CLASS_NAMES)
         case other:
-            raise AssertionError(f"recordings of an unknown kind: {other}")
+            assert other in FORMATS, other
+            dataset = FORMATS[other].dataset
+            return _plan(listing, dataset, FORMATS[other], published_class_names(dataset) or ())
 
 
 def check_one_format(files: Sequence[RawFile]) -> None:
