@@ -203,7 +203,7 @@ class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         function = _FUNCTIONS.get(f"{module}.{name}")
         if function is None:
-            shown = f"{module}.{name}"[:80]
+            shown = re.sub(r"[^ -~]", "?", f"{module}.{name}"[:80])
             raise PickleError(f"it asks for {shown}, which is no array and could run code")
         return function
 
