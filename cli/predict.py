@@ -32,8 +32,8 @@ def predict(
         typer.Argument(
             metavar="FILE",
             show_default=False,
-            help=".skeleton or .json recordings, folders or .zip files of them, or the folder of "
-            "a prepared dataset.",
+            help="Recordings of a sensor or a pose estimator, folders or .zip files of them, or "
+            "the folder of a prepared dataset.",
         ),
     ] = None,
     checkpoint: Annotated[

@@ -17,10 +17,20 @@ def prepare(
         typer.Option(
             metavar="PATH",
             help="Raw data, here or at a URI like s3://bucket/folder; several make one dataset. "
-            "Folders or .zip files of NTU RGB+D, NW-UCLA or sgn synth; NTU_CS.h5, NTU60_CS.npz, "
-            "ntu60_3danno.pkl; or the .yaml of your own clips.",
+            "Folders or .zip files of NTU RGB+D, NW-UCLA or sgn synth, or of what pose estimators "
+            "write; NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl; or the .yaml of your own clips.",
         ),
     ],
+    name_pattern: Annotated[
+        str | None,
+        typer.Option(
+            "--name-pattern",
+            metavar="PATTERN",
+            show_default=False,
+            help="How your own recordings are called, for example a{label}_s{subject}_v{camera}. "
+            "Default: labels.csv beside them, else the folder of each is its class.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -48,6 +58,7 @@ def prepare(
             workers=workers,
             address=address,
             overwrite=overwrite,
+            name_pattern=name_pattern,
             on_progress=on_progress,
         )
     if json:

@@ -16,7 +16,7 @@ def view(
         typer.Argument(
             metavar="FILE|DATASET",
             show_default=False,
-            help="A .skeleton or .json recording, a folder or .zip of them, or a prepared dataset.",
+            help="A recording, a folder or .zip of them, or a prepared dataset.",
         ),
     ],
     clip: Annotated[

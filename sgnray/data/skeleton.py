@@ -131,4 +131,85 @@ KINECT20 = Skeleton(
     origin=1,
 )  # fmt: skip
 
-SKELETONS = {layout.name: layout for layout in (NTU25, KINECT20)}
+# Key points of COCO in image coordinates, as YOLO-pose, RTMPose, HRNet and others write them.
+COCO17 = Skeleton(
+    name="coco17",
+    joints=(
+        "nose", "left eye", "right eye", "left ear", "right ear",
+        "left shoulder", "right shoulder", "left elbow", "right elbow",
+        "left wrist", "right wrist", "left hip", "right hip",
+        "left knee", "right knee", "left ankle", "right ankle",
+    ),
+    bones=(
+        (1, 0), (2, 0), (3, 1), (4, 2), (5, 0), (6, 0),
+        (7, 5), (8, 6), (9, 7), (10, 8), (11, 5), (12, 6),
+        (13, 11), (14, 12), (15, 13), (16, 14),
+    ),
+    origin=11,
+    num_coordinates=2,
+)  # fmt: skip
+
+# The COCO model of OpenPose: COCO's key points in another order, and a neck.
+OPENPOSE18 = Skeleton(
+    name="openpose18",
+    joints=(
+        "nose", "neck", "right shoulder", "right elbow", "right wrist",
+        "left shoulder", "left elbow", "left wrist",
+        "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle",
+        "right eye", "left eye", "right ear", "left ear",
+    ),
+    bones=(
+        (0, 1), (2, 1), (3, 2), (4, 3), (5, 1), (6, 5), (7, 6),
+        (8, 1), (9, 8), (10, 9), (11, 1), (12, 11), (13, 12),
+        (14, 0), (15, 0), (16, 14), (17, 15),
+    ),
+    origin=1,
+    num_coordinates=2,
+)  # fmt: skip
+
+# The BODY_25 model of OpenPose.
+OPENPOSE25 = Skeleton(
+    name="openpose25",
+    joints=(
+        "nose", "neck", "right shoulder", "right elbow", "right wrist",
+        "left shoulder", "left elbow", "left wrist",
+        "middle hip", "right hip", "right knee", "right ankle",
+        "left hip", "left knee", "left ankle", "right eye", "left eye", "right ear", "left ear",
+        "left big toe", "left small toe", "left heel",
+        "right big toe", "right small toe", "right heel",
+    ),
+    bones=(
+        (0, 1), (2, 1), (3, 2), (4, 3), (5, 1), (6, 5), (7, 6),
+        (8, 1), (9, 8), (10, 9), (11, 10), (12, 8), (13, 12), (14, 13),
+        (15, 0), (16, 0), (17, 15), (18, 16),
+        (19, 14), (20, 19), (21, 14), (22, 11), (23, 22), (24, 11),
+    ),
+    origin=8,
+    num_coordinates=2,
+)  # fmt: skip
+
+# World landmarks of MediaPipe, whose zero is between the hips in every frame.
+MEDIAPIPE33 = Skeleton(
+    name="mediapipe33",
+    joints=(
+        "nose", "left eye inner", "left eye", "left eye outer",
+        "right eye inner", "right eye", "right eye outer", "left ear", "right ear",
+        "mouth left", "mouth right", "left shoulder", "right shoulder",
+        "left elbow", "right elbow", "left wrist", "right wrist",
+        "left pinky", "right pinky", "left index", "right index", "left thumb", "right thumb",
+        "left hip", "right hip", "left knee", "right knee", "left ankle", "right ankle",
+        "left heel", "right heel", "left foot index", "right foot index",
+    ),
+    bones=(
+        (1, 0), (2, 1), (3, 2), (7, 3), (4, 0), (5, 4), (6, 5), (8, 6), (9, 0), (10, 9),
+        (11, 0), (12, 11), (13, 11), (14, 12), (15, 13), (16, 14),
+        (17, 15), (18, 16), (19, 15), (20, 16), (21, 15), (22, 16),
+        (23, 11), (24, 12), (25, 23), (26, 24), (27, 25), (28, 26),
+        (29, 27), (30, 28), (31, 29), (32, 30),
+    ),
+    origin=None,
+)  # fmt: skip
+
+SKELETONS = {
+    layout.name: layout for layout in (NTU25, KINECT20, COCO17, OPENPOSE18, OPENPOSE25, MEDIAPIPE33)
+}

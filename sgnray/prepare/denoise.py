@@ -47,9 +47,9 @@ def keep_actors(bodies: tuple[Body, ...]) -> list[Body]:
 
 
 def measure_motion(joints_TVC: FloatArray) -> np.float32:
-    """Sum over x, y, z the variance over all joints and frames together, in float32."""
+    """Sum over the coordinates the variance over all joints and frames together, in float32."""
     with np.errstate(over="ignore", invalid="ignore"):
-        motion: np.float32 = np.sum(np.var(joints_TVC.reshape(-1, 3), axis=0))
+        motion: np.float32 = np.sum(np.var(joints_TVC.reshape(-1, joints_TVC.shape[-1]), axis=0))
     return motion
 
 

@@ -15,8 +15,14 @@ from sgnray.prepare.recording import Body, FloatArray, Recording
 
 def normalize(recording: Recording, skeleton: Skeleton) -> Poses:
     """Denoise, lay out the actors, move the origin, list the poses; ClipError if none is left."""
-    assert skeleton.origin is not None
-    return list_poses(translate(lay_out(recording), origin_joint=skeleton.origin))
+    frames_TMD = lay_out(recording)
+    if skeleton.origin is not None:
+        frames_TMD = translate(
+            frames_TMD,
+            origin_joint=skeleton.origin,
+            num_coordinates=skeleton.num_coordinates,
+        )
+    return list_poses(frames_TMD)
 
 
 def lay_out(recording: Recording) -> FloatArray:
@@ -54,7 +60,7 @@ def assign_actors(bodies: list[Body]) -> list[list[Body]]:
     return actors if len(bodies) > 1 else actors[:1]
 
 
-def translate(frames_TMD: FloatArray, *, origin_joint: int) -> FloatArray:
+def translate(frames_TMD: FloatArray, *, origin_joint: int, num_coordinates: int = 3) -> FloatArray:
     """Subtract the origin: one joint of actor 1 in its first frame with any non-zero number.
 
     Where there are two actors, one whose numbers summed to zero in a frame stays zero there.
@@ -63,7 +69,7 @@ def translate(frames_TMD: FloatArray, *, origin_joint: int) -> FloatArray:
     seen = np.flatnonzero((frames_TMD[:, 0] != 0).any(axis=1))
     if seen.size == 0:
         raise refusal("every frame of the main actor is zero")
-    joints_TMVC = frames_TMD.reshape(num_frames, num_actors, -1, 3)
+    joints_TMVC = frames_TMD.reshape(num_frames, num_actors, -1, num_coordinates)
     origin = joints_TMVC[seen[0], 0, origin_joint]
     with np.errstate(over="ignore", invalid="ignore"):
         moved_TMD: FloatArray = (joints_TMVC - origin).reshape(num_frames, num_actors, size)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from sgnray.data.store import INFO_FILE, open_dataset
 from sgnray.errors import InputError, UsageError
+from sgnray.prepare.readers.formats import stem_of
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
 from sgnray.storage.atomic import choose_format, output_errors, refuse_existing, write_bytes
 from sgnray.view.page import write_player
@@ -37,7 +38,7 @@ def view_clip(
     """
     to = choose_format(to, out, FORMATS, default="gif")
     scene = find_scene(source, clip)
-    path = out or Path(f"{_stem(scene.title)}.{to}")
+    path = out or Path(f"{PurePosixPath(stem_of(scene.title)).name}.{to}")
     refuse_existing(path, overwrite=overwrite)
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,16 +63,13 @@ def find_scene(source: Path, clip: str | None) -> Scene:
             )
         return scene_of_clip(dataset, row)
     files = find_recordings(source).files
-    known = [file.name for file in files]
-    if clip is not None and clip not in known:  # its suffix may be left out
-        clip = next((name for name in known if _stem(name) == clip), clip)
+    known = [file.path for file in files]
+    if clip is not None and clip not in known:  # its suffix and its folders may be left out
+        stem = stem_of(clip)
+        ends = (f"/{clip}", f"/{stem}")
+        clip = next((path for path in known if f"/{stem_of(path)}".endswith(ends)), clip)
     file = files[_choose(known, clip, source)]
     return scene_of_recording(file.name, *read_recording(file))
-
-
-def _stem(name: str) -> str:
-    path = Path(name)
-    return path.stem if path.suffix.lower() in (".skeleton", ".json") else path.name
 
 
 def _choose(names: Sequence[str], clip: str | None, source: Path) -> int:

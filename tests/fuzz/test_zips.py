@@ -28,6 +28,12 @@ from .zip_files import make_zip, pack_zeros, zips
 
 BATCH = 8
 NUM_CLASSES = 60
+# What a sound .zip of recordings, or of nothing, may lack to be a dataset.
+NO_DATASET = (
+    "no raw data are here",
+    "the label of no recording is known",
+    "all recordings have the label",
+)
 
 
 def test_gives_what_the_twin_reads_and_refuses_the_rest(tmp_path):
@@ -72,7 +78,7 @@ def read_zip(path, data):
             try:
                 detect([place])
             except InputError as error:
-                if "no raw data are here" not in error.what:
+                if not error.what.startswith(NO_DATASET):
                     raise
     except InputError as error:
         if isinstance(error, ClipError):

@@ -5,9 +5,12 @@ import shutil
 import pytest
 
 from sgnray.data.remote import dataset_at
+from sgnray.data.skeleton import OPENPOSE25
 from sgnray.data.store import open_dataset
 from sgnray.errors import UsageError
 from sgnray.prepare import prepare_dataset
+
+from .. import pose_files
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
 
@@ -30,6 +33,19 @@ def test_raw_files_and_a_zip_of_them_on_s3_give_the_same_bytes(s3, tiny_raw, tin
         prepare_dataset(uri_of(place), out=out)
         for name in FILES:
             assert (out / name).read_bytes() == (tiny_folder / name).read_bytes()
+
+
+def test_frames_of_openpose_on_s3_give_the_same_bytes(s3, tmp_path):
+    uri_of, files = s3
+    for number, label in enumerate(("wave", "clap")):
+        pixels_TVC = pose_files.project(pose_files.move(OPENPOSE25, 12, seed=number))
+        pose_files.write_openpose(tmp_path / "mine" / label / "clip", "frame", pixels_TVC[:, None])
+    upload(files, tmp_path / "mine", "bucket/mine")
+    here, there = tmp_path / "here", tmp_path / "there"
+    prepare_dataset(tmp_path / "mine", out=here)
+    prepare_dataset(uri_of("bucket/mine"), out=there)
+    assert (there / "clips.arrow").read_bytes() == (here / "clips.arrow").read_bytes()
+    assert open_dataset(there).clips.names == ("clap/clip", "wave/clip")
 
 
 def test_a_dataset_on_s3_is_fetched_once(s3, tiny_folder, tmp_path, monkeypatch):

@@ -56,19 +56,21 @@ def prepare_dataset(
     workers: int = 0,
     address: str | None = None,
     overwrite: bool = False,
+    name_pattern: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> PrepareResult:
     """Prepare raw data into `out`, by default data_dir/<dataset>.
 
     `raw` is a path or a URI that pyarrow.fs knows; several make one dataset. `workers` Ray tasks
     at a time, 0 works in the process, and so does a small input; the result is the same to the
-    byte. `on_progress` gets (clips done, clips) now and then. The same raw data are not
-    prepared twice: a finished dataset is reused, an interrupted preparation is continued. Raises
-    UsageError if `out` holds something else and not `overwrite`, InputError if no clip survives,
-    OutputError if the disk refuses.
+    byte. `name_pattern` reads the file names of your own recordings, such as
+    a{label}_s{subject}_v{camera}. `on_progress` gets (clips done, clips) now and then. The same
+    raw data are not prepared twice: a finished dataset is reused, an interrupted preparation is
+    continued. Raises UsageError if `out` holds something else and not `overwrite`, InputError if
+    no clip survives, OutputError if the disk refuses.
     """
     places = [locate(item) for item in ([raw] if isinstance(raw, str | Path) else raw)]
-    plan = detect(places)
+    plan = detect(places, name_pattern)
     shown = out or data_dir / plan.dataset
     target = resolve(shown)
     _check_apart(places, target)

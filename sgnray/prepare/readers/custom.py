@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from sgnray.config.custom import Description, Rule, SplitRule, parse_description
 from sgnray.data.datasets import DATASETS
-from sgnray.data.skeleton import SKELETONS, Skeleton
+from sgnray.data.skeleton import KINECT20, NTU25, SKELETONS, Skeleton
 from sgnray.errors import ClipError, InputError, Problem
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
 from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
@@ -143,7 +143,8 @@ def _skeleton(description: Description, location: Location) -> Skeleton:
             where=f"{location}: dataset",
             now="give the dataset a name of its own, such as my-kinect",
         )
-    same = [known for known in SKELETONS.values() if _is_same(known, skeleton)]
+    # Not one of a pose estimator, whose poses have another scale here than in its files.
+    same = [known for known in (NTU25, KINECT20) if _is_same(known, skeleton)]
     known = ours or (same[0] if same else None)
     if known is not None:
         return replace(skeleton, name=known.name)

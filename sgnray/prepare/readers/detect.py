@@ -10,17 +10,25 @@ from enum import Enum
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.custom import plan_custom
+from sgnray.prepare.readers.own import plan_own
 from sgnray.prepare.readers.padded import plan_padded
 from sgnray.prepare.readers.pyskl import plan_pyskl
-from sgnray.prepare.readers.recordings import plan_recordings, tell_recordings
+from sgnray.prepare.readers.recordings import (
+    OWN,
+    find_videos,
+    plan_recordings,
+    refuse_place,
+    tell_recordings,
+)
 from sgnray.prepare.readers.source import ZIP_ERRORS, join_listings, list_files
 from sgnray.storage.location import Location
 
 _HEAD_BYTES = 16
 _FOLDER_SUFFIXES = (".yaml", ".yml", ".h5", ".hdf5", ".npz", ".pkl", ".pickle")
 _KNOWN = (
-    "SsssCcccPpppRrrrAaaa.skeleton (NTU RGB+D) or aAA_sSS_eEE_vVV.json (NW-UCLA) in folders or "
-    ".zip files, NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl, or a table of clips with its .yaml"
+    "SsssCcccPpppRrrrAaaa.skeleton (NTU RGB+D), aAA_sSS_eEE_vVV.json (NW-UCLA) or what pose "
+    "estimators write (OpenPose, COCO key points, MediaPipe, Kinect) in folders or .zip files, "
+    "NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl, or a table of clips with its .yaml"
 )
 
 
@@ -42,23 +50,32 @@ _PLANNERS: dict[Kind, Callable[[Location], RawPlan]] = {
 }
 
 
-def detect(raw: Sequence[Location]) -> RawPlan:
+def detect(raw: Sequence[Location], name_pattern: str | None = None) -> RawPlan:
     """Tell what the places hold and plan their dataset.
 
-    UsageError if one does not exist or they do not belong together, InputError if it is not raw
-    data.
+    `name_pattern` reads the names of recordings, such as a{label}_s{subject}_v{camera}. UsageError
+    if a place does not exist or they do not belong together, InputError if it is not raw data.
     """
     kinds = [tell_kind(place) for place in raw]
     if set(kinds) == {Kind.RECORDINGS}:
         listings = [list_files([place]) for place in raw]
-        recorded = [tell_recordings(listing) for listing in listings]
+        is_described = name_pattern is not None
+        recorded = [tell_recordings(item, is_described=is_described) for item in listings]
         if len(raw) == 1 and recorded == [None] and (inner := _only_file(raw[0])) is not None:
-            return detect([inner])
+            return detect([inner], name_pattern)
         for place, what in zip(raw, recorded, strict=True):
             if what is None:
                 raise _nothing_found(place)
         _check_alike(raw, recorded)
+        if recorded[0] == OWN:
+            return plan_own(join_listings(listings), raw, name_pattern)
         return plan_recordings(join_listings(listings))
+    if name_pattern is not None:
+        raise UsageError(
+            "a name pattern is for recordings, in folders or .zip files",
+            where=f"--name-pattern {name_pattern!r}",
+            now="leave it out: this source says itself what its clips are",
+        )
     if len(raw) > 1:
         raise UsageError(
             "several --raw make one dataset only where all are folders or .zip files of recordings",
@@ -110,7 +127,9 @@ def _tell_file(place: Location, head: bytes) -> Kind:
         return Kind.PICKLE
     if head.startswith((b"ARROW1", b"PAR1", b"\xff\xff\xff\xff")):
         return Kind.TABLE
-    return Kind.DESCRIPTION if place.name.lower().endswith((".yaml", ".yml")) else Kind.UNKNOWN
+    if place.name.lower().endswith((".yaml", ".yml")):
+        return Kind.DESCRIPTION
+    return Kind.RECORDINGS if list_files([place]).files else Kind.UNKNOWN
 
 
 def _holds_arrays(place: Location) -> bool:
@@ -151,6 +170,8 @@ def _check_alike(raw: Sequence[Location], recorded: Sequence[str | None]) -> Non
 
 
 def _nothing_found(place: Location) -> InputError:
+    if find_videos(place):
+        return refuse_place(place, f"--raw {place}")
     return InputError(
         f"no raw data are here, that is {_KNOWN}",
         where=f"--raw {place}",

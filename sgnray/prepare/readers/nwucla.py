@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 
 import numpy as np
 
 from sgnray.data.skeleton import KINECT20
-from sgnray.errors import ClipError
 from sgnray.prepare.clip import refusal
 from sgnray.prepare.recording import Body, ClipName, Recording
 
@@ -33,17 +31,6 @@ def find_nwucla_label(name: ClipName, _: int) -> int:
     if name.action not in ACTIONS:
         raise refusal(f"action {name.action} is none of NW-UCLA's")
     return ACTIONS.index(name.action)
-
-
-def read_nwucla_files(files: Sequence[bytes]) -> list[Recording | ClipError]:
-    """Read .json files; a ClipError where one cannot be used."""
-    results: list[Recording | ClipError] = []
-    for data in files:
-        try:
-            results.append(read_nwucla(data))
-        except ClipError as error:
-            results.append(error)
-    return results
 
 
 def read_nwucla(data: bytes) -> Recording:

@@ -54,15 +54,21 @@ def read_pickle(location: Location) -> Any:
     """
     try:
         with location.open() as stream:
-            return _Unpickler(_BoundedFile(stream)).load()
-    except PickleError as error:
+            return load_pickle(stream)
+    except (PickleError, OSError) as error:
         raise refuse_pickle(location, str(error)) from error
+
+
+def load_pickle(stream: pa.NativeFile) -> Any:
+    """Read a pickle as read_pickle does; PickleError says what is wrong with it."""
+    try:
+        return _Unpickler(_BoundedFile(stream)).load()
     except (
         *(OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError),
         *(EOFError, MemoryError, pickle.UnpicklingError),
     ) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise refuse_pickle(location, f"it is corrupt ({reason[:200]})") from error
+        raise PickleError(f"it is corrupt ({reason[:200]})") from error
 
 
 def refuse_pickle(location: Location, reason: str) -> InputError:
@@ -197,7 +203,7 @@ class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         function = _FUNCTIONS.get(f"{module}.{name}")
         if function is None:
-            shown = f"{module}.{name}"[:80]
+            shown = re.sub(r"[^ -~]", "?", f"{module}.{name}"[:80])
             raise PickleError(f"it asks for {shown}, which is no array and could run code")
         return function
 

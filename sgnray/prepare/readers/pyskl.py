@@ -1,25 +1,29 @@
-"""Reader of PYSKL's pickles, the ntu60_3danno.pkl family.
+"""Reader of PYSKL's pickles: many clips in one, or the one clip that MMAction2 writes of a video.
 
-Their key points are camera coordinates in meters, M actors x T frames x V joints x C coordinates,
-which are centered here. Legend: D = V * C numbers of a pose.
+Their key points are M actors x T frames x V joints x C coordinates. In 3D, the ntu60_3danno.pkl
+family, they are camera coordinates in meters, which are centered here. In 2D they are COCO's 17
+key points of an image, of people who are tracked here. Legend: D = V * C numbers of a pose.
 """
 
 from __future__ import annotations
 
 import logging
+import pickle
 import re
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from sgnray.data.datasets import read_missing_names, tell_ntu
-from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
+from sgnray.data.skeleton import COCO17, KINECT20, NTU25, Skeleton
 from sgnray.errors import ClipError, InputError, Problem
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
-from sgnray.prepare.normalize import list_poses
+from sgnray.prepare.normalize import list_poses, normalize
 from sgnray.prepare.plan import RawPlan, Splits, hash_lines
 from sgnray.prepare.readers.naming import (
     NO_CASE,
@@ -30,16 +34,27 @@ from sgnray.prepare.readers.naming import (
     name_dataset,
 )
 from sgnray.prepare.readers.ntu import parse_ntu_name
-from sgnray.prepare.readers.pickles import PickledArray, PickleError, read_pickle, refuse_pickle
-from sgnray.prepare.recording import ClipName, FloatArray
+from sgnray.prepare.readers.people import MAX_PEOPLE, build_recording, mark_missing
+from sgnray.prepare.readers.pickles import (
+    PickledArray,
+    PickleError,
+    load_pickle,
+    read_pickle,
+    refuse_pickle,
+)
+from sgnray.prepare.recording import ClipName, FloatArray, Recording
 from sgnray.storage.location import Location
 
 log = logging.getLogger(__name__)
 
+CLIP_FORMAT = "PYSKL"
+SUFFIXES = (".pkl", ".pickle")
 _JOB_BYTES = 16 * 2**20
 _SKELETONS: dict[tuple[int, ...], Skeleton] = {
-    (skeleton.num_joints, 3): skeleton for skeleton in (NTU25, KINECT20)
+    (skeleton.num_joints, skeleton.num_coordinates): skeleton
+    for skeleton in (NTU25, KINECT20, COCO17)
 }
+_CLIP = re.compile(rb"\x80[\x02-\x05](?:\x95.{8})?\}", re.DOTALL)  # a dict is in it
 _SPLIT_KEY = re.compile(r"(?:(.*)_)?(train|val|test)", re.DOTALL)
 _MAX_LABEL = 100_000
 _MAX_ACTORS = 2
@@ -48,11 +63,12 @@ _MAX_PROBLEMS = 10
 
 @dataclass(frozen=True)
 class PysklJob:
-    """Some clips of a pickle, with their arrays."""
+    """Some clips of a pickle, with their arrays; scores are None where there are none."""
 
-    origin_joint: int
+    skeleton: Skeleton
     facts: tuple[ClipFacts, ...]
     keypoints: tuple[PickledArray, ...]
+    scores: tuple[PickledArray | None, ...]
 
     @property
     def num_clips(self) -> int:
@@ -61,13 +77,18 @@ class PysklJob:
 
     def read(self) -> Iterator[Clip | Skipped]:
         """Give one result for each clip."""
-        for facts, keypoint in zip(self.facts, self.keypoints, strict=True):
+        for facts, keypoint, score in zip(self.facts, self.keypoints, self.scores, strict=True):
             try:
-                yield Clip(facts, center(keypoint.load(), origin_joint=self.origin_joint))
+                yield Clip(facts, self._prepare(keypoint, score))
             except PickleError as error:
                 yield Skipped(facts.name, str(error))
             except ClipError as error:
                 yield Skipped(facts.name, error.what)
+
+    def _prepare(self, keypoint: PickledArray, score: PickledArray | None) -> Poses:
+        if self.skeleton == COCO17:
+            return normalize(_track_people(keypoint, score), COCO17)
+        return center(keypoint.load(), origin_joint=self.skeleton.origin or 0)
 
 
 @dataclass(frozen=True)
@@ -78,6 +99,7 @@ class _Annotation:
     label: int
     total_frames: int
     keypoint: PickledArray
+    score: PickledArray | None
 
 
 def plan_pyskl(location: Location) -> RawPlan:
@@ -99,13 +121,13 @@ def plan_pyskl(location: Location) -> RawPlan:
         dataset=dataset,
         skeleton=skeleton,
         class_names=name_classes(dataset, num_classes),
-        jobs=tuple(_cut_jobs(skeleton.origin or 0, facts, kept)),
+        jobs=tuple(_cut_jobs(skeleton, facts, kept)),
         skipped=tuple(skipped),
         source=describe_file(
             location, entry, content=hash_lines(f"{fact.name} {fact.label}" for fact in facts)
         ),
         splits=_read_splits(
-            content.get("split"),
+            content.get("split") if isinstance(content, dict) else None,
             dataset,
             known={annotation.name for annotation in annotations},
             kept={fact.name for fact in facts},
@@ -138,11 +160,8 @@ def center(keypoint_MTVC: npt.NDArray[Any], *, origin_joint: int) -> Poses:
 
 def _read_annotations(content: Any, location: Location) -> list[_Annotation]:
     """Read a pickle's annotations; InputError lists what is wrong with them."""
-    listed = content.get("annotations") if isinstance(content, dict) else None
-    if not isinstance(listed, list) or not listed:
-        raise refuse_pickle(location, "it has no list of annotations")
     annotations, problems = [], []
-    for index, item in enumerate(listed):
+    for index, item in enumerate(_list_annotations(content, location)):
         try:
             annotations.append(_read_annotation(item))
         except ValueError as error:
@@ -152,11 +171,19 @@ def _read_annotations(content: Any, location: Location) -> list[_Annotation]:
     return annotations
 
 
+def _list_annotations(content: Any, location: Location) -> list[Any]:
+    if isinstance(content, dict):
+        content = [content] if "keypoint" in content else content.get("annotations")
+    if not isinstance(content, list) or not content:
+        raise refuse_pickle(location, "it has no list of annotations")
+    return content
+
+
 def _read_annotation(item: Any) -> _Annotation:
     """Read one annotation; ValueError with the reason."""
     if not isinstance(item, dict):
         raise ValueError("is no dict")
-    name, label, keypoint = item.get("frame_dir"), item.get("label"), item.get("keypoint")
+    name, label = item.get("frame_dir"), item.get("label")
     if not isinstance(name, str) or not name or not name.isprintable():
         raise ValueError("frame_dir is no name")
     if type(label) is not int or not 0 <= label < _MAX_LABEL:
@@ -164,14 +191,101 @@ def _read_annotation(item: Any) -> _Annotation:
     total_frames = item.get("total_frames")
     if type(total_frames) is not int or not 0 <= total_frames < 2**31:
         raise ValueError(f"total_frames is no number from 0 on (of {name})")
+    try:
+        return _Annotation(name, label, total_frames, *_read_arrays(item))
+    except ValueError as error:
+        raise ValueError(f"{error} (of {name})") from error
+
+
+def _read_arrays(item: dict[Any, Any]) -> tuple[PickledArray, PickledArray | None]:
+    """Check the key points of an annotation, and the scores of those in 2D; ValueError."""
+    keypoint, score = item.get("keypoint"), item.get("keypoint_score")
     if not isinstance(keypoint, PickledArray) or not keypoint.dtype:
-        raise ValueError(f"keypoint is no array (of {name})")
+        raise ValueError("keypoint is no array")
     dtype, shape = np.dtype(keypoint.dtype), keypoint.final_shape
     if dtype.kind != "f":
-        raise ValueError(f"keypoint holds {dtype}, not floats (of {name})")
-    if len(shape) != 4 or not 1 <= shape[0] <= _MAX_ACTORS:
-        raise ValueError(f"keypoint has the shape {shape}, not 1 or 2 x T x V x C (of {name})")
-    return _Annotation(name, label, total_frames, keypoint)
+        raise ValueError(f"keypoint holds {dtype}, not floats")
+    is_image = len(shape) == 4 and shape[3] == COCO17.num_coordinates
+    if len(shape) != 4 or not 1 <= shape[0] <= (MAX_PEOPLE if is_image else _MAX_ACTORS):
+        raise ValueError(f"keypoint has the shape {shape}, not 1 or 2 x T x V x C")
+    if not is_image or score is None:
+        return keypoint, None
+    if not isinstance(score, PickledArray) or score.dtype[1:2] != "f":
+        raise ValueError("keypoint_score is no array of floats")
+    if score.final_shape != shape[:3]:
+        raise ValueError(f"keypoint_score has the shape {score.final_shape}, not {shape[:3]}")
+    return keypoint, score
+
+
+def _track_people(keypoint: PickledArray, score: PickledArray | None) -> Recording:
+    """Make bodies of the people in an image, whom nobody may have tracked."""
+    with np.errstate(invalid="ignore"):
+        joints_MTVC = keypoint.load().astype(np.float64)
+        scores_MTV = None if score is None else score.load().astype(np.float64)
+    joints_TMVC = mark_missing(joints_MTVC, scores_MTV).transpose(1, 0, 2, 3)
+    return build_recording(list(joints_TMVC), COCO17)
+
+
+def tell_clip(head: bytes) -> Skeleton | None:
+    """Tell the pickle of one clip from that of a dataset."""
+    is_clip = _CLIP.match(head) and b"keypoint" in head and b"annotations" not in head
+    return COCO17 if is_clip else None
+
+
+def read_clip(data: bytes, skeleton: Skeleton) -> Recording:
+    """Read the pickle of one clip in 2D; ClipError if it is corrupt or holds something else."""
+    try:
+        item = load_pickle(pa.BufferReader(data))
+        keypoint, score = _read_arrays(item if isinstance(item, dict) else {})
+        if keypoint.final_shape[2:] != (skeleton.num_joints, skeleton.num_coordinates):
+            joints, axes = keypoint.final_shape[2:]
+            what = f"not {skeleton.num_joints} x {skeleton.num_coordinates} as {skeleton.name}"
+            raise refusal(f"the poses have {joints} x {axes} joints x coordinates, {what}")
+        return _track_people(keypoint, score)
+    except (PickleError, ValueError) as error:
+        raise refusal(f"the pickle cannot be used: {error}") from error
+
+
+def list_clips(location: Location, changed: int) -> dict[str, int]:
+    """Give the size of each clip in a pickle of 2D clips; InputError if it holds anything else."""
+    return {
+        name: keypoint.num_bytes for name, (keypoint, _) in _load_clips(location, changed).items()
+    }
+
+
+def extract_clip(location: Location, changed: int, name: str) -> bytes:
+    """Make the pickle of one clip, as read_clip reads it, of a pickle of many."""
+    arrays_of = _load_clips(location, changed)
+    if name not in arrays_of:
+        raise refusal("it is no longer in the pickle", name=name)
+    keypoint, score = arrays_of[name]
+    arrays = {"keypoint": keypoint, "keypoint_score": score}
+    return pickle.dumps({key: array.load() for key, array in arrays.items() if array is not None})
+
+
+@lru_cache(maxsize=1)
+def _load_clips(
+    location: Location, changed: int
+) -> dict[str, tuple[PickledArray, PickledArray | None]]:
+    # The arrays stay in memory: a pickle is read from its start.
+    found: dict[str, tuple[PickledArray, PickledArray | None]] = {}
+    problems = []
+    for index, item in enumerate(_list_annotations(read_pickle(location), location)):
+        try:
+            name = str(item.get("frame_dir", index)) if isinstance(item, dict) else str(index)
+            arrays = found[name] = _read_arrays(item if isinstance(item, dict) else {})
+        except ValueError as error:
+            problems.append(Problem(f"annotations[{index}]", str(error)))
+            continue
+        if _SKELETONS.get(arrays[0].final_shape[2:]) is not COCO17:
+            raise InputError(
+                "these clips are not in 2D, of COCO's 17 joints",
+                where=f"{location}, {name}",
+                now=f"prepare them first, sgn prepare --raw {location}, and name the dataset",
+            )
+    if problems:
+        raise _refuse_annotations(location, problems)
+    return found
 
 
 def _find_skeleton(annotations: Sequence[_Annotation], location: Location) -> Skeleton:
@@ -241,7 +355,7 @@ def _describe(annotation: _Annotation, ntu_names: dict[str, ClipName]) -> ClipFa
 
 
 def _cut_jobs(
-    origin_joint: int, facts: Sequence[ClipFacts], kept: Sequence[_Annotation]
+    skeleton: Skeleton, facts: Sequence[ClipFacts], kept: Sequence[_Annotation]
 ) -> Iterator[PysklJob]:
     """Cut the clips into jobs of about 16 MiB, in the order of the file."""
     start = num_bytes = 0
@@ -250,7 +364,8 @@ def _cut_jobs(
         if num_bytes < _JOB_BYTES and index < len(kept):
             continue
         keypoints = tuple(annotation.keypoint for annotation in kept[start:index])
-        yield PysklJob(origin_joint, tuple(facts[start:index]), keypoints)
+        scores = tuple(annotation.score for annotation in kept[start:index])
+        yield PysklJob(skeleton, tuple(facts[start:index]), keypoints, scores)
         start, num_bytes = index, 0
 
 

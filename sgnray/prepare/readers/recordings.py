@@ -1,69 +1,54 @@
-"""Raw files of one recording each: NTU RGB+D, NW-UCLA or synthetic, one by one or as a dataset."""
+"""Raw recordings of any format in the table: one by one, or as one of the published datasets."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sgnray.data.datasets import (
-    NWUCLA_CLASS_NAMES,
+    published_class_names,
     read_class_names,
     read_missing_names,
     tell_ntu,
 )
-from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
+from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.errors import ClipError, InputError, Problem, UsageError
-from sgnray.prepare.clip import Clip, Skipped, refusal
+from sgnray.prepare.clip import Clip, ClipFacts, Skipped, refusal
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import RawPlan, RawSource, hash_lines
-from sgnray.prepare.readers.ntu import find_ntu_label, parse_ntu_name, read_skeletons
-from sgnray.prepare.readers.nwucla import (
-    find_nwucla_label,
-    parse_nwucla_name,
-    read_nwucla_files,
+from sgnray.prepare.readers.formats import (
+    FORMATS,
+    KNOWN,
+    LABELS_FILE,
+    NTU,
+    VIDEOS,
+    RecordedFormat,
 )
 from sgnray.prepare.readers.source import Listing, RawFile, cut_parts, list_files, read_file
-from sgnray.prepare.recording import ClipName, Recording
-from sgnray.storage.location import locate
+from sgnray.prepare.recording import Recording
+from sgnray.storage.location import Location, locate
 from sgnray.synth.generate import FORMAT_VERSION as SYNTH_VERSION
 from sgnray.synth.generate import MANIFEST_NAME as SYNTH_FILE
 
+OWN = "recordings of your own"
+_VIDEOS_FIRST = "run a pose estimator on them first, as the guide pose-estimators.md shows, and "
 _BLOCK_BYTES = 6 * 1024 * 1024  # parsed at once: the NTU parser's start costs as much as 100 kB
-_VIDEOS = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v", ".flv"}
-_KNOWN = (
-    "give .skeleton files of NTU RGB+D, .json files of NW-UCLA, or folders or .zip files of them"
-)
-
-
-@dataclass(frozen=True)
-class RecordedFormat:
-    """A raw format of one recording per file, which its suffix tells.
-
-    `find_label` takes a name and the dataset's number of classes; `read_files` gives a recording
-    or a ClipError for each file's bytes.
-    """
-
-    suffix: str
-    skeleton: Skeleton
-    parse_name: Callable[[str], ClipName]
-    find_label: Callable[[ClipName, int], int]
-    read_files: Callable[[Sequence[bytes]], list[Recording | ClipError]]
-
-
-NTU = RecordedFormat(".skeleton", NTU25, parse_ntu_name, find_ntu_label, read_skeletons)
-NWUCLA = RecordedFormat(".json", KINECT20, parse_nwucla_name, find_nwucla_label, read_nwucla_files)
-_FORMATS = (NTU, NWUCLA)
 
 
 @dataclass(frozen=True)
 class RecordingJob:
-    """Some raw files of recordings, of a dataset with this many classes."""
+    """Some raw recordings of a dataset with this many classes.
+
+    `facts` say what each one is where its name does not.
+    """
 
     files: tuple[RawFile, ...]
     num_classes: int
+    facts: tuple[ClipFacts, ...] = ()
 
     @property
     def num_clips(self) -> int:
@@ -72,86 +57,124 @@ class RecordingJob:
 
     def read(self) -> Iterator[Clip | Skipped]:
         """Give each file's clip, or why it is left out."""
-        for file, kind, found in _read(self.files):
+        for index, (file, kind, found) in enumerate(_read(self.files)):
             try:
-                name = kind.parse_name(file.name)
-                facts = name.facts(label=kind.find_label(name, self.num_classes))
+                if self.facts:
+                    facts = self.facts[index]
+                else:
+                    name = kind.parse_name(file.name)
+                    facts = name.facts(label=kind.find_label(name, self.num_classes))
                 if isinstance(found, ClipError):
                     raise found
-                clip = Clip(facts, normalize(found, kind.skeleton))
+                clip = Clip(facts, normalize(found, skeleton_of(file)))
             except ClipError as error:
-                yield Skipped(file.name, error.what)
+                yield Skipped(file.path if self.facts else file.name, error.what)
             else:
                 yield clip
 
 
-def tell_recordings(listing: Listing) -> str | None:
-    """Tell by the files' names what was recorded: NTU RGB+D, synthetic people, or NW-UCLA."""
-    if any(_has_name_of(NTU, file) for file in listing.files):
-        has_manifest = any(file.name == SYNTH_FILE for file in listing.files)
+def tell_recordings(listing: Listing, *, is_described: bool = False) -> str | None:
+    """Tell what was recorded: synthetic people, a published dataset by the files' names, or OWN.
+
+    Described recordings (labels.csv, a name pattern) are OWN whatever their names.
+    """
+    if is_described or any(file.name == LABELS_FILE for file in listing.sidecars):
+        return OWN if listing.files else None
+    if any(NTU.has_name(file.name) for file in listing.files):
+        has_manifest = any(file.name == SYNTH_FILE for file in listing.sidecars)
         return "synthetic people" if has_manifest else "NTU RGB+D"
-    if any(_has_name_of(NWUCLA, file) for file in listing.files):
-        return "NW-UCLA"
-    return None
+    for file in listing.files:
+        if (known := FORMATS[file.kind]).dataset and known.has_name(file.name):
+            return known.name
+    # A .skeleton file is not opened while it is listed, so its first bytes are looked at here.
+    return OWN if any(file.kind != NTU.name or _is_ntu(file) for file in listing.files) else None
 
 
 def plan_recordings(listing: Listing) -> RawPlan:
     """Plan the dataset of recordings that tell_recordings finds."""
     match tell_recordings(listing):
         case "synthetic people":
-            synth = [file for file in listing.files if file.name == SYNTH_FILE]
+            synth = [file for file in listing.sidecars if file.name == SYNTH_FILE]
             class_names = _read_synth(min(synth, key=lambda file: (file.depth, file.place.path)))
             return _plan(listing, "synth", NTU, class_names)
         case "NTU RGB+D":
-            names = [parse_ntu_name(file.name) for file in listing.files if _has_name_of(NTU, file)]
+            known = [file.name for file in listing.files if NTU.has_name(file.name)]
+            names = [NTU.parse_name(name) for name in known]
             dataset = tell_ntu(
                 last_setup=max(name.setup or 0 for name in names),
                 last_action=max(name.action for name in names),
             )
             return _plan(listing, dataset, NTU, read_class_names(dataset), read_missing_names())
-        case "NW-UCLA":
-            return _plan(listing, "nwucla", NWUCLA, NWUCLA_CLASS_NAMES)
         case other:
-            raise AssertionError(f"recordings of an unknown kind: {other}")
+            assert other in FORMATS, other
+            dataset = FORMATS[other].dataset
+            return _plan(listing, dataset, FORMATS[other], published_class_names(dataset) or ())
 
 
-def find_recordings(path: Path) -> Listing:
-    """List the recordings of a file, a folder or a .zip, and what was refused for its path.
+def check_one_format(files: Sequence[RawFile]) -> None:
+    """InputError where recordings have different formats or skeletons."""
+    groups = Counter((file.kind, file.skeleton) for file in files)
+    if len(groups) < 2:
+        return
+    example = {(file.kind, file.skeleton): file for file in reversed(files)}
+    raise InputError(
+        "these recordings have different formats, which do not make one dataset",
+        where=", ".join(f"{kind}, {skeleton}" for kind, skeleton in groups),
+        now="sort them into one folder per format, and prepare these one by one",
+        problems=[
+            Problem(f"{count} like {example[group].path}", f"{group[0]}, {group[1]}")
+            for group, count in groups.most_common()
+        ],
+    )
+
+
+def find_recordings(path: Path | str) -> Listing:
+    """List the recordings of a file, a folder or a .zip, here or at a URI, and what was refused.
 
     UsageError or InputError where none is found.
     """
-    if not path.exists():
-        raise UsageError("file or folder not found", where=str(path), now=_KNOWN)
-    suffix = path.suffix.lower()
-    if path.is_file() and any(suffix == known.suffix for known in _FORMATS):
-        status = path.stat()
-        file = RawFile(path.name, locate(path), None, status.st_size, 0, status.st_mtime_ns)
-        return Listing((file,), ())
-    if path.is_file() and suffix != ".zip":
-        what = "a video" if suffix in _VIDEOS else f"a {suffix or 'nameless kind of'} file"
-        raise InputError(
-            f"this is {what}, and sgnray reads skeletons: where the joints are in each frame",
-            where=str(path),
-            now=_KNOWN,
-        )
-    found = list_files([locate(path)])
-    # Other .json files are not recordings, such as the description of synthetic ones.
-    files = tuple(
-        file for file in found.files if format_of(file) is NTU or _has_name_of(NWUCLA, file)
-    )
-    if not files:
-        refused = [Problem(item.name, item.reason) for item in found.refused]
+    place = locate(path)
+    entry = place.entry()
+    if entry is None:
+        raise UsageError("file or folder not found", where=str(path), now=KNOWN)
+    found = list_files([place])
+    if found.files:
+        return found
+    raise refuse_place(place, str(path), found.refused)
+
+
+def refuse_place(place: Location, where: str, refused: Sequence[Skipped] = ()) -> InputError:
+    """Build the error for a place without recordings; it says what to do with a video."""
+    entry, videos = place.entry(), find_videos(place)
+    suffix = PurePosixPath(place.name).suffix.lower()
+    if (entry is not None and entry.is_folder) or suffix == ".zip":
         what = "no recording found" + (" that can be used" if refused else "")
-        raise InputError(what, where=str(path), now=_KNOWN, problems=refused)
-    return Listing(files, found.refused)
+        what += f", only videos such as {videos[0]}" if videos else ""
+    else:
+        kind = "a video" if videos else f"a {suffix or 'nameless kind of'} file"
+        what = f"this is {kind}, and sgnray reads skeletons: where the joints are in each frame"
+    return InputError(
+        what,
+        where=where,
+        now=(_VIDEOS_FIRST if videos else "") + KNOWN,
+        problems=[Problem(item.name, item.reason) for item in refused],
+    )
+
+
+def find_videos(place: Location) -> list[str]:
+    """Name the videos that are at a place."""
+    entry = place.entry()
+    is_folder = entry is not None and entry.is_folder
+    names = sorted(item.name for item in place.walk()) if is_folder else [place.name]
+    return [name for name in names if name.lower().endswith(VIDEOS)]
 
 
 def read_recordings(
     files: Iterable[RawFile],
 ) -> Iterator[tuple[RawFile, Skeleton, Recording | ClipError]]:
     """Read recordings in their order; a ClipError where one cannot be used."""
-    for file, kind, found in _read(files):
-        yield file, kind.skeleton, found
+    for file, _, found in _read(files):
+        yield file, skeleton_of(file), found
 
 
 def read_recording(file: RawFile) -> tuple[Recording, Skeleton]:
@@ -165,17 +188,17 @@ def read_recording(file: RawFile) -> tuple[Recording, Skeleton]:
 
 def skeleton_of(file: RawFile) -> Skeleton:
     """Tell which skeleton is in a recording; InputError if its format is unknown."""
-    return format_of(file).skeleton
+    format_of(file)
+    return SKELETONS[file.skeleton]
 
 
 def format_of(file: RawFile) -> RecordedFormat:
-    """Tell a recording's format by its suffix; InputError if it is unknown."""
-    for known in _FORMATS:
-        if file.name.lower().endswith(known.suffix):
-            return known
-    raise InputError(
-        f"a recording of an unknown format: {file.name}", where=str(file.place), now=_KNOWN
-    )
+    """Give the format that was told when a recording was listed; InputError if it is unknown."""
+    if file.kind not in FORMATS:
+        raise InputError(
+            f"a recording of an unknown format: {file.name}", where=str(file.place), now=KNOWN
+        )
+    return FORMATS[file.kind]
 
 
 def describe_files(files: Sequence[RawFile]) -> RawSource:
@@ -191,8 +214,9 @@ def describe_files(files: Sequence[RawFile]) -> RawSource:
 def _read(
     files: Iterable[RawFile],
 ) -> Iterator[tuple[RawFile, RecordedFormat, Recording | ClipError]]:
-    """Read files in blocks of one format."""
-    for kind, group in itertools.groupby(files, key=format_of):
+    """Read files in blocks of one format and skeleton."""
+    told = itertools.groupby(files, key=lambda file: (format_of(file), file.skeleton))
+    for (kind, _), group in told:
         block: list[tuple[RawFile, bytes | ClipError]] = []
         num_bytes = 0
         for file in group:
@@ -214,7 +238,10 @@ def _try_read(file: RawFile) -> bytes | ClipError:
 def _parse(
     block: list[tuple[RawFile, bytes | ClipError]], kind: RecordedFormat
 ) -> Iterator[tuple[RawFile, RecordedFormat, Recording | ClipError]]:
-    recordings = iter(kind.read_files([data for _, data in block if isinstance(data, bytes)]))
+    if not block:
+        return
+    texts = [data for _, data in block if isinstance(data, bytes)]
+    recordings = iter(kind.read_files(texts, skeleton_of(block[0][0])))
     for file, data in block:
         yield file, kind, next(recordings) if isinstance(data, bytes) else data
 
@@ -226,7 +253,8 @@ def _plan(
     class_names: tuple[str, ...],
     missing: frozenset[str] = frozenset(),
 ) -> RawPlan:
-    candidates = [file for file in listing.files if format_of(file) is kind]
+    check_one_format(listing.files)
+    candidates = listing.files
     chosen, skipped = _choose(candidates, kind, missing)
     return RawPlan(
         dataset=dataset,
@@ -274,8 +302,8 @@ def _read_synth(file: RawFile) -> tuple[str, ...]:
     return tuple(class_names)
 
 
-def _has_name_of(kind: RecordedFormat, file: RawFile) -> bool:
+def _is_ntu(file: RawFile) -> bool:
     try:
-        return bool(kind.parse_name(file.name))
+        return NTU.tell(read_file(file)) is not None
     except ClipError:
         return False

@@ -1,6 +1,7 @@
-"""Raw files that hold one recording each: in folders, in .zip files, or in a folder's .zip files.
+"""Raw recordings, one per file: in folders, in .zip files, or in a folder's .zip files.
 
-Nothing is extracted: a member is read into memory, never further than a fixed bound.
+The frames that OpenPose writes of a recording count as one file, and a clip in a pickle of many is
+one. Nothing is extracted: a member is read into memory, never further than a fixed bound.
 """
 
 from __future__ import annotations
@@ -11,17 +12,24 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from sgnray.errors import InputError
+from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Skipped, refusal
-from sgnray.prepare.readers import nwucla
+from sgnray.prepare.readers.formats import (
+    HEAD_BYTES,
+    SIDECARS,
+    has_known_suffix,
+    tell_format,
+)
+from sgnray.prepare.readers.openpose import FRAME_NAME, join_frames
+from sgnray.prepare.readers.people import in_frame
+from sgnray.prepare.readers.pyskl import CLIP_FORMAT, SUFFIXES, extract_clip, list_clips
 from sgnray.storage.location import Entry, Location
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
-_SUFFIXES = (".skeleton", ".json")
 PART_BYTES = 32 * 1024 * 1024
 PART_FILES = 256
 _BOMB_BYTES, _BOMB_RATIO = 16 * 1024 * 1024, 200
@@ -42,7 +50,9 @@ class RawFile:
     """One raw file: at `place`, or the `member` of the .zip at `place`.
 
     `name` is the last part of its path; `depth` is the number of folders above it, counted from
-    what the user named; `changed` tells a rewritten file from the one that was listed.
+    what the user named; `changed` tells a rewritten file from the one that was listed. `frames`
+    are the paths or members of a recording that has a file for each frame. `kind` is the format
+    and `skeleton` the skeleton that were told when it was listed.
     """
 
     name: str
@@ -51,58 +61,94 @@ class RawFile:
     size_bytes: int
     depth: int
     changed: int
+    frames: tuple[str, ...] = ()
+    kind: str = ""
+    skeleton: str = ""
+
+    @property
+    def path(self) -> str:
+        """Its path from what the user named on."""
+        parts = PurePosixPath(self.member or self.place.path).parts
+        return "/".join(parts[-self.depth - 1 :])
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The raw files that could be recordings, by name, and those refused for their path."""
+    """Recordings by name, what was refused without reading it, and what describes recordings."""
 
     files: tuple[RawFile, ...]
     refused: tuple[Skipped, ...]
+    sidecars: tuple[RawFile, ...] = ()
 
 
 def list_files(raw: Sequence[Location]) -> Listing:
-    """List the raw files of folders (recursively) and .zip files; InputError if a .zip is corrupt.
+    """List the recordings of files, folders (recursively) and .zip files.
 
-    A folder's .zip files are opened only if it has no recordings of its own.
+    InputError if a .zip or a pickle is corrupt. A folder's .zip files are opened only if it has no
+    recordings of its own.
     """
-    found = [item for place in raw for item in _list_place(place)]
-    return Listing(
-        files=tuple(sorted((item for item in found if isinstance(item, RawFile)), key=_order)),
-        refused=tuple(item for item in found if isinstance(item, Skipped)),
-    )
+    return join_listings([_list_place(place) for place in raw])
 
 
 def join_listings(listings: Sequence[Listing]) -> Listing:
     """Make one listing of several."""
-    files = [file for listing in listings for file in listing.files]
-    refused = [item for listing in listings for item in listing.refused]
-    return Listing(tuple(sorted(files, key=_order)), tuple(refused))
+    return Listing(
+        tuple(sorted((file for listing in listings for file in listing.files), key=_order)),
+        tuple(item for listing in listings for item in listing.refused),
+        tuple(file for listing in listings for file in listing.sidecars),
+    )
 
 
 def read_file(file: RawFile) -> bytes:
     """Read one raw file whole; ClipError if it is too large or damaged, InputError if gone."""
     if file.size_bytes > MAX_FILE_BYTES:
-        raise _too_large(file.name)
+        raise refusal(
+            f"larger than {MAX_FILE_BYTES >> 20} MiB, which no recording is", name=file.name
+        )
+    if _is_pickled(file):
+        return extract_clip(file.place, file.changed, file.member or "")
+    if not file.frames:
+        data = _read(file, file.size_bytes + 1)
+        num_bytes = len(data)
+    else:
+        frames = []
+        for frame in _frames_of(file):
+            with in_frame(frame.name):
+                frames.append((frame.name, _read(frame, file.size_bytes + 1)))
+        num_bytes = sum(len(text) for _, text in frames)
+        data = join_frames(frames)
+    if num_bytes != file.size_bytes:
+        raise refusal("its size is not the one that was listed", name=file.name)
+    return data
+
+
+def _read(file: RawFile, limit: int) -> bytes:
+    """Read up to `limit` bytes of a file."""
     try:
         if file.member is not None:
             with _open_zip(file.place, _changed(file.place)).open(file.member) as member:
-                data = member.read(file.size_bytes + 1)
-        elif file.place.is_local:
-            with open(file.place.path, "rb", buffering=0) as stream:
-                data = stream.read(file.size_bytes + 1) or b""
-                while len(data) < file.size_bytes and (more := stream.read()):
-                    data += more  # network file systems may give less than was asked for
-        else:
+                return member.read(limit)
+        if not file.place.is_local:
             with file.place.open() as remote:
-                data = remote.read(file.size_bytes + 1)
+                return bytes(remote.read(limit))
+        with open(file.place.path, "rb", buffering=0) as stream:
+            data = stream.read(limit) or b""
+            while len(data) < min(limit, file.size_bytes) and (more := stream.read(limit)):
+                data += more  # network file systems may give less than was asked for
+            return data
     except ZIP_ERRORS as error:
         if isinstance(error, OSError) and not _is_misled(file, error):
             raise _unreadable(file, error) from error
         raise refusal(f"cannot be read: {error}", name=file.name) from error
-    if len(data) != file.size_bytes:
-        raise refusal("its size is not the one that was listed", name=file.name)
-    return data
+
+
+def _frames_of(file: RawFile) -> Iterator[RawFile]:
+    for path in file.frames:
+        name = path.rpartition("/")[2]
+        if file.member is None:
+            yield replace(file, name=name, place=file.place.at(path), frames=())
+        else:
+            yield replace(file, name=name, member=path, frames=())
 
 
 def cut_parts(files: Sequence[RawFile]) -> Iterator[tuple[RawFile, ...]]:
@@ -123,19 +169,120 @@ def _order(file: RawFile) -> tuple[str, str, str]:
     return file.name, file.place.path, file.member or ""
 
 
-def _list_place(place: Location) -> list[RawFile | Skipped]:
+def _list_place(place: Location) -> Listing:
     entry = place.entry()
-    if entry is None or not entry.is_folder:
-        return list(_zip_files(place))
+    if entry is None or (not entry.is_folder and entry.name.lower().endswith(".zip")):
+        return _recognize(list(_zip_files(place)))
+    if not entry.is_folder:
+        if entry.name.lower().endswith(SUFFIXES) and (clips := _pickled_files(place, entry)):
+            return Listing(tuple(clips), ())
+        with place.open() as stream:
+            is_zip = stream.read(4) == b"PK\3\4"
+        return _recognize(list(_zip_files(place)) if is_zip else [_plain_file(place, entry)])
     entries = list(place.walk())
-    plain: list[RawFile | Skipped] = [
-        RawFile(item.name, place.at(item.path), None, item.size_bytes, item.depth, item.changed)
-        for item in entries
-        if _is_candidate(item.name)
+    plain = [_plain_file(place, item) for item in entries if has_known_suffix(item.name)]
+    listing = _recognize(plain)
+    zips = [] if listing.files else [item for item in entries if _is_zip(item)]
+    if not zips:
+        return listing
+    members = [file for item in zips for file in _zip_files(place.at(item.path))]
+    return join_listings([replace(listing, refused=()), _recognize(members)])
+
+
+def _plain_file(place: Location, entry: Entry) -> RawFile:
+    at = place.at(entry.path)
+    return RawFile(entry.name, at, None, entry.size_bytes, entry.depth, entry.changed)
+
+
+def _pickled_files(place: Location, entry: Entry) -> list[RawFile]:
+    """List the clips of a pickle of many; none if it is the pickle of one."""
+    file = _plain_file(place, entry)
+    if _recognize([file]).files:
+        return []
+    clips = list_clips(place, entry.changed)
+    return [
+        replace(file, name=name, member=name, size_bytes=size, kind=CLIP_FORMAT, skeleton="coco17")
+        for name, size in clips.items()
     ]
-    if any(_is_named_recording(item.name) for item in plain):
-        return plain
-    return [file for item in entries if _is_zip(item) for file in _zip_files(place.at(item.path))]
+
+
+def _is_pickled(file: RawFile) -> bool:
+    return file.member is not None and file.place.name.lower().endswith(SUFFIXES)
+
+
+def _recognize(found: Sequence[RawFile | Skipped]) -> Listing:
+    """Tell the format of each file; one that has none, beside some of its suffix, is refused."""
+    files = [file for file in found if isinstance(file, RawFile)]
+    refused = [item for item in found if isinstance(item, Skipped)]
+    sidecars = [file for file in files if file.name in SIDECARS]
+    known: list[RawFile] = []
+    others: list[tuple[RawFile, str]] = []
+    for file in _join_frames([file for file in files if file.name not in SIDECARS]):
+        try:
+            told = _told(file)
+        except ClipError as error:  # a damaged member
+            others.append((file, error.what))
+            continue
+        if told.kind:
+            known.append(told)
+        else:
+            others.append((file, "no recording: its content is of no format that sgnray reads"))
+    suffixes = {_suffix(file) for file in known}
+    refused += [Skipped(file.path, reason) for file, reason in others if _suffix(file) in suffixes]
+    return Listing(tuple(sorted(known, key=_order)), tuple(refused), tuple(sidecars))
+
+
+def _suffix(file: RawFile) -> str:
+    return ".json" if file.frames else PurePosixPath(file.name).suffix.lower()
+
+
+def _told(file: RawFile) -> RawFile:
+    if file.kind:
+        return file
+    found = tell_format(file.name, lambda: _read(file, min(file.size_bytes, HEAD_BYTES)))
+    return file if found is None else replace(file, kind=found[0].name, skeleton=found[1].name)
+
+
+def _join_frames(files: Sequence[RawFile]) -> Iterator[RawFile]:
+    """Make one file of the frames of each recording that OpenPose wrote, with the format told.
+
+    A folder is a recording, and has its name, unless frames of several are in one folder: then
+    recordings are called as their frames begin.
+    """
+    groups: dict[tuple[str, PurePosixPath, str], list[tuple[int, str, RawFile]]] = {}
+    for file in files:
+        match = FRAME_NAME.fullmatch(file.name)
+        if match is None:
+            yield file
+        else:
+            folder = PurePosixPath(file.member or file.place.path).parent
+            archive = "" if file.member is None else file.place.path
+            frame = (int(match[2]), file.name, file)
+            groups.setdefault((archive, folder, match[1]), []).append(frame)
+    is_by_folder = len({key[:2] for key in groups}) == len(groups)
+    for (_, folder, start), numbered in groups.items():
+        frames = [file for *_, file in sorted(numbered, key=lambda frame: frame[:2])]
+        try:
+            largest = _told(max(frames, key=lambda file: file.size_bytes))
+        except ClipError:  # a damaged member: reading says which
+            largest = replace(frames[0], kind="OpenPose", skeleton="openpose25")
+        if largest.kind != "OpenPose":
+            yield from frames
+            continue
+        first = frames[0]
+        path = folder if is_by_folder and folder.name else folder / start
+        is_member = first.member is not None
+        yield RawFile(
+            name=path.name,
+            place=first.place if is_member else first.place.at(str(path)),
+            member=str(path) if is_member else None,
+            size_bytes=sum(file.size_bytes for file in frames),
+            depth=max(0, first.depth - int(path == folder)),
+            changed=sum(file.changed for file in frames),
+            frames=tuple(file.member or file.place.path for file in frames),
+            kind=largest.kind,
+            skeleton=largest.skeleton,
+        )
 
 
 def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
@@ -150,7 +297,7 @@ def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
     for member in archive.infolist():
         parts = PurePosixPath(member.filename).parts
         # Without a name first: is_dir looks at its last character.
-        if not parts or member.is_dir() or not _is_candidate(parts[-1]):
+        if not parts or member.is_dir() or not has_known_suffix(parts[-1]):
             continue
         reason = _suspicion(member)
         if reason is None and archive.getinfo(member.filename) is not member:
@@ -192,16 +339,6 @@ def _unreadable(file: RawFile, error: OSError) -> InputError:
     )
 
 
-def _is_candidate(name: str) -> bool:
-    # macOS puts a "._" twin beside every file it archives.
-    return name.lower().endswith(_SUFFIXES) and not name.startswith("._")
-
-
-def _is_named_recording(name: str) -> bool:
-    # Some editor's settings.json beside the .zip files is no recording.
-    return name.lower().endswith(".skeleton") or nwucla.NAME.fullmatch(name) is not None
-
-
 def _is_zip(entry: Entry) -> bool:
     return entry.name.lower().endswith(".zip") and not entry.name.startswith("._")
 
@@ -218,7 +355,3 @@ def _open_zip(place: Location, changed: int) -> zipfile.ZipFile:
     if place.is_local:
         return zipfile.ZipFile(place.path)
     return zipfile.ZipFile(io.BufferedReader(place.open(), _REMOTE_BUFFER_BYTES))
-
-
-def _too_large(name: str) -> Exception:
-    return refusal(f"larger than {MAX_FILE_BYTES >> 20} MiB, which no recording is", name=name)

@@ -81,7 +81,8 @@ def test_a_broken_recording_does_not_stop_the_others(path, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("a.skeleton", "1\nx\n"), ("a.json", "[]"), ("b.skeleton", "")]
+    ("name", "content"),
+    [("a.skeleton", "1\nx\n"), ("a.json", '{"skeletons": 1}'), ("b.skeleton", "")],
 )
 def test_a_broken_recording_names_its_file(tmp_path, name, content):
     (tmp_path / name).write_text(content)
@@ -107,6 +108,7 @@ def test_a_broken_member_is_named_beside_its_zip(tmp_path):
         ("film.avi", "this is a video, and sgnray reads skeletons"),
         ("film.MP4", "this is a video, and sgnray reads skeletons"),
         ("poses.csv", "this is a .csv file, and sgnray reads skeletons"),
+        ("poses.json", "this is a .json file, and sgnray reads skeletons"),
         ("poses", "this is a nameless kind of file, and sgnray reads skeletons"),
     ],
 )

@@ -1,0 +1,189 @@
+"""Reader of CSV files with named columns, one row per frame: MediaPipe and Kinect.
+
+Each joint has the columns x, y and z, such as nose_x or SpineBase.X, in any order; MediaPipe's may
+have numbers (x0 to x32, or x1 to x33) or no header at all. Optional are a score of each joint, the
+number of the frame (rows with the same one are people of one frame), and the id of the body.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from sgnray.data.skeleton import KINECT20, MEDIAPIPE33, NTU25, Skeleton
+from sgnray.prepare.clip import refusal
+from sgnray.prepare.readers.people import Floats, build_recording, mark_missing
+from sgnray.prepare.recording import Recording
+
+_AXES = ("x", "y", "z")
+_SCORES = ("visibility", "score", "confidence", "v")
+_FRAMES = {"frame", "framenumber", "frameid", "framenum"}
+_BODIES = {"body", "bodyid", "person", "personid", "trackingid", "trackid"}
+_WORDS = "|".join((*_AXES, *_SCORES))
+_COLUMN = re.compile(rf"(.+?)({_WORDS})|({_WORDS})(\d+)")
+_ALIASES = {"spinemid": "spinemiddle"}  # as Kinect's SDK writes it
+# World landmarks have y down and z away from the camera: half a turn about the x axis.
+_MEDIAPIPE_SIGNS = np.array([1.0, -1.0, -1.0])
+_MAX_HIP_OFFSET_M = 0.1
+_NUM_SHOWN = 5
+_MAX_HEADER = 64 * 1024
+_BAD_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+): .*(invalid value.*)")
+
+
+def tell_mediapipe_csv(head: bytes) -> Skeleton | None:
+    """Tell MediaPipe's 33 landmarks by the columns."""
+    return _tell(head, (MEDIAPIPE33,))
+
+
+def tell_kinect_csv(head: bytes) -> Skeleton | None:
+    """Tell the 25 joints of Kinect v2, or the 20 of Kinect v1, by the columns."""
+    return _tell(head, (NTU25, KINECT20))
+
+
+def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
+    """Read the frames of a recording; ClipError says what is wrong, in which row or column."""
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    names, delimiter, is_headed = _read_header(data)
+    columns = _find_columns(names, skeleton)
+    wanted = [f"{joint}_{axis}" for joint in skeleton.joints for axis in _AXES]
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        more = f" and {len(missing) - _NUM_SHOWN} more" if len(missing) > _NUM_SHOWN else ""
+        raise refusal(f"column not found: {', '.join(missing[:_NUM_SHOWN])}{more}")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise refusal(f"there are several columns {twice!r}")
+    table = _read_table(data, names, delimiter, is_headed, columns)
+    joints_NVC = np.stack([table[columns[name]] for name in wanted], axis=1)
+    joints_NVC = joints_NVC.reshape(-1, skeleton.num_joints, len(_AXES))
+    scores = [columns.get(f"{joint}_score") for joint in skeleton.joints]
+    scores_NV = None
+    if any(scores):
+        full_N = np.ones(len(joints_NVC))
+        scores_NV = np.stack([table[name] if name else full_N for name in scores], axis=1)
+    joints_NVC = mark_missing(joints_NVC, scores_NV)
+    if skeleton is MEDIAPIPE33:
+        _check_world(joints_NVC)
+        joints_NVC = joints_NVC * _MEDIAPIPE_SIGNS
+    starts = _find_frames(table.get(columns.get("frame", "")), len(joints_NVC))
+    bodies_N = table.get(columns.get("body", ""))
+    if bodies_N is not None and (empty_N := np.flatnonzero(bodies_N == "")).size:
+        raise refusal(f"row {empty_N[0] + 1} below the header: it has no {columns['body']}")
+    ids = None if bodies_N is None else [part.tolist() for part in np.split(bodies_N, starts)]
+    return build_recording(np.split(joints_NVC, starts), skeleton, ids)
+
+
+def _tell(head: bytes, skeletons: Sequence[Skeleton]) -> Skeleton | None:
+    """Choose the skeleton whose columns are there, or most of which are: reading names the rest."""
+    names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
+    counts = [len(_find_columns(names, skeleton)) for skeleton in skeletons]
+    best = counts.index(max(counts))
+    return skeletons[best] if counts[best] > 1.5 * skeletons[best].num_joints else None
+
+
+def _read_header(data: bytes) -> tuple[list[str], str, bool]:
+    """Give the columns' names, what separates them, and whether the first line has them."""
+    line = re.split(rb"[\r\n]", data[:_MAX_HEADER], maxsplit=1)[0].decode("utf-8", "replace")
+    delimiter = max(",;\t", key=line.count)
+    names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    axes = (*_AXES, "v")[: len(names) // MEDIAPIPE33.num_joints]
+    if len(names) in (99, 132) and all(map(_is_number, names)):
+        return [f"{axis}{index}" for index in range(33) for axis in axes], delimiter, False
+    return names, delimiter, True
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(float(text)) or True
+    except ValueError:
+        return text == ""
+
+
+def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
+    """Map JOINT_AXIS, JOINT_score, frame and body to the names that their columns have."""
+    joints = {_key(joint): joint for joint in skeleton.joints}
+    words = [_spell(name) for name in names]
+    if skeleton is MEDIAPIPE33:
+        first = 0 if {"x0", "0x"} & set(words) else 1
+        joints |= {str(index + first): joint for index, joint in enumerate(skeleton.joints)}
+    columns: dict[str, str] = {}
+    for name, word in zip(names, words, strict=True):
+        match = _COLUMN.fullmatch(word)
+        if word in _FRAMES:
+            columns.setdefault("frame", name)
+        elif word in _BODIES:
+            columns.setdefault("body", name)
+        elif match is not None:
+            joint, kind = _key(match[1] or match[4]), match[2] or match[3]
+            if joint in joints:
+                columns.setdefault(f"{joints[joint]}_{'score' if kind in _SCORES else kind}", name)
+    return columns
+
+
+def _key(joint: str) -> str:
+    """Spell a joint in one way: its side first, letters and digits only."""
+    word = _spell(joint)
+    word = _ALIASES.get(word, word)
+    side = next((side for side in ("left", "right") if side in word), "")
+    return side + word.replace(side, "", 1) if side else word
+
+
+def _spell(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _read_table(
+    data: bytes, names: list[str], delimiter: str, is_headed: bool, columns: Mapping[str, str]
+) -> dict[str, npt.NDArray[Any]]:
+    """Read the columns as numbers, but bodies as text: Kinect's ids are beyond float64."""
+    wanted = list(columns.values())
+    types = dict.fromkeys(wanted, pa.float64())
+    if "body" in columns:
+        types[columns["body"]] = pa.string()
+    try:
+        table = pa_csv.read_csv(
+            pa.BufferReader(data),
+            pa_csv.ReadOptions(use_threads=False, column_names=names, skip_rows=int(is_headed)),
+            pa_csv.ParseOptions(delimiter=delimiter),
+            pa_csv.ConvertOptions(include_columns=wanted, column_types=types),
+        )
+    except pa.ArrowInvalid as error:
+        reason = str(error).splitlines()[0][:200].strip(" :")
+        if found := _BAD_NUMBER.match(reason):
+            reason = f"line {found[2]}, column {names[int(found[1])]}: {found[3]}"
+        raise refusal(f"malformed CSV: {reason}") from error
+    if table.num_rows == 0:
+        raise refusal("it has no rows")
+    return {name: table.column(name).to_numpy() for name in wanted}
+
+
+def _check_world(joints_NVC: Floats) -> None:
+    """ClipError if these are landmarks in the image, whose zero is not between the hips."""
+    hips_NC = joints_NVC[:, [MEDIAPIPE33.joints.index(f"{side} hip") for side in ("left", "right")]]
+    offsets_m = np.linalg.norm(hips_NC.mean(axis=1), axis=1)
+    offsets_m = offsets_m[~np.isnan(offsets_m)]
+    if offsets_m.size and np.median(offsets_m) > _MAX_HIP_OFFSET_M:
+        raise refusal(
+            "these are not world landmarks: their zero is not between the hips; write "
+            "pose_world_landmarks, not pose_landmarks"
+        )
+
+
+def _find_frames(frames_N: Floats | None, num_rows: int) -> npt.NDArray[np.intp]:
+    """Give the rows at which frames begin, but for the first."""
+    if frames_N is None:
+        return np.arange(1, num_rows)
+    steps = np.diff(frames_N)
+    wrong = np.flatnonzero(~(steps >= 0) | ~np.isfinite(frames_N[1:]))
+    if wrong.size or not np.isfinite(frames_N[0]):
+        row = int(wrong[0]) + 2 if wrong.size else 1
+        what = "its frame is not a number, or below that of the row before"
+        raise refusal(f"row {row} below the header: {what}")
+    return np.flatnonzero(steps > 0) + 1

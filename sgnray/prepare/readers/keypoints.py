@@ -1,0 +1,86 @@
+"""Reader of COCO's 17 key points as JSON, one file per recording: YOLO-pose, RTMPose and others.
+
+Accepted are a list of frames, each a list of people or an object with `instances` (MMPose), the
+object with `instance_info` around it, and a list of people with an `image_id` (COCO's results).
+A person has `keypoints`: 17 points, 51 numbers, or x, y and visible (YOLO); and `keypoint_scores`.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from sgnray.data.skeleton import COCO17, Skeleton
+from sgnray.prepare.clip import refusal
+from sgnray.prepare.readers.people import (
+    Floats,
+    build_recording,
+    in_frame,
+    mark_missing,
+    parse_json,
+    read_numbers,
+)
+from sgnray.prepare.recording import Recording
+
+_KEYS = re.compile(rb'^\s*[\[{].*"(keypoints|instances|instance_info)"', re.DOTALL)
+
+
+def tell_keypoints(head: bytes) -> Skeleton | None:
+    """Tell key points by the names of their keys."""
+    return COCO17 if _KEYS.match(head) else None
+
+
+def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
+    """Read the frames of a recording; ClipError names the frame that is wrong."""
+    people = []
+    for number, frame in enumerate(_list_frames(parse_json(data))):
+        with in_frame(number):
+            people.append(_read_people(frame, skeleton))
+    return build_recording(people, skeleton)
+
+
+def _list_frames(content: Any) -> list[Any]:
+    if isinstance(content, dict):
+        content = content.get("instance_info")
+    if not isinstance(content, list) or not content:
+        raise refusal("no list of frames, nor an object with a list `instance_info`")
+    if not all(isinstance(item, dict) and "keypoints" in item for item in content):
+        return content
+    # People in a row: they say which image they are in, or all are in one.
+    return [list(people) for _, people in groupby(content, key=lambda item: item.get("image_id"))]
+
+
+def _read_people(frame: Any, skeleton: Skeleton) -> Floats:
+    listed = frame.get("instances") if isinstance(frame, dict) else frame
+    if not isinstance(listed, list):
+        raise refusal("neither a list of people nor an object with a list `instances`")
+    people = [_read_person(person, skeleton) for person in listed]
+    return np.stack(people) if people else np.empty((0, skeleton.num_joints, 2))
+
+
+def _read_person(person: Any, skeleton: Skeleton) -> Floats:
+    points = person.get("keypoints") if isinstance(person, dict) else None
+    scores = None if points is None else person.get("keypoint_scores")
+    if isinstance(points, dict):  # of YOLO
+        scores = points.get("visible")
+        points = [points.get("x"), points.get("y")]
+        numbers = read_numbers(points, what="keypoints").T
+    else:
+        numbers = read_numbers(points, what="keypoints")
+    if numbers.ndim == 1 and numbers.size % 3 == 0:  # of COCO
+        numbers = numbers.reshape(-1, 3)
+    if numbers.ndim != 2 or numbers.shape[1] not in (2, 3):
+        raise refusal(f"keypoints has the shape {numbers.shape}, not joints x 2 or 3")
+    if len(numbers) != skeleton.num_joints:
+        what = f"not the {skeleton.num_joints} of {skeleton.name}"
+        raise refusal(f"a person has {len(numbers)} joints, {what}")
+    if scores is None:
+        scores_V = numbers[:, 2] if numbers.shape[1] == 3 else None
+    else:
+        scores_V = read_numbers(scores, what="the scores")
+        if scores_V.shape != (len(numbers),):
+            raise refusal(f"a person has {scores_V.size} scores for {len(numbers)} joints")
+    return mark_missing(numbers[:, :2], scores_V)

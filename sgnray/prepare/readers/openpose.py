@@ -1,0 +1,83 @@
+"""Reader of OpenPose's --write_json: one JSON file per frame, BODY_25 or COCO-18.
+
+Of the files of one recording the listing makes one text, frame after frame: join_frames.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from sgnray.data.skeleton import OPENPOSE18, OPENPOSE25, Skeleton
+from sgnray.prepare.clip import refusal
+from sgnray.prepare.readers.people import (
+    Floats,
+    build_recording,
+    in_frame,
+    mark_missing,
+    parse_json,
+    read_numbers,
+)
+from sgnray.prepare.recording import Recording
+
+# NAME_000000000012_keypoints.json: the recording, and the number of the frame.
+FRAME_NAME = re.compile(r"([^\x00-\x1f]*?)_?(\d{1,18})_keypoints\.json", re.IGNORECASE | re.ASCII)
+_PEOPLE = re.compile(rb'"people"\s*:')
+_NUMBERS = re.compile(rb'"pose_keypoints(?:_2d)?"\s*:\s*\[([^\]]*)')
+_SKELETONS = {3 * layout.num_joints: layout for layout in (OPENPOSE25, OPENPOSE18)}
+_START = b"\x1e"  # no JSON holds it as it is
+
+
+def tell_openpose(head: bytes) -> Skeleton | None:
+    """Tell the skeleton of a frame by its number of key points; BODY_25 if nobody is in it."""
+    if _PEOPLE.search(head) is None:
+        return None
+    numbers = _NUMBERS.search(head)
+    count = 0 if numbers is None else numbers[1].count(b",") + 1
+    return _SKELETONS.get(count, OPENPOSE25)
+
+
+def join_frames(frames: Iterable[tuple[str, bytes]]) -> bytes:
+    """Make one text of the files of a recording, each with its name."""
+    return b"".join(_START + name.encode() + b"\n" + data for name, data in frames)
+
+
+def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:
+    """Read the frames of a recording; ClipError names the frame and the file that is wrong."""
+    frames = list(_split_frames(data))
+    if not frames:
+        raise refusal("a frame of OpenPose that is not called NAME_000000000000_keypoints.json")
+    people = []
+    for number, (name, text) in enumerate(frames):
+        with in_frame(f"{number} ({name})"):
+            people.append(_read_people(parse_json(text), skeleton))
+    return build_recording(people, skeleton)
+
+
+def _split_frames(data: bytes) -> Iterator[tuple[str, bytes]]:
+    for part in data.split(_START)[1:]:
+        name, _, text = part.partition(b"\n")
+        yield name.decode("utf-8", "replace"), text
+
+
+def _read_people(frame: Any, skeleton: Skeleton) -> Floats:
+    listed = frame.get("people") if isinstance(frame, dict) else None
+    if not isinstance(listed, list):
+        raise refusal("no JSON object with a list `people`")
+    people = [_read_person(person, skeleton) for person in listed]
+    return np.stack(people) if people else np.empty((0, skeleton.num_joints, 2))
+
+
+def _read_person(person: Any, skeleton: Skeleton) -> Floats:
+    if not isinstance(person, dict):
+        raise refusal("a person is no JSON object")
+    listed = person.get("pose_keypoints_2d", person.get("pose_keypoints"))
+    numbers = read_numbers(listed, what="pose_keypoints_2d")
+    if numbers.shape != (3 * skeleton.num_joints,):
+        what = f"not {3 * skeleton.num_joints} as {skeleton.name}"
+        raise refusal(f"pose_keypoints_2d has {numbers.size} numbers, {what}")
+    joints_V3 = numbers.reshape(-1, 3)
+    return mark_missing(joints_V3[:, :2], joints_V3[:, 2])

@@ -1,0 +1,281 @@
+"""Recordings of one's own as a dataset: what each is, by labels.csv, its name or its folder.
+
+The clips of a class are in its folder, unless labels.csv (name, label, subject, camera, ...) lies
+beside them or a pattern such as a{label}_s{subject}_v{camera} reads their names.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
+from pathlib import PurePosixPath
+
+from sgnray.data.skeleton import SKELETONS
+from sgnray.errors import ClipError, InputError, Problem, UsageError, count_problems
+from sgnray.prepare.clip import ClipFacts, Skipped, refusal
+from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
+from sgnray.prepare.readers.formats import LABELS_FILE, stem_of
+from sgnray.prepare.readers.naming import name_after_file
+from sgnray.prepare.readers.recordings import RecordingJob, check_one_format, describe_files
+from sgnray.prepare.readers.source import Listing, RawFile, cut_parts, read_file
+from sgnray.storage.location import Location
+
+_NUMBERS = ("subject", "camera", "setup", "replication")
+_COLUMNS = ("name", "label", *_NUMBERS, "split")
+_PARTS = ("train", "test")
+_MAX_NUMBER = 32_767  # of the dataset's columns
+_NUM_SHOWN = 10
+_EVERY = {"cs": ("subject", 3), "cv": ("camera", 3)}  # one in so many is tested
+_RANDOM_EVERY = 5
+_FIELD = re.compile(r"\{(\w*)\}|(\*)")
+_NOW = (
+    "sort them into one folder per class, put a labels.csv (name,label,subject,camera) beside "
+    "them, or give --name-pattern 'a{label}_s{subject}_v{camera}'"
+)
+
+Words = dict[str, str]  # what is known of a clip, by column, and its `name`
+Describe = Callable[[RawFile], Words]
+
+
+def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None) -> RawPlan:
+    """Plan the dataset of somebody's own recordings.
+
+    It is called as the first of `raw`. Classes are the labels that occur, sorted. Cases are cs and
+    cv where several subjects or cameras are known, given where labels.csv has a column split, and
+    random. InputError if the labels are unknown or all alike, or formats are mixed.
+    """
+    check_one_format(listing.files)
+    describe = _choose(listing, name_pattern)
+    where = ", ".join(f"--raw {place}" for place in raw)
+    words_of: dict[str, tuple[RawFile, Words]] = {}
+    skipped = list(listing.refused)
+    for file in listing.files:
+        try:
+            words = describe(file)
+            if words["name"] in words_of:
+                raise refusal("another recording has this name")
+        except ClipError as error:
+            skipped.append(Skipped(file.path, error.what))
+        else:
+            words_of[words["name"]] = (file, words)
+    if not words_of:
+        raise InputError(
+            "the label of no recording is known",
+            where=where,
+            now=_NOW,
+            problems=[Problem(item.name, item.reason) for item in skipped[:_NUM_SHOWN]],
+        )
+    class_names = _sort_labels({words["label"] for _, words in words_of.values()})
+    if len(class_names) < 2:
+        what = f"all recordings have the label {class_names[0]!r}, and a model needs two classes"
+        raise InputError(what, where=where, now=_NOW)
+    names = sorted(words_of)
+    files = [words_of[name][0] for name in names]
+    facts = [_read_facts(words_of[name][1], class_names) for name in names]
+    return RawPlan(
+        dataset=name_after_file(raw[0]),
+        skeleton=SKELETONS[files[0].skeleton],
+        class_names=class_names,
+        jobs=tuple(_cut_jobs(files, facts, len(class_names))),
+        skipped=tuple(skipped),
+        source=_describe_source(listing.files, facts, class_names),
+        splits=_split(facts, {name: words_of[name][1].get("split", "") for name in names}),
+    )
+
+
+def _choose(listing: Listing, name_pattern: str | None) -> Describe:
+    tables = [file for file in listing.sidecars if file.name == LABELS_FILE]
+    if name_pattern is None:
+        return _by_table(tables) if tables else _by_folder
+    if tables:
+        raise UsageError(
+            "both labels.csv and --name-pattern say what the recordings are",
+            where=f"--name-pattern {name_pattern!r}, {tables[0].place}",
+            now="leave out one of them",
+        )
+    return _by_pattern(name_pattern)
+
+
+def _by_folder(file: RawFile) -> Words:
+    parts = PurePosixPath(stem_of(file.path)).parts
+    if len(parts) < 2:
+        raise refusal("it is not in the folder of a class")
+    return {"name": "/".join(parts[-2:]), "label": parts[-2]}
+
+
+def _by_pattern(pattern: str) -> Describe:
+    compiled = _compile(pattern)
+    num_parts = pattern.count("/") + 1
+
+    def describe(file: RawFile) -> Words:
+        name = "/".join(PurePosixPath(stem_of(file.path)).parts[-num_parts:])
+        match = compiled.fullmatch(name)
+        if match is None:
+            raise refusal(f"its name does not fit the pattern {pattern}")
+        words = match.groupdict()
+        if wrong := _find_wrong_numbers(words):
+            raise refusal(f"in its name, {wrong[0]}")
+        return words | {"name": name} if "label" in words else words | _by_folder(file)
+
+    return describe
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    """Make a regular expression of a pattern: numbers, a label of any characters, and *."""
+    fields = [field for field, star in _FIELD.findall(pattern) if not star]
+    known = ("label", *_NUMBERS)
+    wrong = [field for field in fields if field not in known or fields.count(field) > 1]
+    if wrong or not fields:
+        what = f"{{{wrong[0]}}} is unknown or there twice" if wrong else "it has no field"
+        raise UsageError(
+            f"the name pattern cannot be used: {what}",
+            where=f"--name-pattern {pattern!r}",
+            now=f"fields are {', '.join(f'{{{name}}}' for name in known)}, and * is any text",
+        )
+    parts, end = [], 0
+    for match in _FIELD.finditer(pattern):
+        kind = r"[^/]+?" if match[1] == "label" else r"\d+"
+        parts += [
+            re.escape(pattern[end : match.start()]),
+            "[^/]*" if match[2] else f"(?P<{match[1]}>{kind})",
+        ]
+        end = match.end()
+    return re.compile("".join((*parts, re.escape(pattern[end:]))), re.ASCII)
+
+
+def _by_table(tables: Sequence[RawFile]) -> Describe:
+    rows: dict[str, Words] = {}
+    for table in tables:
+        rows |= _read_table(table)
+
+    def describe(file: RawFile) -> Words:
+        parts = PurePosixPath(stem_of(file.path)).parts
+        names = ["/".join(parts[start:]) for start in range(len(parts))]
+        name = next((name for name in names if name in rows), None)
+        if name is None:
+            raise refusal(f"it is not in {LABELS_FILE}")
+        return rows[name]
+
+    return describe
+
+
+def _read_table(table: RawFile) -> dict[str, Words]:
+    """Read labels.csv; InputError lists what is wrong with it, line by line."""
+    try:
+        text = read_file(table).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text), strict=True, restkey="", restval="")
+        columns, rows = list(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error, ClipError) as error:
+        what = error.what if isinstance(error, ClipError) else str(error)
+        raise _refuse_table(table, [Problem("the file", what)]) from error
+    problems = [
+        Problem(f"column {name!r}", f"unknown; there are {', '.join(_COLUMNS)}")
+        for name in columns
+        if name not in _COLUMNS
+    ]
+    problems += [
+        Problem(f"column {name}", "is missing") for name in _COLUMNS[:2] if name not in columns
+    ]
+    found: dict[str, Words] = {}
+    for number, row in enumerate([] if problems else rows, start=2):
+        words = {key: value.strip() for key, value in row.items() if key and value.strip()}
+        words["name"] = stem_of(words.get("name", ""))
+        wrong = _find_wrong_numbers(words)
+        wrong += ["it has no name"] if not words["name"] else []
+        wrong += ["it has no label"] if "label" not in words else []
+        wrong += ["it has more cells than the header"] if "" in row else []
+        wrong += [f"{words['name']} is there twice"] if words["name"] in found else []
+        if words.get("split", "test") not in _PARTS:
+            wrong.append(f"split is {words['split']!r}, neither train nor test")
+        problems += [Problem(f"row {number}", what) for what in wrong]
+        found[words["name"]] = words
+    if problems:
+        raise _refuse_table(table, problems)
+    return found
+
+
+def _refuse_table(table: RawFile, problems: list[Problem]) -> InputError:
+    shown = problems[:_NUM_SHOWN]
+    if len(problems) > len(shown):
+        shown.append(Problem("and", f"{len(problems) - len(shown)} more"))
+    return InputError(
+        f"{LABELS_FILE} has {count_problems(problems)}",
+        where=f"{table.place}, {table.member}" if table.member else str(table.place),
+        now="correct it; the guide pose-estimators.md shows one",
+        problems=shown,
+    )
+
+
+def _find_wrong_numbers(words: Words) -> list[str]:
+    return [
+        f"{key} is {words[key]!r}, not a number from 0 to {_MAX_NUMBER:,}"
+        for key in _NUMBERS
+        if key in words and not _is_number(words[key])
+    ]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _MAX_NUMBER
+
+
+def _sort_labels(labels: set[str]) -> tuple[str, ...]:
+    """Sort labels, numbers by their value."""
+    if all(label.isascii() and label.isdigit() for label in labels):
+        return tuple(sorted(labels, key=lambda label: (int(label[:99]), label)))
+    return tuple(sorted(labels))
+
+
+def _read_facts(words: Words, class_names: tuple[str, ...]) -> ClipFacts:
+    numbers = {key: int(words[key]) for key in _NUMBERS if key in words}
+    return ClipFacts(words["name"], class_names.index(words["label"]), **numbers)
+
+
+def _split(facts: Sequence[ClipFacts], given: Mapping[str, str]) -> Splits:
+    """Name the training and test clips of each case."""
+    splits: Splits = {}
+    if set(given.values()) >= set(_PARTS):
+        splits["given"] = {part: [name for name in given if given[name] == part] for part in _PARTS}
+    for case, (column, every) in _EVERY.items():
+        known = [fact for fact in facts if getattr(fact, column) is not None]
+        groups = sorted({getattr(fact, column) for fact in known})
+        if len(groups) > 1:
+            tested = groups[every - 1 :: every] or groups[-1:]
+            names = {fact.name for fact in known if getattr(fact, column) in tested}
+            splits[case] = _parts(known, names)
+    tested_names: set[str] = set()
+    for label in {fact.label for fact in facts}:
+        own = [fact.name for fact in facts if fact.label == label]
+        tested_names.update(own[_RANDOM_EVERY - 1 :: _RANDOM_EVERY] or own[1:][-1:])
+    if tested_names:
+        splits["random"] = _parts(facts, tested_names)
+    return splits
+
+
+def _parts(facts: Sequence[ClipFacts], tested: set[str]) -> dict[str, list[str]]:
+    parts: dict[str, list[str]] = {part: [] for part in _PARTS}
+    for fact in facts:
+        parts[_PARTS[fact.name in tested]].append(fact.name)
+    return parts
+
+
+def _cut_jobs(
+    files: Sequence[RawFile], facts: Sequence[ClipFacts], num_classes: int
+) -> list[RecordingJob]:
+    jobs, start = [], 0
+    for part in cut_parts(files):
+        jobs.append(RecordingJob(part, num_classes, tuple(facts[start : start + len(part)])))
+        start += len(part)
+    return jobs
+
+
+def _describe_source(
+    files: Sequence[RawFile], facts: Sequence[ClipFacts], class_names: tuple[str, ...]
+) -> RawSource:
+    """Describe the files and what is known of them: other labels make another dataset."""
+    source = describe_files(files)
+    lines = [str(class_names), *(str(astuple(fact)) for fact in facts)]
+    fingerprint = hash_lines([source.fingerprint, *lines])
+    return RawSource(source.num_files, source.num_bytes, fingerprint, source.stamp)

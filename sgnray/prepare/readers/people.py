@@ -1,0 +1,233 @@
+"""What the readers of pose estimators share: people found frame by frame become bodies.
+
+Legend: N people of a frame, A active tracks, T frames, V joints, C coordinates; NaN marks a
+missing joint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sgnray.data.skeleton import Skeleton
+from sgnray.errors import ClipError
+from sgnray.prepare.clip import refusal
+from sgnray.prepare.recording import Body, Recording
+
+Floats = npt.NDArray[np.float64]
+
+MIN_SCORE = 0.2  # a joint with a lower score is missing
+MIN_JOINTS = 3  # with fewer it is no person
+MAX_GAP = 15  # frames, after which somebody who comes back is a new body
+MAX_PEOPLE = 200
+# Lengths of an adult, which turn pixels into meters.
+_LENGTHS_M = {("left shoulder", "right shoulder"): 0.36} | {
+    (f"{side} {start}", f"{side} {end}"): length_m
+    for side in ("left", "right")
+    for start, end, length_m in (
+        ("shoulder", "elbow", 0.28),
+        ("elbow", "wrist", 0.25),
+        ("shoulder", "hip", 0.50),
+        ("hip", "knee", 0.43),
+        ("knee", "ankle", 0.42),
+    )
+}
+_FORESHORTENED = 75  # percentile: a limb is rarely longer in the image than it is
+
+
+def parse_json(data: bytes) -> Any:
+    """Parse JSON; ClipError says where it is malformed."""
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise refusal("malformed JSON: nested too deeply") from error
+    except ValueError as error:
+        raise refusal(f"malformed JSON: {error}") from error
+
+
+@contextmanager
+def in_frame(name: object) -> Iterator[None]:
+    """Say in which frame something was refused."""
+    try:
+        yield
+    except ClipError as error:
+        raise refusal(f"frame {name}: {error.what}") from error
+
+
+def read_numbers(values: object, *, what: str) -> Floats:
+    """Make an array of a JSON list; ClipError if it is ragged or holds something else."""
+    try:
+        array = np.array(values)
+    except ValueError as error:
+        raise refusal(f"{what} is not a regular list") from error
+    if array.size and array.dtype.kind not in "fiu":
+        raise refusal(f"{what} holds something that is not a number")
+    return array.astype(np.float64)
+
+
+def mark_missing(joints_NVC: Floats, scores_NV: Floats | None = None) -> Floats:
+    """Put NaN where a joint has a low score, a NaN, or only zeros; ClipError if it is too large."""
+    if np.any(np.abs(joints_NVC) > np.finfo(np.float32).max):
+        raise refusal("a coordinate is not finite, or beyond float32")
+    is_missing = np.isnan(joints_NVC).any(axis=-1) | np.all(joints_NVC == 0, axis=-1)
+    if scores_NV is not None:
+        is_missing |= ~(scores_NV >= MIN_SCORE)
+    return np.where(is_missing[..., None], np.nan, joints_NVC)
+
+
+def build_recording(
+    frames_NVC: Sequence[Floats],
+    skeleton: Skeleton,
+    ids: Sequence[Sequence[Hashable]] | None = None,
+) -> Recording:
+    """Track people, fill in missing joints, and drop frames without a person.
+
+    A person continues the body whose bounding box, moved on as it moved before, overlaps most with
+    theirs, of the joints that both have; `ids` name the bodies instead. A missing joint is
+    interpolated over time, carried to the ends of its body, and in the middle of the other joints
+    if it is never seen. Poses in an image (y down, pixels) come out with y up, in meters as
+    estimated from the length of limbs.
+    ClipError if there is nobody.
+    """
+    tracks: list[_Track] = []
+    active: list[_Track] = []
+    for frame, people_NVC in enumerate(frames_NVC):
+        num_seen_N = np.count_nonzero(~np.isnan(people_NVC[..., 0]), axis=1)
+        found = np.flatnonzero(num_seen_N >= MIN_JOINTS).tolist()
+        if len(found) > MAX_PEOPLE:
+            raise refusal(f"frame {frame}: {len(found)} people, more than {MAX_PEOPLE}")
+        own = [None] * len(people_NVC) if ids is None else ids[frame]
+        people = [_Track(own[index], frame, people_NVC[index]) for index in found]
+        active = [track for track in active if frame - track.frames[-1] <= MAX_GAP]
+        chosen = _match(active, people, frame) if ids is None else _match_ids(active, people)
+        for person, track in zip(people, chosen, strict=True):
+            if track is not None:
+                track.add(person)
+            else:
+                tracks.append(person)
+                active.append(person)
+    if not tracks:
+        raise refusal(f"nobody is in any of its {len(frames_NVC)} frames")
+    filled = [track.fill() for track in tracks]
+    scale = _meters_per_pixel(tracks, skeleton) if skeleton.num_coordinates == 2 else np.ones(3)
+    has_body_T = np.zeros(len(frames_NVC), bool)
+    for track in tracks:
+        has_body_T[track.frames[0] : track.frames[-1] + 1] = True
+    number_T = np.cumsum(has_body_T) - 1  # frames without a person do not count
+    with np.errstate(over="ignore"):
+        bodies = tuple(
+            Body(int(number_T[track.frames[0]]), (joints_TVC * scale).astype(np.float32))
+            for track, joints_TVC in zip(tracks, filled, strict=True)
+        )
+    if not all(np.isfinite(body.joints_TVC).all() for body in bodies):
+        raise refusal("a coordinate is beyond float32")
+    return Recording(int(has_body_T.sum()), bodies)
+
+
+class _Track:
+    """The poses of one person so far, from a single one on."""
+
+    def __init__(self, own_id: Hashable, frame: int, pose_VC: Floats) -> None:
+        self.own_id = own_id
+        self.frames = [frame]
+        self.poses_VC = [pose_VC]
+        self._step_2 = np.zeros(2)
+
+    def expect(self, frame: int) -> Floats:
+        """Give the last pose's first two coordinates (V, 2), moved on to a frame."""
+        return self.poses_VC[-1][:, :2] + self._step_2 * (frame - self.frames[-1])
+
+    def add(self, person: _Track) -> None:
+        """Continue with a person of a later frame."""
+        frame, pose_VC = person.frames[0], person.poses_VC[0]
+        step_V2 = (pose_VC - self.poses_VC[-1])[:, :2] / (frame - self.frames[-1])
+        step_V2 = step_V2[~np.isnan(step_V2[:, 0])]
+        if len(step_V2):  # of the joints that both poses have, half new and half as before
+            self._step_2 = (self._step_2 + step_V2.mean(axis=0)) / 2
+        self.frames.append(frame)
+        self.poses_VC.append(pose_VC)
+
+    def fill(self) -> Floats:
+        """Lay the poses out without gaps (T, V, C), and without missing joints."""
+        poses_TVC = np.stack(self.poses_VC)
+        seen_T = np.array(self.frames) - self.frames[0]
+        num_frames = int(seen_T[-1]) + 1
+        is_missing_TV = np.isnan(poses_TVC[..., 0])
+        if len(seen_T) == num_frames and not is_missing_TV.any():
+            return poses_TVC
+        times_T = np.arange(num_frames)
+        filled_TVC = np.full((num_frames, *poses_TVC.shape[1:]), np.nan)
+        for joint in np.flatnonzero(~is_missing_TV.all(axis=0)):
+            known_T = ~is_missing_TV[:, joint]
+            for axis in range(poses_TVC.shape[2]):
+                numbers = poses_TVC[known_T, joint, axis]
+                filled_TVC[:, joint, axis] = np.interp(times_T, seen_T[known_T], numbers)
+        never_V = is_missing_TV.all(axis=0)
+        filled_TVC[:, never_V] = filled_TVC[:, ~never_V].mean(axis=1, keepdims=True)
+        return filled_TVC
+
+
+def _match_ids(active: Sequence[_Track], people: Sequence[_Track]) -> list[_Track | None]:
+    known = {track.own_id: track for track in active}
+    if len({person.own_id for person in people}) < len(people):
+        raise refusal(f"frame {people[0].frames[0]}: the same body twice")
+    return [known.get(person.own_id) for person in people]
+
+
+def _match(active: Sequence[_Track], people: Sequence[_Track], frame: int) -> list[_Track | None]:
+    """Find the track of each person: the largest overlap first, each track once."""
+    chosen: list[_Track | None] = [None] * len(people)
+    if not active or not people:
+        return chosen
+    expected_AV2 = np.stack([track.expect(frame) for track in active])
+    overlaps_AN = np.stack(
+        [_overlaps(expected_AV2, person.poses_VC[0][:, :2]) for person in people], axis=1
+    )
+    while overlaps_AN.max() > 0:
+        track, person = divmod(int(overlaps_AN.argmax()), len(people))
+        chosen[person] = active[track]
+        overlaps_AN[track], overlaps_AN[:, person] = 0, 0
+    return chosen
+
+
+def _overlaps(expected_AV2: Floats, person_V2: Floats) -> Floats:
+    """Divide the common area of a person's box and each expected one by their joint area.
+
+    Two boxes are around the joints that both poses have, as a missing hand would make one smaller,
+    and twice as large as these.
+    """
+    is_in_both = ~np.isnan(expected_AV2 + person_V2)
+    boxes = []
+    for points_AV2 in (expected_AV2, np.broadcast_to(person_V2, expected_AV2.shape)):
+        low_A2 = np.min(points_AV2, axis=1, where=is_in_both, initial=np.inf)
+        high_A2 = np.max(points_AV2, axis=1, where=is_in_both, initial=-np.inf)
+        margin_A2 = (high_A2 - low_A2) / 2
+        boxes.append((low_A2 - margin_A2, high_A2 + margin_A2))
+    (low_A2, high_A2), (other_low_A2, other_high_A2) = boxes
+    sides_A2 = np.minimum(high_A2, other_high_A2) - np.maximum(low_A2, other_low_A2)
+    common_A = np.prod(np.maximum(sides_A2, 0), axis=1)
+    joint_A = sum(np.prod(high_A2 - low_A2, axis=1) for low_A2, high_A2 in boxes) - common_A
+    shares_A: Floats = np.divide(common_A, joint_A, out=np.zeros_like(common_A), where=joint_A > 0)
+    return shares_A
+
+
+def _meters_per_pixel(tracks: Sequence[_Track], skeleton: Skeleton) -> Floats:
+    """Estimate the scale of a clip from limbs that are seen, with the sign that turns y up."""
+    poses_PVC = np.stack([pose_VC for track in tracks for pose_VC in track.poses_VC])
+    index = {joint: number for number, joint in enumerate(skeleton.joints)}
+    ratios_LP = np.stack(
+        [
+            np.hypot(*(poses_PVC[:, index[end]] - poses_PVC[:, index[start]]).T) / length_m
+            for (start, end), length_m in _LENGTHS_M.items()
+        ]
+    )
+    seen = ratios_LP[~np.isnan(ratios_LP)]
+    pixels_per_meter = float(np.percentile(seen, _FORESHORTENED)) if seen.size else 0.0
+    if pixels_per_meter <= 0:
+        raise refusal("no limb is seen in any frame, so the size of its people is unknown")
+    return np.array([1.0, -1.0]) / pixels_per_meter

@@ -1,0 +1,123 @@
+"""From files of a pose estimator to a prediction, as the guide pose-estimators.md has it."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from sgnray.data.skeleton import COCO17, MEDIAPIPE33, OPENPOSE25
+
+from .. import pose_files as files
+from .test_road import SMALL
+
+
+def write_mediapipe(folder, name, seed, swing_rad):
+    path = folder / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        files.format_mediapipe(files.move(MEDIAPIPE33, seed=seed, swing_rad=swing_rad))
+    )
+    return path
+
+
+def write_openpose(folder, name, seed, swing_rad):
+    pixels_TVC = files.project(files.move(OPENPOSE25, seed=seed, swing_rad=swing_rad))
+    files.write_openpose(folder / name, "frame", pixels_TVC[:, None])
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("write", "skeleton"),
+    [(write_mediapipe, "mediapipe33"), (write_openpose, "openpose25")],
+    ids=["mediapipe", "openpose"],
+)
+def test_from_a_folder_tree_to_a_prediction(sgn, write, skeleton):
+    for label, swing_rad in (("still", 0.05), ("wave", 2.0)):
+        for seed in range(5):
+            write(Path("gestures"), f"{label}/clip{seed}", seed, swing_rad)
+    (Path("gestures") / "wave/broken.csv").write_text("nose_x,nose_y\n1,2\n")
+
+    told = sgn("prepare", "--raw", "gestures", "--json")
+    assert told.code == 0, told.err
+    prepared = json.loads(told.out)
+    assert prepared["splits"] == {"random": {"train": 8, "test": 2}}
+    info = json.loads(Path("data/gestures/dataset.json").read_text())
+    assert (info["layout"], info["class_names"]) == (skeleton, ["still", "wave"])
+
+    told = sgn("train", "--case", "random", "--workers", "0", *SMALL, "optim.batch_size=4")
+    assert told.code == 0, told.err
+
+    unseen = write(Path("new"), "unseen", 9, 2.0)
+    told = sgn("predict", str(unseen), "--json")
+    assert told.code == 0, told.err
+    (prediction,) = json.loads(told.out)["predictions"]
+    assert {guess["name"] for guess in prediction["guesses"]} == {"still", "wave"}
+    in_tree = json.loads(sgn("predict", "new", "--json").out)["predictions"]
+    assert [guess["probability"] for guess in in_tree[0]["guesses"]] == [
+        guess["probability"] for guess in prediction["guesses"]
+    ]
+
+    told = sgn("view", str(unseen), "--out", "clip.gif")
+    assert told.code == 0, told.err
+    assert Path("clip.gif").read_bytes().startswith(b"GIF8")
+
+    Path("other.json").write_bytes(files.make_file("YOLO"))
+    told = sgn("predict", "other.json")
+    assert (told.code, told.out) == (1, "")
+    assert f"the model supports {skeleton} skeletons, these are coco17" in told.err
+
+
+def test_a_pickle_of_pyskl_in_2d(sgn):
+    annotations = [
+        files.annotate_2d(
+            f"c{seed}", files.project(files.move(COCO17, seed=seed))[:, None], seed % 2
+        )
+        for seed in range(6)
+    ]
+    split = {"train": [f"c{seed}" for seed in range(4)], "val": ["c4", "c5"]}
+    Path("gym.pkl").write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
+    told = sgn("prepare", "--raw", "gym.pkl", "--json")
+    assert told.code == 0, told.err
+    assert json.loads(told.out)["splits"] == {"fixed": {"train": 4, "test": 2}}
+    told = sgn("train", "--case", "fixed", "--workers", "0", *SMALL, "optim.batch_size=4")
+    assert told.code == 0, told.err
+    predictions = json.loads(sgn("predict", "gym.pkl", "--json").out)["predictions"]
+    again = json.loads(sgn("predict", "data/gym", "--json").out)["predictions"]
+    assert [item["clip"] for item in predictions] == [f"c{seed}" for seed in range(6)]
+    assert [item["guesses"] for item in predictions] == [item["guesses"] for item in again]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "what"),
+    [
+        (("prepare", "--raw", "videos"), 1, "no recording found, only videos such as a.mp4"),
+        (("prepare", "--raw", "mixed"), 1, "these recordings have different formats"),
+        (("prepare", "--raw", "unlabeled"), 1, "the label of no recording is known"),
+        (("prepare", "--raw", "unlabeled", "--name-pattern", "{age}"), 2, "{age} is unknown"),
+        (("prepare", "--raw", "nobody"), 1, "nobody is in any of its 3 frames"),
+        (("view", "videos/a.mp4"), 1, "this is a video, and sgnray reads skeletons"),
+    ],
+)
+def test_what_cannot_be_used_is_one_block_and_leaves_nothing(sgn, arguments, code, what):
+    for name, kind in (
+        ("mixed/wave/a.json", "YOLO"),
+        ("mixed/clap/a.csv", "MediaPipe"),
+        ("unlabeled/a.csv", "MediaPipe"),
+    ):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(files.make_file(kind))
+    Path("data").mkdir()
+    Path("videos").mkdir()
+    Path("videos/a.mp4").touch()
+    for label in ("wave", "clap"):
+        Path("nobody", label).mkdir(parents=True)
+        empty = files.format_mmpose([[], [], []])
+        Path("nobody", label, "a.json").write_bytes(empty)
+    before = sorted(Path().rglob("*"))
+    told = sgn(*arguments)
+    assert (told.code, told.out) == (code, "")
+    assert told.err.count("error: ") == 1
+    assert what in " ".join(told.err.split())
+    assert [line.split()[0] for line in told.err.splitlines()[-2:]] == ["where", "now"]
+    assert sorted(Path().rglob("*")) == before

@@ -1,0 +1,211 @@
+"""Files as pose estimators and sensors write them, of stick people whose joints are known.
+
+Legend: N people, T frames, V joints, C coordinates; meters with y up, or pixels with y down.
+"""
+
+import csv
+import io
+import json
+import pickle
+
+import numpy as np
+
+from sgnray.data.skeleton import COCO17, KINECT20, MEDIAPIPE33, NTU25
+
+PIXELS_PER_METER = 250
+CENTER_PX = (640, 360)
+# Where a part of the body is, in meters from between the hips; the left side has x as it is here.
+_PARTS = {
+    "nose": (0, 0.7, 0.1), "eye": (0.03, 0.73, 0.09), "eye inner": (0.02, 0.73, 0.09),
+    "eye outer": (0.05, 0.73, 0.08), "ear": (0.08, 0.71, 0), "mouth": (0.02, 0.66, 0.09),
+    "head": (0, 0.72, 0), "neck": (0, 0.55, 0), "shoulder center": (0, 0.5, 0),
+    "spine shoulder": (0, 0.5, 0), "spine": (0, 0.25, 0), "spine middle": (0, 0.25, 0),
+    "spine base": (0, 0.02, 0), "hip center": (0, 0.02, 0), "middle hip": (0, 0.01, 0),
+    "shoulder": (0.18, 0.5, 0), "elbow": (0.18, 0.22, 0), "wrist": (0.18, -0.03, 0),
+    "hand": (0.18, -0.1, 0), "hand tip": (0.18, -0.16, 0), "pinky": (0.2, -0.12, 0),
+    "index": (0.17, -0.14, 0), "thumb": (0.16, -0.09, 0.02),
+    "hip": (0.18, 0, 0), "knee": (0.18, -0.43, 0), "ankle": (0.18, -0.85, 0),
+    "heel": (0.18, -0.9, -0.04), "foot": (0.18, -0.92, 0.1), "foot index": (0.18, -0.92, 0.1),
+    "big toe": (0.17, -0.92, 0.1), "small toe": (0.2, -0.92, 0.08),
+}  # fmt: skip
+_ARM = ("elbow", "wrist", "hand", "hand tip", "pinky", "index", "thumb")
+
+
+def move(skeleton, num_frames=20, *, swing_rad=1.0, walk_m=0.0, seed=0):
+    """Give a person (T, V, 3) in meters who swings both arms, and walks this far along x."""
+    parts = [split_side(joint) for joint in skeleton.joints]
+    pose_VC = np.array([np.multiply(_PARTS[part], (side or 1, 1, 1)) for side, part in parts])
+    rng = np.random.default_rng(seed)
+    phase_T = np.linspace(0, 2 * np.pi, num_frames) + rng.uniform(0, 0.5)
+    angles_T = swing_rad * (1 - np.cos(phase_T)) / 2
+    people_TVC = np.repeat(pose_VC[None], num_frames, axis=0)
+    for joint, (side, part) in enumerate(parts):
+        if part in _ARM:  # about the shoulder, in the plane of the image: limbs keep their length
+            shoulder_C = np.multiply(_PARTS["shoulder"], (side, 1, 1))
+            x, y, z = pose_VC[joint] - shoulder_C
+            cos_T, sin_T = np.cos(side * angles_T), np.sin(side * angles_T)
+            turned = (cos_T * x - sin_T * y, sin_T * x + cos_T * y, np.full(num_frames, z))
+            people_TVC[:, joint] = shoulder_C + np.stack(turned, axis=1)
+    people_TVC[..., 0] += np.linspace(-walk_m / 2, walk_m / 2, num_frames)[:, None]
+    return people_TVC
+
+
+def split_side(joint):
+    """Give 1 for left, -1 for right or 0, and the part of the body."""
+    for word, side in (("left", 1), ("right", -1)):
+        if word in joint:
+            return side, joint.replace(word, "").strip().replace("  ", " ")
+    return 0, joint
+
+
+def project(people_TVC):
+    """Give the pixels (T, V, 2) of people in meters."""
+    return people_TVC[..., :2] * (PIXELS_PER_METER, -PIXELS_PER_METER) + CENTER_PX
+
+
+def flat(pixels_VC, scores_V):
+    """Make a flat list of x, y and score, as OpenPose and COCO have it."""
+    return np.column_stack([pixels_VC, scores_V]).round(3).ravel().tolist()
+
+
+def scores_of(pixels_VC):
+    return np.where(np.isnan(pixels_VC[:, 0]), 0.0, 0.9)
+
+
+def write_openpose(folder, name, frames_NVC):
+    """Write a file per frame."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, people_NVC in enumerate(frames_NVC):
+        path = folder / f"{name}_{number:012}_keypoints.json"
+        path.write_bytes(format_openpose(people_NVC))
+
+
+def format_openpose(people_NVC):
+    """Write one frame; a missing joint is 0, 0, 0."""
+    people = [
+        {"person_id": [-1], "pose_keypoints_2d": flat(np.nan_to_num(pose_VC), scores_of(pose_VC))}
+        for pose_VC in people_NVC
+    ]
+    return json.dumps({"version": 1.3, "people": people}).encode()
+
+
+def format_mmpose(frames_NVC):
+    """Write COCO key points as MMPose's predictions: frames with instances and scores."""
+    return json.dumps(
+        [
+            {
+                "frame_id": number,
+                "instances": [
+                    {
+                        "keypoints": np.nan_to_num(pose_VC).round(3).tolist(),
+                        "keypoint_scores": scores_of(pose_VC).tolist(),
+                    }
+                    for pose_VC in people_NVC
+                ],
+            }
+            for number, people_NVC in enumerate(frames_NVC)
+        ]
+    ).encode()
+
+
+def format_yolo(frames_NVC):
+    """Write COCO key points as a list of what YOLO's results.to_json gives of each frame."""
+    return json.dumps(
+        [
+            [
+                {
+                    "name": "person",
+                    "class": 0,
+                    "keypoints": {
+                        "x": np.nan_to_num(pose_VC[:, 0]).round(3).tolist(),
+                        "y": np.nan_to_num(pose_VC[:, 1]).round(3).tolist(),
+                        "visible": scores_of(pose_VC).tolist(),
+                    },
+                }
+                for pose_VC in people_NVC
+            ]
+            for people_NVC in frames_NVC
+        ]
+    ).encode()
+
+
+def format_coco(frames_NVC):
+    """Write COCO key points as a file of results: people in a row, with their image."""
+    return json.dumps(
+        [
+            {"image_id": number, "keypoints": flat(np.nan_to_num(pose_VC), scores_of(pose_VC))}
+            for number, people_NVC in enumerate(frames_NVC)
+            for pose_VC in people_NVC
+        ]
+    ).encode()
+
+
+def format_mediapipe(person_TVC, *, is_headed=True):
+    """Write world landmarks, whose y is down, a row per frame with the visibility of each."""
+    names = [joint.replace(" ", "_") for joint in MEDIAPIPE33.joints]
+    header = [f"{name}_{axis}" for name in names for axis in ("x", "y", "z", "visibility")]
+    rows = []
+    for pose_VC in person_TVC:
+        world_VC = np.nan_to_num(pose_VC * (1, -1, -1))
+        rows.append(np.column_stack([world_VC, scores_of(pose_VC)]).round(5).ravel().tolist())
+    return format_csv([header, *rows] if is_headed else rows)
+
+
+def kinect_names(skeleton):
+    """Spell joints as Kinect's SDK does: SpineBase, ShoulderLeft."""
+    for joint in skeleton.joints:
+        side, part = split_side(joint)
+        name = part.title().replace(" ", "").replace("SpineMiddle", "SpineMid")
+        yield name + {1: "Left", -1: "Right", 0: ""}[side]
+
+
+def format_kinect(people_NTVC, skeleton=NTU25, *, first_id=72057594037928017):
+    """Write Kinect's joints, a row for each person of a frame."""
+    names = [f"{name}.{axis}" for name in kinect_names(skeleton) for axis in "XYZ"]
+    rows = [
+        [frame, first_id + body, *person_TVC[frame].round(5).ravel().tolist()]
+        for frame in range(len(people_NTVC[0]))
+        for body, person_TVC in enumerate(people_NTVC)
+    ]
+    return format_csv([["Frame", "TrackingId", *names], *rows])
+
+
+def format_csv(rows):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def annotate_2d(name, frames_TNVC, label=0):
+    """Make an annotation of PYSKL of the people in an image."""
+    joints_NTVC = np.stack(frames_TNVC).transpose(1, 0, 2, 3)
+    return {
+        "frame_dir": name,
+        "label": label,
+        "img_shape": (720, 1280),
+        "total_frames": joints_NTVC.shape[1],
+        "keypoint": np.nan_to_num(joints_NTVC).astype(np.float16),
+        "keypoint_score": np.where(np.isnan(joints_NTVC[..., 0]), 0, 0.9).astype(np.float16),
+    }
+
+
+def make_file(kind, seed=0, num_frames=3):
+    """Give a sound file of a format that has a file per recording, of one person."""
+    person_TVC = move({"MediaPipe": MEDIAPIPE33}.get(kind, COCO17), num_frames, seed=seed)
+    frames_NVC = project(person_TVC)[:, None]
+    match kind:
+        case "MMPose":
+            return format_mmpose(frames_NVC)
+        case "YOLO":
+            return format_yolo(frames_NVC)
+        case "COCO":
+            return format_coco(frames_NVC)
+        case "MediaPipe":
+            return format_mediapipe(person_TVC)
+        case "Kinect v2":
+            return format_kinect([move(NTU25, num_frames, seed=seed)])
+        case "Kinect v1":
+            return format_kinect([move(KINECT20, num_frames, seed=seed)], KINECT20)
+        case "PYSKL":
+            return pickle.dumps(annotate_2d("clip", frames_NVC))
+    raise AssertionError(kind)

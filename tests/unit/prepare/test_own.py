@@ -1,0 +1,215 @@
+"""Recordings of one's own become a dataset: what each is, by its folder, its name or a table."""
+
+import pytest
+
+from sgnray.errors import InputError, UsageError
+from sgnray.prepare.clip import Clip
+from sgnray.prepare.readers.detect import detect
+from sgnray.storage.location import locate
+
+from ... import pose_files as files
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write the same tiny recording under each name."""
+
+    def write_all(*names, kind="MediaPipe"):
+        for name in names:
+            path = tmp_path / "mine" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(files.make_file(kind))
+        return tmp_path / "mine"
+
+    return write_all
+
+
+def plan(raw, name_pattern=None):
+    return detect([locate(raw)], name_pattern)
+
+
+def facts_of(planned):
+    """Read all clips: their names, labels by name, and the columns."""
+    clips = [clip for job in planned.jobs for clip in job.read()]
+    assert all(isinstance(clip, Clip) for clip in clips)
+    return {
+        clip.facts.name: (
+            planned.class_names[clip.facts.label],
+            clip.facts.subject,
+            clip.facts.camera,
+        )
+        for clip in clips
+    }
+
+
+def test_the_folder_is_the_class(write):
+    raw = write("wave/a.csv", "wave/b.csv", "more/clap/a.csv", "clap/b.csv", "alone.csv")
+    planned = plan(raw)
+    assert facts_of(planned) == {
+        "clap/a": ("clap", None, None),
+        "clap/b": ("clap", None, None),
+        "wave/a": ("wave", None, None),
+        "wave/b": ("wave", None, None),
+    }
+    assert (planned.dataset, planned.skeleton.name) == ("mine", "mediapipe33")
+    assert planned.class_names == ("clap", "wave")
+    assert [(item.name, item.reason) for item in planned.skipped] == [
+        ("alone.csv", "it is not in the folder of a class")
+    ]
+    # One clip in five of each class is tested, and at least one of a class that has two.
+    assert planned.splits == {
+        "random": {"train": ["clap/a", "wave/a"], "test": ["clap/b", "wave/b"]}
+    }
+
+
+def test_recordings_with_one_name_in_one_class(write):
+    planned = plan(write("x/wave/a.csv", "y/wave/a.csv", "x/clap/a.csv"))
+    assert list(facts_of(planned)) == ["clap/a", "wave/a"]
+    assert planned.skipped[0].reason == "another recording has this name"
+
+
+def test_a_pattern_reads_the_names(write):
+    names = [f"a{label}_s{subject}_v{camera}_x.csv" for label, subject, camera in
+             ((10, 1, 1), (9, 2, 2), (10, 3, 1), (9, 4, 3), (9, 5, 3))]  # fmt: skip
+    planned = plan(write(*names, "other.csv"), "a{label}_s{subject}_v{camera}_*")
+    assert facts_of(planned)["a9_s4_v3_x"] == ("9", 4, 3)
+    assert planned.class_names == ("9", "10")  # by their value
+    assert planned.skipped[0].reason.startswith("its name does not fit the pattern")
+    assert planned.splits["cs"] == {
+        "train": ["a10_s1_v1_x", "a9_s2_v2_x", "a9_s4_v3_x", "a9_s5_v3_x"],
+        "test": ["a10_s3_v1_x"],
+    }
+    assert planned.splits["cv"]["test"] == ["a9_s4_v3_x", "a9_s5_v3_x"]
+
+
+def test_a_number_in_a_name_may_be_too_large(write):
+    planned = plan(
+        write("a1_s40000.csv", "a2_s0000000000007.csv", "a3_s2.csv"), "a{label}_s{subject}"
+    )
+    assert {name: facts[1] for name, facts in facts_of(planned).items()} == {
+        "a2_s0000000000007": 7,
+        "a3_s2": 2,
+    }
+    reason = "in its name, subject is '40000', not a number from 0 to 32,767"
+    assert [item.reason for item in planned.skipped] == [reason]
+
+
+def test_a_pattern_may_have_folders(write):
+    raw = write("s1/wave.csv", "s2/clap.csv")
+    assert facts_of(plan(raw, "s{subject}/{label}"))["s2/clap"] == ("clap", 2, None)
+
+
+def test_a_pattern_without_a_label_takes_the_folder(write):
+    planned = plan(write("wave/p1_3.csv", "clap/p2_3.csv"), "p{subject}_*")
+    assert facts_of(planned) == {"wave/p1_3": ("wave", 1, None), "clap/p2_3": ("clap", 2, None)}
+
+
+def test_labels_csv_describes_files_and_their_folders(write):
+    raw = write("one/a.csv", "two/a.csv", "b.csv", "forgotten.csv")
+    (raw / "labels.csv").write_text(
+        "\ufeffname,label,subject,camera,split\n"
+        "one/a,stand up,1,,train\ntwo/a.csv,sit down,2,,test\nb,stand up,7,,train\n"
+    )
+    planned = plan(raw)
+    assert facts_of(planned) == {
+        "one/a": ("stand up", 1, None),
+        "two/a": ("sit down", 2, None),
+        "b": ("stand up", 7, None),
+    }
+    assert planned.splits["given"] == {"train": ["b", "one/a"], "test": ["two/a"]}
+    assert [item.reason for item in planned.skipped] == ["it is not in labels.csv"]
+
+
+def test_labels_csv_describes_recordings_of_openpose(tmp_path):
+    for name in ("wave", "clap"):
+        frames_NVC = files.project(files.move(files.COCO17, 2))[:, None]
+        frames_NVC = frames_NVC[:, :, [0, 5, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]]
+        files.write_openpose(tmp_path / "raw", name, frames_NVC)
+    (tmp_path / "raw/labels.csv").write_text("name,label\nwave,w\nclap,c\n")
+    planned = plan(tmp_path / "raw")
+    assert facts_of(planned) == {"wave": ("w", None, None), "clap": ("c", None, None)}
+    assert planned.skeleton.name == "openpose18"
+
+
+def test_other_labels_make_another_dataset(write):
+    raw = write("a.csv", "b.csv")
+    prints = set()
+    for label in ("x", "y"):
+        (raw / "labels.csv").write_text(f"name,label\na,{label}\nb,z\n")
+        prints.add(plan(raw).source.fingerprint)
+    assert len(prints) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("", ["column name: is missing", "column label: is missing"]),
+        ("name,label,age\na,x,3\n", ["column 'age': unknown; there are name, label, subject"]),
+        ("name,label\na,\n,x\n", ["row 2: it has no label", "row 3: it has no name"]),
+        ("name,label\na,x\na.csv,y\n", ["row 3: a is there twice"]),
+        ("name,label\na,x,y\n", ["row 2: it has more cells than the header"]),
+        ("name,label,subject\na,x,-1\nb,y,40000\nc,z,one\n",
+         ["row 2: subject is '-1'", "row 3: subject is '40000'", "row 4: subject is 'one'"]),
+        ("name,label,split\na,x,val\n", ["row 2: split is 'val', neither train nor test"]),
+        ('name,label\n"a,x\n', ["the file: "]),
+        (b"name,label\n\xff,x\n", ["the file: "]),
+    ],
+)  # fmt: skip
+def test_a_wrong_labels_csv_is_refused_line_by_line(write, text, problems):
+    raw = write("a.csv", "b.csv")
+    (raw / "labels.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError) as caught:
+        plan(raw)
+    assert caught.value.where == str(raw / "labels.csv")
+    found = [f"{problem.where}: {problem.what}" for problem in caught.value.problems]
+    assert len(found) == len(problems)
+    assert all(one.startswith(other) for one, other in zip(found, problems, strict=True))
+
+
+@pytest.mark.parametrize("pattern", ["", "clip", "{age}", "{label}_{label}", "a{}"])
+def test_a_wrong_pattern_is_refused(write, pattern):
+    with pytest.raises(UsageError, match="the name pattern cannot be used"):
+        plan(write("a.csv", "b.csv"), pattern)
+
+
+def test_a_pattern_and_a_table_exclude_each_other(write):
+    raw = write("a1.csv", "a2.csv")
+    (raw / "labels.csv").write_text("name,label\na1,x\n")
+    with pytest.raises(UsageError, match=r"both labels\.csv and --name-pattern"):
+        plan(raw, "a{label}")
+
+
+def test_a_pattern_is_for_recordings(tiny_folder):
+    with pytest.raises(UsageError, match="a name pattern is for recordings"):
+        plan(tiny_folder / "clips.arrow", "a{label}")
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (["a.csv", "b.csv"], "the label of no recording is known"),
+        (["wave/a.csv", "wave/b.csv"], "all recordings have the label 'wave'"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused(write, names, what):
+    with pytest.raises(InputError) as caught:
+        plan(write(*names))
+    assert caught.value.what.startswith(what)
+    assert "labels.csv" in caught.value.now
+
+
+def test_mixed_formats_are_refused_with_an_example_of_each(write):
+    write("wave/a.csv", "wave/b.csv")
+    raw = write("clap/c.json", kind="YOLO")
+    with pytest.raises(InputError, match="different formats") as caught:
+        plan(raw)
+    assert [(problem.where, problem.what) for problem in caught.value.problems] == [
+        ("2 like wave/a.csv", "MediaPipe, mediapipe33"),
+        ("1 like clap/c.json", "COCO key points, coco17"),
+    ]
+
+
+def test_several_places_make_one_dataset(write):
+    raw = write("one/wave/a.csv", "two/clap/a.csv")
+    planned = detect([locate(raw / "one"), locate(raw / "two")])
+    assert (planned.dataset, list(facts_of(planned))) == ("one", ["clap/a", "wave/a"])

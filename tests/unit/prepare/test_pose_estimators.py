@@ -1,0 +1,561 @@
+"""What pose estimators and Kinect write, read back to the people that were put in."""
+
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from sgnray.data.skeleton import (
+    COCO17,
+    KINECT20,
+    MEDIAPIPE33,
+    NTU25,
+    OPENPOSE18,
+    OPENPOSE25,
+    SKELETONS,
+)
+from sgnray.errors import ClipError, InputError
+from sgnray.prepare.normalize import normalize
+from sgnray.prepare.readers.recordings import find_recordings, read_recording, read_recordings
+
+from ... import pose_files as files
+
+SKELETON_OF = {
+    "MMPose": COCO17, "YOLO": COCO17, "COCO": COCO17, "PYSKL": COCO17,
+    "MediaPipe": MEDIAPIPE33, "Kinect v2": NTU25, "Kinect v1": KINECT20,
+}  # fmt: skip
+SUFFIX_OF = {"PYSKL": ".pkl", "MediaPipe": ".csv", "Kinect v2": ".csv", "Kinect v1": ".csv"}
+FORMATTERS = {
+    "MMPose": files.format_mmpose,
+    "YOLO": files.format_yolo,
+    "COCO": files.format_coco,
+    "PYSKL": lambda frames_NVC: pickle.dumps(files.annotate_2d("clip", frames_NVC)),
+}
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Read the bytes of one recording: its bodies, and the name of its skeleton."""
+
+    def read_bytes(data, suffix=".json"):
+        path = tmp_path / f"clip{suffix}"
+        path.write_bytes(data)
+        (file,) = find_recordings(path).files
+        recording, skeleton = read_recording(file)
+        return recording, skeleton
+
+    return read_bytes
+
+
+def read_folder(folder):
+    """Read the one recording of a folder."""
+    (file,) = find_recordings(folder).files
+    return read_recording(file)
+
+
+def refuse(read, data, suffix=".json"):
+    with pytest.raises(ClipError) as caught:
+        read(data, suffix)
+    assert "\n" not in caught.value.what
+    return caught.value.what
+
+
+def distances_m(body, person_TVC):
+    """How far each joint is from where it was, once both start between the same hips."""
+    num_axes = body.joints_TVC.shape[-1]
+    found, known = body.joints_TVC, person_TVC[..., :num_axes]
+    shift = np.nanmedian(found - known, axis=(0, 1))
+    return np.linalg.norm(found - shift - known, axis=-1)
+
+
+# ------------------------------------------------------------------------- one known result each
+
+
+# The shoulders are 36 pixels apart, which is 0.36 m: 100 pixels are one meter, and y turns up.
+KNOWN = {5: (118, 100), 6: (82, 100), 0: (100, 50)}
+KNOWN_M = np.full((17, 2), (1.0, -0.8333333))  # the middle of those that are seen
+KNOWN_M[[5, 6, 0]] = (1.18, -1), (0.82, -1), (1, -0.5)
+
+
+def known_points(known=KNOWN, num_joints=17):
+    points = [[0.0, 0.0] for _ in range(num_joints)]
+    for joint, point in known.items():
+        points[joint] = list(point)
+    return points
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        # Scores of 0.19 and NaN make a joint missing, 0.2 does not.
+        [{"instances": [{"keypoints": known_points({**KNOWN, 3: (9, 9), 4: (7, 7)}),
+                         "keypoint_scores": [0.2, 0, 0, 0.19, float("nan"), 1, 1, *[0] * 10]}]}],
+        {"instance_info": [{"frame_id": 1, "instances": [{"keypoints": known_points()}]}]},
+        [[{"keypoints": known_points()}]],
+        [{"keypoints": known_points()}],
+        [{"image_id": 7, "keypoints": [number for x, y in known_points() for number in (x, y, 2)]}],
+        [[{"keypoints": {"x": [x or 9 for x, _ in known_points()],
+                         "y": [y or 9 for _, y in known_points()],
+                         "visible": [1, 0, 0, 0, 0, 1, 1, *[0] * 10]}}]],
+    ],
+    ids=["mmpose", "mmpose-info", "frames", "people", "coco", "yolo"],
+)  # fmt: skip
+def test_a_known_person_as_coco_key_points(read, content):
+    recording, skeleton = read(json.dumps(content).encode())
+    assert skeleton is COCO17
+    (body,) = recording.bodies
+    assert (recording.num_frames, body.first_frame, body.num_frames) == (1, 0, 1)
+    np.testing.assert_allclose(body.joints_TVC[0], KNOWN_M, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("skeleton", "key"),
+    [(OPENPOSE25, "pose_keypoints_2d"), (OPENPOSE18, "pose_keypoints_2d"),
+     (OPENPOSE18, "pose_keypoints")],
+)  # fmt: skip
+def test_a_known_person_of_openpose(tmp_path, skeleton, key):
+    """Two frames; a hand is seen in the first one, and its score is too low in the second."""
+    places = [skeleton.joints.index(joint) for joint in ("left shoulder", "right shoulder", "neck")]
+    known = dict(zip(places, [(118, 100), (82, 100), (100, 95)], strict=True))
+    for number, others in enumerate([{4: (60, 130)}, {4: (999, 999)}]):
+        points = known_points({**known, **others}, skeleton.num_joints)
+        flat = [number for x, y in points for number in (x, y, 0.1 if x == 999 else 0.8)]
+        text = json.dumps({"version": 1.1, "people": [{key: flat}]})
+        (tmp_path / f"clip_{number:012}_keypoints.json").write_text(text)
+    recording, told = read_folder(tmp_path)
+    assert told is skeleton
+    (body,) = recording.bodies
+    assert body.num_frames == recording.num_frames == 2
+    np.testing.assert_allclose(body.joints_TVC[:, places[0]], [(1.18, -1)] * 2, atol=1e-6)
+    np.testing.assert_allclose(body.joints_TVC[:, 4], [(0.6, -1.3)] * 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("style", ["names", "numbers from 0", "numbers from 1", "no header"])
+def test_a_known_person_of_mediapipe(read, style):
+    """World landmarks have y down and z away from the camera, here y is up and z is towards it."""
+    points = [[0.01 * joint, 0.5, -0.2] for joint in range(33)]
+    points[23], points[24] = [0.1, 0.01, 0], [-0.1, -0.01, 0]
+    names = [joint.replace(" ", "_").upper() for joint in MEDIAPIPE33.joints]
+    header = {
+        "names": [f"{name}_{axis}" for name in names for axis in "xyz"],
+        "numbers from 0": ["frame", *(f"{axis}{joint}" for joint in range(33) for axis in "xyzv")],
+        "numbers from 1": [f"{axis}_{joint + 1}" for joint in range(33) for axis in "xyz"],
+        "no header": None,
+    }[style]
+    row = [number for point in points for number in point]
+    if style == "numbers from 0":
+        row = [7, *(number for point in points for number in (*point, 0.9))]
+    recording, skeleton = read(files.format_csv([row] if header is None else [header, row]), ".csv")
+    assert skeleton is MEDIAPIPE33
+    (body,) = recording.bodies
+    np.testing.assert_allclose(body.joints_TVC[0], np.multiply(points, (1, -1, -1)), atol=1e-6)
+
+
+@pytest.mark.parametrize(("skeleton", "delimiter"), [(NTU25, ","), (KINECT20, ";"), (NTU25, "\t")])
+def test_a_known_person_of_kinect(read, skeleton, delimiter):
+    """Columns in any order, others between them, and a byte order mark before."""
+    names = [f"{name}_{axis}" for name in files.kinect_names(skeleton) for axis in "xyz"]
+    numbers = [0.125 * index + 1 for index in range(len(names))]
+    header = ["Time", *reversed(names), "ElbowLeft_state"]
+    data = files.format_csv([header, ["12:30", *reversed(numbers), "Tracked"]])
+    data = b"\xef\xbb\xbf" + data.replace(b",", delimiter.encode()).replace(b"\n", b"\r\n")
+    recording, told = read(data, ".csv")
+    assert told is skeleton
+    (body,) = recording.bodies
+    assert body.joints_TVC[0].ravel().tolist() == numbers
+
+
+def test_a_known_person_of_pyskl(read):
+    keypoint = np.array([[known_points()]], np.float32)
+    recording, skeleton = read(pickle.dumps({"keypoint": keypoint, "total_frames": 1}), ".pkl")
+    assert skeleton is COCO17
+    np.testing.assert_allclose(recording.bodies[0].joints_TVC[0], KNOWN_M, atol=1e-6)
+
+
+# ------------------------------------------------------------------- people as estimators see them
+
+
+def make_crossing(skeleton, num_frames=40, seed=0):
+    """Two people who pass each other: frames of people in any order, with noise and gaps.
+
+    They look alike, and as they meet each is nearest to where the other was.
+    """
+    rng = np.random.default_rng(seed)
+    known = [files.move(skeleton, num_frames, walk_m=walk_m, seed=seed) for walk_m in (3.0, -3.0)]
+    frames_NVC = []
+    for frame in range(num_frames):
+        people_NVC = np.stack([files.project(person[frame]) for person in known])
+        people_NVC += rng.normal(0, 1, people_NVC.shape)
+        people_NVC[rng.random(people_NVC.shape[:2]) < 0.1] = np.nan
+        frames_NVC.append(people_NVC[rng.permutation(2)])
+    return known, frames_NVC
+
+
+def assert_followed(recording, known):
+    """Each person is one body; a joint that is missing at an end lags behind the walk."""
+    assert len(recording.bodies) == len(known)
+    for body in recording.bodies:
+        errors = [distances_m(body, person_TVC) for person_TVC in known]
+        error = min(errors, key=np.median)
+        assert body.num_frames == len(known[0])
+        assert np.median(error) < 0.015
+        assert np.percentile(error, 90) < 0.03
+        assert error.max() < 0.25
+
+
+@pytest.mark.parametrize("kind", FORMATTERS)
+def test_people_who_cross_stay_apart(read, kind):
+    known, frames_NVC = make_crossing(COCO17)
+    recording, skeleton = read(FORMATTERS[kind](frames_NVC), SUFFIX_OF.get(kind, ".json"))
+    assert_followed(recording, known)
+    assert normalize(recording, skeleton).bodies.max() == 1
+
+
+@pytest.mark.parametrize("skeleton", [OPENPOSE25, OPENPOSE18], ids=lambda item: item.name)
+def test_people_of_openpose_who_cross_stay_apart(tmp_path, skeleton):
+    known, frames_NVC = make_crossing(skeleton)
+    files.write_openpose(tmp_path / "clip", "clip", frames_NVC)
+    recording, told = read_folder(tmp_path)
+    assert told is skeleton
+    assert_followed(recording, known)
+
+
+@pytest.mark.parametrize("skeleton", [NTU25, KINECT20], ids=lambda item: item.name)
+def test_kinects_own_ids_are_kept(read, skeleton):
+    """They are 64 bits, and float64 has no room for the last of them."""
+    known = [files.move(skeleton, walk_m=walk_m) for walk_m in (1.0, -1.0)]
+    recording, _ = read(files.format_kinect(known, skeleton), ".csv")
+    assert len(recording.bodies) == 2
+    for body, person_TVC in zip(recording.bodies, known, strict=True):
+        np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=1e-5)
+
+
+def test_landmarks_without_a_header_may_have_their_visibility(read):
+    person_TVC = files.move(MEDIAPIPE33, 5)
+    recording, skeleton = read(files.format_mediapipe(person_TVC, is_headed=False), ".csv")
+    assert skeleton is MEDIAPIPE33
+    np.testing.assert_allclose(recording.bodies[0].joints_TVC, person_TVC, atol=1e-5)
+
+
+def test_missing_landmarks_are_interpolated(read):
+    person_TVC = files.move(MEDIAPIPE33, 30)
+    seen_TVC = np.where(np.random.default_rng(0).random((30, 33, 1)) < 0.1, np.nan, person_TVC)
+    recording, _ = read(files.format_mediapipe(seen_TVC), ".csv")
+    (body,) = recording.bodies
+    error = np.linalg.norm(body.joints_TVC - person_TVC, axis=-1)
+    assert error[~np.isnan(seen_TVC[..., 0])].max() < 1e-5
+    assert error.max() < 0.1
+
+
+def test_somebody_who_leaves_and_comes_back(read):
+    """After a short time it is the same body, with the poses between; after a long one another."""
+    person_TVC = files.move(COCO17, 60)
+    frames_NVC = list(files.project(person_TVC)[:, None])
+    nobody = np.empty((0, 17, 2))
+    for gap, num_bodies, num_frames in ((10, 1, 60), (20, 2, 40)):
+        some = [nobody if 20 <= t < 20 + gap else frame for t, frame in enumerate(frames_NVC)]
+        recording, _ = read(files.format_mmpose(some))
+        assert (len(recording.bodies), recording.num_frames) == (num_bodies, num_frames)
+
+
+def test_frames_without_people_before_and_after_do_not_count(read):
+    frames_NVC = list(files.project(files.move(COCO17, 12))[:, None])
+    nobody = [np.empty((0, 17, 2))] * 5
+    recording, _ = read(files.format_mmpose([*nobody, *frames_NVC, *nobody]))
+    assert (recording.num_frames, recording.bodies[0].first_frame) == (12, 0)
+
+
+# -------------------------------------------------------------------------------------- refusals
+
+
+def person(**keys):
+    return [{"instances": [keys]}]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (person(keypoints=known_points(KNOWN, 133)),
+         "frame 0: a person has 133 joints, not the 17 of coco17"),
+        (person(keypoints=[[1, 2, 3, 4]] * 17), "frame 0: keypoints has the shape (17, 4)"),
+        (person(keypoints=[[1, 2]] * 16 + [[1]]), "frame 0: keypoints is not a regular list"),
+        (person(keypoints=[["a", "b"]] * 17), "frame 0: keypoints holds something that is not"),
+        (person(keypoints=[[1e39, 1]] * 17), "frame 0: a coordinate is not finite, or beyond"),
+        (person(keypoints=[[float("inf"), 1]] * 17), "frame 0: a coordinate is not finite"),
+        (person(keypoints=[[10**400, 1]] * 17), "frame 0: keypoints holds something that is not"),
+        (person(keypoints=[[float("nan")] * 2] * 17), "nobody is in any of its 1 frames"),
+        (person(keypoints=[[5, 5]] * 17), "no limb is seen in any frame"),
+        (person(keypoints=known_points(), keypoint_scores=[1.0] * 16),
+         "frame 0: a person has 16 scores for 17 joints"),
+        (person(keypoints=known_points(), keypoint_scores=[0.1] * 17), "nobody is in any"),
+        (person(keypoints=None), "frame 0: keypoints"),
+        (person(keypoints={"x": [1] * 17}), "frame 0: keypoints"),
+        ([{"instances": [{"keypoints": known_points()}]}, {"instances": 5}], "frame 1: neither"),
+        ([{"instances": [{"keypoints": known_points()}]}, 7], "frame 1: neither a list of people"),
+        ([{"instances": []}, {"instances": []}], "nobody is in any of its 2 frames"),
+        ([[{"keypoints": known_points()}] * 201], "frame 0: 201 people, more than 200"),
+        ({"instance_info": {"a": 1}}, "no list of frames, nor an object with a list"),
+        ({"instance_info": []}, "no list of frames, nor an object with a list"),
+    ],
+)  # fmt: skip
+def test_refused_key_points(read, content, reason):
+    assert refuse(read, json.dumps(content).encode()).startswith(reason)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FORMATTERS if kind != "PYSKL"])
+def test_a_short_file_is_refused(read, kind):
+    data = files.make_file(kind)
+    for cut in (1, len(data) // 2, len(data) - 60):
+        assert refuse(read, data[:-cut]).startswith("malformed JSON: ")
+
+
+def test_deep_nesting_is_refused(read):
+    assert "nested too deeply" in refuse(read, b'[{"keypoints": ' + b"[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        ('{"people": [', "frame 1 (a_1_keypoints.json): malformed JSON: "),
+        ('{"people": 5}', "frame 1 (a_1_keypoints.json): no JSON object with a list `people`"),
+        ("[]", "frame 1 (a_1_keypoints.json): no JSON object with a list `people`"),
+        ("", "frame 1 (a_1_keypoints.json): malformed JSON: "),
+        ('{"people": [7]}', "frame 1 (a_1_keypoints.json): a person is no JSON object"),
+        (
+            json.dumps({"people": [{"pose_keypoints_2d": [1] * 54}]}),
+            "frame 1 (a_1_keypoints.json): pose_keypoints_2d has 54 numbers, not 75 as openpose25",
+        ),
+        (
+            json.dumps({"people": [{}]}),
+            "frame 1 (a_1_keypoints.json): pose_keypoints_2d holds something that is not a number",
+        ),
+    ],
+)
+def test_refused_frames_of_openpose(tmp_path, frame, reason):
+    people_NVC = files.project(files.move(OPENPOSE25, 1))
+    files.write_openpose(tmp_path, "a", [people_NVC])
+    (tmp_path / "a_1_keypoints.json").write_text(frame)
+    (file,) = find_recordings(tmp_path).files
+    with pytest.raises(ClipError) as caught:
+        read_recording(file)
+    assert caught.value.what.startswith(reason)
+
+
+def test_a_frame_of_openpose_with_another_name_is_refused(read):
+    reason = refuse(read, files.format_openpose(files.project(files.move(OPENPOSE25, 1))))
+    assert reason == "a frame of OpenPose that is not called NAME_000000000000_keypoints.json"
+
+
+def test_a_recording_of_openpose_without_people_is_refused(tmp_path):
+    files.write_openpose(tmp_path, "a", [np.empty((0, 25, 2))] * 3)
+    (file,) = find_recordings(tmp_path).files
+    with pytest.raises(ClipError, match="nobody is in any of its 3 frames"):
+        read_recording(file)
+
+
+def test_the_order_of_openposes_frames_is_by_number(tmp_path):
+    """Without leading zeros too, of names that sort otherwise."""
+    person_TVC = files.move(OPENPOSE25, 12, walk_m=1.0)
+    for number, pose_VC in enumerate(files.project(person_TVC)):
+        files.write_openpose(tmp_path / "one", "a", [pose_VC[None]])
+        (tmp_path / "one/a_000000000000_keypoints.json").rename(
+            tmp_path / f"a_{number}_keypoints.json"
+        )
+    (body,) = read_folder(tmp_path)[0].bodies
+    assert distances_m(body, person_TVC).max() < 0.01
+
+
+def mediapipe_rows():
+    return [line.split(",") for line in files.make_file("MediaPipe").decode().splitlines()]
+
+
+def change_cell(row, column, text):
+    rows = mediapipe_rows()
+    rows[row][column] = text
+    return files.format_csv(rows)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (files.format_csv(mediapipe_rows()[:1]), "it has no rows"),
+        (change_cell(0, 2, "nose_depth"), "column not found: nose_z"),
+        (change_cell(0, 1, "nose_x"), "column not found: nose_y"),
+        (change_cell(0, 3, "nose_x"), "there are several columns 'nose_x'"),
+        (change_cell(2, 1, "high"), "malformed CSV: line 3, column nose_y: invalid value 'high'"),
+        (change_cell(2, 1, "inf"), "a coordinate is not finite, or beyond float32"),
+        (change_cell(2, 1, "1e39"), "a coordinate is not finite, or beyond float32"),
+        (files.format_csv([*mediapipe_rows(), ["1", "2"]]), "malformed CSV: CSV parse error"),
+        (
+            files.format_mediapipe(np.full((3, 33, 3), np.nan)),
+            "nobody is in any of its 3 frames",
+        ),
+        (
+            files.format_mediapipe(files.move(MEDIAPIPE33, 3) + np.array((0.5, -0.6, 0))),
+            "these are not world landmarks: their zero is not between the hips",
+        ),
+    ],
+)
+def test_refused_landmarks(read, data, reason):
+    assert refuse(read, data, ".csv").startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "reason"),
+    [
+        (0, ("0", "2", "1"), "row 3 below the header: its frame is not a number, or below"),
+        (0, ("0", "", "1"), "row 2 below the header: its frame is not a number, or below"),
+        (0, ("0", "0", "1"), "frame 0: the same body twice"),
+        (1, ("7", "", "7"), "row 2 below the header: it has no TrackingId"),
+    ],
+)
+def test_refused_frame_numbers_and_bodies(read, column, cells, reason):
+    rows = [line.split(",") for line in files.make_file("Kinect v2").decode().splitlines()]
+    for row, cell in zip(rows[1:], cells, strict=True):
+        row[column] = cell
+    assert refuse(read, files.format_csv(rows), ".csv").startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ({"keypoint": np.zeros((1, 2, 25, 3), "f4")}, "the poses have 25 x 3 joints x coordinates"),
+        ({"keypoint": np.zeros((1, 2, 17, 2), "i4")}, "keypoint holds int32, not floats"),
+        ({"keypoint": np.zeros((17, 2), "f4")}, "keypoint has the shape (17, 2)"),
+        ({"keypoint": np.zeros((0, 2, 17, 2), "f4")}, "keypoint has the shape (0, 2, 17, 2)"),
+        ({"keypoint": np.zeros((1, 2, 17, 2), "f4")}, "nobody is in any of its 2 frames"),
+        ({"keypoint": np.full((1, 2, 17, 2), np.inf, "f4")}, "a coordinate is not finite"),
+        ({"keypoint": "text"}, "keypoint is no array"),
+        (
+            {"keypoint": np.ones((1, 2, 17, 2), "f4"), "keypoint_score": np.ones((1, 2), "f4")},
+            "keypoint_score has the shape (1, 2), not (1, 2, 17)",
+        ),
+    ],
+)
+def test_refused_pickles_of_one_clip(read, item, reason):
+    found = refuse(read, pickle.dumps(item), ".pkl")
+    assert found.removeprefix("the pickle cannot be used: ").startswith(reason)
+
+
+def test_a_pickle_of_one_clip_runs_nothing(read, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (type(tmp_path).touch, (tmp_path / "ran",))
+
+    assert "could run code" in refuse(read, pickle.dumps({"keypoint": Evil()}), ".pkl")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".pkl"])
+@pytest.mark.parametrize("data", [b"", b"\0", b"{}", b"a,b\n1,2\n", b"[1, 2, 3]"])
+def test_what_is_no_recording_is_refused(read, suffix, data):
+    with pytest.raises(InputError) as caught:
+        read(data, suffix)
+    assert caught.value.where.endswith(f"clip{suffix}")
+
+
+# -------------------------------------------------------------- folders, .zip files, many in one
+
+
+@pytest.mark.parametrize("kind", SKELETON_OF)
+def test_folders_and_zips_give_the_same(tmp_path, kind):
+    suffix = SUFFIX_OF.get(kind, ".json")
+    folder = tmp_path / "tree"
+    for number, name in enumerate(("a/one", "a/two", "b/one")):
+        path = folder / f"{name}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(files.make_file(kind, seed=number))
+    assert_same_in_zip(folder, tmp_path / "tree.zip", SKELETON_OF[kind])
+
+
+@pytest.mark.parametrize("is_by_folder", [True, False])
+def test_folders_and_zips_of_openpose_give_the_same(tmp_path, is_by_folder):
+    folder = tmp_path / "tree"
+    for number, name in enumerate(("a/one", "a/two", "b/one", "b/two")):
+        frames_NVC = files.project(files.move(OPENPOSE18, 3, seed=number))[:, None]
+        place, start = (folder / name, "f") if is_by_folder else (folder / name[0], name[2:])
+        files.write_openpose(place, start, frames_NVC)
+    paths = assert_same_in_zip(folder, tmp_path / "tree.zip", OPENPOSE18)
+    assert paths == ["a/one", "b/one", "a/two", "b/two"]
+
+
+def pack(folder, archive):
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
+        for path in sorted(folder.rglob("*.*")):
+            out.write(path, path.relative_to(folder.parent))
+
+
+def assert_same_in_zip(folder, archive, skeleton):
+    pack(folder, archive)
+    plain, packed = find_recordings(folder).files, find_recordings(archive).files
+    assert [file.path for file in packed] == [f"tree/{file.path}" for file in plain]
+    for one, other in zip(read_recordings(plain), read_recordings(packed), strict=True):
+        assert one[1] is other[1] is skeleton is SKELETONS[skeleton.name]
+        pairs = zip(one[2].bodies, other[2].bodies, strict=True)
+        assert all(np.array_equal(mine.joints_TVC, its.joints_TVC) for mine, its in pairs)
+    return [file.path for file in plain]
+
+
+def test_a_damaged_member_of_a_zip_stops_no_other(tmp_path):
+    data = [files.make_file("MMPose", seed) for seed in range(2)]
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        for number, text in enumerate(data):
+            archive.writestr(f"{number}.json", text)
+    damaged = bytearray((tmp_path / "two.zip").read_bytes())
+    damaged[damaged.index(data[0]) + len(data[0]) - 5] ^= 1
+    (tmp_path / "two.zip").write_bytes(damaged)
+    listing = find_recordings(tmp_path)
+    assert ["Bad CRC-32" in item.reason for item in listing.refused] == [True]
+    assert [found.num_frames for _, _, found in read_recordings(listing.files)] == [3]
+
+
+def test_a_damaged_frame_of_openpose_in_a_zip_is_named(tmp_path):
+    frames_NVC = files.project(files.move(OPENPOSE25, 3))[:, None]
+    files.write_openpose(tmp_path / "raw", "a", frames_NVC)
+    pack(tmp_path / "raw", tmp_path / "raw.zip")
+    damaged = bytearray((tmp_path / "raw.zip").read_bytes())
+    with zipfile.ZipFile(tmp_path / "raw.zip") as archive:
+        for member in archive.infolist():
+            damaged[member.header_offset + 150] ^= 1
+    (tmp_path / "raw.zip").write_bytes(damaged)
+    (file,) = find_recordings(tmp_path / "raw.zip").files
+    with pytest.raises(ClipError, match=r"frame a_000000000000_keypoints.json: cannot be read"):
+        read_recording(file)
+
+
+def test_clips_of_a_pickle_of_many_are_read_one_by_one(tmp_path):
+    known = [files.move(COCO17, 4 + number, seed=number) for number in range(3)]
+    annotations = [
+        files.annotate_2d(f"clip {number}", files.project(person_TVC)[:, None])
+        for number, person_TVC in enumerate(known)
+    ]
+    annotations[0]["keypoint"][0, 1, 9] = 5
+    annotations[0]["keypoint_score"][0, 1, 9] = 0.1  # the wrist is interpolated
+    path = tmp_path / "many.pkl"
+    path.write_bytes(pickle.dumps({"split": {}, "annotations": annotations}))
+    listed = find_recordings(path).files
+    assert [file.name for file in listed] == ["clip 0", "clip 1", "clip 2"]
+    for (_, skeleton, recording), person_TVC in zip(read_recordings(listed), known, strict=True):
+        assert skeleton is COCO17
+        error_TV = distances_m(recording.bodies[0], person_TVC)
+        assert np.delete(error_TV, 9, axis=1).max() < 0.01  # float16 of pixels
+        assert error_TV.max() < 0.5
+
+
+def test_a_pickle_of_clips_in_3d_is_to_be_prepared_first(tmp_path):
+    item = {"frame_dir": "a", "label": 0, "keypoint": np.ones((1, 2, 25, 3), "f4")}
+    (tmp_path / "many.pkl").write_bytes(pickle.dumps([item]))
+    with pytest.raises(InputError, match="not in 2D") as caught:
+        find_recordings(tmp_path / "many.pkl")
+    assert caught.value.now.startswith("prepare them first")
+
+
+def test_a_file_of_no_format_beside_recordings_is_named(tmp_path):
+    (tmp_path / "a.json").write_bytes(files.make_file("YOLO"))
+    (tmp_path / "b.json").write_text("{}")
+    (tmp_path / "notes.csv").write_text("a,b\n1,2\n")  # of another suffix: nothing to do with them
+    listing = find_recordings(tmp_path)
+    assert [file.name for file in listing.files] == ["a.json"]
+    assert [item.name for item in listing.refused] == ["b.json"]
