@@ -6,7 +6,6 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -29,12 +28,12 @@ _LONGEST_LINE = 2**20  # bytes of a frame; a longer line is cut there, and refus
 
 def predict(
     files: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(
             metavar="FILE",
             show_default=False,
             help="Recordings of a sensor or a pose estimator, folders or .zip files of them, or "
-            "the folder of a prepared dataset.",
+            "the folder of a prepared dataset; here or at a URI like s3://bucket/folder.",
         ),
     ] = None,
     checkpoint: Annotated[
@@ -100,23 +99,30 @@ def predict(
             help="bf16 is several times faster where the hardware has it.",
         ),
     ] = "float32",
+    workers: options.Workers = 0,
+    address: options.Address = None,
     device: options.Device = "auto",
+    cpus_per_worker: options.CpusPerWorker = None,
+    gpus_per_worker: options.GpusPerWorker = None,
+    accelerator_type: options.AcceleratorType = None,
+    label: options.Labels = None,
+    wait: options.Wait = None,
     json: options.Json = False,
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
 ) -> None:
     """Name the likeliest actions in recordings.
 
-    Takes raw files as they are and needs neither Ray nor the dataset that the model was trained
-    on. Frames in which nobody is tracked do not count.
+    Takes raw files as they are; the dataset that the model was trained on is not needed. Frames in
+    which nobody is tracked do not count.
     """
     class_names = None if classes is None else read_class_list(classes)
     if live:
-        if files or clip or out or precision != "float32":
+        if files or clip or out or workers or precision != "float32":
             raise UsageError(
                 "--live takes frames from stdin, in float32",
                 where="sgn predict --live",
-                now="leave out files, --clip, --out and --precision",
+                now="leave out files, --clip, --out, --workers and --precision",
             )
         from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW, predict_lines
 
@@ -156,6 +162,15 @@ def predict(
         stride=stride,
         precision=precision,
         device=device,
+        workers=workers,
+        address=address,
+        request=options.worker_request(
+            cpus=cpus_per_worker,
+            gpus=gpus_per_worker,
+            accelerator_type=accelerator_type,
+            labels=label,
+            wait=wait,
+        ),
     )
     if out is not None:
         return _write(plan, out, overwrite=overwrite, json=json)

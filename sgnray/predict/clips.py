@@ -15,9 +15,17 @@ import torch
 
 from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
-from sgnray.distributed.device import Precision, choose_device, choose_precision, keep_freed_memory
+from sgnray.distributed.device import (
+    Precision,
+    check_device_name,
+    choose_device,
+    choose_precision,
+    keep_freed_memory,
+)
+from sgnray.distributed.pool import run_on_actors
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import UsageError
-from sgnray.predict.sources import Sample, Source, find_sources
+from sgnray.predict.sources import Part, Sample, Source, find_sources
 from sgnray.predict.windows import SlidingWindow, Span, cut
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.plan import hash_lines
@@ -64,7 +72,7 @@ Results = Generator[list[Prediction | Skipped], None, None]
 
 
 def predict_clips(
-    sources: Path | Sequence[Path],
+    sources: Path | str | Sequence[Path | str],
     checkpoint: Path | str | TrainedModel | None = None,
     *,
     runs_dir: Runs = Path("runs"),
@@ -76,17 +84,24 @@ def predict_clips(
     stride: int | None = None,
     precision: Precision = "float32",
     device: str = "auto",
+    workers: int = 0,
+    address: str | None = None,
+    request: WorkerRequest | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Prediction | Skipped]:
     """Recognize raw recordings (files, folders, .zip files), or clips of a prepared dataset.
 
+    Each source is a path or a URI that pyarrow.fs knows.
     `checkpoint` is a run, a checkpoint, the reference's .pth or a model that is loaded already; the
     default is the newest run.
     With a `window` of so many frames, one every `stride` frames (default: half a window), each
     window of a recording gives one prediction. A recording that cannot be used is yielded as
     Skipped, with its reason. bf16 is several times faster where the hardware has it, and changes
-    probabilities in their third digit; auto uses it there. Neither Ray nor a dataset is needed.
-    Raises UsageError, InputError and CheckpointError immediately, before the first prediction.
+    probabilities in their third digit; auto uses it there. `workers` spreads the recordings over
+    Ray actors, which must see the raw files, and `request` says what each asks the cluster for;
+    0 needs no Ray.
+    Raises UsageError, InputError and CheckpointError immediately, before the first prediction, and
+    ClusterError with it.
     """
     plan = plan_predictions(
         sources,
@@ -100,12 +115,15 @@ def predict_clips(
         stride=stride,
         precision=precision,
         device=device,
+        workers=workers,
+        address=address,
+        request=request,
     )
     return itertools.chain.from_iterable(plan.run(on_progress=on_progress))
 
 
 def plan_predictions(
-    sources: Path | Sequence[Path],
+    sources: Path | str | Sequence[Path | str],
     checkpoint: Path | str | TrainedModel | None = None,
     *,
     runs_dir: Runs = Path("runs"),
@@ -117,14 +135,19 @@ def plan_predictions(
     stride: int | None = None,
     precision: Precision = "float32",
     device: str = "auto",
+    workers: int = 0,
+    address: str | None = None,
+    request: WorkerRequest | None = None,
 ) -> PredictionPlan:
     """Find recordings and load a model, as predict_clips does, but recognize nothing yet."""
-    torch_device = choose_device(device)
+    check_device_name(device)
+    if not workers:
+        choose_device(device)
     if not isinstance(checkpoint, TrainedModel):
         checkpoint = load_trained_model(checkpoint, runs_dir=runs_dir)
     model = checkpoint.named(class_names)
     skeleton = model.require_skeleton()
-    paths = [sources] if isinstance(sources, Path) else list(sources)
+    paths = [sources] if isinstance(sources, Path | str) else list(sources)
     recognizer = Recognizer(
         model=model,
         num_views=num_views or model.card.num_views,
@@ -132,16 +155,26 @@ def plan_predictions(
         sliding=_sliding_window(window, stride),
         precision=precision,
     )
-    return PredictionPlan(tuple(find_sources(paths, skeleton, clips)), recognizer, torch_device)
+    return PredictionPlan(
+        sources=tuple(find_sources(paths, skeleton, clips)),
+        recognizer=recognizer,
+        device=device,
+        workers=workers,
+        address=address,
+        request=request,
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class PredictionPlan:
-    """The recordings to recognize, and the model and options to do it with."""
+    """The recordings to recognize, the model and options to do it with, and where."""
 
     sources: tuple[Source, ...]
     recognizer: Recognizer
-    device: torch.device
+    device: str
+    workers: int
+    address: str | None
+    request: WorkerRequest | None
 
     @property
     def num_recordings(self) -> int:
@@ -160,11 +193,29 @@ class PredictionPlan:
         """
         total = self.num_recordings
 
-        def on_block(num_recordings: int) -> None:
+        def report(done: int) -> None:
             if on_progress is not None:
-                on_progress(num_done + num_recordings, total)
+                on_progress(done, total)
 
-        return self.recognizer.run(self.parts(num_done), self.device, on_block)
+        def on_done(part: Part) -> None:
+            nonlocal num_done
+            num_done += len(part)
+            report(num_done)
+
+        parts = self.parts(num_done)
+        if not self.workers:
+            device = choose_device(self.device)
+            return self.recognizer.run(parts, device, lambda number: report(num_done + number))
+        return run_on_actors(
+            self.recognizer.run_part,
+            (part.to_send() for part in parts),
+            workers=self.workers,
+            address=self.address,
+            now="run it again; with --out it continues where it stopped",
+            device=self.device,
+            request=self.request,
+            on_done=on_done,
+        )
 
     def parts(self, num_done: int = 0) -> Iterator[Source]:
         """Cut the recordings after the first `num_done` into parts."""
@@ -201,7 +252,7 @@ class Recognizer:
         }
 
     def run(
-        self, parts: Iterable[Source], device: torch.device, on_block: Callable[[int], None]
+        self, parts: Iterable[Part], device: torch.device, on_block: Callable[[int], None]
     ) -> Results:
         """Yield a list of predictions for each part; `on_block` gets the recordings done."""
         keep_freed_memory()
@@ -215,6 +266,11 @@ class Recognizer:
                 continue
             results += self._recognize([item for _, item in block], in_bf16=in_bf16)
             on_block(block[-1][0])
+
+    def run_part(self, part: Part, device: str) -> list[Prediction | Skipped]:
+        """Recognize one part, in a worker."""
+        (results,) = self.run([part], torch.device(device), lambda _: None)
+        return results
 
     def _recognize(
         self, block: Sequence[Sample | Skipped], *, in_bf16: bool
@@ -234,7 +290,7 @@ class Recognizer:
             num_poses = len(item.poses.bodies)
             yield Prediction(item.clip, item.place, num_poses, next(guesses), item.span)
 
-    def _blocks(self, parts: Iterable[Source]) -> Iterator[list[_Numbered]]:
+    def _blocks(self, parts: Iterable[Part]) -> Iterator[list[_Numbered]]:
         """Yield the clips of each part in blocks, and an empty one at its end."""
         num_before = 0
         for part in parts:
@@ -244,7 +300,7 @@ class Recognizer:
             yield []
             num_before += len(part)
 
-    def _clips(self, part: Source, num_before: int) -> Iterator[_Numbered]:
+    def _clips(self, part: Part, num_before: int) -> Iterator[_Numbered]:
         """Yield recordings, or the windows of each, with the recording's number from 1."""
         skeleton = self.model.require_skeleton()
         for number, item in enumerate(part.read(), start=num_before + 1):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sgnray.data.clip_poses import open_poses
+from sgnray.data.remote import dataset_at
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import INFO_FILE, SkeletonDataset, open_dataset
 from sgnray.errors import CheckpointError, ClipError, InputError, Problem, SgnError, UsageError
@@ -28,6 +29,7 @@ from sgnray.prepare.readers.recordings import (
 )
 from sgnray.prepare.readers.source import RawFile
 from sgnray.prepare.recording import Recording
+from sgnray.storage.location import as_folder
 
 _NUM_SHOWN = 10
 
@@ -64,6 +66,10 @@ class RawSource:
         num_refused = len(self.refused)
         files = self.files[max(0, first - num_refused) : max(0, end - num_refused)]
         return replace(self, files=files, refused=self.refused[first:end])
+
+    def to_send(self) -> RawSource:
+        """Give what a worker gets: it reads the files itself."""
+        return self
 
     def read(self) -> Iterator[Sample | Skipped]:
         """Yield the prepared poses of each file, or why it has none."""
@@ -104,6 +110,10 @@ class DatasetSource:
         """Give the clips [first, end)."""
         return replace(self, rows=self.rows[first:end])
 
+    def to_send(self) -> Loaded:
+        """Give what a worker gets: the poses, because it may not see the dataset."""
+        return Loaded(tuple(self.read()))
+
     def read(self) -> Iterator[Sample | Skipped]:
         """Yield the poses of each clip, or why it has none."""
         dataset, poses = self.dataset, open_poses(self.dataset)
@@ -119,11 +129,26 @@ class DatasetSource:
             yield Sample(name, str(dataset.folder), found)
 
 
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """Clips in memory."""
+
+    items: tuple[Sample | Skipped, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def read(self) -> Iterator[Sample | Skipped]:
+        """Yield each clip."""
+        yield from self.items
+
+
 Source = RawSource | DatasetSource
+Part = Source | Loaded
 
 
 def find_sources(
-    paths: Sequence[Path], skeleton: Skeleton, clips: Sequence[str] = ()
+    paths: Sequence[Path | str], skeleton: Skeleton, clips: Sequence[str] = ()
 ) -> list[Source]:
     """Find the recordings or clips of each path; one error lists all paths that have none."""
     found: list[Source] = []
@@ -145,14 +170,23 @@ def find_sources(
     return found
 
 
-def find_source(path: Path, skeleton: Skeleton, clips: Sequence[str] = ()) -> Source:
-    """Find what a path has; `clips` are names in a dataset. Raises UsageError, InputError."""
-    if (path / INFO_FILE).is_file():
-        return _open(path, skeleton, clips)
+def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ()) -> Source:
+    """Find what a path or a URI has; `clips` are names in a dataset.
+
+    A dataset at a URI is fetched first, unless it was before; recordings are read where they are.
+    Raises UsageError, InputError.
+    """
+    place = as_folder(path)
+    if isinstance(place, Path):
+        is_dataset = (place / INFO_FILE).is_file()
+    else:
+        is_dataset = place.child(INFO_FILE).entry() is not None
+    if is_dataset:
+        return _open(dataset_at(str(path)), skeleton, clips)
     if clips:
         raise UsageError(
             "--clip needs a prepared dataset",
-            where=str(path),
+            where=str(place),
             now="leave out --clip, or name the folder of a dataset that sgn prepare made",
         )
     found = find_recordings(path)
@@ -160,7 +194,7 @@ def find_source(path: Path, skeleton: Skeleton, clips: Sequence[str] = ()) -> So
     if skeleton.name not in kinds:
         raise CheckpointError(
             f"the model supports {skeleton.name} skeletons, these are {', '.join(sorted(kinds))}",
-            where=str(path),
+            where=str(place),
             now="name a checkpoint that was trained on such recordings with --checkpoint",
         )
     refused = sorted(found.refused, key=lambda item: (item.name, item.reason))
