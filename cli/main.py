@@ -109,6 +109,7 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, tuple[str, ...]]] = {
             "sgn predict S001C001P001R001A001.skeleton",
             "sgn predict recordings/ --checkpoint 0_best.pth --json",
             "sgn predict long.skeleton --window 60 --stride 15",
+            "sgn predict --live < frames.jsonl",
         ),
     ),
     export: (

@@ -1,14 +1,18 @@
-"""`sgn predict`: the likeliest actions of raw recordings, or of clips of a dataset."""
+"""`sgn predict`: the likeliest actions of raw recordings, clips of a dataset, or a live stream."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import RenderableType
+
+from sgnray.errors import UsageError
 
 from . import options, render
 from .choices import read_class_list
@@ -19,18 +23,19 @@ if TYPE_CHECKING:
 
 _MAX_TABLES = 3  # more clips than this get one line each
 _BAR_WIDTH = 20
+_LONGEST_LINE = 2**20  # bytes of a frame; a longer line is cut there, and refused
 
 
 def predict(
     files: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             show_default=False,
             help="Recordings of a sensor or a pose estimator, folders or .zip files of them, or "
             "the folder of a prepared dataset.",
         ),
-    ],
+    ] = None,
     checkpoint: Annotated[
         str | None,
         typer.Option(
@@ -43,6 +48,14 @@ def predict(
         list[str] | None,
         typer.Option("--clip", metavar="NAME", help="A clip of the dataset; may be repeated."),
     ] = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Read frames from stdin, one JSON list of joints on each line, and print the "
+            "likeliest actions of the last frames as JSON lines.",
+        ),
+    ] = False,
     top: Annotated[
         int, typer.Option(min=1, metavar="N", help="How many actions to name for each clip.")
     ] = 5,
@@ -51,13 +64,16 @@ def predict(
         typer.Option(
             min=1,
             metavar="FRAMES",
-            help="Slide a window of this many frames over each recording, and show a timeline.",
+            help="Slide a window of this many frames over each recording, and show a timeline. "
+            "With --live the default is 60.",
         ),
     ] = None,
     stride: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="FRAMES", help="Frames between two windows. Default: half a window."
+            min=1,
+            metavar="FRAMES",
+            help="Frames between two windows. Default: half a window; with --live, 15.",
         ),
     ] = None,
     views: Annotated[
@@ -83,17 +99,46 @@ def predict(
     Takes raw files as they are and needs neither Ray nor the dataset that the model was trained
     on. Frames in which nobody is tracked do not count.
     """
+    class_names = None if classes is None else read_class_list(classes)
+    if live:
+        if files or clip or precision != "float32":
+            raise UsageError(
+                "--live takes frames from stdin, in float32",
+                where="sgn predict --live",
+                now="leave out files, --clip and --precision",
+            )
+        from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW, predict_lines
+
+        for found in predict_lines(
+            _lines_of_stdin(),
+            checkpoint,
+            runs_dir=runs,
+            class_names=class_names,
+            num_views=views,
+            num_guesses=top,
+            window=window or DEFAULT_WINDOW,
+            stride=stride or DEFAULT_STRIDE,
+            device=device,
+        ):
+            render.as_json(found, indent=None)
+        return
+    if not files:
+        raise UsageError(
+            "the argument FILE is missing",
+            where="sgn predict",
+            now="'sgn predict --help' shows what it takes",
+        )
     from sgnray.predict import Prediction, predict_clips, refuse_skipped
     from sgnray.prepare.clip import Skipped
 
     with render.progress("recordings") as on_progress:
-        found = list(
+        items = list(
             predict_clips(
                 files,
                 checkpoint,
                 runs_dir=runs,
                 clips=clip or (),
-                class_names=None if classes is None else read_class_list(classes),
+                class_names=class_names,
                 num_views=views,
                 num_guesses=top,
                 window=window,
@@ -103,8 +148,8 @@ def predict(
                 on_progress=on_progress,
             )
         )
-    predictions = [item for item in found if isinstance(item, Prediction)]
-    skipped = [item for item in found if isinstance(item, Skipped)]
+    predictions = [item for item in items if isinstance(item, Prediction)]
+    skipped = [item for item in items if isinstance(item, Skipped)]
     if json:
         render.as_json(
             {
@@ -118,6 +163,14 @@ def predict(
     refuse_skipped(
         skipped, num_files=len({(item.place, item.clip) for item in predictions}) + len(skipped)
     )
+
+
+def _lines_of_stdin() -> Iterator[bytes]:
+    if sys.stdin is None:  # a shell's <&-
+        raise UsageError("stdin is closed", where="sgn predict --live", now="pipe frames into it")
+    if sys.stdin.isatty():
+        render.note("reading frames from the terminal, one on each line; Ctrl-D ends them")
+    return iter(partial(sys.stdin.buffer.readline, _LONGEST_LINE), b"")
 
 
 def _tables(found: Sequence[Prediction]) -> list[RenderableType]:

@@ -54,9 +54,9 @@ def text(content: str) -> None:
     sys.stdout.flush()
 
 
-def as_json(content: Mapping[str, Any]) -> None:
-    """Print one JSON object on stdout."""
-    text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+def as_json(content: Mapping[str, Any], *, indent: int | None = 2) -> None:
+    """Print one JSON object on stdout; without an indent, on one line."""
+    text(json.dumps(content, indent=indent, allow_nan=False) + "\n")
 
 
 def note(line: str) -> None:

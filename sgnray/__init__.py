@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sgnray.checkpoints.checkpoint import load_checkpoint, load_reference
+    from sgnray.checkpoints.trained_model import load_trained_model
     from sgnray.config import Recipe, load_recipe
     from sgnray.data.store import open_dataset
     from sgnray.errors import SgnError
     from sgnray.evaluate import evaluate_run
     from sgnray.export import export_model
     from sgnray.model import SGN
-    from sgnray.predict import predict_clips
+    from sgnray.predict import Stream, predict_clips
     from sgnray.prepare import prepare_dataset
     from sgnray.train import train_run
     from sgnray.tune import tune_recipe
@@ -27,11 +28,13 @@ __all__ = [
     "SGN",
     "Recipe",
     "SgnError",
+    "Stream",
     "evaluate_run",
     "export_model",
     "load_checkpoint",
     "load_recipe",
     "load_reference",
+    "load_trained_model",
     "open_dataset",
     "predict_clips",
     "prepare_dataset",
@@ -44,11 +47,13 @@ _HOMES = {
     "SGN": "sgnray.model",
     "Recipe": "sgnray.config",
     "SgnError": "sgnray.errors",
+    "Stream": "sgnray.predict",
     "evaluate_run": "sgnray.evaluate",
     "export_model": "sgnray.export",
     "load_checkpoint": "sgnray.checkpoints.checkpoint",
     "load_recipe": "sgnray.config",
     "load_reference": "sgnray.checkpoints.checkpoint",
+    "load_trained_model": "sgnray.checkpoints.trained_model",
     "open_dataset": "sgnray.data.store",
     "predict_clips": "sgnray.predict",
     "prepare_dataset": "sgnray.prepare",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -224,3 +225,16 @@ def save_like_the_reference():
         torch.save({"epoch": 1, "state_dict": state}, path)
 
     return save
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's chromium without a window, driven by playwright, which downloads nothing."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("needs chromium")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield running
+        running.close()

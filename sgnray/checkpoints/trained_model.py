@@ -1,11 +1,20 @@
-"""A trained model with all that is needed to use it: its skeleton, its classes, how it samples."""
+"""A trained model with all that is needed to use it: its skeleton, its classes, how it samples.
+
+Legend: B clips, W views, T frames, M people, V joints, C coordinates, P poses, K classes.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from sgnray.checkpoints.checkpoint import holds_reference, load_checkpoint, load_reference
 from sgnray.checkpoints.model_card import ModelCard
@@ -20,11 +29,15 @@ from sgnray.checkpoints.run_folder import (
 )
 from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors
 from sgnray.config import ModelConfig
+from sgnray.data.batches import view_draws
 from sgnray.data.datasets import read_class_names
 from sgnray.data.info import INFO_FILE, read_info
+from sgnray.data.pose_bank import PoseBank
 from sgnray.data.skeleton import NTU25, Skeleton
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.model.sgn import SGN
+from sgnray.prepare.clip import Poses
+from sgnray.prepare.memory import list_clip
 from sgnray.storage.location import as_folder
 
 log = logging.getLogger(__name__)
@@ -33,6 +46,15 @@ log = logging.getLogger(__name__)
 # its epoch on the test set.
 _REFERENCE_VIEWS = 5
 _REFERENCE_SELECTION: Literal["test"] = "test"
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One action and its probability; `label` counts classes from 0."""
+
+    label: int
+    name: str
+    probability: float
 
 
 @dataclass(frozen=True)
@@ -78,6 +100,51 @@ class TrainedModel:
             now="the official code knows NTU RGB+D's 25 joints only; train again with sgn train",
         )
 
+    def predict(
+        self, joints: npt.ArrayLike, *, num_views: int | None = None, num_guesses: int = 5
+    ) -> tuple[Guess, ...]:
+        """Name the likeliest actions of one clip in memory, the likeliest first.
+
+        `joints` are (T, V, C) for one person or (T, M, V, C) for one or two, in the order and unit
+        of the model's skeleton; a person who is not there in a frame is NaN or zero throughout.
+        Frames without anybody do not count. Raises InputError.
+        """
+        poses = list_clip(joints, self.require_skeleton())
+        return self.recognize([poses], num_views=num_views, num_guesses=num_guesses)[0]
+
+    @torch.no_grad()
+    def recognize(
+        self,
+        clips: Sequence[Poses],
+        *,
+        num_views: int | None = None,
+        num_guesses: int = 5,
+        in_bf16: bool = False,
+    ) -> list[tuple[Guess, ...]]:
+        """Name the likeliest actions of prepared clips; CheckpointError for logits that diverge."""
+        device = next(self.model.parameters()).device
+        joints_BWTVC = sample_views(clips, self, num_views or self.card.num_views).to(device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_bf16):
+            logits = self.model(joints_BWTVC.flatten(0, 1))
+        logits_BK = logits.view(*joints_BWTVC.shape[:2], -1).mean(dim=1)
+        if not torch.isfinite(logits_BK).all():
+            raise CheckpointError(
+                "the logits of the model are not finite",
+                where=str(self.path),
+                now="use another checkpoint of the run, or --precision float32",
+            )
+        names = self.labels()
+        best = logits_BK.double().softmax(dim=1).topk(min(num_guesses, len(names)), dim=1)
+        return [
+            tuple(
+                Guess(label, names[label], probability)
+                for label, probability in zip(labels, probabilities, strict=True)
+            )
+            for labels, probabilities in zip(
+                best.indices.tolist(), best.values.tolist(), strict=True
+            )
+        ]
+
     def describe(self) -> ModelCard:
         """Say all that a program needs to use the model without sgnray."""
         return self._card_with(skeleton=self.require_skeleton(), class_names=self.labels())
@@ -102,6 +169,27 @@ def load_trained_model(
     if path.suffix == SAFETENSORS_SUFFIX:
         return _load_safetensors(path)
     return _load_reference(path) if holds_reference(path) else _load(path)
+
+
+def sample_views(poses: Sequence[Poses], trained_model: TrainedModel, num_views: int) -> Tensor:
+    """Sample prepared clips as the model's evaluation does, (B, W, T, V, C) on the CPU.
+
+    All get the same draws, so that a prediction does not depend on the other clips of its block.
+    """
+    model = trained_model.model
+    shape = (-1, model.num_joints, model.num_coordinates)
+    lengths = torch.tensor([len(clip.bodies) for clip in poses])
+    values_PVC = np.concatenate([clip.values_PD for clip in poses]).reshape(shape)
+    bank = PoseBank(
+        poses_PVC=torch.from_numpy(values_PVC),
+        first_pose_N=lengths.cumsum(dim=0) - lengths,
+        num_poses_N=lengths,
+        labels_N=torch.zeros_like(lengths),
+        names=("",) * len(poses),
+        device=torch.device("cpu"),
+    )
+    draws_BWT = view_draws(1, num_views, model.num_frames).expand(len(poses), -1, -1)
+    return bank.gather(torch.arange(len(poses)), draws_BWT, windows=trained_model.card.windows)
 
 
 def dataset_of(trained_model: TrainedModel) -> Path | None:

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from sgnray import seeding
-from sgnray.checkpoints.trained_model import TrainedModel, dataset_of
+from sgnray.checkpoints.trained_model import TrainedModel, dataset_of, sample_views
 from sgnray.data.store import find_dataset
 from sgnray.errors import SgnError, UsageError
-from sgnray.predict.clips import sample_views
 from sgnray.predict.sources import DatasetSource, Sample, find_source
 
 log = logging.getLogger(__name__)

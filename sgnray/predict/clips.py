@@ -1,7 +1,4 @@
-"""The likeliest actions of recordings: read in one thread, recognized in blocks.
-
-Legend: B clips of a block, W views, T frames, V joints, C coordinates, K classes.
-"""
+"""The likeliest actions of recordings: read in one thread, recognized in blocks."""
 
 from __future__ import annotations
 
@@ -10,37 +7,24 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from sgnray.checkpoints.run_folder import Runs
-from sgnray.checkpoints.trained_model import TrainedModel, load_trained_model
-from sgnray.data.batches import view_draws
-from sgnray.data.pose_bank import PoseBank
+from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
 from sgnray.data.skeleton import Skeleton
 from sgnray.distributed.device import Precision, choose_device, choose_precision, keep_freed_memory
-from sgnray.errors import CheckpointError, UsageError
+from sgnray.errors import UsageError
 from sgnray.predict.sources import Sample, Source, find_sources
 from sgnray.predict.windows import SlidingWindow, Span, cut
 from sgnray.prepare.clip import Poses, Skipped
+from sgnray.progress import OnProgress
 
 _BLOCK_CLIPS = 32
 
 # One recording or window, with the number of recordings read so far.
 _Numbered = tuple[int, Sample | Skipped]
-
-
-@dataclass(frozen=True)
-class Guess:
-    """One action and its probability; `label` counts classes from 0."""
-
-    label: int
-    name: str
-    probability: float
 
 
 @dataclass(frozen=True)
@@ -72,7 +56,7 @@ class Prediction:
 
 def predict_clips(
     sources: Path | Sequence[Path],
-    checkpoint: Path | str | None = None,
+    checkpoint: Path | str | TrainedModel | None = None,
     *,
     runs_dir: Runs = Path("runs"),
     clips: Sequence[str] = (),
@@ -83,11 +67,12 @@ def predict_clips(
     stride: int | None = None,
     precision: Precision = "float32",
     device: str = "auto",
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Iterator[Prediction | Skipped]:
     """Recognize raw recordings (files, folders, .zip files), or clips of a prepared dataset.
 
-    `checkpoint` is a run, a checkpoint or the reference's .pth; the default is the newest run.
+    `checkpoint` is a run, a checkpoint, the reference's .pth or a model that is loaded already; the
+    default is the newest run.
     With a `window` of so many frames, one every `stride` frames (default: half a window), each
     window of a recording gives one prediction. A recording that cannot be used is yielded as
     Skipped, with its reason. bf16 is several times faster where the hardware has it, and changes
@@ -95,96 +80,42 @@ def predict_clips(
     Raises UsageError, InputError and CheckpointError immediately, before the first prediction.
     """
     torch_device = choose_device(device)
-    model = load_trained_model(checkpoint, runs_dir=runs_dir).named(class_names)
+    if not isinstance(checkpoint, TrainedModel):
+        checkpoint = load_trained_model(checkpoint, runs_dir=runs_dir)
+    model = checkpoint.named(class_names)
     skeleton = model.require_skeleton()
     paths = [sources] if isinstance(sources, Path) else list(sources)
     found = find_sources(paths, skeleton, clips)
     keep_freed_memory()
     model.model.to(torch_device)
-    recognizer = _Recognizer(
-        model,
-        names=model.labels(),
-        num_views=num_views or model.card.num_views,
+    recognize = partial(
+        model.recognize,
+        num_views=num_views,
         num_guesses=num_guesses,
-        device=torch_device,
         in_bf16=choose_precision(precision, torch_device.type) == "bf16",
     )
     sliding = _sliding_window(window, stride)
-    return _predict(recognizer, found, sliding, skeleton, on_progress)
-
-
-def sample_views(poses: Sequence[Poses], trained_model: TrainedModel, num_views: int) -> Tensor:
-    """Sample prepared clips as the model's evaluation does, (B, W, T, V, C) on the CPU.
-
-    All get the same draws, so that a prediction does not depend on the other clips of its block.
-    """
-    model = trained_model.model
-    shape = (-1, model.num_joints, model.num_coordinates)
-    lengths = torch.tensor([len(clip.bodies) for clip in poses])
-    values_PVC = np.concatenate([clip.values_PD for clip in poses]).reshape(shape)
-    bank = PoseBank(
-        poses_PVC=torch.from_numpy(values_PVC),
-        first_pose_N=lengths.cumsum(dim=0) - lengths,
-        num_poses_N=lengths,
-        labels_N=torch.zeros_like(lengths),
-        names=("",) * len(poses),
-        device=torch.device("cpu"),
-    )
-    draws_BWT = view_draws(1, num_views, model.num_frames).expand(len(poses), -1, -1)
-    return bank.gather(torch.arange(len(poses)), draws_BWT, windows=trained_model.card.windows)
-
-
-@dataclass(frozen=True)
-class _Recognizer:
-    """Names the likeliest actions of blocks of clips; the model is on `device` already."""
-
-    model: TrainedModel
-    names: tuple[str, ...]
-    num_views: int
-    num_guesses: int
-    device: torch.device
-    in_bf16: bool
-
-    @torch.no_grad()
-    def recognize(self, samples: Sequence[Sample]) -> Iterator[Prediction]:
-        poses = [sample.poses for sample in samples]
-        joints_BWTVC = sample_views(poses, self.model, self.num_views).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.in_bf16):
-            logits = self.model.model(joints_BWTVC.flatten(0, 1))
-        logits_BK = logits.view(*joints_BWTVC.shape[:2], -1).mean(dim=1)
-        if not torch.isfinite(logits_BK).all():
-            raise CheckpointError(
-                "the logits of the model are not finite",
-                where=f"{self.model.path}, {samples[0].clip}",
-                now="use another checkpoint of the run, or --precision float32",
-            )
-        num_guesses = min(self.num_guesses, len(self.names))
-        best = logits_BK.double().softmax(dim=1).topk(num_guesses, dim=1)
-        for sample, labels, probabilities in zip(
-            samples, best.indices.tolist(), best.values.tolist(), strict=True
-        ):
-            guesses = tuple(
-                Guess(label, self.names[label], probability)
-                for label, probability in zip(labels, probabilities, strict=True)
-            )
-            num_poses = len(sample.poses.bodies)
-            yield Prediction(sample.clip, sample.place, num_poses, guesses, sample.span)
+    return _predict(recognize, found, sliding, skeleton, on_progress)
 
 
 def _predict(
-    recognizer: _Recognizer,
+    recognize: Callable[[Sequence[Poses]], list[tuple[Guess, ...]]],
     sources: Sequence[Source],
     sliding: SlidingWindow | None,
     skeleton: Skeleton,
-    on_progress: Callable[[int, int], None] | None,
+    on_progress: OnProgress | None,
 ) -> Iterator[Prediction | Skipped]:
     total = sum(map(len, sources))
     recordings = itertools.chain.from_iterable(source.read() for source in sources)
     for block in _read_ahead(_blocks(_number(recordings, sliding, skeleton))):
-        samples = [item for _, item in block if isinstance(item, Sample)]
-        predictions = recognizer.recognize(samples) if samples else iter(())
+        poses = [item.poses for _, item in block if isinstance(item, Sample)]
+        guesses = iter(recognize(poses) if poses else ())
         for _, item in block:
-            yield item if isinstance(item, Skipped) else next(predictions)
+            if isinstance(item, Skipped):
+                yield item
+                continue
+            num_poses = len(item.poses.bodies)
+            yield Prediction(item.clip, item.place, num_poses, next(guesses), item.span)
         if on_progress is not None:
             on_progress(block[-1][0], total)
 

@@ -1,25 +1,28 @@
-"""From raw text to a label: one clip in torch and ONNX, and a directory against reading alone."""
+"""From raw text to a label: one clip in torch and ONNX, a directory, and a live stream."""
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
 from sgnray.checkpoints.model_card import ModelCard
 from sgnray.checkpoints.safetensors import write_safetensors
-from sgnray.checkpoints.trained_model import load_trained_model
+from sgnray.checkpoints.trained_model import load_trained_model, sample_views
 from sgnray.config import ModelConfig
 from sgnray.data.skeleton import NTU25
 from sgnray.export.formats import DEFAULT_OPSET, open_onnx, write_onnx
 from sgnray.model.sgn import SGN
 from sgnray.predict import predict_clips
-from sgnray.predict.clips import sample_views
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.ntu import read_skeleton
 from sgnray.prepare.readers.recordings import find_recordings, read_recordings
@@ -31,6 +34,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 ROUNDS = int(os.environ.get("SGNRAY_BENCH_ROUNDS", "3"))
 NUM_FILES = 1000
 NUM_CLIPS = 200
+NUM_DECISIONS = 500
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +118,42 @@ def test_a_directory(recordings, model, num_views):
     for name, found in rates.items():
         spread = f"{min(found):,.0f} to {max(found):,.0f}"
         print(f"  {name:<14} {statistics.median(found):9,.0f} clips/s ({spread})")
+
+
+@pytest.mark.parametrize("num_views", [1, 5])
+def test_a_live_stream_from_frame_to_label(model, num_views):
+    """From writing the last frame of a window to `sgn predict --live` to reading its line."""
+    rng = np.random.default_rng(0)
+    lines = [
+        json.dumps(frame).encode() + b"\n"
+        for frame in rng.normal(size=(60, 25, 3)).round(4).tolist()
+    ]
+    arguments = ("--live", "--checkpoint", str(model), "--views", str(num_views))
+    durations_s: list[float] = []
+    with subprocess.Popen(
+        [sys.executable, "-m", "sgnray.cli", "predict", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for decision in range(NUM_DECISIONS + 10):
+            if decision == 10:
+                before = psutil.Process(process.pid).cpu_times()
+            block = [lines[(decision * 15 + number) % 60] for number in range(15)]
+            process.stdin.write(b"".join(block[:-1]))
+            time.sleep(0.02)  # the frames before the last one have been read by then
+            start = time.perf_counter()
+            process.stdin.write(block[-1])
+            found = json.loads(process.stdout.readline())
+            durations_s.append(time.perf_counter() - start)
+            assert found["frame"] == 15 * (decision + 1)
+        after = psutil.Process(process.pid).cpu_times()
+        process.stdin.close()
+    cpu_s = (after.user + after.system - before.user - before.system) / NUM_DECISIONS
+    middle, high, longest = np.percentile(durations_s[10:], (50, 99, 100)) * 1e3
+    print(f"\nlive, {num_views} views, one thread, {NUM_DECISIONS} decisions after 10 others")
+    print(f"  frame to label {middle:6.2f} ms (99th percentile {high:.2f}, longest {longest:.2f})")
+    print(f"  processor time {cpu_s * 1e3:6.2f} ms for 15 frames and a decision")

@@ -1,0 +1,99 @@
+"""A service that recognizes actions, on Ray Serve: clips by POST, streams by WebSocket.
+
+pip install 'sgnray[serve]'
+python serve.py runs/NAME 8000        # http://127.0.0.1:8000 shows serve.html
+curl --data-binary @S001C001P001R001A001.skeleton http://127.0.0.1:8000/predict
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from fastapi import FastAPI, Request, WebSocket
+from fastapi.responses import HTMLResponse, JSONResponse
+from ray import serve
+
+from sgnray import SgnError, Stream, load_trained_model
+from sgnray.data.skeleton import NTU25, Skeleton
+from sgnray.errors import InputError
+from sgnray.prepare.clip import Poses
+from sgnray.prepare.memory import list_clip
+from sgnray.prepare.normalize import normalize
+from sgnray.prepare.readers.ntu import read_skeleton
+
+PAGE = Path(__file__).with_name("serve.html").read_text(encoding="utf-8")
+app = FastAPI()
+
+
+def parse(text: bytes | str) -> object:
+    """Read JSON; raises InputError."""
+    try:
+        return json.loads(text)
+    except (RecursionError, ValueError) as error:
+        raise InputError(f"not JSON: {error}", where="the request", now="send JSON") from error
+
+
+def read_clip(body: bytes, skeleton: Skeleton) -> Poses:
+    """Prepare a .skeleton file or a list of frames in JSON; raises InputError."""
+    if skeleton == NTU25 and body[:1].isdigit():
+        return normalize(read_skeleton(body), skeleton)
+    return list_clip(parse(body), skeleton)
+
+
+@app.exception_handler(SgnError)
+async def refuse(_: Request | None, error: SgnError) -> JSONResponse:
+    """Say what is wrong, where, and what to do now."""
+    return JSONResponse({"error": error.what, "where": error.where, "now": error.now}, 400)
+
+
+@serve.deployment(
+    max_ongoing_requests=64,
+    autoscaling_config={"min_replicas": 1, "max_replicas": 8, "target_ongoing_requests": 16},
+)
+@serve.ingress(app)
+class Recognizer:
+    """One copy of the model."""
+
+    def __init__(self, checkpoint: str) -> None:
+        self.model = load_trained_model(checkpoint)
+
+    @app.get("/")
+    def page(self) -> HTMLResponse:
+        """Show what happens in a stream."""
+        return HTMLResponse(PAGE.replace("BONES", json.dumps(self.model.require_skeleton().bones)))
+
+    @app.post("/predict")
+    async def predict(self, request: Request) -> list[dict]:
+        """Recognize one clip."""
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > 64 * 2**20:
+                raise InputError("the body is too large", where="the request", now="send less")
+        clip = await asyncio.to_thread(read_clip, bytes(body), self.model.require_skeleton())
+        return list(map(vars, await self.recognize(clip)))
+
+    @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.005)
+    async def recognize(self, clips: list[Poses]) -> list:
+        """Recognize the clips of several requests together."""
+        return await asyncio.to_thread(self.model.recognize, clips)
+
+    @app.websocket("/stream")
+    async def stream(self, socket: WebSocket) -> None:
+        """Recognize the frames that a client sends."""
+        stream = Stream(self.model)
+        await socket.accept()
+        try:
+            while (message := await socket.receive())["type"] != "websocket.disconnect":
+                frame = parse(message.get("text") or message.get("bytes") or "")
+                if (guesses := await asyncio.to_thread(stream.add, frame)) is not None:
+                    found = {"frame": stream.num_frames, "guesses": list(map(vars, guesses))}
+                    await socket.send_json(found)
+        except InputError as error:
+            await socket.send_text((await refuse(None, error)).body.decode())
+            await socket.close(1007)
+
+
+serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[2])})
+serve.run(Recognizer.bind(str(Path(sys.argv[1]).resolve())), blocking=True)

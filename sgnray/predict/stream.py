@@ -1,0 +1,127 @@
+"""Actions of a stream of frames, recognized while it comes.
+
+Legend: M people, V joints, C coordinates.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sgnray.checkpoints.run_folder import Runs
+from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
+from sgnray.distributed.device import choose_device
+from sgnray.errors import InputError, UsageError
+from sgnray.prepare.memory import MOST_PEOPLE, frames_of
+from sgnray.prepare.recording import FloatArray
+
+log = logging.getLogger(__name__)
+
+DEFAULT_WINDOW, DEFAULT_STRIDE = 60, 15  # two seconds, twice a second, at Kinect's 30 frames/s
+
+
+class Stream:
+    """Frames that come one by one; each `stride` of them give a prediction on the last `window`.
+
+    A prediction is what `TrainedModel.predict` says of those frames. Only they are kept, so that
+    memory and time for a frame do not depend on how many there were.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        *,
+        window: int = DEFAULT_WINDOW,
+        stride: int = DEFAULT_STRIDE,
+        num_views: int | None = None,
+        num_guesses: int = 5,
+    ) -> None:
+        if min(window, stride) < 1:
+            raise UsageError(
+                "window and stride must be at least one frame",
+                where=f"window {window}, stride {stride}",
+                now="give numbers of frames",
+            )
+        self.num_frames = 0
+        self._model = model
+        self._skeleton = model.require_skeleton()
+        self._stride = stride
+        self._num_views = num_views
+        self._num_guesses = num_guesses
+        self._frames: deque[FloatArray] = deque(maxlen=window)
+
+    def add(self, joints: npt.ArrayLike | None) -> tuple[Guess, ...] | None:
+        """Take the next frame, (V, C) or (M, V, C), None or empty if nobody is there.
+
+        Returns the likeliest actions, none if nobody was there in the whole window; None between
+        two predictions. InputError for a frame that cannot be used, which does not count.
+        """
+        self._frames.append(self._lay_out(joints))
+        self.num_frames += 1
+        if self.num_frames % self._stride:
+            return None
+        frames_TMVC = np.stack(self._frames)
+        if np.isnan(frames_TMVC).all():
+            return ()
+        return self._model.predict(
+            frames_TMVC, num_views=self._num_views, num_guesses=self._num_guesses
+        )
+
+    def _lay_out(self, joints: npt.ArrayLike | None) -> FloatArray:
+        """Return the frame as (M, V, C) for the most people there may be, NaN for the absent."""
+        try:
+            found_MVC = frames_of([() if joints is None else joints], self._skeleton)[0]
+        except InputError as error:
+            where = f"frame {self.num_frames} of the stream"
+            raise InputError(error.what, where=where, now=error.now) from error
+        absent = MOST_PEOPLE - len(found_MVC)
+        return np.pad(found_MVC, ((0, absent), (0, 0), (0, 0)), constant_values=np.nan)
+
+
+def predict_lines(
+    lines: Iterable[bytes],
+    checkpoint: Path | str | None = None,
+    *,
+    runs_dir: Runs = Path("runs"),
+    class_names: tuple[str, ...] | None = None,
+    num_views: int | None = None,
+    num_guesses: int = 5,
+    window: int = DEFAULT_WINDOW,
+    stride: int = DEFAULT_STRIDE,
+    device: str = "auto",
+) -> Iterator[dict[str, Any]]:
+    """Recognize a stream of frames in JSON, one on each line, as `sgn predict --live` does.
+
+    A line is a frame as `Stream.add` takes it, null or empty if nobody is there. Each prediction is
+    yielded as plain data, before the next line is read: the number of `frame`s so far and the
+    `guesses`. Raises InputError with the number of a line that cannot be used.
+    """
+    model = load_trained_model(checkpoint, runs_dir=runs_dir).named(class_names)
+    model.model.to(choose_device(device))
+    stream = Stream(
+        model, window=window, stride=stride, num_views=num_views, num_guesses=num_guesses
+    )
+    for number, line in enumerate(lines, start=1):
+        where = f"line {number} of the stream"
+        try:
+            guesses = stream.add(json.loads(line) if line.strip() else None)
+        except InputError as error:
+            raise InputError(error.what, where=where, now=error.now) from error
+        except (RecursionError, ValueError) as error:
+            now = "write each frame as one line of JSON: its joints, or null if nobody is there"
+            raise InputError(f"this is not JSON: {error}", where=where, now=now) from error
+        if guesses is not None:
+            yield {"frame": number, "guesses": [vars(guess) for guess in guesses]}
+    if stream.num_frames < stride:
+        log.warning(
+            "the stream ended at frame %d; the first prediction is at frame %d",
+            stream.num_frames,
+            stride,
+        )

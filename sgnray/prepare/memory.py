@@ -1,0 +1,94 @@
+"""Clips that a program has in memory, prepared like those of a file.
+
+Legend: T frames, M people, V joints, C coordinates, P poses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sgnray.data.skeleton import Skeleton
+from sgnray.errors import InputError
+from sgnray.prepare.clip import Poses
+from sgnray.prepare.recording import FloatArray
+
+MOST_PEOPLE = 2
+
+
+def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
+    """List the poses of a clip, moved to its origin: a joint of the first person's first pose.
+
+    `joints` are (T, V, C) or (T, M, V, C); see `frames_of`. No person is removed as noise, unlike
+    in recordings of a Kinect. InputError for another shape, numbers that are not finite, or a clip
+    without anybody.
+    """
+    frames_TMVC = frames_of(joints, skeleton)
+    is_there_TM = ~_is_absent(frames_TMVC)
+    kept_T = is_there_TM.any(axis=1)
+    frames, bodies = np.nonzero(is_there_TM[kept_T])
+    if frames.size == 0:
+        raise InputError(
+            "nobody is there in any frame", where="the clip", now="leave out clips without people"
+        )
+    poses_PVC = frames_TMVC[kept_T][frames, bodies]
+    if skeleton.origin is not None:
+        poses_PVC = poses_PVC - poses_PVC[int(np.argmin(bodies)), skeleton.origin]
+    return Poses(
+        num_frames=int(kept_T.sum()),
+        values_PD=poses_PVC.reshape(len(poses_PVC), -1),
+        frames=frames.astype(np.int32),
+        bodies=bodies.astype(np.int8),
+    )
+
+
+def frames_of(joints: npt.ArrayLike | Sequence[npt.ArrayLike], skeleton: Skeleton) -> FloatArray:
+    """Lay out the frames of one or two people: float32 (T, M, V, C), NaN where one is not there.
+
+    A person whose numbers are all zero is not there either, and an empty frame has nobody. Raises
+    InputError.
+    """
+    shape = (skeleton.num_joints, skeleton.num_coordinates)
+    now = f"a frame is {shape} for one person, ({MOST_PEOPLE}, {shape[0]}, {shape[1]}) for two"
+    try:
+        given = np.asarray(joints)
+    except (RuntimeError, TypeError, ValueError) as error:  # a ragged list, a tensor on a GPU
+        what = f"the joints are not an array of numbers: {error}"
+        raise InputError(what, where="the joints", now=now) from error
+    if given.dtype.kind not in "fiu":
+        raise InputError("the joints are not an array of numbers", where="the joints", now=now)
+    if given.ndim > 0 and len(given) > 0 and given.size == 0:
+        return np.full((len(given), 1, *shape), np.nan, np.float32)
+    with np.errstate(over="ignore"):  # infinite, which is refused below
+        frames = given.astype(np.float32)
+    if frames.ndim == 3:
+        frames = frames[:, None]
+    if frames.ndim != 4 or frames.shape[2:] != shape or len(frames) == 0:
+        raise InputError(
+            f"a frame has the shape {given.shape[1:]}, and one person of the skeleton "
+            f"{skeleton.name} has {shape}",
+            where="the joints",
+            now=now,
+        )
+    if frames.shape[1] > MOST_PEOPLE:
+        raise InputError(
+            f"there are {frames.shape[1]} people, and the model supports at most {MOST_PEOPLE}",
+            where="the joints",
+            now="select the people that act, for instance those who move most",
+        )
+    frames[(frames == 0).all(axis=(2, 3))] = np.nan
+    is_finite_TM = np.isfinite(frames).all(axis=(2, 3))
+    is_broken_T = ~(is_finite_TM | _is_absent(frames)).all(axis=1)
+    if is_broken_T.any():
+        raise InputError(
+            "a coordinate is not finite",
+            where=f"frame {int(is_broken_T.argmax())} of the joints",
+            now="fill in single joints; a person who is not there is NaN or zero throughout",
+        )
+    return frames
+
+
+def _is_absent(frames_TMVC: FloatArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.isnan(frames_TMVC).all(axis=(2, 3)))

@@ -1,0 +1,145 @@
+"""`sgn predict --live` as a process between two pipes."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sgnray.checkpoints.trained_model import load_trained_model
+
+WALK = np.random.default_rng(5).normal(size=(40, 25, 3)).cumsum(axis=0).round(4)
+LINES = [json.dumps(frame) for frame in WALK.tolist()]
+FIVE_FRAMES = ("--window", "5", "--stride", "5")
+
+
+@contextlib.contextmanager
+def live(tiny_run, *options):
+    """Start it as a shell does, to read each line as it comes; it is ended if the test fails."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "sgnray.cli", "predict", "--live", "--checkpoint"]
+    with subprocess.Popen(
+        [*command, str(tiny_run), *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        env=environment,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def send(process, lines):
+    process.stdin.write("".join(f"{line}\n" for line in lines).encode())
+
+
+def guesses_of(found):
+    return [vars(guess) for guess in found]
+
+
+def test_each_prediction_comes_before_the_next_frame(tiny_run):
+    model = load_trained_model(tiny_run)
+    with live(tiny_run, "--window", "8", "--stride", "5", "--top", "2") as process:
+        for end in (5, 10, 15):
+            send(process, LINES[end - 5 : end])
+            window = WALK[max(end - 8, 0) : end]
+            assert json.loads(process.stdout.readline()) == {
+                "frame": end,
+                "guesses": guesses_of(model.predict(window, num_guesses=2)),
+            }
+        pair = np.stack([WALK[0], WALK[1]]).tolist()
+        send(process, ["null", "", "[]", json.dumps(pair), "null"])
+        seen = np.full((8, 2, 25, 3), np.nan)
+        seen[:3, 0], seen[6] = WALK[12:15], pair
+        assert json.loads(process.stdout.readline())["guesses"] == guesses_of(
+            model.predict(seen, num_guesses=2)
+        )
+        send(process, [" "] * 10)
+        assert process.stdout.readline() != b""
+        assert json.loads(process.stdout.readline()) == {"frame": 30, "guesses": []}
+        process.stdin.close()
+        assert process.wait(60) == 0
+        assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
+
+
+def test_a_malformed_line_ends_it_with_its_number(sgn_process, tiny_run):
+    arguments = ("predict", "--live", "--checkpoint", str(tiny_run), "--window", "2")
+    lines = [*LINES[:16], '{"joints": ', *LINES]
+    done = sgn_process(*arguments, input="\n".join(lines))
+    assert done.code == 1
+    assert [json.loads(line)["frame"] for line in done.out.splitlines()] == [15]
+    assert done.err == (
+        "error: this is not JSON: Expecting value: line 2 column 1 (char 12)\n"
+        "  where  line 17 of the stream\n"
+        "  now    write each frame as one line of JSON: its joints, or null if nobody is there\n"
+    )
+
+
+def test_defaults_and_names_of_classes(sgn_process, tiny_run, tmp_path):
+    (tmp_path / "classes.txt").write_text("x\ny\nz\n")
+    arguments = ("predict", "--live", "--checkpoint", str(tiny_run), "--classes", "classes.txt")
+    done = sgn_process(*arguments, "--views", "1", input="\n".join(LINES * 2), cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    found = [json.loads(line) for line in done.out.splitlines()]
+    assert [item["frame"] for item in found] == [15, 30, 45, 60, 75]
+    assert {guess["name"] for guess in found[0]["guesses"]} == {"x", "y", "z"}
+    last = load_trained_model(tiny_run).predict(np.concatenate([WALK, WALK])[15:75], num_views=1)
+    assert [guess["label"] for guess in found[4]["guesses"]] == [guess.label for guess in last]
+
+
+def test_a_line_without_an_end_is_not_read_whole(sgn_process, tiny_run):
+    arguments = ("predict", "--live", "--checkpoint", str(tiny_run))
+    done = sgn_process(*arguments, input=f"{LINES[0]}\n[{'0, ' * 1_000_000}")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: this is not JSON: ")
+    assert "  where  line 2 of the stream\n" in done.err
+
+
+def test_a_stream_that_is_too_short_is_reported(sgn_process, tiny_run):
+    arguments = ("predict", "--live", "--checkpoint", str(tiny_run))
+    done = sgn_process(*arguments, input="\n".join(LINES[:7]))
+    assert (done.code, done.out) == (0, "")
+    assert done.err == (
+        "warning: the stream ended at frame 7; the first prediction is at frame 15\n"
+    )
+
+
+def test_a_signal_ends_it_quietly(tiny_run):
+    with live(tiny_run, *FIVE_FRAMES) as process:
+        send(process, LINES[:5])
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert (process.stdout.read(), process.stderr.read()) == (b"", b"interrupted\n")
+
+
+def test_a_reader_that_leaves_ends_it_quietly(tiny_run):
+    with live(tiny_run, *FIVE_FRAMES) as process:
+        send(process, LINES[:5])
+        process.stdout.readline()
+        process.stdout.close()
+        send(process, LINES[5:10])
+        assert process.wait(60) == 1
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--live", "x.skeleton"), "--live takes frames from stdin, in float32"),
+        (("--live", "--clip", "x"), "--live takes frames from stdin, in float32"),
+        (("--live", "--precision", "bf16"), "--live takes frames from stdin, in float32"),
+        ((), "the argument FILE is missing"),
+    ],
+)
+def test_what_is_asked_wrongly(sgn, arguments, message):
+    done = sgn("predict", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {message}\n")

@@ -1,0 +1,216 @@
+"""The examples that need Ray, run as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import sgnray
+from sgnray.checkpoints.trained_model import load_trained_model
+from sgnray.predict import Stream, predict_clips
+
+EXAMPLES = Path(sgnray.__file__).parents[1] / ".github" / "examples"
+# Not a Ray that happens to run on this machine.
+ENVIRONMENT = {**os.environ, "RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
+WALK = np.random.default_rng(5).normal(size=(40, 25, 3)).cumsum(axis=0).round(4)
+
+
+@pytest.fixture(scope="module")
+def service(tiny_run, tmp_path_factory):
+    """The address of serve.py in a process of its own."""
+    pytest.importorskip("ray.serve", reason="needs sgnray[serve]", exc_type=ImportError)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("serve") / "log.txt"
+    command = [sys.executable, str(EXAMPLES / "serve.py"), str(tiny_run), str(port)]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, env=ENVIRONMENT, stdout=out, stderr=out)
+    try:
+        for _ in range(500):
+            assert process.poll() is None, log.read_text()[-3000:]
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20).close()
+                break
+            time.sleep(0.5)
+        else:
+            raise AssertionError(f"the service does not answer: {log.read_text()[-3000:]}")
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+def post(service, body):
+    """Send a clip; returns the status and the JSON of the answer."""
+    request = urllib.request.Request(f"http://{service}/predict", data=body, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def as_json(guesses):
+    return [vars(guess) for guess in guesses]
+
+
+@pytest.mark.ray
+def test_ray_data_recognizes_a_folder(tiny_raw, tiny_run, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tiny_raw, raw)
+    text = min(raw.glob("*.skeleton")).read_text().split("\n")
+    text[4] = "nan " + text[4].partition(" ")[2]
+    (raw / "broken.skeleton").write_text("\n".join(text))
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "ray_data.py"), "raw", str(tiny_run), "predictions"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = {row.pop("path"): row for row in pq.read_table(tmp_path / "predictions").to_pylist()}
+    assert rows.pop(str(raw / "broken.skeleton")) == {
+        "action": None,
+        "probability": None,
+        "reason": "line 5: the coordinate 'nan' is no number",
+    }
+    expected = {item.place: item.guesses[0] for item in predict_clips(tiny_raw, tiny_run)}
+    assert {path: row["action"] for path, row in rows.items()} == {
+        str(raw / Path(place).name): guess.name for place, guess in expected.items()
+    }
+    assert [rows[path]["probability"] for path in sorted(rows)] == pytest.approx(
+        [expected[place].probability for place in sorted(expected)], abs=1e-6
+    )
+
+
+@pytest.mark.ray
+def test_the_service_recognizes_clips(service, tiny_raw, tiny_run):
+    paths = sorted(tiny_raw.glob("*.skeleton"))
+    with ThreadPoolExecutor(16) as clients:  # so that some are recognized together
+        answers = list(clients.map(lambda path: post(service, path.read_bytes()), paths))
+    assert {status for status, _ in answers} == {200}
+    for (_, guesses), item in zip(answers, predict_clips(tiny_raw, tiny_run), strict=True):
+        assert [guess["label"] for guess in guesses] == [guess.label for guess in item.guesses]
+        assert [guess["probability"] for guess in guesses] == pytest.approx(
+            [guess.probability for guess in item.guesses], abs=1e-6
+        )
+    frames = load_trained_model(tiny_run).predict(WALK)
+    assert post(service, json.dumps(WALK.tolist()).encode()) == (200, as_json(frames))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b"", "not JSON"),
+        (b"[[1, 2", "not JSON"),
+        (b"\x00\xff", "not JSON"),
+        (b"12\nabc", "line 1: announces 12 frames"),
+        (b"[" * 100_000, "not JSON"),
+        (json.dumps(WALK[:, :20].tolist()).encode(), "a frame has the shape (20, 3), and one"),
+        (json.dumps([WALK[:3].tolist()]).encode(), "there are 3 people"),
+        (json.dumps([[], []]).encode(), "nobody is there in any frame"),
+        (b" " * (2**26 + 1), "the body is too large"),
+    ],
+    ids=range(9),
+)
+def test_the_service_refuses_in_json_and_stays_up(service, body, what):
+    status, answer = post(service, body)
+    assert status == 400
+    assert set(answer) == {"error", "where", "now"}
+    assert answer["error"].startswith(what)
+    assert post(service, json.dumps(WALK.tolist()).encode())[0] == 200
+
+
+@pytest.mark.ray
+def test_the_service_recognizes_streams(service, tiny_run):
+    client = pytest.importorskip("websockets.sync.client")
+    stream = Stream(load_trained_model(tiny_run))
+    expected = [stream.add(frame) for frame in WALK][14::15]
+    with client.connect(f"ws://{service}/stream") as connection:
+        for frame in WALK.tolist():
+            connection.send(json.dumps(frame))
+        found = [json.loads(connection.recv(60)) for _ in expected]
+        assert found == [
+            {"frame": number, "guesses": as_json(guesses)}
+            for number, guesses in zip((15, 30), expected, strict=True)
+        ]
+        connection.send(b"\x00")
+        assert json.loads(connection.recv(60))["error"].startswith("not JSON")
+    with client.connect(f"ws://{service}/stream") as connection:
+        connection.send("null")
+        connection.send(json.dumps(WALK[0, :7].tolist()))
+        answer = json.loads(connection.recv(60))
+        assert answer["error"].startswith("a frame has the shape (7, 3)")
+        assert answer["where"] == "frame 1 of the stream"
+    with client.connect(f"ws://{service}/stream") as connection:
+        for frame in WALK.tolist():
+            connection.send(json.dumps(frame))
+        connection.socket.shutdown(socket.SHUT_RDWR)  # a client that goes away
+    assert post(service, json.dumps(WALK.tolist()).encode())[0] == 200
+
+
+@pytest.mark.ray
+@pytest.mark.browser
+def test_the_page_shows_a_stream(service, browser, tmp_path):
+    lines = [json.dumps(frame) for frame in [*WALK.tolist(), None, [], *WALK.tolist()]]
+    (tmp_path / "frames.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "bad.jsonl").write_text("[1, \n")
+    page = browser.new_page()
+    wrong = []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(f"http://{service}/")
+    blank = page.evaluate("document.querySelector('canvas').toDataURL()")
+    page.set_input_files("#file", tmp_path / "frames.jsonl")
+    page.wait_for_function("document.querySelector('#note').textContent === 'frame 75'")
+    assert page.locator("#guesses li").count() == 3
+    assert page.locator("#guesses li").first.inner_text().endswith("%")
+    assert page.evaluate("document.querySelector('canvas').toDataURL()") != blank
+    page.set_input_files("#file", tmp_path / "bad.jsonl")
+    page.wait_for_function("document.querySelector('#note').textContent.includes('JSON lines')")
+    page.close()
+    assert wrong == []
+
+
+@pytest.mark.ray
+@pytest.mark.bench
+def test_a_thousand_requests(service, tiny_raw):
+    bodies = [path.read_bytes() for path in sorted(tiny_raw.glob("*.skeleton"))]
+
+    def timed(number):
+        start = time.perf_counter()
+        assert post(service, bodies[number % len(bodies)])[0] == 200
+        return time.perf_counter() - start
+
+    for num_clients in (1, 16):
+        with ThreadPoolExecutor(num_clients) as clients:
+            start = time.perf_counter()
+            durations_ms = [1e3 * duration for duration in clients.map(timed, range(1000))]
+            rate = 1000 / (time.perf_counter() - start)
+        cuts = statistics.quantiles(durations_ms, n=100)
+        print(
+            f"\n1,000 requests, {num_clients} clients: {rate:.0f}/s, median {cuts[49]:.0f} ms, "
+            f"95th percentile {cuts[94]:.0f} ms, 99th {cuts[98]:.0f} ms"
+        )

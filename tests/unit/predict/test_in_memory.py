@@ -1,0 +1,220 @@
+"""Clips in memory and streams of frames, against `predict_clips` on files with the same poses."""
+
+from __future__ import annotations
+
+import cProfile
+import itertools
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from sgnray.checkpoints.trained_model import load_trained_model
+from sgnray.data.clip_poses import open_poses
+from sgnray.data.skeleton import NTU25
+from sgnray.errors import InputError, UsageError
+from sgnray.predict import Stream, predict_clips, predict_lines
+from sgnray.prepare.memory import list_clip
+from sgnray.prepare.readers.recordings import find_recordings, read_recordings
+
+WALK = np.random.default_rng(5).normal(size=(50, 25, 3)).cumsum(axis=0).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run):
+    return load_trained_model(tiny_run)
+
+
+def test_a_clip_in_memory_is_predicted_like_its_recording(model, tiny_run, tiny_raw):
+    recordings = read_recordings(find_recordings(tiny_raw).files)
+    file, (body,) = next(
+        (file, recording.bodies) for file, _, recording in recordings if len(recording.bodies) == 1
+    )
+    joints = body.joints_TVC
+    (found,) = predict_clips(tiny_raw / file.name, tiny_run)
+    assert found.num_poses == len(joints)
+    assert model.predict(joints) == found.guesses
+    assert model.predict(joints.tolist(), num_guesses=2) == found.guesses[:2]
+    assert model.predict(torch.from_numpy(joints)) == found.guesses
+    (three_views,) = predict_clips(tiny_raw / file.name, tiny_run, num_views=3)
+    assert model.predict(joints, num_views=3) == three_views.guesses != found.guesses
+
+
+def test_a_clip_of_two_people_is_predicted_like_the_dataset(
+    model, tiny_run, tiny_folder, tiny_dataset
+):
+    poses = open_poses(tiny_dataset)
+    row = next(row for row in range(27) if poses.count_bodies(row) == 2)
+    joints_TMD = poses.lay_out(row, num_frames=poses.last_frames[row] + 1, num_bodies=2)
+    (found,) = predict_clips(tiny_folder, tiny_run, clips=[tiny_dataset.clips.names[row]])
+    assert model.predict(joints_TMD.reshape(-1, 2, 25, 3)) == found.guesses
+
+
+def test_people_and_frames_that_are_absent_do_not_count(model):
+    alone = model.predict(WALK)
+    gaps = np.insert(WALK, [0, 7, 50], np.nan, axis=0)
+    assert model.predict(gaps) == alone
+    assert model.predict(np.stack([np.nan_to_num(gaps), np.zeros_like(gaps)], axis=1)) == alone
+    assert [one.probability for one in model.predict(WALK + 8)] == pytest.approx(
+        [one.probability for one in alone], abs=1e-4
+    )
+
+
+def test_the_origin_is_the_first_person_where_there_is_one():
+    frames = np.stack([np.insert(WALK, 0, 0, axis=0), np.full((51, 25, 3), 9.0)], axis=1)
+    poses = list_clip(frames, NTU25)
+    assert poses.bodies[:3].tolist() == [1, 0, 1]
+    assert poses.frames[:3].tolist() == [0, 1, 1]
+    np.testing.assert_array_equal(poses.values_PD[1].reshape(25, 3)[NTU25.origin], 0)
+    np.testing.assert_array_equal(
+        poses.values_PD[0].reshape(25, 3), np.float32(9.0) - WALK[0, [NTU25.origin] * 25]
+    )
+
+
+def broken(value, frame=3):
+    joints = WALK.copy()
+    joints[frame, 4, 1] = value
+    return joints
+
+
+BAD = [
+    (WALK[:, :24], "a frame has the shape (24, 3), and one person of the skeleton ntu25 has"),
+    (WALK[:, :, :2], "a frame has the shape (25, 2)"),
+    (WALK[0], "a frame has the shape (3,)"),
+    (WALK[:0], "a frame has the shape (25, 3)"),
+    (7.0, "a frame has the shape ()"),
+    (np.stack([WALK] * 3, axis=1), "there are 3 people, and the model supports at most 2"),
+    (WALK[None, None], "a frame has the shape (1, 50, 25, 3)"),
+    (broken(np.nan), "a coordinate is not finite"),
+    (broken(-np.inf), "a coordinate is not finite"),
+    (WALK.astype(np.float64) * 1e39, "a coordinate is not finite"),
+    (np.zeros_like(WALK), "nobody is there in any frame"),
+    (np.full_like(WALK, np.nan), "nobody is there in any frame"),
+    ([[], []], "nobody is there in any frame"),
+    ([WALK[0].tolist(), WALK[1, :9].tolist()], "the joints are not an array of numbers"),
+    (WALK.astype(str), "the joints are not an array of numbers"),
+    (WALK.astype(complex), "the joints are not an array of numbers"),
+    (None, "the joints are not an array of numbers"),
+    ({"joints": 1}, "the joints are not an array of numbers"),
+    (torch.ones(5, 25, 3, requires_grad=True), "the joints are not an array of numbers"),
+]
+
+
+@pytest.mark.parametrize(("joints", "what"), BAD, ids=range(len(BAD)))
+def test_what_is_no_clip(model, joints, what):
+    with pytest.raises(InputError) as caught:
+        model.predict(joints)
+    assert caught.value.what.startswith(what)
+
+
+def test_the_first_frame_with_a_broken_number_is_named(model):
+    with pytest.raises(InputError) as caught:
+        model.predict(broken(np.nan, frame=30))
+    assert caught.value.where == "frame 30 of the joints"
+
+
+@pytest.mark.parametrize("form", [np.asarray, np.ndarray.tolist, torch.from_numpy])
+def test_a_stream_gives_what_the_window_gives(model, form):
+    stream = Stream(model, window=20, stride=7)
+    found = {number: stream.add(form(frame)) for number, frame in enumerate(WALK, start=1)}
+    assert {number for number, guesses in found.items() if guesses is not None} == {
+        *(7, 14, 21, 28, 35, 42, 49)
+    }
+    assert found[14] == model.predict(WALK[:14])
+    assert found[49] == model.predict(WALK[29:49])
+    assert found[49] != found[42]
+
+
+def test_people_come_and_go_in_a_stream(model):
+    stream = Stream(model, window=4, stride=2, num_views=3, num_guesses=1)
+    one, other = WALK[0], WALK[1]
+    frames = [None, [], one, [one, other], [np.zeros_like(one), other], None, (), one * 0, None]
+    found = [stream.add(frame) for frame in frames]
+    assert found[::2] == [None] * 5
+    assert found[1] == ()
+    seen = np.full((5, 2, 25, 3), np.nan, np.float32)
+    seen[2, 0] = seen[3, 0] = one
+    seen[3, 1] = seen[4, 1] = other
+    for end in (4, 6):
+        expected = model.predict(seen[max(end - 4, 0) : end], num_views=3, num_guesses=1)
+        assert found[end - 1] == expected
+        assert len(expected) == 1
+    assert found[7] != ()
+    assert stream.add(None) == ()
+    assert stream.num_frames == 10
+
+
+@pytest.mark.parametrize(
+    ("frame", "what"),
+    [
+        (WALK[0, :24], "a frame has the shape (24, 3), and one person of the skeleton ntu25 has"),
+        (WALK[:3], "there are 3 people"),
+        (WALK[0] * np.inf, "a coordinate is not finite"),
+        ([[1, 2], [3]], "the joints are not an array of numbers"),
+        ({"a": 1}, "the joints are not an array of numbers"),
+        (5, "a frame has the shape ()"),
+    ],
+)
+def test_a_frame_that_cannot_be_used_is_named_and_does_not_count(model, frame, what):
+    stream = Stream(model, window=20, stride=2)
+    stream.add(WALK[0])
+    with pytest.raises(InputError) as caught:
+        stream.add(frame)
+    assert caught.value.what.startswith(what)
+    assert caught.value.where == "frame 1 of the stream"
+    assert stream.add(WALK[1]) == model.predict(WALK[:2])
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (b"[[1, 2", "this is not JSON"),
+        (b"\xff\n", "this is not JSON"),
+        (b"1 2 3\n", "this is not JSON"),
+        (b"[" * 100_000 + b"\n", "this is not JSON"),
+        (b"9" * 5000 + b"\n", "this is not JSON"),
+        (b"1e999\n", "a frame has the shape ()"),
+        (b"true\n", "the joints are not an array of numbers"),
+        (b'"null"\n', "the joints are not an array of numbers"),
+        (b'{"frame": 1}\n', "the joints are not an array of numbers"),
+        (b"[[1, 2, 3], [4, 5]]\n", "the joints are not an array of numbers"),
+        (str([[[float("nan")] * 3] + [[0.5] * 3] * 24]).replace("nan", "NaN").encode(), "a coord"),
+    ],
+    ids=range(11),
+)
+def test_a_line_that_is_no_frame(tiny_run, line, what):
+    lines = [json.dumps(WALK[0].tolist()).encode(), b"null\n", b"\n", line, b"null"]
+    with pytest.raises(InputError) as caught:
+        list(predict_lines(lines, tiny_run))
+    assert caught.value.what.startswith(what)
+    assert caught.value.where == "line 4 of the stream"
+
+
+@pytest.mark.parametrize(("window", "stride"), [(0, 5), (5, 0), (-1, 2)])
+def test_a_window_without_frames(model, window, stride):
+    with pytest.raises(UsageError, match="at least one frame"):
+        Stream(model, window=window, stride=stride)
+
+
+def test_neither_memory_nor_work_depend_on_the_length_of_a_stream(model):
+    stream = Stream(model, window=10, stride=5)
+
+    def cost_of_a_prediction():
+        tracemalloc.start()
+        with cProfile.Profile(builtins=True) as profile:
+            assert [stream.add(frame) is None for frame in WALK[:5]] == [True] * 4 + [False]
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return sum(entry.callcount for entry in profile.getstats()), peak_bytes
+
+    for _ in range(3):
+        cost_of_a_prediction()  # what is loaded and kept once
+    calls, peak_bytes = cost_of_a_prediction()
+    for frame in itertools.chain.from_iterable([WALK] * 20):
+        stream.add(frame)
+    later_calls, later_peak_bytes = cost_of_a_prediction()
+    assert stream.num_frames == 1025
+    assert abs(later_calls - calls) < calls / 100
+    assert later_peak_bytes < peak_bytes + 25 * 3 * 4 * 100  # 100 of the 1,000 frames
