@@ -1,4 +1,4 @@
-"""What the published datasets are, in one table: skeleton, classes, cases, counts, file names."""
+"""What the published datasets are, in one table: skeleton, classes, cases, counts; clip names."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ _NTU120_TRAIN_SUBJECTS = (
     89, 91, 92, 93, 94, 95, 97, 98, 100, 103,
 )  # fmt: skip
 _NTU60_SETUPS = 17
+_NTU_ACTIONS = "ntu_actions.csv"
 
 # Other names of cases, in the words of papers and of other datasets.
 CASE_ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -69,13 +70,17 @@ class Case:
 
 @dataclass(frozen=True)
 class PublishedDataset:
-    """A dataset that comes with its own cases; `poses_per_clip` is about the mean."""
+    """A dataset that comes with its own cases; `poses_per_clip` is about the mean.
+
+    Its classes are `class_names`, or the first of the file `class_list`, in the order of labels.
+    """
 
     skeleton: Skeleton
     num_classes: int
     poses_per_clip: int
     cases: Mapping[str, Case]
-    clip_name: re.Pattern[str]
+    class_names: tuple[str, ...] = ()
+    class_list: str | None = None
 
 
 DATASETS: Mapping[str, PublishedDataset] = {
@@ -87,7 +92,7 @@ DATASETS: Mapping[str, PublishedDataset] = {
             "cs": Case("subject", 40_091, 16_487, train=_NTU60_TRAIN_SUBJECTS),
             "cv": Case("camera", 37_646, 18_932, train=(2, 3), test=(1,)),
         },
-        clip_name=NTU_CLIP_NAME,
+        class_list=_NTU_ACTIONS,
     ),
     "ntu120": PublishedDataset(
         NTU25,
@@ -97,14 +102,25 @@ DATASETS: Mapping[str, PublishedDataset] = {
             "csub": Case("subject", 63_026, 50_919, train=_NTU120_TRAIN_SUBJECTS),
             "cset": Case("setup", 54_468, 59_477),
         },
-        clip_name=NTU_CLIP_NAME,
+        class_list=_NTU_ACTIONS,
     ),
     "nwucla": PublishedDataset(
         KINECT20,
         num_classes=10,
         poses_per_clip=40,
         cases={"cv": Case("camera", 1_020, 464, train=(1, 2), test=(3,))},
-        clip_name=NWUCLA_CLIP_NAME,
+        class_names=(  # actions 7 and 10 were never released
+            "pick up with one hand",
+            "pick up with two hands",
+            "drop trash",
+            "walk around",
+            "sit down",
+            "stand up",
+            "donning",
+            "doffing",
+            "throw",
+            "carry",
+        ),
     ),
     # The counts of `sgn synth` without options.
     "synth": PublishedDataset(
@@ -116,23 +132,8 @@ DATASETS: Mapping[str, PublishedDataset] = {
             "cv": Case("camera", 512, 256, train=(2, 3), test=(1,)),
             "cset": Case("setup", 384, 384),
         },
-        clip_name=NTU_CLIP_NAME,
     ),
 }
-
-# In the order of their labels; actions 7 and 10 were never released.
-NWUCLA_CLASS_NAMES = (
-    "pick up with one hand",
-    "pick up with two hands",
-    "drop trash",
-    "walk around",
-    "sit down",
-    "stand up",
-    "donning",
-    "doffing",
-    "throw",
-    "carry",
-)
 
 
 def find_published(num_classes: int, skeleton: Skeleton) -> str | None:
@@ -144,18 +145,14 @@ def find_published(num_classes: int, skeleton: Skeleton) -> str | None:
     return None
 
 
-def published_class_names(dataset: str) -> tuple[str, ...] | None:
-    """Return the published names of a dataset's classes, None where there are none."""
-    if dataset == "nwucla":
-        return NWUCLA_CLASS_NAMES
-    return read_class_names(dataset) if dataset in ("ntu60", "ntu120") else None
-
-
 def read_class_names(dataset: str) -> tuple[str, ...]:
-    """Read the action names of ntu60 or ntu120, in the order of their labels."""
-    text = package_files("sgnray.data").joinpath("ntu_actions.csv").read_text(encoding="utf-8")
+    """Return the published names of a dataset's classes by label, empty where there are none."""
+    known = DATASETS.get(dataset)
+    if known is None or known.class_list is None:
+        return () if known is None else known.class_names
+    text = package_files("sgnray.data").joinpath(known.class_list).read_text(encoding="utf-8")
     names = [row["name"] for row in csv.DictReader(text.splitlines())]
-    return tuple(names[: DATASETS[dataset].num_classes])
+    return tuple(names[: known.num_classes])
 
 
 def read_missing_names() -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from sgnray.data.datasets import DATASETS, find_published, published_class_names
+from sgnray.data.datasets import DATASETS, find_published, read_class_names
 from sgnray.data.skeleton import Skeleton
 from sgnray.errors import InputError
 from sgnray.prepare.plan import RawSource, hash_lines
@@ -44,7 +44,7 @@ def find_case(dataset: str, location: Location) -> str:
 
 def name_classes(dataset: str, num_classes: int) -> tuple[str, ...]:
     """Give the published class names, or "class 0" and so on."""
-    return published_class_names(dataset) or tuple(f"class {label}" for label in range(num_classes))
+    return read_class_names(dataset) or tuple(f"class {label}" for label in range(num_classes))
 
 
 def find_file(location: Location) -> Entry:

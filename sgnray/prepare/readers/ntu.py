@@ -19,12 +19,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv
 
+from sgnray.data.datasets import NTU_CLIP_NAME
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import refusal
 from sgnray.prepare.recording import Body, ClipName, FloatArray, Recording
 
-_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})\.skeleton", re.ASCII)
+_NAME = re.compile(NTU_CLIP_NAME.pattern + r"\.skeleton", re.ASCII)
 _NUM_JOINTS = NTU25.num_joints
 _JOINT_COLUMNS = 12
 _BODY_COLUMNS = 10

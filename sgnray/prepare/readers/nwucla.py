@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 
+from sgnray.data.datasets import NWUCLA_CLIP_NAME
 from sgnray.data.skeleton import KINECT20
 from sgnray.prepare.clip import refusal
 from sgnray.prepare.recording import Body, ClipName, Recording
@@ -14,7 +15,7 @@ from sgnray.prepare.recording import Body, ClipName, Recording
 # Action numbers in the order of their labels; 7 and 10 were never released.
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 _NUM_JOINTS = KINECT20.num_joints
-NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)\.json", re.ASCII)
+NAME = re.compile(NWUCLA_CLIP_NAME.pattern + r"\.json", re.ASCII)
 
 
 def parse_nwucla_name(file_name: str) -> ClipName:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sgnray.data.datasets import (
-    published_class_names,
     read_class_names,
     read_missing_names,
     tell_ntu,
@@ -108,7 +107,7 @@ def plan_recordings(listing: Listing) -> RawPlan:
         case other:
             assert other in FORMATS, other
             dataset = FORMATS[other].dataset
-            return _plan(listing, dataset, FORMATS[other], published_class_names(dataset) or ())
+            return _plan(listing, dataset, FORMATS[other], read_class_names(dataset))
 
 
 def check_one_format(files: Sequence[RawFile]) -> None:

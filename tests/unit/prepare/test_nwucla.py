@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from sgnray.data.datasets import NWUCLA_CLASS_NAMES
+from sgnray.data.datasets import read_class_names
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.readers.detect import detect
@@ -50,7 +50,7 @@ def test_refusals(text, reason):
 
 
 def test_names_and_labels():
-    assert len(ACTIONS) == len(NWUCLA_CLASS_NAMES) == 10
+    assert len(ACTIONS) == len(read_class_names("nwucla")) == 10
     name = parse_nwucla_name("a12_s10_e05_v03.json")
     assert (name.action, name.subject, name.replication, name.camera) == (12, 10, 5, 3)
     assert name.setup is None

@@ -1,5 +1,7 @@
 """Recordings of one's own become a dataset: what each is, by its folder, its name or a table."""
 
+import pickle
+
 import pytest
 
 from sgnray.errors import InputError, UsageError
@@ -29,8 +31,9 @@ def plan(raw, name_pattern=None):
 
 
 def facts_of(planned):
-    """Read all clips: their names, labels by name, and the columns."""
-    clips = [clip for job in planned.jobs for clip in job.read()]
+    """Read all clips as a worker does: their names, labels by name, and the columns."""
+    jobs = [pickle.loads(pickle.dumps(job)) for job in planned.jobs]
+    clips = [clip for job in jobs for clip in job.read()]
     assert all(isinstance(clip, Clip) for clip in clips)
     return {
         clip.facts.name: (
