@@ -46,9 +46,10 @@ def run_on_actors(
         num_gpus = (1.0 if request.num_gpus is None else request.num_gpus) if on_gpu else 0.0
         with reserved(workers, resources, request=request, num_gpus=num_gpus) as room:
             kind = ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **room)(_Worker)
-            shared = ray.put(work)
+            # In a list, so that each actor fetches it once, also one that was restarted.
+            shared = [ray.put(work)]
             target = "cuda" if on_gpu else "cpu"
-            idle = [kind.remote(shared, target) for _ in range(workers)] * _QUEUED
+            idle = [kind.remote(target) for _ in range(workers)] * _QUEUED
             waiting = enumerate(jobs)
             running: dict[Any, tuple[int, Job, Any]] = {}
             arrived: dict[int, Result] = {}
@@ -60,7 +61,7 @@ def run_on_actors(
                         if job is None:
                             break
                         worker = idle.pop(0)
-                        running[worker.run.remote(job)] = (index, job, worker)
+                        running[worker.run.remote(shared, job)] = (index, job, worker)
                     if not running:
                         return
                     (done, *_), _ = ray.wait(list(running), num_returns=1)
@@ -83,12 +84,15 @@ def run_on_actors(
 class _Worker:
     """The actor that carries out jobs, one at a time."""
 
-    def __init__(self, work: Callable[[Any, str], Any], device: str) -> None:
-        self._work = work
+    def __init__(self, device: str) -> None:
         self._device = device
+        self._work: Any = None
 
-    def run(self, job: Any) -> Any:
+    def run(self, shared: list[Any], job: Any) -> Any:
         """Carry out a job; an error that the user can understand is a result."""
+        import ray
+
+        self._work = self._work or ray.get(shared[0])
         try:
             return self._work(job, self._device)
         except SgnError as error:

@@ -67,6 +67,11 @@ class RawSource:
         files = self.files[max(0, first - num_refused) : max(0, end - num_refused)]
         return replace(self, files=files, refused=self.refused[first:end])
 
+    def joined(self, other: RawSource) -> RawSource:
+        """Give the recordings of both."""
+        files, refused = (*self.files, *other.files), (*self.refused, *other.refused)
+        return replace(self, files=files, refused=refused)
+
     def to_send(self) -> RawSource:
         """Give what a worker gets: it reads the files itself."""
         return self
@@ -155,9 +160,15 @@ def find_sources(
     errors: list[SgnError] = []
     for path in paths:
         try:
-            found.append(find_source(path, skeleton, clips))
+            source = find_source(path, skeleton, clips)
         except SgnError as error:
             errors.append(error)
+            continue
+        last = found[-1] if found else None
+        if isinstance(source, RawSource) and isinstance(last, RawSource):
+            found[-1] = last.joined(source)  # so that files named one by one share blocks
+        else:
+            found.append(source)
     if len(errors) == 1:
         raise errors[0]
     if errors:

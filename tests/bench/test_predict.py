@@ -132,13 +132,13 @@ def test_workers(recordings, model, tmp_path):
         started_s = time.perf_counter() - start
         for attempt in range(ROUNDS):
             for workers, found in rates.items():
-                plan = plan_predictions(files, model, workers=workers)
+                plan = plan_predictions(files, model, num_views=1, workers=workers)
                 out = tmp_path / f"{attempt}-{workers}.parquet"
                 start = time.perf_counter()
                 write_predictions(plan, out)
                 found.append(len(files) / (time.perf_counter() - start))
     threads = torch.get_num_threads()
-    print(f"\n{len(files)} files, 5 views, {threads} threads in this process, 1 in a worker")
+    print(f"\n{len(files)} files, 1 view, {threads} threads in this process, 1 in a worker")
     print(f"  Ray started in {started_s:.1f} s")
     for workers, found in rates.items():
         spread = ", ".join(f"{rate:.0f}" for rate in found)
