@@ -41,6 +41,7 @@ _INTERRUPTED = 130
 _CONTINUES = {
     "train": "rerun the same command to resume after the last finished epoch",
     "prepare": "rerun the same command to resume where it stopped",
+    "predict": "with --out, rerun the same command to resume where it stopped",
     "tune": "rerun the same command to resume; finished trials are not repeated",
 }
 
@@ -109,6 +110,7 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, tuple[str, ...]]] = {
             "sgn predict S001C001P001R001A001.skeleton",
             "sgn predict recordings/ --checkpoint 0_best.pth --json",
             "sgn predict long.skeleton --window 60 --stride 15",
+            "sgn predict recordings/ --out predictions.parquet",
             "sgn predict --live < frames.jsonl",
         ),
     ),

@@ -6,13 +6,12 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import RenderableType
 
-from sgnray.errors import UsageError
+from sgnray.errors import EmptyError, UsageError
 
 from . import options, render
 from .choices import read_class_list
@@ -20,6 +19,7 @@ from .tables import SafeTable, make_table
 
 if TYPE_CHECKING:
     from sgnray.predict import Prediction
+    from sgnray.predict.clips import PredictionPlan
 
 _MAX_TABLES = 3  # more clips than this get one line each
 _BAR_WIDTH = 20
@@ -28,12 +28,12 @@ _LONGEST_LINE = 2**20  # bytes of a frame; a longer line is cut there, and refus
 
 def predict(
     files: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(
             metavar="FILE",
             show_default=False,
             help="Recordings of a sensor or a pose estimator, folders or .zip files of them, or "
-            "the folder of a prepared dataset.",
+            "the folder of a prepared dataset; here or at a URI like s3://bucket/folder.",
         ),
     ] = None,
     checkpoint: Annotated[
@@ -81,6 +81,16 @@ def predict(
         typer.Option(min=1, metavar="N", help="Draws per clip. Default: the recipe's, 5."),
     ] = None,
     classes: options.Classes = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="Write the predictions to a .jsonl or .parquet file as they come. The same "
+            "command continues where it was interrupted.",
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
     runs: options.Runs = "runs",
     precision: Annotated[
         Literal["auto", "float32", "bf16"],
@@ -89,23 +99,30 @@ def predict(
             help="bf16 is several times faster where the hardware has it.",
         ),
     ] = "float32",
+    workers: options.Workers = 0,
+    address: options.Address = None,
     device: options.Device = "auto",
+    cpus_per_worker: options.CpusPerWorker = None,
+    gpus_per_worker: options.GpusPerWorker = None,
+    accelerator_type: options.AcceleratorType = None,
+    label: options.Labels = None,
+    wait: options.Wait = None,
     json: options.Json = False,
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
 ) -> None:
     """Name the likeliest actions in recordings.
 
-    Takes raw files as they are and needs neither Ray nor the dataset that the model was trained
-    on. Frames in which nobody is tracked do not count.
+    Takes raw files as they are; the dataset that the model was trained on is not needed. Frames in
+    which nobody is tracked do not count.
     """
     class_names = None if classes is None else read_class_list(classes)
     if live:
-        if files or clip or precision != "float32":
+        if files or clip or out or workers or precision != "float32":
             raise UsageError(
                 "--live takes frames from stdin, in float32",
                 where="sgn predict --live",
-                now="leave out files, --clip and --precision",
+                now="leave out files, --clip, --out, --workers and --precision",
             )
         from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW, predict_lines
 
@@ -121,33 +138,44 @@ def predict(
             device=device,
         ):
             render.as_json(found, indent=None)
-        return
+        return None
     if not files:
         raise UsageError(
             "the argument FILE is missing",
             where="sgn predict",
             now="'sgn predict --help' shows what it takes",
         )
-    from sgnray.predict import Prediction, predict_clips, refuse_skipped
+    from sgnray.predict import Prediction, check_out, plan_predictions, refuse_skipped
     from sgnray.prepare.clip import Skipped
 
+    if out is not None:
+        check_out(out, overwrite=overwrite)
+    plan = plan_predictions(
+        files,
+        checkpoint,
+        runs_dir=runs,
+        clips=clip or (),
+        class_names=class_names,
+        num_views=views,
+        num_guesses=top,
+        window=window,
+        stride=stride,
+        precision=precision,
+        device=device,
+        workers=workers,
+        address=address,
+        request=options.worker_request(
+            cpus=cpus_per_worker,
+            gpus=gpus_per_worker,
+            accelerator_type=accelerator_type,
+            labels=label,
+            wait=wait,
+        ),
+    )
+    if out is not None:
+        return _write(plan, out, overwrite=overwrite, json=json)
     with render.progress("recordings") as on_progress:
-        items = list(
-            predict_clips(
-                files,
-                checkpoint,
-                runs_dir=runs,
-                clips=clip or (),
-                class_names=class_names,
-                num_views=views,
-                num_guesses=top,
-                window=window,
-                stride=stride,
-                precision=precision,
-                device=device,
-                on_progress=on_progress,
-            )
-        )
+        items = list(itertools.chain.from_iterable(plan.run(on_progress=on_progress)))
     predictions = [item for item in items if isinstance(item, Prediction)]
     skipped = [item for item in items if isinstance(item, Skipped)]
     if json:
@@ -160,9 +188,27 @@ def predict(
         )
     else:
         render.result(*_tables(predictions))
-    refuse_skipped(
-        skipped, num_files=len({(item.place, item.clip) for item in predictions}) + len(skipped)
-    )
+    return refuse_skipped(skipped, num_files=plan.num_recordings)
+
+
+def _write(plan: PredictionPlan, out: str, *, overwrite: bool, json: bool) -> None:
+    from sgnray.predict import write_predictions
+
+    with render.progress("recordings") as on_progress:
+        done = write_predictions(plan, out, overwrite=overwrite, on_progress=on_progress)
+    if json:
+        render.as_json({"format_version": 1, "out": out, **vars(done)})
+    else:
+        render.result(
+            f"{done.num_predictions:,} predictions of {done.num_recordings:,} recordings: {out}"
+        )
+    if done.num_skipped == done.num_recordings:
+        raise EmptyError(
+            "none of the recordings could be used", where=out, now="read the reasons there"
+        )
+    if done.num_skipped:
+        skipped = f"{done.num_skipped:,} of {done.num_recordings:,} recordings"
+        render.warning(f"{skipped} could not be used; {out} says why")
 
 
 def _lines_of_stdin() -> Iterator[bytes]:

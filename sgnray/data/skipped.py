@@ -14,10 +14,11 @@ _HEADER = ["file", "reason"]
 
 @dataclass(frozen=True)
 class Skipped:
-    """A raw file or clip that did not get in, and why."""
+    """A raw file or clip that did not get in, and why; `place` is where it is, if that is kept."""
 
     name: str
     reason: str
+    place: str = ""
 
 
 def write_skipped(path: Path, skipped: Iterable[Skipped]) -> None:

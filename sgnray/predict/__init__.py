@@ -1,8 +1,19 @@
 """Actions recognized in raw recordings, in clips of a dataset, or in a stream of frames."""
 
 from sgnray.checkpoints.trained_model import Guess
-from sgnray.predict.clips import Prediction, predict_clips
+from sgnray.predict.clips import Prediction, plan_predictions, predict_clips
 from sgnray.predict.sources import refuse_skipped
 from sgnray.predict.stream import Stream, predict_lines
+from sgnray.predict.write import check_out, write_predictions
 
-__all__ = ["Guess", "Prediction", "Stream", "predict_clips", "predict_lines", "refuse_skipped"]
+__all__ = [
+    "Guess",
+    "Prediction",
+    "Stream",
+    "check_out",
+    "plan_predictions",
+    "predict_clips",
+    "predict_lines",
+    "refuse_skipped",
+    "write_predictions",
+]

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
-from sgnray.data.skeleton import Skeleton
-from sgnray.distributed.device import Precision, choose_device, choose_precision, keep_freed_memory
+from sgnray.distributed.device import (
+    Precision,
+    check_device_name,
+    choose_device,
+    choose_precision,
+    keep_freed_memory,
+)
+from sgnray.distributed.pool import run_on_actors
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import UsageError
-from sgnray.predict.sources import Sample, Source, find_sources
+from sgnray.predict.sources import Part, Sample, Source, find_sources
 from sgnray.predict.windows import SlidingWindow, Span, cut
-from sgnray.prepare.clip import Poses, Skipped
+from sgnray.prepare.clip import Skipped
+from sgnray.prepare.plan import hash_lines
 from sgnray.progress import OnProgress
 
+# Recordings of a part: what is repeated after a kill, and what a worker takes at a time.
+PART_RECORDINGS = 32
 _BLOCK_CLIPS = 32
+_DIGEST = 16  # characters of a digest
 
 # One recording or window, with the number of recordings read so far.
 _Numbered = tuple[int, Sample | Skipped]
@@ -54,8 +67,12 @@ class Prediction:
         return content
 
 
+# A list for each part of the recordings.
+Results = Generator[list[Prediction | Skipped], None, None]
+
+
 def predict_clips(
-    sources: Path | Sequence[Path],
+    sources: Path | str | Sequence[Path | str],
     checkpoint: Path | str | TrainedModel | None = None,
     *,
     runs_dir: Runs = Path("runs"),
@@ -67,76 +84,233 @@ def predict_clips(
     stride: int | None = None,
     precision: Precision = "float32",
     device: str = "auto",
+    workers: int = 0,
+    address: str | None = None,
+    request: WorkerRequest | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Prediction | Skipped]:
     """Recognize raw recordings (files, folders, .zip files), or clips of a prepared dataset.
 
+    Each source is a path or a URI that pyarrow.fs knows.
     `checkpoint` is a run, a checkpoint, the reference's .pth or a model that is loaded already; the
     default is the newest run.
     With a `window` of so many frames, one every `stride` frames (default: half a window), each
     window of a recording gives one prediction. A recording that cannot be used is yielded as
     Skipped, with its reason. bf16 is several times faster where the hardware has it, and changes
-    probabilities in their third digit; auto uses it there. Neither Ray nor a dataset is needed.
-    Raises UsageError, InputError and CheckpointError immediately, before the first prediction.
+    probabilities in their third digit; auto uses it there. `workers` spreads the recordings over
+    Ray actors, which must see the raw files, and `request` says what each asks the cluster for;
+    0 needs no Ray.
+    Raises UsageError, InputError and CheckpointError immediately, before the first prediction, and
+    ClusterError with it.
     """
-    torch_device = choose_device(device)
+    plan = plan_predictions(
+        sources,
+        checkpoint,
+        runs_dir=runs_dir,
+        clips=clips,
+        class_names=class_names,
+        num_views=num_views,
+        num_guesses=num_guesses,
+        window=window,
+        stride=stride,
+        precision=precision,
+        device=device,
+        workers=workers,
+        address=address,
+        request=request,
+    )
+    return itertools.chain.from_iterable(plan.run(on_progress=on_progress))
+
+
+def plan_predictions(
+    sources: Path | str | Sequence[Path | str],
+    checkpoint: Path | str | TrainedModel | None = None,
+    *,
+    runs_dir: Runs = Path("runs"),
+    clips: Sequence[str] = (),
+    class_names: tuple[str, ...] | None = None,
+    num_views: int | None = None,
+    num_guesses: int = 5,
+    window: int | None = None,
+    stride: int | None = None,
+    precision: Precision = "float32",
+    device: str = "auto",
+    workers: int = 0,
+    address: str | None = None,
+    request: WorkerRequest | None = None,
+) -> PredictionPlan:
+    """Find recordings and load a model, as predict_clips does, but recognize nothing yet."""
+    check_device_name(device)
+    if not workers:
+        choose_device(device)
     if not isinstance(checkpoint, TrainedModel):
         checkpoint = load_trained_model(checkpoint, runs_dir=runs_dir)
     model = checkpoint.named(class_names)
     skeleton = model.require_skeleton()
-    paths = [sources] if isinstance(sources, Path) else list(sources)
-    found = find_sources(paths, skeleton, clips)
-    keep_freed_memory()
-    model.model.to(torch_device)
-    recognize = partial(
-        model.recognize,
-        num_views=num_views,
+    paths = [sources] if isinstance(sources, Path | str) else list(sources)
+    recognizer = Recognizer(
+        model=model,
+        num_views=num_views or model.card.num_views,
         num_guesses=num_guesses,
-        in_bf16=choose_precision(precision, torch_device.type) == "bf16",
+        sliding=_sliding_window(window, stride),
+        precision=precision,
     )
-    sliding = _sliding_window(window, stride)
-    return _predict(recognize, found, sliding, skeleton, on_progress)
+    return PredictionPlan(
+        sources=tuple(find_sources(paths, skeleton, clips)),
+        recognizer=recognizer,
+        device=device,
+        workers=workers,
+        address=address,
+        request=request,
+    )
 
 
-def _predict(
-    recognize: Callable[[Sequence[Poses]], list[tuple[Guess, ...]]],
-    sources: Sequence[Source],
-    sliding: SlidingWindow | None,
-    skeleton: Skeleton,
-    on_progress: OnProgress | None,
-) -> Iterator[Prediction | Skipped]:
-    total = sum(map(len, sources))
-    recordings = itertools.chain.from_iterable(source.read() for source in sources)
-    for block in _read_ahead(_blocks(_number(recordings, sliding, skeleton))):
-        poses = [item.poses for _, item in block if isinstance(item, Sample)]
-        guesses = iter(recognize(poses) if poses else ())
-        for _, item in block:
+@dataclass(frozen=True, eq=False)
+class PredictionPlan:
+    """The recordings to recognize, the model and options to do it with, and where."""
+
+    sources: tuple[Source, ...]
+    recognizer: Recognizer
+    device: str
+    workers: int
+    address: str | None
+    request: WorkerRequest | None
+
+    @property
+    def num_recordings(self) -> int:
+        """How many there are, those that will be skipped too."""
+        return sum(map(len, self.sources))
+
+    def describe(self) -> dict[str, str | int | None]:
+        """Say what decides the predictions: two equal plans give the same ones."""
+        recordings = hash_lines(source.stamp for source in self.sources)
+        return {"recordings": recordings[:_DIGEST], **self.recognizer.describe()}
+
+    def run(self, *, num_done: int = 0, on_progress: OnProgress | None = None) -> Results:
+        """Yield the predictions of each of the `parts`, in their order.
+
+        `on_progress` is called with the recordings done and their total.
+        """
+        total = self.num_recordings
+
+        def report(done: int) -> None:
+            if on_progress is not None:
+                on_progress(done, total)
+
+        def on_done(part: Part) -> None:
+            nonlocal num_done
+            num_done += len(part)
+            report(num_done)
+
+        parts = self.parts(num_done)
+        if not self.workers:
+            device = choose_device(self.device)
+            return self.recognizer.run(parts, device, lambda number: report(num_done + number))
+        return run_on_actors(
+            self.recognizer.run_part,
+            (part.to_send() for part in parts),
+            workers=self.workers,
+            address=self.address,
+            now="run it again; with --out it continues where it stopped",
+            device=self.device,
+            request=self.request,
+            on_done=on_done,
+        )
+
+    def parts(self, num_done: int = 0) -> Iterator[Source]:
+        """Cut the recordings after the first `num_done` into parts."""
+        for source in self.sources:
+            begin = min(num_done, len(source))
+            num_done -= begin
+            for first in range(begin, len(source), PART_RECORDINGS):
+                yield source.part(first, first + PART_RECORDINGS)
+
+
+@dataclass(frozen=True, eq=False)
+class Recognizer:
+    """A model and the options that it recognizes recordings with."""
+
+    model: TrainedModel
+    num_views: int
+    num_guesses: int
+    sliding: SlidingWindow | None
+    precision: Precision
+
+    def describe(self) -> dict[str, str | int | None]:
+        """Say what decides the predictions of a recording, under the names that users know."""
+        weights = hashlib.sha256()
+        for tensor in self.model.model.state_dict().values():
+            weights.update(tensor.cpu().numpy().tobytes())
+        return {
+            "model": weights.hexdigest()[:_DIGEST],
+            "classes": hash_lines(self.model.labels())[:_DIGEST],
+            "--views": self.num_views,
+            "--top": self.num_guesses,
+            "--window": self.sliding.size if self.sliding else None,
+            "--stride": self.sliding.stride if self.sliding else None,
+            "--precision": self.precision,
+        }
+
+    def run(
+        self, parts: Iterable[Part], device: torch.device, on_block: Callable[[int], None]
+    ) -> Results:
+        """Yield a list of predictions for each part; `on_block` gets the recordings done."""
+        keep_freed_memory()
+        self.model.model.to(device)
+        in_bf16 = choose_precision(self.precision, device.type) == "bf16"
+        results: list[Prediction | Skipped] = []
+        for block in _read_ahead(self._blocks(parts)):
+            if not block:  # the end of a part
+                yield results
+                results = []
+                continue
+            results += self._recognize([item for _, item in block], in_bf16=in_bf16)
+            on_block(block[-1][0])
+
+    def run_part(self, part: Part, device: str) -> list[Prediction | Skipped]:
+        """Recognize one part, in a worker."""
+        (results,) = self.run([part], torch.device(device), lambda _: None)
+        return results
+
+    def _recognize(
+        self, block: Sequence[Sample | Skipped], *, in_bf16: bool
+    ) -> Iterator[Prediction | Skipped]:
+        poses = [item.poses for item in block if isinstance(item, Sample)]
+        guesses = iter(
+            self.model.recognize(
+                poses, num_views=self.num_views, num_guesses=self.num_guesses, in_bf16=in_bf16
+            )
+            if poses
+            else ()
+        )
+        for item in block:
             if isinstance(item, Skipped):
                 yield item
                 continue
             num_poses = len(item.poses.bodies)
             yield Prediction(item.clip, item.place, num_poses, next(guesses), item.span)
-        if on_progress is not None:
-            on_progress(block[-1][0], total)
 
+    def _blocks(self, parts: Iterable[Part]) -> Iterator[list[_Numbered]]:
+        """Yield the clips of each part in blocks, and an empty one at its end."""
+        num_before = 0
+        for part in parts:
+            clips = self._clips(part, num_before)
+            while block := list(itertools.islice(clips, _BLOCK_CLIPS)):
+                yield block
+            yield []
+            num_before += len(part)
 
-def _number(
-    recordings: Iterable[Sample | Skipped], sliding: SlidingWindow | None, skeleton: Skeleton
-) -> Iterator[_Numbered]:
-    """Yield recordings, or the windows of each, with the recording's number from 1."""
-    for number, item in enumerate(recordings, start=1):
-        if sliding is None or isinstance(item, Skipped):
-            yield number, item
-            continue
-        for span in sliding.spans(item.poses.num_frames):
-            poses = cut(item.poses, span, skeleton)
-            if poses is not None:
-                yield number, dataclasses.replace(item, poses=poses, span=span)
-
-
-def _blocks(items: Iterator[_Numbered]) -> Iterator[list[_Numbered]]:
-    while block := list(itertools.islice(items, _BLOCK_CLIPS)):
-        yield block
+    def _clips(self, part: Part, num_before: int) -> Iterator[_Numbered]:
+        """Yield recordings, or the windows of each, with the recording's number from 1."""
+        skeleton = self.model.require_skeleton()
+        for number, item in enumerate(part.read(), start=num_before + 1):
+            if self.sliding is None or isinstance(item, Skipped):
+                yield number, item
+                continue
+            for span in self.sliding.spans(item.poses.num_frames):
+                poses = cut(item.poses, span, skeleton)
+                if poses is not None:
+                    yield number, dataclasses.replace(item, poses=poses, span=span)
 
 
 def _read_ahead(blocks: Iterator[list[_Numbered]]) -> Iterator[list[_Numbered]]:

@@ -7,21 +7,29 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from sgnray.data.clip_poses import open_poses
+from sgnray.data.remote import dataset_at
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import INFO_FILE, SkeletonDataset, open_dataset
 from sgnray.errors import CheckpointError, ClipError, InputError, Problem, SgnError, UsageError
 from sgnray.predict.windows import Span
-from sgnray.prepare.clip import Poses, Skipped
+from sgnray.prepare.clip import Poses, Skipped, refusal
 from sgnray.prepare.normalize import normalize
-from sgnray.prepare.readers.recordings import find_recordings, read_recordings, skeleton_of
+from sgnray.prepare.plan import hash_lines
+from sgnray.prepare.readers.recordings import (
+    describe_files,
+    find_recordings,
+    read_recordings,
+    skeleton_of,
+)
 from sgnray.prepare.readers.source import RawFile
 from sgnray.prepare.recording import Recording
+from sgnray.storage.location import as_folder
 
 _NUM_SHOWN = 10
 
@@ -45,27 +53,42 @@ class RawSource:
     skeleton: Skeleton
 
     def __len__(self) -> int:
-        return len(self.files) + len(self.refused)
+        return len(self.refused) + len(self.files)
+
+    @property
+    def stamp(self) -> str:
+        """What tells these recordings, unchanged, from others."""
+        source = describe_files(self.files)
+        return hash_lines([source.fingerprint, source.stamp, *map(str, self.refused)])
+
+    def part(self, first: int, end: int) -> RawSource:
+        """Give the recordings [first, end), the refused ones first."""
+        num_refused = len(self.refused)
+        files = self.files[max(0, first - num_refused) : max(0, end - num_refused)]
+        return replace(self, files=files, refused=self.refused[first:end])
+
+    def to_send(self) -> RawSource:
+        """Give what a worker gets: it reads the files itself."""
+        return self
 
     def read(self) -> Iterator[Sample | Skipped]:
         """Yield the prepared poses of each file, or why it has none."""
         yield from self.refused
         for file, skeleton, found in read_recordings(self.files):
+            place = f"{file.place}, {file.member}" if file.member else str(file.place)
             try:
-                yield self._prepare(file, skeleton, found)
+                yield Sample(file.name, place, self._prepare(skeleton, found))
             except ClipError as error:
-                yield Skipped(file.name, error.what)
+                yield Skipped(file.name, error.what, place)
 
-    def _prepare(
-        self, file: RawFile, skeleton: Skeleton, found: Recording | ClipError
-    ) -> Sample | Skipped:
+    def _prepare(self, skeleton: Skeleton, found: Recording | ClipError) -> Poses:
         if isinstance(found, ClipError):
             raise found
         if skeleton.name != self.skeleton.name:
-            what = f"{skeleton.name} skeletons; the model supports only {self.skeleton.name}"
-            return Skipped(file.name, what)
-        place = f"{file.place}, {file.member}" if file.member else str(file.place)
-        return Sample(file.name, place, normalize(found, skeleton))
+            raise refusal(
+                f"{skeleton.name} skeletons; the model supports only {self.skeleton.name}"
+            )
+        return normalize(found, skeleton)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +101,19 @@ class DatasetSource:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def stamp(self) -> str:
+        """What tells these clips, unchanged, from others."""
+        return hash_lines([self.dataset.info.checksum, *map(str, self.rows)])
+
+    def part(self, first: int, end: int) -> DatasetSource:
+        """Give the clips [first, end)."""
+        return replace(self, rows=self.rows[first:end])
+
+    def to_send(self) -> Loaded:
+        """Give what a worker gets: the poses, because it may not see the dataset."""
+        return Loaded(tuple(self.read()))
+
     def read(self) -> Iterator[Sample | Skipped]:
         """Yield the poses of each clip, or why it has none."""
         dataset, poses = self.dataset, open_poses(self.dataset)
@@ -85,7 +121,7 @@ class DatasetSource:
             own = slice(dataset.offsets[row], dataset.offsets[row + 1])
             name = dataset.clips.names[row]
             if own.start == own.stop:
-                yield Skipped(name, "the clip has no pose")
+                yield Skipped(name, "the clip has no pose", str(dataset.folder))
                 continue
             num_frames = int(dataset.clips.num_frames[row])
             values_PD = np.array(poses.values_PD[own])
@@ -93,11 +129,26 @@ class DatasetSource:
             yield Sample(name, str(dataset.folder), found)
 
 
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """Clips in memory."""
+
+    items: tuple[Sample | Skipped, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def read(self) -> Iterator[Sample | Skipped]:
+        """Yield each clip."""
+        yield from self.items
+
+
 Source = RawSource | DatasetSource
+Part = Source | Loaded
 
 
 def find_sources(
-    paths: Sequence[Path], skeleton: Skeleton, clips: Sequence[str] = ()
+    paths: Sequence[Path | str], skeleton: Skeleton, clips: Sequence[str] = ()
 ) -> list[Source]:
     """Find the recordings or clips of each path; one error lists all paths that have none."""
     found: list[Source] = []
@@ -119,14 +170,23 @@ def find_sources(
     return found
 
 
-def find_source(path: Path, skeleton: Skeleton, clips: Sequence[str] = ()) -> Source:
-    """Find what a path has; `clips` are names in a dataset. Raises UsageError, InputError."""
-    if (path / INFO_FILE).is_file():
-        return _open(path, skeleton, clips)
+def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ()) -> Source:
+    """Find what a path or a URI has; `clips` are names in a dataset.
+
+    A dataset at a URI is fetched first, unless it was before; recordings are read where they are.
+    Raises UsageError, InputError.
+    """
+    place = as_folder(path)
+    if isinstance(place, Path):
+        is_dataset = (place / INFO_FILE).is_file()
+    else:
+        is_dataset = place.child(INFO_FILE).entry() is not None
+    if is_dataset:
+        return _open(dataset_at(str(path)), skeleton, clips)
     if clips:
         raise UsageError(
             "--clip needs a prepared dataset",
-            where=str(path),
+            where=str(place),
             now="leave out --clip, or name the folder of a dataset that sgn prepare made",
         )
     found = find_recordings(path)
@@ -134,10 +194,11 @@ def find_source(path: Path, skeleton: Skeleton, clips: Sequence[str] = ()) -> So
     if skeleton.name not in kinds:
         raise CheckpointError(
             f"the model supports {skeleton.name} skeletons, these are {', '.join(sorted(kinds))}",
-            where=str(path),
+            where=str(place),
             now="name a checkpoint that was trained on such recordings with --checkpoint",
         )
-    return RawSource(found.files, found.refused, skeleton)
+    refused = sorted(found.refused, key=lambda item: (item.name, item.reason))
+    return RawSource(found.files, tuple(refused), skeleton)
 
 
 def _open(folder: Path, skeleton: Skeleton, clips: Sequence[str]) -> DatasetSource:

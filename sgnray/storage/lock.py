@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
@@ -15,6 +15,7 @@ from sgnray.storage.atomic import output_errors
 
 log = logging.getLogger(__name__)
 
+LOCK_FILE = "lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -44,6 +45,15 @@ def take_lock(path: Path, *, busy: SgnError | str) -> BaseFileLock:
         log.info("%s: %s", busy, path)
         _acquire(lock, path, blocking=True)
     return lock
+
+
+def take_folder_lock(folder: Path, *, busy: SgnError) -> BaseFileLock:
+    """Take the lock of a folder that its holders remove in the end; see `take_lock`."""
+    while True:
+        with output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # its holder has just removed the folder
+            return take_lock(folder / LOCK_FILE, busy=busy)
 
 
 def _acquire(lock: BaseFileLock, path: Path, *, blocking: bool) -> None:

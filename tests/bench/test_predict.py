@@ -20,9 +20,10 @@ from sgnray.checkpoints.safetensors import write_safetensors
 from sgnray.checkpoints.trained_model import load_trained_model, sample_views
 from sgnray.config import ModelConfig
 from sgnray.data.skeleton import NTU25
+from sgnray.distributed.cluster import connected
 from sgnray.export.formats import DEFAULT_OPSET, open_onnx, write_onnx
 from sgnray.model.sgn import SGN
-from sgnray.predict import predict_clips
+from sgnray.predict import plan_predictions, predict_clips, write_predictions
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.ntu import read_skeleton
 from sgnray.prepare.readers.recordings import find_recordings, read_recordings
@@ -34,6 +35,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 ROUNDS = int(os.environ.get("SGNRAY_BENCH_ROUNDS", "3"))
 NUM_FILES = 1000
 NUM_CLIPS = 200
+NUM_CLIPS_ON_RAY = 320
 NUM_DECISIONS = 500
 
 
@@ -118,6 +120,29 @@ def test_a_directory(recordings, model, num_views):
     for name, found in rates.items():
         spread = f"{min(found):,.0f} to {max(found):,.0f}"
         print(f"  {name:<14} {statistics.median(found):9,.0f} clips/s ({spread})")
+
+
+@pytest.mark.ray
+def test_workers(recordings, model, tmp_path):
+    """Into a file, in this process and on Ray's workers with a thread each; Ray runs already."""
+    files = sorted(recordings.glob("*.skeleton"))[:NUM_CLIPS_ON_RAY]
+    rates: dict[int, list[float]] = {0: [], 1: [], 2: []}
+    start = time.perf_counter()
+    with connected("local", num_workers=2):
+        started_s = time.perf_counter() - start
+        for attempt in range(ROUNDS):
+            for workers, found in rates.items():
+                plan = plan_predictions(files, model, workers=workers)
+                out = tmp_path / f"{attempt}-{workers}.parquet"
+                start = time.perf_counter()
+                write_predictions(plan, out)
+                found.append(len(files) / (time.perf_counter() - start))
+    threads = torch.get_num_threads()
+    print(f"\n{len(files)} files, 5 views, {threads} threads in this process, 1 in a worker")
+    print(f"  Ray started in {started_s:.1f} s")
+    for workers, found in rates.items():
+        spread = ", ".join(f"{rate:.0f}" for rate in found)
+        print(f"  {workers} workers  {statistics.median(found):6.0f} clips/s ({spread})")
 
 
 @pytest.mark.parametrize("num_views", [1, 5])

@@ -80,6 +80,38 @@ def test_what_could_be_read_is_told_and_the_rest_is_an_error(sgn, recordings, ti
     )
 
 
+def test_predictions_in_a_file(sgn, recordings, tiny_run):
+    folder = recordings[0].parent
+    (folder / "broken.skeleton").write_text("x")
+    arguments = ("predict", str(folder), "--checkpoint", str(tiny_run), "--out", "p.jsonl")
+    done = sgn(*arguments)
+    assert (done.code, done.out) == (0, "2 predictions of 3 recordings: p.jsonl\n")
+    assert done.err == "warning: 1 of 3 recordings could not be used; p.jsonl says why\n"
+    with open("p.jsonl") as file:
+        rows = [json.loads(line) for line in file]
+    assert [row["clip"] for row in rows] == [*(path.name for path in recordings), "broken.skeleton"]
+    again = sgn(*arguments)
+    assert (again.code, again.out) == (2, "")
+    assert again.err.startswith("error: the file exists already\n")
+    done = sgn(*arguments, "--overwrite", "--json", "-q")
+    assert done.err == ""
+    assert json.loads(done.out)["num_predictions"] == 2
+
+
+def test_a_file_of_reasons_only(sgn, tiny_run, tmp_path):
+    (tmp_path / "broken.skeleton").write_text("x")
+    done = sgn("predict", "broken.skeleton", "--checkpoint", str(tiny_run), "--out", "p.jsonl")
+    assert done.code == 1
+    assert done.err.startswith("error: none of the recordings could be used\n")
+    assert (tmp_path / "p.jsonl").read_text().count('"reason": ') == 1
+
+
+def test_a_file_that_cannot_be_written_is_refused_first(sgn, tiny_run):
+    done = sgn("predict", "gone.skeleton", "--checkpoint", str(tiny_run), "--out", "p.csv")
+    assert (done.code, done.out) == (2, "")
+    assert "p.csv" in done.err
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -8,6 +8,7 @@ from sgnray.data.remote import dataset_at
 from sgnray.data.skeleton import OPENPOSE25
 from sgnray.data.store import open_dataset
 from sgnray.errors import UsageError
+from sgnray.predict import plan_predictions, predict_clips, write_predictions
 from sgnray.prepare import prepare_dataset
 
 from .. import pose_files
@@ -58,6 +59,55 @@ def test_a_dataset_on_s3_is_fetched_once(s3, tiny_folder, tmp_path, monkeypatch)
     written = (folder / "clips.arrow").stat().st_mtime_ns
     assert dataset_at(uri_of("bucket/synth")) == folder
     assert (folder / "clips.arrow").stat().st_mtime_ns == written
+
+
+def test_recordings_and_a_dataset_on_s3_are_recognized(
+    s3, tiny_raw, tiny_folder, tiny_run, tmp_path, monkeypatch
+):
+    uri_of, files = s3
+    monkeypatch.setenv("SGNRAY_CACHE", str(tmp_path / "cache"))
+    upload(files, tiny_raw, "bucket/recordings")
+    upload(files, tiny_folder, "bucket/dataset")
+    shutil.make_archive(str(tmp_path / "zips" / "raw"), "zip", tiny_raw)
+    upload(files, tmp_path / "zips", "bucket/archives")
+    here = {item.clip: item.guesses for item in predict_clips(tiny_raw, tiny_run)}
+    for place in ("bucket/recordings", "bucket/archives/raw.zip", "bucket/archives"):
+        found = list(predict_clips(uri_of(place), tiny_run))
+        assert {item.clip: item.guesses for item in found} == here
+        assert all(item.place.startswith("s3://bucket/") for item in found)
+    name = sorted(here)[3]
+    (one,) = predict_clips([uri_of(f"bucket/recordings/{name}")], tiny_run)
+    assert (one.clip, one.place) == (name, f"s3://bucket/recordings/{name}")
+    (clip,) = predict_clips(
+        uri_of("bucket/dataset"), tiny_run, clips=[name.removesuffix(".skeleton")]
+    )
+    assert clip.guesses[0].label == here[name][0].label
+
+
+def test_an_interrupted_prediction_of_s3_is_continued(
+    s3, tiny_raw, tiny_run, tmp_path, monkeypatch
+):
+    uri_of, files = s3
+    monkeypatch.setattr("sgnray.predict.clips.PART_RECORDINGS", 4)
+    upload(files, tiny_raw, "bucket/more")
+    plan, seen = plan_predictions(uri_of("bucket/more"), tiny_run), []
+
+    def interrupt(done, total):
+        if done > 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(plan, tmp_path / "p.jsonl", on_progress=interrupt)
+    again = plan_predictions(uri_of("bucket/more"), tiny_run)
+    write_predictions(again, tmp_path / "p.jsonl", on_progress=lambda *step: seen.append(step))
+    assert (seen[0], seen[-1]) == ((12, 27), (27, 27))
+
+
+def test_no_recording_there(s3, tiny_run):
+    uri_of, _ = s3
+    with pytest.raises(UsageError, match="file or folder not found") as caught:
+        predict_clips(uri_of("bucket/absent"), tiny_run)
+    assert caught.value.where == "s3://bucket/absent"
 
 
 def test_nothing_there(s3, tmp_path):

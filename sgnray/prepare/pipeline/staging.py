@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -10,21 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import BaseFileLock
-
 from sgnray.data.store import CLIPS_FILE, INFO_FILE, SKIPPED_FILE
 from sgnray.errors import EmptyError, OutputError, UsageError
 from sgnray.storage.atomic import output_errors
-from sgnray.storage.lock import take_lock
+from sgnray.storage.lock import LOCK_FILE, take_folder_lock
 
 _PART_PATTERN = "part-*.arrow"
-_LOCK_FILE = "lock"
 _KEY_FILE = "key"
 _READY = "ready"
 _PREVIOUS = "previous"
 POSES_FILE = "poses.f32"
 SORTED_FILE = "sorted.f32"
-_OWN_NAMES = {_LOCK_FILE, _KEY_FILE, f"{_KEY_FILE}.tmp", _READY, _PREVIOUS, POSES_FILE, SORTED_FILE}
+_OWN_NAMES = {LOCK_FILE, _KEY_FILE, f"{_KEY_FILE}.tmp", _READY, _PREVIOUS, POSES_FILE, SORTED_FILE}
 _OWN_PART = re.compile(r"part-\d{5,}\.arrow(\.tmp)?", re.ASCII)
 
 
@@ -38,8 +34,12 @@ def hold_staging(out: Path, *, key: str) -> Iterator[Path]:
     """
     folder = partial_folder(out)
     _check_own(folder)
-    with output_errors(folder):
-        lock = _take_lock(folder, out)
+    busy = UsageError(
+        "another sgn prepare is writing this dataset",
+        where=str(out),
+        now="wait until it ends, or choose another folder: --out",
+    )
+    lock = take_folder_lock(folder, busy=busy)
     try:
         with output_errors(folder):
             _restore_previous(folder, out)
@@ -116,19 +116,6 @@ def _check_own(folder: Path) -> None:
         )
 
 
-def _take_lock(folder: Path, out: Path) -> BaseFileLock:
-    path = folder / _LOCK_FILE
-    busy = UsageError(
-        "another sgn prepare is writing this dataset",
-        where=str(out),
-        now="wait until it ends, or choose another folder: --out",
-    )
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # its holder has just removed the folder
-            return take_lock(path, busy=busy)
-
-
 def _restore_previous(folder: Path, out: Path) -> None:
     previous = folder / _PREVIOUS
     if previous.exists() and not out.exists():
@@ -142,6 +129,6 @@ def _keep_parts(folder: Path, key: str) -> None:
     for entry in folder.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
-        elif entry.name != _LOCK_FILE:
+        elif entry.name != LOCK_FILE:
             entry.unlink()
     write_file(path, key.encode())

@@ -133,13 +133,13 @@ def find_recordings(path: Path | str) -> Listing:
     UsageError or InputError where none is found.
     """
     place = locate(path)
-    entry = place.entry()
-    if entry is None:
-        raise UsageError("file or folder not found", where=str(path), now=KNOWN)
+    shown = str(path) if place.is_local else str(place)  # without a password
+    if place.entry() is None:
+        raise UsageError("file or folder not found", where=shown, now=KNOWN)
     found = list_files([place])
     if found.files:
         return found
-    raise refuse_place(place, str(path), found.refused)
+    raise refuse_place(place, shown, found.refused)
 
 
 def refuse_place(place: Location, where: str, refused: Sequence[Skipped] = ()) -> InputError:

@@ -335,7 +335,7 @@ def _unreadable(file: RawFile, error: OSError) -> InputError:
         f"a raw file {reason}: {str(error.strerror or error).splitlines()[0]}",
         where=str(file.place),
         now="repair that and rerun the same command to resume; on a cluster, every node must see "
-        "--raw at the same path",
+        "the raw files at the same path",
     )
 
 

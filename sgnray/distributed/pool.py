@@ -1,0 +1,101 @@
+"""Jobs carried out by Ray actors: few of them in flight, their results in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeVar
+
+from sgnray.distributed.cluster import connected
+from sgnray.distributed.reserve import reserved
+from sgnray.distributed.resources import WorkerRequest, use_gpu
+from sgnray.errors import ClusterError, SgnError
+
+# Jobs that a worker has at hand, so that it never waits for the next.
+_QUEUED = 2
+# Results that may wait for an earlier one, for each worker: what bounds the memory of this process.
+_AHEAD = 4
+_RETRIES = 3  # of a job whose worker was lost
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def run_on_actors(
+    work: Callable[[Job, str], Result],
+    jobs: Iterable[Job],
+    *,
+    workers: int,
+    address: str | None,
+    now: str,
+    device: str = "cpu",
+    request: WorkerRequest | None = None,
+    on_done: Callable[[Job], None] | None = None,
+) -> Generator[Result, None, None]:
+    """Yield what `work` makes of each job, in order; it runs in `workers` Ray actors.
+
+    Each actor keeps its copy of `work`, which is called with a job and the device to use. The jobs
+    of a lost actor are repeated. `on_done` is called with each job that is done, in any order.
+    May wait for the cluster. Raises ClusterError, which tells to do `now`, and any SgnError that
+    `work` raises.
+    """
+    import ray
+
+    request = request or WorkerRequest()
+    with connected(address, num_workers=workers) as resources:
+        on_gpu = use_gpu(device, resources)
+        num_gpus = (1.0 if request.num_gpus is None else request.num_gpus) if on_gpu else 0.0
+        with reserved(workers, resources, request=request, num_gpus=num_gpus) as room:
+            kind = ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **room)(_Worker)
+            shared = ray.put(work)
+            target = "cuda" if on_gpu else "cpu"
+            idle = [kind.remote(shared, target) for _ in range(workers)] * _QUEUED
+            waiting = enumerate(jobs)
+            running: dict[Any, tuple[int, Job, Any]] = {}
+            arrived: dict[int, Result] = {}
+            num_yielded = 0
+            try:
+                while True:
+                    while idle and len(running) + len(arrived) < _AHEAD * workers:
+                        index, job = next(waiting, (-1, None))
+                        if job is None:
+                            break
+                        worker = idle.pop(0)
+                        running[worker.run.remote(job)] = (index, job, worker)
+                    if not running:
+                        return
+                    (done, *_), _ = ray.wait(list(running), num_returns=1)
+                    index, job, worker = running.pop(done)
+                    idle.append(worker)
+                    arrived[index] = _unwrap(ray.get(done))
+                    if on_done is not None:
+                        on_done(job)
+                    while num_yielded in arrived:
+                        yield arrived.pop(num_yielded)
+                        num_yielded += 1
+            except ray.exceptions.RayError as error:
+                raise ClusterError(
+                    f"a worker failed: {str(error).strip().splitlines()[-1]}",
+                    where="the Ray cluster",
+                    now=now,
+                ) from error
+
+
+class _Worker:
+    """The actor that carries out jobs, one at a time."""
+
+    def __init__(self, work: Callable[[Any, str], Any], device: str) -> None:
+        self._work = work
+        self._device = device
+
+    def run(self, job: Any) -> Any:
+        """Carry out a job; an error that the user can understand is a result."""
+        try:
+            return self._work(job, self._device)
+        except SgnError as error:
+            return error
+
+
+def _unwrap(outcome: Any) -> Any:
+    if isinstance(outcome, SgnError):
+        raise outcome
+    return outcome

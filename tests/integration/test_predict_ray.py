@@ -1,0 +1,116 @@
+"""`sgn predict --workers`: a real Ray cluster changes no prediction, whatever happens to it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import psutil
+import pytest
+
+from sgnray.errors import ClusterError, InputError
+from sgnray.predict import Prediction, plan_predictions, predict_clips, write_predictions
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def recordings(tiny_raw, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mine")
+    shutil.copytree(tiny_raw, folder, dirs_exist_ok=True)
+    (folder / "S001C001P001R001A000.skeleton").write_text("x")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr("sgnray.predict.clips.PART_RECORDINGS", 2)
+
+
+def check_equal(found, expected):
+    for item, other in zip(found, expected, strict=True):
+        if not isinstance(other, Prediction):
+            assert item == other
+            continue
+        assert (item.clip, item.place, item.span) == (other.clip, other.place, other.span)
+        assert [one.label for one in item.guesses] == [one.label for one in other.guesses]
+        shares = [one.probability for one in other.guesses]
+        assert [one.probability for one in item.guesses] == pytest.approx(shares, abs=1e-6)
+
+
+def test_a_cluster_that_is_not_there(recordings, tiny_run):
+    with pytest.raises(ClusterError) as caught:
+        list(predict_clips(recordings, tiny_run, workers=1, address="127.0.0.1:1"))
+    assert "127.0.0.1:1" in caught.value.where
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """One cluster on this machine for the tests that only use it."""
+    from sgnray.distributed.cluster import connected
+
+    with connected("local", num_workers=2):
+        yield
+
+
+@pytest.mark.usefixtures("cluster")
+def test_workers_change_nothing(recordings, tiny_folder, tiny_run):
+    for source, options in ((recordings, {}), (recordings, {"window": 12}), (tiny_folder, {})):
+        seen = []
+        found = predict_clips(
+            [source, recordings],
+            tiny_run,
+            workers=2,
+            on_progress=lambda *step, seen=seen: seen.append(step),
+            **options,
+        )
+        check_equal(found, predict_clips([source, recordings], tiny_run, **options))
+        assert seen[-1] == (seen[-1][1], seen[-1][1])
+        assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_was_interrupted_is_continued_with_workers(recordings, tiny_run, tmp_path):
+    def interrupt(done, total):
+        if done > 12:
+            raise KeyboardInterrupt
+
+    alone, out = plan_predictions(recordings, tiny_run), tmp_path / "p.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(alone, out, on_progress=interrupt)
+    spread, seen = plan_predictions(recordings, tiny_run, workers=2), []
+    write_predictions(spread, out, on_progress=lambda *step: seen.append(step))
+    assert seen[0][0] > 12
+    write_predictions(alone, tmp_path / "whole.jsonl")
+    with out.open() as found, (tmp_path / "whole.jsonl").open() as whole:
+        for row, other in zip(map(json.loads, found), map(json.loads, whole), strict=True):
+            assert row["clip"] == other["clip"]
+            labels = [[one["label"] for one in each.get("guesses", ())] for each in (row, other)]
+            assert labels[0] == labels[1]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_an_error_of_a_worker_is_told_as_one_of_this_process(recordings, tiny_run, tmp_path):
+    mine = tmp_path / "mine"
+    shutil.copytree(recordings, mine)
+    found = predict_clips(mine, tiny_run, workers=1)
+    shutil.rmtree(mine)
+    with pytest.raises(InputError, match="a raw file is gone"):
+        list(found)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_lost_worker_costs_its_part_only(recordings, tiny_run):
+    lost = []
+
+    def lose(done, total):
+        if not lost and done >= 6:
+            for process in psutil.Process().children(recursive=True):
+                if "ray::_Worker" in " ".join(process.cmdline()):
+                    lost.append(process)
+                    process.kill()
+                    return
+
+    found = list(predict_clips(recordings, tiny_run, workers=1, on_progress=lose))
+    assert lost
+    check_equal(found, predict_clips(recordings, tiny_run))

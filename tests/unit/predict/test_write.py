@@ -1,0 +1,249 @@
+"""`write_predictions`: rows as they come, one file in the end, and what a kill leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from sgnray.errors import UsageError
+from sgnray.predict import plan_predictions, predict_clips, write_predictions
+from sgnray.prepare import Skipped
+
+SPAN = dict.fromkeys(("first_frame", "end_frame", "start_s", "end_s"))
+
+
+@pytest.fixture(scope="module")
+def recordings(tiny_raw, tmp_path_factory):
+    """27 recordings, and one that cannot be used."""
+    folder = tmp_path_factory.mktemp("mine")
+    shutil.copytree(tiny_raw, folder, dirs_exist_ok=True)
+    (folder / "broken.skeleton").write_text("x")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr("sgnray.predict.clips.PART_RECORDINGS", 4)
+
+
+def read(path):
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def interrupt_at(num_recordings):
+    def on_progress(done, total):
+        if done >= num_recordings:
+            raise KeyboardInterrupt
+
+    return on_progress
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 12, "stride": 6, "num_guesses": 2}])
+def test_rows_are_the_predictions(recordings, tiny_run, tmp_path, options):
+    plan = plan_predictions(recordings, tiny_run, **options)
+    done = write_predictions(plan, tmp_path / "new" / "p.jsonl")
+    write_predictions(plan, tmp_path / "p.parquet")
+    rows, table = read(tmp_path / "new" / "p.jsonl"), read(tmp_path / "p.parquet")
+    found = list(predict_clips(recordings, tiny_run, **options))
+    place = str(recordings / "broken.skeleton")
+    for row, columns, item in zip(rows, table, found, strict=True):
+        if isinstance(item, Skipped):
+            assert row == {"clip": "broken.skeleton", "place": place, "reason": item.reason}
+            assert columns == row | SPAN | {"num_poses": None, "guesses": None}
+        else:
+            assert row == item.to_dict()
+            assert columns == SPAN | row | {"reason": None}
+    assert (done.num_recordings, done.num_skipped) == (28, 1)
+    assert done.num_predictions == len(rows) - 1
+    assert pq.read_schema(tmp_path / "p.parquet").metadata[b"format_version"] == b"1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "p.parquet"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["p.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.parquet"])
+def test_what_was_interrupted_is_continued(recordings, tiny_run, tmp_path, name):
+    plan = plan_predictions(recordings, tiny_run)
+    write_predictions(plan, tmp_path / f"whole-{name}")
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(plan, tmp_path / name, on_progress=interrupt_at(12))
+    assert not (tmp_path / name).exists()
+    with (tmp_path / f"{name}.partial" / "rows.jsonl").open("a") as file:
+        file.write('{"clip": "what a power cut')
+    seen = []
+    again = plan_predictions(recordings, tiny_run)
+    write_predictions(again, tmp_path / name, on_progress=lambda *step: seen.append(step))
+    assert seen[0] == (12, 28)
+    assert seen[-1] == (28, 28)
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+    assert not (tmp_path / f"{name}.partial").exists()
+
+
+def test_what_was_killed_is_continued(recordings, tiny_run, tmp_path):
+    program = f"""
+import os, signal
+from pathlib import Path
+from sgnray.predict import clips, plan_predictions, write, write_predictions
+
+clips.PART_RECORDINGS, write._SAVE_EVERY_S = 4, 0
+plan = plan_predictions(Path({str(recordings)!r}), Path({str(tiny_run)!r}))
+write_predictions(plan, "p.jsonl", on_progress=lambda done, total: (
+    done >= 16 and os.kill(os.getpid(), signal.SIGKILL)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert os.listdir(tmp_path) == ["p.jsonl.partial"]
+    plan, seen = plan_predictions(recordings, tiny_run), []
+    write_predictions(plan, tmp_path / "p.jsonl", on_progress=lambda *step: seen.append(step))
+    assert seen[0] == (16, 28)
+    write_predictions(plan, tmp_path / "whole.jsonl")
+    assert read(tmp_path / "p.jsonl") == read(tmp_path / "whole.jsonl")
+
+
+@pytest.mark.parametrize("file", ["state", "rows.jsonl"])
+def test_what_a_power_cut_damaged_is_started_again(recordings, tiny_run, tmp_path, file):
+    plan, seen = plan_predictions(recordings, tiny_run), []
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(plan, tmp_path / "p.jsonl", on_progress=interrupt_at(12))
+    path = tmp_path / "p.jsonl.partial" / file
+    path.write_bytes(path.read_bytes()[:-5])
+    write_predictions(plan, tmp_path / "p.jsonl", on_progress=lambda *step: seen.append(step))
+    assert seen[0] == (4, 28)
+    assert len(read(tmp_path / "p.jsonl")) == 28
+
+
+@pytest.fixture
+def other_run(tiny_run, tmp_path):
+    checkpoint = load_checkpoint(tiny_run / "checkpoints" / "epoch-0004" / "checkpoint.pt")
+    weights = {key: value * 2 for key, value in checkpoint.weights.items()}
+    save_checkpoint(tmp_path / "other.pt", dataclasses.replace(checkpoint, weights=weights))
+    return tmp_path / "other.pt"
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"num_guesses": 2}, ["--top"]),
+        ({"num_views": 3}, ["--views"]),
+        ({"window": 12}, ["--window", "--stride"]),
+        ({"precision": "bf16"}, ["--precision"]),
+        ({"class_names": ("x", "y", "z")}, ["classes"]),
+        ({"checkpoint": "other"}, ["model"]),
+        ({"sources": "other"}, ["recordings"]),
+    ],
+)
+def test_something_else_is_not_continued(
+    recordings, tiny_run, tiny_raw, other_run, tmp_path, changes, where
+):
+    given = {"sources": recordings, "checkpoint": tiny_run}
+    others = {"sources": tiny_raw, "checkpoint": other_run}
+    out = tmp_path / "p.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(plan_predictions(**given), out, on_progress=interrupt_at(12))
+    given |= {key: others.get(key, value) for key, value in changes.items()}
+    other = plan_predictions(**given)
+    with pytest.raises(UsageError, match="begun with another model") as caught:
+        write_predictions(other, out)
+    assert [problem.where for problem in caught.value.problems] == where
+    seen = []
+    write_predictions(other, out, overwrite=True, on_progress=lambda *step: seen.append(step))
+    assert seen[0][0] == 4
+    assert read(out)
+
+
+def test_a_recording_that_changed_is_not_continued(recordings, tiny_run, tmp_path):
+    mine, out = tmp_path / "mine", tmp_path / "p.jsonl"
+    shutil.copytree(recordings, mine)
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(plan_predictions(mine, tiny_run), out, on_progress=interrupt_at(12))
+    os.utime(min(mine.glob("S*.skeleton")), ns=(1, 1))
+    with pytest.raises(UsageError, match="begun with another model"):
+        write_predictions(plan_predictions(mine, tiny_run), out)
+
+
+def test_a_finished_file_is_kept(recordings, tiny_run, tmp_path):
+    plan, out = plan_predictions(recordings, tiny_run), tmp_path / "p.jsonl"
+    write_predictions(plan, out)
+    before = out.read_bytes()
+    with pytest.raises(UsageError, match="exists already"):
+        write_predictions(plan, out)
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(plan, out, overwrite=True, on_progress=interrupt_at(8))
+    assert out.read_bytes() == before
+    two = plan_predictions(recordings, tiny_run, num_guesses=2)
+    write_predictions(two, out, overwrite=True)
+    assert len(read(out)[1]["guesses"]) == 2
+
+
+@pytest.mark.parametrize("name", ["p.csv", "folder.jsonl", "s3://bucket/p.jsonl"])
+def test_where_predictions_cannot_be_written(recordings, tiny_run, tmp_path, name):
+    (tmp_path / "folder.jsonl").mkdir()
+    out = name if "://" in name else tmp_path / name
+    with pytest.raises(UsageError, match="are written to a "):
+        write_predictions(plan_predictions(recordings, tiny_run), out)
+
+
+def test_one_writer_at_a_time(recordings, tiny_run, tmp_path):
+    plan, out = plan_predictions(recordings, tiny_run), tmp_path / "p.jsonl"
+
+    def write_too(done, total):
+        with pytest.raises(UsageError, match="another sgn predict is writing this file"):
+            write_predictions(plan, out)
+
+    write_predictions(plan, out, on_progress=write_too)
+    assert len(read(out)) == 28
+
+
+def test_nothing_is_left_where_nothing_was_done(recordings, tiny_run, tmp_path):
+    plan = plan_predictions(recordings, tiny_run)
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(plan, tmp_path / "p.jsonl", on_progress=interrupt_at(1))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk(recordings, tiny_run, tmp_path):
+    """The system refuses files beyond a size, as it does where the disk is full."""
+    program = f"""
+import resource
+from pathlib import Path
+from sgnray.errors import OutputError
+from sgnray.predict import clips, plan_predictions, write, write_predictions
+
+clips.PART_RECORDINGS, write._SAVE_EVERY_S = 4, 0
+plan = plan_predictions(Path({str(recordings)!r}), Path({str(tiny_run)!r}))
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+try:
+    write_predictions(plan, "p.jsonl")
+except OutputError as error:
+    print(error.now)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "free some space, then run it again\n"
+    plan, seen = plan_predictions(recordings, tiny_run), []
+    write_predictions(plan, tmp_path / "p.jsonl", on_progress=lambda *step: seen.append(step))
+    assert seen[0][0] > 4
+    assert len(read(tmp_path / "p.jsonl")) == 28
+
+
+def test_a_name_that_is_not_utf8(recordings, tiny_run, tmp_path):
+    source = min(recordings.glob("S*.skeleton"))
+    mine = os.fsencode(tmp_path / "mine")
+    os.mkdir(mine)
+    shutil.copy(source, mine + b"/caf\xe9.skeleton")
+    plan = plan_predictions(tmp_path / "mine", tiny_run)
+    for name in ("p.jsonl", "p.parquet"):
+        write_predictions(plan, tmp_path / name)
+        (row,) = read(tmp_path / name)
+        assert row["clip"] == "caf\\xe9.skeleton" or row["clip"].startswith("caf\\udce9")
