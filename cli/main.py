@@ -150,7 +150,7 @@ app.add_typer(
 def _run(arguments: list[str], ending: Ending) -> int:
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="sgn", standalone_mode=False)
-        return _interrupted(arguments, ending) if code == _INTERRUPTED else 0
+        return _interrupted(arguments, ending) if code == _INTERRUPTED else code or 0
     except SgnError as failure:
         return _fail(failure)
     except TyperException as failure:

@@ -30,9 +30,9 @@ def ending_in_order() -> Iterator[Ending]:
         yield ending
     finally:
         ending.stop_repeating()
-        for number, handler in before.items():
-            # What is left is Python's own exit, which one more signal may cut short.
-            signal.signal(number, handler if ending.signal is None else signal.SIG_DFL)
+        if ending.signal is None:  # else one more signal may still cut Python's own exit short
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class Ending:

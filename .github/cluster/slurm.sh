@@ -15,7 +15,7 @@ set -euo pipefail
 # The environment that sgnray is installed in, on a disk that all nodes have.
 source .venv/bin/activate
 
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 # Another user's files may be in /tmp/ray. A short path: those of Ray's sockets have a limit.
 export RAY_TMPDIR=/tmp/ray-$SLURM_JOB_ID
 
