@@ -4,6 +4,7 @@ python ray_data.py recordings/ runs/NAME predictions/
 
 The folder and the run are on a disk that all nodes see. `predictions/` gets Parquet files with one
 row for each recording: its path, the likeliest action and its probability, or why it was not used.
+It must not exist yet.
 """
 
 import sys
@@ -48,4 +49,4 @@ ray.data.from_items([{"path": path} for path in paths]).map_batches(
     batch_size=64,
     compute=ray.data.ActorPoolStrategy(min_size=1, max_size=64),
     num_gpus=0.25 if ray.cluster_resources().get("GPU") else 0,
-).write_parquet(str(Path(out).resolve()))
+).write_parquet(str(Path(out).resolve()), mode="error")

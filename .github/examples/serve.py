@@ -86,11 +86,12 @@ class Recognizer:
         await socket.accept()
         try:
             while (message := await socket.receive())["type"] != "websocket.disconnect":
-                frame = parse(message.get("text") or message.get("bytes") or "")
+                text = message.get("text") or message.get("bytes")
+                frame = parse(text) if text and text.strip() else None
                 if (guesses := await asyncio.to_thread(stream.add, frame)) is not None:
                     found = {"frame": stream.num_frames, "guesses": list(map(vars, guesses))}
                     await socket.send_json(found)
-        except InputError as error:
+        except SgnError as error:
             await socket.send_text((await refuse(None, error)).body.decode())
             await socket.close(1007)
 

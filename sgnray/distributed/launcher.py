@@ -23,7 +23,7 @@ from sgnray.distributed.device import Precision, choose_precision, describe_devi
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.reserve import Room
-from sgnray.distributed.resources import Resources, Wait, WorkerRequest, use_gpu
+from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, use_gpu
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
 from sgnray.errors import ClusterError, SgnError
@@ -80,6 +80,7 @@ class RayLauncher:
         gpu = " ".join(["cuda", *(f"({name})" for name in resources.accelerators)])
         cpus = request.num_cpus or (1 if on_gpu else resources.cpus_per_worker(workers.most))
         self._num_gpus = 1 if on_gpu else 0
+        check_local(workers.fewest, resources, request, num_cpus=cpus, num_gpus=self._num_gpus)
         self.hardware = Hardware(
             "cuda" if on_gpu else "cpu",
             gpu if on_gpu else describe_device(torch.device("cpu")),

@@ -42,7 +42,7 @@ def run_on_actors(
 
     request = request or WorkerRequest()
     with connected(address, num_workers=workers) as resources:
-        on_gpu = use_gpu(device, resources)
+        on_gpu = use_gpu(device, resources) and request.num_gpus != 0
         num_gpus = (1.0 if request.num_gpus is None else request.num_gpus) if on_gpu else 0.0
         with reserved(workers, resources, request=request, num_gpus=num_gpus) as room:
             kind = ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **room)(_Worker)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from sgnray.distributed.resources import Resources, Wait, WorkerRequest
+from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local
 
 _POLL_S = 0.1
 
@@ -23,6 +23,7 @@ def reserved(
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     num_cpus = request.num_cpus or 1
+    check_local(num_workers, resources, request, num_cpus=num_cpus, num_gpus=num_gpus)
     group = _ask(num_workers, request, num_cpus=num_cpus, num_gpus=num_gpus)
     needed = request.describe(num_workers, num_cpus=num_cpus, num_gpus=num_gpus)
     is_short = not resources.is_local and resources.free_cpus < num_cpus * num_workers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,11 @@ from sgnray.errors import ClusterError, UsageError
 log = logging.getLogger(__name__)
 
 _ACCELERATOR = "accelerator_type:"
+# As Ray takes them; a value may also be negated or a choice: !spot, in(A100,H100).
+_LABEL_WORD = r"[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = re.compile(rf"(?:[A-Za-z0-9.-]+/)?{_LABEL_WORD}", re.ASCII)
+_LABEL_WORDS = rf"{_LABEL_WORD}(?:, ?{_LABEL_WORD})*"
+_LABEL_VALUE = re.compile(rf"!?(?:{_LABEL_WORD}|in\({_LABEL_WORDS}\))", re.ASCII)
 _LINE_AFTER_S = 10.0
 _LINE_ANYWAY_AFTER_S = 60.0
 
@@ -91,10 +97,10 @@ class WorkerRequest:
     ) -> WorkerRequest:
         """Read the options of a command; UsageError for a label that is not KEY=VALUE."""
         pairs = [label.partition("=") for label in labels or ()]
-        for key, _, value in pairs:
-            if not key or not value:
+        for label, (key, _, value) in zip(labels or (), pairs, strict=True):
+            if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
                 raise UsageError(
-                    f"'{key}' is not a label",
+                    f"'{label}' is not a label",
                     where="--label",
                     now="give a key and a value, like --label market-type=spot",
                 )
@@ -118,6 +124,29 @@ class WorkerRequest:
         return (
             f"{_count(num_workers, 'worker')} with {_count(num_cpus, 'CPU')}{gpu}{kind}"
             f"{labels}{each}"
+        )
+
+
+def check_local(
+    num_workers: int,
+    resources: Resources,
+    request: WorkerRequest,
+    *,
+    num_cpus: float,
+    num_gpus: float,
+) -> None:
+    """Raise UsageError for what a Ray of this machine, which nothing is added to, never has."""
+    if not resources.is_local:
+        return
+    has_kind = request.accelerator_type in (None, *resources.accelerators)
+    has_cpus = num_cpus * num_workers <= resources.num_cpus
+    has_gpus = num_gpus * num_workers <= resources.num_gpus
+    if not (has_cpus and has_gpus and has_kind) or request.labels:
+        needed = request.describe(num_workers, num_cpus=num_cpus, num_gpus=num_gpus)
+        raise UsageError(
+            f"this machine does not have {needed}",
+            where=f"a Ray of this machine alone, with {resources}",
+            now="ask for less, or name a cluster with --address",
         )
 
 

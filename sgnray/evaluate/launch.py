@@ -86,7 +86,7 @@ def logits_on_ray(
     blocks: list[Tensor] = []
     num_done = 0
     with connected(address, num_workers=workers) as resources, ExitStack() as stack:
-        on_gpu = use_gpu(device, resources)
+        on_gpu = use_gpu(device, resources) and request.num_gpus != 0
         num_gpus = (1.0 if request.num_gpus is None else request.num_gpus) if on_gpu else 0.0
         room = stack.enter_context(reserved(workers, resources, request=request, num_gpus=num_gpus))
         kind = ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **room)(_Scorer)

@@ -219,11 +219,12 @@ class PredictionPlan:
 
     def parts(self, num_done: int = 0) -> Iterator[Source]:
         """Cut the recordings after the first `num_done` into parts."""
+        step = PART_RECORDINGS if self.recognizer.sliding is None else 1  # windows may be many
         for source in self.sources:
             begin = min(num_done, len(source))
             num_done -= begin
-            for first in range(begin, len(source), PART_RECORDINGS):
-                yield source.part(first, first + PART_RECORDINGS)
+            for first in range(begin, len(source), step):
+                yield source.part(first, first + step)
 
 
 @dataclass(frozen=True, eq=False)

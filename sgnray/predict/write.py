@@ -27,6 +27,7 @@ from sgnray.progress import OnProgress
 from sgnray.storage.atomic import output_errors, refuse_existing, sync, write_text
 from sgnray.storage.location import resolve
 from sgnray.storage.lock import LOCK_FILE, take_folder_lock
+from sgnray.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -115,13 +116,14 @@ class _Rows:
         self.path = folder / _ROWS_FILE
         self._out = out
         self._state_path = folder / _STATE_FILE
-        self._plan = {"format": FORMAT_VERSION, **plan}
+        self._plan = {"format": FORMAT_VERSION, "sgnray": __version__, **plan}
         self.written = self._resume(overwrite=overwrite)
         with output_errors(out):
             if not self.written.num_recordings:
                 self._state_path.unlink(missing_ok=True)
             self._file = self.path.open("ab")
             self._file.truncate(self.written.num_bytes)
+            self._file.seek(0, os.SEEK_END)  # else tell() counts from the old end
         self._saved_at = time.monotonic()
 
     def append(self, results: Sequence[Prediction | Skipped], num_recordings: int) -> None:
@@ -207,10 +209,10 @@ def _row(item: Prediction | Skipped) -> dict[str, Any]:
     else:
         row = item.to_dict()
     # Names of files may hold bytes that are not UTF-8, which readers of JSON refuse.
-    shown = {
-        key: row[key].encode("utf-8", "backslashreplace").decode() for key in ("clip", "place")
+    return {
+        key: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for key, value in row.items()
     }
-    return row | shown
 
 
 def _to_parquet(rows: Path) -> Path:

@@ -59,7 +59,9 @@ def test_a_timeline(sgn, recordings, tiny_run):
     rows = rows.splitlines()
     assert "seconds" in head
     assert rows[0].startswith("0.0 to ")
-    windows = json.loads(sgn(*arguments, "--json").out)["predictions"]
+    again = sgn(*arguments, "--json")
+    assert (again.code, again.err) == (0, "")
+    windows = json.loads(again.out)["predictions"]
     actions = [window["guesses"][0]["name"] for window in windows]
     changes = sum(one != other for one, other in itertools.pairwise(actions))
     assert len(rows) == changes + 1

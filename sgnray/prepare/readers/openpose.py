@@ -42,7 +42,9 @@ def tell_openpose(head: bytes) -> Skeleton | None:
 
 def join_frames(frames: Iterable[tuple[str, bytes]]) -> bytes:
     """Make one text of the files of a recording, each with its name."""
-    return b"".join(_START + name.encode() + b"\n" + data for name, data in frames)
+    return b"".join(
+        _START + name.encode("utf-8", "backslashreplace") + b"\n" + data for name, data in frames
+    )
 
 
 def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:

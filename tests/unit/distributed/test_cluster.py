@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 
 import pytest
 
 from sgnray.distributed.cluster import check_listening, find_address, is_at_hand
-from sgnray.distributed.resources import Resources, Wait, WorkerRequest
+from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local
 from sgnray.errors import ClusterError, UsageError
 
 
@@ -111,11 +112,35 @@ def test_a_request_in_words_and_as_options():
     assert WorkerRequest().describe(1, num_cpus=1, num_gpus=0) == "1 worker with 1 CPU"
 
 
-@pytest.mark.parametrize("label", ["zone", "zone=", "=a"])
-def test_a_label_needs_a_key_and_a_value(label):
+@pytest.mark.parametrize("label", ["zone", "zone=", "=a", "a b=c", "zone=a,b", "zone=in()"])
+def test_what_is_no_label_is_refused(label):
     with pytest.raises(UsageError) as caught:
         WorkerRequest.parse(labels=[label])
     assert caught.value.where == "--label"
+
+
+@pytest.mark.parametrize("label", ["ray.io/market-type=spot", "zone=!a", "zone=in(a, b-c)", "x=1"])
+def test_labels_as_ray_takes_them(label):
+    key, _, value = label.partition("=")
+    assert WorkerRequest.parse(labels=[label]).labels == {key: value}
+
+
+@pytest.mark.parametrize(
+    ("request_", "num_gpus"),
+    [
+        (WorkerRequest(num_cpus=2), 0),
+        (WorkerRequest(), 1),
+        (WorkerRequest(labels={"zone": "a"}), 0),
+        (WorkerRequest(accelerator_type="A100"), 0),
+    ],
+)
+def test_what_this_machine_never_has_is_refused(request_, num_gpus):
+    alone = Resources(num_cpus=2, num_gpus=0, is_local=True)
+    wanted = {"num_cpus": request_.num_cpus or 1, "num_gpus": num_gpus}
+    with pytest.raises(UsageError, match="this machine does not have 2 workers"):
+        check_local(2, alone, request_, **wanted)
+    check_local(2, dataclasses.replace(alone, is_local=False), request_, **wanted)
+    check_local(2, alone, WorkerRequest(), num_cpus=1, num_gpus=0)
 
 
 def test_where_there_is_room_the_time_to_wait_has_not_begun():
