@@ -78,7 +78,7 @@ def prepared_data(result: PrepareResult) -> dict[str, Any]:
         "class_names": list(info.class_names),
         "checksum": info.checksum,
         "splits": _splits_data(result.splits),
-        "skipped": [asdict(item) for item in result.skipped],
+        "skipped": [{"name": item.name, "reason": item.reason} for item in result.skipped],
     }
 
 

@@ -41,7 +41,7 @@ _INTERRUPTED = 130
 _CONTINUES = {
     "train": "rerun the same command to resume after the last finished epoch",
     "prepare": "rerun the same command to resume where it stopped",
-    "predict": "with --out, rerun the same command to resume where it stopped",
+    "predict --out": "rerun the same command to resume where it stopped",
     "tune": "rerun the same command to resume; finished trials are not repeated",
 }
 
@@ -169,6 +169,8 @@ def _run(arguments: list[str], ending: Ending) -> int:
 def _interrupted(arguments: list[str], ending: Ending) -> int:
     ending.stop_repeating()
     verb = next((word for word in arguments if not word.startswith("-")), "")
+    if any(word.partition("=")[0] == "--out" for word in arguments) and verb == "predict":
+        verb = "predict --out"
     render.note("; ".join(filter(None, ["interrupted", _CONTINUES.get(verb)])))
     return _INTERRUPTED if ending.signal is None else 128 + ending.signal
 
