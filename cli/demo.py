@@ -69,7 +69,7 @@ def demo(
     render.result(*tables.report(report))
     render.note(f"\nwritten: {page}, to open in a browser")
     render.note("\nwhat next")
-    recording = next(raw.glob("*.skeleton"))
+    recording = min(raw.glob("*.skeleton"))
     next_steps = {
         "name the action of a recording": f"sgn predict {recording} --checkpoint {run}",
         "see it": f"sgn view {recording}",

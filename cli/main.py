@@ -169,9 +169,9 @@ def _run(arguments: list[str], ending: Ending) -> int:
 def _interrupted(arguments: list[str], ending: Ending) -> int:
     ending.stop_repeating()
     verb = next((word for word in arguments if not word.startswith("-")), "")
-    if any(word.partition("=")[0] == "--out" for word in arguments) and verb == "predict":
-        verb = "predict --out"
-    render.note("; ".join(filter(None, ["interrupted", _CONTINUES.get(verb)])))
+    given = {verb, *(word.partition("=")[0] for word in arguments if word.startswith("-"))}
+    hints = [hint for words, hint in _CONTINUES.items() if given.issuperset(words.split())]
+    render.note("; ".join(["interrupted", *hints]))
     return _INTERRUPTED if ending.signal is None else 128 + ending.signal
 
 

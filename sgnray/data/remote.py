@@ -20,7 +20,6 @@ from sgnray.storage.location import Location, as_folder
 
 log = logging.getLogger(__name__)
 
-
 _BLOCK_BYTES = 8 << 20
 _MIB = 1 << 20
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from sgnray.distributed.cluster import connected
 from sgnray.distributed.reserve import reserved
-from sgnray.distributed.resources import WorkerRequest, use_gpu
+from sgnray.distributed.resources import WorkerRequest, gpus_per_actor
 from sgnray.errors import ClusterError, SgnError
 
 # Jobs that a worker has at hand, so that it never waits for the next.
@@ -42,13 +42,12 @@ def run_on_actors(
 
     request = request or WorkerRequest()
     with connected(address, num_workers=workers) as resources:
-        on_gpu = use_gpu(device, resources) and request.num_gpus != 0
-        num_gpus = (1.0 if request.num_gpus is None else request.num_gpus) if on_gpu else 0.0
+        num_gpus = gpus_per_actor(device, resources, request)
         with reserved(workers, resources, request=request, num_gpus=num_gpus) as room:
             kind = ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **room)(_Worker)
             # In a list, so that each actor fetches it once, also one that was restarted.
             shared = [ray.put(work)]
-            target = "cuda" if on_gpu else "cpu"
+            target = "cuda" if num_gpus else "cpu"
             idle = [kind.remote(target) for _ in range(workers)] * _QUEUED
             waiting = enumerate(jobs)
             running: dict[Any, tuple[int, Job, Any]] = {}

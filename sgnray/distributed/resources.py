@@ -196,5 +196,12 @@ def use_gpu(device: str, resources: Resources) -> bool:
     return device == "cuda" or (device == "auto" and resources.num_gpus > 0)
 
 
+def gpus_per_actor(device: str, resources: Resources, request: WorkerRequest) -> float:
+    """Return the GPUs, or the share of one, that each actor asks for; 0 is to use CPUs."""
+    if not use_gpu(device, resources):
+        return 0.0
+    return 1.0 if request.num_gpus is None else request.num_gpus
+
+
 def _count(number: float, what: str) -> str:
     return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"

@@ -22,7 +22,7 @@ from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
 from sgnray.distributed.device import choose_device, keep_freed_memory
 from sgnray.distributed.reserve import reserved
-from sgnray.distributed.resources import WorkerRequest, use_gpu
+from sgnray.distributed.resources import WorkerRequest, gpus_per_actor
 from sgnray.errors import ClusterError
 from sgnray.evaluate.score import CHUNK_CLIPS, view_logits
 from sgnray.model.sgn import SGN
@@ -86,12 +86,11 @@ def logits_on_ray(
     blocks: list[Tensor] = []
     num_done = 0
     with connected(address, num_workers=workers) as resources, ExitStack() as stack:
-        on_gpu = use_gpu(device, resources) and request.num_gpus != 0
-        num_gpus = (1.0 if request.num_gpus is None else request.num_gpus) if on_gpu else 0.0
+        num_gpus = gpus_per_actor(device, resources, request)
         room = stack.enter_context(reserved(workers, resources, request=request, num_gpus=num_gpus))
         kind = ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **room)(_Scorer)
         shared = ray.put((SharedDataset.of(dataset_dir), list(models)))
-        target = "cuda" if on_gpu else "cpu"
+        target = "cuda" if num_gpus else "cpu"
         pool = ActorPool([kind.remote(num_views, target) for _ in range(workers)])
         try:
             for block in pool.map(lambda scorer, task: scorer.logits.remote(shared, *task), tasks):

@@ -67,11 +67,6 @@ class RawSource:
         files = self.files[max(0, first - num_refused) : max(0, end - num_refused)]
         return replace(self, files=files, refused=self.refused[first:end])
 
-    def joined(self, other: RawSource) -> RawSource:
-        """Give the recordings of both."""
-        files, refused = (*self.files, *other.files), (*self.refused, *other.refused)
-        return replace(self, files=files, refused=refused)
-
     def to_send(self) -> RawSource:
         """Give what a worker gets: it reads the files itself."""
         return self
@@ -160,15 +155,9 @@ def find_sources(
     errors: list[SgnError] = []
     for path in paths:
         try:
-            source = find_source(path, skeleton, clips)
+            found.append(find_source(path, skeleton, clips))
         except SgnError as error:
             errors.append(error)
-            continue
-        last = found[-1] if found else None
-        if isinstance(source, RawSource) and isinstance(last, RawSource):
-            found[-1] = last.joined(source)  # so that files named one by one share blocks
-        else:
-            found.append(source)
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -178,7 +167,23 @@ def find_sources(
             now="give recordings, folders or .zip files of them, or the folder of a dataset",
             problems=[Problem(error.where, error.what) for error in errors],
         )
-    return found
+    return list(_join_raw(found))
+
+
+def _join_raw(sources: Sequence[Source]) -> Iterator[Source]:
+    """Make one source of raw ones in a row, so that files named one by one share blocks."""
+    raw: list[RawSource] = []
+    for source in (*sources, None):
+        if isinstance(source, RawSource):
+            raw.append(source)
+            continue
+        if raw:
+            files = tuple(file for each in raw for file in each.files)
+            refused = tuple(item for each in raw for item in each.refused)
+            yield replace(raw[0], files=files, refused=refused)
+            raw = []
+        if source is not None:
+            yield source
 
 
 def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ()) -> Source:

@@ -159,8 +159,8 @@ def stem_of(name: str) -> str:
 def tell_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat, Skeleton] | None:
     """Tell a file's format by what `peek` gives of it, and which skeleton it has.
 
-    It stays closed if its suffix leaves one format: NTU RGB+D has 114,000 files. What nothing else
-    tells is told by the name that it has in a published dataset.
+    It stays closed if its suffix leaves one format: NTU RGB+D has 114,000 files. If the content
+    does not show the format, the name that it has in a published dataset does.
     """
     candidates = [known for known in FORMATS.values() if name.lower().endswith(known.suffixes)]
     if len(candidates) == 1 and candidates[0] is NTU:

@@ -109,7 +109,7 @@ def _is_number(text: str) -> bool:
 def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
     """Map JOINT_AXIS, JOINT_score, frame and body to the names that their columns have."""
     joints = {_key(joint): joint for joint in skeleton.joints}
-    words = [_spell(name) for name in names]
+    words = [_normalize(name) for name in names]
     if skeleton is MEDIAPIPE33:
         first = 0 if {"x0", "0x"} & set(words) else 1
         joints |= {str(index + first): joint for index, joint in enumerate(skeleton.joints)}
@@ -128,14 +128,14 @@ def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
 
 
 def _key(joint: str) -> str:
-    """Spell a joint in one way: its side first, letters and digits only."""
-    word = _spell(joint)
+    """Normalize the name of a joint: its side first, letters and digits only."""
+    word = _normalize(joint)
     word = _ALIASES.get(word, word)
     side = next((side for side in ("left", "right") if side in word), "")
     return side + word.replace(side, "", 1) if side else word
 
 
-def _spell(name: str) -> str:
+def _normalize(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 

@@ -11,8 +11,6 @@ import re
 from itertools import groupby
 from typing import Any
 
-import numpy as np
-
 from sgnray.data.skeleton import COCO17, Skeleton
 from sgnray.prepare.clip import refusal
 from sgnray.prepare.readers.people import (
@@ -53,12 +51,11 @@ def _list_frames(content: Any) -> list[Any]:
     return [list(people) for _, people in groupby(content, key=lambda item: item.get("image_id"))]
 
 
-def _read_people(frame: Any, skeleton: Skeleton) -> Floats:
+def _read_people(frame: Any, skeleton: Skeleton) -> list[Floats]:
     listed = frame.get("instances") if isinstance(frame, dict) else frame
     if not isinstance(listed, list):
         raise refusal("neither a list of people nor an object with a list `instances`")
-    people = [_read_person(person, skeleton) for person in listed]
-    return np.stack(people) if people else np.empty((0, skeleton.num_joints, 2))
+    return [_read_person(person, skeleton) for person in listed]
 
 
 def _read_person(person: Any, skeleton: Skeleton) -> Floats:

@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
 from sgnray.data.skeleton import OPENPOSE18, OPENPOSE25, Skeleton
 from sgnray.prepare.clip import refusal
 from sgnray.prepare.readers.people import (
@@ -65,12 +63,11 @@ def _split_frames(data: bytes) -> Iterator[tuple[str, bytes]]:
         yield name.decode("utf-8", "replace"), text
 
 
-def _read_people(frame: Any, skeleton: Skeleton) -> Floats:
+def _read_people(frame: Any, skeleton: Skeleton) -> list[Floats]:
     listed = frame.get("people") if isinstance(frame, dict) else None
     if not isinstance(listed, list):
         raise refusal("no JSON object with a list `people`")
-    people = [_read_person(person, skeleton) for person in listed]
-    return np.stack(people) if people else np.empty((0, skeleton.num_joints, 2))
+    return [_read_person(person, skeleton) for person in listed]
 
 
 def _read_person(person: Any, skeleton: Skeleton) -> Floats:

@@ -81,7 +81,7 @@ def mark_missing(joints_NVC: Floats, scores_NV: Floats | None = None) -> Floats:
 
 
 def build_recording(
-    frames_NVC: Sequence[Floats],
+    frames_NVC: Sequence[Floats | Sequence[Floats]],
     skeleton: Skeleton,
     ids: Sequence[Sequence[Hashable]] | None = None,
 ) -> Recording:
@@ -96,7 +96,8 @@ def build_recording(
     """
     tracks: list[_Track] = []
     active: list[_Track] = []
-    for frame, people_NVC in enumerate(frames_NVC):
+    for frame, listed in enumerate(frames_NVC):
+        people_NVC = np.reshape(listed, (-1, skeleton.num_joints, skeleton.num_coordinates))
         num_seen_N = np.count_nonzero(~np.isnan(people_NVC[..., 0]), axis=1)
         found = np.flatnonzero(num_seen_N >= MIN_JOINTS).tolist()
         if len(found) > MAX_PEOPLE:

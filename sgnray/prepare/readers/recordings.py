@@ -192,7 +192,7 @@ def skeleton_of(file: RawFile) -> Skeleton:
 
 
 def format_of(file: RawFile) -> RecordedFormat:
-    """Give the format that was told when a recording was listed; InputError if it is unknown."""
+    """Return the format detected when a recording was listed; InputError if it is unknown."""
     if file.kind not in FORMATS:
         raise InputError(
             f"a recording of an unknown format: {file.name}", where=str(file.place), now=KNOWN
@@ -214,8 +214,8 @@ def _read(
     files: Iterable[RawFile],
 ) -> Iterator[tuple[RawFile, RecordedFormat, Recording | ClipError]]:
     """Read files in blocks of one format and skeleton."""
-    told = itertools.groupby(files, key=lambda file: (format_of(file), file.skeleton))
-    for (kind, _), group in told:
+    groups = itertools.groupby(files, key=lambda file: (format_of(file), file.skeleton))
+    for (kind, _), group in groups:
         block: list[tuple[RawFile, bytes | ClipError]] = []
         num_bytes = 0
         for file in group:

@@ -52,7 +52,7 @@ class RawFile:
     `name` is the last part of its path; `depth` is the number of folders above it, counted from
     what the user named; `changed` tells a rewritten file from the one that was listed. `frames`
     are the paths or members of a recording that has a file for each frame. `kind` is the format
-    and `skeleton` the skeleton that were told when it was listed.
+    and `skeleton` the skeleton that were detected when it was listed.
     """
 
     name: str
@@ -219,12 +219,12 @@ def _recognize(found: Sequence[RawFile | Skipped]) -> Listing:
     others: list[tuple[RawFile, str]] = []
     for file in _join_frames([file for file in files if file.name not in SIDECARS]):
         try:
-            told = _told(file)
+            detected = _detect(file)
         except ClipError as error:  # a damaged member
             others.append((file, error.what))
             continue
-        if told.kind:
-            known.append(told)
+        if detected.kind:
+            known.append(detected)
         else:
             others.append((file, "no recording: its content is of no format that sgnray reads"))
     suffixes = {_suffix(file) for file in known}
@@ -236,7 +236,7 @@ def _suffix(file: RawFile) -> str:
     return ".json" if file.frames else PurePosixPath(file.name).suffix.lower()
 
 
-def _told(file: RawFile) -> RawFile:
+def _detect(file: RawFile) -> RawFile:
     if file.kind:
         return file
     found = tell_format(file.name, lambda: _read(file, min(file.size_bytes, HEAD_BYTES)))
@@ -244,7 +244,7 @@ def _told(file: RawFile) -> RawFile:
 
 
 def _join_frames(files: Sequence[RawFile]) -> Iterator[RawFile]:
-    """Make one file of the frames of each recording that OpenPose wrote, with the format told.
+    """Make one file of the frames of each recording that OpenPose wrote, with the format detected.
 
     A folder is a recording, and has its name, unless frames of several are in one folder: then
     recordings are called as their frames begin.
@@ -263,7 +263,7 @@ def _join_frames(files: Sequence[RawFile]) -> Iterator[RawFile]:
     for (_, folder, start), numbered in groups.items():
         frames = [file for *_, file in sorted(numbered, key=lambda frame: frame[:2])]
         try:
-            largest = _told(max(frames, key=lambda file: file.size_bytes))
+            largest = _detect(max(frames, key=lambda file: file.size_bytes))
         except ClipError:  # a damaged member: reading says which
             largest = replace(frames[0], kind="OpenPose", skeleton="openpose25")
         if largest.kind != "OpenPose":
