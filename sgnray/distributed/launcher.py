@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -366,8 +367,7 @@ def _trainer(task: _Task, queue: MessageQueue, name: str, size: int, folder: str
     from ray.train.torch import TorchTrainer
 
     return TorchTrainer(
-        _run_worker,
-        train_loop_config={"task": task, "queue": queue},
+        partial(_run_worker, task, queue),  # no config: the controller would load torch to read it
         torch_config=own_process_group(),
         scaling_config=ScalingConfig(
             num_workers=size,
@@ -389,23 +389,21 @@ def _trainer(task: _Task, queue: MessageQueue, name: str, size: int, folder: str
 
 
 def own_process_group() -> Any:
-    """Return a configuration by which Ray Train leaves the process group to us."""
-    from ray.train.backend import Backend
-    from ray.train.torch import TorchConfig
+    """Return a configuration by which Ray Train leaves the process group to us.
 
-    class NoProcessGroup(TorchConfig):  # type: ignore[misc]
-        @property
-        def backend_cls(self) -> type[Backend]:
-            return Backend  # type: ignore[no-any-return]
+    It is not a TorchConfig: Ray Train's controller reads it, and would load torch for nothing else.
+    """
+    from ray.train import BackendConfig
+
+    class NoProcessGroup(BackendConfig):  # type: ignore[misc]
+        backend = "none"  # TorchTrainer looks whether there is one
 
     return NoProcessGroup()
 
 
-def _run_worker(config: dict[str, Any]) -> None:
+def _run_worker(task: _Task, queue: MessageQueue) -> None:
     import ray
 
-    task: _Task = config["task"]
-    queue: MessageQueue = config["queue"]
     torch.set_num_threads(task.num_threads)
     device = _own_device(task.device_type)
     state = None if task.state is None else ray.get(task.state)

@@ -1,4 +1,4 @@
-"""Messages and files between a driver and its workers; each is a Ray actor beside the driver.
+"""Messages and files between a driver and its workers, over Ray actors on the driver's machine.
 
 The processes of these actors do without torch: loading it takes longer than all they do. So there
 is none here, and messages pass through pickled.
@@ -22,7 +22,7 @@ class MessageQueue:
     """Messages from workers to the driver, over an actor that takes no CPU."""
 
     def __init__(self) -> None:
-        self._actor: Any = _beside_driver(_Messages).remote()
+        self._actor: Any = _actor_on(_own_node_id(), _Messages).remote()
 
     def put(self, message: object) -> Any:
         """Send a message; Ray's reference resolves to the answer once the driver has handled it.
@@ -51,27 +51,38 @@ class FileServer:
     """Files of the driver's machine, which workers on machines that do not see them can copy."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self._folder = folder
         self._names = tuple(names)
-        self._actor: Any = _beside_driver(_Files).remote(folder, self._names)
+        self._node_id = _own_node_id()
 
     def copy_to(self, folder: Path) -> None:
-        """Copy all files into a folder here, a piece at a time; raises OutputError."""
+        """Copy all files into a folder here, a piece at a time; raises OutputError.
+
+        The actor that reads them is started here, since most workers need none.
+        """
         import ray
 
+        files: Any = _actor_on(self._node_id, _Files).remote(self._folder, self._names)
         for name in self._names:
             with (folder / name).open("wb") as file:
-                while piece := ray.get(self._actor.read.remote(name, file.tell())):
+                while piece := ray.get(files.read.remote(name, file.tell())):
                     with output_errors(folder / name):
                         file.write(piece)
 
 
-def _beside_driver(kind: type) -> Any:
-    """Make a class an actor on the driver's machine that takes no CPU."""
+def _own_node_id() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _actor_on(node_id: str, kind: type) -> Any:
+    """Make a class an actor of a node that takes no CPU."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(kind)
+    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=there)(kind)
 
 
 class _Messages:

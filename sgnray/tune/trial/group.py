@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import ray.train
 from ray import tune
@@ -30,8 +30,7 @@ def train_group(trial: TrialConfig, job: TrialJob) -> None:
     # Ray Train requires a folder that all workers see; nothing of value is written there.
     with tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch:
         trainer = TorchTrainer(
-            _train_worker,
-            train_loop_config={"trial": trial, "job": job, "errors": errors},
+            partial(_train_worker, trial, job, errors),
             torch_config=own_process_group(),
             scaling_config=ScalingConfig(
                 num_workers=resources.num_workers,
@@ -53,12 +52,12 @@ def train_group(trial: TrialConfig, job: TrialJob) -> None:
             raise next(iter(errors.take()), error) from None
 
 
-def _train_worker(config: dict[str, Any]) -> None:
+def _train_worker(trial: TrialConfig, job: TrialJob, errors: MessageQueue) -> None:
     group = get_current_placement_group().id.hex()
     with process_group(get_device()):
         try:
-            for report in config["job"].train(config["trial"], World.current()):
+            for report in job.train(trial, World.current()):
                 ray.train.report(replace(report, placement_group=group).to_result())
         except SgnError as error:
-            config["errors"].send(error)
+            errors.send(error)
             raise
