@@ -72,9 +72,21 @@ def num_epochs(run: Path) -> int:
     return len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
 
-def wait_for_epoch(run: Path, epoch: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a run has so many epochs; its process must live until then."""
-    wait_until(lambda: num_epochs(run) >= epoch, process, told=run.parents[1] / "out.txt")
+def wait_for_epoch(run: Path, epoch: int, process: subprocess.Popen[bytes]) -> float:
+    """Wait until a run has so many epochs; its process must live until then. Return the seconds."""
+    return wait_until(lambda: num_epochs(run) >= epoch, process, told=run.parents[1] / "out.txt")
+
+
+def wait_for_end(process: subprocess.Popen[bytes], code: int, *, told: Path) -> float:
+    """Wait until a process ends with an exit code; return the seconds."""
+    start = time.monotonic()
+    assert process.wait(300) == code, told.read_text()
+    return time.monotonic() - start
+
+
+def print_seconds(what: str, seconds: float) -> None:
+    """Show how long something took: pytest -s."""
+    print(f"\n{what}: {seconds:.1f} s")
 
 
 def wait_until(
@@ -83,13 +95,14 @@ def wait_until(
     *,
     told: Path,
     timeout_s: float = 300,
-) -> None:
-    """Wait until something holds; a process must live until then, and shows why if it did not."""
-    deadline = time.monotonic() + timeout_s
+) -> float:
+    """Wait until something holds, and return the seconds; a process must live until then."""
+    start = time.monotonic()
     while not is_so():
         assert process.poll() is None, told.read_text()
-        assert time.monotonic() < deadline, told.read_text()
+        assert time.monotonic() < start + timeout_s, told.read_text()
         time.sleep(0.05)
+    return time.monotonic() - start
 
 
 def assert_undisturbed(run: Path, data: Path, scratch: Path, *, size: int) -> None:

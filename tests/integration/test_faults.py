@@ -14,9 +14,12 @@ from .disturbed import (
     assert_undisturbed,
     end,
     num_epochs,
+    print_seconds,
     start_train,
     train_command,
+    wait_for_end,
     wait_for_epoch,
+    wait_until,
 )
 
 pytestmark = pytest.mark.ray
@@ -54,7 +57,7 @@ def beneath(process):
 
 
 def kill_a_worker(process):
-    """At a random step: whenever the dice say."""
+    """Kill one of two at a random step, and return both."""
     time.sleep(random.Random().uniform(0, 0.5))
     workers = [
         child
@@ -63,29 +66,39 @@ def kill_a_worker(process):
     ]
     assert len(workers) == 2
     random.Random().choice(workers).kill()
+    return workers
 
 
 def test_a_killed_worker_is_replaced_and_changes_nothing(start, tiny_folder, tmp_path):
-    run = tmp_path / "runs" / "run"
+    run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     process = start()
-    wait_for_epoch(run, 2, process)
-    kill_a_worker(process)
-    assert process.wait(300) == 0, (tmp_path / "out.txt").read_text()
+    print_seconds("from the command to its second epoch", wait_for_epoch(run, 2, process))
+    workers = kill_a_worker(process)
+    lost = wait_until(lambda: not any(map(psutil.pid_exists, ids(workers))), process, told=output)
+    resumed = wait_for_epoch(run, num_epochs(run) + 1, process)
+    print_seconds("from a killed worker to the next epoch", lost + resumed)
+    wait_for_end(process, 0, told=output)
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)
 
 
-def test_the_same_command_goes_on_after_ctrl_c_and_a_killed_driver(start, tiny_folder, tmp_path):
-    run, told = tmp_path / "runs" / "run", tmp_path / "out.txt"
+def ids(processes):
+    return [process.pid for process in processes]
+
+
+def test_the_same_command_resumes_after_ctrl_c_and_a_killed_driver(start, tiny_folder, tmp_path):
+    run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     process = start()
     wait_for_epoch(run, 2, process)
     children = beneath(process)
     press_ctrl_c(process)
-    assert process.wait(200) == 130
+    print_seconds("from Ctrl-C to the end of the command", wait_for_end(process, 130, told=output))
     assert not psutil.wait_procs(children, timeout=200)[1]
-    assert "interrupted; rerun the same command" in told.read_text()
+    assert "interrupted; rerun the same command" in output.read_text()
 
     process = start()
-    wait_for_epoch(run, num_epochs(run) + 2, process)
+    resumed = wait_for_epoch(run, num_epochs(run) + 1, process)
+    print_seconds("from the command to the next epoch of a run that it resumes", resumed)
+    wait_for_epoch(run, num_epochs(run) + 1, process)
     children = beneath(process)
     process.kill()
     process.wait()
@@ -93,7 +106,7 @@ def test_the_same_command_goes_on_after_ctrl_c_and_a_killed_driver(start, tiny_f
     assert num_epochs(run) < NUM_EPOCHS
     assert not (run / "report.json").exists()
 
-    assert start().wait(300) == 0, told.read_text()
-    assert told.read_text().count("resumes after epoch") == 2
-    assert "Traceback" not in told.read_text()
+    wait_for_end(start(), 0, told=output)
+    assert output.read_text().count("resumes after epoch") == 2
+    assert "Traceback" not in output.read_text()
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)
