@@ -81,7 +81,7 @@ def choose_dataset(data: str | None, *, name: str | None = None) -> Path:
 
 
 def _fetch(uri: str) -> Path:
-    from sgnray.data.remote import dataset_at
+    from sgnray.data.fetch import dataset_at
 
     with render.progress("MiB fetched") as on_progress:
         return dataset_at(uri, on_progress)

@@ -14,14 +14,9 @@ from .tables import SafeTable, facts, make_table, scaled
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sgnray.data.describe import (
-        ClassContent,
-        DatasetContent,
-        Lengths,
-        Numbers,
-        SkippedContent,
-    )
+    from sgnray.data.describe import ClassContent, DatasetContent, Lengths, Numbers
     from sgnray.data.formats.export import ExportResult
+    from sgnray.data.skipped import SkippedContent
     from sgnray.prepare import PrepareResult
 
 _WIDTH = 80
@@ -51,7 +46,7 @@ def content(content: DatasetContent, *, is_whole: bool = False) -> list[Renderab
 
 def prepared(result: PrepareResult) -> list[RenderableType]:
     """Give the counts of a dataset that was prepared, and why some clips are not in it."""
-    from sgnray.data.describe import count_reasons
+    from sgnray.data.skipped import count_reasons
 
     info = result.info
     parts: list[RenderableType] = [

@@ -2,8 +2,6 @@
 
 from sgnray.config.recipe import (
     Recipe,
-    Values,
-    as_overrides,
     dump_recipe,
     list_recipes,
     load_recipe,
@@ -12,23 +10,13 @@ from sgnray.config.recipe import (
     recipe_hash,
     to_dict,
 )
-from sgnray.config.schema import (
-    DataConfig,
-    EvaluateConfig,
-    ModelConfig,
-    OptimConfig,
-    TrainConfig,
-)
+from sgnray.config.schema import DataConfig, ModelConfig, OptimConfig
 
 __all__ = [
     "DataConfig",
-    "EvaluateConfig",
     "ModelConfig",
     "OptimConfig",
     "Recipe",
-    "TrainConfig",
-    "Values",
-    "as_overrides",
     "dump_recipe",
     "list_recipes",
     "load_recipe",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
@@ -142,12 +143,7 @@ def _wrong_rule(rule: SplitRule) -> Iterator[str]:
 
 
 def _first_twice(names: tuple[str, ...]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def _located(document: Document, key: str, what: str) -> Problem:

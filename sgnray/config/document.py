@@ -7,13 +7,14 @@ while `yes`, `1:30`, `010` and dates are strings, which a typed recipe then refu
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from sgnray.config.messages import did_you_mean
 from sgnray.errors import Problem, RecipeError
 
 
@@ -64,25 +65,44 @@ def read_document(text: str, *, source: str) -> Document:
     return Document(source, content, lines, tuple(problems))
 
 
-def read_file(path: Path, *, kind: str, shipped: Sequence[str]) -> str:
-    """Read the text of a YAML file; RecipeError, naming what is shipped, if it cannot.
+def list_shipped(package: str) -> tuple[str, ...]:
+    """List the names of the YAML files that a package holds."""
+    shipped = resources.files(package).iterdir()
+    return tuple(sorted(item.name[:-5] for item in shipped if item.name.endswith(".yaml")))
+
+
+def is_path(name_or_path: str) -> bool:
+    """Tell whether a path of a YAML file was given, and not the name of a shipped one."""
+    return name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path
+
+
+def read_named(name_or_path: str, *, kind: str, package: str, folder: Path = Path()) -> str:
+    """Read the text of a shipped file, or of one below `folder`; RecipeError if it cannot.
 
     `kind` is what the file holds, in the words of an error: recipe, search space.
     """
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        what = f"{kind} file not found"
-    except UnicodeDecodeError:
-        what = f"the {kind} file is not UTF-8 text"
-    except OSError as error:
-        what = f"the {kind} file cannot be read: {error.strerror}"
-    noun = kind.split()[-1]
-    raise RecipeError(
-        what,
-        where=str(path),
-        now=f"give the path of a .yaml file, or a shipped {noun}: {', '.join(shipped)}",
-    )
+    shipped = list_shipped(package)
+    if is_path(name_or_path):
+        path = folder / Path(name_or_path).expanduser()
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            what = f"{kind} file not found"
+        except UnicodeDecodeError:
+            what = f"the {kind} file is not UTF-8 text"
+        except OSError as error:
+            what = f"the {kind} file cannot be read: {error.strerror}"
+        now = (
+            f"give the path of a .yaml file, or a shipped {kind.split()[-1]}: {', '.join(shipped)}"
+        )
+        raise RecipeError(what, where=str(path), now=now)
+    if name_or_path not in shipped:
+        raise RecipeError(
+            f"{kind} '{name_or_path}' not found{did_you_mean(name_or_path, shipped)}",
+            where=f"shipped {kind}s: {', '.join(shipped)}",
+            now="choose one of these, or give the path of a .yaml file",
+        )
+    return resources.files(package).joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
 
 
 def checked_version(document: Document, *, kind: str, known: int) -> Document:

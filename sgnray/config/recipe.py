@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,21 @@ from pydantic import ValidationError
 from sgnray.config.document import (
     Document,
     checked_version,
+    is_path,
+    list_shipped,
     read_document,
-    read_file,
+    read_named,
     read_value,
 )
-from sgnray.config.messages import did_you_mean, explain, explain_together, unknown_key
-from sgnray.config.schema import (
-    RENAMED_KEYS,
-    NotHashed,
-    RecipeSections,
-    dotted_keys,
-    sections,
-)
+from sgnray.config.messages import explain, explain_together, unknown_key
+from sgnray.config.schema import RENAMED_KEYS, NotHashed, RecipeSections, dotted_keys, sections
 from sgnray.errors import Problem, RecipeError, count_problems
 
 FORMAT_VERSION = 1
+_PACKAGE = "sgnray.conf"
 _OTHERS = "custom"
 _HEADER_KEYS = ("base", "format_version")
-_COMMAND_LINE = "(command line)"
-
-Values = dict[str, Any]
+_COMMAND_LINE = "command line"
 
 
 class Recipe(RecipeSections):
@@ -96,21 +90,12 @@ def parse_recipe(data: Mapping[str, Any], *, source: str = "the recipe") -> Reci
 
 def list_recipes() -> tuple[str, ...]:
     """List the names of the shipped recipes."""
-    shipped = resources.files("sgnray.conf").iterdir()
-    return tuple(sorted(item.name[:-5] for item in shipped if item.name.endswith(".yaml")))
+    return list_shipped(_PACKAGE)
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as plain data that JSON can hold."""
     return recipe.model_dump(mode="json")
-
-
-def as_overrides(values: Values) -> tuple[str, ...]:
-    """Write values as `section.key=value`, the way commands take them."""
-    return tuple(
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in values.items()
-    )
 
 
 def recipe_hash(recipe: Recipe) -> str:
@@ -138,7 +123,7 @@ def dump_recipe(recipe: Recipe) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _deciding_values(recipe: Recipe) -> Values:
+def _deciding_values(recipe: Recipe) -> dict[str, Any]:
     """List what decides the trained model, by dotted key."""
     return {
         f"{section}.{key}": value
@@ -149,19 +134,10 @@ def _deciding_values(recipe: Recipe) -> Values:
 
 
 def _read(name_or_path: str, *, folder: Path = Path()) -> Document:
-    if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
-        path = folder / Path(name_or_path).expanduser()
-        text = read_file(path, kind="recipe", shipped=list_recipes())
-        document = read_document(text, source=str(path))
-        return checked_version(document, kind="recipe", known=FORMAT_VERSION)
-    if name_or_path not in list_recipes():
-        raise RecipeError(
-            f"recipe '{name_or_path}' not found{did_you_mean(name_or_path, list_recipes())}",
-            where=f"shipped recipes: {', '.join(list_recipes())}",
-            now="choose one of these, or give the path of a .yaml file",
-        )
-    shipped = resources.files("sgnray.conf").joinpath(f"{name_or_path}.yaml")
-    return read_document(shipped.read_text(encoding="utf-8"), source=name_or_path)
+    text = read_named(name_or_path, kind="recipe", package=_PACKAGE, folder=folder)
+    path = folder / Path(name_or_path).expanduser()
+    source = str(path) if is_path(name_or_path) else name_or_path
+    return checked_version(read_document(text, source=source), kind="recipe", known=FORMAT_VERSION)
 
 
 def _read_base(document: Document) -> Document:
@@ -173,8 +149,7 @@ def _read_base(document: Document) -> Document:
             where=line,
             now="write 'base: ntu60-cs', for example",
         )
-    is_file = document.source not in list_recipes()
-    folder = Path(document.source).parent if is_file else Path()
+    folder = Path(document.source).parent if is_path(document.source) else Path()
     try:
         base = _read(name, folder=folder)
     except RecipeError as error:
@@ -230,12 +205,12 @@ def _apply_overrides(
             except ValueError as error:
                 what = f"is no value: {error}"
         if what is not None:
-            problems.append(Problem(f"{text} {_COMMAND_LINE}", what))
+            problems.append(Problem(f"{text} ({_COMMAND_LINE})", what))
             continue
         section, _, name = key.partition(".")
         if isinstance(merged.setdefault(section, {}), dict):
             merged[section] = merged[section] | {name: parsed}
-        origins[key] = _COMMAND_LINE[1:-1]
+        origins[key] = _COMMAND_LINE
     return problems
 
 
@@ -255,11 +230,10 @@ def _validate(
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         problems = problems + explain(error, origins=origins)
-    command_line = _COMMAND_LINE[1:-1]
-    problems = problems + explain_together(data, origins=origins, command_line=command_line)
+    problems = problems + explain_together(data, origins=origins, command_line=_COMMAND_LINE)
     if recipe is not None and not problems:
         return recipe
-    is_command_line = all(problem.where.endswith(_COMMAND_LINE) for problem in problems)
+    is_command_line = all(problem.where.endswith(f"({_COMMAND_LINE})") for problem in problems)
     place = "the command line" if is_command_line else source
     raise RecipeError(
         f"{place} has {count_problems(problems)}",

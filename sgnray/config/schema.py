@@ -40,17 +40,10 @@ def _different(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _some_and_different(names: tuple[str, ...]) -> tuple[str, ...]:
-    if not names:
-        raise ValueError("empty")
-    return _different(names)
-
-
 Truth = Annotated[bool, Expected("true or false")]
-Word = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$"), Expected("a name such as ntu60")]
-CaseName = Annotated[
-    str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$"), Expected("the name of a case, such as cs")
-]
+_Word = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Word = Annotated[_Word, Expected("a name such as ntu60")]
+CaseName = Annotated[_Word, Expected("the name of a case, such as cs")]
 Count = Annotated[int, Field(gt=0), Expected("a positive integer")]
 Natural = Annotated[int, Field(ge=0), Expected("an integer of at least 0")]
 Positive = Annotated[float, Field(gt=0), Expected("a positive number")]
@@ -75,11 +68,13 @@ Angles = Annotated[
     BeforeValidator(tuple_of_list),
     Expected("a number of at least 0, or three of them for x, y and z, like [0.3, 1.2, 0.3]"),
 ]
+# In the order in which a model draws its initial weights: a new one goes last.
 Input = Literal["position", "velocity", "bone", "bone_velocity"]
 Inputs = Annotated[
     tuple[Input, ...],
     BeforeValidator(tuple_of_list),
-    AfterValidator(_some_and_different),
+    Field(min_length=1),
+    AfterValidator(_different),
     Expected(f"a list of different ones of {', '.join(get_args(Input))}"),
 ]
 Tracker = Literal["tensorboard", "mlflow", "wandb"]

@@ -5,17 +5,15 @@ Legend: N clips, P poses of the dataset.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sgnray.data.clip_poses import open_poses
 from sgnray.data.info import INFO_FILE, DatasetInfo
 from sgnray.data.protocols import IntArray, split_counts
-from sgnray.data.skipped import Skipped
+from sgnray.data.skipped import Skipped, SkippedContent, count_reasons
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, SkeletonDataset
 
 _MAX_BINS = 8
@@ -56,15 +54,6 @@ class Lengths:
     mean: float
     max: int
     bins: tuple[LengthBin, ...]
-
-
-@dataclass(frozen=True)
-class SkippedContent:
-    """How many raw files were left out for one reason, and one of them."""
-
-    reason: str
-    num_files: int
-    example: str
 
 
 @dataclass(frozen=True)
@@ -155,13 +144,6 @@ def _numbers(column_N: IntArray) -> Numbers:
 def _count_two_bodies(dataset: SkeletonDataset) -> int:
     """Count clips in which more than one body has a pose."""
     first_pose = dataset.offsets[:-1][np.diff(dataset.offsets) > 0]
-    body_P = open_poses(dataset).bodies
-    lowest, highest = (reduce.reduceat(body_P, first_pose) for reduce in (np.minimum, np.maximum))
+    lowest = np.minimum.reduceat(dataset.bodies_P, first_pose)
+    highest = np.maximum.reduceat(dataset.bodies_P, first_pose)
     return int(np.count_nonzero(lowest != highest))
-
-
-def count_reasons(skipped: Sequence[Skipped]) -> tuple[SkippedContent, ...]:
-    """Count files by reason, the most frequent first."""
-    example = {item.reason: item.name for item in reversed(skipped)}
-    counts = Counter(item.reason for item in skipped)
-    return tuple(SkippedContent(why, count, example[why]) for why, count in counts.most_common())

@@ -1,11 +1,12 @@
-"""All that is random in one epoch's clips, as tables that are indexed by clip.
+"""All that is random in one epoch's clips: tables that are indexed by clip, and what they change.
 
-Legend: N clips of the dataset, B of a batch, T frames, V joints, C coordinates.
+Legend: N clips of the dataset, B of a batch, T frames, V joints, C coordinates: 3, or 2 in the
+image plane.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from sgnray import seeding
 from sgnray.config import DataConfig
-from sgnray.data.augment import shears, transform, turns
 
 # Noise is read from one pool, for each clip from a place of its own: a table of it for all clips
 # of NTU would take 240 MB in every epoch.
@@ -49,13 +49,12 @@ class EpochDraws:
     ) -> EpochDraws:
         """Draw for the clips 0 to `num_clips`: a pure function of seed, epoch and clip."""
         table = partial(_table, seed, epoch, num_clips)
-        noise = noise_place_N = None
+        noise = noise_place_N = kept_NV = shares_N = None
         if config.jitter_m:
             size = _NOISE_POOL + config.num_segments * num_joints * num_coordinates
-            noise = torch.from_numpy(seeding.normal(seed, "jitter", epoch, (size,)))
-            noise = noise * config.jitter_m
+            drawn = seeding.normal(seed, "jitter", epoch, (size,))
+            noise = torch.from_numpy(drawn) * config.jitter_m
             noise_place_N = (table("jitter place") * _NOISE_POOL).long()
-        shares_N = kept_NV = None
         if config.joint_dropout:
             kept_NV = (table("joint dropout", num_joints) >= config.joint_dropout).float()
         if config.mixing:
@@ -73,21 +72,14 @@ class EpochDraws:
 
     def to(self, device: torch.device) -> EpochDraws:
         """Return them on a device."""
-        return replace(
-            self,
-            **{
-                field.name: table.to(device)
-                for field in fields(self)
-                if (table := getattr(self, field.name)) is not None
-            },
-        )
+        tables = {name: table for name, table in vars(self).items() if table is not None}
+        return replace(self, **{name: table.to(device) for name, table in tables.items()})
 
     def copy_(self, other: EpochDraws) -> None:
         """Overwrite these tables with those of another epoch, where they are."""
-        for field in fields(self):
-            table = getattr(self, field.name)
+        for name, table in vars(self).items():
             if table is not None:
-                table.copy_(getattr(other, field.name), non_blocking=True)
+                table.copy_(getattr(other, name), non_blocking=True)
 
     def augment(self, joints_BTVC: Tensor, rows_B: Tensor) -> Tensor:
         """Show clips as this epoch does: noise, then turned, scaled and sheared, joints missing.
@@ -115,18 +107,40 @@ def _maps(config: DataConfig, table: partial[Tensor], num_coordinates: int) -> T
     """Return what turns, scales and shears each clip: shear first, the turn last."""
     limits = config.rotation_rad
     limits_3 = torch.tensor(limits if isinstance(limits, tuple) else (limits,) * 3)
+    eye_CC = torch.eye(num_coordinates)
     maps_NCC = None
     if limits_3.any():
         maps_NCC = turns((table("rotation", 3) * 2 - 1) * limits_3, num_coordinates)
     if config.scaling:
         scales = (1 + (table("scaling") * 2 - 1) * config.scaling).view(-1, 1, 1)
-        eye = torch.eye(num_coordinates)
-        maps_NCC = scales * (eye if maps_NCC is None else maps_NCC)
+        maps_NCC = scales * (eye_CC if maps_NCC is None else maps_NCC)
     if config.shear:
-        leans_NCC = table("shear", num_coordinates, num_coordinates) * 2 - 1
-        sheared = shears(leans_NCC * config.shear)
-        maps_NCC = sheared if maps_NCC is None else maps_NCC @ sheared
+        leans_NCC = (table("shear", num_coordinates, num_coordinates) * 2 - 1) * config.shear
+        sheared_NCC = eye_CC + leans_NCC * (1 - eye_CC)
+        maps_NCC = sheared_NCC if maps_NCC is None else maps_NCC @ sheared_NCC
     return maps_NCC
+
+
+def turns(angles_N3: Tensor, num_coordinates: int) -> Tensor:
+    """Return the rotations (N, C, C) of clips in space, or in the plane by the third angle."""
+    if num_coordinates == 2:
+        angles_N3 = angles_N3 * angles_N3.new_tensor((0, 0, 1))
+    return rotation_matrices(angles_N3)[:, :num_coordinates, :num_coordinates]
+
+
+def rotation_matrices(angles_N3: Tensor) -> Tensor:
+    """Return R = Rz Ry Rx (N, 3, 3) for angles in radians about x, y and z, for column vectors.
+
+    Positive angles turn as the reference's do (`_rot`), which is against the right-hand rule.
+    """
+    cx, cy, cz = torch.cos(angles_N3).unbind(-1)
+    sx, sy, sz = torch.sin(-angles_N3).unbind(-1)
+    rows = (
+        (cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx),
+        (sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx),
+        (-sy, cy * sx, cy * cx),
+    )
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
 def _spans(uniform_N2: Tensor, smallest: float) -> Tensor:
@@ -137,3 +151,11 @@ def _spans(uniform_N2: Tensor, smallest: float) -> Tensor:
 
 def _is_pose(joints_BTVC: Tensor) -> Tensor:
     return joints_BTVC.ne(0).flatten(2).any(dim=2)[:, :, None, None]
+
+
+def transform(joints_BTVC: Tensor, maps_BCC: Tensor) -> Tensor:
+    """Map each clip as a whole; zero poses stay zero."""
+    # Coordinates first: a product of long rows costs half of one of many rows of three.
+    points_BCP = joints_BTVC.flatten(1, 2).transpose(1, 2).contiguous()
+    mapped_BCP = maps_BCC @ points_BCP
+    return mapped_BCP.transpose(1, 2).contiguous().view(joints_BTVC.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,20 +107,10 @@ def read_info(folder: Path) -> DatasetInfo:
 
 def write_info(folder: Path, info: DatasetInfo) -> None:
     """Write dataset.json."""
-    skeleton = info.skeleton.to_dict()
-    content = {
-        "format_version": info.format_version,
-        "dataset": info.dataset,
-        "layout": skeleton.pop("name"),
-        "skeleton": skeleton,
-        "class_names": list(info.class_names),
-        "num_clips": info.num_clips,
-        "num_poses": info.num_poses,
-        "num_skipped": info.num_skipped,
-        "source": info.source,
-        "checksum": info.checksum,
-        "splits": info.splits,
-    }
+    content = asdict(info)
+    skeleton = content.pop("skeleton")
+    head = {key: content.pop(key) for key in ("format_version", "dataset")}
+    content = {**head, "layout": skeleton.pop("name"), "skeleton": skeleton, **content}
     text = json.dumps(content, indent=2, ensure_ascii=False)
     (folder / INFO_FILE).write_text(text + "\n", encoding="utf-8")
 

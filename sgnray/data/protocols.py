@@ -30,6 +30,11 @@ class Split:
     train: IntArray
     test: IntArray
 
+    @property
+    def clips(self) -> IntArray:
+        """The rows of both parts."""
+        return np.concatenate([self.train, self.test])
+
 
 @dataclass(frozen=True)
 class ClipTable:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,15 @@ class Skipped:
     name: str
     reason: str
     place: str = ""
+
+
+@dataclass(frozen=True)
+class SkippedContent:
+    """How many raw files were left out for one reason, and one of them."""
+
+    reason: str
+    num_files: int
+    example: str
 
 
 def write_skipped(path: Path, skipped: Iterable[Skipped]) -> None:
@@ -38,18 +48,25 @@ def read_skipped(path: Path) -> tuple[Skipped, ...]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file, strict=True))
     except FileNotFoundError as error:
-        raise _torn(path, "it is missing") from error
+        raise _corrupt(path, "it is missing") from error
     except (OSError, ValueError, csv.Error) as error:
-        raise _torn(path, str(error)) from error
+        raise _corrupt(path, str(error)) from error
     if not rows or rows[0] != _HEADER:
-        raise _torn(path, "it does not begin with file,reason")
+        raise _corrupt(path, "it does not begin with file,reason")
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(_HEADER):
-            raise _torn(path, f"row {number} has {len(row)} of {len(_HEADER)} fields")
+            raise _corrupt(path, f"row {number} has {len(row)} of {len(_HEADER)} fields")
     return tuple(Skipped(name, reason) for name, reason in rows[1:])
 
 
-def _torn(path: Path, detail: str) -> InputError:
+def count_reasons(skipped: Sequence[Skipped]) -> tuple[SkippedContent, ...]:
+    """Count files by reason, the most frequent first."""
+    example = {item.reason: item.name for item in reversed(skipped)}
+    counts = Counter(item.reason for item in skipped)
+    return tuple(SkippedContent(why, count, example[why]) for why, count in counts.most_common())
+
+
+def _corrupt(path: Path, detail: str) -> InputError:
     return InputError(
         f"the list of skipped files cannot be read: {detail}",
         where=str(path),

@@ -4,7 +4,7 @@ clips.arrow is one Arrow IPC file with one record batch, one row per clip, sorte
 there is one batch, all poses of the dataset are one contiguous float32 matrix in the file, and
 opening it maps that matrix without copying it.
 
-Legend: N clips, P poses of the dataset, V joints, C coordinates.
+Legend: N clips, P poses of the dataset, T frames, M bodies, V joints, C coordinates.
 """
 
 from __future__ import annotations
@@ -17,37 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sgnray.data.info import (
-    FORMAT_VERSION,
-    INFO_FILE,
-    DatasetInfo,
-    NamedSplits,
-    corrupt,
-    read_info,
-    write_info,
-)
+from sgnray.data.info import INFO_FILE, DatasetInfo, NamedSplits, corrupt, read_info
 from sgnray.data.protocols import ClipTable, IntArray, Split
 from sgnray.data.skeleton import Skeleton
 from sgnray.errors import Problem, UsageError, first_line
-
-__all__ = [
-    "CLIPS_FILE",
-    "FORMAT_VERSION",
-    "INFO_FILE",
-    "SKIPPED_FILE",
-    "DatasetInfo",
-    "SkeletonDataset",
-    "checksum_file",
-    "clips_schema",
-    "find_dataset",
-    "open_dataset",
-    "poses_column",
-    "read_info",
-    "write_info",
-]
+from sgnray.progress import Progress
 
 CLIPS_FILE = "clips.arrow"
 SKIPPED_FILE = "skipped.csv"
+_BLOCK_BYTES = 8 << 20
+
+FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,19 +35,44 @@ class SkeletonDataset:
     """A prepared dataset, opened: `poses_PVC` is a read-only view on the mapped file, in meters.
 
     The poses of clip i are rows offsets[i] to offsets[i + 1]; a frame with two actors gives two
-    consecutive poses, main actor first.
+    consecutive poses, main actor first. `frames_P` and `bodies_P` are as in `clips_schema`.
     """
 
     folder: Path
     info: DatasetInfo
     clips: ClipTable
     offsets: IntArray
-    poses_PVC: npt.NDArray[np.float32]
+    poses_PVC: FloatArray
+    frames_P: npt.NDArray[np.int32]
+    bodies_P: npt.NDArray[np.int8]
 
     @property
     def skeleton(self) -> Skeleton:
         """Its skeleton."""
         return self.info.skeleton
+
+    @property
+    def num_bodies(self) -> int:
+        """The most bodies that a clip has."""
+        return int(self.bodies_P.max(initial=0)) + 1
+
+    def rows_of(self, clip: int) -> slice:
+        """Return which rows of `poses_PVC` are a clip's."""
+        return slice(self.offsets[clip], self.offsets[clip + 1])
+
+    def lay_out(
+        self, clip: int, *, num_frames: int, num_bodies: int | None = None, absent: float = 0.0
+    ) -> FloatArray:
+        """Return a clip as (T, M, V, C) with as many bodies as it has, or `num_bodies`."""
+        rows = self.rows_of(clip)
+        return lay_out_poses(
+            self.poses_PVC[rows],
+            self.frames_P[rows],
+            self.bodies_P[rows],
+            num_frames=num_frames,
+            num_bodies=num_bodies,
+            absent=absent,
+        )
 
 
 def open_dataset(folder: Path) -> SkeletonDataset:
@@ -98,7 +103,27 @@ def open_dataset(folder: Path) -> SkeletonDataset:
         clips=_clip_table(batch, info.splits or {}, path),
         offsets=offsets,
         poses_PVC=values.reshape(-1, skeleton.num_joints, skeleton.num_coordinates),
+        frames_P=batch.column("frame").values.to_numpy(),
+        bodies_P=batch.column("body").values.to_numpy(),
     )
+
+
+def lay_out_poses(
+    poses_PVC: FloatArray,
+    frames_P: npt.NDArray[np.int32],
+    bodies_P: npt.NDArray[np.int8],
+    *,
+    num_frames: int,
+    num_bodies: int | None = None,
+    absent: float = 0.0,
+) -> FloatArray:
+    """Lay the poses of one clip out as (T, M, V, C), filled with `absent` where a body is not."""
+    if num_bodies is None:
+        num_bodies = int(bodies_P.max(initial=0)) + 1
+    shape = (num_frames, num_bodies, *poses_PVC.shape[1:])
+    joints_TMVC = np.full(shape, absent, np.float32)
+    joints_TMVC[frames_P, bodies_P] = poses_PVC
+    return joints_TMVC
 
 
 def find_dataset(data_dir: Path = Path("data"), *, name: str | None = None) -> Path:
@@ -159,10 +184,15 @@ def poses_column(skeleton: Skeleton, offsets: pa.Int32Array, values: pa.FloatArr
     return pa.ListArray.from_arrays(offsets, pa.FixedSizeListArray.from_arrays(values, width))
 
 
-def checksum_file(path: Path) -> str:
+def checksum_file(path: Path, progress: Progress | None = None) -> str:
     """Give "sha256:<hex>" of a file, as dataset.json holds it for clips.arrow."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            if progress is not None:
+                progress.add(len(block))
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _read_batch(path: Path, schema: pa.Schema) -> pa.RecordBatch:
@@ -181,9 +211,7 @@ def _read_batch(path: Path, schema: pa.Schema) -> pa.RecordBatch:
 def _find_problem(batch: pa.RecordBatch, offsets: IntArray, num_classes: int) -> str | None:
     """Say what contradicts itself, of all but the poses, which stay on disk; None if nothing."""
     frames, bodies, poses = (batch.column(name) for name in ("frame", "body", "poses"))
-    required = [batch.column(field.name) for field in batch.schema if not field.nullable]
-    inner = [poses.values, poses.values.values, frames.values, bodies.values]
-    if any(column.null_count for column in (*required, *inner)):
+    if has_nulls(batch):
         return "something is null that cannot be"
     if offsets[0] != 0 or bool(np.any(np.diff(offsets) < 0)):
         return "the clips' poses overlap"
@@ -199,6 +227,14 @@ def _find_problem(batch: pa.RecordBatch, offsets: IntArray, num_classes: int) ->
     if not np.all((frame_P >= 0) & (frame_P < num_frames_P)) or not np.all(body_P >= 0):
         return "a pose is outside of its clip's frames, or of no body"
     return None
+
+
+def has_nulls(batch: pa.RecordBatch) -> bool:
+    """Tell whether something is null that cannot be."""
+    frames, bodies, poses = (batch.column(name) for name in ("frame", "body", "poses"))
+    required = [batch.column(field.name) for field in batch.schema if not field.nullable]
+    inner = [poses.values, poses.values.values, frames.values, bodies.values]
+    return any(column.null_count for column in (*required, *inner))
 
 
 def _clip_table(batch: pa.RecordBatch, splits: NamedSplits, path: Path) -> ClipTable:

@@ -5,21 +5,19 @@ Legend: N clips, P poses of the dataset, D = V * C numbers of a pose.
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from sgnray.data.info import DatasetInfo, read_info
+from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
 from sgnray.data.skipped import read_skipped
-from sgnray.data.store import CLIPS_FILE, INFO_FILE, SKIPPED_FILE, clips_schema
+from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, has_nulls
 from sgnray.errors import InputError, Problem, count_problems, first_line
-from sgnray.progress import OnProgress
+from sgnray.progress import OnProgress, Progress
 
 _BLOCK_BYTES = 8 << 20
 _MIB = 1 << 20
@@ -35,7 +33,7 @@ def verify_dataset(folder: Path, on_progress: OnProgress | None = None) -> Datas
     info = read_info(folder)
     path = folder / CLIPS_FILE
     if path.is_file():
-        progress = _Progress(2 * path.stat().st_size, on_progress)
+        progress = Progress(on_progress, 2 * path.stat().st_size, unit=_MIB)
         problems = [*_check_checksum(path, info, progress), *_check_clips(path, info, progress)]
     else:
         problems = [Problem(CLIPS_FILE, "is missing")]
@@ -50,27 +48,8 @@ def verify_dataset(folder: Path, on_progress: OnProgress | None = None) -> Datas
     return info
 
 
-class _Progress:
-    """Counts bytes, and tells whoever asked in MiB."""
-
-    def __init__(self, num_bytes: int, on_progress: OnProgress | None) -> None:
-        self._num_done = 0
-        self._num_bytes = num_bytes
-        self._on_progress = on_progress
-
-    def add(self, num_bytes: int) -> None:
-        self._num_done += num_bytes
-        if self._on_progress is not None:
-            self._on_progress(self._num_done // _MIB, self._num_bytes // _MIB)
-
-
-def _check_checksum(path: Path, info: DatasetInfo, progress: _Progress) -> Iterator[Problem]:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            progress.add(len(block))
-    found = f"sha256:{digest.hexdigest()}"
+def _check_checksum(path: Path, info: DatasetInfo, progress: Progress) -> Iterator[Problem]:
+    found = checksum_file(path, progress)
     if found != info.checksum:
         yield Problem(CLIPS_FILE, f"its checksum is {found}, {INFO_FILE} says {info.checksum}")
 
@@ -85,7 +64,7 @@ def _check_skipped(path: Path, info: DatasetInfo) -> Iterator[Problem]:
         yield Problem(SKIPPED_FILE, f"has {num_skipped} rows, {INFO_FILE} says {info.num_skipped}")
 
 
-def _check_clips(path: Path, info: DatasetInfo, progress: _Progress) -> Iterator[Problem]:
+def _check_clips(path: Path, info: DatasetInfo, progress: Progress) -> Iterator[Problem]:
     """Check the columns; where they do not even fit together, what rests on them is left out."""
     batch = _read_batch(path, info)
     if isinstance(batch, str):
@@ -124,9 +103,7 @@ def _check_structure(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
         yield f"has {batch.num_rows} clips, {INFO_FILE} says {info.num_clips}"
     if len(poses.values) != info.num_poses:
         yield f"has {len(poses.values)} poses, {INFO_FILE} says {info.num_poses}"
-    required = [batch.column(field.name) for field in batch.schema if not field.nullable]
-    inner = [poses.values, poses.values.values, frames.values, bodies.values]
-    if any(column.null_count for column in (*required, *inner)):
+    if has_nulls(batch):
         yield "something is null that cannot be"
     offsets = poses.offsets.to_numpy()
     if batch.num_rows and (offsets[0] != 0 or offsets[-1] != len(poses.values)):
@@ -165,7 +142,7 @@ def _check_splits(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
             )
 
 
-def _check_poses(batch: pa.RecordBatch, progress: _Progress) -> Iterator[str]:
+def _check_poses(batch: pa.RecordBatch, progress: Progress) -> Iterator[str]:
     """Look at every number, a block of poses at a time."""
     poses, names = batch.column("poses"), batch.column("name")
     offsets, num_frames_N = poses.offsets.to_numpy(), batch.column("num_frames").to_numpy()
@@ -174,31 +151,23 @@ def _check_poses(batch: pa.RecordBatch, progress: _Progress) -> Iterator[str]:
     empty = np.flatnonzero(np.diff(offsets) == 0)
     if empty.size:
         yield f"{empty.size} clips have no pose, the first is {names[int(empty[0])]}"
-    wrong = ("hold numbers that are not finite", "are outside of their clip's frames")
-    found = [_Found(what) for what in (*wrong, "are of a body below 0")]
+    counts: Counter[str] = Counter()
+    first_row: dict[str, int] = {}
     step = max(1, _BLOCK_BYTES // (4 * values_PD.shape[1]))
     for start in range(0, len(values_PD), step):
         block = slice(start, min(start + step, len(values_PD)))
         row_P = np.searchsorted(offsets, np.arange(block.start, block.stop), side="right") - 1
-        outside_P = (frame_P[block] < 0) | (frame_P[block] >= num_frames_N[row_P])
-        masks = (~np.isfinite(values_PD[block]).all(axis=1), outside_P, body_P[block] < 0)
-        for kind, is_wrong_P in zip(found, masks, strict=True):
-            kind.add(row_P[is_wrong_P])
+        masks = {
+            "hold numbers that are not finite": ~np.isfinite(values_PD[block]).all(axis=1),
+            "are outside of their clip's frames": (frame_P[block] < 0)
+            | (frame_P[block] >= num_frames_N[row_P]),
+            "are of a body below 0": body_P[block] < 0,
+        }
+        for what, is_wrong_P in masks.items():
+            counts[what] += int(np.count_nonzero(is_wrong_P))
+            if is_wrong_P.any():
+                first_row.setdefault(what, int(row_P[is_wrong_P.argmax()]))
         progress.add(values_PD[block].nbytes)
-    for kind in found:
-        if kind.num_poses:
-            yield f"{kind.num_poses} poses {kind.what}, the first in {names[kind.first_row]}"
-
-
-@dataclass
-class _Found:
-    """Poses of which one thing is wrong: how many, and the clip of the first."""
-
-    what: str
-    num_poses: int = 0
-    first_row: int = 0
-
-    def add(self, row_P: npt.NDArray[np.int64]) -> None:
-        if row_P.size and not self.num_poses:
-            self.first_row = int(row_P[0])
-        self.num_poses += row_P.size
+    for what, count in counts.items():
+        if count:
+            yield f"{count} poses {what}, the first in {names[first_row[what]]}"

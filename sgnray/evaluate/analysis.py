@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from sgnray.checkpoints.trained_model import TrainedModel
-from sgnray.data.clip_poses import open_poses
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.device import describe_device
@@ -104,10 +103,9 @@ def measure_cost(models: Sequence[TrainedModel], num_views: int, device: torch.d
 
 def _count_people(dataset: SkeletonDataset) -> IntArray:
     """Count the bodies of each clip of the dataset; 1 for a clip without poses."""
-    bodies = open_poses(dataset).bodies
     clip_P = np.repeat(np.arange(len(dataset.clips.names)), np.diff(dataset.offsets))
     people = np.ones(len(dataset.clips.names), np.int64)
-    np.maximum.at(people, clip_P, bodies.astype(np.int64) + 1)
+    np.maximum.at(people, clip_P, dataset.bodies_P.astype(np.int64) + 1)
     return people
 
 

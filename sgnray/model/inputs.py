@@ -5,11 +5,17 @@ Legend: B clips, T frames (segments), V joints, C coordinates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from sgnray.config.schema import Input
+
+INPUTS: tuple[str, ...] = get_args(Input)
+_OF_BONES = frozenset({"bone", "bone_velocity"})
 
 
 def check_inputs(names: Sequence[str], bones: Sequence[tuple[int, int]]) -> tuple[str, ...]:
@@ -22,13 +28,6 @@ def check_inputs(names: Sequence[str], bones: Sequence[tuple[int, int]]) -> tupl
     if needs_bones(names) and not bones:
         raise ValueError(f"inputs are {list(names)}, but the skeleton has no bones")
     return tuple(name for name in INPUTS if name in names)
-
-
-def check_bones(bones: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
-    """Return the bones that an affinity is made of; ValueError where there are none."""
-    if not bones:
-        raise ValueError("the affinity is the skeleton's, but the skeleton has no bones")
-    return bones
 
 
 def needs_bones(names: Sequence[str]) -> bool:
@@ -46,24 +45,17 @@ def parents_of(bones: Sequence[tuple[int, int]], num_joints: int) -> Tensor:
 
 def derive_input(name: str, joints_BTVC: Tensor, parents_V: Tensor) -> Tensor:
     """Return one of INPUTS (B, T, V, C), in the unit of the joints."""
-    return _FORMULAS[name](joints_BTVC, parents_V)
+    points_BTVC = joints_BTVC
+    if name in _OF_BONES:
+        points_BTVC = joints_BTVC - joints_BTVC[:, :, parents_V]
+    match name:
+        case "position" | "bone":
+            return points_BTVC
+        case "velocity" | "bone_velocity":
+            return velocities(points_BTVC)
+    raise AssertionError(name)
 
 
 def velocities(points_BTVC: Tensor) -> Tensor:
     """Return x[t] - x[t-1], zero in the first frame; taken after sampling."""
     return F.pad(points_BTVC[:, 1:] - points_BTVC[:, :-1], (0, 0, 0, 0, 1, 0))
-
-
-def _bones(joints_BTVC: Tensor, parents_V: Tensor) -> Tensor:
-    return joints_BTVC - joints_BTVC[:, :, parents_V]
-
-
-# In the order in which a model draws its initial weights: a new one goes last.
-_FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "position": lambda joints_BTVC, _: joints_BTVC,
-    "velocity": lambda joints_BTVC, _: velocities(joints_BTVC),
-    "bone": _bones,
-    "bone_velocity": lambda *joints_and_parents: velocities(_bones(*joints_and_parents)),
-}
-_OF_BONES = frozenset({"bone", "bone_velocity"})
-INPUTS = tuple(_FORMULAS)

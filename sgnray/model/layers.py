@@ -99,13 +99,15 @@ class Affinity(nn.Module):
 class SkeletonAffinity(nn.Module):
     """Weigh each joint and those that a bone joins it to alike, in all frames; nothing is learnt.
 
-    Takes what Affinity takes; output (B, T, V, V) whose rows sum to one.
+    Takes what Affinity takes; output (B, T, V, V) whose rows sum to one. ValueError without bones.
     """
 
     joined_VV: Tensor
 
     def __init__(self, *, num_joints: int, bones: Sequence[tuple[int, int]]) -> None:
         super().__init__()
+        if not bones:
+            raise ValueError("the affinity is the skeleton's, but the skeleton has no bones")
         joined_VV = torch.eye(num_joints)
         for child, parent in bones:
             joined_VV[child, parent] = joined_VV[parent, child] = 1.0

@@ -12,7 +12,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from sgnray.model.inputs import check_bones, check_inputs, derive_input, needs_bones, parents_of
+from sgnray.model.inputs import check_inputs, derive_input, needs_bones, parents_of
 from sgnray.model.layers import (
     Affinity,
     CoordinateEmbedding,
@@ -76,7 +76,7 @@ class SGN(nn.Module):
         self.affinity = (
             Affinity(in_width=joint_width, width=affinity_width)
             if affinity == "learned"
-            else SkeletonAffinity(num_joints=num_joints, bones=check_bones(bones))
+            else SkeletonAffinity(num_joints=num_joints, bones=bones)
         )
         self.graph_layers = nn.ModuleList(
             GraphLayer(in_width=in_width, width=width)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sgnray.data.clip_poses import open_poses
-from sgnray.data.remote import dataset_at
+from sgnray.data.fetch import dataset_at
+from sgnray.data.info import INFO_FILE
 from sgnray.data.skeleton import Skeleton
-from sgnray.data.store import INFO_FILE, SkeletonDataset, open_dataset
+from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import CheckpointError, ClipError, InputError, Problem, SgnError, UsageError
 from sgnray.predict.windows import Span
 from sgnray.prepare.clip import Poses, Skipped, refusal
@@ -116,16 +116,16 @@ class DatasetSource:
 
     def read(self) -> Iterator[Sample | Skipped]:
         """Yield the poses of each clip, or why it has none."""
-        dataset, poses = self.dataset, open_poses(self.dataset)
+        dataset = self.dataset
         for row in self.rows:
-            own = slice(dataset.offsets[row], dataset.offsets[row + 1])
+            own = dataset.rows_of(row)
             name = dataset.clips.names[row]
             if own.start == own.stop:
                 yield Skipped(name, "the clip has no pose", str(dataset.folder))
                 continue
             num_frames = int(dataset.clips.num_frames[row])
-            values_PD = np.array(poses.values_PD[own])
-            found = Poses(num_frames, values_PD, poses.frames[own], poses.bodies[own])
+            values_PD = np.array(dataset.poses_PVC[own]).reshape(own.stop - own.start, -1)
+            found = Poses(num_frames, values_PD, dataset.frames_P[own], dataset.bodies_P[own])
             yield Sample(name, str(dataset.folder), found)
 
 

@@ -38,6 +38,18 @@ def written_aside(path: Path, *, suffix: str = "") -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+def replace_folder(ready: Path, out: Path, *, previous: Path) -> None:
+    """Move a finished folder to `out`; an older one is moved to `previous`, and back on failure."""
+    if out.exists():
+        out.rename(previous)
+    try:
+        ready.rename(out)
+    except BaseException:
+        if previous.exists():
+            previous.rename(out)
+        raise
+
+
 def sync(path: Path) -> None:
     """Wait until a file is on the disk."""
     with path.open("rb") as file:

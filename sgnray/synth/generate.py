@@ -17,7 +17,7 @@ import numpy as np
 from sgnray.errors import UsageError
 from sgnray.progress import OnProgress
 from sgnray.seeding import derive_seed
-from sgnray.storage.atomic import output_errors
+from sgnray.storage.atomic import output_errors, replace_folder
 from sgnray.synth.actions import Action, list_actions
 from sgnray.synth.people import draw_person, perform
 from sgnray.synth.sensor import CAMERA_AZIMUTHS_RAD, draw_setup, record
@@ -25,6 +25,7 @@ from sgnray.synth.text import format_recording
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "synth.json"
+_READY = "ready"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def synthesize(
     with output_errors(out):
         try:
             num_bytes = _write_folder(aside, seed, counts, actions, takes, on_progress)
-            _move_into_place(aside, target)
+            replace_folder(aside / _READY, target, previous=aside / "previous")
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     num_files = len(takes) * len(CAMERA_AZIMUTHS_RAD)
@@ -143,7 +144,7 @@ def _write_folder(
     on_progress: OnProgress | None,
 ) -> int:
     shutil.rmtree(aside, ignore_errors=True)
-    folder = aside / "ready"
+    folder = aside / _READY
     folder.mkdir(parents=True)
     num_bytes, num_files, total = 0, 0, len(takes) * len(CAMERA_AZIMUTHS_RAD)
     for take in takes:
@@ -185,16 +186,3 @@ def _record_take(seed: int, take: _Take, action: Action) -> Iterator[tuple[str, 
 
 def _generator(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
     return np.random.default_rng(derive_seed(seed, f"synth {purpose}", *numbers))
-
-
-def _move_into_place(folder: Path, out: Path) -> None:
-    """Put the finished folder where `out` is; an older one goes only once that has worked."""
-    previous = folder / "previous"
-    if out.exists():
-        out.rename(previous)
-    try:
-        (folder / "ready").rename(out)
-    except BaseException:
-        if previous.exists():
-            previous.rename(out)
-        raise

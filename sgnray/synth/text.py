@@ -16,7 +16,7 @@ Bytes = npt.NDArray[np.uint8]
 
 # Kinect v2: focal lengths and picture centers in pixels, of the depth and of the color camera.
 _DEPTH_CAMERA = (365.5, 256.0, 212.0)
-_COLOUR_CAMERA = (1060.0, 960.0, 540.0)
+_COLOR_CAMERA = (1060.0, 960.0, 540.0)
 
 # Kinect v2 gives no orientation for the ends of the skeleton.
 _ENDS = [
@@ -63,7 +63,7 @@ def _format_bodies(track: Track) -> list[bytes]:
 def _format_joints(track: Track) -> Bytes:
     """Format the twelve columns of every joint into (T, V, width) characters; 0 is none."""
     joints_TVC = track.joints_TVC
-    pixels = [_project(joints_TVC, camera) for camera in (_DEPTH_CAMERA, _COLOUR_CAMERA)]
+    pixels = [_project(joints_TVC, camera) for camera in (_DEPTH_CAMERA, _COLOR_CAMERA)]
     orientation = _format_numbers(_quaternions(track.turned_TVCC), num_whole=1, num_decimals=6)
     orientation[:, _ENDS] = 0
     orientation[:, _ENDS, :, -2:] = np.frombuffer(b"0 ", dtype=np.uint8)
@@ -107,9 +107,9 @@ def _lean(joints_TVC: Floats) -> Floats:
 
 
 def _project(joints_TVC: Floats, camera: tuple[float, float, float]) -> Floats:
-    focal, centre_x, centre_y = camera
+    focal, center_x, center_y = camera
     pixels = focal * joints_TVC[..., :2] / joints_TVC[..., 2:]
-    return pixels * (1.0, -1.0) + (centre_x, centre_y)
+    return pixels * (1.0, -1.0) + (center_x, center_y)
 
 
 def _quaternions(turned_TVCC: Floats) -> Floats:

@@ -12,7 +12,7 @@ import torch
 
 from sgnray.checkpoints.checkpoint import pack_checkpoint
 from sgnray.checkpoints.run_folder import RunFolder
-from sgnray.data.shared import SharedDataset
+from sgnray.data.fetch import SharedDataset
 from sgnray.distributed.cluster import connected
 from sgnray.distributed.device import (
     Precision,

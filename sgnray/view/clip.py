@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from sgnray.data.store import INFO_FILE, open_dataset
+from sgnray.data.info import INFO_FILE
+from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.readers.formats import stem_of
 from sgnray.prepare.readers.recordings import find_recordings, read_recording

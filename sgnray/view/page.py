@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from sgnray.data.tracks import FloatArray
+from sgnray.data.store import FloatArray
 from sgnray.storage.atomic import write_text
 from sgnray.view.scene import FRAMES_PER_S, Scene
 

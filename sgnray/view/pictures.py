@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sgnray.data.tracks import FloatArray
+from sgnray.data.store import FloatArray
 from sgnray.view.scene import FRAMES_PER_S, Panel, Role, Scene
 
 COLORS: dict[Role, str] = {"main": "#2c6fb3", "second": "#c4560c", "removed": "#8a8a8a"}

@@ -1,6 +1,6 @@
 """A clip as it is shown: panels side by side, each with moving skeletons.
 
-Legend: T frames, V joints, C coordinates.
+Legend: T frames, M bodies, V joints, C coordinates.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from typing import Literal
 import numpy as np
 
 from sgnray.data.skeleton import Skeleton
-from sgnray.data.store import SkeletonDataset
-from sgnray.data.tracks import FloatArray, clip_tracks, lay_out_tracks
+from sgnray.data.store import FloatArray, SkeletonDataset, lay_out_poses
 from sgnray.errors import ClipError
 from sgnray.prepare.denoise import keep_actors
 from sgnray.prepare.normalize import assign_actors, normalize
@@ -59,9 +58,11 @@ class Scene:
 
 def scene_of_clip(dataset: SkeletonDataset, row: int) -> Scene:
     """Show one clip of a prepared dataset."""
+    num_frames = int(dataset.clips.num_frames[row])
+    joints_TMVC = dataset.lay_out(row, num_frames=num_frames, absent=np.nan)
     tracks = tuple(
         Track(joints_TVC, _ROLES[min(body, 1)])
-        for body, joints_TVC in enumerate(clip_tracks(dataset, row))
+        for body, joints_TVC in enumerate(joints_TMVC.swapaxes(0, 1))
     )
     return Scene(dataset.clips.names[row], dataset.skeleton, (Panel("prepared", tracks),))
 
@@ -78,15 +79,16 @@ def scene_of_recording(title: str, recording: Recording, skeleton: Skeleton) -> 
 
 def _prepared(recording: Recording, skeleton: Skeleton) -> tuple[Track, ...]:
     poses = normalize(recording, skeleton)
-    tracks = lay_out_tracks(
+    joints_TMVC = lay_out_poses(
         poses.values_PD.reshape(len(poses.bodies), skeleton.num_joints, -1),
         poses.frames,
         poses.bodies,
         num_frames=max(recording.num_frames, poses.num_frames),
+        absent=np.nan,
     )
     return tuple(
-        Track(joints_TVC[: recording.num_frames], _ROLES[body])
-        for body, joints_TVC in enumerate(tracks)
+        Track(joints_TVC, _ROLES[body])
+        for body, joints_TVC in enumerate(joints_TMVC[: recording.num_frames].swapaxes(0, 1))
     )
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from sgnray.cli import data_tables, render, tables
+from sgnray.data.info import DatasetInfo
 from sgnray.data.skeleton import KINECT20
-from sgnray.data.store import DatasetInfo
 from sgnray.evaluate import ClassScore, Confusion, EvaluatedModel, Report
 from sgnray.prepare import PrepareResult, Skipped
 from sgnray.train import EpochResult

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sgnray.checkpoints.checkpoint import load_reference
-from sgnray.data.augment import rotation_matrices
+from sgnray.data.epoch_draws import rotation_matrices
 from sgnray.model.reference import from_reference, model_from_reference, reference_keys
 from sgnray.model.sgn import SGN
 from sgnray.train.step import smoothed_cross_entropy

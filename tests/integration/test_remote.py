@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from sgnray.data.remote import dataset_at
+from sgnray.data.fetch import dataset_at
 from sgnray.data.skeleton import OPENPOSE25
 from sgnray.data.store import open_dataset
 from sgnray.errors import UsageError

@@ -30,7 +30,7 @@ HIDE = 'mount -t tmpfs none "$1" && shift && exec "$@"'
 FETCH = """
 import ray, sys
 from pathlib import Path
-from sgnray.data.shared import SharedDataset
+from sgnray.data.fetch import SharedDataset
 ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
 dataset = SharedDataset.of(Path(sys.argv[1]))
 unseen = SharedDataset(Path("/absent"), dataset.checksum, dataset.file_server)

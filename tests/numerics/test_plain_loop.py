@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from sgnray import seeding
-from sgnray.data.augment import rotation_matrices
+from sgnray.data.epoch_draws import rotation_matrices
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.sampling import PADDING, sample_poses
 from sgnray.distributed.world import World

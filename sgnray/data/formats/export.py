@@ -11,9 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from sgnray.data.clip_poses import ClipPoses, open_poses
 from sgnray.data.datasets import NTU_CLIP_NAME
-from sgnray.data.formats.padded import PaddedParts, write_h5, write_npz
+from sgnray.data.formats.padded import NUM_BODIES, last_frames, write_h5, write_npz
 from sgnray.data.formats.pyskl import write_pyskl
 from sgnray.data.protocols import Split, resolve_case, split_clips, split_counts
 from sgnray.data.store import SkeletonDataset
@@ -23,9 +22,7 @@ from sgnray.storage.atomic import output_errors, written_aside
 
 Format = Literal["npz", "h5", "pyskl"]
 
-_MAX_PADDED_BODIES = 2
-_READABLE_WIDTHS = (150, 120)
-_READABLE_SHAPES = ((25, 3), (20, 3))
+_READABLE_JOINTS = (25, 20)
 _READ_ORIGIN = 1  # of both skeletons that PYSKL files are read with
 _NTU = ("ntu60", "ntu120")
 
@@ -56,21 +53,22 @@ def export_dataset(
     OutputError if the disk refuses; then nothing is left behind.
     """
     _check_outside(out, dataset)
-    poses = open_poses(dataset)
     if to == "pyskl":
         splits, losses = _gather_splits(dataset, case)
         _make_room(out, overwrite=overwrite)
         with written_aside(out) as path:
-            write_pyskl(path, dataset, poses, splits, on_progress)
+            write_pyskl(path, dataset, splits, on_progress)
         num_clips = len(dataset.clips.names)
-        losses += _pyskl_losses(dataset, poses)
+        losses += _pyskl_losses(dataset)
     else:
-        parts = _plan_padded(dataset, poses, _choose_case(dataset, case))
+        case = _choose_case(dataset, case)
+        _check_padded(dataset)
+        split = split_clips(dataset.info.dataset, case, dataset.clips)
         _make_room(out, overwrite=overwrite)
         with written_aside(out) as path:
-            (write_npz if to == "npz" else write_h5)(path, parts, on_progress)
-        num_clips = parts.num_clips
-        losses = _padded_losses(dataset, poses, parts)
+            (write_npz if to == "npz" else write_h5)(path, dataset, split, on_progress)
+        num_clips = len(split.clips)
+        losses = _padded_losses(dataset, split)
     return ExportResult(out, num_clips, out.stat().st_size, tuple(losses))
 
 
@@ -115,21 +113,14 @@ def _choose_case(dataset: SkeletonDataset, case: str | None) -> str:
     )
 
 
-def _plan_padded(dataset: SkeletonDataset, poses: ClipPoses, case: str) -> PaddedParts:
-    skeleton = dataset.skeleton
-    if poses.num_bodies > _MAX_PADDED_BODIES or skeleton.num_coordinates != 3:
+def _check_padded(dataset: SkeletonDataset) -> None:
+    if dataset.num_bodies > NUM_BODIES or dataset.skeleton.num_coordinates != 3:
         raise InputError(
-            f"padded files hold two bodies in three coordinates, here are {poses.num_bodies} "
-            f"in {skeleton.num_coordinates}",
+            f"padded files hold two bodies in three coordinates, here are {dataset.num_bodies} "
+            f"in {dataset.skeleton.num_coordinates}",
             where=str(dataset.folder),
             now="export it with --to pyskl",
         )
-    return PaddedParts(
-        poses=poses,
-        labels=dataset.clips.labels,
-        num_classes=len(dataset.info.class_names),
-        split=split_clips(dataset.info.dataset, case, dataset.clips),
-    )
 
 
 def _gather_splits(
@@ -149,29 +140,27 @@ def _gather_splits(
     return splits, losses
 
 
-def _padded_losses(dataset: SkeletonDataset, poses: ClipPoses, parts: PaddedParts) -> list[str]:
+def _padded_losses(dataset: SkeletonDataset, split: Split) -> list[str]:
     losses = [
         "names, setups, cameras, subjects and replications of the clips, and the names of the "
         "classes, are not in the file"
     ]
-    if (num_left := len(dataset.clips.names) - parts.num_clips) > 0:
+    if (num_left := len(dataset.clips.names) - len(split.clips)) > 0:
         losses.append(f"{num_left:,} clips in neither part of the case are left out")
-    written = np.concatenate([parts.split.train, parts.split.test])
-    num_longer = int((poses.last_frames[written] + 1 < poses.num_frames[written]).sum())
-    if num_longer:
+    is_longer = last_frames(dataset) + 1 < dataset.clips.num_frames
+    if num_longer := np.count_nonzero(is_longer[split.clips]):
         losses.append(
             f"the zero frames at the end of {num_longer:,} clips cannot be distinguished "
             "from padding"
         )
-    if 2 * poses.pose_size not in _READABLE_WIDTHS:
+    if dataset.skeleton.num_joints not in _READABLE_JOINTS:
         losses.append("sgnray cannot read the file back: it knows padded files of 25 and 20 joints")
     return losses
 
 
-def _pyskl_losses(dataset: SkeletonDataset, poses: ClipPoses) -> list[str]:
+def _pyskl_losses(dataset: SkeletonDataset) -> list[str]:
     skeleton, losses = dataset.skeleton, []
-    is_ntu_named = all(NTU_CLIP_NAME.fullmatch(name) for name in dataset.clips.names)
-    if not is_ntu_named:
+    if not all(NTU_CLIP_NAME.fullmatch(name) for name in dataset.clips.names):
         losses.append(
             "setups, cameras, subjects and replications of the clips, and the names of the "
             "classes, are not in the file"
@@ -180,15 +169,23 @@ def _pyskl_losses(dataset: SkeletonDataset, poses: ClipPoses) -> list[str]:
         losses.append(
             "by the clips' names, sgnray takes the file for NTU RGB+D if it reads it back"
         )
-    shape = (skeleton.num_joints, skeleton.num_coordinates)
-    if shape not in _READABLE_SHAPES or poses.num_bodies > _MAX_PADDED_BODIES:
+    is_readable = skeleton.num_joints in _READABLE_JOINTS and skeleton.num_coordinates == 3
+    if not is_readable or dataset.num_bodies > NUM_BODIES:
         losses.append(
             "sgnray cannot read the file back: it knows one or two bodies of 25 or 20 joints in 3D"
         )
-    elif num_moved := poses.count_not_centered(
-        origin_joint=_READ_ORIGIN, num_coordinates=skeleton.num_coordinates
-    ):
+    elif num_moved := _count_not_centered(dataset):
         losses.append(
             f"{num_moved:,} clips are not centered on actor 1, as reading the file back would do"
         )
     return losses
+
+
+def _count_not_centered(dataset: SkeletonDataset) -> int:
+    """Count clips whose main actor is nowhere, or first seen with the origin not at zero."""
+    main = np.flatnonzero(dataset.bodies_P == 0)
+    starts, ends = dataset.offsets[:-1], dataset.offsets[1:]
+    first = main[np.searchsorted(main, starts).clip(max=max(len(main) - 1, 0))]
+    is_there = (first >= starts) & (first < ends)
+    is_zero = (dataset.poses_PVC[first, _READ_ORIGIN] == 0).all(axis=1)
+    return int((~(is_there & is_zero)).sum())

@@ -13,9 +13,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from sgnray.data.clip_poses import ClipPoses, FloatArray
 from sgnray.data.protocols import Split
-from sgnray.data.store import SkeletonDataset
+from sgnray.data.store import FloatArray, SkeletonDataset
 from sgnray.progress import OnProgress
 
 _CASE_WORDS = {"cs": "xsub", "csub": "xsub", "cv": "xview", "cset": "xset"}
@@ -26,34 +25,30 @@ _CLIPS_PER_REPORT = 64
 def write_pyskl(
     path: Path,
     dataset: SkeletonDataset,
-    poses: ClipPoses,
     splits: Mapping[str, Split],
     on_progress: OnProgress | None,
 ) -> None:
     """Write {"split": ..., "annotations": [...]}; key points are float32, M x T x V x C."""
-    names, labels = dataset.clips.names, dataset.clips.labels
+    clips = dataset.clips
+    num_clips = len(clips.names)
     with path.open("wb") as file:
         file.write(pickle.PROTO + bytes([_PROTOCOL]) + pickle.EMPTY_DICT + pickle.MARK)
-        file.write(_plain("split") + _plain(_name_splits(names, splits)))
+        file.write(_plain("split") + _plain(_name_splits(clips.names, splits)))
         file.write(_plain("annotations") + pickle.EMPTY_LIST + pickle.MARK)
-        for clip, (name, label) in enumerate(zip(names, labels, strict=True)):
-            num_frames = int(poses.num_frames[clip])
-            frames_TMD = poses.lay_out(
-                clip, num_frames=num_frames, num_bodies=poses.count_bodies(clip)
-            )
-            shape = (*frames_TMD.shape[:2], *dataset.poses_PVC.shape[1:])
-            facts: dict[str, str | int] = {
-                "frame_dir": name,
-                "label": int(label),
-                "total_frames": num_frames,
-            }
-            keypoint_MTVC = frames_TMD.reshape(shape).swapaxes(0, 1)
-            _write_annotation(file, facts, keypoint_MTVC)
+        for clip, name in enumerate(clips.names):
+            num_frames = int(clips.num_frames[clip])
+            file.write(pickle.EMPTY_DICT + pickle.MARK)
+            file.write(_plain("frame_dir") + _plain(name))
+            file.write(_plain("label") + _plain(int(clips.labels[clip])))
+            file.write(_plain("total_frames") + _plain(num_frames))
+            file.write(_plain("keypoint"))
+            _write_array(file, dataset.lay_out(clip, num_frames=num_frames).swapaxes(0, 1))
+            file.write(pickle.SETITEMS)
             if on_progress is not None and (clip + 1) % _CLIPS_PER_REPORT == 0:
-                on_progress(clip + 1, len(names))
+                on_progress(clip + 1, num_clips)
         file.write(pickle.APPENDS + pickle.SETITEMS + pickle.STOP)
     if on_progress is not None:
-        on_progress(len(names), len(names))
+        on_progress(num_clips, num_clips)
 
 
 def _name_splits(names: tuple[str, ...], splits: Mapping[str, Split]) -> dict[str, list[str]]:
@@ -63,17 +58,6 @@ def _name_splits(names: tuple[str, ...], splits: Mapping[str, Split]) -> dict[st
         named[f"{word}_train"] = [names[clip] for clip in split.train]
         named[f"{word}_val"] = [names[clip] for clip in split.test]
     return named
-
-
-def _write_annotation(
-    file: IO[bytes], facts: Mapping[str, str | int], keypoint_MTVC: FloatArray
-) -> None:
-    file.write(pickle.EMPTY_DICT + pickle.MARK)
-    for key, value in facts.items():
-        file.write(_plain(key) + _plain(value))
-    file.write(_plain("keypoint"))
-    _write_array(file, keypoint_MTVC)
-    file.write(pickle.SETITEMS)
 
 
 def _write_array(file: IO[bytes], array: FloatArray) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 
-class KeptErrors(io.RawIOBase):
+class KeptErrors(io.FileIO):
     """A file whose first error is kept in `error`; from then on nothing is written any more."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
         self.error: OSError | None = None
-        self._file = path.open("w+b", buffering=0)
         self._size = 0  # as if every write had worked
 
     def check(self) -> None:
@@ -20,33 +20,17 @@ class KeptErrors(io.RawIOBase):
         if self.error is not None:
             raise self.error
 
-    def readable(self) -> bool:
-        """Say that it can be read."""
-        return True
-
-    def writable(self) -> bool:
-        """Say that it can be written."""
-        return True
-
-    def seekable(self) -> bool:
-        """Say that it can be read and written at any place."""
-        return True
-
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """Go to a place; the end is where it would be if every write had worked."""
         if whence == io.SEEK_END:
-            return self._file.seek(self._size + offset)
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """Tell the place."""
-        return self._file.tell()
+            return super().seek(self._size + offset)
+        return super().seek(offset, whence)
 
     def readinto(self, buffer: Any, /) -> int:
         """Fill a buffer; what could not be written reads as zeros."""
         view = memoryview(buffer).cast("B")
         num_read = 0
-        while num_read < len(view) and (count := self._file.readinto(view[num_read:])):
+        while num_read < len(view) and (count := super().readinto(view[num_read:])):
             num_read += count
         view[num_read:] = bytes(len(view) - num_read)
         return len(view)
@@ -54,28 +38,23 @@ class KeptErrors(io.RawIOBase):
     def write(self, data: Any, /) -> int:
         """Write all of the data, or keep the error and pretend."""
         view = memoryview(data).cast("B")
-        end = self._file.tell() + len(view)
+        end = self.tell() + len(view)
         num_written = 0
         while self.error is None and num_written < len(view):
             try:
-                num_written += self._file.write(view[num_written:]) or 0
+                num_written += super().write(view[num_written:]) or 0
             except OSError as error:
                 self.error = error
         self._size = max(self._size, end)
-        self._file.seek(end)
+        self.seek(end)
         return len(view)
 
     def truncate(self, size: int | None = None, /) -> int:
         """Set the size, or keep the error and pretend."""
-        self._size = self._file.tell() if size is None else size
+        self._size = self.tell() if size is None else size
         if self.error is None:
             try:
-                self._file.truncate(self._size)
+                super().truncate(self._size)
             except OSError as error:
                 self.error = error
         return self._size
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        super().close()

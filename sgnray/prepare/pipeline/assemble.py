@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pyarrow as pa
 
 from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
 from sgnray.data.skeleton import Skeleton
-from sgnray.data.skipped import write_skipped
+from sgnray.data.skipped import count_reasons, write_skipped
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, poses_column
 from sgnray.errors import EmptyError, Problem
 from sgnray.prepare.clip import Skipped
@@ -103,14 +102,15 @@ def _keep_present(splits: Splits | None, names: frozenset[str]) -> Splits | None
 
 
 def _no_clip(skipped: Sequence[Skipped]) -> EmptyError:
-    counts = Counter(item.reason for item in skipped)
-    example = {item.reason: item.name for item in reversed(skipped)}
+    reasons = count_reasons(skipped)
     return EmptyError(
         f"none of {len(skipped)} recordings can be used",
-        where=f"{len(counts)} reasons, the most frequent first" if len(counts) > 1 else "all alike",
+        where=f"{len(reasons)} reasons, the most frequent first"
+        if len(reasons) > 1
+        else "all alike",
         now="check that the files are whole, and of the kind their names say",
         problems=[
-            Problem(f"{count} files, like {example[reason]}", reason)
-            for reason, count in counts.most_common(_NUM_REASONS)
+            Problem(f"{row.num_files} files, like {row.example}", row.reason)
+            for row in reasons[:_NUM_REASONS]
         ],
     )

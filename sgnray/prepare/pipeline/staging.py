@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sgnray.data.store import CLIPS_FILE, INFO_FILE, SKIPPED_FILE
+from sgnray.data.info import INFO_FILE
+from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE
 from sgnray.errors import EmptyError, OutputError, UsageError
-from sgnray.storage.atomic import output_errors
+from sgnray.storage.atomic import output_errors, replace_folder, sync
 from sgnray.storage.lock import LOCK_FILE, take_folder_lock
 
 _PART_PATTERN = "part-*.arrow"
@@ -88,17 +89,8 @@ def move_into_place(folder: Path, out: Path) -> None:
     preparation finds it in the staging folder and puts it back.
     """
     for name in (CLIPS_FILE, INFO_FILE, SKIPPED_FILE):
-        with (folder / _READY / name).open("rb") as file:
-            os.fsync(file.fileno())
-    previous = folder / _PREVIOUS
-    if out.exists():
-        os.rename(out, previous)
-    try:
-        os.rename(folder / _READY, out)
-    except OSError:
-        if previous.exists():
-            os.rename(previous, out)
-        raise
+        sync(folder / _READY / name)
+    replace_folder(folder / _READY, out, previous=folder / _PREVIOUS)
 
 
 def _check_own(folder: Path) -> None:

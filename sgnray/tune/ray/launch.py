@@ -22,7 +22,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from sgnray.data.shared import SharedDataset
+from sgnray.data.fetch import SharedDataset
 from sgnray.errors import ClusterError
 from sgnray.tune.plan import REDUCTION_FACTOR
 from sgnray.tune.state.running import RunningSearch

@@ -11,8 +11,6 @@ from typing import Any, Literal
 
 from sgnray import seeding
 from sgnray.config import Recipe
-from sgnray.config import Values as Values
-from sgnray.config import as_overrides as as_overrides
 
 FORMAT_VERSION = 1
 # Enough to tell two trials apart, and short enough that a table shows what was run exactly.
@@ -23,6 +21,8 @@ SearchWay = Literal["random", "grid", "tpe"]
 RangeKind = Literal["uniform", "log_uniform", "integer"]
 # Where another key must be, for a key to be searched: every one of them at one of its values.
 Condition = Mapping[str, tuple[Any, ...]]
+# Of recipe keys, by `section.key`.
+Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -163,3 +163,11 @@ def dump_space(space: Space) -> str:
 def with_values(recipe: Recipe, values: Values) -> Recipe:
     """Return the recipe with other values for dotted keys; RecipeError where one is impossible."""
     return recipe.replacing(values, source="the search space")
+
+
+def as_overrides(values: Values) -> tuple[str, ...]:
+    """Write values as `section.key=value`, the way commands take them."""
+    return tuple(
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in values.items()
+    )

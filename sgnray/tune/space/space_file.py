@@ -12,13 +12,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from importlib import resources
 from itertools import combinations, product
-from pathlib import Path
 from typing import get_args
 
 from sgnray.config import Recipe, to_dict
-from sgnray.config.document import Document, checked_version, read_document, read_file
+from sgnray.config.document import (
+    Document,
+    checked_version,
+    list_shipped,
+    read_document,
+    read_named,
+)
 from sgnray.config.messages import did_you_mean, unknown_key
 from sgnray.config.schema import dotted_keys, sections
 from sgnray.errors import Problem, RecipeError
@@ -36,6 +40,7 @@ from sgnray.tune.space.space import (
     with_values,
 )
 
+_PACKAGE = "sgnray.conf.tune"
 _EXAMPLE = "optim.learning_rate: {log_uniform: [3e-4, 3e-3]}"
 # The search or the dataset decides these in a trial, so that a value would do nothing.
 _FIXED = {
@@ -83,23 +88,11 @@ def load_space(name_or_path: str, recipe: Recipe) -> Space:
 
 def list_spaces() -> tuple[str, ...]:
     """List the names of the shipped search spaces."""
-    shipped = resources.files("sgnray.conf.tune").iterdir()
-    return tuple(sorted(item.name[:-5] for item in shipped if item.name.endswith(".yaml")))
+    return list_shipped(_PACKAGE)
 
 
 def _read(name_or_path: str) -> Document:
-    if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
-        path = Path(name_or_path).expanduser()
-        text = read_file(path, kind="search space", shipped=list_spaces())
-    elif name_or_path in list_spaces():
-        shipped = resources.files("sgnray.conf.tune").joinpath(f"{name_or_path}.yaml")
-        text = shipped.read_text(encoding="utf-8")
-    else:
-        raise RecipeError(
-            f"search space '{name_or_path}' not found{did_you_mean(name_or_path, list_spaces())}",
-            where=f"shipped search spaces: {', '.join(list_spaces())}",
-            now="use one of these, or give the path of a .yaml file",
-        )
+    text = read_named(name_or_path, kind="search space", package=_PACKAGE)
     try:
         document = read_document(text, source=name_or_path)
     except RecipeError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from sgnray.config import Recipe
-from sgnray.data.shared import SharedDataset
+from sgnray.data.fetch import SharedDataset
 from sgnray.data.store import open_dataset
 from sgnray.distributed.world import World
 from sgnray.tune.plan import shorten

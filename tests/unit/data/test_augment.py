@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from sgnray.data.augment import rotation_matrices, transform, turns
+from sgnray.data.epoch_draws import rotation_matrices, transform, turns
 
 
 def test_matrices_are_rotations():

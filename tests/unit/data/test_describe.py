@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sgnray.data.describe import LengthBin, Numbers, SkippedContent, describe_dataset
+from sgnray.data.describe import LengthBin, Numbers, describe_dataset
 from sgnray.data.describe import describe_lengths as lengths_of
-from sgnray.data.skipped import read_skipped
+from sgnray.data.skipped import SkippedContent, read_skipped
 from sgnray.data.store import open_dataset
 
 

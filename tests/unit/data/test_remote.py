@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sgnray.data import remote
+from sgnray.data import fetch
+from sgnray.data.fetch import dataset_at
 from sgnray.data.info import read_info
-from sgnray.data.remote import dataset_at
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 
@@ -67,8 +67,8 @@ def uri(server, path="data/sticks"):
 
 
 def test_it_is_fetched_once(server, folder, monkeypatch):
-    monkeypatch.setattr(remote, "_BLOCK_BYTES", 1000)
-    monkeypatch.setattr(remote, "_MIB", 1)
+    monkeypatch.setattr(fetch, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(fetch, "_MIB", 1)
     told = []
     fetched = dataset_at(uri(server), lambda done, total: told.append((done, total)))
     assert open_dataset(fetched).info == read_info(folder)

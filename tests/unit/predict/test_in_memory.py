@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from sgnray.checkpoints.trained_model import load_trained_model
-from sgnray.data.clip_poses import open_poses
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import InputError, UsageError
 from sgnray.predict import Stream, predict_clips, predict_lines
@@ -45,11 +44,11 @@ def test_a_clip_in_memory_is_predicted_like_its_recording(model, tiny_run, tiny_
 def test_a_clip_of_two_people_is_predicted_like_the_dataset(
     model, tiny_run, tiny_folder, tiny_dataset
 ):
-    poses = open_poses(tiny_dataset)
-    row = next(row for row in range(27) if poses.count_bodies(row) == 2)
-    joints_TMD = poses.lay_out(row, num_frames=poses.last_frames[row] + 1, num_bodies=2)
+    row = next(row for row in range(27) if tiny_dataset.bodies_P[tiny_dataset.rows_of(row)].any())
+    last_frame = tiny_dataset.frames_P[tiny_dataset.rows_of(row)][-1]
+    joints_TMVC = tiny_dataset.lay_out(row, num_frames=last_frame + 1)
     (found,) = predict_clips(tiny_folder, tiny_run, clips=[tiny_dataset.clips.names[row]])
-    assert model.predict(joints_TMD.reshape(-1, 2, 25, 3)) == found.guesses
+    assert model.predict(joints_TMVC) == found.guesses
 
 
 def test_people_and_frames_that_are_absent_do_not_count(model):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from sgnray.data.fetch import SharedDataset
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import Split, split_clips, validation_folds
-from sgnray.data.shared import SharedDataset
 from sgnray.distributed.world import World
 from sgnray.errors import SgnError
 from sgnray.train.job import train_batches, validator

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sgnray.data.cache import cache_dir, cached_dataset
+from sgnray.data.fetch import cache_dir, cached_dataset
 from sgnray.data.info import read_info
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, OutputError

@@ -1,0 +1,212 @@
+"""A dataset of another machine or at a URI, fetched to this one: once, whole or not at all.
+
+A copy is kept in `$SGNRAY_CACHE`, else `$XDG_CACHE_HOME/sgnray`, else `~/.cache/sgnray`, there in
+`datasets/<first 16 hex digits of its checksum>`. Nothing is ever removed from it but what is
+broken: old copies are yours to remove.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
+from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file
+from sgnray.distributed.queue import FileServer
+from sgnray.errors import InputError, first_line
+from sgnray.progress import OnProgress
+from sgnray.storage.atomic import output_errors, replace_folder, sync
+from sgnray.storage.location import Location, as_folder, cache_dir
+from sgnray.storage.lock import locked
+
+log = logging.getLogger(__name__)
+
+_FILES = (CLIPS_FILE, SKIPPED_FILE, INFO_FILE)
+_RECORD_FILE = "cached.json"
+_RECORD_VERSION = 1
+_CHECKSUM = re.compile(r"sha256:([0-9a-f]{64})")
+_NUM_DIGITS = 16
+_BLOCK_BYTES = 8 << 20
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class SharedDataset:
+    """A dataset of the driver's machine, as its workers receive it."""
+
+    folder: Path
+    checksum: str
+    file_server: FileServer
+
+    @classmethod
+    def of(cls, folder: Path) -> SharedDataset:
+        """Offer a dataset to the workers of the cluster that is connected."""
+        folder = folder.resolve()
+        file_server = FileServer(folder, _FILES)
+        return cls(folder, read_info(folder).checksum, file_server)
+
+    def local_dir(self) -> Path:
+        """Give its folder on this machine; where it is not seen, it is fetched, once per machine.
+
+        The copy is checked by the dataset's checksum and kept for later runs.
+        """
+        try:
+            is_same = read_info(self.folder).checksum == self.checksum
+            if is_same and (self.folder / CLIPS_FILE).is_file():
+                return self.folder
+        except (InputError, OSError):
+            log.info("%s cannot be seen from this machine", self.folder)
+        return cached_dataset(self.checksum, self.file_server.copy_to)
+
+
+def dataset_at(text: str, on_progress: OnProgress | None = None) -> Path:
+    """Return the folder of the dataset that a path or a URI names, fetched if it lies elsewhere.
+
+    `on_progress` is called with (MiB fetched, MiB). A path is returned as it is.
+    """
+    place = as_folder(text)
+    if isinstance(place, Path):
+        return place
+    info = _read_remote_info(place)
+
+    def copy(folder: Path) -> None:
+        log.info("fetching %s: %s", place, folder.parent)
+        for name in _FILES:
+            _copy(place.child(name), folder, on_progress if name == CLIPS_FILE else None)
+
+    return cached_dataset(info.checksum, copy)
+
+
+def _read_remote_info(place: Location) -> DatasetInfo:
+    """Read dataset.json where it lies, before anything big is fetched."""
+    with tempfile.TemporaryDirectory(prefix="sgn-") as folder:
+        _copy(place.child(INFO_FILE), Path(folder))
+        try:
+            return read_info(Path(folder))
+        except InputError as error:
+            raise InputError(
+                error.what, where=str(place.child(INFO_FILE)), now=error.now
+            ) from error
+
+
+def _copy(source: Location, folder: Path, on_progress: OnProgress | None = None) -> None:
+    """Copy one file into a folder, in blocks."""
+    target = folder / source.name
+    with output_errors(target), target.open("wb") as file:
+        for block, num_bytes in _read_blocks(source):
+            file.write(block)
+            if on_progress is not None:
+                on_progress(file.tell() // _MIB, num_bytes // _MIB)
+
+
+def _read_blocks(source: Location) -> Iterator[tuple[bytes, int]]:
+    """Yield each block of a file, and the size of all of it; raises InputError."""
+    try:
+        with source.open() as remote:
+            num_bytes = remote.size()
+            while block := remote.read(_BLOCK_BYTES):
+                yield block, num_bytes
+    except FileNotFoundError as error:
+        raise InputError(
+            "file of the dataset not found",
+            where=str(source),
+            now="name the folder that holds dataset.json, clips.arrow and skipped.csv",
+        ) from error
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"it cannot be read: {first_line(error)}",
+            where=str(source),
+            now="check the connection and your rights there, then run it again",
+        ) from error
+
+
+def cached_dataset(checksum: str, copy: Callable[[Path], None]) -> Path:
+    """Return a folder on this machine that holds the dataset with this checksum.
+
+    Where there is none yet, or its files were changed, `copy` fills an empty folder; other
+    processes that want the same dataset wait for it. InputError if what it copied is another
+    dataset, OutputError if the disk refuses; then nothing is kept.
+    """
+    match = _CHECKSUM.fullmatch(checksum)
+    if match is None:
+        raise InputError(
+            f"{checksum!r} is no checksum of a dataset",
+            where=INFO_FILE,
+            now="prepare the dataset again: sgn prepare --raw PATH --overwrite",
+        )
+    folder = cache_dir() / "datasets" / match[1][:_NUM_DIGITS]
+    if _is_intact(folder, checksum):
+        return folder
+    waiting = "waiting for another process that fetches this dataset"
+    with locked(folder.with_name(f"{folder.name}.lock"), busy=waiting):
+        if not _is_intact(folder, checksum):  # it may have come while we waited
+            _fetch(folder, checksum, copy)
+    return folder
+
+
+def _fetch(folder: Path, checksum: str, copy: Callable[[Path], None]) -> None:
+    partial, previous = (folder.with_name(folder.name + end) for end in (".partial", ".previous"))
+    if folder.exists():
+        log.warning("the copy in %s was changed; it is fetched again", folder)
+    for left in (partial, previous):  # by a killed fetch
+        shutil.rmtree(left, ignore_errors=True)
+    with output_errors(partial):
+        partial.mkdir()
+    try:
+        copy(partial)
+        _check_copy(partial, checksum)
+        with output_errors(folder):
+            _write_record(partial, checksum)
+            replace_folder(partial, folder, previous=previous)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(previous, ignore_errors=True)
+
+
+def _check_copy(partial: Path, checksum: str) -> None:
+    """InputError unless the folder holds the very dataset that was asked for."""
+    path = partial / CLIPS_FILE
+    found = checksum_file(path) if path.is_file() else "none"
+    described = read_info(partial).checksum if found == checksum else None
+    if described != checksum:
+        raise InputError(
+            "what was fetched is not the dataset that was asked for",
+            where=f"{CLIPS_FILE}: {found}, wanted {checksum}",
+            now="check the dataset where it lies with sgn data verify, then run this again",
+        )
+
+
+def _write_record(folder: Path, checksum: str) -> None:
+    """Note size and time of each file, by which a change is seen without reading them."""
+    files = sorted(folder.iterdir())
+    for path in files:
+        sync(path)
+    stamps = {path.name: _stamp(path) for path in files}
+    record = {"format_version": _RECORD_VERSION, "checksum": checksum, "files": stamps}
+    (folder / _RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _is_intact(folder: Path, checksum: str) -> bool:
+    """Tell whether the folder is as it was fetched."""
+    try:
+        record = json.loads((folder / _RECORD_FILE).read_text(encoding="utf-8"))
+        return bool(
+            record["format_version"] == _RECORD_VERSION
+            and record["checksum"] == checksum
+            and all(_stamp(folder / name) == stamp for name, stamp in record["files"].items())
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False
