@@ -123,6 +123,14 @@ def count_problems(problems: Sequence[object]) -> str:
     return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
 
 
+def shorten_problems(problems: Sequence[Problem], limit: int = 10) -> list[Problem]:
+    """Keep the first problems, and say how many more there are."""
+    shown = list(problems[:limit])
+    if len(problems) > limit:
+        shown.append(Problem("and", f"{len(problems) - limit} more"))
+    return shown
+
+
 def _rebuild(
     kind: type[SgnError], what: str, where: str, now: str, problems: tuple[Problem, ...]
 ) -> SgnError:

@@ -75,11 +75,10 @@ class RawSource:
         """Yield the prepared poses of each file, or why it has none."""
         yield from self.refused
         for file, skeleton, found in read_recordings(self.files):
-            place = f"{file.place}, {file.member}" if file.member else str(file.place)
             try:
-                yield Sample(file.name, place, self._prepare(skeleton, found))
+                yield Sample(file.name, file.where, self._prepare(skeleton, found))
             except ClipError as error:
-                yield Skipped(file.name, error.what, place)
+                yield Skipped(file.name, error.what, file.where)
 
     def _prepare(self, skeleton: Skeleton, found: Recording | ClipError) -> Poses:
         if isinstance(found, ClipError):

@@ -6,6 +6,7 @@ Legend: P poses of a clip, D = V * C numbers of a pose.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError
 
-__all__ = ["Clip", "ClipFacts", "Poses", "Skipped", "refusal"]
+__all__ = ["Clip", "ClipFacts", "Poses", "Skipped", "as_float32", "refusal"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,15 @@ class Clip:
 
     facts: ClipFacts
     poses: Poses
+
+
+def as_float32(numbers: npt.NDArray[Any], reason: str) -> npt.NDArray[np.float32]:
+    """Convert numbers; ClipError with the reason where one is not finite, or becomes infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted = numbers.astype(np.float32, copy=False)
+    if not np.isfinite(converted).all():
+        raise refusal(reason)
+    return converted
 
 
 def refusal(reason: str, *, name: str = "") -> ClipError:

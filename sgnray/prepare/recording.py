@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.prepare.clip import ClipFacts
-
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -34,19 +32,3 @@ class Recording:
 
     num_frames: int
     bodies: tuple[Body, ...]
-
-
-@dataclass(frozen=True)
-class ClipName:
-    """What a raw file's name says; None where its data set has no such number."""
-
-    name: str
-    action: int
-    setup: int | None
-    camera: int
-    subject: int
-    replication: int
-
-    def facts(self, *, label: int) -> ClipFacts:
-        """Give what the dataset keeps of it, with its 0-based label."""
-        return ClipFacts(self.name, label, self.setup, self.camera, self.subject, self.replication)

@@ -32,9 +32,9 @@ def prepare(raw, out, workers):
     Told twice: as a whole, and from the first part read to the last, when Ray runs already.
     """
     from sgnray.prepare import prepare_dataset
-    from sgnray.prepare.pipeline import launch
+    from sgnray.prepare.pipeline import run
 
-    launch._STARTING_BYTES = 0  # with workers it is Ray that is measured
+    run._STARTING_BYTES = 0  # with workers it is Ray that is measured
 
     reached = []
 

@@ -93,7 +93,7 @@ def test_a_pickle_of_pyskl_in_2d(sgn):
     [
         (("prepare", "--raw", "videos"), 1, "no recording found, only videos such as a.mp4"),
         (("prepare", "--raw", "mixed"), 1, "these recordings have different formats"),
-        (("prepare", "--raw", "unlabeled"), 1, "the label of no recording is known"),
+        (("prepare", "--raw", "unlabeled"), 1, "no recording has a known label"),
         (("prepare", "--raw", "unlabeled", "--name-pattern", "{age}"), 2, "{age} is unknown"),
         (("prepare", "--raw", "nobody"), 1, "nobody is in any of its 3 frames"),
         (("view", "videos/a.mp4"), 1, "this is a video, and sgnray reads skeletons"),

@@ -76,7 +76,7 @@ def test_what_could_be_read_is_told_and_the_rest_is_an_error(sgn, recordings, ti
     assert recordings[1].name in done.out
     assert done.err == (
         "error: 1 of 3 recordings could not be used\n"
-        "  broken.skeleton  line 5: the coordinate 'nan' is no number\n"
+        "  broken.skeleton  line 5: the coordinate 'nan' is not a number\n"
         "  where  broken.skeleton\n"
         "  now    fetch it again, or leave it out; the others are done\n"
     )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sgnray.data.skeleton import OPENPOSE18, OPENPOSE25
 from sgnray.errors import ClipError
 from sgnray.prepare.normalize import normalize
-from sgnray.prepare.readers.formats import FORMATS, tell_format
+from sgnray.prepare.readers.formats import FORMATS, detect_format
 from sgnray.prepare.readers.openpose import join_frames
 
 from .. import pose_files as files
@@ -100,7 +100,7 @@ def test_refuses_or_reads_finite_poses(kind):
             if kind == "PYSKL" and len(data) > MIB:
                 continue
             with memory_bound(256 * MIB):
-                found = tell_format(f"clip{SUFFIXES[kind]}", lambda data=data: data[: 64 * 1024])
+                found = detect_format(f"clip{SUFFIXES[kind]}", lambda data=data: data[: 64 * 1024])
                 if found is None:
                     assert changes
                     tally["of no format"] += 1

@@ -30,8 +30,8 @@ BATCH = 8
 NUM_CLASSES = 60
 # What a sound .zip of recordings, or of nothing, may lack to be a dataset.
 NO_DATASET = (
-    "no raw data are here",
-    "the label of no recording is known",
+    "no raw data found",
+    "no recording has a known label",
     "all recordings have the label",
 )
 
@@ -110,7 +110,7 @@ def expect(texts):
 
 def is_known(name):
     try:
-        return parse_ntu_name(name).action <= NUM_CLASSES
+        return parse_ntu_name(name).label < NUM_CLASSES
     except ClipError:
         return False
 

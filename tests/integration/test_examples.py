@@ -93,7 +93,7 @@ def test_ray_data_recognizes_a_folder(tiny_raw, tiny_run, tmp_path):
     assert rows.pop(str(raw / "broken.skeleton")) == {
         "action": None,
         "probability": None,
-        "reason": "line 5: the coordinate 'nan' is no number",
+        "reason": "line 5: the coordinate 'nan' is not a number",
     }
     expected = {item.place: item.guesses[0] for item in predict_clips(tiny_raw, tiny_run)}
     assert {path: row["action"] for path, row in rows.items()} == {

@@ -9,7 +9,7 @@ import pytest
 from sgnray.data.info import read_info
 from sgnray.errors import OutputError
 from sgnray.prepare import prepare_dataset
-from sgnray.prepare.pipeline import launch
+from sgnray.prepare.pipeline import run
 from sgnray.prepare.readers import source
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
@@ -120,7 +120,7 @@ def test_a_full_disk_leaves_the_dataset_that_was_there(tiny_raw, golden_dataset,
 def test_workers_the_order_of_files_and_a_zip_change_nothing(
     tiny_raw, tiny_folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(launch, "_STARTING_BYTES", 0)
+    monkeypatch.setattr(run, "_STARTING_BYTES", 0)
     monkeypatch.setattr(source, "PART_BYTES", 300_000)
     expected = contents(tiny_folder)
     for workers in (1, 2):

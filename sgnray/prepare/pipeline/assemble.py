@@ -14,7 +14,7 @@ from sgnray.data.skipped import count_reasons, write_skipped
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, poses_column
 from sgnray.errors import EmptyError, Problem
 from sgnray.prepare.clip import Skipped
-from sgnray.prepare.pipeline.parts import Gathered, map_poses
+from sgnray.prepare.pipeline.parts import Part, map_poses
 from sgnray.prepare.pipeline.staging import SORTED_FILE
 from sgnray.prepare.plan import RawPlan, Splits
 
@@ -22,7 +22,7 @@ PREPARE_VERSION = 1
 _NUM_REASONS = 8
 
 
-def assemble(gathered: Gathered, plan: RawPlan, *, aside: Path, ready: Path) -> DatasetInfo:
+def assemble(gathered: Part, plan: RawPlan, *, aside: Path, ready: Path) -> DatasetInfo:
     """Write clips.arrow, dataset.json and skipped.csv into `ready`; EmptyError without a clip.
 
     Clips that are not in the order of their names are sorted through one more file in `aside`.
@@ -60,7 +60,7 @@ def describe_source(plan: RawPlan) -> dict[str, int | str]:
     }
 
 
-def _sort(gathered: Gathered, sorted_path: Path, skeleton: Skeleton) -> Gathered:
+def _sort(gathered: Part, sorted_path: Path, skeleton: Skeleton) -> Part:
     """Put the clips in the order of their names; a source whose parts are in order stays as is."""
     names = gathered.table.column("name").to_pylist()
     order = np.array(sorted(range(len(names)), key=names.__getitem__))
@@ -71,7 +71,7 @@ def _sort(gathered: Gathered, sorted_path: Path, skeleton: Skeleton) -> Gathered
         for row in order:
             file.write(gathered.values_PD[offsets[row] : offsets[row + 1]].data)
     table = gathered.table.take(pa.array(order)).combine_chunks()
-    return Gathered(table, map_poses(sorted_path, skeleton), gathered.skipped)
+    return Part(table, map_poses(sorted_path, skeleton), gathered.skipped)
 
 
 def _offsets(table: pa.Table) -> pa.Int32Array:
@@ -80,7 +80,7 @@ def _offsets(table: pa.Table) -> pa.Int32Array:
     return offsets
 
 
-def _write_clips(path: Path, skeleton: Skeleton, gathered: Gathered) -> None:
+def _write_clips(path: Path, skeleton: Skeleton, gathered: Part) -> None:
     table = gathered.table
     columns = {name: table.column(name).combine_chunks() for name in table.column_names}
     values = pa.array(gathered.values_PD.reshape(-1))  # wraps the mapping

@@ -29,10 +29,10 @@ _SKIPPED_KEY, _END_KEY, _CRC_KEY = b"skipped", b"poses_end", b"poses_crc32"
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The clips of one job: `values` are all their poses in a row, `table` all other columns."""
+    """The clips of one job, or of all: `values_PD` are their poses, `table` all other columns."""
 
     table: pa.Table
-    values: npt.NDArray[np.float32]
+    values_PD: npt.NDArray[np.float32]
     skipped: tuple[Skipped, ...]
 
 
@@ -50,20 +50,9 @@ def prepare_part(
         if on_clip is not None:
             on_clip()
     # A part whose clips were all refused has no array to join.
-    poses = [
-        np.empty((0, _width_of(skeleton)), np.float32),
-        *(clip.poses.values_PD for clip in clips),
-    ]
-    return Part(_build_table(skeleton, clips), np.concatenate(poses).reshape(-1), tuple(skipped))
-
-
-@dataclass(frozen=True, eq=False)
-class Gathered:
-    """All parts: the poses as one mapped matrix, the other columns in memory."""
-
-    table: pa.Table
-    values_PD: npt.NDArray[np.float32]
-    skipped: list[Skipped]
+    no_pose = np.empty((0, _width_of(skeleton)), np.float32)
+    poses = [no_pose, *(clip.poses.values_PD for clip in clips)]
+    return Part(_build_table(skeleton, clips), np.concatenate(poses), tuple(skipped))
 
 
 class Journal:
@@ -91,13 +80,13 @@ class Journal:
 
     def append(self, part: Part) -> None:
         """Keep the next part; raises OSError where the disk refuses."""
-        self._poses.write(part.values.data)
+        self._poses.write(part.values_PD.data)
         self._poses.flush()
-        self._end += part.values.nbytes
+        self._end += part.values_PD.nbytes
         metadata = {
             _SKIPPED_KEY: json.dumps([astuple(item) for item in part.skipped]),
             _END_KEY: str(self._end),
-            _CRC_KEY: str(zlib.crc32(part.values.data)),
+            _CRC_KEY: str(zlib.crc32(part.values_PD.data)),
         }
         table = part.table.replace_schema_metadata(metadata)
         sink = pa.BufferOutputStream()
@@ -113,11 +102,11 @@ class Journal:
         """Let go of the files."""
         self._poses.close()
 
-    def gather(self) -> Gathered:
-        """Join all parts."""
+    def gather(self) -> Part:
+        """Join all parts, with their poses as one mapped matrix."""
         self._poses.flush()
         table = pa.concat_tables(self._tables).combine_chunks()
-        return Gathered(table, map_poses(self._poses_path, self._skeleton), list(self._skipped))
+        return Part(table, map_poses(self._poses_path, self._skeleton), tuple(self._skipped))
 
     def _take_up(self, index: int) -> bool:
         # A part is renamed when it is whole, but a power cut may still have corrupted it.

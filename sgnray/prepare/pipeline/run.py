@@ -13,11 +13,12 @@ from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
 from sgnray.data.protocols import split_counts
 from sgnray.data.skipped import read_skipped
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, open_dataset
+from sgnray.distributed.cluster import is_at_hand
+from sgnray.distributed.pool import run_on_actors
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.pipeline.assemble import assemble, describe_source
-from sgnray.prepare.pipeline.launch import is_worth_ray, run_here, run_on_ray
-from sgnray.prepare.pipeline.parts import Journal, Part
+from sgnray.prepare.pipeline.parts import Journal, Part, prepare_part
 from sgnray.prepare.pipeline.staging import (
     hold_staging,
     move_into_place,
@@ -32,6 +33,9 @@ from sgnray.storage.location import Location, locate, resolve
 
 log = logging.getLogger(__name__)
 
+# What one process reads while Ray starts and stops, 6 s, and while it connects and sends workers.
+_STARTING_BYTES = 1500 * 10**6
+_CONNECTING_BYTES = 250 * 10**6
 _OWN_FILES = {CLIPS_FILE, INFO_FILE, SKIPPED_FILE}
 
 Raw = str | Path
@@ -102,7 +106,7 @@ def _run(
     address: str | None,
     on_progress: OnProgress | None,
 ) -> Iterator[Part]:
-    """Carry out the jobs that an interrupted preparation has not finished."""
+    """Carry out the jobs that an interrupted preparation has not finished, here or on Ray."""
     if num_finished:
         log.info("continuing: %d of %d parts are done", num_finished, len(plan.jobs))
     num_done = sum(job.num_clips for job in plan.jobs[:num_finished])
@@ -115,12 +119,22 @@ def _run(
 
     if num_done:
         on_clips(0)
-    todo = plan.jobs[num_finished:]
-    if workers and is_worth_ray(plan.source.num_bytes, address):
-        return run_on_ray(todo, plan.skeleton, on_clips, workers=workers, address=address)
-    if workers:
-        log.info("in this process: so little is read faster without Ray")
-    return run_here(todo, plan.skeleton, on_clips)
+    todo, skeleton = plan.jobs[num_finished:], plan.skeleton
+    enough_bytes = _CONNECTING_BYTES if workers and is_at_hand(address) else _STARTING_BYTES
+    if not workers or plan.source.num_bytes < enough_bytes:
+        if workers:
+            log.info("in this process: so little is read faster without Ray")
+        for job in todo:
+            yield prepare_part(job, skeleton, lambda: on_clips(1))
+    elif todo:
+        yield from run_on_actors(
+            lambda job, _: prepare_part(job, skeleton),
+            todo,
+            workers=workers,
+            address=address,
+            now="run this again: it continues with the parts that are missing",
+            on_done=lambda job: on_clips(job.num_clips),
+        )
 
 
 def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:

@@ -6,7 +6,6 @@ Legend: P poses of a clip, V joints, C coordinates, D = V * C numbers of a pose.
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -19,8 +18,8 @@ import pyarrow.compute as pc
 from sgnray.config.custom import Description, Rule, SplitRule, parse_description
 from sgnray.data.datasets import DATASETS
 from sgnray.data.skeleton import KINECT20, NTU25, SKELETONS, Skeleton
-from sgnray.errors import ClipError, InputError, Problem
-from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
+from sgnray.errors import ClipError, InputError, Problem, count_problems
+from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, as_float32, refusal
 from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
 from sgnray.prepare.readers.tables import Piece, Table, open_table
 from sgnray.prepare.recording import FloatArray
@@ -31,48 +30,44 @@ _MAX_NAME = 255
 _MAX_FACT = np.iinfo(np.int16).max
 _FACTS = ("subject", "camera", "setup", "replication")
 _LIGHT_COLUMNS = ("name", "label", *_FACTS)
+_POSE_COLUMNS = ("poses", "frame", "body")
 _REQUIRED = ("name", "label", "poses")
 _OPTIONAL = (*_FACTS, "frame", "body")
 _NOW = "correct the table or its description; the README, 'Skeletons of your own', shows one"
 
 IntArray = npt.NDArray[np.int64]
-Refused = tuple[tuple[int, str, str], ...]  # row, name, reason
 
 
 @dataclass(frozen=True)
 class TableJob:
-    """A piece of a table, and which of its rows are refused already."""
+    """A piece of a table, and what each of its rows is."""
 
     piece: Piece
     columns: tuple[str, ...]
     skeleton: Skeleton
-    class_names: tuple[str, ...]
-    refused: Refused
+    rows: tuple[ClipFacts | Skipped, ...]
 
     @property
     def num_clips(self) -> int:
         """How many rows it has, refused ones too."""
-        return self.piece.stop - self.piece.start
+        return len(self.rows)
 
     def read(self) -> Iterator[Clip | Skipped]:
         """Give one result for each row, in order."""
-        refused = {row: Skipped(name, reason) for row, name, reason in self.refused}
-        first = self.piece.start
+        rows = iter(self.rows)
         for batch in self.piece.batches(self.columns):
-            light = batch.select([name for name in self.columns if name in _LIGHT_COLUMNS])
-            for index, values in enumerate(light.to_pylist()):
-                row = first + index
-                yield refused[row] if row in refused else self._read_row(batch, index, values)
-            first += batch.num_rows
+            for index, row in zip(range(batch.num_rows), rows, strict=False):
+                yield self._read_row(batch, index, row)
 
     def _read_row(
-        self, batch: pa.RecordBatch, index: int, values: dict[str, object]
+        self, batch: pa.RecordBatch, index: int, row: ClipFacts | Skipped
     ) -> Clip | Skipped:
+        if isinstance(row, Skipped):
+            return row
         try:
-            facts = _read_facts(values, self.class_names)
-            return Clip(facts, _read_poses(batch, index, self.skeleton))
+            return Clip(row, _read_poses(batch, index, self.skeleton))
         except ClipError as error:
-            return Skipped(str(values["name"]), error.what)
+            return Skipped(row.name, error.what)
 
 
 def plan_custom(location: Location) -> RawPlan:
@@ -84,13 +79,13 @@ def plan_custom(location: Location) -> RawPlan:
     description = parse_description(text, source=str(location))
     skeleton = _skeleton(description, location)
     tables = _open_tables(description, skeleton, location)
-    seen: set[str] = set()
+    names: set[str] = set()
     clips: list[ClipFacts] = []
     jobs: list[TableJob] = []
     for table in tables:
-        facts, refused = _read_rows(table, description.classes, seen)
-        clips += facts
-        jobs += _cut_jobs(table, refused, skeleton, description.classes)
+        rows = list(_read_rows(table, description.classes, names))
+        clips += [row for row in rows if isinstance(row, ClipFacts)]
+        jobs += _cut_jobs(table, rows, skeleton)
     if not jobs:
         raise InputError("the table has no rows", where=str(location), now=_NOW)
     return RawPlan(
@@ -100,7 +95,7 @@ def plan_custom(location: Location) -> RawPlan:
         jobs=tuple(jobs),
         skipped=(),
         source=_source(location, text, tables),
-        splits=_name_splits(description.splits, clips, seen, location),
+        splits=_name_splits(description.splits, clips, names, location),
     )
 
 
@@ -135,7 +130,7 @@ def _skeleton(description: Description, location: Location) -> Skeleton:
     # A description may use the cases of a published dataset if it has its skeleton.
     published = DATASETS.get(description.dataset)
     ours = None if published is None else published.skeleton
-    if ours is not None and not _has_shape_of(ours, skeleton):
+    if ours is not None and not _has_shape_of(skeleton, ours):
         raise InputError(
             f"the dataset {description.dataset} has {ours.num_joints} joints of "
             f"{ours.num_coordinates} coordinates, and this one has {skeleton.num_joints} of "
@@ -144,10 +139,9 @@ def _skeleton(description: Description, location: Location) -> Skeleton:
             now="give the dataset a name of its own, such as my-kinect",
         )
     # Not one of a pose estimator, whose poses have another scale here than in its files.
-    same = [known for known in (NTU25, KINECT20) if _is_same(known, skeleton)]
-    known = ours or (same[0] if same else None)
-    if known is not None:
-        return replace(skeleton, name=known.name)
+    for known in (NTU25, KINECT20) if ours is None else (ours,):
+        if ours or (known.joints == joints and _has_shape_of(skeleton, known)):
+            return replace(skeleton, name=known.name)
     if skeleton.name in SKELETONS:
         return replace(skeleton, name=f"{skeleton.name}-own")
     return skeleton
@@ -155,10 +149,6 @@ def _skeleton(description: Description, location: Location) -> Skeleton:
 
 def _has_shape_of(one: Skeleton, other: Skeleton) -> bool:
     return (one.num_joints, one.num_coordinates) == (other.num_joints, other.num_coordinates)
-
-
-def _is_same(one: Skeleton, other: Skeleton) -> bool:
-    return one.joints == other.joints and one.num_coordinates == other.num_coordinates
 
 
 def _open_tables(description: Description, skeleton: Skeleton, location: Location) -> list[Table]:
@@ -172,9 +162,8 @@ def _open_tables(description: Description, skeleton: Skeleton, location: Locatio
         tables.append(table)
         problems += [Problem(name, what) for what in _find_table_problems(table.schema(), skeleton)]
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise InputError(
-            f"the clips of {location.name} have {count}",
+            f"the clips of {location.name} have {count_problems(problems)}",
             where=str(location),
             now=_NOW,
             problems=problems,
@@ -183,49 +172,33 @@ def _open_tables(description: Description, skeleton: Skeleton, location: Locatio
 
 
 def _read_rows(
-    table: Table, class_names: tuple[str, ...], seen: set[str]
-) -> tuple[list[ClipFacts], Refused]:
-    """Read what each clip is, and which rows are refused; adds their names to `seen`."""
-    names = table.schema().names
-    facts: list[ClipFacts] = []
-    refused: list[tuple[int, str, str]] = []
-    light = table.columns([name for name in _LIGHT_COLUMNS if name in names])
-    for row, values in enumerate(_dicts(light)):
-        name = str(values["name"] or f"row {row} of {table.location.name}")
-        shown = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..."
-        if name in seen:
-            refused.append((row, shown, "another clip has this name"))
-            continue
-        seen.add(name)
-        try:
-            facts.append(_read_facts(values, class_names))
-        except ClipError as error:
-            refused.append((row, shown, error.what))
-    return facts, tuple(refused)
-
-
-def _dicts(table: pa.Table) -> Iterator[dict[str, object]]:
-    for batch in table.to_batches(max_chunksize=4096):
-        yield from batch.to_pylist()
+    table: Table, class_names: tuple[str, ...], names: set[str]
+) -> Iterator[ClipFacts | Skipped]:
+    """Read what each row is, or why it is refused; adds their names to `names`."""
+    known = table.schema().names
+    light = table.columns([name for name in _LIGHT_COLUMNS if name in known])
+    row = 0
+    for batch in light.to_batches(max_chunksize=4096):
+        for values in batch.to_pylist():
+            name = str(values["name"] or f"row {row} of {table.location.name}")
+            row += 1
+            try:
+                if name in names:
+                    raise refusal("another clip has this name")
+                names.add(name)
+                yield _read_facts(values, class_names)
+            except ClipError as error:
+                shown = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..."
+                yield Skipped(shown, error.what)
 
 
 def _cut_jobs(
-    table: Table, refused: Refused, skeleton: Skeleton, class_names: tuple[str, ...]
+    table: Table, rows: Sequence[ClipFacts | Skipped], skeleton: Skeleton
 ) -> Iterator[TableJob]:
     known = table.schema().names
-    columns = (*_LIGHT_COLUMNS, "poses", "frame", "body")
+    columns = tuple(name for name in _POSE_COLUMNS if name in known)
     for piece in table.pieces():
-        yield TableJob(
-            piece=piece,
-            columns=tuple(name for name in columns if name in known),
-            skeleton=skeleton,
-            class_names=class_names,
-            refused=refused[_first(refused, piece.start) : _first(refused, piece.stop)],
-        )
-
-
-def _first(refused: Refused, row: int) -> int:
-    return bisect_left(refused, row, key=lambda item: item[0])
+        yield TableJob(piece, columns, skeleton, tuple(rows[piece.start : piece.stop]))
 
 
 def _source(location: Location, text: str, tables: Sequence[Table]) -> RawSource:
@@ -250,53 +223,45 @@ def _find_table_problems(schema: pa.Schema, skeleton: Skeleton) -> Iterator[str]
         count = schema.names.count(name)
         if count > 1:
             yield f"there are {count} columns {name}"
+        elif count == 0 and name in _REQUIRED:
+            yield f"column {name} not found"
         elif count == 1:
             kind = schema.field(name).type
-            problem = _wrong_type(name, kind, skeleton)
-            if problem is not None:
-                yield f"the column {name} is {kind}, and must be {problem}"
-        elif name in _REQUIRED:
-            yield f"column {name} not found"
+            is_right, wanted = _check_type(name, kind, skeleton)
+            if not is_right:
+                yield f"the column {name} is {kind}, and must be {wanted}"
 
 
-def _wrong_type(name: str, kind: pa.DataType, skeleton: Skeleton) -> str | None:
-    if name == "name":
-        return None if _is_text(kind) else "text"
-    if name == "label":
-        is_right = _is_text(kind) or pa.types.is_integer(kind)
-        return None if is_right else "integers from 0 on, or names of classes"
-    if name in _FACTS:
-        is_right = pa.types.is_integer(kind) or pa.types.is_null(kind)
-        return None if is_right else "integers, null where unknown"
-    if name == "poses":
-        return _wrong_poses(kind, skeleton)
-    is_right = pa.types.is_null(kind) or (_is_list(kind) and pa.types.is_integer(kind.value_type))
-    return None if is_right else "a list of integers, one for each pose"
+def _check_type(name: str, kind: pa.DataType, skeleton: Skeleton) -> tuple[bool, str]:
+    """Return whether a column has a type that can be read, and the types that can."""
+    is_integer, is_null = pa.types.is_integer(kind), pa.types.is_null(kind)
+    match name:
+        case "name":
+            return _is_text(kind), "text"
+        case "label":
+            return _is_text(kind) or is_integer, "integers from 0 on, or names of classes"
+        case "frame" | "body":
+            is_right = is_null or (_is_list(kind) and pa.types.is_integer(kind.value_type))
+            return is_right, "a list of integers, one for each pose"
+        case "poses":
+            num_joints, num_coordinates = skeleton.num_joints, skeleton.num_coordinates
+            width = num_joints * num_coordinates
+            is_right = _nests(kind, None, width) or _nests(kind, None, num_joints, num_coordinates)
+            wanted = f"a list of poses, each {width} numbers, or {num_joints} joints of "
+            return is_right, f"{wanted}{num_coordinates} numbers"
+    assert name in _FACTS
+    return is_integer or is_null, "integers, null where unknown"
 
 
-def _wrong_poses(kind: pa.DataType, skeleton: Skeleton) -> str | None:
-    num_joints, num_coordinates = skeleton.num_joints, skeleton.num_coordinates
-    wanted = (
-        f"a list of poses, each {num_joints * num_coordinates} numbers, "
-        f"or {num_joints} joints of {num_coordinates} numbers"
-    )
-    pose = kind.value_type if _is_list(kind) else None
-    if pose is None or not _is_list(pose):
-        return wanted
-    if _is_list(pose.value_type):
-        joint = pose.value_type
-        fits = _fits(pose, num_joints) and _fits(joint, num_coordinates)
-        return None if fits and _is_number(joint.value_type) else wanted
-    fits = _fits(pose, num_joints * num_coordinates)
-    return None if fits and _is_number(pose.value_type) else wanted
-
-
-def _fits(kind: pa.DataType, width: int) -> bool:
-    return not pa.types.is_fixed_size_list(kind) or kind.list_size == width
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return any(is_kind(kind) for is_kind in (pa.types.is_floating, pa.types.is_integer))
+def _nests(kind: pa.DataType, *lengths: int | None) -> bool:
+    """Tell whether a type is numbers in nested lists, of these lengths where they are fixed."""
+    for length in lengths:
+        if not _is_list(kind):
+            return False
+        if length is not None and pa.types.is_fixed_size_list(kind) and kind.list_size != length:
+            return False
+        kind = kind.value_type
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -356,8 +321,8 @@ def _is_in(clip: ClipFacts, rule: Rule, listed: Set[str]) -> bool | None:
 
 def _unknown_names(rule: SplitRule, names: Set[str]) -> Iterator[str]:
     for part in (rule.train, rule.test):
-        unknown = [] if not isinstance(part, tuple) else [n for n in part if n not in names]
-        if unknown:
+        listed = part if isinstance(part, tuple) else ()
+        if unknown := [name for name in listed if name not in names]:
             more = f", and {len(unknown) - 1} more are unknown" if len(unknown) > 1 else ""
             yield f"clip {unknown[0]!r} not found{more}"
 
@@ -373,7 +338,7 @@ def _read_facts(values: dict[str, object], class_names: tuple[str, ...]) -> Clip
         raise refusal("it has no label")
     if isinstance(label, str):
         if label not in class_names:
-            raise refusal(f"its label {label!r} is none of the classes")
+            raise refusal(f"its label {label!r} is not one of the classes")
         label = class_names.index(label)
     assert isinstance(label, int)
     if not 0 <= label < len(class_names):
@@ -420,10 +385,7 @@ def _pose_matrix(poses: pa.Array, skeleton: Skeleton) -> FloatArray:
         poses = poses.flatten()
     if poses.null_count:
         raise refusal("a number is null")
-    with np.errstate(over="ignore", invalid="ignore"):
-        values: FloatArray = poses.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    if not np.isfinite(values).all():
-        raise refusal("a number is not finite in float32")
+    values = as_float32(poses.to_numpy(zero_copy_only=False), "a number is not finite in float32")
     return values.reshape(num_poses, width)
 
 
@@ -442,14 +404,14 @@ def _check_widths(lists: pa.Array, expected: int, noun: str) -> None:
 def _frames_and_bodies(
     batch: pa.RecordBatch, index: int, num_poses: int
 ) -> tuple[IntArray, IntArray]:
+    max_bodies = np.iinfo(np.int8).max + 1
     frames = _numbers(batch, "frame", index, num_poses, limit=np.iinfo(np.int32).max)
-    bodies = _numbers(batch, "body", index, num_poses, limit=np.iinfo(np.int8).max + 1)
+    bodies = _numbers(batch, "body", index, num_poses, limit=max_bodies)
     if bodies is None:
         bodies = np.zeros(num_poses, np.int64)
     if frames is None:
         return np.arange(num_poses), bodies
-    order = frames * (np.iinfo(np.int8).max + 1) + bodies
-    if np.any(np.diff(order) <= 0):
+    if np.any(np.diff(frames * max_bodies + bodies) <= 0):
         raise refusal("its poses are not in order: frame by frame, and in a frame body by body")
     return frames, bodies
 

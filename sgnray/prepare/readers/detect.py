@@ -15,10 +15,10 @@ from sgnray.prepare.readers.padded import plan_padded
 from sgnray.prepare.readers.pyskl import plan_pyskl
 from sgnray.prepare.readers.recordings import (
     OWN,
+    detect_recordings,
     find_videos,
     plan_recordings,
     refuse_place,
-    tell_recordings,
 )
 from sgnray.prepare.readers.source import ZIP_ERRORS, join_listings, list_files
 from sgnray.storage.location import Location
@@ -51,25 +51,14 @@ _PLANNERS: dict[Kind, Callable[[Location], RawPlan]] = {
 
 
 def detect(raw: Sequence[Location], name_pattern: str | None = None) -> RawPlan:
-    """Tell what the places hold and plan their dataset.
+    """Detect what the places hold and plan their dataset.
 
     `name_pattern` reads the names of recordings, such as a{label}_s{subject}_v{camera}. UsageError
     if a place does not exist or they do not belong together, InputError if it is not raw data.
     """
-    kinds = [tell_kind(place) for place in raw]
+    kinds = [detect_kind(place) for place in raw]
     if set(kinds) == {Kind.RECORDINGS}:
-        listings = [list_files([place]) for place in raw]
-        is_described = name_pattern is not None
-        recorded = [tell_recordings(item, is_described=is_described) for item in listings]
-        if len(raw) == 1 and recorded == [None] and (inner := _only_file(raw[0])) is not None:
-            return detect([inner], name_pattern)
-        for place, what in zip(raw, recorded, strict=True):
-            if what is None:
-                raise _nothing_found(place)
-        _check_alike(raw, recorded)
-        if recorded[0] == OWN:
-            return plan_own(join_listings(listings), raw, name_pattern)
-        return plan_recordings(join_listings(listings))
+        return _plan_recordings(raw, name_pattern)
     if name_pattern is not None:
         raise UsageError(
             "a name pattern is for recordings, in folders or .zip files",
@@ -95,7 +84,25 @@ def detect(raw: Sequence[Location], name_pattern: str | None = None) -> RawPlan:
     return _PLANNERS[kinds[0]](raw[0])
 
 
-def tell_kind(place: Location) -> Kind:
+def _plan_recordings(raw: Sequence[Location], name_pattern: str | None) -> RawPlan:
+    listings = [list_files([place]) for place in raw]
+    is_described = name_pattern is not None
+    recorded = [detect_recordings(item, is_described=is_described) for item in listings]
+    if len(raw) == 1 and recorded == [None] and (inner := _only_file(raw[0])) is not None:
+        return detect([inner], name_pattern)
+    for place, what in zip(raw, recorded, strict=True):
+        if what is None:
+            raise _nothing_found(place)
+    _check_alike(raw, recorded)
+    listing = join_listings(listings)
+    what = recorded[0]
+    assert what is not None
+    if what == OWN:
+        return plan_own(listing, raw, name_pattern)
+    return plan_recordings(listing, what)
+
+
+def detect_kind(place: Location) -> Kind:
     """Look at the first bytes of a file; UsageError if it does not exist."""
     entry = place.entry()
     if entry is None:
@@ -115,10 +122,10 @@ def tell_kind(place: Location) -> Kind:
             where=f"--raw {place}",
             now="make it readable, or give another",
         ) from error
-    return _tell_file(place, head)
+    return _detect_file(place, head)
 
 
-def _tell_file(place: Location, head: bytes) -> Kind:
+def _detect_file(place: Location, head: bytes) -> Kind:
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return Kind.PADDED
     if head.startswith(b"PK"):
@@ -173,7 +180,7 @@ def _nothing_found(place: Location) -> InputError:
     if find_videos(place):
         return refuse_place(place, f"--raw {place}")
     return InputError(
-        f"no raw data are here, that is {_KNOWN}",
+        f"no raw data found; sgnray reads {_KNOWN}",
         where=f"--raw {place}",
         now="give the folder or the file that holds them, or make some: sgn synth OUT",
     )

@@ -37,14 +37,14 @@ _MAX_HEADER = 64 * 1024
 _BAD_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+): .*(invalid value.*)")
 
 
-def tell_mediapipe_csv(head: bytes) -> Skeleton | None:
-    """Tell MediaPipe's 33 landmarks by the columns."""
-    return _tell(head, (MEDIAPIPE33,))
+def detect_mediapipe(head: bytes) -> Skeleton | None:
+    """Detect MediaPipe's 33 landmarks by the columns."""
+    return _detect(head, (MEDIAPIPE33,))
 
 
-def tell_kinect_csv(head: bytes) -> Skeleton | None:
-    """Tell the 25 joints of Kinect v2, or the 20 of Kinect v1, by the columns."""
-    return _tell(head, (NTU25, KINECT20))
+def detect_kinect(head: bytes) -> Skeleton | None:
+    """Detect the 25 joints of Kinect v2, or the 20 of Kinect v1, by the columns."""
+    return _detect(head, (NTU25, KINECT20))
 
 
 def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
@@ -80,7 +80,7 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     return build_recording(np.split(joints_NVC, starts), skeleton, ids)
 
 
-def _tell(head: bytes, skeletons: Sequence[Skeleton]) -> Skeleton | None:
+def _detect(head: bytes, skeletons: Sequence[Skeleton]) -> Skeleton | None:
     """Choose the skeleton whose columns are there, or most of which are: reading names the rest."""
     names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
     counts = [len(_find_columns(names, skeleton)) for skeleton in skeletons]
@@ -101,9 +101,10 @@ def _read_header(data: bytes) -> tuple[list[str], str, bool]:
 
 def _is_number(text: str) -> bool:
     try:
-        return bool(float(text)) or True
+        float(text or "0")
     except ValueError:
-        return text == ""
+        return False
+    return True
 
 
 def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:

@@ -26,8 +26,8 @@ from sgnray.prepare.recording import Recording
 _KEYS = re.compile(rb'^\s*[\[{].*"(keypoints|instances|instance_info)"', re.DOTALL)
 
 
-def tell_keypoints(head: bytes) -> Skeleton | None:
-    """Tell key points by the names of their keys."""
+def detect_keypoints(head: bytes) -> Skeleton | None:
+    """Detect key points by the names of their keys."""
     return COCO17 if _KEYS.match(head) else None
 
 

@@ -7,14 +7,15 @@ from pathlib import PurePosixPath
 
 from sgnray.data.datasets import DATASETS, find_published, read_class_names
 from sgnray.data.skeleton import Skeleton
-from sgnray.errors import InputError
+from sgnray.errors import InputError, first_line
 from sgnray.prepare.plan import RawSource, hash_lines
 from sgnray.storage.location import Entry, Location
 
-_CASE_WORDS = {"cs": "cs", "xsub": "cs", "csub": "cs", "cv": "cv", "xview": "cv"} | {
-    "cset": "cset",
-    "xset": "cset",
-}
+_CASE_WORDS = (
+    dict.fromkeys(("cs", "xsub", "csub"), "cs")
+    | dict.fromkeys(("cv", "xview"), "cv")
+    | dict.fromkeys(("cset", "xset"), "cset")
+)
 NO_CASE = "fixed"
 
 
@@ -53,7 +54,7 @@ def find_file(location: Location) -> Entry:
         entry = location.entry()
     except OSError as error:
         raise InputError(
-            f"this file cannot be reached: {str(error).splitlines()[0]}",
+            f"this file cannot be reached: {first_line(error)}",
             where=str(location),
             now="check the path and your rights",
         ) from error

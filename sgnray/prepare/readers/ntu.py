@@ -20,10 +20,10 @@ import pyarrow as pa
 from pyarrow import csv
 
 from sgnray.data.datasets import NTU_CLIP_NAME
-from sgnray.data.skeleton import NTU25
+from sgnray.data.skeleton import NTU25, Skeleton
 from sgnray.errors import ClipError
-from sgnray.prepare.clip import refusal
-from sgnray.prepare.recording import Body, ClipName, FloatArray, Recording
+from sgnray.prepare.clip import ClipFacts, refusal
+from sgnray.prepare.recording import Body, FloatArray, Recording
 
 _NAME = re.compile(NTU_CLIP_NAME.pattern + r"\.skeleton", re.ASCII)
 _NUM_JOINTS = NTU25.num_joints
@@ -62,22 +62,20 @@ _CONVERT = csv.ConvertOptions(
 Bounds = memoryview  # of int64: one more than lines
 
 
-def parse_ntu_name(file_name: str) -> ClipName:
-    """Read SsssCcccPpppRrrrAaaa.skeleton; ClipError if the name is another."""
+def detect_ntu(head: bytes) -> Skeleton | None:
+    """Detect a .skeleton file by the number of frames that it begins with."""
+    return NTU25 if re.match(rb"\s*\d+\s", head) else None
+
+
+def parse_ntu_name(file_name: str) -> ClipFacts:
+    """Read SsssCcccPpppRrrrAaaa.skeleton; the label is the action - 1. ClipError if it is none."""
     match = _NAME.fullmatch(file_name)
     if match is None:
-        raise refusal("no NTU name (SsssCcccPpppRrrrAaaa.skeleton)", name=file_name)
+        raise refusal("not an NTU name (SsssCcccPpppRrrrAaaa.skeleton)", name=file_name)
     setup, camera, subject, replication, action = (int(number) for number in match.groups())
     if min(setup, camera, subject, replication, action) < 1:
         raise refusal("a number in the name is zero", name=file_name)
-    return ClipName(file_name[:-9], action, setup, camera, subject, replication)
-
-
-def find_ntu_label(name: ClipName, num_classes: int) -> int:
-    """Give the 0-based label of a name; ClipError if the dataset has fewer classes."""
-    if name.action > num_classes:
-        raise refusal(f"action {name.action} of {num_classes}")
-    return name.action - 1
+    return ClipFacts(file_name[:-9], action - 1, setup, camera, subject, replication)
 
 
 def read_skeleton(data: bytes) -> Recording:
@@ -311,7 +309,7 @@ def _read_joint(line: bytes, index: int) -> npt.NDArray[np.float32]:
         raise _refuse_line(index, f"a joint line has {len(columns)} columns, not {_JOINT_COLUMNS}")
     for column in columns[:3]:
         if _DECIMAL.fullmatch(column) is None:
-            raise _refuse_line(index, f"the coordinate {_quote(column)} is no number")
+            raise _refuse_line(index, f"the coordinate {_quote(column)} is not a number")
         with np.errstate(over="ignore"):
             if not np.isfinite(np.float32(float(column))):
                 raise _refuse_line(index, f"the coordinate {_quote(column)} is beyond float32")

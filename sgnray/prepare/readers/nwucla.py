@@ -8,30 +8,30 @@ import re
 import numpy as np
 
 from sgnray.data.datasets import NWUCLA_CLIP_NAME
-from sgnray.data.skeleton import KINECT20
-from sgnray.prepare.clip import refusal
-from sgnray.prepare.recording import Body, ClipName, Recording
+from sgnray.data.skeleton import KINECT20, Skeleton
+from sgnray.prepare.clip import ClipFacts, as_float32, refusal
+from sgnray.prepare.recording import Body, Recording
 
 # Action numbers in the order of their labels; 7 and 10 were never released.
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 _NUM_JOINTS = KINECT20.num_joints
-NAME = re.compile(NWUCLA_CLIP_NAME.pattern + r"\.json", re.ASCII)
+_NAME = re.compile(NWUCLA_CLIP_NAME.pattern + r"\.json", re.ASCII)
 
 
-def parse_nwucla_name(file_name: str) -> ClipName:
+def detect_nwucla(head: bytes) -> Skeleton | None:
+    """Detect NW-UCLA's JSON by its key."""
+    return KINECT20 if re.match(rb'\s*\{.*"skeletons"', head, re.DOTALL) else None
+
+
+def parse_nwucla_name(file_name: str) -> ClipFacts:
     """Read aAA_sSS_eEE_vVV.json: the view is the camera, the episode the replication."""
-    match = NAME.fullmatch(file_name)
+    match = _NAME.fullmatch(file_name)
     if match is None:
-        raise refusal("no NW-UCLA name (aAA_sSS_eEE_vVV.json)", name=file_name)
+        raise refusal("not an NW-UCLA name (aAA_sSS_eEE_vVV.json)", name=file_name)
     action, subject, episode, view = (int(number) for number in match.groups())
-    return ClipName(file_name[:-5], action, None, view, subject, episode)
-
-
-def find_nwucla_label(name: ClipName, _: int) -> int:
-    """Give the 0-based label of a name; ClipError if its action was never released."""
-    if name.action not in ACTIONS:
-        raise refusal(f"action {name.action} is none of NW-UCLA's")
-    return ACTIONS.index(name.action)
+    if action not in ACTIONS:
+        raise refusal(f"action {action} is not one of NW-UCLA's")
+    return ClipFacts(file_name[:-5], ACTIONS.index(action), None, view, subject, episode)
 
 
 def read_nwucla(data: bytes) -> Recording:
@@ -40,13 +40,10 @@ def read_nwucla(data: bytes) -> Recording:
         skeletons = json.loads(data)["skeletons"]
         joints = np.array(skeletons)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise refusal("no JSON object with a regular list `skeletons`") from error
+        raise refusal("not a JSON object with a regular list `skeletons`") from error
     if joints.ndim != 3 or joints.shape[1:] != (_NUM_JOINTS, 3) or len(joints) == 0:
         raise refusal(f"`skeletons` has shape {joints.shape}, not (frames, {_NUM_JOINTS}, 3)")
     if joints.dtype.kind not in "fi":
         raise refusal("`skeletons` holds something that is not a number")
-    with np.errstate(over="ignore"):
-        joints_TVC = joints.astype(np.float32)
-    if not np.isfinite(joints_TVC).all():
-        raise refusal("a coordinate is not finite, or beyond float32")
+    joints_TVC = as_float32(joints, "a coordinate is not finite, or beyond float32")
     return Recording(len(joints_TVC), (Body(0, joints_TVC),))

@@ -21,6 +21,7 @@ from sgnray.prepare.readers.people import (
 )
 from sgnray.prepare.recording import Recording
 
+FORMAT = "OpenPose"
 # NAME_000000000012_keypoints.json: the recording, and the number of the frame.
 FRAME_NAME = re.compile(r"([^\x00-\x1f]*?)_?(\d{1,18})_keypoints\.json", re.IGNORECASE | re.ASCII)
 _PEOPLE = re.compile(rb'"people"\s*:')
@@ -29,8 +30,8 @@ _SKELETONS = {3 * layout.num_joints: layout for layout in (OPENPOSE25, OPENPOSE1
 _START = b"\x1e"  # no JSON holds it as it is
 
 
-def tell_openpose(head: bytes) -> Skeleton | None:
-    """Tell the skeleton of a frame by its number of key points; BODY_25 if nobody is in it."""
+def detect_openpose(head: bytes) -> Skeleton | None:
+    """Detect the skeleton of a frame by its number of key points; BODY_25 if nobody is in it."""
     if _PEOPLE.search(head) is None:
         return None
     numbers = _NUMBERS.search(head)
@@ -66,13 +67,13 @@ def _split_frames(data: bytes) -> Iterator[tuple[str, bytes]]:
 def _read_people(frame: Any, skeleton: Skeleton) -> list[Floats]:
     listed = frame.get("people") if isinstance(frame, dict) else None
     if not isinstance(listed, list):
-        raise refusal("no JSON object with a list `people`")
+        raise refusal("not a JSON object with a list `people`")
     return [_read_person(person, skeleton) for person in listed]
 
 
 def _read_person(person: Any, skeleton: Skeleton) -> Floats:
     if not isinstance(person, dict):
-        raise refusal("a person is no JSON object")
+        raise refusal("a person is not a JSON object")
     listed = person.get("pose_keypoints_2d", person.get("pose_keypoints"))
     numbers = read_numbers(listed, what="pose_keypoints_2d")
     if numbers.shape != (3 * skeleton.num_joints,):

@@ -10,11 +10,18 @@ import csv
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import PurePosixPath
 
 from sgnray.data.skeleton import SKELETONS
-from sgnray.errors import ClipError, InputError, Problem, UsageError, count_problems
+from sgnray.errors import (
+    ClipError,
+    InputError,
+    Problem,
+    UsageError,
+    count_problems,
+    shorten_problems,
+)
 from sgnray.prepare.clip import ClipFacts, Skipped, refusal
 from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
 from sgnray.prepare.readers.formats import LABELS_FILE, stem_of
@@ -63,7 +70,7 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
             words_of[words["name"]] = (file, words)
     if not words_of:
         raise InputError(
-            "the label of no recording is known",
+            "no recording has a known label",
             where=where,
             now=_NOW,
             problems=[Problem(item.name, item.reason) for item in skipped[:_NUM_SHOWN]],
@@ -198,14 +205,11 @@ def _read_table(table: RawFile) -> dict[str, Words]:
 
 
 def _refuse_table(table: RawFile, problems: list[Problem]) -> InputError:
-    shown = problems[:_NUM_SHOWN]
-    if len(problems) > len(shown):
-        shown.append(Problem("and", f"{len(problems) - len(shown)} more"))
     return InputError(
         f"{LABELS_FILE} has {count_problems(problems)}",
-        where=f"{table.place}, {table.member}" if table.member else str(table.place),
+        where=table.where,
         now="correct it; the guide pose-estimators.md shows one",
-        problems=shown,
+        problems=shorten_problems(problems),
     )
 
 
@@ -276,6 +280,5 @@ def _describe_source(
 ) -> RawSource:
     """Describe the files and what is known of them: other labels make another dataset."""
     source = describe_files(files)
-    lines = [str(class_names), *(str(astuple(fact)) for fact in facts)]
-    fingerprint = hash_lines([source.fingerprint, *lines])
-    return RawSource(source.num_files, source.num_bytes, fingerprint, source.stamp)
+    lines = [source.fingerprint, str(class_names), *(str(astuple(fact)) for fact in facts)]
+    return replace(source, fingerprint=hash_lines(lines))

@@ -26,8 +26,8 @@ import numpy.typing as npt
 from numpy.lib import format as npy_format
 
 from sgnray.data.skeleton import KINECT20, NTU25
-from sgnray.errors import ClipError, InputError, Problem
-from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
+from sgnray.errors import ClipError, InputError, Problem, first_line
+from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, as_float32, refusal
 from sgnray.prepare.normalize import list_poses
 from sgnray.prepare.plan import RawPlan, hash_lines
 from sgnray.prepare.readers.naming import (
@@ -63,25 +63,14 @@ _NPZ_ERRORS = (
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Some clips of a file: the arrays of their poses and of their one-hot labels."""
-
-    name: str
-    poses: str
-    labels: str
-    is_training: bool
-
-
-_H5_PARTS = (
-    _Part("train", "x", "y", is_training=True),
-    _Part("valid", "valid_x", "valid_y", is_training=True),
-    _Part("test", "test_x", "test_y", is_training=False),
-)
-_NPZ_PARTS = (
-    _Part("train", "x_train", "y_train", is_training=True),
-    _Part("test", "x_test", "y_test", is_training=False),
-)
+# The arrays of a part's poses and of its one-hot labels. All parts but "test" train.
+Parts = dict[str, tuple[str, str]]
+_H5_PARTS: Parts = {
+    "train": ("x", "y"),
+    "valid": ("valid_x", "valid_y"),
+    "test": ("test_x", "test_y"),
+}
+_NPZ_PARTS: Parts = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 
 
 @dataclass(frozen=True)
@@ -119,31 +108,31 @@ def plan_padded(location: Location) -> RawPlan:
     """
     entry = find_file(location)
     arrays, parts = _open_arrays(location, entry)
-    specs = arrays.describe([name for part in parts for name in (part.poses, part.labels)])
+    specs = arrays.describe([name for names in parts.values() for name in names])
     problems = _find_problems(specs, parts, entry)
     if problems:
         raise _refuse(location, "the file does not hold padded clips", problems)
-    skeleton = _SKELETONS[specs[parts[0].poses].shape[2]]
-    num_classes = specs[parts[0].labels].shape[1]
+    skeleton = _SKELETONS[specs[parts["train"][0]].shape[2]]
+    num_classes = specs[parts["train"][1]].shape[1]
     dataset = name_dataset(location, skeleton, num_classes)
-    labels = {part: _read_labels(arrays, part, specs[part.labels]) for part in parts}
-    names = {part: _make_names(part, len(labels[part])) for part in parts}
-    jobs = [
-        job
-        for part in parts
-        for job in _cut_jobs(arrays, part, specs[part.poses], names[part], labels[part])
-    ]
-    training = [name for part in parts if part.is_training for name in names[part]]
-    test = [name for part in parts if not part.is_training for name in names[part]]
-    content = hash_lines(f"{part.name} {labels[part]}" for part in parts)
+    jobs: list[PaddedJob] = []
+    lines: list[str] = []
+    cases: dict[str, list[str]] = {"train": [], "test": []}
+    for part, (poses, one_hot) in parts.items():
+        labels = _read_labels(arrays, one_hot, specs[one_hot])
+        digits = max(_NAME_DIGITS, len(str(len(labels) - 1)))
+        names = [f"{part}-{row:0{digits}d}" for row in range(len(labels))]
+        jobs += _cut_jobs(arrays, poses, specs[poses], names, labels)
+        lines.append(f"{part} {labels}")
+        cases["test" if part == "test" else "train"] += names
     return RawPlan(
         dataset=dataset,
         skeleton=skeleton,
         class_names=name_classes(dataset, num_classes),
         jobs=tuple(jobs),
         skipped=(),
-        source=describe_file(location, entry, content=content),
-        splits={find_case(dataset, location): {"train": training, "test": test}},
+        source=describe_file(location, entry, content=hash_lines(lines)),
+        splits={find_case(dataset, location): cases},
     )
 
 
@@ -153,19 +142,15 @@ def read_padded_clip(row_TX: Array) -> Poses:
     A clip ends with its last frame that is not zero: zero frames after it cannot be distinguished
     from padding.
     """
-    with np.errstate(over="ignore"):
-        frames_TMD = row_TX.astype(np.float32, copy=False).reshape(len(row_TX), 2, -1)
-    if not np.isfinite(frames_TMD).all():
-        raise refusal("a number is not finite, or beyond float32")
+    numbers_TX = as_float32(row_TX, "a number is not finite, or beyond float32")
+    frames_TMD = numbers_TX.reshape(len(row_TX), 2, -1)
     seen = np.flatnonzero((frames_TMD != 0).any(axis=(1, 2)))
     if seen.size == 0:
         raise refusal("every pose is zero")
     return list_poses(frames_TMD[: seen[-1] + 1])
 
 
-def _open_arrays(
-    location: Location, entry: Entry
-) -> tuple[H5Arrays | NpzArrays, tuple[_Part, ...]]:
+def _open_arrays(location: Location, entry: Entry) -> tuple[H5Arrays | NpzArrays, Parts]:
     with _reading(location, (OSError,)), location.open() as file:
         magic = file.read(len(_H5_MAGIC))
     if magic == _H5_MAGIC:
@@ -175,31 +160,30 @@ def _open_arrays(
     raise _refuse(location, "the file is neither HDF5 nor .npz")
 
 
-def _find_problems(
-    specs: dict[str, ArraySpec], parts: Sequence[_Part], entry: Entry
-) -> list[Problem]:
-    problems = []
-    for part in parts:
-        for name, num_axes in ((part.poses, 3), (part.labels, 2)):
+def _find_problems(specs: dict[str, ArraySpec], parts: Parts, entry: Entry) -> list[Problem]:
+    """List all that is wrong with the arrays: with each alone or, if nothing is, together."""
+    problems: list[Problem] = []
+    for names in parts.values():
+        for name, num_axes in zip(names, (3, 2), strict=True):
             problem = _find_problem(specs.get(name), num_axes, entry)
             problems += [Problem(name, problem)] if problem else []
     if problems:
         return problems
-    poses = [specs[part.poses] for part in parts]
-    labels = [specs[part.labels] for part in parts]
-    for part, one, other in zip(parts, poses, labels, strict=True):
-        if one.shape[0] != other.shape[0]:
-            what = f"has {other.shape[0]} rows, but {part.poses} has {one.shape[0]}"
-            problems.append(Problem(part.labels, what))
-    for part, spec in zip(parts, poses, strict=True):
-        problem = _find_pose_problem(spec)
-        problems += [Problem(part.poses, problem)] if problem else []
-    for axis, specs_of, what in ((2, poses, "numbers in a frame"), (1, labels, "classes")):
-        sizes = sorted({spec.shape[axis] for spec in specs_of})
+    for poses, labels in parts.values():
+        num_rows, num_labels = specs[poses].shape[0], specs[labels].shape[0]
+        if num_rows != num_labels:
+            problems.append(Problem(labels, f"has {num_labels} rows, but {poses} has {num_rows}"))
+    for poses, _ in parts.values():
+        if (width := specs[poses].shape[2]) not in _SKELETONS:
+            known = " or ".join(map(str, _SKELETONS))
+            what = f"has {width} numbers in a frame, not {known} (two bodies)"
+            problems.append(Problem(poses, what))
+    for index, axis, what in ((0, 2, "numbers in a frame"), (1, 1, "classes")):
+        sizes = sorted({specs[names[index]].shape[axis] for names in parts.values()})
         if len(sizes) > 1:
-            listed = " and ".join(str(size) for size in sizes)
+            listed = " and ".join(map(str, sizes))
             problems.append(Problem("its parts", f"differ in their {what}: {listed}"))
-    if not sum(spec.shape[0] for spec in poses):
+    if not any(specs[poses].shape[0] for poses, _ in parts.values()):
         problems.append(Problem("its parts", "hold no clip"))
     return problems
 
@@ -220,30 +204,18 @@ def _find_problem(spec: ArraySpec | None, num_axes: int, entry: Entry) -> str | 
     return None
 
 
-def _find_pose_problem(spec: ArraySpec) -> str | None:
-    if spec.shape[2] in _SKELETONS:
-        return None
-    known = " or ".join(str(width) for width in _SKELETONS)
-    return f"has {spec.shape[2]} numbers in a frame, not {known} (two bodies)"
-
-
-def _read_labels(arrays: H5Arrays | NpzArrays, part: _Part, spec: ArraySpec) -> list[int]:
+def _read_labels(arrays: H5Arrays | NpzArrays, array: str, spec: ArraySpec) -> list[int]:
     labels: list[int] = []
     step = max(1, _JOB_BYTES // spec.row_bytes)
     for start in range(0, spec.shape[0], step):
-        rows = arrays.read_rows(part.labels, start, min(start + step, spec.shape[0]))
+        rows = arrays.read_rows(array, start, min(start + step, spec.shape[0]))
         is_one_hot = ((rows != 0).sum(axis=1) == 1) & (rows == 1).any(axis=1)
         labels += np.where(is_one_hot, (rows != 0).argmax(axis=1), _NO_LABEL).tolist()
     return labels
 
 
-def _make_names(part: _Part, num_clips: int) -> list[str]:
-    digits = max(_NAME_DIGITS, len(str(num_clips - 1)))
-    return [f"{part.name}-{row:0{digits}d}" for row in range(num_clips)]
-
-
 def _cut_jobs(
-    arrays: H5Arrays | NpzArrays, part: _Part, spec: ArraySpec, names: list[str], labels: list[int]
+    arrays: H5Arrays | NpzArrays, array: str, spec: ArraySpec, names: list[str], labels: list[int]
 ) -> Iterator[PaddedJob]:
     """Cut an array into jobs of about 16 MiB, at the borders of its chunks if they are small."""
     step = max(1, _JOB_BYTES // spec.row_bytes)
@@ -251,7 +223,7 @@ def _cut_jobs(
         step = -(-step // spec.chunk_rows) * spec.chunk_rows
     for start in range(0, len(names), step):
         rows = slice(start, start + step)
-        yield PaddedJob(arrays, part.poses, start, tuple(names[rows]), tuple(labels[rows]))
+        yield PaddedJob(arrays, array, start, tuple(names[rows]), tuple(labels[rows]))
 
 
 @dataclass(frozen=True)
@@ -316,7 +288,7 @@ def _describe_h5(file: Any, name: str) -> ArraySpec:
         return ArraySpec(problem="is a link to somewhere else")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-        return ArraySpec(problem="is no array")
+        return ArraySpec(problem="is not an array")
     if dataset.is_virtual or dataset.external:
         return ArraySpec(problem="has its numbers in another file")
     return ArraySpec(
@@ -349,32 +321,22 @@ class NpzArrays:
         """Read some rows of an array; InputError if they are damaged."""
         try:
             with _reading(self.location, _NPZ_ERRORS):
-                return _open_member(self.location, self.changed, name).read_rows(start, stop)
+                stream, spec, data_start = _open_member(self.location, self.changed, name)
+                stream.seek(data_start + start * spec.row_bytes)
+                data = stream.read((stop - start) * spec.row_bytes)
+                return np.frombuffer(data, spec.dtype).reshape(stop - start, *spec.shape[1:])
         except Exception:
             _open_member.cache_clear()  # nobody knows where a cursor stands that has failed
             raise
 
 
-class _Member:
-    """A cursor on one array of an archive: going forward is cheap, going back starts again."""
-
-    def __init__(self, location: Location, name: str) -> None:
-        self._archive = zipfile.ZipFile(location.open())
-        self._stream = self._archive.open(name + _SUFFIX)
-        self._shape, self._dtype, _ = _read_header(self._stream)
-        self._data_start = self._stream.tell()
-
-    def read_rows(self, start: int, stop: int) -> Array:
-        row_bytes = prod(self._shape[1:]) * self._dtype.itemsize
-        self._stream.seek(self._data_start + start * row_bytes)
-        data = self._stream.read((stop - start) * row_bytes)
-        rows = np.frombuffer(data, self._dtype)
-        return rows.reshape(stop - start, *self._shape[1:])
-
-
 @lru_cache(maxsize=1)
-def _open_member(location: Location, changed: int, name: str) -> _Member:
-    return _Member(location, name)
+def _open_member(location: Location, changed: int, name: str) -> tuple[IO[bytes], ArraySpec, int]:
+    """Open one array of an archive: to go forward in it is cheap, to go back starts again."""
+    archive = zipfile.ZipFile(location.open())
+    stream = archive.open(name + _SUFFIX)
+    shape, dtype, _ = _read_header(stream)
+    return stream, ArraySpec(shape, dtype), stream.tell()
 
 
 def _describe_npz(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArraySpec:
@@ -414,8 +376,8 @@ def _reading(location: Location, errors: tuple[type[Exception], ...]) -> Iterato
     try:
         yield
     except errors as error:
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise _refuse(location, f"the file is corrupt or cannot be read: {said}") from error
+        reason = f"the file is corrupt or cannot be read: {first_line(error)}"
+        raise _refuse(location, reason) from error
 
 
 def _refuse(location: Location, what: str, problems: Sequence[Problem] = ()) -> InputError:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sgnray.data.skeleton import Skeleton
 from sgnray.errors import ClipError
-from sgnray.prepare.clip import refusal
+from sgnray.prepare.clip import as_float32, refusal
 from sgnray.prepare.recording import Body, Recording
 
 Floats = npt.NDArray[np.float64]
@@ -120,13 +120,13 @@ def build_recording(
     for track in tracks:
         has_body_T[track.frames[0] : track.frames[-1] + 1] = True
     number_T = np.cumsum(has_body_T) - 1  # frames without a person do not count
-    with np.errstate(over="ignore"):
-        bodies = tuple(
-            Body(int(number_T[track.frames[0]]), (joints_TVC * scale).astype(np.float32))
-            for track, joints_TVC in zip(tracks, filled, strict=True)
+    bodies = tuple(
+        Body(
+            int(number_T[track.frames[0]]),
+            as_float32(joints_TVC * scale, "a coordinate is beyond float32"),
         )
-    if not all(np.isfinite(body.joints_TVC).all() for body in bodies):
-        raise refusal("a coordinate is beyond float32")
+        for track, joints_TVC in zip(tracks, filled, strict=True)
+    )
     return Recording(int(has_body_T.sum()), bodies)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sgnray.errors import InputError
+from sgnray.errors import InputError, first_line
 from sgnray.storage.location import Location
 
 PROTOCOLS = range(2, 6)
@@ -67,8 +67,7 @@ def load_pickle(stream: pa.NativeFile) -> Any:
         *(OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError),
         *(EOFError, MemoryError, pickle.UnpicklingError),
     ) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise PickleError(f"it is corrupt ({reason[:200]})") from error
+        raise PickleError(f"it is corrupt ({first_line(error)[:200]})") from error
 
 
 def refuse_pickle(location: Location, reason: str) -> InputError:
@@ -204,7 +203,7 @@ class _Unpickler(pickle._Unpickler):
         function = _FUNCTIONS.get(f"{module}.{name}")
         if function is None:
             shown = re.sub(r"[^ -~]", "?", f"{module}.{name}"[:80])
-            raise PickleError(f"it asks for {shown}, which is no array and could run code")
+            raise PickleError(f"it asks for {shown}, which is not an array and could run code")
         return function
 
     def _push_bytes(self) -> None:
@@ -229,13 +228,13 @@ class _Unpickler(pickle._Unpickler):
 
     def _target(self, kind: type) -> Any:
         if not isinstance(self.stack[-1], kind):
-            raise PickleError(f"it fills something that is no {kind.__name__}")
+            raise PickleError(f"it fills something that is not a {kind.__name__}")
         return self.stack[-1]
 
     def _call(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if function not in _FUNCTIONS.values():
-            raise PickleError("it calls something that is no function")
+            raise PickleError("it calls something that is not a function")
         if not isinstance(arguments, tuple):
             raise PickleError(f"it calls {function.__name__.strip('_')} wrongly")
         self.stack.append(function(*arguments))
@@ -251,7 +250,7 @@ class _Unpickler(pickle._Unpickler):
             case PickledArray(), _:
                 raise PickleError("it holds an array of an unusual kind")
             case _:
-                raise PickleError("it sets the state of something that is no array")
+                raise PickleError("it sets the state of something that is not an array")
 
 
 def _check_keys(keys: list[Any]) -> list[Any]:
@@ -305,7 +304,7 @@ def _dtype(code: object = None, *_: object) -> _Type:
 
 
 def _ndarray(*_: object) -> None:
-    raise PickleError("it calls something that is no function")
+    raise PickleError("it calls something that is not a function")
 
 
 def _reconstruct(kind: object = None, shape: object = None, *_: object) -> PickledArray:
@@ -335,7 +334,7 @@ def _scalar(kind: object = None, data: object = None) -> Any:
 
 def _encode(text: object = None, encoding: object = None) -> bytes | _Latin1:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise PickleError("it encodes something that is no text")
+        raise PickleError("it encodes something that is not text")
     return text.encode("latin-1") if len(text) <= _MAX_SCALAR_BYTES else _Latin1(text)
 
 

@@ -11,7 +11,7 @@ import logging
 import pickle
 import re
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from sgnray.data.datasets import read_missing_names, tell_ntu
 from sgnray.data.skeleton import COCO17, KINECT20, NTU25, Skeleton
-from sgnray.errors import ClipError, InputError, Problem
+from sgnray.errors import ClipError, InputError, Problem, shorten_problems
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
 from sgnray.prepare.normalize import list_poses, normalize
 from sgnray.prepare.plan import RawPlan, Splits, hash_lines
@@ -42,7 +42,7 @@ from sgnray.prepare.readers.pickles import (
     read_pickle,
     refuse_pickle,
 )
-from sgnray.prepare.recording import ClipName, FloatArray, Recording
+from sgnray.prepare.recording import FloatArray, Recording
 from sgnray.storage.location import Location
 
 log = logging.getLogger(__name__)
@@ -62,44 +62,41 @@ _MAX_PROBLEMS = 10
 
 
 @dataclass(frozen=True)
+class PickledClip:
+    """One clip as a pickle describes it; its key points are M x T x V x C."""
+
+    facts: ClipFacts
+    total_frames: int
+    keypoint: PickledArray
+    score: PickledArray | None
+
+
+@dataclass(frozen=True)
 class PysklJob:
-    """Some clips of a pickle, with their arrays; scores are None where there are none."""
+    """Some clips of a pickle, with their arrays."""
 
     skeleton: Skeleton
-    facts: tuple[ClipFacts, ...]
-    keypoints: tuple[PickledArray, ...]
-    scores: tuple[PickledArray | None, ...]
+    clips: tuple[PickledClip, ...]
 
     @property
     def num_clips(self) -> int:
         """How many clips are in it, refused ones too."""
-        return len(self.facts)
+        return len(self.clips)
 
     def read(self) -> Iterator[Clip | Skipped]:
         """Give one result for each clip."""
-        for facts, keypoint, score in zip(self.facts, self.keypoints, self.scores, strict=True):
+        for clip in self.clips:
             try:
-                yield Clip(facts, self._prepare(keypoint, score))
+                yield Clip(clip.facts, self._prepare(clip))
             except PickleError as error:
-                yield Skipped(facts.name, str(error))
+                yield Skipped(clip.facts.name, str(error))
             except ClipError as error:
-                yield Skipped(facts.name, error.what)
+                yield Skipped(clip.facts.name, error.what)
 
-    def _prepare(self, keypoint: PickledArray, score: PickledArray | None) -> Poses:
+    def _prepare(self, clip: PickledClip) -> Poses:
         if self.skeleton == COCO17:
-            return normalize(_track_people(keypoint, score), COCO17)
-        return center(keypoint.load(), origin_joint=self.skeleton.origin or 0)
-
-
-@dataclass(frozen=True)
-class _Annotation:
-    """One clip as the pickle describes it; its key points are M x T x V x C."""
-
-    name: str
-    label: int
-    total_frames: int
-    keypoint: PickledArray
-    score: PickledArray | None
+            return normalize(_track_people(clip.keypoint, clip.score), COCO17)
+        return center(clip.keypoint.load(), origin_joint=self.skeleton.origin or 0)
 
 
 def plan_pyskl(location: Location) -> RawPlan:
@@ -110,27 +107,31 @@ def plan_pyskl(location: Location) -> RawPlan:
     """
     entry = find_file(location)
     content = read_pickle(location)
-    annotations = _read_annotations(content, location)
-    skeleton = _find_skeleton(annotations, location)
-    ntu_names = _read_ntu_names(annotations) if skeleton is NTU25 else {}
-    num_classes = max(annotation.label for annotation in annotations) + 1
-    dataset = _tell_ntu(ntu_names) or name_dataset(location, skeleton, num_classes)
-    kept, skipped = _choose(annotations, ntu_names)
-    facts = [_describe(annotation, ntu_names) for annotation in kept]
+    clips = _read_clips(content, location)
+    skeleton = _find_skeleton(clips, location)
+    ntu_facts = _read_ntu_names(clips) if skeleton is NTU25 else {}
+    num_classes = max(clip.facts.label for clip in clips) + 1
+    if ntu_facts:
+        dataset = tell_ntu(
+            last_setup=max(facts.setup or 0 for facts in ntu_facts.values()),
+            last_action=max(facts.label for facts in ntu_facts.values()) + 1,
+        )
+    else:
+        dataset = name_dataset(location, skeleton, num_classes)
+    kept, skipped = _choose(clips, ntu_facts)
+    lines = [f"{clip.facts.name} {clip.facts.label}" for clip in kept]
     return RawPlan(
         dataset=dataset,
         skeleton=skeleton,
         class_names=name_classes(dataset, num_classes),
-        jobs=tuple(_cut_jobs(skeleton, facts, kept)),
+        jobs=tuple(_cut_jobs(skeleton, kept)),
         skipped=tuple(skipped),
-        source=describe_file(
-            location, entry, content=hash_lines(f"{fact.name} {fact.label}" for fact in facts)
-        ),
+        source=describe_file(location, entry, content=hash_lines(lines)),
         splits=_read_splits(
             content.get("split") if isinstance(content, dict) else None,
             dataset,
-            known={annotation.name for annotation in annotations},
-            kept={fact.name for fact in facts},
+            known={clip.facts.name for clip in clips},
+            kept={clip.facts.name for clip in kept},
             location=location,
         ),
     )
@@ -158,17 +159,17 @@ def center(keypoint_MTVC: npt.NDArray[Any], *, origin_joint: int) -> Poses:
     return list_poses(moved_TMVC.reshape(num_frames, num_actors, -1))
 
 
-def _read_annotations(content: Any, location: Location) -> list[_Annotation]:
+def _read_clips(content: Any, location: Location) -> list[PickledClip]:
     """Read a pickle's annotations; InputError lists what is wrong with them."""
-    annotations, problems = [], []
+    clips, problems = [], []
     for index, item in enumerate(_list_annotations(content, location)):
         try:
-            annotations.append(_read_annotation(item))
+            clips.append(_read_annotation(item))
         except ValueError as error:
             problems.append(Problem(f"annotations[{index}]", str(error)))
     if problems:
         raise _refuse_annotations(location, problems)
-    return annotations
+    return clips
 
 
 def _list_annotations(content: Any, location: Location) -> list[Any]:
@@ -179,29 +180,33 @@ def _list_annotations(content: Any, location: Location) -> list[Any]:
     return content
 
 
-def _read_annotation(item: Any) -> _Annotation:
+def _read_annotation(item: Any) -> PickledClip:
     """Read one annotation; ValueError with the reason."""
     if not isinstance(item, dict):
-        raise ValueError("is no dict")
-    name, label = item.get("frame_dir"), item.get("label")
+        raise ValueError("is not a dict")
+    name = item.get("frame_dir")
     if not isinstance(name, str) or not name or not name.isprintable():
-        raise ValueError("frame_dir is no name")
-    if type(label) is not int or not 0 <= label < _MAX_LABEL:
-        raise ValueError(f"label is no number from 0 on (of {name})")
-    total_frames = item.get("total_frames")
-    if type(total_frames) is not int or not 0 <= total_frames < 2**31:
-        raise ValueError(f"total_frames is no number from 0 on (of {name})")
+        raise ValueError("frame_dir is not a name")
+    label = _read_count(item, "label", limit=_MAX_LABEL)
+    total_frames = _read_count(item, "total_frames", limit=2**31)
     try:
-        return _Annotation(name, label, total_frames, *_read_arrays(item))
+        return PickledClip(ClipFacts(name, label), total_frames, *_read_arrays(item))
     except ValueError as error:
         raise ValueError(f"{error} (of {name})") from error
+
+
+def _read_count(item: dict[Any, Any], key: str, *, limit: int) -> int:
+    count = item.get(key)
+    if type(count) is not int or not 0 <= count < limit:
+        raise ValueError(f"{key} is not a number from 0 on (of {item['frame_dir']})")
+    return count
 
 
 def _read_arrays(item: dict[Any, Any]) -> tuple[PickledArray, PickledArray | None]:
     """Check the key points of an annotation, and the scores of those in 2D; ValueError."""
     keypoint, score = item.get("keypoint"), item.get("keypoint_score")
     if not isinstance(keypoint, PickledArray) or not keypoint.dtype:
-        raise ValueError("keypoint is no array")
+        raise ValueError("keypoint is not an array")
     dtype, shape = np.dtype(keypoint.dtype), keypoint.final_shape
     if dtype.kind != "f":
         raise ValueError(f"keypoint holds {dtype}, not floats")
@@ -211,7 +216,7 @@ def _read_arrays(item: dict[Any, Any]) -> tuple[PickledArray, PickledArray | Non
     if not is_image or score is None:
         return keypoint, None
     if not isinstance(score, PickledArray) or score.dtype[1:2] != "f":
-        raise ValueError("keypoint_score is no array of floats")
+        raise ValueError("keypoint_score is not an array of floats")
     if score.final_shape != shape[:3]:
         raise ValueError(f"keypoint_score has the shape {score.final_shape}, not {shape[:3]}")
     return keypoint, score
@@ -226,8 +231,8 @@ def _track_people(keypoint: PickledArray, score: PickledArray | None) -> Recordi
     return build_recording(list(joints_TMVC), COCO17)
 
 
-def tell_clip(head: bytes) -> Skeleton | None:
-    """Tell the pickle of one clip from that of a dataset."""
+def detect_clip(head: bytes) -> Skeleton | None:
+    """Detect the pickle of one clip, unlike that of a dataset."""
     is_clip = _CLIP.match(head) and b"keypoint" in head and b"annotations" not in head
     return COCO17 if is_clip else None
 
@@ -271,9 +276,10 @@ def _load_clips(
     found: dict[str, tuple[PickledArray, PickledArray | None]] = {}
     problems = []
     for index, item in enumerate(_list_annotations(read_pickle(location), location)):
+        content = item if isinstance(item, dict) else {}
+        name = str(content.get("frame_dir", index))
         try:
-            name = str(item.get("frame_dir", index)) if isinstance(item, dict) else str(index)
-            arrays = found[name] = _read_arrays(item if isinstance(item, dict) else {})
+            arrays = found[name] = _read_arrays(content)
         except ValueError as error:
             problems.append(Problem(f"annotations[{index}]", str(error)))
             continue
@@ -288,9 +294,9 @@ def _load_clips(
     return found
 
 
-def _find_skeleton(annotations: Sequence[_Annotation], location: Location) -> Skeleton:
+def _find_skeleton(clips: Sequence[PickledClip], location: Location) -> Skeleton:
     """Give the skeleton of all clips; InputError if it is not one that PYSKL's files have."""
-    shapes = {annotation.keypoint.final_shape[2:] for annotation in annotations}
+    shapes = {clip.keypoint.final_shape[2:] for clip in clips}
     if len(shapes) == 1 and shapes <= _SKELETONS.keys():
         return _SKELETONS[shapes.pop()]
     listed = ", ".join(" x ".join(map(str, shape)) for shape in sorted(shapes)[:_MAX_PROBLEMS])
@@ -302,71 +308,51 @@ def _find_skeleton(annotations: Sequence[_Annotation], location: Location) -> Sk
     )
 
 
-def _read_ntu_names(annotations: Sequence[_Annotation]) -> dict[str, ClipName]:
+def _read_ntu_names(clips: Sequence[PickledClip]) -> dict[str, ClipFacts]:
     """Read what the names say, if all of them are NTU's; else nothing."""
     try:
-        return {
-            annotation.name: parse_ntu_name(f"{annotation.name}.skeleton")
-            for annotation in annotations
-        }
+        return {clip.facts.name: parse_ntu_name(f"{clip.facts.name}.skeleton") for clip in clips}
     except ClipError:
         return {}
 
 
-def _tell_ntu(ntu_names: dict[str, ClipName]) -> str | None:
-    if not ntu_names:
-        return None
-    return tell_ntu(
-        last_setup=max(name.setup or 0 for name in ntu_names.values()),
-        last_action=max(name.action for name in ntu_names.values()),
-    )
-
-
 def _choose(
-    annotations: Sequence[_Annotation], ntu_names: dict[str, ClipName]
-) -> tuple[list[_Annotation], list[Skipped]]:
+    clips: Sequence[PickledClip], ntu_facts: dict[str, ClipFacts]
+) -> tuple[list[PickledClip], list[Skipped]]:
     """Separate the clips that will be read from those that are left out already."""
-    missing = read_missing_names() if ntu_names else frozenset()
-    kept: dict[str, _Annotation] = {}
+    missing = read_missing_names() if ntu_facts else frozenset()
+    kept: dict[str, PickledClip] = {}
     skipped: list[Skipped] = []
-    for annotation in annotations:
-        name, frames = annotation.name, annotation.keypoint.final_shape[1]
-        ntu_name = ntu_names.get(name)
+    for clip in clips:
+        name, label, num_frames = clip.facts.name, clip.facts.label, clip.keypoint.final_shape[1]
+        facts = ntu_facts.get(name, clip.facts)
         if name in missing:
             reason = "on the published list of missing skeletons"
         elif name in kept:
             reason = "another clip has this name"
-        elif annotation.total_frames != frames:
-            reason = f"total_frames is {annotation.total_frames}, but it has {frames}"
-        elif ntu_name and ntu_name.action - 1 != annotation.label:
-            reason = f"its label is {annotation.label}, not {ntu_name.action - 1} as its name says"
+        elif clip.total_frames != num_frames:
+            reason = f"total_frames is {clip.total_frames}, but it has {num_frames}"
+        elif facts.label != label:
+            reason = f"its label is {label}, not {facts.label} as its name says"
         else:
-            kept[name] = annotation
+            kept[name] = replace(clip, facts=facts)
             continue
         skipped.append(Skipped(name, reason))
     return list(kept.values()), skipped
 
 
-def _describe(annotation: _Annotation, ntu_names: dict[str, ClipName]) -> ClipFacts:
-    ntu_name = ntu_names.get(annotation.name)
-    if ntu_name is None:
-        return ClipFacts(annotation.name, annotation.label)
-    return ntu_name.facts(label=annotation.label)
-
-
-def _cut_jobs(
-    skeleton: Skeleton, facts: Sequence[ClipFacts], kept: Sequence[_Annotation]
-) -> Iterator[PysklJob]:
+def _cut_jobs(skeleton: Skeleton, clips: Sequence[PickledClip]) -> Iterator[PysklJob]:
     """Cut the clips into jobs of about 16 MiB, in the order of the file."""
-    start = num_bytes = 0
-    for index, annotation in enumerate(kept, start=1):
-        num_bytes += annotation.keypoint.num_bytes
-        if num_bytes < _JOB_BYTES and index < len(kept):
-            continue
-        keypoints = tuple(annotation.keypoint for annotation in kept[start:index])
-        scores = tuple(annotation.score for annotation in kept[start:index])
-        yield PysklJob(skeleton, tuple(facts[start:index]), keypoints, scores)
-        start, num_bytes = index, 0
+    part: list[PickledClip] = []
+    num_bytes = 0
+    for clip in clips:
+        part.append(clip)
+        num_bytes += clip.keypoint.num_bytes
+        if num_bytes >= _JOB_BYTES:
+            yield PysklJob(skeleton, tuple(part))
+            part, num_bytes = [], 0
+    if part:
+        yield PysklJob(skeleton, tuple(part))
 
 
 def _read_splits(
@@ -415,12 +401,9 @@ def _read_names(listed: Any) -> list[str] | None:
 
 
 def _refuse_annotations(location: Location, problems: list[Problem]) -> InputError:
-    shown = problems[:_MAX_PROBLEMS]
-    if len(problems) > len(shown):
-        shown.append(Problem("and", f"{len(problems) - len(shown)} more"))
     return InputError(
         "the pickle is not as PYSKL writes it",
         where=str(location),
         now="fetch the file again; for clips of your own, describe them in a YAML file (README)",
-        problems=shown,
+        problems=shorten_problems(problems),
     )

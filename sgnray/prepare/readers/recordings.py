@@ -9,11 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sgnray.data.datasets import (
-    read_class_names,
-    read_missing_names,
-    tell_ntu,
-)
+from sgnray.data.datasets import read_class_names, read_missing_names, tell_ntu
 from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.errors import ClipError, InputError, Problem, UsageError
 from sgnray.prepare.clip import Clip, ClipFacts, Skipped, refusal
@@ -42,7 +38,8 @@ _BLOCK_BYTES = 6 * 1024 * 1024  # parsed at once: the NTU parser's start costs a
 class RecordingJob:
     """Some raw recordings of a dataset with this many classes.
 
-    `facts` say what each one is where its name does not.
+    `facts` say what each one is where its name does not: names of one's own may be in use twice,
+    so that such a recording is called by its path when it is skipped.
     """
 
     files: tuple[RawFile, ...]
@@ -56,24 +53,24 @@ class RecordingJob:
 
     def read(self) -> Iterator[Clip | Skipped]:
         """Give each file's clip, or why it is left out."""
-        for index, (file, kind, found) in enumerate(_read(self.files)):
+        for index, (file, skeleton, found) in enumerate(read_recordings(self.files)):
             try:
-                if self.facts:
-                    facts = self.facts[index]
-                else:
-                    name = kind.parse_name(file.name)
-                    facts = name.facts(label=kind.find_label(name, self.num_classes))
+                facts = (
+                    self.facts[index] if self.facts else FORMATS[file.kind].parse_name(file.name)
+                )
+                if facts.label >= self.num_classes:
+                    raise refusal(f"action {facts.label + 1} of {self.num_classes}")
                 if isinstance(found, ClipError):
                     raise found
-                clip = Clip(facts, normalize(found, skeleton_of(file)))
+                clip = Clip(facts, normalize(found, skeleton))
             except ClipError as error:
                 yield Skipped(file.path if self.facts else file.name, error.what)
             else:
                 yield clip
 
 
-def tell_recordings(listing: Listing, *, is_described: bool = False) -> str | None:
-    """Tell what was recorded: synthetic people, a published dataset by the files' names, or OWN.
+def detect_recordings(listing: Listing, *, is_described: bool = False) -> str | None:
+    """Detect what was recorded: synthetic people, a published dataset by the files' names, or OWN.
 
     Described recordings (labels.csv, a name pattern) are OWN whatever their names.
     """
@@ -89,19 +86,19 @@ def tell_recordings(listing: Listing, *, is_described: bool = False) -> str | No
     return OWN if any(file.kind != NTU.name or _is_ntu(file) for file in listing.files) else None
 
 
-def plan_recordings(listing: Listing) -> RawPlan:
-    """Plan the dataset of recordings that tell_recordings finds."""
-    match tell_recordings(listing):
+def plan_recordings(listing: Listing, recorded: str) -> RawPlan:
+    """Plan the dataset of recordings; `recorded` is what detect_recordings gives."""
+    match recorded:
         case "synthetic people":
             synth = [file for file in listing.sidecars if file.name == SYNTH_FILE]
             class_names = _read_synth(min(synth, key=lambda file: (file.depth, file.place.path)))
             return _plan(listing, "synth", NTU, class_names)
         case "NTU RGB+D":
             known = [file.name for file in listing.files if NTU.has_name(file.name)]
-            names = [NTU.parse_name(name) for name in known]
+            facts = [NTU.parse_name(name) for name in known]
             dataset = tell_ntu(
-                last_setup=max(name.setup or 0 for name in names),
-                last_action=max(name.action for name in names),
+                last_setup=max(fact.setup or 0 for fact in facts),
+                last_action=max(fact.label for fact in facts) + 1,
             )
             return _plan(listing, dataset, NTU, read_class_names(dataset), read_missing_names())
         case other:
@@ -171,33 +168,34 @@ def find_videos(place: Location) -> list[str]:
 def read_recordings(
     files: Iterable[RawFile],
 ) -> Iterator[tuple[RawFile, Skeleton, Recording | ClipError]]:
-    """Read recordings in their order; a ClipError where one cannot be used."""
-    for file, _, found in _read(files):
-        yield file, skeleton_of(file), found
+    """Read recordings in their order; a ClipError where one cannot be used.
+
+    Files of one format and skeleton are read in blocks.
+    """
+    groups = itertools.groupby(files, key=lambda file: (FORMATS[file.kind], skeleton_of(file)))
+    for (kind, skeleton), group in groups:
+        block: list[RawFile] = []
+        num_bytes = 0
+        for file in group:
+            block.append(file)
+            num_bytes += file.size_bytes
+            if num_bytes >= _BLOCK_BYTES:
+                yield from _read_block(block, kind, skeleton)
+                block, num_bytes = [], 0
+        yield from _read_block(block, kind, skeleton)
 
 
 def read_recording(file: RawFile) -> tuple[Recording, Skeleton]:
-    """Read one recording and tell its skeleton; raises ClipError."""
+    """Read one recording; raises ClipError."""
     ((_, skeleton, found),) = read_recordings([file])
     if isinstance(found, ClipError):
-        where = f"{file.place}, {file.member}" if file.member else str(file.place)
-        raise ClipError(found.what, where=where, now=found.now)
+        raise ClipError(found.what, where=file.where, now=found.now)
     return found, skeleton
 
 
 def skeleton_of(file: RawFile) -> Skeleton:
-    """Tell which skeleton is in a recording; InputError if its format is unknown."""
-    format_of(file)
+    """Return the skeleton of a listed recording."""
     return SKELETONS[file.skeleton]
-
-
-def format_of(file: RawFile) -> RecordedFormat:
-    """Return the format detected when a recording was listed; InputError if it is unknown."""
-    if file.kind not in FORMATS:
-        raise InputError(
-            f"a recording of an unknown format: {file.name}", where=str(file.place), now=KNOWN
-        )
-    return FORMATS[file.kind]
 
 
 def describe_files(files: Sequence[RawFile]) -> RawSource:
@@ -210,21 +208,14 @@ def describe_files(files: Sequence[RawFile]) -> RawSource:
     )
 
 
-def _read(
-    files: Iterable[RawFile],
-) -> Iterator[tuple[RawFile, RecordedFormat, Recording | ClipError]]:
-    """Read files in blocks of one format and skeleton."""
-    groups = itertools.groupby(files, key=lambda file: (format_of(file), file.skeleton))
-    for (kind, _), group in groups:
-        block: list[tuple[RawFile, bytes | ClipError]] = []
-        num_bytes = 0
-        for file in group:
-            block.append((file, _try_read(file)))
-            num_bytes += file.size_bytes
-            if num_bytes >= _BLOCK_BYTES:
-                yield from _parse(block, kind)
-                block, num_bytes = [], 0
-        yield from _parse(block, kind)
+def _read_block(
+    files: Sequence[RawFile], kind: RecordedFormat, skeleton: Skeleton
+) -> Iterator[tuple[RawFile, Skeleton, Recording | ClipError]]:
+    contents = [_try_read(file) for file in files]
+    texts = [data for data in contents if isinstance(data, bytes)]
+    recordings = iter(kind.read_files(texts, skeleton) if texts else ())
+    for file, data in zip(files, contents, strict=True):
+        yield file, skeleton, next(recordings) if isinstance(data, bytes) else data
 
 
 def _try_read(file: RawFile) -> bytes | ClipError:
@@ -232,17 +223,6 @@ def _try_read(file: RawFile) -> bytes | ClipError:
         return read_file(file)
     except ClipError as error:
         return error
-
-
-def _parse(
-    block: list[tuple[RawFile, bytes | ClipError]], kind: RecordedFormat
-) -> Iterator[tuple[RawFile, RecordedFormat, Recording | ClipError]]:
-    if not block:
-        return
-    texts = [data for _, data in block if isinstance(data, bytes)]
-    recordings = iter(kind.read_files(texts, skeleton_of(block[0][0])))
-    for file, data in block:
-        yield file, kind, next(recordings) if isinstance(data, bytes) else data
 
 
 def _plan(
@@ -253,15 +233,14 @@ def _plan(
     missing: frozenset[str] = frozenset(),
 ) -> RawPlan:
     check_one_format(listing.files)
-    candidates = listing.files
-    chosen, skipped = _choose(candidates, kind, missing)
+    chosen, skipped = _choose(listing.files, kind, missing)
     return RawPlan(
         dataset=dataset,
         skeleton=kind.skeleton,
         class_names=class_names,
         jobs=tuple(RecordingJob(files, len(class_names)) for files in cut_parts(chosen)),
         skipped=(*listing.refused, *skipped),
-        source=describe_files(candidates),
+        source=describe_files(listing.files),
     )
 
 
@@ -303,6 +282,6 @@ def _read_synth(file: RawFile) -> tuple[str, ...]:
 
 def _is_ntu(file: RawFile) -> bool:
     try:
-        return NTU.tell(read_file(file)) is not None
+        return NTU.detect(read_file(file)) is not None
     except ClipError:
         return False

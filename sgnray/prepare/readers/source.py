@@ -16,14 +16,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from sgnray.errors import ClipError, InputError
+from sgnray.errors import ClipError, InputError, first_line
 from sgnray.prepare.clip import Skipped, refusal
 from sgnray.prepare.readers.formats import (
     HEAD_BYTES,
     SIDECARS,
+    detect_format,
     has_known_suffix,
-    tell_format,
 )
+from sgnray.prepare.readers.openpose import FORMAT as OPENPOSE
 from sgnray.prepare.readers.openpose import FRAME_NAME, join_frames
 from sgnray.prepare.readers.people import in_frame
 from sgnray.prepare.readers.pyskl import CLIP_FORMAT, SUFFIXES, extract_clip, list_clips
@@ -32,6 +33,7 @@ from sgnray.storage.location import Entry, Location
 MAX_FILE_BYTES = 64 * 1024 * 1024
 PART_BYTES = 32 * 1024 * 1024
 PART_FILES = 256
+_UNKNOWN_CONTENT = "not a recording: its content has none of the formats that sgnray reads"
 _BOMB_BYTES, _BOMB_RATIO = 16 * 1024 * 1024, 200
 _REMOTE_BUFFER_BYTES = 1024 * 1024
 # What zipfile raises over a broken .zip: RuntimeError for an encrypted member or an unknown
@@ -64,6 +66,11 @@ class RawFile:
     frames: tuple[str, ...] = ()
     kind: str = ""
     skeleton: str = ""
+
+    @property
+    def where(self) -> str:
+        """Its place for a message, and the member if it is in a .zip."""
+        return f"{self.place}, {self.member}" if self.member else str(self.place)
 
     @property
     def path(self) -> str:
@@ -103,7 +110,7 @@ def read_file(file: RawFile) -> bytes:
     """Read one raw file whole; ClipError if it is too large or damaged, InputError if gone."""
     if file.size_bytes > MAX_FILE_BYTES:
         raise refusal(
-            f"larger than {MAX_FILE_BYTES >> 20} MiB, which no recording is", name=file.name
+            f"larger than {MAX_FILE_BYTES >> 20} MiB, the limit for a recording", name=file.name
         )
     if _is_pickled(file):
         return extract_clip(file.place, file.changed, file.member or "")
@@ -137,7 +144,9 @@ def _read(file: RawFile, limit: int) -> bytes:
                 data += more  # network file systems may give less than was asked for
             return data
     except ZIP_ERRORS as error:
-        if isinstance(error, OSError) and not _is_misled(file, error):
+        # A corrupt .zip may send its reader to a place that no file has: EINVAL.
+        is_misled = file.member is not None and getattr(error, "errno", None) == errno.EINVAL
+        if isinstance(error, OSError) and not is_misled:
             raise _unreadable(file, error) from error
         raise refusal(f"cannot be read: {error}", name=file.name) from error
 
@@ -182,8 +191,12 @@ def _list_place(place: Location) -> Listing:
     entries = list(place.walk())
     plain = [_plain_file(place, item) for item in entries if has_known_suffix(item.name)]
     listing = _recognize(plain)
-    zips = [] if listing.files else [item for item in entries if _is_zip(item)]
-    if not zips:
+    zips = [
+        item
+        for item in entries
+        if item.name.lower().endswith(".zip") and not item.name.startswith("._")
+    ]
+    if listing.files or not zips:
         return listing
     members = [file for item in zips for file in _zip_files(place.at(item.path))]
     return join_listings([replace(listing, refused=()), _recognize(members)])
@@ -211,7 +224,7 @@ def _is_pickled(file: RawFile) -> bool:
 
 
 def _recognize(found: Sequence[RawFile | Skipped]) -> Listing:
-    """Tell the format of each file; one that has none, beside some of its suffix, is refused."""
+    """Detect the format of each file; one that has none, beside some of its suffix, is refused."""
     files = [file for file in found if isinstance(file, RawFile)]
     refused = [item for item in found if isinstance(item, Skipped)]
     sidecars = [file for file in files if file.name in SIDECARS]
@@ -220,13 +233,12 @@ def _recognize(found: Sequence[RawFile | Skipped]) -> Listing:
     for file in _join_frames([file for file in files if file.name not in SIDECARS]):
         try:
             detected = _detect(file)
-        except ClipError as error:  # a damaged member
+            if not detected.kind:
+                raise refusal(_UNKNOWN_CONTENT)
+        except ClipError as error:  # also a damaged member
             others.append((file, error.what))
-            continue
-        if detected.kind:
-            known.append(detected)
         else:
-            others.append((file, "no recording: its content is of no format that sgnray reads"))
+            known.append(detected)
     suffixes = {_suffix(file) for file in known}
     refused += [Skipped(file.path, reason) for file, reason in others if _suffix(file) in suffixes]
     return Listing(tuple(sorted(known, key=_order)), tuple(refused), tuple(sidecars))
@@ -239,7 +251,7 @@ def _suffix(file: RawFile) -> str:
 def _detect(file: RawFile) -> RawFile:
     if file.kind:
         return file
-    found = tell_format(file.name, lambda: _read(file, min(file.size_bytes, HEAD_BYTES)))
+    found = detect_format(file.name, lambda: _read(file, min(file.size_bytes, HEAD_BYTES)))
     return file if found is None else replace(file, kind=found[0].name, skeleton=found[1].name)
 
 
@@ -265,8 +277,8 @@ def _join_frames(files: Sequence[RawFile]) -> Iterator[RawFile]:
         try:
             largest = _detect(max(frames, key=lambda file: file.size_bytes))
         except ClipError:  # a damaged member: reading says which
-            largest = replace(frames[0], kind="OpenPose", skeleton="openpose25")
-        if largest.kind != "OpenPose":
+            largest = replace(frames[0], kind=OPENPOSE, skeleton="openpose25")
+        if largest.kind != OPENPOSE:
             yield from frames
             continue
         first = frames[0]
@@ -322,25 +334,16 @@ def _suspicion(member: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _is_misled(file: RawFile, error: OSError) -> bool:
-    """Tell whether a .zip sent its reader to a place that no file has."""
-    return file.member is not None and error.errno == errno.EINVAL
-
-
 def _unreadable(file: RawFile, error: OSError) -> InputError:
     # Not a defect of one clip: a disk, a network or a node that fails must not drop clips.
     is_gone = isinstance(error, FileNotFoundError)
     reason = "is gone, or cannot be seen from this machine" if is_gone else "cannot be read"
     return InputError(
-        f"a raw file {reason}: {str(error.strerror or error).splitlines()[0]}",
+        f"a raw file {reason}: {error.strerror or first_line(error)}",
         where=str(file.place),
         now="repair that and rerun the same command to resume; on a cluster, every node must see "
         "the raw files at the same path",
     )
-
-
-def _is_zip(entry: Entry) -> bool:
-    return entry.name.lower().endswith(".zip") and not entry.name.startswith("._")
 
 
 def _changed(place: Location) -> int:

@@ -17,7 +17,7 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sgnray.errors import InputError
+from sgnray.errors import InputError, first_line
 from sgnray.storage.location import Location
 
 JOB_BYTES = 16 * 1024 * 1024
@@ -57,22 +57,19 @@ class Table:
     def pieces(self) -> Iterator[Piece]:
         """Cut the rows into pieces of about JOB_BYTES and at most JOB_ROWS."""
         with self.errors():
-            first_chunk, chunk_row, row, num_bytes = 0, 0, 0, 0.0
-            start = 0
+            chunk_row = start = start_chunk = start_chunk_row = 0
+            num_bytes = 0.0
             for chunk, (num_rows, row_bytes) in enumerate(self._chunks()):
-                end = row + num_rows
-                while row < end:
+                for row in range(chunk_row, chunk_row + num_rows):
                     if row == start:
-                        first_chunk, chunk_row = chunk, end - num_rows
-                    room = max(1, int((JOB_BYTES - num_bytes) / max(row_bytes, 1.0)))
-                    step = min(room, end - row, start + JOB_ROWS - row)
-                    row += step
-                    num_bytes += step * row_bytes
-                    if num_bytes >= JOB_BYTES - row_bytes or row - start == JOB_ROWS:
-                        yield Piece(self, first_chunk, chunk_row, start, row)
-                        start, num_bytes = row, 0.0
-            if start < row:
-                yield Piece(self, first_chunk, chunk_row, start, row)
+                        start_chunk, start_chunk_row = chunk, chunk_row
+                    num_bytes += row_bytes
+                    if num_bytes + row_bytes > JOB_BYTES or row + 1 - start == JOB_ROWS:
+                        yield Piece(self, start_chunk, start_chunk_row, start, row + 1)
+                        start, num_bytes = row + 1, 0.0
+                chunk_row += num_rows
+            if start < chunk_row:
+                yield Piece(self, start_chunk, start_chunk_row, start, chunk_row)
 
     def batches(self, chunk: int, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Give the rows from a chunk on, in order, few at a time."""
@@ -127,6 +124,16 @@ class Table:
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         return open_reader(self._open(), options=options)
 
+    def check_unchanged(self) -> None:
+        """InputError where the table is gone or was rewritten since it was planned."""
+        entry = self.location.entry()
+        if entry is None or (entry.size_bytes, entry.changed) != self.stamp:
+            raise InputError(
+                "the table has changed, or cannot be seen from this machine",
+                where=str(self.location),
+                now="run this again when it is complete; on a cluster, every node must see it",
+            )
+
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Turn what a corrupt or missing file raises into an InputError."""
@@ -134,7 +141,7 @@ class Table:
             yield
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise InputError(
-                f"the table cannot be read: {(str(error).splitlines() or ['corrupt'])[0]}",
+                f"the table cannot be read: {first_line(error)}",
                 where=str(self.location),
                 now=_NOW,
             ) from error
@@ -153,7 +160,7 @@ class Piece:
     def batches(self, names: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
         """Read its rows, few at a time; InputError where the table is corrupt or was rewritten."""
         with self.table.errors():
-            check_unchanged(self.table)
+            self.table.check_unchanged()
             for batch in _cursor(self.table, names).rows(self):
                 # Lists that point outside of their values would be followed without a look.
                 batch.validate(full=True)
@@ -211,14 +218,3 @@ def open_table(location: Location) -> Table | str:
     except InputError as error:
         return f"is not a whole Arrow or Parquet file; {error.what}"
     return table
-
-
-def check_unchanged(table: Table) -> None:
-    """InputError where a table is gone or was rewritten since it was planned."""
-    entry = table.location.entry()
-    if entry is None or (entry.size_bytes, entry.changed) != table.stamp:
-        raise InputError(
-            "the table has changed, or cannot be seen from this machine",
-            where=str(table.location),
-            now="run this again when it is complete; on a cluster, every node must see it",
-        )

@@ -174,7 +174,7 @@ def test_an_existing_file_stays_unless_told(tiny_dataset, tmp_path):
         export_dataset(tiny_dataset, out, to="pyskl")
     assert out.read_text() == "mine"
     export_dataset(tiny_dataset, out, to="pyskl", overwrite=True)
-    assert len(plan_pyskl(locate(out)).jobs[0].facts) == len(tiny_dataset.clips.names)
+    assert plan_pyskl(locate(out)).jobs[0].num_clips == len(tiny_dataset.clips.names)
     with pytest.raises(UsageError, match="is a folder"):
         export_dataset(tiny_dataset, tmp_path, to="pyskl", overwrite=True)
 

@@ -87,7 +87,7 @@ def test_a_broken_file_does_not_stop_the_others(tiny_run, tiny_raw, tmp_path):
     good, bad, again = predict_clips(tmp_path, tiny_run)
     assert isinstance(good, Prediction)
     assert isinstance(again, Prediction)
-    assert (bad.name, bad.reason) == ("b.skeleton", "line 5: the coordinate 'nan' is no number")
+    assert (bad.name, bad.reason) == ("b.skeleton", "line 5: the coordinate 'nan' is not a number")
 
 
 def test_progress_counts_refused_recordings_too(tiny_run, tiny_raw, tmp_path):

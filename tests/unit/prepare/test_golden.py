@@ -23,11 +23,11 @@ REASONS = {
     "S001C001P011R001A002.skeleton": (
         "line 282: announces 1 bodies, but only 18 lines follow (cut off?)"
     ),
-    "S001C001P011R001A003.skeleton": "line 11: the coordinate 'abc' is no number",
+    "S001C001P011R001A003.skeleton": "line 11: the coordinate 'abc' is not a number",
     "S001C001P011R001A004.skeleton": "line 4: announces 24 joints, not 25",
     "S001C001P011R001A005.skeleton": "no frame has a body",
     "S001C001P011R001A006.skeleton": "line 1: the number of frames is '-3'",
-    "S001C001P011R001A007.skeleton": "line 11: the coordinate 'nan' is no number",
+    "S001C001P011R001A007.skeleton": "line 11: the coordinate 'nan' is not a number",
     "S001C001P011R001A008.skeleton": "not a text file",
     "S001C001P011R001A009.skeleton": "line 11: a joint line has 7 columns, not 12",
     "S001C001P011R001A010.skeleton": "no body is longer than 11 frames",
@@ -38,7 +38,7 @@ REASONS = {
         "line 2: announces 1000000000 bodies, but only 1119 lines follow (cut off?)"
     ),
     "S001C001P011R001A014.skeleton": "line 11: the coordinate '1e39' is beyond float32",
-    "notes.skeleton": "no NTU name (SsssCcccPpppRrrrAaaa.skeleton)",
+    "notes.skeleton": "not an NTU name (SsssCcccPpppRrrrAaaa.skeleton)",
 }
 
 

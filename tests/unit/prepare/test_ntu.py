@@ -54,12 +54,12 @@ def test_the_first_wrong_number_is_told_by_its_line(make_skeleton):
     lines[84] = lines[84].replace(b"1 1 1", b"1 x 1")
     with pytest.raises(ClipError) as caught:
         read_skeleton(b"\n".join(lines))
-    assert caught.value.what == "line 85: the coordinate 'x' is no number"
+    assert caught.value.what == "line 85: the coordinate 'x' is not a number"
 
 
 def test_name():
     name = parse_ntu_name("S032C003P106R002A120.skeleton")
-    assert (name.name, name.action, name.setup) == ("S032C003P106R002A120", 120, 32)
+    assert (name.name, name.label, name.setup) == ("S032C003P106R002A120", 119, 32)
     assert (name.camera, name.subject, name.replication) == (3, 106, 2)
 
 

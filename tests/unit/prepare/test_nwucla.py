@@ -18,7 +18,7 @@ def test_reads_frames_joints_coordinates():
     assert np.array_equal(recording.bodies[0].joints_TVC, joints.astype(np.float32))
 
 
-UNREADABLE = "no JSON object with a regular list `skeletons`"
+UNREADABLE = "not a JSON object with a regular list `skeletons`"
 NO_NUMBER = "`skeletons` holds something that is not a number"
 NOT_FINITE = "a coordinate is not finite, or beyond float32"
 
@@ -52,7 +52,7 @@ def test_refusals(text, reason):
 def test_names_and_labels():
     assert len(ACTIONS) == len(read_class_names("nwucla")) == 10
     name = parse_nwucla_name("a12_s10_e05_v03.json")
-    assert (name.action, name.subject, name.replication, name.camera) == (12, 10, 5, 3)
+    assert (name.label, name.subject, name.replication, name.camera) == (9, 10, 5, 3)
     assert name.setup is None
     with pytest.raises(ClipError):
         parse_nwucla_name("a1_s10_e05_v03.json")
@@ -69,5 +69,5 @@ def test_origin_is_the_spine_of_the_first_frame(make_nwucla):
 def test_an_action_that_was_never_released_is_refused(make_nwucla):
     raw = make_nwucla(8)
     (raw / "all_sqe" / "a01_s01_e00_v01.json").rename(raw / "a07_s01_e00_v01.json")
-    (job,) = detect([locate(raw)]).jobs
-    assert list(job.read())[-1] == Skipped("a07_s01_e00_v01.json", "action 7 is none of NW-UCLA's")
+    expected = Skipped("a07_s01_e00_v01.json", "action 7 is not one of NW-UCLA's")
+    assert detect([locate(raw)]).skipped == (expected,)

@@ -190,7 +190,7 @@ def test_a_pattern_is_for_recordings(tiny_folder):
 @pytest.mark.parametrize(
     ("names", "what"),
     [
-        (["a.csv", "b.csv"], "the label of no recording is known"),
+        (["a.csv", "b.csv"], "no recording has a known label"),
         (["wave/a.csv", "wave/b.csv"], "all recordings have the label 'wave'"),
     ],
 )

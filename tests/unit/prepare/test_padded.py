@@ -216,7 +216,7 @@ def test_all_problems_of_a_file_are_listed_at_once(tmp_path):
     assert "2 axes" in problems["y"]
     assert "link" in problems["valid_x"]
     assert "object" in problems["valid_y"]
-    assert problems["test_x"] == "is no array"
+    assert problems["test_x"] == "is not an array"
     assert problems["test_y"] == "is missing"
 
 

@@ -151,8 +151,8 @@ def test_refuses_every_other_opcode_that_could_run_code(tmp_path):
         "NEXT_BUFFER": by_hand(pickle.NEXT_BUFFER),
         "the opcode 255": by_hand(b"\xff"),
         "os.system": by_hand(b"cos\nsystem\n"),
-        "no array": by_hand(b"}}", pickle.BUILD),
-        "no function": by_hand(b"})", pickle.REDUCE),
+        "not an array": by_hand(b"}}", pickle.BUILD),
+        "not a function": by_hand(b"})", pickle.REDUCE),
         "wrongly": by_hand(b"cnumpy\ndtype\n", b"}", pickle.REDUCE),
     }
     for said, data in harmful.items():

@@ -13,7 +13,7 @@ import pytest
 
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, OutputError, UsageError
-from sgnray.prepare.pipeline import launch
+from sgnray.prepare.pipeline import run
 from sgnray.prepare.pipeline.run import prepare_dataset
 from sgnray.prepare.readers.source import PART_FILES
 
@@ -147,7 +147,7 @@ def test_no_clip_survives(make_nwucla, tmp_path):
     assert caught.value.what == "none of 2 recordings can be used"
     (problem,) = caught.value.problems
     assert problem.where == "2 files, like a01_s01_e00_v01.json"
-    assert problem.what.startswith("no JSON object")
+    assert problem.what.startswith("not a JSON object")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nwucla"]
 
 
@@ -194,7 +194,7 @@ def test_zip_and_folder_are_the_same_source(make_nwucla, tmp_path):
 
 @pytest.mark.ray
 def test_two_workers_give_the_same_bytes(make_nwucla, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "_STARTING_BYTES", 0)
+    monkeypatch.setattr(run, "_STARTING_BYTES", 0)
     raw = make_nwucla(2 * PART_FILES + 10)
     steps = []
     result = prepare_dataset(
@@ -275,5 +275,5 @@ def test_places_that_make_no_dataset_together(make_nwucla, golden_raw, tmp_path)
     with pytest.raises(UsageError, match="named twice"):
         prepare_dataset([nwucla, nwucla], out=tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no raw data are here"):
+    with pytest.raises(InputError, match="no raw data found"):
         prepare_dataset([nwucla, tmp_path / "empty"], out=tmp_path / "out")

@@ -319,10 +319,10 @@ def test_deep_nesting_is_refused(read):
     ("frame", "reason"),
     [
         ('{"people": [', "frame 1 (a_1_keypoints.json): malformed JSON: "),
-        ('{"people": 5}', "frame 1 (a_1_keypoints.json): no JSON object with a list `people`"),
-        ("[]", "frame 1 (a_1_keypoints.json): no JSON object with a list `people`"),
+        ('{"people": 5}', "frame 1 (a_1_keypoints.json): not a JSON object with a list `people`"),
+        ("[]", "frame 1 (a_1_keypoints.json): not a JSON object with a list `people`"),
         ("", "frame 1 (a_1_keypoints.json): malformed JSON: "),
-        ('{"people": [7]}', "frame 1 (a_1_keypoints.json): a person is no JSON object"),
+        ('{"people": [7]}', "frame 1 (a_1_keypoints.json): a person is not a JSON object"),
         (
             json.dumps({"people": [{"pose_keypoints_2d": [1] * 54}]}),
             "frame 1 (a_1_keypoints.json): pose_keypoints_2d has 54 numbers, not 75 as openpose25",
@@ -427,7 +427,7 @@ def test_refused_frame_numbers_and_bodies(read, column, cells, reason):
         ({"keypoint": np.zeros((0, 2, 17, 2), "f4")}, "keypoint has the shape (0, 2, 17, 2)"),
         ({"keypoint": np.zeros((1, 2, 17, 2), "f4")}, "nobody is in any of its 2 frames"),
         ({"keypoint": np.full((1, 2, 17, 2), np.inf, "f4")}, "a coordinate is not finite"),
-        ({"keypoint": "text"}, "keypoint is no array"),
+        ({"keypoint": "text"}, "keypoint is not an array"),
         (
             {"keypoint": np.ones((1, 2, 17, 2), "f4"), "keypoint_score": np.ones((1, 2), "f4")},
             "keypoint_score has the shape (1, 2), not (1, 2, 17)",

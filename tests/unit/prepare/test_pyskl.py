@@ -169,7 +169,7 @@ def test_a_clip_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
         ({"keypoint": np.zeros((3, 6, 25, 3))}, "1 or 2 x T x V x C"),
         ({"keypoint": np.zeros((6, 25, 3))}, "1 or 2 x T x V x C"),
         ({"keypoint": np.zeros((1, 6, 25, 3), "int32")}, "not floats"),
-        ({"keypoint": [[1.0]]}, "no array"),
+        ({"keypoint": [[1.0]]}, "keypoint"),
         ({"label": "walk"}, "label"),
         ({"label": -1}, "label"),
         ({"label": True}, "label"),

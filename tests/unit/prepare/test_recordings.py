@@ -13,11 +13,8 @@ from sgnray.prepare.readers.recordings import (
     find_recordings,
     read_recording,
     read_recordings,
-    skeleton_of,
 )
-from sgnray.prepare.readers.source import RawFile
 from sgnray.prepare.recording import Recording
-from sgnray.storage.location import locate
 
 NWUCLA = "a01_s01_e00_v01.json"
 
@@ -118,14 +115,6 @@ def test_other_files(tmp_path, name, message):
         find_recordings(tmp_path / name)
     assert caught.value.where == str(tmp_path / name)
     assert ".skeleton" in caught.value.now
-
-
-def test_a_recording_of_another_suffix_has_no_skeleton(tmp_path):
-    file = RawFile("a.bvh", locate(tmp_path / "a.bvh"), None, 0, 0, 0)
-    with pytest.raises(InputError, match="unknown format"):
-        skeleton_of(file)
-    with pytest.raises(InputError, match="unknown format"):
-        read_recording(file)
 
 
 def test_nothing_there(tmp_path):

@@ -51,7 +51,7 @@ def test_what_is_larger_than_any_recording_is_not_read(tmp_path):
     (listed,) = list_files([locate(tmp_path)]).files
     with pytest.raises(ClipError) as caught:
         read_file(listed)
-    assert caught.value.what == "larger than 64 MiB, which no recording is"
+    assert caught.value.what == "larger than 64 MiB, the limit for a recording"
 
 
 def test_pipes_and_dangling_links_are_no_files(tmp_path):
@@ -119,7 +119,7 @@ def test_neither_folder_nor_zip(tmp_path):
     (tmp_path / "raw.rar").write_bytes(b"Rar!")
     with pytest.raises(InputError) as caught:
         detect([locate(tmp_path / "raw.rar")])
-    assert caught.value.what.startswith("no raw data are here")
+    assert caught.value.what.startswith("no raw data found")
 
 
 @pytest.mark.parametrize("names", [[], ["notes.txt"], ["notes.json"], ["notes.skeleton"]])
@@ -128,4 +128,4 @@ def test_a_folder_of_something_else(tmp_path, names):
         (tmp_path / name).write_text("{}")
     with pytest.raises(InputError) as caught:
         detect([locate(tmp_path)])
-    assert caught.value.what.startswith("no raw data are here")
+    assert caught.value.what.startswith("no raw data found")
