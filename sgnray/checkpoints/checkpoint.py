@@ -24,7 +24,7 @@ from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.errors import CheckpointError, CorruptError, SgnError
 from sgnray.model.reference import find_reference, model_from_reference
 from sgnray.model.sgn import SGN
-from sgnray.storage.atomic import output_errors, write_bytes
+from sgnray.storage.atomic import make_parent, write_bytes
 
 FORMAT_VERSION = 3
 
@@ -101,8 +101,7 @@ def build_model(recipe: Recipe, skeleton: Skeleton, num_classes: int) -> SGN:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint aside and move it into place; raises OutputError."""
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     write_bytes(path, pack_checkpoint(checkpoint))
 
 
@@ -133,7 +132,7 @@ def unpack_checkpoint(data: bytes, *, where: str) -> Checkpoint:
             where=where,
             now="install a newer sgnray: pip install -U sgnray",
         )
-    with _told(where):
+    with _content_errors(where):
         checkpoint = _parse(content)
         _check_average(checkpoint)
         checkpoint.build_model()
@@ -149,7 +148,7 @@ def load_reference(path: str | Path) -> SGN:
     state = find_reference(_unpack(_read_bytes(path), str(path)))
     if state is None:
         raise _refused(str(path), "it is not a checkpoint of the reference implementation")
-    with _told(str(path)):
+    with _content_errors(str(path)):
         return model_from_reference(state).eval()
 
 
@@ -226,7 +225,7 @@ def _check_sums(data: bytes) -> None:
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
+def _content_errors(where: str) -> Iterator[None]:
     """Turn whatever a foreign or damaged content provokes into one CheckpointError."""
     try:
         yield

@@ -38,6 +38,12 @@ def written_aside(path: Path, *, suffix: str = "") -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+def make_parent(path: Path) -> None:
+    """Make the folder of a file that will be written; raises OutputError."""
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def sync(path: Path) -> None:
     """Wait until a file is on the disk."""
     with path.open("rb") as file:
