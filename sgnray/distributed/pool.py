@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ _QUEUED = 2
 _AHEAD = 4
 _RETRIES = 3  # of a job whose worker was lost
 _POLL_S = 0.2
+# Ray spends its retries on a lost node before it notices the loss; jobs are sent again for so long.
+_NOTICE_S = 90.0
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -73,6 +76,7 @@ def _run(
     waiting = enumerate(jobs)
     running: dict[Any, tuple[int, Job, Any]] = {}
     arrived: dict[int, Result] = {}
+    lost_at: dict[int, float] = {}
     num_yielded = 0
     while True:
         while idle and len(running) + len(arrived) < _AHEAD * num_workers:
@@ -88,10 +92,20 @@ def _run(
             room.check()
             continue
         index, job, worker = running.pop(done[0])
-        idle.append(worker)
-        result = ray.get(done[0])
+        try:
+            result = ray.get(done[0])
+        except ray.exceptions.ActorUnavailableError:
+            now = time.monotonic()
+            if not room.check():
+                lost_at[index] = now
+            if now - lost_at.setdefault(index, now) > _NOTICE_S:
+                raise
+            time.sleep(_POLL_S)
+            running[worker.run.remote(shared, job)] = (index, job, worker)
+            continue
         if isinstance(result, SgnError):
             raise result
+        idle.append(worker)
         arrived[index] = result
         if on_done is not None:
             on_done(job)
