@@ -199,12 +199,12 @@ def worker_request(
     wait: str | None = None,
 ) -> WorkerRequest:
     """Read what each worker asks the cluster for; UsageError for a label or time that is none."""
-    from sgnray.distributed.resources import WorkerRequest
+    from sgnray.distributed.resources import WorkerRequest, parse_labels
 
-    return WorkerRequest.parse(
-        cpus=cpus,
-        gpus=gpus,
+    return WorkerRequest(
+        num_cpus=cpus,
+        num_gpus=gpus,
         accelerator_type=accelerator_type,
-        labels=labels,
+        labels=parse_labels(labels or ()),
         wait_s=None if wait is None else parse_duration(wait, "--wait"),
     )

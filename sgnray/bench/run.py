@@ -40,7 +40,7 @@ from sgnray.model.sgn import count_parameters
 from sgnray.progress import OnProgress
 from sgnray.train.checks import check_run, match_recipe
 from sgnray.train.job import VALIDATION_VIEWS, Job, TrainProgress, choose_parts
-from sgnray.train.launch import Executor, executor
+from sgnray.train.launch import Executor, open_executor
 from sgnray.train.loop import EpochResult
 
 FORMAT_VERSION = 2
@@ -331,18 +331,18 @@ def _measure_workers(
             num_test=counts[-1],
         )
         for count in counts:
-            with executor(
+            with open_executor(
                 workers=Workers.of(count), device=device, address=address, max_failures=0
-            ) as execute:
+            ) as executor:
                 run = RunFolder(folder / f"workers-{count}")
-                rate = Rate.of(train_on(execute, Job(recipe, dataset), run))
-                threads = execute.hardware.threads_per_worker
+                rate = Rate.of(train_on(executor, Job(recipe, dataset), run))
+                threads = executor.hardware.threads_per_worker
             per_thread = rate.median / (count * threads)
             one_thread = one_thread or per_thread
             yield WorkersSpeed(count, threads, rate, per_thread / one_thread)
 
 
-def train_on(execute: Executor, job: Job, run: RunFolder) -> list[float]:
+def train_on(executor: Executor, job: Job, run: RunFolder) -> list[float]:
     """Train as `sgn train` does; return the clips/s of each epoch but the first."""
     run.path.mkdir()
     history: list[dict[str, float]] = []
@@ -351,7 +351,7 @@ def train_on(execute: Executor, job: Job, run: RunFolder) -> list[float]:
         if isinstance(event, EpochResult):
             history[:] = event.history
 
-    execute(job, run, record)
+    executor.run(job, run, record)
     return [metrics[CLIPS_PER_S] for metrics in history[1:]]
 
 

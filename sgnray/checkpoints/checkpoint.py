@@ -9,13 +9,13 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, ValidationError
 from torch import Tensor
 
 from sgnray.checkpoints.model_card import build_sgn
@@ -24,7 +24,7 @@ from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.errors import CheckpointError, CorruptError, SgnError
 from sgnray.model.reference import find_reference, model_from_reference
 from sgnray.model.sgn import SGN
-from sgnray.storage.atomic import output_errors, write_bytes
+from sgnray.storage.atomic import make_parent, write_bytes
 
 FORMAT_VERSION = 3
 
@@ -33,17 +33,22 @@ State = dict[str, Any]
 _OTHER_CHECKPOINT = "use another checkpoint of the run, or train again"
 
 
-@dataclass(frozen=True)
-class Selected:
+Weights = dict[str, Tensor]
+Epoch = Annotated[int, Field(strict=True, ge=0)]
+
+
+class Selected(BaseModel):
     """The epoch that was chosen where the recipe selects by accuracy, and its weights."""
 
-    epoch: int
-    top1: float
-    weights: dict[str, Tensor]
+    # Not strict as a whole, else pydantic would refuse the dict that a file has.
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    epoch: Epoch
+    top1: StrictFloat
+    weights: Weights
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(BaseModel):
     """All that one finished epoch leaves behind.
 
     `recipe` is the resolved recipe as plain data; `history` has one dict of metrics per finished
@@ -51,19 +56,23 @@ class Checkpoint:
     `selected` unless it selects by accuracy.
     """
 
-    recipe: State
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True
+    )
+
+    recipe: dict[str, dict[str, Any]]
     skeleton: Skeleton
     class_names: list[str]
-    epoch: int
-    weights: dict[str, Tensor]
-    averaged: dict[str, Tensor] | None
+    epoch: Epoch
+    weights: Weights
+    averaged: Weights | None
     optimizer: State
     history: list[dict[str, float]]
     selected: Selected | None
     format_version: int = FORMAT_VERSION
 
     @property
-    def evaluated_weights(self) -> dict[str, Tensor]:
+    def evaluated_weights(self) -> Weights:
         """The weights to evaluate: the selected ones where there was a choice, else the last."""
         if self.selected is not None:
             return self.selected.weights
@@ -92,17 +101,15 @@ def build_model(recipe: Recipe, skeleton: Skeleton, num_classes: int) -> SGN:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint aside and move it into place; raises OutputError."""
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     write_bytes(path, pack_checkpoint(checkpoint))
 
 
 def pack_checkpoint(checkpoint: Checkpoint) -> bytes:
     """Return the content of a checkpoint's file."""
-    content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    content["skeleton"] = checkpoint.skeleton.to_dict()
+    content = {**dict(checkpoint), "skeleton": checkpoint.skeleton.to_dict()}
     if checkpoint.selected is not None:
-        content["selected"] = vars(checkpoint.selected)
+        content["selected"] = dict(checkpoint.selected)
     file = io.BytesIO()
     torch.save(content, file)
     return file.getvalue()
@@ -125,7 +132,7 @@ def unpack_checkpoint(data: bytes, *, where: str) -> Checkpoint:
             where=where,
             now="install a newer sgnray: pip install -U sgnray",
         )
-    with _told(where):
+    with _content_errors(where):
         checkpoint = _parse(content)
         _check_average(checkpoint)
         checkpoint.build_model()
@@ -141,7 +148,7 @@ def load_reference(path: str | Path) -> SGN:
     state = find_reference(_unpack(_read_bytes(path), str(path)))
     if state is None:
         raise _refused(str(path), "it is not a checkpoint of the reference implementation")
-    with _told(str(path)):
+    with _content_errors(str(path)):
         return model_from_reference(state).eval()
 
 
@@ -160,13 +167,12 @@ def _parse(content: State) -> Checkpoint:
         content["skeleton"] = SKELETONS[layout].to_dict()
     if content["format_version"] < 3:
         content["averaged"] = None
-    for key, is_right in _CHECKS.items():
-        if not is_right(content[key]):
-            raise ValueError(f"{key} is of a wrong type")
-    if content["selected"] is not None:
-        content["selected"] = Selected(**content["selected"])
     content["skeleton"] = Skeleton.from_dict(content["skeleton"])
-    return Checkpoint(**{**content, "format_version": FORMAT_VERSION})
+    try:
+        return Checkpoint(**{**content, "format_version": FORMAT_VERSION})
+    except ValidationError as error:
+        key = error.errors(include_url=False, include_input=False)[0]["loc"][0]
+        raise ValueError(f"{key} is of a wrong type") from error
 
 
 def _check_average(checkpoint: Checkpoint) -> None:
@@ -176,44 +182,6 @@ def _check_average(checkpoint: Checkpoint) -> None:
         raise ValueError("averaged is missing, and its recipe keeps a mean of the weights")
     if not is_wanted and checkpoint.averaged is not None:
         raise ValueError("it has averaged weights, and its recipe keeps no mean of them")
-
-
-def _is_dict_of(value: object, *kinds: type) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(key, str) and isinstance(item, kinds) for key, item in value.items()
-    )
-
-
-def _is_epoch(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_selected(value: object) -> bool:
-    if not isinstance(value, dict) or set(value) != {"epoch", "top1", "weights"}:
-        return value is None
-    is_score = isinstance(value["top1"], float)
-    return is_score and _is_epoch(value["epoch"]) and _is_dict_of(value["weights"], Tensor)
-
-
-def _are_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def _is_history(value: object) -> bool:
-    return isinstance(value, list) and all(_is_dict_of(epoch, int, float) for epoch in value)
-
-
-# What each field must be; the skeleton explains itself.
-_CHECKS: dict[str, Callable[[object], bool]] = {
-    "recipe": lambda value: _is_dict_of(value, dict),
-    "class_names": _are_names,
-    "epoch": _is_epoch,
-    "weights": lambda value: _is_dict_of(value, Tensor),
-    "averaged": lambda value: value is None or _is_dict_of(value, Tensor),
-    "optimizer": lambda value: isinstance(value, dict),
-    "history": _is_history,
-    "selected": _is_selected,
-}
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -257,7 +225,7 @@ def _check_sums(data: bytes) -> None:
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
+def _content_errors(where: str) -> Iterator[None]:
     """Turn whatever a foreign or damaged content provokes into one CheckpointError."""
     try:
         yield

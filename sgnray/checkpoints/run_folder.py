@@ -16,7 +16,7 @@ from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from sgnray.config import Recipe, dump_recipe, load_recipe, recipe_hash
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import CheckpointError, CorruptError, RecipeError, RunError, UsageError
-from sgnray.storage.atomic import output_errors, write_bytes, write_text
+from sgnray.storage.atomic import make_parent, output_errors, write_bytes, write_text
 from sgnray.storage.location import Location, as_folder
 from sgnray.storage.lock import locked
 from sgnray.storage.mirror import fetched, mirrored
@@ -43,11 +43,6 @@ _IN_RUN = re.compile(rf"/{CHECKPOINTS_DIR}/epoch-\d+(/{CHECKPOINT_FILE})?$")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def checkpoint_folder_name(epoch: int) -> str:
-    """Name the folder of an epoch's checkpoint, epochs counted from 1."""
-    return f"epoch-{epoch:04d}"
-
-
 @dataclass(frozen=True)
 class RunFolder:
     """One run on disk."""
@@ -60,8 +55,8 @@ class RunFolder:
         return self.path / CHECKPOINTS_DIR
 
     def checkpoint_path(self, epoch: int) -> Path:
-        """Return the file of an epoch's checkpoint."""
-        return self.checkpoints_dir / checkpoint_folder_name(epoch) / CHECKPOINT_FILE
+        """Return the file of an epoch's checkpoint, epochs counted from 1."""
+        return self.checkpoints_dir / f"epoch-{epoch:04d}" / CHECKPOINT_FILE
 
     def newest_checkpoint(self) -> tuple[Path, Checkpoint] | None:
         """Find the newest checkpoint that is whole, None where there is none yet.
@@ -134,12 +129,8 @@ class RunFolder:
         Later ones are corrupt: training would have resumed from them.
         """
         path = self.checkpoint_path(epoch)
-        with output_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(path)
         write_bytes(path, content)
-        self._drop_all_but_newest(epoch)
-
-    def _drop_all_but_newest(self, epoch: int) -> None:
         kept = [known for known in self._epochs() if known <= epoch][-_NUM_CHECKPOINTS_KEPT:]
         for known in self._epochs():
             if known not in kept:
@@ -234,14 +225,14 @@ def check_name(name: str, runs_dir: Runs) -> None:
         )
 
 
-def check_not_foreign(path: Path) -> None:
+def check_unused(path: Path) -> None:
     """RunError where a folder holds things although nothing here has begun in it."""
     # A .partial is what a kill left of the first file that was to be written here.
     names = sorted(item.name for item in path.iterdir())
-    strangers = [name for name in names if name != LOCK_FILE and not name.endswith(".partial")]
-    if strangers:
+    unexpected = [name for name in names if name != LOCK_FILE and not name.endswith(".partial")]
+    if unexpected:
         raise RunError(
-            f"the folder exists and holds something else: {', '.join(strangers[:3])}",
+            f"the folder exists and holds something else: {', '.join(unexpected[:3])}",
             where=str(path),
             now="choose another --name or --runs",
         )
@@ -324,7 +315,7 @@ def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
     """RunError where a run folder belongs to another recipe or dataset, or is no run folder."""
     recipe_path = path / RECIPE_FILE
     if not recipe_path.exists():
-        check_not_foreign(path)
+        check_unused(path)
         return
     if not load_recipe(str(recipe_path)).trains_like(recipe):
         raise RunError(

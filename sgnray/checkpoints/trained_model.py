@@ -9,7 +9,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -42,11 +41,6 @@ from sgnray.storage.location import as_folder
 
 log = logging.getLogger(__name__)
 
-# What the reference's checkpoints do not say: the paper tests 5 views, and the official code picks
-# its epoch on the test set.
-_REFERENCE_VIEWS = 5
-_REFERENCE_SELECTION: Literal["test"] = "test"
-
 
 @dataclass(frozen=True)
 class Guess:
@@ -76,7 +70,7 @@ class TrainedModel:
                 where=f"--classes, {self.path}",
                 now="give one name on each line, in the order of the labels",
             )
-        return replace(self, card=self._card_with(class_names=class_names))
+        return replace(self, card=self.card.model_copy(update={"class_names": class_names}))
 
     def labels(self) -> tuple[str, ...]:
         """Name its classes: as its checkpoint does, as NTU RGB+D does, else by their numbers."""
@@ -147,10 +141,8 @@ class TrainedModel:
 
     def describe(self) -> ModelCard:
         """Say all that a program needs to use the model without sgnray."""
-        return self._card_with(skeleton=self.require_skeleton(), class_names=self.labels())
-
-    def _card_with(self, **changes: Skeleton | tuple[str, ...]) -> ModelCard:
-        return ModelCard(**{**dict(self.card), **changes})
+        names = {"skeleton": self.require_skeleton(), "class_names": self.labels()}
+        return self.card.model_copy(update=names)
 
     def _is_ntu(self) -> bool:
         shape = (self.model.num_joints, self.model.num_coordinates)
@@ -167,7 +159,8 @@ def load_trained_model(
     """
     path = _find_checkpoint(target, runs_dir)
     if path.suffix == SAFETENSORS_SUFFIX:
-        return _load_safetensors(path)
+        weights, card = read_safetensors(path)
+        return TrainedModel(path, card.build_model(weights), card, run=None)
     return _load_reference(path) if holds_reference(path) else _load(path)
 
 
@@ -244,11 +237,6 @@ def _load(path: Path) -> TrainedModel:
     return TrainedModel(path, checkpoint.build_model(), card, run_of(path))
 
 
-def _load_safetensors(path: Path) -> TrainedModel:
-    weights, card = read_safetensors(path)
-    return TrainedModel(path, card.build_model(weights), card, run=None)
-
-
 def _load_reference(path: Path) -> TrainedModel:
     model = load_reference(path)
     card = ModelCard(
@@ -257,11 +245,11 @@ def _load_reference(path: Path) -> TrainedModel:
         class_names=None,
         num_frames=model.num_frames,
         windows="paper",
-        num_views=_REFERENCE_VIEWS,
+        num_views=5,  # the paper's; the checkpoint does not say
         dataset=None,
         case=None,
         seed=None,
-        selection=_REFERENCE_SELECTION,
+        selection="test",  # as the official code picks its epoch
         epoch=None,
     )
     return TrainedModel(path, model, card, run=None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
 from sgnray.distributed.cluster import connected
-from sgnray.distributed.reserve import reserved
+from sgnray.distributed.reserve import Reservation
 from sgnray.distributed.resources import WorkerRequest, gpus_per_actor
 from sgnray.errors import ClusterError, SgnError
 
@@ -15,6 +16,9 @@ _QUEUED = 2
 # Results that may wait for an earlier one, for each worker: what bounds the memory of this process.
 _AHEAD = 4
 _RETRIES = 3  # of a job whose worker was lost
+_POLL_S = 0.2
+# Ray spends its retries on a lost node before it notices the loss; jobs are sent again for so long.
+_NOTICE_S = 90.0
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -35,49 +39,79 @@ def run_on_actors(
 
     Each actor keeps its copy of `work`, which is called with a job and the device to use. The jobs
     of a lost actor are repeated. `on_done` is called with each job that is done, in any order.
-    May wait for the cluster. Raises ClusterError, which tells to do `now`, and any SgnError that
-    `work` raises.
+    May wait for the cluster, at the start and after the loss of a node. Raises ClusterError, which
+    tells to do `now`, and any SgnError that `work` raises.
     """
     import ray
 
     request = request or WorkerRequest()
     with connected(address, num_workers=workers) as resources:
         num_gpus = gpus_per_actor(device, resources, request)
-        with reserved(workers, resources, request=request, num_gpus=num_gpus) as room:
-            kind = ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **room)(_Worker)
-            # In a list, so that each actor fetches it once, also one that was restarted.
-            shared = [ray.put(work)]
-            target = "cuda" if num_gpus else "cpu"
-            idle = [kind.remote(target) for _ in range(workers)] * _QUEUED
-            waiting = enumerate(jobs)
-            running: dict[Any, tuple[int, Job, Any]] = {}
-            arrived: dict[int, Result] = {}
-            num_yielded = 0
-            try:
-                while True:
-                    while idle and len(running) + len(arrived) < _AHEAD * workers:
-                        index, job = next(waiting, (-1, None))
-                        if job is None:
-                            break
-                        worker = idle.pop(0)
-                        running[worker.run.remote(shared, job)] = (index, job, worker)
-                    if not running:
-                        return
-                    (done, *_), _ = ray.wait(list(running), num_returns=1)
-                    index, job, worker = running.pop(done)
-                    idle.append(worker)
-                    arrived[index] = _unwrap(ray.get(done))
-                    if on_done is not None:
-                        on_done(job)
-                    while num_yielded in arrived:
-                        yield arrived.pop(num_yielded)
-                        num_yielded += 1
-            except ray.exceptions.RayError as error:
-                raise ClusterError(
-                    f"a worker failed: {str(error).strip().splitlines()[-1]}",
-                    where="the Ray cluster",
-                    now=now,
-                ) from error
+        try:
+            with Reservation(workers, resources, request, num_gpus=num_gpus) as room:
+                yield from _run(work, jobs, room, workers, "cuda" if num_gpus else "cpu", on_done)
+        except ray.exceptions.RayError as error:
+            raise ClusterError(
+                f"a worker failed: {str(error).strip().splitlines()[-1]}",
+                where="the Ray cluster",
+                now=now,
+            ) from error
+
+
+def _run(
+    work: Callable[[Job, str], Result],
+    jobs: Iterable[Job],
+    room: Reservation,
+    num_workers: int,
+    device: str,
+    on_done: Callable[[Job], None] | None,
+) -> Iterator[Result]:
+    import ray
+
+    options = {"max_restarts": -1, "max_task_retries": _RETRIES, **room.actor_options()}
+    kind = ray.remote(**options)(_Worker)
+    # In a list, so that each actor fetches it once, also one that was restarted.
+    shared = [ray.put(work)]
+    idle = [kind.remote(device) for _ in range(num_workers)] * _QUEUED
+    waiting = enumerate(jobs)
+    running: dict[Any, tuple[int, Job, Any]] = {}
+    arrived: dict[int, Result] = {}
+    lost_at: dict[int, float] = {}
+    num_yielded = 0
+    while True:
+        while idle and len(running) + len(arrived) < _AHEAD * num_workers:
+            index, job = next(waiting, (-1, None))
+            if job is None:
+                break
+            worker = idle.pop(0)
+            running[worker.run.remote(shared, job)] = (index, job, worker)
+        if not running:
+            return
+        done, _ = ray.wait(list(running), timeout=_POLL_S)
+        if not done:
+            room.check()
+            continue
+        index, job, worker = running.pop(done[0])
+        try:
+            result = ray.get(done[0])
+        except ray.exceptions.ActorUnavailableError:
+            now = time.monotonic()
+            if not room.check():
+                lost_at[index] = now
+            if now - lost_at.setdefault(index, now) > _NOTICE_S:
+                raise
+            time.sleep(_POLL_S)
+            running[worker.run.remote(shared, job)] = (index, job, worker)
+            continue
+        if isinstance(result, SgnError):
+            raise result
+        idle.append(worker)
+        arrived[index] = result
+        if on_done is not None:
+            on_done(job)
+        while num_yielded in arrived:
+            yield arrived.pop(num_yielded)
+            num_yielded += 1
 
 
 class _Worker:
@@ -96,9 +130,3 @@ class _Worker:
             return self._work(job, self._device)
         except SgnError as error:
             return error
-
-
-def _unwrap(outcome: Any) -> Any:
-    if isinstance(outcome, SgnError):
-        raise outcome
-    return outcome

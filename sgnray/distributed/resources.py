@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,27 +86,6 @@ class WorkerRequest:
     labels: dict[str, str] = field(default_factory=dict)
     wait_s: float | None = None
 
-    @classmethod
-    def parse(
-        cls,
-        *,
-        cpus: int | None = None,
-        gpus: float | None = None,
-        accelerator_type: str | None = None,
-        labels: list[str] | None = None,
-        wait_s: float | None = None,
-    ) -> WorkerRequest:
-        """Read the options of a command; UsageError for a label that is not KEY=VALUE."""
-        pairs = [label.partition("=") for label in labels or ()]
-        for label, (key, _, value) in zip(labels or (), pairs, strict=True):
-            if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
-                raise UsageError(
-                    f"'{label}' is not a label",
-                    where="--label",
-                    now="give a key and a value, like --label market-type=spot",
-                )
-        return cls(cpus, gpus, accelerator_type, {key: value for key, _, value in pairs}, wait_s)
-
     def actor_options(self, *, num_cpus: float, num_gpus: float) -> dict[str, Any]:
         """Return the request as options of a Ray actor or task."""
         options: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": num_gpus}
@@ -125,6 +105,21 @@ class WorkerRequest:
             f"{_count(num_workers, 'worker')} with {_count(num_cpus, 'CPU')}{gpu}{kind}"
             f"{labels}{each}"
         )
+
+
+def parse_labels(texts: Sequence[str]) -> dict[str, str]:
+    """Read labels as KEY=VALUE; UsageError for one that is not."""
+    labels = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
+            raise UsageError(
+                f"'{text}' is not a label",
+                where="--label",
+                now="give a key and a value, like --label market-type=spot",
+            )
+        labels[key] = value
+    return labels
 
 
 def check_local(

@@ -6,7 +6,6 @@ Legend: N clips, W views, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,14 @@ from sgnray.data.sampling import Windows
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
 from sgnray.distributed.device import choose_device, keep_freed_memory
-from sgnray.distributed.reserve import reserved
-from sgnray.distributed.resources import WorkerRequest, gpus_per_actor
-from sgnray.errors import ClusterError
+from sgnray.distributed.pool import run_on_actors
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.evaluate.score import CHUNK_CLIPS, view_logits
 from sgnray.model.sgn import SGN
 from sgnray.progress import OnProgress
 
 # Clips of one task: whole chunks, so that no logit depends on the number of workers.
 _BLOCK_CLIPS = 16 * CHUNK_CLIPS
-_RETRIES = 3  # of a task whose worker was lost
 
 Model = tuple[SGN, Windows]
 
@@ -74,9 +71,6 @@ def logits_on_ray(
     on_progress: OnProgress | None,
 ) -> list[Tensor]:
     """Return the same as logits_locally, computed by Ray actors; may wait for the cluster."""
-    import ray
-    from ray.util import ActorPool
-
     starts = range(0, len(rows), _BLOCK_CLIPS)
     tasks = [
         (number, rows[start : start + _BLOCK_CLIPS])
@@ -85,50 +79,45 @@ def logits_on_ray(
     ]
     blocks: list[Tensor] = []
     num_done = 0
-    with connected(address, num_workers=workers) as resources, ExitStack() as stack:
-        num_gpus = gpus_per_actor(device, resources, request)
-        room = stack.enter_context(reserved(workers, resources, request=request, num_gpus=num_gpus))
-        kind = ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **room)(_Scorer)
-        shared = ray.put((SharedDataset.of(dataset_dir), list(models)))
-        target = "cuda" if num_gpus else "cpu"
-        pool = ActorPool([kind.remote(num_views, target) for _ in range(workers)])
-        try:
-            for block in pool.map(lambda scorer, task: scorer.logits.remote(shared, *task), tasks):
-                blocks.append(torch.from_numpy(block))
-                num_done += len(block)
-                if on_progress is not None:
-                    on_progress(num_done, len(models) * len(rows))
-        except ray.exceptions.RayError as error:
-            raise ClusterError(
-                f"a worker failed: {str(error).strip().splitlines()[-1]}",
-                where="the Ray cluster",
-                now="run it again, or in this process with --workers 0",
-            ) from error
+    with connected(address, num_workers=workers):
+        found = run_on_actors(
+            _Scorer(SharedDataset.of(dataset_dir), models, num_views).logits,
+            tasks,
+            workers=workers,
+            address=address,
+            now="run it again, or in this process with --workers 0",
+            device=device,
+            request=request,
+        )
+        for block in found:
+            blocks.append(torch.from_numpy(block))
+            num_done += len(block)
+            if on_progress is not None:
+                on_progress(num_done, len(models) * len(rows))
     size = len(starts)
     return [torch.cat(blocks[at : at + size]) for at in range(0, len(blocks), size)]
 
 
 class _Scorer:
-    """An actor that scores blocks of clips."""
+    """Scores blocks of clips in an actor, which has its own copy and keeps the dataset open."""
 
-    def __init__(self, num_views: int, device: str) -> None:
+    def __init__(self, dataset: SharedDataset, models: Sequence[Model], num_views: int) -> None:
+        self._dataset = dataset
+        self._models = models
         self._num_views = num_views
-        self._device = choose_device(device)
         self._bank: PoseBank | None = None
-        keep_freed_memory()
 
-    def logits(self, shared: tuple[SharedDataset, list[Model]], number: int, rows: IntArray) -> Any:
-        """Return the logits (N, W, K) of one model for some rows.
-
-        `shared` comes with each task, so that an actor that was restarted has it, too.
-        """
-        dataset, models = shared
+    def logits(self, task: tuple[int, IntArray], device: str) -> Any:
+        """Return the logits (N, W, K) of one model for some rows."""
+        target = choose_device(device)
         if self._bank is None:
-            self._bank = PoseBank.of(open_dataset(dataset.local_dir()), self._device)
-        model, windows = models[number]
+            keep_freed_memory()
+            self._bank = PoseBank.of(open_dataset(self._dataset.local_dir()), target)
+        number, rows = task
+        model, windows = self._models[number]
         # A copy, because Ray's shared memory is read-only and torch warns about that.
         logits_NWK = view_logits(
-            model.to(self._device),
+            model.to(target),
             self._bank,
             np.array(rows),
             num_views=self._num_views,

@@ -11,7 +11,7 @@ from sgnray.checkpoints.trained_model import TrainedModel, load_trained_model
 from sgnray.errors import UsageError
 from sgnray.export.check import agree, compare, find_clips
 from sgnray.export.formats import DEFAULT_OPSET, FORMATS, open_onnx, quantize_onnx, write_model
-from sgnray.storage.atomic import choose_format, output_errors, refuse_existing
+from sgnray.storage.atomic import choose_format, make_parent, refuse_existing, written_aside
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,13 @@ def export_model(
     refuse_existing(path, overwrite=overwrite)
     found = find_clips(trained_model, clips)
     used_opset = DEFAULT_OPSET if opset is None else opset
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.partial{FORMATS[to]}")
-    try:
-        with output_errors(path):
-            run = write_model(aside, trained_model, to, used_opset)
+    make_parent(path)
+    with written_aside(path, suffix=FORMATS[to]) as aside:
+        run = write_model(aside, trained_model, to, used_opset)
         difference, agreement = compare(trained_model, run, found, path), None
         if int8:
             quantize_onnx(aside)
             agreement = agree(trained_model, open_onnx(aside, opset=used_opset), found, path)
-        with output_errors(path):
-            aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
     return Exported(
         path=path,
         size_bytes=path.stat().st_size,

@@ -50,6 +50,12 @@ def replace_folder(ready: Path, out: Path, *, previous: Path) -> None:
         raise
 
 
+def make_parent(path: Path) -> None:
+    """Make the folder of a file that will be written; raises OutputError."""
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def sync(path: Path) -> None:
     """Wait until a file is on the disk."""
     with path.open("rb") as file:

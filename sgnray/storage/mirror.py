@@ -17,11 +17,10 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from sgnray.errors import InputError, OutputError, RunError, SgnError
-from sgnray.storage.atomic import output_errors, write_bytes, write_text
+from sgnray.storage.atomic import make_parent, output_errors, write_bytes, write_text
 from sgnray.storage.location import Entry, Location, cache_dir
 from sgnray.storage.lock import locked
 
@@ -36,7 +35,8 @@ _GIVE_UP_AFTER_S = 120.0  # once nothing else is left to do
 _RENEW_EVERY_S, _LEASE_S = 20.0, 90.0
 _SETTLE_S = 0.5  # longer than between reading a lease and writing one
 
-Stamp = tuple[int, int]
+Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
+Stamps = tuple[Stamp, Stamp]  # of a file here and there, when both were last equal
 _mirrors: dict[Path, Mirror] = {}  # the copies that this process uses, by their folder
 
 
@@ -107,14 +107,6 @@ def copy_named(name: str) -> Path:
     return Path(name)
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What a file was, here and there, when both were last equal: size in bytes, time in ns."""
-
-    here: Stamp
-    there: Stamp
-
-
 class Mirror:
     """A folder at a URI and its copy."""
 
@@ -143,11 +135,11 @@ class Mirror:
         remote.pop(LEASE_FILE, None)
         for name, entry in remote.items():
             known = self._known.get(name)
-            if known is None or known.there != _stamp_of(entry):
+            if known is None or known[1] != _stamp_of(entry):
                 self.fetch(name, entry)
         for name in [name for name in self._known if name not in remote]:
-            path, known = self.path / name, self._known.pop(name)
-            if path.is_file() and _stamp(path) == known.here:  # removed there
+            path, (here, _) = self.path / name, self._known.pop(name)
+            if path.is_file() and _stamp(path) == here:  # removed there
                 path.unlink()
         self._write_table()
 
@@ -170,7 +162,7 @@ class Mirror:
         try:
             before = _stamp(path)
             known = self._known.get(name)
-            if known is not None and known.here == before:
+            if known is not None and known[0] == before:
                 return
             content = path.read_bytes()
         except FileNotFoundError:  # pruned meanwhile
@@ -179,7 +171,7 @@ class Mirror:
         target.put(content)
         entry = target.entry()
         if entry is not None:
-            self._known[name] = _Known(before, _stamp_of(entry))
+            self._known[name] = before, _stamp_of(entry)
 
     def fetch(self, name: str, entry: Entry) -> None:
         """Fetch one file; InputError where it cannot be read."""
@@ -189,10 +181,9 @@ class Mirror:
             content = source.get()
         except FileNotFoundError:  # pruned meanwhile, by whoever holds it
             return
-        with output_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(path)
         write_bytes(path, content)
-        self._known[name] = _Known(_stamp(path), _stamp_of(entry))
+        self._known[name] = _stamp(path), _stamp_of(entry)
 
     def _files(self) -> Iterator[Path]:
         for path in sorted(self.path.rglob("*")):
@@ -203,21 +194,22 @@ class Mirror:
     def _below(self, entry: Entry) -> str:
         return entry.path.removeprefix(self.place.path).lstrip("/")
 
-    def _read_table(self) -> dict[str, _Known]:
+    def _read_table(self) -> dict[str, Stamps]:
         try:
             content = json.loads(self._table_path.read_text(encoding="utf-8"))
             if content["format_version"] != _TABLE_VERSION:
                 return {}
-            return {
-                name: _Known(tuple(here), tuple(there))
-                for name, (here, there) in content["files"].items()
-            }
+            files = content["files"].items()
+            return {name: (tuple(here), tuple(there)) for name, (here, there) in files}
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}  # then everything there is fetched again
 
     def _write_table(self) -> None:
-        files = {name: (known.here, known.there) for name, known in self._known.items()}
-        content = {"format_version": _TABLE_VERSION, "place": str(self.place), "files": files}
+        content = {
+            "format_version": _TABLE_VERSION,
+            "place": str(self.place),
+            "files": self._known,
+        }
         write_text(self._table_path, json.dumps(content, indent=1) + "\n")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 import torch
 
@@ -36,20 +35,8 @@ Record = Callable[[EpochResult | TrainProgress], None]
 ELASTIC_MAX_FAILURES = 10
 
 
-class Executor(Protocol):
-    """Runs a job. `record` is called here once an epoch's checkpoint is in the run."""
-
-    hardware: Hardware
-
-    def choose_precision(self, precision: Precision) -> Precision:
-        """Replace `auto` by bf16 where the hardware computes in it, else by float32."""
-
-    def __call__(self, job: Job, run: RunFolder, record: Record) -> Tally:
-        """Train and return the tally of the test clips."""
-
-
 @contextmanager
-def executor(
+def open_executor(
     *,
     workers: Workers,
     device: str,
@@ -57,12 +44,12 @@ def executor(
     max_failures: int | None,
     request: WorkerRequest | None = None,
 ) -> Iterator[Executor]:
-    """Choose where the job runs, and hold the cluster while it does.
+    """Choose where jobs run, and hold the cluster while they do.
 
     `max_failures` None means 0 for a fixed number of workers, ELASTIC_MAX_FAILURES for a range.
     """
     if workers.most == 0:
-        yield InProcess(choose_device(device))
+        yield Executor(None, choose_device(device))
         return
     if max_failures is None:
         max_failures = ELASTIC_MAX_FAILURES if workers.is_elastic else 0
@@ -74,24 +61,35 @@ def executor(
             max_failures=max_failures,
             request=request or WorkerRequest(),
         )
-        yield OnRay(launcher)
+        yield Executor(launcher, torch.device(launcher.hardware.device_type))
 
 
-class InProcess:
-    """One worker, this process."""
+class Executor:
+    """Runs jobs: under DDP on the workers of a launcher, without one in this process."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, launcher: RayLauncher | None, device: torch.device) -> None:
+        self._launcher = launcher
         self._device = device
-        self.hardware = Hardware(
-            device.type, describe_device(device), Workers(0, 0), torch.get_num_threads()
-        )
+        if launcher is not None:
+            self.hardware = launcher.hardware
+        else:
+            threads, no_workers = torch.get_num_threads(), Workers(0, 0)
+            self.hardware = Hardware(device.type, describe_device(device), no_workers, threads)
 
     def choose_precision(self, precision: Precision) -> Precision:
-        """Look at this process's hardware."""
-        return choose_precision(precision, self._device.type)
+        """Replace `auto` by bf16 where the hardware computes in it; may wait for a node."""
+        if self._launcher is None:
+            return choose_precision(precision, self._device.type)
+        return self._launcher.choose_precision(precision)
 
-    def __call__(self, job: Job, run: RunFolder, record: Record) -> Tally:
-        """Train here."""
+    def run(self, job: Job, run: RunFolder, record: Record) -> Tally:
+        """Train and return the tally of the test clips; this process alone writes the run.
+
+        `record` is called here, with an epoch once its checkpoint is in the run. ClusterError if
+        workers were lost once too often.
+        """
+        if self._launcher is not None:
+            return _run_on_ray(self._launcher, job, run, record)
 
         def on_epoch(state: TrainState, result: EpochResult) -> None:
             run.keep_checkpoint(state.epoch, pack_checkpoint(state.checkpoint()))
@@ -102,36 +100,24 @@ class InProcess:
         )
 
 
-class OnRay:
-    """Several workers of a Ray cluster under DDP; the driver alone writes the run."""
+def _run_on_ray(launcher: RayLauncher, job: Job, run: RunFolder, record: Record) -> Tally:
+    gauges = Gauges(run.path.name)
 
-    def __init__(self, launcher: RayLauncher) -> None:
-        self._launcher = launcher
-        self.hardware = launcher.hardware
+    def on_message(message: FinishedEpoch | TrainProgress) -> None:
+        if isinstance(message, TrainProgress):
+            record(message)
+            return
+        run.keep_checkpoint(message.result.epoch, message.checkpoint)
+        gauges.set(message.result.metrics | {"epoch": message.result.epoch})
+        record(message.result)
 
-    def choose_precision(self, precision: Precision) -> Precision:
-        """Ask a worker what `auto` is on its hardware; may wait for a node."""
-        return self._launcher.choose_precision(precision)
-
-    def __call__(self, job: Job, run: RunFolder, record: Record) -> Tally:
-        """Train on the cluster; ClusterError if workers were lost once too often."""
-        gauges = Gauges(run.path.name)
-
-        def on_message(message: FinishedEpoch | TrainProgress) -> None:
-            if isinstance(message, TrainProgress):
-                record(message)
-                return
-            run.keep_checkpoint(message.result.epoch, message.checkpoint)
-            gauges.set(message.result.metrics | {"epoch": message.result.epoch})
-            record(message.result)
-
-        tally: Tally = self._launcher.run(
-            partial(_train_on_worker, job=job, dataset=SharedDataset.of(job.dataset_dir)),
-            name=run.path.name,
-            state=run.newest_checkpoint_bytes,
-            on_message=on_message,
-        )
-        return tally
+    tally: Tally = launcher.run(
+        partial(_train_on_worker, job=job, dataset=SharedDataset.of(job.dataset_dir)),
+        name=run.path.name,
+        state=run.newest_checkpoint_bytes,
+        on_message=on_message,
+    )
+    return tally
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from sgnray.storage.atomic import output_errors
 from sgnray.storage.mirror import shown
 from sgnray.train.checks import check_run, check_synchronized
 from sgnray.train.job import Job, OnTrainProgress, TrainProgress
-from sgnray.train.launch import Executor, executor
+from sgnray.train.launch import open_executor
 from sgnray.train.loop import EpochResult
 from sgnray.train.tracking.trackers import Trackers, tracked
 from sgnray.version import __version__
@@ -97,84 +97,37 @@ def train_run(
         request=request,
     )
     check_reachable(runs_dir)
-    with executor(
+    with open_executor(
         workers=wanted,
         device=device,
         address=address,
         max_failures=max_failures,
         request=request,
-    ) as execute:
+    ) as executor:
         recipe = recipe.replacing(
-            {"train.precision": execute.choose_precision(recipe.train.precision)}
+            {"train.precision": executor.choose_precision(recipe.train.precision)}
         )
-        check_synchronized(recipe, wanted.most, execute.hardware.device_type)
+        check_synchronized(recipe, wanted.most, executor.hardware.device_type)
         with claim_run(runs_dir, name, recipe, dataset) as run, run_log(run.path / LOG_FILE):
-            return _train_in(
-                run,
-                recipe,
-                dataset,
-                execute,
-                command=command,
-                on_epoch=on_epoch,
-                on_progress=on_progress,
-            )
-
-
-def _train_in(
-    run: RunFolder,
-    recipe: Recipe,
-    dataset: SkeletonDataset,
-    execute: Executor,
-    *,
-    command: str,
-    on_epoch: OnEpoch | None,
-    on_progress: OnTrainProgress | None,
-) -> RunResult:
-    newest = run.newest_checkpoint()
-    _check_same_run(newest, recipe, dataset)
-    resumed_from = newest[1].epoch if newest else 0
-    _log_start(run, recipe, resumed_from)
-    history = newest[1].history if newest else []
-    run.write_metrics(history)
-    run.record_environment(
-        _describe_environment(
-            dataset,
-            hardware=execute.hardware,
-            precision=recipe.train.precision,
-            command=command,
-        )
-    )
-    resume_from = newest[0].read_bytes() if newest else None
-    job = Job(recipe, dataset.folder.resolve(), resume_from)
-    with tracked(recipe, run, history) as trackers:
-        record = _recorder(run, trackers, on_epoch, on_progress)
-        tally = execute(job, run, record)
-        report = make_report(_subject(run, recipe, dataset), tally, dataset.info.class_names)
-        report.write(run.path / REPORT_FILE)
-        trackers.finish(report)
-    log.debug("test top-1 %.4f over %d clips", report.top1, report.num_clips)
-    return RunResult(run.path, resumed_from, report)
-
-
-def _recorder(
-    run: RunFolder,
-    trackers: Trackers,
-    on_epoch: OnEpoch | None,
-    on_progress: OnTrainProgress | None,
-) -> Callable[[EpochResult | TrainProgress], None]:
-    def record(event: EpochResult | TrainProgress) -> None:
-        if isinstance(event, TrainProgress):
-            if on_progress is not None:
-                on_progress(event)
-            return
-        # The whole history: an epoch done again after a lost worker counts once, none is missed.
-        run.write_metrics(event.history)
-        log.debug("epoch %d of %d: %s", event.epoch, event.num_epochs, event.metrics)
-        if on_epoch is not None:
-            on_epoch(event)
-        trackers.log(event.history)
-
-    return record
+            newest = run.newest_checkpoint()
+            _check_same_run(newest, recipe, dataset)
+            resumed_from = newest[1].epoch if newest else 0
+            _log_start(run, recipe, resumed_from)
+            history = newest[1].history if newest else []
+            run.write_metrics(history)
+            environment = _describe_environment(dataset, executor.hardware, recipe, command)
+            run.record_environment(environment)
+            resume_from = newest[0].read_bytes() if newest else None
+            job = Job(recipe, dataset.folder.resolve(), resume_from)
+            with tracked(recipe, run, history) as trackers:
+                record = _recorder(run, trackers, on_epoch, on_progress)
+                tally = executor.run(job, run, record)
+                evaluated = _describe_model(run, recipe, dataset)
+                report = make_report(evaluated, tally, dataset.info.class_names)
+                report.write(run.path / REPORT_FILE)
+                trackers.finish(report)
+            log.debug("test top-1 %.4f over %d clips", report.top1, report.num_clips)
+            return RunResult(run.path, resumed_from, report)
 
 
 def _log_start(run: RunFolder, recipe: Recipe, resumed_from: int) -> None:
@@ -210,7 +163,28 @@ def _check_same_run(
         )
 
 
-def _subject(run: RunFolder, recipe: Recipe, dataset: SkeletonDataset) -> EvaluatedModel:
+def _recorder(
+    run: RunFolder,
+    trackers: Trackers,
+    on_epoch: OnEpoch | None,
+    on_progress: OnTrainProgress | None,
+) -> Callable[[EpochResult | TrainProgress], None]:
+    def record(event: EpochResult | TrainProgress) -> None:
+        if isinstance(event, TrainProgress):
+            if on_progress is not None:
+                on_progress(event)
+            return
+        # The whole history: an epoch done again after a lost worker counts once, none is missed.
+        run.write_metrics(event.history)
+        log.debug("epoch %d of %d: %s", event.epoch, event.num_epochs, event.metrics)
+        if on_epoch is not None:
+            on_epoch(event)
+        trackers.log(event.history)
+
+    return record
+
+
+def _describe_model(run: RunFolder, recipe: Recipe, dataset: SkeletonDataset) -> EvaluatedModel:
     path, checkpoint = run.require_checkpoint()
     return EvaluatedModel(
         checkpoint=shown(path),
@@ -225,7 +199,7 @@ def _subject(run: RunFolder, recipe: Recipe, dataset: SkeletonDataset) -> Evalua
 
 
 def _describe_environment(
-    dataset: SkeletonDataset, *, hardware: Hardware, precision: str, command: str
+    dataset: SkeletonDataset, hardware: Hardware, recipe: Recipe, command: str
 ) -> dict[str, Any]:
     """Return versions, commit, device, threads, precision, command and dataset as plain data."""
     return {
@@ -242,7 +216,7 @@ def _describe_environment(
         "threads": hardware.threads_per_worker,
         "workers": hardware.workers.most,
         "fewest_workers": hardware.workers.fewest,
-        "precision": precision,
+        "precision": recipe.train.precision,
         "dataset_dir": str(dataset.folder.resolve()),
         "dataset_checksum": dataset.info.checksum,
     }

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -45,12 +46,14 @@ from sgnray.storage.atomic import write_text
 from sgnray.storage.location import Location, as_folder
 from sgnray.storage.mirror import shown
 from sgnray.train.checks import check_run
-from sgnray.train.run import train_run
+from sgnray.train.run import RunResult, train_run
 
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 _JOIN_S = 30.0
+
+Train = partial[RunResult]  # `train_run` with all but `on_epoch`
 
 
 @dataclass(frozen=True)
@@ -162,25 +165,27 @@ def train_seeds(
             if on_seed is not None:
                 on_seed(score)
 
-    arguments: dict[str, Any] = {
-        "dataset_dir": dataset_dir,
-        "workers": workers,
-        "runs_dir": runs_dir,
-        "address": address,
-        "device": device,
-        "max_failures": max_failures,
-        "request": request,
-        "command": command,
-    }
+    train = partial(
+        train_run,
+        dataset_dir=dataset_dir,
+        workers=workers,
+        runs_dir=runs_dir,
+        address=address,
+        device=device,
+        max_failures=max_failures,
+        request=request,
+        command=command,
+    )
     missing: dict[int, str] = {}
-    if len(finished) < num_seeds:
+    waiting = {
+        seed: partial(train, each, name=names[seed])
+        for seed, each in recipes.items()
+        if seed not in finished
+    }
+    if waiting:
         slots = _slots(num_seeds, wanted, address, device)
-        remaining = {
-            seed: {"recipe": each, "name": names[seed], **arguments}
-            for seed, each in recipes.items()
-            if seed not in finished
-        }
-        _run_all(remaining, slots, finished, missing, on_epoch=on_epoch, on_seed=on_seed)
+        num_epochs = recipe.train.num_epochs
+        _run_all(waiting, slots, finished, missing, num_epochs, on_epoch=on_epoch, on_seed=on_seed)
     if not finished:
         raise _all_failed(missing, runs_dir)
     path = folder_in(runs_dir, f"{name or run_name(recipe)}-seeds{_range(recipes)}.json")
@@ -266,10 +271,11 @@ def _threads_per_seed(num_at_once: int) -> int:
 
 
 def _run_all(
-    waiting: dict[int, dict[str, Any]],
+    waiting: dict[int, Train],
     slots: Sequence[str | None],
     finished: dict[int, SeedScore],
     missing: dict[int, str],
+    num_epochs: int,
     *,
     on_epoch: Callable[[int, int], object] | None,
     on_seed: Callable[[SeedScore], object] | None,
@@ -278,14 +284,14 @@ def _run_all(
     num_threads, free = _threads_per_seed(len(slots)), list(slots)
     running: dict[Connection, tuple[int, BaseProcess, str | None]] = {}
     epochs = dict.fromkeys(waiting, 0)
-    total = sum(arguments["recipe"].train.num_epochs for arguments in waiting.values())
+    total = num_epochs * len(waiting)
     logged: set[str] = set()
     with _ended(running):
         while waiting or running:
             while waiting and free:
                 seed = next(iter(waiting))
                 gpu = free.pop(0)
-                connection, process = _start(num_threads, gpu, waiting.pop(seed))
+                connection, process = _start(seed, waiting.pop(seed), gpu, num_threads)
                 running[connection] = (seed, process, gpu)
             for connection in cast("list[Connection]", wait(list(running))):
                 seed, process, gpu = running[connection]
@@ -333,11 +339,11 @@ def _ended(running: dict[Connection, tuple[int, BaseProcess, str | None]]) -> It
 
 
 def _start(
-    num_threads: int, gpu: str | None, arguments: dict[str, Any]
+    seed: int, train: Train, gpu: str | None, num_threads: int
 ) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_train_seed, args=(theirs, num_threads, gpu, arguments))
+    process = context.Process(target=_train_seed, args=(theirs, seed, train, gpu, num_threads))
     with _ctrl_c_ignored():
         process.start()
     theirs.close()
@@ -358,7 +364,7 @@ def _ctrl_c_ignored() -> Iterator[None]:
 
 
 def _train_seed(
-    connection: Connection, num_threads: int, gpu: str | None, arguments: dict[str, Any]
+    connection: Connection, seed: int, train: Train, gpu: str | None, num_threads: int
 ) -> None:
     """Train one seed, in a process of its own, and send what happens."""
     with suppress(KeyboardInterrupt, BrokenPipeError):
@@ -369,15 +375,13 @@ def _train_seed(
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         torch.set_num_threads(num_threads)
         try:
-            result = train_run(
-                on_epoch=lambda epoch: connection.send(("epoch", epoch.epoch)), **arguments
-            )
+            result = train(on_epoch=lambda epoch: connection.send(("epoch", epoch.epoch)))
         except SgnError as error:
             connection.send(("failed", f"{error.what} ({error.where})"))
         except Exception as error:  # the traceback is in the run's log.txt
             connection.send(("failed", f"{type(error).__name__}: {error}"))
         else:
-            score = _read_score(result.folder, arguments["recipe"].train.seed)
+            score = _read_score(result.folder, seed)
             assert score is not None
             connection.send(("score", score))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,19 +18,6 @@ from sgnray.train.optim import set_capturable
 from sgnray.train.state import TrainState
 
 log = logging.getLogger(__name__)
-
-
-class Steps(Protocol):
-    """Takes the steps of any epoch. Collective: every rank must call `run`."""
-
-    state: TrainState
-    batches: TrainBatches
-
-    def run(self, epoch: int, on_step: OnProgress | None = None) -> Tensor:
-        """Return (S, 2), on the device: the sum of the losses and the correct clips of each step.
-
-        Nothing here waits for the device. `on_step` gets (steps launched, S).
-        """
 
 
 def choose_steps(state: TrainState, batches: TrainBatches) -> Steps:
@@ -49,7 +35,11 @@ class LaunchedSteps:
         self.state, self.batches = state, batches
 
     def run(self, epoch: int, on_step: OnProgress | None = None) -> Tensor:
-        """Take all steps of an epoch."""
+        """Take all steps of an epoch. Collective: every rank must call this.
+
+        Returns (S, 2), on the device, which nothing here waits for: the sum of the losses and the
+        correct clips of each step. `on_step` gets (steps launched, S).
+        """
         num_steps = self.batches.num_batches
         tallies_S2 = _empty_tallies(self.state, num_steps)
         for step, batch in enumerate(self.batches.epoch(epoch)):
@@ -86,7 +76,7 @@ class CapturedSteps:
         self._replay: Callable[[], None] | None = None
 
     def run(self, epoch: int, on_step: OnProgress | None = None) -> Tensor:
-        """Take all steps of an epoch."""
+        """Take all steps of an epoch; see LaunchedSteps."""
         self._draws.copy_(self.batches.draws(epoch))
         self._cursor.zero_()
         for step, rows in enumerate(self.batches.slices(epoch)):
@@ -119,6 +109,9 @@ class CapturedSteps:
         tally_2 = train_step(self.state, self.batches.batch(self._draws, self._rows))
         self._tallies_S2.index_copy_(0, self._cursor, tally_2.unsqueeze(0))
         self._cursor += 1
+
+
+Steps = LaunchedSteps | CapturedSteps
 
 
 def train_step(state: TrainState, batch: Batch) -> Tensor:

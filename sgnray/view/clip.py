@@ -12,7 +12,7 @@ from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.readers.formats import stem_of
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
-from sgnray.storage.atomic import choose_format, output_errors, refuse_existing, write_bytes
+from sgnray.storage.atomic import choose_format, make_parent, refuse_existing, write_bytes
 from sgnray.view.page import write_player
 from sgnray.view.pictures import draw_gif, draw_sheet
 from sgnray.view.scene import Scene, scene_of_clip, scene_of_recording
@@ -41,8 +41,7 @@ def view_clip(
     scene = find_scene(source, clip)
     path = out or Path(f"{PurePosixPath(stem_of(scene.title)).name}.{to}")
     refuse_existing(path, overwrite=overwrite)
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     if to == "html":
         write_player(path, [scene])
     else:

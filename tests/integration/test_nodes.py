@@ -32,6 +32,21 @@ NOTICED_SOON = {
     "RAY_health_check_failure_threshold": "3",
 }
 
+# Prints a line for each job of an endless pool of two workers, which waits so many seconds or None.
+POOL = """
+import itertools, logging, sys, time
+from sgnray.distributed.pool import run_on_actors
+from sgnray.distributed.resources import WorkerRequest
+logging.basicConfig(format="%(message)s")
+def work(job, device):
+    time.sleep(0.1)
+    return job
+request = WorkerRequest(wait_s=eval(sys.argv[2]))
+options = {"workers": 2, "address": sys.argv[1], "now": "run it again", "request": request}
+for job in run_on_actors(work, itertools.count(), **options):
+    print("job", job, flush=True)
+"""
+
 
 @pytest.fixture(scope="module")
 def network():
@@ -160,6 +175,61 @@ def test_a_search_runs_its_trials_on_both_hosts(network, tiny_folder, tmp_path):
         end(searching)
     (table,) = tmp_path.glob("runs/*/trials.csv")
     assert table.read_text().count(",finished,") == 4
+
+
+@pytest.fixture
+def start_pool(network, tmp_path):
+    """Start POOL on the head and wait until both hosts work; ends it afterwards."""
+    head, other = network
+    told, started = tmp_path / "pool.txt", []
+
+    def run(wait_s):
+        told.write_text("")
+        command = [sys.executable, "-c", POOL, f"{head.address}:{HEAD_PORT}", str(wait_s)]
+        with told.open("ab") as out:
+            started.append(head.start(command, cwd=tmp_path, stdout=out, stderr=out))
+        wait_until(lambda: num_jobs(told) >= 10, started[-1], told=told)
+        assert num_pool_workers(other) == 1
+        return started[-1], told
+
+    yield run
+    for process in started:
+        end(process)
+
+
+def num_jobs(told):
+    return told.read_text().count("job ")
+
+
+def num_pool_workers(host):
+    return sum("ray::_Worker" in command_of(pid) for pid in host.pids())
+
+
+def test_a_pool_waits_for_a_host_that_is_lost(network, start_pool):
+    head, other = network
+    process, told = start_pool(None)
+    other.kill_all()
+    waiting = "waiting for 2 workers with 1 CPU each; the cluster has 1 CPU"
+    try:
+        wait_until(lambda: waiting in told.read_text(), process, told=told)
+    finally:
+        join(head, other)
+    lost_at = num_jobs(told)
+    wait_until(lambda: num_jobs(told) > lost_at + 20, process, told=told)
+    assert told.read_text().count("waiting for") == 1
+    jobs = [line.split()[1] for line in told.read_text().splitlines() if line.startswith("job")]
+    assert jobs == [str(number) for number in range(len(jobs))]
+
+
+def test_the_wait_of_a_pool_for_a_lost_host_ends(network, start_pool):
+    head, other = network
+    process, told = start_pool(1.0)
+    other.kill_all()
+    try:
+        assert process.wait(200) == 1
+    finally:
+        join(head, other)
+    assert "ClusterError: waited 1 s for 2 workers with 1 CPU each" in told.read_text()
 
 
 def test_ctrl_c_ends_a_run_that_waits_for_a_host(network, start, tmp_path):

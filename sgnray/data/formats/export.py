@@ -18,7 +18,7 @@ from sgnray.data.protocols import Split, resolve_case, split_clips, split_counts
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import InputError, UsageError
 from sgnray.progress import OnProgress
-from sgnray.storage.atomic import output_errors, written_aside
+from sgnray.storage.atomic import make_parent, written_aside
 
 Format = Literal["npz", "h5", "pyskl"]
 
@@ -90,8 +90,7 @@ def _make_room(out: Path, *, overwrite: bool) -> None:
             now="choose another file with --out"
             + ("" if out.is_dir() else ", or replace this one with --overwrite"),
         )
-    with output_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(out)
 
 
 def _choose_case(dataset: SkeletonDataset, case: str | None) -> str:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from sgnray import metric_keys as keys
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe, dump_recipe, to_dict
-from sgnray.errors import RunError, SgnError
+from sgnray.errors import RunError, SgnError, first_line
 from sgnray.evaluate.report import Report
 from sgnray.storage.atomic import write_text
 from sgnray.train.tracking.curves import Curves
@@ -87,7 +87,7 @@ class Trackers:
                     self._num_logged[name] = tracker.start(recipe, run, history)
             except Exception as failure:
                 raise SgnError(
-                    f"{name} did not start: {_reason(failure)}",
+                    f"{name} did not start: {first_line(failure)}",
                     where="train.log",
                     now="repair it, or remove it from train.log: the run stays the same",
                 ) from failure
@@ -118,7 +118,7 @@ class Trackers:
         except Exception as failure:
             del self._active[name]
             if name not in self._failed:
-                log.warning("%s failed and is disabled: %s", name, _reason(failure))
+                log.warning("%s failed and is disabled: %s", name, first_line(failure))
             self._failed.add(name)
             log.debug("how %s failed", name, exc_info=failure)
 
@@ -289,12 +289,6 @@ _KINDS: dict[str, Callable[[str | None], Tracker]] = {
     "mlflow": MLflow,
     "wandb": WeightsAndBiases,
 }
-
-
-def _reason(failure: Exception) -> str:
-    """Say in one line why a library failed."""
-    lines = str(failure).strip().splitlines()
-    return lines[0] if lines else type(failure).__name__
 
 
 def recall(run: RunFolder, name: str) -> dict[str, Any]:

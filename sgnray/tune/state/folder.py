@@ -16,7 +16,7 @@ from sgnray.checkpoints.run_folder import (
     HASH_PATTERN,
     LOG_FILE,
     Runs,
-    check_not_foreign,
+    check_unused,
     claimed_folder,
 )
 from sgnray.config import dump_recipe, parse_recipe
@@ -120,7 +120,7 @@ def _read_plan(search_path: Path) -> object:
 def _check_owner(path: Path, plan: Plan) -> None:
     search_path = path / SEARCH_FILE
     if not search_path.exists():
-        check_not_foreign(path)
+        check_unused(path)
         return
     found = _read_plan(search_path)
     match found:

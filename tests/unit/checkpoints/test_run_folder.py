@@ -267,7 +267,7 @@ def test_epochs_are_sorted_as_numbers(tmp_path):
     for epoch in (9999, 10000, 10001):
         make_run(tmp_path / "run", epoch=epoch, metrics_time=1)
     run = RunFolder(tmp_path / "run")
-    run._drop_all_but_newest(10001)
+    run.keep_checkpoint(10001, b"")
     assert {item.name for item in run.checkpoints_dir.iterdir()} == {"epoch-10000", "epoch-10001"}
 
 

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from sgnray.distributed.cluster import check_listening, find_address, is_at_hand
-from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local
+from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, parse_labels
 from sgnray.errors import ClusterError, UsageError
 
 
@@ -98,9 +98,8 @@ def test_the_cpus_of_a_cluster_are_shared(node_cpus, free_cpus, num_workers, eac
 
 
 def test_a_request_in_words_and_as_options():
-    request = WorkerRequest.parse(
-        cpus=2, accelerator_type="A100", labels=["zone=a", "market-type=spot"], wait_s=90.0
-    )
+    labels = parse_labels(["zone=a", "market-type=spot"])
+    request = WorkerRequest(num_cpus=2, accelerator_type="A100", labels=labels, wait_s=90.0)
     assert request.actor_options(num_cpus=2, num_gpus=1) == {
         "num_cpus": 2,
         "num_gpus": 1,
@@ -115,14 +114,14 @@ def test_a_request_in_words_and_as_options():
 @pytest.mark.parametrize("label", ["zone", "zone=", "=a", "a b=c", "zone=a,b", "zone=in()"])
 def test_what_is_no_label_is_refused(label):
     with pytest.raises(UsageError) as caught:
-        WorkerRequest.parse(labels=[label])
+        parse_labels([label])
     assert caught.value.where == "--label"
 
 
 @pytest.mark.parametrize("label", ["ray.io/market-type=spot", "zone=!a", "zone=in(a, b-c)", "x=1"])
 def test_labels_as_ray_takes_them(label):
     key, _, value = label.partition("=")
-    assert WorkerRequest.parse(labels=[label]).labels == {key: value}
+    assert parse_labels([label]) == {key: value}
 
 
 @pytest.mark.parametrize(
