@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgnray.checkpoints.run_folder import Runs, check_reachable
-from sgnray.config import Recipe
+from sgnray.config import Recipe, as_overrides
 from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.errors import InputError, Problem, SgnError
@@ -18,7 +18,7 @@ from sgnray.tune.plan import DEFAULT_EPOCHS, DEFAULT_TRIALS, Plan, Scheduler
 from sgnray.tune.report.importance import importances
 from sgnray.tune.report.page import PAGE_FILE, write_page
 from sgnray.tune.space.sampler import make_sampler
-from sgnray.tune.space.space import SearchWay, as_overrides
+from sgnray.tune.space.space import SearchWay
 from sgnray.tune.space.space_file import load_space
 from sgnray.tune.state.folder import SearchFolder, claim_search
 from sgnray.tune.state.running import Listener, RunningSearch
@@ -84,7 +84,7 @@ def tune_recipe(
     resources = resources or TrialResources()
     dataset = open_dataset(dataset_dir or find_dataset(name=recipe.data.dataset))
     recipe = match_recipe(recipe, dataset)
-    folds = _check_folds(recipe, dataset)
+    folds = _validation_folds(recipe, dataset)
     check_run(
         recipe,
         dataset,
@@ -119,7 +119,7 @@ def tune_recipe(
         return _result(folder, running.table.rows)
 
 
-def _check_folds(recipe: Recipe, dataset: SkeletonDataset) -> tuple[Split, ...]:
+def _validation_folds(recipe: Recipe, dataset: SkeletonDataset) -> tuple[Split, ...]:
     try:
         return validation_folds(dataset.info.dataset, recipe.data.case, dataset.clips)
     except InputError as error:

@@ -20,7 +20,6 @@ from sgnray.distributed.cluster import connected
 from sgnray.errors import SgnError
 from sgnray.tune import TrialResources, train_final, tune_recipe
 from sgnray.tune.plan import shorten
-from sgnray.tune.space.space import with_values
 from sgnray.tune.state.trials import Ended, Record
 from sgnray.tune.trial.folds import Folds
 
@@ -70,7 +69,7 @@ def wait_until_free(cluster, timeout_s=20):
 
 def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_folder):
     """Of three trials one diverges: a row in the table, not the end of the search."""
-    tiny_recipe = with_values(tiny_recipe, {"train.log": ("tensorboard",)})
+    tiny_recipe = tiny_recipe.replacing({"train.log": ("tensorboard",)})
     space = write_space(
         tmp_path,
         "optim.learning_rate: {choice: [1e-2, 1e+30, 1e-3]}\ndata.num_segments: {choice: [4]}\n",
@@ -91,7 +90,7 @@ def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_
     # What Ray ran is what one process computes.
     best = tuned.best
     assert best.score == max(first.score, third.score)
-    recipe = shorten(with_values(tiny_recipe, best.values), 2)
+    recipe = shorten(tiny_recipe.replacing(best.values), 2)
     reports = list(Folds(recipe, open_dataset(tiny_folder), num_seeds=2).train_remaining())
     assert tuple(report.score for report in reports) == best.scores
     assert reports[-1].spread == best.spread
@@ -100,7 +99,7 @@ def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_
     table = read_table(tuned.folder)
     assert [row["status"] for row in table] == [row.status for row in tuned.trials]
     assert not list((tuned.folder / "states").iterdir())
-    assert load_recipe(str(tuned.best_recipe_path)) == with_values(tiny_recipe, best.values)
+    assert load_recipe(str(tuned.best_recipe_path)) == tiny_recipe.replacing(best.values)
 
     again = tune_recipe(tiny_recipe, space, tiny_folder, listener=heard, **settings)
     assert again.trials == tuned.trials
@@ -118,7 +117,7 @@ def test_asha_spares_epochs_and_frees_all_workers(cluster, tmp_path, tiny_recipe
     space = write_space(tmp_path, "optim.learning_rate: {choice: [5e-3, 1e-9]}\n")
     learns = {"model.embedding_width": 32, "model.graph_widths": [64, 64, 64]}
     tuned = tune_recipe(
-        with_values(tiny_recipe, {**learns, "model.frame_width": 128, "optim.batch_size": 4}),
+        tiny_recipe.replacing({**learns, "model.frame_width": 128, "optim.batch_size": 4}),
         space,
         tiny_folder,
         search="grid",

@@ -19,13 +19,13 @@ from sgnray.checkpoints.run_folder import (
     check_not_foreign,
     claimed_folder,
 )
-from sgnray.config import dump_recipe, parse_recipe
+from sgnray.config import as_overrides, dump_recipe, parse_recipe
 from sgnray.errors import RecipeError, RunError
 from sgnray.storage.atomic import output_errors, write_text
 from sgnray.storage.location import as_folder
 from sgnray.storage.mirror import shown
 from sgnray.tune.plan import Plan, describe_recipe
-from sgnray.tune.space.space import as_overrides, dump_space
+from sgnray.tune.space.space import dump_space
 from sgnray.tune.state.tables import write_tables
 from sgnray.tune.state.trials import Record, TrialRow, best_of
 
@@ -101,9 +101,8 @@ def _default_name(runs_dir: Runs, plan: Plan) -> str:
     name, place = plan.folder_name(), as_folder(runs_dir)
     # Older versions made none at a URI.
     if isinstance(place, Path) and not (place / name).exists():
-        wanted = json.loads(json.dumps(plan.describe()))
         for path in sorted(place.glob(name.rpartition("-")[0] + "-" + HASH_PATTERN)):
-            if _read_plan(path / SEARCH_FILE) == wanted:
+            if _read_plan(path / SEARCH_FILE) == plan.describe():
                 return path.name
     return name
 
@@ -130,7 +129,7 @@ def _check_owner(path: Path, plan: Plan) -> None:
                 where=str(search_path),
                 now=f"choose another --name; its best recipe is still {path / BEST_FILE}",
             )
-    if found != json.loads(json.dumps(plan.describe())):
+    if found != plan.describe():
         raise RunError(
             "the folder holds another search: its space, recipe, trials, epochs or dataset differ",
             where=str(search_path),

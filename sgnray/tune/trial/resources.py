@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from sgnray.distributed.cluster import connected, find_address
@@ -29,9 +28,8 @@ class TrialResources:
         """Threads of each worker."""
         return max(1, self._num_cpus // self.num_workers)
 
-    @contextmanager
-    def connected(self, address: str | None) -> Iterator[Resources]:
-        """Hold a cluster with room for these trials; UsageError or ClusterError if impossible."""
+    def connected(self, address: str | None) -> AbstractContextManager[Resources]:
+        """Connect to a cluster for these trials; UsageError or ClusterError if impossible."""
         if self._num_cpus < self.num_workers:
             raise UsageError(
                 f"{self.num_workers} workers cannot share {self._num_cpus} CPUs",
@@ -47,8 +45,7 @@ class TrialResources:
         is_existing = find_address(address) is not None
         # A local cluster gets as many logical CPUs as trials are to run at once.
         at_once = 1 if is_existing else self.concurrent or 1
-        with connected(address, num_workers=self._num_cpus * at_once) as cluster:
-            yield cluster
+        return connected(address, num_workers=self._num_cpus * at_once)
 
     def allocate(self, cluster: Resources, num_trials: int) -> TrialResources:
         """Choose what is None; ClusterError where a local cluster has no room for the rest.

@@ -30,7 +30,7 @@ def run(sampler, numbers):
         values = sampler.propose(number)
         proposed.append(values)
         score = goodness(values)
-        sampler.learn(number, values, [score - 0.1, score], is_complete=number % 3 != 0)
+        sampler.learn(values, [score - 0.1, score], is_complete=number % 3 != 0)
     return proposed
 
 
@@ -104,7 +104,7 @@ def test_tpe_learns_what_an_earlier_process_found(capfd):
     second = make_sampler(SPACE, "tpe", 30, 1)
     for number, values in enumerate(known, start=1):
         scores = [] if number == 4 else [goodness(values)]
-        second.learn(number, json.loads(json.dumps(values)), scores, is_complete=number != 5)
+        second.learn(json.loads(json.dumps(values)), scores, is_complete=number != 5)
     states = [trial.state.name for trial in second._study.trials]
     assert (states[3], states[4], states.count("COMPLETE")) == ("FAIL", "PRUNED", 17)
     assert [trial.params["model.dropout"] for trial in second._study.trials] == [

@@ -18,8 +18,8 @@ def make_row(number, status, *scores, error=None):
     return TrialRow(number, status, VALUES, scores, error=error)
 
 
-def make_table(*events, num_trials=3, num_epochs=4):
-    table = TrialTable(num_trials, num_epochs)
+def make_table(*events):
+    table = TrialTable()
     for event in events:
         table.apply(event)
     return table
@@ -85,5 +85,5 @@ def test_a_table_made_of_a_record_marks_what_was_under_way():
         Started(1, VALUES),
         Ended(1, "finished"),
     ]
-    table = TrialTable(3, 4, events)
+    table = TrialTable(events)
     assert [(row.number, row.status) for row in table.rows] == [(1, "finished"), (2, "interrupted")]

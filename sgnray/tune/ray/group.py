@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray.train
@@ -18,7 +18,7 @@ from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.world import World
 from sgnray.errors import SgnError
-from sgnray.tune.trial.job import TrialJob
+from sgnray.tune.trial.folds import TrialJob
 from sgnray.tune.trial.messages import TrialConfig
 
 
@@ -58,7 +58,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     with process_group(get_device()):
         try:
             for report in config["job"].train(config["trial"], World.current()):
-                ray.train.report(replace(report, placement_group=group).to_result())
+                ray.train.report(asdict(replace(report, placement_group=group)))
         except SgnError as error:
             config["errors"].send(error)
             raise
