@@ -1,4 +1,4 @@
-"""A search through Ray Tune, on the tiny dataset: to its end, cut off, and gone on with."""
+"""A search through Ray Tune, on the tiny dataset: to its end, interrupted, and resumed."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_
     assert diverged.error.startswith("the model no longer gives finite numbers (the scores of ")
     assert sorted(heard.trials, key=lambda row: row.number) == list(tuned.trials)
     assert heard.boards[-1] == (tuned.trials, 3, 2)
-    assert "in train_epoch" in (tuned.folder / "log.txt").read_text()  # the traceback
+    assert "in train_and_validate" in (tuned.folder / "log.txt").read_text()  # the traceback
     assert len(list(tuned.folder.glob("trackers/trial-*/tensorboard/events.*"))) == 3
     wait_until_free(cluster)
 
@@ -132,8 +132,10 @@ def test_asha_spares_epochs_and_frees_all_workers(cluster, tmp_path, tiny_recipe
     wait_until_free(cluster)
 
 
-def test_the_time_is_over_and_the_same_command_goes_on(cluster, tmp_path, tiny_recipe, tiny_folder):
-    """Cut trials go on from the epoch that they had reached."""
+def test_after_the_time_budget_the_same_command_resumes(
+    cluster, tmp_path, tiny_recipe, tiny_folder
+):
+    """Cut trials resume from the epoch that they had reached."""
     space = write_space(tmp_path, RATES)
     settings = {"search": "grid", "num_epochs": 2000, "runs_dir": tmp_path, "name": "mine"}
 
@@ -258,7 +260,7 @@ def test_killed_and_started_again_no_finished_trial_is_repeated(
     assert [row.scores for row in tuned.trials] == [row.scores for row in undisturbed.trials]
 
 
-def test_a_trial_that_loses_its_worker_goes_on(cluster, tmp_path, tiny_recipe, tiny_folder):
+def test_a_trial_that_loses_its_worker_resumes(cluster, tmp_path, tiny_recipe, tiny_folder):
     space = write_space(tmp_path, "optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
     settings = {"search": "grid", "num_epochs": 20}
     undisturbed = tune_recipe(

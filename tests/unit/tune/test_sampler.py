@@ -42,7 +42,7 @@ def test_random_trials_are_the_spaces_draws_however_many_follow():
     assert few.propose(6) is None
 
 
-def test_draws_that_repeat_are_left_out_and_told(caplog):
+def test_repeated_draws_are_skipped_with_a_warning(caplog):
     caplog.set_level(logging.WARNING, logger="sgnray.tune.space.sampler")
     space = Space("mine", {"data.num_segments": Choice((4, 8))})
     sampler = make_sampler(space, "random", 8, 0)

@@ -53,7 +53,7 @@ def test_ranges_in_a_grid(tmp_path, tiny_recipe, tiny_folder):
     ]
 
 
-def test_where_all_trials_failed_each_reason_is_told_once(tmp_path, plan):
+def test_if_all_trials_failed_each_reason_is_reported_once(tmp_path, plan):
     reasons = ["the loss is no longer a finite number", "ValueError: no"]
     events = [Started(number, {}) for number in (1, 2, 3)]
     events += [Ended(number, "failed", reasons[number % 2 == 0]) for number in (1, 2, 3)]

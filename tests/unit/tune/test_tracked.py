@@ -116,7 +116,7 @@ def test_wandb_groups_the_trials(run_search):
     assert groups == {f"trial-{number:04d}": "mine" for number in (1, 2, 3)}
 
 
-def test_one_that_fails_is_told_of_once_in_each_command(run_search, monkeypatch, caplog):
+def test_a_failing_tracker_is_reported_once_per_command(run_search, monkeypatch, caplog):
     class Broken:
         def start(self, recipe, run, history):
             return 0

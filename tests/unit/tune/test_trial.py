@@ -1,4 +1,4 @@
-"""What a trial trains on, what it scores, what it never sees, and how it goes on; without Ray."""
+"""What a trial trains on, what it scores, what it never sees, and how it resumes; without Ray."""
 
 import dataclasses
 
@@ -124,7 +124,7 @@ def weights(folds):
     return [fold.state.model.state_dict() for seed in folds._seeds for fold in seed]
 
 
-def test_cut_off_and_gone_on_with_it_ends_in_the_same_weights(tiny_dataset, tiny_recipe, tmp_path):
+def test_an_interrupted_trial_ends_in_the_same_weights(tiny_dataset, tiny_recipe, tmp_path):
     recipe = shorten(tiny_recipe, 3)
     whole = Folds(recipe, tiny_dataset)
     expected = [report.train_loss for report in whole.train_remaining()]
@@ -141,7 +141,7 @@ def test_cut_off_and_gone_on_with_it_ends_in_the_same_weights(tiny_dataset, tiny
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_a_state_that_a_kill_tore_is_passed_over(tiny_dataset, short_recipe, tmp_path):
+def test_a_corrupt_state_is_skipped(tiny_dataset, short_recipe, tmp_path):
     folds = Folds(short_recipe, tiny_dataset)
     next(folds.train_remaining())
     folds.save(tmp_path)
