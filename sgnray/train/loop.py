@@ -63,21 +63,30 @@ def fit(
     num_epochs = state.recipe.train.num_epochs
     steps = choose_steps(state, batches)
     while state.epoch < num_epochs:
-        start = time.perf_counter()
-        metrics = train_epoch(steps, on_step)
-        state.average_running_statistics()
-        score = None
-        if validate is not None:
-            tally = validate(state)
-            score = tally.top1
-            metrics |= {
-                keys.VAL_LOSS: tally.loss,
-                keys.VAL_TOP1: tally.top1,
-                keys.VAL_TOP5: tally.top5_share,
-            }
-        metrics[keys.EPOCH_S] = time.perf_counter() - start
-        state.finish_epoch(metrics, score=score)
+        metrics = train_and_validate(steps, validate, on_step)
+        state.finish_epoch(metrics, score=metrics.get(keys.VAL_TOP1))
         on_epoch(EpochResult(num_epochs, tuple(state.history)))
+
+
+def train_and_validate(
+    steps: Steps, validate: Validate | None, on_step: OnProgress | None = None
+) -> dict[str, float]:
+    """Train one epoch, score the model if `validate` is given, and return the metrics.
+
+    Collective: every rank must call this.
+    """
+    start = time.perf_counter()
+    metrics = train_epoch(steps, on_step)
+    steps.state.average_running_statistics()
+    if validate is not None:
+        tally = validate(steps.state)
+        metrics |= {
+            keys.VAL_LOSS: tally.loss,
+            keys.VAL_TOP1: tally.top1,
+            keys.VAL_TOP5: tally.top5_share,
+        }
+    metrics[keys.EPOCH_S] = time.perf_counter() - start
+    return metrics
 
 
 def train_epoch(steps: Steps, on_step: OnProgress | None = None) -> dict[str, float]:

@@ -14,7 +14,6 @@ from sgnray.train.job import OnTrainProgress
 from sgnray.train.loop import EpochResult
 from sgnray.train.run import RunResult, train_run
 from sgnray.tune.search import TuneResult
-from sgnray.tune.space.space import with_values
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ def train_final(
             "the test set was used before for %s: the best of several test results is biased",
             ", ".join(others),
         )
-    recipe = with_values(tuned.plan.recipe_of(tuned.best.values), {"train.selection": "last"})
+    recipe = tuned.plan.recipe_of(tuned.best.values).replacing({"train.selection": "last"})
     result = train_run(
         recipe,
         dataset_dir,

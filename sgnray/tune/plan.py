@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sgnray.config import Recipe, to_dict
-from sgnray.tune.space.space import SearchWay, Space, Values, with_values
+from sgnray.tune.space.space import SearchWay, Space, Values
 
 FORMAT_VERSION = 2
 Scheduler = Literal["asha", "none"]
 
-# Enough to tell good settings from bad ones.
+# Enough to separate good settings from bad ones.
 DEFAULT_EPOCHS = 12
 DEFAULT_TRIALS = 16
 # ASHA: after a quarter of the epochs, and at each multiple of three, the best third continues.
@@ -45,10 +45,14 @@ class Plan:
 
     def recipe_of(self, values: Values) -> Recipe:
         """Return the full-length recipe with the values of a trial."""
-        return with_values(self.recipe, values)
+        return self.recipe.replacing(values, source="the search space")
+
+    def trial_recipe(self, values: Values) -> Recipe:
+        """Return the recipe that a trial trains."""
+        return shorten(self.recipe_of(values), self.num_epochs)
 
     def describe(self) -> dict[str, Any]:
-        """Return all that decides the outcome, as plain data."""
+        """Return all that decides the outcome, as data that JSON reads back unchanged."""
         asha = {"grace_epochs": self.grace_epochs, "reduction_factor": REDUCTION_FACTOR}
         return {
             "format_version": FORMAT_VERSION,
@@ -84,11 +88,10 @@ def shorten(recipe: Recipe, num_epochs: int) -> Recipe:
     scale = num_epochs / recipe.train.num_epochs
     milestones = sorted({max(1, round(epoch * scale)) for epoch in recipe.optim.milestones})
     warmup = min(num_epochs - 1, round(recipe.optim.warmup_epochs * scale))
-    return with_values(
-        recipe,
+    return recipe.replacing(
         {
             "train.num_epochs": num_epochs,
             "optim.milestones": milestones,
             "optim.warmup_epochs": warmup,
-        },
+        }
     )

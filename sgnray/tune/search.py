@@ -84,7 +84,7 @@ def tune_recipe(
     resources = resources or TrialResources()
     dataset = open_dataset(dataset_dir or find_dataset(name=recipe.data.dataset))
     recipe = match_recipe(recipe, dataset)
-    folds = _check_folds(recipe, dataset)
+    folds = _validation_folds(recipe, dataset)
     check_run(
         recipe,
         dataset,
@@ -119,7 +119,7 @@ def tune_recipe(
         return _result(folder, running.table.rows)
 
 
-def _check_folds(recipe: Recipe, dataset: SkeletonDataset) -> tuple[Split, ...]:
+def _validation_folds(recipe: Recipe, dataset: SkeletonDataset) -> tuple[Split, ...]:
     try:
         return validation_folds(dataset.info.dataset, recipe.data.case, dataset.clips)
     except InputError as error:

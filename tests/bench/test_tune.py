@@ -19,7 +19,6 @@ from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
 from sgnray.tune import TrialResources, tune_recipe
 from sgnray.tune.plan import shorten
-from sgnray.tune.space.space import with_values
 from sgnray.tune.trial.folds import Folds
 
 pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.timeout(3600)]
@@ -34,7 +33,7 @@ def test_sixteen_short_trials(tmp_path, concurrent):
         pytest.skip("SGNRAY_BENCH_DATA names no dataset")
     folder = Path(os.environ["SGNRAY_BENCH_DATA"])
     dataset = open_dataset(folder)
-    recipe = with_values(recipe_for(dataset.info.dataset, "cv"), SMALL)
+    recipe = recipe_for(dataset.info.dataset, "cv").replacing(SMALL)
     space = tmp_path / "space.yaml"
     space.write_text(f"optim.learning_rate: {{choice: {RATES}}}\n")
     torch.set_num_threads(1)
@@ -42,7 +41,7 @@ def test_sixteen_short_trials(tmp_path, concurrent):
     begun = time.perf_counter()
     alone = []
     for learning_rate in RATES:
-        trial = shorten(with_values(recipe, {"optim.learning_rate": learning_rate}), 1)
+        trial = shorten(recipe.replacing({"optim.learning_rate": learning_rate}), 1)
         alone += [report.score for report in Folds(trial, dataset).train_remaining()]
     alone_s = time.perf_counter() - begun
 

@@ -1,4 +1,4 @@
-"""A search through Ray Tune, on the tiny dataset: to its end, cut off, and gone on with."""
+"""A search through Ray Tune, on the tiny dataset: to its end, interrupted, and resumed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from sgnray.distributed.cluster import connected
 from sgnray.errors import SgnError
 from sgnray.tune import TrialResources, train_final, tune_recipe
 from sgnray.tune.plan import shorten
-from sgnray.tune.space.space import with_values
 from sgnray.tune.state.trials import Ended, Record
 from sgnray.tune.trial.folds import Folds
 
@@ -70,7 +69,7 @@ def wait_until_free(cluster, timeout_s=20):
 
 def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_folder):
     """Of three trials one diverges: a row in the table, not the end of the search."""
-    tiny_recipe = with_values(tiny_recipe, {"train.log": ("tensorboard",)})
+    tiny_recipe = tiny_recipe.replacing({"train.log": ("tensorboard",)})
     space = write_space(
         tmp_path,
         "optim.learning_rate: {choice: [1e-2, 1e+30, 1e-3]}\ndata.num_segments: {choice: [4]}\n",
@@ -84,14 +83,14 @@ def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_
     assert diverged.error.startswith("the model no longer gives finite numbers (the scores of ")
     assert sorted(heard.trials, key=lambda row: row.number) == list(tuned.trials)
     assert heard.boards[-1] == (tuned.trials, 3, 2)
-    assert "in train_epoch" in (tuned.folder / "log.txt").read_text()  # the traceback
+    assert "in train_and_validate" in (tuned.folder / "log.txt").read_text()  # the traceback
     assert len(list(tuned.folder.glob("trackers/trial-*/tensorboard/events.*"))) == 3
     wait_until_free(cluster)
 
     # What Ray ran is what one process computes.
     best = tuned.best
     assert best.score == max(first.score, third.score)
-    recipe = shorten(with_values(tiny_recipe, best.values), 2)
+    recipe = shorten(tiny_recipe.replacing(best.values), 2)
     reports = list(Folds(recipe, open_dataset(tiny_folder), num_seeds=2).train_remaining())
     assert tuple(report.score for report in reports) == best.scores
     assert reports[-1].spread == best.spread
@@ -100,7 +99,7 @@ def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_
     table = read_table(tuned.folder)
     assert [row["status"] for row in table] == [row.status for row in tuned.trials]
     assert not list((tuned.folder / "states").iterdir())
-    assert load_recipe(str(tuned.best_recipe_path)) == with_values(tiny_recipe, best.values)
+    assert load_recipe(str(tuned.best_recipe_path)) == tiny_recipe.replacing(best.values)
 
     again = tune_recipe(tiny_recipe, space, tiny_folder, listener=heard, **settings)
     assert again.trials == tuned.trials
@@ -118,7 +117,7 @@ def test_asha_spares_epochs_and_frees_all_workers(cluster, tmp_path, tiny_recipe
     space = write_space(tmp_path, "optim.learning_rate: {choice: [5e-3, 1e-9]}\n")
     learns = {"model.embedding_width": 32, "model.graph_widths": [64, 64, 64]}
     tuned = tune_recipe(
-        with_values(tiny_recipe, {**learns, "model.frame_width": 128, "optim.batch_size": 4}),
+        tiny_recipe.replacing({**learns, "model.frame_width": 128, "optim.batch_size": 4}),
         space,
         tiny_folder,
         search="grid",
@@ -133,8 +132,10 @@ def test_asha_spares_epochs_and_frees_all_workers(cluster, tmp_path, tiny_recipe
     wait_until_free(cluster)
 
 
-def test_the_time_is_over_and_the_same_command_goes_on(cluster, tmp_path, tiny_recipe, tiny_folder):
-    """Cut trials go on from the epoch that they had reached."""
+def test_after_the_time_budget_the_same_command_resumes(
+    cluster, tmp_path, tiny_recipe, tiny_folder
+):
+    """Cut trials resume from the epoch that they had reached."""
     space = write_space(tmp_path, RATES)
     settings = {"search": "grid", "num_epochs": 2000, "runs_dir": tmp_path, "name": "mine"}
 
@@ -259,7 +260,7 @@ def test_killed_and_started_again_no_finished_trial_is_repeated(
     assert [row.scores for row in tuned.trials] == [row.scores for row in undisturbed.trials]
 
 
-def test_a_trial_that_loses_its_worker_goes_on(cluster, tmp_path, tiny_recipe, tiny_folder):
+def test_a_trial_that_loses_its_worker_resumes(cluster, tmp_path, tiny_recipe, tiny_folder):
     space = write_space(tmp_path, "optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
     settings = {"search": "grid", "num_epochs": 20}
     undisturbed = tune_recipe(

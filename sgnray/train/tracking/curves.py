@@ -16,7 +16,16 @@ from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe
 from sgnray.evaluate.report import Report
 from sgnray.storage.atomic import written_aside
-from sgnray.train.tracking.plot_style import ACCENT, EDGE, INK, MAIN, THIRD, dress
+from sgnray.train.tracking.plot_style import (
+    ACCENT,
+    EDGE,
+    INK,
+    MAIN,
+    THIRD,
+    dress,
+    legend_above,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,11 +76,7 @@ def draw_curves(
 
     Raises OutputError. With a report the result of the test is marked.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.12)
-    figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, facecolor="white", layout=layout)
+    figure = new_figure(_SIZE_INCHES, dpi=_DPI, h_pad=0.06)
     _compose(figure, history, title, report)
     with written_aside(path) as aside:
         figure.savefig(aside, format="png")
@@ -169,15 +174,4 @@ def _point(axes: Axes, epoch: int, value: float, *, color: str, marker: str, lab
 
 
 def _legend(axes: Axes) -> None:
-    """Put the legend above the panel, where no curve runs."""
-    axes.legend(
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
-        ncols=4,
-        fontsize=8,
-        labelcolor=INK,
-        frameon=False,
-        borderaxespad=0.2,
-        handlelength=1.4,
-        columnspacing=1.4,
-    )
+    legend_above(axes, ncols=4, borderaxespad=0.2, handlelength=1.4, columnspacing=1.4)

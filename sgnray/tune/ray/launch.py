@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from ray import PlacementGroupID, tune
@@ -23,14 +24,21 @@ from ray.tune.search import Searcher
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from sgnray.data.fetch import SharedDataset
+from sgnray.distributed.world import World
 from sgnray.errors import ClusterError
 from sgnray.tune.plan import REDUCTION_FACTOR
 from sgnray.tune.state.running import RunningSearch
 from sgnray.tune.state.trials import Reported
-from sgnray.tune.trial.job import TrialJob
-from sgnray.tune.trial.messages import EPOCH_KEY, SCORE_KEY, EpochReport, read_result
+from sgnray.tune.trial.folds import TrialJob
+from sgnray.tune.trial.messages import (
+    EPOCH_KEY,
+    SCORE_KEY,
+    EpochReport,
+    FailureReport,
+    TrialConfig,
+    read_result,
+)
 from sgnray.tune.trial.resources import TrialResources
-from sgnray.tune.trial.worker import run_trial
 
 log = logging.getLogger(__name__)
 
@@ -53,23 +61,18 @@ def run_trials(
     time_budget_s: float | None,
 ) -> None:
     """Run all trials on the connected cluster; `search` receives their reports."""
-    plan, folder = search.folder.plan, search.folder
+    folder = search.folder
     job = TrialJob(
-        recipe=plan.recipe,
-        num_epochs=plan.num_epochs,
-        num_seeds=plan.num_seeds,
-        dataset=SharedDataset.of(dataset_dir),
-        resources=resources,
-        states_dir=folder.states_dir.resolve(),
+        folder.plan, SharedDataset.of(dataset_dir), resources, folder.states_dir.resolve()
     )
     search.begin()
     try:
         with _quiet_ray():
             _fit(search, job, _TimeBudget(time_budget_s))
     except (RayError, TuneError) as error:
-        lines = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines() or [repr(error)]
         raise ClusterError(
-            f"the search stopped on the cluster: {lines[-1] if lines else repr(error)}",
+            f"the search stopped on the cluster: {lines[-1]}",
             where=f"Ray; the whole message is in {folder.log_path}",
             now="rerun the same command to resume: trials that have ended are not repeated",
         ) from error
@@ -104,6 +107,25 @@ def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
         ).fit()
 
 
+def run_trial(config: dict[str, object], *, job: TrialJob) -> None:
+    """Train the trial that `config` names in a Ray worker, and report each epoch.
+
+    An exception is reported too: Ray would restart the trial, which only helps after a lost worker.
+    """
+    trial = cast(TrialConfig, config)
+    try:
+        if job.resources.num_workers > 1:
+            # Ray Train takes a second to import, which most trials do not need.
+            from sgnray.tune.ray.group import train_group
+
+            train_group(trial, job)
+        else:
+            for report in job.train(trial, World()):
+                tune.report(asdict(report))
+    except Exception as error:
+        tune.report(asdict(FailureReport.of(error)))
+
+
 def _request(resources: TrialResources) -> dict[str, float | None]:
     if resources.num_workers > 1:  # Ray Train requests the workers' CPUs; Tune needs any request
         return {"memory": 1}
@@ -132,15 +154,15 @@ def _make_scheduler(search: RunningSearch) -> Any:
     np.random.set_state(state)
     for event in search.events:
         if isinstance(event, Reported) and event.number in trials:
-            asha.on_trial_result(None, trials[event.number], event.report.to_result())
+            asha.on_trial_result(None, trials[event.number], asdict(event.report))
     return asha
 
 
 class _Proposals(Searcher):  # type: ignore[misc]
     """Gives Ray the next trial until there are no more.
 
-    The search gets the results through `_Reports` and keeps its own record, so there is nothing
-    for Ray to save of this object.
+    The search gets the results through `_Reports` and keeps its own record, so Ray has nothing to
+    save of this object; files and locks of the search cannot be pickled either.
     """
 
     def __init__(self, search: RunningSearch) -> None:
@@ -148,20 +170,14 @@ class _Proposals(Searcher):  # type: ignore[misc]
         self._search = search
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the configuration of a new trial."""
         return self._search.next_trial() or Searcher.FINISHED
 
-    def on_trial_complete(self, *_: Any, **__: Any) -> None:
-        """Ignore it."""
+    def _ignore(self, *_: Any, **__: Any) -> None:
+        pass
 
-    def save(self, *_: Any, **__: Any) -> None:
-        """Save nothing."""
-
-    def restore(self, *_: Any, **__: Any) -> None:
-        """Restore nothing."""
+    on_trial_complete = save = restore = _ignore
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle nothing: files and locks of the search cannot be pickled."""
         return {}
 
 
@@ -214,7 +230,6 @@ class _TimeBudget(tune.Stopper):  # type: ignore[misc]
         return False
 
     def stop_all(self) -> bool:
-        """Tell whether the time is used up, and remember it."""
         if not self.is_spent and self._end is not None and time.monotonic() >= self._end:
             log.info("the time budget is used up; rerun the same command to resume")
             self.is_spent = True
@@ -224,15 +239,15 @@ class _TimeBudget(tune.Stopper):  # type: ignore[misc]
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], None]]:
     """Yield a function that repeats a Ctrl-C: Ray may catch its KeyboardInterrupt, and continue."""
-    came = False
+    is_interrupted = False
 
     def on_signal(*_: object) -> None:
-        nonlocal came
-        came = True
+        nonlocal is_interrupted
+        is_interrupted = True
         raise KeyboardInterrupt
 
     def repeat() -> None:
-        if came:
+        if is_interrupted:
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():  # which alone gets signals

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sgnray.errors import Problem, RecipeError, SgnError
 from sgnray.seeding import derive_seed
 from sgnray.tune.space.space import (
+    MAX_GRID_POINTS,
     Axis,
     Choice,
     Range,
@@ -21,12 +22,10 @@ from sgnray.tune.space.space import (
 )
 
 if TYPE_CHECKING:
-    import optuna
     from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
 
-_MAX_GRID = 10_000
 _MAX_DRAWS = 1000
 # TPE draws at random first; a quarter of a short search is enough to begin with.
 _MOST_RANDOM, _FEWEST_RANDOM, _RANDOM_SHARE = 10, 4, 4
@@ -62,20 +61,14 @@ class Listed:
     """Trials that are all known in advance."""
 
     def __init__(self, points: Sequence[Values]) -> None:
+        self.num_trials = len(points)
         self._points = points
-
-    @property
-    def num_trials(self) -> int:
-        """How many there will be."""
-        return len(self._points)
 
     def propose(self, number: int) -> Values | None:
         """Return the values of a trial, None where there are no more."""
-        return self._points[number - 1] if number <= len(self._points) else None
+        return self._points[number - 1] if number <= self.num_trials else None
 
-    def learn(
-        self, number: int, values: Values, scores: Sequence[float], *, is_complete: bool
-    ) -> None:
+    def learn(self, values: Values, scores: Sequence[float], *, is_complete: bool) -> None:
         """Ignore it."""
 
 
@@ -97,9 +90,8 @@ class Tpe:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         num_random = min(_MOST_RANDOM, max(_FEWEST_RANDOM, num_trials // _RANDOM_SHARE))
+        self.num_trials = num_trials if space.ranges else min(num_trials, space.num_points())
         self._space, self._seed = space, seed
-        is_finite = all(isinstance(axis, Choice) for axis in space.axes.values())
-        self.num_trials = min(num_trials, space.num_points()) if is_finite else num_trials
         self._known: set[str] = set()
         self._study = optuna.create_study(
             direction="maximize",
@@ -107,57 +99,44 @@ class Tpe:
                 seed=derive_seed(seed, "tune tpe") % 2**32, n_startup_trials=num_random
             ),
         )
-        self._asked: dict[int, optuna.Trial] = {}
 
     def propose(self, number: int) -> Values | None:
         """Return the values of a trial, None where there are no more."""
-        from optuna.trial import TrialState
-
         if number > self.num_trials:
             return None
-        trial, values = self._ask()
+        values = self._suggest()
         if json.dumps(values) in self._known:  # it would give the same score
-            self._study.tell(trial, state=TrialState.FAIL)
-            values = self._draw_unknown(values)
-        else:
-            self._asked[number] = trial
+            drawn = (self._space.draw(self._seed, index) for index in range(_MAX_DRAWS))
+            unknown = (each for each in drawn if json.dumps(each) not in self._known)
+            values = next(unknown, values)
         self._known.add(json.dumps(values))
         return values
 
-    def _draw_unknown(self, otherwise: Values) -> Values:
-        drawn = (self._space.draw(self._seed, index) for index in range(_MAX_DRAWS))
-        unknown = (values for values in drawn if json.dumps(values) not in self._known)
-        return next(unknown, otherwise)
-
-    def _ask(self) -> tuple[optuna.Trial, Values]:
-        trial = self._study.ask()
-        values: Values = {}
-        for key, axis in self._space.axes.items():
-            if self._space.holds(key, values):
-                values[key] = _suggest(trial, key, axis)
-        return trial, values
-
-    def learn(
-        self, number: int, values: Values, scores: Sequence[float], *, is_complete: bool
-    ) -> None:
-        """Tell Optuna how a trial ended."""
+    def learn(self, values: Values, scores: Sequence[float], *, is_complete: bool) -> None:
+        """Add a trial that has ended; without scores it counts as failed."""
         from optuna.trial import TrialState
 
         state = TrialState.COMPLETE if is_complete else TrialState.PRUNED
-        if not scores:
-            state = TrialState.FAIL
         self._known.add(json.dumps(values))
-        score = scores[-1] if is_complete and scores else None
-        trial = self._asked.pop(number, None)
-        if trial is None:
-            curve = dict(enumerate(scores, start=1))
-            self._study.add_trial(
-                optuna_trial(self._space, values, score, state=state, intermediate_values=curve)
+        self._study.add_trial(
+            optuna_trial(
+                self._space,
+                values,
+                scores[-1] if is_complete and scores else None,
+                state=state if scores else TrialState.FAIL,
+                intermediate_values=dict(enumerate(scores, start=1)),
             )
-            return
-        for epoch, reported in enumerate(scores, start=1):
-            trial.report(reported, epoch)
-        self._study.tell(trial, score, state)
+        )
+
+    def _suggest(self) -> Values:
+        from optuna.trial import TrialState
+
+        axes = self._space.axes
+        trial = self._study.ask({key: _distribution(axis) for key, axis in axes.items()})
+        # What a trial ran with is added by `learn`, at times in a later command.
+        self._study.tell(trial, state=TrialState.FAIL)
+        values = {key: _value(axis, trial.params[key]) for key, axis in axes.items()}
+        return self._space.keep_active(values)
 
 
 Sampler = Listed | Tpe
@@ -191,32 +170,28 @@ def _distribution(axis: Axis) -> Any:
             return distributions.FloatDistribution(low, high, log=kind == "log_uniform")
 
 
-def _suggest(trial: optuna.Trial, key: str, axis: Axis) -> Any:
+def _value(axis: Axis, param: Any) -> Any:
     match axis:
-        case Choice(values):
-            return json.loads(trial.suggest_categorical(key, [json.dumps(v) for v in values]))
-        case Range("integer", low, high):
-            return trial.suggest_int(key, int(low), int(high))
-        case Range(kind, low, high):
-            return axis.rounded(trial.suggest_float(key, low, high, log=kind == "log_uniform"))
+        case Choice():
+            return json.loads(param)
+        case Range("integer"):
+            return param
+        case Range():
+            return axis.rounded(param)
 
 
 def _check_grid(space: Space) -> None:
-    problems = [
-        Problem(key, f"is a range, and a grid needs a list of values: {key}: {{choice: [...]}}")
-        for key, axis in space.axes.items()
-        if not isinstance(axis, Choice)
-    ]
-    if problems:
+    if space.ranges:
+        what = "is a range, and a grid needs a list of values: {key}: {{choice: [...]}}"
         raise RecipeError(
             f"the search space {space.source} cannot be searched as a grid",
             where=space.source,
             now="use choice for these keys in a space of your own, or use --search random",
-            problems=problems,
+            problems=[Problem(key, what.format(key=key)) for key in space.ranges],
         )
-    if space.num_points() > _MAX_GRID:
+    if space.num_points() > MAX_GRID_POINTS:
         raise RecipeError(
-            f"the grid has {space.num_points():,} points, and {_MAX_GRID:,} are the most",
+            f"the grid has {space.num_points():,} points, and {MAX_GRID_POINTS:,} are the most",
             where=space.source,
             now="remove keys or values, or use --search random",
         )

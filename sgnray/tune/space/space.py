@@ -10,16 +10,15 @@ from itertools import product
 from typing import Any, Literal
 
 from sgnray import seeding
-from sgnray.config import Recipe
 
 FORMAT_VERSION = 1
-# Enough to tell two trials apart, and short enough that a table shows what was run exactly.
+MAX_GRID_POINTS = 10_000
+# Enough to distinguish two trials, and so few that a table shows exactly what was run.
 _DIGITS = 4
-
 
 SearchWay = Literal["random", "grid", "tpe"]
 RangeKind = Literal["uniform", "log_uniform", "integer"]
-# Where another key must be, for a key to be searched: every one of them at one of its values.
+# A key is searched where each of these other keys has one of these values.
 Condition = Mapping[str, tuple[Any, ...]]
 # Of recipe keys, by `section.key`.
 Values = dict[str, Any]
@@ -36,7 +35,7 @@ class Choice:
         return self.values[int(uniform * len(self.values))]
 
     def extremes(self) -> tuple[Any, ...]:
-        """Return the values that must be possible for all to be."""
+        """Return the values to check: if a recipe accepts these, it accepts all."""
         return self.values
 
     def describe(self) -> dict[str, Any]:
@@ -67,7 +66,7 @@ class Range:
         return min(self.high, max(self.low, float(f"{value:.{_DIGITS}g}")))
 
     def extremes(self) -> tuple[float, float]:
-        """Return the values that must be possible for all to be."""
+        """Return the values to check: if a recipe accepts these, it accepts all."""
         return self.low, self.high
 
     def describe(self) -> dict[str, Any]:
@@ -82,8 +81,8 @@ Axis = Choice | Range
 class Space:
     """A checked search space: an axis for each dotted recipe key, in the order of its file.
 
-    A key with a condition is searched only where it holds, and comes after what it depends on. A
-    space of `rows` has no axes: each row is a trial. `search` is its default way of search.
+    A key with a condition is active only where the condition holds, and comes after the keys that
+    it depends on. A space of `rows` has no axes: each row is a trial.
     """
 
     source: str
@@ -97,39 +96,39 @@ class Space:
         """All keys that a trial may change."""
         return tuple(self.axes) or tuple(dict.fromkeys(key for row in self.rows for key in row))
 
-    def holds(self, key: str, values: Values) -> bool:
-        """Tell whether a key is searched, given the values before it."""
-        condition = self.conditions.get(key, {})
-        return all(values.get(other, _ABSENT) in wanted for other, wanted in condition.items())
-
-    def without_idle(self, values: Values) -> Values:
+    def keep_active(self, values: Values) -> Values:
         """Remove the keys whose condition does not hold."""
         kept: Values = {}
         for key, value in values.items():
-            if self.holds(key, kept):
+            condition = self.conditions.get(key, {})
+            if all(other in kept and kept[other] in ok for other, ok in condition.items()):
                 kept[key] = value
         return kept
 
     def draw(self, seed: int, index: int) -> Values:
         """Draw one configuration; it depends on (seed, index) and the axes alone."""
         uniform = seeding.uniform(seed, "tune", index, (len(self.axes),)).tolist()
-        drawn = {
-            key: axis.draw(u) for (key, axis), u in zip(self.axes.items(), uniform, strict=True)
-        }
-        return self.without_idle(drawn)
+        drawn = [axis.draw(u) for axis, u in zip(self.axes.values(), uniform, strict=True)]
+        return self.keep_active(dict(zip(self.axes, drawn, strict=True)))
+
+    @property
+    def ranges(self) -> tuple[str, ...]:
+        """The keys with infinitely many values, or too many for a grid."""
+        return tuple(key for key, axis in self.axes.items() if isinstance(axis, Range))
 
     def num_points(self) -> int:
-        """Count the combinations of a grid, or the rows; every axis must be a Choice."""
+        """Count the rows, or the combinations of the choices; there must be no ranges."""
+        assert not self.ranges
         return len(self.rows) or math.prod(len(axis.extremes()) for axis in self.axes.values())
 
     def grid(self) -> Iterator[Values]:
-        """Yield the rows, or every combination of the choices; every axis must be a Choice."""
+        """Yield the rows, or every combination of the choices; there must be no ranges."""
+        assert not self.ranges
         if self.rows:
             yield from self.rows
             return
-        assert all(isinstance(axis, Choice) for axis in self.axes.values())
         for values in product(*(axis.extremes() for axis in self.axes.values())):
-            yield self.without_idle(dict(zip(self.axes, values, strict=True)))
+            yield self.keep_active(dict(zip(self.axes, values, strict=True)))
 
     def describe(self) -> dict[str, Any]:
         """Return it as it is in a search space file."""
@@ -137,12 +136,8 @@ class Space:
             return {"rows": list(self.rows)}
         described = {key: axis.describe() for key, axis in self.axes.items()}
         for key, condition in self.conditions.items():
-            if condition:
-                described[key]["when"] = {other: list(ok) for other, ok in condition.items()}
+            described[key]["when"] = {other: list(ok) for other, ok in condition.items()}
         return described
-
-
-_ABSENT = object()
 
 
 def distinct(points: Iterable[Values]) -> list[Values]:
@@ -158,11 +153,6 @@ def dump_space(space: Space) -> str:
     # JSON is YAML on one line.
     lines += [f"{key}: {json.dumps(value)}" for key, value in space.describe().items()]
     return "\n".join(lines) + "\n"
-
-
-def with_values(recipe: Recipe, values: Values) -> Recipe:
-    """Return the recipe with other values for dotted keys; RecipeError where one is impossible."""
-    return recipe.replacing(values, source="the search space")
 
 
 def as_overrides(values: Values) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ all problems are reported at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations, product
 from typing import get_args
@@ -25,9 +25,10 @@ from sgnray.config.document import (
 )
 from sgnray.config.messages import did_you_mean, unknown_key
 from sgnray.config.schema import dotted_keys, sections
-from sgnray.errors import Problem, RecipeError
+from sgnray.errors import Problem, RecipeError, count_problems
 from sgnray.tune.space.space import (
     FORMAT_VERSION,
+    MAX_GRID_POINTS,
     Axis,
     Choice,
     Condition,
@@ -37,7 +38,6 @@ from sgnray.tune.space.space import (
     Space,
     Values,
     distinct,
-    with_values,
 )
 
 _PACKAGE = "sgnray.conf.tune"
@@ -50,7 +50,12 @@ _FIXED = {
     "train.selection": "does nothing in a trial, which is scored after its last epoch",
     "evaluate.num_views": "does nothing in a trial, which is scored from one view",
 }
-_MAX_POINTS = 10_000
+# Each kind of range, with an example for the error messages.
+_RANGES: dict[RangeKind, str] = {
+    "uniform": "[0, 0.5]",
+    "log_uniform": "[1e-4, 1e-2]",
+    "integer": "[10, 30]",
+}
 _WAYS = get_args(SearchWay)
 
 
@@ -67,18 +72,15 @@ def load_space(name_or_path: str, recipe: Recipe) -> Space:
     search = given.pop("search", "random")
     if search not in _WAYS:
         problems.append(Problem("search", f"must be one of {', '.join(_WAYS)}"))
-    if "rows" in given:
-        space, found = _read_rows(document.source, given, recipe)
-    else:
-        space, found = _read_axes(document, given, recipe)
+    read = _read_rows if "rows" in given else _read_axes
+    space, found = read(document, given, recipe)
     problems += found
     if not problems:
         space = replace(space, search="grid" if space.rows else search)
-        problems = _check_pairs(space, recipe)
+        problems = _check_together(space, recipe)
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise RecipeError(
-            f"the search space {document.source} has {count}",
+            f"the search space {document.source} has {count_problems(problems)}",
             where=document.source,
             now="correct them; 'sgn train --recipe ntu60-cs --dry-run' shows every key",
             problems=problems,
@@ -104,14 +106,13 @@ def _read(name_or_path: str) -> Document:
 def _outermost(problems: tuple[Problem, ...]) -> list[Problem]:
     """Drop problems inside of a key that has a problem itself."""
     keys = [problem.where.partition(" ")[0] for problem in problems]
-    inside = [key.rpartition(".")[0] in keys for key in keys]
-    return [problem for problem, is_inside in zip(problems, inside, strict=True) if not is_inside]
+    outer_keys = [key.rpartition(".")[0] for key in keys]
+    return [each for each, outer in zip(problems, outer_keys, strict=True) if outer not in keys]
 
 
 def _read_rows(
-    source: str, given: dict[str, object], recipe: Recipe
+    document: Document, given: Mapping[str, object], recipe: Recipe
 ) -> tuple[Space, list[Problem]]:
-    """Read a space of rows, and its problems."""
     rows, others = given["rows"], [key for key in given if key != "rows"]
     problems = [
         Problem(key, "is given with rows; a space has rows or keys, not both") for key in others
@@ -120,36 +121,28 @@ def _read_rows(
         problems.append(
             Problem("rows", "must be a list of trials, like [{model.dropout: 0.2}, {}]")
         )
-        return Space(source), problems
+        return Space(document.source), problems
     for number, row in enumerate(rows, start=1):
-        problems += [Problem(f"row {number}", what) for what in _wrong_with(row, recipe)]
+        keys = {str(key): _why_not_searched(str(key)) for key in row}
+        wrong = [f"{key} {why}" for key, why in keys.items() if why]
+        if not wrong and (why := _why_impossible(row, recipe)):
+            wrong = [why]
+        problems += [Problem(f"row {number}", what) for what in wrong]
     if not problems and len(distinct(rows)) < len(rows):
         problems.append(Problem("rows", "has a trial twice"))
-    return Space(source, rows=tuple(rows)), problems
-
-
-def _wrong_with(row: Values, recipe: Recipe) -> list[str]:
-    wrong = []
-    for key in row:
-        try:
-            _check_key(str(key))
-        except ValueError as error:
-            wrong.append(f"{key} {error}")
-    if not wrong and (what := _why_impossible(row, recipe)):
-        wrong.append(what)
-    return wrong
+    return Space(document.source, rows=tuple(rows)), problems
 
 
 def _read_axes(
-    document: Document, given: dict[str, object], recipe: Recipe
+    document: Document, given: Mapping[str, object], recipe: Recipe
 ) -> tuple[Space, list[Problem]]:
     problems: list[Problem] = []
     axes: dict[str, Axis] = {}
     conditions: dict[str, Condition] = {}
     for key, content in given.items():
         try:
-            condition, rest = _read_condition(content, axes, recipe)
-            axes[key] = _read_axis(key, rest, condition, recipe)
+            condition, values = _read_condition(content, axes, recipe)
+            axes[key] = _read_axis(key, values, condition, recipe)
             if condition:
                 conditions[key] = condition
         except ValueError as error:
@@ -206,37 +199,34 @@ def _is_searched(
 
 def _read_axis(key: str, given: object, condition: Condition, recipe: Recipe) -> Axis:
     """Read the values of one key; the arguments of ValueError are all its problems."""
-    _check_key(key)
+    if why := _why_not_searched(key):
+        raise ValueError(why)
     axis = _parse_axis(given)
-    # A key with a condition is tried where it holds.
-    there = {other: wanted[0] for other, wanted in condition.items()}
-
-    def impossible(value: object) -> str | None:
-        return _why_impossible({**there, key: value}, recipe)
-
-    problems = [what for value in axis.extremes() if (what := impossible(value))]
-    is_real = not isinstance(axis, Choice) and axis.kind != "integer"
-    if problems and is_real and not _takes_fractions(axis.extremes()[-1], impossible):
-        problems = ["must be an integer; use {integer: [lowest, highest]}, or {choice: [...]}"]
-    if problems:
-        raise ValueError(*dict.fromkeys(problems))
+    section, _, name = key.partition(".")
+    is_integer = sections()[section].model_fields[name].annotation is int
+    if is_integer and isinstance(axis, Range) and axis.kind != "integer":
+        raise ValueError("must be an integer; use {integer: [lowest, highest]}, or {choice: [...]}")
+    # A key with a condition is tried where the condition holds.
+    others = {other: wanted[0] for other, wanted in condition.items()}
+    tried = [_why_impossible({**others, key: value}, recipe) for value in axis.extremes()]
+    if problems := dict.fromkeys(why for why in tried if why):
+        raise ValueError(*problems)
     return axis
 
 
-def _check_key(key: str) -> None:
-    """Raise ValueError for a key that cannot be searched."""
+def _why_not_searched(key: str) -> str | None:
+    """Return why no search can change a key, None where one can."""
     if key in sections():
-        raise ValueError(f"is a section; write its keys as {key}.key, like {_EXAMPLE}")
+        return f"is a section; write its keys as {key}.key, like {_EXAMPLE}"
     if key not in dotted_keys():
-        raise ValueError(unknown_key(key))
-    if key in _FIXED:
-        raise ValueError(_FIXED[key])
+        return unknown_key(key)
+    return _FIXED.get(key)
 
 
 def _why_impossible(values: Values, recipe: Recipe) -> str | None:
     """Return the problem with values in a recipe, None where they are possible."""
     try:
-        with_values(recipe, values)
+        recipe.replacing(values)
     except RecipeError as error:
         return error.problems[0].what
     return None
@@ -265,14 +255,6 @@ def _parse_choice(values: object) -> Choice:
     return Choice(tuple(values))
 
 
-# Each kind of range, with an example for the error messages.
-_RANGES: dict[RangeKind, str] = {
-    "uniform": "[0, 0.5]",
-    "log_uniform": "[1e-4, 1e-2]",
-    "integer": "[10, 30]",
-}
-
-
 def _parse_range(kind: RangeKind, values: object) -> Range:
     if not (isinstance(values, list) and len(values) == 2 and all(map(_is_number, values))):
         raise ValueError(f"{kind} must be two numbers, like {{{kind}: {_RANGES[kind]}}}")
@@ -293,32 +275,21 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-def _takes_fractions(high: float, impossible: Callable[[object], str | None]) -> bool:
-    """Tell whether the key's type, not the size of the numbers, refuses the ends."""
-    whole = max(1, round(high))
-    return impossible(whole) is not None or impossible(float(whole)) is None
-
-
-def _check_pairs(space: Space, recipe: Recipe) -> list[Problem]:
+def _check_together(space: Space, recipe: Recipe) -> list[Problem]:
     """Return the problems of points whose values are only impossible together.
 
     All points of a grid are tried; else the ends of each two keys with each other.
     """
-    points = distinct(space.grid() if _is_small_grid(space) else _pairs(space))
+    is_grid = not space.ranges and space.num_points() <= MAX_GRID_POINTS
     found: dict[str, Problem] = {}
-    for values in points:
-        what = _why_impossible(values, recipe)
-        if what is not None and what not in found:
-            found[what] = Problem(", ".join(f"{key}={values[key]}" for key in values), what)
+    for values in distinct(space.grid() if is_grid else _pairs(space)):
+        why = _why_impossible(values, recipe)
+        if why is not None and why not in found:
+            found[why] = Problem(", ".join(f"{key}={values[key]}" for key in values), why)
     return list(found.values())
-
-
-def _is_small_grid(space: Space) -> bool:
-    is_grid = all(isinstance(axis, Choice) for axis in space.axes.values())
-    return is_grid and space.num_points() <= _MAX_POINTS
 
 
 def _pairs(space: Space) -> Iterator[Values]:
     for (first, one), (second, other) in combinations(space.axes.items(), 2):
         for ends in product(one.extremes(), other.extremes()):
-            yield space.without_idle(dict(zip((first, second), ends, strict=True)))
+            yield space.keep_active(dict(zip((first, second), ends, strict=True)))

@@ -101,9 +101,8 @@ def _default_name(runs_dir: Runs, plan: Plan) -> str:
     name, place = plan.folder_name(), as_folder(runs_dir)
     # Older versions made none at a URI.
     if isinstance(place, Path) and not (place / name).exists():
-        wanted = json.loads(json.dumps(plan.describe()))
         for path in sorted(place.glob(name.rpartition("-")[0] + "-" + HASH_PATTERN)):
-            if _read_plan(path / SEARCH_FILE) == wanted:
+            if _read_plan(path / SEARCH_FILE) == plan.describe():
                 return path.name
     return name
 
@@ -130,7 +129,7 @@ def _check_owner(path: Path, plan: Plan) -> None:
                 where=str(search_path),
                 now=f"choose another --name; its best recipe is still {path / BEST_FILE}",
             )
-    if found != json.loads(json.dumps(plan.describe())):
+    if found != plan.describe():
         raise RunError(
             "the folder holds another search: its space, recipe, trials, epochs or dataset differ",
             where=str(search_path),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from sgnray.tune.space.sampler import Sampler
@@ -37,7 +38,7 @@ class RunningSearch:
         self.folder = folder
         folder.record.repair()
         self.events = folder.record.read()
-        self.table = TrialTable(sampler.num_trials, folder.plan.num_epochs, self.events)
+        self.table = TrialTable(self.events)
         self._trackers = TrialTrackers(folder)
         self._sampler = sampler
         self._listener = listener
@@ -56,7 +57,7 @@ class RunningSearch:
     @property
     def num_left(self) -> int:
         """How many trials have not ended."""
-        return self.table.num_trials - len(self.ended)
+        return self.folder.plan.num_trials - len(self.ended)
 
     def begin(self) -> None:
         """Write the tables before the first trial starts."""
@@ -84,24 +85,31 @@ class RunningSearch:
         if isinstance(report, FailureReport):
             self._reasons[number] = report.reason
             log.debug("trial %d failed:\n%s", number, report.traceback)
-        else:
-            self._keep_error(lambda: self._take(number, report))
+            return
+        with self._errors_kept():
+            self._add(Reported(number, report))
+            log.debug(
+                "trial %d, epoch %d: top-1 %s, training loss %s, validation loss %s",
+                number,
+                report.epoch,
+                report.score,
+                report.train_loss,
+                report.val_loss,
+            )
+            self._notify()
 
     def on_end(self, number: int, *, is_cut: bool) -> None:
         """Note that Ray ended a trial; one that the time budget cut resumes later."""
         if number in self._reasons:
-            event = Ended(number, "failed", self._reasons[number])
-        elif self.table.row(number).num_epochs >= self.table.num_epochs:
-            event = Ended(number, "finished")
-        elif is_cut:
-            return
-        else:
-            event = Ended(number, "stopped")
-        self._keep_error(lambda: self._end(event))
+            self._end(Ended(number, "failed", self._reasons[number]))
+        elif self.table.row(number).num_epochs >= self.folder.plan.num_epochs:
+            self._end(Ended(number, "finished"))
+        elif not is_cut:
+            self._end(Ended(number, "stopped"))
 
     def on_lost(self, number: int, reason: str) -> None:
         """Note that a trial lost its worker too often."""
-        self._keep_error(lambda: self._end(Ended(number, "failed", reason)))
+        self._end(Ended(number, "failed", reason))
 
     def end(self) -> None:
         """Write the results so far, whether or not the search is complete."""
@@ -117,44 +125,34 @@ class RunningSearch:
         if self._error is not None:
             raise self._error
 
-    def _take(self, number: int, report: EpochReport) -> None:
-        self._add(Reported(number, report))
-        log.debug(
-            "trial %d, epoch %d: top-1 %s, training loss %s, validation loss %s",
-            number,
-            report.epoch,
-            report.score,
-            report.train_loss,
-            report.val_loss,
-        )
-        self._notify()
-
     def _end(self, event: Ended) -> None:
-        row = self._add(event)
-        shutil.rmtree(self.folder.states_dir / f"{row.number:04d}", ignore_errors=True)
-        self._learn(row)
-        self.folder.write(self.table.rows)
-        if self._listener is not None:
-            self._listener.on_trial_end(row)
-        self._notify()
+        with self._errors_kept():
+            row = self._add(event)
+            shutil.rmtree(self.folder.states_dir / f"{row.number:04d}", ignore_errors=True)
+            self._learn(row)
+            self.folder.write(self.table.rows)
+            if self._listener is not None:
+                self._listener.on_trial_end(row)
+            self._notify()
 
     def _add(self, event: Event) -> TrialRow:
         self.folder.record.add(event)
-        self._keep_error(lambda: self._trackers.apply(event))
+        with self._errors_kept():
+            self._trackers.apply(event)
         return self.table.apply(event)
 
     def _learn(self, row: TrialRow) -> None:
         scores = () if row.status == "failed" else row.scores
-        is_complete = row.status == "finished"
-        self._sampler.learn(row.number, row.values, scores, is_complete=is_complete)
+        self._sampler.learn(row.values, scores, is_complete=row.status == "finished")
 
     def _notify(self) -> None:
         if self._listener is not None:
-            table = self.table
-            self._listener.on_update(table.rows, table.num_trials, table.num_epochs)
+            plan = self.folder.plan
+            self._listener.on_update(self.table.rows, plan.num_trials, plan.num_epochs)
 
-    def _keep_error(self, step: Callable[[], None]) -> None:
+    @contextmanager
+    def _errors_kept(self) -> Iterator[None]:
         try:
-            step()
+            yield
         except Exception as error:
             self._error = self._error or error

@@ -62,8 +62,7 @@ def _as_csv(table: pa.Table) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.column_names)
-    for row in table.to_pylist():
-        writer.writerow([_cell(value) for value in row.values()])
+    writer.writerows([_cell(value) for value in row.values()] for row in table.to_pylist())
     return text.getvalue()
 
 
@@ -78,11 +77,7 @@ def _cell(value: object) -> object:
 def _column(values: list[Any]) -> pa.Array:
     """Store a key's values as one type; mixtures and lists become JSON."""
     kinds = {type(value) for value in values if value is not None}
-    if kinds <= {int, float} and kinds:
-        return pa.array(values, type=pa.int64() if kinds == {int} else pa.float64())
-    if kinds == {bool}:
-        return pa.array(values, type=pa.bool_())
-    if kinds == {str}:
-        return pa.array(values, type=pa.string())
+    if kinds in ({int}, {float}, {int, float}, {bool}, {str}):
+        return pa.array(values)
     texts = [None if value is None else json.dumps(value) for value in values]
     return pa.array(texts, type=pa.string())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -53,7 +53,18 @@ class Record:
 
     def read(self) -> list[Event]:
         """Return all events but a last line that was cut off; RunError where another is invalid."""
-        return list(self._events(self.path.read_bytes())) if self.path.exists() else []
+        events: list[Event] = []
+        lines = self._complete_part().splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                events.append(_from_content(json.loads(line)))
+            except (ValueError, TypeError, KeyError) as error:
+                raise RunError(
+                    f"line {number} of the search's record is not a valid event",
+                    where=str(self.path),
+                    now="remove that line, or search under another --name",
+                ) from error
+        return events
 
     def add(self, event: Event) -> None:
         """Append one event: from here on it survives the death of this process."""
@@ -63,28 +74,16 @@ class Record:
 
     def repair(self) -> None:
         """Remove a last line that was cut off, so that the next event starts a new line."""
-        if not self.path.exists():
-            return
-        data = self.path.read_bytes()
-        complete = data.rfind(b"\n") + 1
-        if complete < len(data):
+        if self.path.exists():
             with output_errors(self.path):
-                os.truncate(self.path, complete)
+                os.truncate(self.path, len(self._complete_part()))
 
-    def _events(self, data: bytes) -> Iterator[Event]:
-        lines = data[: data.rfind(b"\n") + 1].splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield _from_content(json.loads(line))
-            except (ValueError, TypeError, KeyError) as error:
-                raise RunError(
-                    f"line {number} of the search's record is not a valid event",
-                    where=str(self.path),
-                    now="remove that line, or search under another --name",
-                ) from error
+    def _complete_part(self) -> bytes:
+        data = self.path.read_bytes() if self.path.exists() else b""
+        return data[: data.rfind(b"\n") + 1]
 
 
-# What of a report is worth keeping.
+# What of a report is recorded: what the results and the scheduler need.
 _RECORDED = ("epoch", "score", "spread", "duration_s", "num_parameters", "flops", "node")
 
 
@@ -100,15 +99,14 @@ def _to_content(event: Event) -> dict[str, Any]:
 
 
 def _from_content(content: Any) -> Event:
-    if not isinstance(content, dict):
-        raise ValueError("not a JSON object")
-    match content.pop("event"):
+    fields = dict(content)
+    match fields.pop("event"):
         case "started":
-            return Started(**content)
+            return Started(**fields)
         case "reported":
-            return Reported(content.pop("number"), EpochReport(**content))
+            return Reported(fields.pop("number"), EpochReport(**fields))
         case "ended":
-            return Ended(**content)
+            return Ended(**fields)
         case other:
             raise ValueError(f"unknown event {other}")
 
@@ -157,9 +155,7 @@ class TrialRow:
 class TrialTable:
     """All trials of a search that were started, kept up to date by their events."""
 
-    def __init__(self, num_trials: int, num_epochs: int, events: Iterable[Event] = ()) -> None:
-        self.num_trials = num_trials
-        self.num_epochs = num_epochs
+    def __init__(self, events: Iterable[Event] = ()) -> None:
         self._rows: dict[int, TrialRow] = {}
         for event in events:
             self.apply(event)

@@ -1,11 +1,10 @@
-"""The training inside a trial: one model per validation fold and seed; plain torch."""
+"""What a trial trains: one model per validation fold and seed; plain torch."""
 
 from __future__ import annotations
 
 import shutil
 import socket
 import statistics
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,19 +16,56 @@ from sgnray import metric_keys as keys
 from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.config import Recipe
 from sgnray.data.pose_bank import PoseBank
-from sgnray.data.protocols import Split, validation_folds
-from sgnray.data.store import SkeletonDataset
+from sgnray.data.protocols import validation_folds
+from sgnray.data.fetch import SharedDataset
+from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.device import keep_freed_memory, resolve_precision
 from sgnray.distributed.world import World
 from sgnray.errors import CheckpointError
 from sgnray.model.flops import forward_flops
 from sgnray.model.sgn import count_parameters
 from sgnray.train.job import train_batches, validator
-from sgnray.train.loop import Validate, train_epoch
+from sgnray.train.loop import train_and_validate
 from sgnray.train.state import TrainState
-from sgnray.train.step import Steps, choose_steps
-from sgnray.tune.space.space import with_values
-from sgnray.tune.trial.messages import EpochReport
+from sgnray.train.step import choose_steps
+from sgnray.tune.plan import Plan
+from sgnray.tune.trial.messages import EpochReport, TrialConfig
+from sgnray.tune.trial.resources import TrialResources
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """What the workers of a search get; unfinished trials keep their state in `states_dir`."""
+
+    plan: Plan
+    dataset: SharedDataset
+    resources: TrialResources
+    states_dir: Path
+
+    def train(self, trial: TrialConfig, world: World) -> Iterator[EpochReport]:
+        """Train a trial and yield each epoch. Collective: every rank of `world` must call this.
+
+        A resumed trial first yields the epochs that it did before, so that the scheduler sees the
+        same whether it was interrupted or not.
+        """
+        torch.set_num_threads(self.resources.num_threads)
+        folds = Folds(
+            self.plan.trial_recipe(trial["values"]),
+            open_dataset(self.dataset.local_dir()),
+            num_seeds=self.plan.num_seeds,
+            device=torch.device("cuda" if self.resources.num_gpus else "cpu"),
+            world=world,
+        )
+        # A machine that does not see the search's folder trains without keeping its state.
+        state_dir = self.states_dir / f"{trial['number']:04d}" if self.states_dir.is_dir() else None
+        if state_dir is not None:
+            folds.restore(state_dir)
+        for epoch in range(1, folds.epoch + 1):
+            yield folds.report(epoch)
+        for report in folds.train_remaining():
+            if state_dir is not None:
+                folds.save(state_dir)
+            yield report
 
 
 class Folds:
@@ -48,61 +84,69 @@ class Folds:
         device: torch.device | None = None,
         world: World | None = None,
     ) -> None:
-        device, self._world = device or torch.device("cpu"), world or World()
+        device, world = device or torch.device("cpu"), world or World()
         recipe = resolve_precision(recipe, device.type)
         keep_freed_memory()
         bank = PoseBank.of(dataset, device, wanted=recipe.data.pose_device)
         splits = validation_folds(dataset.info.dataset, recipe.data.case, dataset.clips)
+        self._recipe, self._world = recipe, world
+        self._validators = [validator(recipe, bank, split.test) for split in splits]
         first = recipe.train.seed
+        seeded = [
+            recipe.replacing({"train.seed": seed}) for seed in range(first, first + num_seeds)
+        ]
         self._seeds = [
             [
-                _Fold.start(
-                    with_values(recipe, {"train.seed": seed}), dataset, bank, split, self._world
+                choose_steps(
+                    TrainState.initial(each, dataset, device=device, world=world),
+                    train_batches(each, bank, split.train, world=world),
                 )
                 for split in splits
             ]
-            for seed in range(first, first + num_seeds)
+            for each in seeded
         ]
-        self._recipe = recipe
         self._flops = forward_flops(
             recipe.model,
             num_frames=recipe.data.num_segments,
             num_joints=dataset.skeleton.num_joints,
-            num_coordinates=self._all[0].state.model.num_coordinates,
+            num_coordinates=self._states[0].model.num_coordinates,
             num_classes=len(dataset.info.class_names),
         )
 
     @property
     def epoch(self) -> int:
         """Epochs done."""
-        return self._all[0].state.epoch
+        return self._states[0].epoch
 
     def train_remaining(self) -> Iterator[EpochReport]:
         """Train to the recipe's end and yield each epoch."""
         while self.epoch < self._recipe.train.num_epochs:
-            for fold in self._all:
-                fold.train_epoch()
+            for folds in self._seeds:
+                for steps, validate in zip(folds, self._validators, strict=True):
+                    metrics = train_and_validate(steps, validate)
+                    # A score would keep the best epoch's weights, which nothing here reads.
+                    steps.state.finish_epoch(metrics, score=None)
             yield self.report(self.epoch)
 
     def report(self, epoch: int) -> EpochReport:
         """Return an epoch that is done, counted from 1: means over the models."""
 
-        def mean(folds: Sequence[_Fold], key: str) -> float:
-            return statistics.fmean(fold.state.history[epoch - 1][key] for fold in folds)
+        def mean(states: Sequence[TrainState], key: str) -> float:
+            return statistics.fmean(state.history[epoch - 1][key] for state in states)
 
-        by_seed = [mean(folds, keys.VAL_TOP1) for folds in self._seeds]
+        by_seed = [mean([steps.state for steps in folds], keys.VAL_TOP1) for folds in self._seeds]
         return EpochReport(
             epoch=epoch,
-            score=mean(self._all, keys.VAL_TOP1),
+            score=mean(self._states, keys.VAL_TOP1),
             spread=statistics.stdev(by_seed) if len(by_seed) > 1 else None,
             duration_s=sum(
-                each[keys.EPOCH_S] for fold in self._all for each in fold.state.history[:epoch]
+                each[keys.EPOCH_S] for state in self._states for each in state.history[:epoch]
             ),
-            num_parameters=count_parameters(self._all[0].state.model),
+            num_parameters=count_parameters(self._states[0].model),
             flops=self._flops,
             node=socket.gethostname(),
-            train_loss=mean(self._all, keys.TRAIN_LOSS),
-            val_loss=mean(self._all, keys.VAL_LOSS),
+            train_loss=mean(self._states, keys.TRAIN_LOSS),
+            val_loss=mean(self._states, keys.VAL_LOSS),
         )
 
     def save(self, folder: Path) -> None:
@@ -113,8 +157,8 @@ class Folds:
         # A trial that lost its worker may still run on an unreachable machine for a moment.
         partial = folder / f"{new.name}-{uuid.uuid4().hex[:8]}.partial"
         partial.mkdir(parents=True)
-        for index, fold in enumerate(self._all):
-            save_checkpoint(partial / f"{index}.pt", fold.state.checkpoint())
+        for index, state in enumerate(self._states):
+            save_checkpoint(partial / f"{index}.pt", state.checkpoint())
         shutil.rmtree(new, ignore_errors=True)
         partial.replace(new)
         for old in _saved(folder):
@@ -128,47 +172,14 @@ class Folds:
                 checkpoints = [load_checkpoint(path) for path in sorted(saved.glob("*.pt"))]
             except CheckpointError:
                 continue
-            if len(checkpoints) == len(self._all):
-                for fold, checkpoint in zip(self._all, checkpoints, strict=True):
-                    fold.state.restore(checkpoint)
+            if len(checkpoints) == len(self._states):
+                for state, checkpoint in zip(self._states, checkpoints, strict=True):
+                    state.restore(checkpoint)
                 return
 
     @property
-    def _all(self) -> list[_Fold]:
-        return [fold for folds in self._seeds for fold in folds]
-
-
-@dataclass(frozen=True)
-class _Fold:
-    steps: Steps
-    validate: Validate
-
-    @classmethod
-    def start(
-        cls, recipe: Recipe, dataset: SkeletonDataset, bank: PoseBank, split: Split, world: World
-    ) -> _Fold:
-        validate = validator(recipe, bank, split.test)
-        assert validate is not None
-        state = TrainState.initial(recipe, dataset, device=bank.device, world=world)
-        batches = train_batches(recipe, bank, split.train, world=world)
-        return cls(choose_steps(state, batches), validate)
-
-    @property
-    def state(self) -> TrainState:
-        return self.steps.state
-
-    def train_epoch(self) -> None:
-        start = time.perf_counter()
-        trained = train_epoch(self.steps)
-        self.state.average_running_statistics()
-        tally = self.validate(self.state)
-        metrics = {
-            keys.TRAIN_LOSS: trained[keys.TRAIN_LOSS],
-            keys.VAL_LOSS: tally.loss,
-            keys.VAL_TOP1: tally.top1,
-            keys.EPOCH_S: time.perf_counter() - start,
-        }
-        self.state.finish_epoch(metrics, score=None)
+    def _states(self) -> list[TrainState]:
+        return [steps.state for folds in self._seeds for steps in folds]
 
 
 def _saved(folder: Path) -> list[Path]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
 from sgnray.errors import SgnError
 from sgnray.tune.space.space import Values
 
-# The keys by which Ray's scheduler compares trials: fields of an EpochReport.
+# The fields of a report by which Ray's scheduler compares trials.
 EPOCH_KEY, SCORE_KEY = "epoch", "score"
 _MAX_REASON = 300
 
@@ -42,10 +42,6 @@ class EpochReport:
     val_loss: float | None = None
     placement_group: str | None = None
 
-    def to_result(self) -> dict[str, Any]:
-        """Return it as Ray reports it."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class FailureReport:
@@ -53,6 +49,9 @@ class FailureReport:
 
     reason: str
     traceback: str
+    # The scheduler reads these of every report.
+    epoch: int = 0
+    score: float = 0.0
 
     @classmethod
     def of(cls, error: Exception) -> FailureReport:
@@ -62,10 +61,6 @@ class FailureReport:
             return cls(f"{error.what} ({error.where})", text)
         message = " ".join(str(error).split())
         return cls(f"{type(error).__name__}: {message}"[:_MAX_REASON], text)
-
-    def to_result(self) -> dict[str, Any]:
-        """Return it as Ray reports it, with the keys that the scheduler reads."""
-        return {EPOCH_KEY: 0, SCORE_KEY: 0.0, **asdict(self)}
 
 
 def read_result(result: Mapping[str, Any]) -> EpochReport | FailureReport:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from sgnray.distributed.cluster import connected, find_address
@@ -27,15 +26,14 @@ class TrialResources:
     @property
     def num_threads(self) -> int:
         """Threads of each worker."""
-        return max(1, self._num_cpus // self.num_workers)
+        return max(1, self._min_cpus // self.num_workers)
 
-    @contextmanager
-    def connected(self, address: str | None) -> Iterator[Resources]:
-        """Hold a cluster with room for these trials; UsageError or ClusterError if impossible."""
-        if self._num_cpus < self.num_workers:
+    def connected(self, address: str | None) -> AbstractContextManager[Resources]:
+        """Connect to a cluster for these trials; UsageError or ClusterError if impossible."""
+        if self._min_cpus < self.num_workers:
             raise UsageError(
-                f"{self.num_workers} workers cannot share {self._num_cpus} CPUs",
-                where=f"--cpus-per-trial {self._num_cpus}",
+                f"{self.num_workers} workers cannot share {self._min_cpus} CPUs",
+                where=f"--cpus-per-trial {self._min_cpus}",
                 now=f"give each trial {self.num_workers} or more",
             )
         if 0 < (self.num_gpus or 0) < self.num_workers and self.num_workers > 1:
@@ -47,8 +45,7 @@ class TrialResources:
         is_existing = find_address(address) is not None
         # A local cluster gets as many logical CPUs as trials are to run at once.
         at_once = 1 if is_existing else self.concurrent or 1
-        with connected(address, num_workers=self._num_cpus * at_once) as cluster:
-            yield cluster
+        return connected(address, num_workers=self._min_cpus * at_once)
 
     def allocate(self, cluster: Resources, num_trials: int) -> TrialResources:
         """Choose what is None; ClusterError where a local cluster has no room for the rest.
@@ -58,25 +55,25 @@ class TrialResources:
         gpus = self.num_gpus
         if gpus is None:
             gpus = float(self.num_workers) if cluster.num_gpus else 0.0
-        room = cluster.num_cpus // self._num_cpus
+        room = cluster.num_cpus // self._min_cpus
         if gpus:
             room = min(room, int(cluster.num_gpus / gpus))
         if not cluster.is_local:
             # Of a trial with several workers Ray Tune knows no size: it would start all at once.
             at_once = self.concurrent or (max(1, room) if self.num_workers > 1 else None)
-            cpus = self.num_cpus or max(self._num_cpus, cluster.cpus_per_worker(num_trials))
+            cpus = self.num_cpus or max(self._min_cpus, cluster.cpus_per_worker(num_trials))
             return replace(self, num_cpus=cpus, num_gpus=gpus, concurrent=at_once)
         if room < (self.concurrent or 1):
             raise ClusterError(
-                f"{self.concurrent or 1} trials at once need {self._num_cpus} CPUs and {gpus:g} "
+                f"{self.concurrent or 1} trials at once need {self._min_cpus} CPUs and {gpus:g} "
                 f"GPUs each, and the cluster has {cluster.num_cpus} and {cluster.num_gpus}",
                 where="--concurrent, --cpus-per-trial, --gpus-per-trial",
                 now="ask for less, or add nodes: ray start --address HEAD:PORT",
             )
         at_once = min(self.concurrent or room, num_trials)
-        cpus = self.num_cpus or max(self._num_cpus, cluster.cpus_per_worker(at_once))
+        cpus = self.num_cpus or max(self._min_cpus, cluster.cpus_per_worker(at_once))
         return replace(self, num_cpus=cpus, num_gpus=gpus, concurrent=at_once)
 
     @property
-    def _num_cpus(self) -> int:
+    def _min_cpus(self) -> int:
         return self.num_cpus or self.num_workers

@@ -9,7 +9,6 @@ import pytest
 from sgnray.checkpoints.run_folder import newest_run
 from sgnray.config import load_recipe
 from sgnray.errors import RunError, UsageError
-from sgnray.tune.space.space import with_values
 from sgnray.tune.space.space_file import load_space
 from sgnray.tune.state.folder import claim_search
 from sgnray.tune.state.trials import Ended, Reported, Started, TrialTable
@@ -105,7 +104,7 @@ def test_two_searches_cannot_share_a_folder(tmp_path, plan):
 
 
 def test_best_yaml_is_the_best_trials_recipe_in_full_length(tmp_path, plan, sampler):
-    folder, table = claim(tmp_path, plan, "mine"), TrialTable(plan.num_trials, plan.num_epochs)
+    folder, table = claim(tmp_path, plan, "mine"), TrialTable()
     folder.write(table.rows)
     assert (folder.path / "trials.csv").exists()
     assert not folder.best_path.exists()
@@ -117,7 +116,7 @@ def test_best_yaml_is_the_best_trials_recipe_in_full_length(tmp_path, plan, samp
         folder.write(table.rows)
     values = sampler.propose(2)
     recipe = load_recipe(str(folder.best_path))
-    assert recipe == with_values(plan.recipe, values)
+    assert recipe == plan.recipe.replacing(values)
     assert recipe.train.num_epochs == 4
     assert folder.best_path.read_text().splitlines()[:10] == [
         "# Found by sgn tune: trial 2, the best of 2 trials so far; 3 are planned.",

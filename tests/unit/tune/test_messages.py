@@ -1,5 +1,7 @@
 """What trials report to the driver, as Ray carries it."""
 
+from dataclasses import asdict
+
 import pytest
 
 from sgnray.errors import RunError
@@ -17,7 +19,7 @@ RAYS_OWN = {"training_iteration": 1, "done": False, "config": {"number": 1}}
     ],
 )
 def test_a_report_survives_ray(report):
-    result = report.to_result()
+    result = asdict(report)
     assert {"epoch", "score"} <= result.keys()  # the scheduler reads them
     assert read_result(result | RAYS_OWN) == report
 

@@ -4,7 +4,7 @@ import pytest
 
 from sgnray.config import recipe_for
 from sgnray.tune.plan import shorten
-from sgnray.tune.space.space import Choice, Space, with_values
+from sgnray.tune.space.space import Choice, Space
 
 
 def test_asha_compares_after_a_quarter(make_plan):
@@ -28,7 +28,7 @@ def test_a_shorter_trial_decays_in_proportion(num_epochs, milestones):
 
 
 def test_warm_up_is_shortened_too_and_leaves_an_epoch():
-    recipe = with_values(recipe_for("ntu60", "cs"), {"optim.warmup_epochs": 10})
+    recipe = recipe_for("ntu60", "cs").replacing({"optim.warmup_epochs": 10})
     assert shorten(recipe, 12).optim.warmup_epochs == 1
     assert shorten(recipe, 1).optim.warmup_epochs == 0
 

@@ -66,7 +66,7 @@ def test_the_tables_and_the_caller_follow_the_trials(folder, sampler):
     assert folder.best_path.exists()
 
 
-def test_the_same_search_goes_on_with_what_is_not_finished(folder, sampler):
+def test_the_same_search_resumes_unfinished_trials(folder, sampler):
     first = begin(folder, sampler)
     for _ in range(2):
         first.next_trial()
@@ -84,7 +84,7 @@ def test_the_same_search_goes_on_with_what_is_not_finished(folder, sampler):
     assert second.next_trial() is None
 
 
-def test_a_searcher_that_learns_is_told_of_an_earlier_command(tmp_path, make_plan):
+def test_tpe_learns_from_the_trials_of_an_earlier_command(tmp_path, make_plan):
     plan = make_plan(search="tpe", num_trials=8)
     with claim_search(tmp_path, None, plan) as folder:
         proposals = []

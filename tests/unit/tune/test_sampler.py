@@ -30,7 +30,7 @@ def run(sampler, numbers):
         values = sampler.propose(number)
         proposed.append(values)
         score = goodness(values)
-        sampler.learn(number, values, [score - 0.1, score], is_complete=number % 3 != 0)
+        sampler.learn(values, [score - 0.1, score], is_complete=number % 3 != 0)
     return proposed
 
 
@@ -42,7 +42,7 @@ def test_random_trials_are_the_spaces_draws_however_many_follow():
     assert few.propose(6) is None
 
 
-def test_draws_that_repeat_are_left_out_and_told(caplog):
+def test_repeated_draws_are_skipped_with_a_warning(caplog):
     caplog.set_level(logging.WARNING, logger="sgnray.tune.space.sampler")
     space = Space("mine", {"data.num_segments": Choice((4, 8))})
     sampler = make_sampler(space, "random", 8, 0)
@@ -104,7 +104,7 @@ def test_tpe_learns_what_an_earlier_process_found(capfd):
     second = make_sampler(SPACE, "tpe", 30, 1)
     for number, values in enumerate(known, start=1):
         scores = [] if number == 4 else [goodness(values)]
-        second.learn(number, json.loads(json.dumps(values)), scores, is_complete=number != 5)
+        second.learn(json.loads(json.dumps(values)), scores, is_complete=number != 5)
     states = [trial.state.name for trial in second._study.trials]
     assert (states[3], states[4], states.count("COMPLETE")) == ("FAIL", "PRUNED", 17)
     assert [trial.params["model.dropout"] for trial in second._study.trials] == [

@@ -53,7 +53,7 @@ def test_ranges_in_a_grid(tmp_path, tiny_recipe, tiny_folder):
     ]
 
 
-def test_where_all_trials_failed_each_reason_is_told_once(tmp_path, plan):
+def test_if_all_trials_failed_each_reason_is_reported_once(tmp_path, plan):
     reasons = ["the loss is no longer a finite number", "ValueError: no"]
     events = [Started(number, {}) for number in (1, 2, 3)]
     events += [Ended(number, "failed", reasons[number % 2 == 0]) for number in (1, 2, 3)]
@@ -61,7 +61,7 @@ def test_where_all_trials_failed_each_reason_is_told_once(tmp_path, plan):
         claim_search(tmp_path, None, plan) as folder,
         pytest.raises(SgnError, match="all 3 trials failed") as caught,
     ):
-        _result(folder, TrialTable(3, 2, events).rows)
+        _result(folder, TrialTable(events).rows)
     assert {(row.where, row.what) for row in caught.value.problems} == {
         ("trial 1", reasons[0]),
         ("trial 2", reasons[1]),
@@ -70,7 +70,7 @@ def test_where_all_trials_failed_each_reason_is_told_once(tmp_path, plan):
 
 
 def test_importing_the_search_does_not_load_ray():
-    code = "import sys, sgnray.tune, sgnray.tune.trial.job; sys.exit('ray' in sys.modules)"
+    code = "import sys, sgnray.tune, sgnray.tune.trial.folds; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert TrialRow.__module__ == "sgnray.tune.state.trials"
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from sgnray.config import load_recipe
+from sgnray.config import as_overrides, load_recipe
 from sgnray.errors import RecipeError
-from sgnray.tune.space.space import Choice, Range, Space, as_overrides, dump_space, with_values
+from sgnray.tune.space.space import Choice, Range, Space, dump_space
 from sgnray.tune.space.space_file import load_space
 
 SPACE = Space(
@@ -87,7 +87,7 @@ def test_values_as_overrides_give_the_recipe_that_the_values_give():
     }
     overrides = as_overrides(values)
     assert overrides[0] == "optim.learning_rate=1.234e-05"
-    assert load_recipe("ntu60-cs", overrides) == with_values(load_recipe("ntu60-cs"), values)
+    assert load_recipe("ntu60-cs", overrides) == load_recipe("ntu60-cs").replacing(values)
 
 
 def test_an_override_is_what_yaml_reads():
@@ -97,5 +97,5 @@ def test_an_override_is_what_yaml_reads():
 
 def test_an_impossible_value_is_refused(tiny_recipe):
     with pytest.raises(RecipeError) as caught:
-        with_values(tiny_recipe, {"model.dropout": 1.0})
+        tiny_recipe.replacing({"model.dropout": 1.0})
     assert caught.value.problems[0].where == "model.dropout"

@@ -1,4 +1,4 @@
-"""What a search space file may say, and what a wrong one is told."""
+"""What a search space file may contain, and the errors of an invalid one."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_the_default_space(tiny_recipe):
     assert axes["optim.learning_rate"] == Range("log_uniform", 3e-4, 3e-3)
 
 
-def test_all_problems_are_told_at_once(fail):
+def test_all_problems_are_reported_at_once(fail):
     error, path = fail(
         "optim.lerning_rate: {choice: [0.1]}\n"
         "optim: {learning_rate: {choice: [0.1]}}\n"

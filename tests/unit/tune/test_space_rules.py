@@ -1,4 +1,4 @@
-"""Conditions, rows, and values that are impossible together: all told at once, before any trial."""
+"""Conditions, rows, and values that are impossible together: all reported before any trial."""
 
 import pytest
 
@@ -96,7 +96,7 @@ def test_rows_are_trials_of_their_own(load):
     assert list(space.grid()) == [{}, {"model.dropout": 0.1, "data.num_segments": 10}]
 
 
-def test_all_that_is_wrong_with_rows_is_told_at_once(load):
+def test_all_problems_of_rows_are_reported_at_once(load):
     found = problems_of(
         load,
         "rows:\n  - {model.dropout: 2}\n  - {model.dropuot: 0.1}\n  - {data.case: cv}\n"

@@ -7,7 +7,6 @@ import os
 import pytest
 
 from sgnray.train.tracking import trackers as tracking
-from sgnray.tune.space.space import with_values
 from sgnray.tune.state.folder import claim_search
 from sgnray.tune.state.running import RunningSearch
 from sgnray.tune.trial.messages import EpochReport, FailureReport
@@ -28,7 +27,7 @@ def run_search(tmp_path, make_plan, tiny_recipe, sampler):
     """Return the folder of a search of three trials: finished, failed, and cut and resumed."""
 
     def run(*names):
-        plan = make_plan(recipe=with_values(tiny_recipe, {"train.log": names}))
+        plan = make_plan(recipe=tiny_recipe.replacing({"train.log": names}))
         with claim_search(tmp_path, "mine", plan) as folder:
             first = RunningSearch(folder, sampler, None)
             first.begin()
@@ -117,7 +116,7 @@ def test_wandb_groups_the_trials(run_search):
     assert groups == {f"trial-{number:04d}": "mine" for number in (1, 2, 3)}
 
 
-def test_one_that_fails_is_told_of_once_in_each_command(run_search, monkeypatch, caplog):
+def test_a_failing_tracker_is_reported_once_per_command(run_search, monkeypatch, caplog):
     class Broken:
         def start(self, recipe, run, history):
             return 0
@@ -135,5 +134,5 @@ def test_one_that_fails_is_told_of_once_in_each_command(run_search, monkeypatch,
 
 
 def test_trackers_do_not_change_which_search_it_is(make_plan, tiny_recipe):
-    tracked = with_values(tiny_recipe, {"train.log": ("tensorboard",)})
+    tracked = tiny_recipe.replacing({"train.log": ("tensorboard",)})
     assert make_plan(recipe=tracked).folder_name() == make_plan().folder_name()

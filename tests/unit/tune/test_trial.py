@@ -1,4 +1,4 @@
-"""What a trial trains on, what it scores, what it never sees, and how it goes on; without Ray."""
+"""What a trial trains on, what it scores, what it never sees, and how it resumes; without Ray."""
 
 import dataclasses
 
@@ -15,9 +15,7 @@ from sgnray.train.job import train_batches, validator
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
 from sgnray.tune.plan import shorten
-from sgnray.tune.space.space import with_values
-from sgnray.tune.trial.folds import Folds
-from sgnray.tune.trial.job import TrialJob
+from sgnray.tune.trial.folds import Folds, TrialJob
 from sgnray.tune.trial.resources import TrialResources
 
 
@@ -104,14 +102,14 @@ def train_alone(recipe, dataset, fold: Split):
 
 
 def test_a_model_of_no_finite_numbers_has_no_score(tiny_dataset, short_recipe):
-    recipe = with_values(short_recipe, {"optim.learning_rate": 1e30})
+    recipe = short_recipe.replacing({"optim.learning_rate": 1e30})
     with pytest.raises(SgnError, match="the model no longer gives finite numbers"):
         list(train_folds(recipe, tiny_dataset))
 
 
 def test_the_score_of_several_seeds_is_their_mean(tiny_dataset, short_recipe):
     alone = [
-        list(train_folds(with_values(short_recipe, {"train.seed": seed}), tiny_dataset))
+        list(train_folds(short_recipe.replacing({"train.seed": seed}), tiny_dataset))
         for seed in (0, 1, 2)
     ]
     together = list(train_folds(short_recipe, tiny_dataset, num_seeds=3))
@@ -126,7 +124,7 @@ def weights(folds):
     return [fold.state.model.state_dict() for seed in folds._seeds for fold in seed]
 
 
-def test_cut_off_and_gone_on_with_it_ends_in_the_same_weights(tiny_dataset, tiny_recipe, tmp_path):
+def test_an_interrupted_trial_ends_in_the_same_weights(tiny_dataset, tiny_recipe, tmp_path):
     recipe = shorten(tiny_recipe, 3)
     whole = Folds(recipe, tiny_dataset)
     expected = [report.train_loss for report in whole.train_remaining()]
@@ -143,7 +141,7 @@ def test_cut_off_and_gone_on_with_it_ends_in_the_same_weights(tiny_dataset, tiny
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_a_state_that_a_kill_tore_is_passed_over(tiny_dataset, short_recipe, tmp_path):
+def test_a_corrupt_state_is_skipped(tiny_dataset, short_recipe, tmp_path):
     folds = Folds(short_recipe, tiny_dataset)
     next(folds.train_remaining())
     folds.save(tmp_path)
@@ -155,10 +153,10 @@ def test_a_state_that_a_kill_tore_is_passed_over(tiny_dataset, short_recipe, tmp
 
 
 @pytest.fixture
-def job(tiny_recipe, tiny_dataset, tmp_path, monkeypatch):
+def job(plan, tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # of this process
     shared = SharedDataset(tiny_dataset.folder, tiny_dataset.info.checksum, file_server=None)
-    return TrialJob(tiny_recipe, 2, 1, shared, TrialResources(), tmp_path)
+    return TrialJob(plan, shared, TrialResources(), tmp_path)
 
 
 def test_a_resumed_trial_first_reports_the_epochs_that_it_did_before(job):

@@ -1,4 +1,4 @@
-"""How trials stand: which one is the best, and what is left to do."""
+"""The table of trials: which one is the best, and what is left to do."""
 
 from sgnray.tune.state.trials import (
     Ended,
@@ -18,14 +18,14 @@ def make_row(number, status, *scores, error=None):
     return TrialRow(number, status, VALUES, scores, error=error)
 
 
-def make_table(*events, num_trials=3, num_epochs=4):
-    table = TrialTable(num_trials, num_epochs)
+def make_table(*events):
+    table = TrialTable()
     for event in events:
         table.apply(event)
     return table
 
 
-def test_the_best_went_furthest_and_then_scored_highest_at_its_end():
+def test_the_best_has_the_most_epochs_and_then_the_highest_last_score():
     rows = [
         make_row(1, "finished", 0.9, 0.6),
         make_row(2, "finished", 0.7, 0.7),
@@ -39,12 +39,12 @@ def test_the_best_went_furthest_and_then_scored_highest_at_its_end():
     assert (rows[3].score, rows[3].best_score) == (None, None)
 
 
-def test_where_none_went_all_the_way_the_furthest_is_the_best():
+def test_if_none_finished_the_one_with_the_most_epochs_is_the_best():
     rows = [make_row(1, "stopped", 0.9), make_row(2, "stopped", 0.5, 0.5, 0.5)]
     assert best_of(rows) is rows[1]
 
 
-def test_trials_that_failed_or_are_under_way_are_never_the_best():
+def test_failed_and_unfinished_trials_are_never_the_best():
     rows = [
         make_row(1, "failed", 0.9, error="lost"),
         make_row(2, "running", 0.8),
@@ -78,12 +78,12 @@ def test_an_epoch_done_again_takes_the_place_of_the_first():
     assert table.row(1).scores == (0.5, 0.1)
 
 
-def test_a_table_made_of_a_record_marks_what_was_under_way():
+def test_a_table_read_from_a_record_marks_running_trials_as_interrupted():
     events = [
         Started(2, VALUES),
         Reported(2, EpochReport(1, 0.5)),
         Started(1, VALUES),
         Ended(1, "finished"),
     ]
-    table = TrialTable(3, 4, events)
+    table = TrialTable(events)
     assert [(row.number, row.status) for row in table.rows] == [(1, "finished"), (2, "interrupted")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import ray.train
@@ -18,7 +18,7 @@ from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.world import World
 from sgnray.errors import SgnError
-from sgnray.tune.trial.job import TrialJob
+from sgnray.tune.trial.folds import TrialJob
 from sgnray.tune.trial.messages import TrialConfig
 
 
@@ -57,7 +57,7 @@ def _train_worker(trial: TrialConfig, job: TrialJob, errors: MessageQueue) -> No
     with process_group(get_device()):
         try:
             for report in job.train(trial, World.current()):
-                ray.train.report(replace(report, placement_group=group).to_result())
+                ray.train.report(asdict(replace(report, placement_group=group)))
         except SgnError as error:
             errors.send(error)
             raise
