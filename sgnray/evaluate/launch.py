@@ -42,23 +42,23 @@ def logits_locally(
     *,
     num_views: int,
     device: torch.device,
-    on_progress: OnProgress | None,
+    on_progress: OnProgress,
 ) -> list[Tensor]:
     """Return the logits (N, W, K) of each model, computed in this process."""
     keep_freed_memory()
     bank = PoseBank.of(open_dataset(dataset_dir), device)
     total = len(models) * len(rows)
-    return [
-        view_logits(
-            model.to(device),
-            bank,
-            rows,
-            num_views=num_views,
-            windows=windows,
-            on_progress=_shifted(on_progress, number * len(rows), total),
+    logits: list[Tensor] = []
+    for model, windows in models:
+
+        def on_clips(done: int, _: int) -> None:
+            on_progress(len(logits) * len(rows) + done, total)
+
+        own_NWK = view_logits(
+            model.to(device), bank, rows, num_views=num_views, windows=windows, on_progress=on_clips
         )
-        for number, (model, windows) in enumerate(models)
-    ]
+        logits.append(own_NWK)
+    return logits
 
 
 def logits_on_ray(
@@ -71,18 +71,14 @@ def logits_on_ray(
     address: str | None,
     device: str,
     request: WorkerRequest,
-    on_progress: OnProgress | None,
+    on_progress: OnProgress,
 ) -> list[Tensor]:
     """Return the same as logits_locally, computed by Ray actors; may wait for the cluster."""
     import ray
     from ray.util import ActorPool
 
-    starts = range(0, len(rows), _BLOCK_CLIPS)
-    tasks = [
-        (number, rows[start : start + _BLOCK_CLIPS])
-        for number in range(len(models))
-        for start in starts
-    ]
+    parts = [rows[at : at + _BLOCK_CLIPS] for at in range(0, len(rows), _BLOCK_CLIPS)]
+    tasks = [(number, part) for number in range(len(models)) for part in parts]
     blocks: list[Tensor] = []
     num_done = 0
     with connected(address, num_workers=workers) as resources, ExitStack() as stack:
@@ -96,15 +92,14 @@ def logits_on_ray(
             for block in pool.map(lambda scorer, task: scorer.logits.remote(shared, *task), tasks):
                 blocks.append(torch.from_numpy(block))
                 num_done += len(block)
-                if on_progress is not None:
-                    on_progress(num_done, len(models) * len(rows))
+                on_progress(num_done, len(models) * len(rows))
         except ray.exceptions.RayError as error:
             raise ClusterError(
                 f"a worker failed: {str(error).strip().splitlines()[-1]}",
                 where="the Ray cluster",
                 now="run it again, or in this process with --workers 0",
             ) from error
-    size = len(starts)
+    size = len(parts)
     return [torch.cat(blocks[at : at + size]) for at in range(0, len(blocks), size)]
 
 
@@ -135,9 +130,3 @@ class _Scorer:
             windows=windows,
         )
         return logits_NWK.numpy()
-
-
-def _shifted(on_progress: OnProgress | None, offset: int, total: int) -> OnProgress | None:
-    if on_progress is None:
-        return None
-    return lambda done, _: on_progress(offset + done, total)
