@@ -10,7 +10,7 @@ from rich.console import RenderableType
 
 from . import options, render
 from .choices import DATA_DIR, choose_dataset, choose_recipe, first_case
-from .tables import SafeTable, facts, make_table, scaled
+from .tables import SafeTable, facts, make_table, scaled, spaced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,16 +89,10 @@ def _choose(
 
 def tables_of(result: BenchResult) -> list[RenderableType]:
     """Return all that was measured as tables."""
-    parts: list[RenderableType] = [
-        _subject(result.subject),
-        "",
-        _speeds(result),
-        "",
-        _epoch(result),
-    ]
+    parts: list[RenderableType] = [_subject(result.subject), _speeds(result), _epoch(result)]
     if result.workers:
-        parts += ["", _workers(result.workers)]
-    return [*parts, "", _estimates(result.estimates)]
+        parts.append(_workers(result.workers))
+    return spaced([*parts, _estimates(result.estimates)])
 
 
 def _subject(subject: Subject) -> RenderableType:

@@ -31,7 +31,6 @@ def choose_recipe(
     """
     from sgnray.config import load_recipe, recipe_for
     from sgnray.data.info import read_info
-    from sgnray.data.protocols import resolve_case
 
     if case is not None and recipe is not None:
         raise UsageError(
@@ -42,10 +41,7 @@ def choose_recipe(
     if recipe is not None:
         return load_recipe(recipe, overrides)
     info = read_info(choose_dataset(data))
-    if case is None:
-        case = default_case(info)
-    else:
-        case = resolve_case(info.dataset, case, info.splits or ())
+    case = choose_case(info, case, default_case=default_case)
     chosen = recipe_for(info.dataset, case, overrides)
     if chosen.data.case != case:
         raise UsageError(
@@ -87,6 +83,17 @@ def _fetch(uri: str) -> Path:
         return dataset_at(uri, on_progress)
 
 
+def choose_case(
+    info: DatasetInfo, case: str | None, *, default_case: Callable[[DatasetInfo], str]
+) -> str:
+    """Resolve the case that was asked for, else take the default one of a dataset."""
+    from sgnray.data.protocols import resolve_case
+
+    return (
+        default_case(info) if case is None else resolve_case(info.dataset, case, info.splits or ())
+    )
+
+
 def only_case(info: DatasetInfo) -> str:
     """Give the case of a dataset that has just one; UsageError lists several."""
     cases = _cases(info)
@@ -110,8 +117,10 @@ def _cases(info: DatasetInfo) -> tuple[str, ...]:
     return cases_of(info.dataset, info.splits or ())
 
 
-def read_class_list(path: Path) -> tuple[str, ...]:
+def read_class_list(path: Path | None) -> tuple[str, ...] | None:
     """Read the names of classes, one on each line; UsageError for what cannot be such a list."""
+    if path is None:
+        return None
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +11,7 @@ import typer
 from sgnray.errors import UsageError
 
 from . import data_tables, options, render
-from .choices import choose_dataset, only_case
+from .choices import choose_case, choose_dataset, only_case
 
 if TYPE_CHECKING:
     from sgnray.data.info import DatasetInfo
@@ -39,8 +40,7 @@ def show(
     content = describe_dataset(dataset, read_skipped(dataset.folder / SKIPPED_FILE))
     if json:
         return render.as_json(data_tables.as_data(content))
-    is_whole = bool(verbose or context.find_root().params.get("verbose"))
-    return render.result(*data_tables.content(content, is_whole=is_whole))
+    return render.result(*data_tables.content(content, is_whole=render.is_verbose()))
 
 
 def verify(
@@ -70,7 +70,7 @@ def verify(
 def export(
     to: Annotated[
         Literal["npz", "h5", "pyskl"],
-        typer.Option(metavar="npz|h5|pyskl", show_default=False, help="Format to write."),
+        typer.Option(metavar="npz|h5|pyskl", help="Format to write."),
     ],
     data: options.Data = None,
     case: Annotated[
@@ -81,7 +81,6 @@ def export(
         Path | None,
         typer.Option(
             metavar="FILE",
-            show_default=False,
             help="File to write. Default: <dataset>-<case>.<to>.",
         ),
     ] = None,
@@ -111,10 +110,11 @@ def export(
             dataset, target, to=to, case=case, overwrite=overwrite, on_progress=on_progress
         )
     if json:
-        return render.as_json(data_tables.exported_data(result))
+        return render.as_json(asdict(result))
     for loss in result.losses:
         render.warning(loss)
-    return render.result(*data_tables.exported(result))
+    size = data_tables.size(result.num_bytes)
+    return render.result(f"written: {result.path}, {result.num_clips:,} clips, {size}")
 
 
 def _refuse_misplaced(command: str, *, data: object, json: bool) -> None:
@@ -132,9 +132,4 @@ def _default_file(info: DatasetInfo, to: str, case: str | None) -> Path:
     """Name the file in the current folder; npz and h5 hold one case, and are named after it."""
     if to == "pyskl":
         return Path(f"{info.dataset}.pkl")
-
-    from sgnray.data.protocols import resolve_case
-
-    fixed = info.splits or ()
-    case = only_case(info) if case is None else resolve_case(info.dataset, case, fixed)
-    return Path(f"{info.dataset}-{case}.{to}")
+    return Path(f"{info.dataset}-{choose_case(info, case, default_case=only_case)}.{to}")

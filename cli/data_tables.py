@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 from rich.progress_bar import ProgressBar
 
-from .tables import SafeTable, facts, make_table, scaled
+from .tables import SafeTable, facts, make_table, scaled, spaced
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sgnray.data.describe import ClassContent, DatasetContent, Lengths, Numbers
-    from sgnray.data.formats.export import ExportResult
+    from sgnray.data.info import DatasetInfo
     from sgnray.data.skipped import SkippedContent
     from sgnray.prepare import PrepareResult
 
@@ -31,34 +31,24 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 def content(content: DatasetContent, *, is_whole: bool = False) -> list[RenderableType]:
     """Give what is in a dataset; every class where there are few, or with `is_whole`."""
     info = content.info
-    parts: list[RenderableType] = [
-        f"{info.dataset}: {info.num_clips:,} clips, {info.num_poses:,} poses, "
-        f"{len(info.class_names)} classes",
-        "",
+    parts = [
+        _headline(info),
         _facts(content),
+        _cases(content.splits),
+        *_classes(content.classes, is_whole=is_whole),
+        _histogram(content.lengths),
     ]
-    parts += ["", _cases(content.splits)]
-    parts += ["", *_classes(content.classes, is_whole=is_whole), "", _histogram(content.lengths)]
-    if content.skipped:
-        parts += ["", *_left_out(content.skipped, content.folder)]
-    return parts
+    lines = spaced(parts)
+    return [*lines, *_left_out(content.skipped, content.folder)]
 
 
 def prepared(result: PrepareResult) -> list[RenderableType]:
     """Give the counts of a dataset that was prepared, and why some clips are not in it."""
     from sgnray.data.skipped import count_reasons
 
-    info = result.info
-    parts: list[RenderableType] = [
-        f"{info.dataset}: {info.num_clips:,} clips, {info.num_poses:,} poses, "
-        f"{len(info.class_names)} classes; "
-        f"{'already prepared' if result.reused else 'written'}: {result.folder}",
-        "",
-        _cases(result.splits),
-    ]
-    if result.skipped:
-        parts += ["", *_left_out(count_reasons(result.skipped), result.folder)]
-    return parts
+    how = "already prepared" if result.reused else "written"
+    lines = spaced([f"{_headline(result.info)}; {how}: {result.folder}", _cases(result.splits)])
+    return [*lines, *_left_out(count_reasons(result.skipped), result.folder)]
 
 
 def prepared_data(result: PrepareResult) -> dict[str, Any]:
@@ -102,27 +92,24 @@ def as_data(content: DatasetContent) -> dict[str, Any]:
     }
 
 
-def exported(result: ExportResult) -> list[RenderableType]:
-    """Say what was exported, in one line."""
-    return [f"written: {result.path}, {result.num_clips:,} clips, {_size(result.num_bytes)}"]
-
-
-def exported_data(result: ExportResult) -> dict[str, Any]:
-    """Give what was exported, for programs."""
-    return {**asdict(result), "path": str(result.path), "losses": list(result.losses)}
+def _headline(info: DatasetInfo) -> str:
+    return (
+        f"{info.dataset}: {info.num_clips:,} clips, {info.num_poses:,} poses, "
+        f"{len(info.class_names)} classes"
+    )
 
 
 def _facts(content: DatasetContent) -> RenderableType:
     info, skeleton = content.info, content.info.skeleton
     rows = {
         "folder": str(content.folder),
-        "size": f"{_size(content.size_bytes)}, format version {info.format_version}",
+        "size": f"{size(content.size_bytes)}, format version {info.format_version}",
         "skeleton": f"{skeleton.name}: {skeleton.num_joints} joints, "
         f"{' '.join('xyz'[: skeleton.num_coordinates])}",
     }
     for name in ("subjects", "cameras", "setups"):
         rows[name] = _brief(getattr(content, name))
-    share = _share(content.num_two_bodies, info.num_clips)
+    share = f"{content.num_two_bodies / info.num_clips:.1%}" if info.num_clips else "none"
     return facts(
         rows
         | {
@@ -146,7 +133,7 @@ def _source(source: Mapping[str, Any]) -> str:
     parts = []
     for key, value in source.items():
         if key == "num_bytes" and isinstance(value, int):
-            parts.append(_size(value))
+            parts.append(size(value))
         elif key.startswith("num_") and isinstance(value, int):
             parts.append(f"{value:,} {key.removeprefix('num_').replace('_', ' ')}")
         elif isinstance(value, (str, int)):
@@ -168,7 +155,7 @@ def _classes(classes: Sequence[ClassContent], *, is_whole: bool) -> list[Rendera
         table = make_table(title, "label>", "clips>")
         for row in rows:
             table.add_row(row.name, str(row.label), f"{row.num_clips:,}")
-        parts += [table, ""]
+        parts.append(table)
     return [*parts, f"all {len(classes)} classes: sgn data -v"]
 
 
@@ -187,20 +174,17 @@ def _side_by_side(classes: Sequence[ClassContent]) -> SafeTable:
 
 
 def _histogram(lengths: Lengths) -> SafeTable:
-    table = make_table("frames>", "clips>", _lengths_line(lengths))
+    title = (
+        f"min {lengths.min:,}, median {lengths.median:,.1f}, "
+        f"mean {lengths.mean:,.1f}, max {lengths.max:,}"
+    )
+    table = make_table("frames>", "clips>", title)
     most = max(row.num_clips for row in lengths.bins)
     for row in lengths.bins:
         frames = f"{row.first:,}" + (f" to {row.last:,}" if row.last > row.first else "")
         bar = ProgressBar(most, row.num_clips, _BAR_WIDTH, finished_style="bar.complete")
         table.add_row(frames, f"{row.num_clips:,}", bar if row.num_clips else "")
     return table
-
-
-def _lengths_line(lengths: Lengths) -> str:
-    return (
-        f"min {lengths.min:,}, median {lengths.median:,.1f}, "
-        f"mean {lengths.mean:,.1f}, max {lengths.max:,}"
-    )
 
 
 def _cases(splits: Mapping[str, tuple[int, int]]) -> RenderableType:
@@ -220,17 +204,16 @@ def _splits_data(splits: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
 
 
 def _left_out(skipped: Sequence[SkippedContent], folder: Path) -> list[RenderableType]:
+    if not skipped:
+        return []
     table = make_table("left out because", "files>", "for example")
     for row in skipped[:_MAX_REASONS]:
         table.add_row(row.reason, f"{row.num_files:,}", row.example)
     more = len(skipped) - _MAX_REASONS
     text = f"{more} more reasons, and " if more > 0 else ""
-    return [table, f"{text}all of the files: {folder / 'skipped.csv'}"]
+    return ["", table, f"{text}all of the files: {folder / 'skipped.csv'}"]
 
 
-def _share(count: int, total: int) -> str:
-    return f"{count / total:.1%}" if total else "none"
-
-
-def _size(num_bytes: int) -> str:
+def size(num_bytes: int) -> str:
+    """Write a number of bytes."""
     return scaled(num_bytes, _UNITS)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import options, render, tables
+from .live import shown_epochs
 
 _CASE = "cs"
 
@@ -49,14 +48,14 @@ def demo(
         f"\n3/4  sgn train --case {_CASE} --workers {workers} --data {data} "
         f"--runs {out} --name {run.name}"
     )
-    with render.epochs(tables.epoch_line, workers=str(workers or "")) as screen:
+    with shown_epochs(str(workers or "")) as screen:
         finished = train_run(
             recipe_for("synth", _CASE),
             data,
             workers=workers,
             runs_dir=out,
             name=run.name,
-            command=shlex.join(["sgn", *sys.argv[1:]]),
+            command=options.command_line(),
             on_epoch=screen,
             on_progress=screen.on_progress,
         )

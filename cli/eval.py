@@ -16,7 +16,6 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="RUN|CHECKPOINT",
-            show_default=False,
             help="Run folders, checkpoints, or the reference's .pth; several are scored together "
             "too, by the mean of their logits. Default: the newest run.",
         ),
@@ -25,10 +24,7 @@ def evaluate(
         str | None,
         typer.Option(metavar="CASE", help="Case to test on. Default: the one it was trained for."),
     ] = None,
-    views: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Draws per clip. Default: the recipe's, 5."),
-    ] = None,
+    views: options.Views = None,
     data: options.Data = None,
     runs: options.Runs = "runs",
     out: Annotated[
@@ -61,6 +57,13 @@ def evaluate(
     from sgnray.evaluate import evaluate_run, place_of, write_evaluation
     from sgnray.storage.mirror import shown
 
+    request = options.worker_request(
+        cpus=cpus_per_worker,
+        gpus=gpus_per_worker,
+        gpu_type=accelerator_type,
+        labels=label,
+        wait=wait,
+    )
     with render.progress("test clips") as on_progress:
         report = evaluate_run(
             targets,
@@ -72,13 +75,7 @@ def evaluate(
             workers=workers,
             address=address,
             device=device,
-            request=options.worker_request(
-                cpus=cpus_per_worker,
-                gpus=gpus_per_worker,
-                accelerator_type=accelerator_type,
-                labels=label,
-                wait=wait,
-            ),
+            request=request,
             on_progress=on_progress,
         )
     try:

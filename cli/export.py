@@ -14,12 +14,7 @@ from .tables import facts
 
 def export(
     target: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RUN|CHECKPOINT",
-            show_default=False,
-            help="A run folder, a checkpoint, or the reference's .pth. Default: the newest run.",
-        ),
+        str | None, typer.Argument(metavar="RUN|CHECKPOINT", help=options.CHECKPOINT_HELP)
     ] = None,
     to: Annotated[
         Literal["onnx", "torch", "safetensors"] | None,
@@ -69,7 +64,7 @@ def export(
         opset=opset,
         int8=int8,
         clips=clips,
-        class_names=None if classes is None else read_class_list(classes),
+        class_names=read_class_list(classes),
         runs_dir=runs,
         overwrite=overwrite,
     )

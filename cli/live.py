@@ -1,9 +1,11 @@
-"""A training run on a terminal: a table of its last epochs above a line that moves."""
+"""A training run: a live table of its last epochs on a terminal, else each epoch as one line."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,8 @@ from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
-from .tables import duration, learning_rate
+from . import render
+from .tables import duration
 
 if TYPE_CHECKING:
     from sgnray.train import EpochResult
@@ -38,6 +41,43 @@ _MIN_BAR, _MAX_BAR = 8, 30
 _BEST = "bold green"
 # Which columns go first where the terminal is narrow.
 _DROPPED = ("time", "clips/s", "lr", "", "train", "val", "loss")
+
+
+@contextmanager
+def shown_epochs(workers: str = "") -> Iterator[TrainingTable | TrainingLines]:
+    """Show a training run on `workers`: call what is yielded with each finished epoch."""
+    table = TrainingTable(workers=workers)
+    with render.live(partial(LiveTraining, table)) as is_live:
+        try:
+            yield table if is_live else TrainingLines()
+        finally:
+            table.end()
+
+
+class TrainingLines:
+    """Prints each epoch as one line below 80 columns."""
+
+    def __init__(self) -> None:
+        self._on_test = render.lines_of_progress("test clips")
+
+    def __call__(self, epoch: EpochResult) -> None:
+        """Print a finished epoch."""
+        metrics = epoch.metrics
+        parts = [
+            f"epoch {epoch.epoch:>{len(str(epoch.num_epochs))}}/{epoch.num_epochs}",
+            f"loss {metrics['train/loss']:.3f}",
+            f"train {metrics['train/top1']:6.1%}",
+        ]
+        if "val/top1" in metrics:
+            parts.append(f"val {metrics['val/top1']:6.1%}")
+        parts.append(f"lr {learning_rate(metrics['lr'])}")
+        parts.append(f"{metrics['speed/clips_per_s']:,.0f} clips/s")
+        render.note("  ".join(parts))
+
+    def on_progress(self, progress: TrainProgress) -> None:
+        """Print how far the final test has come."""
+        if progress.stage == "test":
+            self._on_test(progress.done, progress.total)
 
 
 class TrainingTable:
@@ -226,6 +266,11 @@ def _cells(
         "": mark,
     }
     return [cells[name] for name in columns]
+
+
+def learning_rate(value: float) -> str:
+    """Write a learning rate with two digits, in at most 7 characters."""
+    return f"{value:.2g}"
 
 
 def _best(history: Sequence[Metrics]) -> int | None:

@@ -33,10 +33,42 @@ from .tune import tune
 from .view import view
 
 _ABOUT = "From raw NTU RGB+D skeletons to a trained SGN action recognizer, on a Ray cluster."
-_ORDER = (
-    *("demo", "synth", "prepare", "data", "bench", "train", "tune"),
-    *("eval", "predict", "export", "view"),
-)
+# Each command with its function and its examples, in the order of the work.
+_COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
+    "demo": (demo, "sgn demo"),
+    "synth": (synth, "sgn synth synth-raw", "sgn synth synth-raw --classes 12 --seed 1"),
+    "prepare": (
+        prepare,
+        "sgn prepare --raw nturgbd_skeletons.zip",
+        "sgn prepare --raw NW-UCLA.zip --workers 8",
+    ),
+    "bench": (bench, "sgn bench", "sgn bench --case cv --workers 2 --json"),
+    "train": (
+        train,
+        "sgn train --case cv --workers 8",
+        "sgn train --recipe ntu60-cs optim.batch_size=128",
+    ),
+    "tune": (tune, "sgn tune --trials 32", "sgn tune --case cv --search grid --epochs 20"),
+    "eval": (evaluate, "sgn eval", "sgn eval runs/ntu60-cv-1a2b3c4d --views 10 --json"),
+    "predict": (
+        predict,
+        "sgn predict S001C001P001R001A001.skeleton",
+        "sgn predict recordings/ --checkpoint 0_best.pth --json",
+        "sgn predict long.skeleton --window 60 --stride 15",
+        "sgn predict recordings/ --out predictions.parquet",
+        "sgn predict --live < frames.jsonl",
+    ),
+    "export": (export, "sgn export", "sgn export runs/NAME --to safetensors"),
+    "view": (view, "sgn view S001C001P001R001A001.skeleton", "sgn view data/ntu60 NAME --to png"),
+}
+_DATA_COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
+    "verify": (data.verify, "sgn data verify", "sgn data verify --data data/ntu60"),
+    "export": (
+        data.export,
+        "sgn data export --to npz --case cs",
+        "sgn data export --to pyskl --out ntu60.pkl",
+    ),
+}
 _INTERRUPTED = 130
 _CONTINUES = {
     "train": "rerun the same command to resume after the last finished epoch",
@@ -47,10 +79,12 @@ _CONTINUES = {
 
 
 class _InOrder(TyperGroup):
-    """Commands in the order of the work; typer would put the groups among them last."""
+    """Lists `data`, a group, before `bench`; typer would put it last."""
 
     def __init__(self, *, commands: dict[str, Any], **settings: Any) -> None:
-        super().__init__(commands={name: commands[name] for name in _ORDER}, **settings)
+        names = list(_COMMANDS)
+        names.insert(names.index("bench"), "data")
+        super().__init__(commands={name: commands[name] for name in names}, **settings)
 
 
 app = typer.Typer(
@@ -90,54 +124,15 @@ def root(
         render.text(f"{context.get_help()}\n")
 
 
-_EXAMPLES: dict[Callable[..., None], tuple[str, tuple[str, ...]]] = {
-    demo: ("demo", ("sgn demo",)),
-    synth: ("synth", ("sgn synth synth-raw", "sgn synth synth-raw --classes 12 --seed 1")),
-    prepare: (
-        "prepare",
-        ("sgn prepare --raw nturgbd_skeletons.zip", "sgn prepare --raw NW-UCLA.zip --workers 8"),
-    ),
-    bench: ("bench", ("sgn bench", "sgn bench --case cv --workers 2 --json")),
-    train: (
-        "train",
-        ("sgn train --case cv --workers 8", "sgn train --recipe ntu60-cs optim.batch_size=128"),
-    ),
-    tune: ("tune", ("sgn tune --trials 32", "sgn tune --case cv --search grid --epochs 20")),
-    evaluate: ("eval", ("sgn eval", "sgn eval runs/ntu60-cv-1a2b3c4d --views 10 --json")),
-    predict: (
-        "predict",
-        (
-            "sgn predict S001C001P001R001A001.skeleton",
-            "sgn predict recordings/ --checkpoint 0_best.pth --json",
-            "sgn predict long.skeleton --window 60 --stride 15",
-            "sgn predict recordings/ --out predictions.parquet",
-            "sgn predict --live < frames.jsonl",
-        ),
-    ),
-    export: (
-        "export",
-        ("sgn export", "sgn export runs/NAME --to safetensors"),
-    ),
-    view: ("view", ("sgn view S001C001P001R001A001.skeleton", "sgn view data/ntu60 NAME --to png")),
-}
-_DATA_EXAMPLES: dict[Callable[..., None], tuple[str, tuple[str, ...]]] = {
-    data.verify: ("verify", ("sgn data verify", "sgn data verify --data data/ntu60")),
-    data.export: (
-        "export",
-        ("sgn data export --to npz --case cs", "sgn data export --to pyskl --out ntu60.pkl"),
-    ),
-}
-
-
 def _epilog(*examples: str) -> str:
     return "\n".join(["\b\nExamples:", *(f"  {line}" for line in examples)])
 
 
-for _function, (_name, _lines) in _EXAMPLES.items():
-    app.command(_name, epilog=_epilog(*_lines))(_function)
+for _name, (_function, *_examples) in _COMMANDS.items():
+    app.command(_name, epilog=_epilog(*_examples))(_function)
 _data_app = typer.Typer(rich_markup_mode=None)
-for _function, (_name, _lines) in _DATA_EXAMPLES.items():
-    _data_app.command(_name, epilog=_epilog(*_lines))(_function)
+for _name, (_function, *_examples) in _DATA_COMMANDS.items():
+    _data_app.command(_name, epilog=_epilog(*_examples))(_function)
 app.add_typer(
     _data_app,
     name="data",
@@ -151,19 +146,17 @@ def _run(arguments: list[str], ending: Ending) -> int:
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="sgn", standalone_mode=False)
         return _interrupted(arguments, ending) if code == _INTERRUPTED else code or 0
-    except SgnError as failure:
-        return _fail(failure)
-    except TyperException as failure:
-        return _fail(_as_usage_error(failure))
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(arguments, ending)
     except BrokenPipeError:  # `sgn eval | head`
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the exit
         return 1
-    except OSError as failure:
-        return _fail(_as_output_error(failure))
     except Exception as failure:
-        return _fail(_as_bug(failure))
+        error = _as_sgn_error(failure)
+        if render.is_tracing():
+            logging.getLogger("sgnray.cli").debug("the traceback", exc_info=failure)
+        render.error(error)
+        return error.exit_code
 
 
 def _interrupted(arguments: list[str], ending: Ending) -> int:
@@ -175,26 +168,34 @@ def _interrupted(arguments: list[str], ending: Ending) -> int:
     return _INTERRUPTED if ending.signal is None else 128 + ending.signal
 
 
-def _fail(failure: SgnError) -> int:
-    if render.is_tracing():
-        logging.getLogger("sgnray.cli").debug("the traceback", exc_info=failure)
-    render.error(failure)
-    return failure.exit_code
-
-
-def _as_usage_error(failure: Exception) -> UsageError:
-    """Translate an error of the parser: which option or command, and the one that was meant."""
-    # The parser's own classes are private to typer; what they carry is not.
-    context: Any = getattr(failure, "ctx", None)
-    path = context.command_path if context is not None else "sgn"
-    error = UsageError(
-        _parser_message(failure, context), where=path, now=f"'{path} --help' shows what it takes"
+def _as_sgn_error(failure: Exception) -> SgnError:
+    """Say what is wrong in our own words, whoever raised it."""
+    if isinstance(failure, SgnError):
+        return failure
+    if isinstance(failure, TyperException):
+        # The parser's own classes are private to typer; what they carry is not.
+        context: Any = getattr(failure, "ctx", None)
+        path = context.command_path if context is not None else "sgn"
+        return UsageError(
+            _parser_message(failure, context),
+            where=path,
+            now=f"'{path} --help' shows what it takes",
+        )
+    if isinstance(failure, OSError):
+        return OutputError(
+            f"the system refused a file: {failure.strerror or failure}",
+            where=str(failure.filename or "no file was named"),
+            now="check that the disk has space and that the folder may be read and written",
+        )
+    return SgnError(
+        f"this is a bug in sgnray: {type(failure).__name__}: {failure}",
+        where=_write_traceback(failure),
+        now="please report it with that file; what was finished before is kept",
     )
-    error.__cause__ = failure
-    return error
 
 
 def _parser_message(failure: Any, context: Any) -> str:
+    """Translate an error of the parser: which option or command, and the one that was meant."""
     from sgnray.config.messages import did_you_mean
 
     message = str(failure.format_message() if hasattr(failure, "format_message") else failure)
@@ -216,33 +217,13 @@ def _parser_message(failure: Any, context: Any) -> str:
     return message[:1].lower() + message[1:].rstrip(".")
 
 
-def _as_output_error(failure: OSError) -> SgnError:
-    error = OutputError(
-        f"the system refused a file: {failure.strerror or failure}",
-        where=str(failure.filename or "no file was named"),
-        now="check that the disk has space and that the folder may be read and written",
-    )
-    error.__cause__ = failure
-    return error
-
-
-def _as_bug(failure: Exception) -> SgnError:
-    error = SgnError(
-        f"this is a bug in sgnray: {type(failure).__name__}: {failure}",
-        where=_write_traceback(failure),
-        now="please report it with that file; what was finished before is kept",
-    )
-    error.__cause__ = failure
-    return error
-
-
 def _write_traceback(failure: Exception) -> str:
-    story: Any = "".join(traceback.format_exception(failure))
+    text = "".join(traceback.format_exception(failure))
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="sgn-bug-", suffix=".log", delete=False, encoding="utf-8"
         ) as file:
-            file.write(f"sgn {__version__}: {' '.join(sys.argv)}\n{story}")
+            file.write(f"sgn {__version__}: {' '.join(sys.argv)}\n{text}")
     except OSError:
-        return f"no file could be written for the traceback\n{story}"
+        return f"no file could be written for the traceback\n{text}"
     return file.name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,8 +17,10 @@ from . import render
 if TYPE_CHECKING:
     from sgnray.distributed.resources import WorkerRequest
 
+CHECKPOINT_HELP = "A run folder, a checkpoint, or the reference's .pth. Default: the newest run."
 
-def _set_verbose(steps: int) -> int:
+
+def _set_verbosity(steps: int) -> int:
     if steps:
         render.set_verbosity(steps)
     return steps
@@ -34,7 +38,7 @@ Verbose = Annotated[
         "--verbose",
         "-v",
         count=True,
-        callback=_set_verbose,
+        callback=_set_verbosity,
         metavar="",
         show_default=False,
         help="Show details; -vv shows tracebacks too.",
@@ -49,7 +53,6 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="KEY=VALUE",
-        show_default=False,
         help="Recipe keys to change, like optim.batch_size=32; --dry-run shows every key.",
     ),
 ]
@@ -61,13 +64,11 @@ Case = Annotated[
     ),
 ]
 RecipeName = Annotated[
-    str | None,
-    typer.Option("--recipe", metavar="NAME|FILE", help="A shipped recipe or a .yaml file."),
+    str | None, typer.Option(metavar="NAME|FILE", help="A shipped recipe or a .yaml file.")
 ]
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data",
         metavar="DIR",
         help="A prepared dataset, here or at a URI like s3://bucket/ntu60. "
         "Default: the one under data/.",
@@ -76,18 +77,18 @@ Data = Annotated[
 Runs = Annotated[
     str,
     typer.Option(
-        "--runs",
-        metavar="DIR",
-        help="Where runs are kept: here, or at a URI like s3://bucket/runs.",
+        metavar="DIR", help="Where runs are kept: here, or at a URI like s3://bucket/runs."
     ),
 ]
 RunName = Annotated[
     str | None,
     typer.Option(
-        "--name",
-        metavar="NAME",
-        help="Folder of this run under --runs. Default: made from the recipe.",
+        metavar="NAME", help="Folder of this run under --runs. Default: made from the recipe."
     ),
+]
+Views = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Draws per clip. Default: the recipe's, 5."),
 ]
 Workers = Annotated[
     int, typer.Option(min=0, metavar="N", help="Ray workers; 0 runs in this process, without Ray.")
@@ -95,7 +96,6 @@ Workers = Annotated[
 WorkerRange = Annotated[
     str,
     typer.Option(
-        "--workers",
         metavar="N|MIN:MAX",
         help="Ray workers; MIN:MAX grows and shrinks with the cluster; 0 runs in this process, "
         "without Ray.",
@@ -112,9 +112,7 @@ Address = Annotated[
 Wait = Annotated[
     str | None,
     typer.Option(
-        "--wait",
         metavar="TIME",
-        show_default=False,
         help="How long to wait for the cluster to have the workers: 90s, 45m, 8h. "
         "Default: for ever.",
     ),
@@ -122,40 +120,25 @@ Wait = Annotated[
 CpusPerWorker = Annotated[
     int | None,
     typer.Option(
-        "--cpus-per-worker",
         min=1,
         metavar="N",
-        show_default=False,
         help="CPUs and threads of each worker. Default: a share of what is free; 1 beside a GPU.",
     ),
 ]
 GpusPerWorker = Annotated[
     float | None,
     typer.Option(
-        "--gpus-per-worker",
         min=0.0,
         metavar="X",
-        show_default=False,
         help="GPUs of each worker, such as 0.25. Default: 1 if the cluster has any.",
     ),
 ]
 AcceleratorType = Annotated[
-    str | None,
-    typer.Option(
-        "--accelerator-type",
-        metavar="NAME",
-        show_default=False,
-        help="Kind of GPU by its name in Ray, like A100.",
-    ),
+    str | None, typer.Option(metavar="NAME", help="Kind of GPU by its name in Ray, like A100.")
 ]
 Labels = Annotated[
     list[str] | None,
-    typer.Option(
-        "--label",
-        metavar="KEY=VALUE",
-        show_default=False,
-        help="Use nodes with this Ray label only; may be repeated.",
-    ),
+    typer.Option(metavar="KEY=VALUE", help="Use nodes with this Ray label only; may be repeated."),
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
@@ -167,7 +150,6 @@ Overwrite = Annotated[
 Classes = Annotated[
     Path | None,
     typer.Option(
-        "--classes",
         metavar="FILE",
         help="Names of the classes, one on each line, where the checkpoint has none or others.",
     ),
@@ -192,11 +174,11 @@ def parse_duration(text: str, option: str) -> float:
 
 def worker_request(
     *,
-    cpus: int | None = None,
+    cpus: int | None,
     gpus: float | None = None,
-    accelerator_type: str | None = None,
-    labels: list[str] | None = None,
-    wait: str | None = None,
+    gpu_type: str | None,
+    labels: list[str] | None,
+    wait: str | None,
 ) -> WorkerRequest:
     """Read what each worker asks the cluster for; UsageError for a label or time that is none."""
     from sgnray.distributed.resources import WorkerRequest, parse_labels
@@ -204,7 +186,12 @@ def worker_request(
     return WorkerRequest(
         num_cpus=cpus,
         num_gpus=gpus,
-        accelerator_type=accelerator_type,
+        accelerator_type=gpu_type,
         labels=parse_labels(labels or ()),
         wait_s=None if wait is None else parse_duration(wait, "--wait"),
     )
+
+
+def command_line() -> str:
+    """Return the command as it was typed; a run keeps it."""
+    return shlex.join(["sgn", *sys.argv[1:]])

@@ -15,7 +15,7 @@ from sgnray.errors import EmptyError, UsageError
 
 from . import options, render
 from .choices import read_class_list
-from .tables import SafeTable, make_table
+from .tables import SafeTable, make_table, spaced
 
 if TYPE_CHECKING:
     from sgnray.predict import Prediction
@@ -31,22 +31,16 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="FILE",
-            show_default=False,
             help="Recordings of a sensor or a pose estimator, folders or .zip files of them, or "
             "the folder of a prepared dataset; here or at a URI like s3://bucket/folder.",
         ),
     ] = None,
     checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            "--checkpoint",
-            metavar="RUN|CHECKPOINT",
-            help="A run folder, a checkpoint, or the reference's .pth. Default: the newest run.",
-        ),
+        str | None, typer.Option(metavar="RUN|CHECKPOINT", help=options.CHECKPOINT_HELP)
     ] = None,
     clip: Annotated[
         list[str] | None,
-        typer.Option("--clip", metavar="NAME", help="A clip of the dataset; may be repeated."),
+        typer.Option(metavar="NAME", help="A clip of the dataset; may be repeated."),
     ] = None,
     live: Annotated[
         bool,
@@ -76,16 +70,12 @@ def predict(
             help="Frames between two windows. Default: half a window; with --live, 15.",
         ),
     ] = None,
-    views: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Draws per clip. Default: the recipe's, 5."),
-    ] = None,
+    views: options.Views = None,
     classes: options.Classes = None,
     out: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            show_default=False,
             help="Write the predictions to a .jsonl or .parquet file as they come. The same "
             "command continues where it was interrupted.",
         ),
@@ -116,7 +106,7 @@ def predict(
     Takes raw files as they are; the dataset that the model was trained on is not needed. Frames in
     which nobody is tracked do not count.
     """
-    class_names = None if classes is None else read_class_list(classes)
+    class_names = read_class_list(classes)
     if live:
         if files or clip or out or workers or precision != "float32":
             raise UsageError(
@@ -150,6 +140,13 @@ def predict(
 
     if out is not None:
         check_out(out, overwrite=overwrite)
+    request = options.worker_request(
+        cpus=cpus_per_worker,
+        gpus=gpus_per_worker,
+        gpu_type=accelerator_type,
+        labels=label,
+        wait=wait,
+    )
     plan = plan_predictions(
         files,
         checkpoint,
@@ -164,13 +161,7 @@ def predict(
         device=device,
         workers=workers,
         address=address,
-        request=options.worker_request(
-            cpus=cpus_per_worker,
-            gpus=gpus_per_worker,
-            accelerator_type=accelerator_type,
-            labels=label,
-            wait=wait,
-        ),
+        request=request,
     )
     if out is not None:
         return _write(plan, out, overwrite=overwrite, json=json)
@@ -223,9 +214,9 @@ def _tables(found: Sequence[Prediction]) -> list[RenderableType]:
     """Show predictions: as timelines, as tables, or many of them as one line each."""
     if any(item.span is not None for item in found):
         groups = itertools.groupby(found, key=lambda item: (item.place, item.clip))
-        return _joined([_timeline(clip, list(items)) for (_, clip), items in groups])
+        return spaced([_timeline(clip, list(items)) for (_, clip), items in groups])
     if len(found) <= _MAX_TABLES:
-        return _joined([_guesses(item) for item in found])
+        return spaced([_guesses(item) for item in found])
     return [_line(item) for item in found]
 
 
@@ -244,7 +235,13 @@ def _line(item: Prediction) -> str:
 def _timeline(clip: str, items: Sequence[Prediction]) -> SafeTable:
     """Show windows in order; adjacent windows with the same action are one row."""
     table = make_table(f"{clip}, seconds", "action", "probability>", "")
-    for windows in _runs(items):
+    runs: list[list[Prediction]] = []
+    for item in items:
+        if runs and _continues(runs[-1][-1], item):
+            runs[-1].append(item)
+        else:
+            runs.append([item])
+    for windows in runs:
         first, last = windows[0].span, windows[-1].span
         assert first is not None
         assert last is not None
@@ -254,29 +251,12 @@ def _timeline(clip: str, items: Sequence[Prediction]) -> SafeTable:
     return table
 
 
-def _runs(items: Sequence[Prediction]) -> list[list[Prediction]]:
-    runs: list[list[Prediction]] = []
-    for item in items:
-        before = runs[-1][-1] if runs else None
-        if (
-            before is not None
-            and before.span is not None
-            and item.span is not None
-            and item.span.first <= before.span.end
-            and item.guesses[0].name == before.guesses[0].name
-        ):
-            runs[-1].append(item)
-        else:
-            runs.append([item])
-    return runs
+def _continues(before: Prediction, item: Prediction) -> bool:
+    assert before.span is not None
+    assert item.span is not None
+    is_adjacent = item.span.first <= before.span.end
+    return is_adjacent and item.guesses[0].name == before.guesses[0].name
 
 
 def _bar(share: float) -> str:
     return "█" * round(share * _BAR_WIDTH)
-
-
-def _joined(tables: Sequence[SafeTable]) -> list[RenderableType]:
-    parts: list[RenderableType] = []
-    for table in tables:
-        parts += ["", table] if parts else [table]
-    return parts

@@ -26,16 +26,13 @@ def prepare(
         typer.Option(
             "--name-pattern",
             metavar="PATTERN",
-            show_default=False,
             help="How your own recordings are called, for example a{label}_s{subject}_v{camera}. "
             "Default: labels.csv beside them, else the folder of each is its class.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", show_default=False, help="Folder to write. Default: data/<dataset>."
-        ),
+        typer.Option(metavar="DIR", help="Folder to write. Default: data/<dataset>."),
     ] = None,
     workers: options.Workers = 0,
     address: options.Address = None,

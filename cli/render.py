@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from sgnray.errors import SgnError
 from sgnray.progress import OnProgress
 
-from .live import LiveTraining, TrainingTable
 from .tables import clean
-
-if TYPE_CHECKING:
-    from sgnray.train import EpochResult
-    from sgnray.train.job import TrainProgress
 
 _TRACE = 1
 _LEVELS = {-1: logging.ERROR, 0: logging.INFO, 1: logging.DEBUG, 2: _TRACE}
@@ -55,20 +51,18 @@ def text(content: str) -> None:
 
 
 def as_json(content: Mapping[str, Any], *, indent: int | None = 2) -> None:
-    """Print one JSON object on stdout; without an indent, on one line."""
-    text(json.dumps(content, indent=indent, allow_nan=False) + "\n")
+    """Print one JSON object on stdout, paths as text; without an indent, on one line."""
+    text(json.dumps(content, indent=indent, allow_nan=False, default=os.fspath) + "\n")
 
 
 def note(line: str) -> None:
     """Print a line on stderr; silent with -q."""
-    if not is_quiet():
-        _print(Text(clean(line)))
+    _log_line(line, logging.INFO)
 
 
 def warning(line: str) -> None:
     """Print a warning on stderr; silent with -q."""
-    if not is_quiet():
-        _print(Text.assemble(("warning: ", "yellow"), clean(line)))
+    _log_line(line, logging.WARNING)
 
 
 def error(failure: SgnError) -> None:
@@ -105,6 +99,11 @@ def is_quiet() -> bool:
     return _screen.level > logging.INFO
 
 
+def is_verbose() -> bool:
+    """Tell whether details are shown."""
+    return _screen.level <= logging.DEBUG
+
+
 def is_tracing() -> bool:
     """Tell whether tracebacks are shown."""
     return _screen.level <= _TRACE
@@ -126,78 +125,62 @@ _screen = _ScreenHandler(level=logging.INFO)
 
 
 def _log_line(line: str, level: int) -> None:
+    if level < _screen.level:
+        return
+    text = Text(clean(line), style="" if level >= logging.INFO else "dim")
     if level >= logging.ERROR:
-        _print(Text.assemble(("error: ", "bold red"), clean(line)))
+        text = Text.assemble(("error: ", "bold red"), text)
     elif level >= logging.WARNING:
-        warning(line)
-    else:
-        _print(Text(clean(line), style="" if level >= logging.INFO else "dim"))
+        text = Text.assemble(("warning: ", "yellow"), text)
+    _print(text)
 
 
 @contextmanager
 def progress(what: str) -> Iterator[OnProgress]:
     """Show `(done, total)` as a bar on a terminal, else as a line from time to time."""
     with redirect_stdout(sys.stderr):  # what others print meanwhile, Ray for one, is not a result
-        if is_quiet():
-            yield lambda done, total: None
-        elif not _stderr().is_terminal:
-            yield _plain_progress(what)
+        if is_quiet() or not _stderr().is_terminal:
+            yield lines_of_progress(what)
         else:
-            with _bar(what) as update:
-                yield update
+            bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=_stderr(),
+                transient=True,
+            )
+            task = bar.add_task(what, total=None)
+            with _alive(bar):
+                yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager
-def live(content: RenderableType) -> Iterator[bool]:
+def live(display: Callable[[Console], Live]) -> Iterator[bool]:
     """Keep something drawn on a terminal, and yield whether there is one."""
     console = _stderr()
     with redirect_stdout(sys.stderr):
         if is_quiet() or not console.is_terminal or console.is_dumb_terminal:
             yield False
-            return
-        with _alive(Live(content, console=console, vertical_overflow="crop", transient=True)):
-            yield True
+        else:
+            with _alive(display(console)):
+                yield True
 
 
-class Epochs(Protocol):
-    """Shows a training run: call it with each finished epoch."""
+def lines_of_progress(what: str) -> OnProgress:
+    """Return what prints a line from time to time."""
+    shown_at, shown = time.monotonic(), 0.0
 
-    def __call__(self, epoch: EpochResult) -> None:
-        """Show a finished epoch."""
+    def update(done: int, total: int) -> None:
+        nonlocal shown_at, shown
+        now, share = time.monotonic(), done / max(total, 1)
+        if now - shown_at >= _PLAIN_INTERVAL_S and share - shown >= _PLAIN_STEP:
+            shown_at, shown = now, share
+            note(f"{what}: {done:,} of {total:,}")
 
-    def on_progress(self, progress: TrainProgress) -> None:
-        """Show how far the current epoch or the final test has come."""
-
-
-@contextmanager
-def epochs(line_of: Callable[[EpochResult], str], *, workers: str = "") -> Iterator[Epochs]:
-    """Show a training run: a live table on a terminal, else each epoch as one line."""
-    console = _stderr()
-    with redirect_stdout(sys.stderr):
-        if is_quiet() or not console.is_terminal or console.is_dumb_terminal:
-            yield _Lines(line_of)
-            return
-        table = TrainingTable(workers=workers)
-        with _alive(LiveTraining(table, console)):
-            try:
-                yield table
-            finally:
-                table.end()
-
-
-class _Lines:
-    """A training run as plain lines."""
-
-    def __init__(self, line_of: Callable[[EpochResult], str]) -> None:
-        self._line_of = line_of
-        self._test = _plain_progress("test clips")
-
-    def __call__(self, epoch: EpochResult) -> None:
-        note(self._line_of(epoch))
-
-    def on_progress(self, progress: TrainProgress) -> None:
-        if progress.stage == "test":
-            self._test(progress.done, progress.total)
+    return update
 
 
 def _stderr() -> Console:
@@ -223,38 +206,8 @@ def _hanging(head: str, body: str) -> list[str]:
     ) or [head.rstrip()]
 
 
-def _plain_progress(what: str) -> OnProgress:
-    shown_at, shown = time.monotonic(), 0.0
-
-    def update(done: int, total: int) -> None:
-        nonlocal shown_at, shown
-        now, share = time.monotonic(), done / max(total, 1)
-        if now - shown_at >= _PLAIN_INTERVAL_S and share - shown >= _PLAIN_STEP:
-            shown_at, shown = now, share
-            note(f"{what}: {done:,} of {total:,}")
-
-    return update
-
-
 @contextmanager
-def _bar(what: str) -> Iterator[OnProgress]:
-    bar = RichProgress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=_stderr(),
-        transient=True,
-    )
-    task = bar.add_task(what, total=None)
-    with _alive(bar):
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _alive(display: Live | RichProgress) -> Iterator[None]:
+def _alive(display: Live | Progress) -> Iterator[None]:
     """Draw it until the end; lines that are printed meanwhile go above it."""
     global _live
     _live = display.console

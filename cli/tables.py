@@ -1,9 +1,9 @@
-"""The table helper of all commands, and reports and epochs as tables and lines."""
+"""The table helper of all commands, and reports as tables."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from sgnray.evaluate import Report
     from sgnray.evaluate.report import Details
-    from sgnray.train import EpochResult, SeedsReport
+    from sgnray.train import SeedsReport
 
 _NUM_WORST = 5
 _NUM_CONFUSED = 5
@@ -23,9 +23,9 @@ _NUM_VIEWS_SHOWN = 10
 _UNSAFE = ("Cc", "Cf", "Cs")
 
 
-def make_table(*columns: str) -> SafeTable:
+def make_table(*columns: str, gap: int = 1) -> SafeTable:
     """Start a table; a column whose name ends with > holds figures and is aligned to the right."""
-    table = SafeTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table = SafeTable(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False, show_edge=False)
     for column in columns:
         justify: JustifyMethod = "right" if column.endswith(">") else "left"
         table.add_column(column.removesuffix(">"), justify=justify, overflow="fold")
@@ -40,6 +40,11 @@ def facts(rows: Mapping[str, str]) -> Table:
     for name, text in rows.items():
         table.add_row(name, text)
     return table
+
+
+def spaced(parts: Iterable[RenderableType]) -> list[RenderableType]:
+    """Put an empty line between parts of a result."""
+    return [line for part in parts for line in ("", part)][1:]
 
 
 class SafeTable(Table):
@@ -77,29 +82,6 @@ def duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def learning_rate(value: float) -> str:
-    """Write a learning rate with two digits, in at most 7 characters."""
-    return f"{value:.2g}"
-
-
-def epoch_line(epoch: EpochResult) -> str:
-    """Write an epoch in one line below 80 columns."""
-    digits = len(str(epoch.num_epochs))
-    values = epoch.metrics
-    parts = [
-        f"epoch {epoch.epoch:>{digits}}/{epoch.num_epochs}",
-        f"loss {values['train/loss']:.3f}",
-    ]
-    parts.append(f"train {values['train/top1']:6.1%}")
-    if "val/top1" in values:
-        parts.append(f"val {values['val/top1']:6.1%}")
-    if "lr" in values:
-        parts.append(f"lr {learning_rate(values['lr'])}")
-    if "speed/clips_per_s" in values:
-        parts.append(f"{values['speed/clips_per_s']:,.0f} clips/s")
-    return "  ".join(parts)
-
-
 def scores(report: Report) -> list[RenderableType]:
     """Give the figures of a report: what, on what, chosen how."""
     evaluated, details = report.evaluated, report.details
@@ -123,20 +105,20 @@ def scores(report: Report) -> list[RenderableType]:
 
 def report(report: Report) -> list[RenderableType]:
     """Give the whole of a report: the figures, the weakest classes, the most confused pairs."""
-    parts = scores(report)
+    parts: list[RenderableType] = []
     if report.details is not None:
-        parts += ["", _details(report.details)]
+        parts.append(_details(report.details))
     tested = [(score.top1, score) for score in report.per_class if score.top1 is not None]
     table = make_table("weakest classes", "top-1>", "clips>")
     for top1, score in sorted(tested, key=lambda pair: (pair[0], pair[1].name))[:_NUM_WORST]:
         table.add_row(score.name, f"{top1:.1%}", f"{score.num_clips:,}")
-    parts += ["", table]
+    parts.append(table)
     if report.confused:
         table = make_table("most confused: this", "taken for", "clips>", "share>")
         for pair in report.confused[:_NUM_CONFUSED]:
             table.add_row(pair.truth, pair.predicted, f"{pair.count:,}", f"{pair.share:.1%}")
-        parts += ["", table]
-    return parts
+        parts.append(table)
+    return [*scores(report), "", *spaced(parts)]
 
 
 def seeds(report: SeedsReport) -> SafeTable:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +12,7 @@ from sgnray.errors import Problem, SgnError
 
 from . import options, render, tables
 from .choices import choose_dataset, choose_recipe, only_case
+from .live import shown_epochs
 
 if TYPE_CHECKING:
     from sgnray.config import Recipe
@@ -38,7 +37,6 @@ def train(
         typer.Option(
             min=0,
             metavar="N",
-            show_default=False,
             help="Lost workers to survive, from the last epoch on. Default: 0, with MIN:MAX 10.",
         ),
     ] = None,
@@ -47,7 +45,6 @@ def train(
         typer.Option(
             min=1,
             metavar="N",
-            show_default=False,
             help="Train N seeds from train.seed on, a run each, and report mean and deviation.",
         ),
     ] = None,
@@ -78,9 +75,9 @@ def train(
         "device": device,
         "max_failures": max_failures,
         "request": options.worker_request(
-            cpus=cpus_per_worker, accelerator_type=accelerator_type, labels=label, wait=wait
+            cpus=cpus_per_worker, gpu_type=accelerator_type, labels=label, wait=wait
         ),
-        "command": shlex.join(["sgn", *sys.argv[1:]]),
+        "command": options.command_line(),
     }
     if seeds is not None:
         return _train_seeds(chosen, dataset_dir, json=json, num_seeds=seeds, **arguments)
@@ -88,14 +85,9 @@ def train(
     from sgnray.storage.mirror import shown
     from sgnray.train import train_run
 
-    num_workers = workers if workers != "0" else ""
-    with render.epochs(tables.epoch_line, workers=num_workers) as screen:
+    with shown_epochs(workers if workers != "0" else "") as screen:
         finished = train_run(
-            chosen,
-            dataset_dir,
-            **arguments,
-            on_epoch=screen,
-            on_progress=screen.on_progress,
+            chosen, dataset_dir, **arguments, on_epoch=screen, on_progress=screen.on_progress
         )
     run = shown(finished.folder)
     if json:

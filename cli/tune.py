@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from . import options, render, tables, tune_tables
+from . import options, render
+from . import search as searching
 from .choices import choose_dataset, choose_recipe, first_case
+from .live import shown_epochs
 
 if TYPE_CHECKING:
     from sgnray.train import RunResult
@@ -97,9 +97,7 @@ def tune(
     from sgnray.storage.mirror import shown
     from sgnray.tune import TrialResources, tune_recipe
 
-    from .tune_live import shown_search
-
-    with shown_search() as listener:
+    with searching.shown_search() as listener:
         tuned = tune_recipe(
             chosen,
             space,
@@ -121,20 +119,16 @@ def tune(
             address=address,
             listener=listener,
         )
-    finished = None
-    if final:
-        finished = _train_final(tuned, dataset_dir, workers_per_trial, address)
+    finished = _train_final(tuned, dataset_dir, workers_per_trial, address) if final else None
     if json:
-        content = tune_tables.search_content(tuned)
+        content = searching.as_data(tuned)
         if finished is not None:
-            content["final"] = {
-                "run": shown(finished.folder),
-                "report": finished.report.to_dict(),
-            }
+            run, report = shown(finished.folder), finished.report.to_dict()
+            content["final"] = {"run": run, "report": report}
         return render.as_json(content)
-    render.result(*tune_tables.search(tuned))
+    render.result(*searching.tables(tuned))
     if finished is not None:
-        return render.result(tune_tables.final(finished))
+        return render.result(searching.final_line(finished))
     render.note(
         f"see {shown(tuned.page_path)}; train the best: sgn train --recipe {tuned.best_recipe_path}"
     )
@@ -148,14 +142,13 @@ def _train_final(
     from sgnray.tune import train_final
 
     is_alone = num_workers == 1 and not is_at_hand(address)
-    shown = "" if is_alone else str(num_workers)
-    with render.epochs(tables.epoch_line, workers=shown) as screen:
+    with shown_epochs("" if is_alone else str(num_workers)) as screen:
         return train_final(
             tuned,
             dataset_dir,
             workers=0 if is_alone else num_workers,
             address=address,
-            command=shlex.join(["sgn", *sys.argv[1:]]),
+            command=options.command_line(),
             on_epoch=screen,
             on_progress=screen.on_progress,
         )

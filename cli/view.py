@@ -15,15 +15,12 @@ def view(
         Path,
         typer.Argument(
             metavar="FILE|DATASET",
-            show_default=False,
             help="A recording, a folder or .zip of them, or a prepared dataset.",
         ),
     ],
     clip: Annotated[
         str | None,
-        typer.Argument(
-            metavar="CLIP", show_default=False, help="Which of its clips, if there are several."
-        ),
+        typer.Argument(metavar="CLIP", help="Which of its clips, if there are several."),
     ] = None,
     to: Annotated[
         Literal["gif", "png", "html"] | None,

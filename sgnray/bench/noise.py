@@ -31,6 +31,7 @@ class Shape:
     num_classes: int
     poses_per_clip: int
     num_train: int
+    num_validation: int
     num_test: int
 
 
@@ -48,11 +49,12 @@ def known_shape(dataset: str, case: str) -> tuple[str, Shape]:
     case = resolve_case(dataset, case)
     known = DATASETS[dataset]
     return case, Shape(
-        known.skeleton,
-        known.num_classes,
-        known.poses_per_clip,
-        known.cases[case].num_train,
-        known.cases[case].num_test,
+        skeleton=known.skeleton,
+        num_classes=known.num_classes,
+        poses_per_clip=known.poses_per_clip,
+        num_train=known.cases[case].num_train,
+        num_validation=0,
+        num_test=known.cases[case].num_test,
     )
 
 

@@ -37,7 +37,7 @@ from sgnray.distributed.workers import Workers
 from sgnray.metric_keys import CLIPS_PER_S
 from sgnray.model.flops import forward_flops, step_flops
 from sgnray.model.sgn import count_parameters
-from sgnray.progress import OnProgress
+from sgnray.progress import OnProgress, ignore_progress
 from sgnray.train.checks import check_run, match_recipe
 from sgnray.train.job import VALIDATION_VIEWS, Job, TrainProgress, choose_parts
 from sgnray.train.launch import Executor, open_executor
@@ -160,7 +160,7 @@ def bench_recipe(
     device: str = "auto",
     address: str | None = None,
     seconds: float = DEFAULT_SECONDS,
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> BenchResult:
     """Measure for about `seconds` in this process, then on 1 to `workers` Ray workers.
 
@@ -170,7 +170,7 @@ def bench_recipe(
     counts = worker_counts(workers)
     each_s = seconds / 3
     total_s = int(seconds + len(counts) * (each_s + _LAUNCH_S))
-    with _open_clips(recipe, dataset_dir) as (dataset, rows, shape, num_validation):
+    with _open_clips(recipe, dataset_dir) as (dataset, rows, shape):
         recipe = check_run(
             recipe,
             dataset,
@@ -181,9 +181,7 @@ def bench_recipe(
             is_tracked=False,
         )
         recipe = resolve_precision(recipe, here.type)
-        subject = _describe(
-            recipe, shape, num_validation, here, has_dataset=dataset_dir is not None
-        )
+        subject = _describe(recipe, shape, here, has_dataset=dataset_dir is not None)
         fastest = choose_precision("auto", here.type)
         precisions = tuple(dict.fromkeys(("float32", fastest, subject.precision)))
         rounds = measure_process(
@@ -222,11 +220,10 @@ def bench_recipe(
 @contextmanager
 def _open_clips(
     recipe: Recipe, dataset_dir: Path | None
-) -> Iterator[tuple[SkeletonDataset, IntArray, Shape, int]]:
+) -> Iterator[tuple[SkeletonDataset, IntArray, Shape]]:
     """Open the dataset, or write noise that is removed at the end.
 
-    Gives it with the rows of its training clips, the shape of the real dataset and its number of
-    validation clips.
+    Gives it with the rows of its training clips and the shape of the real dataset.
     """
     if dataset_dir is not None:
         dataset = open_dataset(dataset_dir)
@@ -236,32 +233,26 @@ def _open_clips(
             num_classes=len(info.class_names),
             poses_per_clip=max(1, info.num_poses // info.num_clips),
             num_train=len(parts.train),
+            num_validation=0 if parts.validation is None else len(parts.validation),
             num_test=len(parts.test),
         )
-        yield dataset, parts.train, shape, 0 if parts.validation is None else len(parts.validation)
+        yield dataset, parts.train, shape
         return
     case, shape = known_shape(recipe.data.dataset, recipe.data.case)
     num_clips = min(shape.num_train, max(_NOISE_CLIPS, MAX_EPOCH_BATCHES * recipe.optim.batch_size))
     with TemporaryDirectory(prefix="sgn-bench-") as folder:
-        path = write_noise(
-            Path(folder) / "noise",
-            recipe.data.dataset,
-            case,
-            shape,
-            num_train=num_clips,
-            num_test=1,
-        )
+        path = Path(folder) / "noise"
+        write_noise(path, recipe.data.dataset, case, shape, num_train=num_clips, num_test=1)
         noise = open_dataset(path)
-        held_out = {"test": shape.num_test, "validation": shape.num_train // _FOLDS}
-        num_validation = held_out.get(recipe.train.selection, 0)
-        if recipe.train.selection == "validation":
-            shape = replace(shape, num_train=shape.num_train - num_validation)
-        yield noise, noise.clips.splits[case].train, shape, num_validation
+        if recipe.train.selection == "test":
+            shape = replace(shape, num_validation=shape.num_test)
+        elif recipe.train.selection == "validation":
+            held_out = shape.num_train // _FOLDS
+            shape = replace(shape, num_train=shape.num_train - held_out, num_validation=held_out)
+        yield noise, noise.clips.splits[case].train, shape
 
 
-def _describe(
-    recipe: Recipe, shape: Shape, num_validation: int, device: torch.device, *, has_dataset: bool
-) -> Subject:
+def _describe(recipe: Recipe, shape: Shape, device: torch.device, *, has_dataset: bool) -> Subject:
     forward = forward_flops(
         recipe.model,
         num_frames=recipe.data.num_segments,
@@ -274,7 +265,7 @@ def _describe(
         case=recipe.data.case,
         has_dataset=has_dataset,
         num_train=shape.num_train,
-        num_validation=num_validation,
+        num_validation=shape.num_validation,
         num_test=shape.num_test,
         batch_size=recipe.optim.batch_size,
         num_epochs=recipe.train.num_epochs,

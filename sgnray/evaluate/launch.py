@@ -24,7 +24,7 @@ from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.evaluate.score import CHUNK_CLIPS, view_logits
 from sgnray.model.sgn import SGN
-from sgnray.progress import OnProgress
+from sgnray.progress import OnProgress, Progress
 
 # Clips of one task: whole chunks, so that no logit depends on the number of workers.
 _BLOCK_CLIPS = 16 * CHUNK_CLIPS
@@ -39,23 +39,23 @@ def logits_locally(
     *,
     num_views: int,
     device: torch.device,
-    on_progress: OnProgress | None,
+    on_progress: OnProgress,
 ) -> list[Tensor]:
     """Return the logits (N, W, K) of each model, computed in this process."""
     keep_freed_memory()
     bank = PoseBank.of(open_dataset(dataset_dir), device)
     total = len(models) * len(rows)
-    return [
-        view_logits(
-            model.to(device),
-            bank,
-            rows,
-            num_views=num_views,
-            windows=windows,
-            on_progress=_shifted(on_progress, number * len(rows), total),
+    logits: list[Tensor] = []
+    for model, windows in models:
+
+        def on_clips(done: int, _: int) -> None:
+            on_progress(len(logits) * len(rows) + done, total)
+
+        own_NWK = view_logits(
+            model.to(device), bank, rows, num_views=num_views, windows=windows, on_progress=on_clips
         )
-        for number, (model, windows) in enumerate(models)
-    ]
+        logits.append(own_NWK)
+    return logits
 
 
 def logits_on_ray(
@@ -68,17 +68,13 @@ def logits_on_ray(
     address: str | None,
     device: str,
     request: WorkerRequest,
-    on_progress: OnProgress | None,
+    on_progress: OnProgress,
 ) -> list[Tensor]:
     """Return the same as logits_locally, computed by Ray actors; may wait for the cluster."""
-    starts = range(0, len(rows), _BLOCK_CLIPS)
-    tasks = [
-        (number, rows[start : start + _BLOCK_CLIPS])
-        for number in range(len(models))
-        for start in starts
-    ]
+    parts = [rows[at : at + _BLOCK_CLIPS] for at in range(0, len(rows), _BLOCK_CLIPS)]
+    tasks = [(number, part) for number in range(len(models)) for part in parts]
     blocks: list[Tensor] = []
-    num_done = 0
+    progress = Progress(on_progress, len(models) * len(rows))
     with connected(address, num_workers=workers):
         found = run_on_actors(
             _Scorer(SharedDataset.of(dataset_dir), models, num_views).logits,
@@ -91,10 +87,8 @@ def logits_on_ray(
         )
         for block in found:
             blocks.append(torch.from_numpy(block))
-            num_done += len(block)
-            if on_progress is not None:
-                on_progress(num_done, len(models) * len(rows))
-    size = len(starts)
+            progress.add(len(block))
+    size = len(parts)
     return [torch.cat(blocks[at : at + size]) for at in range(0, len(blocks), size)]
 
 
@@ -124,9 +118,3 @@ class _Scorer:
             windows=windows,
         )
         return logits_NWK.numpy()
-
-
-def _shifted(on_progress: OnProgress | None, offset: int, total: int) -> OnProgress | None:
-    if on_progress is None:
-        return None
-    return lambda done, _: on_progress(offset + done, total)

@@ -214,21 +214,11 @@ def _per_class(tally: Tally, class_names: tuple[str, ...]) -> tuple[ClassScore, 
 
 
 def _most_confused(tally: Tally, class_names: tuple[str, ...]) -> tuple[Confusion, ...]:
-    wrong_KK = tally.confusion_KK.cpu().clone().fill_diagonal_(0)
-    counts = wrong_KK.flatten().sort(descending=True, stable=True)
-    num_clips = tally.confusion_KK.sum(dim=1).tolist()
-    num_classes = len(class_names)
-    return tuple(
-        Confusion(
-            truth=class_names[cell // num_classes],
-            predicted=class_names[cell % num_classes],
-            count=count,
-            share=count / num_clips[cell // num_classes],
-        )
-        for count, cell in zip(
-            counts.values[:_NUM_CONFUSED].tolist(),
-            counts.indices[:_NUM_CONFUSED].tolist(),
-            strict=True,
-        )
-        if count > 0
-    )
+    rows = tally.confusion_KK.tolist()
+    pairs = [
+        Confusion(class_names[truth], class_names[predicted], count, count / sum(row))
+        for truth, row in enumerate(rows)
+        for predicted, count in enumerate(row)
+        if count > 0 and predicted != truth
+    ]
+    return tuple(sorted(pairs, key=lambda pair: -pair.count)[:_NUM_CONFUSED])

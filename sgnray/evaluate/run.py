@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from sgnray.evaluate.launch import logits_locally, logits_on_ray
 from sgnray.evaluate.report import Details, EvaluatedModel, Member, Report, make_report
 from sgnray.evaluate.score import tally_logits
 from sgnray.model.sgn import count_parameters
-from sgnray.progress import OnProgress
+from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.mirror import shown
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def evaluate_run(
     address: str | None = None,
     device: str = "auto",
     request: WorkerRequest | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Report:
     """Score runs, their checkpoints or the reference's .pth on every test clip of a case.
 
@@ -74,35 +75,22 @@ def evaluate_run(
     num_views = num_views or max(model.card.num_views for model in models)
     num_seen = _count_seen(models, dataset, rows)
     networks = [(each.model, each.card.windows) for each in models]
+    compute = partial(logits_locally, device=local_device)
     if workers:
-        logits = logits_on_ray(
-            networks,
-            dataset.folder,
-            rows,
-            num_views=num_views,
+        compute = partial(
+            logits_on_ray,
             workers=workers,
             address=address,
             device=device,
             request=request or WorkerRequest(),
-            on_progress=on_progress,
         )
-    else:
-        logits = logits_locally(
-            networks,
-            dataset.folder,
-            rows,
-            num_views=num_views,
-            device=local_device,
-            on_progress=on_progress,
-        )
+    logits = compute(networks, dataset.folder, rows, num_views=num_views, on_progress=on_progress)
     labels_N = torch.from_numpy(dataset.clips.labels[rows])
     logits_NWK = torch.stack(logits).mean(dim=0)
     logits_NK = logits_NWK.mean(dim=1)
     tally = tally_logits(logits_NK, labels_N)
-    members = tuple(
-        _score_member(model, own_NWK, labels_N)
-        for model, own_NWK in zip(models, logits, strict=True)
-    )
+    pairs = zip(models, logits, strict=True)
+    members = tuple(_score_member(model, own_NWK, labels_N) for model, own_NWK in pairs)
     scores = [member.top1 for member in members]
     details = Details(
         dataset_dir=str(dataset.folder),
@@ -124,15 +112,13 @@ def evaluate_run(
 def _load_models(
     targets: Path | str | Sequence[Path | str] | None, runs_dir: Runs
 ) -> list[TrainedModel]:
-    listed: list[Path | str | None] = [None]  # the newest run
-    if isinstance(targets, Path | str):
-        listed = [targets]
-    elif targets:
-        listed = [*targets]
+    listed: Sequence[Path | str | None] = [None]  # the newest run
+    if targets:
+        listed = [targets] if isinstance(targets, Path | str) else targets
     models = [load_trained_model(target, runs_dir=runs_dir) for target in listed]
     paths = [model.path.resolve() for model in models]
-    for number, path in enumerate(paths):
-        if path in paths[:number]:
+    for path in paths:
+        if paths.count(path) > 1:
             raise UsageError(
                 "a checkpoint is named twice", where=shown(path), now="name each model once"
             )

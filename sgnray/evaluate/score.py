@@ -19,7 +19,7 @@ from sgnray.distributed.world import World
 from sgnray.errors import SgnError
 from sgnray.evaluate.metrics import Tally
 from sgnray.model.sgn import SGN
-from sgnray.progress import OnProgress
+from sgnray.progress import OnProgress, ignore_progress
 
 # The reference scores 32 clips at a time. A fixed size makes each clip's logits independent of the
 # number of workers: ranks get whole chunks.
@@ -34,7 +34,7 @@ def score_clips(
     num_views: int,
     windows: Windows,
     world: World | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Tally:
     """Tally the clips `rows`, logits averaged over `num_views` draws each, in float32.
 
@@ -46,8 +46,7 @@ def score_clips(
     chunks = _chunks(model, bank, rows, num_views=num_views, windows=windows, world=world)
     for start, rows_B, logits_BWK in chunks:
         tally += Tally.of(logits_BWK.mean(dim=1), bank.deliver(bank.labels_N[rows_B]))
-        if on_progress is not None:
-            on_progress(min(start + CHUNK_CLIPS * world.size, len(rows)), len(rows))
+        on_progress(min(start + CHUNK_CLIPS * world.size, len(rows)), len(rows))
     tally = tally.gathered(world)
     check_finite(tally)
     return tally
@@ -60,7 +59,7 @@ def view_logits(
     *,
     num_views: int,
     windows: Windows,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Tensor:
     """Return the logits (N, W, K) of each view of the clips `rows`, float32 on the CPU."""
     logits_NWK = torch.empty(len(rows), num_views, model.num_classes)
@@ -69,8 +68,7 @@ def view_logits(
     ):
         end = start + len(rows_B)
         logits_NWK[start:end] = logits_BWK.cpu()
-        if on_progress is not None:
-            on_progress(end, len(rows))
+        on_progress(end, len(rows))
     return logits_NWK
 
 

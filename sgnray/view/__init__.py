@@ -1,5 +1,5 @@
 """Recordings and clips as pictures: animated, as a sheet, or in a browser."""
 
-from sgnray.view.clip import FORMATS, view_clip
+from sgnray.view.clip import view_clip
 
-__all__ = ["FORMATS", "view_clip"]
+__all__ = ["view_clip"]

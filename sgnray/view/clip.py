@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from sgnray.data.info import INFO_FILE
 from sgnray.data.store import open_dataset
@@ -17,7 +16,6 @@ from sgnray.view.page import write_player
 from sgnray.view.pictures import draw_gif, draw_sheet
 from sgnray.view.scene import Scene, scene_of_clip, scene_of_recording
 
-Format = Literal["gif", "png", "html"]
 FORMATS = {"gif": ".gif", "png": ".png", "html": ".html"}
 
 
@@ -43,7 +41,7 @@ def view_clip(
     refuse_existing(path, overwrite=overwrite)
     make_parent(path)
     if to == "html":
-        write_player(path, [scene])
+        write_player(path, scene)
     else:
         draw = draw_gif if to == "gif" else draw_sheet
         write_bytes(path, draw(scene, names=names))

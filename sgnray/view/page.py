@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sgnray.data.store import FloatArray
@@ -20,11 +19,9 @@ _ABSENT, _FARTHEST = -32768, 32767
 _PER_METER = 1000
 
 
-def write_player(path: Path, scenes: Sequence[Scene]) -> None:
-    """Write one page that plays scenes, with a list to choose from; raises OutputError."""
-    title = scenes[0].title if len(scenes) == 1 else f"{len(scenes)} clips"
-    packed = [pack_scene(scene) for scene in scenes]
-    write_text(path, render_page("player.html", title=title, scenes=packed))
+def write_player(path: Path, scene: Scene) -> None:
+    """Write a page that plays a scene; raises OutputError."""
+    write_text(path, render_page("player.html", title=scene.title, scene=pack_scene(scene)))
 
 
 def render_page(template: str, *, package: str = "sgnray.view", **values: Any) -> str:
@@ -43,9 +40,10 @@ def render_page(template: str, *, package: str = "sgnray.view", **values: Any) -
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters["percent"] = _percent
-    environment.filters["thousands"] = _thousands
-    environment.globals["asset"] = lambda name: _read_asset(environment, loader, name)
+    environment.filters["percent"] = lambda share, digits=1: f"{share:.{digits}%}"
+    environment.filters["thousands"] = lambda number: f"{number:,}"
+    # A file of ours, so not escaped.
+    environment.globals["asset"] = lambda name: Markup(loader.get_source(environment, name)[0])  # noqa: S704
     return environment.get_template(template).render(**values)
 
 
@@ -76,18 +74,6 @@ def pack_scene(scene: Scene, *, max_frames: int | None = None) -> dict[str, Any]
         "fps": FRAMES_PER_S / step,
         "panels": panels,
     }
-
-
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{share:.{digits}%}"
-
-
-def _thousands(number: int) -> str:
-    return f"{number:,}"
-
-
-def _read_asset(environment: Environment, loader: BaseLoader, name: str) -> Markup:
-    return Markup(loader.get_source(environment, name)[0])  # noqa: S704 - a file of ours
 
 
 def _choose_scale(scene: Scene) -> float:

@@ -6,7 +6,6 @@ Legend: T frames, V joints, C coordinates.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -36,8 +35,10 @@ def draw_gif(scene: Scene, *, names: bool = False) -> bytes:
     painter = _Painter(scene, _GIF_SIZE * (_NAMES_SCALE if names else 1), names=names)
     shown = range(0, scene.num_frames, step)
     pictures = [_with_header(painter.draw(frame), scene) for frame in shown]
-    # One palette for all frames: one palette per frame would flicker.
-    palette = _stack(pictures).quantize(_GIF_COLORS)
+    # One palette for all frames: one palette per frame would flicker. A few frames together have
+    # every color of the clip.
+    some = np.concatenate([np.asarray(item) for item in pictures[:: max(1, len(pictures) // 8)]])
+    palette = Image.fromarray(some).quantize(_GIF_COLORS)
     frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     # GIF counts hundredths of a second: ends are rounded, so that errors do not add up.
     ends = [round(100 * (frame + step) / FRAMES_PER_S) for frame in shown]
@@ -73,41 +74,22 @@ def draw_sheet(scene: Scene, *, names: bool = False) -> bytes:
     return file.getvalue()
 
 
-def _stack(pictures: list[Image.Image]) -> Image.Image:
-    """Join a few frames, which together have every color of the clip."""
-    some = pictures[:: max(1, len(pictures) // 8)]
-    joined = Image.new("RGB", (some[0].width, sum(picture.height for picture in some)))
-    top = 0
-    for picture in some:
-        joined.paste(picture, (0, top))
-        top += picture.height
-    return joined
-
-
 _Spots = list[tuple[float, float] | None]  # of joints, in pixels; None for an absent joint
 
 
-@dataclass(frozen=True)
-class _Viewport:
-    """How meters of a panel map to its picture: the center in meters, and pixels per meter."""
+_Viewport = tuple[float, float, float]  # a panel's center in meters, and pixels per meter
 
-    center: tuple[float, float]
-    scale: float
 
-    @classmethod
-    def around(cls, panel: Panel, size: int) -> _Viewport:
-        """Fit all frames of a panel into a square of `size` pixels."""
-        points = np.concatenate(
-            [track.joints_TVC[..., :2].reshape(-1, 2) for track in panel.tracks]
-        )
-        points = points[np.isfinite(points).all(axis=1)]
-        if not len(points):
-            return cls((0.0, 0.0), 1.0)
-        low, high = np.percentile(points, (_OUTLIERS, 100 - _OUTLIERS), axis=0)
-        drawable = size - 4 * _MARGIN
-        extent = max(float((high - low).max()), 1e-3)
-        center = (low + high) / 2
-        return cls((float(center[0]), float(center[1])), drawable / extent)
+def _fit_viewport(panel: Panel, size: int) -> _Viewport:
+    """Fit all frames of a panel into a square of `size` pixels."""
+    points = np.concatenate([track.joints_TVC[..., :2].reshape(-1, 2) for track in panel.tracks])
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        return 0.0, 0.0, 1.0
+    low, high = np.percentile(points, (_OUTLIERS, 100 - _OUTLIERS), axis=0)
+    extent = max(float((high - low).max()), 1e-3)
+    x, y = ((low + high) / 2).tolist()
+    return x, y, (size - 4 * _MARGIN) / extent
 
 
 class _Painter:
@@ -115,7 +97,7 @@ class _Painter:
 
     def __init__(self, scene: Scene, size: int, *, names: bool = False) -> None:
         self._scene, self._size, self._names = scene, size, names
-        self._viewports = [_Viewport.around(panel, size) for panel in scene.panels]
+        self._viewports = [_fit_viewport(panel, size) for panel in scene.panels]
         self._font = ImageFont.load_default(11)
 
     def draw(self, frame: int) -> Image.Image:
@@ -149,9 +131,10 @@ class _Painter:
 
     def _spots(self, joints_VC: FloatArray, viewport: _Viewport) -> _Spots:
         half = self._size * _OVERSAMPLING / 2
-        scale = viewport.scale * _OVERSAMPLING
+        center_x, center_y, scale = viewport
+        scale *= _OVERSAMPLING
         return [
-            (half + (x - viewport.center[0]) * scale, half - (y - viewport.center[1]) * scale)
+            (half + (x - center_x) * scale, half - (y - center_y) * scale)
             if np.isfinite((x, y)).all()
             else None
             for x, y in joints_VC[:, :2].tolist()

@@ -134,7 +134,7 @@ def test_many_reasons_are_cut_and_no_case_is_said(capsys):
     ],
 )
 def test_sizes(num_bytes, told):
-    assert data_tables._size(num_bytes) == told
+    assert data_tables.size(num_bytes) == told
 
 
 @pytest.fixture

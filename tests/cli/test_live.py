@@ -8,8 +8,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from sgnray.cli.live import LiveTraining, TrainingTable
-from sgnray.cli.tables import learning_rate
+from sgnray.cli.live import LiveTraining, TrainingTable, learning_rate
 
 
 @dataclass

@@ -5,11 +5,12 @@ import pty
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 
 import pytest
 
 from sgnray.cli import render
+from sgnray.cli.live import shown_epochs
+from sgnray.train import EpochResult
 
 SHOW_PROGRESS = """
 import time
@@ -27,24 +28,22 @@ RUN = """
 import time
 from types import SimpleNamespace as New
 from sgnray.cli import render
+from sgnray.cli.live import shown_epochs
 metrics = {"train/loss": 1.0, "train/top1": 0.5, "lr": 1e-3, "speed/clips_per_s": 9.0,
            "time/epoch_s": 60.0}
-with render.epochs(str, workers="2") as show:
+with shown_epochs("2") as show:
     for epoch in (1, 2):
         show.on_progress(New(stage="train", epoch=epoch, num_epochs=3, done=5, total=8,
                              num_workers=2))
         time.sleep(0.4)
-        show(New(epoch=epoch, num_epochs=3, history=(metrics,) * epoch))
+        show(New(epoch=epoch, num_epochs=3, history=(metrics,) * epoch, metrics=metrics))
     render.warning("look out")
     time.sleep(0.4)
     END
 """
 
 
-@dataclass
-class Epoch:
-    epoch: int
-    num_epochs: int
+METRICS = {"train/loss": 1.0, "train/top1": 0.5, "lr": 1e-3, "speed/clips_per_s": 9.0}
 
 
 @pytest.fixture
@@ -128,10 +127,12 @@ def test_what_is_over_at_once_draws_nothing_in_a_pipe(capsys):
 
 
 def test_epochs_are_lines_in_a_pipe(capsys):
-    with render.epochs(lambda epoch: f"epoch {epoch.epoch}") as show:
-        show(Epoch(1, 2))
-        show(Epoch(2, 2))
-    assert capsys.readouterr().err == "epoch 1\nepoch 2\n"
+    with shown_epochs() as show:
+        show(EpochResult(2, (METRICS,)))
+        show(EpochResult(2, (METRICS, METRICS)))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("epoch 1/2  loss 1.000")
+    assert second.startswith("epoch 2/2  loss 1.000")
 
 
 def test_quiet_draws_nothing(capsys):
@@ -139,8 +140,8 @@ def test_quiet_draws_nothing(capsys):
     try:
         with render.progress("clips") as update:
             update(1, 1)
-        with render.epochs(str) as show:
-            show(Epoch(1, 2))
+        with shown_epochs() as show:
+            show(EpochResult(2, (METRICS,)))
         render.note("a note")
         render.warning("a warning")
     finally:
@@ -190,10 +191,9 @@ def test_no_color_leaves_none(terminal):
 
 
 def test_a_dumb_terminal_gets_lines(terminal):
-    code = RUN.replace("END", "").replace("render.epochs(str", "render.epochs(lambda e: 'a line'")
-    seen = terminal(sys.executable, "-c", code, TERM="dumb")
-    assert seen.count("a line") == 2
-    assert "clips/s" not in seen
+    seen = terminal(sys.executable, "-c", RUN.replace("END", ""), TERM="dumb")
+    assert seen.count("9 clips/s") == 2
+    assert "step 5/8" not in seen
 
 
 def test_an_interrupt_leaves_the_table_and_the_cursor(terminal):

@@ -15,9 +15,9 @@ import torch
 from sgnray import metric_keys as keys
 from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.config import Recipe
+from sgnray.data.fetch import SharedDataset
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import validation_folds
-from sgnray.data.fetch import SharedDataset
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.device import keep_freed_memory, resolve_precision
 from sgnray.distributed.world import World

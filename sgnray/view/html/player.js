@@ -217,22 +217,8 @@ const SgnPlayer = (() => {
       root.onkeydown = null;
       root.replaceChildren();
     }
-    return { pause: () => run(false), destroy };
+    return { destroy };
   }
 
-  /* Play the scenes of a page, one at a time. */
-  function choose(root) {
-    const scenes = JSON.parse(document.getElementById("scenes").textContent);
-    const stage = root.querySelector(".stage"), chooser = root.querySelector(".chooser");
-    const select = chooser.querySelector("select");
-    scenes.forEach((scene, index) => select.append(element("option", scene.title, { value: index })));
-    chooser.hidden = scenes.length < 2;
-    let player = mount(stage, scenes[0]);
-    select.addEventListener("change", () => {
-      player.destroy();
-      player = mount(stage, scenes[Number(select.value)]);
-    });
-  }
-
-  return { mount, choose, element };
+  return { mount, element };
 })();

@@ -63,8 +63,8 @@ def test_long_clips_are_thinned_and_keep_their_speed(num_frames, kept, fps):
 
 def test_no_name_ends_a_script():
     evil = {"name": "</script><script>alert(1)</script><!-- & \u2028"}
-    page = render_page("player.html", title="x", scenes=evil)
-    text = page.partition('id="scenes">')[2].partition("</script>")[0]
+    page = render_page("player.html", title="x", scene=evil)
+    text = page.partition('id="scene">')[2].partition("</script>")[0]
     assert json.loads(text) == evil
     assert not set("<>&\u2028") & set(text)
 
@@ -72,7 +72,7 @@ def test_no_name_ends_a_script():
 def test_a_page_names_its_clip_safely(tiny_dataset, tmp_path):
     scene = scene_of_clip(tiny_dataset, 0)
     evil = Scene("<img src=x onerror=alert(1)>", scene.skeleton, scene.panels)
-    write_player(tmp_path / "page.html", [evil])
+    write_player(tmp_path / "page.html", evil)
     page = (tmp_path / "page.html").read_text()
     assert "<img" not in page
     assert "&lt;img src=x" in page

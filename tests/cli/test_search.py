@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sgnray.cli import render, tune_tables
+from sgnray.cli import render, search
 from sgnray.cli.options import parse_duration
+from sgnray.cli.search import SearchBoard
 from sgnray.cli.tables import duration
-from sgnray.cli.tune_live import SearchBoard
 from sgnray.config import load_recipe
 from sgnray.errors import UsageError
 from sgnray.tune import TrialRow, TuneResult
@@ -64,7 +64,7 @@ def lines(monkeypatch, capsys):
 
 
 def test_a_search_fits_into_80_columns_best_first(lines):
-    shown = lines(tune_tables.search(make_search()))
+    shown = lines(search.tables(make_search()))
     assert max(map(len, shown)) <= 80
     figures = [line.split()[:4] for line in shown if "0:01:15" in line]
     assert [row[0] for row in figures] == ["3", "1", "2"]
@@ -81,24 +81,24 @@ def test_a_search_fits_into_80_columns_best_first(lines):
 
 def test_of_many_trials_the_best_twenty_are_shown(lines):
     trials = (*TRIALS, *(make_trial(number, "stopped", 0.1) for number in range(4, 34)))
-    shown = lines(tune_tables.search(make_search(trials)))
+    shown = lines(search.tables(make_search(trials)))
     assert sum("0:01:15" in line for line in shown) == 20
     assert "and 13 more in trials.csv" in shown
 
 
 def test_a_trial_is_one_line_and_a_failure_says_why():
-    assert tune_tables.trial_line(TRIALS[2]) == (
+    assert search.trial_line(TRIALS[2]) == (
         "trial   3  val  75.0%  12 epochs  num_segments=20 embedding_width=96 dropout=0.37 "
         "learning_rate=0.0021 weight_decay=5.2e-05 label_smoothing=0.1"
     )
-    failed = tune_tables.trial_line(TRIALS[1])
+    failed = search.trial_line(TRIALS[1])
     assert failed.startswith("trial   2  failed  0 epochs  ")
     assert failed.endswith("\n  it diverged")
-    assert tune_tables.trial_line(TrialRow(1, "finished", {}, (0.5,))).endswith("as it is")
+    assert search.trial_line(TrialRow(1, "finished", {}, (0.5,))).endswith("as it is")
 
 
 def test_a_search_for_programs():
-    content = tune_tables.search_content(make_search())
+    content = search.as_data(make_search())
     assert content["best_recipe"] == "runs/t/best.yaml"
     assert content["best_trial"] == 3
     assert content["best_overrides"][0] == "data.num_segments=20"

@@ -1,0 +1,209 @@
+"""A search: while it runs, and its results as tables."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+from . import render
+from .tables import SafeTable, clean, duration, make_table
+
+if TYPE_CHECKING:
+    from sgnray.train import RunResult
+    from sgnray.tune import TrialRow, TuneResult
+    from sgnray.tune.state.running import Listener
+
+_MAX_ROWS, _MAX_FAILURES = 20, 5
+_MAX_KEYS = 6  # as many fit beside each other into 80 columns
+_BEST_SHOWN, _ROWS_BESIDES = 5, 5
+_BEST = "bold green"
+
+
+@contextmanager
+def shown_search() -> Iterator[Listener]:
+    """Show a search: a live table on a terminal, else each ended trial as one line."""
+    board = SearchBoard()
+
+    def build_live(console: Console) -> Live:
+        return Live(board, console=console, vertical_overflow="crop", transient=True)
+
+    with render.live(build_live) as is_live:
+        yield board if is_live else _Lines()
+
+
+class _Lines:
+    """A search as plain lines."""
+
+    def on_update(self, rows: Sequence[TrialRow], num_trials: int, num_epochs: int) -> None:
+        """Print nothing: each trial is printed when it ends."""
+
+    def on_trial_end(self, row: TrialRow) -> None:
+        render.note(trial_line(row))
+
+
+class SearchBoard:
+    """Draws the running trials and the best ones, as high and as wide as the terminal is."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started_at = clock()
+        self._rows: Sequence[TrialRow] = ()
+        self._num_trials = self._num_epochs = 0
+        self._first_done: int | None = None
+
+    def on_update(self, rows: Sequence[TrialRow], num_trials: int, num_epochs: int) -> None:
+        """Take all trials started so far."""
+        self._rows, self._num_trials, self._num_epochs = rows, num_trials, num_epochs
+        if self._first_done is None:  # epochs of an earlier command took no time of this one
+            self._first_done = self._done()
+
+    def on_trial_end(self, row: TrialRow) -> None:
+        """Print why a trial failed; the others are in the table."""
+        if row.error is not None:
+            render.note(trial_line(row))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it."""
+        room = max(0, console.size.height - _ROWS_BESIDES)
+        best = self._best()[: min(_BEST_SHOWN, room)]
+        running = [row for row in self._rows if row.status == "running"][: room - len(best)]
+        lines: list[RenderableType] = []
+        if best:
+            lines.append(Text("best so far", style="bold"))
+            lines += [self._line(row, _BEST if not i else "") for i, row in enumerate(best)]
+        if running:
+            lines.append(Text("running", style="bold"))
+            lines += [self._line(row, "") for row in running]
+        yield Group(*lines, Text(self._summary(), no_wrap=True, overflow="ellipsis"))
+
+    def _best(self) -> list[TrialRow]:
+        from sgnray.tune.state.trials import rank
+
+        return rank([row for row in self._rows if row.has_ended and row.score is not None])
+
+    def _line(self, row: TrialRow, style: str) -> Text:
+        score = "     -" if row.score is None else f"{row.score:6.1%}"
+        epochs = f"{row.num_epochs:>{len(str(self._num_epochs))}}/{self._num_epochs}"
+        line = f"{row.number:>5}  {score}  {epochs}  {changes(row)}"
+        return Text(clean(line), style=style, no_wrap=True, overflow="ellipsis")
+
+    def _summary(self) -> str:
+        if not self._num_trials:
+            return "starting"
+        count: Counter[str] = Counter(row.status for row in self._rows)
+        ended = sum(row.has_ended for row in self._rows)
+        parts = [f"{ended} of {self._num_trials} trials"]
+        statuses = ("running", "stopped", "failed")
+        parts += [f"{count[status]} {status}" for status in statuses if count[status]]
+        left_s = self._left_s()
+        if left_s is not None:
+            parts.append(f"at most {duration(left_s)} left")
+        return ", ".join(parts)
+
+    def _done(self) -> int:
+        return sum(row.num_epochs for row in self._rows)
+
+    def _left_s(self) -> float | None:
+        """Estimate from the pace so far; trials that are stopped early make it less."""
+        done = self._done() - (self._first_done or 0)
+        if done <= 0:
+            return None
+        waiting = self._num_trials - len(self._rows)
+        missing = sum(self._num_epochs - row.num_epochs for row in self._rows if not row.has_ended)
+        epoch_s = (self._clock() - self._started_at) / done
+        return (missing + waiting * self._num_epochs) * epoch_s
+
+
+def tables(tuned: TuneResult) -> list[RenderableType]:
+    """Return the trials of a search, best first, the importances, and the best score."""
+    parts: list[RenderableType] = [ranking(tuned.ranked, tuple(tuned.plan.space.axes))]
+    if len(tuned.trials) > _MAX_ROWS:
+        parts.append(f"and {len(tuned.trials) - _MAX_ROWS} more in trials.csv")
+    if any(trial.status == "stopped" for trial in tuned.trials):
+        parts.append("cut: stopped early, because others were ahead")
+    parts += ["", *_failures(tuned)]
+    if tuned.importances:
+        shares = ", ".join(f"{key} {share:.0%}" for key, share in tuned.importances.items())
+        parts.append(f"what mattered: {shares}")
+    spread = "" if tuned.best.spread is None else f" ± {tuned.best.spread:.2%} over seeds"
+    score = f"best: trial {tuned.best.number}, {tuned.best.score or 0:.2%}{spread}"
+    return [*parts, f"{score} on the validation part"]
+
+
+def ranking(trials: tuple[TrialRow, ...], keys: tuple[str, ...]) -> SafeTable:
+    """Return a table of the first trials, in their order, with columns for a few keys."""
+    is_wide = not 0 < len(keys) <= _MAX_KEYS
+    names = [key.rpartition(".")[2].replace("_", " ") + ">" for key in keys]
+    columns = ("trial>", "val top-1>", "epochs>", "time>", *(["changes"] if is_wide else names))
+    table = make_table(*columns, gap=0)
+    for trial in trials[:_MAX_ROWS]:
+        score = trial.status if trial.score is None else f"{trial.score:.2%}"
+        mark = {"stopped": " cut", "interrupted": " …"}.get(trial.status, "")
+        values = [changes(trial)] if is_wide else [_value(trial.values.get(key)) for key in keys]
+        figures = [str(trial.number), score, f"{trial.num_epochs}{mark}"]
+        table.add_row(*figures, duration(trial.duration_s), *values)
+    return table
+
+
+def as_data(tuned: TuneResult) -> dict[str, Any]:
+    """Return what `tables` shows, for programs."""
+    from sgnray.storage.mirror import shown
+
+    return {
+        "folder": shown(tuned.folder),
+        "best_trial": tuned.best.number,
+        "best_score": tuned.best.score,
+        "best_overrides": list(tuned.best_overrides),
+        "best_recipe": str(tuned.best_recipe_path),
+        "importances": tuned.importances,
+        "trials": [asdict(trial) for trial in tuned.trials],
+    }
+
+
+def final_line(finished: RunResult) -> str:
+    """Describe the test result of the best recipe."""
+    from sgnray.storage.mirror import shown
+
+    report = finished.report
+    return (
+        f"test: {report.top1:.2%} of {report.num_clips:,} clips, after training on all training "
+        f"clips; run {shown(finished.folder)}"
+    )
+
+
+def trial_line(trial: TrialRow) -> str:
+    """Describe one trial of a search in a line."""
+    score = trial.status if trial.score is None else f"val {trial.score:6.1%}"
+    line = f"trial {trial.number:>3}  {score}  {trial.num_epochs} epochs  {changes(trial)}"
+    return line.rstrip() if trial.error is None else f"{line.rstrip()}\n  {trial.error}"
+
+
+def changes(trial: TrialRow) -> str:
+    """Write what a trial changes in short."""
+    if not trial.values:
+        return "as it is"
+    return " ".join(f"{key.rpartition('.')[2]}={_value(v)}" for key, v in trial.values.items())
+
+
+def _failures(tuned: TuneResult) -> list[RenderableType]:
+    failed = [trial for trial in tuned.trials if trial.status == "failed"]
+    lines: list[RenderableType] = [
+        f"trial {trial.number} failed: {trial.error}" for trial in failed[:_MAX_FAILURES]
+    ]
+    if len(failed) > _MAX_FAILURES:
+        lines.append(f"and {len(failed) - _MAX_FAILURES} more failed; see trials.csv")
+    return [*lines, ""] if lines else []
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
