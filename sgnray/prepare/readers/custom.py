@@ -33,7 +33,9 @@ _FACTS = ("subject", "camera", "setup", "replication")
 _LIGHT_COLUMNS = ("name", "label", *_FACTS)
 _REQUIRED = ("name", "label", "poses")
 _OPTIONAL = (*_FACTS, "frame", "body")
-_NOW = "correct the table or its description; the README, 'Skeletons of your own', shows one"
+_NOW = (
+    "correct the table or its description; 'Your own skeletons' in .github/docs/data.md shows one"
+)
 
 IntArray = npt.NDArray[np.int64]
 Refused = tuple[tuple[int, str, str], ...]  # row, name, reason
