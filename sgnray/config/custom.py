@@ -16,7 +16,7 @@ from sgnray.errors import InputError, Problem, RecipeError, count_problems
 FORMAT_VERSION = 1
 Column = Literal["subject", "camera", "setup", "replication"]
 
-_NOW = "correct the description; the README, 'Skeletons of your own', shows one"
+_NOW = "correct the description; 'Your own skeletons' in .github/docs/data.md shows one"
 
 
 def _list_of_one(value: object) -> object:

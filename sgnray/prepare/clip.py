@@ -58,4 +58,4 @@ def as_float32(numbers: npt.NDArray[Any], reason: str) -> npt.NDArray[np.float32
 
 def refusal(reason: str, *, name: str = "") -> ClipError:
     """Build the ClipError that says why one clip is left out."""
-    return ClipError(reason, where=name, now="leave it out, or fetch this file again")
+    return ClipError(reason, where=name, now="leave this file out, or write or download it again")

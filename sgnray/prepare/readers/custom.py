@@ -33,7 +33,9 @@ _LIGHT_COLUMNS = ("name", "label", *_FACTS)
 _POSE_COLUMNS = ("poses", "frame", "body")
 _REQUIRED = ("name", "label", "poses")
 _OPTIONAL = (*_FACTS, "frame", "body")
-_NOW = "correct the table or its description; the README, 'Skeletons of your own', shows one"
+_NOW = (
+    "correct the table or its description; 'Your own skeletons' in .github/docs/data.md shows one"
+)
 
 IntArray = npt.NDArray[np.int64]
 
