@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -211,30 +212,41 @@ def _lines_of_stdin() -> Iterator[bytes]:
 
 
 def _tables(found: Sequence[Prediction]) -> list[RenderableType]:
-    """Show predictions: as timelines, as tables, or many of them as one line each."""
+    """Show predictions: as timelines, as tables, or many of them as one line each.
+
+    Each is titled by its clip, or by its place where other clips have that name.
+    """
+    places: dict[str, set[str]] = defaultdict(set)
+    for item in found:
+        places[item.clip].add(item.place)
+
+    def title(item: Prediction) -> str:
+        return item.clip if len(places[item.clip]) == 1 else item.place
+
     if any(item.span is not None for item in found):
         groups = itertools.groupby(found, key=lambda item: (item.place, item.clip))
-        return spaced([_timeline(clip, list(items)) for (_, clip), items in groups])
+        timelines = [list(items) for _, items in groups]
+        return spaced([_timeline(title(items[0]), items) for items in timelines])
     if len(found) <= _MAX_TABLES:
-        return spaced([_guesses(item) for item in found])
-    return [_line(item) for item in found]
+        return spaced([_guesses(title(item), item) for item in found])
+    return [_line(title(item), item) for item in found]
 
 
-def _guesses(item: Prediction) -> SafeTable:
-    table = make_table(item.clip, "probability>", "")
+def _guesses(title: str, item: Prediction) -> SafeTable:
+    table = make_table(title, "probability>", "")
     for guess in item.guesses:
         table.add_row(guess.name, f"{guess.probability:.1%}", _bar(guess.probability))
     return table
 
 
-def _line(item: Prediction) -> str:
+def _line(title: str, item: Prediction) -> str:
     guesses = ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in item.guesses)
-    return f"{item.clip}: {guesses}"
+    return f"{title}: {guesses}"
 
 
-def _timeline(clip: str, items: Sequence[Prediction]) -> SafeTable:
+def _timeline(title: str, items: Sequence[Prediction]) -> SafeTable:
     """Show windows in order; adjacent windows with the same action are one row."""
-    table = make_table(f"{clip}, seconds", "action", "probability>", "")
+    table = make_table(f"{title}, seconds", "action", "probability>", "")
     runs: list[list[Prediction]] = []
     for item in items:
         if runs and _continues(runs[-1][-1], item):

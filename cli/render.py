@@ -38,10 +38,13 @@ _live: Console | None = None  # while a bar is drawn, lines go above it through 
 def result(*parts: RenderableType) -> None:
     """Print tables or lines of a result on stdout."""
     console = Console(highlight=False, markup=False, emoji=False)
-    for part in parts:
-        console.print(
-            clean(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str)
-        )
+    with console.capture() as captured:
+        for part in parts:
+            console.print(
+                clean(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str)
+            )
+    # Tables are filled up with blanks, which are in the way of whoever reads a file of them.
+    text("\n".join(line.rstrip(" ") for line in captured.get().split("\n")))
 
 
 def text(content: str) -> None:

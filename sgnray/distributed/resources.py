@@ -155,6 +155,7 @@ class Wait:
     def __init__(self, needed: str, *, is_short: bool, wait_s: float | None) -> None:
         self._needed = needed
         self._began = time.monotonic()
+        self._is_short = is_short
         self._slack_s = 0.0 if is_short else _LINE_ANYWAY_AFTER_S
         self._wait_s = wait_s
         self._is_said = False
@@ -170,8 +171,9 @@ class Wait:
             )
         if not self._is_said and waited_s > _LINE_AFTER_S:
             self._is_said = True
+            what = "waiting for" if self._is_short else "still starting"
             log.warning(
-                "waiting for %s; the cluster has %s", self._needed, Resources.now(is_local=False)
+                "%s %s; the cluster has %s", what, self._needed, Resources.now(is_local=False)
             )
 
 

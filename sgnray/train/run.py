@@ -234,12 +234,14 @@ def run_log(path: Path) -> Iterator[None]:
     logger.setLevel(logging.DEBUG)
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         # The terminal shows one block; the traceback belongs here and only here.
-        record = logger.makeRecord(
-            logger.name, logging.ERROR, __file__, 0, "the run failed", (), sys.exc_info()
+        is_failure = not isinstance(error, KeyboardInterrupt)
+        severity, text = (
+            (logging.ERROR, "the run failed") if is_failure else (logging.INFO, "interrupted")
         )
-        handler.handle(record)
+        trace = sys.exc_info() if is_failure else None
+        handler.handle(logger.makeRecord(logger.name, severity, __file__, 0, text, (), trace))
         raise
     finally:
         logger.setLevel(level)

@@ -40,6 +40,22 @@ def test_many_recordings_are_a_line_each(sgn, tiny_raw, tiny_run):
     assert all(line.count("%") == 2 and ".skeleton: " in line for line in lines)
 
 
+def test_clips_of_the_same_name_are_titled_by_their_place(sgn, recordings, tiny_run, tmp_path):
+    for action in ("wave", "clap"):
+        (tmp_path / "tree" / action).mkdir(parents=True)
+        shutil.copy(recordings[0], tmp_path / "tree" / action)
+    done = sgn("predict", str(tmp_path / "tree"), "--checkpoint", str(tiny_run), "--window", "12")
+    assert done.code == 0, done.err
+    flat = done.out.replace("\n", "").replace(" ", "")  # a long path is folded
+    for action in ("wave", "clap"):
+        assert f"{action}/{recordings[0].name}" in flat
+
+
+def test_a_table_in_a_file_has_no_trailing_blanks(sgn, recordings, tiny_run):
+    done = sgn("predict", str(recordings[0]), "--checkpoint", str(tiny_run))
+    assert all(line == line.rstrip() for line in done.out.splitlines())
+
+
 def test_json(sgn, recordings, tiny_run):
     arguments = ("predict", str(recordings[0].parent), "--checkpoint", str(tiny_run), "--json")
     content = json.loads(sgn(*arguments).out)

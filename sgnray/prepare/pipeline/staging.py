@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sgnray.data.info import INFO_FILE
@@ -40,6 +40,7 @@ def hold_staging(out: Path, *, key: str) -> Iterator[Path]:
         where=str(out),
         now="wait until it ends, or choose another folder: --out",
     )
+    is_new_parent = not folder.parent.exists()
     lock = take_folder_lock(folder, busy=busy)
     try:
         with output_errors(folder):
@@ -50,6 +51,9 @@ def hold_staging(out: Path, *, key: str) -> Iterator[Path]:
         is_final = isinstance(error, (EmptyError, OutputError))
         if is_final or not any(folder.glob(_PART_PATTERN)):
             shutil.rmtree(folder, ignore_errors=True)
+            if is_new_parent:
+                with suppress(OSError):
+                    folder.parent.rmdir()
         raise
     else:
         shutil.rmtree(folder, ignore_errors=True)

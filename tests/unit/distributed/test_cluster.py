@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import time
 
 import pytest
 
@@ -145,3 +146,18 @@ def test_what_this_machine_never_has_is_refused(request_, num_gpus):
 def test_where_there_is_room_the_time_to_wait_has_not_begun():
     """Starting takes a while by itself, and must not be taken for a cluster without room."""
     Wait("1 worker", is_short=False, wait_s=0.0).check()
+
+
+@pytest.mark.parametrize(
+    ("is_short", "line"), [(True, "waiting for 1 worker"), (False, "still starting 1 worker")]
+)
+def test_the_line_of_a_wait_says_whether_there_is_room(monkeypatch, caplog, is_short, line):
+    began = time.monotonic()
+    monkeypatch.setattr(Resources, "now", lambda is_local: Resources(2, 0, is_local))
+    waiting = Wait("1 worker", is_short=is_short, wait_s=None)
+    monkeypatch.setattr(time, "monotonic", lambda: began + 100)
+    with caplog.at_level("WARNING", logger="sgnray"):
+        waiting.check()
+        waiting.check()
+    (record,) = caplog.records
+    assert record.getMessage().startswith(line)

@@ -37,6 +37,15 @@ def test_counts_of_the_result(make_nwucla, tmp_path):
     assert sorted(path.name for path in result.folder.iterdir()) == sorted(FILES)
 
 
+def test_a_refused_preparation_leaves_no_folder(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "S001C001P001R001A001.skeleton").write_text("x")
+    with pytest.raises(InputError):
+        prepare_dataset(raw, data_dir=tmp_path / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
 def test_a_killed_preparation_continues_and_ends_in_the_same_bytes(make_nwucla, tmp_path):
     raw = make_nwucla(PART_FILES + 20)
     script = (
