@@ -1,4 +1,4 @@
-"""`sgn demo`: the whole road in two minutes, on people who do not exist."""
+"""`sgn demo`: every step in two minutes, on synthetic people."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def demo(
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """See the whole road in two minutes, without any data.
+    """Try every step in two minutes, without any data.
 
     Synthesizes people, prepares them, trains through Ray and scores the result.
     """

@@ -114,7 +114,7 @@ Wait = Annotated[
     typer.Option(
         metavar="TIME",
         help="How long to wait for the cluster to have the workers: 90s, 45m, 8h. "
-        "Default: for ever.",
+        "Default: no limit.",
     ),
 ]
 CpusPerWorker = Annotated[

@@ -26,7 +26,7 @@ def prepare(
         typer.Option(
             "--name-pattern",
             metavar="PATTERN",
-            help="How your own recordings are called, for example a{label}_s{subject}_v{camera}. "
+            help="Pattern of your file names, for example a{label}_s{subject}_v{camera}. "
             "Default: labels.csv beside them, else the folder of each is its class.",
         ),
     ] = None,
@@ -43,7 +43,7 @@ def prepare(
 ) -> None:
     """Turn raw skeletons into one Arrow dataset.
 
-    Cleans recordings as the paper does. The same command continues where it was interrupted.
+    Cleans recordings as the paper describes. Rerun an interrupted command to resume it.
     """
     from sgnray.prepare import prepare_dataset
 

@@ -18,7 +18,9 @@ def synth(
     classes: Annotated[int, typer.Option(min=2, metavar="N", help="Different actions.")] = 8,
     subjects: Annotated[int, typer.Option(min=1, metavar="N", help="Different people.")] = 16,
     setups: Annotated[int, typer.Option(min=1, metavar="N", help="Camera arrangements.")] = 4,
-    replications: Annotated[int, typer.Option(min=1, metavar="N", help="Takes of each.")] = 2,
+    replications: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Recordings of each, by three cameras.")
+    ] = 2,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     verbose: options.Verbose = 0,

@@ -104,7 +104,7 @@ class DataConfig(Section):
     dataset: Word = "ntu60"
     """Dataset the recipe is made for: a published one such as ntu60, synth, or one of your own."""
     case: CaseName = "cs"
-    """Which clips test: held-out subjects (cs, csub), cameras (cv), setups (cset), or a split."""
+    """The split: test subjects (cs, csub), cameras (cv), setups (cset), or a split of your own."""
     num_segments: Count = 20
     """Poses per clip, one drawn from each of this many equal windows."""
     windows: Literal["paper", "even"] = "paper"
@@ -112,7 +112,7 @@ class DataConfig(Section):
     rotation_rad: Angles = 0.3
     """Training clips are turned by up to this angle, in radians, about each axis or [x, y, z]."""
     scaling: Fraction = 0.0
-    """Training clips grow or shrink by up to this share."""
+    """Training clips are scaled by a random factor within 1 plus or minus this."""
     shear: NonNegative = 0.0
     """Training clips are sheared: each axis leans on the others by up to this factor."""
     jitter_m: NonNegative = 0.0

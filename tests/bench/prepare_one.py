@@ -27,7 +27,7 @@ def read_numbers(raw):
 
 
 def prepare(raw, out, workers):
-    """The whole road, from listing the files to the dataset in its place.
+    """All steps, from listing the files to the dataset in its place.
 
     Told twice: as a whole, and from the first part read to the last, when Ray runs already.
     """

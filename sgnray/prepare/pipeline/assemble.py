@@ -108,7 +108,7 @@ def _no_clip(skipped: Sequence[Skipped]) -> EmptyError:
         where=f"{len(reasons)} reasons, the most frequent first"
         if len(reasons) > 1
         else "all alike",
-        now="check that the files are whole, and of the kind their names say",
+        now="check that the files are complete, and that their suffixes are right",
         problems=[
             Problem(f"{row.num_files} files, like {row.example}", row.reason)
             for row in reasons[:_NUM_REASONS]
