@@ -93,7 +93,9 @@ def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
                 num_samples=search.num_left,
                 scheduler=_make_scheduler(search),
                 max_concurrent_trials=job.resources.concurrent,
-                reuse_actors=True,
+                # An actor that still ends Ray Train's workers cannot take the next trial: Ray gives
+                # it 2 s for that, and then drops the new trial without a word.
+                reuse_actors=job.resources.num_workers == 1,
                 trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
             ),
             run_config=tune.RunConfig(
