@@ -76,14 +76,14 @@ def test_a_model_that_gives_no_numbers_is_no_result(runs_dir, tmp_path):
     path = runs_dir / "first" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
     checkpoint = load_checkpoint(path)
     weights = {key: value * float("nan") for key, value in checkpoint.weights.items()}
-    save_checkpoint(tmp_path / "nan.pt", dataclasses.replace(checkpoint, weights=weights))
+    save_checkpoint(tmp_path / "nan.pt", checkpoint.model_copy(update={"weights": weights}))
     with pytest.raises(SgnError, match="no longer gives finite numbers"):
         evaluate_run(tmp_path / "nan.pt", dataset_dir=dataset_of(runs_dir))
 
 
 def test_a_checkpoint_of_other_classes_is_refused(runs_dir, tmp_path):
     path = runs_dir / "first" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
-    checkpoint = dataclasses.replace(load_checkpoint(path), class_names=["a", "b", "c"])
+    checkpoint = load_checkpoint(path).model_copy(update={"class_names": ["a", "b", "c"]})
     save_checkpoint(tmp_path / "other.pt", checkpoint)
     with pytest.raises(CheckpointError, match="its class names differ"):
         evaluate_run(tmp_path / "other.pt", dataset_dir=dataset_of(runs_dir))
@@ -99,7 +99,7 @@ def test_a_checkpoint_of_other_classes_is_refused(runs_dir, tmp_path):
 def test_a_checkpoint_of_another_skeleton_is_refused(runs_dir, tmp_path, changes, message):
     path = runs_dir / "first" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
     skeleton = dataclasses.replace(NTU25, **changes)
-    checkpoint = dataclasses.replace(load_checkpoint(path), skeleton=skeleton)
+    checkpoint = load_checkpoint(path).model_copy(update={"skeleton": skeleton})
     save_checkpoint(tmp_path / "other.pt", checkpoint)
     with pytest.raises(CheckpointError, match=message):
         evaluate_run(tmp_path / "other.pt", dataset_dir=dataset_of(runs_dir))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import statistics
@@ -38,7 +37,7 @@ def others(tiny_run, tmp_path_factory) -> list[Path]:
         )
         weights = {**checkpoint.weights, "classifier.weight": weight - weight.mean(dim=1)[:, None]}
         recipe = {**checkpoint.recipe, "train": {**checkpoint.recipe["train"], "seed": seed}}
-        changed = dataclasses.replace(checkpoint, weights=weights, recipe=recipe)
+        changed = checkpoint.model_copy(update={"weights": weights, "recipe": recipe})
         save_checkpoint(folder / f"{seed}.pt", changed)
         paths.append(folder / f"{seed}.pt")
     return paths
@@ -148,7 +147,7 @@ def test_the_same_checkpoint_twice_is_no_ensemble(tiny_run):
 def test_checkpoints_of_different_cases_need_a_case(others, tiny_folder, tmp_path):
     checkpoint = load_checkpoint(others[1])
     recipe = {**checkpoint.recipe, "data": {**checkpoint.recipe["data"], "case": "cs"}}
-    save_checkpoint(tmp_path / "cs.pt", dataclasses.replace(checkpoint, recipe=recipe))
+    save_checkpoint(tmp_path / "cs.pt", checkpoint.model_copy(update={"recipe": recipe}))
     with pytest.raises(UsageError, match="trained for different cases"):
         evaluate_run([others[0], tmp_path / "cs.pt"], dataset_dir=tiny_folder)
     report = evaluate_run([others[0], tmp_path / "cs.pt"], dataset_dir=tiny_folder, case="cv")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import subprocess
 import sys
@@ -205,6 +204,6 @@ def test_files_of_one_name_are_told_apart(tiny_run, tiny_raw, tmp_path):
 def test_a_model_that_gives_no_numbers(tiny_run, tiny_raw, tmp_path):
     checkpoint = load_checkpoint(tiny_run / "checkpoints" / "epoch-0004" / "checkpoint.pt")
     weights = {key: value * float("nan") for key, value in checkpoint.weights.items()}
-    save_checkpoint(tmp_path / "nan.pt", dataclasses.replace(checkpoint, weights=weights))
+    save_checkpoint(tmp_path / "nan.pt", checkpoint.model_copy(update={"weights": weights}))
     with pytest.raises(CheckpointError, match="logits of the model are not finite"):
         list(predict_clips(tiny_raw, tmp_path / "nan.pt"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -141,7 +140,7 @@ def test_what_a_power_cut_damaged_is_started_again(recordings, tiny_run, tmp_pat
 def other_run(tiny_run, tmp_path):
     checkpoint = load_checkpoint(tiny_run / "checkpoints" / "epoch-0004" / "checkpoint.pt")
     weights = {key: value * 2 for key, value in checkpoint.weights.items()}
-    save_checkpoint(tmp_path / "other.pt", dataclasses.replace(checkpoint, weights=weights))
+    save_checkpoint(tmp_path / "other.pt", checkpoint.model_copy(update={"weights": weights}))
     return tmp_path / "other.pt"
 
 

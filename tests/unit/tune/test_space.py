@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from sgnray.config import as_overrides, load_recipe
+from sgnray.config import load_recipe
 from sgnray.errors import RecipeError
-from sgnray.tune.space.space import Choice, Range, Space, dump_space
+from sgnray.tune.space.space import Choice, Range, Space, as_overrides, dump_space
 from sgnray.tune.space.space_file import load_space
 
 SPACE = Space(
