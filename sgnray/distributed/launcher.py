@@ -228,6 +228,7 @@ class Worker:
     def __init__(self, queue: MessageQueue, device: torch.device) -> None:
         self.device = device
         self.world = World.current()
+        self.waited_s = 0.0  # for the driver, in the last call of `deliver`
         self._queue = queue
         self._answer: Any = None
 
@@ -243,7 +244,9 @@ class Worker:
         """
         should_stop = torch.zeros(1, device=self.device)
         if self.world.rank == 0:
+            start = time.perf_counter()
             should_stop += self.flush()
+            self.waited_s = time.perf_counter() - start
             self._answer = self._queue.put(message)
         if self.world.size > 1:
             torch.distributed.broadcast(should_stop, 0)

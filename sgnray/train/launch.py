@@ -25,6 +25,7 @@ from sgnray.distributed.resources import WorkerRequest
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
 from sgnray.evaluate.metrics import Tally
+from sgnray.metric_keys import WAIT_S
 from sgnray.train.job import Job, TrainProgress, run_job
 from sgnray.train.loop import EpochResult
 from sgnray.train.state import TrainState
@@ -108,7 +109,9 @@ def _run_on_ray(launcher: RayLauncher, job: Job, run: RunFolder, record: Record)
             record(message)
             return
         run.keep_checkpoint(message.result.epoch, message.checkpoint)
-        gauges.set(message.result.metrics | {"epoch": message.result.epoch})
+        gauges.set(
+            {**message.result.metrics, "epoch": message.result.epoch, WAIT_S: message.waited_s}
+        )
         record(message.result)
 
     tally: Tally = launcher.run(
@@ -122,10 +125,14 @@ def _run_on_ray(launcher: RayLauncher, job: Job, run: RunFolder, record: Record)
 
 @dataclass(frozen=True)
 class FinishedEpoch:
-    """What rank 0 sends the driver after each epoch; `checkpoint` is the file's content."""
+    """What rank 0 sends the driver after each epoch; `checkpoint` is the file's content.
+
+    `waited_s` is how long it waited for the driver, which handled the epoch before.
+    """
 
     result: EpochResult
     checkpoint: bytes
+    waited_s: float
 
 
 def _train_on_worker(
@@ -136,7 +143,9 @@ def _train_on_worker(
 
     def on_epoch(state: TrainState, result: EpochResult) -> None:
         worker.deliver(
-            FinishedEpoch(result, pack_checkpoint(state.checkpoint())) if is_first else None
+            FinishedEpoch(result, pack_checkpoint(state.checkpoint()), worker.waited_s)
+            if is_first
+            else None
         )
 
     tally = run_job(
