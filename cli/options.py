@@ -17,7 +17,9 @@ from . import render
 if TYPE_CHECKING:
     from sgnray.distributed.resources import WorkerRequest
 
-CHECKPOINT_HELP = "A run folder, a checkpoint, or the reference's .pth. Default: the newest run."
+CHECKPOINT_HELP = (
+    "A run folder, a checkpoint, the reference's .pth or an export. Default: the newest run."
+)
 
 
 def _set_verbosity(steps: int) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sgnray.checkpoints.checkpoint import holds_reference, load_checkpoint, load_reference
 from sgnray.checkpoints.model_card import ModelCard
+from sgnray.checkpoints.onnx_model import ONNX_SUFFIX, OnnxModel, read_onnx
 from sgnray.checkpoints.run_folder import (
     CHECKPOINT_FILE,
     RunFolder,
@@ -56,7 +57,7 @@ class TrainedModel:
     """A model in eval mode on the CPU, its card, and the run that its checkpoint is in."""
 
     path: Path
-    model: SGN
+    model: SGN | OnnxModel
     card: ModelCard
     run: RunFolder | None
 
@@ -71,6 +72,16 @@ class TrainedModel:
                 now="give one name on each line, in the order of the labels",
             )
         return replace(self, card=self.card.model_copy(update={"class_names": class_names}))
+
+    def require_sgn(self) -> SGN:
+        """Return its model if it has weights; UsageError for an ONNX file."""
+        if isinstance(self.model, SGN):
+            return self.model
+        raise UsageError(
+            "an ONNX file can predict, and nothing else",
+            where=str(self.path),
+            now="name the run or the checkpoint that it was exported from",
+        )
 
     def labels(self) -> tuple[str, ...]:
         """Name its classes: as its checkpoint does, as NTU RGB+D does, else by their numbers."""
@@ -116,7 +127,7 @@ class TrainedModel:
         in_bf16: bool = False,
     ) -> list[tuple[Guess, ...]]:
         """Name the likeliest actions of prepared clips; CheckpointError for logits that diverge."""
-        device = next(self.model.parameters()).device
+        device = next(iter(self.model.state_dict().values())).device
         joints_BWTVC = sample_views(clips, self, num_views or self.card.num_views).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_bf16):
             logits = self.model(joints_BWTVC.flatten(0, 1))
@@ -152,7 +163,7 @@ class TrainedModel:
 def load_trained_model(
     target: Path | str | None = None, *, runs_dir: Runs = Path("runs")
 ) -> TrainedModel:
-    """Load a run, a checkpoint, an exported .safetensors or the reference's .pth.
+    """Load a run, a checkpoint, an exported .safetensors or .onnx, or the reference's .pth.
 
     A run is named by its folder, at a path or a URI, or below `runs_dir` by its bare name; without
     a target it is the newest one. Raises UsageError or CheckpointError.
@@ -161,6 +172,8 @@ def load_trained_model(
     if path.suffix == SAFETENSORS_SUFFIX:
         weights, card = read_safetensors(path)
         return TrainedModel(path, card.build_model(weights), card, run=None)
+    if path.suffix == ONNX_SUFFIX:
+        return TrainedModel(path, *read_onnx(path), run=None)
     return _load_reference(path) if holds_reference(path) else _load(path)
 
 

@@ -74,7 +74,7 @@ def evaluate_run(
     rows = split_clips(dataset.info.dataset, case, dataset.clips).test
     num_views = num_views or max(model.card.num_views for model in models)
     num_seen = _count_seen(models, dataset, rows)
-    networks = [(each.model, each.card.windows) for each in models]
+    networks = [(each.require_sgn(), each.card.windows) for each in models]
     compute = partial(logits_locally, device=local_device)
     if workers:
         compute = partial(
@@ -116,6 +116,8 @@ def _load_models(
     if targets:
         listed = [targets] if isinstance(targets, Path | str) else targets
     models = [load_trained_model(target, runs_dir=runs_dir) for target in listed]
+    for model in models:
+        model.require_sgn()
     paths = [model.path.resolve() for model in models]
     for path in paths:
         if paths.count(path) > 1:

@@ -10,21 +10,24 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from sgnray.checkpoints.model_card import KEY
-from sgnray.checkpoints.safetensors import read_safetensors, write_safetensors
+from sgnray.checkpoints.onnx_model import ONNX_SUFFIX, Run, open_session, run_session
+from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors, write_safetensors
 from sgnray.checkpoints.trained_model import TrainedModel
 from sgnray.errors import UsageError, first_line, import_extra
 
-FORMATS: dict[str, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
+FORMATS: dict[str, str] = {
+    "onnx": ONNX_SUFFIX,
+    "torch": ".pt2",
+    "safetensors": SAFETENSORS_SUFFIX,
+}
 DEFAULT_OPSET = 18  # the one that torch's exporter writes; it converts to later ones
-
-Run = Callable[[Tensor], Tensor]
 
 
 def write_model(path: Path, trained_model: TrainedModel, to: str, opset: int) -> Run:
@@ -87,23 +90,14 @@ def quantize_onnx(path: Path) -> None:
 def open_onnx(path: Path, *, opset: int) -> Run:
     """Load an ONNX file with onnxruntime; UsageError for an opset that it does not support."""
     runtime = import_extra("onnxruntime", extra="export")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
     try:
-        session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return run_session(open_session(path))
     except Exception as error:  # the runtime's own classes are private
         raise UsageError(
             f"onnxruntime {runtime.__version__} does not run opset {opset}: {first_line(error)}",
             where=f"--opset {opset}",
             now=f"choose a lower one; {DEFAULT_OPSET} is the default",
         ) from error
-
-    def run(joints_BTVC: Tensor) -> Tensor:
-        (logits_BK,) = session.run(["logits"], {"joints": joints_BTVC.numpy()})
-        return torch.from_numpy(logits_BK)
-
-    return run
 
 
 def _write_torch(path: Path, trained_model: TrainedModel) -> None:

@@ -56,6 +56,7 @@ def export_model(
     to = choose_format(to, out, FORMATS, default="onnx")
     _check_options(to, opset, int8=int8)
     trained_model = load_trained_model(target, runs_dir=runs_dir).named(class_names)
+    trained_model.require_sgn()
     path = out or Path(_default_name(trained_model) + FORMATS[to])
     refuse_existing(path, overwrite=overwrite)
     found = find_clips(trained_model, clips)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from sgnray.checkpoints.onnx_model import OnnxModel
 from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
 from sgnray.distributed.device import (
@@ -146,6 +147,12 @@ def plan_predictions(
     if not isinstance(checkpoint, TrainedModel):
         checkpoint = load_trained_model(checkpoint, runs_dir=runs_dir)
     model = checkpoint.named(class_names)
+    if precision == "bf16" and isinstance(model.model, OnnxModel):
+        raise UsageError(
+            "an ONNX file has a precision of its own",
+            where="--precision bf16",
+            now="leave it out, or name the run that the file was exported from",
+        )
     skeleton = model.require_skeleton()
     paths = [sources] if isinstance(sources, Path | str) else list(sources)
     recognizer = Recognizer(

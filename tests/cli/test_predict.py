@@ -56,6 +56,13 @@ def test_a_table_in_a_file_has_no_trailing_blanks(sgn, recordings, tiny_run):
     assert all(line == line.rstrip() for line in done.out.splitlines())
 
 
+def test_onnxruntime_computes_the_same(sgn, recordings, tiny_run):
+    arguments = ("predict", str(recordings[0]), "--checkpoint", str(tiny_run))
+    done = sgn(*arguments, "--runtime", "onnx")
+    assert done.code == 0, done.err
+    assert done.out == sgn(*arguments).out
+
+
 def test_json(sgn, recordings, tiny_run):
     arguments = ("predict", str(recordings[0].parent), "--checkpoint", str(tiny_run), "--json")
     content = json.loads(sgn(*arguments).out)

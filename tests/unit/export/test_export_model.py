@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -275,3 +276,50 @@ def test_a_run_whose_dataset_is_gone_is_checked_with_another(
     monkeypatch.chdir(tmp_path)
     assert export_model(run, to="safetensors").checked_on == "data/synth"
     assert evaluate_run(run).details.dataset_dir == "data/synth"
+
+
+def test_an_onnx_file_predicts_as_the_run_does(exported, tiny_run, tiny_raw):
+    expected = list(predict_clips(tiny_raw, tiny_run))
+    found = list(predict_clips(tiny_raw, exported["onnx"].path))
+    for item, other in zip(found, expected, strict=True):
+        assert (item.clip, item.place) == (other.clip, other.place)
+        assert [each.label for each in item.guesses] == [each.label for each in other.guesses]
+        shares = [each.probability for each in other.guesses]
+        assert [each.probability for each in item.guesses] == pytest.approx(shares, abs=1e-5)
+
+
+def test_an_onnx_file_reaches_another_process(exported):
+    model = load_trained_model(exported["onnx"].path)
+    walk = np.random.default_rng(0).normal(size=(30, 25, 3))
+    guesses = model.predict(walk)  # opens a session, which cannot be pickled
+    assert pickle.loads(pickle.dumps(model)).predict(walk) == guesses
+
+
+def test_what_an_onnx_file_is_not_for(exported, tiny_raw, tiny_folder, tmp_path):
+    path = exported["onnx"].path
+    for use in (
+        lambda: evaluate_run(path, dataset_dir=tiny_folder),
+        lambda: export_model(path, out=tmp_path / "again.onnx"),
+        lambda: predict_clips(tiny_raw, path, precision="bf16"),
+    ):
+        with pytest.raises(UsageError, match="an ONNX file"):
+            use()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_onnx_files_that_are_not_ours(exported, tmp_path):
+    path = tmp_path / "sgn.onnx"
+    path.write_bytes(exported["onnx"].path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="the file cannot be used"):
+        load_trained_model(path)
+    foreign = onnx.load(exported["onnx"].path)
+    del foreign.metadata_props[:]
+    onnx.save(foreign, path)
+    with pytest.raises(CheckpointError, match="does not describe a model of sgnray"):
+        load_trained_model(path)
+    foreign = onnx.load(exported["onnx"].path)
+    (entry,) = [item for item in foreign.metadata_props if item.key == "sgnray"]
+    entry.value = json.dumps({**json.loads(entry.value), "num_frames": 9})
+    onnx.save(foreign, path)
+    with pytest.raises(CheckpointError, match="the file cannot be used"):
+        load_trained_model(path)

@@ -1,0 +1,93 @@
+"""An exported ONNX file in the place of a model: onnxruntime computes its logits, on the CPU.
+
+Legend: B clips, T frames, V joints, C coordinates, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgnray.checkpoints.model_card import KEY, ModelCard
+from sgnray.errors import CheckpointError, first_line, import_extra
+
+ONNX_SUFFIX = ".onnx"
+
+Run = Callable[[Tensor], Tensor]
+
+
+class OnnxModel(torch.nn.Module):
+    """Takes the joints that an SGN takes, and gives the logits of an ONNX file.
+
+    The file is its only buffer, so that it is hashed and pickled as weights are.
+    """
+
+    file: Tensor
+
+    def __init__(self, content: bytes, card: ModelCard) -> None:
+        super().__init__()
+        assert card.skeleton is not None
+        self.num_classes, self.num_frames = card.num_classes, card.num_frames
+        self.num_joints = card.skeleton.num_joints
+        self.num_coordinates = card.skeleton.num_coordinates
+        self.register_buffer("file", torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        self._run: Run | None = None
+
+    def forward(self, joints_BTVC: Tensor) -> Tensor:
+        """Return the logits (B, K)."""
+        if self._run is None:
+            self._run = run_session(open_session(self.file.cpu().numpy().tobytes()))
+        return self._run(joints_BTVC.cpu()).to(joints_BTVC.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the session, which cannot be pickled."""
+        return {**self.__dict__, "_run": None}
+
+
+def read_onnx(path: Path) -> tuple[OnnxModel, ModelCard]:
+    """Read a file that `sgn export` wrote, and try it on zeros; raises CheckpointError."""
+    content = path.read_bytes()
+    try:
+        session = open_session(content)
+        card_json = session.get_modelmeta().custom_metadata_map.get(KEY)
+        if card_json is None:
+            raise ValueError("it does not describe a model of sgnray")
+        card = ModelCard.from_json(card_json)
+        model = OnnxModel(content, card)
+        shape = (1, model.num_frames, model.num_joints, model.num_coordinates)
+        if model(torch.zeros(shape)).shape != (1, model.num_classes):
+            raise ValueError("its logits have another shape than its description says")
+    except CheckpointError:
+        raise
+    except Exception as error:  # the runtime's own classes are private
+        raise CheckpointError(
+            f"the file cannot be used: {first_line(error)}",
+            where=str(path),
+            now="export it again: sgn export",
+        ) from error
+    return model, card
+
+
+def open_session(source: Path | bytes) -> Any:
+    """Open an ONNX file with onnxruntime, on as many threads as torch uses."""
+    runtime = import_extra("onnxruntime", extra="export")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def run_session(session: Any) -> Run:
+    """Return a function from joints (B, T, V, C) on the CPU to logits (B, K)."""
+
+    def run(joints_BTVC: Tensor) -> Tensor:
+        joints = np.ascontiguousarray(joints_BTVC.numpy(), dtype=np.float32)
+        (logits_BK,) = session.run(["logits"], {"joints": joints})
+        return torch.from_numpy(logits_BK)
+
+    return run
