@@ -98,9 +98,11 @@ def test_one_clip_from_text_to_label(recordings, model, tmp_path, num_views):
 
 
 @pytest.mark.parametrize("num_views", [1, 5])
-def test_a_directory(recordings, model, num_views):
+def test_a_directory(recordings, model, tmp_path, num_views):
     files = find_recordings(recordings).files
     num_bytes = sum(file.size_bytes for file in files)
+    exported = tmp_path / "sgn.onnx"
+    write_onnx(exported, load_trained_model(model), opset=DEFAULT_OPSET)
     works = {
         "bytes alone": lambda: [read_file(file) for file in files],
         "reading alone": lambda: list(read_recordings(files)),
@@ -108,6 +110,7 @@ def test_a_directory(recordings, model, num_views):
         "bf16": lambda: list(
             predict_clips(recordings, model, num_views=num_views, precision="bf16")
         ),
+        "onnx": lambda: list(predict_clips(recordings, exported, num_views=num_views)),
     }
     rates: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(ROUNDS):
