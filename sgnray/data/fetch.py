@@ -22,7 +22,7 @@ from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file
 from sgnray.distributed.queue import FileServer
 from sgnray.errors import InputError, first_line
-from sgnray.progress import OnProgress
+from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import output_errors, replace_folder, sync
 from sgnray.storage.location import Location, as_folder, cache_dir
 from sgnray.storage.lock import locked
@@ -67,7 +67,7 @@ class SharedDataset:
         return cached_dataset(self.checksum, self.file_server.copy_to)
 
 
-def dataset_at(text: str, on_progress: OnProgress | None = None) -> Path:
+def dataset_at(text: str, on_progress: OnProgress = ignore_progress) -> Path:
     """Return the folder of the dataset that a path or a URI names, fetched if it lies elsewhere.
 
     `on_progress` is called with (MiB fetched, MiB). A path is returned as it is.
@@ -80,7 +80,7 @@ def dataset_at(text: str, on_progress: OnProgress | None = None) -> Path:
     def copy(folder: Path) -> None:
         log.info("fetching %s: %s", place, folder.parent)
         for name in _FILES:
-            _copy(place.child(name), folder, on_progress if name == CLIPS_FILE else None)
+            _copy(place.child(name), folder, on_progress if name == CLIPS_FILE else ignore_progress)
 
     return cached_dataset(info.checksum, copy)
 
@@ -97,14 +97,13 @@ def _read_remote_info(place: Location) -> DatasetInfo:
             ) from error
 
 
-def _copy(source: Location, folder: Path, on_progress: OnProgress | None = None) -> None:
+def _copy(source: Location, folder: Path, on_progress: OnProgress = ignore_progress) -> None:
     """Copy one file into a folder, in blocks."""
     target = folder / source.name
     with output_errors(target), target.open("wb") as file:
         for block, num_bytes in _read_blocks(source):
             file.write(block)
-            if on_progress is not None:
-                on_progress(file.tell() // _MIB, num_bytes // _MIB)
+            on_progress(file.tell() // _MIB, num_bytes // _MIB)
 
 
 def _read_blocks(source: Location) -> Iterator[tuple[bytes, int]]:

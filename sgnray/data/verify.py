@@ -17,13 +17,13 @@ from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
 from sgnray.data.skipped import read_skipped
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, has_nulls
 from sgnray.errors import InputError, Problem, count_problems, first_line
-from sgnray.progress import OnProgress, Progress
+from sgnray.progress import OnProgress, Progress, ignore_progress
 
 _BLOCK_BYTES = 8 << 20
 _MIB = 1 << 20
 
 
-def verify_dataset(folder: Path, on_progress: OnProgress | None = None) -> DatasetInfo:
+def verify_dataset(folder: Path, on_progress: OnProgress = ignore_progress) -> DatasetInfo:
     """Check a dataset to the last number and return its description.
 
     Everything wrong with it is in one InputError. clips.arrow is read twice, for its checksum and

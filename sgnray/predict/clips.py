@@ -30,7 +30,7 @@ from sgnray.predict.sources import Part, Sample, Source, find_sources
 from sgnray.predict.windows import SlidingWindow, Span, cut
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.plan import hash_lines
-from sgnray.progress import OnProgress
+from sgnray.progress import OnProgress, ignore_progress
 
 # Recordings of a part: what is repeated after a kill, and what a worker takes at a time.
 PART_RECORDINGS = 32
@@ -88,7 +88,7 @@ def predict_clips(
     workers: int = 0,
     address: str | None = None,
     request: WorkerRequest | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Iterator[Prediction | Skipped]:
     """Recognize raw recordings (files, folders, .zip files), or clips of a prepared dataset.
 
@@ -193,7 +193,7 @@ class PredictionPlan:
         recordings = hash_lines(source.stamp for source in self.sources)
         return {"recordings": recordings[:_DIGEST], **self.recognizer.describe()}
 
-    def run(self, *, num_done: int = 0, on_progress: OnProgress | None = None) -> Results:
+    def run(self, *, num_done: int = 0, on_progress: OnProgress = ignore_progress) -> Results:
         """Yield the predictions of each of the `parts`, in their order.
 
         `on_progress` is called with the recordings done and their total.
@@ -201,8 +201,7 @@ class PredictionPlan:
         total = self.num_recordings
 
         def report(done: int) -> None:
-            if on_progress is not None:
-                on_progress(done, total)
+            on_progress(done, total)
 
         def on_done(part: Part) -> None:
             nonlocal num_done

@@ -23,7 +23,7 @@ from pyarrow import json as pa_json
 from sgnray.errors import Problem, UsageError
 from sgnray.predict.clips import Prediction, PredictionPlan
 from sgnray.prepare.clip import Skipped
-from sgnray.progress import OnProgress
+from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import output_errors, refuse_existing, sync, write_text
 from sgnray.storage.location import resolve
 from sgnray.storage.lock import LOCK_FILE, take_folder_lock
@@ -82,7 +82,7 @@ def write_predictions(
     out: Path | str,
     *,
     overwrite: bool = False,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Written:
     """Recognize the recordings of a plan and write a row for each prediction.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sgnray.errors import UsageError
-from sgnray.progress import OnProgress
+from sgnray.progress import OnProgress, ignore_progress
 from sgnray.seeding import derive_seed
 from sgnray.storage.atomic import output_errors, replace_folder
 from sgnray.synth.actions import Action, list_actions
@@ -47,7 +47,7 @@ def synthesize(
     num_setups: int = 4,
     num_replications: int = 2,
     overwrite: bool = False,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> SynthResult:
     """Write a folder of raw .skeleton files and its synth.json; it appears complete or not at all.
 
@@ -141,7 +141,7 @@ def _write_folder(
     counts: dict[str, int],
     actions: tuple[Action, ...],
     takes: list[_Take],
-    on_progress: OnProgress | None,
+    on_progress: OnProgress,
 ) -> int:
     shutil.rmtree(aside, ignore_errors=True)
     folder = aside / _READY
@@ -151,8 +151,7 @@ def _write_folder(
         for name, content in _record_take(seed, take, actions[take.action - 1]):
             (folder / name).write_bytes(content)
             num_bytes, num_files = num_bytes + len(content), num_files + 1
-            if on_progress is not None:
-                on_progress(num_files, total)
+            on_progress(num_files, total)
     manifest = {
         "format_version": FORMAT_VERSION,
         "dataset": "synth",

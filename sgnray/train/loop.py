@@ -13,7 +13,7 @@ from sgnray.config import Recipe
 from sgnray.data.batches import TrainBatches
 from sgnray.errors import Problem, SgnError
 from sgnray.evaluate.metrics import Tally
-from sgnray.progress import OnProgress
+from sgnray.progress import OnProgress, ignore_progress
 from sgnray.seeding import derive_seed
 from sgnray.train.optim import learning_rate, set_learning_rate
 from sgnray.train.state import TrainState
@@ -52,7 +52,7 @@ def fit(
     *,
     validate: Validate | None,
     on_epoch: Callable[[EpochResult], None],
-    on_step: OnProgress | None = None,
+    on_step: OnProgress = ignore_progress,
 ) -> None:
     """Train until all epochs of the recipe are done. Collective: every rank must call this.
 
@@ -69,7 +69,7 @@ def fit(
 
 
 def train_and_validate(
-    steps: Steps, validate: Validate | None, on_step: OnProgress | None = None
+    steps: Steps, validate: Validate | None, on_step: OnProgress = ignore_progress
 ) -> dict[str, float]:
     """Train one epoch, score the model if `validate` is given, and return the metrics.
 
@@ -89,7 +89,7 @@ def train_and_validate(
     return metrics
 
 
-def train_epoch(steps: Steps, on_step: OnProgress | None = None) -> dict[str, float]:
+def train_epoch(steps: Steps, on_step: OnProgress = ignore_progress) -> dict[str, float]:
     """Train one epoch and return its metrics. Collective: every rank must call this."""
     start = time.perf_counter()
     state, batches = steps.state, steps.batches

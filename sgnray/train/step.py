@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sgnray.data.batches import Batch, TrainBatches
-from sgnray.progress import OnProgress
+from sgnray.progress import OnProgress, ignore_progress
 from sgnray.train.optim import set_capturable
 from sgnray.train.state import TrainState
 
@@ -34,7 +34,7 @@ class LaunchedSteps:
     def __init__(self, state: TrainState, batches: TrainBatches) -> None:
         self.state, self.batches = state, batches
 
-    def run(self, epoch: int, on_step: OnProgress | None = None) -> Tensor:
+    def run(self, epoch: int, on_step: OnProgress = ignore_progress) -> Tensor:
         """Take all steps of an epoch. Collective: every rank must call this.
 
         Returns (S, 2), on the device, which nothing here waits for: the sum of the losses and the
@@ -44,8 +44,7 @@ class LaunchedSteps:
         tallies_S2 = _empty_tallies(self.state, num_steps)
         for step, batch in enumerate(self.batches.epoch(epoch)):
             tallies_S2[step] = train_step(self.state, batch)
-            if on_step is not None:
-                on_step(step + 1, num_steps)
+            on_step(step + 1, num_steps)
         return tallies_S2
 
 
@@ -75,7 +74,7 @@ class CapturedSteps:
         self._num_taken = 0
         self._replay: Callable[[], None] | None = None
 
-    def run(self, epoch: int, on_step: OnProgress | None = None) -> Tensor:
+    def run(self, epoch: int, on_step: OnProgress = ignore_progress) -> Tensor:
         """Take all steps of an epoch; see LaunchedSteps."""
         self._draws.copy_(self.batches.draws(epoch))
         self._cursor.zero_()
@@ -83,8 +82,7 @@ class CapturedSteps:
             self._rows.clips_B.copy_(rows.clips_B)
             self._rows.partners_B.copy_(rows.partners_B)
             self._take()
-            if on_step is not None:
-                on_step(step + 1, self.batches.num_batches)
+            on_step(step + 1, self.batches.num_batches)
         return self._tallies_S2.clone()
 
     def _take(self) -> None:

@@ -17,7 +17,7 @@ from sgnray.data.formats.pyskl import write_pyskl
 from sgnray.data.protocols import Split, resolve_case, split_clips, split_counts
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import InputError, UsageError
-from sgnray.progress import OnProgress
+from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import make_parent, written_aside
 
 Format = Literal["npz", "h5", "pyskl"]
@@ -44,7 +44,7 @@ def export_dataset(
     to: Format,
     case: str | None = None,
     overwrite: bool = False,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> ExportResult:
     """Write a dataset as one file: npz and h5 hold one case of it, pyskl all if none is named.
 

@@ -22,9 +22,7 @@ _NUM_FRAMES = 300
 _BLOCK_BYTES = 8 * 2**20
 
 
-def write_npz(
-    path: Path, dataset: SkeletonDataset, split: Split, on_progress: OnProgress | None
-) -> None:
+def write_npz(path: Path, dataset: SkeletonDataset, split: Split, on_progress: OnProgress) -> None:
     """Write x_train, y_train, x_test and y_test, as CTR-GCN reads them."""
     num_frames = _padded_length(dataset, split)
     progress = Progress(on_progress, len(split.clips))
@@ -41,9 +39,7 @@ def write_npz(
                 npy_format.write_array(stream, _one_hot(dataset, clips), allow_pickle=False)
 
 
-def write_h5(
-    path: Path, dataset: SkeletonDataset, split: Split, on_progress: OnProgress | None
-) -> None:
+def write_h5(path: Path, dataset: SkeletonDataset, split: Split, on_progress: OnProgress) -> None:
     """Write x, y, valid_x, valid_y (both empty), test_x and test_y, as SGN reads them."""
     import h5py
 

@@ -26,7 +26,7 @@ def write_pyskl(
     path: Path,
     dataset: SkeletonDataset,
     splits: Mapping[str, Split],
-    on_progress: OnProgress | None,
+    on_progress: OnProgress,
 ) -> None:
     """Write {"split": ..., "annotations": [...]}; key points are float32, M x T x V x C."""
     clips = dataset.clips
@@ -44,11 +44,10 @@ def write_pyskl(
             file.write(_plain("keypoint"))
             _write_array(file, dataset.lay_out(clip, num_frames=num_frames).swapaxes(0, 1))
             file.write(pickle.SETITEMS)
-            if on_progress is not None and (clip + 1) % _CLIPS_PER_REPORT == 0:
+            if (clip + 1) % _CLIPS_PER_REPORT == 0:
                 on_progress(clip + 1, num_clips)
         file.write(pickle.APPENDS + pickle.SETITEMS + pickle.STOP)
-    if on_progress is not None:
-        on_progress(num_clips, num_clips)
+    on_progress(num_clips, num_clips)
 
 
 def _name_splits(names: tuple[str, ...], splits: Mapping[str, Split]) -> dict[str, list[str]]:

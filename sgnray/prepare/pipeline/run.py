@@ -27,7 +27,7 @@ from sgnray.prepare.pipeline.staging import (
 )
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.detect import detect
-from sgnray.progress import OnProgress
+from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import output_errors
 from sgnray.storage.location import Location, locate, resolve
 
@@ -61,7 +61,7 @@ def prepare_dataset(
     address: str | None = None,
     overwrite: bool = False,
     name_pattern: str | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> PrepareResult:
     """Prepare raw data into `out`, by default data_dir/<dataset>.
 
@@ -104,7 +104,7 @@ def _run(
     num_finished: int,
     workers: int,
     address: str | None,
-    on_progress: OnProgress | None,
+    on_progress: OnProgress,
 ) -> Iterator[Part]:
     """Carry out the jobs that an interrupted preparation has not finished, here or on Ray."""
     if num_finished:
@@ -114,8 +114,7 @@ def _run(
     def on_clips(num_clips: int) -> None:
         nonlocal num_done
         num_done += num_clips
-        if on_progress is not None:
-            on_progress(num_done, plan.num_clips)
+        on_progress(num_done, plan.num_clips)
 
     if num_done:
         on_clips(0)
