@@ -161,7 +161,7 @@ def read_missing_names() -> frozenset[str]:
     return frozenset(text.split())
 
 
-def tell_ntu(*, last_setup: int, last_action: int) -> str:
+def detect_ntu(*, last_setup: int, last_action: int) -> str:
     """Tell ntu60 from ntu120 by the highest setup and action that occur."""
     is_ntu60 = last_setup <= _NTU60_SETUPS and last_action <= DATASETS["ntu60"].num_classes
     return "ntu60" if is_ntu60 else "ntu120"

@@ -113,8 +113,8 @@ def validation_folds(dataset: str, case: str, clips: ClipTable) -> tuple[Split, 
 
     `test` of each returned Split is the validation part. cs, csub: one fold, every fifth training
     subject held out. cset: one fold, every fifth training setup. cv: each training camera in turn.
-    A case that the source fixes is cut by what tells its two parts apart: subjects, cameras or
-    setups, else by nothing, and then about every fifth clip is held out.
+    A case that the source fixes is divided by what distinguishes its two parts: subjects, cameras
+    or setups, else by nothing, and then about every fifth clip is held out.
     """
     case = resolve_case(dataset, case, clips.splits)
     split = split_clips(dataset, case, clips)
@@ -146,7 +146,7 @@ def _held_out(word: Column, groups: IntArray) -> list[BoolArray]:
 
 
 def _held_out_like(split: Split, clips: ClipTable) -> list[BoolArray]:
-    """Hold out training clips by what tells the two parts of a fixed split apart."""
+    """Hold out training clips by what distinguishes the two parts of a fixed split."""
     for word in _COLUMNS:
         column = _column(word, clips)
         train, test = column[split.train], column[split.test]

@@ -306,7 +306,7 @@ class _Group:
     """One group of workers from its start to its end; Ray Train runs it in a thread of the driver.
 
     In a thread Ray leaves Ctrl-C alone. `outcome` is None while the group runs, then _Finished,
-    _Failed or _Resized as the workers say, else the exception by which Ray tells of a loss.
+    _Failed or _Resized as the workers say, else the exception that Ray raised for a loss.
     """
 
     def __init__(self, task: _Task, name: str, size: int) -> None:

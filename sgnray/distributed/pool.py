@@ -39,8 +39,8 @@ def run_on_actors(
 
     Each actor keeps its copy of `work`, which is called with a job and the device to use. The jobs
     of a lost actor are repeated. `on_done` is called with each job that is done, in any order.
-    May wait for the cluster, at the start and after the loss of a node. Raises ClusterError, which
-    tells to do `now`, and any SgnError that `work` raises.
+    May wait for the cluster, at the start and after the loss of a node. Raises ClusterError, whose
+    advice is `now`, and any SgnError that `work` raises.
     """
     import ray
 

@@ -25,7 +25,7 @@ _LINE_ANYWAY_AFTER_S = 60.0
 
 @dataclass(frozen=True)
 class Resources:
-    """What the cluster has now; `is_local` tells that it was started here and ends here.
+    """What the cluster has now; `is_local` says that it was started here and ends here.
 
     `node_cpus` has the CPUs of each node, `free_cpus` counts those that nobody uses.
     """
@@ -148,7 +148,7 @@ def check_local(
 class Wait:
     """Says once what a launch waits for, and ends it when its time is over.
 
-    `needed` names it; `is_short` tells that the cluster had no room when the wait began. Where
+    `needed` names it; `is_short` says that the cluster had no room when the wait began. Where
     there was room, starting may take long by itself, and only a minute is unusual.
     """
 

@@ -57,7 +57,7 @@ class RawSource:
 
     @property
     def stamp(self) -> str:
-        """What tells these recordings, unchanged, from others."""
+        """Identifies these recordings for as long as they are unchanged."""
         source = describe_files(self.files)
         return hash_lines([source.fingerprint, source.stamp, *map(str, self.refused)])
 
@@ -102,7 +102,7 @@ class DatasetSource:
 
     @property
     def stamp(self) -> str:
-        """What tells these clips, unchanged, from others."""
+        """Identifies these clips for as long as they are unchanged."""
         return hash_lines([self.dataset.info.checksum, *map(str, self.rows)])
 
     def part(self, first: int, end: int) -> DatasetSource:

@@ -29,7 +29,7 @@ class RawSource:
     """What raw data are, for the record and to know them again.
 
     `fingerprint` depends on the files' names and sizes, `stamp` on their places and times as well:
-    it tells whether a file was rewritten while a preparation was interrupted.
+    it shows whether a file was rewritten while a preparation was interrupted.
     """
 
     num_files: int

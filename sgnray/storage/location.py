@@ -124,7 +124,7 @@ class Location:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a listing tells of a file or folder; `depth` counts the folders above it."""
+    """What a listing says about a file or folder; `depth` counts the folders above it."""
 
     path: str
     is_folder: bool

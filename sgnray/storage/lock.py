@@ -35,7 +35,7 @@ def take_lock(path: Path, *, busy: SgnError | str) -> BaseFileLock:
     If another process holds it, `busy` is raised, or if it is a text, logged before waiting.
     FileNotFoundError if the folder is removed meanwhile, OutputError if it cannot hold a lock.
     """
-    # A soft lock would outlive a killed process and could not be told from a held one.
+    # A soft lock would outlive a killed process and could not be distinguished from a held one.
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
         _acquire(lock, path, blocking=False)

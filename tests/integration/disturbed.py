@@ -74,13 +74,13 @@ def num_epochs(run: Path) -> int:
 
 def wait_for_epoch(run: Path, epoch: int, process: subprocess.Popen[bytes]) -> float:
     """Wait until a run has so many epochs; its process must live until then. Return the seconds."""
-    return wait_until(lambda: num_epochs(run) >= epoch, process, told=run.parents[1] / "out.txt")
+    return wait_until(lambda: num_epochs(run) >= epoch, process, output=run.parents[1] / "out.txt")
 
 
-def wait_for_end(process: subprocess.Popen[bytes], code: int, *, told: Path) -> float:
+def wait_for_end(process: subprocess.Popen[bytes], code: int, *, output: Path) -> float:
     """Wait until a process ends with an exit code; return the seconds."""
     start = time.monotonic()
-    assert process.wait(300) == code, told.read_text()
+    assert process.wait(300) == code, output.read_text()
     return time.monotonic() - start
 
 
@@ -93,14 +93,14 @@ def wait_until(
     is_so: Callable[[], bool],
     process: subprocess.Popen[bytes],
     *,
-    told: Path,
+    output: Path,
     timeout_s: float = 300,
 ) -> float:
     """Wait until something holds, and return the seconds; a process must live until then."""
     start = time.monotonic()
     while not is_so():
-        assert process.poll() is None, told.read_text()
-        assert time.monotonic() < start + timeout_s, told.read_text()
+        assert process.poll() is None, output.read_text()
+        assert time.monotonic() < start + timeout_s, output.read_text()
         time.sleep(0.05)
     return time.monotonic() - start
 

@@ -119,38 +119,38 @@ def autoscaler_stopped(head):
 
 
 def test_from_zero_to_training_and_back(head, start, tiny_folder, tmp_path):
-    told = tmp_path / "out.txt"
+    output = tmp_path / "out.txt"
     assert num_nodes(head) == 1
     with autoscaler_stopped(head):
         process = start(train(head, tiny_folder, "--cpus-per-worker", "2", "train.num_epochs=2"))
-        wait_until(lambda: "waiting for 1 worker" in told.read_text(), process, told=told)
-        assert "the cluster has 0 CPUs (0 free) and 0 GPUs" in told.read_text()
-    wait_until(lambda: num_nodes(head) == 2, process, told=told)
-    assert process.wait(300) == 0, told.read_text()
+        wait_until(lambda: "waiting for 1 worker" in output.read_text(), process, output=output)
+        assert "the cluster has 0 CPUs (0 free) and 0 GPUs" in output.read_text()
+    wait_until(lambda: num_nodes(head) == 2, process, output=output)
+    assert process.wait(300) == 0, output.read_text()
     run = tmp_path / "runs" / "run"
     assert json.loads((run / "environment.json").read_text())["threads"] == 2
-    wait_until_scaled_down(head, start, told)
+    wait_until_scaled_down(head, start, output)
 
     with autoscaler_stopped(head):
-        told.write_text("")
+        output.write_text("")
         scoring = start(evaluate(head, run, tiny_folder, "--cpus-per-worker", "2"))
-        wait_until(lambda: "waiting for 1 worker" in told.read_text(), scoring, told=told)
-    assert scoring.wait(300) == 0, told.read_text()
+        wait_until(lambda: "waiting for 1 worker" in output.read_text(), scoring, output=output)
+    assert scoring.wait(300) == 0, output.read_text()
 
 
-def wait_until_scaled_down(head, start, told):
+def wait_until_scaled_down(head, start, output):
     waiting = start(["sleep", "100"])
-    wait_until(lambda: num_nodes(head) == 1, waiting, told=told)
+    wait_until(lambda: num_nodes(head) == 1, waiting, output=output)
     end(waiting)
 
 
 def test_the_trials_of_a_search_wait_at_ray(head, start, tiny_folder, tmp_path):
-    told, space = tmp_path / "out.txt", tmp_path / "space.yaml"
-    wait_until_scaled_down(head, start, told)
+    output, space = tmp_path / "out.txt", tmp_path / "space.yaml"
+    wait_until_scaled_down(head, start, output)
     space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
     address = f"{head.address}:{HEAD_PORT}"
     searching = start(tune_command(tiny_folder, "--address", address, "--space", str(space)))
-    assert searching.wait(300) == 0, told.read_text()
+    assert searching.wait(300) == 0, output.read_text()
     (table,) = tmp_path.glob("runs/*/trials.csv")
     assert table.read_text().count(",finished,") == 2
 
@@ -174,20 +174,20 @@ def test_the_wait_for_what_no_node_has_ends(
     }[command]()
     process = start(words)
     assert process.wait(300) == 1
-    told = (tmp_path / "out.txt").read_text()
-    block = told.partition("error: ")[2]
+    output = (tmp_path / "out.txt").read_text()
+    block = output.partition("error: ")[2]
     assert block.startswith(f"waited 2 s for {needed}\n")
-    assert block.count("\n") == 3, told
-    assert "Traceback" not in told
+    assert block.count("\n") == 3, output
+    assert "Traceback" not in output
     assert not (tmp_path / "runs" / "run" / "report.json").exists()
 
 
 def test_an_elastic_run_asks_for_the_nodes_it_lacks(head, start, tiny_folder, tmp_path):
     """Last: the driver is killed, and Ray then keeps the nodes that it asked for, for minutes."""
-    told, run = tmp_path / "out.txt", tmp_path / "runs" / "run"
+    output, run = tmp_path / "out.txt", tmp_path / "runs" / "run"
     options = ["--workers", "1:2", "--cpus-per-worker", "2", "train.num_epochs=100000"]
     process = start(train(head, tiny_folder, *options))
-    wait_until(lambda: len(running(head, "RayTrainWorker")) == 2, process, told=told)
+    wait_until(lambda: len(running(head, "RayTrainWorker")) == 2, process, output=output)
     grown_at = num_epochs(run)
-    wait_until(lambda: num_epochs(run) > grown_at + 1, process, told=told)
+    wait_until(lambda: num_epochs(run) > grown_at + 1, process, output=output)
     assert num_nodes(head) == 3

@@ -74,10 +74,10 @@ def test_a_killed_worker_is_replaced_and_changes_nothing(start, tiny_folder, tmp
     process = start()
     print_seconds("from the command to its second epoch", wait_for_epoch(run, 2, process))
     workers = kill_a_worker(process)
-    lost = wait_until(lambda: not any(map(psutil.pid_exists, ids(workers))), process, told=output)
+    lost = wait_until(lambda: not any(map(psutil.pid_exists, ids(workers))), process, output=output)
     resumed = wait_for_epoch(run, num_epochs(run) + 1, process)
     print_seconds("from a killed worker to the next epoch", lost + resumed)
-    wait_for_end(process, 0, told=output)
+    wait_for_end(process, 0, output=output)
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)
 
 
@@ -91,7 +91,9 @@ def test_the_same_command_resumes_after_ctrl_c_and_a_killed_driver(start, tiny_f
     wait_for_epoch(run, 2, process)
     children = beneath(process)
     press_ctrl_c(process)
-    print_seconds("from Ctrl-C to the end of the command", wait_for_end(process, 130, told=output))
+    print_seconds(
+        "from Ctrl-C to the end of the command", wait_for_end(process, 130, output=output)
+    )
     assert not psutil.wait_procs(children, timeout=200)[1]
     assert "interrupted; rerun the same command" in output.read_text()
 
@@ -106,7 +108,7 @@ def test_the_same_command_resumes_after_ctrl_c_and_a_killed_driver(start, tiny_f
     assert num_epochs(run) < NUM_EPOCHS
     assert not (run / "report.json").exists()
 
-    wait_for_end(start(), 0, told=output)
+    wait_for_end(start(), 0, output=output)
     assert output.read_text().count("resumes after epoch") == 2
     assert "Traceback" not in output.read_text()
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)

@@ -71,7 +71,7 @@ def wait_for_dashboard(port):
 
 
 def submit(train, dashboard, metrics, environment):
-    """Return exit code, what was told, and the gauges that Prometheus could read meanwhile.
+    """Return exit code, what was output, and the gauges that Prometheus could read meanwhile.
 
     The dashboard answers before the agent that starts jobs does.
     """
@@ -83,11 +83,11 @@ def submit(train, dashboard, metrics, environment):
             while job.poll() is None:
                 gauges |= read_gauges(metrics)
                 time.sleep(0.2)
-            told = job.stdout.read()
-        if "No available agent" not in told:
+            output = job.stdout.read()
+        if "No available agent" not in output:
             break
         time.sleep(1)
-    return job.returncode, told, gauges
+    return job.returncode, output, gauges
 
 
 def read_gauges(metrics):
@@ -105,10 +105,10 @@ def test_a_job_trains_on_a_cluster_that_asks_for_a_token(cluster, tiny_folder, t
              "data.num_segments=8", "model.embedding_width=8", "model.affinity_width=8",
              "model.graph_widths=[8,8,8]", "model.frame_width=16", "optim.batch_size=6",
              "optim.milestones=[]", "train.num_epochs=60"]  # fmt: skip
-    code, told, gauges = submit(train, dashboard, metrics, environment)
-    assert code == 0, told
-    assert "epoch 60/60" in told
-    assert "succeeded" in told
+    code, output, gauges = submit(train, dashboard, metrics, environment)
+    assert code == 0, output
+    assert "epoch 60/60" in output
+    assert "succeeded" in output
     for name in ("epoch", "train_loss", "train_top1", "speed_clips_per_s", "time_wait_s"):
         assert 'run="job"' in gauges[f"ray_sgn_{name}"]
     report = json.loads((tmp_path / "runs" / "job" / "report.json").read_text())

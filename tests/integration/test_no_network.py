@@ -1,4 +1,4 @@
-"""No command but Ray's own touches a network: run where there is none, and where asking is told."""
+"""No command but Ray's own touches a network: run where there is none, and where asking is output."""
 
 from __future__ import annotations
 

@@ -110,46 +110,46 @@ def command_of(pid):
 
 def test_a_fixed_run_waits_for_a_host_that_is_cut_off(network, start, tiny_folder, tmp_path):
     head, other = network
-    run, told = tmp_path / "runs" / "run", tmp_path / "out.txt"
+    run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     process = start("--workers", "2", "--max-failures", "3", "train.num_epochs=30")
-    wait_until(lambda: num_epochs(run) >= 3, process, told=told)
+    wait_until(lambda: num_epochs(run) >= 3, process, output=output)
     assert (num_workers(head), num_workers(other)) == (1, 1)
     other.pull_cable()
     # Noticed: what waited on the other host for the rest of a sum is gone.
-    noticed = wait_until(lambda: num_workers(head) == 0, process, told=told)
+    noticed = wait_until(lambda: num_workers(head) == 0, process, output=output)
     print_seconds("a host is cut off; noticed after", noticed)
     lost_at = num_epochs(run)
     assert lost_at < 30
     bring_back(head, other)
-    resumed = wait_until(lambda: num_epochs(run) > lost_at, process, told=told)
+    resumed = wait_until(lambda: num_epochs(run) > lost_at, process, output=output)
     print_seconds("the host is back; next epoch after", resumed)
-    wait_for_end(process, 0, told=told)
+    wait_for_end(process, 0, output=output)
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)
 
 
 def test_an_elastic_run_goes_on_with_fewer_and_grows_again(network, start, tmp_path):
     head, other = network
-    run, told = tmp_path / "runs" / "run", tmp_path / "out.txt"
+    run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     process = start("--workers", "1:2", "train.num_epochs=100000")
-    wait_until(lambda: num_epochs(run) >= 3, process, told=told)
+    wait_until(lambda: num_epochs(run) >= 3, process, output=output)
     assert (num_workers(head), num_workers(other)) == (1, 1)
     other.kill_all()
-    noticed = wait_until(lambda: num_workers(head) == 0, process, told=told)
+    noticed = wait_until(lambda: num_workers(head) == 0, process, output=output)
     lost_at = num_epochs(run)
-    alone = wait_until(lambda: num_epochs(run) > lost_at, process, told=told)
+    alone = wait_until(lambda: num_epochs(run) > lost_at, process, output=output)
     print_seconds("a node of an elastic run is killed; next epoch after", noticed + alone)
     assert (num_workers(head), num_workers(other)) == (1, 0)
     join(head, other)
-    joined = wait_until(lambda: num_workers(other) == 1, process, told=told)
+    joined = wait_until(lambda: num_workers(other) == 1, process, output=output)
     grown_at = num_epochs(run)
-    grown = wait_until(lambda: num_epochs(run) > grown_at + 1, process, told=told)
+    grown = wait_until(lambda: num_epochs(run) > grown_at + 1, process, output=output)
     print_seconds("the node is back; second epoch with it after", joined + grown)
     for _ in range(2):  # twice in a row, as the impatient press it
         process.send_signal(signal.SIGINT)
         time.sleep(0.3)
     assert process.wait(200) == 130
-    assert "interrupted; rerun the same command" in told.read_text()
-    assert "Traceback" not in told.read_text()
+    assert "interrupted; rerun the same command" in output.read_text()
+    assert "Traceback" not in output.read_text()
 
 
 def test_a_search_runs_its_trials_on_both_hosts(network, tiny_folder, tmp_path):
@@ -165,12 +165,12 @@ def test_a_search_runs_its_trials_on_both_hosts(network, tiny_folder, tmp_path):
         used.update(host.name for host in network if num_trials(host))
         return len(used) == 2
 
-    told = tmp_path / "out.txt"
-    with told.open("ab") as out:
+    output = tmp_path / "out.txt"
+    with output.open("ab") as out:
         searching = head.start(command, cwd=tmp_path, stdout=out, stderr=out)
     try:
-        wait_until(both_used, searching, told=told)
-        assert searching.wait(300) == 0, told.read_text()
+        wait_until(both_used, searching, output=output)
+        assert searching.wait(300) == 0, output.read_text()
     finally:
         end(searching)
     (table,) = tmp_path.glob("runs/*/trials.csv")
@@ -181,24 +181,24 @@ def test_a_search_runs_its_trials_on_both_hosts(network, tiny_folder, tmp_path):
 def start_pool(network, tmp_path):
     """Start POOL on the head and wait until both hosts work; ends it afterwards."""
     head, other = network
-    told, started = tmp_path / "pool.txt", []
+    output, started = tmp_path / "pool.txt", []
 
     def run(wait_s):
-        told.write_text("")
+        output.write_text("")
         command = [sys.executable, "-c", POOL, f"{head.address}:{HEAD_PORT}", str(wait_s)]
-        with told.open("ab") as out:
+        with output.open("ab") as out:
             started.append(head.start(command, cwd=tmp_path, stdout=out, stderr=out))
-        wait_until(lambda: num_jobs(told) >= 10, started[-1], told=told)
+        wait_until(lambda: num_jobs(output) >= 10, started[-1], output=output)
         assert num_pool_workers(other) == 1
-        return started[-1], told
+        return started[-1], output
 
     yield run
     for process in started:
         end(process)
 
 
-def num_jobs(told):
-    return told.read_text().count("job ")
+def num_jobs(output):
+    return output.read_text().count("job ")
 
 
 def num_pool_workers(host):
@@ -207,41 +207,41 @@ def num_pool_workers(host):
 
 def test_a_pool_waits_for_a_host_that_is_lost(network, start_pool):
     head, other = network
-    process, told = start_pool(None)
+    process, output = start_pool(None)
     other.kill_all()
     waiting = "waiting for 2 workers with 1 CPU each; the cluster has 1 CPU"
     try:
-        wait_until(lambda: waiting in told.read_text(), process, told=told)
+        wait_until(lambda: waiting in output.read_text(), process, output=output)
     finally:
         join(head, other)
-    lost_at = num_jobs(told)
-    wait_until(lambda: num_jobs(told) > lost_at + 20, process, told=told)
-    assert told.read_text().count("waiting for") == 1
-    jobs = [line.split()[1] for line in told.read_text().splitlines() if line.startswith("job")]
+    lost_at = num_jobs(output)
+    wait_until(lambda: num_jobs(output) > lost_at + 20, process, output=output)
+    assert output.read_text().count("waiting for") == 1
+    jobs = [line.split()[1] for line in output.read_text().splitlines() if line.startswith("job")]
     assert jobs == [str(number) for number in range(len(jobs))]
 
 
 def test_the_wait_of_a_pool_for_a_lost_host_ends(network, start_pool):
     head, other = network
-    process, told = start_pool(1.0)
+    process, output = start_pool(1.0)
     other.kill_all()
     try:
         assert process.wait(200) == 1
     finally:
         join(head, other)
-    assert "ClusterError: waited 1 s for 2 workers with 1 CPU each" in told.read_text()
+    assert "ClusterError: waited 1 s for 2 workers with 1 CPU each" in output.read_text()
 
 
 def test_ctrl_c_ends_a_run_that_waits_for_a_host(network, start, tmp_path):
     head, other = network
-    run, told = tmp_path / "runs" / "run", tmp_path / "out.txt"
+    run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     process = start("--workers", "2", "--max-failures", "3", "train.num_epochs=100000")
     try:
-        wait_until(lambda: num_epochs(run) >= 1, process, told=told)
+        wait_until(lambda: num_epochs(run) >= 1, process, output=output)
         other.kill_all()
-        wait_until(lambda: num_workers(head) == 0, process, told=told)
+        wait_until(lambda: num_workers(head) == 0, process, output=output)
         process.send_signal(signal.SIGINT)
-        ended = wait_for_end(process, 130, told=told)
+        ended = wait_for_end(process, 130, output=output)
         print_seconds("Ctrl-C while the run waits for a host; the command ends after", ended)
     finally:
         join(head, other)
@@ -250,21 +250,23 @@ def test_ctrl_c_ends_a_run_that_waits_for_a_host(network, start, tmp_path):
 def test_the_head_dies_in_mid_run(network, start, tiny_folder, tmp_path):
     """Last: it takes the cluster with it. The same command goes on where it is started anew."""
     head, other = network
-    run, told = tmp_path / "runs" / "run", tmp_path / "out.txt"
+    run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     process = start("--workers", "2", "train.num_epochs=30")
-    wait_until(lambda: num_epochs(run) >= 3, process, told=told)
+    wait_until(lambda: num_epochs(run) >= 3, process, output=output)
     for pid in head.pids():
         if "sgnray.cli" not in command_of(pid):
             os.kill(pid, signal.SIGKILL)
-    print_seconds("the head is killed; the command ends after", wait_for_end(process, 1, told=told))
-    block = told.read_text().partition("error: ")[2]
-    assert block.count("\n") == 3, told.read_text()
+    print_seconds(
+        "the head is killed; the command ends after", wait_for_end(process, 1, output=output)
+    )
+    block = output.read_text().partition("error: ")[2]
+    assert block.count("\n") == 3, output.read_text()
     assert "rerun the same command" in block
-    assert "Traceback" not in told.read_text()
+    assert "Traceback" not in output.read_text()
     again = ["--workers", "2", "train.num_epochs=30"]
     _restart(head, other)
-    assert start(*again).wait(300) == 0, told.read_text()
-    assert "resumes after epoch" in told.read_text()
+    assert start(*again).wait(300) == 0, output.read_text()
+    assert "resumes after epoch" in output.read_text()
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)
 
 

@@ -14,7 +14,7 @@ from sgnray.prepare.readers import source
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
 # Forks, so that only the first start costs the imports. Each child kills itself after a while, a
-# longer one each time, in parts of one or two files; then the checksum that `out` claims is told.
+# longer one each time, in parts of one or two files; then the checksum that `out` claims is output.
 KILL = """
 import json, os, random, signal, sys, threading, time
 from pathlib import Path
@@ -27,7 +27,7 @@ overwrite = out.exists()
 def die(delay_s):
     time.sleep(delay_s)
     os.kill(os.getpid(), signal.SIGKILL)
-def told():
+def output():
     if not (out / "dataset.json").exists():
         return "none"
     claimed = json.loads((out / "dataset.json").read_text())["checksum"]
@@ -41,7 +41,7 @@ for attempt in range(200):
         os._exit(0)
     if os.waitpid(child, 0)[1] == 0:
         break
-    print(told(), flush=True)
+    print(output(), flush=True)
 """
 PREPARE = """
 import sys

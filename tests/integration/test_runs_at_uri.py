@@ -305,17 +305,17 @@ def test_seeds_at_a_uri(bucket, s3, tiny_recipe, tiny_folder):
     assert [score.run.startswith(f"s3://{path}/") for score in report.scores] == [True, True]
     names = names_in(files, path)
     assert sum(name.endswith("seeds2.json") for name in names) == 1
-    told = []
+    output = []
     again = train_seeds(
         tiny_recipe,
         tiny_folder,
         num_seeds=2,
         runs_dir=direct,
         device="cpu",
-        on_epoch=lambda *_: told.append(1),
+        on_epoch=lambda *_: output.append(1),
     )
     assert again.scores == report.scores
-    assert told == []
+    assert output == []
 
 
 @pytest.mark.ray

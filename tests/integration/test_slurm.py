@@ -33,7 +33,7 @@ on() {{
         [[ $1 == {head} ]] || {{ mount -t tmpfs none {data} && mount -t tmpfs none {runs}; }}
         "${{@:2}}" || exit $?' bash "$@"
 }}
-on {other} "$@" >{told} 2>&1 &
+on {other} "$@" >{output} 2>&1 &
 on {head} "$@" && wait $!
 """
 
@@ -49,7 +49,7 @@ def nodes():
 
 def test_a_slurm_job_trains_on_two_nodes_that_share_no_disk(nodes, tiny_folder, tmp_path):
     head, other = nodes
-    runs, told = tmp_path / "runs", tmp_path / "other.txt"
+    runs, output = tmp_path / "runs", tmp_path / "other.txt"
     for folder in (tmp_path / ".venv" / "bin", tmp_path / "bin", runs):
         folder.mkdir(parents=True)
     python = Path(sys.executable).parent
@@ -57,7 +57,7 @@ def test_a_slurm_job_trains_on_two_nodes_that_share_no_disk(nodes, tiny_folder, 
     stand_ins = {
         "scontrol": _SCONTROL.format(addresses=f"{head.address} {other.address}"),
         "srun": _SRUN.format(
-            head=head.name, other=other.name, data=tiny_folder, runs=runs, told=told
+            head=head.name, other=other.name, data=tiny_folder, runs=runs, output=output
         ),
     }
     for name, text in stand_ins.items():
@@ -83,8 +83,8 @@ def test_a_slurm_job_trains_on_two_nodes_that_share_no_disk(nodes, tiny_folder, 
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     said = done.stdout + done.stderr
-    if told.exists():
-        said += told.read_text()
+    if output.exists():
+        said += output.read_text()
     assert done.returncode == 0, said
     Path(f"/tmp/ray-{job}").rmdir()  # empty: what was in it ended with the hosts
     assert "using the Ray cluster at" in said

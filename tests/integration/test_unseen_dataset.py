@@ -108,16 +108,16 @@ def test_a_node_with_a_disk_of_its_own(tiny_folder, tmp_path, start_node, monkey
     finally:
         end(process)
     assert num_epochs(run) < 30
-    told = finish(command, disk)
-    assert "resumes after epoch" in told.stderr
+    output = finish(command, disk)
+    assert "resumes after epoch" in output.stderr
     assert num_epochs(run) == 30
     (copy,) = (tmp_path / "cache" / "datasets").glob("*/clips.arrow")
     assert copy.read_bytes() == (tiny_folder / "clips.arrow").read_bytes()
 
     sgn = [sys.executable, "-m", "sgnray.cli"]
-    told = finish([*sgn, "eval", str(run), *both, "--json"], disk)
+    output = finish([*sgn, "eval", str(run), *both, "--json"], disk)
     trained = json.loads((run / "report.json").read_text())
-    assert json.loads(told.stdout)["top1"] == trained["top1"]
+    assert json.loads(output.stdout)["top1"] == trained["top1"]
 
     space = disk / "space.yaml"
     space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")

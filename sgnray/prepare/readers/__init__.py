@@ -1,1 +1,1 @@
-"""One module per raw format; detect.py tells them apart by content."""
+"""One module per raw format; detect.py recognizes the format by its content."""

@@ -144,7 +144,7 @@ def _holds_arrays(place: Location) -> bool:
         with place.open() as file, zipfile.ZipFile(io.BufferedReader(file)) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())
     except ZIP_ERRORS:
-        return False  # the reader of recordings tells what is wrong with it
+        return False  # the reader of recordings says what is wrong with it
 
 
 def _only_file(folder: Location) -> Location | None:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sgnray.data.datasets import read_missing_names, tell_ntu
+from sgnray.data.datasets import detect_ntu, read_missing_names
 from sgnray.data.skeleton import COCO17, KINECT20, NTU25, Skeleton
 from sgnray.errors import ClipError, InputError, Problem, shorten_problems
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
@@ -112,7 +112,7 @@ def plan_pyskl(location: Location) -> RawPlan:
     ntu_facts = _read_ntu_names(clips) if skeleton is NTU25 else {}
     num_classes = max(clip.facts.label for clip in clips) + 1
     if ntu_facts:
-        dataset = tell_ntu(
+        dataset = detect_ntu(
             last_setup=max(facts.setup or 0 for facts in ntu_facts.values()),
             last_action=max(facts.label for facts in ntu_facts.values()) + 1,
         )

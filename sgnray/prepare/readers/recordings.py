@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sgnray.data.datasets import read_class_names, read_missing_names, tell_ntu
+from sgnray.data.datasets import detect_ntu, read_class_names, read_missing_names
 from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.errors import ClipError, InputError, Problem, UsageError
 from sgnray.prepare.clip import Clip, ClipFacts, Skipped, refusal
@@ -96,7 +96,7 @@ def plan_recordings(listing: Listing, recorded: str) -> RawPlan:
         case "NTU RGB+D":
             known = [file.name for file in listing.files if NTU.has_name(file.name)]
             facts = [NTU.parse_name(name) for name in known]
-            dataset = tell_ntu(
+            dataset = detect_ntu(
                 last_setup=max(fact.setup or 0 for fact in facts),
                 last_action=max(fact.label for fact in facts) + 1,
             )

@@ -28,7 +28,7 @@ _NOW = "write the table again; on a cluster, every node must see it at the same 
 
 @dataclass(frozen=True)
 class Table:
-    """One file of clips; `stamp` tells it from what was there before it was rewritten."""
+    """One file of clips; `stamp` differs once it is rewritten."""
 
     location: Location
     kind: str
