@@ -67,7 +67,7 @@ class Host:
         _ip("-n", self.name, "route", "add", "default", "dev", "eth0")
 
     def pull_cable(self) -> None:
-        """Cut the host off: nothing comes in or goes out, and nobody is output."""
+        """Cut the host off: without a word to anyone."""
         _ip("link", "set", self.cable, "down")
 
     def plug_cable(self) -> None:

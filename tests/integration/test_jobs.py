@@ -71,7 +71,7 @@ def wait_for_dashboard(port):
 
 
 def submit(train, dashboard, metrics, environment):
-    """Return exit code, what was output, and the gauges that Prometheus could read meanwhile.
+    """Return exit code, what it printed, and the gauges that Prometheus could read meanwhile.
 
     The dashboard answers before the agent that starts jobs does.
     """

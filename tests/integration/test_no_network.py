@@ -1,4 +1,4 @@
-"""No command but Ray's own touches a network: run where there is none, and where asking is output."""
+"""No command but Ray's own touches a network: run where there is none, and where it is noticed."""
 
 from __future__ import annotations
 
