@@ -14,7 +14,7 @@ from sgnray.prepare.readers import source
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
 # Forks, so that only the first start costs the imports. Each child kills itself after a while, a
-# longer one each time, in parts of one or two files; then the checksum that `out` claims is printed.
+# longer one each time, in parts of one or two files; then it prints the checksum in `out`.
 KILL = """
 import json, os, random, signal, sys, threading, time
 from pathlib import Path
