@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -195,6 +194,8 @@ def predict(
 
 def _load_model(checkpoint: str | None, runs: str, runtime: str) -> TrainedModel:
     """Load the model for a runtime; for onnx, it is exported to a file that is not kept."""
+    import tempfile
+
     from sgnray.checkpoints.trained_model import load_trained_model
     from sgnray.export import export_model
 

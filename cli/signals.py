@@ -53,8 +53,9 @@ class Ending:
             self.signal, self._since = number, time.monotonic()
             signal.signal(signal.SIGALRM, self._repeat)
             signal.setitimer(signal.ITIMER_REAL, _REPEAT_S, _REPEAT_S)
-            raise KeyboardInterrupt
-        if time.monotonic() - self._since > _SAME_SIGNAL_S:
+            if not _is_importing_torch(frame):
+                raise KeyboardInterrupt
+        elif time.monotonic() - self._since > _SAME_SIGNAL_S:
             os._exit(128 + number)
 
     def stop_repeating(self) -> None:
@@ -64,8 +65,18 @@ class Ending:
             signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
     def _repeat(self, number: int, frame: FrameType | None) -> None:
-        if not _is_unwinding():
+        if not _is_unwinding() and not _is_importing_torch(frame):
             raise KeyboardInterrupt
+
+
+def _is_importing_torch(frame: FrameType | None) -> bool:
+    """Return whether a module of torch is being imported: an exception in its C++ would abort."""
+    while frame is not None:
+        is_torch = frame.f_globals.get("__name__", "").partition(".")[0] == "torch"
+        if is_torch and frame.f_code.co_name == "<module>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_unwinding() -> bool:

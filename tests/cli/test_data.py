@@ -147,7 +147,7 @@ def test_the_one_dataset_is_shown(sgn, folder):
     told = sgn("data")
     assert (told.code, told.err) == (0, "")
     assert told.out.startswith("synth: 27 clips, ")
-    assert "folder      data/synth " in told.out
+    assert "folder      data/synth\n" in told.out
     assert max(map(len, told.out.splitlines())) <= 80
     assert sgn("data", "--data", "data/synth").out == told.out
     assert sgn("data", "-v").out == sgn("-v", "data").out == told.out

@@ -30,6 +30,16 @@ with ending_in_order() as ending:
         print("clean", flush=True)
 sys.exit(128 + ending.signal)
 """
+# Stands for an import of torch, which an exception in its C++ would abort.
+IMPORTING = """
+import signal, time
+from sgnray.cli.signals import ending_in_order
+module = {"__name__": "torch.distributed", "signal": signal, "time": time}
+code = "signal.raise_signal(signal.SIGINT); time.sleep(1); print('imported', flush=True)"
+with ending_in_order():
+    exec(compile(code, "torch", "exec"), module)
+    time.sleep(60)
+"""
 STUBBORN = """
 import signal, time
 from sgnray.cli.signals import ending_in_order
@@ -118,3 +128,11 @@ def start_bench(folder):
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     return process
+
+
+def test_an_import_of_torch_is_not_interrupted():
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.stdout == "imported\n"
+    assert done.stderr.endswith("KeyboardInterrupt\n")
