@@ -194,16 +194,17 @@ def predict(
 
 def _load_model(checkpoint: str | None, runs: str, runtime: str) -> TrainedModel:
     """Load the model for a runtime; for onnx, it is exported to a file that is not kept."""
-    import tempfile
-
     from sgnray.checkpoints.trained_model import load_trained_model
-    from sgnray.export import export_model
 
     model = load_trained_model(checkpoint, runs_dir=runs)
     if runtime == "torch":
         model.require_sgn()
     if runtime != "onnx" or model.path.suffix == ".onnx":
         return model
+    import tempfile
+
+    from sgnray.export import export_model
+
     with tempfile.TemporaryDirectory(prefix="sgn-onnx-") as folder:
         path = export_model(checkpoint, out=Path(folder) / "model.onnx", runs_dir=runs).path
         return load_trained_model(path)

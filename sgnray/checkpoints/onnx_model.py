@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sgnray.checkpoints.model_card import KEY, ModelCard
-from sgnray.errors import CheckpointError, first_line, import_extra
+from sgnray.errors import CheckpointError, SgnError, first_line, import_extra
 
 ONNX_SUFFIX = ".onnx"
 
@@ -62,7 +62,7 @@ def read_onnx(path: Path) -> tuple[OnnxModel, ModelCard]:
         shape = (1, model.num_frames, model.num_joints, model.num_coordinates)
         if model(torch.zeros(shape)).shape != (1, model.num_classes):
             raise ValueError("its logits have another shape than its description says")
-    except CheckpointError:
+    except SgnError:  # onnxruntime is not installed
         raise
     except Exception as error:  # the runtime's own classes are private
         raise CheckpointError(
