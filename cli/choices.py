@@ -95,7 +95,7 @@ def choose_case(
 
 
 def only_case(info: DatasetInfo) -> str:
-    """Give the case of a dataset that has just one; UsageError lists several."""
+    """Return the case of a dataset that has just one; UsageError lists several."""
     cases = _cases(info)
     if len(cases) == 1:
         return cases[0]
@@ -107,7 +107,7 @@ def only_case(info: DatasetInfo) -> str:
 
 
 def first_case(info: DatasetInfo) -> str:
-    """Give the first case of a dataset."""
+    """Return the first case of a dataset."""
     return _cases(info)[0]
 
 
@@ -124,7 +124,7 @@ def read_class_list(path: Path | None) -> tuple[str, ...] | None:
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        what = "is no UTF-8 text" if isinstance(error, ValueError) else "cannot be read"
+        what = "is not UTF-8 text" if isinstance(error, ValueError) else "cannot be read"
         raise UsageError(f"the list of classes {what}", where=str(path), now=_CLASS_LIST) from error
     while names and not names[-1]:
         names.pop()

@@ -122,7 +122,7 @@ def _refuse_misplaced(command: str, *, data: object, json: bool) -> None:
     misplaced = [f"--data {data}"] * (data is not None) + ["--json"] * json
     if misplaced:
         raise UsageError(
-            f"{misplaced[0]} stands before {command}",
+            f"{misplaced[0]} must come after {command}",
             where=f"sgn data {misplaced[0]} {command}",
             now=f"put it behind: sgn data {command} {' '.join(misplaced)}",
         )

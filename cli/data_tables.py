@@ -29,7 +29,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def content(content: DatasetContent, *, is_whole: bool = False) -> list[RenderableType]:
-    """Give what is in a dataset; every class where there are few, or with `is_whole`."""
+    """Return what is in a dataset; every class where there are few, or with `is_whole`."""
     info = content.info
     parts = [
         _headline(info),
@@ -43,7 +43,7 @@ def content(content: DatasetContent, *, is_whole: bool = False) -> list[Renderab
 
 
 def prepared(result: PrepareResult) -> list[RenderableType]:
-    """Give the counts of a dataset that was prepared, and why some clips are not in it."""
+    """Return the counts of a dataset that was prepared, and why some clips are not in it."""
     from sgnray.data.skipped import count_reasons
 
     how = "already prepared" if result.reused else "written"
@@ -52,7 +52,7 @@ def prepared(result: PrepareResult) -> list[RenderableType]:
 
 
 def prepared_data(result: PrepareResult) -> dict[str, Any]:
-    """Give what `prepared` shows, for programs."""
+    """Return what `prepared` shows, for programs."""
     info = result.info
     return {
         "folder": str(result.folder),
@@ -68,7 +68,7 @@ def prepared_data(result: PrepareResult) -> dict[str, Any]:
 
 
 def as_data(content: DatasetContent) -> dict[str, Any]:
-    """Give all that is known of a dataset, for programs."""
+    """Return all that is known of a dataset, for programs."""
     info = content.info
     return {
         "folder": str(content.folder),

@@ -169,7 +169,7 @@ def _interrupted(arguments: list[str], ending: Ending) -> int:
 
 
 def _as_sgn_error(failure: Exception) -> SgnError:
-    """Say what is wrong in our own words, whoever raised it."""
+    """Explain what is wrong in our own words, whoever raised it."""
     if isinstance(failure, SgnError):
         return failure
     if isinstance(failure, TyperException):

@@ -27,7 +27,7 @@ def prepare(
             "--name-pattern",
             metavar="PATTERN",
             help="Pattern of your file names, for example a{label}_s{subject}_v{camera}. "
-            "Default: labels.csv beside them, else the folder of each is its class.",
+            "Default: labels.csv next to them, else the folder of each is its class.",
         ),
     ] = None,
     out: Annotated[

@@ -98,17 +98,17 @@ def set_verbosity(steps: int) -> None:
 
 
 def is_quiet() -> bool:
-    """Tell whether only errors and results are shown."""
+    """Return whether only errors and results are shown."""
     return _screen.level > logging.INFO
 
 
 def is_verbose() -> bool:
-    """Tell whether details are shown."""
+    """Return whether details are shown."""
     return _screen.level <= logging.DEBUG
 
 
 def is_tracing() -> bool:
-    """Tell whether tracebacks are shown."""
+    """Return whether tracebacks are shown."""
     return _screen.level <= _TRACE
 
 

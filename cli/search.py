@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sgnray.tune.state.running import Listener
 
 _MAX_ROWS, _MAX_FAILURES = 20, 5
-_MAX_KEYS = 6  # as many fit beside each other into 80 columns
+_MAX_KEYS = 6  # as many fit into 80 columns
 _BEST_SHOWN, _ROWS_BESIDES = 5, 5
 _BEST = "bold green"
 

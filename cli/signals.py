@@ -80,7 +80,7 @@ def _is_importing_torch(frame: FrameType | None) -> bool:
 
 
 def _is_unwinding() -> bool:
-    """Tell whether this code runs while a KeyboardInterrupt is handled: cleaning up, mostly."""
+    """Return whether this code runs while a KeyboardInterrupt is handled: cleaning up, mostly."""
     error = sys.exception()
     while error is not None:
         if isinstance(error, KeyboardInterrupt):

@@ -33,7 +33,7 @@ def make_table(*columns: str, gap: int = 1) -> SafeTable:
 
 
 def facts(rows: Mapping[str, str]) -> Table:
-    """Give names and their values, one pair on each line."""
+    """Return names and their values, one pair on each line."""
     table = SafeTable.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")  # a path is never cut
@@ -83,7 +83,7 @@ def duration(seconds: float) -> str:
 
 
 def scores(report: Report) -> list[RenderableType]:
-    """Give the figures of a report: what, on what, chosen how."""
+    """Return the figures of a report: what, on what, chosen how."""
     evaluated, details = report.evaluated, report.details
     table = facts(
         {
@@ -104,7 +104,7 @@ def scores(report: Report) -> list[RenderableType]:
 
 
 def report(report: Report) -> list[RenderableType]:
-    """Give the whole of a report: the figures, the weakest classes, the most confused pairs."""
+    """Return the whole of a report: the figures, the weakest classes, the most confused pairs."""
     parts: list[RenderableType] = []
     if report.details is not None:
         parts.append(_details(report.details))
@@ -122,7 +122,7 @@ def report(report: Report) -> list[RenderableType]:
 
 
 def seeds(report: SeedsReport) -> SafeTable:
-    """Give the accuracy of each seed, their mean and their standard deviation."""
+    """Return the accuracy of each seed, their mean and their standard deviation."""
     table = make_table("seed", "epoch", "correct", "top-1>")
     for score in report.scores:
         correct = f"{score.num_correct:,} of {score.num_clips:,}"
@@ -147,7 +147,7 @@ def _members(details: Details) -> SafeTable:
 
 
 def _short(checkpoint: str) -> str:
-    """Name a checkpoint by its run, where its epoch stands beside it."""
+    """Name a checkpoint by its run, where its epoch is shown with it."""
     return checkpoint.partition("/checkpoints/epoch-")[0]
 
 

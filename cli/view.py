@@ -44,7 +44,7 @@ def view(
 ) -> None:
     """Show a recording or a clip as an animation, a sheet or a page.
 
-    A raw recording is shown beside what preparation makes of it; bodies that denoising removed
+    A raw recording is shown next to what preparation makes of it; bodies that denoising removed
     have another color.
     """
     from sgnray.view import view_clip

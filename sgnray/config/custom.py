@@ -1,4 +1,4 @@
-"""What a description of somebody's own skeletons may say: YAML beside a table of clips."""
+"""The description of a user's own skeletons: YAML next to a table of clips."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Description(_Strict):
 
 _WORDS = {
     "dataset": "a name such as my-kinect: lower-case letters, digits, - and _",
-    "clips": "a file or a list of files, beside this one",
+    "clips": "a file or a list of files, next to this one",
     "joints": "a list of names",
     "classes": "a list of at least two names",
     "bones": "a list of [child, parent] joints",
@@ -120,12 +120,12 @@ def _contradictions(description: Description) -> Iterator[tuple[str, str]]:
     for bone in description.bones:
         for joint in bone:
             if joint not in joints:
-                yield "bones", f"{joint!r} is no joint{did_you_mean(joint, joints)}"
+                yield "bones", f"{joint!r} is not a joint{did_you_mean(joint, joints)}"
         if bone[0] == bone[1]:
             yield "bones", f"{bone[0]!r} cannot be its own parent"
     if description.origin is not None and description.origin not in joints:
         meant = did_you_mean(description.origin, joints)
-        yield "origin", f"{description.origin!r} is no joint{meant}"
+        yield "origin", f"{description.origin!r} is not a joint{meant}"
     for case, rule in description.splits.items():
         yield from ((f"splits.{case}", what) for what in _wrong_rule(rule))
 

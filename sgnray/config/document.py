@@ -72,7 +72,7 @@ def list_shipped(package: str) -> tuple[str, ...]:
 
 
 def is_path(name_or_path: str) -> bool:
-    """Tell whether a path of a YAML file was given, and not the name of a shipped one."""
+    """Return whether a path of a YAML file was given, and not the name of a shipped one."""
     return name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path
 
 

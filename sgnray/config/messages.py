@@ -49,7 +49,7 @@ def explain_together(
 
 
 def unknown_key(key: str) -> str:
-    """Say that no recipe has this key, and which one may be meant."""
+    """Explain that no recipe has this key, and which one may be meant."""
     kind = "unknown key" if "." in key else "unknown section"
     meant = _closest_key(key)
     if meant is None:

@@ -46,7 +46,7 @@ class Recipe(RecipeSections):
         return parse_recipe(data, source=source)
 
     def trains_like(self, other: Recipe) -> bool:
-        """Tell whether both train the same model; trackers and the like may differ."""
+        """Return whether both train the same model; trackers and the like may differ."""
         return _deciding_values(self) == _deciding_values(other)
 
 
@@ -179,7 +179,7 @@ def _merge(merged: dict[str, Any], content: Mapping[str, Any]) -> None:
 
 
 def _with_present_names(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Give keys their present names; an old name beside the present one stays, and is refused."""
+    """Rename old keys; an old name beside the current one stays, and is refused."""
     renamed = dict(content)
     for old, new in RENAMED_KEYS.items():
         section, _, old_name = old.partition(".")
@@ -203,7 +203,7 @@ def _apply_overrides(
             try:
                 parsed = read_value(value)
             except ValueError as error:
-                what = f"is no value: {error}"
+                what = f"is not a value: {error}"
         if what is not None:
             problems.append(Problem(f"{text} ({_COMMAND_LINE})", what))
             continue
@@ -216,7 +216,7 @@ def _apply_overrides(
 
 def _wrong_override(key: str, has_equals: bool) -> str | None:
     if not has_equals:
-        return "is no override; write section.key=value, like optim.batch_size=32"
+        return "is not an override; write section.key=value, like optim.batch_size=32"
     if key in sections():
         return f"is a section; set one of its keys: {', '.join(sections()[key].model_fields)}"
     return None if key in dotted_keys() else unknown_key(key)

@@ -139,11 +139,11 @@ class ModelConfig(Section):
     graph_widths: Widths = (128, 256, 256)
     """Output channels of each graph layer; the paper has three."""
     joint_type: Truth = True
-    """Tell the model which joint is which; false leaves the code out."""
+    """Add a code of each joint's type; false leaves it out."""
     frame_index: Truth = True
-    """Tell the model which frame is which; false leaves the code out."""
+    """Add a code of each frame's position; false leaves it out."""
     affinity: Literal["learned", "skeleton"] = "learned"
-    """Which joints hear of each other: learned from the clip, or fixed by the skeleton's bones."""
+    """Which joints exchange messages: learned from the clip, or fixed by the skeleton's bones."""
     frame_width: Count = 512
     """Channels that are pooled over time and classified."""
     dropout: Fraction = 0.2

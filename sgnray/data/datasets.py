@@ -60,7 +60,7 @@ class Case:
     def masks(
         self, numbers_N: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Tell for each clip whether it trains and whether it tests; unknown (-1) does neither."""
+        """Return which clips train and which ones test; unknown ones (-1) do neither."""
         even_N = np.equal(numbers_N % 2, 0)
         trains_N = even_N if self.train is None else np.isin(numbers_N, self.train)
         tests_N = ~trains_N if self.test is None else np.isin(numbers_N, self.test)
@@ -137,7 +137,7 @@ DATASETS: Mapping[str, PublishedDataset] = {
 
 
 def find_published(num_classes: int, skeleton: Skeleton) -> str | None:
-    """Recognize a published dataset by its classes and skeleton; synthetic ones are no match."""
+    """Recognize a published dataset by its classes and skeleton; synthetic ones do not match."""
     for name, dataset in DATASETS.items():
         shape = (dataset.num_classes, dataset.skeleton.name)
         if name != "synth" and shape == (num_classes, skeleton.name):
@@ -162,6 +162,6 @@ def read_missing_names() -> frozenset[str]:
 
 
 def detect_ntu(*, last_setup: int, last_action: int) -> str:
-    """Tell ntu60 from ntu120 by the highest setup and action that occur."""
+    """Distinguish ntu60 from ntu120 by the highest setup and action that occur."""
     is_ntu60 = last_setup <= _NTU60_SETUPS and last_action <= DATASETS["ntu60"].num_classes
     return "ntu60" if is_ntu60 else "ntu120"

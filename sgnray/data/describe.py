@@ -95,7 +95,7 @@ def describe_dataset(dataset: SkeletonDataset, skipped: Sequence[Skipped]) -> Da
 def describe_lengths(num_frames_N: IntArray) -> Lengths:
     """Count clips in at most 8 bins as wide as 1, 2 or 5 times a power of ten frames.
 
-    These reach to all but the longest percent. Where clips lie beyond them, one more bin holds
+    These reach to all but the longest percent. Where clips are beyond them, one more bin holds
     them, so that a single long clip does not push all others into the first bin.
     """
     shortest, longest = int(num_frames_N.min()), int(num_frames_N.max())
@@ -119,7 +119,7 @@ def describe_lengths(num_frames_N: IntArray) -> Lengths:
 
 
 def _bin_width(shortest: int, longest: int) -> int:
-    """Give the smallest width of 1, 2, 5, 10, 20, ... with which `_MAX_BINS` bins suffice."""
+    """Return the smallest width of 1, 2, 5, 10, 20, ... with which `_MAX_BINS` bins suffice."""
     power = 1
     while True:
         for width in (power, 2 * power, 5 * power):

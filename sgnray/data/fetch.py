@@ -54,7 +54,7 @@ class SharedDataset:
         return cls(folder, read_info(folder).checksum, file_server)
 
     def local_dir(self) -> Path:
-        """Give its folder on this machine; where it is not seen, it is fetched, once per machine.
+        """Return its folder on this machine; a dataset not seen here is fetched, once per machine.
 
         The copy is checked by the dataset's checksum and kept for later runs.
         """
@@ -68,7 +68,7 @@ class SharedDataset:
 
 
 def dataset_at(text: str, on_progress: OnProgress = ignore_progress) -> Path:
-    """Return the folder of the dataset that a path or a URI names, fetched if it lies elsewhere.
+    """Return the folder of the dataset that a path or a URI names, fetched if it is elsewhere.
 
     `on_progress` is called with (MiB fetched, MiB). A path is returned as it is.
     """
@@ -86,7 +86,7 @@ def dataset_at(text: str, on_progress: OnProgress = ignore_progress) -> Path:
 
 
 def _read_remote_info(place: Location) -> DatasetInfo:
-    """Read dataset.json where it lies, before anything big is fetched."""
+    """Read dataset.json at its place, before anything big is fetched."""
     with tempfile.TemporaryDirectory(prefix="sgn-") as folder:
         _copy(place.child(INFO_FILE), Path(folder))
         try:
@@ -137,7 +137,7 @@ def cached_dataset(checksum: str, copy: Callable[[Path], None]) -> Path:
     match = _CHECKSUM.fullmatch(checksum)
     if match is None:
         raise InputError(
-            f"{checksum!r} is no checksum of a dataset",
+            f"{checksum!r} is not a checksum of a dataset",
             where=INFO_FILE,
             now="prepare the dataset again: sgn prepare --raw PATH --overwrite",
         )
@@ -179,7 +179,7 @@ def _check_copy(partial: Path, checksum: str) -> None:
         raise InputError(
             "what was fetched is not the dataset that was asked for",
             where=f"{CLIPS_FILE}: {found}, wanted {checksum}",
-            now="check the dataset where it lies with sgn data verify, then run this again",
+            now="check the original with sgn data verify, then run this again",
         )
 
 
@@ -199,7 +199,7 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _is_intact(folder: Path, checksum: str) -> bool:
-    """Tell whether the folder is as it was fetched."""
+    """Return whether the folder is as it was fetched."""
     try:
         record = json.loads((folder / _RECORD_FILE).read_text(encoding="utf-8"))
         return bool(

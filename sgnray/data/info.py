@@ -79,7 +79,7 @@ def read_info(folder: Path) -> DatasetInfo:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise corrupt(path, "it is no readable JSON") from error
+        raise corrupt(path, "it is not valid JSON") from error
     version = data.get("format_version") if isinstance(data, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise corrupt(path, "no readable format_version")

@@ -66,7 +66,7 @@ def cases_of(dataset: str, fixed: Iterable[str] = ()) -> tuple[str, ...]:
 
 
 def resolve_case(dataset: str, case: str, fixed: Iterable[str] = ()) -> str:
-    """Give the case its name in this dataset: xsub, xview, xset and cs/csub are understood."""
+    """Return the name of a case in this dataset: xsub, xview, xset and cs/csub are understood."""
     fixed = tuple(fixed)
     cases = cases_of(dataset, fixed)
     for candidate in (case, *CASE_ALIASES.get(case, ())):

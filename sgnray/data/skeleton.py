@@ -49,11 +49,11 @@ class Skeleton:
         if not isinstance(name, str) or not name:
             raise ValueError("has no name")
         if not _are_names(joints):
-            raise ValueError("joints is no list of different names")
+            raise ValueError("joints is not a list of different names")
         if not _are_bones(data["bones"], len(joints)):
-            raise ValueError("bones is no list of pairs of two different joints, by their index")
+            raise ValueError("bones is not a list of pairs of different joints, by their index")
         if origin is not None and not _is_index(origin, len(joints)):
-            raise ValueError("origin is no joint")
+            raise ValueError("origin is not a joint")
         if not _is_index(data["num_coordinates"], 4) or data["num_coordinates"] < 2:
             raise ValueError("num_coordinates is not 2 or 3")
         bones = tuple((child, parent) for child, parent in data["bones"])

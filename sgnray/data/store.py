@@ -155,7 +155,7 @@ def find_dataset(data_dir: Path = Path("data"), *, name: str | None = None) -> P
 
 
 def clips_schema(skeleton: Skeleton) -> pa.Schema:
-    """Give the columns of clips.arrow.
+    """Return the columns of clips.arrow.
 
     num_frames counts the clip's frames after preparation: frames without a body and frames that
     preparation dropped do not count, all-zero frames that it kept do, though they give no pose.
@@ -185,7 +185,7 @@ def poses_column(skeleton: Skeleton, offsets: pa.Int32Array, values: pa.FloatArr
 
 
 def checksum_file(path: Path, progress: Progress | None = None) -> str:
-    """Give "sha256:<hex>" of a file, as dataset.json holds it for clips.arrow."""
+    """Return "sha256:<hex>" of a file, as dataset.json holds it for clips.arrow."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
@@ -209,7 +209,7 @@ def _read_batch(path: Path, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _find_problem(batch: pa.RecordBatch, offsets: IntArray, num_classes: int) -> str | None:
-    """Say what contradicts itself, of all but the poses, which stay on disk; None if nothing."""
+    """Return the first contradiction, the poses on disk left aside; None if there is none."""
     frames, bodies, poses = (batch.column(name) for name in ("frame", "body", "poses"))
     if has_nulls(batch):
         return "something is null that cannot be"
@@ -230,7 +230,7 @@ def _find_problem(batch: pa.RecordBatch, offsets: IntArray, num_classes: int) ->
 
 
 def has_nulls(batch: pa.RecordBatch) -> bool:
-    """Tell whether something is null that cannot be."""
+    """Return whether something is null that cannot be."""
     frames, bodies, poses = (batch.column(name) for name in ("frame", "body", "poses"))
     required = [batch.column(field.name) for field in batch.schema if not field.nullable]
     inner = [poses.values, poses.values.values, frames.values, bodies.values]
@@ -261,7 +261,9 @@ def _split_rows(splits: NamedSplits, names: tuple[str, ...], path: Path) -> dict
 
     def rows(part: list[str], case: str) -> IntArray:
         if unknown := [name for name in part if name not in row_of]:
-            raise corrupt(path, f"the case {case} names {unknown[0]!r}, and there is no such clip")
+            raise corrupt(
+                path, f"the case {case} names {unknown[0]!r}, which is not one of its clips"
+            )
         return np.sort(np.array([row_of[name] for name in part], np.int64))
 
     return {

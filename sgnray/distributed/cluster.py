@@ -49,7 +49,7 @@ def find_address(address: str | None) -> str | None:
 
 
 def is_at_hand(address: str | None) -> bool:
-    """Tell whether a cluster runs already, so that none would have to be started."""
+    """Return whether a cluster runs already, so that none would have to be started."""
     if find_address(address) is not None:
         return True
     ray = sys.modules.get("ray")
@@ -97,7 +97,7 @@ def _running_here() -> str | None:
 
 @contextmanager
 def _sigterm_restored() -> Iterator[None]:
-    """Give a handler of the caller's own back; Ray replaces it when it starts."""
+    """Restore the caller's own handler, which Ray replaces when it starts."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

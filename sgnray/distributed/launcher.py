@@ -41,7 +41,7 @@ _RAY_TRAIN = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # A worker that does not answer is given up after this long, not after ten minutes.
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
-    # Until then the request stands, and an autoscaler sees it; `Wait` ends it before.
+    # Until then the request is kept, and an autoscaler sees it; `Wait` ends it before.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1000000",
     # One process less to start: nothing here reads what it finds.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",

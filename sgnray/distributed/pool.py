@@ -11,7 +11,7 @@ from sgnray.distributed.reserve import Reservation
 from sgnray.distributed.resources import WorkerRequest, gpus_per_actor
 from sgnray.errors import ClusterError, SgnError
 
-# Jobs that a worker has at hand, so that it never waits for the next.
+# Jobs queued at each worker, so that it never waits for the next.
 _QUEUED = 2
 # Results that may wait for an earlier one, for each worker: what bounds the memory of this process.
 _AHEAD = 4

@@ -41,7 +41,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
     try:
         yield
-        dist.barrier()  # rank 0 has the store: nobody may need it any more
+        dist.barrier()  # rank 0 has the store: it must outlive the others' use
     finally:
         dist.destroy_process_group()
 

@@ -27,7 +27,7 @@ _LINE_ANYWAY_AFTER_S = 60.0
 class Resources:
     """What the cluster has now; `is_local` says that it was started here and ends here.
 
-    `node_cpus` has the CPUs of each node, `free_cpus` counts those that nobody uses.
+    `node_cpus` has the CPUs of each node, `free_cpus` counts those not in use.
     """
 
     num_cpus: int
@@ -75,7 +75,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class WorkerRequest:
-    """What each worker asks Ray for beside its GPU, and how long to wait; None is our choice.
+    """What each worker asks Ray for besides its GPU, and how long to wait; None is our choice.
 
     `labels` are those that a node must have, `accelerator_type` is Ray's name of a kind of GPU.
     """

@@ -1,4 +1,4 @@
-"""Write report.json and report.html: into the run that they are about, or beside the runs."""
+"""Write report.json and report.html: into the run that they are about, or next to the runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def place_of(report: Report, runs_dir: Runs) -> Path:
     """Return the folder of a report.
 
     It is the run's own folder if the report repeats the test at the end of that run; else a folder
-    in the run, or in reports/ beside `runs_dir` (here, if that is a URI) for several checkpoints or
+    in the run, or in reports/ next to `runs_dir` (here, if it is a URI) for several checkpoints or
     one outside a run. Reports of other checkpoints, cases, views or datasets have other folders.
     """
     assert report.details is not None

@@ -31,7 +31,7 @@ def check_inputs(names: Sequence[str], bones: Sequence[tuple[int, int]]) -> tupl
 
 
 def needs_bones(names: Sequence[str]) -> bool:
-    """Tell whether any of the inputs is made of bones."""
+    """Return whether any of the inputs is made of bones."""
     return not _OF_BONES.isdisjoint(names)
 
 

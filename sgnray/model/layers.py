@@ -189,7 +189,7 @@ class FrameLevelModule(nn.Module):
 
     def __init__(self, *, in_width: int, width: int, dropout: float) -> None:
         super().__init__()
-        # The kernel lies flat: [frame before | this frame | frame after].
+        # The kernel is flattened: [frame before | this frame | frame after].
         self.temporal = nn.Linear(3 * in_width, in_width)
         self.temporal_norm = nn.BatchNorm1d(in_width)
         self.dropout = dropout

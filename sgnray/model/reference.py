@@ -92,7 +92,7 @@ def from_reference(key: str, value: Tensor, model: SGN) -> Tensor:
         # Channels c * V + v of the reference are v * C + c in the layout BTVC.
         return value.view(model.num_coordinates, model.num_joints).t().reshape(-1)
     if key == "frame_level.temporal.weight":
-        # (out, in, 1, kernel) -> (out, kernel * in): the kernel lies flat, frame by frame.
+        # (out, in, 1, kernel) -> (out, kernel * in): the kernel is flattened frame by frame.
         return value.squeeze(2).permute(0, 2, 1).flatten(1)
     if value.ndim == 4:
         return value.flatten(1)

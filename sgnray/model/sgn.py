@@ -91,7 +91,7 @@ class SGN(nn.Module):
 
     @torch.no_grad()
     def reset_weights(self) -> None:
-        """Draw all weights anew from torch's global generator; biases keep torch's default."""
+        """Redraw all weights from torch's global generator; biases keep torch's default."""
         for module in self.modules():
             if isinstance(module, nn.Linear) and module is not self.classifier:
                 module.reset_parameters()

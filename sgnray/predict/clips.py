@@ -189,7 +189,7 @@ class PredictionPlan:
         return sum(map(len, self.sources))
 
     def describe(self) -> dict[str, str | int | None]:
-        """Say what decides the predictions: two equal plans give the same ones."""
+        """Return what decides the predictions: equal plans give the same predictions."""
         recordings = hash_lines(source.stamp for source in self.sources)
         return {"recordings": recordings[:_DIGEST], **self.recognizer.describe()}
 
@@ -244,7 +244,7 @@ class Recognizer:
     precision: Precision
 
     def describe(self) -> dict[str, str | int | None]:
-        """Say what decides the predictions of a recording, under the names that users know."""
+        """Return what decides the predictions of a recording, under the names that users know."""
         weights = hashlib.sha256()
         for tensor in self.model.model.state_dict().values():
             weights.update(tensor.cpu().numpy().tobytes())

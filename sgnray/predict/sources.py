@@ -62,13 +62,13 @@ class RawSource:
         return hash_lines([source.fingerprint, source.stamp, *map(str, self.refused)])
 
     def part(self, first: int, end: int) -> RawSource:
-        """Give the recordings [first, end), the refused ones first."""
+        """Return the recordings [first, end), the refused ones first."""
         num_refused = len(self.refused)
         files = self.files[max(0, first - num_refused) : max(0, end - num_refused)]
         return replace(self, files=files, refused=self.refused[first:end])
 
     def to_send(self) -> RawSource:
-        """Give what a worker gets: it reads the files itself."""
+        """Return what a worker gets: it reads the files itself."""
         return self
 
     def read(self) -> Iterator[Sample | Skipped]:
@@ -106,11 +106,11 @@ class DatasetSource:
         return hash_lines([self.dataset.info.checksum, *map(str, self.rows)])
 
     def part(self, first: int, end: int) -> DatasetSource:
-        """Give the clips [first, end)."""
+        """Return the clips [first, end)."""
         return replace(self, rows=self.rows[first:end])
 
     def to_send(self) -> Loaded:
-        """Give what a worker gets: the poses, because it may not see the dataset."""
+        """Return what a worker gets: the poses, because it may not see the dataset."""
         return Loaded(tuple(self.read()))
 
     def read(self) -> Iterator[Sample | Skipped]:

@@ -58,9 +58,9 @@ class Stream:
         self._frames: deque[FloatArray] = deque(maxlen=window)
 
     def add(self, joints: npt.ArrayLike | None) -> tuple[Guess, ...] | None:
-        """Take the next frame, (V, C) or (M, V, C), None or empty if nobody is there.
+        """Take the next frame, (V, C) or (M, V, C), None or empty if no person is in it.
 
-        Returns the likeliest actions, none if nobody was there in the whole window; None between
+        Returns the likeliest actions, none if no person was in the whole window; None between
         two predictions. InputError for a frame that cannot be used, which does not count.
         """
         self._frames.append(self._lay_out(joints))
@@ -99,7 +99,7 @@ def predict_lines(
 ) -> Iterator[dict[str, Any]]:
     """Recognize a stream of frames in JSON, one on each line, as `sgn predict --live` does.
 
-    A line is a frame as `Stream.add` takes it, null or empty if nobody is there. Each prediction is
+    A line is a frame as `Stream.add` takes it, null or empty without a person. Each prediction is
     yielded as plain data, before the next line is read: the number of `frame`s so far and the
     `guesses`. Raises InputError with the number of a line that cannot be used.
     """
@@ -115,7 +115,7 @@ def predict_lines(
         except InputError as error:
             raise InputError(error.what, where=where, now=error.now) from error
         except (RecursionError, ValueError) as error:
-            now = "write each frame as one line of JSON: its joints, or null if nobody is there"
+            now = "write each frame as one line of JSON: its joints, or null if no person is in it"
             raise InputError(f"this is not JSON: {error}", where=where, now=now) from error
         if guesses is not None:
             yield {"frame": number, "guesses": [vars(guess) for guess in guesses]}

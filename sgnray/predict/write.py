@@ -1,6 +1,6 @@
 """Predictions written to one file as they come; what a kill leaves is continued.
 
-Rows go to a folder beside the file, as JSON lines, with a small file that says how far they reach.
+Rows go to a folder next to the file, as JSON lines, with a small file that says how far they reach.
 The file itself appears when all are there.
 """
 
@@ -65,7 +65,7 @@ class Written:
 
 
 def check_out(out: Path | str, *, overwrite: bool = False) -> Path:
-    """Give the file that predictions will be written to; raises UsageError if it cannot be one."""
+    """Return the file that predictions will be written to; UsageError if it cannot be one."""
     path = resolve(out)
     if "://" in str(out) or path.suffix not in _SUFFIXES or path.is_dir():
         raise UsageError(
@@ -148,7 +148,7 @@ class _Rows:
                 self._save()
 
     def _save(self) -> None:
-        """Say how far the rows reach, once they are on the disk: after a power cut that holds."""
+        """Record how far the rows reach, once they are on the disk: it survives a power cut."""
         with output_errors(self._out):
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -216,7 +216,7 @@ def _row(item: Prediction | Skipped) -> dict[str, Any]:
 
 
 def _to_parquet(rows: Path) -> Path:
-    """Write rows as a Parquet file beside them, a block at a time."""
+    """Write rows as a Parquet file next to them, a block at a time."""
     table = rows.with_name(_TABLE_FILE)
     with pq.ParquetWriter(table, SCHEMA, compression="zstd") as writer:
         if rows.stat().st_size:

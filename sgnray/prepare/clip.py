@@ -19,7 +19,7 @@ __all__ = ["Clip", "ClipFacts", "Poses", "Skipped", "as_float32", "refusal"]
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What is known of a clip beside its poses: a 0-based label, and None for what nobody knows."""
+    """What is known of a clip besides its poses: a 0-based label; None is unknown."""
 
     name: str
     label: int

@@ -31,7 +31,7 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
     frames, bodies = np.nonzero(is_there_TM[kept_T])
     if frames.size == 0:
         raise InputError(
-            "nobody is there in any frame", where="the clip", now="leave out clips without people"
+            "no person is in any frame", where="the clip", now="leave out clips without people"
         )
     poses_PVC = frames_TMVC[kept_T][frames, bodies]
     if skeleton.origin is not None:
@@ -47,7 +47,7 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
 def frames_of(joints: npt.ArrayLike | Sequence[npt.ArrayLike], skeleton: Skeleton) -> FloatArray:
     """Lay out the frames of one or two people: float32 (T, M, V, C), NaN where one is not there.
 
-    A person whose numbers are all zero is not there either, and an empty frame has nobody. Raises
+    A person whose numbers are all zero is not there either, and an empty frame has none. Raises
     InputError.
     """
     shape = (skeleton.num_joints, skeleton.num_coordinates)

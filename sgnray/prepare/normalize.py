@@ -44,7 +44,7 @@ def lay_out(recording: Recording) -> FloatArray:
 def assign_actors(bodies: list[Body]) -> list[list[Body]]:
     """Join bodies that are not there together into at most two actors; the others are dropped.
 
-    `bodies` are sorted, main actor first. Sharing one frame is no overlap. Actor 2's interval
+    `bodies` are sorted, main actor first. Sharing one frame is not an overlap. Actor 2's interval
     starts as [0, 0], as in the reference, so that its start stays 0.
     """
     actors: list[list[Body]] = [[bodies[0]], []]

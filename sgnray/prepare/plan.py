@@ -21,7 +21,7 @@ class PartJob(Protocol):
         """How many clips are in it, refused ones too."""
 
     def read(self) -> Iterator[Clip | Skipped]:
-        """Give one result for each clip, in order, holding few of them in memory at a time."""
+        """Return one result for each clip, in order, holding few of them in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,6 @@ class RawPlan:
 
 
 def hash_lines(lines: Iterable[str]) -> str:
-    """Give the sha256 of lines of text, in hex."""
+    """Return the sha256 of lines of text, in hex."""
     text = "\n".join(lines).encode("utf-8", "backslashreplace")
     return hashlib.sha256(text).hexdigest()

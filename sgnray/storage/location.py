@@ -54,7 +54,7 @@ class Location:
 
     @property
     def is_local(self) -> bool:
-        """Whether it lies on this machine."""
+        """Whether it is on this machine."""
         return self.uri is None
 
     def at(self, path: str) -> Location:
@@ -89,7 +89,7 @@ class Location:
         return _file_system(self.uri).open_input_file(self.path)
 
     def digest(self) -> str:
-        """Give the sha256 of a file, in hex; all of it is read."""
+        """Return the sha256 of a file, in hex; all of it is read."""
         digest = hashlib.sha256()
         with self.open() as file:
             while block := file.read(_BLOCK_BYTES):
@@ -97,7 +97,7 @@ class Location:
         return digest.hexdigest()
 
     def entry(self) -> Entry | None:
-        """Tell what lies here; None if nothing does."""
+        """Return what is here; None if there is nothing."""
         if self.uri is None:
             return _local_entry(self.path, depth=0)
         with _remote_errors(self):
@@ -162,7 +162,7 @@ def locate(text: str | Path) -> Location:
 
 
 def as_folder(place: Path | str | Location) -> Path | Location:
-    """Give a path as it was written, or the place elsewhere that a URI names."""
+    """Return a path as it was written, or the place elsewhere that a URI names."""
     if isinstance(place, Location):
         return place
     if isinstance(place, Path):
@@ -178,7 +178,7 @@ def as_folder(place: Path | str | Location) -> Path | Location:
 
 
 def cache_dir() -> Path:
-    """Say where fetched things are kept on this machine."""
+    """Return the folder for fetched files on this machine."""
     if own := os.environ.get("SGNRAY_CACHE"):
         return Path(own).expanduser().resolve()
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -187,7 +187,7 @@ def cache_dir() -> Path:
 
 
 def resolve(path: str | Path) -> Path:
-    """Give the absolute path of what a user named; UsageError where it cannot be one."""
+    """Return the absolute path of what a user named; UsageError where it cannot be one."""
     try:
         absolute = Path(path).expanduser().resolve()
         str(absolute).encode()  # what reads files takes UTF-8 names only

@@ -113,7 +113,7 @@ class TrainState:
 
     @torch.no_grad()
     def average_running_statistics(self) -> None:
-        """Give all ranks the same batch-norm statistics. Collective: every rank must call this."""
+        """Average batch-norm statistics over ranks. Collective: every rank must call this."""
         models = [self.model] if self.averaged is None else [self.model, self.averaged]
         for model in models:
             for buffer in model.buffers():

@@ -32,7 +32,7 @@ def view_clip(
 
     `source` is a raw recording, a folder or .zip of them, or the folder of a prepared dataset;
     if it has several clips, `clip` names one. Without `to` the suffix of `out` decides; the
-    default is a GIF. Raw recordings are shown beside what preparation makes of them. `names`
+    default is a GIF. Raw recordings are shown next to what preparation makes of them. `names`
     writes the joints' names into pictures. Raises UsageError, InputError, OutputError.
     """
     to = choose_format(to, out, FORMATS, default="gif")

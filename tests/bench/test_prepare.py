@@ -48,7 +48,7 @@ def start(what, raw, out, cores):
 
 
 def figures_of(process):
-    """Bytes and seconds, from the start and where they are told from the first part on."""
+    """Bytes and seconds, from the start and where they are known from the first part on."""
     return json.loads(process.communicate()[0].splitlines()[-1])
 
 

@@ -50,8 +50,8 @@ with connected(num_workers=2):
 
 
 def report(what, share):
-    told = f"quartiles {share.low:.1%} to {share.high:.1%}, {share.num_rounds} rounds"
-    print(f"\n{what}: {share.median:.1%} ({told})")
+    spread = f"quartiles {share.low:.1%} to {share.high:.1%}, {share.num_rounds} rounds"
+    print(f"\n{what}: {share.median:.1%} ({spread})")
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def test_from_the_command_to_the_first_step(noise, tmp_path, workers):
         else:
             plain = time_empty_fit(tmp_path, number)
         found = time_first_step(noise, tmp_path / f"{workers}-{number}", workers)
-        told = ", ".join(f"{found - spent:+.1f} s to {name}" for name, spent in plain.items())
-        print(f"\n{workers} workers: first step after {found:.1f} s, {told}")
+        others = ", ".join(f"{found - spent:+.1f} s to {name}" for name, spent in plain.items())
+        print(f"\n{workers} workers: first step after {found:.1f} s, {others}")
 
 
 def test_share_outside_of_the_steps():

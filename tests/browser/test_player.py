@@ -11,7 +11,8 @@ from sgnray.data.skeleton import NTU25
 from sgnray.view.page import write_player
 from sgnray.view.scene import Panel, Scene, Track
 
-pytestmark = pytest.mark.browser
+# Together, so that what they share is built once.
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from sgnray.evaluate.metrics import Tally
 from sgnray.evaluate.report import Cost, Details, EvaluatedModel, Member, make_report
 from sgnray.evaluate.write import choose_played, write_page
 
-pytestmark = pytest.mark.browser
+# Together, so that what they share is built once.
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 EVIL = (
     "<script>alert(1)</script>",
@@ -78,9 +79,9 @@ def test_all_names_are_text(open_page, page_file):
 
 
 def test_it_says_what_is_not_honest(open_page, page_file):
-    told = open_page(page_file[0]).locator(".warning").all_inner_texts()
-    assert "selected on these test clips" in told[0]
-    assert told[1].startswith("7 of these clips were in the training part")
+    shown = open_page(page_file[0]).locator(".warning").all_inner_texts()
+    assert "selected on these test clips" in shown[0]
+    assert shown[1].startswith("7 of these clips were in the training part")
 
 
 def test_a_cell_tells_its_numbers(open_page, page_file):
@@ -90,8 +91,8 @@ def test_a_cell_tells_its_numbers(open_page, page_file):
     box = matrix.bounding_box()
     matrix.hover(position={"x": box["width"] * 5 / 6, "y": box["height"] / 6})
     count, total = report.details.confusion_KK[0][2], sum(report.details.confusion_KK[0])
-    told = page.locator("#cell").inner_text()
-    assert told.startswith(f"“{EVIL[0]}” taken for “{EVIL[2]}”: {count} of {total} clips")
+    shown = page.locator("#cell").inner_text()
+    assert shown.startswith(f"“{EVIL[0]}” taken for “{EVIL[2]}”: {count} of {total} clips")
     matrix.press("ArrowLeft")
     assert f"taken for “{EVIL[1]}”" in page.locator("#cell").inner_text()
     matrix.press("Enter")
@@ -127,7 +128,7 @@ def test_a_class_without_clips_comes_last_either_way(open_page, page_file):
         assert "" not in shares[:-1]
 
 
-def test_charts_are_told_in_numbers_too(open_page, page_file):
+def test_charts_are_given_in_numbers_too(open_page, page_file):
     page = open_page(page_file[0])
     tables = page.locator("details")
     tables.nth(0).locator("summary").click()

@@ -129,13 +129,13 @@ def test_help_loads_neither_torch_nor_ray():
 
 
 def test_a_dataset_in_tables_of_80_columns(sgn, tiny_folder):
-    told = sgn("bench", "--case", "cv", "--data", str(tiny_folder), "--seconds", "1", *TINY)
-    assert told.code == 0, told.err
-    assert max(map(len, told.out.splitlines())) <= 80
-    assert told.out.startswith("recipe  synth cv, 10 epochs in batches of 6")
-    assert "clips   18 for training, 9 for the test" in told.out
-    assert "noise" not in told.out
-    assert "of an epoch's time" in told.out
+    done = sgn("bench", "--case", "cv", "--data", str(tiny_folder), "--seconds", "1", *TINY)
+    assert done.code == 0, done.err
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert done.out.startswith("recipe  synth cv, 10 epochs in batches of 6")
+    assert "clips   18 for training, 9 for the test" in done.out
+    assert "noise" not in done.out
+    assert "of an epoch's time" in done.out
 
 
 def test_the_only_dataset_is_found_and_one_of_another_kind_is_not_used(sgn, tiny_folder, tmp_path):
@@ -152,9 +152,9 @@ def test_the_only_dataset_is_found_and_one_of_another_kind_is_not_used(sgn, tiny
     ("case", "dataset", "name"), [("xview", "ntu60", "cv"), ("csub", "ntu120", "csub")]
 )
 def test_noise_takes_the_shape_that_the_case_is_known_for(sgn, case, dataset, name):
-    told = sgn("bench", "--case", case, "--seconds", "1", "--json", "-q", *TINY)
-    assert (told.code, told.err) == (0, "")
-    content = json.loads(told.out)
+    done = sgn("bench", "--case", case, "--seconds", "1", "--json", "-q", *TINY)
+    assert (done.code, done.err) == (0, "")
+    content = json.loads(done.out)
     assert content["format_version"] == 2
     assert content["workers"] == []
     subject = content["subject"]
@@ -177,17 +177,17 @@ def test_noise_takes_the_shape_that_the_case_is_known_for(sgn, case, dataset, na
     ],
 )
 def test_errors_are_one_block(sgn, arguments, what):
-    told = sgn("bench", *arguments)
-    assert (told.code, told.out) == (2, "")
-    assert told.err.startswith(f"error: {what}")
-    assert "\n  now    " in told.err
+    done = sgn("bench", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {what}")
+    assert "\n  now    " in done.err
 
 
 @pytest.mark.ray
 def test_one_and_two_workers():
     command = [sys.executable, "-m", "sgnray.cli", "bench", "--recipe", "synth-cv"]
     command += ["--workers", "2", "--seconds", "1", "--json", *TINY]
-    told = subprocess.run(
+    done = subprocess.run(
         command,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -195,8 +195,8 @@ def test_one_and_two_workers():
         timeout=600,
         check=False,
     )
-    assert told.returncode == 0, told.stderr
-    content = json.loads(told.stdout)
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
     assert [row["num_workers"] for row in content["workers"]] == [1, 2]
     assert [row["num_workers"] for row in content["estimates"]] == [0, 1, 2]
     first, second = content["workers"]

@@ -1,4 +1,4 @@
-"""What `sgn train` and `sgn tune` work on when they were not told everything."""
+"""What `sgn train` and `sgn tune` work on when they were not done everything."""
 
 import json
 from pathlib import Path
@@ -29,35 +29,35 @@ def put_dataset(tmp_path):
 
 
 def test_dry_run_prints_a_recipe_that_reads_back(sgn, tmp_path):
-    told = sgn("train", "--recipe", "ntu60-cv", "--dry-run", "optim.batch_size=8")
-    assert (told.code, told.err) == (0, "")
-    Path("mine.yaml").write_text(told.out)
+    done = sgn("train", "--recipe", "ntu60-cv", "--dry-run", "optim.batch_size=8")
+    assert (done.code, done.err) == (0, "")
+    Path("mine.yaml").write_text(done.out)
     assert load_recipe("mine.yaml") == load_recipe("ntu60-cv", ["optim.batch_size=8"])
-    content = yaml.safe_load(told.out)
+    content = yaml.safe_load(done.out)
     assert content["optim"]["batch_size"] == 8
 
 
 def test_dry_run_as_json(sgn):
-    told = sgn("train", "--recipe", "ntu60-cv", "--dry-run", "--json")
-    assert json.loads(told.out) == to_dict(load_recipe("ntu60-cv"))
+    done = sgn("train", "--recipe", "ntu60-cv", "--dry-run", "--json")
+    assert json.loads(done.out) == to_dict(load_recipe("ntu60-cv"))
 
 
 def test_a_case_takes_the_recipe_of_the_one_dataset(sgn, put_dataset):
     put_dataset("ntu60")
-    told = sgn("train", "--case", "xview", "--dry-run", "--json")
-    assert json.loads(told.out) == to_dict(load_recipe("ntu60-cv"))
+    done = sgn("train", "--case", "xview", "--dry-run", "--json")
+    assert json.loads(done.out) == to_dict(load_recipe("ntu60-cv"))
 
 
 def test_the_only_case_need_not_be_named(sgn, put_dataset):
     put_dataset("nwucla")
-    told = sgn("train", "--dry-run", "--json")
-    assert json.loads(told.out) == to_dict(load_recipe("nwucla-cv"))
+    done = sgn("train", "--dry-run", "--json")
+    assert json.loads(done.out) == to_dict(load_recipe("nwucla-cv"))
 
 
 def test_several_cases_are_listed(sgn, put_dataset):
     put_dataset("ntu60")
-    told = sgn("train", "--dry-run")
-    assert (told.code, told.err) == (
+    done = sgn("train", "--dry-run")
+    assert (done.code, done.err) == (
         2,
         "error: ntu60 has several cases: cs, cv\n"
         "  where  --case is missing\n"
@@ -67,8 +67,8 @@ def test_several_cases_are_listed(sgn, put_dataset):
 
 def test_an_unknown_case_lists_those_of_this_dataset(sgn, put_dataset):
     put_dataset("ntu120")
-    told = sgn("train", "--case", "cv", "--dry-run")
-    assert (told.code, told.err) == (
+    done = sgn("train", "--case", "cv", "--dry-run")
+    assert (done.code, done.err) == (
         2,
         "error: ntu120 has no case 'cv'\n  where  --case cv\n  now    choose one of csub, cset\n",
     )
@@ -80,25 +80,25 @@ def fixed(*cases):
 
 def test_a_dataset_of_ones_own_takes_the_recipe_for_all_others(sgn, put_dataset):
     put_dataset("my-kinect", splits=fixed("hand", "people"))
-    told = sgn("train", "--case", "people", "--dry-run", "--json")
+    done = sgn("train", "--case", "people", "--dry-run", "--json")
     recipe = load_recipe("custom", ["data.dataset=my-kinect", "data.case=people"])
-    assert json.loads(told.out) == to_dict(recipe)
-    told = sgn("train", "--dry-run")
-    assert "my-kinect has several cases: hand, people" in told.err
+    assert json.loads(done.out) == to_dict(recipe)
+    done = sgn("train", "--dry-run")
+    assert "my-kinect has several cases: hand, people" in done.err
 
 
 def test_the_only_case_of_ones_own_need_not_be_named(sgn, put_dataset):
     put_dataset("my-kinect", splits=fixed("hand"))
-    told = sgn("train", "--dry-run", "--json")
-    assert json.loads(told.out)["data"]["case"] == "hand"
+    done = sgn("train", "--dry-run", "--json")
+    assert json.loads(done.out)["data"]["case"] == "hand"
 
 
 def test_a_source_that_fixes_the_papers_case_takes_its_recipe(sgn, put_dataset):
     put_dataset("ntu60", splits=fixed("cv"))
-    told = sgn("train", "--case", "xview", "--dry-run", "--json")
-    assert json.loads(told.out) == to_dict(load_recipe("ntu60-cv"))
-    told = sgn("train", "--case", "cs", "--dry-run")
-    assert (told.code, told.err) == (
+    done = sgn("train", "--case", "xview", "--dry-run", "--json")
+    assert json.loads(done.out) == to_dict(load_recipe("ntu60-cv"))
+    done = sgn("train", "--case", "cs", "--dry-run")
+    assert (done.code, done.err) == (
         2,
         "error: ntu60 has no case 'cs'; its source fixes the split, so there are no others\n"
         "  where  --case cs\n"
@@ -109,15 +109,15 @@ def test_a_source_that_fixes_the_papers_case_takes_its_recipe(sgn, put_dataset):
 def test_a_dataset_without_splits_says_what_it_needs(sgn, put_dataset):
     put_dataset("my-kinect")
     for arguments in ([], ["--case", "cs"]):
-        told = sgn("train", "--dry-run", *arguments)
-        assert told.code == 1
-        assert "add `splits` to its description and prepare it again" in told.err
+        done = sgn("train", "--dry-run", *arguments)
+        assert done.code == 1
+        assert "add `splits` to its description and prepare it again" in done.err
 
 
 def test_case_and_override_must_agree(sgn, put_dataset):
     put_dataset("ntu60")
-    told = sgn("train", "--case", "cs", "data.case=cv", "--dry-run")
-    assert (told.code, told.err) == (
+    done = sgn("train", "--case", "cs", "data.case=cv", "--dry-run")
+    assert (done.code, done.err) == (
         2,
         "error: --case cs and data.case=cv contradict each other\n"
         "  where  overrides\n"
@@ -128,9 +128,9 @@ def test_case_and_override_must_agree(sgn, put_dataset):
 def test_several_datasets_are_listed(sgn, put_dataset):
     put_dataset("ntu60")
     put_dataset("synth")
-    told = sgn("train", "--case", "cs", "--dry-run")
-    assert told.code == 2
-    assert told.err == (
+    done = sgn("train", "--case", "cs", "--dry-run")
+    assert done.code == 2
+    assert done.err == (
         "error: there are 2 prepared datasets\n"
         "  data/ntu60  ntu60\n"
         "  data/synth  synth\n"

@@ -98,30 +98,30 @@ def test_what_is_in_a_dataset(capsys):
     ]
 
 
-def test_many_classes_are_told_by_their_extremes_and_listed_with_v(capsys):
+def test_of_many_classes_the_extremes_are_shown_and_all_with_v(capsys):
     content = make_content(120)
-    told = lines(content, capsys)
-    assert "all 120 classes: sgn data -v" in told
-    begin = told.index("fewest clips       label  clips")
-    assert told[begin + 2] == "action number 119    119    781"
-    assert told[begin + 8] == "most clips       label  clips"
-    assert told[begin + 10] == "action number 0      0    900"
+    done = lines(content, capsys)
+    assert "all 120 classes: sgn data -v" in done
+    begin = done.index("fewest clips       label  clips")
+    assert done[begin + 2] == "action number 119    119    781"
+    assert done[begin + 8] == "most clips       label  clips"
+    assert done[begin + 10] == "action number 0      0    900"
     whole = lines(content, capsys, is_whole=True)
     for row in content.classes:
         assert any(f"{row.label}  {row.name}  " in line for line in whole)
     assert len(whole) <= 90
-    assert max(map(len, [*told, *whole])) <= 80
+    assert max(map(len, [*done, *whole])) <= 80
 
 
 def test_many_reasons_are_cut_and_no_case_is_said(capsys):
-    told = lines(make_content(num_reasons=14, splits={}), capsys)
-    assert told[-2].startswith("reason 9 ")
-    assert told[-1] == "4 more reasons, and all of the files: data/ntu60/skipped.csv"
-    assert "no case: the dataset has no split into training and test clips" in told
+    done = lines(make_content(num_reasons=14, splits={}), capsys)
+    assert done[-2].startswith("reason 9 ")
+    assert done[-1] == "4 more reasons, and all of the files: data/ntu60/skipped.csv"
+    assert "no case: the dataset has no split into training and test clips" in done
 
 
 @pytest.mark.parametrize(
-    ("num_bytes", "told"),
+    ("num_bytes", "done"),
     [
         (0, "0 bytes"),
         (999, "999 bytes"),
@@ -133,8 +133,8 @@ def test_many_reasons_are_cut_and_no_case_is_said(capsys):
         (5_000_000_000_000_000, "5,000 TB"),
     ],
 )
-def test_sizes(num_bytes, told):
-    assert data_tables.size(num_bytes) == told
+def test_sizes(num_bytes, done):
+    assert data_tables.size(num_bytes) == done
 
 
 @pytest.fixture
@@ -144,13 +144,13 @@ def folder(tiny_folder, tmp_path):
 
 
 def test_the_one_dataset_is_shown(sgn, folder):
-    told = sgn("data")
-    assert (told.code, told.err) == (0, "")
-    assert told.out.startswith("synth: 27 clips, ")
-    assert "folder      data/synth\n" in told.out
-    assert max(map(len, told.out.splitlines())) <= 80
-    assert sgn("data", "--data", "data/synth").out == told.out
-    assert sgn("data", "-v").out == sgn("-v", "data").out == told.out
+    done = sgn("data")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("synth: 27 clips, ")
+    assert "folder      data/synth\n" in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert sgn("data", "--data", "data/synth").out == done.out
+    assert sgn("data", "-v").out == sgn("-v", "data").out == done.out
 
 
 def test_it_has_no_color_where_nobody_wants_it(sgn, folder, monkeypatch):
@@ -163,9 +163,9 @@ def test_it_has_no_color_where_nobody_wants_it(sgn, folder, monkeypatch):
 
 
 def test_it_can_be_shown_in_ascii(sgn_process, folder):
-    told = sgn_process("data", env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
-    assert (told.code, told.err) == (0, "")
-    assert "----" in told.out
+    done = sgn_process("data", env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert (done.code, done.err) == (0, "")
+    assert "----" in done.out
 
 
 def test_everything_for_programs(sgn, folder):
@@ -183,11 +183,11 @@ def test_everything_for_programs(sgn, folder):
     assert content["skipped"] == []
 
 
-def test_a_whole_dataset_is_told_to_be_whole(sgn, folder):
-    told = sgn("data", "verify")
+def test_a_whole_dataset_is_said_to_be_whole(sgn, folder):
+    done = sgn("data", "verify")
     info = read_info(folder)
-    assert (told.code, told.err) == (0, "")
-    assert told.out == f"whole: 27 clips, {info.num_poses:,} poses, checksum {info.checksum}\n"
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"whole: 27 clips, {info.num_poses:,} poses, checksum {info.checksum}\n"
     assert json.loads(sgn("data", "verify", "--json").out) == {
         "folder": "data/synth",
         "num_clips": 27,
@@ -200,9 +200,9 @@ def test_all_that_is_damaged_comes_in_one_block(sgn, folder):
     (folder / "skipped.csv").unlink()
     path = folder / "clips.arrow"
     path.write_bytes(path.read_bytes()[:-100])
-    told = sgn("data", "verify", "--data", "data/synth")
-    assert (told.code, told.out) == (1, "")
-    lines = told.err.splitlines()
+    done = sgn("data", "verify", "--data", "data/synth")
+    assert (done.code, done.out) == (1, "")
+    lines = done.err.splitlines()
     assert lines[0] == "error: the dataset has 3 problems"
     assert lines[1].startswith("  clips.arrow  its checksum is sha256:")
     assert lines[2].startswith("  clips.arrow  cannot be read: ")
@@ -230,7 +230,7 @@ def test_all_that_is_damaged_comes_in_one_block(sgn, folder):
         ),
         (
             ["data", "--data", "x", "--json", "verify"],
-            "error: --data x stands before verify\n"
+            "error: --data x must come after verify\n"
             "  where  sgn data --data x verify\n"
             "  now    put it behind: sgn data verify --data x --json\n",
         ),
@@ -255,31 +255,31 @@ def test_all_that_is_damaged_comes_in_one_block(sgn, folder):
     ],
 )
 def test_what_was_asked_wrongly(sgn, arguments, block):
-    told = sgn(*arguments)
-    assert (told.code, told.out, told.err) == (2, "", block)
+    done = sgn(*arguments)
+    assert (done.code, done.out, done.err) == (2, "", block)
 
 
 def test_an_export_is_named_after_its_case(sgn, folder, tmp_path):
-    told = sgn("data", "export", "--to", "npz", "--case", "xview")
-    assert told.code == 0
-    assert told.out.startswith("written: synth-cv.npz, 27 clips, ")
+    done = sgn("data", "export", "--to", "npz", "--case", "xview")
+    assert done.code == 0
+    assert done.out.startswith("written: synth-cv.npz, 27 clips, ")
     assert Path("synth-cv.npz").is_file()
     again = sgn("data", "export", "--to", "npz", "--case", "cv")
     assert (again.code, again.out) == (2, "")
-    told = sgn("data", "export", "--to", "npz", "--case", "cv", "--overwrite", "--json")
-    content = json.loads(told.out)
+    done = sgn("data", "export", "--to", "npz", "--case", "cv", "--overwrite", "--json")
+    content = json.loads(done.out)
     assert (content["path"], content["num_clips"]) == ("synth-cv.npz", 27)
     assert content["num_bytes"] == Path("synth-cv.npz").stat().st_size
 
 
 def test_what_an_export_loses_is_a_warning(sgn, folder):
-    told = sgn("data", "export", "--to", "h5", "--case", "cs", "--out", "mine.h5")
-    assert told.code == 0
+    done = sgn("data", "export", "--to", "h5", "--case", "cs", "--out", "mine.h5")
+    assert done.code == 0
     losses = json.loads(
         sgn("data", "export", "--to", "h5", "--case", "cs", "--out", "two.h5", "--json").out
     )["losses"]
     assert losses
-    assert told.err == "".join(f"warning: {loss}\n" for loss in losses)
+    assert done.err == "".join(f"warning: {loss}\n" for loss in losses)
 
 
 def test_all_cases_go_into_one_pickle(sgn, folder):
@@ -287,6 +287,6 @@ def test_all_cases_go_into_one_pickle(sgn, folder):
 
 
 def test_the_case_of_an_export_must_be_named_among_several(sgn, folder):
-    told = sgn("data", "export", "--to", "npz")
-    assert told.code == 2
-    assert told.err.startswith("error: synth has several cases: cs, cv, cset\n")
+    done = sgn("data", "export", "--to", "npz")
+    assert done.code == 2
+    assert done.err.startswith("error: synth has several cases: cs, cv, cset\n")

@@ -1,4 +1,4 @@
-"""The one block in which every failure is told, and its exit code."""
+"""The one block in which every failure is done, and its exit code."""
 
 import errno
 import logging
@@ -112,8 +112,8 @@ RECIPES = ", ".join(list_recipes())
     ],
 )
 def test_what_was_asked_wrongly_word_for_word(sgn, arguments, block):
-    told = sgn(*arguments)
-    assert (told.code, told.out, told.err) == (2, "", block)
+    done = sgn(*arguments)
+    assert (done.code, done.out, done.err) == (2, "", block)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_what_was_asked_wrongly_word_for_word(sgn, arguments, block):
     ],
 )
 def test_what_the_parser_refuses_comes_as_one_block(sgn, arguments, what):
-    told = sgn(*arguments)
-    assert (told.code, told.out) == (2, "")
-    first, where, now = told.err.splitlines()
+    done = sgn(*arguments)
+    assert (done.code, done.out) == (2, "")
+    first, where, now = done.err.splitlines()
     assert first.startswith(f"error: {what}")
     assert where.startswith("  where  sgn")
     assert re.match(r"  now    'sgn[ a-z]* --help' shows what it takes$", now)
@@ -150,15 +150,15 @@ def sgn_fails_with(sgn, monkeypatch):
 
 
 def test_a_failure_of_the_library_exits_1(sgn_fails_with):
-    told = sgn_fails_with(SgnError("it broke", where="here", now="mend it"))
-    assert (told.code, told.out) == (1, "")
-    assert told.err == "error: it broke\n  where  here\n  now    mend it\n"
+    done = sgn_fails_with(SgnError("it broke", where="here", now="mend it"))
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "error: it broke\n  where  here\n  now    mend it\n"
 
 
-def test_a_bug_is_told_as_one_and_its_traceback_is_in_a_file(sgn_fails_with):
-    told = sgn_fails_with(ZeroDivisionError("by zero"))
-    assert told.code == 1
-    first, where, now = told.err.splitlines()
+def test_a_bug_is_named_as_one_and_its_traceback_is_in_a_file(sgn_fails_with):
+    done = sgn_fails_with(ZeroDivisionError("by zero"))
+    assert done.code == 1
+    first, where, now = done.err.splitlines()
     assert first == "error: this is a bug in sgnray: ZeroDivisionError: by zero"
     assert now == "  now    please report it with that file; what was finished before is kept"
     path = where.removeprefix("  where  ")
@@ -170,16 +170,16 @@ def test_a_bug_is_told_as_one_and_its_traceback_is_in_a_file(sgn_fails_with):
 
 
 def test_vv_shows_the_traceback_too(sgn_fails_with):
-    told = sgn_fails_with(SgnError("it broke", where="here", now="mend it"), "-vv")
-    assert "Traceback" in told.err
-    assert told.err.endswith("error: it broke\n  where  here\n  now    mend it\n")
+    done = sgn_fails_with(SgnError("it broke", where="here", now="mend it"), "-vv")
+    assert "Traceback" in done.err
+    assert done.err.endswith("error: it broke\n  where  here\n  now    mend it\n")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_a_disk_that_refuses_is_no_bug(sgn_fails_with, number):
-    told = sgn_fails_with(OSError(number, os.strerror(number), "runs/x"))
-    assert told.code == 1
-    assert told.err == (
+    done = sgn_fails_with(OSError(number, os.strerror(number), "runs/x"))
+    assert done.code == 1
+    assert done.err == (
         f"error: the system refused a file: {os.strerror(number)}\n"
         "  where  runs/x\n"
         "  now    check that the disk has space and that the folder may be read and written\n"
@@ -187,8 +187,8 @@ def test_a_disk_that_refuses_is_no_bug(sgn_fails_with, number):
 
 
 def test_an_interruption_exits_130(sgn_fails_with):
-    told = sgn_fails_with(KeyboardInterrupt())
-    assert (told.code, told.out, told.err) == (130, "", "interrupted\n")
+    done = sgn_fails_with(KeyboardInterrupt())
+    assert (done.code, done.out, done.err) == (130, "", "interrupted\n")
 
 
 def test_an_interrupted_preparation_says_how_to_continue(sgn, monkeypatch):
@@ -196,9 +196,9 @@ def test_an_interrupted_preparation_says_how_to_continue(sgn, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sgnray.prepare, "prepare_dataset", interrupt)
-    told = sgn("prepare", "--raw", "x")
-    assert told.code == 130
-    assert told.err == "interrupted; rerun the same command to resume where it stopped\n"
+    done = sgn("prepare", "--raw", "x")
+    assert done.code == 130
+    assert done.err == "interrupted; rerun the same command to resume where it stopped\n"
 
 
 def test_q_keeps_errors_and_silences_notes(sgn, sgn_fails_with):

@@ -8,15 +8,15 @@ import pytest
 from sgnray.checkpoints.trained_model import load_trained_model
 
 
-def test_what_is_written_is_told(sgn, tiny_run, tiny_folder, tmp_path):
+def test_what_is_written_is_shown(sgn, tiny_run, tiny_folder, tmp_path):
     done = sgn("export", str(tiny_run), "--to", "safetensors")
     assert (done.code, done.err) == (0, "")
-    told = dict(line.split(maxsplit=1) for line in done.out.splitlines())
+    lines = dict(line.split(maxsplit=1) for line in done.out.splitlines())
     path = tmp_path / "first.safetensors"
-    assert told["written"].strip() == path.name
-    assert told["size"].strip() == f"{path.stat().st_size / 1e6:.2f} MB"
-    assert told["compared"].strip().startswith("27 clips of")
-    assert told["input"].strip() == "8 poses of 25 joints"
+    assert lines["written"].strip() == path.name
+    assert lines["size"].strip() == f"{path.stat().st_size / 1e6:.2f} MB"
+    assert lines["compared"].strip().startswith("27 clips of")
+    assert lines["input"].strip() == "8 poses of 25 joints"
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 

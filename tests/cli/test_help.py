@@ -57,20 +57,20 @@ def test_help_costs_little_more_than_its_libraries():
 
 @pytest.mark.parametrize("command", [*COMMANDS, "data verify", "data export"])
 def test_every_command_shows_an_example_within_80_columns(sgn, command):
-    told = sgn(*command.split(), "--help")
-    assert (told.code, told.err) == (0, "")
-    assert f"\n  Examples:\n    sgn {command}" in told.out
-    assert max(map(len, told.out.splitlines())) <= 80
+    done = sgn(*command.split(), "--help")
+    assert (done.code, done.err) == (0, "")
+    assert f"\n  Examples:\n    sgn {command}" in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
     for option in ("--verbose", "--quiet", "--json", "--help"):
-        assert option in told.out
+        assert option in done.out
 
 
 def test_help_lists_every_command_in_the_order_of_the_work(sgn):
-    told = sgn("--help")
-    listed = told.out.partition("Commands:\n")[2].partition("\n\n")[0]
+    done = sgn("--help")
+    listed = done.out.partition("Commands:\n")[2].partition("\n\n")[0]
     assert tuple(line.split()[0] for line in listed.splitlines()) == COMMANDS
     assert "..." not in listed
-    assert max(map(len, told.out.splitlines())) <= 80
+    assert max(map(len, done.out.splitlines())) <= 80
 
 
 def test_sgn_alone_is_help(sgn):
@@ -78,8 +78,8 @@ def test_sgn_alone_is_help(sgn):
 
 
 def test_version(sgn):
-    told = sgn("--version")
-    assert (told.code, told.out, told.err) == (0, "sgn 0.1.0\n", "")
+    done = sgn("--version")
+    assert (done.code, done.out, done.err) == (0, "sgn 0.1.0\n", "")
     assert sgn("--version", "train").out == "sgn 0.1.0\n"
 
 
@@ -97,13 +97,18 @@ def test_defaults_are_the_librarys():
 
 @pytest.mark.parametrize(
     ("words", "offered"),
-    [("tr", ["train"]), ("train --dr", ["--dry-run"]), ("export --to saf", ["safetensors"])],
+    [
+        ("tr", ["train"]),
+        ("train --dr", ["--dry-run"]),
+        ("export --to saf", ["safetensors"]),
+        ("train --recipe nwucla-cv-b", ["nwucla-cv-best"]),
+    ],
 )
-def test_a_shell_completes_commands_options_and_choices(sgn_process, words, offered):
+def test_a_shell_completes_commands_options_choices_and_recipes(sgn_process, words, offered):
     ask = {"COMP_WORDS": f"sgn {words}", "COMP_CWORD": str(len(words.split()))}
-    told = sgn_process(env={"_SGN_COMPLETE": "complete_bash", **ask})
-    assert (told.code, told.err) == (0, "")
-    assert told.out.split() == offered
+    done = sgn_process(env={"_SGN_COMPLETE": "complete_bash", **ask})
+    assert (done.code, done.err) == (0, "")
+    assert done.out.split() == offered
 
 
 def test_completion_is_installed_for_the_shell_that_asks(tmp_path):

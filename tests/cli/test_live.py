@@ -29,9 +29,9 @@ class Clock:
 
 
 def metrics(epoch, *, val=None):
-    told = {"train/loss": 9.0 / epoch, "train/top1": 1.0, "lr": 7.9e-4, "time/epoch_s": 3600.0}
-    told |= {"speed/clips_per_s": 12345.6}
-    return told if val is None else told | {"val/top1": val}
+    metrics = {"train/loss": 9.0 / epoch, "train/top1": 1.0, "lr": 7.9e-4, "time/epoch_s": 3600.0}
+    metrics |= {"speed/clips_per_s": 12345.6}
+    return metrics if val is None else metrics | {"val/top1": val}
 
 
 def run_of(num_done, num_epochs=120, best=None):

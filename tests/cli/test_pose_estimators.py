@@ -38,34 +38,34 @@ def test_from_a_folder_tree_to_a_prediction(sgn, write, skeleton):
             write(Path("gestures"), f"{label}/clip{seed}", seed, swing_rad)
     (Path("gestures") / "wave/broken.csv").write_text("nose_x,nose_y\n1,2\n")
 
-    told = sgn("prepare", "--raw", "gestures", "--json")
-    assert told.code == 0, told.err
-    prepared = json.loads(told.out)
+    done = sgn("prepare", "--raw", "gestures", "--json")
+    assert done.code == 0, done.err
+    prepared = json.loads(done.out)
     assert prepared["splits"] == {"random": {"train": 8, "test": 2}}
     info = json.loads(Path("data/gestures/dataset.json").read_text())
     assert (info["layout"], info["class_names"]) == (skeleton, ["still", "wave"])
 
-    told = sgn("train", "--case", "random", "--workers", "0", *SMALL, "optim.batch_size=4")
-    assert told.code == 0, told.err
+    done = sgn("train", "--case", "random", "--workers", "0", *SMALL, "optim.batch_size=4")
+    assert done.code == 0, done.err
 
     unseen = write(Path("new"), "unseen", 9, 2.0)
-    told = sgn("predict", str(unseen), "--json")
-    assert told.code == 0, told.err
-    (prediction,) = json.loads(told.out)["predictions"]
+    done = sgn("predict", str(unseen), "--json")
+    assert done.code == 0, done.err
+    (prediction,) = json.loads(done.out)["predictions"]
     assert {guess["name"] for guess in prediction["guesses"]} == {"still", "wave"}
     in_tree = json.loads(sgn("predict", "new", "--json").out)["predictions"]
     assert [guess["probability"] for guess in in_tree[0]["guesses"]] == [
         guess["probability"] for guess in prediction["guesses"]
     ]
 
-    told = sgn("view", str(unseen), "--out", "clip.gif")
-    assert told.code == 0, told.err
+    done = sgn("view", str(unseen), "--out", "clip.gif")
+    assert done.code == 0, done.err
     assert Path("clip.gif").read_bytes().startswith(b"GIF8")
 
     Path("other.json").write_bytes(files.make_file("YOLO"))
-    told = sgn("predict", "other.json")
-    assert (told.code, told.out) == (1, "")
-    assert f"the model supports {skeleton} skeletons, these are coco17" in told.err
+    done = sgn("predict", "other.json")
+    assert (done.code, done.out) == (1, "")
+    assert f"the model supports {skeleton} skeletons, these are coco17" in done.err
 
 
 def test_a_pickle_of_pyskl_in_2d(sgn):
@@ -77,11 +77,11 @@ def test_a_pickle_of_pyskl_in_2d(sgn):
     ]
     split = {"train": [f"c{seed}" for seed in range(4)], "val": ["c4", "c5"]}
     Path("gym.pkl").write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
-    told = sgn("prepare", "--raw", "gym.pkl", "--json")
-    assert told.code == 0, told.err
-    assert json.loads(told.out)["splits"] == {"fixed": {"train": 4, "test": 2}}
-    told = sgn("train", "--case", "fixed", "--workers", "0", *SMALL, "optim.batch_size=4")
-    assert told.code == 0, told.err
+    done = sgn("prepare", "--raw", "gym.pkl", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["splits"] == {"fixed": {"train": 4, "test": 2}}
+    done = sgn("train", "--case", "fixed", "--workers", "0", *SMALL, "optim.batch_size=4")
+    assert done.code == 0, done.err
     predictions = json.loads(sgn("predict", "gym.pkl", "--json").out)["predictions"]
     again = json.loads(sgn("predict", "data/gym", "--json").out)["predictions"]
     assert [item["clip"] for item in predictions] == [f"c{seed}" for seed in range(6)]
@@ -95,7 +95,7 @@ def test_a_pickle_of_pyskl_in_2d(sgn):
         (("prepare", "--raw", "mixed"), 1, "these recordings have different formats"),
         (("prepare", "--raw", "unlabeled"), 1, "no recording has a known label"),
         (("prepare", "--raw", "unlabeled", "--name-pattern", "{age}"), 2, "{age} is unknown"),
-        (("prepare", "--raw", "nobody"), 1, "nobody is in any of its 3 frames"),
+        (("prepare", "--raw", "nobody"), 1, "no person is in any of its 3 frames"),
         (("view", "videos/a.mp4"), 1, "this is a video, and sgnray reads skeletons"),
     ],
 )
@@ -115,9 +115,9 @@ def test_what_cannot_be_used_is_one_block_and_leaves_nothing(sgn, arguments, cod
         empty = files.format_mmpose([[], [], []])
         Path("nobody", label, "a.json").write_bytes(empty)
     before = sorted(Path().rglob("*"))
-    told = sgn(*arguments)
-    assert (told.code, told.out) == (code, "")
-    assert told.err.count("error: ") == 1
-    assert what in " ".join(told.err.split())
-    assert [line.split()[0] for line in told.err.splitlines()[-2:]] == ["where", "now"]
+    done = sgn(*arguments)
+    assert (done.code, done.out) == (code, "")
+    assert done.err.count("error: ") == 1
+    assert what in " ".join(done.err.split())
+    assert [line.split()[0] for line in done.err.splitlines()[-2:]] == ["where", "now"]
     assert sorted(Path().rglob("*")) == before

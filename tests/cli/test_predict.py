@@ -90,7 +90,7 @@ def test_a_timeline(sgn, recordings, tiny_run):
     assert len(rows) == changes + 1
 
 
-def test_what_could_be_read_is_told_and_the_rest_is_an_error(sgn, recordings, tiny_run):
+def test_what_could_be_read_is_shown_and_the_rest_is_an_error(sgn, recordings, tiny_run):
     text = recordings[0].read_text().split("\n")
     text[4] = "nan " + text[4].partition(" ")[2]
     (recordings[0].parent / "broken.skeleton").write_text("\n".join(text))
@@ -142,7 +142,7 @@ def test_a_file_that_cannot_be_written_is_refused_first(sgn, tiny_run):
     [
         (b"a\n\nb\n", "the list of classes is empty"),
         (b"a\nb\na\n", "the list of classes repeats line 1"),
-        (b"\xff\xfe", "the list of classes is no UTF-8 text"),
+        (b"\xff\xfe", "the list of classes is not UTF-8 text"),
         (None, "the list of classes cannot be read"),
     ],
 )
@@ -193,7 +193,7 @@ def test_an_official_checkpoint_as_it_is(
     assert len(prediction["guesses"]) == num_classes
 
 
-def test_all_paths_that_hold_nothing_are_told_at_once(sgn, recordings, tiny_run, tmp_path):
+def test_all_paths_that_hold_nothing_are_listed_at_once(sgn, recordings, tiny_run, tmp_path):
     (tmp_path / "film.avi").write_bytes(b"")
     paths = (str(recordings[0]), "gone.skeleton", "film.avi")
     done = sgn("predict", *paths, "--checkpoint", str(tiny_run))

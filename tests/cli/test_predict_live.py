@@ -78,7 +78,7 @@ def test_a_malformed_line_ends_it_with_its_number(sgn_process, tiny_run):
     assert done.err == (
         "error: this is not JSON: Expecting value: line 2 column 1 (char 12)\n"
         "  where  line 17 of the stream\n"
-        "  now    write each frame as one line of JSON: its joints, or null if nobody is there\n"
+        "  now    write each frame as one line of JSON: its joints, or null if no person is in it\n"
     )
 
 

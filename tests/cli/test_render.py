@@ -105,9 +105,9 @@ def test_a_pipe_gets_no_escape_codes_and_a_line_every_now_and_then(sgn, capsys, 
         for done in range(1, 101):
             now += 0.0625
             update(done, 400)
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err == "clips: 32 of 400\nclips: 64 of 400\nclips: 96 of 400\n"
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "clips: 32 of 400\nclips: 64 of 400\nclips: 96 of 400\n"
 
 
 def test_a_long_way_in_a_pipe_takes_at_most_twenty_lines(capsys, monkeypatch):

@@ -24,47 +24,47 @@ def prepared(tiny_folder, tmp_path):
     shutil.copytree(tiny_folder, tmp_path / "data/synth")
 
 
-def notes(told):
+def notes(done):
     """What was said on stderr, without the progress lines that a slow machine adds."""
-    lines = told.err.splitlines()
+    lines = done.err.splitlines()
     return [line for line in lines if not re.fullmatch(r"[a-z ]+: \d+ of \d+", line)]
 
 
 def test_synth_and_prepare(sgn):
     size = ("--classes", "2", "--subjects", "2", "--setups", "1", "--replications", "1")
-    told = sgn("synth", "raw", *size)
-    assert told.code == 0
-    assert re.fullmatch(r"12 recordings of 2 actions, \d+ MB, in raw\n", told.out)
-    assert notes(told) == ["next: sgn prepare --raw raw"]
+    done = sgn("synth", "raw", *size)
+    assert done.code == 0
+    assert re.fullmatch(r"12 recordings of 2 actions, \d+ MB, in raw\n", done.out)
+    assert notes(done) == ["next: sgn prepare --raw raw"]
     assert json.loads(sgn("synth", "raw", *size, "--overwrite", "--json").out)["num_files"] == 12
 
-    told = sgn("prepare", "--raw", "raw")
-    assert (told.code, notes(told)) == (0, [])
-    assert told.out.startswith("synth: 12 clips, ")
-    assert "written: data/synth\n" in told.out
-    assert re.search(r"^cv +8 +4\s*$", told.out, re.MULTILINE)
+    done = sgn("prepare", "--raw", "raw")
+    assert (done.code, notes(done)) == (0, [])
+    assert done.out.startswith("synth: 12 clips, ")
+    assert "written: data/synth\n" in done.out
+    assert re.search(r"^cv +8 +4\s*$", done.out, re.MULTILINE)
     again = json.loads(sgn("prepare", "--raw", "raw", "--json").out)
     assert again["reused"] is True
     assert again["splits"]["cv"] == {"train": 8, "test": 4}
 
 
 def test_train_then_eval(sgn, prepared):
-    told = sgn("train", "--case", "cv", *SMALL)
-    assert told.code == 0, told.err
-    first, *epochs, last = notes(told)
+    done = sgn("train", "--case", "cv", *SMALL)
+    assert done.code == 0, done.err
+    first, *epochs, last = notes(done)
     run = re.fullmatch(r"run (runs/synth-cv-[0-9a-f]{8}), 2 epochs", first)[1]
     assert [line.split()[1] for line in epochs] == ["1/2", "2/2"]
     assert last == f"run {run}; more about it: sgn eval {run}"
-    assert told.out.startswith("top-1  ")
+    assert done.out.startswith("top-1  ")
 
     for arguments in (("eval",), ("eval", run), ("eval", "--data", "data/synth")):
         scored = sgn(*arguments)
         assert (scored.code, notes(scored)) == (0, [f"written: {run}/report.html"])
-        assert scored.out.startswith(told.out)
+        assert scored.out.startswith(done.out)
         assert "weakest classes" in scored.out
     report = json.loads(sgn("eval", "--json").out)
     assert report["num_clips"] == 9
-    assert f"top-1  {report['top1']:.2%}" in told.out.splitlines()[0]
+    assert f"top-1  {report['top1']:.2%}" in done.out.splitlines()[0]
 
     again = json.loads(sgn("train", "--case", "cv", *SMALL, "--json").out)
     assert (again["run"], again["resumed_from"]) == (run, 2)
@@ -72,9 +72,9 @@ def test_train_then_eval(sgn, prepared):
 
 
 def test_quiet_training_prints_the_result_only(sgn, prepared):
-    told = sgn("train", "--case", "cv", *SMALL, "-q", "--name", "hush")
-    assert (told.code, told.err) == (0, "")
-    assert "runs/hush/checkpoints" in told.out
+    done = sgn("train", "--case", "cv", *SMALL, "-q", "--name", "hush")
+    assert (done.code, done.err) == (0, "")
+    assert "runs/hush/checkpoints" in done.out
 
 
 @pytest.mark.parametrize(
@@ -97,15 +97,15 @@ def test_bad_input_is_one_block_and_leaves_nothing(sgn, prepared, arguments, cod
     Path("other").mkdir()
     Path("other/notes.txt").write_text("hello")
     before = sorted(Path().rglob("*"))
-    told = sgn(*arguments)
-    if arguments[-1] == "cuda" and told.code == 0:
+    done = sgn(*arguments)
+    if arguments[-1] == "cuda" and done.code == 0:
         pytest.skip("there is a GPU")
-    assert (told.code, told.out) == (code, "")
-    lines = [line for line in told.err.splitlines() if not line.startswith("searching for")]
+    assert (done.code, done.out) == (code, "")
+    lines = [line for line in done.err.splitlines() if not line.startswith("searching for")]
     assert lines[0].startswith("error: ")
     assert "bug" not in lines[0]
     assert [line.split()[0] for line in lines[-2:]] == ["where", "now"]
-    assert what in told.err
+    assert what in done.err
     assert sorted(Path().rglob("*")) == before
 
 
@@ -118,7 +118,7 @@ def test_a_checkpoint_is_no_cache_for_code(sgn, prepared):
             return (Path.touch, (Path("ran"),))
 
     Path("evil.pt").write_bytes(pickle.dumps(Evil()))
-    told = sgn("eval", "evil.pt")
-    assert told.code == 1
-    assert told.err.startswith("error: ")
+    done = sgn("eval", "evil.pt")
+    assert done.code == 1
+    assert done.err.startswith("error: ")
     assert not Path("ran").exists()

@@ -131,14 +131,14 @@ def test_a_lost_seed_is_missing_and_the_others_finish(start, tmp_path):
 
 
 def test_where_all_seeds_diverge_each_has_its_reason(sgn, tiny_folder):
-    told = sgn(
+    done = sgn(
         "train", "--case", "cv", "--data", str(tiny_folder), "--seeds", "2", *SMALL,
         "optim.learning_rate=1e30", "train.num_epochs=3",
     )  # fmt: skip
-    assert told.code == 1
-    assert "seed 0  the loss is no longer a finite number" in told.err
-    assert "seed 1  the loss is no longer a finite number" in told.err
-    assert "Traceback" not in told.err
+    assert done.code == 1
+    assert "seed 0  the loss is no longer a finite number" in done.err
+    assert "seed 1  the loss is no longer a finite number" in done.err
+    assert "Traceback" not in done.err
 
 
 def test_what_is_refused_before_a_seed_starts(sgn, tiny_folder, tmp_path):
@@ -148,7 +148,7 @@ def test_what_is_refused_before_a_seed_starts(sgn, tiny_folder, tmp_path):
     assert not (tmp_path / "runs").exists()
     assert sgn(*command, "--name", "mine-seed1").code == 0
     before = sorted((tmp_path / "runs").iterdir())
-    told = sgn(*command, "--name", "mine", "--seeds", "2", "optim.label_smoothing=0.2")
-    assert told.code == 1
-    assert "another recipe" in told.err
+    done = sgn(*command, "--name", "mine", "--seeds", "2", "optim.label_smoothing=0.2")
+    assert done.code == 1
+    assert "another recipe" in done.err
     assert sorted((tmp_path / "runs").iterdir()) == before

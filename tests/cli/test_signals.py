@@ -109,9 +109,9 @@ def test_bench_ends_at_any_moment_and_leaves_no_folder(tmp_path):
             time.sleep(max(0.0, begin + moment - time.monotonic()))
             processes[ending].send_signal(ending)
         for ending, process in processes.items():
-            _, told = process.communicate(timeout=100)
+            _, output = process.communicate(timeout=100)
             # Before the handler is there, the signal itself ends the process.
-            assert process.returncode in (128 + ending, -ending), told
+            assert process.returncode in (128 + ending, -ending), output
             assert list((tmp_path / f"{first}-{ending}").iterdir()) == []
 
 

@@ -67,8 +67,8 @@ def test_a_report(capsys):
 
 
 def test_a_report_says_when_the_test_set_chose_the_epoch(capsys):
-    told = " ".join(lines(tables.scores(make_report("test")), capsys))
-    assert "ON THE TEST SET, so this score is too high" in " ".join(told.split())
+    text = " ".join(lines(tables.scores(make_report("test")), capsys))
+    assert "ON THE TEST SET, so this score is too high" in " ".join(text.split())
 
 
 def test_a_report_without_an_epoch(capsys):

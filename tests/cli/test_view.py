@@ -45,7 +45,7 @@ def test_a_json_recording_loses_its_suffix(sgn, tmp_path):
     assert sgn("view", "a01_s01_e00_v01.json").out == "written: a01_s01_e00_v01.gif\n"
 
 
-def test_what_is_there_stays_unless_told(sgn, path, tmp_path):
+def test_an_existing_file_stays_without_overwrite(sgn, path, tmp_path):
     (tmp_path / "a.png").write_text("mine")
     arguments = ("view", str(path), "--to", "png", "--out", "a.png")
     done = sgn(*arguments)

@@ -105,8 +105,8 @@ def test_refuses_or_reads_finite_poses(kind):
                     assert changes
                     tally["of no format"] += 1
                     continue
-                told, skeleton = found
-                (result,) = told.read_files([data], skeleton)
+                layout, skeleton = found
+                (result,) = layout.read_files([data], skeleton)
                 if isinstance(result, ClipError):
                     assert changes, result
                     assert result.what == result.what.strip() != ""

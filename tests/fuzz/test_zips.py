@@ -104,7 +104,7 @@ def expect(texts):
             continue
         is_away = path.startswith("/") or ".." in path
         is_taken = not is_away and index == last[path] and is_known(name)
-        # A name with backslashes is told whole.
+        # A name with backslashes is shown whole.
         yield (name, read_twin(text) if is_taken else None)
 
 

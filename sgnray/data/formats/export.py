@@ -73,10 +73,10 @@ def export_dataset(
 
 
 def _check_outside(out: Path, dataset: SkeletonDataset) -> None:
-    """UsageError where the file would lie in the dataset's own folder, or replace one of it."""
+    """UsageError where the file would be in the dataset's own folder, or replace one of it."""
     if dataset.folder.resolve() in out.resolve().parents:
         raise UsageError(
-            "the output would lie in the dataset itself",
+            "the output would be inside the dataset",
             where=str(out),
             now="choose another file with --out",
         )
@@ -125,7 +125,7 @@ def _check_padded(dataset: SkeletonDataset) -> None:
 def _gather_splits(
     dataset: SkeletonDataset, case: str | None
 ) -> tuple[dict[str, Split], list[str]]:
-    """Give the case, or every one that has both parts, and say which have not."""
+    """Return the case, or every one that has both parts, and say which have not."""
     name, clips = dataset.info.dataset, dataset.clips
     if case is not None:
         case = resolve_case(name, case, clips.splits)

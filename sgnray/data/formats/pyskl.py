@@ -77,5 +77,5 @@ def _global(module: str, name: str) -> bytes:
 
 
 def _plain(value: Any) -> bytes:
-    """Give the opcodes of a plain value; protocol 3 has no frames, and may set its memo again."""
+    """Return the opcodes of a plain value; protocol 3 has no frames, and may set its memo again."""
     return pickle.dumps(value, protocol=3)[2:-1]

@@ -51,7 +51,7 @@ def assemble(gathered: Part, plan: RawPlan, *, aside: Path, ready: Path) -> Data
 
 
 def describe_source(plan: RawPlan) -> dict[str, int | str]:
-    """Say what a dataset is made of: the same for a folder and a .zip of it, at any time."""
+    """Describe what a dataset is made of: the same for a folder and a .zip of it, at any time."""
     return {
         "num_files": plan.source.num_files,
         "num_bytes": plan.source.num_bytes,

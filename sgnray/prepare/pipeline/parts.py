@@ -94,7 +94,7 @@ class Journal:
             writer.write_table(table)
         data = sink.getvalue()
         write_file(part_path(self._folder, self.num_finished), data)
-        # What was written is kept, not the part: its columns may lie in Ray's object store, whose
+        # What was written is kept, not the part: its columns may be in Ray's object store, whose
         # few megabytes they would hold with all the poses.
         self._keep(pa.ipc.open_file(data).read_all(), part.skipped)
 
@@ -162,5 +162,5 @@ def _build_table(skeleton: Skeleton, clips: list[Clip]) -> pa.Table:
 
 
 def _width_of(skeleton: Skeleton) -> int:
-    """Give the numbers of one pose, V * C."""
+    """Return the numbers of one pose, V * C."""
     return skeleton.num_joints * skeleton.num_coordinates

@@ -137,7 +137,7 @@ def _run(
 
 
 def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
-    """Tell if `target` is already this dataset; UsageError if something else is in the way."""
+    """Return whether `target` is already this dataset; UsageError for anything else there."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
     unexpected = {item.name for item in target.iterdir()} - _OWN_FILES if target.is_dir() else set()
@@ -152,7 +152,7 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
             found = error.what
         now = "choose another folder with --out, or replace this one with --overwrite"
     elif unexpected:  # replacing the folder would remove them
-        found = f"a dataset, and beside it {', '.join(sorted(unexpected)[:3])}"
+        found = f"a dataset, and also {', '.join(sorted(unexpected)[:3])}"
         now = "move what is not part of the dataset away, or choose another folder with --out"
     else:
         return False

@@ -1,4 +1,4 @@
-"""Clips of other skeletons: a description in YAML beside tables of clips, planned and read.
+"""Clips of other skeletons: a description in YAML next to tables of clips, planned and read.
 
 Legend: P poses of a clip, V joints, C coordinates, D = V * C numbers of a pose.
 """
@@ -55,7 +55,7 @@ class TableJob:
         return len(self.rows)
 
     def read(self) -> Iterator[Clip | Skipped]:
-        """Give one result for each row, in order."""
+        """Return one result for each row, in order."""
         rows = iter(self.rows)
         for batch in self.piece.batches(self.columns):
             for index, row in zip(range(batch.num_rows), rows, strict=False):
@@ -119,7 +119,7 @@ def _read_text(location: Location) -> str:
 
 
 def _skeleton(description: Description, location: Location) -> Skeleton:
-    """Give the described skeleton; it has a known name where it is that skeleton."""
+    """Return the described skeleton, under its known name where it equals a known one."""
     joints = description.joints
     index = {joint: number for number, joint in enumerate(joints)}
     skeleton = Skeleton(
@@ -220,7 +220,7 @@ def _source(location: Location, text: str, tables: Sequence[Table]) -> RawSource
 
 
 def _find_table_problems(schema: pa.Schema, skeleton: Skeleton) -> Iterator[str]:
-    """Say everything that is wrong with a table's columns."""
+    """List everything that is wrong with a table's columns."""
     for name in (*_REQUIRED, *_OPTIONAL):
         count = schema.names.count(name)
         if count > 1:
@@ -256,7 +256,7 @@ def _check_type(name: str, kind: pa.DataType, skeleton: Skeleton) -> tuple[bool,
 
 
 def _nests(kind: pa.DataType, *lengths: int | None) -> bool:
-    """Tell whether a type is numbers in nested lists, of these lengths where they are fixed."""
+    """Return whether a type is numbers in nested lists, of these lengths where they are fixed."""
     for length in lengths:
         if not _is_list(kind):
             return False
@@ -312,7 +312,7 @@ def _part(rule: Rule | None, other: Rule | None, clips: Sequence[ClipFacts]) -> 
 
 
 def _is_in(clip: ClipFacts, rule: Rule, listed: Set[str]) -> bool | None:
-    """Tell whether a rule takes a clip; None where a number that it asks for is unknown."""
+    """Return whether a rule takes a clip; None where a number that it asks for is unknown."""
     if not isinstance(rule, Mapping):
         return clip.name in listed
     numbers = [(getattr(clip, column), wanted) for column, wanted in rule.items()]
@@ -450,6 +450,6 @@ def _centered(values_PD: FloatArray, bodies: IntArray, skeleton: Skeleton) -> Fl
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    """Tell whether a type is one of the lists that poses are made of."""
+    """Return whether a type is one of the lists that poses are made of."""
     lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     return any(is_kind(kind) for is_kind in lists)

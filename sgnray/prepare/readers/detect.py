@@ -26,9 +26,9 @@ from sgnray.storage.location import Location
 _HEAD_BYTES = 16
 _FOLDER_SUFFIXES = (".yaml", ".yml", ".h5", ".hdf5", ".npz", ".pkl", ".pickle")
 _KNOWN = (
-    "SsssCcccPpppRrrrAaaa.skeleton (NTU RGB+D), aAA_sSS_eEE_vVV.json (NW-UCLA) or what pose "
-    "estimators write (OpenPose, COCO key points, MediaPipe, Kinect) in folders or .zip files, "
-    "NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl, or a table of clips with its .yaml"
+    "a folder or .zip of SsssCcccPpppRrrrAaaa.skeleton (NTU RGB+D), of aAA_sSS_eEE_vVV.json "
+    "(NW-UCLA) or of what pose estimators write (OpenPose, COCO key points, MediaPipe, Kinect); "
+    "NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl; or the .yaml of a table of clips"
 )
 
 
@@ -180,7 +180,7 @@ def _nothing_found(place: Location) -> InputError:
     if find_videos(place):
         return refuse_place(place, f"--raw {place}")
     return InputError(
-        f"no raw data found; sgnray reads {_KNOWN}",
+        "no raw data found",
         where=f"--raw {place}",
-        now="give the folder or the file that holds them, or make some: sgn synth OUT",
+        now=f"give {_KNOWN}; or make some: sgn synth OUT",
     )

@@ -16,7 +16,7 @@ from sgnray.prepare.recording import Recording
 from sgnray.synth.generate import MANIFEST_NAME as SYNTH_FILE
 
 LABELS_FILE = "labels.csv"
-SIDECARS = (SYNTH_FILE, LABELS_FILE)  # beside recordings, and none themselves
+SIDECARS = (SYNTH_FILE, LABELS_FILE)  # next to recordings, but not recordings
 VIDEOS = (
     *(".avi", ".mp4", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v", ".flv"),
     *(".ts", ".3gp"),
@@ -53,7 +53,7 @@ class RecordedFormat:
     dataset: str = ""
 
     def has_name(self, name: str) -> bool:
-        """Tell whether a file has a name of the published dataset."""
+        """Return whether a file has a name of the published dataset."""
         try:
             return bool(self.parse_name(name))
         except ClipError:
@@ -104,12 +104,12 @@ _SUFFIXES = tuple(sorted({suffix for known in FORMATS.values() for suffix in kno
 
 
 def has_known_suffix(name: str) -> bool:
-    """Tell whether a file could be a recording; macOS puts a "._" twin beside each in archives."""
+    """Return whether a file could be a recording; macOS archives have a "._" twin of each."""
     return name.lower().endswith(_SUFFIXES) and not name.startswith("._")
 
 
 def stem_of(name: str) -> str:
-    """Give a file's name without the suffix of a recording."""
+    """Return a file's name without the suffix of a recording."""
     suffix = next((suffix for suffix in _SUFFIXES if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(suffix)]
 

@@ -89,7 +89,7 @@ def _detect(head: bytes, skeletons: Sequence[Skeleton]) -> Skeleton | None:
 
 
 def _read_header(data: bytes) -> tuple[list[str], str, bool]:
-    """Give the columns' names, what separates them, and whether the first line has them."""
+    """Return the columns' names, what separates them, and whether the first line has them."""
     line = re.split(rb"[\r\n]", data[:_MAX_HEADER], maxsplit=1)[0].decode("utf-8", "replace")
     delimiter = max(",;\t", key=line.count)
     names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
@@ -178,7 +178,7 @@ def _check_world(joints_NVC: Floats) -> None:
 
 
 def _find_frames(frames_N: Floats | None, num_rows: int) -> npt.NDArray[np.intp]:
-    """Give the rows at which frames begin, but for the first."""
+    """Return the rows at which frames begin, but for the first."""
     if frames_N is None:
         return np.arange(1, num_rows)
     steps = np.diff(frames_N)

@@ -20,7 +20,7 @@ NO_CASE = "fixed"
 
 
 def name_dataset(location: Location, skeleton: Skeleton, num_classes: int) -> str:
-    """Tell a published dataset by its classes and joints; else make a name of the file's."""
+    """Recognize a published dataset by its classes and joints; else use the file's name."""
     return find_published(num_classes, skeleton) or name_after_file(location)
 
 
@@ -32,7 +32,7 @@ def name_after_file(location: Location) -> str:
 
 
 def name_case(dataset: str, word: str) -> str:
-    """Give a case the name it has in a dataset; an unpublished word stays."""
+    """Return the name that a case has in a dataset; an unpublished word stays."""
     case = _CASE_WORDS.get(word.lower(), _make_word(word))
     return "csub" if case == "cs" and dataset == "ntu120" else case
 
@@ -44,12 +44,12 @@ def find_case(dataset: str, location: Location) -> str:
 
 
 def name_classes(dataset: str, num_classes: int) -> tuple[str, ...]:
-    """Give the published class names, or "class 0" and so on."""
+    """Return the published class names, or "class 0" and so on."""
     return read_class_names(dataset) or tuple(f"class {label}" for label in range(num_classes))
 
 
 def find_file(location: Location) -> Entry:
-    """Tell a file's size and time; InputError if it is not a file."""
+    """Return a file's size and time; InputError if it is not a file."""
     try:
         entry = location.entry()
     except OSError as error:

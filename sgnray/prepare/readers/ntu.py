@@ -35,7 +35,7 @@ _MAX_ID_DIGITS = 20
 _DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FIRST_PRINTABLE, _LAST_PRINTABLE = ord(" "), ord("~")
 _NEWLINE, _RETURN = ord("\n"), ord("\r")
-# Beyond a few MB, lines this short on average are no recording's, and their index would be large.
+# Beyond a few MB, lines this short on average are not a recording, and their index would be large.
 _LARGE_BYTES, _MIN_LINE_BYTES = 4 << 20, 8
 _SOME = 64  # bytes that tell most files from empty ones
 _FEW = {b"%d%s" % (count, end): count for count in range(10) for end in (b"", b"\r")}
@@ -124,7 +124,7 @@ class _Outline:
     stops: list[int]
 
     def joint_lines(self) -> list[memoryview]:
-        """Give the text of each body in each frame."""
+        """Return the text of each body in each frame."""
         view = memoryview(self.text)
         return [view[start:stop] for start, stop in zip(self.starts, self.stops, strict=True)]
 
@@ -172,7 +172,7 @@ def _read_outline(data: bytes) -> _Outline:
 
 
 def _find_lines(data: bytes) -> tuple[bytes, Bounds]:
-    """Return the text and its bounds: line i lies between bounds[i] and bounds[i + 1].
+    """Return the text and its bounds: line i is between bounds[i] and bounds[i + 1].
 
     A carriage return stays at the end of its line; where no newline follows it is refused. The
     file's end is as good as a newline.

@@ -31,7 +31,7 @@ _START = b"\x1e"  # no JSON holds it as it is
 
 
 def detect_openpose(head: bytes) -> Skeleton | None:
-    """Detect the skeleton of a frame by its number of key points; BODY_25 if nobody is in it."""
+    """Detect the skeleton of a frame by its number of key points; BODY_25 if it has no people."""
     if _PEOPLE.search(head) is None:
         return None
     numbers = _NUMBERS.search(head)

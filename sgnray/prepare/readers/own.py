@@ -39,7 +39,7 @@ _EVERY = {"cs": ("subject", 3), "cv": ("camera", 3)}  # one in so many is tested
 _RANDOM_EVERY = 5
 _FIELD = re.compile(r"\{(\w*)\}|(\*)")
 _NOW = (
-    "sort them into one folder per class, put a labels.csv (name,label,subject,camera) beside "
+    "sort them into one folder per class, put a labels.csv (name,label,subject,camera) next to "
     "them, or give --name-pattern 'a{label}_s{subject}_v{camera}'"
 )
 
@@ -48,7 +48,7 @@ Describe = Callable[[RawFile], Words]
 
 
 def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None) -> RawPlan:
-    """Plan the dataset of somebody's own recordings.
+    """Plan the dataset of a user's own recordings.
 
     It is called as the first of `raw`. Classes are the labels that occur, sorted. Cases are cs and
     cv where several subjects or cameras are known, given where labels.csv has a column split, and

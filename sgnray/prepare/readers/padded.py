@@ -89,7 +89,7 @@ class PaddedJob:
         return len(self.names)
 
     def read(self) -> Iterator[Clip | Skipped]:
-        """Give one result for each row; InputError if the file itself is damaged."""
+        """Return one result for each row; InputError if the file itself is damaged."""
         rows = self.arrays.read_rows(self.array, self.start, self.start + len(self.names))
         for name, label, row_TX in zip(self.names, self.labels, rows, strict=True):
             try:
@@ -301,7 +301,7 @@ def _describe_h5(file: Any, name: str) -> ArraySpec:
 
 @dataclass(frozen=True)
 class NpzArrays:
-    """The arrays of a .npz file; `changed` is its time, so that a rewritten one is opened anew."""
+    """The arrays of a .npz file; `changed` is its time, so that a rewritten one is reopened."""
 
     location: Location
     changed: int
@@ -326,7 +326,7 @@ class NpzArrays:
                 data = stream.read((stop - start) * spec.row_bytes)
                 return np.frombuffer(data, spec.dtype).reshape(stop - start, *spec.shape[1:])
         except Exception:
-            _open_member.cache_clear()  # nobody knows where a cursor stands that has failed
+            _open_member.cache_clear()  # after a failure its cursor may be anywhere
             raise
 
 

@@ -22,8 +22,8 @@ from sgnray.prepare.recording import Body, Recording
 Floats = npt.NDArray[np.float64]
 
 MIN_SCORE = 0.2  # a joint with a lower score is missing
-MIN_JOINTS = 3  # with fewer it is no person
-MAX_GAP = 15  # frames, after which somebody who comes back is a new body
+MIN_JOINTS = 3  # with fewer it is not a person
+MAX_GAP = 15  # frames, after which a person who comes back is a new body
 MAX_PEOPLE = 200
 # Lengths of an adult, which turn pixels into meters.
 _LENGTHS_M = {("left shoulder", "right shoulder"): 0.36} | {
@@ -52,7 +52,7 @@ def parse_json(data: bytes) -> Any:
 
 @contextmanager
 def in_frame(name: object) -> Iterator[None]:
-    """Say in which frame something was refused."""
+    """Add the frame in which something was refused."""
     try:
         yield
     except ClipError as error:
@@ -92,7 +92,7 @@ def build_recording(
     interpolated over time, carried to the ends of its body, and in the middle of the other joints
     if it is never seen. Poses in an image (y down, pixels) come out with y up, in meters as
     estimated from the length of limbs.
-    ClipError if there is nobody.
+    ClipError if there are no people.
     """
     tracks: list[_Track] = []
     active: list[_Track] = []
@@ -113,7 +113,7 @@ def build_recording(
                 tracks.append(person)
                 active.append(person)
     if not tracks:
-        raise refusal(f"nobody is in any of its {len(frames_NVC)} frames")
+        raise refusal(f"no person is in any of its {len(frames_NVC)} frames")
     filled = [track.fill() for track in tracks]
     scale = _meters_per_pixel(tracks, skeleton) if skeleton.num_coordinates == 2 else np.ones(3)
     has_body_T = np.zeros(len(frames_NVC), bool)
@@ -140,7 +140,7 @@ class _Track:
         self._step_2 = np.zeros(2)
 
     def expect(self, frame: int) -> Floats:
-        """Give the last pose's first two coordinates (V, 2), moved on to a frame."""
+        """Return the last pose's first two coordinates (V, 2), moved on to a frame."""
         return self.poses_VC[-1][:, :2] + self._step_2 * (frame - self.frames[-1])
 
     def add(self, person: _Track) -> None:

@@ -2,7 +2,7 @@
 
 Python's own unpickler reads them, without the opcodes that could run code. The few functions that
 pickles of arrays call are replaced by functions of this module, which check their arguments;
-whatever else a pickle asks for is refused by name.
+anything else a pickle asks for is refused by name.
 """
 
 from __future__ import annotations
@@ -284,7 +284,7 @@ class _Type:
     order: str = "="
 
     def check(self) -> np.dtype[Any]:
-        """Give numpy's own type; PickleError if it is not one of plain numbers or text."""
+        """Return numpy's own type; PickleError if it is not one of plain numbers or text."""
         if self.code.startswith("O"):
             raise PickleError("it holds an array of Python objects")
         if _CODE.fullmatch(self.code) is None or self.order not in ("<", ">", "|", "="):

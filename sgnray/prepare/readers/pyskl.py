@@ -84,7 +84,7 @@ class PysklJob:
         return len(self.clips)
 
     def read(self) -> Iterator[Clip | Skipped]:
-        """Give one result for each clip."""
+        """Return one result for each clip."""
         for clip in self.clips:
             try:
                 yield Clip(clip.facts, self._prepare(clip))
@@ -223,7 +223,7 @@ def _read_arrays(item: dict[Any, Any]) -> tuple[PickledArray, PickledArray | Non
 
 
 def _track_people(keypoint: PickledArray, score: PickledArray | None) -> Recording:
-    """Make bodies of the people in an image, whom nobody may have tracked."""
+    """Make bodies of the people in an image, who may not have been tracked."""
     with np.errstate(invalid="ignore"):
         joints_MTVC = keypoint.load().astype(np.float64)
         scores_MTV = None if score is None else score.load().astype(np.float64)
@@ -252,7 +252,7 @@ def read_clip(data: bytes, skeleton: Skeleton) -> Recording:
 
 
 def list_clips(location: Location, changed: int) -> dict[str, int]:
-    """Give the size of each clip in a pickle of 2D clips; InputError if it holds anything else."""
+    """Return the size of each clip in a pickle of 2D clips; InputError for anything else."""
     return {
         name: keypoint.num_bytes for name, (keypoint, _) in _load_clips(location, changed).items()
     }
@@ -295,7 +295,7 @@ def _load_clips(
 
 
 def _find_skeleton(clips: Sequence[PickledClip], location: Location) -> Skeleton:
-    """Give the skeleton of all clips; InputError if it is not one that PYSKL's files have."""
+    """Return the skeleton of all clips; InputError if it is not one that PYSKL's files have."""
     shapes = {clip.keypoint.final_shape[2:] for clip in clips}
     if len(shapes) == 1 and shapes <= _SKELETONS.keys():
         return _SKELETONS[shapes.pop()]
@@ -358,7 +358,7 @@ def _cut_jobs(skeleton: Skeleton, clips: Sequence[PickledClip]) -> Iterator[Pysk
 def _read_splits(
     split: Any, dataset: str, *, known: Set[str], kept: Set[str], location: Location
 ) -> Splits | None:
-    """Give the cases of a pickle that have both parts, in clips that are kept; None if none has.
+    """Return the cases of a pickle that have both parts, in clips that are kept; None if none has.
 
     InputError if a clip is in both parts of a case.
     """
@@ -393,7 +393,7 @@ def _read_splits(
 
 
 def _read_names(listed: Any) -> list[str] | None:
-    """Give the names of a split, each once."""
+    """Return the names of a split, each once."""
     is_list = isinstance(listed, list | tuple | set | frozenset)
     if not is_list or not all(isinstance(name, str) for name in listed):
         return None

@@ -52,7 +52,7 @@ class RecordingJob:
         return len(self.files)
 
     def read(self) -> Iterator[Clip | Skipped]:
-        """Give each file's clip, or why it is left out."""
+        """Return each file's clip, or why it is left out."""
         for index, (file, skeleton, found) in enumerate(read_recordings(self.files)):
             try:
                 facts = (
@@ -72,7 +72,7 @@ class RecordingJob:
 def detect_recordings(listing: Listing, *, is_described: bool = False) -> str | None:
     """Detect what was recorded: synthetic people, a published dataset by the files' names, or OWN.
 
-    Described recordings (labels.csv, a name pattern) are OWN whatever their names.
+    Described recordings (labels.csv, a name pattern) are OWN, with any names.
     """
     if is_described or any(file.name == LABELS_FILE for file in listing.sidecars):
         return OWN if listing.files else None

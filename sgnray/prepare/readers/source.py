@@ -37,7 +37,7 @@ _UNKNOWN_CONTENT = "not a recording: its content has none of the formats that sg
 _BOMB_BYTES, _BOMB_RATIO = 16 * 1024 * 1024, 200
 _REMOTE_BUFFER_BYTES = 1024 * 1024
 # What zipfile raises over a broken .zip: RuntimeError for an encrypted member or an unknown
-# version, ValueError for a name that is no UTF-8 and for a place before the file's start,
+# version, ValueError for a name that is not UTF-8 and for a place before the file's start,
 # OverflowError for one beyond any file.
 ZIP_ERRORS = (
     *(OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError),
@@ -224,7 +224,7 @@ def _is_pickled(file: RawFile) -> bool:
 
 
 def _recognize(found: Sequence[RawFile | Skipped]) -> Listing:
-    """Detect the format of each file; one that has none, beside some of its suffix, is refused."""
+    """Detect the format of each file; one that has none, among others of its suffix, is refused."""
     files = [file for file in found if isinstance(file, RawFile)]
     refused = [item for item in found if isinstance(item, Skipped)]
     sidecars = [file for file in files if file.name in SIDECARS]
@@ -322,7 +322,7 @@ def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
 
 
 def _suspicion(member: zipfile.ZipInfo) -> str | None:
-    """Say why a member is not even looked at, though nothing is ever extracted."""
+    """Explain why a member is not read, though nothing is ever extracted."""
     parts = PurePosixPath(member.filename.replace("\\", "/")).parts
     if ".." in parts or parts[0] == "/":
         return "its path leads out of the .zip"

@@ -41,7 +41,7 @@ class Table:
             schema = (
                 pq.ParquetFile(self._open()).schema_arrow if is_parquet else self._open_ipc().schema
             )
-            str(schema.names)  # a name that is no UTF-8 shows itself only now
+            str(schema.names)  # a name that is not UTF-8 fails only now
             return schema
 
     def columns(self, names: Sequence[str]) -> pa.Table:
@@ -72,7 +72,7 @@ class Table:
                 yield Piece(self, start_chunk, start_chunk_row, start, chunk_row)
 
     def batches(self, chunk: int, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Give the rows from a chunk on, in order, few at a time."""
+        """Return the rows from a chunk on, in order, few at a time."""
         if self.kind == "parquet":
             # Without these a row group is read whole.
             file = pq.ParquetFile(self._open(), buffer_size=_STEP_BYTES, pre_buffer=False)
@@ -92,7 +92,7 @@ class Table:
             yield batch.select(list(names))
 
     def _chunks(self) -> Iterator[tuple[int, float]]:
-        """Give each chunk's rows, and the bytes of one of them."""
+        """Return each chunk's rows, and the bytes of one of them."""
         if self.kind == "parquet":
             metadata = pq.ParquetFile(self._open()).metadata
             for group in map(metadata.row_group, range(metadata.num_row_groups)):
@@ -202,7 +202,7 @@ def _cursor(table: Table, names: tuple[str, ...]) -> _Cursor:
 
 
 def open_table(location: Location) -> Table | str:
-    """Tell the kind of a table by its content; if it cannot be used, say why."""
+    """Detect the kind of a table by its content; if it cannot be used, explain why."""
     entry = location.entry()
     if entry is None or entry.is_folder:
         return "is a folder" if entry is not None else "file not found"

@@ -13,7 +13,7 @@ MAIN, ACCENT, THIRD = "#4c78a8", "#e4762c", "#2a9d6f"
 
 
 def dress(axes: Axes, title: str = "") -> None:
-    """Give a panel its title, if any, and thin lines."""
+    """Set the title of a panel, if any, and thin lines."""
     if title:
         axes.set_title(title, loc="left", fontweight="bold", fontsize=12, color=INK, pad=10)
     axes.spines[["top", "right"]].set_visible(False)

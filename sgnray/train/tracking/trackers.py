@@ -140,7 +140,7 @@ class Tracker(Protocol):
 
 
 class TensorBoard:
-    """Event files in the run's folder, written anew by each launch."""
+    """Event files in the run's folder, rewritten by each launch."""
 
     def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> int:
         """Replace what earlier launches wrote: so no epoch is missing, and none is there twice."""
@@ -318,7 +318,7 @@ def _memory(run: RunFolder) -> dict[str, Any]:
 
 
 def _digest(uri: str | None) -> str | None:
-    """Tell stores apart without writing down what may hold a password."""
+    """Identify a store without recording what may hold a password."""
     return hashlib.sha256(uri.encode()).hexdigest()[:12] if uri else None
 
 
@@ -329,7 +329,7 @@ def _result(report: Report | None) -> Metrics:
 
 
 def _flat(section: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Give the values of a recipe under their dotted keys."""
+    """Return the values of a recipe under their dotted keys."""
     for key, value in section.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")

@@ -33,7 +33,7 @@ def importances(rows: Sequence[TrialRow], space: Space) -> dict[str, float]:
 
 
 def explain_missing(space: Space) -> str:
-    """Say why no importance can be given."""
+    """Explain why the importance of keys is unknown."""
     if not space.axes:
         return "a list of trials has no keys whose importance could be computed"
     if importlib.util.find_spec("optuna") is None:

@@ -121,7 +121,7 @@ def _draw_parallel(axes: Axes, rows: Sequence[TrialRow], space: Space) -> None:
             zorder=3 if is_best else 2,
         )
     ticks = [*map(_ticks, space.axes.values()), [(0.0, percent(low)), (1.0, percent(high))]]
-    # The text beside an axis stays readable over the lines.
+    # The text at an axis stays readable over the lines.
     paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
     for x, labels in enumerate(ticks):
         axes.axvline(x, color=EDGE, linewidth=0.8, zorder=1)

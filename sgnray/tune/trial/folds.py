@@ -166,7 +166,7 @@ class Folds:
                 shutil.rmtree(old, ignore_errors=True)
 
     def restore(self, folder: Path) -> None:
-        """Continue from what `save` wrote, or start anew where nothing there is complete."""
+        """Continue from what `save` wrote, or start over where nothing there is complete."""
         for saved in reversed(_saved(folder)):
             try:
                 checkpoints = [load_checkpoint(path) for path in sorted(saved.glob("*.pt"))]

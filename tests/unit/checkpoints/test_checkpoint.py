@@ -1,4 +1,4 @@
-"""Checkpoints: whole, strict, safe, and told apart from everything else."""
+"""Checkpoints: whole, strict, safe, and never confused with other files."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path):
         ({"class_names": ["a", "b"]}, "its content does not fit: .* size mismatch"),
         ({"recipe": {"optim": {"lr": 1}}}, "its content does not fit"),
         ({"skeleton": "ntu25"}, "its content does not fit: is not a description"),
-        ({"skeleton": NTU25.to_dict() | {"origin": 25}}, "does not fit: origin is no joint"),
+        ({"skeleton": NTU25.to_dict() | {"origin": 25}}, "does not fit: origin is not a joint"),
         ({"format_version": 1}, "its content does not fit: 'layout'"),
         ({"recipe": []}, "recipe is of a wrong type"),
         ({"class_names": ("a", "b", "c")}, "class_names is of a wrong type"),
@@ -187,7 +187,7 @@ def test_neither_kind_is_taken_for_the_other(checkpoint, tmp_path):
         load_checkpoint(tmp_path / "r.pth")
 
 
-def test_a_missing_file_is_told_as_missing(tmp_path):
+def test_a_missing_file_is_called_missing(tmp_path):
     with pytest.raises(CheckpointError, match="checkpoint not found"):
         load_checkpoint(tmp_path / "none.pt")
 

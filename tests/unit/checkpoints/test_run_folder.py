@@ -208,7 +208,7 @@ def test_a_kill_in_the_first_file_does_not_lock_the_name(tiny_recipe, tiny_datas
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("{", "is corrupt"),
         ("{}", "is corrupt"),
@@ -219,9 +219,9 @@ def test_a_kill_in_the_first_file_does_not_lock_the_name(tiny_recipe, tiny_datas
         ),
     ],
 )
-def test_a_record_that_cannot_be_read_is_refused(tmp_path, content, told):
+def test_a_record_that_cannot_be_read_is_refused(tmp_path, content, message):
     (tmp_path / "environment.json").write_text(content)
-    with pytest.raises(RunError, match=told):
+    with pytest.raises(RunError, match=message):
         RunFolder(tmp_path).environment()
 
 
@@ -271,7 +271,9 @@ def test_epochs_are_sorted_as_numbers(tmp_path):
     assert {item.name for item in run.checkpoints_dir.iterdir()} == {"epoch-10000", "epoch-10001"}
 
 
-def test_what_the_user_can_mend_is_told_before_a_folder_is_made(tiny_recipe, tiny_folder, tmp_path):
+def test_what_the_user_can_mend_is_refused_before_a_folder_is_made(
+    tiny_recipe, tiny_folder, tmp_path
+):
     with pytest.raises(UsageError, match="a batch of 6 clips cannot be shared by 7 workers"):
         train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, workers=7)
     assert not list(tmp_path.iterdir())

@@ -46,7 +46,7 @@ def test_what_may_be_left_out():
     assert (found.coordinates, found.origin, found.bones, found.splits) == (3, None, (), {})
 
 
-def test_wrong_values_are_told_at_once():
+def test_wrong_values_are_listed_at_once():
     text = (
         "dataset: My Kinect\nclips: []\njoint: [a]\njoints: [a, 3]\nbones: [[a, b, c]]\n"
         "coordinates: 4\norigin: 2\nsplits:\n"
@@ -59,7 +59,7 @@ def test_wrong_values_are_told_at_once():
     assert sorted(problems(text)) == [
         ("bones (line 5)", "must be a list of [child, parent] joints"),
         ("classes", "is missing; it must be a list of at least two names"),
-        ("clips (line 2)", "must be a file or a list of files, beside this one"),
+        ("clips (line 2)", "must be a file or a list of files, next to this one"),
         ("coordinates (line 6)", "must be 2 or 3"),
         (
             "dataset (line 1)",
@@ -78,9 +78,9 @@ def test_wrong_values_are_told_at_once():
 @pytest.mark.parametrize(
     ("change", "where", "what"),
     [
-        (("[spine, pelvis]", "[spin, pelvis]"), "bones (line 5)", "'spin' is no joint; did you"),
+        (("[spine, pelvis]", "[spin, pelvis]"), "bones (line 5)", "'spin' is not a joint; did you"),
         (("[head, spine]", "[head, head]"), "bones (line 5)", "'head' cannot be its own parent"),
-        (("origin: spine", "origin: hip"), "origin (line 7)", "'hip' is no joint"),
+        (("origin: spine", "origin: hip"), "origin (line 7)", "'hip' is not a joint"),
         (("spine, head]", "spine, spine]"), "joints (line 4)", "holds 'spine' twice"),
         (("[wave, clap]", "[clap, clap]"), "classes (line 8)", "holds 'clap' twice"),
         (("[clip-a, clip-b]", "[c, c]"), "splits.given (line 12)", "names the clip 'c' twice"),
@@ -90,8 +90,8 @@ def test_wrong_values_are_told_at_once():
     ],
 )
 def test_what_contradicts_itself(change, where, what):
-    told = problems(WHOLE.replace(*change))
-    assert any(place == where and words.startswith(what) for place, words in told), told
+    rows_found = problems(WHOLE.replace(*change))
+    assert any(place == where and words.startswith(what) for place, words in rows_found), rows_found
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "[1]", "&a [*a]", "format_version: 2", "- x\n" * 3])

@@ -23,7 +23,7 @@ def rows(error):
     return [(problem.where, problem.what) for problem in error.problems]
 
 
-def test_all_problems_of_a_file_are_told_at_once(fail):
+def test_all_problems_of_a_file_are_listed_at_once(fail):
     error, path = fail(
         "base: ntu60-cs\n"
         "optim:\n"
@@ -54,13 +54,13 @@ def test_all_problems_of_a_file_are_told_at_once(fail):
     ]
 
 
-def test_the_command_line_and_the_file_are_told_together(fail):
+def test_problems_of_the_command_line_and_the_file_are_listed_together(fail):
     error, _ = fail("data:\n  num_segments: x\n", "train.epochs=3", "train.seed=-1", "optim")
     assert rows(error) == [
         ("train.epochs=3 (command line)", "unknown key; did you mean train.num_epochs?"),
         (
             "optim (command line)",
-            "is no override; write section.key=value, like optim.batch_size=32",
+            "is not an override; write section.key=value, like optim.batch_size=32",
         ),
         ("data.num_segments (line 2)", "must be a positive integer, got 'x'"),
         ("train.seed (command line)", "must be an integer of at least 0, got -1"),
@@ -87,7 +87,7 @@ def test_problems_of_the_command_line_alone_do_not_blame_the_recipe():
         ("optim.decay.x=1", "unknown key; optim has"),
         ("=1", "unknown section; a recipe has data, model, optim, train, evaluate"),
         ("evaluate=3", "is a section; set one of its keys: num_views"),
-        ("train.seed=[", "is no value: "),
+        ("train.seed=[", "is not a value: "),
         ("train.seed={a: 1}", "must be an integer of at least 0, got {"),
         ("train.seed=", "must be an integer of at least 0, got nothing"),
         ("train.seed=010", "must be an integer of at least 0, got '010'"),
@@ -111,7 +111,7 @@ def test_problems_of_the_command_line_alone_do_not_blame_the_recipe():
         ("optim.milestones=[5, 5]", "must be a list of ascending positive integers"),
         ("model.graph_widths=[]", "must be a list of positive integers"),
         ("model.graph_widths=12", "must be a list of positive integers"),
-        ("train.seed=!!python/name:os.system ", "is no value: "),
+        ("train.seed=!!python/name:os.system ", "is not a value: "),
     ],
 )
 def test_overrides(override, what):
@@ -120,8 +120,8 @@ def test_overrides(override, what):
         return
     with pytest.raises(RecipeError) as caught:
         load_recipe("ntu60-cs", [override])
-    ((where, told),) = rows(caught.value)
-    assert told.startswith(what)
+    ((where, message),) = rows(caught.value)
+    assert message.startswith(what)
     assert where.endswith("(command line)")
     assert where.startswith(override.partition("=")[0])
 
@@ -215,7 +215,7 @@ def test_a_recipe_from_a_checkpoint_is_checked_too():
     assert [where for where, _ in rows(caught.value)] == ["train.seed", "new"]
 
 
-def test_a_warmup_without_an_end_is_told_with_all_else(fail):
+def test_a_warmup_without_an_end_is_listed_with_all_else(fail):
     error, _ = fail("optim:\n  warmup_epochs: 5\n  decay: -1\ntrain:\n  num_epochs: 5\n")
     assert rows(error) == [
         ("optim.decay (line 3)", "must be a positive number, got -1"),

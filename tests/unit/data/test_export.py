@@ -66,9 +66,9 @@ def assert_same(read, dataset, clip):
 @pytest.mark.parametrize("to", ["npz", "h5"])
 def test_padded_files_give_every_pose_back(golden_dataset, tmp_path, to):
     out = tmp_path / f"NTU120_CSub.{to}"
-    told = []
+    steps = []
     result = export_dataset(
-        golden_dataset, out, to=to, case="csub", on_progress=lambda *at: told.append(at)
+        golden_dataset, out, to=to, case="csub", on_progress=lambda *at: steps.append(at)
     )
     plan = plan_padded(locate(out))
     clips = read_all(plan)
@@ -81,7 +81,7 @@ def test_padded_files_give_every_pose_back(golden_dataset, tmp_path, to):
             frames, _, _ = poses_of(golden_dataset, row)
             assert clips[name].poses.num_frames == frames[-1] + 1
     assert result.num_clips == len(clips) == 31
-    assert told[-1] == (31, 31)
+    assert steps[-1] == (31, 31)
     assert result.num_bytes == out.stat().st_size
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
@@ -167,7 +167,7 @@ def test_a_synthetic_dataset_has_to_name_its_case(tiny_dataset, tmp_path):
     assert len(read_all(plan)) == result.num_clips
 
 
-def test_an_existing_file_stays_unless_told(tiny_dataset, tmp_path):
+def test_an_existing_file_stays_without_overwrite(tiny_dataset, tmp_path):
     out = tmp_path / "tiny.pkl"
     out.write_text("mine")
     with pytest.raises(UsageError, match="exists already"):

@@ -171,7 +171,7 @@ def test_a_failing_copy_keeps_nothing(cache, source):
 
 @pytest.mark.parametrize("checksum", ["", "sha256:../../../../../../x", "sha256:00", "0" * 64])
 def test_a_checksum_that_is_none_is_refused(cache, checksum):
-    with pytest.raises(InputError, match="is no checksum of a dataset"):
+    with pytest.raises(InputError, match="is not a checksum of a dataset"):
         cached_dataset(checksum, lambda folder: None)
     assert not cache.exists()
 

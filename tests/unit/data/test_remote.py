@@ -69,13 +69,13 @@ def uri(server, path="data/sticks"):
 def test_it_is_fetched_once(server, folder, monkeypatch):
     monkeypatch.setattr(fetch, "_BLOCK_BYTES", 1000)
     monkeypatch.setattr(fetch, "_MIB", 1)
-    told = []
-    fetched = dataset_at(uri(server), lambda done, total: told.append((done, total)))
+    steps = []
+    fetched = dataset_at(uri(server), lambda done, total: steps.append((done, total)))
     assert open_dataset(fetched).info == read_info(folder)
     for name in ("clips.arrow", "dataset.json", "skipped.csv"):
         assert (fetched / name).read_bytes() == (folder / name).read_bytes()
     size = (folder / "clips.arrow").stat().st_size
-    assert told == [(min(1000 * (i + 1), size), size) for i in range(-(-size // 1000))]
+    assert steps == [(min(1000 * (i + 1), size), size) for i in range(-(-size // 1000))]
     server.asked.clear()
     assert dataset_at(uri(server, "data/sticks/")) == fetched
     assert {name for _, name in server.asked} == {"dataset.json"}
@@ -126,7 +126,7 @@ def test_a_newer_format_is_refused_before_anything_big_is_fetched(server):
     assert {name for _, name in server.asked} == {"dataset.json"}
 
 
-def test_what_is_told_holds_no_password(server, caplog):
+def test_no_message_holds_a_password(server, caplog):
     with caplog.at_level(logging.INFO, logger="sgnray"):
         dataset_at(uri(server))
     assert "fetching s3://bucket/data/sticks: " in caplog.text

@@ -24,12 +24,12 @@ def test_a_whole_dataset(folder, hand_made):
 
 def test_progress_goes_through_the_file_twice(folder, monkeypatch):
     monkeypatch.setattr(verify, "_MIB", 1)
-    told = []
-    verify_dataset(folder, lambda done, total: told.append((done, total)))
+    steps = []
+    verify_dataset(folder, lambda done, total: steps.append((done, total)))
     size = (folder / "clips.arrow").stat().st_size
-    assert {total for _, total in told} == {2 * size}
-    assert told[0] == (size, 2 * size)
-    assert told[-1] == (size + 12 * 6 * 4, 2 * size)
+    assert {total for _, total in steps} == {2 * size}
+    assert steps[0] == (size, 2 * size)
+    assert steps[-1] == (size + 12 * 6 * 4, 2 * size)
 
 
 def test_one_turned_bit(folder):
@@ -152,7 +152,7 @@ def test_all_problems_come_at_once(hand_made, tmp_path):
 )
 def test_missing_and_foreign_files(folder, name, data, what):
     (folder / name).unlink() if data is None else (folder / name).write_bytes(data)
-    assert [where for where, told in problems_of(folder) if told.startswith(what)] == [name]
+    assert [where for where, steps in problems_of(folder) if steps.startswith(what)] == [name]
 
 
 @pytest.mark.parametrize("num_bytes", [1, 10, 200, 1000, 2000])

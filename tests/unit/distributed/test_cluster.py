@@ -30,7 +30,7 @@ def test_what_listens_is_taken(server):
     check_listening("auto")
 
 
-def test_what_does_not_listen_is_told_at_once(server):
+def test_what_does_not_listen_is_refused_at_once(server):
     host, _ = server
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -41,7 +41,7 @@ def test_what_does_not_listen_is_told_at_once(server):
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "https://cluster:8265"])
-def test_a_dashboard_is_told_apart(address):
+def test_a_dashboard_is_recognized(address):
     with pytest.raises(ClusterError, match="the address of a dashboard"):
         check_listening(address)
 

@@ -1,4 +1,4 @@
-"""Exported files against the model: the same logits, any number of clips, and all that is told."""
+"""Exported files against the model: the same logits, any number of clips, their cards."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from safetensors.torch import load_file, save_file
 
 from sgnray.checkpoints.model_card import ModelCard
 from sgnray.checkpoints.trained_model import load_trained_model
-from sgnray.errors import CheckpointError, OutputError, SgnError, UsageError
+from sgnray.errors import CheckpointError, MissingExtraError, OutputError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.export import export_model
 from sgnray.export.check import RANDOM, CheckClips, agree, compare
 from sgnray.export.formats import open_onnx
 from sgnray.predict import predict_clips
 from sgnray.predict.sources import find_source
+
+# Together, so that what they share is built once.
+pytestmark = pytest.mark.xdist_group("exports")
 
 EXAMPLE = Path(__file__).parents[3] / ".github" / "examples" / "recognize_onnx.py"
 
@@ -39,7 +42,7 @@ def exported(tiny_run, tmp_path_factory):
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch", "safetensors"])
-def test_what_is_told_of_it(exported, to, tiny_folder):
+def test_its_card(exported, to, tiny_folder):
     found = exported[to]
     assert found.num_clips == 27
     assert found.checked_on == str(tiny_folder)
@@ -82,15 +85,15 @@ def test_torch_export_runs_without_sgnray(exported, tiny_run, tmp_path):
 
 
 def test_the_file_describes_itself(exported, tiny_dataset, tiny_run):
-    told = onnx.load(exported["onnx"].path)
-    (own,) = [item.value for item in told.metadata_props if item.key == "sgnray"]
+    proto = onnx.load(exported["onnx"].path)
+    (own,) = [item.value for item in proto.metadata_props if item.key == "sgnray"]
     content = json.loads(own)
     assert content["class_names"] == list(tiny_dataset.info.class_names)
     assert content["skeleton"]["joints"] == list(tiny_dataset.skeleton.joints)
     assert (content["num_frames"], content["num_views"], content["windows"]) == (8, 2, "paper")
     assert (content["dataset"], content["case"], content["selection"]) == ("synth", "cv", "last")
     assert ModelCard.from_json(own) == load_trained_model(tiny_run).describe()
-    (opset,) = [item.version for item in told.opset_import if item.domain == ""]
+    (opset,) = [item.version for item in proto.opset_import if item.domain == ""]
     assert opset == 18
 
 
@@ -116,7 +119,7 @@ def test_safetensors_can_be_used_like_a_checkpoint(exported, tiny_run, tiny_raw,
         ({"skeleton": {}}, "is not a description with"),
         ({"skeleton": None}, "skeleton is missing"),
         ({"selection": "banana"}, "selection is missing, or of a wrong type"),
-        ({"format_version": True}, "no description of a model"),
+        ({"format_version": True}, "not a description of a model"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(exported, tmp_path, change, message):
@@ -149,9 +152,9 @@ def test_an_opset_that_nobody_has(tiny_run, tmp_path):
 
 
 def test_an_opset_that_the_runtime_lacks(exported, tmp_path):
-    told = onnx.load(exported["onnx"].path)
-    told.opset_import[0].version = 999
-    onnx.save(told, tmp_path / "new.onnx")
+    proto = onnx.load(exported["onnx"].path)
+    proto.opset_import[0].version = 999
+    onnx.save(proto, tmp_path / "new.onnx")
     with pytest.raises(UsageError, match=r"onnxruntime \S+ does not run opset 999"):
         open_onnx(tmp_path / "new.onnx", opset=999)
 
@@ -165,8 +168,8 @@ def test_eight_bits(exported, tiny_run, tmp_path):
     )
     assert 0 < float((rounded - exact).abs().max()) < 0.2
     assert found.agreement >= 0.9
-    assert ModelCard.from_json(_told(found.path)) == ModelCard.from_json(
-        _told(exported["onnx"].path)
+    assert ModelCard.from_json(_card_json(found.path)) == ModelCard.from_json(
+        _card_json(exported["onnx"].path)
     )
     trained_model, real = load_trained_model(tiny_run), CheckClips(clips, "some clips")
     with pytest.raises(SgnError, match=r"in 8 bits \d"):
@@ -177,7 +180,7 @@ def test_eight_bits(exported, tiny_run, tmp_path):
         export_model(tiny_run, to="torch", int8=True)
 
 
-def _told(path):
+def _card_json(path):
     return next(item.value for item in onnx.load(path).metadata_props if item.key == "sgnray")
 
 
@@ -286,6 +289,13 @@ def test_an_onnx_file_predicts_as_the_run_does(exported, tiny_run, tiny_raw):
         assert [each.label for each in item.guesses] == [each.label for each in other.guesses]
         shares = [each.probability for each in other.guesses]
         assert [each.probability for each in item.guesses] == pytest.approx(shares, abs=1e-5)
+
+
+def test_an_onnx_file_without_onnxruntime(exported, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match="needs the package onnxruntime") as caught:
+        load_trained_model(exported["onnx"].path)
+    assert caught.value.now == "pip install 'sgnray[export]'"
 
 
 def test_an_onnx_file_reaches_another_process(exported):

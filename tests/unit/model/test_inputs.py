@@ -25,7 +25,7 @@ def test_a_bone_is_the_joint_minus_its_first_parent():
 
 
 @pytest.mark.parametrize(
-    ("inputs", "bones", "told"),
+    ("inputs", "bones", "message"),
     [
         ((), BONES, "different ones"),
         (("position", "nonsense"), BONES, "nonsense"),
@@ -34,8 +34,8 @@ def test_a_bone_is_the_joint_minus_its_first_parent():
         (("bone_velocity",), (), "no bones"),
     ],
 )
-def test_other_inputs_are_refused(inputs, bones, told):
-    with pytest.raises(ValueError, match=told):
+def test_other_inputs_are_refused(inputs, bones, message):
+    with pytest.raises(ValueError, match=message):
         SGN(5, 3, 4, inputs=inputs, bones=bones)
 
 

@@ -182,7 +182,7 @@ def probabilities(item):
     return tuple(guess.probability for guess in sorted(item.guesses, key=lambda g: g.label))
 
 
-def test_what_a_zip_hides_is_told(tiny_run, tiny_raw, tmp_path):
+def test_what_a_zip_hides_is_named(tiny_run, tiny_raw, tmp_path):
     path = min(tiny_raw.glob("*.skeleton"))
     with zipfile.ZipFile(tmp_path / "mix.zip", "w") as archive:
         archive.write(path, path.name)
@@ -192,7 +192,7 @@ def test_what_a_zip_hides_is_told(tiny_run, tiny_raw, tmp_path):
     assert found.place == f"{tmp_path / 'mix.zip'}, {path.name}"
 
 
-def test_files_of_one_name_are_told_apart(tiny_run, tiny_raw, tmp_path):
+def test_files_of_one_name_are_kept_apart(tiny_run, tiny_raw, tmp_path):
     for name, path in zip("ab", sorted(tiny_raw.glob("*.skeleton")), strict=False):
         (tmp_path / name).mkdir()
         shutil.copy(path, tmp_path / name / "x.skeleton")

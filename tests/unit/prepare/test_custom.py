@@ -289,7 +289,7 @@ def test_splits_name_their_clips(tmp_path):
     assert found["rest"]["test"] == [row["name"] for row in rows if row["name"] != "clip-001"]
 
 
-def test_wrong_splits_are_told_at_once(tmp_path):
+def test_wrong_splits_are_listed_at_once(tmp_path):
     write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(make_rows(15)))
     splits = {
         "a": {"test": {"subject": [9]}},
@@ -307,7 +307,7 @@ def test_wrong_splits_are_told_at_once(tmp_path):
     ]
 
 
-def test_a_wrong_table_is_told_at_once(tmp_path):
+def test_a_wrong_table_is_refused_at_once(tmp_path):
     table = pa.table({"label": [0.5], "poses": [[[1.0, 2.0]]], "subject": ["x"], "frame": [0]})
     table = table.set_column(1, "poses", pa.array([[[1.0, 2.0]]], pa.list_(pa.list_(pa.int8(), 2))))
     write_parquet(tmp_path / "a.parquet", table)
@@ -315,10 +315,10 @@ def test_a_wrong_table_is_told_at_once(tmp_path):
     (tmp_path / "d").mkdir()
     with pytest.raises(InputError) as caught:
         plan_custom(describe(tmp_path, clips=["a.parquet", "b.csv", "c", "d"]))
-    told = {(problem.where, problem.what) for problem in caught.value.problems}
-    assert ("a.parquet", "column name not found") in told
-    assert ("c", "file not found") in told
-    assert ("d", "is a folder") in told
+    listed = {(problem.where, problem.what) for problem in caught.value.problems}
+    assert ("a.parquet", "column name not found") in listed
+    assert ("c", "file not found") in listed
+    assert ("d", "is a folder") in listed
     text = str(caught.value)
     assert "8 problems" in text
     for word in (
@@ -332,7 +332,7 @@ def test_a_wrong_table_is_told_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_damage_is_told_in_one_block(tmp_path, write):
+def test_damage_is_one_block(tmp_path, write):
     path = tmp_path / "clips.table"
     write(path, pa.Table.from_pylist(make_rows(40)))
     whole = path.read_bytes()

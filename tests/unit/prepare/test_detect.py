@@ -27,7 +27,7 @@ def touch(folder, *names):
         (["S001C001P001R001A001", "S001C001P001R001A061"], "ntu120", 120),
     ],
 )
-def test_ntu_is_told_from_the_names(tmp_path, names, dataset, num_classes):
+def test_ntu_is_recognized_by_the_names(tmp_path, names, dataset, num_classes):
     touch(tmp_path, *names)
     plan = detect([locate(tmp_path)])
     assert (plan.dataset, len(plan.class_names)) == (dataset, num_classes)

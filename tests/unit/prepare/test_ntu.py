@@ -49,7 +49,7 @@ def test_zeros_and_blanks_around_a_count_say_nothing(make_skeleton):
     assert read_skeleton(dressed).num_frames == read_skeleton(data).num_frames == 1
 
 
-def test_the_first_wrong_number_is_told_by_its_line(make_skeleton):
+def test_the_first_wrong_number_is_named_by_its_line(make_skeleton):
     lines = make_skeleton([{1: np.ones((25, 3))}] * 3).split(b"\n")
     lines[84] = lines[84].replace(b"1 1 1", b"1 x 1")
     with pytest.raises(ClipError) as caught:

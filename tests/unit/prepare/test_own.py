@@ -194,7 +194,7 @@ def test_a_pattern_is_for_recordings(tiny_folder):
         (["wave/a.csv", "wave/b.csv"], "all recordings have the label 'wave'"),
     ],
 )
-def test_what_cannot_be_told_apart_is_refused(write, names, what):
+def test_what_is_ambiguous_is_refused(write, names, what):
     with pytest.raises(InputError) as caught:
         plan(write(*names))
     assert caught.value.what.startswith(what)

@@ -159,14 +159,14 @@ def test_a_rewritten_file_is_read_anew(tmp_path):
         ("()_cs.npz", 60, 120, "cs", "cs"),
     ],
 )
-def test_dataset_and_case_are_told(tmp_path, name, num_classes, width, dataset, case):
+def test_dataset_and_case_are_recognized(tmp_path, name, num_classes, width, dataset, case):
     parts = {part: make_part(0, 2, num_classes, 20, width) for part in NPZ}
     plan = plan_padded(write_npz(tmp_path, name, **parts))
     assert (plan.dataset, list(plan.splits)) == (dataset, [case])
     assert len(plan.class_names) == num_classes
 
 
-def test_the_kind_is_told_by_content(tmp_path):
+def test_the_kind_is_recognized_by_content(tmp_path):
     parts = {"train": make_part(0, 2), "test": make_part(1, 1)}
     location = write_npz(tmp_path, **parts)
     (tmp_path / location.name).rename(tmp_path / "NTU_CS.h5")

@@ -218,7 +218,7 @@ def test_overwrite_replaces_a_dataset_and_nothing_else(golden_raw, tmp_path):
     out = tmp_path / "out"
     prepare_dataset(golden_raw / "raw", out=out)
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"beside it notes\.txt"):
+    with pytest.raises(UsageError, match=r"and also notes\.txt"):
         prepare_dataset(golden_raw / "raw", out=out, overwrite=True)
     assert (out / "notes.txt").read_text() == "mine"
     (out / "notes.txt").unlink()

@@ -124,8 +124,8 @@ def test_a_known_person_of_openpose(tmp_path, skeleton, key):
         flat = [number for x, y in points for number in (x, y, 0.1 if x == 999 else 0.8)]
         text = json.dumps({"version": 1.1, "people": [{key: flat}]})
         (tmp_path / f"clip_{number:012}_keypoints.json").write_text(text)
-    recording, told = read_folder(tmp_path)
-    assert told is skeleton
+    recording, its_skeleton = read_folder(tmp_path)
+    assert its_skeleton is skeleton
     (body,) = recording.bodies
     assert body.num_frames == recording.num_frames == 2
     np.testing.assert_allclose(body.joints_TVC[:, places[0]], [(1.18, -1)] * 2, atol=1e-6)
@@ -161,8 +161,8 @@ def test_a_known_person_of_kinect(read, skeleton, delimiter):
     header = ["Time", *reversed(names), "ElbowLeft_state"]
     data = files.format_csv([header, ["12:30", *reversed(numbers), "Tracked"]])
     data = b"\xef\xbb\xbf" + data.replace(b",", delimiter.encode()).replace(b"\n", b"\r\n")
-    recording, told = read(data, ".csv")
-    assert told is skeleton
+    recording, its_skeleton = read(data, ".csv")
+    assert its_skeleton is skeleton
     (body,) = recording.bodies
     assert body.joints_TVC[0].ravel().tolist() == numbers
 
@@ -217,8 +217,8 @@ def test_people_who_cross_stay_apart(read, kind):
 def test_people_of_openpose_who_cross_stay_apart(tmp_path, skeleton):
     known, frames_NVC = make_crossing(skeleton)
     files.write_openpose(tmp_path / "clip", "clip", frames_NVC)
-    recording, told = read_folder(tmp_path)
-    assert told is skeleton
+    recording, its_skeleton = read_folder(tmp_path)
+    assert its_skeleton is skeleton
     assert_followed(recording, known)
 
 
@@ -285,16 +285,16 @@ def person(**keys):
         (person(keypoints=[[1e39, 1]] * 17), "frame 0: a coordinate is not finite, or beyond"),
         (person(keypoints=[[float("inf"), 1]] * 17), "frame 0: a coordinate is not finite"),
         (person(keypoints=[[10**400, 1]] * 17), "frame 0: keypoints holds something that is not"),
-        (person(keypoints=[[float("nan")] * 2] * 17), "nobody is in any of its 1 frames"),
+        (person(keypoints=[[float("nan")] * 2] * 17), "no person is in any of its 1 frames"),
         (person(keypoints=[[5, 5]] * 17), "no limb is seen in any frame"),
         (person(keypoints=known_points(), keypoint_scores=[1.0] * 16),
          "frame 0: a person has 16 scores for 17 joints"),
-        (person(keypoints=known_points(), keypoint_scores=[0.1] * 17), "nobody is in any"),
+        (person(keypoints=known_points(), keypoint_scores=[0.1] * 17), "no person is in any"),
         (person(keypoints=None), "frame 0: keypoints"),
         (person(keypoints={"x": [1] * 17}), "frame 0: keypoints"),
         ([{"instances": [{"keypoints": known_points()}]}, {"instances": 5}], "frame 1: neither"),
         ([{"instances": [{"keypoints": known_points()}]}, 7], "frame 1: neither a list of people"),
-        ([{"instances": []}, {"instances": []}], "nobody is in any of its 2 frames"),
+        ([{"instances": []}, {"instances": []}], "no person is in any of its 2 frames"),
         ([[{"keypoints": known_points()}] * 201], "frame 0: 201 people, more than 200"),
         ({"instance_info": {"a": 1}}, "no list of frames, nor an object with a list"),
         ({"instance_info": []}, "no list of frames, nor an object with a list"),
@@ -351,7 +351,7 @@ def test_a_frame_of_openpose_with_another_name_is_refused(read):
 def test_a_recording_of_openpose_without_people_is_refused(tmp_path):
     files.write_openpose(tmp_path, "a", [np.empty((0, 25, 2))] * 3)
     (file,) = find_recordings(tmp_path).files
-    with pytest.raises(ClipError, match="nobody is in any of its 3 frames"):
+    with pytest.raises(ClipError, match="no person is in any of its 3 frames"):
         read_recording(file)
 
 
@@ -390,7 +390,7 @@ def change_cell(row, column, text):
         (files.format_csv([*mediapipe_rows(), ["1", "2"]]), "malformed CSV: CSV parse error"),
         (
             files.format_mediapipe(np.full((3, 33, 3), np.nan)),
-            "nobody is in any of its 3 frames",
+            "no person is in any of its 3 frames",
         ),
         (
             files.format_mediapipe(files.move(MEDIAPIPE33, 3) + np.array((0.5, -0.6, 0))),
@@ -425,7 +425,7 @@ def test_refused_frame_numbers_and_bodies(read, column, cells, reason):
         ({"keypoint": np.zeros((1, 2, 17, 2), "i4")}, "keypoint holds int32, not floats"),
         ({"keypoint": np.zeros((17, 2), "f4")}, "keypoint has the shape (17, 2)"),
         ({"keypoint": np.zeros((0, 2, 17, 2), "f4")}, "keypoint has the shape (0, 2, 17, 2)"),
-        ({"keypoint": np.zeros((1, 2, 17, 2), "f4")}, "nobody is in any of its 2 frames"),
+        ({"keypoint": np.zeros((1, 2, 17, 2), "f4")}, "no person is in any of its 2 frames"),
         ({"keypoint": np.full((1, 2, 17, 2), np.inf, "f4")}, "a coordinate is not finite"),
         ({"keypoint": "text"}, "keypoint is not an array"),
         (

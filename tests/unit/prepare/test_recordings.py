@@ -128,7 +128,7 @@ def test_nothing_there(tmp_path):
         find_recordings(tmp_path / "torn.zip")
 
 
-def test_members_that_are_refused_are_told(path, tmp_path):
+def test_members_that_are_refused_are_listed(path, tmp_path):
     with zipfile.ZipFile(tmp_path / "mix.zip", "w") as archive:
         archive.write(path, path.name)
         archive.write(path, f"../{path.name}")

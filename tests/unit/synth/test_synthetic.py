@@ -29,14 +29,14 @@ def test_a_file_depends_on_the_seed_and_its_name_only(tmp_path):
 
 
 def test_names_and_manifest(tmp_path):
-    told = []
+    steps = []
     result = synthesize(
         tmp_path / "raw",
         num_classes=2,
         num_subjects=3,
         num_setups=2,
         num_replications=1,
-        on_progress=lambda done, total: told.append((done, total)),
+        on_progress=lambda done, total: steps.append((done, total)),
     )
     names = sorted(read_all(tmp_path / "raw"))
     takes = {re.sub(r"C\d{3}", "", name) for name in names}
@@ -47,7 +47,7 @@ def test_names_and_manifest(tmp_path):
     }
     assert len(names) == 3 * len(takes) == result.num_files
     assert result.num_bytes == sum(map(len, read_all(tmp_path / "raw").values()))
-    assert told == [(done, 18) for done in range(1, 19)]
+    assert steps == [(done, 18) for done in range(1, 19)]
     manifest = json.loads((tmp_path / "raw" / "synth.json").read_text())
     assert manifest == {
         "format_version": 1,

@@ -1,4 +1,4 @@
-"""Synthetic data are no gift: without the order of poses, an action is not told from its pair."""
+"""Synthetic data are no gift: without the order of poses, two actions of a pair look alike."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a user is told when the loss stops being a number."""
+"""What a user reads when the loss stops being a number."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_very_large_batch_is_cut_short(tiny_recipe):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told", "untold"),
+    ("changes", "named", "unnamed"),
     [
         ({"optim": {"learning_rate": 0.05}}, "smaller optim.learning_rate than 0.05", "float32"),
         ({"train": {"precision": "bf16"}}, "train.precision=float32", "huge numbers only"),
@@ -40,7 +40,7 @@ def test_a_very_large_batch_is_cut_short(tiny_recipe):
         ({"epoch": 0, "step": 0}, "sgn data verify", "learning_rate"),
     ],
 )
-def test_what_to_try_follows_from_the_recipe(tiny_recipe, changes, told, untold):
+def test_what_to_try_follows_from_the_recipe(tiny_recipe, changes, named, unnamed):
     now = explain(tiny_recipe, **changes).now
-    assert told in now
-    assert untold not in now
+    assert named in now
+    assert unnamed not in now

@@ -99,16 +99,14 @@ def test_a_loss_that_is_no_number_stops_the_run(train, tiny_recipe):
     assert caught.value.where.startswith("epoch ")
 
 
-@pytest.mark.parametrize(
-    ("num_workers", "is_told"), [(1, False), (8, False), (9, True), (16, True)]
-)
-def test_few_clips_for_each_workers_batch_norm_are_told(
-    tiny_recipe, tiny_dataset, caplog, num_workers, is_told
+@pytest.mark.parametrize(("num_workers", "warns"), [(1, False), (8, False), (9, True), (16, True)])
+def test_few_clips_for_each_workers_batch_norm_are_warned_of(
+    tiny_recipe, tiny_dataset, caplog, num_workers, warns
 ):
     optim = tiny_recipe.optim.model_copy(update={"batch_size": 64})
     recipe = tiny_recipe.model_copy(update={"optim": optim})
     check_run(recipe, tiny_dataset, workers=num_workers, num_clips=1000)
-    assert ("batch norm sees only" in caplog.text) is is_told
+    assert ("batch norm sees only" in caplog.text) is warns
 
 
 def test_bf16_stays_close_to_float32(train, tiny_recipe):
@@ -130,9 +128,9 @@ def test_test_clips_are_not_looked_at_before_the_end(tiny_dataset, tiny_recipe):
         assert not seen & set(parts.test.tolist())
 
 
-@pytest.mark.parametrize(("decay", "told"), [(0.0, False), (0.99, False), (0.999999, True)])
-def test_a_mean_that_keeps_its_start_is_told(tiny_recipe, tiny_dataset, caplog, decay, told):
+@pytest.mark.parametrize(("decay", "warns"), [(0.0, False), (0.99, False), (0.999999, True)])
+def test_a_mean_that_keeps_its_start_is_warned_of(tiny_recipe, tiny_dataset, caplog, decay, warns):
     train = tiny_recipe.train.model_copy(update={"ema_decay": decay, "num_epochs": 100})
     recipe = tiny_recipe.model_copy(update={"train": train})
     check_run(recipe, tiny_dataset, workers=0, num_clips=1000)
-    assert ("initial weights" in caplog.text) == told
+    assert ("initial weights" in caplog.text) == warns

@@ -12,20 +12,20 @@ STATE = SimpleNamespace(
 
 
 def test_it_tells_at_most_once_a_second():
-    told, clock = [], SimpleNamespace(now=0.0)
-    reporter = ProgressReporter(STATE, told.append, clock=lambda: clock.now)
+    seen, clock = [], SimpleNamespace(now=0.0)
+    reporter = ProgressReporter(STATE, seen.append, clock=lambda: clock.now)
     for step in range(1, 11):
         clock.now += 0.25
         reporter.on_step(step, 10)
-    assert [news.done for news in told] == [1, 5, 9]
-    assert told[0] == TrainProgress("train", 4, 4, 1, 10, 2)
+    assert [news.done for news in seen] == [1, 5, 9]
+    assert seen[0] == TrainProgress("train", 4, 4, 1, 10, 2)
 
 
 def test_the_test_belongs_to_the_last_epoch():
-    told = []
+    seen = []
     state = SimpleNamespace(**(vars(STATE) | {"epoch": 4}))
-    ProgressReporter(state, told.append).on_clips(32, 464)
-    assert told == [TrainProgress("test", 4, 4, 32, 464, 2)]
+    ProgressReporter(state, seen.append).on_clips(32, 464)
+    assert seen == [TrainProgress("test", 4, 4, 32, 464, 2)]
 
 
 def test_nobody_listening_is_no_trouble():

@@ -48,7 +48,7 @@ def run(tmp_path):
 
 
 def follow_twice(recipe, run):
-    """A run that is cut short after two epochs, its last one untold, and goes on from there."""
+    """A run that is cut short after two epochs, its last one unnamed, and goes on from there."""
     with tracked(recipe, run, []) as trackers:
         trackers.log(HISTORY[:1])
     with tracked(recipe, run, HISTORY[:2]) as trackers:
@@ -59,10 +59,10 @@ def follow_twice(recipe, run):
 
 
 class Broken:
-    """A tracker that fails where it is told to."""
+    """A tracker that fails where it is calls to."""
 
     def __init__(self, place):
-        self.place, self.told = place, []
+        self.place, self.calls = place, []
 
     def start(self, recipe, run, history):
         return self._at("start") or 0
@@ -74,7 +74,7 @@ class Broken:
         self._at("finish")
 
     def _at(self, place):
-        self.told.append(place)
+        self.calls.append(place)
         if place == self.place:
             raise OSError("no space left\nwhatsoever")
 
@@ -148,7 +148,7 @@ def leveldb_records(content, block=32768):
 
 
 @pytest.mark.parametrize("place", ["log", "finish"])
-def test_one_that_fails_is_told_of_once_and_left_out(recipe, run, monkeypatch, caplog, place):
+def test_one_that_fails_is_warned_of_once_and_left_out(recipe, run, monkeypatch, caplog, place):
     broken = Broken(place)
     monkeypatch.setitem(tracking._KINDS, "wandb", lambda _: broken)
     with tracked(recipe("wandb"), run, []) as trackers:
@@ -159,7 +159,7 @@ def test_one_that_fails_is_told_of_once_and_left_out(recipe, run, monkeypatch, c
     assert [record.getMessage() for record in warnings] == [
         "wandb failed and is disabled: no space left"
     ]
-    assert broken.told.count(place) == 1
+    assert broken.calls.count(place) == 1
     assert (run.path / CURVES_FILE).exists()  # the others went on
 
 
@@ -172,7 +172,7 @@ def test_one_that_cannot_start_is_an_error_and_the_others_are_closed(recipe, run
         tracked(recipe("tensorboard", "wandb"), run, HISTORY),
     ):
         pass
-    assert whole.told == ["start", "finish"]
+    assert whole.calls == ["start", "finish"]
 
 
 def test_a_newer_memory_is_refused(recipe, run):
