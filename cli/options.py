@@ -65,8 +65,21 @@ Case = Annotated[
         help="What is held out for testing: cs, cv, csub, cset; takes that shipped recipe.",
     ),
 ]
+
+
+def _complete_recipe(typed: str) -> list[str]:
+    from sgnray.config import list_recipes
+
+    return [name for name in list_recipes() if name.startswith(typed)]
+
+
 RecipeName = Annotated[
-    str | None, typer.Option(metavar="NAME|FILE", help="A shipped recipe or a .yaml file.")
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="A shipped recipe or a .yaml file.",
+        autocompletion=_complete_recipe,
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -124,7 +137,7 @@ CpusPerWorker = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="CPUs and threads of each worker. Default: a share of what is free; 1 beside a GPU.",
+        help="CPUs and threads of each worker. Default: a share of what is free; 1 with a GPU.",
     ),
 ]
 GpusPerWorker = Annotated[

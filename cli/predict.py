@@ -7,7 +7,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -115,7 +114,7 @@ def predict(
     """Name the likeliest actions in recordings.
 
     Takes raw files as they are; the dataset that the model was trained on is not needed. Frames in
-    which nobody is tracked do not count.
+    which no person is tracked do not count.
     """
     class_names = read_class_list(classes)
     if live:
@@ -201,13 +200,9 @@ def _load_model(checkpoint: str | None, runs: str, runtime: str) -> TrainedModel
         model.require_sgn()
     if runtime != "onnx" or model.path.suffix == ".onnx":
         return model
-    import tempfile
+    from sgnray.export.model import through_onnx
 
-    from sgnray.export import export_model
-
-    with tempfile.TemporaryDirectory(prefix="sgn-onnx-") as folder:
-        path = export_model(checkpoint, out=Path(folder) / "model.onnx", runs_dir=runs).path
-        return load_trained_model(path)
+    return through_onnx(model)
 
 
 def _write(plan: PredictionPlan, out: str, *, overwrite: bool, json: bool) -> None:

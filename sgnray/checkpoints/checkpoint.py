@@ -153,7 +153,7 @@ def load_reference(path: str | Path) -> SGN:
 
 
 def holds_reference(path: Path) -> bool:
-    """Tell whether a checkpoint file was written by the official code."""
+    """Return whether a checkpoint file was written by the official code."""
     return find_reference(_unpack(_read_bytes(path), str(path))) is not None
 
 
@@ -176,7 +176,7 @@ def _parse(content: State) -> Checkpoint:
 
 
 def _check_average(checkpoint: Checkpoint) -> None:
-    """ValueError where the mean of the weights is missing, or nobody asked for it."""
+    """ValueError where the mean of the weights is missing, or is there unexpectedly."""
     is_wanted = checkpoint.parse_recipe().train.ema_decay > 0
     if is_wanted and checkpoint.averaged is None:
         raise ValueError("averaged is missing, and its recipe keeps a mean of the weights")
@@ -204,7 +204,7 @@ def _unpack(data: bytes, where: str) -> State:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of a strange pickle, then refuses it
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # what a foreign file provokes in an unpickler has no bounds
+    except Exception as error:  # an unexpected file can raise anything in an unpickler
         raise CorruptError(
             "the checkpoint cannot be used: it is corrupt, or not a checkpoint",
             where=where,
@@ -226,7 +226,7 @@ def _check_sums(data: bytes) -> None:
 
 @contextmanager
 def _content_errors(where: str) -> Iterator[None]:
-    """Turn whatever a foreign or damaged content provokes into one CheckpointError."""
+    """Turn any error that unexpected or damaged content causes into a CheckpointError."""
     try:
         yield
     except Exception as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -13,6 +15,7 @@ from sgnray.config import ModelConfig
 from sgnray.config.schema import tuple_of_list
 from sgnray.data.sampling import Windows
 from sgnray.data.skeleton import Skeleton
+from sgnray.errors import CheckpointError
 from sgnray.model.sgn import SGN
 from sgnray.version import __version__
 
@@ -101,7 +104,7 @@ class ModelCard(BaseModel):
         data = json.loads(text)
         version = data.get("format_version") if isinstance(data, dict) else None
         if type(version) is not int or version < 1:
-            raise ValueError("it is no description of a model")
+            raise ValueError("it is not a description of a model")
         if version > FORMAT_VERSION:
             raise ValueError(
                 f"it has format version {version}, this sgnray reads up to {FORMAT_VERSION}: "
@@ -122,6 +125,25 @@ def _first_problem(error: ValidationError) -> str:
     if detail["type"] == "value_error":
         return f"{key}: {detail['ctx']['error']}"
     return f"{key} is missing, or of a wrong type"
+
+
+@contextmanager
+def reading_export(path: Path, *, now: str) -> Iterator[None]:
+    """Turn any error that an unexpected file causes into a CheckpointError."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]  # torch's own has several lines
+        raise CheckpointError(
+            f"the file cannot be used: {reason}", where=str(path), now=now
+        ) from error
+
+
+def require_card(text: str | None) -> ModelCard:
+    """Read the card under KEY of a file; ValueError where it is missing or invalid."""
+    if text is None:
+        raise ValueError("it does not describe a model of sgnray")
+    return ModelCard.from_json(text)
 
 
 def build_sgn(config: ModelConfig, skeleton: Skeleton, num_frames: int, num_classes: int) -> SGN:

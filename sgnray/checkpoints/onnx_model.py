@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgnray.checkpoints.model_card import KEY, ModelCard
-from sgnray.errors import CheckpointError, SgnError, first_line, import_extra
+from sgnray.checkpoints.model_card import KEY, ModelCard, reading_export, require_card
+from sgnray.errors import import_extra
 
 ONNX_SUFFIX = ".onnx"
 
@@ -51,25 +51,15 @@ class OnnxModel(torch.nn.Module):
 
 def read_onnx(path: Path) -> tuple[OnnxModel, ModelCard]:
     """Read a file that `sgn export` wrote, and try it on zeros; raises CheckpointError."""
+    import_extra("onnxruntime", extra="export")
     content = path.read_bytes()
-    try:
-        session = open_session(content)
-        card_json = session.get_modelmeta().custom_metadata_map.get(KEY)
-        if card_json is None:
-            raise ValueError("it does not describe a model of sgnray")
-        card = ModelCard.from_json(card_json)
+    with reading_export(path, now="export it again: sgn export"):
+        metadata = open_session(content).get_modelmeta().custom_metadata_map
+        card = require_card(metadata.get(KEY))
         model = OnnxModel(content, card)
         shape = (1, model.num_frames, model.num_joints, model.num_coordinates)
         if model(torch.zeros(shape)).shape != (1, model.num_classes):
             raise ValueError("its logits have another shape than its description says")
-    except SgnError:  # onnxruntime is not installed
-        raise
-    except Exception as error:  # the runtime's own classes are private
-        raise CheckpointError(
-            f"the file cannot be used: {first_line(error)}",
-            where=str(path),
-            now="export it again: sgn export",
-        ) from error
     return model, card
 
 

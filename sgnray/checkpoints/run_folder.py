@@ -51,7 +51,7 @@ class RunFolder:
 
     @property
     def checkpoints_dir(self) -> Path:
-        """Where the checkpoints lie, one folder per epoch."""
+        """Folder of the checkpoints, one folder per epoch."""
         return self.path / CHECKPOINTS_DIR
 
     def checkpoint_path(self, epoch: int) -> Path:
@@ -111,7 +111,7 @@ class RunFolder:
         return content
 
     def write_metrics(self, history: Sequence[dict[str, float]]) -> None:
-        """Write metrics.jsonl anew: one line per finished epoch."""
+        """Rewrite metrics.jsonl: one line per finished epoch."""
         lines = [
             json.dumps({"epoch": epoch, **metrics}, allow_nan=False) + "\n"
             for epoch, metrics in enumerate(history, start=1)
@@ -156,10 +156,10 @@ class RunFolder:
 def claim_run(
     runs_dir: Runs, name: str | None, recipe: Recipe, dataset: SkeletonDataset
 ) -> Iterator[RunFolder]:
-    """Make the run's folder, or take it up again; nobody else can use it meanwhile.
+    """Make the run's folder, or continue it; no other process can use it meanwhile.
 
     RunError where it belongs to another recipe or dataset, or is in use; UsageError for a name
-    that is no plain folder name.
+    that is not a plain folder name.
     """
     with claimed_folder(runs_dir, name, default=default_run_name(runs_dir, recipe)) as path:
         check_owner(path, recipe, dataset)
@@ -193,7 +193,7 @@ def claimed_folder(runs_dir: Runs, name: str | None, *, default: str) -> Iterato
 
 
 def folder_in(runs_dir: Runs, name: str) -> Path | Location:
-    """Say where a run or search of this name is kept."""
+    """Return where a run or search of this name is kept."""
     place = as_folder(runs_dir)
     return place.child(name) if isinstance(place, Location) else place / name
 
@@ -216,7 +216,7 @@ def read_folder(path: Path | Location) -> Path:
 
 
 def check_name(name: str, runs_dir: Runs) -> None:
-    """UsageError for a name that is no plain folder name: it could lead out of `runs_dir`."""
+    """UsageError for a name that is not a plain folder name: it could leave `runs_dir`."""
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"'{name}' cannot name a folder in {runs_dir}",
@@ -275,7 +275,7 @@ def run_of(checkpoint_path: Path) -> RunFolder | None:
 
 
 def _as_named(folder: Path, path: Path) -> Path:
-    """Give a folder above a path as the user would name it, where it can be seen in the path."""
+    """Return a folder above a path as the user would name it, where it can be seen in the path."""
     return next((parent for parent in path.parents if parent.absolute() == folder), folder)
 
 
@@ -312,7 +312,7 @@ def _last_written(path: Path) -> float:
 
 
 def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
-    """RunError where a run folder belongs to another recipe or dataset, or is no run folder."""
+    """RunError where a run folder belongs to another recipe or dataset, or is not a run folder."""
     recipe_path = path / RECIPE_FILE
     if not recipe_path.exists():
         check_unused(path)

@@ -62,7 +62,7 @@ class TrainedModel:
     run: RunFolder | None
 
     def named(self, class_names: tuple[str, ...] | None) -> TrainedModel:
-        """Give its classes other names, where there are any; UsageError if they do not fit."""
+        """Rename its classes, where names are given; UsageError if they do not fit."""
         if class_names is None:
             return self
         if len(class_names) != self.model.num_classes:
@@ -151,7 +151,7 @@ class TrainedModel:
         ]
 
     def describe(self) -> ModelCard:
-        """Say all that a program needs to use the model without sgnray."""
+        """Return all that a program needs to use the model without sgnray."""
         names = {"skeleton": self.require_skeleton(), "class_names": self.labels()}
         return self.card.model_copy(update=names)
 

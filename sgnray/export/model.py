@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sgnray.checkpoints.model_card import ModelCard
@@ -78,6 +79,15 @@ def export_model(
         agreement=agreement,
         card=trained_model.describe(),
     )
+
+
+def through_onnx(trained_model: TrainedModel) -> TrainedModel:
+    """Return the same model computed by onnxruntime, once it was compared; no file is kept."""
+    with tempfile.TemporaryDirectory(prefix="sgn-onnx-") as folder:
+        path = Path(folder) / "model.onnx"
+        run = write_model(path, trained_model, "onnx", DEFAULT_OPSET)
+        compare(trained_model, run, find_clips(trained_model, None), path)
+        return replace(load_trained_model(path), path=trained_model.path)
 
 
 def _check_options(to: str, opset: int | None, *, int8: bool) -> None:

@@ -11,7 +11,8 @@ import pytest
 from sgnray.errors import ClusterError, InputError
 from sgnray.predict import Prediction, plan_predictions, predict_clips, write_predictions
 
-pytestmark = pytest.mark.ray
+# Together, so that what they share is built once.
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("predict on Ray")]
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_what_was_interrupted_is_continued_with_workers(recordings, tiny_run, tm
 
 
 @pytest.mark.usefixtures("cluster")
-def test_an_error_of_a_worker_is_told_as_one_of_this_process(recordings, tiny_run, tmp_path):
+def test_an_error_of_a_worker_looks_like_one_of_this_process(recordings, tiny_run, tmp_path):
     mine = tmp_path / "mine"
     shutil.copytree(recordings, mine)
     found = predict_clips(mine, tiny_run, workers=1)
