@@ -36,21 +36,25 @@ FLAT17 = Skeleton(
 def pytest_cmdline_main(config):
     """Use all cores for the whole suite; files that are named run in this process."""
     option = config.option
-    is_whole = not option.file_or_dir and not option.collectonly and not option.usepdb
+    is_interactive = option.collectonly or option.usepdb
     is_worker = "PYTEST_XDIST_WORKER" in os.environ  # it would start workers of its own
-    if is_whole and not is_worker and getattr(option, "numprocesses", 0) is None:
+    is_free = not is_interactive and not is_worker and not option.file_or_dir
+    if is_free and getattr(option, "numprocesses", 0) is None:
         option.numprocesses = os.cpu_count()
         option.dist = "loadgroup"  # a test at a time: "load" gives one process all that start Ray
 
 
 def pytest_collection_modifyitems(config, items):
-    """Measurements run only where they are asked for by name, GPU tests only where there is one.
+    """Choose what runs: measurements by their marker only, GPU tests only where there is a GPU.
 
-    Those that start Ray are the longest, so they come first.
+    Slow tests run by their marker or where their file is named. Those that start Ray are the
+    longest, so they come first.
     """
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
     if "bench" not in config.option.markexpr:
         _skip(items, "bench", "a measurement: pytest -m bench -s")
+    if "slow" not in config.option.markexpr and not config.option.file_or_dir:
+        _skip(items, "slow", "takes minutes: pytest -m slow")
     if any(item.get_closest_marker("gpu") for item in items) and not _has_gpu():
         _skip(items, "gpu", "needs a GPU")
 

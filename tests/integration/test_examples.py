@@ -25,6 +25,9 @@ import sgnray
 from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.predict import Stream, predict_clips
 
+# Together, so that what they share is built once.
+pytestmark = pytest.mark.xdist_group("examples")
+
 EXAMPLES = Path(sgnray.__file__).parents[1] / ".github" / "examples"
 # Not a Ray that happens to run on this machine.
 ENVIRONMENT = {**os.environ, "RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -130,7 +133,7 @@ def test_the_service_recognizes_clips(service, tiny_raw, tiny_run):
         (b"[" * 100_000, "not JSON"),
         (json.dumps(WALK[:, :20].tolist()).encode(), "a frame has the shape (20, 3), and one"),
         (json.dumps([WALK[:3].tolist()]).encode(), "there are 3 people"),
-        (json.dumps([[], []]).encode(), "nobody is there in any frame"),
+        (json.dumps([[], []]).encode(), "no person is in any frame"),
         (b" " * (2**26 + 1), "the body is too large"),
     ],
     ids=range(9),

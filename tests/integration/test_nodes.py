@@ -22,7 +22,8 @@ from .disturbed import (
 )
 from .hosts import HEAD_PORT, hosts, reason_to_skip
 
-pytestmark = pytest.mark.ray
+# Together, so that what they share is built once.
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("two hosts")]
 
 # A lost node is noticed in seconds; Ray's defaults take up to a minute. See the README.
 NOTICED_SOON = {

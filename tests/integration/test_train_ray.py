@@ -6,15 +6,13 @@ import json
 
 import psutil
 import pytest
-import torch
 
-from sgnray.checkpoints.checkpoint import load_checkpoint
-from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.distributed.cluster import connected
 from sgnray.errors import ClusterError, SgnError, UsageError
 from sgnray.train import train_run
 
-pytestmark = pytest.mark.ray
+# Together, so that what they share is built once.
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("train on Ray")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +42,7 @@ def test_one_worker_on_ray_is_the_run_in_this_process(tiny_recipe, tiny_folder, 
 
 
 def test_two_workers_then_one_process_then_two_again(tiny_recipe, tiny_folder, tmp_path):
-    """The folder is all that counts: who trained before does not."""
+    """The folder is all that counts: who trained before does not. What the caller raises stops."""
 
     class Interrupted(Exception):
         pass
@@ -57,16 +55,19 @@ def test_two_workers_then_one_process_then_two_again(tiny_recipe, tiny_folder, t
         return on_epoch
 
     settings = {"runs_dir": tmp_path, "device": "cpu", "name": "mixed"}
-    first = train_run(tiny_recipe, tiny_folder, **settings | {"name": "straight"}, workers=2)
-    assert [item.name for item in sorted(first.folder.glob("checkpoints/epoch-*"))] == [
-        "epoch-0003",
-        "epoch-0004",
-    ]
-    with pytest.raises(Interrupted):
-        train_run(tiny_recipe, tiny_folder, **settings, on_epoch=stop_at(2))
+    folder = tmp_path / "mixed"
+    for workers, epoch in ((2, 1), (0, 2)):
+        with pytest.raises(Interrupted):
+            train_run(
+                tiny_recipe, tiny_folder, **settings, workers=workers, on_epoch=stop_at(epoch)
+            )
+        assert len(read_losses(folder)) == epoch
+        assert not (folder / "report.json").exists()
     mixed = train_run(tiny_recipe, tiny_folder, **settings, workers=2)
     assert mixed.resumed_from == 2
-    assert len(read_losses(mixed.folder)) == 4
+    assert len(read_losses(folder)) == 4
+    checkpoints = sorted(folder.glob("checkpoints/epoch-*"))
+    assert [checkpoint.name for checkpoint in checkpoints] == ["epoch-0003", "epoch-0004"]
     again = train_run(tiny_recipe, tiny_folder, **settings, workers=0)
     assert again.resumed_from == 4
     assert again.report.num_correct == mixed.report.num_correct
@@ -87,42 +88,10 @@ def test_an_error_of_a_worker_reaches_the_user_as_it_was(tiny_recipe, tiny_folde
     assert "clips" in caught.value.problems[0].where
 
 
-def test_what_the_caller_raises_stops_the_run(tiny_recipe, tiny_folder, tmp_path):
-    class Refused(Exception):
-        pass
-
-    def refuse(result):
-        raise Refused
-
-    recipe = with_epochs(tiny_recipe, 500)
-    with pytest.raises(Refused):
-        train_run(recipe, tiny_folder, runs_dir=tmp_path, workers=1, device="cpu", on_epoch=refuse)
-    (run,) = tmp_path.iterdir()
-    assert not (run / "report.json").exists()
-
-
 def test_a_local_ray_without_a_gpu(tiny_recipe, tiny_folder, tmp_path):
     with pytest.raises(UsageError, match="no GPU that Ray can use"):
         train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, workers=2, device="cuda")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_killed_worker_costs_no_finished_epoch(tiny_recipe, tiny_folder, tmp_path):
-    """Its place is taken by a new one, and the weights are those of a run without the loss."""
-    killed = []
-
-    def kill_once(result):
-        if result.epoch == 2 and not killed:
-            killed.append(kill_a_worker())
-
-    recipe = with_epochs(tiny_recipe, 4)
-    settings = {"workers": 2, "device": "cpu", "runs_dir": tmp_path}
-    straight = train_run(recipe, tiny_folder, name="straight", **settings)
-    lost = train_run(
-        recipe, tiny_folder, name="lost", max_failures=1, on_epoch=kill_once, **settings
-    )
-    assert killed
-    assert same_weights(straight.folder, lost.folder)
 
 
 def test_a_loss_too_many_ends_the_run(tiny_recipe, tiny_folder, tmp_path):
@@ -150,14 +119,6 @@ def kill_a_worker():
     ]
     workers[-1].kill()
     return workers[-1].pid
-
-
-def same_weights(one, other):
-    (first, _), (second, _) = (RunFolder(folder).require_checkpoint() for folder in (one, other))
-    ours, theirs = load_checkpoint(first).weights, load_checkpoint(second).weights
-    return ours.keys() == theirs.keys() and all(
-        torch.equal(value, theirs[key]) for key, value in ours.items()
-    )
 
 
 def test_batch_norm_that_cannot_be_synchronized_leaves_no_folder(

@@ -82,6 +82,7 @@ def start_node():
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="hiding a folder from a node takes root")
 def test_a_node_with_a_disk_of_its_own(tiny_folder, tmp_path, start_node, monkeypatch):
     """Train, resume, tune and eval: the second node sees neither the dataset nor the runs."""
