@@ -115,9 +115,9 @@ def pack_checkpoint(checkpoint: Checkpoint) -> bytes:
     return file.getvalue()
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path | str) -> Checkpoint:
     """Read one of our checkpoints and check that it is whole; raises CheckpointError."""
-    return unpack_checkpoint(_read_bytes(path), where=str(path))
+    return unpack_checkpoint(_read_bytes(Path(path)), where=str(path))
 
 
 def unpack_checkpoint(data: bytes, *, where: str) -> Checkpoint:

@@ -50,12 +50,12 @@ class Recipe(RecipeSections):
         return _deciding_values(self) == _deciding_values(other)
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a shipped recipe or a .yaml file, apply `section.key=value`, and check everything.
 
     RecipeError lists every problem of the file, of its base and of the overrides at once.
     """
-    document = _read(name_or_path)
+    document = _read(str(name_or_path))
     layers = [document]
     if "base" in document.content:
         layers.insert(0, _read_base(document))

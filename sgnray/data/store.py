@@ -75,11 +75,12 @@ class SkeletonDataset:
         )
 
 
-def open_dataset(folder: Path) -> SkeletonDataset:
+def open_dataset(folder: Path | str) -> SkeletonDataset:
     """Open a prepared dataset; cheap, the poses stay on disk until they are touched.
 
     InputError if it is missing, of a newer format, corrupt or not ours.
     """
+    folder = Path(folder)
     info = read_info(folder)
     path = folder / CLIPS_FILE
     skeleton = info.skeleton
@@ -126,11 +127,12 @@ def lay_out_poses(
     return joints_TMVC
 
 
-def find_dataset(data_dir: Path = Path("data"), *, name: str | None = None) -> Path:
+def find_dataset(data_dir: Path | str = Path("data"), *, name: str | None = None) -> Path:
     """Find the one prepared dataset in `data_dir`, or `data_dir` itself if it is one.
 
     `name` narrows by folder name or by the dataset's own name; UsageError for none or several.
     """
+    data_dir = Path(data_dir)
     if (data_dir / INFO_FILE).is_file():
         return data_dir
     found = sorted(path.parent for path in data_dir.glob(f"*/{INFO_FILE}"))

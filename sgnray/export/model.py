@@ -37,10 +37,10 @@ def export_model(
     target: Path | str | None = None,
     *,
     to: str | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     opset: int | None = None,
     int8: bool = False,
-    clips: Path | None = None,
+    clips: Path | str | None = None,
     class_names: tuple[str, ...] | None = None,
     runs_dir: Runs = Path("runs"),
     overwrite: bool = False,
@@ -54,13 +54,14 @@ def export_model(
     the file is kept if nine in ten clips get the same class. Raises UsageError, CheckpointError,
     InputError, OutputError.
     """
+    out = None if out is None else Path(out)
     to = choose_format(to, out, FORMATS, default="onnx")
     _check_options(to, opset, int8=int8)
     trained_model = load_trained_model(target, runs_dir=runs_dir).named(class_names)
     trained_model.require_sgn()
     path = out or Path(_default_name(trained_model) + FORMATS[to])
     refuse_existing(path, overwrite=overwrite)
-    found = find_clips(trained_model, clips)
+    found = find_clips(trained_model, None if clips is None else Path(clips))
     used_opset = DEFAULT_OPSET if opset is None else opset
     make_parent(path)
     with written_aside(path, suffix=FORMATS[to]) as aside:

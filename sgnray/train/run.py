@@ -60,7 +60,7 @@ class RunResult:
 
 def train_run(
     recipe: Recipe,
-    dataset_dir: Path,
+    dataset_dir: Path | str,
     *,
     workers: int | tuple[int, int] = 0,
     runs_dir: Runs = Path("runs"),

@@ -110,7 +110,7 @@ class SeedsReport:
 
 def train_seeds(
     recipe: Recipe,
-    dataset_dir: Path,
+    dataset_dir: Path | str,
     *,
     num_seeds: int,
     workers: int | tuple[int, int] = 0,
@@ -167,7 +167,7 @@ def train_seeds(
 
     train = partial(
         train_run,
-        dataset_dir=dataset_dir,
+        dataset_dir=dataset.folder,
         workers=workers,
         runs_dir=runs_dir,
         address=address,

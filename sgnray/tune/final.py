@@ -23,7 +23,7 @@ _PREFIX = "final-trial-"
 
 def train_final(
     tuned: TuneResult,
-    dataset_dir: Path,
+    dataset_dir: Path | str,
     *,
     workers: int = 0,
     address: str | None = None,

@@ -58,7 +58,7 @@ class TuneResult:
 def tune_recipe(
     recipe: Recipe,
     space: str | Path = "default",
-    dataset_dir: Path | None = None,
+    dataset_dir: Path | str | None = None,
     *,
     num_trials: int | None = None,
     search: SearchWay | None = None,

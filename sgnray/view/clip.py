@@ -20,11 +20,11 @@ FORMATS = {"gif": ".gif", "png": ".png", "html": ".html"}
 
 
 def view_clip(
-    source: Path,
+    source: Path | str,
     clip: str | None = None,
     *,
     to: str | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     names: bool = False,
     overwrite: bool = False,
 ) -> Path:
@@ -35,8 +35,9 @@ def view_clip(
     default is a GIF. Raw recordings are shown next to what preparation makes of them. `names`
     writes the joints' names into pictures. Raises UsageError, InputError, OutputError.
     """
+    out = None if out is None else Path(out)
     to = choose_format(to, out, FORMATS, default="gif")
-    scene = find_scene(source, clip)
+    scene = find_scene(Path(source), clip)
     path = out or Path(f"{PurePosixPath(stem_of(scene.title)).name}.{to}")
     refuse_existing(path, overwrite=overwrite)
     make_parent(path)

@@ -6,6 +6,16 @@ import subprocess
 import sys
 
 import sgnray
+from sgnray import (
+    evaluate_run,
+    export_model,
+    load_checkpoint,
+    load_recipe,
+    open_dataset,
+    prepare_dataset,
+    train_run,
+    view_clip,
+)
 
 
 def test_every_name_is_there():
@@ -24,3 +34,22 @@ def test_importing_it_loads_nothing_heavy():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ""
+
+
+def test_paths_may_be_strings(tiny_raw, tiny_recipe, tmp_path):
+    """Every place that is named in the library is a Path or a string, as in a notebook."""
+    place = str(tmp_path)
+    prepared = prepare_dataset(str(tiny_raw), out=f"{place}/data/synth")
+    assert open_dataset(f"{place}/data/synth").info == prepared.info
+    recipe = tiny_recipe.replacing({"train.num_epochs": 1, "optim.milestones": ()})
+    settings = {"runs_dir": f"{place}/runs", "name": "one", "device": "cpu"}
+    run = train_run(recipe, f"{place}/data/synth", **settings).folder
+    assert load_recipe(run / "recipe.yaml") == load_recipe(str(run / "recipe.yaml"))
+    checkpoint = f"{run}/checkpoints/epoch-0001/checkpoint.pt"
+    assert load_checkpoint(checkpoint).epoch == 1
+    evaluate_run(checkpoint, data_dir=f"{place}/data", device="cpu")
+    evaluate_run(checkpoint, dataset_dir=f"{place}/data/synth", device="cpu")
+    model = export_model(checkpoint, out=f"{place}/m.safetensors", clips=f"{place}/data/synth")
+    assert model.path == tmp_path / "m.safetensors"
+    recording = str(min(tiny_raw.glob("*.skeleton")))
+    assert view_clip(recording, out=f"{place}/clip.png") == tmp_path / "clip.png"

@@ -55,8 +55,8 @@ class PrepareResult:
 def prepare_dataset(
     raw: Raw | Sequence[Raw],
     *,
-    out: Path | None = None,
-    data_dir: Path = Path("data"),
+    out: Path | str | None = None,
+    data_dir: Path | str = Path("data"),
     workers: int = 0,
     address: str | None = None,
     overwrite: bool = False,
@@ -75,7 +75,7 @@ def prepare_dataset(
     """
     places = [locate(item) for item in ([raw] if isinstance(raw, str | Path) else raw)]
     plan = detect(places, name_pattern)
-    shown = out or data_dir / plan.dataset
+    shown = Path(out or Path(data_dir, plan.dataset))
     target = resolve(shown)
     _check_apart(places, target)
     is_reusable = _is_reusable(target, plan, overwrite=overwrite)
