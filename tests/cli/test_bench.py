@@ -184,6 +184,7 @@ def test_errors_are_one_block(sgn, arguments, what):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_one_and_two_workers():
     command = [sys.executable, "-m", "sgnray.cli", "bench", "--recipe", "synth-cv"]
     command += ["--workers", "2", "--seconds", "1", "--json", *TINY]
