@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sgnray.bench import BenchResult
     from sgnray.bench.measure import Rate
-    from sgnray.bench.run import Estimate, Subject, WorkersSpeed
+    from sgnray.bench.run import Estimate, WorkersSpeed, Workload
     from sgnray.config import Recipe
 
 _UNITS = ("FLOP/s", "kFLOP/s", "MFLOP/s", "GFLOP/s", "TFLOP/s", "PFLOP/s")
@@ -89,26 +89,26 @@ def _choose(
 
 def tables_of(result: BenchResult) -> list[RenderableType]:
     """Return all that was measured as tables."""
-    parts: list[RenderableType] = [_subject(result.subject), _speeds(result), _epoch(result)]
+    parts: list[RenderableType] = [_workload(result.workload), _speeds(result), _epoch(result)]
     if result.workers:
         parts.append(_workers(result.workers))
     return spaced([*parts, _estimates(result.estimates)])
 
 
-def _subject(subject: Subject) -> RenderableType:
-    clips = f"{subject.num_train:,} for training, {subject.num_test:,} for the test"
-    noise = "" if subject.has_dataset else "; no dataset, noise replaces it"
-    threads = "1 thread" if subject.num_threads == 1 else f"{subject.num_threads} threads"
+def _workload(workload: Workload) -> RenderableType:
+    clips = f"{workload.num_train:,} for training, {workload.num_test:,} for the test"
+    noise = "" if workload.has_dataset else "; no dataset, noise replaces it"
+    threads = "1 thread" if workload.num_threads == 1 else f"{workload.num_threads} threads"
     return facts(
         {
-            "recipe": f"{subject.dataset} {subject.case}, {subject.num_epochs} epochs in batches "
-            f"of {subject.batch_size}, {subject.precision}",
+            "recipe": f"{workload.dataset} {workload.case}, {workload.num_epochs} epochs in "
+            f"batches of {workload.batch_size}, {workload.precision}",
             "clips": clips + noise,
-            "model": f"{subject.num_parameters:,} parameters",
-            "a clip": f"{subject.forward_flops / 1e6:,.0f} MFLOP forward, "
-            f"{subject.step_flops / 1e6:,.0f} in a training step: matrix products, a multiply-add "
+            "model": f"{workload.num_parameters:,} parameters",
+            "a clip": f"{workload.forward_flops / 1e6:,.0f} MFLOP forward, "
+            f"{workload.step_flops / 1e6:,.0f} in a training step: matrix products, a multiply-add "
             "as 2",
-            "here": f"{subject.device}, {threads}",
+            "here": f"{workload.device}, {threads}",
         }
     )
 
@@ -126,7 +126,7 @@ def _speeds(result: BenchResult) -> SafeTable:
                 flops, share = _flops(row.flops_per_s), f"{row.share_of_product:.0%}"
                 table.add_row(row.what, row.precision, *_rate(row.clips_per_s), flops, share)
     epoch = result.epoch
-    table.add_row("epoch", result.subject.precision, *_rate(epoch.clips_per_s), "", "")
+    table.add_row("epoch", result.workload.precision, *_rate(epoch.clips_per_s), "", "")
     return table
 
 

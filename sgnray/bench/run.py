@@ -43,7 +43,7 @@ from sgnray.train.job import VALIDATION_VIEWS, Job, TrainProgress, choose_parts
 from sgnray.train.launch import Executor, open_executor
 from sgnray.train.loop import EpochResult
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 DEFAULT_SECONDS = 30.0
 # On workers: epochs of this many steps, and at least this many of them; the first is not counted.
 EPOCH_STEPS = 8
@@ -56,7 +56,7 @@ _LAUNCH_S = 15.0
 
 
 @dataclass(frozen=True)
-class Subject:
+class Workload:
     """What was measured and where; `has_dataset` is False if noise replaced its poses.
 
     FLOPs are those of one clip, a multiply-add as 2; see model/flops.py for what is counted.
@@ -138,7 +138,7 @@ class Estimate:
 class BenchResult:
     """All that `sgn bench` measured."""
 
-    subject: Subject
+    workload: Workload
     data_clips_per_s: Rate
     products: tuple[Product, ...]
     speeds: tuple[Speed, ...]
@@ -181,9 +181,9 @@ def bench_recipe(
             is_tracked=False,
         )
         recipe = resolve_precision(recipe, here.type)
-        subject = _describe(recipe, shape, here, has_dataset=dataset_dir is not None)
+        workload = _describe(recipe, shape, here, has_dataset=dataset_dir is not None)
         fastest = choose_precision("auto", here.type)
-        precisions = tuple(dict.fromkeys(("float32", fastest, subject.precision)))
+        precisions = tuple(dict.fromkeys(("float32", fastest, workload.precision)))
         rounds = measure_process(
             recipe,
             dataset,
@@ -207,13 +207,13 @@ def bench_recipe(
         1 - whole / bare for bare, whole in zip(rounds["bare"], rounds["epoch"], strict=True)
     ]
     return BenchResult(
-        subject=subject,
+        workload=workload,
         data_clips_per_s=Rate.of(rounds["data"]),
         products=tuple(Product(precision, size, best) for precision, best in products.items()),
-        speeds=tuple(_speeds(subject, products, rounds)),
+        speeds=tuple(_speeds(workload, products, rounds)),
         epoch=Epoch(epoch, Rate.of(outside)),
         workers=tuple(on_workers),
-        estimates=tuple(_estimates(subject, epoch.median, forward, on_workers)),
+        estimates=tuple(_estimates(workload, epoch.median, forward, on_workers)),
     )
 
 
@@ -252,7 +252,7 @@ def _open_clips(
         yield noise, noise.clips.splits[case].train, shape
 
 
-def _describe(recipe: Recipe, shape: Shape, device: torch.device, *, has_dataset: bool) -> Subject:
+def _describe(recipe: Recipe, shape: Shape, device: torch.device, *, has_dataset: bool) -> Workload:
     forward = forward_flops(
         recipe.model,
         num_frames=recipe.data.num_segments,
@@ -260,7 +260,7 @@ def _describe(recipe: Recipe, shape: Shape, device: torch.device, *, has_dataset
         num_coordinates=shape.skeleton.num_coordinates,
         num_classes=shape.num_classes,
     )
-    return Subject(
+    return Workload(
         dataset=recipe.data.dataset,
         case=recipe.data.case,
         has_dataset=has_dataset,
@@ -347,24 +347,24 @@ def train_on(executor: Executor, job: Job, run: RunFolder) -> list[float]:
 
 
 def _speeds(
-    subject: Subject, products: Mapping[str, float], rounds: Mapping[str, Sequence[float]]
+    workload: Workload, products: Mapping[str, float], rounds: Mapping[str, Sequence[float]]
 ) -> Iterator[Speed]:
     for precision, product in products.items():
-        for what, flops in ((STEP, subject.step_flops), (FORWARD, subject.forward_flops)):
+        for what, flops in ((STEP, workload.step_flops), (FORWARD, workload.forward_flops)):
             rate = Rate.of(rounds[f"{what} {precision}"])
             flops_per_s = rate.median * flops
             yield Speed(what, precision, rate, flops_per_s, flops_per_s / product)
 
 
 def _estimates(
-    subject: Subject, here: float, forward: float, workers: Sequence[WorkersSpeed]
+    workload: Workload, here: float, forward: float, workers: Sequence[WorkersSpeed]
 ) -> Iterator[Estimate]:
     """Estimate the whole recipe; evaluation is float32 and assumed to scale like training."""
     rates = {0: here} | {row.num_workers: row.clips_per_s.median for row in workers}
-    num_batches = max(1, subject.num_train // subject.batch_size)
-    per_epoch = min(subject.num_train, num_batches * subject.batch_size)
-    num_scored = subject.num_epochs * subject.num_validation * VALIDATION_VIEWS
-    num_scored += subject.num_test * subject.num_views
+    num_batches = max(1, workload.num_train // workload.batch_size)
+    per_epoch = min(workload.num_train, num_batches * workload.batch_size)
+    num_scored = workload.num_epochs * workload.num_validation * VALIDATION_VIEWS
+    num_scored += workload.num_test * workload.num_views
     for num_workers, rate in rates.items():
-        training_s = subject.num_epochs * per_epoch / rate
+        training_s = workload.num_epochs * per_epoch / rate
         yield Estimate(num_workers, training_s, num_scored / (forward * rate / here))

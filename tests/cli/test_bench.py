@@ -15,8 +15,8 @@ from sgnray.bench.run import (
     Estimate,
     Product,
     Speed,
-    Subject,
     WorkersSpeed,
+    Workload,
 )
 from sgnray.cli import render
 from sgnray.cli.bench import tables_of
@@ -53,7 +53,7 @@ def rate(median, spread=0.02):
 
 
 RESULT = BenchResult(
-    subject=Subject(
+    workload=Workload(
         dataset="ntu60",
         case="cs",
         has_dataset=False,
@@ -142,9 +142,9 @@ def test_the_only_dataset_is_found_and_one_of_another_kind_is_not_used(sgn, tiny
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "synth").symlink_to(tiny_folder)
     arguments = ("bench", "--seconds", "1", "--json", "--device", "cpu", *TINY)
-    found = json.loads(sgn(*arguments).out)["subject"]
+    found = json.loads(sgn(*arguments).out)["workload"]
     assert (found["dataset"], found["case"], found["has_dataset"]) == ("synth", "cs", True)
-    other = json.loads(sgn(*arguments, "--recipe", "nwucla-cv").out)["subject"]
+    other = json.loads(sgn(*arguments, "--recipe", "nwucla-cv").out)["workload"]
     assert (other["dataset"], other["has_dataset"], other["num_train"]) == ("nwucla", False, 1020)
 
 
@@ -155,11 +155,11 @@ def test_noise_takes_the_shape_that_the_case_is_known_for(sgn, case, dataset, na
     done = sgn("bench", "--case", case, "--seconds", "1", "--json", "-q", *TINY)
     assert (done.code, done.err) == (0, "")
     content = json.loads(done.out)
-    assert content["format_version"] == 2
+    assert content["format_version"] == 3
     assert content["workers"] == []
-    subject = content["subject"]
-    assert (subject["dataset"], subject["case"]) == (dataset, name)
-    assert subject["has_dataset"] is False
+    workload = content["workload"]
+    assert (workload["dataset"], workload["case"]) == (dataset, name)
+    assert workload["has_dataset"] is False
 
 
 @pytest.mark.parametrize(
