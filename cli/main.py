@@ -207,6 +207,8 @@ def _parser_message(failure: Any, context: Any) -> str:
     option = getattr(failure, "option_name", None)
     if message.startswith("No such option"):
         known = [name for param in context.command.params for name in param.opts]
+        if str(option).lstrip("-") in known:
+            return f"unknown option {option}; it is an argument: leave out its name"
         return f"unknown option {option}{did_you_mean(str(option), known)}"
     missing = re.match(r"Missing (\w+) '(.*?)'", message)
     if missing is not None:

@@ -124,6 +124,7 @@ def test_what_was_asked_wrongly_word_for_word(sgn, arguments, block):
         (["data", "verify", "two"], "got unexpected extra argument"),
         (["synth", "out", "--classes", "1"], "--classes: "),
         (["--wrong"], "unknown option --wrong"),
+        (["view", "--clip", "x"], "unknown option --clip; it is an argument: leave out its name"),
     ],
 )
 def test_what_the_parser_refuses_comes_as_one_block(sgn, arguments, what):
