@@ -31,14 +31,14 @@ def bench(
     case: options.Case = None,
     recipe: options.RecipeName = None,
     workers: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Measure 1 to N Ray workers too; 0 for none.")
+        int, typer.Option(min=0, metavar="N", help="Also measure 1 to N Ray workers; 0 for none.")
     ] = 0,
     data: options.Data = None,
     address: options.Address = None,
     device: options.Device = "auto",
     seconds: Annotated[
         float,
-        typer.Option(min=1, max=86400, metavar="S", help="Time to measure for, without workers."),
+        typer.Option(min=1, max=86400, metavar="S", help="Seconds to measure, without workers."),
     ] = 30.0,
     json: options.Json = False,
     verbose: options.Verbose = 0,
@@ -46,8 +46,8 @@ def bench(
 ) -> None:
     """Measure how fast this machine or cluster trains a recipe.
 
-    The data path, the training step against a plain matrix product, the epoch, 1 to N workers, and
-    an estimate of the whole training. Without a dataset, noise replaces it.
+    Measures the data path, the training step (compared with a plain matrix product), the epoch and
+    1 to N workers, and estimates the whole training. Without a dataset, noise is used.
     """
     chosen, dataset_dir = _choose(case, recipe, overrides or [], data)
 
@@ -95,9 +95,9 @@ def tables_of(result: BenchResult) -> list[RenderableType]:
     return spaced([*parts, _estimates(result.estimates)])
 
 
-def _workload(workload: Workload) -> RenderableType:
+def _subject(subject: Subject) -> RenderableType:
     clips = f"{workload.num_train:,} for training, {workload.num_test:,} for the test"
-    noise = "" if workload.has_dataset else "; no dataset, noise replaces it"
+    noise = "" if workload.has_dataset else "; no dataset, noise is used"
     threads = "1 thread" if workload.num_threads == 1 else f"{workload.num_threads} threads"
     return facts(
         {
@@ -133,8 +133,8 @@ def _speeds(result: BenchResult) -> SafeTable:
 def _epoch(result: BenchResult) -> str:
     outside = result.epoch.outside
     return (
-        f"of an epoch's time {outside.median:.1%} is outside of forward, backward and step\n"
-        f"(half of {outside.num_rounds} rounds: {outside.low:.1%} to {outside.high:.1%})"
+        f"{outside.median:.1%} of an epoch's time is outside of forward, backward and step\n"
+        f"(half of the {outside.num_rounds} rounds: {outside.low:.1%} to {outside.high:.1%})"
     )
 
 
@@ -148,7 +148,7 @@ def _workers(workers: Sequence[WorkersSpeed]) -> SafeTable:
 
 
 def _estimates(estimates: Sequence[Estimate]) -> SafeTable:
-    table = make_table("the whole recipe", "training>", "evaluation>", "in all>")
+    table = make_table("the whole recipe", "training>", "evaluation>", "total>")
     for row in estimates:
         where = "1 worker" if row.num_workers == 1 else f"{row.num_workers} workers"
         table.add_row(

@@ -34,7 +34,7 @@ def choose_recipe(
 
     if case is not None and recipe is not None:
         raise UsageError(
-            "--case and --recipe exclude each other: a recipe has its case",
+            "--case and --recipe cannot be combined: a recipe has a case",
             where=f"--case {case} --recipe {recipe}",
             now=f"leave out one of them, or override: --recipe {recipe} data.case={case}",
         )
@@ -131,7 +131,7 @@ def read_class_list(path: Path | None) -> tuple[str, ...] | None:
     for number, name in enumerate(names, start=1):
         first = names.index(name) + 1
         if not name or first < number:
-            what = f"repeats line {first}" if name else "is empty"
+            what = f"repeats line {first}" if name else "has an empty line"
             raise UsageError(
                 f"the list of classes {what}", where=f"{path}, line {number}", now=_CLASS_LIST
             )

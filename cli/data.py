@@ -26,8 +26,8 @@ def show(
 ) -> None:
     """Show what is in a dataset, check it, or export it.
 
-    Alone: clips per class and case, who was recorded, and how long the clips are; -v lists every
-    class.
+    Without a command, shows clips per class and case, who was recorded, and clip lengths; -v lists
+    every class.
     """
     if context.invoked_subcommand is not None:
         return _refuse_misplaced(context.invoked_subcommand, data=data, json=json)
@@ -51,7 +51,7 @@ def verify(
 ) -> None:
     """Check every file of a dataset.
 
-    The checksum, the counts, every number: all that is wrong is listed at once.
+    Checks the checksum, the counts and every number, and lists all problems at once.
     """
     folder = choose_dataset(data)
 
@@ -63,7 +63,7 @@ def verify(
         counts = {"num_clips": info.num_clips, "num_poses": info.num_poses}
         return render.as_json({"folder": str(folder), **counts, "checksum": info.checksum})
     return render.result(
-        f"whole: {info.num_clips:,} clips, {info.num_poses:,} poses, checksum {info.checksum}"
+        f"valid: {info.num_clips:,} clips, {info.num_poses:,} poses, checksum {info.checksum}"
     )
 
 
@@ -75,7 +75,7 @@ def export(
     data: options.Data = None,
     case: Annotated[
         str | None,
-        typer.Option(metavar="CASE", help="Which split npz and h5 hold. Default: the only one."),
+        typer.Option(metavar="CASE", help="Split to write to npz or h5. Default: the only one."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -91,11 +91,11 @@ def export(
 ) -> None:
     """Write a dataset in a format that other code reads.
 
-    npz as CTR-GCN takes it, h5 as the official SGN code takes it, pyskl as PYSKL takes it.
+    npz is for CTR-GCN, h5 for the official SGN code, pyskl for PYSKL.
     """
     if to == "pyskl" and case is not None:
         raise UsageError(
-            "a pyskl file holds every case of the dataset",
+            "a pyskl file contains every case of the dataset",
             where=f"--case {case}",
             now="leave it out",
         )
@@ -124,7 +124,7 @@ def _refuse_misplaced(command: str, *, data: object, json: bool) -> None:
         raise UsageError(
             f"{misplaced[0]} must come after {command}",
             where=f"sgn data {misplaced[0]} {command}",
-            now=f"put it behind: sgn data {command} {' '.join(misplaced)}",
+            now=f"write it last: sgn data {command} {' '.join(misplaced)}",
         )
 
 

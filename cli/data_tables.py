@@ -211,7 +211,7 @@ def _left_out(skipped: Sequence[SkippedContent], folder: Path) -> list[Renderabl
         table.add_row(row.reason, f"{row.num_files:,}", row.example)
     more = len(skipped) - _MAX_REASONS
     text = f"{more} more reasons, and " if more > 0 else ""
-    return ["", table, f"{text}all of the files: {folder / 'skipped.csv'}"]
+    return ["", table, f"{text}all files: {folder / 'skipped.csv'}"]
 
 
 def size(num_bytes: int) -> str:

@@ -15,7 +15,7 @@ _CASE = "cs"
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder that everything goes to.")
+        Path, typer.Option("--out", metavar="DIR", help="Folder for all output.")
     ] = Path("runs/demo"),
     workers: options.Workers = 2,
     json: options.Json = False,
@@ -24,7 +24,7 @@ def demo(
 ) -> None:
     """Try every step in two minutes, without any data.
 
-    Synthesizes people, prepares them, trains through Ray and scores the result.
+    Generates recordings, prepares them, trains through Ray and scores the result.
     """
     from sgnray.config import recipe_for
     from sgnray.evaluate import evaluate_run, write_evaluation
@@ -34,7 +34,7 @@ def demo(
 
     raw, data, run = out / "raw", out / "data", out / "run"
     render.note(
-        f"this takes about two minutes; everything goes to {out}, delete it when you are done"
+        f"this takes about two minutes; all output goes to {out}; delete it when you are done"
     )
     render.note(f"\n1/4  sgn synth {raw}")
     with render.progress("recordings") as on_progress:
@@ -66,12 +66,12 @@ def demo(
     if json:
         return render.as_json(finished.report.to_dict())  # without times: the same at each call
     render.result(*tables.report(report))
-    render.note(f"\nwritten: {page}, to open in a browser")
-    render.note("\nwhat next")
+    render.note(f"\nwritten: {page}; open it in a browser")
+    render.note("\nnext steps")
     recording = min(raw.glob("*.skeleton"))
     next_steps = {
-        "name the action of a recording": f"sgn predict {recording} --checkpoint {run}",
-        "see it": f"sgn view {recording}",
+        "recognize the action in a recording": f"sgn predict {recording} --checkpoint {run}",
+        "view it": f"sgn view {recording}",
         "the same with real people": "sgn prepare --raw nturgbd_skeletons_s001_to_s017.zip",
     }
     for purpose, command in next_steps.items():

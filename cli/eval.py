@@ -16,8 +16,8 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="RUN|CHECKPOINT",
-            help="Run folders, checkpoints, or the reference's .pth; several are scored together "
-            "too, by the mean of their logits. Default: the newest run.",
+            help="Run folders, checkpoints or official .pth files; several are also scored as an "
+            "ensemble, by the mean of their logits. Default: the newest run.",
         ),
     ] = None,
     case: Annotated[
@@ -31,7 +31,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of report.json and report.html. Default: the run's folder, or a folder "
+            help="Folder for report.json and report.html. Default: the run's folder, or a folder "
             "in it or in reports/ if the evaluation differs from the run's own.",
         ),
     ] = None,
@@ -50,7 +50,7 @@ def evaluate(
     """Score runs or checkpoints on every test clip, and write a report.
 
     Shows top-1 and top-5 accuracy, the weakest classes and the most confused pairs; report.html
-    has everything, and plays the misclassified clips.
+    has all results, and plays the misclassified clips.
     """
     dataset_dir = None if data is None else choose_dataset(data)
 

@@ -20,7 +20,7 @@ def export(
         Literal["onnx", "torch", "safetensors"] | None,
         typer.Option(
             metavar="onnx|torch|safetensors",
-            help="The file's format. Default: by the suffix of --out, else onnx.",
+            help="File format. Default: by the suffix of --out, else onnx.",
         ),
     ] = None,
     out: Annotated[
@@ -28,7 +28,7 @@ def export(
         typer.Option(metavar="FILE", help="Default: the run's name, in the current folder."),
     ] = None,
     opset: Annotated[
-        int | None, typer.Option(metavar="N", help="ONNX operators' version. Default: 18.")
+        int | None, typer.Option(metavar="N", help="ONNX opset version. Default: 18.")
     ] = None,
     int8: Annotated[
         bool,
@@ -52,8 +52,8 @@ def export(
 ) -> None:
     """Write a trained model as ONNX, torch.export or safetensors.
 
-    The file names its joints and classes and says how clips are prepared and sampled. It is kept
-    only if its logits are the model's, on up to 200 clips.
+    The file describes its joints and classes, and how clips are prepared and sampled. It is kept
+    only if its logits match the model's on up to 200 clips.
     """
     from sgnray.export import export_model
 
@@ -76,7 +76,7 @@ def export(
         "written": str(exported.path),
         "size": f"{exported.size_bytes / 1e6:.2f} MB",
         "compared": f"{exported.num_clips} clips of {exported.checked_on}",
-        "difference": f"at most {exported.largest_difference:.1e} of a logit",
+        "difference": f"at most {exported.largest_difference:.1e} in a logit",
         "classes": f"{exported.card.num_classes}",
         "input": f"{exported.card.num_frames} poses of {exported.card.num_joints} joints",
     }

@@ -179,18 +179,18 @@ def _as_sgn_error(failure: Exception) -> SgnError:
         return UsageError(
             _parser_message(failure, context),
             where=path,
-            now=f"'{path} --help' shows what it takes",
+            now=f"see '{path} --help'",
         )
     if isinstance(failure, OSError):
         return OutputError(
-            f"the system refused a file: {failure.strerror or failure}",
-            where=str(failure.filename or "no file was named"),
-            now="check that the disk has space and that the folder may be read and written",
+            f"a file operation failed: {failure.strerror or failure}",
+            where=str(failure.filename or "unknown file"),
+            now="check that the disk has space and that the folder is readable and writable",
         )
     return SgnError(
         f"this is a bug in sgnray: {type(failure).__name__}: {failure}",
         where=_write_traceback(failure),
-        now="please report it with that file; what was finished before is kept",
+        now="please report it with this file; finished work is kept",
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sgnray.distributed.resources import WorkerRequest
 
 CHECKPOINT_HELP = (
-    "A run folder, a checkpoint, the reference's .pth or an export. Default: the newest run."
+    "A run folder, a checkpoint, an official .pth or an export. Default: the newest run."
 )
 
 
@@ -43,12 +43,12 @@ Verbose = Annotated[
         callback=_set_verbosity,
         metavar="",
         show_default=False,
-        help="Show details; -vv shows tracebacks too.",
+        help="Show details; -vv also shows tracebacks.",
     ),
 ]
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", callback=_set_quiet, help="Show results and errors only."),
+    typer.Option("--quiet", "-q", callback=_set_quiet, help="Show only results and errors."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Overrides = Annotated[
@@ -62,7 +62,7 @@ Case = Annotated[
     str | None,
     typer.Option(
         metavar="CASE",
-        help="What is held out for testing: cs, cv, csub, cset; takes that shipped recipe.",
+        help="What is held out for testing: cs, cv, csub, cset; selects a shipped recipe.",
     ),
 ]
 
@@ -85,21 +85,19 @@ Data = Annotated[
     str | None,
     typer.Option(
         metavar="DIR",
-        help="A prepared dataset, here or at a URI like s3://bucket/ntu60. "
+        help="A prepared dataset: a folder, or a URI like s3://bucket/ntu60. "
         "Default: the one under data/.",
     ),
 ]
 Runs = Annotated[
     str,
     typer.Option(
-        metavar="DIR", help="Where runs are kept: here, or at a URI like s3://bucket/runs."
+        metavar="DIR", help="Where runs are stored: a folder, or a URI like s3://bucket/runs."
     ),
 ]
 RunName = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME", help="Folder of this run under --runs. Default: made from the recipe."
-    ),
+    typer.Option(metavar="NAME", help="Folder of this run under --runs. Default: from the recipe."),
 ]
 Views = Annotated[
     int | None,
@@ -128,8 +126,7 @@ Wait = Annotated[
     str | None,
     typer.Option(
         metavar="TIME",
-        help="How long to wait for the cluster to have the workers: 90s, 45m, 8h. "
-        "Default: no limit.",
+        help="How long to wait for resources of the cluster: 90s, 45m, 8h. Default: no limit.",
     ),
 ]
 CpusPerWorker = Annotated[
@@ -137,7 +134,7 @@ CpusPerWorker = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="CPUs and threads of each worker. Default: a share of what is free; 1 with a GPU.",
+        help="CPUs and threads of each worker. Default: a share of the free CPUs; 1 with a GPU.",
     ),
 ]
 GpusPerWorker = Annotated[
@@ -153,20 +150,18 @@ AcceleratorType = Annotated[
 ]
 Labels = Annotated[
     list[str] | None,
-    typer.Option(metavar="KEY=VALUE", help="Use nodes with this Ray label only; may be repeated."),
+    typer.Option(metavar="KEY=VALUE", help="Use only nodes with this Ray label; may be repeated."),
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
-    typer.Option(metavar="auto|cpu|cuda", help="Where tensors live."),
+    typer.Option(metavar="auto|cpu|cuda", help="Device to compute on."),
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what is there, instead of keeping it.")
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
 Classes = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Names of the classes, one on each line, where the checkpoint has none or others.",
+        help="Class names, one per line, if those in the checkpoint are missing or different.",
     ),
 ]
 
@@ -180,7 +175,7 @@ def parse_duration(text: str, option: str) -> float:
     seconds = float(found[1]) * _UNITS_S[found[2]] if found else 0.0
     if seconds <= 0:
         raise UsageError(
-            f"'{text}' is not a length of time",
+            f"'{text}' is not a duration",
             where=option,
             now=f"give a number and a unit, like {option} 90s, 45m or 8h",
         )

@@ -34,7 +34,7 @@ def predict(
         typer.Argument(
             metavar="FILE",
             help="Recordings of a sensor or a pose estimator, folders or .zip files of them, or "
-            "the folder of a prepared dataset; here or at a URI like s3://bucket/folder.",
+            "the folder of a prepared dataset; as paths or URIs like s3://bucket/folder.",
         ),
     ] = None,
     checkpoint: Annotated[
@@ -49,11 +49,11 @@ def predict(
         typer.Option(
             "--live",
             help="Read frames from stdin, one JSON list of joints on each line, and print the "
-            "likeliest actions of the last frames as JSON lines.",
+            "most likely actions of the last frames as JSON lines.",
         ),
     ] = False,
     top: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How many actions to name for each clip.")
+        int, typer.Option(min=1, metavar="N", help="How many actions to print for each clip.")
     ] = 5,
     window: Annotated[
         int | None,
@@ -78,8 +78,8 @@ def predict(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Write the predictions to a .jsonl or .parquet file as they come. The same "
-            "command continues where it was interrupted.",
+            help="Write the predictions to a .jsonl or .parquet file as they come. Rerun an "
+            "interrupted command to resume it.",
         ),
     ] = None,
     overwrite: options.Overwrite = False,
@@ -88,14 +88,14 @@ def predict(
         Literal["auto", "float32", "bf16"],
         typer.Option(
             metavar="auto|float32|bf16",
-            help="bf16 is several times faster where the hardware has it.",
+            help="bf16 is several times faster if the hardware supports it.",
         ),
     ] = "float32",
     runtime: Annotated[
         Literal["auto", "torch", "onnx"],
         typer.Option(
             metavar="auto|torch|onnx",
-            help="What computes the model: onnx exports it first, which takes some seconds, and is "
+            help="What runs the model: onnx exports it first, which takes a few seconds, and is "
             "faster on CPUs. auto: onnx for an .onnx file, else torch.",
         ),
     ] = "auto",
@@ -111,16 +111,16 @@ def predict(
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """Name the likeliest actions in recordings.
+    """Predict the most likely actions in recordings.
 
-    Takes raw files as they are; the dataset that the model was trained on is not needed. Frames in
-    which no person is tracked do not count.
+    Reads raw files; the dataset that the model was trained on is not needed. Frames in which no
+    person is tracked are left out.
     """
     class_names = read_class_list(classes)
     if live:
         if files or clip or out or workers or precision != "float32" or runtime != "auto":
             raise UsageError(
-                "--live takes frames from stdin, in float32",
+                "--live reads frames from stdin, in float32",
                 where="sgn predict --live",
                 now="leave out files, --clip, --out, --workers, --precision and --runtime",
             )
@@ -218,18 +218,20 @@ def _write(plan: PredictionPlan, out: str, *, overwrite: bool, json: bool) -> No
         )
     if done.num_skipped == done.num_recordings:
         raise EmptyError(
-            "none of the recordings could be used", where=out, now="read the reasons there"
+            "none of the recordings could be used", where=out, now="read the reasons in it"
         )
     if done.num_skipped:
         skipped = f"{done.num_skipped:,} of {done.num_recordings:,} recordings"
-        render.warning(f"{skipped} could not be used; {out} says why")
+        render.warning(f"{skipped} could not be used; see {out}")
 
 
 def _lines_of_stdin() -> Iterator[bytes]:
     if sys.stdin is None:  # a shell's <&-
-        raise UsageError("stdin is closed", where="sgn predict --live", now="pipe frames into it")
+        raise UsageError(
+            "stdin is closed", where="sgn predict --live", now="pipe frames into the command"
+        )
     if sys.stdin.isatty():
-        render.note("reading frames from the terminal, one on each line; Ctrl-D ends them")
+        render.note("reading frames from the terminal, one per line; Ctrl-D ends the input")
     return iter(partial(sys.stdin.buffer.readline, _LONGEST_LINE), b"")
 
 

@@ -16,9 +16,9 @@ def prepare(
         list[str],
         typer.Option(
             metavar="PATH",
-            help="Raw data, here or at a URI like s3://bucket/folder; several make one dataset. "
-            "Folders or .zip files of NTU RGB+D, NW-UCLA or sgn synth, or of what pose estimators "
-            "write; NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl; or the .yaml of your own clips.",
+            help="Raw data, a path or a URI like s3://bucket/folder; several make one dataset. "
+            "Folders or .zip files of NTU RGB+D, NW-UCLA, sgn synth or pose estimators; "
+            "NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl; or the .yaml of your own clips.",
         ),
     ],
     name_pattern: Annotated[
@@ -27,7 +27,7 @@ def prepare(
             "--name-pattern",
             metavar="PATTERN",
             help="Pattern of your file names, for example a{label}_s{subject}_v{camera}. "
-            "Default: labels.csv next to them, else the folder of each is its class.",
+            "Default: labels.csv next to the files, else the folder of a file is its class.",
         ),
     ] = None,
     out: Annotated[

@@ -128,11 +128,11 @@ def tables(tuned: TuneResult) -> list[RenderableType]:
     if len(tuned.trials) > _MAX_ROWS:
         parts.append(f"and {len(tuned.trials) - _MAX_ROWS} more in trials.csv")
     if any(trial.status == "stopped" for trial in tuned.trials):
-        parts.append("cut: stopped early, because others were ahead")
+        parts.append("cut: stopped early, because others were better")
     parts += ["", *_failures(tuned)]
     if tuned.importances:
         shares = ", ".join(f"{key} {share:.0%}" for key, share in tuned.importances.items())
-        parts.append(f"what mattered: {shares}")
+        parts.append(f"importance: {shares}")
     spread = "" if tuned.best.spread is None else f" ± {tuned.best.spread:.2%} over seeds"
     score = f"best: trial {tuned.best.number}, {tuned.best.score or 0:.2%}{spread}"
     return [*parts, f"{score} on the validation part"]
@@ -189,7 +189,7 @@ def trial_line(trial: TrialRow) -> str:
 def changes(trial: TrialRow) -> str:
     """Write what a trial changes in short."""
     if not trial.values:
-        return "as it is"
+        return "unchanged"
     return " ".join(f"{key.rpartition('.')[2]}={_value(v)}" for key, v in trial.values.items())
 
 

@@ -37,7 +37,7 @@ def train(
         typer.Option(
             min=0,
             metavar="N",
-            help="Lost workers to survive, from the last epoch on. Default: 0, with MIN:MAX 10.",
+            help="Lost workers to tolerate, resuming each time. Default: 0; 10 with MIN:MAX.",
         ),
     ] = None,
     seeds: Annotated[
@@ -45,11 +45,11 @@ def train(
         typer.Option(
             min=1,
             metavar="N",
-            help="Train N seeds from train.seed on, a run each, and report mean and deviation.",
+            help="Train N seeds from train.seed on, one run each; report mean and deviation.",
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved recipe, and train nothing.")
+        bool, typer.Option("--dry-run", help="Print the resolved recipe without training.")
     ] = False,
     json: options.Json = False,
     verbose: options.Verbose = 0,
@@ -57,7 +57,7 @@ def train(
 ) -> None:
     """Train SGN from a recipe, then score it.
 
-    The same command continues an interrupted run.
+    Rerun an interrupted command to resume it.
     """
     wanted = parse_workers(workers)
     chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case=only_case)
@@ -94,7 +94,7 @@ def train(
         content = {"run": run, "resumed_from": finished.resumed_from}
         return render.as_json(content | {"report": finished.report.to_dict()})
     render.result(*tables.scores(finished.report))
-    render.note(f"run {run}; more about it: sgn eval {run}")
+    render.note(f"run {run}; full report: sgn eval {run}")
     return None
 
 

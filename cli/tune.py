@@ -27,13 +27,13 @@ def tune(
     ] = "default",
     trials: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Trials to run. Default: 16; a grid has its own."),
+        typer.Option(min=1, metavar="N", help="Trials to run. Default: 16; all points of a grid."),
     ] = None,
     search: Annotated[
         Literal["random", "grid", "tpe"] | None,
         typer.Option(
             metavar="random|grid|tpe",
-            help="How values are chosen. Default: as the space's file says.",
+            help="How values are chosen. Default: as in the search space.",
         ),
     ] = None,
     scheduler: Annotated[
@@ -52,11 +52,11 @@ def tune(
     ] = 1,
     time_budget: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Stop after this long: 90s, 45m, 8h."),
+        typer.Option(metavar="TIME", help="Stop after this time: 90s, 45m, 8h."),
     ] = None,
     concurrent: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Trials at once. Default: as many as fit."),
+        typer.Option(min=1, metavar="N", help="Trials at the same time. Default: as many as fit."),
     ] = None,
     cpus_per_trial: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="CPUs for each trial. Default: a share.")
@@ -68,11 +68,13 @@ def tune(
         ),
     ] = None,
     workers_per_trial: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Workers of each trial, under DDP.")
+        int, typer.Option(min=1, metavar="N", help="DDP workers of each trial.")
     ] = 1,
     final: Annotated[
         bool,
-        typer.Option("--final", help="Then train the best on all training clips, and test it."),
+        typer.Option(
+            "--final", help="Then train the best trial on all training clips, and test it."
+        ),
     ] = False,
     data: options.Data = None,
     name: options.RunName = None,
@@ -85,13 +87,13 @@ def tune(
     """Search hyperparameters with Ray Tune.
 
     Trials are compared on a validation part of the training clips, never on the test set; the
-    best one is written as best.yaml, for sgn train --recipe. Rerun the same command to resume a
-    search that was interrupted.
+    best one is written as best.yaml, for sgn train --recipe. Rerun an interrupted command to
+    resume it.
     """
     budget_s = None if time_budget is None else options.parse_duration(time_budget, "--time-budget")
     chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case=first_case)
     if case is None and recipe is None:
-        render.note(f"searching for the case {chosen.data.case}; --case chooses another")
+        render.note(f"searching with the case {chosen.data.case}; --case selects another")
     dataset_dir = choose_dataset(data, name=chosen.data.dataset)
 
     from sgnray.storage.mirror import shown

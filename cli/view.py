@@ -20,13 +20,13 @@ def view(
     ],
     clip: Annotated[
         str | None,
-        typer.Argument(metavar="CLIP", help="Which of its clips, if there are several."),
+        typer.Argument(metavar="CLIP", help="Clip to show, if there are several."),
     ] = None,
     to: Annotated[
         Literal["gif", "png", "html"] | None,
         typer.Option(
             metavar="gif|png|html",
-            help="An animation, a sheet of frames, or a page in which it can be turned. "
+            help="An animation, a sheet of frames, or a page to rotate the clip in. "
             "Default: by the suffix of --out, else gif.",
         ),
     ] = None,
@@ -34,9 +34,7 @@ def view(
         Path | None,
         typer.Option(metavar="FILE", help="Default: the clip's name, in the current folder."),
     ] = None,
-    names: Annotated[
-        bool, typer.Option("--names", help="Write the joints' names into the picture.")
-    ] = False,
+    names: Annotated[bool, typer.Option("--names", help="Show the names of the joints.")] = False,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     verbose: options.Verbose = 0,
@@ -44,8 +42,8 @@ def view(
 ) -> None:
     """Show a recording or a clip as an animation, a sheet or a page.
 
-    A raw recording is shown next to what preparation makes of it; bodies that denoising removed
-    have another color.
+    A raw recording is shown next to the prepared clip; bodies that denoising removed have another
+    color.
     """
     from sgnray.view import view_clip
 

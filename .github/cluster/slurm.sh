@@ -1,7 +1,7 @@
 #!/bin/bash
-# Training as a Slurm job. What follows the script's name is added to the command:
+# Training as a Slurm job. Arguments after the script are added to the command:
 #   sbatch .github/cluster/slurm.sh --case cs train.seed=1
-# Set the lines below. Submit it again to resume; a job that Slurm requeues resumes by itself.
+# Set the lines below. Submit it again to resume; a requeued job resumes automatically.
 #SBATCH --job-name=sgn
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -9,19 +9,19 @@
 #SBATCH --exclusive
 #SBATCH --time=08:00:00
 #SBATCH --requeue
-# Exclusive: at its end, symmetric-run stops every Ray of yours on the node.
+# Exclusive, because symmetric-run stops all your Ray processes on the node when it ends.
 set -euo pipefail
 
-# The environment that sgnray is installed in, on a disk that all nodes have.
+# The environment that sgnray is installed in, on a disk that all nodes share.
 source .venv/bin/activate
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
-# Another user's files may be in /tmp/ray. A short path: those of Ray's sockets have a limit.
+# /tmp/ray may contain another user's files. Ray's socket paths have a length limit, so keep it short.
 export RAY_TMPDIR=/tmp/ray-$SLURM_JOB_ID
 
 # Ray starts on every node, and sgn on the first one, where it finds Ray and waits for the others.
-# Without --cpus-per-task, srun would bind all of it to one core. Not with --min-nodes: then Ray 2.60
-# ends with exit code 1 even where the command succeeded.
+# Without --cpus-per-task, srun would bind all of it to one core. Do not use --min-nodes: Ray 2.60
+# then exits with code 1 even if the command succeeded.
 srun --cpus-per-task="$SLURM_CPUS_ON_NODE" \
     ray symmetric-run --address "$head:6379" --num-cpus "$SLURM_CPUS_ON_NODE" \
     --disable-usage-stats -- \

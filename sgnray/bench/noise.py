@@ -42,7 +42,7 @@ def known_shape(dataset: str, case: str) -> tuple[str, Shape]:
     """
     if dataset not in DATASETS:
         raise UsageError(
-            f"the shape of the dataset {dataset} is unknown",
+            f"the shape of the dataset {dataset} is not known",
             where="--data is missing",
             now=f"give its folder with --data, or choose one of: {', '.join(DATASETS)}",
         )

@@ -172,16 +172,16 @@ def _parse(content: State) -> Checkpoint:
         return Checkpoint(**{**content, "format_version": FORMAT_VERSION})
     except ValidationError as error:
         key = error.errors(include_url=False, include_input=False)[0]["loc"][0]
-        raise ValueError(f"{key} is of a wrong type") from error
+        raise ValueError(f"{key} has the wrong type") from error
 
 
 def _check_average(checkpoint: Checkpoint) -> None:
     """ValueError where the mean of the weights is missing, or is there unexpectedly."""
     is_wanted = checkpoint.parse_recipe().train.ema_decay > 0
     if is_wanted and checkpoint.averaged is None:
-        raise ValueError("averaged is missing, and its recipe keeps a mean of the weights")
+        raise ValueError("averaged is missing, but its recipe keeps a mean of the weights")
     if not is_wanted and checkpoint.averaged is not None:
-        raise ValueError("it has averaged weights, and its recipe keeps no mean of them")
+        raise ValueError("it has averaged weights, but its recipe keeps no mean of them")
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -189,7 +189,7 @@ def _read_bytes(path: Path) -> bytes:
         raise CheckpointError(
             "checkpoint not found",
             where=str(path),
-            now="name a run folder or a checkpoint file; sgn train makes them",
+            now="name a run folder or a checkpoint file; sgn train writes them",
         )
     try:
         return path.read_bytes()
@@ -211,7 +211,7 @@ def _unpack(data: bytes, where: str) -> State:
             now=_OTHER_CHECKPOINT,
         ) from error
     if not isinstance(content, dict):
-        raise _refused(where, "it holds no checkpoint")
+        raise _refused(where, "it contains no checkpoint")
     return content
 
 
@@ -230,7 +230,7 @@ def _content_errors(where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise _refused(where, f"its content does not fit: {_one_line(error)}") from error
+        raise _refused(where, f"its content is invalid: {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:

@@ -112,7 +112,7 @@ class ModelCard(BaseModel):
             )
         for key in ("skeleton", "class_names"):
             if data.get(key) is None:
-                raise ValueError(f"{key} is missing, or of a wrong type")
+                raise ValueError(f"{key} is missing or has the wrong type")
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -124,7 +124,7 @@ def _first_problem(error: ValidationError) -> str:
     key = ".".join(map(str, detail["loc"]))
     if detail["type"] == "value_error":
         return f"{key}: {detail['ctx']['error']}"
-    return f"{key} is missing, or of a wrong type"
+    return f"{key} is missing or has the wrong type"
 
 
 @contextmanager

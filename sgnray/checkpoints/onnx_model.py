@@ -59,7 +59,7 @@ def read_onnx(path: Path) -> tuple[OnnxModel, ModelCard]:
         model = OnnxModel(content, card)
         shape = (1, model.num_frames, model.num_joints, model.num_coordinates)
         if model(torch.zeros(shape)).shape != (1, model.num_classes):
-            raise ValueError("its logits have another shape than its description says")
+            raise ValueError("its logits do not have the shape in its description")
     return model, card
 
 

@@ -73,7 +73,7 @@ class RunFolder:
                 log.warning("%s: %s", path, error.what)
         if paths:
             raise CheckpointError(
-                "no checkpoint of the run is whole",
+                "no checkpoint of the run is complete",
                 where=str(self.checkpoints_dir),
                 now="remove the run to start over, or choose another --name",
             )
@@ -84,9 +84,9 @@ class RunFolder:
         newest = self.newest_checkpoint()
         if newest is None:
             raise CheckpointError(
-                "the folder holds no whole checkpoint",
+                "the folder has no complete checkpoint",
                 where=str(self.checkpoints_dir),
-                now="name a run folder; sgn train makes them, one checkpoint after each epoch",
+                now="name a run folder; sgn train writes a checkpoint to it after each epoch",
             )
         return newest
 
@@ -104,7 +104,7 @@ class RunFolder:
         if not is_whole or version != ENVIRONMENT_VERSION:
             what = f"has format version {version}" if is_whole else "is corrupt"
             raise RunError(
-                f"the record of how the run was made {what}",
+                f"the record of the run {what}",
                 where=str(path),
                 now="update sgnray if it is newer, else choose another --name or remove the run",
             )
@@ -219,7 +219,7 @@ def check_name(name: str, runs_dir: Runs) -> None:
     """UsageError for a name that is not a plain folder name: it could leave `runs_dir`."""
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"'{name}' cannot name a folder in {runs_dir}",
+            f"'{name}' is not a valid folder name in {runs_dir}",
             where="--name",
             now="use letters, digits, '.', '_' and '-', beginning with a letter or digit",
         )
@@ -232,7 +232,7 @@ def check_unused(path: Path) -> None:
     unexpected = [name for name in names if name != LOCK_FILE and not name.endswith(".partial")]
     if unexpected:
         raise RunError(
-            f"the folder exists and holds something else: {', '.join(unexpected[:3])}",
+            f"the folder exists and contains other files: {', '.join(unexpected[:3])}",
             where=str(path),
             now="choose another --name or --runs",
         )
@@ -319,7 +319,7 @@ def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
         return
     if not load_recipe(str(recipe_path)).trains_like(recipe):
         raise RunError(
-            "the folder holds a run of another recipe",
+            "the folder contains a run of another recipe",
             where=str(recipe_path),
             now="choose another --name, or repeat the command with that recipe: "
             f"sgn train --recipe {recipe_path}",
@@ -327,7 +327,7 @@ def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
     environment = RunFolder(path).environment()
     if environment is not None and environment["dataset_checksum"] != dataset.info.checksum:
         raise RunError(
-            "the folder holds a run on another dataset, or on this one before it changed",
+            "the folder contains a run on another dataset, or on this one before it changed",
             where=f"{path / ENVIRONMENT_FILE}: {environment['dataset_dir']}",
-            now="choose another --name, or bring back the dataset it was started with",
+            now="choose another --name, or restore the dataset it was started with",
         )

@@ -78,7 +78,7 @@ class TrainedModel:
         if isinstance(self.model, SGN):
             return self.model
         raise UsageError(
-            "an ONNX file can predict, and nothing else",
+            "an ONNX file can only be used to predict",
             where=str(self.path),
             now="name the run or the checkpoint that it was exported from",
         )
@@ -100,9 +100,9 @@ class TrainedModel:
         if self._is_ntu():
             return NTU25
         raise CheckpointError(
-            f"the checkpoint does not say which skeleton its {self.model.num_joints} joints are",
+            f"the checkpoint does not name the skeleton of its {self.model.num_joints} joints",
             where=str(self.path),
-            now="the official code knows NTU RGB+D's 25 joints only; train again with sgn train",
+            now="the official code only supports NTU RGB+D's 25 joints; train again with sgn train",
         )
 
     def predict(
@@ -222,7 +222,7 @@ def _find_checkpoint(target: Path | str | None, runs_dir: Runs) -> Path:
         raise UsageError(
             "run or checkpoint not found",
             where=str(place),
-            now="name a run folder or a checkpoint; without one, the newest run is taken",
+            now="name a run folder or a checkpoint; without one, the newest run is used",
         )
     path = read_folder(place)
     if path.is_file():

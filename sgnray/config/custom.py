@@ -115,7 +115,7 @@ def _explain(error: ValidationError) -> Iterator[tuple[str, str]]:
 def _contradictions(description: Description) -> Iterator[tuple[str, str]]:
     for key in ("clips", "joints", "classes"):
         if twice := _first_twice(getattr(description, key)):
-            yield key, f"holds {twice!r} twice"
+            yield key, f"has {twice!r} twice"
     joints = description.joints
     for bone in description.bones:
         for joint in bone:

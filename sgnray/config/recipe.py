@@ -158,7 +158,7 @@ def _read_base(document: Document) -> Document:
         ) from error
     if "base" in base.content:
         raise RecipeError(
-            f"its base {name} has a base itself, and only one level is followed",
+            f"its base {name} also has a base, and only one level is supported",
             where=line,
             now=f"write 'base: {base.content['base']}' and repeat what {name} changes",
         )

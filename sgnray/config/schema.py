@@ -75,14 +75,14 @@ Inputs = Annotated[
     BeforeValidator(tuple_of_list),
     Field(min_length=1),
     AfterValidator(_different),
-    Expected(f"a list of different ones of {', '.join(get_args(Input))}"),
+    Expected(f"a list of distinct names of {', '.join(get_args(Input))}"),
 ]
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 Trackers = Annotated[
     tuple[Tracker, ...],
     BeforeValidator(tuple_of_list),
     AfterValidator(_different),
-    Expected(f"a list of different ones of {', '.join(get_args(Tracker))}"),
+    Expected(f"a list of distinct names of {', '.join(get_args(Tracker))}"),
 ]
 
 
@@ -102,29 +102,29 @@ class DataConfig(Section):
     """Which clips, and how a clip becomes a fixed number of poses."""
 
     dataset: Word = "ntu60"
-    """Dataset the recipe is made for: a published one such as ntu60, synth, or one of your own."""
+    """Dataset of the recipe: a published one such as ntu60, synth, or one of your own."""
     case: CaseName = "cs"
     """The split: test subjects (cs, csub), cameras (cv), setups (cset), or a split of your own."""
     num_segments: Count = 20
     """Poses per clip, one drawn from each of this many equal windows."""
     windows: Literal["paper", "even"] = "paper"
-    """Windows of L // T poses that never see a clip's tail (paper), or of L / T (even)."""
+    """Windows of L // T poses, which miss a clip's end (paper), or of L / T (even)."""
     rotation_rad: Angles = 0.3
-    """Training clips are turned by up to this angle, in radians, about each axis or [x, y, z]."""
+    """Training clips rotate by up to this angle, in radians, about each axis or [x, y, z]."""
     scaling: Fraction = 0.0
-    """Training clips are scaled by a random factor within 1 plus or minus this."""
+    """Training clips are scaled by a random factor of 1 plus or minus up to this."""
     shear: NonNegative = 0.0
-    """Training clips are sheared: each axis leans on the others by up to this factor."""
+    """Training clips are sheared: each axis leans to the others by up to this factor."""
     jitter_m: NonNegative = 0.0
-    """Standard deviation of the noise on every joint of a training clip, in its units: meters."""
+    """Standard deviation of the noise on every joint of a training clip, in meters."""
     joint_dropout: Fraction = 0.0
     """Probability with which a joint of a training clip is missing: zero in all of its poses."""
     crop: Share = 1.0
-    """Training clips are cut to a random stretch of at least this share of their poses."""
+    """Training clips are cropped to a random part of at least this share of their poses."""
     mixing: NonNegative = 0.0
-    """Mix pairs of training clips by shares from Beta(mixing, mixing); 0 mixes none."""
+    """Mix pairs of training clips by shares from Beta(mixing, mixing); 0 disables it."""
     pose_device: Annotated[Literal["auto", "host", "device"], NotHashed()] = "auto"
-    """Where batches are made: on the host, on the training device, or there if poses fit (auto)."""
+    """Where batches are made: host, device (for training), or auto (device if poses fit)."""
 
 
 class ModelConfig(Section):
@@ -154,7 +154,7 @@ class OptimConfig(Section):
     """The optimizer, its schedule and its loss."""
 
     optimizer: Literal["adam", "adamw"] = "adam"
-    """Adam adds the weight decay to the gradient, AdamW takes it off the weights."""
+    """Adam adds the weight decay to the gradient, AdamW subtracts it from the weights."""
     learning_rate: Positive = 1e-3
     """Learning rate of the first epoch."""
     weight_decay: NonNegative = 1e-4
@@ -170,7 +170,7 @@ class OptimConfig(Section):
     batch_size: Count = 64
     """Clips per step, over all workers together."""
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
-    """How the learning rate follows the batch size, counted from the paper's 64."""
+    """How the learning rate follows the batch size, relative to the paper's 64."""
     label_smoothing: Half = 0.1
     """Probability spread over the other classes."""
 
@@ -181,15 +181,15 @@ class TrainConfig(Section):
     num_epochs: Count = 120
     """Passes over the training clips."""
     seed: Natural = 0
-    """All draws, initial weights and dropout follow from it."""
+    """Determines all draws, initial weights and dropout."""
     precision: Literal["float32", "bf16", "auto"] = "float32"
-    """Arithmetic of the forward pass; auto is bf16 where the hardware has it."""
+    """Arithmetic of the forward pass; auto is bf16 if the hardware supports it."""
     selection: Literal["last", "validation", "test"] = "last"
     """Which epoch is kept: the last, the best on a validation part, or the best on the test set."""
     ema_decay: Fraction = 0.0
-    """Score a running mean of the weights that keeps this share at each step; 0 keeps no mean."""
+    """Score a running mean of the weights that keeps this share at each step; 0 disables it."""
     sync_batch_norm: Truth = False
-    """Batch norm over the clips of all workers instead of each worker's own; on GPUs only."""
+    """Batch norm over the clips of all workers instead of each worker's own; GPUs only."""
     log: Annotated[Trackers, NotHashed()] = ()
     """Trackers that follow the run, or each trial of a search: tensorboard, mlflow, wandb."""
 

@@ -63,7 +63,7 @@ class SharedDataset:
             if is_same and (self.folder / CLIPS_FILE).is_file():
                 return self.folder
         except (InputError, OSError):
-            log.info("%s cannot be seen from this machine", self.folder)
+            log.info("%s is not accessible from this machine", self.folder)
         return cached_dataset(self.checksum, self.file_server.copy_to)
 
 
@@ -123,7 +123,7 @@ def _read_blocks(source: Location) -> Iterator[tuple[bytes, int]]:
         raise InputError(
             f"it cannot be read: {first_line(error)}",
             where=str(source),
-            now="check the connection and your rights there, then run it again",
+            now="check the connection and your permissions, then run it again",
         ) from error
 
 
@@ -177,7 +177,7 @@ def _check_copy(partial: Path, checksum: str) -> None:
     described = read_info(partial).checksum if found == checksum else None
     if described != checksum:
         raise InputError(
-            "what was fetched is not the dataset that was asked for",
+            "the fetched dataset is not the requested one",
             where=f"{CLIPS_FILE}: {found}, wanted {checksum}",
             now="check the original with sgn data verify, then run this again",
         )

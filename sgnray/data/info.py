@@ -91,7 +91,7 @@ def read_info(folder: Path) -> DatasetInfo:
         )
     keys = set(_Content.model_fields) - ({"skeleton"} if version == 1 else set())
     if set(data) != keys:
-        raise corrupt(path, f"keys {', '.join(sorted(set(data) ^ keys))}")
+        raise corrupt(path, f"wrong keys {', '.join(sorted(set(data) ^ keys))}")
     try:
         _Content.model_validate(data)
     except ValidationError as error:

@@ -58,7 +58,7 @@ def cases_of(dataset: str, fixed: Iterable[str] = ()) -> tuple[str, ...]:
     cases = tuple(fixed) or _published_cases(dataset)
     if not cases:
         raise InputError(
-            f"the dataset {dataset!r} does not say which clips train and which are tested",
+            f"the dataset {dataset!r} does not define training and test clips",
             where="dataset.json: splits",
             now="add `splits` to its description and prepare it again with --overwrite",
         )
@@ -72,7 +72,7 @@ def resolve_case(dataset: str, case: str, fixed: Iterable[str] = ()) -> str:
     for candidate in (case, *CASE_ALIASES.get(case, ())):
         if candidate in cases:
             return candidate
-    why = "; its source fixes the split, so there are no others" if fixed else ""
+    why = "; its source defines the split, so there are no others" if fixed else ""
     raise UsageError(
         f"{dataset} has no case {case!r}{why}",
         where=f"--case {case}",
@@ -89,14 +89,14 @@ def split_clips(dataset: str, case: str, clips: ClipTable) -> Split:
     for part, rows in (("training", split.train), ("test", split.test)):
         if rows.size == 0:
             seen = (
-                "so its source fixed it"
+                "its source defines the split"
                 if clips.splits
                 else _seen(DATASETS[dataset].cases[case].column, clips)
             )
             raise InputError(
                 f"the case {case} leaves no {part} clips: {seen}",
                 where=f"{dataset}, {len(clips.names)} clips",
-                now="choose another --case, or prepare recordings that hold both parts",
+                now="choose another --case, or prepare recordings of both parts",
             )
     return split
 

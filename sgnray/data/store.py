@@ -144,7 +144,7 @@ def find_dataset(data_dir: Path | str = Path("data"), *, name: str | None = None
         raise UsageError(
             f"prepared dataset{f' {name}' if name else ''} not found",
             where=str(data_dir),
-            now="make one: sgn prepare --raw PATH, or try everything with sgn demo",
+            now="prepare one: sgn prepare --raw PATH, or try everything with sgn demo",
         )
     if len(found) > 1:
         raise UsageError(
@@ -201,7 +201,7 @@ def _read_batch(path: Path, schema: pa.Schema) -> pa.RecordBatch:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         if reader.num_record_batches != 1 or not reader.schema.equals(schema):
-            raise corrupt(path, "other columns than this layout's")
+            raise corrupt(path, "its columns do not fit this layout")
         batch = reader.get_batch(0)
         batch.validate()
         batch.column("name").validate(full=True)
@@ -214,20 +214,20 @@ def _find_problem(batch: pa.RecordBatch, offsets: IntArray, num_classes: int) ->
     """Return the first contradiction, the poses on disk left aside; None if there is none."""
     frames, bodies, poses = (batch.column(name) for name in ("frame", "body", "poses"))
     if has_nulls(batch):
-        return "something is null that cannot be"
+        return "a required value is null"
     if offsets[0] != 0 or bool(np.any(np.diff(offsets) < 0)):
         return "the clips' poses overlap"
     if not frames.offsets.equals(poses.offsets) or not bodies.offsets.equals(poses.offsets):
         return "not every pose has one frame and one body"
     labels = batch.column("label").to_numpy()
     if not np.all((labels >= 0) & (labels < num_classes)):
-        return f"a label is none of {num_classes} classes"
+        return f"a label is not one of {num_classes} classes"
     frame_P, body_P = frames.values.to_numpy(), bodies.values.to_numpy()
     num_frames_P = np.repeat(batch.column("num_frames").to_numpy(), np.diff(offsets))
     if frame_P.size != offsets[-1] or body_P.size != offsets[-1]:
         return "not every pose has one frame and one body"
     if not np.all((frame_P >= 0) & (frame_P < num_frames_P)) or not np.all(body_P >= 0):
-        return "a pose is outside of its clip's frames, or of no body"
+        return "a pose is outside of its clip's frames, or has no body"
     return None
 
 

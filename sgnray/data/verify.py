@@ -86,7 +86,7 @@ def _read_batch(path: Path, info: DatasetInfo) -> pa.RecordBatch | str:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         if not reader.schema.equals(clips_schema(info.skeleton)):
-            return "has other columns than a dataset of this skeleton"
+            return "does not have the columns for this skeleton"
         if reader.num_record_batches != 1:
             return f"has {reader.num_record_batches} record batches instead of 1"
         batch = reader.get_batch(0)
@@ -104,7 +104,7 @@ def _check_structure(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
     if len(poses.values) != info.num_poses:
         yield f"has {len(poses.values)} poses, {INFO_FILE} says {info.num_poses}"
     if has_nulls(batch):
-        yield "something is null that cannot be"
+        yield "a required value is null"
     offsets = poses.offsets.to_numpy()
     if batch.num_rows and (offsets[0] != 0 or offsets[-1] != len(poses.values)):
         yield "some poses belong to no clip"
@@ -116,7 +116,7 @@ def _check_structure(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
 def _check_names(batch: pa.RecordBatch) -> Iterator[str]:
     names = batch.column("name").to_pylist()
     if len(set(names)) < len(names):
-        yield f"{len(names) - len(set(names))} clips have the name of another one"
+        yield f"{len(names) - len(set(names))} clips have the same name as another"
     for before, name in pairwise(names):
         if None not in (before, name) and before > name:
             yield f"the clips are not sorted by name: {name} comes after {before}"
@@ -128,7 +128,7 @@ def _check_labels(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
     num_classes = len(info.class_names)
     num_wrong = int(np.count_nonzero((labels < 0) | (labels >= num_classes)))
     if num_wrong:
-        yield f"{num_wrong} clips have a label that is none of the {num_classes} classes"
+        yield f"{num_wrong} clips have a label that is not one of the {num_classes} classes"
 
 
 def _check_splits(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
@@ -137,8 +137,8 @@ def _check_splits(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
         unknown = sorted(name for part in parts.values() for name in part if name not in names)
         if unknown:
             yield (
-                f"the case {case} names {len(unknown)} clips that are not there, "
-                f"{unknown[0]} for example"
+                f"the case {case} names {len(unknown)} clips that do not exist, "
+                f"for example {unknown[0]}"
             )
 
 
@@ -158,10 +158,10 @@ def _check_poses(batch: pa.RecordBatch, progress: Progress) -> Iterator[str]:
         block = slice(start, min(start + step, len(values_PD)))
         row_P = np.searchsorted(offsets, np.arange(block.start, block.stop), side="right") - 1
         masks = {
-            "hold numbers that are not finite": ~np.isfinite(values_PD[block]).all(axis=1),
+            "contain numbers that are not finite": ~np.isfinite(values_PD[block]).all(axis=1),
             "are outside of their clip's frames": (frame_P[block] < 0)
             | (frame_P[block] >= num_frames_N[row_P]),
-            "are of a body below 0": body_P[block] < 0,
+            "have a body below 0": body_P[block] < 0,
         }
         for what, is_wrong_P in masks.items():
             counts[what] += int(np.count_nonzero(is_wrong_P))

@@ -40,7 +40,7 @@ def find_address(address: str | None) -> str | None:
     address = address or os.environ.get("RAY_ADDRESS") or _running_here()
     if address is not None and address.startswith("ray://"):
         raise UsageError(
-            "Ray Client (ray://) cannot train: the driver must be on a machine of the cluster",
+            "Ray Client (ray://) cannot train: the driver must run on a machine of the cluster",
             where=address,
             now="run this on the head node with --address auto, or submit it: "
             "ray job submit -- sgn train ...",
@@ -114,10 +114,10 @@ def _connect(ray: Any, address: str) -> None:
         raise _no_answer(address) from error
     except (RuntimeError, ValueError, TimeoutError) as error:
         raise ClusterError(
-            f"the Ray cluster does not take this driver: {first_line(error)}",
+            f"the Ray cluster does not accept this driver: {first_line(error)}",
             where=address,
-            now="use the same versions of Python and Ray on all machines, and its token if "
-            "it asks for one",
+            now="use the same versions of Python and Ray on all machines, and a token if "
+            "the cluster requires one",
         ) from error
 
 
@@ -126,7 +126,7 @@ def _start(ray: Any, num_workers: int) -> None:
     if num_workers > cores:
         log.warning(
             "%d workers share the %d cores of this machine, one thread each: "
-            "good for a trial, not faster",
+            "fine for a test, but not faster",
             num_workers,
             cores,
         )
@@ -159,7 +159,7 @@ def check_listening(address: str) -> None:
     """Raise ClusterError where nothing listens at an address; Ray would try for a minute."""
     if address.startswith(("http://", "https://")):
         raise ClusterError(
-            "this is the address of a dashboard, which takes jobs and no drivers",
+            "this is the address of a dashboard, which accepts jobs but not drivers",
             where=address,
             now="use it with 'ray job submit', or name the cluster as HOST:6379",
         )
@@ -184,5 +184,5 @@ def _no_answer(address: str) -> ClusterError:
         "no Ray cluster answers",
         where=address,
         now="start one there with 'ray start --head', correct --address or RAY_ADDRESS, set "
-        "RAY_AUTH_MODE=token if it asks for one, or use --address local",
+        "RAY_AUTH_MODE=token if it requires a token, or use --address local",
     )

@@ -447,7 +447,7 @@ def _lost_cluster() -> Iterator[None]:
     except (RayError, ConnectionError, TimeoutError) as error:
         raise ClusterError(
             f"the Ray cluster was lost: {str(error).strip().splitlines()[0]}",
-            where="its head node, or this machine's",
+            where="its head node, or Ray on this machine",
             now="start it again; rerun the same command to resume after the last finished epoch",
         ) from error
 
@@ -456,9 +456,9 @@ def _explain_loss(error: Exception) -> ClusterError:
     lines = str(error).strip().splitlines() or [repr(error)]
     failure = ClusterError(
         f"training stopped on the cluster: {lines[-1]}",
-        where="a Ray worker; what it raised is in log.txt of the run",
+        where="a Ray worker; the traceback is in log.txt of the run",
         now="rerun the same command to resume after the last finished epoch; --max-failures N "
-        "survives lost workers",
+        "tolerates lost workers",
     )
     failure.__cause__ = error
     return failure

@@ -140,7 +140,7 @@ def check_local(
         needed = request.describe(num_workers, num_cpus=num_cpus, num_gpus=num_gpus)
         raise UsageError(
             f"this machine does not have {needed}",
-            where=f"a Ray of this machine alone, with {resources}",
+            where=f"Ray on this machine alone, with {resources}",
             now="ask for less, or name a cluster with --address",
         )
 

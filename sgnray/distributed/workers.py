@@ -26,7 +26,7 @@ class Workers:
             raise _refused(f"{fewest}:{most}" if isinstance(wanted, tuple) else str(wanted))
         if fewest == 0 and most > 0:
             raise UsageError(
-                "a run in this process cannot grow to workers of Ray",
+                "a run in this process cannot grow to Ray workers",
                 where=f"{_OPTION} 0:{most}",
                 now=f"ask for {_OPTION} 1:{most}",
             )

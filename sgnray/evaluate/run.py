@@ -196,7 +196,7 @@ def _count_seen(
     num_seen = int(np.isin(rows, np.concatenate(seen)).sum())
     if num_seen:
         log.warning(
-            "trained for case %s: it has seen %d of these %d clips in training",
+            "trained for case %s: %d of these %d clips were used in training",
             ", ".join(cases),
             num_seen,
             len(rows),

@@ -88,7 +88,7 @@ def check_finite(tally: Tally) -> None:
     """SgnError if a model gave NaN or infinite logits."""
     if not math.isfinite(tally.loss):
         raise SgnError(
-            "the model no longer gives finite numbers",
+            "the model's output is not finite",
             where=f"the scores of {tally.num_clips} clips",
             now="train again with a smaller optim.learning_rate, or with train.precision=float32",
         )

@@ -75,7 +75,7 @@ def compare(
     worst = float((difference_BK / expected_BK.abs().clamp_min(1)).max())
     if not worst <= TOLERANCE:
         raise SgnError(
-            f"the exported file differs from the model by {worst:.1e} of a logit, "
+            f"the exported file differs from the model by {worst:.1e} in a logit, "
             f"more than {TOLERANCE:.0e}",
             where=f"{path}, {len(clips.joints_BTVC)} clips of {clips.source}",
             now="nothing was written; please report this, or export to another format",
@@ -93,7 +93,7 @@ def agree(
     """
     if clips.source == RANDOM:
         raise UsageError(
-            "the effect of 8 bits can be measured on real clips only",
+            "the effect of 8 bits can only be measured on real clips",
             where="--int8",
             now="name recordings or a dataset with --clips, or leave out --int8",
         )
@@ -128,6 +128,6 @@ def _real_clips(trained_model: TrainedModel, place: Path) -> CheckClips:
     poses = [sample.poses for sample in itertools.islice(samples, NUM_CLIPS)]
     if not poses:
         raise SgnError(
-            "none of its recordings can be used", where=str(place), now="name others with --clips"
+            "none of its recordings can be used", where=str(place), now="choose others with --clips"
         )
     return CheckClips(sample_views(poses, trained_model, 1).flatten(0, 1), str(place))

@@ -52,7 +52,7 @@ def write_onnx(path: Path, trained_model: TrainedModel, *, opset: int) -> None:
         raise UsageError(
             f"cannot export to opset {opset}",
             where=f"--opset {opset}",
-            now=f"onnx {onnx.__version__} takes {DEFAULT_OPSET} to {newest}",
+            now=f"onnx {onnx.__version__} supports {DEFAULT_OPSET} to {newest}",
         )
     with _quiet():
         program = torch.onnx.export(

@@ -149,7 +149,7 @@ def plan_predictions(
     model = checkpoint.named(class_names)
     if precision == "bf16" and isinstance(model.model, OnnxModel):
         raise UsageError(
-            "an ONNX file has a precision of its own",
+            "the precision of an ONNX file is fixed",
             where="--precision bf16",
             now="leave it out, or name the run that the file was exported from",
         )
@@ -217,7 +217,7 @@ class PredictionPlan:
             (part.to_send() for part in parts),
             workers=self.workers,
             address=self.address,
-            now="run it again; with --out it continues where it stopped",
+            now="rerun the command; with --out it continues where it stopped",
             device=self.device,
             request=self.request,
             on_done=on_done,
@@ -333,7 +333,7 @@ def _sliding_window(window: int | None, stride: int | None) -> SlidingWindow | N
     if window is None:
         if stride is not None:
             raise UsageError(
-                "a stride without a window", where=f"--stride {stride}", now="give --window, too"
+                "a stride needs a window", where=f"--stride {stride}", now="add --window"
             )
         return None
     stride = max(1, window // 2) if stride is None else stride

@@ -161,7 +161,7 @@ def find_sources(
         raise errors[0]
     if errors:
         raise type(errors[0])(
-            f"{len(errors)} of {len(paths)} paths have nothing that can be recognized",
+            f"{len(errors)} of {len(paths)} paths contain nothing that can be recognized",
             where="the paths above",
             now="give recordings, folders or .zip files of them, or the folder of a dataset",
             problems=[Problem(error.where, error.what) for error in errors],
@@ -202,7 +202,7 @@ def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ())
         raise UsageError(
             "--clip needs a prepared dataset",
             where=str(place),
-            now="leave out --clip, or name the folder of a dataset that sgn prepare made",
+            now="leave out --clip, or name the folder of a dataset from sgn prepare",
         )
     found = find_recordings(path)
     kinds = {skeleton_of(file).name for file in found.files}
@@ -250,6 +250,6 @@ def refuse_skipped(skipped: Sequence[Skipped], *, num_files: int) -> None:
     raise InputError(
         f"{len(skipped):,} of {num_files:,} recordings could not be used",
         where="the recordings above" if len(skipped) > 1 else skipped[0].name,
-        now=f"fetch {them} again, or leave {them} out{rest}",
+        now=f"download {them} again, or leave {them} out{rest}",
         problems=shown,
     )

@@ -173,7 +173,7 @@ class _Rows:
         if overwrite:
             return Written()
         raise UsageError(
-            "this file was begun with another model, other recordings or other options",
+            "this file was started with another model, other recordings or other options",
             where=str(self._out),
             now="use the same ones to continue, another --out, or start again with --overwrite",
             problems=differences,

@@ -31,7 +31,7 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
     frames, bodies = np.nonzero(is_there_TM[kept_T])
     if frames.size == 0:
         raise InputError(
-            "no person is in any frame", where="the clip", now="leave out clips without people"
+            "no frame contains a person", where="the clip", now="leave out clips without people"
         )
     poses_PVC = frames_TMVC[kept_T][frames, bodies]
     if skeleton.origin is not None:
@@ -76,7 +76,7 @@ def frames_of(joints: npt.ArrayLike | Sequence[npt.ArrayLike], skeleton: Skeleto
         raise InputError(
             f"there are {frames.shape[1]} people, and the model supports at most {MOST_PEOPLE}",
             where="the joints",
-            now="select the people that act, for instance those who move most",
+            now="select the people that act, for example those who move most",
         )
     frames[(frames == 0).all(axis=(2, 3))] = np.nan
     is_finite_TM = np.isfinite(frames).all(axis=(2, 3))
@@ -85,7 +85,7 @@ def frames_of(joints: npt.ArrayLike | Sequence[npt.ArrayLike], skeleton: Skeleto
         raise InputError(
             "a coordinate is not finite",
             where=f"frame {int(is_broken_T.argmax())} of the joints",
-            now="fill in single joints; a person who is not there is NaN or zero throughout",
+            now="fill in single joints; an absent person is NaN or zero throughout",
         )
     return frames
 

@@ -77,7 +77,7 @@ def translate(frames_TMD: FloatArray, *, origin_joint: int, num_coordinates: int
             for actor in range(num_actors):
                 moved_TMD[frames_TMD[:, actor].sum(axis=1) == 0, actor] = 0
     if not np.isfinite(moved_TMD).all():
-        raise refusal("a coordinate is beyond float32 once the origin is subtracted")
+        raise refusal("a coordinate is too large for float32 after the origin is subtracted")
     return moved_TMD
 
 

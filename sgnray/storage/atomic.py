@@ -101,6 +101,6 @@ def output_errors(path: Path) -> Iterator[None]:
         raise OutputError(
             f"it could not be written: {error.strerror or error}",
             where=str(path),
-            now=("free some space" if is_full else "choose a place that can be written")
+            now=("free some space" if is_full else "choose a writable folder")
             + ", then run it again",
         ) from error

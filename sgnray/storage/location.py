@@ -149,7 +149,7 @@ def locate(text: str | Path) -> Location:
     except (pa.ArrowException, OSError, ValueError) as error:
         shown = f"{text.partition('://')[0]}://..."  # what follows may hold a password
         raise UsageError(
-            f"this place cannot be reached: {first_line(error).replace(text, shown)}",
+            f"this location is not accessible: {first_line(error).replace(text, shown)}",
             where=shown,
             now="give a path, or a URI such as s3://bucket/folder",
         ) from error
@@ -213,7 +213,7 @@ def _refuse_folder(error: OSError) -> None:
     raise InputError(
         f"a folder cannot be read: {error.strerror or error}",
         where=str(error.filename),
-        now="make it readable, or name a place without it",
+        now="make it readable, or choose another folder",
     ) from error
 
 
@@ -225,7 +225,7 @@ def _remote_errors(place: Location, *, may_be_absent: bool = False) -> Iterator[
         if may_be_absent and isinstance(error, FileNotFoundError):
             raise
         raise InputError(
-            f"this place does not answer: {first_line(error)}",
+            f"this location does not respond: {first_line(error)}",
             where=str(place),
             now="check its name, the network, and the credentials in the environment",
         ) from error
@@ -237,7 +237,7 @@ def _write_errors(place: Location) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException) as error:
         raise OutputError(
-            f"this place does not answer, or refuses: {first_line(error)}",
+            f"this location does not respond, or refuses: {first_line(error)}",
             where=str(place),
             now="check its name, the network, and the credentials in the environment",
         ) from error

@@ -72,5 +72,5 @@ def _unsupported(path: Path) -> OutputError:
     return OutputError(
         "the file system does not support file locks",
         where=str(path),
-        now="choose a folder on a local disk, or mount this one with locks",
+        now="choose a folder on a local disk, or mount this one with file locks",
     )

@@ -68,7 +68,7 @@ def fetched(place: Location) -> Path:
         mirror.fetch(place.name, entry)
         return mirror.path / place.name
     mirror = Mirror.of(place)
-    busy = RunError("a command of this machine is writing it", where=str(place), now="wait for it")
+    busy = RunError("a command on this machine is writing it", where=str(place), now="wait for it")
     try:
         with locked(mirror.lock_path, busy=busy):
             mirror.pull()
@@ -230,7 +230,7 @@ def _pushed(mirror: Mirror, lease: _Lease) -> Iterator[None]:
             lease.check()
             mirror.push(removing=True)
         except SgnError as error:
-            log.warning("%s: %s; it stays in %s", mirror.place, error.what, mirror.path)
+            log.warning("%s: %s; the files remain in %s", mirror.place, error.what, mirror.path)
         raise
     ended.set()
     thread.join()
@@ -246,7 +246,7 @@ def _push_until(mirror: Mirror, lease: _Lease, ended: threading.Event) -> None:
         except (InputError, OutputError) as error:
             pause_s = min(2 * pause_s, _PAUSES_S[1]) if has_failed else _PAUSES_S[0]
             if not has_failed:
-                log.warning("%s: %s; it is tried again", mirror.place, error.what)
+                log.warning("%s: %s; trying again", mirror.place, error.what)
             has_failed = True
         except SgnError as error:
             log.error("%s: %s; nothing more is uploaded", mirror.place, error.what)
@@ -268,9 +268,9 @@ def _push_at_last(mirror: Mirror, lease: _Lease) -> None:
                 raise OutputError(
                     f"the last files could not be uploaded: {error.what}",
                     where=str(mirror.place),
-                    now=f"they are in {mirror.path}; repeat the command to upload them",
+                    now=f"they are in {mirror.path}; rerun the command to upload them",
                 ) from error
-            log.warning("%s: %s; tried again in %.0f s", mirror.place, error.what, pause_s)
+            log.warning("%s: %s; trying again in %.0f s", mirror.place, error.what, pause_s)
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _PAUSES_S[1])
 
@@ -309,9 +309,9 @@ class _Lease:
         """RunError if another command has taken the folder over."""
         if self._read_owner() not in (self._owner, None):
             raise RunError(
-                "another command has taken over this folder, because this one did not answer",
+                "another command has taken over this folder, because this one did not respond",
                 where=str(self._place),
-                now="repeat the command when the other one has ended, or choose another --name",
+                now="rerun the command when the other one has ended, or choose another --name",
             )
 
     def release(self) -> None:

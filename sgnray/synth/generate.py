@@ -109,13 +109,13 @@ def _check_folder(out: Path, *, overwrite: bool) -> None:
     if not (out / MANIFEST_NAME).is_file():
         # Replacing a folder deletes it, so only our own are ever replaced.
         raise UsageError(
-            "this exists already and does not hold synthetic recordings",
+            "this exists already and does not contain synthetic recordings",
             where=str(out),
             now="name a folder that does not exist yet",
         )
     if not overwrite:
         raise UsageError(
-            "this folder already holds synthetic recordings",
+            "this folder already contains synthetic recordings",
             where=str(out),
             now="add --overwrite to replace them, or name another folder",
         )

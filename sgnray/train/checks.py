@@ -113,15 +113,15 @@ def _check_bones(recipe: Recipe, dataset: SkeletonDataset) -> None:
         return
     if needs_bones(recipe.model.inputs):
         raise UsageError(
-            "the model's inputs include bones, and the dataset's skeleton has none",
+            "the model's inputs include bones, but the dataset's skeleton has none",
             where=f"model.inputs, {dataset.folder}",
-            now="remove bone and bone_velocity, or name its bones and prepare it again",
+            now="remove bone and bone_velocity, or prepare the dataset again with bones",
         )
     if recipe.model.affinity == "skeleton":
         raise UsageError(
-            "the affinity is the skeleton's, and the dataset's skeleton has no bones",
+            "the affinity is the skeleton's, but the dataset's skeleton has no bones",
             where=f"model.affinity, {dataset.folder}",
-            now="set model.affinity=learned, or name its bones and prepare it again",
+            now="set model.affinity=learned, or prepare the dataset again with bones",
         )
 
 
@@ -164,7 +164,7 @@ def _check_average(recipe: Recipe, num_clips: int) -> None:
     if left > _LARGEST_START:
         log.warning(
             "the mean of the weights will be %.0f %% initial weights after all %d steps: "
-            "a smaller train.ema_decay helps",
+            "use a smaller train.ema_decay",
             100 * left,
             num_steps,
         )

@@ -138,7 +138,7 @@ def _log_start(run: RunFolder, recipe: Recipe, resumed_from: int) -> None:
         log.info("run %s resumes after epoch %d of %d", shown(run.path), resumed_from, num_epochs)
     else:
         log.info(
-            "run %s has finished all %d epochs; it is only tested again",
+            "run %s has finished all %d epochs; only the test is repeated",
             shown(run.path),
             num_epochs,
         )

@@ -100,7 +100,7 @@ class CapturedSteps:
             return self._capture(self._step)
         except RuntimeError as error:
             set_capturable(self.state.optimizer, False)
-            log.warning("steps are launched one by one: no CUDA graph could be captured: %s", error)
+            log.warning("no CUDA graph could be captured, steps are launched one by one: %s", error)
             return self._step
 
     def _step(self) -> None:

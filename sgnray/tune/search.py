@@ -126,7 +126,7 @@ def _validation_folds(recipe: Recipe, dataset: SkeletonDataset) -> tuple[Split, 
         raise InputError(
             error.what,
             where=error.where,
-            now="search another --case, or prepare recordings that hold more of them",
+            now="search another --case, or prepare recordings with more of them",
         ) from error
 
 

@@ -58,7 +58,7 @@ def find_scene(source: Path, clip: str | None) -> Scene:
             raise InputError(
                 "the clip has no pose",
                 where=f"{source}, {dataset.clips.names[row]}",
-                now="name another",
+                now="choose another clip",
             )
         return scene_of_clip(dataset, row)
     files = find_recordings(source).files

@@ -72,7 +72,7 @@ def scene_of_recording(title: str, recording: Recording, skeleton: Skeleton) -> 
     try:
         prepared = Panel("prepared", _prepared(recording, skeleton))
     except ClipError as error:
-        raw = Panel(f"recorded; preparation refuses it: {error.what}", _raw(recording, {}))
+        raw = Panel(f"recorded; preparation rejects it: {error.what}", _raw(recording, {}))
         return Scene(title, skeleton, (raw,))
     return Scene(title, skeleton, (Panel("recorded", _raw(recording, _roles(recording))), prepared))
 

@@ -100,7 +100,7 @@ def test_a_source_that_fixes_the_papers_case_takes_its_recipe(sgn, put_dataset):
     done = sgn("train", "--case", "cs", "--dry-run")
     assert (done.code, done.err) == (
         2,
-        "error: ntu60 has no case 'cs'; its source fixes the split, so there are no others\n"
+        "error: ntu60 has no case 'cs'; its source defines the split, so there are no others\n"
         "  where  --case cs\n"
         "  now    choose one of cv\n",
     )

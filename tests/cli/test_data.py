@@ -94,7 +94,7 @@ def test_what_is_in_a_dataset(capsys):
         "\u2500" * 39,
         "reason 0            302  file0.skeleton",
         "reason 1            301  file1.skeleton",
-        "all of the files: data/ntu60/skipped.csv",
+        "all files: data/ntu60/skipped.csv",
     ]
 
 
@@ -116,7 +116,7 @@ def test_of_many_classes_the_extremes_are_shown_and_all_with_v(capsys):
 def test_many_reasons_are_cut_and_no_case_is_said(capsys):
     done = lines(make_content(num_reasons=14, splits={}), capsys)
     assert done[-2].startswith("reason 9 ")
-    assert done[-1] == "4 more reasons, and all of the files: data/ntu60/skipped.csv"
+    assert done[-1] == "4 more reasons, and all files: data/ntu60/skipped.csv"
     assert "no case: the dataset has no split into training and test clips" in done
 
 
@@ -187,7 +187,7 @@ def test_a_whole_dataset_is_said_to_be_whole(sgn, folder):
     done = sgn("data", "verify")
     info = read_info(folder)
     assert (done.code, done.err) == (0, "")
-    assert done.out == f"whole: 27 clips, {info.num_poses:,} poses, checksum {info.checksum}\n"
+    assert done.out == f"valid: 27 clips, {info.num_poses:,} poses, checksum {info.checksum}\n"
     assert json.loads(sgn("data", "verify", "--json").out) == {
         "folder": "data/synth",
         "num_clips": 27,
@@ -220,29 +220,29 @@ def test_all_that_is_damaged_comes_in_one_block(sgn, folder):
             ["data", "foo"],
             "error: unknown command 'foo'; the commands are verify, export\n"
             "  where  sgn data\n"
-            "  now    'sgn data --help' shows what it takes\n",
+            "  now    see 'sgn data --help'\n",
         ),
         (
             ["data", "exprot"],
             "error: unknown command 'exprot'; did you mean export?\n"
             "  where  sgn data\n"
-            "  now    'sgn data --help' shows what it takes\n",
+            "  now    see 'sgn data --help'\n",
         ),
         (
             ["data", "--data", "x", "--json", "verify"],
             "error: --data x must come after verify\n"
             "  where  sgn data --data x verify\n"
-            "  now    put it behind: sgn data verify --data x --json\n",
+            "  now    write it last: sgn data verify --data x --json\n",
         ),
         (
             ["data", "export"],
             "error: the option --to is missing\n"
             "  where  sgn data export\n"
-            "  now    'sgn data export --help' shows what it takes\n",
+            "  now    see 'sgn data export --help'\n",
         ),
         (
             ["data", "export", "--to", "pyskl", "--case", "cs"],
-            "error: a pyskl file holds every case of the dataset\n"
+            "error: a pyskl file contains every case of the dataset\n"
             "  where  --case cs\n"
             "  now    leave it out\n",
         ),
@@ -250,7 +250,7 @@ def test_all_that_is_damaged_comes_in_one_block(sgn, folder):
             ["data"],
             "error: prepared dataset not found\n"
             "  where  data\n"
-            "  now    make one: sgn prepare --raw PATH, or try everything with sgn demo\n",
+            "  now    prepare one: sgn prepare --raw PATH, or try everything with sgn demo\n",
         ),
     ],
 )

@@ -24,38 +24,38 @@ RECIPES = ", ".join(list_recipes())
             ["trian"],
             "error: unknown command 'trian'; did you mean train?\n"
             "  where  sgn\n"
-            "  now    'sgn --help' shows what it takes\n",
+            "  now    see 'sgn --help'\n",
         ),
         (
             ["unheard-of"],
             "error: unknown command 'unheard-of'; the commands are demo, synth, prepare, data, "
             "bench, train, tune, eval, predict, export, view\n"
             "  where  sgn\n"
-            "  now    'sgn --help' shows what it takes\n",
+            "  now    see 'sgn --help'\n",
         ),
         (
             ["train", "--wrokers", "3"],
             "error: unknown option --wrokers; did you mean --workers?\n"
             "  where  sgn train\n"
-            "  now    'sgn train --help' shows what it takes\n",
+            "  now    see 'sgn train --help'\n",
         ),
         (
             ["prepare"],
             "error: the option --raw is missing\n"
             "  where  sgn prepare\n"
-            "  now    'sgn prepare --help' shows what it takes\n",
+            "  now    see 'sgn prepare --help'\n",
         ),
         (
             ["synth"],
             "error: the argument OUT is missing\n"
             "  where  sgn synth\n"
-            "  now    'sgn synth --help' shows what it takes\n",
+            "  now    see 'sgn synth --help'\n",
         ),
         (
             ["train", "--case", "cv"],
             "error: prepared dataset not found\n"
             "  where  data\n"
-            "  now    make one: sgn prepare --raw PATH, or try everything with sgn demo\n",
+            "  now    prepare one: sgn prepare --raw PATH, or try everything with sgn demo\n",
         ),
         (
             ["train", "--data", "nowhere", "--case", "cv"],
@@ -65,7 +65,7 @@ RECIPES = ", ".join(list_recipes())
         ),
         (
             ["train", "--case", "cv", "--recipe", "ntu60-cs"],
-            "error: --case and --recipe exclude each other: a recipe has its case\n"
+            "error: --case and --recipe cannot be combined: a recipe has a case\n"
             "  where  --case cv --recipe ntu60-cs\n"
             "  now    leave out one of them, or override: --recipe ntu60-cs data.case=cv\n",
         ),
@@ -105,7 +105,7 @@ RECIPES = ", ".join(list_recipes())
         ),
         (
             ["train", "--workers", "0:2"],
-            "error: a run in this process cannot grow to workers of Ray\n"
+            "error: a run in this process cannot grow to Ray workers\n"
             "  where  --workers 0:2\n"
             "  now    ask for --workers 1:2\n",
         ),
@@ -133,7 +133,7 @@ def test_what_the_parser_refuses_comes_as_one_block(sgn, arguments, what):
     first, where, now = done.err.splitlines()
     assert first.startswith(f"error: {what}")
     assert where.startswith("  where  sgn")
-    assert re.match(r"  now    'sgn[ a-z]* --help' shows what it takes$", now)
+    assert re.match(r"  now    see 'sgn[ a-z]* --help'$", now)
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_a_bug_is_named_as_one_and_its_traceback_is_in_a_file(sgn_fails_with):
     assert done.code == 1
     first, where, now = done.err.splitlines()
     assert first == "error: this is a bug in sgnray: ZeroDivisionError: by zero"
-    assert now == "  now    please report it with that file; what was finished before is kept"
+    assert now == "  now    please report it with this file; finished work is kept"
     path = where.removeprefix("  where  ")
     with open(path, encoding="utf-8") as file:
         story = file.read()
@@ -181,9 +181,9 @@ def test_a_disk_that_refuses_is_no_bug(sgn_fails_with, number):
     done = sgn_fails_with(OSError(number, os.strerror(number), "runs/x"))
     assert done.code == 1
     assert done.err == (
-        f"error: the system refused a file: {os.strerror(number)}\n"
+        f"error: a file operation failed: {os.strerror(number)}\n"
         "  where  runs/x\n"
-        "  now    check that the disk has space and that the folder may be read and written\n"
+        "  now    check that the disk has space and that the folder is readable and writable\n"
     )
 
 

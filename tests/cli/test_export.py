@@ -63,7 +63,7 @@ def test_what_is_asked_wrongly_is_one_block(sgn, tiny_run, tmp_path, arguments, 
 
 def test_the_range_of_opsets_is_named(sgn, tiny_run):
     done = sgn("export", str(tiny_run), "--opset", "999")
-    assert done.err.splitlines()[2].split()[-4:-2] == ["takes", "18"]
+    assert done.err.splitlines()[2].split()[-4:-2] == ["supports", "18"]
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_a_pickle_of_pyskl_in_2d(sgn):
         (("prepare", "--raw", "mixed"), 1, "these recordings have different formats"),
         (("prepare", "--raw", "unlabeled"), 1, "no recording has a known label"),
         (("prepare", "--raw", "unlabeled", "--name-pattern", "{age}"), 2, "{age} is unknown"),
-        (("prepare", "--raw", "nobody"), 1, "no person is in any of its 3 frames"),
+        (("prepare", "--raw", "nobody"), 1, "none of its 3 frames contains a person"),
         (("view", "videos/a.mp4"), 1, "this is a video, and sgnray reads skeletons"),
     ],
 )

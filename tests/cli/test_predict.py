@@ -101,7 +101,7 @@ def test_what_could_be_read_is_shown_and_the_rest_is_an_error(sgn, recordings, t
         "error: 1 of 3 recordings could not be used\n"
         "  broken.skeleton  line 5: the coordinate 'nan' is not a number\n"
         "  where  broken.skeleton\n"
-        "  now    fetch it again, or leave it out; the others are done\n"
+        "  now    download it again, or leave it out; the others are done\n"
     )
 
 
@@ -111,7 +111,7 @@ def test_predictions_in_a_file(sgn, recordings, tiny_run):
     arguments = ("predict", str(folder), "--checkpoint", str(tiny_run), "--out", "p.jsonl")
     done = sgn(*arguments)
     assert (done.code, done.out) == (0, "2 predictions of 3 recordings: p.jsonl\n")
-    assert done.err == "warning: 1 of 3 recordings could not be used; p.jsonl says why\n"
+    assert done.err == "warning: 1 of 3 recordings could not be used; see p.jsonl\n"
     with open("p.jsonl") as file:
         rows = [json.loads(line) for line in file]
     assert [row["clip"] for row in rows] == [*(path.name for path in recordings), "broken.skeleton"]
@@ -199,9 +199,9 @@ def test_all_paths_that_hold_nothing_are_listed_at_once(sgn, recordings, tiny_ru
     done = sgn("predict", *paths, "--checkpoint", str(tiny_run))
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        "error: 2 of 3 paths have nothing that can be recognized\n"
+        "error: 2 of 3 paths contain nothing that can be recognized\n"
         "  gone.skeleton  file or folder not found\n"
-        "  film.avi       this is a video, and sgnray reads skeletons: where the joints are in "
+        "  film.avi       this is a video, and sgnray reads skeletons: joint positions in "
         "each frame\n"
         "  where  the paths above\n"
         "  now    give recordings, folders or .zip files of them, or the folder of a dataset\n"

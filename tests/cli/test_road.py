@@ -54,7 +54,7 @@ def test_train_then_eval(sgn, prepared):
     first, *epochs, last = notes(done)
     run = re.fullmatch(r"run (runs/synth-cv-[0-9a-f]{8}), 2 epochs", first)[1]
     assert [line.split()[1] for line in epochs] == ["1/2", "2/2"]
-    assert last == f"run {run}; more about it: sgn eval {run}"
+    assert last == f"run {run}; full report: sgn eval {run}"
     assert done.out.startswith("top-1  ")
 
     for arguments in (("eval",), ("eval", run), ("eval", "--data", "data/synth")):
@@ -101,7 +101,7 @@ def test_bad_input_is_one_block_and_leaves_nothing(sgn, prepared, arguments, cod
     if arguments[-1] == "cuda" and done.code == 0:
         pytest.skip("there is a GPU")
     assert (done.code, done.out) == (code, "")
-    lines = [line for line in done.err.splitlines() if not line.startswith("searching for")]
+    lines = [line for line in done.err.splitlines() if not line.startswith("searching with")]
     assert lines[0].startswith("error: ")
     assert "bug" not in lines[0]
     assert [line.split()[0] for line in lines[-2:]] == ["where", "now"]

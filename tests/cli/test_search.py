@@ -70,11 +70,11 @@ def test_a_search_fits_into_80_columns_best_first(lines):
     assert [row[0] for row in figures] == ["3", "1", "2"]
     assert [row[1] for row in figures] == ["75.00%", "50.00%", "failed"]
     assert shown[-6:-1] == [
-        "cut: stopped early, because others were ahead",
+        "cut: stopped early, because others were better",
         "",
         "trial 2 failed: it diverged",
         "",
-        "what mattered: model.dropout 75%, optim.learning_rate 25%",
+        "importance: model.dropout 75%, optim.learning_rate 25%",
     ]
     assert shown[-1] == "best: trial 3, 75.00% \u00b1 1.23% over seeds on the validation part"
 
@@ -94,7 +94,7 @@ def test_a_trial_is_one_line_and_a_failure_says_why():
     failed = search.trial_line(TRIALS[1])
     assert failed.startswith("trial   2  failed  0 epochs  ")
     assert failed.endswith("\n  it diverged")
-    assert search.trial_line(TrialRow(1, "finished", {}, (0.5,))).endswith("as it is")
+    assert search.trial_line(TrialRow(1, "finished", {}, (0.5,))).endswith("unchanged")
 
 
 def test_a_search_for_programs():

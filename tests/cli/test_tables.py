@@ -133,7 +133,7 @@ def test_a_dataset(capsys):
         "left out because  files  for example",
         "\u2500" * 36,
         "is empty              2  a.json",
-        "all of the files: data/nwucla/skipped.csv",
+        "all files: data/nwucla/skipped.csv",
     ]
     assert lines(data_tables.prepared(make_prepared(reused=True)), capsys)[0].endswith(
         "already prepared: data/nwucla"

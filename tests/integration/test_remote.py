@@ -122,5 +122,5 @@ def test_nothing_there(s3, tmp_path):
 def test_a_file_system_that_is_not_there(tmp_path):
     with pytest.raises(UsageError) as caught:
         prepare_dataset("nfs://me:secret@server/raw", out=tmp_path / "out")
-    assert caught.value.what.startswith("this place cannot be reached")
+    assert caught.value.what.startswith("this location is not accessible")
     assert "secret" not in str(caught.value)

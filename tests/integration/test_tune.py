@@ -81,7 +81,7 @@ def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_
     first, diverged, third = tuned.trials
     assert [row.status for row in tuned.trials] == ["finished", "failed", "finished"]
     assert diverged.error is not None
-    assert diverged.error.startswith("the model no longer gives finite numbers (the scores of ")
+    assert diverged.error.startswith("the model's output is not finite (the scores of ")
     assert sorted(heard.trials, key=lambda row: row.number) == list(tuned.trials)
     assert heard.boards[-1] == (tuned.trials, 3, 2)
     assert "in train_and_validate" in (tuned.folder / "log.txt").read_text()  # the traceback

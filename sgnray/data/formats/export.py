@@ -101,12 +101,12 @@ def _choose_case(dataset: SkeletonDataset, case: str | None) -> str:
         return cases[0]
     if not cases:
         raise InputError(
-            f"{dataset.info.dataset} has no case, and this format needs its two parts",
+            f"{dataset.info.dataset} has no case, and this format needs one",
             where=str(dataset.folder),
-            now="export it with --to pyskl, which needs none",
+            now="export it with --to pyskl, which does not need one",
         )
     raise UsageError(
-        f"this format holds one case, and {dataset.info.dataset} has {len(cases)}",
+        f"this format stores one case, and {dataset.info.dataset} has {len(cases)}",
         where="--case",
         now=f"choose one of {', '.join(cases)}",
     )
@@ -115,7 +115,7 @@ def _choose_case(dataset: SkeletonDataset, case: str | None) -> str:
 def _check_padded(dataset: SkeletonDataset) -> None:
     if dataset.num_bodies > NUM_BODIES or dataset.skeleton.num_coordinates != 3:
         raise InputError(
-            f"padded files hold two bodies in three coordinates, here are {dataset.num_bodies} "
+            f"padded files contain two bodies in three coordinates, not {dataset.num_bodies} "
             f"in {dataset.skeleton.num_coordinates}",
             where=str(dataset.folder),
             now="export it with --to pyskl",
@@ -135,7 +135,7 @@ def _gather_splits(
         if num_train and num_test:
             splits[found] = split_clips(name, found, clips)
         else:
-            losses.append(f"the case {found} is left out: a part of it is empty")
+            losses.append(f"the case {found} is left out: one of its parts is empty")
     return splits, losses
 
 
@@ -153,7 +153,7 @@ def _padded_losses(dataset: SkeletonDataset, split: Split) -> list[str]:
             "from padding"
         )
     if dataset.skeleton.num_joints not in _READABLE_JOINTS:
-        losses.append("sgnray cannot read the file back: it knows padded files of 25 and 20 joints")
+        losses.append("sgnray cannot read the file back: it reads padded files of 25 and 20 joints")
     return losses
 
 
@@ -165,17 +165,15 @@ def _pyskl_losses(dataset: SkeletonDataset) -> list[str]:
             "classes, are not in the file"
         )
     elif dataset.info.dataset not in _NTU:
-        losses.append(
-            "by the clips' names, sgnray takes the file for NTU RGB+D if it reads it back"
-        )
+        losses.append("because of the clips' names, sgnray reads the file back as NTU RGB+D")
     is_readable = skeleton.num_joints in _READABLE_JOINTS and skeleton.num_coordinates == 3
     if not is_readable or dataset.num_bodies > NUM_BODIES:
         losses.append(
-            "sgnray cannot read the file back: it knows one or two bodies of 25 or 20 joints in 3D"
+            "sgnray cannot read the file back: it reads one or two bodies of 25 or 20 joints in 3D"
         )
     elif num_moved := _count_not_centered(dataset):
         losses.append(
-            f"{num_moved:,} clips are not centered on actor 1, as reading the file back would do"
+            f"{num_moved:,} clips are not centered on actor 1; reading the file back centers them"
         )
     return losses
 

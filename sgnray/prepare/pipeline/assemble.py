@@ -107,7 +107,7 @@ def _no_clip(skipped: Sequence[Skipped]) -> EmptyError:
         f"none of {len(skipped)} recordings can be used",
         where=f"{len(reasons)} reasons, the most frequent first"
         if len(reasons) > 1
-        else "all alike",
+        else "all for one reason",
         now="check that the files are complete, and that their suffixes are right",
         problems=[
             Problem(f"{row.num_files} files, like {row.example}", row.reason)

@@ -80,7 +80,7 @@ def prepare_dataset(
     _check_apart(places, target)
     is_reusable = _is_reusable(target, plan, overwrite=overwrite)
     if is_reusable and not partial_folder(target).exists():  # else a kill left it to be cleared
-        log.info("the raw data are taken as unchanged, by their names and sizes")
+        log.info("the raw data are assumed unchanged: same names and sizes")
         return _result(shown, reused=True)
     key = hashlib.sha256(f"{describe_source(plan)} {plan.source.stamp} {plan.class_names}".encode())
     with hold_staging(target, key=key.hexdigest()) as folder:
@@ -122,7 +122,7 @@ def _run(
     enough_bytes = _CONNECTING_BYTES if workers and is_at_hand(address) else _STARTING_BYTES
     if not workers or plan.source.num_bytes < enough_bytes:
         if workers:
-            log.info("in this process: so little is read faster without Ray")
+            log.info("reading in this process: small inputs are faster without Ray")
         for job in todo:
             yield prepare_part(job, skeleton, lambda: on_clips(1))
     elif todo:
@@ -131,7 +131,7 @@ def _run(
             todo,
             workers=workers,
             address=address,
-            now="run this again: it continues with the parts that are missing",
+            now="rerun the same command to resume with the missing parts",
             on_done=lambda job: on_clips(job.num_clips),
         )
 
@@ -147,13 +147,13 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
         try:
             if read_info(target).source == describe_source(plan):
                 return True
-            found = "a dataset made of other raw files"
+            found = "a dataset from other raw files"
         except InputError as error:
             found = error.what
         now = "choose another folder with --out, or replace this one with --overwrite"
     elif unexpected:  # replacing the folder would remove them
         found = f"a dataset, and also {', '.join(sorted(unexpected)[:3])}"
-        now = "move what is not part of the dataset away, or choose another folder with --out"
+        now = "move the files that do not belong to it, or choose another folder with --out"
     else:
         return False
     raise UsageError(f"the output exists already: {found}", where=str(target), now=now)

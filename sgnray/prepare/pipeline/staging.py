@@ -106,9 +106,9 @@ def _check_own(folder: Path) -> None:
     ]
     if unexpected:
         raise UsageError(
-            f"the staging folder of this dataset holds something else: {', '.join(unexpected[:3])}",
+            f"the staging folder of this dataset contains other files: {', '.join(unexpected[:3])}",
             where=str(folder),
-            now="move that away, or choose another folder: --out",
+            now="move them away, or choose another folder: --out",
         )
 
 

@@ -138,7 +138,7 @@ def _skeleton(description: Description, location: Location) -> Skeleton:
             f"{ours.num_coordinates} coordinates, and this one has {skeleton.num_joints} of "
             f"{skeleton.num_coordinates}",
             where=f"{location}: dataset",
-            now="give the dataset a name of its own, such as my-kinect",
+            now="give the dataset a different name, such as my-kinect",
         )
     # Not one of a pose estimator, whose poses have another scale here than in its files.
     for known in (NTU25, KINECT20) if ours is None else (ours,):
@@ -241,7 +241,7 @@ def _check_type(name: str, kind: pa.DataType, skeleton: Skeleton) -> tuple[bool,
         case "name":
             return _is_text(kind), "text"
         case "label":
-            return _is_text(kind) or is_integer, "integers from 0 on, or names of classes"
+            return _is_text(kind) or is_integer, "integers from 0, or names of classes"
         case "frame" | "body":
             is_right = is_null or (_is_list(kind) and pa.types.is_integer(kind.value_type))
             return is_right, "a list of integers, one for each pose"
@@ -290,7 +290,7 @@ def _name_splits(
         found += [f"leaves no clips for {part}" for part, chosen in parts.items() if not chosen]
         both = set(parts["train"]) & set(parts["test"])
         if both:
-            found.append(f"has {len(both)} clips in both parts, {min(both)!r} among them")
+            found.append(f"has {len(both)} clips in both parts, such as {min(both)!r}")
         problems += [Problem(f"splits.{case}", what) for what in found]
         splits[case] = parts
     if problems:
@@ -344,13 +344,13 @@ def _read_facts(values: dict[str, object], class_names: tuple[str, ...]) -> Clip
         label = class_names.index(label)
     assert isinstance(label, int)
     if not 0 <= label < len(class_names):
-        raise refusal(f"its label is {label}, and there are {len(class_names)} classes from 0 on")
+        raise refusal(f"its label is {label}, not one of 0 to {len(class_names) - 1}")
     numbers: dict[str, int | None] = {}
     for key in _FACTS:
         number = values.get(key)
         assert number is None or isinstance(number, int)
         if number is not None and not 0 <= number <= _MAX_FACT:
-            raise refusal(f"its {key} is {number}; null, or a number from 0 to {_MAX_FACT:,}")
+            raise refusal(f"its {key} is {number}, not null or a number from 0 to {_MAX_FACT:,}")
         numbers[key] = number
     return ClipFacts(name, label, **numbers)
 
@@ -445,7 +445,7 @@ def _centered(values_PD: FloatArray, bodies: IntArray, skeleton: Skeleton) -> Fl
     with np.errstate(over="ignore", invalid="ignore"):
         moved: FloatArray = joints_PVC - joints_PVC[first[0], skeleton.origin]
     if not np.isfinite(moved).all():
-        raise refusal("a number is not finite in float32 once the clip is centered")
+        raise refusal("a number is not finite in float32 after the clip is centered")
     return moved.reshape(values_PD.shape)
 
 

@@ -61,13 +61,13 @@ def detect(raw: Sequence[Location], name_pattern: str | None = None) -> RawPlan:
         return _plan_recordings(raw, name_pattern)
     if name_pattern is not None:
         raise UsageError(
-            "a name pattern is for recordings, in folders or .zip files",
+            "a name pattern is only for recordings, in folders or .zip files",
             where=f"--name-pattern {name_pattern!r}",
-            now="leave it out: this source says itself what its clips are",
+            now="leave it out: this source describes its own clips",
         )
     if len(raw) > 1:
         raise UsageError(
-            "several --raw make one dataset only where all are folders or .zip files of recordings",
+            "several --raw make one dataset only if all are folders or .zip files of recordings",
             where=", ".join(
                 f"{place}: {kind.value}" for place, kind in zip(raw, kinds, strict=True)
             ),
@@ -109,7 +109,7 @@ def detect_kind(place: Location) -> Kind:
         raise UsageError(
             "raw folder or file not found",
             where=f"--raw {place}",
-            now="give the folder or the .zip that holds the recordings",
+            now="give the folder or the .zip that contains the recordings",
         )
     if entry.is_folder:
         return Kind.RECORDINGS
@@ -120,7 +120,7 @@ def detect_kind(place: Location) -> Kind:
         raise InputError(
             f"it cannot be read: {error.strerror or error}",
             where=f"--raw {place}",
-            now="make it readable, or give another",
+            now="make it readable, or give another path",
         ) from error
     return _detect_file(place, head)
 
@@ -168,11 +168,11 @@ def _check_alike(raw: Sequence[Location], recorded: Sequence[str | None]) -> Non
     if len(set(recorded)) == 1 and not is_twice:
         return
     raise UsageError(
-        "the same place is named twice" if is_twice else "these places do not make one dataset",
+        "the same path is given twice" if is_twice else "these paths do not make one dataset",
         where=", ".join(
             f"--raw {place}: {what}" for place, what in zip(raw, recorded, strict=True)
         ),
-        now="name it once" if is_twice else "prepare them one by one, each with its own --out",
+        now="give it once" if is_twice else "prepare them one by one, each with its own --out",
     )
 
 
@@ -182,5 +182,5 @@ def _nothing_found(place: Location) -> InputError:
     return InputError(
         "no raw data found",
         where=f"--raw {place}",
-        now=f"give {_KNOWN}; or make some: sgn synth OUT",
+        now=f"give {_KNOWN}; or generate some: sgn synth OUT",
     )

@@ -31,7 +31,7 @@ ReadFiles = Callable[[Sequence[bytes], Skeleton], list[Recording | ClipError]]
 
 
 def _refuse_name(_: str) -> ClipFacts:
-    raise refusal("a name that says nothing")
+    raise refusal("its name has no label")
 
 
 @dataclass(frozen=True)

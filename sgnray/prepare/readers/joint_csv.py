@@ -172,7 +172,7 @@ def _check_world(joints_NVC: Floats) -> None:
     offsets_m = offsets_m[~np.isnan(offsets_m)]
     if offsets_m.size and np.median(offsets_m) > _MAX_HIP_OFFSET_M:
         raise refusal(
-            "these are not world landmarks: their zero is not between the hips; write "
+            "these are not world landmarks: their origin is not between the hips; write "
             "pose_world_landmarks, not pose_landmarks"
         )
 
@@ -185,6 +185,6 @@ def _find_frames(frames_N: Floats | None, num_rows: int) -> npt.NDArray[np.intp]
     wrong = np.flatnonzero(~(steps >= 0) | ~np.isfinite(frames_N[1:]))
     if wrong.size or not np.isfinite(frames_N[0]):
         row = int(wrong[0]) + 2 if wrong.size else 1
-        what = "its frame is not a number, or below that of the row before"
+        what = "its frame is not a number, or lower than in the row before"
         raise refusal(f"row {row} below the header: {what}")
     return np.flatnonzero(steps > 0) + 1

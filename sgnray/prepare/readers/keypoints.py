@@ -44,7 +44,7 @@ def _list_frames(content: Any) -> list[Any]:
     if isinstance(content, dict):
         content = content.get("instance_info")
     if not isinstance(content, list) or not content:
-        raise refusal("no list of frames, nor an object with a list `instance_info`")
+        raise refusal("neither a list of frames nor an object with a list `instance_info`")
     if not all(isinstance(item, dict) and "keypoints" in item for item in content):
         return content
     # People in a row: they say which image they are in, or all are in one.

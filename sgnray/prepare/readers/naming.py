@@ -54,9 +54,9 @@ def find_file(location: Location) -> Entry:
         entry = location.entry()
     except OSError as error:
         raise InputError(
-            f"this file cannot be reached: {first_line(error)}",
+            f"this file is not accessible: {first_line(error)}",
             where=str(location),
-            now="check the path and your rights",
+            now="check the path and your permissions",
         ) from error
     if entry is None or entry.is_folder:
         raise InputError("file not found", where=str(location), now="check the path")

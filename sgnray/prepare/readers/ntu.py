@@ -135,9 +135,7 @@ def _read_outline(data: bytes) -> _Outline:
     num_lines = len(bounds) - 1
     announced = _read_count(text, bounds, 0, "frames")
     if announced > num_lines - 1:
-        raise _refuse_line(
-            0, f"announces {announced} frames, but only {num_lines - 1} lines follow"
-        )
+        raise _refuse_line(0, f"declares {announced} frames, but only {num_lines - 1} lines follow")
     body_lines: list[int] = []
     frames: list[int] = []
     frame, position = 0, 1
@@ -148,7 +146,7 @@ def _read_outline(data: bytes) -> _Outline:
         if position > num_lines:
             raise _refuse_line(
                 start - 1,
-                f"announces {num_bodies} bodies, but only {num_lines - start} lines follow "
+                f"declares {num_bodies} bodies, but only {num_lines - start} lines follow "
                 "(cut off?)",
             )
         if num_bodies:
@@ -156,7 +154,7 @@ def _read_outline(data: bytes) -> _Outline:
             frames.extend([frame] * num_bodies)
             frame += 1
     if position < num_lines:
-        raise _refuse_line(position, f"continues after the {announced} frames it announces")
+        raise _refuse_line(position, f"continues after the {announced} frames it declares")
     if not body_lines:
         raise refusal("no frame has a body")
     ids = _read_ids(text, bounds, body_lines)
@@ -180,7 +178,7 @@ def _find_lines(data: bytes) -> tuple[bytes, Bounds]:
     if not data[:_SOME].strip() and not data.strip():
         raise refusal("empty")
     if len(data) > _LARGE_BYTES and data.count(b"\n") > len(data) // _MIN_LINE_BYTES:
-        raise refusal("has more lines than a recording of its size")
+        raise refusal("has too many lines for its size")
     text = _without_blank_end(data)
     characters = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(characters == _NEWLINE)
@@ -246,7 +244,7 @@ def _read_body(text: bytes, bounds: Bounds, index: int) -> int:
         raise _refuse_line(index, f"the body id is {_quote(columns[0])}")
     announced = _read_count(text, bounds, index + 1, "joints")
     if announced != _NUM_JOINTS:
-        raise _refuse_line(index + 1, f"announces {announced} joints, not {_NUM_JOINTS}")
+        raise _refuse_line(index + 1, f"declares {announced} joints, not {_NUM_JOINTS}")
     return int(columns[0])  # 17 digits: exact as an int, not as a float
 
 
@@ -312,7 +310,9 @@ def _read_joint(line: bytes, index: int) -> npt.NDArray[np.float32]:
             raise _refuse_line(index, f"the coordinate {_quote(column)} is not a number")
         with np.errstate(over="ignore"):
             if not np.isfinite(np.float32(float(column))):
-                raise _refuse_line(index, f"the coordinate {_quote(column)} is beyond float32")
+                raise _refuse_line(
+                    index, f"the coordinate {_quote(column)} is too large for float32"
+                )
     return np.array([float(column) for column in columns[:3]]).astype(np.float32)
 
 

@@ -44,6 +44,6 @@ def read_nwucla(data: bytes) -> Recording:
     if joints.ndim != 3 or joints.shape[1:] != (_NUM_JOINTS, 3) or len(joints) == 0:
         raise refusal(f"`skeletons` has shape {joints.shape}, not (frames, {_NUM_JOINTS}, 3)")
     if joints.dtype.kind not in "fi":
-        raise refusal("`skeletons` holds something that is not a number")
-    joints_TVC = as_float32(joints, "a coordinate is not finite, or beyond float32")
+        raise refusal("`skeletons` contains something that is not a number")
+    joints_TVC = as_float32(joints, "a coordinate is not finite, or too large for float32")
     return Recording(len(joints_TVC), (Body(0, joints_TVC),))

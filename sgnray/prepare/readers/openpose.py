@@ -50,7 +50,7 @@ def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame and the file that is wrong."""
     frames = list(_split_frames(data))
     if not frames:
-        raise refusal("a frame of OpenPose that is not called NAME_000000000000_keypoints.json")
+        raise refusal("an OpenPose frame that is not named NAME_000000000000_keypoints.json")
     people = []
     for number, (name, text) in enumerate(frames):
         with in_frame(f"{number} ({name})"):

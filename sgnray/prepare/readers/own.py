@@ -77,7 +77,7 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
         )
     class_names = _sort_labels({words["label"] for _, words in words_of.values()})
     if len(class_names) < 2:
-        what = f"all recordings have the label {class_names[0]!r}, and a model needs two classes"
+        what = f"all recordings have the label {class_names[0]!r}, but a model needs two classes"
         raise InputError(what, where=where, now=_NOW)
     names = sorted(words_of)
     files = [words_of[name][0] for name in names]
@@ -99,7 +99,7 @@ def _choose(listing: Listing, name_pattern: str | None) -> Describe:
         return _by_table(tables) if tables else _by_folder
     if tables:
         raise UsageError(
-            "both labels.csv and --name-pattern say what the recordings are",
+            "labels.csv and --name-pattern cannot be combined",
             where=f"--name-pattern {name_pattern!r}, {tables[0].place}",
             now="leave out one of them",
         )
@@ -109,7 +109,7 @@ def _choose(listing: Listing, name_pattern: str | None) -> Describe:
 def _by_folder(file: RawFile) -> Words:
     parts = PurePosixPath(stem_of(file.path)).parts
     if len(parts) < 2:
-        raise refusal("it is not in the folder of a class")
+        raise refusal("it is not in a class folder")
     return {"name": "/".join(parts[-2:]), "label": parts[-2]}
 
 
@@ -136,7 +136,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     known = ("label", *_NUMBERS)
     wrong = [field for field in fields if field not in known or fields.count(field) > 1]
     if wrong or not fields:
-        what = f"{{{wrong[0]}}} is unknown or there twice" if wrong else "it has no field"
+        what = f"{{{wrong[0]}}} is unknown or repeated" if wrong else "it has no field"
         raise UsageError(
             f"the name pattern cannot be used: {what}",
             where=f"--name-pattern {pattern!r}",
@@ -194,7 +194,7 @@ def _read_table(table: RawFile) -> dict[str, Words]:
         wrong += ["it has no name"] if not words["name"] else []
         wrong += ["it has no label"] if "label" not in words else []
         wrong += ["it has more cells than the header"] if "" in row else []
-        wrong += [f"{words['name']} is there twice"] if words["name"] in found else []
+        wrong += [f"{words['name']} is listed twice"] if words["name"] in found else []
         if words.get("split", "test") not in _PARTS:
             wrong.append(f"split is {words['split']!r}, neither train nor test")
         problems += [Problem(f"row {number}", what) for what in wrong]

@@ -111,7 +111,7 @@ def plan_padded(location: Location) -> RawPlan:
     specs = arrays.describe([name for names in parts.values() for name in names])
     problems = _find_problems(specs, parts, entry)
     if problems:
-        raise _refuse(location, "the file does not hold padded clips", problems)
+        raise _refuse(location, "the file does not contain padded clips", problems)
     skeleton = _SKELETONS[specs[parts["train"][0]].shape[2]]
     num_classes = specs[parts["train"][1]].shape[1]
     dataset = name_dataset(location, skeleton, num_classes)
@@ -142,7 +142,7 @@ def read_padded_clip(row_TX: Array) -> Poses:
     A clip ends with its last frame that is not zero: zero frames after it cannot be distinguished
     from padding.
     """
-    numbers_TX = as_float32(row_TX, "a number is not finite, or beyond float32")
+    numbers_TX = as_float32(row_TX, "a number is not finite, or too large for float32")
     frames_TMD = numbers_TX.reshape(len(row_TX), 2, -1)
     seen = np.flatnonzero((frames_TMD != 0).any(axis=(1, 2)))
     if seen.size == 0:
@@ -184,7 +184,7 @@ def _find_problems(specs: dict[str, ArraySpec], parts: Parts, entry: Entry) -> l
             listed = " and ".join(map(str, sizes))
             problems.append(Problem("its parts", f"differ in their {what}: {listed}"))
     if not any(specs[poses].shape[0] for poses, _ in parts.values()):
-        problems.append(Problem("its parts", "hold no clip"))
+        problems.append(Problem("its parts", "contain no clip"))
     return problems
 
 
@@ -194,9 +194,9 @@ def _find_problem(spec: ArraySpec | None, num_axes: int, entry: Entry) -> str | 
     if spec.problem is not None:
         return spec.problem
     if spec.dtype.kind not in ("f" if num_axes == 3 else "fiub") or spec.dtype.itemsize > 8:
-        return f"holds {spec.dtype}, not numbers of 64 bits or less"
+        return f"contains {spec.dtype}, not numbers of 64 bits or less"
     if len(spec.shape) != num_axes or 0 in spec.shape[1:]:
-        return f"has the shape {spec.shape}, not one of {num_axes} axes"
+        return f"has the shape {spec.shape}, not {num_axes} axes"
     if spec.row_bytes > _MAX_ROW_BYTES:
         return f"has rows of {spec.row_bytes:,} bytes, more than any clip needs"
     if spec.stored_bytes > entry.size_bytes or spec.num_bytes > spec.stored_bytes * _MAX_RATIO:
@@ -290,7 +290,7 @@ def _describe_h5(file: Any, name: str) -> ArraySpec:
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         return ArraySpec(problem="is not an array")
     if dataset.is_virtual or dataset.external:
-        return ArraySpec(problem="has its numbers in another file")
+        return ArraySpec(problem="is stored in another file")
     return ArraySpec(
         shape=tuple(int(size) for size in dataset.shape),
         dtype=dataset.dtype,
@@ -343,15 +343,15 @@ def _describe_npz(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArraySpec:
     if info.flag_bits & 1:
         return ArraySpec(problem="is encrypted")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return ArraySpec(problem="is compressed in a way that numpy does not write")
+        return ArraySpec(problem="uses a compression that numpy does not write")
     with archive.open(info) as stream:
         shape, dtype, in_columns = _read_header(stream)
         data_start = stream.tell()
     if dtype.hasobject:
-        return ArraySpec(problem="holds Python objects, which are never unpickled")
+        return ArraySpec(problem="contains Python objects, which are never unpickled")
     spec = ArraySpec(shape, dtype, info.compress_size)
     if min(shape, default=0) < 0 or data_start + spec.num_bytes != info.file_size:
-        return ArraySpec(problem=f"is cut off: its header announces the shape {shape}")
+        return ArraySpec(problem=f"is cut off: its header declares the shape {shape}")
     if in_columns and len(shape) > 1:
         return ArraySpec(problem="is stored by columns: save np.ascontiguousarray of it")
     return spec
@@ -383,5 +383,5 @@ def _reading(location: Location, errors: tuple[type[Exception], ...]) -> Iterato
 def _refuse(location: Location, what: str, problems: Sequence[Problem] = ()) -> InputError:
     """Build the InputError for a file that cannot be used as a whole."""
     return InputError(
-        what, where=str(location), now="fetch or make this file again", problems=problems
+        what, where=str(location), now="download or write this file again", problems=problems
     )

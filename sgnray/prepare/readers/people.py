@@ -66,14 +66,14 @@ def read_numbers(values: object, *, what: str) -> Floats:
     except ValueError as error:
         raise refusal(f"{what} is not a regular list") from error
     if array.size and array.dtype.kind not in "fiu":
-        raise refusal(f"{what} holds something that is not a number")
+        raise refusal(f"{what} contains something that is not a number")
     return array.astype(np.float64)
 
 
 def mark_missing(joints_NVC: Floats, scores_NV: Floats | None = None) -> Floats:
     """Put NaN where a joint has a low score, a NaN, or only zeros; ClipError if it is too large."""
     if np.any(np.abs(joints_NVC) > np.finfo(np.float32).max):
-        raise refusal("a coordinate is not finite, or beyond float32")
+        raise refusal("a coordinate is not finite, or too large for float32")
     is_missing = np.isnan(joints_NVC).any(axis=-1) | np.all(joints_NVC == 0, axis=-1)
     if scores_NV is not None:
         is_missing |= ~(scores_NV >= MIN_SCORE)
@@ -113,7 +113,7 @@ def build_recording(
                 tracks.append(person)
                 active.append(person)
     if not tracks:
-        raise refusal(f"no person is in any of its {len(frames_NVC)} frames")
+        raise refusal(f"none of its {len(frames_NVC)} frames contains a person")
     filled = [track.fill() for track in tracks]
     scale = _meters_per_pixel(tracks, skeleton) if skeleton.num_coordinates == 2 else np.ones(3)
     has_body_T = np.zeros(len(frames_NVC), bool)
@@ -123,7 +123,7 @@ def build_recording(
     bodies = tuple(
         Body(
             int(number_T[track.frames[0]]),
-            as_float32(joints_TVC * scale, "a coordinate is beyond float32"),
+            as_float32(joints_TVC * scale, "a coordinate is too large for float32"),
         )
         for track, joints_TVC in zip(tracks, filled, strict=True)
     )
@@ -230,5 +230,5 @@ def _meters_per_pixel(tracks: Sequence[_Track], skeleton: Skeleton) -> Floats:
     seen = ratios_LP[~np.isnan(ratios_LP)]
     pixels_per_meter = float(np.percentile(seen, _FORESHORTENED)) if seen.size else 0.0
     if pixels_per_meter <= 0:
-        raise refusal("no limb is seen in any frame, so the size of its people is unknown")
+        raise refusal("no frame shows a whole limb, so the size of its people is unknown")
     return np.array([1.0, -1.0]) / pixels_per_meter

@@ -75,7 +75,7 @@ def refuse_pickle(location: Location, reason: str) -> InputError:
     return InputError(
         f"the pickle cannot be used: {reason}",
         where=str(location),
-        now="fetch the file again from its publisher",
+        now="download the file again from its publisher",
     )
 
 
@@ -121,13 +121,13 @@ class PickledArray:
     def complete(self, data: Any, kind: Any, shape: Any, order: Any, axes: Any) -> None:
         """Set what a pickle says of the array; PickleError where that does not fit together."""
         if not isinstance(data, bytes | _Latin1) or not isinstance(kind, _Type):
-            raise PickleError("it holds an array of Python objects")
+            raise PickleError("it contains an array of Python objects")
         if not _are_sizes(shape) or order not in ("C", "F") or not _are_axes(axes, shape):
-            raise PickleError("it holds an array without a proper shape")
+            raise PickleError("it contains an array without a proper shape")
         self.data, self.dtype, self.shape = data, kind.check().str, shape
         self.order, self.axes = order, axes
         if len(data) != self.num_bytes:
-            raise PickleError(f"it holds an array of shape {shape} in {len(data)} bytes")
+            raise PickleError(f"it contains an array of shape {shape} in {len(data)} bytes")
 
 
 class _BoundedFile:
@@ -143,9 +143,9 @@ class _BoundedFile:
 
     def read(self, size: int) -> bytes:
         if size > self._num_left:
-            raise PickleError(f"it is cut off: {size} bytes announced, {self._num_left} left")
+            raise PickleError(f"it is cut off: {size} bytes declared, {self._num_left} left")
         if size > _MAX_VALUE_BYTES:
-            raise PickleError(f"it holds one value of {size:,} bytes")
+            raise PickleError(f"it contains one value of {size:,} bytes")
         self._num_left -= size
         return self._file.read(size)
 
@@ -171,7 +171,7 @@ class _Dispatch(dict[int, Action]):
     def __missing__(self, code: int) -> Action:
         names = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
         name = names.get(code, f"the opcode {code}")
-        raise PickleError(f"it asks for {name}, which is too old or could run code")
+        raise PickleError(f"it uses {name}, which is too old or could run code")
 
 
 class _Unpickler(pickle._Unpickler):
@@ -203,7 +203,7 @@ class _Unpickler(pickle._Unpickler):
         function = _FUNCTIONS.get(f"{module}.{name}")
         if function is None:
             shown = re.sub(r"[^ -~]", "?", f"{module}.{name}"[:80])
-            raise PickleError(f"it asks for {shown}, which is not an array and could run code")
+            raise PickleError(f"it uses {shown}, which is not an array and could run code")
         return function
 
     def _push_bytes(self) -> None:
@@ -236,7 +236,7 @@ class _Unpickler(pickle._Unpickler):
         if function not in _FUNCTIONS.values():
             raise PickleError("it calls something that is not a function")
         if not isinstance(arguments, tuple):
-            raise PickleError(f"it calls {function.__name__.strip('_')} wrongly")
+            raise PickleError(f"it calls {function.__name__.strip('_')} incorrectly")
         self.stack.append(function(*arguments))
 
     def _build(self) -> None:
@@ -248,7 +248,7 @@ class _Unpickler(pickle._Unpickler):
             case PickledArray() as array, (int(), shape, kind, bool(in_columns), data):
                 array.complete(data, kind, shape, "F" if in_columns else "C", None)
             case PickledArray(), _:
-                raise PickleError("it holds an array of an unusual kind")
+                raise PickleError("it contains an array of an unusual kind")
             case _:
                 raise PickleError("it sets the state of something that is not an array")
 
@@ -286,18 +286,18 @@ class _Type:
     def check(self) -> np.dtype[Any]:
         """Return numpy's own type; PickleError if it is not one of plain numbers or text."""
         if self.code.startswith("O"):
-            raise PickleError("it holds an array of Python objects")
+            raise PickleError("it contains an array of Python objects")
         if _CODE.fullmatch(self.code) is None or self.order not in ("<", ">", "|", "="):
-            raise PickleError(f"it holds numbers of the type {self.order + self.code[:40]!r}")
+            raise PickleError(f"it contains numbers of the type {self.order + self.code[:40]!r}")
         try:
             return np.dtype(self.order + self.code)
         except TypeError as error:
-            raise PickleError(f"it holds numbers of the type {self.code!r}") from error
+            raise PickleError(f"it contains numbers of the type {self.code!r}") from error
 
 
 def _dtype(code: object = None, *_: object) -> _Type:
     if not isinstance(code, str):
-        raise PickleError("it holds numbers of an unusual type")
+        raise PickleError("it contains numbers of an unusual type")
     kind = _Type(code)
     kind.check()
     return kind
@@ -309,7 +309,7 @@ def _ndarray(*_: object) -> None:
 
 def _reconstruct(kind: object = None, shape: object = None, *_: object) -> PickledArray:
     if kind is not _ndarray or shape != (0,):
-        raise PickleError("it holds an array of an unusual kind")
+        raise PickleError("it contains an array of an unusual kind")
     return PickledArray()
 
 
@@ -329,7 +329,7 @@ def _scalar(kind: object = None, data: object = None) -> Any:
         dtype = kind.check()
         if len(data) == dtype.itemsize and 0 < len(data) <= _MAX_SCALAR_BYTES:
             return np.frombuffer(data, dtype)[0].item()
-    raise PickleError("it holds a number of an unusual type")
+    raise PickleError("it contains a number of an unusual type")
 
 
 def _encode(text: object = None, encoding: object = None) -> bytes | _Latin1:
@@ -340,13 +340,13 @@ def _encode(text: object = None, encoding: object = None) -> bytes | _Latin1:
 
 def _bytes(*arguments: object) -> bytes:
     if arguments:
-        raise PickleError("it makes bytes of something else")
+        raise PickleError("it makes bytes from something else")
     return b""
 
 
 def _set(values: object = None) -> set[Any]:
     if not isinstance(values, list):
-        raise PickleError("it makes a set of something else")
+        raise PickleError("it makes a set from something else")
     made = set(_check_keys(values))
     values.clear()  # else a few bytes could ask for the same set again and again
     return made

@@ -155,7 +155,7 @@ def center(keypoint_MTVC: npt.NDArray[Any], *, origin_joint: int) -> Poses:
         moved_TMVC = frames_TMVC - origin if origin.any() else frames_TMVC
     moved_TMVC = np.where(is_there_TM[:, :, None, None], moved_TMVC, np.float32(0))
     if not np.isfinite(moved_TMVC).all():
-        raise refusal("a coordinate is not finite, or beyond float32")
+        raise refusal("a coordinate is not finite, or too large for float32")
     return list_poses(moved_TMVC.reshape(num_frames, num_actors, -1))
 
 
@@ -198,7 +198,7 @@ def _read_annotation(item: Any) -> PickledClip:
 def _read_count(item: dict[Any, Any], key: str, *, limit: int) -> int:
     count = item.get(key)
     if type(count) is not int or not 0 <= count < limit:
-        raise ValueError(f"{key} is not a number from 0 on (of {item['frame_dir']})")
+        raise ValueError(f"{key} is not a number of at least 0 (of {item['frame_dir']})")
     return count
 
 
@@ -209,7 +209,7 @@ def _read_arrays(item: dict[Any, Any]) -> tuple[PickledArray, PickledArray | Non
         raise ValueError("keypoint is not an array")
     dtype, shape = np.dtype(keypoint.dtype), keypoint.final_shape
     if dtype.kind != "f":
-        raise ValueError(f"keypoint holds {dtype}, not floats")
+        raise ValueError(f"keypoint contains {dtype}, not floats")
     is_image = len(shape) == 4 and shape[3] == COCO17.num_coordinates
     if len(shape) != 4 or not 1 <= shape[0] <= (MAX_PEOPLE if is_image else _MAX_ACTORS):
         raise ValueError(f"keypoint has the shape {shape}, not 1 or 2 x T x V x C")
@@ -285,7 +285,7 @@ def _load_clips(
             continue
         if _SKELETONS.get(arrays[0].final_shape[2:]) is not COCO17:
             raise InputError(
-                "these clips are not in 2D, of COCO's 17 joints",
+                "these clips do not have COCO's 17 joints in 2D",
                 where=f"{location}, {name}",
                 now=f"prepare them first, sgn prepare --raw {location}, and name the dataset",
             )
@@ -333,7 +333,7 @@ def _choose(
         elif clip.total_frames != num_frames:
             reason = f"total_frames is {clip.total_frames}, but it has {num_frames}"
         elif facts.label != label:
-            reason = f"its label is {label}, not {facts.label} as its name says"
+            reason = f"its label is {label}, not {facts.label} as in its name"
         else:
             kept[name] = replace(clip, facts=facts)
             continue
@@ -367,7 +367,7 @@ def _read_splits(
         match = _SPLIT_KEY.fullmatch(key) if isinstance(key, str) else None
         names = _read_names(listed)
         if match is None or names is None:
-            log.warning("the split %.80r of %s is not a split: left out", key, location)
+            log.warning("the split %.80r of %s is invalid: left out", key, location)
             continue
         unknown = [name for name in names if name not in known]
         if unknown:
@@ -402,8 +402,8 @@ def _read_names(listed: Any) -> list[str] | None:
 
 def _refuse_annotations(location: Location, problems: list[Problem]) -> InputError:
     return InputError(
-        "the pickle is not as PYSKL writes it",
+        "the pickle does not have PYSKL's format",
         where=str(location),
-        now="fetch the file again; for clips of your own, describe them in a YAML file (README)",
+        now="download the file again; for your own clips, describe them in a YAML file (README)",
         problems=shorten_problems(problems),
     )

@@ -114,7 +114,7 @@ def check_one_format(files: Sequence[RawFile]) -> None:
         return
     example = {(file.kind, file.skeleton): file for file in reversed(files)}
     raise InputError(
-        "these recordings have different formats, which do not make one dataset",
+        "these recordings have different formats and do not make one dataset",
         where=", ".join(f"{kind}, {skeleton}" for kind, skeleton in groups),
         now="sort them into one folder per format, and prepare these one by one",
         problems=[
@@ -147,8 +147,8 @@ def refuse_place(place: Location, where: str, refused: Sequence[Skipped] = ()) -
         what = "no recording found" + (" that can be used" if refused else "")
         what += f", only videos such as {videos[0]}" if videos else ""
     else:
-        kind = "a video" if videos else f"a {suffix or 'nameless kind of'} file"
-        what = f"this is {kind}, and sgnray reads skeletons: where the joints are in each frame"
+        kind = "a video" if videos else f"a {suffix} file" if suffix else "a file without a suffix"
+        what = f"this is {kind}, and sgnray reads skeletons: joint positions in each frame"
     return InputError(
         what,
         where=where,

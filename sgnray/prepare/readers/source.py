@@ -33,7 +33,7 @@ from sgnray.storage.location import Entry, Location
 MAX_FILE_BYTES = 64 * 1024 * 1024
 PART_BYTES = 32 * 1024 * 1024
 PART_FILES = 256
-_UNKNOWN_CONTENT = "not a recording: its content has none of the formats that sgnray reads"
+_UNKNOWN_CONTENT = "not a recording: its content has no format that sgnray reads"
 _BOMB_BYTES, _BOMB_RATIO = 16 * 1024 * 1024, 200
 _REMOTE_BUFFER_BYTES = 1024 * 1024
 # What zipfile raises over a broken .zip: RuntimeError for an encrypted member or an unknown
@@ -125,7 +125,7 @@ def read_file(file: RawFile) -> bytes:
         num_bytes = sum(len(text) for _, text in frames)
         data = join_frames(frames)
     if num_bytes != file.size_bytes:
-        raise refusal("its size is not the one that was listed", name=file.name)
+        raise refusal("its size differs from the listed one", name=file.name)
     return data
 
 
@@ -304,7 +304,7 @@ def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
         raise InputError(
             f"this .zip cannot be read: {error}",
             where=str(place),
-            now="fetch it again; a .zip that is whole passes unzip -t",
+            now="download it again; an intact .zip passes unzip -t",
         ) from error
     for member in archive.infolist():
         parts = PurePosixPath(member.filename).parts
@@ -325,9 +325,9 @@ def _suspicion(member: zipfile.ZipInfo) -> str | None:
     """Explain why a member is not read, though nothing is ever extracted."""
     parts = PurePosixPath(member.filename.replace("\\", "/")).parts
     if ".." in parts or parts[0] == "/":
-        return "its path leads out of the .zip"
+        return "its path points outside the .zip"
     if member.compress_type not in _METHODS:
-        return "it is packed by another method than deflate"
+        return "it is not compressed with deflate"
     ratio = member.file_size / max(1, member.compress_size)
     if member.file_size > _BOMB_BYTES and ratio > _BOMB_RATIO:
         return f"it would grow {ratio:.0f} times when unpacked"
@@ -337,11 +337,11 @@ def _suspicion(member: zipfile.ZipInfo) -> str | None:
 def _unreadable(file: RawFile, error: OSError) -> InputError:
     # Not a defect of one clip: a disk, a network or a node that fails must not drop clips.
     is_gone = isinstance(error, FileNotFoundError)
-    reason = "is gone, or cannot be seen from this machine" if is_gone else "cannot be read"
+    reason = "is missing, or not accessible from this machine" if is_gone else "cannot be read"
     return InputError(
         f"a raw file {reason}: {error.strerror or first_line(error)}",
         where=str(file.place),
-        now="repair that and rerun the same command to resume; on a cluster, every node must see "
+        now="fix this and rerun the same command to resume; on a cluster, every node needs "
         "the raw files at the same path",
     )
 

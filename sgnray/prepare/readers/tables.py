@@ -23,7 +23,7 @@ from sgnray.storage.location import Location
 JOB_BYTES = 16 * 1024 * 1024
 JOB_ROWS = 1024
 _STEP_BYTES = 2 * 1024 * 1024
-_NOW = "write the table again; on a cluster, every node must see it at the same path"
+_NOW = "write the table again; on a cluster, every node needs it at the same path"
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,9 @@ class Table:
         entry = self.location.entry()
         if entry is None or (entry.size_bytes, entry.changed) != self.stamp:
             raise InputError(
-                "the table has changed, or cannot be seen from this machine",
+                "the table has changed, or is not accessible from this machine",
                 where=str(self.location),
-                now="run this again when it is complete; on a cluster, every node must see it",
+                now="run this again when it is complete; on a cluster, every node needs it",
             )
 
     @contextmanager
@@ -216,5 +216,5 @@ def open_table(location: Location) -> Table | str:
     try:
         table.schema()
     except InputError as error:
-        return f"is not a whole Arrow or Parquet file; {error.what}"
+        return f"is not a complete Arrow or Parquet file; {error.what}"
     return table

@@ -89,7 +89,7 @@ class Trackers:
                 raise SgnError(
                     f"{name} did not start: {first_line(failure)}",
                     where="train.log",
-                    now="repair it, or remove it from train.log: the run stays the same",
+                    now="fix it, or remove it from train.log: the run stays the same",
                 ) from failure
             self._active[name] = tracker
         self.log(history)

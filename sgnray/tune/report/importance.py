@@ -35,7 +35,9 @@ def importances(rows: Sequence[TrialRow], space: Space) -> dict[str, float]:
 def explain_missing(space: Space) -> str:
     """Explain why the importance of keys is unknown."""
     if not space.axes:
-        return "a list of trials has no keys whose importance could be computed"
+        return "the importance of keys cannot be computed for a list of trials"
     if importlib.util.find_spec("optuna") is None:
-        return "pip install 'sgnray[tune]' to see how much each key mattered"
-    return f"fewer than {_FEWEST} trials ran to the end: too few to say how much each key mattered"
+        return "pip install 'sgnray[tune]' to see the importance of each key"
+    return (
+        f"fewer than {_FEWEST} trials ran to the end: too few to compute the importance of each key"
+    )

@@ -41,7 +41,7 @@ def make_sampler(space: Space, search: SearchWay, num_trials: int, seed: int) ->
         return Listed(distinct(space.grid()))
     if space.rows:
         raise RecipeError(
-            f"the search space {space.source} is a list of trials, of which all are run",
+            f"the search space {space.source} is a list of trials, which are all run",
             where=f"--search {search}",
             now="leave --search out, or use --search grid",
         )
@@ -186,12 +186,12 @@ def _check_grid(space: Space) -> None:
         raise RecipeError(
             f"the search space {space.source} cannot be searched as a grid",
             where=space.source,
-            now="use choice for these keys in a space of your own, or use --search random",
+            now="use choice for these keys in your own space, or use --search random",
             problems=[Problem(key, what.format(key=key)) for key in space.ranges],
         )
     if space.num_points() > MAX_GRID_POINTS:
         raise RecipeError(
-            f"the grid has {space.num_points():,} points, and {MAX_GRID_POINTS:,} are the most",
+            f"the grid has {space.num_points():,} points, and the limit is {MAX_GRID_POINTS:,}",
             where=space.source,
             now="remove keys or values, or use --search random",
         )

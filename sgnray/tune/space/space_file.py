@@ -44,7 +44,7 @@ _PACKAGE = "sgnray.conf.tune"
 _EXAMPLE = "optim.learning_rate: {log_uniform: [3e-4, 3e-3]}"
 # The search or the dataset decides these in a trial, so that a value would do nothing.
 _FIXED = {
-    "data.dataset": "is the dataset's; name another one with --data",
+    "data.dataset": "comes from the dataset; choose another with --data",
     "data.case": "must be the same in all trials; choose it with --case",
     "train.num_epochs": "is the same in all trials; set it with --epochs",
     "train.selection": "does nothing in a trial, which is scored after its last epoch",
@@ -129,7 +129,7 @@ def _read_rows(
             wrong = [why]
         problems += [Problem(f"row {number}", what) for what in wrong]
     if not problems and len(distinct(rows)) < len(rows):
-        problems.append(Problem("rows", "has a trial twice"))
+        problems.append(Problem("rows", "contains a trial twice"))
     return Space(document.source, rows=tuple(rows)), problems
 
 

@@ -125,13 +125,13 @@ def _check_owner(path: Path, plan: Plan) -> None:
     match found:
         case {"scheduler": {"kind": "pbt"}}:
             raise RunError(
-                "the folder holds a search with the scheduler pbt, which no longer exists",
+                "the folder contains a search with the scheduler pbt, which no longer exists",
                 where=str(search_path),
                 now=f"choose another --name; its best recipe is still {path / BEST_FILE}",
             )
     if found != plan.describe():
         raise RunError(
-            "the folder holds another search: its space, recipe, trials, epochs or dataset differ",
+            "the folder contains another search: another space, recipe, dataset, trials or epochs",
             where=str(search_path),
             now="choose another --name, or remove that folder",
         )

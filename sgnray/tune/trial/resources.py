@@ -38,7 +38,7 @@ class TrialResources:
             )
         if 0 < (self.num_gpus or 0) < self.num_workers and self.num_workers > 1:
             raise UsageError(
-                f"{self.num_workers} workers need a GPU each, and nccl does not share one",
+                f"{self.num_workers} workers need a GPU each, and nccl cannot share a GPU",
                 where=f"--gpus-per-trial {self.num_gpus:g}",
                 now=f"give each trial {self.num_workers} GPUs, or 0 to train on CPUs",
             )
@@ -65,7 +65,7 @@ class TrialResources:
             return replace(self, num_cpus=cpus, num_gpus=gpus, concurrent=at_once)
         if room < (self.concurrent or 1):
             raise ClusterError(
-                f"{self.concurrent or 1} trials at once need {self._min_cpus} CPUs and {gpus:g} "
+                f"{self.concurrent or 1} trials at a time need {self._min_cpus} CPUs and {gpus:g} "
                 f"GPUs each, and the cluster has {cluster.num_cpus} and {cluster.num_gpus}",
                 where="--concurrent, --cpus-per-trial, --gpus-per-trial",
                 now="ask for less, or add nodes: ray start --address HEAD:PORT",

@@ -100,13 +100,13 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path):
         ({"format_version": "new"}, "it is not a checkpoint of sgnray"),
         ({"format_version": True}, "it is not a checkpoint of sgnray"),
         ({"format_version": 0}, "it is not a checkpoint of sgnray"),
-        ({"surprise": 1}, "its content does not fit"),
-        ({"weights": {}}, "its content does not fit: Error.* Missing key"),
-        ({"class_names": ["a", "b"]}, "its content does not fit: .* size mismatch"),
-        ({"recipe": {"optim": {"lr": 1}}}, "its content does not fit"),
-        ({"skeleton": "ntu25"}, "its content does not fit: is not a description"),
-        ({"skeleton": NTU25.to_dict() | {"origin": 25}}, "does not fit: origin is not a joint"),
-        ({"format_version": 1}, "its content does not fit: 'layout'"),
+        ({"surprise": 1}, "its content is invalid"),
+        ({"weights": {}}, "its content is invalid: Error.* Missing key"),
+        ({"class_names": ["a", "b"]}, "its content is invalid: .* size mismatch"),
+        ({"recipe": {"optim": {"lr": 1}}}, "its content is invalid"),
+        ({"skeleton": "ntu25"}, "its content is invalid: is not a description"),
+        ({"skeleton": NTU25.to_dict() | {"origin": 25}}, "is invalid: origin is not a joint"),
+        ({"format_version": 1}, "its content is invalid: 'layout'"),
         ({"recipe": []}, "recipe is of a wrong type"),
         ({"class_names": ("a", "b", "c")}, "class_names is of a wrong type"),
         ({"class_names": ["a", "b", 3]}, "class_names is of a wrong type"),
@@ -136,10 +136,10 @@ def test_the_mean_of_the_weights_is_there_if_the_recipe_keeps_one(
     train = tiny_recipe.train.model_copy(update={"ema_decay": 0.9})
     recipe = to_dict(tiny_recipe.model_copy(update={"train": train}))
     save_checkpoint(path, checkpoint)
-    with pytest.raises(CheckpointError, match="averaged is missing, and its recipe keeps"):
+    with pytest.raises(CheckpointError, match="averaged is missing, but its recipe keeps"):
         load_checkpoint(edited(path, recipe=recipe))
     load_checkpoint(edited(path, averaged=checkpoint.weights))
-    with pytest.raises(CheckpointError, match="and its recipe keeps no mean"):
+    with pytest.raises(CheckpointError, match="but its recipe keeps no mean"):
         load_checkpoint(edited(path, recipe=checkpoint.recipe))
 
 
@@ -181,7 +181,7 @@ def test_neither_kind_is_taken_for_the_other(checkpoint, tmp_path):
     with pytest.raises(CheckpointError, match="not a checkpoint of the reference"):
         load_reference(tmp_path / "c.pt")
     torch.save({"state_dict": {"compute_g1.g1.cnn.weight": torch.zeros(1)}}, tmp_path / "r.pth")
-    with pytest.raises(CheckpointError, match="its content does not fit"):
+    with pytest.raises(CheckpointError, match="its content is invalid"):
         load_reference(tmp_path / "r.pth")
     with pytest.raises(CheckpointError, match="not a checkpoint of sgnray"):
         load_checkpoint(tmp_path / "r.pth")

@@ -167,7 +167,7 @@ def test_two_at_once_refuse_each_other(tiny_recipe, tiny_dataset, tmp_path):
 @pytest.mark.parametrize("name", ["../out", "a/b", "/tmp/x", ".hidden", "", " "])
 def test_a_name_cannot_leave_the_runs(tiny_recipe, tiny_dataset, tmp_path, name):
     with (
-        pytest.raises(UsageError, match="cannot name a folder"),
+        pytest.raises(UsageError, match="is not a valid folder name"),
         claim_run(tmp_path / "runs", name, tiny_recipe, tiny_dataset),
     ):
         pass
@@ -178,7 +178,7 @@ def test_a_folder_of_something_else_is_left_alone(tiny_recipe, tiny_dataset, tmp
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
     with (
-        pytest.raises(RunError, match=r"holds something else: thesis\.tex"),
+        pytest.raises(RunError, match=r"contains other files: thesis\.tex"),
         claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset),
     ):
         pass
@@ -240,7 +240,7 @@ def test_a_run_whose_checkpoints_are_all_torn_is_left_as_it_is(trained, tmp_path
     for path in tmp_path.glob("run/checkpoints/*/checkpoint.pt"):
         path.write_bytes(b"torn")
     before = (tmp_path / "run" / "metrics.jsonl").read_text()
-    with pytest.raises(CheckpointError, match="no checkpoint of the run is whole"):
+    with pytest.raises(CheckpointError, match="no checkpoint of the run is complete"):
         trained()
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
 

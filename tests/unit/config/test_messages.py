@@ -168,7 +168,7 @@ def test_what_is_no_recipe_at_all(fail, text, what, line):
 @pytest.mark.parametrize(
     ("base", "what", "now"),
     [
-        ("ntu60-cv", "its base ntu60-cv has a base itself, and only", "write 'base: ntu60-cs'"),
+        ("ntu60-cv", "its base ntu60-cv also has a base, and only", "write 'base: ntu60-cs'"),
         ("ntu60", "its base cannot be used: recipe 'ntu60' not found; did", "choose one"),
         ("./no.yaml", "its base cannot be used: recipe file not found", "give the path"),
         ("[a]", "base must be the name of a recipe or a path, got ['a']", "write 'base: "),

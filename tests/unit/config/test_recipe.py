@@ -138,7 +138,7 @@ def test_what_is_dumped_is_read_back(write, name):
 
 def test_a_dump_carries_its_version_and_the_help_of_every_key():
     text = dump_recipe(Recipe())
-    assert text.startswith("format_version: 1\n\ndata:\n  # Dataset the recipe is made for:")
+    assert text.startswith("format_version: 1\n\ndata:\n  # Dataset of the recipe:")
     assert text.count("  # ") == sum(len(section) for section in to_dict(Recipe()).values())
     assert "None" not in text
     assert max(map(len, text.splitlines())) <= 100

@@ -160,7 +160,7 @@ def test_a_synthetic_dataset_has_to_name_its_case(tiny_dataset, tmp_path):
     with pytest.raises(UsageError, match="has 3"):
         export_dataset(tiny_dataset, tmp_path / "tiny.npz", to="npz")
     (loss,) = export_dataset(tiny_dataset, tmp_path / "tiny.pkl", to="pyskl").losses
-    assert "takes the file for NTU" in loss
+    assert "reads the file back as NTU" in loss
     result = export_dataset(tiny_dataset, tmp_path / "tiny.npz", to="npz", case="xview")
     plan = plan_padded(locate(result.path))
     assert (plan.dataset, plan.class_names) == ("tiny", ("class 0", "class 1", "class 2"))

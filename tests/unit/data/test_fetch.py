@@ -141,7 +141,7 @@ def test_another_dataset_is_refused_and_nothing_kept(cache, source):
     wanted = f"sha256:{'0' * 64}"
     with pytest.raises(InputError) as caught:
         cached_dataset(wanted, source.copy)
-    assert caught.value.what == "what was fetched is not the dataset that was asked for"
+    assert caught.value.what == "the fetched dataset is not the requested one"
     assert caught.value.where == f"clips.arrow: {source.checksum}, wanted {wanted}"
     assert [path.name for path in cache.iterdir()] == [f"{'0' * 16}.lock"]
 
@@ -149,7 +149,7 @@ def test_another_dataset_is_refused_and_nothing_kept(cache, source):
 def test_a_description_of_another_dataset_is_refused(cache, source):
     path = source.folder / "dataset.json"
     path.write_text(path.read_text().replace(source.checksum, f"sha256:{'0' * 64}"))
-    with pytest.raises(InputError, match="not the dataset that was asked for"):
+    with pytest.raises(InputError, match="not the requested one"):
         cached_dataset(source.checksum, source.copy)
 
 

@@ -189,7 +189,7 @@ def test_a_fixed_split_is_the_only_case():
     with pytest.raises(UsageError) as caught:
         split_clips("ntu60", "cv", clips)
     assert caught.value.what == (
-        "ntu60 has no case 'cv'; its source fixes the split, so there are no others"
+        "ntu60 has no case 'cv'; its source defines the split, so there are no others"
     )
     assert caught.value.now == "choose one of hand"
 
@@ -202,7 +202,7 @@ def test_a_fixed_split_has_precedence_and_its_other_names():
 
 
 def test_a_fixed_part_without_clips():
-    with pytest.raises(InputError, match="the case hand leaves no test clips: so its source"):
+    with pytest.raises(InputError, match="the case hand leaves no test clips: its source"):
         split_clips("mine", "hand", fixed(make_table(2), hand=([0, 1], [])))
 
 

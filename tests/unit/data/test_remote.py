@@ -94,7 +94,7 @@ def test_a_dataset_that_changed_there_is_another_copy(server, hand_made):
 def test_what_lies_there_is_damaged(server, tmp_path):
     path = server.folder / "clips.arrow"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(InputError, match="not the dataset that was asked for"):
+    with pytest.raises(InputError, match="not the requested one"):
         dataset_at(uri(server))
     assert [path.suffix for path in (tmp_path / "cache" / "datasets").iterdir()] == [".lock"]
 
@@ -140,5 +140,5 @@ def test_a_path_is_returned_as_it_is(tmp_path):
 
 
 def test_an_unheard_of_scheme():
-    with pytest.raises(UsageError, match="this place cannot be reached"):
+    with pytest.raises(UsageError, match="this location is not accessible"):
         dataset_at("gopher://x/y")

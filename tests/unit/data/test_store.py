@@ -117,12 +117,12 @@ def test_torn_or_foreign_datasets_are_refused(folder, damage):
         ("frame", lambda rows: [*rows[:-1], [*rows[-1][:-1], 9]], "outside of its clip's frames"),
         ("frame", lambda rows: [[0, 0], *rows[1:]], "one frame and one body"),
         ("frame", lambda rows: rows[::-1], "one frame and one body"),
-        ("body", lambda rows: [[-1], *rows[1:]], "of no body"),
+        ("body", lambda rows: [[-1], *rows[1:]], "has no body"),
         ("body", lambda rows: [[], *rows[1:]], "one frame and one body"),
-        ("body", lambda rows: [[None], *rows[1:]], "something is null"),
+        ("body", lambda rows: [[None], *rows[1:]], "a required value is null"),
         ("num_frames", lambda rows: [0, *rows[1:]], "outside of its clip's frames"),
-        ("label", lambda rows: [3, *rows[1:]], "a label is none of 2 classes"),
-        ("label", lambda rows: [-1, *rows[1:]], "a label is none of 2 classes"),
+        ("label", lambda rows: [3, *rows[1:]], "a label is not one of 2 classes"),
+        ("label", lambda rows: [-1, *rows[1:]], "a label is not one of 2 classes"),
     ],
 )
 def test_columns_that_contradict_each_other_are_refused(

@@ -46,14 +46,19 @@ def test_one_turned_bit(folder):
 @pytest.mark.parametrize(
     ("column", "index", "value", "what"),
     [
-        ("values", 6 * 6, np.nan, "1 poses hold numbers that are not finite, the first in clip-4"),
-        ("values", 71, -np.inf, "1 poses hold numbers that are not finite, the first in clip-5"),
+        (
+            "values",
+            6 * 6,
+            np.nan,
+            "1 poses contain numbers that are not finite, the first in clip-4",
+        ),
+        ("values", 71, -np.inf, "1 poses contain numbers that are not finite, the first in clip-5"),
         ("frame", 5, 9, "1 poses are outside of their clip's frames, the first in clip-3"),
         ("frame", 0, -1, "1 poses are outside of their clip's frames, the first in clip-1"),
-        ("body", 11, -1, "1 poses are of a body below 0, the first in clip-5"),
-        ("label", 1, 4, "1 clips have a label that is none of the 4 classes"),
-        ("label", 1, -1, "1 clips have a label that is none of the 4 classes"),
-        ("name", 1, "clip-1", "1 clips have the name of another one"),
+        ("body", 11, -1, "1 poses have a body below 0, the first in clip-5"),
+        ("label", 1, 4, "1 clips have a label that is not one of the 4 classes"),
+        ("label", 1, -1, "1 clips have a label that is not one of the 4 classes"),
+        ("name", 1, "clip-1", "1 clips have the same name as another"),
         ("name", 1, "clip-0", "the clips are not sorted by name: clip-0 comes after clip-1"),
         ("num_frames", 4, 1, "1 poses are outside of their clip's frames, the first in clip-5"),
     ],
@@ -69,7 +74,7 @@ def test_the_first_of_many_is_named(hand_made, tmp_path, monkeypatch):
     monkeypatch.setattr(verify, "_BLOCK_BYTES", 24)
     hand_made.values[[13, 14, 71]] = np.inf
     assert problems_of(hand_made.write(tmp_path / "sticks")) == [
-        ("clips.arrow", "2 poses hold numbers that are not finite, the first in clip-2")
+        ("clips.arrow", "2 poses contain numbers that are not finite, the first in clip-2")
     ]
 
 
@@ -119,7 +124,7 @@ def test_overlapping_clips(hand_made, tmp_path):
 
 def test_a_null_that_cannot_be(hand_made, tmp_path):
     hand_made.columns["body"][3] = None
-    assert ("clips.arrow", "something is null that cannot be") in problems_of(
+    assert ("clips.arrow", "a required value is null") in problems_of(
         hand_made.write(tmp_path / "sticks")
     )
 
@@ -128,7 +133,7 @@ def test_splits_that_name_unknown_clips(hand_made, tmp_path):
     splits = {"hand": {"train": ["clip-1", "clip-9"], "test": ["clip-8"]}}
     folder = hand_made.write(tmp_path / "sticks", splits=splits)
     assert problems_of(folder) == [
-        ("dataset.json", "the case hand names 2 clips that are not there, clip-8 for example")
+        ("dataset.json", "the case hand names 2 clips that do not exist, for example clip-8")
     ]
 
 
@@ -178,9 +183,7 @@ def test_a_dataset_of_another_skeleton(hand_made, tmp_path):
     from sgnray.data.skeleton import NTU25
 
     folder = hand_made.write(tmp_path / "sticks", skeleton=NTU25)
-    assert problems_of(folder) == [
-        ("clips.arrow", "has other columns than a dataset of this skeleton")
-    ]
+    assert problems_of(folder) == [("clips.arrow", "does not have the columns for this skeleton")]
 
 
 def test_no_dataset(tmp_path):

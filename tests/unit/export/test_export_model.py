@@ -113,12 +113,12 @@ def test_safetensors_can_be_used_like_a_checkpoint(exported, tiny_run, tiny_raw,
     [
         ({"class_names": ["a"]}, "size mismatch"),
         ({"format_version": 99}, "format version 99"),
-        ({"windows": "odd"}, "windows is missing, or of a wrong type"),
+        ({"windows": "odd"}, "windows is missing or has the wrong type"),
         ({"model": {"affinity": "magic"}}, "affinity"),
         ({"num_frames": -1}, "num_frames is missing"),
         ({"skeleton": {}}, "is not a description with"),
         ({"skeleton": None}, "skeleton is missing"),
-        ({"selection": "banana"}, "selection is missing, or of a wrong type"),
+        ({"selection": "banana"}, "selection is missing or has the wrong type"),
         ({"format_version": True}, "not a description of a model"),
     ],
 )
@@ -174,7 +174,7 @@ def test_eight_bits(exported, tiny_run, tmp_path):
     trained_model, real = load_trained_model(tiny_run), CheckClips(clips, "some clips")
     with pytest.raises(SgnError, match=r"in 8 bits \d"):
         agree(trained_model, lambda x: -trained_model.model(x), real, tmp_path)
-    with pytest.raises(UsageError, match="on real clips only"):
+    with pytest.raises(UsageError, match="only be measured on real clips"):
         agree(trained_model, trained_model.model, CheckClips(clips, RANDOM), tmp_path)
     with pytest.raises(UsageError, match="--int8 is for ONNX only"):
         export_model(tiny_run, to="torch", int8=True)

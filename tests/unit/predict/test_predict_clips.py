@@ -161,7 +161,7 @@ def test_bf16_says_nearly_the_same(from_files, tiny_run, tiny_raw):
 
 
 def test_a_stride_needs_a_window(tiny_run, tiny_raw):
-    with pytest.raises(UsageError, match="a stride without a window"):
+    with pytest.raises(UsageError, match="a stride needs a window"):
         predict_clips(tiny_raw, tiny_run, stride=5)
 
 

@@ -166,7 +166,7 @@ def test_something_else_is_not_continued(
         write_predictions(plan_predictions(**given), out, on_progress=interrupt_at(12))
     given |= {key: others.get(key, value) for key, value in changes.items()}
     other = plan_predictions(**given)
-    with pytest.raises(UsageError, match="begun with another model") as caught:
+    with pytest.raises(UsageError, match="started with another model") as caught:
         write_predictions(other, out)
     assert [problem.where for problem in caught.value.problems] == where
     seen = []
@@ -181,7 +181,7 @@ def test_a_recording_that_changed_is_not_continued(recordings, tiny_run, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         write_predictions(plan_predictions(mine, tiny_run), out, on_progress=interrupt_at(12))
     os.utime(min(mine.glob("S*.skeleton")), ns=(1, 1))
-    with pytest.raises(UsageError, match="begun with another model"):
+    with pytest.raises(UsageError, match="started with another model"):
         write_predictions(plan_predictions(mine, tiny_run), out)
 
 

@@ -252,13 +252,13 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("null number", "a number is null"),
         ("null pose", "a list of numbers is null"),
         ("no label", "it has no label"),
-        ("big label", "its label is 2, and there are 2 classes from 0 on"),
-        ("minus", "its label is -1, and there are 2 classes from 0 on"),
+        ("big label", "its label is 2, not one of 0 to 1"),
+        ("minus", "its label is -1, not one of 0 to 1"),
         ("frames", "it has 2 poses, and 1 numbers in frame"),
         ("back", "its poses are not in order: frame by frame, and in a frame body by body"),
         ("twice", "its poses are not in order: frame by frame, and in a frame body by body"),
         ("no main", "it has no pose of body 0 to center it on"),
-        ("subject", "its subject is 40000; null, or a number from 0 to 32,767"),
+        ("subject", "its subject is 40000, not null or a number from 0 to 32,767"),
         ("good", "another clip has this name"),
         ("row 18 of clips.table", "it has no name"),
         ("row 19 of clips.table", "it has no name"),
@@ -301,7 +301,7 @@ def test_wrong_splits_are_listed_at_once(tmp_path):
     assert [(problem.where, problem.what) for problem in caught.value.problems] == [
         ("splits.a", "leaves no clips for test"),
         ("splits.b", "clip 'no' not found, and 1 more are unknown"),
-        ("splits.b", "has 1 clips in both parts, 'clip-001' among them"),
+        ("splits.b", "has 1 clips in both parts, such as 'clip-001'"),
         ("splits.c", "leaves no clips for train"),
         ("splits.c", "leaves no clips for test"),
     ]
@@ -322,11 +322,11 @@ def test_a_wrong_table_is_refused_at_once(tmp_path):
     text = str(caught.value)
     assert "8 problems" in text
     for word in (
-        "the column label is double, and must be integers from 0 on, or names of classes",
+        "the column label is double, and must be integers from 0, or names of classes",
         "each 34 numbers, or 17 joints of 2 numbers",
         "the column subject is string, and must be integers, null where unknown",
         "the column frame is int64, and must be a list of integers, one for each pose",
-        "b.csv: is not a whole Arrow or Parquet file",
+        "b.csv: is not a complete Arrow or Parquet file",
     ):
         assert word in text
 

@@ -92,7 +92,7 @@ def test_a_single_body_id_keeps_its_zero_frames():
     [
         (0.0, "every frame of the main actor is zero"),
         (1.0, "every pose is zero"),
-        (3e38, "a coordinate is beyond float32 once the origin is subtracted"),
+        (3e38, "a coordinate is too large for float32 after the origin is subtracted"),
     ],
 )
 def test_clips_without_a_pose_are_refused(value, reason):

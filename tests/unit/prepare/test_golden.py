@@ -21,10 +21,10 @@ REFERENCE = json.loads(
 REASONS = {
     "S001C001P011R001A001.skeleton": "empty",
     "S001C001P011R001A002.skeleton": (
-        "line 282: announces 1 bodies, but only 18 lines follow (cut off?)"
+        "line 282: declares 1 bodies, but only 18 lines follow (cut off?)"
     ),
     "S001C001P011R001A003.skeleton": "line 11: the coordinate 'abc' is not a number",
-    "S001C001P011R001A004.skeleton": "line 4: announces 24 joints, not 25",
+    "S001C001P011R001A004.skeleton": "line 4: declares 24 joints, not 25",
     "S001C001P011R001A005.skeleton": "no frame has a body",
     "S001C001P011R001A006.skeleton": "line 1: the number of frames is '-3'",
     "S001C001P011R001A007.skeleton": "line 11: the coordinate 'nan' is not a number",
@@ -32,12 +32,12 @@ REASONS = {
     "S001C001P011R001A009.skeleton": "line 11: a joint line has 7 columns, not 12",
     "S001C001P011R001A010.skeleton": "no body is longer than 11 frames",
     "S001C001P011R001A012.skeleton": (
-        "line 1: announces 99999999999 frames, but only 1120 lines follow"
+        "line 1: declares 99999999999 frames, but only 1120 lines follow"
     ),
     "S001C001P011R001A013.skeleton": (
-        "line 2: announces 1000000000 bodies, but only 1119 lines follow (cut off?)"
+        "line 2: declares 1000000000 bodies, but only 1119 lines follow (cut off?)"
     ),
-    "S001C001P011R001A014.skeleton": "line 11: the coordinate '1e39' is beyond float32",
+    "S001C001P011R001A014.skeleton": "line 11: the coordinate '1e39' is too large for float32",
     "notes.skeleton": "not an NTU name (SsssCcccPpppRrrrAaaa.skeleton)",
 }
 
@@ -67,7 +67,7 @@ def test_dataset_of_all_good_and_all_malformed_files(golden_raw, tmp_path):
     assert (tmp_path / "out" / "skipped.csv").read_text().splitlines()[:3] == [
         "file,reason",
         "S001C001P011R001A001.skeleton,empty",
-        'S001C001P011R001A002.skeleton,"line 282: announces 1 bodies, '
+        'S001C001P011R001A002.skeleton,"line 282: declares 1 bodies, '
         'but only 18 lines follow (cut off?)"',
     ]
 

@@ -27,7 +27,7 @@ def test_more_frames_than_announced_are_refused(make_skeleton):
     data = make_skeleton([{1: np.ones((25, 3))}] * 2).replace(b"2\n", b"1\n", 1)
     with pytest.raises(ClipError) as caught:
         read_skeleton(data)
-    assert caught.value.what == "line 30: continues after the 1 frames it announces"
+    assert caught.value.what == "line 30: continues after the 1 frames it declares"
 
 
 @pytest.mark.parametrize("announced", [b"999999999999\n1\n", b"1\n999999999999\n"])
@@ -35,7 +35,7 @@ def test_absurd_counts_allocate_nothing(make_skeleton, announced):
     data = make_skeleton([{1: np.ones((25, 3))}]).replace(b"1\n1\n", announced, 1)
     tracemalloc.start()
     try:
-        with pytest.raises(ClipError, match="announces 999999999999"):
+        with pytest.raises(ClipError, match="declares 999999999999"):
             read_skeleton(data)
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
@@ -78,7 +78,7 @@ def test_lines_without_end_take_no_memory(make_skeleton):
     endless = b"1\n" + b"\n" * (8 << 20) + b"x"
     tracemalloc.start()
     try:
-        with pytest.raises(ClipError, match="more lines than a recording of its size"):
+        with pytest.raises(ClipError, match="too many lines for its size"):
             read_skeleton(endless)
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:

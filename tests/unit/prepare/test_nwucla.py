@@ -19,8 +19,8 @@ def test_reads_frames_joints_coordinates():
 
 
 UNREADABLE = "not a JSON object with a regular list `skeletons`"
-NO_NUMBER = "`skeletons` holds something that is not a number"
-NOT_FINITE = "a coordinate is not finite, or beyond float32"
+NO_NUMBER = "`skeletons` contains something that is not a number"
+NOT_FINITE = "a coordinate is not finite, or too large for float32"
 
 
 def with_first(number):

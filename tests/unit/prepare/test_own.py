@@ -57,7 +57,7 @@ def test_the_folder_is_the_class(write):
     assert (planned.dataset, planned.skeleton.name) == ("mine", "mediapipe33")
     assert planned.class_names == ("clap", "wave")
     assert [(item.name, item.reason) for item in planned.skipped] == [
-        ("alone.csv", "it is not in the folder of a class")
+        ("alone.csv", "it is not in a class folder")
     ]
     # One clip in five of each class is tested, and at least one of a class that has two.
     assert planned.splits == {
@@ -149,7 +149,7 @@ def test_other_labels_make_another_dataset(write):
         ("", ["column name: is missing", "column label: is missing"]),
         ("name,label,age\na,x,3\n", ["column 'age': unknown; there are name, label, subject"]),
         ("name,label\na,\n,x\n", ["row 2: it has no label", "row 3: it has no name"]),
-        ("name,label\na,x\na.csv,y\n", ["row 3: a is there twice"]),
+        ("name,label\na,x\na.csv,y\n", ["row 3: a is listed twice"]),
         ("name,label\na,x,y\n", ["row 2: it has more cells than the header"]),
         ("name,label,subject\na,x,-1\nb,y,40000\nc,z,one\n",
          ["row 2: subject is '-1'", "row 3: subject is '40000'", "row 4: subject is 'one'"]),
@@ -183,7 +183,7 @@ def test_a_pattern_and_a_table_exclude_each_other(write):
 
 
 def test_a_pattern_is_for_recordings(tiny_folder):
-    with pytest.raises(UsageError, match="a name pattern is for recordings"):
+    with pytest.raises(UsageError, match="a name pattern is only for recordings"):
         plan(tiny_folder / "clips.arrow", "a{label}")
 
 

@@ -185,7 +185,7 @@ def test_a_clip_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
     results = read_all(plan)
     assert [result.reason for result in results if isinstance(result, Skipped)] == [
         "every pose is zero",
-        *["a number is not finite, or beyond float32"] * 2,
+        *["a number is not finite, or too large for float32"] * 2,
         *["its label is not one-hot"] * 3,
     ]
     assert isinstance(results[0], Clip)
@@ -247,7 +247,7 @@ def test_parts_that_do_not_fit(tmp_path, write):
     error = refused(write(tmp_path, **odd))
     assert "75 numbers in a frame" in next(iter(said(error).values()))
     empty = {part: make_part(0, 0) for part in [*valid, *NPZ]}
-    assert "hold no clip" in refused(write(tmp_path, **empty)).problems[-1].what
+    assert "contain no clip" in refused(write(tmp_path, **empty)).problems[-1].what
     assert refused(write(tmp_path, test=good)).problems[0].what == "is missing"
 
 

@@ -109,7 +109,7 @@ def test_another_dataset_in_the_way(make_nwucla, tmp_path):
     other = make_nwucla(7, "b")
     with pytest.raises(UsageError) as caught:
         prepare_dataset(other, out=out)
-    assert caught.value.what == "the output exists already: a dataset made of other raw files"
+    assert caught.value.what == "the output exists already: a dataset from other raw files"
     assert caught.value.now == (
         "choose another folder with --out, or replace this one with --overwrite"
     )

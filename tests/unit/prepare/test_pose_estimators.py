@@ -281,23 +281,23 @@ def person(**keys):
          "frame 0: a person has 133 joints, not the 17 of coco17"),
         (person(keypoints=[[1, 2, 3, 4]] * 17), "frame 0: keypoints has the shape (17, 4)"),
         (person(keypoints=[[1, 2]] * 16 + [[1]]), "frame 0: keypoints is not a regular list"),
-        (person(keypoints=[["a", "b"]] * 17), "frame 0: keypoints holds something that is not"),
-        (person(keypoints=[[1e39, 1]] * 17), "frame 0: a coordinate is not finite, or beyond"),
+        (person(keypoints=[["a", "b"]] * 17), "frame 0: keypoints contains something that is not"),
+        (person(keypoints=[[1e39, 1]] * 17), "frame 0: a coordinate is not finite, or too large"),
         (person(keypoints=[[float("inf"), 1]] * 17), "frame 0: a coordinate is not finite"),
-        (person(keypoints=[[10**400, 1]] * 17), "frame 0: keypoints holds something that is not"),
-        (person(keypoints=[[float("nan")] * 2] * 17), "no person is in any of its 1 frames"),
-        (person(keypoints=[[5, 5]] * 17), "no limb is seen in any frame"),
+        (person(keypoints=[[10**400, 1]] * 17), "frame 0: keypoints contains something that is"),
+        (person(keypoints=[[float("nan")] * 2] * 17), "none of its 1 frames contains a person"),
+        (person(keypoints=[[5, 5]] * 17), "no frame shows a whole limb"),
         (person(keypoints=known_points(), keypoint_scores=[1.0] * 16),
          "frame 0: a person has 16 scores for 17 joints"),
-        (person(keypoints=known_points(), keypoint_scores=[0.1] * 17), "no person is in any"),
+        (person(keypoints=known_points(), keypoint_scores=[0.1] * 17), "none of its"),
         (person(keypoints=None), "frame 0: keypoints"),
         (person(keypoints={"x": [1] * 17}), "frame 0: keypoints"),
         ([{"instances": [{"keypoints": known_points()}]}, {"instances": 5}], "frame 1: neither"),
         ([{"instances": [{"keypoints": known_points()}]}, 7], "frame 1: neither a list of people"),
-        ([{"instances": []}, {"instances": []}], "no person is in any of its 2 frames"),
+        ([{"instances": []}, {"instances": []}], "none of its 2 frames contains a person"),
         ([[{"keypoints": known_points()}] * 201], "frame 0: 201 people, more than 200"),
-        ({"instance_info": {"a": 1}}, "no list of frames, nor an object with a list"),
-        ({"instance_info": []}, "no list of frames, nor an object with a list"),
+        ({"instance_info": {"a": 1}}, "neither a list of frames nor an object with a list"),
+        ({"instance_info": []}, "neither a list of frames nor an object with a list"),
     ],
 )  # fmt: skip
 def test_refused_key_points(read, content, reason):
@@ -329,7 +329,7 @@ def test_deep_nesting_is_refused(read):
         ),
         (
             json.dumps({"people": [{}]}),
-            "frame 1 (a_1_keypoints.json): pose_keypoints_2d holds something that is not a number",
+            "frame 1 (a_1_keypoints.json): pose_keypoints_2d contains something that is not",
         ),
     ],
 )
@@ -345,13 +345,13 @@ def test_refused_frames_of_openpose(tmp_path, frame, reason):
 
 def test_a_frame_of_openpose_with_another_name_is_refused(read):
     reason = refuse(read, files.format_openpose(files.project(files.move(OPENPOSE25, 1))))
-    assert reason == "a frame of OpenPose that is not called NAME_000000000000_keypoints.json"
+    assert reason == "an OpenPose frame that is not named NAME_000000000000_keypoints.json"
 
 
 def test_a_recording_of_openpose_without_people_is_refused(tmp_path):
     files.write_openpose(tmp_path, "a", [np.empty((0, 25, 2))] * 3)
     (file,) = find_recordings(tmp_path).files
-    with pytest.raises(ClipError, match="no person is in any of its 3 frames"):
+    with pytest.raises(ClipError, match="none of its 3 frames contains a person"):
         read_recording(file)
 
 
@@ -385,16 +385,16 @@ def change_cell(row, column, text):
         (change_cell(0, 1, "nose_x"), "column not found: nose_y"),
         (change_cell(0, 3, "nose_x"), "there are several columns 'nose_x'"),
         (change_cell(2, 1, "high"), "malformed CSV: line 3, column nose_y: invalid value 'high'"),
-        (change_cell(2, 1, "inf"), "a coordinate is not finite, or beyond float32"),
-        (change_cell(2, 1, "1e39"), "a coordinate is not finite, or beyond float32"),
+        (change_cell(2, 1, "inf"), "a coordinate is not finite, or too large for float32"),
+        (change_cell(2, 1, "1e39"), "a coordinate is not finite, or too large for float32"),
         (files.format_csv([*mediapipe_rows(), ["1", "2"]]), "malformed CSV: CSV parse error"),
         (
             files.format_mediapipe(np.full((3, 33, 3), np.nan)),
-            "no person is in any of its 3 frames",
+            "none of its 3 frames contains a person",
         ),
         (
             files.format_mediapipe(files.move(MEDIAPIPE33, 3) + np.array((0.5, -0.6, 0))),
-            "these are not world landmarks: their zero is not between the hips",
+            "these are not world landmarks: their origin is not between the hips",
         ),
     ],
 )
@@ -405,8 +405,8 @@ def test_refused_landmarks(read, data, reason):
 @pytest.mark.parametrize(
     ("column", "cells", "reason"),
     [
-        (0, ("0", "2", "1"), "row 3 below the header: its frame is not a number, or below"),
-        (0, ("0", "", "1"), "row 2 below the header: its frame is not a number, or below"),
+        (0, ("0", "2", "1"), "row 3 below the header: its frame is not a number, or lower"),
+        (0, ("0", "", "1"), "row 2 below the header: its frame is not a number, or lower"),
         (0, ("0", "0", "1"), "frame 0: the same body twice"),
         (1, ("7", "", "7"), "row 2 below the header: it has no TrackingId"),
     ],
@@ -422,10 +422,10 @@ def test_refused_frame_numbers_and_bodies(read, column, cells, reason):
     ("item", "reason"),
     [
         ({"keypoint": np.zeros((1, 2, 25, 3), "f4")}, "the poses have 25 x 3 joints x coordinates"),
-        ({"keypoint": np.zeros((1, 2, 17, 2), "i4")}, "keypoint holds int32, not floats"),
+        ({"keypoint": np.zeros((1, 2, 17, 2), "i4")}, "keypoint contains int32, not floats"),
         ({"keypoint": np.zeros((17, 2), "f4")}, "keypoint has the shape (17, 2)"),
         ({"keypoint": np.zeros((0, 2, 17, 2), "f4")}, "keypoint has the shape (0, 2, 17, 2)"),
-        ({"keypoint": np.zeros((1, 2, 17, 2), "f4")}, "no person is in any of its 2 frames"),
+        ({"keypoint": np.zeros((1, 2, 17, 2), "f4")}, "none of its 2 frames contains a person"),
         ({"keypoint": np.full((1, 2, 17, 2), np.inf, "f4")}, "a coordinate is not finite"),
         ({"keypoint": "text"}, "keypoint is not an array"),
         (

@@ -141,7 +141,7 @@ def test_a_clip_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
         ntu_name(1): (annotate(ntu_name(1), nobody, label=1), "main actor is zero"),
         ntu_name(2): (annotate(ntu_name(2), infinite, label=2), "not finite"),
         ntu_name(3): (annotate(ntu_name(3), far, label=3), "not finite"),
-        ntu_name(4): (annotate(ntu_name(4), whole, label=5), "its name says"),
+        ntu_name(4): (annotate(ntu_name(4), whole, label=5), "as in its name"),
         "S001C002P005R002A008": (
             annotate("S001C002P005R002A008", whole, label=7),
             "missing skeletons",

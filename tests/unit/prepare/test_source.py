@@ -33,7 +33,7 @@ def test_members_that_would_climb_out_are_refused(tmp_path, path):
     listing = list_files([locate(tmp_path / "raw.zip")])
     assert [file.member for file in listing.files] == [f"inside/{NAME}"]
     (refused,) = listing.refused
-    assert refused.reason == "its path leads out of the .zip"
+    assert refused.reason == "its path points outside the .zip"
     assert sorted(tmp_path.parent.rglob("*")) == before
 
 
@@ -87,7 +87,7 @@ def test_only_deflated_members_are_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "raw.zip", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr(NAME, "text")
     listing = list_files([locate(tmp_path / "raw.zip")])
-    assert listing.refused == (Skipped(NAME, "it is packed by another method than deflate"),)
+    assert listing.refused == (Skipped(NAME, "it is not compressed with deflate"),)
 
 
 def test_a_damaged_member_is_refused(tmp_path):

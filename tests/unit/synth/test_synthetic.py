@@ -91,7 +91,7 @@ def test_overwrite_replaces_only_synthetic_recordings(tmp_path):
     raw, foreign = tmp_path / "raw", tmp_path / "foreign"
     raw.mkdir()
     synthesize(raw, **SMALL)  # an empty folder is taken
-    with pytest.raises(UsageError, match="already holds synthetic recordings") as caught:
+    with pytest.raises(UsageError, match="already contains synthetic recordings") as caught:
         synthesize(raw, **SMALL, seed=1)
     assert caught.value.now == "add --overwrite to replace them, or name another folder"
     before = read_all(raw)
@@ -101,7 +101,7 @@ def test_overwrite_replaces_only_synthetic_recordings(tmp_path):
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("irreplaceable")
     for target in (foreign, foreign / "thesis.txt"):
-        with pytest.raises(UsageError, match="does not hold synthetic recordings"):
+        with pytest.raises(UsageError, match="does not contain synthetic recordings"):
             synthesize(target, **SMALL, overwrite=True)
     assert (foreign / "thesis.txt").read_text() == "irreplaceable"
     assert sorted(tmp_path.iterdir()) == [foreign, raw]

@@ -42,7 +42,7 @@ def test_it_is_trained_and_evaluated(flat_folder, tmp_path, selection):
 
 
 def test_a_case_that_its_source_does_not_have(flat_folder, tmp_path):
-    with pytest.raises(UsageError, match="mine has no case 'cs'; its source fixes the split"):
+    with pytest.raises(UsageError, match="mine has no case 'cs'; its source defines the split"):
         train_run(recipe_for("mine", "cs", TINY), flat_folder, runs_dir=tmp_path, device="cpu")
 
 

@@ -41,7 +41,7 @@ def test_the_same_search_takes_its_folder_again_and_another_is_refused(tmp_path,
     claim(tmp_path, plan, "mine")
     with pytest.raises(RunError) as caught:
         claim(tmp_path, dataclasses.replace(plan, num_epochs=3), "mine")
-    assert caught.value.what.startswith("the folder holds another search")
+    assert caught.value.what.startswith("the folder contains another search")
     assert caught.value.where == str(tmp_path / "mine" / "search.json")
 
 
@@ -71,7 +71,7 @@ def test_a_run_is_not_taken_for_a_search(tmp_path, plan):
     (tmp_path / "mine" / "recipe.yaml").touch()
     with pytest.raises(RunError) as caught:
         claim(tmp_path, plan, "mine")
-    assert caught.value.what == "the folder exists and holds something else: recipe.yaml"
+    assert caught.value.what == "the folder exists and contains other files: recipe.yaml"
     assert [path.name for path in (tmp_path / "mine").iterdir() if path.name != ".lock"] == [
         "recipe.yaml"
     ]

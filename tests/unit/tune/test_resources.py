@@ -38,7 +38,7 @@ def test_each_trial_gets_its_share(wanted, cluster, num_trials, expected):
     [TrialResources(concurrent=9), TrialResources(num_gpus=1.0), TrialResources(num_cpus=9)],
 )
 def test_what_has_no_room_is_refused(wanted):
-    with pytest.raises(ClusterError, match="trials at once need"):
+    with pytest.raises(ClusterError, match="trials at a time need"):
         wanted.allocate(LAPTOP, 99)
 
 
@@ -56,7 +56,7 @@ def test_threads_are_the_workers_share():
 
 def test_two_workers_cannot_share_a_gpu():
     with (
-        pytest.raises(UsageError, match="nccl does not share one") as caught,
+        pytest.raises(UsageError, match="nccl cannot share a GPU") as caught,
         TrialResources(num_workers=2, num_gpus=1.0).connected(None),
     ):
         pass

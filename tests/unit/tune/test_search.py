@@ -35,7 +35,7 @@ def test_a_case_that_cannot_be_validated(tmp_path, tiny_recipe, tiny_folder):
     recipe = tiny_recipe.model_copy(update={"data": data})
     error = refuse(InputError, tmp_path, recipe, "default", tiny_folder)
     assert error.what.startswith("the case cset cannot be validated")
-    assert error.now == "search another --case, or prepare recordings that hold more of them"
+    assert error.now == "search another --case, or prepare recordings with more of them"
 
 
 def test_a_wrong_space(tmp_path, tiny_recipe, tiny_folder):

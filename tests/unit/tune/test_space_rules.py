@@ -104,7 +104,7 @@ def test_all_problems_of_rows_are_reported_at_once(load):
     )
     assert [where for where, _ in found] == ["model.dropout", "row 1", "row 2", "row 3"]
     assert "is given with rows" in found[0][1]
-    assert problems_of(load, "rows: [{}, {}]\n") == [("rows", "has a trial twice")]
+    assert problems_of(load, "rows: [{}, {}]\n") == [("rows", "contains a trial twice")]
     assert problems_of(load, "rows: 3\n")[0][0] == "rows"
 
 

@@ -64,5 +64,5 @@ def test_one_body_is_the_main_actor():
 def test_what_preparation_refuses_is_shown_raw_with_the_reason():
     ghosts = Recording(9, (person(0, 9, seed=0), person(0, 8, seed=1)))
     (panel,) = scene_of_recording("ghosts", ghosts, NTU25).panels
-    assert panel.title == "recorded; preparation refuses it: no body is longer than 11 frames"
+    assert panel.title == "recorded; preparation rejects it: no body is longer than 11 frames"
     assert [track.role for track in panel.tracks] == ["removed", "removed"]
