@@ -95,7 +95,7 @@ def tables_of(result: BenchResult) -> list[RenderableType]:
     return spaced([*parts, _estimates(result.estimates)])
 
 
-def _subject(subject: Subject) -> RenderableType:
+def _workload(workload: Workload) -> RenderableType:
     clips = f"{workload.num_train:,} for training, {workload.num_test:,} for the test"
     noise = "" if workload.has_dataset else "; no dataset, noise is used"
     threads = "1 thread" if workload.num_threads == 1 else f"{workload.num_threads} threads"
