@@ -171,7 +171,7 @@ def test_noise_takes_the_shape_that_the_case_is_known_for(sgn, case, dataset, na
         (["--recipe", "ntu60-xsub"], "recipe 'ntu60-xsub' not found"),
         (["--case", "cv", "--recipe", "ntu60-cs"], "--case and --recipe cannot be combined"),
         (["--case", "people"], "ntu60 has no case 'people'"),
-        (["--recipe", "custom"], "the shape of the dataset custom is unknown"),
+        (["--recipe", "custom"], "the shape of the dataset custom is not known"),
         (["optim.batch_siz=3"], "the command line has 1 problem"),
         (["--workers", "65"], "a batch of 64 clips cannot be shared by 65 workers"),
     ],

@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_written_is_refused_first(sgn, tiny_run):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a\n\nb\n", "the list of classes is empty"),
+        (b"a\n\nb\n", "the list of classes has an empty line"),
         (b"a\nb\na\n", "the list of classes repeats line 1"),
         (b"\xff\xfe", "the list of classes is not UTF-8 text"),
         (None, "the list of classes cannot be read"),

@@ -96,7 +96,7 @@ def test_an_error_of_a_worker_looks_like_one_of_this_process(recordings, tiny_ru
     shutil.copytree(recordings, mine)
     found = predict_clips(mine, tiny_run, workers=1)
     shutil.rmtree(mine)
-    with pytest.raises(InputError, match="a raw file is gone"):
+    with pytest.raises(InputError, match="a raw file is missing"):
         list(found)
 
 

@@ -115,8 +115,8 @@ def _choose_case(dataset: SkeletonDataset, case: str | None) -> str:
 def _check_padded(dataset: SkeletonDataset) -> None:
     if dataset.num_bodies > NUM_BODIES or dataset.skeleton.num_coordinates != 3:
         raise InputError(
-            f"padded files contain two bodies in three coordinates, not {dataset.num_bodies} "
-            f"in {dataset.skeleton.num_coordinates}",
+            f"padded files contain two bodies in three coordinates, this dataset has "
+            f"{dataset.num_bodies} in {dataset.skeleton.num_coordinates}",
             where=str(dataset.folder),
             now="export it with --to pyskl",
         )

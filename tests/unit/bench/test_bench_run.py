@@ -18,10 +18,10 @@ def test_a_dataset_is_measured(tiny_recipe, tiny_folder, tiny_dataset):
         seconds=1,
         on_progress=lambda *args: heard.append(args),
     )
-    subject = result.subject
-    assert subject.has_dataset
-    assert subject.num_train + subject.num_test == tiny_dataset.info.num_clips
-    assert subject.batch_size == 6
+    workload = result.workload
+    assert workload.has_dataset
+    assert workload.num_train + workload.num_test == tiny_dataset.info.num_clips
+    assert workload.batch_size == 6
     assert result.workers == ()
     assert [row.num_workers for row in result.estimates] == [0]
     assert {(row.what, row.precision) for row in result.speeds} >= {
@@ -31,7 +31,7 @@ def test_a_dataset_is_measured(tiny_recipe, tiny_folder, tiny_dataset):
     for row in result.speeds:
         assert row.clips_per_s.low <= row.clips_per_s.median <= row.clips_per_s.high
         product = next(item for item in result.products if item.precision == row.precision)
-        flops = subject.step_flops if row.what == "training step" else subject.forward_flops
+        flops = workload.step_flops if row.what == "training step" else workload.forward_flops
         assert row.flops_per_s == pytest.approx(row.clips_per_s.median * flops)
         assert row.share_of_product == pytest.approx(row.flops_per_s / product.flops_per_s)
     assert result.epoch.outside.median < 1
@@ -44,9 +44,9 @@ def test_noise_stands_in_for_a_dataset_and_is_gone_afterwards(tiny_recipe, tmp_p
     train = tiny_recipe.train.model_copy(update={"selection": "validation"})
     recipe = tiny_recipe.model_copy(update={"train": train})
     result = bench_recipe(recipe, device="cpu", seconds=1)
-    subject = result.subject
-    assert not subject.has_dataset
-    assert (subject.num_train, subject.num_validation) == (512 - 102, 102)
+    workload = result.workload
+    assert not workload.has_dataset
+    assert (workload.num_train, workload.num_validation) == (512 - 102, 102)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -68,7 +68,7 @@ def test_plain_data(tiny_recipe, tiny_folder):
     content = bench_recipe(tiny_recipe, tiny_folder, device="cpu", seconds=1).to_dict()
     assert json.loads(json.dumps(content, allow_nan=False)).keys() == {
         "format_version",
-        "subject",
+        "workload",
         "data_clips_per_s",
         "products",
         "speeds",
@@ -76,7 +76,7 @@ def test_plain_data(tiny_recipe, tiny_folder):
         "workers",
         "estimates",
     }
-    assert content["format_version"] == 2
+    assert content["format_version"] == 3
     assert content["estimates"][0]["total_s"] > 0
 
 

@@ -38,7 +38,7 @@ def test_cases_have_their_other_names():
 
 
 def test_an_unknown_dataset_is_refused():
-    with pytest.raises(UsageError, match="the shape of the dataset my-kinect is unknown"):
+    with pytest.raises(UsageError, match="the shape of the dataset my-kinect is not known"):
         known_shape("my-kinect", "people")
     with pytest.raises(UsageError, match="has no case"):
         known_shape("nwucla", "cs")

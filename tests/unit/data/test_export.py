@@ -196,7 +196,7 @@ def test_more_than_two_bodies_cannot_be_padded(tiny_dataset, tmp_path):
         writer.write_batch(changed)
     (tmp_path / "new").replace(folder / "clips.arrow")
     dataset = open_dataset(folder)
-    with pytest.raises(InputError, match="here are 3"):
+    with pytest.raises(InputError, match="this dataset has 3"):
         export_dataset(dataset, tmp_path / "three.npz", to="npz", case="cv")
     losses = export_dataset(dataset, tmp_path / "three.pkl", to="pyskl").losses
     assert any("cannot read the file back" in loss for loss in losses)

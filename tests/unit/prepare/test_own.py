@@ -178,7 +178,7 @@ def test_a_wrong_pattern_is_refused(write, pattern):
 def test_a_pattern_and_a_table_exclude_each_other(write):
     raw = write("a1.csv", "a2.csv")
     (raw / "labels.csv").write_text("name,label\na1,x\n")
-    with pytest.raises(UsageError, match=r"both labels\.csv and --name-pattern"):
+    with pytest.raises(UsageError, match=r"labels\.csv and --name-pattern cannot be combined"):
         plan(raw, "a{label}")
 
 

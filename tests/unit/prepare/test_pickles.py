@@ -153,7 +153,7 @@ def test_refuses_every_other_opcode_that_could_run_code(tmp_path):
         "os.system": by_hand(b"cos\nsystem\n"),
         "not an array": by_hand(b"}}", pickle.BUILD),
         "not a function": by_hand(b"})", pickle.REDUCE),
-        "wrongly": by_hand(b"cnumpy\ndtype\n", b"}", pickle.REDUCE),
+        "incorrectly": by_hand(b"cnumpy\ndtype\n", b"}", pickle.REDUCE),
     }
     for said, data in harmful.items():
         with pytest.raises(InputError) as caught:

@@ -236,7 +236,7 @@ def test_the_dataset_and_the_raw_files_lie_apart(golden_raw, out):
 def test_a_staging_folder_that_holds_something_else_is_left_alone(make_nwucla, tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "thesis.tex").write_text("precious")
-    with pytest.raises(UsageError, match=r"something else: thesis\.tex"):
+    with pytest.raises(UsageError, match=r"other files: thesis\.tex"):
         prepare_dataset(make_nwucla(3), out=tmp_path / "out")
     assert (tmp_path / "out.partial" / "thesis.tex").read_text() == "precious"
 
@@ -250,7 +250,7 @@ def test_a_file_that_cannot_be_read_stops_it_and_keeps_what_is_done(make_nwucla,
         if done == PART_FILES:
             last.unlink()
 
-    with pytest.raises(InputError, match="is gone"):
+    with pytest.raises(InputError, match="is missing"):
         prepare_dataset(raw, out=out, on_progress=remove)
     last.write_text(text)
     assert (tmp_path / "out.partial" / "part-00000.arrow").is_file()
@@ -281,7 +281,7 @@ def test_places_that_make_no_dataset_together(make_nwucla, golden_raw, tmp_path)
     nwucla = make_nwucla(6)
     with pytest.raises(UsageError, match="do not make one dataset"):
         prepare_dataset([golden_raw / "raw", nwucla], out=tmp_path / "out")
-    with pytest.raises(UsageError, match="named twice"):
+    with pytest.raises(UsageError, match="given twice"):
         prepare_dataset([nwucla, nwucla], out=tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no raw data found"):

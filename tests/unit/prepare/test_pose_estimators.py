@@ -547,7 +547,7 @@ def test_clips_of_a_pickle_of_many_are_read_one_by_one(tmp_path):
 def test_a_pickle_of_clips_in_3d_is_to_be_prepared_first(tmp_path):
     item = {"frame_dir": "a", "label": 0, "keypoint": np.ones((1, 2, 25, 3), "f4")}
     (tmp_path / "many.pkl").write_bytes(pickle.dumps([item]))
-    with pytest.raises(InputError, match="not in 2D") as caught:
+    with pytest.raises(InputError, match="do not have COCO") as caught:
         find_recordings(tmp_path / "many.pkl")
     assert caught.value.now.startswith("prepare them first")
 

@@ -106,7 +106,7 @@ def test_a_broken_member_is_named_beside_its_zip(tmp_path):
         ("film.MP4", "this is a video, and sgnray reads skeletons"),
         ("poses.csv", "this is a .csv file, and sgnray reads skeletons"),
         ("poses.json", "this is a .json file, and sgnray reads skeletons"),
-        ("poses", "this is a nameless kind of file, and sgnray reads skeletons"),
+        ("poses", "this is a file without a suffix, and sgnray reads skeletons"),
     ],
 )
 def test_other_files(tmp_path, name, message):
