@@ -38,7 +38,9 @@ def bench(
     device: options.Device = "auto",
     seconds: Annotated[
         float,
-        typer.Option(min=1, max=86400, metavar="S", help="Seconds to measure, without workers."),
+        typer.Option(
+            min=1, max=86400, metavar="S", help="Seconds to measure; workers take extra time."
+        ),
     ] = 30.0,
     json: options.Json = False,
     verbose: options.Verbose = 0,

@@ -208,7 +208,7 @@ def _parser_message(failure: Any, context: Any) -> str:
     if message.startswith("No such option"):
         known = [name for param in context.command.params for name in param.opts]
         if str(option).lstrip("-") in known:
-            return f"unknown option {option}; it is an argument: leave out its name"
+            return f"{option} is an argument, not an option: write its value without {option}"
         return f"unknown option {option}{did_you_mean(str(option), known)}"
     missing = re.match(r"Missing (\w+) '(.*?)'", message)
     if missing is not None:

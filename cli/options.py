@@ -55,7 +55,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="KEY=VALUE",
-        help="Recipe keys to change, like optim.batch_size=32; --dry-run shows every key.",
+        help="Recipe keys to change, like optim.batch_size=32; 'sgn train --dry-run' shows all.",
     ),
 ]
 Case = Annotated[

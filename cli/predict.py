@@ -143,7 +143,7 @@ def predict(
         raise UsageError(
             "the argument FILE is missing",
             where="sgn predict",
-            now="'sgn predict --help' shows what it takes",
+            now="see 'sgn predict --help'",
         )
     from sgnray.predict import Prediction, check_out, plan_predictions, refuse_skipped
     from sgnray.prepare.clip import Skipped

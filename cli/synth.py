@@ -19,7 +19,12 @@ def synth(
     subjects: Annotated[int, typer.Option(min=1, metavar="N", help="Different people.")] = 16,
     setups: Annotated[int, typer.Option(min=1, metavar="N", help="Camera arrangements.")] = 4,
     replications: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Recordings of each action, by three cameras.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Times that each subject repeats an action; three cameras record each.",
+        ),
     ] = 2,
     overwrite: options.Overwrite = False,
     json: options.Json = False,

@@ -53,8 +53,10 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
     if "bench" not in config.option.markexpr:
         _skip(items, "bench", "a measurement: pytest -m bench -s")
-    if "slow" not in config.option.markexpr and not config.option.file_or_dir:
-        _skip(items, "slow", "takes minutes: pytest -m slow")
+    if "slow" not in config.option.markexpr:
+        named = {Path(word.partition("::")[0]).resolve() for word in config.option.file_or_dir}
+        unnamed = [item for item in items if item.path not in named]
+        _skip(unnamed, "slow", "takes minutes: pytest -m slow")
     if any(item.get_closest_marker("gpu") for item in items) and not _has_gpu():
         _skip(items, "gpu", "needs a GPU")
 

@@ -75,14 +75,14 @@ Inputs = Annotated[
     BeforeValidator(tuple_of_list),
     Field(min_length=1),
     AfterValidator(_different),
-    Expected(f"a list of distinct names of {', '.join(get_args(Input))}"),
+    Expected(f"a list of distinct items from {', '.join(get_args(Input))}"),
 ]
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 Trackers = Annotated[
     tuple[Tracker, ...],
     BeforeValidator(tuple_of_list),
     AfterValidator(_different),
-    Expected(f"a list of distinct names of {', '.join(get_args(Tracker))}"),
+    Expected(f"a list of distinct items from {', '.join(get_args(Tracker))}"),
 ]
 
 
@@ -124,7 +124,7 @@ class DataConfig(Section):
     mixing: NonNegative = 0.0
     """Mix pairs of training clips by shares from Beta(mixing, mixing); 0 disables it."""
     pose_device: Annotated[Literal["auto", "host", "device"], NotHashed()] = "auto"
-    """Where batches are made: host, device (for training), or auto (device if poses fit)."""
+    """Where poses are kept: host, device (where training runs), or auto (device if they fit)."""
 
 
 class ModelConfig(Section):

@@ -263,9 +263,7 @@ def _split_rows(splits: NamedSplits, names: tuple[str, ...], path: Path) -> dict
 
     def rows(part: list[str], case: str) -> IntArray:
         if unknown := [name for name in part if name not in row_of]:
-            raise corrupt(
-                path, f"the case {case} names {unknown[0]!r}, which is not one of its clips"
-            )
+            raise corrupt(path, f"the case {case} names {unknown[0]!r}, which does not exist")
         return np.sort(np.array([row_of[name] for name in part], np.int64))
 
     return {

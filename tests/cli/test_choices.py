@@ -1,4 +1,4 @@
-"""What `sgn train` and `sgn tune` work on when they were not done everything."""
+"""What `sgn train` and `sgn tune` work on when not everything was given."""
 
 import json
 from pathlib import Path

@@ -121,7 +121,7 @@ def test_many_reasons_are_cut_and_no_case_is_said(capsys):
 
 
 @pytest.mark.parametrize(
-    ("num_bytes", "done"),
+    ("num_bytes", "shown"),
     [
         (0, "0 bytes"),
         (999, "999 bytes"),
@@ -133,8 +133,8 @@ def test_many_reasons_are_cut_and_no_case_is_said(capsys):
         (5_000_000_000_000_000, "5,000 TB"),
     ],
 )
-def test_sizes(num_bytes, done):
-    assert data_tables.size(num_bytes) == done
+def test_sizes(num_bytes, shown):
+    assert data_tables.size(num_bytes) == shown
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The one block in which every failure is done, and its exit code."""
+"""The one block that every failure is shown as, and its exit code."""
 
 import errno
 import logging
@@ -124,7 +124,10 @@ def test_what_was_asked_wrongly_word_for_word(sgn, arguments, block):
         (["data", "verify", "two"], "got unexpected extra argument"),
         (["synth", "out", "--classes", "1"], "--classes: "),
         (["--wrong"], "unknown option --wrong"),
-        (["view", "--clip", "x"], "unknown option --clip; it is an argument: leave out its name"),
+        (
+            ["view", "--clip", "x"],
+            "--clip is an argument, not an option: write its value without --clip",
+        ),
     ],
 )
 def test_what_the_parser_refuses_comes_as_one_block(sgn, arguments, what):

@@ -131,7 +131,7 @@ def _check_owner(path: Path, plan: Plan) -> None:
             )
     if found != plan.describe():
         raise RunError(
-            "the folder contains another search: another space, recipe, dataset, trials or epochs",
+            "the folder contains another search: its space, recipe, data, trials or epochs differ",
             where=str(search_path),
             now="choose another --name, or remove that folder",
         )

@@ -157,7 +157,9 @@ def test_all_problems_come_at_once(hand_made, tmp_path):
 )
 def test_missing_and_foreign_files(folder, name, data, what):
     (folder / name).unlink() if data is None else (folder / name).write_bytes(data)
-    assert [where for where, steps in problems_of(folder) if steps.startswith(what)] == [name]
+    assert [where for where, what_found in problems_of(folder) if what_found.startswith(what)] == [
+        name
+    ]
 
 
 @pytest.mark.parametrize("num_bytes", [1, 10, 200, 1000, 2000])

@@ -48,7 +48,7 @@ def run(tmp_path):
 
 
 def follow_twice(recipe, run):
-    """A run that is cut short after two epochs, its last one unnamed, and goes on from there."""
+    """A run that is cut short after two epochs, its last one not logged, and goes on from there."""
     with tracked(recipe, run, []) as trackers:
         trackers.log(HISTORY[:1])
     with tracked(recipe, run, HISTORY[:2]) as trackers:
@@ -59,7 +59,7 @@ def follow_twice(recipe, run):
 
 
 class Broken:
-    """A tracker that fails where it is calls to."""
+    """A tracker that fails at a given call."""
 
     def __init__(self, place):
         self.place, self.calls = place, []
