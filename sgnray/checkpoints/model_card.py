@@ -73,6 +73,10 @@ class ModelCard(BaseModel):
         assert self.skeleton is not None
         return self.skeleton.num_joints
 
+    def replacing(self, **values: object) -> ModelCard:
+        """Return the card with other values, validated."""
+        return type(self).model_validate({**dict(self), **values})
+
     def build_model(self, weights: Mapping[str, Tensor]) -> SGN:
         """Build its SGN with these weights, in eval mode; RuntimeError where they do not fit."""
         assert self.skeleton is not None

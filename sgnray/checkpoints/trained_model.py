@@ -71,7 +71,7 @@ class TrainedModel:
                 where=f"--classes, {self.path}",
                 now="give one name on each line, in the order of the labels",
             )
-        return replace(self, card=self.card.model_copy(update={"class_names": class_names}))
+        return replace(self, card=self.card.replacing(class_names=class_names))
 
     def require_sgn(self) -> SGN:
         """Return its model if it has weights; UsageError for an ONNX file."""
@@ -152,8 +152,7 @@ class TrainedModel:
 
     def describe(self) -> ModelCard:
         """Return all that a program needs to use the model without sgnray."""
-        names = {"skeleton": self.require_skeleton(), "class_names": self.labels()}
-        return self.card.model_copy(update=names)
+        return self.card.replacing(skeleton=self.require_skeleton(), class_names=self.labels())
 
     def _is_ntu(self) -> bool:
         shape = (self.model.num_joints, self.model.num_coordinates)

@@ -24,7 +24,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def written_aside(path: Path, *, suffix: str = "") -> Iterator[Path]:
-    """Return a path next to `path` to write to, which becomes `path` if the block succeeds.
+    """Yield a path next to `path` to write to, which becomes `path` if the block succeeds.
 
     `suffix` is for writers that look at the name. Raises OutputError; no partial file is left.
     """

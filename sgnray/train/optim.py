@@ -39,7 +39,7 @@ def sync_learning_rate(optimizer: torch.optim.Optimizer) -> None:
 
 
 def set_capturable(optimizer: torch.optim.Optimizer, is_capturable: bool) -> None:
-    """Set whether a CUDA graph holds the optimizer's step; it warns where that is wrong."""
+    """Set whether a CUDA graph holds the optimizer's step; torch warns where that is wrong."""
     for group in optimizer.param_groups:
         group["capturable"] = is_capturable
 

@@ -11,8 +11,7 @@ from sgnray.data.skeleton import NTU25
 from sgnray.view.page import write_player
 from sgnray.view.scene import Panel, Scene, Track
 
-# Together, so that what they share is built once.
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")

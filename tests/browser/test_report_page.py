@@ -15,8 +15,7 @@ from sgnray.evaluate.metrics import Tally
 from sgnray.evaluate.report import Cost, Details, EvaluatedModel, Member, make_report
 from sgnray.evaluate.write import choose_played, write_page
 
-# Together, so that what they share is built once.
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 EVIL = (
     "<script>alert(1)</script>",

@@ -18,8 +18,7 @@ import pytest
 from .disturbed import end, num_epochs, train_command, tune_command, wait_until
 from .hosts import HEAD_PORT, hosts, reason_to_skip
 
-# Together, so that what they share is built once.
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("autoscaler")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 NODE = {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 2}
 

@@ -25,9 +25,6 @@ import sgnray
 from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.predict import Stream, predict_clips
 
-# Together, so that what they share is built once.
-pytestmark = pytest.mark.xdist_group("examples")
-
 EXAMPLES = Path(sgnray.__file__).parents[1] / ".github" / "examples"
 # Not a Ray that happens to run on this machine.
 ENVIRONMENT = {**os.environ, "RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}

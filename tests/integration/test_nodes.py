@@ -22,8 +22,7 @@ from .disturbed import (
 )
 from .hosts import HEAD_PORT, hosts, reason_to_skip
 
-# Together, so that what they share is built once.
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("two hosts")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 # A lost node is noticed in seconds; Ray's defaults take up to a minute. See the README.
 NOTICED_SOON = {

@@ -11,8 +11,7 @@ import pytest
 from sgnray.errors import ClusterError, InputError
 from sgnray.predict import Prediction, plan_predictions, predict_clips, write_predictions
 
-# Together, so that what they share is built once.
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("predict on Ray")]
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")

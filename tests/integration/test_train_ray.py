@@ -11,8 +11,7 @@ from sgnray.distributed.cluster import connected
 from sgnray.errors import ClusterError, SgnError, UsageError
 from sgnray.train import train_run
 
-# Together, so that what they share is built once.
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("train on Ray")]
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -23,8 +23,7 @@ from sgnray.tune.plan import shorten
 from sgnray.tune.state.trials import Ended, Record
 from sgnray.tune.trial.folds import Folds
 
-# Together, so that what they share is built once.
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("tune")]
+pytestmark = pytest.mark.ray
 
 RATES = "optim.learning_rate: {choice: [1e-2, 2e-2, 3e-2, 4e-2]}\n"
 

@@ -11,9 +11,6 @@ import torch
 
 from sgnray.config import dump_recipe
 
-# Together, so that what they share is built once.
-pytestmark = pytest.mark.xdist_group("world sizes")
-
 
 @pytest.fixture(scope="module")
 def results(tiny_recipe, tiny_folder, tmp_path_factory):

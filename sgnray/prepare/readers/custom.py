@@ -55,7 +55,7 @@ class TableJob:
         return len(self.rows)
 
     def read(self) -> Iterator[Clip | Skipped]:
-        """Return one result for each row, in order."""
+        """Yield one result for each row, in order."""
         rows = iter(self.rows)
         for batch in self.piece.batches(self.columns):
             for index, row in zip(range(batch.num_rows), rows, strict=False):

@@ -89,7 +89,7 @@ class PaddedJob:
         return len(self.names)
 
     def read(self) -> Iterator[Clip | Skipped]:
-        """Return one result for each row; InputError if the file itself is damaged."""
+        """Yield one result for each row; InputError if the file itself is damaged."""
         rows = self.arrays.read_rows(self.array, self.start, self.start + len(self.names))
         for name, label, row_TX in zip(self.names, self.labels, rows, strict=True):
             try:

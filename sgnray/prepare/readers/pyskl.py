@@ -84,7 +84,7 @@ class PysklJob:
         return len(self.clips)
 
     def read(self) -> Iterator[Clip | Skipped]:
-        """Return one result for each clip."""
+        """Yield one result for each clip."""
         for clip in self.clips:
             try:
                 yield Clip(clip.facts, self._prepare(clip))

@@ -52,7 +52,7 @@ class RecordingJob:
         return len(self.files)
 
     def read(self) -> Iterator[Clip | Skipped]:
-        """Return each file's clip, or why it is left out."""
+        """Yield each file's clip, or why it is left out."""
         for index, (file, skeleton, found) in enumerate(read_recordings(self.files)):
             try:
                 facts = (

@@ -72,7 +72,7 @@ class Table:
                 yield Piece(self, start_chunk, start_chunk_row, start, chunk_row)
 
     def batches(self, chunk: int, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Return the rows from a chunk on, in order, few at a time."""
+        """Yield the rows from a chunk on, in order, few at a time."""
         if self.kind == "parquet":
             # Without these a row group is read whole.
             file = pq.ParquetFile(self._open(), buffer_size=_STEP_BYTES, pre_buffer=False)
@@ -92,7 +92,7 @@ class Table:
             yield batch.select(list(names))
 
     def _chunks(self) -> Iterator[tuple[int, float]]:
-        """Return each chunk's rows, and the bytes of one of them."""
+        """Yield each chunk's rows, and the bytes of one of them."""
         if self.kind == "parquet":
             metadata = pq.ParquetFile(self._open()).metadata
             for group in map(metadata.row_group, range(metadata.num_row_groups)):

@@ -329,7 +329,7 @@ def _result(report: Report | None) -> Metrics:
 
 
 def _flat(section: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Return the values of a recipe under their dotted keys."""
+    """Yield the values of a recipe under their dotted keys."""
     for key, value in section.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")

@@ -26,9 +26,6 @@ from sgnray.export.formats import open_onnx
 from sgnray.predict import predict_clips
 from sgnray.predict.sources import find_source
 
-# Together, so that what they share is built once.
-pytestmark = pytest.mark.xdist_group("exports")
-
 EXAMPLE = Path(__file__).parents[3] / ".github" / "examples" / "recognize_onnx.py"
 
 

@@ -284,12 +284,14 @@ def person(**keys):
         (person(keypoints=[["a", "b"]] * 17), "frame 0: keypoints contains something that is not"),
         (person(keypoints=[[1e39, 1]] * 17), "frame 0: a coordinate is not finite, or too large"),
         (person(keypoints=[[float("inf"), 1]] * 17), "frame 0: a coordinate is not finite"),
-        (person(keypoints=[[10**400, 1]] * 17), "frame 0: keypoints contains something that is"),
+        (person(keypoints=[[10**400, 1]] * 17),
+         "frame 0: keypoints contains something that is not"),
         (person(keypoints=[[float("nan")] * 2] * 17), "none of its 1 frames contains a person"),
         (person(keypoints=[[5, 5]] * 17), "no frame shows a whole limb"),
         (person(keypoints=known_points(), keypoint_scores=[1.0] * 16),
          "frame 0: a person has 16 scores for 17 joints"),
-        (person(keypoints=known_points(), keypoint_scores=[0.1] * 17), "none of its"),
+        (person(keypoints=known_points(), keypoint_scores=[0.1] * 17),
+         "none of its 1 frames contains a person"),
         (person(keypoints=None), "frame 0: keypoints"),
         (person(keypoints={"x": [1] * 17}), "frame 0: keypoints"),
         ([{"instances": [{"keypoints": known_points()}]}, {"instances": 5}], "frame 1: neither"),
@@ -329,7 +331,8 @@ def test_deep_nesting_is_refused(read):
         ),
         (
             json.dumps({"people": [{}]}),
-            "frame 1 (a_1_keypoints.json): pose_keypoints_2d contains something that is not",
+            "frame 1 (a_1_keypoints.json): pose_keypoints_2d contains something that is "
+            "not a number",
         ),
     ],
 )
@@ -547,7 +550,7 @@ def test_clips_of_a_pickle_of_many_are_read_one_by_one(tmp_path):
 def test_a_pickle_of_clips_in_3d_is_to_be_prepared_first(tmp_path):
     item = {"frame_dir": "a", "label": 0, "keypoint": np.ones((1, 2, 25, 3), "f4")}
     (tmp_path / "many.pkl").write_bytes(pickle.dumps([item]))
-    with pytest.raises(InputError, match="do not have COCO") as caught:
+    with pytest.raises(InputError, match="do not have COCO's 17 joints in 2D") as caught:
         find_recordings(tmp_path / "many.pkl")
     assert caught.value.now.startswith("prepare them first")
 
