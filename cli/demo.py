@@ -11,6 +11,8 @@ from . import options, render, tables
 from .live import shown_epochs
 
 _CASE = "cs"
+# One instead of two: half the time, and enough to learn from.
+_NUM_REPLICATIONS = 1
 
 
 def demo(
@@ -36,9 +38,11 @@ def demo(
     render.note(
         f"this takes about two minutes; all output goes to {out}; delete it when you are done"
     )
-    render.note(f"\n1/4  sgn synth {raw}")
+    render.note(f"\n1/4  sgn synth {raw} --replications {_NUM_REPLICATIONS}")
     with render.progress("recordings") as on_progress:
-        made = synthesize(raw, overwrite=True, on_progress=on_progress)
+        made = synthesize(
+            raw, num_replications=_NUM_REPLICATIONS, overwrite=True, on_progress=on_progress
+        )
     render.note(f"     {made.num_files:,} recordings of {len(made.class_names)} actions")
     render.note(f"\n2/4  sgn prepare --raw {raw} --out {data}")
     with render.progress("clips") as on_progress:

@@ -27,6 +27,20 @@ from sgnray.data.store import (
     poses_column,
 )
 
+# Files with a fixture of their own, such as a Ray cluster, that each process would build again.
+SHARES_A_FIXTURE = frozenset(
+    {
+        "test_examples",
+        "test_export_model",
+        "test_player",
+        "test_predict_ray",
+        "test_report_page",
+        "test_train_ray",
+        "test_tune",
+        "test_world_sizes",
+    }
+)
+
 FLAT17 = Skeleton(
     "flat17", tuple(f"joint {number}" for number in range(17)), ((1, 0), (2, 1)), None, 2
 )
@@ -41,7 +55,23 @@ def pytest_cmdline_main(config):
     is_free = not is_interactive and not is_worker and not option.file_or_dir
     if is_free and getattr(option, "numprocesses", 0) is None:
         option.numprocesses = os.cpu_count()
-        option.dist = "loadgroup"  # a test at a time: "load" gives one process all that start Ray
+        option.dist = "loadscope"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand out a test at a time, but files of SHARES_A_FIXTURE as a whole.
+
+    "load" would give one process all that start Ray; xdist's groups do nothing with pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.partition("::")[0]
+            return path if Path(path).stem in SHARES_A_FIXTURE else nodeid
+
+    return Scheduler(config, log)
 
 
 def pytest_collection_modifyitems(config, items):

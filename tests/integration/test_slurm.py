@@ -19,7 +19,7 @@ from sgnray.cli import main
 from .disturbed import SMALL
 from .hosts import hosts, reason_to_skip
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SCRIPT = Path(main.__file__).parents[1] / ".github" / "cluster" / "slurm.sh"
 

@@ -16,9 +16,8 @@ from sgnray.config import dump_recipe
 def results(tiny_recipe, tiny_folder, tmp_path_factory):
     """What rank 0 of each world size found; batches of 7 make uneven slices."""
     folder = tmp_path_factory.mktemp("worlds")
-    optim = tiny_recipe.optim.model_copy(update={"batch_size": 7})
     recipe = folder / "recipe.yaml"
-    recipe.write_text(dump_recipe(tiny_recipe.model_copy(update={"optim": optim})))
+    recipe.write_text(dump_recipe(tiny_recipe.replacing({"optim.batch_size": 7})))
     script = Path(__file__).parent / "ddp_rank.py"
     ranks = [
         subprocess.Popen([sys.executable, script, str(rank), folder, tiny_folder])

@@ -133,8 +133,7 @@ def test_the_mean_of_the_weights_is_there_if_the_recipe_keeps_one(
     checkpoint, tiny_recipe, tmp_path
 ):
     path = tmp_path / "c.pt"
-    train = tiny_recipe.train.model_copy(update={"ema_decay": 0.9})
-    recipe = to_dict(tiny_recipe.model_copy(update={"train": train}))
+    recipe = to_dict(tiny_recipe.replacing({"train.ema_decay": 0.9}))
     save_checkpoint(path, checkpoint)
     with pytest.raises(CheckpointError, match="averaged is missing, but its recipe keeps"):
         load_checkpoint(edited(path, recipe=recipe))

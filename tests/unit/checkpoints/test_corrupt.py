@@ -16,8 +16,7 @@ from sgnray.train import train_run
 
 @pytest.fixture(scope="module")
 def trained(tiny_recipe, tiny_folder, tmp_path_factory):
-    train = tiny_recipe.train.model_copy(update={"num_epochs": 2})
-    recipe = tiny_recipe.model_copy(update={"train": train})
+    recipe = tiny_recipe.replacing({"train.num_epochs": 2})
     return train_run(
         recipe, tiny_folder, runs_dir=tmp_path_factory.mktemp("runs"), device="cpu"
     ).folder

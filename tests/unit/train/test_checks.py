@@ -8,17 +8,10 @@ from sgnray.train.checks import check_run, check_synchronized
 from sgnray.train.run import train_run
 
 
-def changed(recipe, **sections):
-    updates = {
-        name: getattr(recipe, name).model_copy(update=values) for name, values in sections.items()
-    }
-    return recipe.model_copy(update=updates)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_one_pose_in_a_batch_leaves_no_folder(tiny_recipe, tiny_folder, tmp_path, caplog, workers):
     size = max(1, workers)
-    recipe = changed(tiny_recipe, data={"num_segments": 1}, optim={"batch_size": size})
+    recipe = tiny_recipe.replacing({"data.num_segments": 1, "optim.batch_size": size})
     with pytest.raises(UsageError, match="batch norm needs more than one pose") as caught:
         train_run(recipe, tiny_folder, workers=workers, runs_dir=tmp_path / "runs", device="cpu")
     assert ("fewer workers" in caught.value.now) is (workers == 2)
@@ -41,8 +34,8 @@ def test_one_pose_in_a_batch_leaves_no_folder(tiny_recipe, tiny_folder, tmp_path
 def test_the_smallest_share_counts(
     tiny_recipe, tiny_dataset, num_segments, batch_size, num_clips, num_workers, is_refused
 ):
-    recipe = changed(
-        tiny_recipe, data={"num_segments": num_segments}, optim={"batch_size": batch_size}
+    recipe = tiny_recipe.replacing(
+        {"data.num_segments": num_segments, "optim.batch_size": batch_size}
     )
     settings = {"num_clips": num_clips, "workers": num_workers, "device": "cpu"}
     if not is_refused:
@@ -55,7 +48,7 @@ def test_the_smallest_share_counts(
 def test_synchronizing_on_cpus_is_refused_before_ray_starts(
     tiny_recipe, tiny_folder, tiny_dataset, tmp_path, caplog
 ):
-    recipe = changed(tiny_recipe, train={"sync_batch_norm": True})
+    recipe = tiny_recipe.replacing({"train.sync_batch_norm": True})
     with pytest.raises(UsageError, match="between GPUs only"):
         train_run(recipe, tiny_folder, workers=2, runs_dir=tmp_path / "runs", device="cpu")
     assert "starting Ray" not in caplog.text
@@ -92,7 +85,7 @@ def test_missing_trackers_are_refused_only_where_they_are_used(
     tiny_recipe, tiny_dataset, monkeypatch
 ):
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
-    recipe = changed(tiny_recipe, train={"log": ("wandb", "tensorboard")})
+    recipe = tiny_recipe.replacing({"train.log": ("wandb", "tensorboard")})
     with pytest.raises(MissingExtraError) as caught:
         check_run(recipe, tiny_dataset, workers=0)
     assert caught.value.exit_code == 2

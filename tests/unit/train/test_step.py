@@ -17,12 +17,12 @@ from sgnray.train.step import CapturedSteps, LaunchedSteps, choose_steps
 
 CPU = torch.device("cpu")
 EVERYTHING = {
-    "scaling": 0.1,
-    "shear": 0.1,
-    "jitter_m": 0.01,
-    "joint_dropout": 0.1,
-    "crop": 0.7,
-    "mixing": 0.2,
+    "data.scaling": 0.1,
+    "data.shear": 0.1,
+    "data.jitter_m": 0.01,
+    "data.joint_dropout": 0.1,
+    "data.crop": 0.7,
+    "data.mixing": 0.2,
 }
 
 
@@ -41,9 +41,7 @@ def start(tiny_dataset):
 
 @pytest.fixture
 def rich_recipe(tiny_recipe):
-    data = tiny_recipe.data.model_copy(update=EVERYTHING)
-    train = tiny_recipe.train.model_copy(update={"ema_decay": 0.9})
-    return tiny_recipe.model_copy(update={"data": data, "train": train})
+    return tiny_recipe.replacing(EVERYTHING | {"train.ema_decay": 0.9})
 
 
 def train(steps, num_epochs=4):

@@ -36,8 +36,7 @@ def surroundings(monkeypatch):
 @pytest.fixture
 def recipe(tiny_recipe):
     def asking(*names):
-        train = tiny_recipe.train.model_copy(update={"log": names})
-        return tiny_recipe.model_copy(update={"train": train})
+        return tiny_recipe.replacing({"train.log": names})
 
     return asking
 

@@ -31,8 +31,7 @@ def test_a_recipe_for_another_dataset(tmp_path, tiny_folder):
 
 
 def test_a_case_that_cannot_be_validated(tmp_path, tiny_recipe, tiny_folder):
-    data = tiny_recipe.data.model_copy(update={"case": "cset"})
-    recipe = tiny_recipe.model_copy(update={"data": data})
+    recipe = tiny_recipe.replacing({"data.case": "cset"})
     error = refuse(InputError, tmp_path, recipe, "default", tiny_folder)
     assert error.what.startswith("the case cset cannot be validated")
     assert error.now == "search another --case, or prepare recordings with more of them"

@@ -49,16 +49,14 @@ def with_two_training_setups(dataset):
 
 
 def with_selection(recipe, selection):
-    train = recipe.train.model_copy(update={"selection": selection})
-    return recipe.model_copy(update={"train": train})
+    return recipe.replacing({"train.selection": selection})
 
 
 @pytest.mark.parametrize("selection", ["last", "validation", "test"])
 @pytest.mark.parametrize("case", ["cs", "cv", "cset"])
 def test_test_clips_are_never_looked_at(tiny_dataset, short_recipe, case, selection):
     dataset = with_two_training_setups(tiny_dataset)
-    data = short_recipe.data.model_copy(update={"case": case})
-    recipe = with_selection(short_recipe.model_copy(update={"data": data}), selection)
+    recipe = with_selection(short_recipe.replacing({"data.case": case}), selection)
     spoiled = poison(dataset, split_clips("synth", case, dataset.clips).test)
     assert np.isnan(spoiled.poses_PVC).any()
     assert list(train_folds(recipe, spoiled)) == list(train_folds(recipe, dataset))
