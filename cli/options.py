@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from sgnray.distributed.resources import WorkerRequest
 
 CHECKPOINT_HELP = (
-    "A run folder, a checkpoint, an official .pth or an export. Default: the newest run."
+    "A run folder, a checkpoint, an official .pth, or an exported .safetensors or .onnx. "
+    "Default: the newest run."
 )
 
 

@@ -173,6 +173,12 @@ def load_trained_model(
         return TrainedModel(path, card.build_model(weights), card, run=None)
     if path.suffix == ONNX_SUFFIX:
         return TrainedModel(path, *read_onnx(path), run=None)
+    if path.suffix == ".pt2":
+        raise UsageError(
+            "a torch.export file cannot be used as a checkpoint",
+            where=str(path),
+            now="use the run that it was exported from, or export that to onnx or safetensors",
+        )
     return _load_reference(path) if holds_reference(path) else _load(path)
 
 

@@ -1,6 +1,6 @@
 """The file formats of an export: written with the model card, and read back to compare.
 
-A new format needs its suffix in FORMATS, and a writer and a reader in `write_model`.
+A new format needs its suffix in FORMATS, and a writer and a reader in `write_and_open`.
 Legend: B clips, T frames, V joints, C coordinates, K classes.
 """
 
@@ -30,17 +30,20 @@ FORMATS: dict[str, str] = {
 DEFAULT_OPSET = 18  # the one that torch's exporter writes; it converts to later ones
 
 
-def write_model(path: Path, trained_model: TrainedModel, to: str, opset: int) -> Run:
-    """Write one format, and return the function that its own runtime loads from the file."""
-    if to == "onnx":
-        write_onnx(path, trained_model, opset=opset)
-        return open_onnx(path, opset=opset)
-    if to == "torch":
-        _write_torch(path, trained_model)
-        return _open_torch(path)
-    write_safetensors(path, trained_model.model.state_dict(), trained_model.describe())
-    weights, card = read_safetensors(path)
-    return card.build_model(weights)
+def write_and_open(path: Path, trained_model: TrainedModel, to: str, opset: int) -> Run:
+    """Write one of FORMATS, and return the function that its own runtime loads from the file."""
+    match to:
+        case "onnx":
+            write_onnx(path, trained_model, opset=opset)
+            return open_onnx(path, opset=opset)
+        case "torch":
+            _write_torch(path, trained_model)
+            return _open_torch(path)
+        case "safetensors":
+            write_safetensors(path, trained_model.model.state_dict(), trained_model.describe())
+            weights, card = read_safetensors(path)
+            return card.build_model(weights)
+    raise AssertionError(to)
 
 
 def write_onnx(path: Path, trained_model: TrainedModel, *, opset: int) -> None:

@@ -11,7 +11,7 @@ from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import TrainedModel, load_trained_model
 from sgnray.errors import UsageError
 from sgnray.export.check import agree, compare, find_clips
-from sgnray.export.formats import DEFAULT_OPSET, FORMATS, open_onnx, quantize_onnx, write_model
+from sgnray.export.formats import DEFAULT_OPSET, FORMATS, open_onnx, quantize_onnx, write_and_open
 from sgnray.storage.atomic import choose_format, make_parent, refuse_existing, written_aside
 
 
@@ -65,7 +65,7 @@ def export_model(
     used_opset = DEFAULT_OPSET if opset is None else opset
     make_parent(path)
     with written_aside(path, suffix=FORMATS[to]) as aside:
-        run = write_model(aside, trained_model, to, used_opset)
+        run = write_and_open(aside, trained_model, to, used_opset)
         difference, agreement = compare(trained_model, run, found, path), None
         if int8:
             quantize_onnx(aside)
@@ -86,7 +86,7 @@ def through_onnx(trained_model: TrainedModel) -> TrainedModel:
     """Return the same model computed by onnxruntime, once it was compared; no file is kept."""
     with tempfile.TemporaryDirectory(prefix="sgn-onnx-") as folder:
         path = Path(folder) / "model.onnx"
-        run = write_model(path, trained_model, "onnx", DEFAULT_OPSET)
+        run = write_and_open(path, trained_model, "onnx", DEFAULT_OPSET)
         compare(trained_model, run, find_clips(trained_model, None), path)
         return replace(load_trained_model(path), path=trained_model.path)
 

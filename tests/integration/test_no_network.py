@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from sgnray.export.formats import FORMATS
+
 # Run at the start of each process: notes every attempt to reach a host.
 _WATCH = """
 import os, sys
@@ -82,9 +84,7 @@ def test_every_command_works_without_a_network(offline, tiny_raw, tiny_run, tmp_
         # Two models of different shapes are one ensemble as well.
         ("eval", run, "one", "--data", "data/synth", "--out", "both"),
         ("predict", recording, "--checkpoint", run),
-        ("export", run),
-        ("export", run, "--to", "torch"),
-        ("export", run, "--to", "safetensors"),
+        *(("export", run, "--to", to) for to in FORMATS),
         ("view", recording, "--to", "html"),
         ("view", recording),
     ]

@@ -22,7 +22,7 @@ from sgnray.errors import CheckpointError, MissingExtraError, OutputError, SgnEr
 from sgnray.evaluate import evaluate_run
 from sgnray.export import export_model
 from sgnray.export.check import RANDOM, CheckClips, agree, compare
-from sgnray.export.formats import open_onnx
+from sgnray.export.formats import FORMATS, open_onnx
 from sgnray.predict import predict_clips
 from sgnray.predict.sources import find_source
 
@@ -32,13 +32,10 @@ EXAMPLE = Path(__file__).parents[3] / ".github" / "examples" / "recognize_onnx.p
 @pytest.fixture(scope="module")
 def exported(tiny_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
-    return {
-        to: export_model(tiny_run, to=to, out=folder / f"sgn.{to}")
-        for to in ("onnx", "torch", "safetensors")
-    }
+    return {to: export_model(tiny_run, to=to, out=folder / f"sgn.{to}") for to in FORMATS}
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch", "safetensors"])
+@pytest.mark.parametrize("to", FORMATS)
 def test_its_card(exported, to, tiny_folder):
     found = exported[to]
     assert found.num_clips == 27
@@ -193,6 +190,11 @@ def test_a_file_that_differs_is_not_kept(tiny_run, tmp_path):
         compare(trained_model, lambda x: trained_model.model(x) + 1e-3, clips, tmp_path / "x")
     with pytest.raises(SgnError, match="the exported file differs from the model"):
         compare(trained_model, lambda x: trained_model.model(x) * torch.nan, clips, tmp_path / "x")
+
+
+def test_a_torch_export_file_is_no_checkpoint(exported):
+    with pytest.raises(UsageError, match=r"a torch\.export file cannot be used as a checkpoint"):
+        load_trained_model(exported["torch"].path)
 
 
 def test_without_clips_at_hand_it_warns(exported, tmp_path, monkeypatch, caplog):
