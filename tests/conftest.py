@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ import pytest
 # Before anything imports torch, and for every command that a test starts: threads that wait for
 # each other in loops made these small tensors up to a hundred times slower beside other work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from sgnray.config import Recipe, load_recipe
 from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
