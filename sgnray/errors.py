@@ -118,6 +118,12 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+def last_line(error: BaseException) -> str:
+    """Return the last line of an exception's message; its class if it has no message."""
+    text = str(error).strip()
+    return text.splitlines()[-1] if text else type(error).__name__
+
+
 def count_problems(problems: Sequence[object]) -> str:
     """Return "1 problem" or "N problems"."""
     return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"

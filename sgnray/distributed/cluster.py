@@ -112,7 +112,7 @@ def _connect(ray: Any, address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise _no_answer(address) from error
-    except (RuntimeError, ValueError, TimeoutError) as error:
+    except (RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         raise ClusterError(
             f"the Ray cluster does not accept this driver: {first_line(error)}",
             where=address,

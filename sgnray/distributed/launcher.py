@@ -27,7 +27,7 @@ from sgnray.distributed.reserve import Room
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, use_gpu
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
-from sgnray.errors import ClusterError, SgnError
+from sgnray.errors import ClusterError, SgnError, first_line, last_line
 
 log = logging.getLogger(__name__)
 
@@ -424,7 +424,7 @@ def _run_worker(task: _Task, queue: MessageQueue) -> None:
             raise
         worker.flush()
         if worker.world.rank == 0:
-            worker.send(outcome)
+            ray.get(queue.put(outcome))  # before this process ends, and with it the message
 
 
 def _own_device(device_type: str) -> torch.device:
@@ -446,16 +446,15 @@ def _lost_cluster() -> Iterator[None]:
         yield
     except (RayError, ConnectionError, TimeoutError) as error:
         raise ClusterError(
-            f"the Ray cluster was lost: {str(error).strip().splitlines()[0]}",
+            f"the Ray cluster was lost: {first_line(error)}",
             where="its head node, or Ray on this machine",
             now="start it again; rerun the same command to resume after the last finished epoch",
         ) from error
 
 
 def _explain_loss(error: Exception) -> ClusterError:
-    lines = str(error).strip().splitlines() or [repr(error)]
     failure = ClusterError(
-        f"training stopped on the cluster: {lines[-1]}",
+        f"training stopped on the cluster: {last_line(error)}",
         where="a Ray worker; the traceback is in log.txt of the run",
         now="rerun the same command to resume after the last finished epoch; --max-failures N "
         "tolerates lost workers",

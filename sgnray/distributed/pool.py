@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sgnray.distributed.cluster import connected
 from sgnray.distributed.reserve import Reservation
 from sgnray.distributed.resources import WorkerRequest, gpus_per_actor
-from sgnray.errors import ClusterError, SgnError
+from sgnray.errors import ClusterError, SgnError, last_line
 
 # Jobs queued at each worker, so that it never waits for the next.
 _QUEUED = 2
@@ -52,7 +52,7 @@ def run_on_actors(
                 yield from _run(work, jobs, room, workers, "cuda" if num_gpus else "cpu", on_done)
         except ray.exceptions.RayError as error:
             raise ClusterError(
-                f"a worker failed: {str(error).strip().splitlines()[-1]}",
+                f"a worker failed: {last_line(error)}",
                 where="the Ray cluster",
                 now=now,
             ) from error

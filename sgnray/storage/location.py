@@ -36,16 +36,20 @@ class Location:
         """Name it for a message, without the password that a URI may hold."""
         if self.uri is None:
             return self.path
-        parts = urlsplit(self.uri)
-        return urlunsplit((parts.scheme, self.path, "", "", "")).replace("///", "//")
+        return f"{urlsplit(self.uri).scheme}://{self._host}{self.path}"
 
     @property
     def identity(self) -> str:
         """Name it with all that leads there but credentials, however the URI was written."""
         parts = urlsplit(self.uri or "")
+        return urlunsplit((parts.scheme, self._host, self.path, parts.query, ""))
+
+    @property
+    def _host(self) -> str:
+        """The server, such as HDFS's; empty where the path begins with the name of a bucket."""
+        parts = urlsplit(self.uri or "")
         host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
-        in_bucket = self.path.partition("/")[0] == host
-        return urlunsplit((parts.scheme, "" if in_bucket else host, self.path, parts.query, ""))
+        return "" if self.path.partition("/")[0] == host else host
 
     @property
     def name(self) -> str:

@@ -16,8 +16,8 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path, PurePosixPath
 
 from sgnray.errors import InputError, OutputError, RunError, SgnError
 from sgnray.storage.atomic import make_parent, output_errors, write_bytes, write_text
@@ -48,16 +48,15 @@ def mirrored(place: Location, *, busy: SgnError) -> Iterator[Path]:
     upload fails it is tried again, with growing pauses. OutputError if the last state cannot be
     uploaded: it stays in the copy, and the next command that holds the folder uploads it.
     """
-    mirror = Mirror.of(place)
-    with locked(mirror.lock_path, busy=busy):
-        lease = _Lease(place, busy)
-        lease.take()
-        try:
+    mirror, lease = Mirror.of(place), _Lease(place, busy)
+    with ExitStack() as held:
+        with mirror.fetching():
+            held.enter_context(locked(mirror.lock_path, busy=busy))
+            lease.take()
+            held.callback(lease.release)
             mirror.pull()
-            with _pushed(mirror, lease):
-                yield mirror.path
-        finally:
-            lease.release()
+        with _pushed(mirror, lease):
+            yield mirror.path
 
 
 def fetched(place: Location) -> Path:
@@ -65,12 +64,13 @@ def fetched(place: Location) -> Path:
     entry = place.entry()
     if entry is not None and not entry.is_folder:
         mirror = Mirror.of(place.at(place.path.rpartition("/")[0]))
-        mirror.fetch(place.name, entry)
+        with mirror.fetching():
+            mirror.fetch(place.name, entry)
         return mirror.path / place.name
     mirror = Mirror.of(place)
     busy = RunError("a command on this machine is writing it", where=str(place), now="wait for it")
     try:
-        with locked(mirror.lock_path, busy=busy):
+        with mirror.fetching(), locked(mirror.lock_path, busy=busy):
             mirror.pull()
     except RunError as error:
         if error is not busy:
@@ -114,6 +114,7 @@ class Mirror:
         self.place = place
         self.path = folder / place.name
         self.lock_path = folder / ".lock"
+        self._fetch_lock_path = folder / ".fetch-lock"
         self._table_path = folder / _TABLE_FILE
         self._known = self._read_table()
         self._uploading = threading.Lock()
@@ -128,16 +129,25 @@ class Mirror:
         mirror = cls(place, folder)
         return _mirrors.setdefault(mirror.path, mirror)
 
+    @contextmanager
+    def fetching(self) -> Iterator[None]:
+        """Let one process of this machine fetch at a time; the others wait, and find the files."""
+        waiting = f"waiting for another command that fetches {self.place}"
+        with locked(self._fetch_lock_path, busy=waiting):
+            yield
+
     def pull(self) -> None:
         """Fetch what has changed there; what changed only here stays, to be uploaded."""
         is_there = self.place.entry() is not None
-        remote = {self._below(entry): entry for entry in self.place.walk()} if is_there else {}
-        remote.pop(LEASE_FILE, None)
+        entries = self.place.walk() if is_there else ()
+        remote = {self._below(entry): entry for entry in entries}
         for name, entry in remote.items():
+            if not _is_ours(name):
+                continue
             known = self._known.get(name)
             if known is None or known[1] != _stamp_of(entry):
                 self.fetch(name, entry)
-        for name in [name for name in self._known if name not in remote]:
+        for name in [name for name in self._known if name not in remote or not _is_ours(name)]:
             path, (here, _) = self.path / name, self._known.pop(name)
             if path.is_file() and _stamp(path) == here:  # removed there
                 path.unlink()
@@ -186,10 +196,11 @@ class Mirror:
         self._known[name] = _stamp(path), _stamp_of(entry)
 
     def _files(self) -> Iterator[Path]:
-        for path in sorted(self.path.rglob("*")):
-            is_whole = not path.name.startswith(".") and ".partial" not in path.name
-            if is_whole and path.is_file():
-                yield path
+        # Unlike rglob, this passes over folders that are removed meanwhile.
+        for folder, folders, names in os.walk(self.path):
+            folders.sort()
+            paths = (Path(folder, name) for name in sorted(names) if _is_ours(name))
+            yield from (path for path in paths if path.is_file())
 
     def _below(self, entry: Entry) -> str:
         return entry.path.removeprefix(self.place.path).lstrip("/")
@@ -357,6 +368,12 @@ def _is_alive(lease: dict[str, object]) -> bool:
     except OSError:
         pass
     return True
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether a file is part of a run, not a lease, a lock, half written or another's."""
+    last = PurePosixPath(name).name
+    return not last.startswith(".") and ".partial" not in last
 
 
 def _machine() -> str:

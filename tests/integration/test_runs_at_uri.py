@@ -22,7 +22,7 @@ from sgnray.evaluate import evaluate_run, place_of, write_evaluation
 from sgnray.predict import predict_clips
 from sgnray.storage import mirror
 from sgnray.storage.location import locate
-from sgnray.storage.mirror import LEASE_FILE, mirrored, shown
+from sgnray.storage.mirror import LEASE_FILE, Mirror, fetched, mirrored, shown
 from sgnray.train import train_run, train_seeds
 from sgnray.tune import train_final, tune_recipe
 
@@ -255,6 +255,33 @@ def test_one_command_at_a_time(bucket, tmp_path, monkeypatch):
     leave(pid=ended.pid, machine="other")
     with pytest.raises(RunError, match="in use"), mirrored(place, busy=busy):
         pass
+
+
+def test_files_of_others_are_neither_fetched_nor_removed(bucket):
+    uri_of, files, path = bucket
+    theirs = ["run/.keep", "run/final-trial-1/.lease", "run/half.partial"]
+    for name in theirs:
+        with files.open_output_stream(f"{path}/{name}") as stream:
+            stream.write(b"theirs")
+    busy = RunError("in use", where="here", now="wait")
+    with mirrored(locate(uri_of("/run")), busy=busy) as copy:
+        assert list(copy.iterdir()) == []
+        (copy / "mine").write_text("mine", encoding="utf-8")
+    assert names_in(files, path) == sorted([*theirs, "run/mine"])
+
+
+def test_a_reader_waits_for_another_one_on_this_machine(bucket):
+    uri_of, files, path = bucket
+    with files.open_output_stream(f"{path}/run/report.json") as stream:
+        stream.write(b"whole")
+    place, found = locate(uri_of("/run")), []
+    reader = threading.Thread(target=lambda: found.append(fetched(place)))
+    with Mirror.of(place).fetching():
+        reader.start()
+        reader.join(1.0)
+        assert reader.is_alive()
+    reader.join(60)
+    assert (found[0] / "report.json").read_bytes() == b"whole"
 
 
 def test_a_run_that_was_taken_over_writes_nothing_more(bucket, monkeypatch):

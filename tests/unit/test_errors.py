@@ -14,6 +14,7 @@ from sgnray.errors import (
     count_problems,
     first_line,
     import_extra,
+    last_line,
 )
 
 KINDS = [
@@ -54,16 +55,16 @@ def test_a_missing_extra_names_itself():
 
 
 @pytest.mark.parametrize(
-    ("error", "line"),
+    ("error", "first", "last"),
     [
-        (ValueError("one\ntwo"), "one"),
-        (OSError("\n  one\n"), "one"),
-        (KeyError(), "KeyError"),
-        (RuntimeError("  "), "RuntimeError"),
+        (ValueError("one\ntwo"), "one", "two"),
+        (OSError("\n  one\n"), "one", "one"),
+        (KeyError(), "KeyError", "KeyError"),
+        (RuntimeError("  "), "RuntimeError", "RuntimeError"),
     ],
 )
-def test_first_line_of_any_exception(error, line):
-    assert first_line(error) == line
+def test_lines_of_any_exception(error, first, last):
+    assert (first_line(error), last_line(error)) == (first, last)
 
 
 def test_problems_are_counted():

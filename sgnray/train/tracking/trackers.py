@@ -86,6 +86,7 @@ class Trackers:
                     warnings.simplefilter("ignore")  # what libraries find in one another
                     self._num_logged[name] = tracker.start(recipe, run, history)
             except Exception as failure:
+                self.finish(None)  # those that have started
                 raise SgnError(
                     f"{name} did not start: {first_line(failure)}",
                     where="train.log",

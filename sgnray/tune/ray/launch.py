@@ -25,7 +25,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from sgnray.data.fetch import SharedDataset
 from sgnray.distributed.world import World
-from sgnray.errors import ClusterError
+from sgnray.errors import ClusterError, last_line
 from sgnray.tune.plan import REDUCTION_FACTOR
 from sgnray.tune.state.running import RunningSearch
 from sgnray.tune.state.trials import Reported
@@ -70,9 +70,8 @@ def run_trials(
         with _quiet_ray():
             _fit(search, job, _TimeBudget(time_budget_s))
     except (RayError, TuneError) as error:
-        lines = str(error).strip().splitlines() or [repr(error)]
         raise ClusterError(
-            f"the search stopped on the cluster: {lines[-1]}",
+            f"the search stopped on the cluster: {last_line(error)}",
             where=f"Ray; the whole message is in {folder.log_path}",
             now="rerun the same command to resume: trials that have ended are not repeated",
         ) from error
