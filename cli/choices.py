@@ -39,7 +39,7 @@ def choose_recipe(
             now=f"leave out one of them, or override: --recipe {recipe} data.case={case}",
         )
     if recipe is not None:
-        return load_recipe(recipe, overrides)
+        return load_recipe(str(_fetch_recipe(recipe)) if "://" in recipe else recipe, overrides)
     info = read_info(choose_dataset(data))
     case = choose_case(info, case, default_case=default_case)
     chosen = recipe_for(info.dataset, case, overrides)
@@ -74,6 +74,18 @@ def choose_dataset(data: str | None, *, name: str | None = None) -> Path:
         if name is None:
             raise
         return find_dataset(folder, name=name)
+
+
+def _fetch_recipe(uri: str) -> Path:
+    from sgnray.storage.location import locate
+    from sgnray.storage.mirror import fetched
+
+    path = fetched(locate(uri))
+    if not path.is_file():
+        raise UsageError(
+            "recipe not found", where=f"--recipe {uri}", now="name a file such as best.yaml"
+        )
+    return path
 
 
 def _fetch(uri: str) -> Path:

@@ -132,7 +132,8 @@ def tune(
     if finished is not None:
         return render.result(searching.final_line(finished))
     render.note(
-        f"see {shown(tuned.page_path)}; train the best: sgn train --recipe {tuned.best_recipe_path}"
+        f"see {shown(tuned.page_path)}; train the best: "
+        f"sgn train --recipe {shown(tuned.best_recipe_path)}"
     )
     return None
 

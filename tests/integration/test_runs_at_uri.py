@@ -16,6 +16,8 @@ import pytest
 from sgnray.checkpoints.checkpoint import load_checkpoint
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.checkpoints.trained_model import load_trained_model
+from sgnray.cli.choices import choose_recipe, first_case
+from sgnray.config import dump_recipe
 from sgnray.distributed.cluster import connected
 from sgnray.errors import InputError, OutputError, RunError, UsageError
 from sgnray.evaluate import evaluate_run, place_of, write_evaluation
@@ -255,6 +257,17 @@ def test_one_command_at_a_time(bucket, tmp_path, monkeypatch):
     leave(pid=ended.pid, machine="other")
     with pytest.raises(RunError, match="in use"), mirrored(place, busy=busy):
         pass
+
+
+def test_a_recipe_at_a_uri(bucket, tiny_recipe):
+    """As a search at a URI names its best.yaml."""
+    uri_of, files, path = bucket
+    with files.open_output_stream(f"{path}/search/best.yaml") as stream:
+        stream.write(dump_recipe(tiny_recipe).encode())
+    settings = {"data": None, "default_case": first_case}
+    assert choose_recipe(None, uri_of("/search/best.yaml"), **settings) == tiny_recipe
+    with pytest.raises(UsageError, match="recipe not found"):
+        choose_recipe(None, uri_of("/search/absent.yaml"), **settings)
 
 
 def test_files_of_others_are_neither_fetched_nor_removed(bucket):

@@ -11,6 +11,7 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 
 from sgnray.storage.atomic import write_bytes, write_text
+from sgnray.storage.mirror import shown
 from sgnray.tune.report.importance import explain_missing
 from sgnray.tune.report.plots import draw_pictures
 from sgnray.tune.space.space import as_overrides
@@ -40,7 +41,7 @@ def write_page(
         plan=plan,
         best=best,
         changes="\n".join(as_overrides(best.values)) or "nothing",
-        command=f"sgn train --recipe {folder.best_path}",
+        command=f"sgn train --recipe {shown(folder.best_path)}",
         counts=", ".join(f"{counts[status]} {status}" for status in _STATUSES if counts[status]),
         pictures={name: base64.b64encode(png).decode("ascii") for name, png in pictures.items()},
         missing="" if importances else explain_missing(plan.space),
