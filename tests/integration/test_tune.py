@@ -203,7 +203,7 @@ def searching(tmp_path, tiny_recipe, tiny_folder):
             process.communicate()
 
 
-def wait_for(record, is_there, timeout_s=90):
+def wait_for(record, is_there, timeout_s=300):
     deadline = time.monotonic() + timeout_s
     while not is_there(record.read()):
         assert time.monotonic() < deadline, record.read()
