@@ -140,14 +140,13 @@ class Mirror:
         """Fetch what has changed there; what changed only here stays, to be uploaded."""
         is_there = self.place.entry() is not None
         entries = self.place.walk() if is_there else ()
-        remote = {self._below(entry): entry for entry in entries}
+        below = {self._below(entry): entry for entry in entries}
+        remote = {name: entry for name, entry in below.items() if _is_ours(name)}
         for name, entry in remote.items():
-            if not _is_ours(name):
-                continue
             known = self._known.get(name)
             if known is None or known[1] != _stamp_of(entry):
                 self.fetch(name, entry)
-        for name in [name for name in self._known if name not in remote or not _is_ours(name)]:
+        for name in [name for name in self._known if name not in remote]:
             path, (here, _) = self.path / name, self._known.pop(name)
             if path.is_file() and _stamp(path) == here:  # removed there
                 path.unlink()
