@@ -117,6 +117,7 @@ class Mirror:
         self._fetch_lock_path = folder / ".fetch-lock"
         self._table_path = folder / _TABLE_FILE
         self._known = self._read_table()
+        self._written_table = ""
         self._uploading = threading.Lock()
 
     @classmethod
@@ -220,7 +221,10 @@ class Mirror:
             "place": str(self.place),
             "files": self._known,
         }
-        write_text(self._table_path, json.dumps(content, indent=1) + "\n")
+        text = json.dumps(content, indent=1) + "\n"
+        if text != self._written_table:
+            write_text(self._table_path, text)
+            self._written_table = text
 
 
 @contextmanager

@@ -104,5 +104,7 @@ def test_the_image_has_all_that_is_installed():
     project = (root / "pyproject.toml").read_text()
     needed = {"pyproject.toml", "README.md", "LICENSE", "sgnray"}
     assert paths == needed | set(re.findall(r'"sgnray\.\w+" = "(\w+)"', project))
+    (version,) = re.findall(r"pip install .* ray==(\S+)", dockerfile)
+    assert {cluster_of(name)["rayVersion"] for name in KUBERAY} == {version}
     (extras,) = re.findall(r"pip install .*'/src\[(.*)\]'", dockerfile)
     assert set(extras.split(",")) <= set(re.findall(r"^(\w+) = \[", project, flags=re.MULTILINE))

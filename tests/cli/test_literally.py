@@ -1,4 +1,4 @@
-"""The commands exactly as the README writes them, each in a process of its own, with Ray."""
+"""The README's first commands, each in a process of its own: short, and every night as written."""
 
 import dataclasses
 import json
@@ -37,20 +37,34 @@ def shell(monkeypatch):
     return run
 
 
-def test_prepare_train_tune_eval(shell, tiny_raw, tmp_path):
+@pytest.mark.parametrize(
+    ("train", "tune"),
+    [
+        (
+            "sgn train --case cv --workers 2 train.num_epochs=2 optim.milestones=[]",
+            "sgn tune --trials 2 --epochs 2",
+        ),
+        pytest.param("sgn train --case cv --workers 8", "sgn tune", marks=pytest.mark.slow),
+    ],
+    ids=["short", "as written"],
+)
+def test_prepare_train_tune_eval(shell, tiny_raw, tmp_path, train, tune):
     shutil.copytree(tiny_raw, tmp_path / "path")
     assert "written: data/synth" in shell("sgn prepare --raw path")
-    assert "9, the test part of synth cv" in shell("sgn train --case cv --workers 8")
+    assert "9, the test part of synth cv" in shell(train)
     assert "9, the test part of synth cv" in shell("sgn eval")
-    assert "best: " in shell("sgn tune")
+    assert "best: " in shell(tune)
     (best,) = Path("runs").glob("tune-synth-cs-*/best.yaml")
     assert "selection" in shell(f"sgn train --recipe {best} --dry-run")
 
 
-def test_demo(shell):
+@pytest.mark.parametrize(
+    "demo", ["sgn demo --workers 0", pytest.param("sgn demo", marks=pytest.mark.slow)]
+)
+def test_demo(shell, demo):
     start = time.monotonic()
-    report = json.loads(shell("sgn demo --json"))
-    print(f"sgn demo: {time.monotonic() - start:.0f} s, top-1 {report['top1']:.2%}")
+    report = json.loads(shell(f"{demo} --json"))
+    print(f"{demo}: {time.monotonic() - start:.0f} s, top-1 {report['top1']:.2%}")
     assert report["top1"] >= 0.9
     assert report["case"] == "cs"
     assert report["top1"] - score_shuffled(Path("runs/demo")) >= 0.2

@@ -73,6 +73,7 @@ def as_json(guesses):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_ray_data_recognizes_a_folder(tiny_raw, tiny_run, tmp_path):
     raw = tmp_path / "raw"
     shutil.copytree(tiny_raw, raw)

@@ -22,7 +22,7 @@ from .disturbed import (
     wait_until,
 )
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 NUM_EPOCHS = 40  # more than pass by between a fault and the next
 

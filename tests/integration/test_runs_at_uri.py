@@ -34,6 +34,7 @@ class Wire:
 
     def __init__(self, target):
         self._target = target
+        self._lock = threading.Lock()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -45,28 +46,39 @@ class Wire:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def cut(self):
-        for end in list(self._open):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        with self._lock:  # what connects at this moment is in the set, or is turned away
+            for end in self._open:
+                self._end(end)
+                end.close()
+            self._open = set()
 
     def _accept(self, listener):
         with suppress(OSError):
             while True:
-                ours = listener.accept()[0]
-                theirs = socket.create_connection(("127.0.0.1", self._target))
-                self._open |= {ours, theirs}
+                ours = self._kept(listener.accept()[0], listener)
+                theirs = self._kept(socket.create_connection(("127.0.0.1", self._target)), listener)
                 for one, other in ((ours, theirs), (theirs, ours)):
                     threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
 
+    def _kept(self, end, listener):
+        with self._lock:
+            if listener in self._open:
+                self._open.add(end)
+                return end
+        end.close()
+        raise ConnectionAbortedError("cut meanwhile")
+
     @staticmethod
-    def _pass_on(one, other):
+    def _end(socket_):
+        with suppress(OSError):
+            socket_.shutdown(socket.SHUT_RDWR)
+
+    def _pass_on(self, one, other):
         with suppress(OSError):
             while data := one.recv(65536):
                 other.sendall(data)
-        for end in (one, other):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        self._end(one)
+        self._end(other)
 
 
 @pytest.fixture
@@ -297,6 +309,21 @@ def test_a_reader_waits_for_another_one_on_this_machine(bucket):
     assert (found[0] / "report.json").read_bytes() == b"whole"
 
 
+def test_where_nothing_changes_nothing_is_written(bucket):
+    uri_of, files, path = bucket
+    place = locate(uri_of("/run"))
+    with mirrored(place, busy=RunError("in use", where="here", now="wait")) as copy:
+        (copy / "kept").write_text("kept", encoding="utf-8")
+        deadline = time.monotonic() + 60
+        while "run/kept" not in names_in(files, path):
+            assert time.monotonic() < deadline, "it is not uploaded"
+            time.sleep(0.05)
+        time.sleep(0.3)  # some more looks
+        written = (copy.parent / "mirror.json").stat().st_mtime_ns
+        time.sleep(0.5)
+        assert (copy.parent / "mirror.json").stat().st_mtime_ns == written
+
+
 def test_a_run_that_was_taken_over_writes_nothing_more(bucket, monkeypatch):
     uri_of, files, path = bucket
     monkeypatch.setattr(mirror, "_RENEW_EVERY_S", 0.0)
@@ -359,6 +386,7 @@ def test_seeds_at_a_uri(bucket, s3, tiny_recipe, tiny_folder):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_workers_and_a_search_at_a_uri(bucket, tiny_recipe, tiny_folder, tmp_path):
     uri_of, files, path = bucket
     space = tmp_path / "space.yaml"

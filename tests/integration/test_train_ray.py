@@ -11,6 +11,8 @@ from sgnray.distributed.cluster import connected
 from sgnray.errors import ClusterError, SgnError, UsageError
 from sgnray.train import train_run
 
+from .disturbed import assert_undisturbed
+
 pytestmark = pytest.mark.ray
 
 
@@ -87,31 +89,40 @@ def test_a_local_ray_without_a_gpu(tiny_recipe, tiny_folder, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_loss_too_many_ends_the_run(tiny_recipe, tiny_folder, tmp_path):
-    recipe = tiny_recipe.replacing({"train.num_epochs": 500})
-    with pytest.raises(ClusterError, match="training stopped on the cluster") as caught:
-        train_run(
+def test_lost_workers(tiny_recipe, tiny_folder, tmp_path):
+    """A loss too many ends the run; the next command goes on, and survives as many as it may."""
+    recipe = tiny_recipe.replacing({"train.num_epochs": 6})
+
+    def train(*, lose_at, **options):
+        return train_run(
             recipe,
             tiny_folder,
             workers=2,
             device="cpu",
             runs_dir=tmp_path,
-            name="lost",
-            on_epoch=lambda result: kill_a_worker() if result.epoch == 2 else None,
+            name="run",
+            on_epoch=lambda result: kill_a_worker() if result.epoch == lose_at else None,
+            **options,
         )
+
+    with pytest.raises(ClusterError, match="training stopped on the cluster") as caught:
+        train(lose_at=2)
     assert "--max-failures" in caught.value.now
-    assert len(read_losses(tmp_path / "lost")) >= 2
+    assert 2 <= len(read_losses(tmp_path / "run")) < 6
+    result = train(lose_at=4, max_failures=1)
+    assert result.resumed_from >= 2
+    assert "a worker was lost; the run resumes" in (tmp_path / "run" / "log.txt").read_text()
+    assert_undisturbed(tmp_path / "run", tiny_folder, tmp_path, size=2)
 
 
 def kill_a_worker():
-    """Kill one worker of the run that is under way, and return its process id."""
+    """Kill one of the two workers of the run that is under way."""
     workers = [
         process
         for process in psutil.Process().children(recursive=True)
         if "RayTrainWorker" in " ".join(process.cmdline())
     ]
     workers[-1].kill()
-    return workers[-1].pid
 
 
 def test_batch_norm_that_cannot_be_synchronized_leaves_no_folder(
