@@ -77,7 +77,7 @@ class Location:
     def put(self, content: bytes) -> None:
         """Write a file, whole in an object store; raises OutputError."""
         files = _file_system(self.uri)
-        with _write_errors(self):
+        with _remote_errors(self, is_writing=True):
             if not isinstance(files, fs.S3FileSystem):  # an object store has no folders
                 files.create_dir(self.path.rpartition("/")[0], recursive=True)
             with files.open_output_stream(self.path) as file:
@@ -85,7 +85,7 @@ class Location:
 
     def remove(self) -> None:
         """Remove a file, if it is there; raises OutputError."""
-        with _write_errors(self), suppress(FileNotFoundError):
+        with _remote_errors(self, is_writing=True), suppress(FileNotFoundError):
             _file_system(self.uri).delete_file(self.path)
 
     def open(self) -> pa.NativeFile:
@@ -222,26 +222,17 @@ def _refuse_folder(error: OSError) -> None:
 
 
 @contextmanager
-def _remote_errors(place: Location, *, may_be_absent: bool = False) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if may_be_absent and isinstance(error, FileNotFoundError):
-            raise
-        raise InputError(
-            f"this location does not respond: {first_line(error)}",
-            where=str(place),
-            now="check its name, the network, and the credentials in the environment",
-        ) from error
-
-
-@contextmanager
-def _write_errors(place: Location) -> Iterator[None]:
+def _remote_errors(
+    place: Location, *, may_be_absent: bool = False, is_writing: bool = False
+) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise OutputError(
-            f"this location does not respond, or refuses: {first_line(error)}",
+        if may_be_absent and isinstance(error, FileNotFoundError):
+            raise
+        failed, refuses = (OutputError, ", or refuses") if is_writing else (InputError, "")
+        raise failed(
+            f"this location does not respond{refuses}: {first_line(error)}",
             where=str(place),
             now="check its name, the network, and the credentials in the environment",
         ) from error
