@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -19,6 +19,8 @@ from pyarrow import fs
 from sgnray.errors import InputError, OutputError, UsageError, first_line
 
 _BLOCK_BYTES = 8 * 2**20
+# What a command must say of an object store; other parts of a query may be secrets.
+_PUBLIC = {"endpoint_override", "region", "scheme"}
 _URI = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
@@ -37,6 +39,12 @@ class Location:
         if self.uri is None:
             return self.path
         return f"{urlsplit(self.uri).scheme}://{self._host}{self.path}"
+
+    @property
+    def address(self) -> str:
+        """Name it for a command: with all that leads there but credentials."""
+        query = [pair for pair in parse_qsl(urlsplit(self.uri or "").query) if pair[0] in _PUBLIC]
+        return f"{self}?{urlencode(query, safe=':/')}" if query else str(self)
 
     @property
     def identity(self) -> str:
