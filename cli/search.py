@@ -31,11 +31,9 @@ _BEST = "bold green"
 def shown_search() -> Iterator[Listener]:
     """Show a search: a live table on a terminal, else each ended trial as one line."""
     board = SearchBoard()
-
-    def build_live(console: Console) -> Live:
-        return Live(board, console=console, vertical_overflow="crop", transient=True)
-
-    with render.live(build_live) as is_live:
+    with render.live(
+        lambda console: Live(board, console=console, vertical_overflow="crop", transient=True)
+    ) as is_live:
         yield board if is_live else _Lines()
 
 

@@ -140,15 +140,11 @@ def _members(details: Details) -> SafeTable:
     for member in details.members:
         seed = "" if member.seed is None else str(member.seed)
         epoch = "" if member.epoch is None else str(member.epoch)
-        table.add_row(_short(member.checkpoint), seed, epoch, f"{member.top1:.2%}")
+        run = member.checkpoint.partition("/checkpoints/epoch-")[0]  # the epoch is shown with it
+        table.add_row(run, seed, epoch, f"{member.top1:.2%}")
     table.add_row("mean", "", "", f"{details.mean_top1:.2%}")
     table.add_row("standard deviation", "", "", f"{details.std_top1:.2%}")
     return table
-
-
-def _short(checkpoint: str) -> str:
-    """Name a checkpoint by its run, where its epoch is shown with it."""
-    return checkpoint.partition("/checkpoints/epoch-")[0]
 
 
 def _details(details: Details) -> Table:

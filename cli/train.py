@@ -82,7 +82,7 @@ def train(
     if seeds is not None:
         return _train_seeds(chosen, dataset_dir, json=json, num_seeds=seeds, **arguments)
 
-    from sgnray.storage.mirror import shown
+    from sgnray.storage.mirror import pasted, shown
     from sgnray.train import train_run
 
     with shown_epochs(workers if workers != "0" else "") as screen:
@@ -94,7 +94,7 @@ def train(
         content = {"run": run, "resumed_from": finished.resumed_from}
         return render.as_json(content | {"report": finished.report.to_dict()})
     render.result(*tables.scores(finished.report))
-    render.note(f"run {run}; full report: sgn eval {run}")
+    render.note(f"run {run}; full report: sgn eval {pasted(finished.folder)}")
     return None
 
 

@@ -96,7 +96,7 @@ def tune(
         render.note(f"searching with the case {chosen.data.case}; --case selects another")
     dataset_dir = choose_dataset(data, name=chosen.data.dataset)
 
-    from sgnray.storage.mirror import shown
+    from sgnray.storage.mirror import pasted, shown
     from sgnray.tune import TrialResources, tune_recipe
 
     with searching.shown_search() as listener:
@@ -133,7 +133,7 @@ def tune(
         return render.result(searching.final_line(finished))
     render.note(
         f"see {shown(tuned.page_path)}; train the best: "
-        f"sgn train --recipe {shown(tuned.best_recipe_path)}"
+        f"sgn train --recipe {pasted(tuned.best_recipe_path)}"
     )
     return None
 

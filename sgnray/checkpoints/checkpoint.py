@@ -230,12 +230,8 @@ def _content_errors(where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise _refused(where, f"its content is invalid: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    text = error.what if isinstance(error, SgnError) else str(error)
-    return " ".join(text.split())[:200]
+        text = " ".join((error.what if isinstance(error, SgnError) else str(error)).split())
+        raise _refused(where, f"its content is invalid: {text[:200]}") from error
 
 
 def _refused(where: str, what: str) -> CheckpointError:

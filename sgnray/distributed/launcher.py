@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ import torch
 from sgnray.distributed.device import Precision, choose_precision, describe_device
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
-from sgnray.distributed.reserve import Room
+from sgnray.distributed.reserve import Reservation, Room
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, use_gpu
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
@@ -76,7 +76,7 @@ class RayLauncher:
     ) -> None:
         self._max_failures = max_failures
         self._request = request
-        self._is_local = resources.is_local
+        self._resources = resources
         on_gpu = use_gpu(device, resources)
         gpu = " ".join(["cuda", *(f"({name})" for name in resources.accelerators)])
         cpus = request.num_cpus or (1 if on_gpu else resources.cpus_per_worker(workers.most))
@@ -95,20 +95,17 @@ class RayLauncher:
         May wait for a node; ClusterError where that takes longer than the request allows.
         """
         device_type = self.hardware.device_type
-        if precision != "auto" or self._is_local:
+        if precision != "auto" or self._resources.is_local:
             return choose_precision(precision, device_type)
         import ray
 
-        ask = ray.remote(
-            **self._request.actor_options(
-                num_cpus=self.hardware.threads_per_worker, num_gpus=self._num_gpus
-            )
-        )(choose_precision)
-        waiting, asked = self._wait(1), ask.remote(precision, device_type)
-        with _lost_cluster():
-            while not ray.wait([asked], timeout=_POLL_S)[0]:
-                waiting.check()
-            chosen: Precision = ray.get(asked)
+        request = replace(self._request, num_cpus=self.hardware.threads_per_worker)
+        with (
+            _lost_cluster(),
+            Reservation(1, self._resources, request, num_gpus=self._num_gpus) as room,
+        ):
+            ask = ray.remote(**room.actor_options())(choose_precision)
+            chosen: Precision = ray.get(ask.remote(precision, device_type))
         return chosen
 
     def run(
@@ -131,15 +128,15 @@ class RayLauncher:
         workers = self.hardware.workers
         num_lost, size = 0, self._choose_size(workers.most if workers.is_elastic else 0)
         while True:
-            group = _Group(self._task(work, state()), name, size)
+            group = _Group(size, partial(self._trainer, work, state(), name, size))
             with _lost_cluster(), group:
                 self._follow(group, on_message)
             match group.outcome:
                 case _Finished(result):
                     return result
-                case _Failed(error):
+                case SgnError() as error:
                     raise error
-                case _Resized():
+                case _StopWork():
                     size = self._choose_size(workers.most)
                 case lost:
                     num_lost += 1
@@ -205,20 +202,32 @@ class RayLauncher:
     def _wait(self, num_workers: int) -> Wait:
         cpus = self.hardware.threads_per_worker
         needed = self._request.describe(num_workers, num_cpus=cpus, num_gpus=self._num_gpus)
-        is_short = not self._is_local and self._room() < num_workers
+        is_short = not self._resources.is_local and self._room() < num_workers
         return Wait(needed, is_short=is_short, wait_s=self._request.wait_s)
 
-    def _task(self, work: Work, state: bytes | None) -> _Task:
+    def _trainer(
+        self,
+        work: Work,
+        state: bytes | None,
+        name: str,
+        size: int,
+        queue: MessageQueue,
+        folder: str,
+    ) -> Any:
         import ray
 
-        return _Task(
-            work=work,
-            state=None if state is None else ray.put(state),
-            device_type=self.hardware.device_type,
-            num_threads=self.hardware.threads_per_worker,
+        hardware = self.hardware
+        shared = None if state is None else ray.put(state)
+        return make_trainer(
+            partial(
+                _run_worker, work, shared, queue, hardware.device_type, hardware.threads_per_worker
+            ),
+            name=name,
+            folder=folder,
+            num_workers=size,
+            num_cpus=hardware.threads_per_worker,
             num_gpus=self._num_gpus,
-            accelerator_type=self._request.accelerator_type,
-            labels=self._request.labels,
+            request=self._request,
         )
 
 
@@ -266,19 +275,6 @@ class _StopWork(Exception):  # noqa: N818 - nothing went wrong
 
 
 @dataclass(frozen=True)
-class _Task:
-    """What the driver sends to each worker; `state` is Ray's reference to the bytes."""
-
-    work: Work
-    state: Any
-    device_type: str
-    num_threads: int
-    num_gpus: int
-    accelerator_type: str | None
-    labels: dict[str, str]
-
-
-@dataclass(frozen=True)
 class _Started:
     """The workers have joined each other."""
 
@@ -290,33 +286,22 @@ class _Finished:
     result: Any
 
 
-@dataclass(frozen=True)
-class _Failed:
-    """A worker raised an error for the user."""
-
-    error: SgnError
-
-
-@dataclass(frozen=True)
-class _Resized:
-    """The work has ended because the driver asked for it."""
-
-
 class _Group:
     """One group of workers from its start to its end; Ray Train runs it in a thread of the driver.
 
-    In a thread Ray leaves Ctrl-C alone. `outcome` is None while the group runs, then _Finished,
-    _Failed or _Resized as the workers say, else the exception that Ray raised for a loss.
+    In a thread Ray leaves Ctrl-C alone. `outcome` is None while the group runs, then what the
+    workers say of the end, _Finished, _StopWork or an error for the user, else the exception that
+    Ray raised for a loss. `make_trainer` is called with the queue and a folder for Ray's notes.
     """
 
-    def __init__(self, task: _Task, name: str, size: int) -> None:
+    def __init__(self, size: int, make_trainer: Callable[[MessageQueue, str], Any]) -> None:
         self.size = size
         self.queue = MessageQueue()
         self.is_started = False
         self.outcome: Any = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(
-            target=self._fit, args=(task, name), name="sgn-fit", daemon=True
+            target=self._fit, args=(make_trainer,), name="sgn-fit", daemon=True
         )
         self._thread.start()
 
@@ -332,12 +317,12 @@ class _Group:
         if kind is None or (self.is_started and issubclass(kind, Exception)):
             self._thread.join(_RELEASE_S)
 
-    def _fit(self, task: _Task, name: str) -> None:
+    def _fit(self, make_trainer: Callable[[MessageQueue, str], Any]) -> None:
         try:
             with tempfile.TemporaryDirectory(
                 prefix="sgn-ray-", ignore_cleanup_errors=True
             ) as folder:
-                _trainer(task, self.queue, name, self.size, folder).fit()
+                make_trainer(self.queue, folder).fit()
         except BaseException as error:
             self._error = error
 
@@ -352,7 +337,7 @@ class _Group:
             match message:
                 case _Started():
                     self.is_started = True
-                case _Finished() | _Failed() | _Resized():
+                case _Finished() | _StopWork() | SgnError():
                     said = said or message
                 case _:
                     yield message
@@ -364,63 +349,67 @@ class _Group:
         self.outcome = said
 
 
-def _trainer(task: _Task, queue: MessageQueue, name: str, size: int, folder: str) -> Any:
-    """Return Ray's trainer of one group of workers; `folder` holds its own notes."""
-    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+def make_trainer(
+    work: Callable[[], None],
+    *,
+    name: str,
+    folder: str,
+    num_workers: int,
+    num_cpus: int,
+    num_gpus: float,
+    request: WorkerRequest | None = None,
+    callbacks: list[Any] | None = None,
+) -> Any:
+    """Return Ray's trainer that calls `work` on every worker; `folder` holds its own notes."""
+    from ray.train import BackendConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    # It leaves the process group to us. It is not a TorchConfig: Ray Train's controller reads it,
+    # and would load torch for nothing else.
+    class NoProcessGroup(BackendConfig):  # type: ignore[misc]
+        backend = "none"  # TorchTrainer looks whether there is one
+
+    request = request or WorkerRequest()
     return TorchTrainer(
-        partial(_run_worker, task, queue),  # no config: the controller would load torch to read it
-        torch_config=own_process_group(),
+        work,  # no config: the controller would load torch to read it
+        torch_config=NoProcessGroup(),
         scaling_config=ScalingConfig(
-            num_workers=size,
-            use_gpu=task.num_gpus > 0,
-            resources_per_worker={
-                "CPU": task.num_threads,
-                **({"GPU": task.num_gpus} if task.num_gpus else {}),
-            },
-            accelerator_type=task.accelerator_type,
-            **({"label_selector": task.labels} if task.labels else {}),
+            num_workers=num_workers,
+            use_gpu=num_gpus > 0,
+            resources_per_worker={"CPU": num_cpus, **({"GPU": num_gpus} if num_gpus else {})},
+            accelerator_type=request.accelerator_type,
+            label_selector=request.labels or None,
         ),
         run_config=RunConfig(
             name=name,
             storage_path=folder,
+            callbacks=callbacks,
             failure_config=FailureConfig(max_failures=0),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
 
 
-def own_process_group() -> Any:
-    """Return a configuration by which Ray Train leaves the process group to us.
-
-    It is not a TorchConfig: Ray Train's controller reads it, and would load torch for nothing else.
-    """
-    from ray.train import BackendConfig
-
-    class NoProcessGroup(BackendConfig):  # type: ignore[misc]
-        backend = "none"  # TorchTrainer looks whether there is one
-
-    return NoProcessGroup()
-
-
-def _run_worker(task: _Task, queue: MessageQueue) -> None:
+def _run_worker(
+    work: Work, state: Any, queue: MessageQueue, device_type: str, num_threads: int
+) -> None:
+    """Do the work; `state` is Ray's reference to the bytes, or None."""
     import ray
 
-    torch.set_num_threads(task.num_threads)
-    device = _own_device(task.device_type)
-    state = None if task.state is None else ray.get(task.state)
+    torch.set_num_threads(num_threads)
+    device = _own_device(device_type)
+    state = None if state is None else ray.get(state)
     with process_group(device):
         worker = Worker(queue, device)
         outcome: object
         try:
             worker.deliver(_Started())
-            outcome = _Finished(task.work(worker, state))
-        except _StopWork:
-            outcome = _Resized()
+            outcome = _Finished(work(worker, state))
+        except _StopWork as stop:
+            outcome = stop
         except SgnError as error:
             # Inside the process group: without it the others fail, and Ray ends all of them.
-            ray.get(queue.put(_Failed(error)))
+            ray.get(queue.put(error))
             raise
         worker.flush()
         if worker.world.rank == 0:

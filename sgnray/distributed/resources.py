@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sgnray.errors import ClusterError, UsageError
 
@@ -85,15 +84,6 @@ class WorkerRequest:
     accelerator_type: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     wait_s: float | None = None
-
-    def actor_options(self, *, num_cpus: float, num_gpus: float) -> dict[str, Any]:
-        """Return the request as options of a Ray actor or task."""
-        options: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": num_gpus}
-        if self.accelerator_type:
-            options["accelerator_type"] = self.accelerator_type
-        if self.labels:
-            options["label_selector"] = self.labels
-        return options
 
     def describe(self, num_workers: int, *, num_cpus: float, num_gpus: float) -> str:
         """Name it for a message: "4 workers with 1 CPU and 1 GPU (A100) each"."""

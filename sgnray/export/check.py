@@ -38,14 +38,12 @@ class CheckClips:
     source: str
 
 
-def find_clips(
-    trained_model: TrainedModel, clips: Path | None, data_dir: Path = Path("data")
-) -> CheckClips:
-    """Load clips from the given path, else from the run's dataset, else from the one in `data_dir`.
+def find_clips(trained_model: TrainedModel, clips: Path | None) -> CheckClips:
+    """Load clips from the given path, else from the run's dataset, else from the one in data/.
 
     If none of these exists, poses are drawn at random, with a warning.
     """
-    places = [clips] if clips is not None else _places(trained_model, data_dir)
+    places = [clips] if clips is not None else _places(trained_model)
     for place in places:
         try:
             return _real_clips(trained_model, place)
@@ -108,13 +106,13 @@ def agree(
     return share
 
 
-def _places(trained_model: TrainedModel, data_dir: Path) -> list[Path]:
+def _places(trained_model: TrainedModel) -> list[Path]:
     places: list[Path | None] = []
     try:
         places.append(dataset_of(trained_model))
-        places.append(find_dataset(data_dir, name=trained_model.card.dataset))
+        places.append(find_dataset(name=trained_model.card.dataset))
     except SgnError:
-        log.debug("no dataset to check with in %s", data_dir)
+        log.debug("no dataset to check with in data")
     return [place for place in places if place is not None]
 
 

@@ -54,12 +54,11 @@ def export_model(
     the file is kept if nine in ten clips get the same class. Raises UsageError, CheckpointError,
     InputError, OutputError.
     """
-    out = None if out is None else Path(out)
     to = choose_format(to, out, FORMATS, default="onnx")
     _check_options(to, opset, int8=int8)
     trained_model = load_trained_model(target, runs_dir=runs_dir).named(class_names)
     trained_model.require_sgn()
-    path = out or Path(_default_name(trained_model) + FORMATS[to])
+    path = Path(out or _default_name(trained_model) + FORMATS[to])
     refuse_existing(path, overwrite=overwrite)
     found = find_clips(trained_model, None if clips is None else Path(clips))
     used_opset = DEFAULT_OPSET if opset is None else opset

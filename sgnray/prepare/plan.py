@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sgnray.data.skeleton import Skeleton
 from sgnray.prepare.clip import Clip, Skipped
 
 Splits = dict[str, dict[str, list[str]]]
+Item = TypeVar("Item")
 
 
 class PartJob(Protocol):
@@ -63,3 +64,19 @@ def hash_lines(lines: Iterable[str]) -> str:
     """Return the sha256 of lines of text, in hex."""
     text = "\n".join(lines).encode("utf-8", "backslashreplace")
     return hashlib.sha256(text).hexdigest()
+
+
+def cut_blocks(
+    items: Iterable[Item], size_of: Callable[[Item], int], *, num_bytes: int
+) -> Iterator[tuple[Item, ...]]:
+    """Cut items into blocks, each of which ends with the item that makes it this large."""
+    block: list[Item] = []
+    size = 0
+    for item in items:
+        block.append(item)
+        size += size_of(item)
+        if size >= num_bytes:
+            yield tuple(block)
+            block, size = [], 0
+    if block:
+        yield tuple(block)

@@ -63,7 +63,7 @@ def sync(path: Path) -> None:
 
 
 def choose_format(
-    to: str | None, out: Path | None, suffixes: Mapping[str, str], *, default: str
+    to: str | None, out: Path | str | None, suffixes: Mapping[str, str], *, default: str
 ) -> str:
     """Choose a format by its name, else by the suffix of the file; raises UsageError."""
     if to is not None and to not in suffixes:
@@ -71,7 +71,7 @@ def choose_format(
             f"unknown format {to!r}", where=f"--to {to}", now=f"one of {', '.join(suffixes)}"
         )
     known = {suffix: name for name, suffix in suffixes.items()}
-    implied = known.get(out.suffix.lower()) if out is not None else None
+    implied = known.get(Path(out).suffix.lower()) if out is not None else None
     if to is not None and implied not in (None, to):
         raise UsageError(
             f"the file name implies {implied}, but {to} was requested",

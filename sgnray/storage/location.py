@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -19,6 +19,8 @@ from pyarrow import fs
 from sgnray.errors import InputError, OutputError, UsageError, first_line
 
 _BLOCK_BYTES = 8 * 2**20
+# What a command must say of an object store; other parts of a query may be secrets.
+_PUBLIC = {"endpoint_override", "region", "scheme"}
 _URI = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
@@ -37,6 +39,12 @@ class Location:
         if self.uri is None:
             return self.path
         return f"{urlsplit(self.uri).scheme}://{self._host}{self.path}"
+
+    @property
+    def address(self) -> str:
+        """Name it for a command: with all that leads there but credentials."""
+        query = [pair for pair in parse_qsl(urlsplit(self.uri or "").query) if pair[0] in _PUBLIC]
+        return f"{self}?{urlencode(query, safe=':/')}" if query else str(self)
 
     @property
     def identity(self) -> str:
@@ -77,7 +85,7 @@ class Location:
     def put(self, content: bytes) -> None:
         """Write a file, whole in an object store; raises OutputError."""
         files = _file_system(self.uri)
-        with _write_errors(self):
+        with _remote_errors(self, is_writing=True):
             if not isinstance(files, fs.S3FileSystem):  # an object store has no folders
                 files.create_dir(self.path.rpartition("/")[0], recursive=True)
             with files.open_output_stream(self.path) as file:
@@ -85,7 +93,7 @@ class Location:
 
     def remove(self) -> None:
         """Remove a file, if it is there; raises OutputError."""
-        with _write_errors(self), suppress(FileNotFoundError):
+        with _remote_errors(self, is_writing=True), suppress(FileNotFoundError):
             _file_system(self.uri).delete_file(self.path)
 
     def open(self) -> pa.NativeFile:
@@ -222,26 +230,17 @@ def _refuse_folder(error: OSError) -> None:
 
 
 @contextmanager
-def _remote_errors(place: Location, *, may_be_absent: bool = False) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if may_be_absent and isinstance(error, FileNotFoundError):
-            raise
-        raise InputError(
-            f"this location does not respond: {first_line(error)}",
-            where=str(place),
-            now="check its name, the network, and the credentials in the environment",
-        ) from error
-
-
-@contextmanager
-def _write_errors(place: Location) -> Iterator[None]:
+def _remote_errors(
+    place: Location, *, may_be_absent: bool = False, is_writing: bool = False
+) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise OutputError(
-            f"this location does not respond, or refuses: {first_line(error)}",
+        if may_be_absent and isinstance(error, FileNotFoundError):
+            raise
+        failed, refuses = (OutputError, ", or refuses") if is_writing else (InputError, "")
+        raise failed(
+            f"this location does not respond{refuses}: {first_line(error)}",
             where=str(place),
             now="check its name, the network, and the credentials in the environment",
         ) from error

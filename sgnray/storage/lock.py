@@ -63,14 +63,10 @@ def _acquire(lock: BaseFileLock, path: Path, *, blocking: bool) -> None:
         raise
     except (OSError, NotImplementedError) as error:
         if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:
-            raise _unsupported(path) from error
+            raise OutputError(
+                "the file system does not support file locks",
+                where=str(path),
+                now="choose a folder on a local disk, or mount this one with file locks",
+            ) from error
         with output_errors(path):
             raise
-
-
-def _unsupported(path: Path) -> OutputError:
-    return OutputError(
-        "the file system does not support file locks",
-        where=str(path),
-        now="choose a folder on a local disk, or mount this one with file locks",
-    )

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 import socket
 import threading
 import time
@@ -99,6 +100,12 @@ def shown(path: Path | str) -> str:
     return str(origin(Path(path)))
 
 
+def pasted(path: Path) -> str:
+    """Name a file as `shown` does, but for a command: with the server of its URI, and quoted."""
+    place = origin(path)
+    return shlex.quote(place.address if isinstance(place, Location) else str(place))
+
+
 def copy_named(name: str) -> Path:
     """Return the file that `shown` named so."""
     for folder, mirror in _mirrors.items():
@@ -141,7 +148,7 @@ class Mirror:
         """Fetch what has changed there; what changed only here stays, to be uploaded."""
         is_there = self.place.entry() is not None
         entries = self.place.walk() if is_there else ()
-        below = {self._below(entry): entry for entry in entries}
+        below = {entry.path.removeprefix(self.place.path).lstrip("/"): entry for entry in entries}
         remote = {name: entry for name, entry in below.items() if _is_ours(name)}
         for name, entry in remote.items():
             known = self._known.get(name)
@@ -201,9 +208,6 @@ class Mirror:
             folders.sort()
             paths = (Path(folder, name) for name in sorted(names) if _is_ours(name))
             yield from (path for path in paths if path.is_file())
-
-    def _below(self, entry: Entry) -> str:
-        return entry.path.removeprefix(self.place.path).lstrip("/")
 
     def _read_table(self) -> dict[str, Stamps]:
         try:

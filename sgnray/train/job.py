@@ -30,11 +30,10 @@ _PROGRESS_INTERVAL_S = 1.0
 
 @dataclass(frozen=True)
 class Job:
-    """A run as its workers receive it; `resume_from` is the content of a checkpoint."""
+    """A run as its workers receive it."""
 
     recipe: Recipe
     dataset_dir: Path
-    resume_from: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -67,16 +66,20 @@ def run_job(
     device: torch.device,
     world: World,
     on_epoch: Callable[[TrainState, EpochResult], None],
+    resume_from: bytes | None = None,
     on_progress: OnTrainProgress | None = None,
 ) -> Tally:
-    """Train to the end and tally the test clips. Collective: every rank must call this."""
+    """Train to the end, from the content of a checkpoint if there is one, and tally the test clips.
+
+    Collective: every rank must call this.
+    """
     keep_freed_memory()
     dataset = open_dataset(job.dataset_dir)
     bank = PoseBank.of(dataset, device, wanted=job.recipe.data.pose_device)
     parts = choose_parts(job.recipe, dataset)
     state = TrainState.initial(job.recipe, dataset, device=device, world=world)
-    if job.resume_from is not None:
-        state.restore(unpack_checkpoint(job.resume_from, where="the checkpoint to resume from"))
+    if resume_from is not None:
+        state.restore(unpack_checkpoint(resume_from, where="the checkpoint to resume from"))
     reporter = ProgressReporter(state, on_progress)
     fit(
         state,

@@ -97,7 +97,12 @@ class Executor:
             record(result)
 
         return run_job(
-            job, device=self._device, world=World(), on_epoch=on_epoch, on_progress=record
+            job,
+            device=self._device,
+            world=World(),
+            on_epoch=on_epoch,
+            resume_from=run.newest_checkpoint_bytes(),
+            on_progress=record,
         )
 
 
@@ -149,10 +154,11 @@ def _train_on_worker(
         )
 
     tally = run_job(
-        replace(job, dataset_dir=dataset.local_dir(), resume_from=state),
+        replace(job, dataset_dir=dataset.local_dir()),
         device=worker.device,
         world=worker.world,
         on_epoch=on_epoch,
+        resume_from=state,
         on_progress=worker.send if is_first else None,
     )
     return tally.to(torch.device("cpu"))

@@ -117,8 +117,7 @@ def train_run(
             run.write_metrics(history)
             environment = _describe_environment(dataset, executor.hardware, recipe, command)
             run.record_environment(environment)
-            resume_from = newest[0].read_bytes() if newest else None
-            job = Job(recipe, dataset.folder.resolve(), resume_from)
+            job = Job(recipe, dataset.folder.resolve())
             with tracked(recipe, run, history) as trackers:
                 record = _recorder(run, trackers, on_epoch, on_progress)
                 tally = executor.run(job, run, record)

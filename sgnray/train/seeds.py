@@ -264,12 +264,6 @@ def _slots(
     return [None] * min(num_seeds, num_cores())
 
 
-def _threads_per_seed(num_at_once: int) -> int:
-    # From the number of all seeds, not of those that are left: the same threads after a restart
-    # give the same bits.
-    return max(1, min(torch.get_num_threads(), num_cores() // num_at_once))
-
-
 def _run_all(
     waiting: dict[int, Train],
     slots: Sequence[str | None],
@@ -281,7 +275,10 @@ def _run_all(
     on_seed: Callable[[SeedScore], object] | None,
 ) -> None:
     """Run the seeds that wait, one in each slot, and sort their results in."""
-    num_threads, free = _threads_per_seed(len(slots)), list(slots)
+    # From the number of all seeds, not of those that are left: the same threads after a restart
+    # give the same bits.
+    num_threads = max(1, min(torch.get_num_threads(), num_cores() // len(slots)))
+    free = list(slots)
     running: dict[Connection, tuple[int, BaseProcess, str | None]] = {}
     epochs = dict.fromkeys(waiting, 0)
     total = num_epochs * len(waiting)

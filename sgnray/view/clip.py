@@ -35,10 +35,9 @@ def view_clip(
     default is a GIF. Raw recordings are shown next to what preparation makes of them. `names`
     writes the joints' names into pictures. Raises UsageError, InputError, OutputError.
     """
-    out = None if out is None else Path(out)
     to = choose_format(to, out, FORMATS, default="gif")
     scene = find_scene(Path(source), clip)
-    path = out or Path(f"{PurePosixPath(stem_of(scene.title)).name}.{to}")
+    path = Path(out or f"{PurePosixPath(stem_of(scene.title)).name}.{to}")
     refuse_existing(path, overwrite=overwrite)
     make_parent(path)
     if to == "html":

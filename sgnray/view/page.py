@@ -27,9 +27,9 @@ def write_player(path: Path, scene: Scene) -> None:
 def render_page(template: str, *, package: str = "sgnray.view", **values: Any) -> str:
     """Render a template from the folder html/ of a package.
 
-    It can extend the page.html of sgnray.view, which has the common style and the player, and
-    insert a .css or .js file with `asset`. Values are escaped; data for a script go through the
-    filter `tojson`, which is safe inside a script element whatever names are in it.
+    It can extend the page.html of sgnray.view, which has the common style, and insert a .css or .js
+    file of either folder, such as the player's, with `asset`. Values are escaped; data for a script
+    go through the filter `tojson`, which is safe inside a script element whatever names are in it.
     """
     loader = ChoiceLoader([PackageLoader(name, "html") for name in (package, "sgnray.view")])
     environment = Environment(

@@ -24,7 +24,7 @@ from sgnray.data.skeleton import COCO17, KINECT20, NTU25, Skeleton
 from sgnray.errors import ClipError, InputError, Problem, shorten_problems
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
 from sgnray.prepare.normalize import list_poses, normalize
-from sgnray.prepare.plan import RawPlan, Splits, hash_lines
+from sgnray.prepare.plan import RawPlan, Splits, cut_blocks, hash_lines
 from sgnray.prepare.readers.naming import (
     NO_CASE,
     describe_file,
@@ -120,11 +120,12 @@ def plan_pyskl(location: Location) -> RawPlan:
         dataset = name_dataset(location, skeleton, num_classes)
     kept, skipped = _choose(clips, ntu_facts)
     lines = [f"{clip.facts.name} {clip.facts.label}" for clip in kept]
+    blocks = cut_blocks(kept, lambda clip: clip.keypoint.num_bytes, num_bytes=_JOB_BYTES)
     return RawPlan(
         dataset=dataset,
         skeleton=skeleton,
         class_names=name_classes(dataset, num_classes),
-        jobs=tuple(_cut_jobs(skeleton, kept)),
+        jobs=tuple(PysklJob(skeleton, block) for block in blocks),
         skipped=tuple(skipped),
         source=describe_file(location, entry, content=hash_lines(lines)),
         splits=_read_splits(
@@ -339,20 +340,6 @@ def _choose(
             continue
         skipped.append(Skipped(name, reason))
     return list(kept.values()), skipped
-
-
-def _cut_jobs(skeleton: Skeleton, clips: Sequence[PickledClip]) -> Iterator[PysklJob]:
-    """Cut the clips into jobs of about 16 MiB, in the order of the file."""
-    part: list[PickledClip] = []
-    num_bytes = 0
-    for clip in clips:
-        part.append(clip)
-        num_bytes += clip.keypoint.num_bytes
-        if num_bytes >= _JOB_BYTES:
-            yield PysklJob(skeleton, tuple(part))
-            part, num_bytes = [], 0
-    if part:
-        yield PysklJob(skeleton, tuple(part))
 
 
 def _read_splits(

@@ -14,7 +14,7 @@ from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.errors import ClipError, InputError, Problem, UsageError
 from sgnray.prepare.clip import Clip, ClipFacts, Skipped, refusal
 from sgnray.prepare.normalize import normalize
-from sgnray.prepare.plan import RawPlan, RawSource, hash_lines
+from sgnray.prepare.plan import RawPlan, RawSource, cut_blocks, hash_lines
 from sgnray.prepare.readers.formats import (
     FORMATS,
     KNOWN,
@@ -174,15 +174,8 @@ def read_recordings(
     """
     groups = itertools.groupby(files, key=lambda file: (FORMATS[file.kind], skeleton_of(file)))
     for (kind, skeleton), group in groups:
-        block: list[RawFile] = []
-        num_bytes = 0
-        for file in group:
-            block.append(file)
-            num_bytes += file.size_bytes
-            if num_bytes >= _BLOCK_BYTES:
-                yield from _read_block(block, kind, skeleton)
-                block, num_bytes = [], 0
-        yield from _read_block(block, kind, skeleton)
+        for block in cut_blocks(group, lambda file: file.size_bytes, num_bytes=_BLOCK_BYTES):
+            yield from _read_block(block, kind, skeleton)
 
 
 def read_recording(file: RawFile) -> tuple[Recording, Skeleton]:

@@ -6,17 +6,15 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Mapping
-from importlib import resources
-
-from jinja2 import Environment, StrictUndefined
 
 from sgnray.storage.atomic import write_bytes, write_text
-from sgnray.storage.mirror import shown
+from sgnray.storage.mirror import pasted
 from sgnray.tune.report.importance import explain_missing
 from sgnray.tune.report.plots import draw_pictures
 from sgnray.tune.space.space import as_overrides
 from sgnray.tune.state.folder import SearchFolder
 from sgnray.tune.state.trials import TrialRow, rank
+from sgnray.view.page import render_page
 
 PAGE_FILE = "search.html"
 _STATUSES = ("finished", "stopped", "failed", "interrupted", "running")
@@ -34,19 +32,18 @@ def write_page(
     for name, png in pictures.items():
         write_bytes(folder.path / f"{name}.png", png)
     counts = Counter[str](row.status for row in rows)
-    template = resources.files("sgnray.tune.report").joinpath("search.html").read_text("utf-8")
-    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
-    text = page.render(
+    page = render_page(
+        "search.html",
+        package="sgnray.tune.report",
         title=folder.path.name,
         plan=plan,
         best=best,
         changes="\n".join(as_overrides(best.values)) or "nothing",
-        command=f"sgn train --recipe {shown(folder.best_path)}",
+        command=f"sgn train --recipe {pasted(folder.best_path)}",
         counts=", ".join(f"{counts[status]} {status}" for status in _STATUSES if counts[status]),
         pictures={name: base64.b64encode(png).decode("ascii") for name, png in pictures.items()},
         missing="" if importances else explain_missing(plan.space),
         rows=rank(rows),
-        percent=lambda share: "" if share is None else f"{share:.2%}",
         as_text=lambda value: value if isinstance(value, str) else json.dumps(value),
     )
-    write_text(folder.path / PAGE_FILE, text)
+    write_text(folder.path / PAGE_FILE, page)

@@ -19,7 +19,6 @@ from sgnray.config import Recipe, to_dict
 from sgnray.config.document import (
     Document,
     checked_version,
-    list_shipped,
     read_document,
     read_named,
 )
@@ -86,11 +85,6 @@ def load_space(name_or_path: str, recipe: Recipe) -> Space:
             problems=problems,
         )
     return space
-
-
-def list_spaces() -> tuple[str, ...]:
-    """List the names of the shipped search spaces."""
-    return list_shipped(_PACKAGE)
 
 
 def _read(name_or_path: str) -> Document:

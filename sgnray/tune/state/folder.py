@@ -23,7 +23,7 @@ from sgnray.config import dump_recipe, parse_recipe
 from sgnray.errors import RecipeError, RunError
 from sgnray.storage.atomic import output_errors, write_text
 from sgnray.storage.location import as_folder
-from sgnray.storage.mirror import shown
+from sgnray.storage.mirror import pasted
 from sgnray.tune.plan import Plan, describe_recipe
 from sgnray.tune.space.space import as_overrides, dump_space
 from sgnray.tune.state.tables import write_tables
@@ -149,7 +149,7 @@ def _header(folder: SearchFolder, best: TrialRow, rows: tuple[TrialRow, ...]) ->
     return "\n".join(
         [
             f"# Found by sgn tune: trial {best.number}, the best of {count}.",
-            f"#   sgn train --recipe {shown(folder.best_path)}",
+            f"#   sgn train --recipe {pasted(folder.best_path)}",
             f"# Search: space {plan.space.source}, {plan.search}{scheduler}, "
             f"seed {plan.recipe.train.seed}, at most {plan.num_epochs} epochs per trial",
             f"#   of the {num_full} below{scaled}.",

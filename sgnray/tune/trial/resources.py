@@ -61,17 +61,16 @@ class TrialResources:
         if not cluster.is_local:
             # Of a trial with several workers Ray Tune knows no size: it would start all at once.
             at_once = self.concurrent or (max(1, room) if self.num_workers > 1 else None)
-            cpus = self.num_cpus or max(self._min_cpus, cluster.cpus_per_worker(num_trials))
-            return replace(self, num_cpus=cpus, num_gpus=gpus, concurrent=at_once)
-        if room < (self.concurrent or 1):
+        elif room < (self.concurrent or 1):
             raise ClusterError(
                 f"{self.concurrent or 1} trials at a time need {self._min_cpus} CPUs and {gpus:g} "
                 f"GPUs each, and the cluster has {cluster.num_cpus} and {cluster.num_gpus}",
                 where="--concurrent, --cpus-per-trial, --gpus-per-trial",
                 now="ask for less, or add nodes: ray start --address HEAD:PORT",
             )
-        at_once = min(self.concurrent or room, num_trials)
-        cpus = self.num_cpus or max(self._min_cpus, cluster.cpus_per_worker(at_once))
+        else:
+            num_trials = at_once = min(self.concurrent or room, num_trials)
+        cpus = self.num_cpus or max(self._min_cpus, cluster.cpus_per_worker(num_trials))
         return replace(self, num_cpus=cpus, num_gpus=gpus, concurrent=at_once)
 
     @property

@@ -98,15 +98,9 @@ def test_the_cpus_of_a_cluster_are_shared(node_cpus, free_cpus, num_workers, eac
     assert resources.cpus_per_worker(num_workers) == each
 
 
-def test_a_request_in_words_and_as_options():
+def test_a_request_in_words():
     labels = parse_labels(["zone=a", "market-type=spot"])
     request = WorkerRequest(num_cpus=2, accelerator_type="A100", labels=labels, wait_s=90.0)
-    assert request.actor_options(num_cpus=2, num_gpus=1) == {
-        "num_cpus": 2,
-        "num_gpus": 1,
-        "accelerator_type": "A100",
-        "label_selector": {"zone": "a", "market-type": "spot"},
-    }
     words = request.describe(4, num_cpus=2, num_gpus=1)
     assert words == "4 workers with 2 CPUs and 1 GPU (A100), zone=a, market-type=spot each"
     assert WorkerRequest().describe(1, num_cpus=1, num_gpus=0) == "1 worker with 1 CPU"

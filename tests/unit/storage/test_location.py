@@ -1,7 +1,11 @@
 """How places are named to the user."""
 
+import shlex
+from pathlib import Path
+
 import pytest
 
+from sgnray.storage import mirror
 from sgnray.storage.location import Location
 
 
@@ -16,3 +20,27 @@ from sgnray.storage.location import Location
 )
 def test_a_place_is_named_by_what_leads_there(path, uri, name):
     assert str(Location(path, uri)) == name
+
+
+@pytest.mark.parametrize(
+    ("path", "uri", "address"),
+    [
+        ("/home/me/runs", None, "/home/me/runs"),
+        (
+            "bucket/runs",
+            "s3://key:secret@bucket/?endpoint_override=host:9000&scheme=http",
+            "s3://bucket/runs?endpoint_override=host:9000&scheme=http",
+        ),
+        ("bucket/runs", "s3://bucket/?access_key=key&secret_key=secret", "s3://bucket/runs"),
+    ],
+)
+def test_the_place_in_a_command_has_the_server_and_no_secret(path, uri, address):
+    assert Location(path, uri).address == address
+
+
+def test_a_command_is_quoted_for_a_shell(monkeypatch):
+    place = Location("bucket/runs", "s3://bucket/?endpoint_override=host:9000&region=eu")
+    monkeypatch.setitem(mirror._mirrors, Path("/cache/runs"), mirror.Mirror(place, Path("/cache")))
+    (named,) = shlex.split(mirror.pasted(Path("/cache/runs/best.yaml")))
+    assert named == "s3://bucket/runs/best.yaml?endpoint_override=host:9000&region=eu"
+    assert shlex.split(mirror.pasted(Path("my runs/best.yaml"))) == ["my runs/best.yaml"]

@@ -3,9 +3,10 @@
 import pytest
 
 from sgnray.config import recipe_for
+from sgnray.config.document import list_shipped
 from sgnray.errors import RecipeError
 from sgnray.tune.space.space import Choice, Range
-from sgnray.tune.space.space_file import list_spaces, load_space
+from sgnray.tune.space.space_file import load_space
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def rows(error):
     return {problem.where: problem.what for problem in error.problems}
 
 
-@pytest.mark.parametrize("name", list_spaces())
+@pytest.mark.parametrize("name", list_shipped("sgnray.conf.tune"))
 @pytest.mark.parametrize("recipe", [("ntu60", "cs"), ("nwucla", "cv"), ("synth", "cs")])
 def test_every_shipped_space_is_possible(name, recipe):
     assert load_space(name, recipe_for(*recipe)).keys
