@@ -119,6 +119,6 @@ def _train_seeds(recipe: Recipe, dataset_dir: Path, *, json: bool, **arguments: 
         raise SgnError(
             f"{len(report.missing)} of {len(report.missing) + len(report.scores)} seeds failed",
             where=report.path,
-            now="read log.txt in the folder of the run; rerun the same command to train them",
+            now="see what each seed says; the same command trains these seeds only",
             problems=[Problem(f"seed {seed}", reason) for seed, reason in report.missing.items()],
         )

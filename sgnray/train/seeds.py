@@ -11,9 +11,9 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -41,10 +41,11 @@ from sgnray.distributed.cluster import connected, is_at_hand, num_cores
 from sgnray.distributed.device import choose_device, resolve_precision
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.distributed.workers import Workers
-from sgnray.errors import Problem, SgnError, UsageError
+from sgnray.errors import OutputError, Problem, SgnError, UsageError
 from sgnray.storage.atomic import write_text
 from sgnray.storage.location import Location, as_folder
 from sgnray.storage.mirror import shown
+from sgnray.train import checks, run
 from sgnray.train.checks import check_run
 from sgnray.train.run import RunResult, train_run
 
@@ -153,6 +154,13 @@ def train_seeds(
     if wanted.most == 0:  # else only the workers know
         recipe = resolve_precision(recipe, choose_device(device).type)
     first = recipe.train.seed
+    path = folder_in(runs_dir, f"{name or run_name(recipe)}-seeds{_range(first, num_seeds)}.json")
+    if isinstance(path, Path) and path.is_dir():
+        raise OutputError(
+            "the report of all seeds cannot be written: there is a folder",
+            where=str(path),
+            now="remove it, or choose another --name",
+        )
     recipes = {
         seed: recipe.replacing({"train.seed": seed}) for seed in range(first, first + num_seeds)
     }
@@ -165,6 +173,7 @@ def train_seeds(
             if on_seed is not None:
                 on_seed(score)
 
+    slots, request = _slots(num_seeds, wanted, address, device, request or WorkerRequest())
     train = partial(
         train_run,
         dataset_dir=dataset.folder,
@@ -183,12 +192,10 @@ def train_seeds(
         if seed not in finished
     }
     if waiting:
-        slots = _slots(num_seeds, wanted, address, device)
         num_epochs = recipe.train.num_epochs
         _run_all(waiting, slots, finished, missing, num_epochs, on_epoch=on_epoch, on_seed=on_seed)
     if not finished:
         raise _all_failed(missing, runs_dir)
-    path = folder_in(runs_dir, f"{name or run_name(recipe)}-seeds{_range(recipes)}.json")
     report = SeedsReport(
         path=str(path),
         dataset=dataset.info.dataset,
@@ -205,9 +212,9 @@ def train_seeds(
     return report
 
 
-def _range(seeds: Collection[int]) -> str:
+def _range(first: int, num_seeds: int) -> str:
     """Name the seeds in a file name: their number, or the first and the last if not from 0."""
-    return str(len(seeds)) if min(seeds) == 0 else f"{min(seeds)}-{max(seeds)}"
+    return str(num_seeds) if first == 0 else f"{first}-{first + num_seeds - 1}"
 
 
 def _finished(
@@ -229,39 +236,62 @@ def _finished(
         check_owner(path, candidate, dataset)
         newest = RunFolder(path).newest_checkpoint()
         if newest is not None and newest[1].epoch == recipe.train.num_epochs:
-            score = _read_score(path, recipe.train.seed)
+            score = _read_score(path, candidate, dataset)
             if score is not None:
                 return score
     return None
 
 
-def _read_score(run: Path, seed: int) -> SeedScore | None:
-    """Read report.json of a run; None where it is missing or not whole, then it is tested again."""
+def _read_score(folder: Path, recipe: Recipe, dataset: SkeletonDataset) -> SeedScore | None:
+    """Read report.json of a run; None where it is not the test of this recipe: it is repeated."""
+    expected = {
+        "dataset_checksum": dataset.info.checksum,
+        "case": recipe.data.case,
+        "num_views": recipe.evaluate.num_views,
+        "epoch": recipe.train.num_epochs,
+    }
+    if recipe.train.selection != "last":
+        del expected["epoch"]
     try:
-        content = json.loads((run / REPORT_FILE).read_text(encoding="utf-8"))
-        text = json.dumps({**content, "seed": seed, "run": shown(run)})
-        return TypeAdapter(SeedScore).validate_json(text, strict=True)
-    except (OSError, ValueError, TypeError):  # pydantic's error is a ValueError
+        content = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+        if any(content[key] != value for key, value in expected.items()):
+            return None
+        return _score(content, recipe.train.seed, folder)
+    except (OSError, ValueError, TypeError, KeyError):  # pydantic's error is a ValueError
         return None
 
 
+def _score(report: dict[str, Any], seed: int, folder: Path) -> SeedScore:
+    text = json.dumps({**report, "seed": seed, "run": shown(folder)})
+    return TypeAdapter(SeedScore).validate_json(text, strict=True)
+
+
 def _slots(
-    num_seeds: int, workers: Workers, address: str | None, device: str
-) -> Sequence[str | None]:
-    """Return one entry per seed that may run at once: its GPU, or None where it has none."""
+    num_seeds: int, workers: Workers, address: str | None, device: str, request: WorkerRequest
+) -> tuple[Sequence[str | None], WorkerRequest]:
+    """Return one entry per seed that may run at once, and what the workers of each ask for.
+
+    An entry is the seed's GPU, or None where it has none. Seeds that share a cluster share its
+    CPUs: each alone would ask for all of them.
+    """
     if workers.most > 0:
         if not is_at_hand(address):  # each starts a Ray of its own, which takes the whole machine
-            return [None]
+            return [None], request
         with connected(address, num_workers=workers.fewest) as resources:
-            room = resources.num_cpus // workers.most
-            if resources.num_gpus and device != "cpu":
+            room = resources.free_cpus // (workers.most * (request.num_cpus or 1))
+            on_gpu = resources.num_gpus > 0 and device != "cpu"
+            if on_gpu:
                 room = min(room, resources.num_gpus // workers.most)
-        return [None] * max(1, min(room, num_seeds))
+            num_slots = max(1, min(room, num_seeds))
+            if request.num_cpus is None and not on_gpu:
+                num_cpus = resources.cpus_per_worker(num_slots * workers.most)
+                request = replace(request, num_cpus=num_cpus)
+        return [None] * num_slots, request
     if choose_device(device).type == "cuda":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         gpus = visible.split(",") if visible else map(str, range(torch.cuda.device_count()))
-        return [*gpus][:num_seeds]
-    return [None] * min(num_seeds, num_cores())
+        return [*gpus][:num_seeds], request
+    return [None] * min(num_seeds, num_cores()), request
 
 
 def _run_all(
@@ -294,13 +324,13 @@ def _run_all(
                 seed, process, gpu = running[connection]
                 try:
                     kind, content = connection.recv()
-                except (EOFError, ConnectionResetError):
-                    process.join()
+                except (EOFError, OSError):
+                    _end(process, _JOIN_S)
                     del running[connection]
                     free.append(gpu)
                     if seed not in finished and seed not in missing:
                         missing[seed] = f"its process ended with exit code {process.exitcode}"
-                        log.warning("seed %d: %s", seed, missing[seed])
+                        log.info("seed %d: %s", seed, missing[seed])
                     continue
                 match kind:
                     case "epoch":
@@ -316,7 +346,7 @@ def _run_all(
                         log.log(*content)
                     case "failed":
                         missing[seed] = content
-                        log.error("seed %d: %s", seed, content)
+                        log.info("seed %d: %s", seed, content)
 
 
 @contextmanager
@@ -329,10 +359,14 @@ def _ended(running: dict[Connection, tuple[int, BaseProcess, str | None]]) -> It
             connection.close()
         deadline = time.monotonic() + _JOIN_S
         for _, process, _ in running.values():
-            process.join(max(0.0, deadline - time.monotonic()))
-            if process.is_alive():
-                process.kill()
-                process.join()
+            _end(process, max(0.0, deadline - time.monotonic()))
+
+
+def _end(process: BaseProcess, wait_s: float) -> None:
+    process.join(wait_s)
+    if process.is_alive():
+        process.kill()
+        process.join()
 
 
 def _start(
@@ -367,19 +401,18 @@ def _train_seed(
     with suppress(KeyboardInterrupt, BrokenPipeError):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         threading.Thread(target=_interrupt_at_end_of, args=(connection,), daemon=True).start()
-        logging.getLogger("sgnray").addHandler(_Sender(connection))
+        logging.getLogger("sgnray").addHandler(_Sender(connection, seed))
         if gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         torch.set_num_threads(num_threads)
         try:
             result = train(on_epoch=lambda epoch: connection.send(("epoch", epoch.epoch)))
         except SgnError as error:
-            connection.send(("failed", f"{error.what} ({error.where})"))
+            connection.send(("failed", str(error)))
         except Exception as error:  # the traceback is in the run's log.txt
             connection.send(("failed", f"{type(error).__name__}: {error}"))
         else:
-            score = _read_score(result.folder, seed)
-            assert score is not None
+            score = _score(result.report.to_dict(), seed, result.folder)
             connection.send(("score", score))
 
 
@@ -391,15 +424,23 @@ def _interrupt_at_end_of(connection: Connection) -> None:
 
 
 class _Sender(logging.Handler):
-    """Sends warnings to the process that prints; each run's log.txt has the rest."""
+    """Sends what the process that prints should show; each run's log.txt has the rest."""
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(logging.WARNING)
+    def __init__(self, connection: Connection, seed: int) -> None:
+        super().__init__(logging.INFO)
         self._connection = connection
+        self._seed = seed
 
     def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.levelno < logging.WARNING:
+            if record.name != run.__name__:  # else where a run is, and whether it resumes
+                return
+            text = f"seed {self._seed}: {text}"
+        elif record.name == checks.__name__:  # the process that prints made the same checks
+            return
         with suppress(OSError):
-            self._connection.send(("log", (record.levelno, record.getMessage())))
+            self._connection.send(("log", (record.levelno, text)))
 
 
 def _all_failed(missing: dict[int, str], runs_dir: Runs) -> SgnError:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from sgnray.config import recipe_for
-from sgnray.train import train_run
+from sgnray.train import train_run, train_seeds
 
 SMALL = (
     "data.num_segments=8",
@@ -133,12 +135,31 @@ def test_a_lost_seed_is_missing_and_the_others_finish(start, tmp_path):
 def test_where_all_seeds_diverge_each_has_its_reason(sgn, tiny_folder):
     done = sgn(
         "train", "--case", "cv", "--data", str(tiny_folder), "--seeds", "2", *SMALL,
-        "optim.learning_rate=1e30", "train.num_epochs=3",
+        "optim.learning_rate=1e30", "train.num_epochs=3", "train.ema_decay=0.999",
     )  # fmt: skip
     assert done.code == 1
+    assert done.err.count("initial weights after all") == 1  # a warning about all seeds
+    assert done.err.count("smaller optim.learning_rate") >= 2
     assert "seed 0  the loss is no longer a finite number" in done.err
     assert "seed 1  the loss is no longer a finite number" in done.err
     assert "Traceback" not in done.err
+
+
+def test_only_what_is_missing_is_done_again(tiny_recipe, tiny_folder, tmp_path, caplog):
+    """A report of another test is not taken for the seed's own."""
+
+    def train():
+        with caplog.at_level(logging.INFO):
+            return train_seeds(tiny_recipe, tiny_folder, num_seeds=2, runs_dir=tmp_path / "runs")
+
+    scores = train().scores
+    path = Path(scores[0].run) / "report.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"case": "cs", "num_correct": 1, "num_clips": 2}))
+    caplog.clear()
+    assert train().scores == scores
+    assert [record.message.startswith("seed 0: run ") for record in caplog.records] == [True]
+    assert "only the test is repeated" in caplog.text
 
 
 def test_what_is_refused_before_a_seed_starts(sgn, tiny_folder, tmp_path):
@@ -152,3 +173,7 @@ def test_what_is_refused_before_a_seed_starts(sgn, tiny_folder, tmp_path):
     assert done.code == 1
     assert "another recipe" in done.err
     assert sorted((tmp_path / "runs").iterdir()) == before
+    (tmp_path / "runs/folder-seeds2.json").mkdir()
+    done = sgn(*command, "--name", "folder", "--seeds", "2")
+    assert (done.code, "there is a folder" in done.err) == (1, True)
+    assert not (tmp_path / "runs/folder-seed0").exists()

@@ -6,10 +6,12 @@ import json
 
 import psutil
 import pytest
+import ray
 
 from sgnray.distributed.cluster import connected
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import ClusterError, SgnError, UsageError
-from sgnray.train import train_run
+from sgnray.train import train_run, train_seeds
 
 from .disturbed import assert_undisturbed
 
@@ -81,6 +83,24 @@ def test_an_error_of_a_worker_reaches_the_user_as_it_was(tiny_recipe, tiny_folde
         )
     assert caught.value.where.startswith("epoch ")
     assert "clips" in caught.value.problems[0].where
+
+
+def test_seeds_share_a_cluster(tiny_recipe, tiny_folder, tmp_path):
+    """Side by side, each with its part of the CPUs: alone it would ask for all of them."""
+    recipe = tiny_recipe.replacing({"train.num_epochs": 1, "optim.milestones": ()})
+    report = train_seeds(
+        recipe,
+        tiny_folder,
+        num_seeds=2,
+        workers=1,
+        runs_dir=tmp_path,
+        device="cpu",
+        address=ray.get_runtime_context().gcs_address,
+        request=WorkerRequest(wait_s=200),
+    )
+    assert report.missing == {}
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("*/environment.json")]
+    assert [record["threads"] for record in records] == [1, 1]
 
 
 def test_a_local_ray_without_a_gpu(tiny_recipe, tiny_folder, tmp_path):

@@ -45,15 +45,15 @@ def load_clips(dataset_dir):
     return clips, len(classes)
 
 
-def sample(poses_LVC):
+def sample(poses_LVC, num_segments=NUM_SEGMENTS):
     """Draw one pose from each of T windows of L // T poses; pad short clips with zero poses."""
     length, num_joints, _ = poses_LVC.shape
-    if length < NUM_SEGMENTS:
-        padding = np.zeros((NUM_SEGMENTS - length, num_joints, 3), dtype=np.float32)
+    if length < num_segments:
+        padding = np.zeros((num_segments - length, num_joints, 3), dtype=np.float32)
         return np.concatenate([poses_LVC, padding])
-    width = length // NUM_SEGMENTS
-    offsets = np.random.randint(width, size=NUM_SEGMENTS)
-    return poses_LVC[np.arange(NUM_SEGMENTS) * width + offsets]
+    width = length // num_segments
+    offsets = np.random.randint(width, size=num_segments)
+    return poses_LVC[np.arange(num_segments) * width + offsets]
 
 
 def rotate(joints_TVC, limit_rad):
@@ -74,15 +74,39 @@ def smoothed_loss(logits_BK, labels_B, smoothing=0.1):
     return -(targets_BK * torch.log_softmax(logits_BK, dim=1)).sum(dim=1).mean()
 
 
-def score(model, clips):
-    """Return how many clips are recognized by the sum of the logits of several draws."""
+def train_epoch(model, optimizer, clips, rotation_rad, batch_size=BATCH_SIZE):
+    """Take the steps of one epoch; return its mean loss."""
+    model.train()
+    order = np.random.permutation(len(clips))
+    losses = []
+    for start in range(0, len(order) - batch_size + 1, batch_size):
+        batch = [clips[index] for index in order[start : start + batch_size]]
+        joints = np.stack(
+            [rotate(sample(poses, model.num_frames), rotation_rad) for poses, _, _ in batch]
+        )
+        labels_B = torch.tensor([label for _, label, _ in batch])
+        loss = smoothed_loss(model(torch.from_numpy(joints)), labels_B)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return float(np.mean(losses))
+
+
+def recognize(model, clips, num_views=NUM_VIEWS):
+    """Return the logits (N, K) of clips, summed over several draws of each."""
     model.eval()
-    num_correct = 0
     with torch.no_grad():
-        for poses_LVC, label, _ in clips:
-            views = np.stack([sample(poses_LVC) for _ in range(NUM_VIEWS)])
-            num_correct += int(model(torch.from_numpy(views)).sum(dim=0).argmax()) == label
-    return num_correct
+        views = (
+            np.stack([sample(poses_LVC, model.num_frames) for _ in range(num_views)])
+            for poses_LVC, _, _ in clips
+        )
+        return torch.stack([model(torch.from_numpy(view)).sum(dim=0) for view in views])
+
+
+def count_correct(logits_NK, clips):
+    """Count the clips whose largest logit is that of their label."""
+    return int((logits_NK.argmax(dim=1) == torch.tensor([label for _, label, _ in clips])).sum())
 
 
 def train(clips, num_classes, *, seed, num_epochs, rotation_rad, test_camera, widths, fused, log):
@@ -97,21 +121,9 @@ def train(clips, num_classes, *, seed, num_epochs, rotation_rad, test_camera, wi
     milestones = [round(share * num_epochs) for share in MILESTONES]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
     for _ in range(num_epochs):
-        model.train()
-        order = np.random.permutation(len(train_clips))
-        losses = []
-        for start in range(0, len(order) - BATCH_SIZE + 1, BATCH_SIZE):
-            batch = [train_clips[index] for index in order[start : start + BATCH_SIZE]]
-            joints = np.stack([rotate(sample(poses), rotation_rad) for poses, _, _ in batch])
-            labels_B = torch.tensor([label for _, label, _ in batch])
-            loss = smoothed_loss(model(torch.from_numpy(joints)), labels_B)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(float(loss.detach()))
+        log(train_epoch(model, optimizer, train_clips, rotation_rad))
         schedule.step()
-        log(float(np.mean(losses)))
-    return score(model, test_clips) / len(test_clips)
+    return count_correct(recognize(model, test_clips), test_clips) / len(test_clips)
 
 
 def main():
