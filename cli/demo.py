@@ -28,6 +28,9 @@ def demo(
 
     Generates recordings, prepares them, trains through Ray and scores the result.
     """
+    render.note(  # before the imports, which take seconds the first time
+        f"this takes about two minutes; all output goes to {out}; delete it when you are done"
+    )
     from sgnray.config import recipe_for
     from sgnray.evaluate import evaluate_run, write_evaluation
     from sgnray.prepare import prepare_dataset
@@ -35,9 +38,6 @@ def demo(
     from sgnray.train import train_run
 
     raw, data, run = out / "raw", out / "data", out / "run"
-    render.note(
-        f"this takes about two minutes; all output goes to {out}; delete it when you are done"
-    )
     render.note(f"\n1/4  sgn synth {raw} --replications {_NUM_REPLICATIONS}")
     with render.progress("recordings") as on_progress:
         made = synthesize(
@@ -49,7 +49,7 @@ def demo(
         prepared = prepare_dataset(raw, out=data, overwrite=True, on_progress=on_progress)
     render.note(f"     {prepared.info.num_clips:,} clips, {prepared.info.num_poses:,} poses")
     render.note(
-        f"\n3/4  sgn train --case {_CASE} --workers {workers} --data {data} "
+        f"\n3/4  sgn train --case {_CASE} --workers {workers} --device cpu --data {data} "
         f"--runs {out} --name {run.name}"
     )
     with shown_epochs(str(workers or "")) as screen:
@@ -57,6 +57,7 @@ def demo(
             recipe_for("synth", _CASE),
             data,
             workers=workers,
+            device="cpu",  # enough here, and several workers need as many GPUs
             runs_dir=out,
             name=run.name,
             command=options.command_line(),

@@ -118,11 +118,15 @@ def predict(
     """
     class_names = read_class_list(classes)
     if live:
-        if files or clip or out or workers or precision != "float32" or runtime != "auto":
+        of_ray = (workers, address, cpus_per_worker, gpus_per_worker, accelerator_type, label, wait)
+        if any((files, clip, out, overwrite, *of_ray)) or (precision, runtime) != (
+            "float32",
+            "auto",
+        ):
             raise UsageError(
-                "--live reads frames from stdin, in float32",
+                "--live reads frames from stdin, in float32, in this process",
                 where="sgn predict --live",
-                now="leave out files, --clip, --out, --workers, --precision and --runtime",
+                now="leave out files and all options of files, of Ray and of precision",
             )
         from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW, predict_lines
 

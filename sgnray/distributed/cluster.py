@@ -56,6 +56,14 @@ def is_at_hand(address: str | None) -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
+def own_address(address: str | None) -> str | None:
+    """Return `address`, or that of the cluster which this process uses, for a process it starts."""
+    ray = sys.modules.get("ray")
+    if address is None and ray is not None and ray.is_initialized():
+        return str(ray.get_runtime_context().gcs_address)
+    return address
+
+
 @contextmanager
 def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resources]:
     """Use the cluster that `find_address` finds, else start one on this machine.

@@ -112,6 +112,29 @@ def parse_labels(texts: Sequence[str]) -> dict[str, str]:
     return labels
 
 
+def check_without_ray(
+    address: str | None, request: WorkerRequest | None, *, max_failures: int | None = None
+) -> None:
+    """Raise UsageError for an option that only Ray workers heed."""
+    request = request or WorkerRequest()
+    given = {
+        "--address": address,
+        "--max-failures": max_failures,
+        "--cpus-per-worker": request.num_cpus,
+        "--gpus-per-worker": request.num_gpus,
+        "--accelerator-type": request.accelerator_type,
+        "--label": next((f"{key}={value}" for key, value in request.labels.items()), None),
+        "--wait": None if request.wait_s is None else f"{request.wait_s:g}s",
+    }
+    option = next((f"{name} {value}" for name, value in given.items() if value is not None), None)
+    if option is not None:
+        raise UsageError(
+            "without workers, Ray is not used",
+            where=option,
+            now=f"add --workers 1 or more, or remove {option.split()[0]}",
+        )
+
+
 def check_local(
     num_workers: int,
     resources: Resources,

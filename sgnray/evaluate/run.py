@@ -21,7 +21,7 @@ from sgnray.data.protocols import IntArray, cases_of, resolve_case, split_clips
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.distributed.device import check_device_name, choose_device
-from sgnray.distributed.resources import WorkerRequest
+from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.evaluate.analysis import (
     calibrate,
@@ -63,6 +63,8 @@ def evaluate_run(
     CheckpointError or ClusterError.
     """
     check_device_name(device)
+    if not workers:
+        check_without_ray(address, request)
     local_device = choose_device("auto" if workers and device == "cuda" else device)
     models = _load_models(targets, runs_dir)
     dataset = open_dataset(

@@ -24,7 +24,7 @@ from sgnray.distributed.device import (
     keep_freed_memory,
 )
 from sgnray.distributed.pool import run_on_actors
-from sgnray.distributed.resources import WorkerRequest
+from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import UsageError
 from sgnray.predict.sources import Part, Sample, Source, find_sources
 from sgnray.predict.windows import SlidingWindow, Span, cut
@@ -143,6 +143,7 @@ def plan_predictions(
     """Find recordings and load a model, as predict_clips does, but recognize nothing yet."""
     check_device_name(device)
     if not workers:
+        check_without_ray(address, request)
         choose_device(device)
     if not isinstance(checkpoint, TrainedModel):
         checkpoint = load_trained_model(checkpoint, runs_dir=runs_dir)

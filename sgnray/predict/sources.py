@@ -250,6 +250,6 @@ def refuse_skipped(skipped: Sequence[Skipped], *, num_files: int) -> None:
     raise InputError(
         f"{len(skipped):,} of {num_files:,} recordings could not be used",
         where="the recordings above" if len(skipped) > 1 else skipped[0].name,
-        now=f"download {them} again, or leave {them} out{rest}",
+        now=f"correct or replace {them}, or leave {them} out{rest}",
         problems=shown,
     )

@@ -79,7 +79,7 @@ class Stream:
         try:
             found_MVC = frames_of([() if joints is None else joints], self._skeleton)[0]
         except InputError as error:
-            where = f"frame {self.num_frames} of the stream"
+            where = f"frame {self.num_frames + 1} of the stream"
             raise InputError(error.what, where=where, now=error.now) from error
         absent = MOST_PEOPLE - len(found_MVC)
         return np.pad(found_MVC, ((0, absent), (0, 0), (0, 0)), constant_values=np.nan)

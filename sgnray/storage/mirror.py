@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -34,6 +34,7 @@ _LOOK_EVERY_S = 2.0
 _PAUSES_S = (1.0, 60.0)  # between attempts to upload: the first, and what it grows to
 _GIVE_UP_AFTER_S = 120.0  # once nothing else is left to do
 _RENEW_EVERY_S, _LEASE_S = 20.0, 90.0
+_PRUNED = {"checkpoints", "states"}  # what commands remove is in these folders
 _SETTLE_S = 0.5  # longer than between reading a lease and writing one
 
 Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
@@ -55,7 +56,7 @@ def mirrored(place: Location, *, busy: SgnError) -> Iterator[Path]:
             held.enter_context(locked(mirror.lock_path, busy=busy))
             lease.take()
             held.callback(lease.release)
-            mirror.pull()
+            mirror.pull(lease.renew)
         with _pushed(mirror, lease):
             yield mirror.path
 
@@ -144,36 +145,54 @@ class Mirror:
         with locked(self._fetch_lock_path, busy=waiting):
             yield
 
-    def pull(self) -> None:
-        """Fetch what has changed there; what changed only here stays, to be uploaded."""
+    def pull(self, on_file: Callable[[], None] = lambda: None) -> None:
+        """Fetch what has changed there or is lost here; what changed only here stays.
+
+        `on_file` is called after each file.
+        """
         is_there = self.place.entry() is not None
         entries = self.place.walk() if is_there else ()
         below = {entry.path.removeprefix(self.place.path).lstrip("/"): entry for entry in entries}
         remote = {name: entry for name, entry in below.items() if _is_ours(name)}
         for name, entry in remote.items():
             known = self._known.get(name)
-            if known is None or known[1] != _stamp_of(entry):
+            is_lost = not (self.path / name).is_file()  # whoever cleans up caches
+            if is_lost or known is None or known[1] != _stamp_of(entry):
                 self.fetch(name, entry)
+                on_file()
         for name in [name for name in self._known if name not in remote]:
             path, (here, _) = self.path / name, self._known.pop(name)
             if path.is_file() and _stamp(path) == here:  # removed there
                 path.unlink()
         self._write_table()
 
-    def push(self, *, removing: bool) -> None:
-        """Upload what is new or has changed here, and then remove there what is gone here.
+    def push(self, *, removing: bool, on_file: Callable[[], None] = lambda: None) -> None:
+        """Upload what is new or has changed here, and then remove there what was pruned here.
 
-        OutputError where the place refuses or does not answer.
+        `on_file` is called before each file. OutputError where the place refuses or does not
+        answer.
         """
         with self._uploading:
             found = {path.relative_to(self.path).as_posix(): path for path in self._files()}
-            for name, path in found.items():
-                self._send(name, path)
-            if removing:
-                for name in [name for name in self._known if name not in found]:
+            try:
+                for name, path in found.items():
+                    on_file()
+                    self._send(name, path)
+                for name in self._find_pruned(found) if removing else ():
                     self.place.child(name).remove()
                     del self._known[name]
-            self._write_table()
+            finally:  # else what was sent would look like another machine's
+                self._write_table()
+
+    def _find_pruned(self, found: Collection[str]) -> list[str]:
+        """List what a command has removed; a file that is missing otherwise was not meant to be."""
+        pruned = []
+        for name in self._known:
+            path = PurePosixPath(name)
+            folders = [folder for folder in path.parents if folder.name in _PRUNED]
+            if name not in found and folders and (self.path / folders[0]).is_dir():
+                pruned.append(name)
+        return pruned
 
     def _send(self, name: str, path: Path) -> None:
         try:
@@ -246,7 +265,7 @@ def _pushed(mirror: Mirror, lease: _Lease) -> Iterator[None]:
         thread.join()
         try:
             lease.check()
-            mirror.push(removing=True)
+            mirror.push(removing=True, on_file=lease.renew)
         except SgnError as error:
             log.warning("%s: %s; the files remain in %s", mirror.place, error.what, mirror.path)
         raise
@@ -260,7 +279,7 @@ def _push_until(mirror: Mirror, lease: _Lease, ended: threading.Event) -> None:
     while not ended.wait(pause_s):
         try:
             lease.renew()
-            mirror.push(removing=True)
+            mirror.push(removing=True, on_file=lease.renew)
         except (InputError, OutputError) as error:
             pause_s = min(2 * pause_s, _PAUSES_S[1]) if has_failed else _PAUSES_S[0]
             if not has_failed:
@@ -280,7 +299,7 @@ def _push_at_last(mirror: Mirror, lease: _Lease) -> None:
     while True:
         try:
             lease.renew()
-            return mirror.push(removing=True)
+            return mirror.push(removing=True, on_file=lease.renew)
         except (InputError, OutputError) as error:
             if time.monotonic() + pause_s > deadline:
                 raise OutputError(

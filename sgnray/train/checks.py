@@ -10,7 +10,7 @@ from sgnray.data.protocols import resolve_case
 from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.cluster import is_at_hand
 from sgnray.distributed.device import check_device_name, choose_device
-from sgnray.distributed.resources import WorkerRequest
+from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import MissingExtraError, UsageError
 from sgnray.model.inputs import needs_bones
 from sgnray.train.job import choose_parts
@@ -49,7 +49,7 @@ def check_run(
     """
     check_device_name(device)
     if workers == 0:
-        _check_without_ray(address, max_failures, request)
+        check_without_ray(address, request, max_failures=max_failures)
     recipe = match_recipe(recipe, dataset)
     if is_tracked:
         _check_trackers(recipe)
@@ -84,27 +84,6 @@ def check_synchronized(recipe: Recipe, num_workers: int, device_type: str) -> No
             "batch norm is synchronized between GPUs only",
             where="train.sync_batch_norm=true",
             now="leave it at false, or train on GPUs",
-        )
-
-
-def _check_without_ray(
-    address: str | None, max_failures: int | None, request: WorkerRequest | None
-) -> None:
-    request = request or WorkerRequest()
-    given = {
-        "--address": address,
-        "--max-failures": max_failures,
-        "--cpus-per-worker": request.num_cpus,
-        "--accelerator-type": request.accelerator_type,
-        "--label": next((f"{key}={value}" for key, value in request.labels.items()), None),
-        "--wait": None if request.wait_s is None else f"{request.wait_s:g}s",
-    }
-    option = next((f"{name} {value}" for name, value in given.items() if value), None)
-    if option is not None:
-        raise UsageError(
-            "a run without workers does not use Ray",
-            where=option,
-            now=f"add --workers 1 or more, or remove {option.split()[0]}",
         )
 
 

@@ -37,7 +37,7 @@ from sgnray.checkpoints.run_folder import (
 )
 from sgnray.config import Recipe, load_recipe, to_dict
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.distributed.cluster import connected, is_at_hand, num_cores
+from sgnray.distributed.cluster import connected, is_at_hand, num_cores, own_address
 from sgnray.distributed.device import choose_device, resolve_precision
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.distributed.workers import Workers
@@ -173,25 +173,22 @@ def train_seeds(
             if on_seed is not None:
                 on_seed(score)
 
-    slots, request = _slots(num_seeds, wanted, address, device, request or WorkerRequest())
-    train = partial(
-        train_run,
-        dataset_dir=dataset.folder,
-        workers=workers,
-        runs_dir=runs_dir,
-        address=address,
-        device=device,
-        max_failures=max_failures,
-        request=request,
-        command=command,
-    )
     missing: dict[int, str] = {}
-    waiting = {
-        seed: partial(train, each, name=names[seed])
-        for seed, each in recipes.items()
-        if seed not in finished
-    }
-    if waiting:
+    left = [seed for seed in recipes if seed not in finished]
+    if left:
+        slots, request = _slots(num_seeds, wanted, address, device, request)
+        train = partial(
+            train_run,
+            dataset_dir=dataset.folder,
+            workers=workers,
+            runs_dir=runs_dir,
+            address=own_address(address) if wanted.most else address,
+            device=device,
+            max_failures=max_failures,
+            request=request,
+            command=command,
+        )
+        waiting = {seed: partial(train, recipes[seed], name=names[seed]) for seed in left}
         num_epochs = recipe.train.num_epochs
         _run_all(waiting, slots, finished, missing, num_epochs, on_epoch=on_epoch, on_seed=on_seed)
     if not finished:
@@ -267,8 +264,12 @@ def _score(report: dict[str, Any], seed: int, folder: Path) -> SeedScore:
 
 
 def _slots(
-    num_seeds: int, workers: Workers, address: str | None, device: str, request: WorkerRequest
-) -> tuple[Sequence[str | None], WorkerRequest]:
+    num_seeds: int,
+    workers: Workers,
+    address: str | None,
+    device: str,
+    request: WorkerRequest | None,
+) -> tuple[Sequence[str | None], WorkerRequest | None]:
     """Return one entry per seed that may run at once, and what the workers of each ask for.
 
     An entry is the seed's GPU, or None where it has none. Seeds that share a cluster share its
@@ -278,9 +279,12 @@ def _slots(
         if not is_at_hand(address):  # each starts a Ray of its own, which takes the whole machine
             return [None], request
         with connected(address, num_workers=workers.fewest) as resources:
+            request = request or WorkerRequest()
             room = resources.free_cpus // (workers.most * (request.num_cpus or 1))
-            on_gpu = resources.num_gpus > 0 and device != "cpu"
-            if on_gpu:
+            on_gpu = device == "cuda" or (device == "auto" and resources.num_gpus > 0)
+            if on_gpu and resources.num_gpus == 0:
+                room = num_seeds  # all ask at once, so that an autoscaler sees them
+            elif on_gpu:
                 room = min(room, resources.num_gpus // workers.most)
             num_slots = max(1, min(room, num_seeds))
             if request.num_cpus is None and not on_gpu:

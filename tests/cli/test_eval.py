@@ -71,3 +71,12 @@ def test_what_is_no_run(sgn, run):
 
 def content_of(run):
     return json.loads((run / "report.json").read_text())
+
+
+@pytest.mark.parametrize("option", [("--address", "ray://head:10001"), ("--wait", "5s")])
+@pytest.mark.parametrize("command", ["eval", "predict"])
+def test_options_of_ray_need_workers(sgn, run, tiny_raw, command, option):
+    arguments = (run,) if command == "eval" else (tiny_raw, "--checkpoint", run)
+    done = sgn(command, *map(str, arguments), *option)
+    assert done.code == 2
+    assert done.err.startswith("error: without workers, Ray is not used\n")

@@ -101,7 +101,7 @@ def test_what_could_be_read_is_shown_and_the_rest_is_an_error(sgn, recordings, t
         "error: 1 of 3 recordings could not be used\n"
         "  broken.skeleton  line 5: the coordinate 'nan' is not a number\n"
         "  where  broken.skeleton\n"
-        "  now    download it again, or leave it out; the others are done\n"
+        "  now    correct or replace it, or leave it out; the others are done\n"
     )
 
 

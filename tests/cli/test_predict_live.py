@@ -133,9 +133,13 @@ def test_a_reader_that_leaves_ends_it_quietly(tiny_run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--live", "x.skeleton"), "--live reads frames from stdin, in float32"),
-        (("--live", "--clip", "x"), "--live reads frames from stdin, in float32"),
-        (("--live", "--precision", "bf16"), "--live reads frames from stdin, in float32"),
+        (("--live", "x.skeleton"), "--live reads frames from stdin, in float32, in this process"),
+        (("--live", "--clip", "x"), "--live reads frames from stdin, in float32, in this process"),
+        (("--live", "--wait", "5s"), "--live reads frames from stdin, in float32, in this process"),
+        (
+            ("--live", "--precision", "bf16"),
+            "--live reads frames from stdin, in float32, in this process",
+        ),
         ((), "the argument FILE is missing"),
     ],
 )

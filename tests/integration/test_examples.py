@@ -164,7 +164,7 @@ def test_the_service_recognizes_streams(service, tiny_run):
         connection.send(json.dumps(WALK[0, :7].tolist()))
         answer = json.loads(connection.recv(60))
         assert answer["error"].startswith("a frame has the shape (7, 3)")
-        assert answer["where"] == "frame 1 of the stream"
+        assert answer["where"] == "frame 2 of the stream"
     with client.connect(f"ws://{service}/stream") as connection:
         for frame in WALK.tolist():
             connection.send(json.dumps(frame))

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from sgnray.errors import InputError, OutputError, RunError, UsageError
 from sgnray.evaluate import evaluate_run, place_of, write_evaluation
 from sgnray.predict import predict_clips
 from sgnray.storage import mirror
-from sgnray.storage.location import locate
+from sgnray.storage.location import Location, locate
 from sgnray.storage.mirror import LEASE_FILE, Mirror, fetched, mirrored, shown
 from sgnray.train import train_run, train_seeds
 from sgnray.tune import train_final, tune_recipe
@@ -307,6 +308,64 @@ def test_a_reader_waits_for_another_one_on_this_machine(bucket):
         assert reader.is_alive()
     reader.join(60)
     assert (found[0] / "report.json").read_bytes() == b"whole"
+
+
+def test_a_copy_that_is_cleaned_up_costs_the_bucket_nothing(
+    bucket, tiny_recipe, tiny_folder, tmp_path
+):
+    uri_of, files, path = bucket
+
+    def train():
+        return train_run(tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu")
+
+    def clean_up(*names):
+        (copy,) = (tmp_path / "cache/runs").glob("*/run")
+        for name in names:
+            (copy / name).unlink()
+        if not names:
+            shutil.rmtree(copy)
+
+    train()
+    for names in ((), ("recipe.yaml", "metrics.jsonl")):
+        clean_up(*names)
+        assert train().resumed_from == 4
+        assert names_in(files, path) == RUN_FILES
+    clean_up()
+    Mirror.of(locate(uri_of("/run"))).push(removing=True)
+    assert names_in(files, path) == RUN_FILES
+
+
+def test_an_upload_that_ends_half_way_is_not_taken_for_another_machines(
+    bucket, monkeypatch, tmp_path
+):
+    uri_of, files, path = bucket
+    place, busy = locate(uri_of("/run")), RunError("in use", where="here", now="wait")
+    monkeypatch.setattr(mirror, "_GIVE_UP_AFTER_S", 0.0)
+    put = Location.put
+
+    def put_all_but_b(place, content):
+        if place.path.endswith("/b"):
+            raise OutputError("no", where=str(place), now="wait")
+        put(place, content)
+
+    monkeypatch.setattr(Location, "put", put_all_but_b)
+
+    def write():
+        with mirrored(place, busy=busy) as copy:
+            (copy / "a").write_text("old")
+            (copy / "b").write_text("b")
+
+    with pytest.raises(OutputError):
+        write()
+    (copy,) = (tmp_path / "cache/runs").glob("*/run")
+    (copy / "a").write_text("newer, not uploaded yet")
+    monkeypatch.setattr(Location, "put", put)
+    monkeypatch.setattr(mirror, "_mirrors", {})  # as another process
+    with mirrored(place, busy=busy):
+        pass
+    assert (copy / "a").read_text() == "newer, not uploaded yet"
+    with files.open_input_stream(f"{path}/run/a") as stream:
+        assert stream.read() == b"newer, not uploaded yet"
 
 
 def test_where_nothing_changes_nothing_is_written(bucket):

@@ -6,7 +6,6 @@ import json
 
 import psutil
 import pytest
-import ray
 
 from sgnray.distributed.cluster import connected
 from sgnray.distributed.resources import WorkerRequest
@@ -85,6 +84,7 @@ def test_an_error_of_a_worker_reaches_the_user_as_it_was(tiny_recipe, tiny_folde
     assert "clips" in caught.value.problems[0].where
 
 
+@pytest.mark.slow
 def test_seeds_share_a_cluster(tiny_recipe, tiny_folder, tmp_path):
     """Side by side, each with its part of the CPUs: alone it would ask for all of them."""
     recipe = tiny_recipe.replacing({"train.num_epochs": 1, "optim.milestones": ()})
@@ -95,7 +95,6 @@ def test_seeds_share_a_cluster(tiny_recipe, tiny_folder, tmp_path):
         workers=1,
         runs_dir=tmp_path,
         device="cpu",
-        address=ray.get_runtime_context().gcs_address,
         request=WorkerRequest(wait_s=200),
     )
     assert report.missing == {}

@@ -120,8 +120,11 @@ def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_
     assert finished.folder.parent == tuned.folder
 
 
-def test_asha_spares_epochs_and_frees_all_workers(cluster, tmp_path, tiny_recipe, tiny_folder):
-    """Trials of two workers each: Ray would keep the CPUs of those that are stopped."""
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_asha_spares_epochs_and_frees_all_workers(
+    cluster, tmp_path, tiny_recipe, tiny_folder, num_workers
+):
+    """Of trials of two workers each that are stopped, Ray would keep the CPUs."""
     space = write_space(tmp_path, "optim.learning_rate: {choice: [5e-3, 1e-9]}\n")
     learns = {"model.embedding_width": 32, "model.graph_widths": [64, 64, 64]}
     tuned = tune_recipe(
@@ -131,7 +134,7 @@ def test_asha_spares_epochs_and_frees_all_workers(cluster, tmp_path, tiny_recipe
         search="grid",
         scheduler="asha",
         num_epochs=16,
-        resources=TrialResources(num_workers=2, concurrent=1),
+        resources=TrialResources(num_workers=num_workers, concurrent=1),
         runs_dir=tmp_path,
     )
     learnt, stayed = tuned.trials
@@ -140,6 +143,7 @@ def test_asha_spares_epochs_and_frees_all_workers(cluster, tmp_path, tiny_recipe
     wait_until_free(cluster)
 
 
+@pytest.mark.slow
 def test_after_the_time_budget_the_same_command_resumes(
     cluster, tmp_path, tiny_recipe, tiny_folder
 ):

@@ -83,7 +83,10 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
 def _detect(head: bytes, skeletons: Sequence[Skeleton]) -> Skeleton | None:
     """Choose the skeleton whose columns are there, or most of which are: reading names the rest."""
     names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
-    counts = [len(_find_columns(names, skeleton)) for skeleton in skeletons]
+    counts = [  # scores aside: those of Kinect would make its joints look like more
+        sum(column[-2:] in ("_x", "_y", "_z") for column in _find_columns(names, skeleton))
+        for skeleton in skeletons
+    ]
     best = counts.index(max(counts))
     return skeletons[best] if counts[best] > 1.5 * skeletons[best].num_joints else None
 

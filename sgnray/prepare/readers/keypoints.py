@@ -48,7 +48,14 @@ def _list_frames(content: Any) -> list[Any]:
     if not all(isinstance(item, dict) and "keypoints" in item for item in content):
         return content
     # People in a row: they say which image they are in, or all are in one.
-    return [list(people) for _, people in groupby(content, key=lambda item: item.get("image_id"))]
+    groups = [
+        (key, list(people)) for key, people in groupby(content, lambda item: item.get("image_id"))
+    ]
+    images = [str(key) for key, _ in groups]
+    if len(set(images)) < len(images):
+        again = next(image for number, image in enumerate(images) if image in images[:number])
+        raise refusal(f"the people are not sorted by image_id: {again[:40]} comes back")
+    return [people for _, people in groups]
 
 
 def _read_people(frame: Any, skeleton: Skeleton) -> list[Floats]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import PurePosixPath
@@ -95,25 +96,33 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
 
 def _choose(listing: Listing, name_pattern: str | None) -> Describe:
     tables = [file for file in listing.sidecars if file.name == LABELS_FILE]
+    by_folder = _by_folder(listing.files)
     if name_pattern is None:
-        return _by_table(tables) if tables else _by_folder
+        return _by_table(tables) if tables else by_folder
     if tables:
         raise UsageError(
             "labels.csv and --name-pattern cannot be combined",
             where=f"--name-pattern {name_pattern!r}, {tables[0].place}",
             now="leave out one of them",
         )
-    return _by_pattern(name_pattern)
+    return _by_pattern(name_pattern, by_folder)
 
 
-def _by_folder(file: RawFile) -> Words:
-    parts = PurePosixPath(stem_of(file.path)).parts
-    if len(parts) < 2:
-        raise refusal("it is not in a class folder")
-    return {"name": "/".join(parts[-2:]), "label": parts[-2]}
+def _by_folder(files: Sequence[RawFile]) -> Describe:
+    """Call clips CLASS/FILE; where several would be called so, by their whole paths."""
+    num_files = Counter(PurePosixPath(stem_of(file.path)).parts[-2:] for file in files)
+
+    def describe(file: RawFile) -> Words:
+        parts = PurePosixPath(stem_of(file.path)).parts
+        if len(parts) < 2:
+            raise refusal("it is not in a class folder")
+        name = parts[-2:] if num_files[parts[-2:]] == 1 else parts
+        return {"name": "/".join(name), "label": parts[-2]}
+
+    return describe
 
 
-def _by_pattern(pattern: str) -> Describe:
+def _by_pattern(pattern: str, by_folder: Describe) -> Describe:
     compiled = _compile(pattern)
     num_parts = pattern.count("/") + 1
 
@@ -125,7 +134,7 @@ def _by_pattern(pattern: str) -> Describe:
         words = match.groupdict()
         if wrong := _find_wrong_numbers(words):
             raise refusal(f"in its name, {wrong[0]}")
-        return words | {"name": name} if "label" in words else words | _by_folder(file)
+        return words | {"name": name} if "label" in words else words | by_folder(file)
 
     return describe
 
@@ -156,7 +165,15 @@ def _compile(pattern: str) -> re.Pattern[str]:
 def _by_table(tables: Sequence[RawFile]) -> Describe:
     rows: dict[str, Words] = {}
     for table in tables:
-        rows |= _read_table(table)
+        found = _read_table(table)
+        twice = [
+            Problem(name, f"is in another {LABELS_FILE} too: write names with their folders")
+            for name in found
+            if name in rows
+        ]
+        if twice:
+            raise _refuse_table(table, twice)
+        rows |= found
 
     def describe(file: RawFile) -> Words:
         parts = PurePosixPath(stem_of(file.path)).parts

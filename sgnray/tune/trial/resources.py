@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from sgnray.distributed.cluster import connected, find_address
 from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError, UsageError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class TrialResources:
         gpus = self.num_gpus
         if gpus is None:
             gpus = float(self.num_workers) if cluster.num_gpus else 0.0
+            if not cluster.is_local and not gpus:
+                log.warning(
+                    "the cluster has no GPU now: using CPUs; --gpus-per-trial %d waits for GPUs",
+                    self.num_workers,
+                )
         room = cluster.num_cpus // self._min_cpus
         if gpus:
             room = min(room, int(cluster.num_gpus / gpus))
@@ -70,7 +78,9 @@ class TrialResources:
             )
         else:
             num_trials = at_once = min(self.concurrent or room, num_trials)
-        cpus = self.num_cpus or max(self._min_cpus, cluster.cpus_per_worker(num_trials))
+        # Nodes with GPUs may have fewer CPUs than a share of all.
+        share = 1 if gpus and not cluster.is_local else cluster.cpus_per_worker(num_trials)
+        cpus = self.num_cpus or max(self._min_cpus, share)
         return replace(self, num_cpus=cpus, num_gpus=gpus, concurrent=at_once)
 
     @property

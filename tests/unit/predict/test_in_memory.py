@@ -162,7 +162,7 @@ def test_a_frame_that_cannot_be_used_is_named_and_does_not_count(model, frame, w
     with pytest.raises(InputError) as caught:
         stream.add(frame)
     assert caught.value.what.startswith(what)
-    assert caught.value.where == "frame 1 of the stream"
+    assert caught.value.where == "frame 2 of the stream"
     assert stream.add(WALK[1]) == model.predict(WALK[:2])
 
 

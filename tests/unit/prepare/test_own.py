@@ -66,9 +66,25 @@ def test_the_folder_is_the_class(write):
 
 
 def test_recordings_with_one_name_in_one_class(write):
+    """Only they are called by their whole paths."""
     planned = plan(write("x/wave/a.csv", "y/wave/a.csv", "x/clap/a.csv"))
-    assert list(facts_of(planned)) == ["clap/a", "wave/a"]
-    assert planned.skipped[0].reason == "another recording has this name"
+    assert facts_of(planned) == {
+        "clap/a": ("clap", None, None),
+        "x/wave/a": ("wave", None, None),
+        "y/wave/a": ("wave", None, None),
+    }
+
+
+def test_several_tables_must_not_say_different_things_of_a_name(write):
+    raw = write("mon/a.csv", "tue/a.csv")
+    for day, label in (("mon", "wave"), ("tue", "clap")):
+        (raw / day / "labels.csv").write_text(f"name,label\na,{label}\n")
+    with pytest.raises(InputError) as caught:
+        plan(raw)
+    assert "is in another labels.csv too" in caught.value.problems[0].what
+    for day, label in (("mon", "wave"), ("tue", "clap")):
+        (raw / day / "labels.csv").write_text(f"name,label\n{day}/a,{label}\n")
+    assert facts_of(plan(raw)) == {"mon/a": ("wave", None, None), "tue/a": ("clap", None, None)}
 
 
 def test_a_pattern_reads_the_names(write):

@@ -167,6 +167,19 @@ def test_a_known_person_of_kinect(read, skeleton, delimiter):
     assert body.joints_TVC[0].ravel().tolist() == numbers
 
 
+@pytest.mark.parametrize("skeleton", [NTU25, KINECT20], ids=lambda item: item.name)
+def test_columns_of_scores_do_not_make_kinect_another_format(read, skeleton):
+    names = [
+        f"{name}_{kind}"
+        for name in files.kinect_names(skeleton)
+        for kind in ("x", "y", "z", "confidence")
+    ]
+    _, its_skeleton = read(
+        files.format_csv([names, [0.5 + 0.1 * i for i in range(len(names))]]), ".csv"
+    )
+    assert its_skeleton is skeleton
+
+
 def test_a_known_person_of_pyskl(read):
     keypoint = np.array([[known_points()]], np.float32)
     recording, skeleton = read(pickle.dumps({"keypoint": keypoint, "total_frames": 1}), ".pkl")
@@ -300,6 +313,8 @@ def person(**keys):
         ([[{"keypoints": known_points()}] * 201], "frame 0: 201 people, more than 200"),
         ({"instance_info": {"a": 1}}, "neither a list of frames nor an object with a list"),
         ({"instance_info": []}, "neither a list of frames nor an object with a list"),
+        ([{"image_id": image, "keypoints": known_points()} for image in (1, 2, 1)],
+         "the people are not sorted by image_id: 1 comes back"),
     ],
 )  # fmt: skip
 def test_refused_key_points(read, content, reason):
@@ -482,6 +497,19 @@ def test_folders_and_zips_of_openpose_give_the_same(tmp_path, is_by_folder):
         files.write_openpose(place, start, frames_NVC)
     paths = assert_same_in_zip(folder, tmp_path / "tree.zip", OPENPOSE18)
     assert paths == ["a/one", "b/one", "a/two", "b/two"]
+
+
+def test_folders_of_openpose_are_recordings_or_classes(tmp_path):
+    frames_NVC = files.project(files.move(OPENPOSE18, 3))[:, None]
+    for place, start in (("a/one", "f"), ("b/one", "f"), ("b/two", "f"), ("b/two", "g")):
+        files.write_openpose(tmp_path / "mixed" / place, start, frames_NVC)
+    with pytest.raises(InputError, match="has the frames of several recordings") as caught:
+        find_recordings(tmp_path / "mixed")
+    assert caught.value.where.endswith("b/two")
+    for place, start in (("a", "f"), ("b", "f"), ("b", "g")):  # a class may have one recording
+        files.write_openpose(tmp_path / "classes" / place, start, frames_NVC)
+    found = [file.path for file in find_recordings(tmp_path / "classes").files]
+    assert found == ["a/f", "b/f", "b/g"]
 
 
 def pack(folder, archive):

@@ -9,6 +9,7 @@ from sgnray.tune.trial.resources import TrialResources
 LAPTOP = Resources(num_cpus=8, num_gpus=0, is_local=True)
 SCALED_TO_ZERO = Resources(num_cpus=0, num_gpus=0, is_local=False)
 CLUSTER = Resources(num_cpus=64, num_gpus=4, is_local=False)
+FREE = Resources(num_cpus=64, num_gpus=4, is_local=False, node_cpus=(64,), free_cpus=64)
 
 
 @pytest.mark.parametrize(
@@ -27,10 +28,18 @@ CLUSTER = Resources(num_cpus=64, num_gpus=4, is_local=False)
         (TrialResources(), SCALED_TO_ZERO, 99, TrialResources(1, 1, 0.0, None)),
         (TrialResources(num_workers=2), SCALED_TO_ZERO, 99, TrialResources(2, 2, 0.0, 1)),
         (TrialResources(num_workers=2), CLUSTER, 99, TrialResources(2, 2, 2.0, 2)),
+        # Nodes with GPUs may have few CPUs: one for each worker.
+        (TrialResources(), FREE, 2, TrialResources(1, 1, 1.0, None)),
+        (TrialResources(num_gpus=0.0), FREE, 2, TrialResources(1, 32, 0.0, None)),
     ],
 )
 def test_each_trial_gets_its_share(wanted, cluster, num_trials, expected):
     assert wanted.allocate(cluster, num_trials) == expected
+
+
+def test_that_no_gpu_is_used_is_said(caplog):
+    TrialResources(num_workers=2).allocate(SCALED_TO_ZERO, 9)
+    assert "the cluster has no GPU now: using CPUs; --gpus-per-trial 2" in caplog.text
 
 
 @pytest.mark.parametrize(
