@@ -13,6 +13,7 @@ from .choices import choose_dataset, choose_recipe, first_case
 from .live import shown_epochs
 
 if TYPE_CHECKING:
+    from sgnray.distributed.resources import WorkerRequest
     from sgnray.train import RunResult
     from sgnray.tune import TuneResult
 
@@ -70,6 +71,9 @@ def tune(
     workers_per_trial: Annotated[
         int, typer.Option(min=1, metavar="N", help="DDP workers of each trial.")
     ] = 1,
+    accelerator_type: options.AcceleratorType = None,
+    label: options.Labels = None,
+    wait: options.Wait = None,
     final: Annotated[
         bool,
         typer.Option(
@@ -91,6 +95,7 @@ def tune(
     resume it.
     """
     budget_s = None if time_budget is None else options.parse_duration(time_budget, "--time-budget")
+    request = options.worker_request(cpus=None, gpu_type=accelerator_type, labels=label, wait=wait)
     chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case=first_case)
     if case is None and recipe is None:
         render.note(f"searching with the case {chosen.data.case}; --case selects another")
@@ -115,13 +120,16 @@ def tune(
                 num_cpus=cpus_per_trial,
                 num_gpus=gpus_per_trial,
                 concurrent=concurrent,
+                request=request,
             ),
             runs_dir=runs,
             name=name,
             address=address,
             listener=listener,
         )
-    finished = _train_final(tuned, dataset_dir, workers_per_trial, address) if final else None
+    finished = None
+    if final:
+        finished = _train_final(tuned, dataset_dir, workers_per_trial, address, request)
     if json:
         content = searching.as_data(tuned)
         if finished is not None:
@@ -139,7 +147,11 @@ def tune(
 
 
 def _train_final(
-    tuned: TuneResult, dataset_dir: Path, num_workers: int, address: str | None
+    tuned: TuneResult,
+    dataset_dir: Path,
+    num_workers: int,
+    address: str | None,
+    request: WorkerRequest,
 ) -> RunResult:
     from sgnray.distributed.cluster import is_at_hand
     from sgnray.tune import train_final
@@ -151,6 +163,7 @@ def _train_final(
             dataset_dir,
             workers=0 if is_alone else num_workers,
             address=address,
+            request=None if is_alone else request,
             command=options.command_line(),
             on_epoch=screen,
             on_progress=screen.on_progress,

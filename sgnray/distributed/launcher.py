@@ -123,8 +123,7 @@ class RayLauncher:
         workers were lost more often than `max_failures`, and any error that a worker raised for
         the user.
         """
-        for variable, value in _RAY_TRAIN.items():
-            os.environ.setdefault(variable, value)
+        set_up_ray_train()
         workers = self.hardware.workers
         num_lost, size = 0, self._choose_size(workers.most if workers.is_elastic else 0)
         while True:
@@ -348,6 +347,12 @@ class _Group:
                 raise self._error
             said = self._error
         self.outcome = said
+
+
+def set_up_ray_train() -> None:
+    """Set what Ray Train reads from the environment; what the user has set stays."""
+    for variable, value in _RAY_TRAIN.items():
+        os.environ.setdefault(variable, value)
 
 
 def make_trainer(

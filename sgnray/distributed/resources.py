@@ -85,15 +85,16 @@ class WorkerRequest:
     labels: dict[str, str] = field(default_factory=dict)
     wait_s: float | None = None
 
-    def describe(self, num_workers: int, *, num_cpus: float, num_gpus: float) -> str:
+    def describe(
+        self, num_workers: int, *, num_cpus: float, num_gpus: float, what: str = "worker"
+    ) -> str:
         """Name it for a message: "4 workers with 1 CPU and 1 GPU (A100) each"."""
         gpu = f" and {_count(num_gpus, 'GPU')}" if num_gpus else ""
         kind = f" ({self.accelerator_type})" if self.accelerator_type else ""
         labels = "".join(f", {key}={value}" for key, value in self.labels.items())
         each = " each" if num_workers > 1 else ""
         return (
-            f"{_count(num_workers, 'worker')} with {_count(num_cpus, 'CPU')}{gpu}{kind}"
-            f"{labels}{each}"
+            f"{_count(num_workers, what)} with {_count(num_cpus, 'CPU')}{gpu}{kind}{labels}{each}"
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sgnray.checkpoints.run_folder import REPORT_FILE
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.storage.atomic import write_text
 from sgnray.storage.mirror import origin, upload
 from sgnray.train.job import OnTrainProgress
@@ -27,6 +28,7 @@ def train_final(
     *,
     workers: int = 0,
     address: str | None = None,
+    request: WorkerRequest | None = None,
     command: str = "",
     on_epoch: Callable[[EpochResult], None] | None = None,
     on_progress: OnTrainProgress | None = None,
@@ -55,6 +57,7 @@ def train_final(
         runs_dir=origin(tuned.folder),
         name=name,
         address=address,
+        request=request,
         command=command,
         on_epoch=on_epoch,
         on_progress=on_progress,

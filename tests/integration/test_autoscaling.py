@@ -155,6 +155,16 @@ def test_the_trials_of_a_search_wait_at_ray(head, start, tiny_folder, tmp_path):
     assert table.read_text().count(",finished,") == 2
 
 
+def test_a_search_waits_no_longer_than_it_may(head, start, tiny_folder, tmp_path):
+    address = f"{head.address}:{HEAD_PORT}"
+    options = ("--address", address, "--trials", "1", "--gpus-per-trial", "1", "--wait", "2s")
+    assert start(tune_command(tiny_folder, *options)).wait(300) == 1
+    output = (tmp_path / "out.txt").read_text()
+    block = output.partition("error: ")[2]
+    assert block.startswith("waited 2 s for 1 trial with 1 CPU and 1 GPU\n")
+    assert "Traceback" not in output
+
+
 @pytest.mark.parametrize("command", ["train", "eval"])
 @pytest.mark.parametrize(
     ("asked", "needed"),

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -56,14 +57,19 @@ def beneath(process):
     return [child for child in children if "Agent" not in child.name()]
 
 
+def workers_of(process):
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "RayTrainWorker" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
 def kill_a_worker(process):
     """Kill one of two at a random step, and return both."""
     time.sleep(random.Random().uniform(0, 0.5))
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "RayTrainWorker" in " ".join(child.cmdline())
-    ]
+    workers = workers_of(process)
     assert len(workers) == 2
     random.Random().choice(workers).kill()
     return workers
@@ -101,6 +107,19 @@ def test_a_run_survives_a_killed_worker_ctrl_c_and_a_killed_driver(start, tiny_f
     assert output.read_text().count("resumes after epoch") == 2
     assert "Traceback" not in output.read_text()
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)
+
+
+def test_a_worker_is_killed_while_the_group_starts(start, tmp_path):
+    run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
+    process = start()
+    wait_until(lambda: workers_of(process), process, output=output)
+    workers_of(process)[0].kill()
+    assert num_epochs(run) == 0
+    print_seconds("from a worker killed at the start to the first epoch",
+                  wait_for_epoch(run, 1, process))  # fmt: skip
+    assert "a worker was lost" in output.read_text()
+    press_ctrl_c(process)
+    wait_for_end(process, 130, output=output)
 
 
 def ids(processes):

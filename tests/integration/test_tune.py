@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -17,7 +18,8 @@ import ray
 from sgnray.config import dump_recipe, load_recipe
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
-from sgnray.errors import SgnError
+from sgnray.distributed.resources import WorkerRequest
+from sgnray.errors import ClusterError, SgnError
 from sgnray.tune import TrialResources, train_final, tune_recipe
 from sgnray.tune.plan import shorten
 from sgnray.tune.state.trials import Ended, Record
@@ -170,6 +172,36 @@ def test_after_the_time_budget_the_same_command_resumes(
 
     first, time_budget_s = cut_until(lambda reached: min(reached.values()) > 0, 12)
     cut_until(lambda reached: all(reached[trial] > first[trial] for trial in first), time_budget_s)
+
+
+@pytest.mark.parametrize(
+    ("resources", "needed"),
+    [
+        (TrialResources(num_cpus=64, request=WorkerRequest(wait_s=2)), "1 trial with 64 CPUs"),
+        (
+            TrialResources(num_cpus=1, request=WorkerRequest(labels={"zone": "b"}, wait_s=2)),
+            "1 trial with 1 CPU, zone=b",
+        ),
+    ],
+    ids=["CPUs", "label"],
+)
+def test_the_wait_for_what_no_node_has_ends(
+    cluster, tmp_path, tiny_recipe, tiny_folder, resources, needed
+):
+    space = write_space(tmp_path, RATES)
+    settings = {"search": "grid", "num_epochs": 1, "runs_dir": tmp_path, "name": "mine"}
+    address = ray.get_runtime_context().gcs_address
+    with pytest.raises(ClusterError, match=f"waited 2 s for {needed}"):
+        tune_recipe(
+            tiny_recipe, space, tiny_folder, resources=resources, address=address, **settings
+        )
+    wait_until_free(cluster)
+    node_id = ray.get_runtime_context().get_node_id()
+    here = replace(resources, num_cpus=1, request=WorkerRequest(labels={"ray.io/node-id": node_id}))
+    tuned = tune_recipe(
+        tiny_recipe, space, tiny_folder, resources=here, address=address, **settings
+    )
+    assert {row.status for row in tuned.trials} == {"finished"}
 
 
 _SEARCH = """

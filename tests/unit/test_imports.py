@@ -1,6 +1,7 @@
 """Imports run one way, and ray, torch, typer and the like stay behind their fences."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -59,3 +60,9 @@ def test_a_broken_contract_is_seen(installed, module, line, contract):
     done = lint(installed)
     assert done.returncode == 1
     assert contract in done.stdout
+
+
+def test_only_public_parts_of_libraries_are_used():
+    words = re.compile(r"\b\w+\._(?:private|internal)\b")
+    found = [path for path in (ROOT / "sgnray").rglob("*.py") if words.search(path.read_text())]
+    assert found == []

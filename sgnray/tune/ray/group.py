@@ -13,7 +13,7 @@ from ray.train.torch import get_device
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.placement_group import get_current_placement_group
 
-from sgnray.distributed.launcher import make_trainer
+from sgnray.distributed.launcher import make_trainer, set_up_ray_train
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.world import World
@@ -26,6 +26,7 @@ def train_group(trial: TrialConfig, job: TrialJob) -> None:
     """Train a trial with several workers under DDP; raises what a worker raised."""
     resources = job.resources
     errors = MessageQueue()
+    set_up_ray_train()
     # Ray Train requires a folder that all workers see; nothing of value is written there.
     with tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch:
         trainer = make_trainer(
@@ -36,6 +37,7 @@ def train_group(trial: TrialConfig, job: TrialJob) -> None:
             num_workers=resources.num_workers,
             num_cpus=resources.num_threads,
             num_gpus=(resources.num_gpus or 0) / resources.num_workers,
+            request=resources.request,
             callbacks=[TuneReportCallback()],
         )
         try:

@@ -24,6 +24,7 @@ from ray.tune.search import Searcher
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from sgnray.data.fetch import SharedDataset
+from sgnray.distributed.resources import Wait
 from sgnray.distributed.world import World
 from sgnray.errors import ClusterError, last_line
 from sgnray.tune.plan import REDUCTION_FACTOR
@@ -103,7 +104,7 @@ def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
                 verbose=0,
                 stop=budget,
                 failure_config=tune.FailureConfig(max_failures=_MAX_LOSSES),
-                callbacks=[_Reports(search, repeat_interrupt, budget)],
+                callbacks=[_Reports(search, job.resources, repeat_interrupt, budget)],
             ),
         ).fit()
 
@@ -127,11 +128,15 @@ def run_trial(config: dict[str, object], *, job: TrialJob) -> None:
         tune.report(asdict(FailureReport.of(error)))
 
 
-def _request(resources: TrialResources) -> dict[str, float | None]:
+def _request(resources: TrialResources) -> tune.PlacementGroupFactory:
     if resources.num_workers > 1:  # Ray Train requests the workers' CPUs; Tune needs any request
-        return {"memory": 1}
-    gpus = {"gpu": resources.num_gpus} if resources.num_gpus else {}
-    return {"cpu": resources.num_cpus, **gpus}
+        return tune.PlacementGroupFactory([{"memory": 1}])
+    bundle = {"CPU": resources.num_cpus, "GPU": resources.num_gpus or 0}
+    if kind := resources.request.accelerator_type:
+        bundle[f"accelerator_type:{kind}"] = 0.001
+    labels = resources.request.labels
+    only = {"bundle_label_selector": [labels]} if labels else {}
+    return tune.PlacementGroupFactory([bundle], **only)
 
 
 def _make_scheduler(search: RunningSearch) -> Any:
@@ -186,13 +191,35 @@ class _Reports(tune.Callback):  # type: ignore[misc]
     """Passes what Ray reports of its trials on to the search, and Ctrl-C to Ray."""
 
     def __init__(
-        self, search: RunningSearch, repeat_interrupt: Callable[[], None], budget: _TimeBudget
+        self,
+        search: RunningSearch,
+        resources: TrialResources,
+        repeat_interrupt: Callable[[], None],
+        budget: _TimeBudget,
     ) -> None:
         self._search, self._repeat_interrupt, self._budget = search, repeat_interrupt, budget
+        self._resources = resources
+        self._wait: Wait | None = None
         self._groups: dict[int, str] = {}
 
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
+    def on_step_begin(self, *_: Any, trials: list[Any], **__: Any) -> None:
         self._repeat_interrupt()
+        self._check_wait(trials)
+
+    def _check_wait(self, trials: list[Any]) -> None:
+        """While no trial runs, say what they wait for; ClusterError when that takes too long.
+
+        A trial of several workers looks as if it ran while these wait: its first report counts.
+        """
+        is_single = self._resources.num_workers == 1
+        if any(
+            trial.status == "RUNNING" and (is_single or trial.last_result.get(EPOCH_KEY))
+            for trial in trials
+        ):
+            self._wait = None
+        elif any(trial.status in ("PENDING", "RUNNING") for trial in trials):
+            self._wait = self._wait or self._resources.wait()
+            self._wait.check()
 
     def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
         report, number = read_result(result), trial.config["number"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sgnray.distributed.cluster import connected, find_address
-from sgnray.distributed.resources import Resources
+from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local
 from sgnray.errors import ClusterError, UsageError
 
 log = logging.getLogger(__name__)
@@ -18,13 +18,15 @@ class TrialResources:
     """What each trial gets, shared by its workers, and how many trials run at once.
 
     `allocate` chooses what is None. `num_gpus` may be a fraction of one for a single worker.
-    `concurrent` None after that means as many as the cluster has room for at any time.
+    `concurrent` None after that means as many as the cluster has room for at any time. `request`
+    says which nodes serve, and how long to wait for the first of them; its counts are not used.
     """
 
     num_workers: int = 1
     num_cpus: int | None = None
     num_gpus: float | None = None
     concurrent: int | None = None
+    request: WorkerRequest = field(default_factory=WorkerRequest)
 
     @property
     def num_threads(self) -> int:
@@ -63,6 +65,8 @@ class TrialResources:
                     "the cluster has no GPU now: using CPUs; --gpus-per-trial %d waits for GPUs",
                     self.num_workers,
                 )
+        if self._is_choosy:
+            check_local(1, cluster, self.request, num_cpus=self._min_cpus, num_gpus=gpus)
         room = cluster.num_cpus // self._min_cpus
         if gpus:
             room = min(room, int(cluster.num_gpus / gpus))
@@ -82,6 +86,20 @@ class TrialResources:
         share = 1 if gpus and not cluster.is_local else cluster.cpus_per_worker(num_trials)
         cpus = self.num_cpus or max(self._min_cpus, share)
         return replace(self, num_cpus=cpus, num_gpus=gpus, concurrent=at_once)
+
+    def wait(self) -> Wait:
+        """Begin to wait until the connected cluster has room for one trial."""
+        now, gpus = Resources.now(is_local=False), self.num_gpus or 0.0
+        has_room = now.free_cpus >= self._min_cpus and now.num_gpus >= gpus
+        return Wait(
+            self.request.describe(1, num_cpus=self._min_cpus, num_gpus=gpus, what="trial"),
+            is_short=self._is_choosy or not has_room,
+            wait_s=self.request.wait_s,
+        )
+
+    @property
+    def _is_choosy(self) -> bool:
+        return bool(self.request.labels or self.request.accelerator_type)
 
     @property
     def _min_cpus(self) -> int:
