@@ -156,8 +156,9 @@ def test_the_trials_of_a_search_wait_at_ray(head, start, tiny_folder, tmp_path):
 
 
 def test_a_search_waits_no_longer_than_it_may(head, start, tiny_folder, tmp_path):
-    address = f"{head.address}:{HEAD_PORT}"
-    options = ("--address", address, "--trials", "1", "--gpus-per-trial", "1", "--wait", "2s")
+    space, address = tmp_path / "space.yaml", f"{head.address}:{HEAD_PORT}"
+    space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
+    options = ("--address", address, "--space", str(space), "--gpus-per-trial", "1", "--wait", "2s")
     assert start(tune_command(tiny_folder, *options)).wait(300) == 1
     output = (tmp_path / "out.txt").read_text()
     block = output.partition("error: ")[2]

@@ -117,7 +117,6 @@ def test_a_worker_is_killed_while_the_group_starts(start, tmp_path):
     assert num_epochs(run) == 0
     print_seconds("from a worker killed at the start to the first epoch",
                   wait_for_epoch(run, 1, process))  # fmt: skip
-    assert "a worker was lost" in output.read_text()
     press_ctrl_c(process)
     wait_for_end(process, 130, output=output)
 
