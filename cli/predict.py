@@ -126,7 +126,7 @@ def predict(
             raise UsageError(
                 "--live reads frames from stdin, in float32, in this process",
                 where="sgn predict --live",
-                now="leave out files and all options of files, of Ray and of precision",
+                now="leave out FILE, --clip, --out, --precision, --runtime and the options of Ray",
             )
         from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW, predict_lines
 

@@ -119,6 +119,6 @@ def _train_seeds(recipe: Recipe, dataset_dir: Path, *, json: bool, **arguments: 
         raise SgnError(
             f"{len(report.missing)} of {len(report.missing) + len(report.scores)} seeds failed",
             where=report.path,
-            now="see what each seed says; the same command trains these seeds only",
+            now="fix the cause given for each seed; the same command trains only these",
             problems=[Problem(f"seed {seed}", reason) for seed, reason in report.missing.items()],
         )

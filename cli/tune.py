@@ -60,7 +60,12 @@ def tune(
         typer.Option(min=1, metavar="N", help="Trials at the same time. Default: as many as fit."),
     ] = None,
     cpus_per_trial: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="CPUs for each trial. Default: a share.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="CPUs for each trial. Default: a share; on a cluster with GPUs, 1 per worker.",
+        ),
     ] = None,
     gpus_per_trial: Annotated[
         float | None,
@@ -162,7 +167,7 @@ def _train_final(
             tuned,
             dataset_dir,
             workers=0 if is_alone else num_workers,
-            address=address,
+            address=None if is_alone else address,
             request=None if is_alone else request,
             command=options.command_line(),
             on_epoch=screen,

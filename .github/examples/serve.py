@@ -1,7 +1,6 @@
 """A service that recognizes actions, on Ray Serve: clips by POST, streams by WebSocket.
 
-pip install 'sgnray[serve]'
-python serve.py runs/NAME 8000        # http://127.0.0.1:8000 shows serve.html
+pip install 'sgnray[serve]' && python serve.py runs/NAME 8000  # http://127.0.0.1:8000 has a page
 curl --data-binary @S001C001P001R001A001.skeleton http://127.0.0.1:8000/predict
 """
 

@@ -57,7 +57,7 @@ def is_at_hand(address: str | None) -> bool:
 
 
 def own_address(address: str | None) -> str | None:
-    """Return `address`, or that of the cluster which this process uses, for a process it starts."""
+    """Return the address for a child process: as given, else of the Ray that this one uses."""
     ray = sys.modules.get("ray")
     if address is None and ray is not None and ray.is_initialized():
         return str(ray.get_runtime_context().gcs_address)

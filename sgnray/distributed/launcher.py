@@ -201,8 +201,7 @@ class RayLauncher:
     def _wait(self, num_workers: int) -> Wait:
         cpus = self.hardware.threads_per_worker
         needed = self._request.describe(num_workers, num_cpus=cpus, num_gpus=self._num_gpus)
-        is_choosy = bool(self._request.labels or self._request.accelerator_type)
-        is_short = not self._resources.is_local and (is_choosy or self._room() < num_workers)
+        is_short = not self._resources.is_local and self._room() < num_workers
         return Wait(needed, is_short=is_short, wait_s=self._request.wait_s)
 
     def _trainer(

@@ -34,7 +34,8 @@ _LOOK_EVERY_S = 2.0
 _PAUSES_S = (1.0, 60.0)  # between attempts to upload: the first, and what it grows to
 _GIVE_UP_AFTER_S = 120.0  # once nothing else is left to do
 _RENEW_EVERY_S, _LEASE_S = 20.0, 90.0
-_PRUNED = {"checkpoints", "states"}  # what commands remove is in these folders
+# What commands and trackers remove is in these folders.
+_PRUNED = {"checkpoints", "states", "tensorboard", "mlflow", "wandb"}
 _SETTLE_S = 0.5  # longer than between reading a lease and writing one
 
 Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
@@ -174,15 +175,15 @@ class Mirror:
         """
         with self._uploading:
             found = {path.relative_to(self.path).as_posix(): path for path in self._files()}
-            try:
-                for name, path in found.items():
-                    on_file()
-                    self._send(name, path)
-                for name in self._find_pruned(found) if removing else ():
-                    self.place.child(name).remove()
-                    del self._known[name]
-            finally:  # else what was sent would look like another machine's
-                self._write_table()
+            for name, path in found.items():
+                on_file()
+                self._send(name, path)
+                self._write_table()  # else what was sent would look like another machine's
+            for name in self._find_pruned(found) if removing else ():
+                on_file()
+                self.place.child(name).remove()
+                del self._known[name]
+            self._write_table()
 
     def _find_pruned(self, found: Collection[str]) -> list[str]:
         """List what a command has removed; a file that is missing otherwise was not meant to be."""
@@ -399,7 +400,8 @@ def _is_alive(lease: dict[str, object]) -> bool:
 def _is_ours(name: str) -> bool:
     """Return whether a file is part of a run, not a lease, a lock, half written or another's."""
     last = PurePosixPath(name).name
-    return not last.startswith(".") and ".partial" not in last
+    is_journal = last.endswith(("-journal", "-wal", "-shm"))  # SQLite's, of a moment
+    return not (last.startswith(".") or ".partial" in last or is_journal)
 
 
 def _machine() -> str:

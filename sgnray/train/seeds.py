@@ -157,7 +157,7 @@ def train_seeds(
     path = folder_in(runs_dir, f"{name or run_name(recipe)}-seeds{_range(first, num_seeds)}.json")
     if isinstance(path, Path) and path.is_dir():
         raise OutputError(
-            "the report of all seeds cannot be written: there is a folder",
+            "the report of all seeds cannot be written: a folder has its name",
             where=str(path),
             now="remove it, or choose another --name",
         )
@@ -283,7 +283,9 @@ def _slots(
             room = resources.free_cpus // (workers.most * (request.num_cpus or 1))
             on_gpu = device == "cuda" or (device == "auto" and resources.num_gpus > 0)
             if on_gpu and resources.num_gpus == 0:
-                room = num_seeds  # all ask at once, so that an autoscaler sees them
+                # All ask at once, so that an autoscaler sees them, unless one's time would pass
+                # while another trains.
+                room = num_seeds if request.wait_s is None else 1
             elif on_gpu:
                 room = min(room, resources.num_gpus // workers.most)
             num_slots = max(1, min(room, num_seeds))

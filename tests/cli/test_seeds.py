@@ -175,5 +175,5 @@ def test_what_is_refused_before_a_seed_starts(sgn, tiny_folder, tmp_path):
     assert sorted((tmp_path / "runs").iterdir()) == before
     (tmp_path / "runs/folder-seeds2.json").mkdir()
     done = sgn(*command, "--name", "folder", "--seeds", "2")
-    assert (done.code, "there is a folder" in done.err) == (1, True)
+    assert (done.code, "a folder has its name" in done.err) == (1, True)
     assert not (tmp_path / "runs/folder-seed0").exists()

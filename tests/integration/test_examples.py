@@ -27,7 +27,14 @@ from sgnray.predict import Stream, predict_clips
 
 EXAMPLES = Path(sgnray.__file__).parents[1] / ".github" / "examples"
 # Not a Ray that happens to run on this machine.
-ENVIRONMENT = {**os.environ, "RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
+ENVIRONMENT = {
+    **os.environ,
+    "RAY_ADDRESS": "local",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Serve restarts what does not answer within 5 s, for ever on a busy machine.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "100",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "100",
+}
 WALK = np.random.default_rng(5).normal(size=(40, 25, 3)).cumsum(axis=0).round(4)
 
 

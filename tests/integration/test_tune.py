@@ -178,9 +178,10 @@ def test_after_the_time_budget_the_same_command_resumes(
     ("resources", "needed"),
     [
         (TrialResources(num_cpus=64, request=WorkerRequest(wait_s=2)), "1 trial with 64 CPUs"),
-        (
+        pytest.param(  # that the cluster has CPUs, but not where, is noticed after a minute
             TrialResources(num_cpus=1, request=WorkerRequest(labels={"zone": "b"}, wait_s=2)),
             "1 trial with 1 CPU, zone=b",
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["CPUs", "label"],

@@ -54,7 +54,7 @@ def _list_frames(content: Any) -> list[Any]:
     images = [str(key) for key, _ in groups]
     if len(set(images)) < len(images):
         again = next(image for number, image in enumerate(images) if image in images[:number])
-        raise refusal(f"the people are not sorted by image_id: {again[:40]} comes back")
+        raise refusal(f"not sorted by image_id: {again[:40]} appears again after another")
     return [people for _, people in groups]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -96,20 +97,20 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
 
 def _choose(listing: Listing, name_pattern: str | None) -> Describe:
     tables = [file for file in listing.sidecars if file.name == LABELS_FILE]
-    by_folder = _by_folder(listing.files)
     if name_pattern is None:
-        return _by_table(tables) if tables else by_folder
+        return _by_table(tables) if tables else _by_folder(listing.files)
     if tables:
         raise UsageError(
             "labels.csv and --name-pattern cannot be combined",
             where=f"--name-pattern {name_pattern!r}, {tables[0].place}",
             now="leave out one of them",
         )
-    return _by_pattern(name_pattern, by_folder)
+    return _by_pattern(name_pattern, listing.files)
 
 
 def _by_folder(files: Sequence[RawFile]) -> Describe:
     """Call clips CLASS/FILE; where several would be called so, by their whole paths."""
+    _check_folders_of_frames(files)
     num_files = Counter(PurePosixPath(stem_of(file.path)).parts[-2:] for file in files)
 
     def describe(file: RawFile) -> Words:
@@ -122,8 +123,23 @@ def _by_folder(files: Sequence[RawFile]) -> Describe:
     return describe
 
 
-def _by_pattern(pattern: str, by_folder: Describe) -> Describe:
+def _check_folders_of_frames(files: Sequence[RawFile]) -> None:
+    """InputError where a folder of frames may be a recording or a class."""
+    counts = Counter(PurePosixPath(file.frames[0]).parent for file in files if file.frames)
+    if 1 not in counts.values() or set(counts.values()) == {1}:
+        return
+    common = os.path.commonpath(counts)
+    if any(len(folder.relative_to(common).parts) > 1 for folder in counts):
+        raise InputError(
+            "this folder has the frames of several recordings, others have those of one",
+            where=str(counts.most_common(1)[0][0]),
+            now="write each recording to its own folder, or say what each is in labels.csv",
+        )
+
+
+def _by_pattern(pattern: str, files: Sequence[RawFile]) -> Describe:
     compiled = _compile(pattern)
+    by_folder = None if "label" in compiled.groupindex else _by_folder(files)
     num_parts = pattern.count("/") + 1
 
     def describe(file: RawFile) -> Words:
@@ -134,7 +150,7 @@ def _by_pattern(pattern: str, by_folder: Describe) -> Describe:
         words = match.groupdict()
         if wrong := _find_wrong_numbers(words):
             raise refusal(f"in its name, {wrong[0]}")
-        return words | {"name": name} if "label" in words else words | by_folder(file)
+        return words | ({"name": name} if by_folder is None else by_folder(file))
 
     return describe
 
@@ -167,9 +183,9 @@ def _by_table(tables: Sequence[RawFile]) -> Describe:
     for table in tables:
         found = _read_table(table)
         twice = [
-            Problem(name, f"is in another {LABELS_FILE} too: write names with their folders")
+            Problem(name, f"is something else in another {LABELS_FILE}: write names with folders")
             for name in found
-            if name in rows
+            if rows.get(name, found[name]) != found[name]
         ]
         if twice:
             raise _refuse_table(table, twice)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import struct
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -273,7 +271,7 @@ def _join_frames(files: Sequence[RawFile]) -> Iterator[RawFile]:
             archive = "" if file.member is None else file.place.path
             frame = (int(match[2]), file.name, file)
             groups.setdefault((archive, folder, match[1]), []).append(frame)
-    is_by_folder = _is_recording_per_folder([key[:2] for key in groups])
+    is_by_folder = len({key[:2] for key in groups}) == len(groups)
     for (_, folder, start), numbered in groups.items():
         frames = [file for *_, file in sorted(numbered, key=lambda frame: frame[:2])]
         try:
@@ -297,29 +295,6 @@ def _join_frames(files: Sequence[RawFile]) -> Iterator[RawFile]:
             kind=largest.kind,
             skeleton=largest.skeleton,
         )
-
-
-def _is_recording_per_folder(folders: Sequence[tuple[str, PurePosixPath]]) -> bool:
-    """Return whether each folder holds one recording; `folders` has those of all recordings.
-
-    InputError where that differs below class folders: a folder is a recording, or it is a class.
-    """
-    counts = Counter(folders)
-    if set(counts.values()) <= {1}:
-        return True
-    depths = []
-    for archive in {archive for archive, _ in folders}:
-        inside = [folder for each, folder in folders if each == archive]
-        common = os.path.commonpath(inside)
-        depths += [len(folder.relative_to(common).parts) for folder in inside]
-    if 1 in counts.values() and max(depths) > 1:
-        (_, folder), _ = counts.most_common(1)[0]
-        raise InputError(
-            "this folder has the frames of several recordings, others have those of one",
-            where=str(folder),
-            now="write each recording to its own folder, or all of a class to one folder",
-        )
-    return False
 
 
 def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:

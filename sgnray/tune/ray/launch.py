@@ -209,15 +209,12 @@ class _Reports(tune.Callback):  # type: ignore[misc]
     def _check_wait(self, trials: list[Any]) -> None:
         """While no trial runs, say what they wait for; ClusterError when that takes too long.
 
-        A trial of several workers looks as if it ran while these wait: its first report counts.
+        A trial of several workers counts as running while these wait for room.
         """
-        is_single = self._resources.num_workers == 1
-        if any(
-            trial.status == "RUNNING" and (is_single or trial.last_result.get(EPOCH_KEY))
-            for trial in trials
-        ):
+        states = {trial.status for trial in trials}
+        if "RUNNING" in states:
             self._wait = None
-        elif any(trial.status in ("PENDING", "RUNNING") for trial in trials):
+        elif "PENDING" in states:
             self._wait = self._wait or self._resources.wait()
             self._wait.check()
 

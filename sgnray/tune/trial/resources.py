@@ -59,13 +59,14 @@ class TrialResources:
         """
         gpus = self.num_gpus
         if gpus is None:
-            gpus = float(self.num_workers) if cluster.num_gpus else 0.0
+            has_gpus = cluster.num_gpus > 0 or self.request.accelerator_type is not None
+            gpus = float(self.num_workers) if has_gpus else 0.0
             if not cluster.is_local and not gpus:
                 log.warning(
                     "the cluster has no GPU now: using CPUs; --gpus-per-trial %d waits for GPUs",
                     self.num_workers,
                 )
-        if self._is_choosy:
+        if self.request.labels or self.request.accelerator_type:
             check_local(1, cluster, self.request, num_cpus=self._min_cpus, num_gpus=gpus)
         room = cluster.num_cpus // self._min_cpus
         if gpus:
@@ -93,13 +94,9 @@ class TrialResources:
         has_room = now.free_cpus >= self._min_cpus and now.num_gpus >= gpus
         return Wait(
             self.request.describe(1, num_cpus=self._min_cpus, num_gpus=gpus, what="trial"),
-            is_short=self._is_choosy or not has_room,
+            is_short=not has_room,
             wait_s=self.request.wait_s,
         )
-
-    @property
-    def _is_choosy(self) -> bool:
-        return bool(self.request.labels or self.request.accelerator_type)
 
     @property
     def _min_cpus(self) -> int:

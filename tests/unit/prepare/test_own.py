@@ -81,7 +81,7 @@ def test_several_tables_must_not_say_different_things_of_a_name(write):
         (raw / day / "labels.csv").write_text(f"name,label\na,{label}\n")
     with pytest.raises(InputError) as caught:
         plan(raw)
-    assert "is in another labels.csv too" in caught.value.problems[0].what
+    assert "is something else in another labels.csv" in caught.value.problems[0].what
     for day, label in (("mon", "wave"), ("tue", "clap")):
         (raw / day / "labels.csv").write_text(f"name,label\n{day}/a,{label}\n")
     assert facts_of(plan(raw)) == {"mon/a": ("wave", None, None), "tue/a": ("clap", None, None)}

@@ -18,7 +18,9 @@ from sgnray.data.skeleton import (
 )
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.normalize import normalize
+from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.recordings import find_recordings, read_recording, read_recordings
+from sgnray.storage.location import locate
 
 from ... import pose_files as files
 
@@ -314,7 +316,7 @@ def person(**keys):
         ({"instance_info": {"a": 1}}, "neither a list of frames nor an object with a list"),
         ({"instance_info": []}, "neither a list of frames nor an object with a list"),
         ([{"image_id": image, "keypoints": known_points()} for image in (1, 2, 1)],
-         "the people are not sorted by image_id: 1 comes back"),
+         "not sorted by image_id: 1 appears again after another"),
     ],
 )  # fmt: skip
 def test_refused_key_points(read, content, reason):
@@ -503,8 +505,9 @@ def test_folders_of_openpose_are_recordings_or_classes(tmp_path):
     frames_NVC = files.project(files.move(OPENPOSE18, 3))[:, None]
     for place, start in (("a/one", "f"), ("b/one", "f"), ("b/two", "f"), ("b/two", "g")):
         files.write_openpose(tmp_path / "mixed" / place, start, frames_NVC)
+    assert len(find_recordings(tmp_path / "mixed").files) == 4
     with pytest.raises(InputError, match="has the frames of several recordings") as caught:
-        find_recordings(tmp_path / "mixed")
+        detect([locate(tmp_path / "mixed")])
     assert caught.value.where.endswith("b/two")
     for place, start in (("a", "f"), ("b", "f"), ("b", "g")):  # a class may have one recording
         files.write_openpose(tmp_path / "classes" / place, start, frames_NVC)
