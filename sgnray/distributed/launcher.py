@@ -290,17 +290,17 @@ class _Group:
 
     In a thread Ray leaves Ctrl-C alone. `outcome` is None while the group runs, then what the
     workers say of the end, _Finished, _StopWork or an error for the user, else the exception that
-    Ray raised for a loss. `make_trainer` is called with the queue and a folder for Ray's notes.
+    Ray raised for a loss. `build` makes its trainer from the queue and a folder for Ray's notes.
     """
 
-    def __init__(self, size: int, make_trainer: Callable[[MessageQueue, str], Any]) -> None:
+    def __init__(self, size: int, build: Callable[[MessageQueue, str], Any]) -> None:
         self.size = size
         self.queue = MessageQueue()
         self.is_started = False
         self.outcome: Any = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(
-            target=self._fit, args=(make_trainer,), name="sgn-fit", daemon=True
+            target=self._fit, args=(build,), name="sgn-fit", daemon=True
         )
         self._thread.start()
 
@@ -316,12 +316,12 @@ class _Group:
         if kind is None or (self.is_started and issubclass(kind, Exception)):
             self._thread.join(_RELEASE_S)
 
-    def _fit(self, make_trainer: Callable[[MessageQueue, str], Any]) -> None:
+    def _fit(self, build: Callable[[MessageQueue, str], Any]) -> None:
         try:
             with tempfile.TemporaryDirectory(
                 prefix="sgn-ray-", ignore_cleanup_errors=True
             ) as folder:
-                make_trainer(self.queue, folder).fit()
+                build(self.queue, folder).fit()
         except BaseException as error:
             self._error = error
 
@@ -362,7 +362,7 @@ def make_trainer(
     num_workers: int,
     num_cpus: int,
     num_gpus: float,
-    request: WorkerRequest | None = None,
+    request: WorkerRequest,
     callbacks: list[Any] | None = None,
 ) -> Any:
     """Return Ray's trainer that calls `work` on every worker; `folder` holds its own notes."""
@@ -374,7 +374,6 @@ def make_trainer(
     class NoProcessGroup(BackendConfig):  # type: ignore[misc]
         backend = "none"  # TorchTrainer looks whether there is one
 
-    request = request or WorkerRequest()
     return TorchTrainer(
         work,  # no config: the controller would load torch to read it
         torch_config=NoProcessGroup(),

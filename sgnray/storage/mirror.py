@@ -178,12 +178,11 @@ class Mirror:
             for name, path in found.items():
                 on_file()
                 self._send(name, path)
-                self._write_table()  # else what was sent would look like another machine's
             for name in self._find_pruned(found) if removing else ():
                 on_file()
                 self.place.child(name).remove()
                 del self._known[name]
-            self._write_table()
+                self._write_table()
 
     def _find_pruned(self, found: Collection[str]) -> list[str]:
         """List what a command has removed; a file that is missing otherwise was not meant to be."""
@@ -209,6 +208,7 @@ class Mirror:
         entry = target.entry()
         if entry is not None:
             self._known[name] = before, _stamp_of(entry)
+            self._write_table()  # else what was sent would look like another machine's
 
     def fetch(self, name: str, entry: Entry) -> None:
         """Fetch one file; InputError where it cannot be read."""

@@ -14,9 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import torch
 from torch import distributed as dist
 
@@ -57,6 +59,16 @@ def start_train(folder: Path, *words: str) -> subprocess.Popen[bytes]:
             ["taskset", "-c", cores, *words],
             cwd=folder, stdout=out, stderr=out, start_new_session=True,
         )  # fmt: skip
+
+
+def train_workers(pid: int) -> list[psutil.Process]:
+    """List the Ray Train workers beneath a process."""
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "RayTrainWorker" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

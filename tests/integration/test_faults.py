@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import time
-from contextlib import suppress
 
 import psutil
 import pytest
@@ -18,6 +17,7 @@ from .disturbed import (
     print_seconds,
     start_train,
     train_command,
+    train_workers,
     wait_for_end,
     wait_for_epoch,
     wait_until,
@@ -57,19 +57,10 @@ def beneath(process):
     return [child for child in children if "Agent" not in child.name()]
 
 
-def workers_of(process):
-    found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "RayTrainWorker" in " ".join(child.cmdline()):
-                found.append(child)
-    return found
-
-
 def kill_a_worker(process):
     """Kill one of two at a random step, and return both."""
     time.sleep(random.Random().uniform(0, 0.5))
-    workers = workers_of(process)
+    workers = train_workers(process.pid)
     assert len(workers) == 2
     random.Random().choice(workers).kill()
     return workers
@@ -112,8 +103,8 @@ def test_a_run_survives_a_killed_worker_ctrl_c_and_a_killed_driver(start, tiny_f
 def test_a_worker_is_killed_while_the_group_starts(start, tmp_path):
     run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     process = start()
-    wait_until(lambda: workers_of(process), process, output=output)
-    workers_of(process)[0].kill()
+    wait_until(lambda: train_workers(process.pid), process, output=output)
+    train_workers(process.pid)[0].kill()
     assert num_epochs(run) == 0
     print_seconds("from a worker killed at the start to the first epoch",
                   wait_for_epoch(run, 1, process))  # fmt: skip

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 
-import psutil
 import pytest
 
 from sgnray.distributed.cluster import connected
@@ -12,7 +12,7 @@ from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import ClusterError, SgnError, UsageError
 from sgnray.train import train_run, train_seeds
 
-from .disturbed import assert_undisturbed
+from .disturbed import assert_undisturbed, train_workers
 
 pytestmark = pytest.mark.ray
 
@@ -136,12 +136,7 @@ def test_lost_workers(tiny_recipe, tiny_folder, tmp_path):
 
 def kill_a_worker():
     """Kill one of the two workers of the run that is under way."""
-    workers = [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if "RayTrainWorker" in " ".join(process.cmdline())
-    ]
-    workers[-1].kill()
+    train_workers(os.getpid())[-1].kill()
 
 
 def test_batch_norm_that_cannot_be_synchronized_leaves_no_folder(
