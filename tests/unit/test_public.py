@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import sgnray
+import sgnray.checkpoint
 from sgnray import (
     evaluate_run,
     export_model,
@@ -53,3 +54,7 @@ def test_paths_may_be_strings(tiny_raw, tiny_recipe, tmp_path):
     assert model.path == tmp_path / "m.safetensors"
     recording = str(min(tiny_raw.glob("*.skeleton")))
     assert view_clip(recording, out=f"{place}/clip.png") == tmp_path / "clip.png"
+
+
+def test_checkpoints_are_read_from_where_others_import_it():
+    assert sgnray.checkpoint.load_reference is sgnray.load_reference
