@@ -39,11 +39,11 @@ def process_group(device: torch.device) -> Iterator[None]:
     store = own or TCPStore(host, port, size, is_master=False, timeout=_TIMEOUT)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
-    try:
-        yield
-        dist.barrier()  # rank 0 has the store: it must outlive the others' use
-    finally:
-        dist.destroy_process_group()
+    yield
+    dist.barrier()  # rank 0 has the store: it must outlive the others' use
+    # Not after an error: nccl would wait for the other ranks, which wait in a collective, and Ray
+    # would not learn of the error. The process ends, and with it the group.
+    dist.destroy_process_group()
 
 
 def _choose_interface(address: str) -> None:
@@ -57,4 +57,4 @@ def _choose_interface(address: str) -> None:
             for known in addresses
         ):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
-            os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={interface}")  # else it is a prefix
