@@ -128,11 +128,12 @@ def _check_shares(recipe: Recipe, num_clips: int, num_workers: int, option: str)
             where=f"{option} {num_workers}",
             now=f"ask for {option} {smallest} or fewer, or raise optim.batch_size",
         )
-    if num_workers > 1 and smallest // num_workers < _FEW_CLIPS:
+    share = smallest // num_workers
+    if num_workers > 1 and share < _FEW_CLIPS and not recipe.train.sync_batch_norm:
         log.warning(
-            "each worker's batch norm sees only %d clips of a batch: expect less accuracy; "
-            "fewer workers or a larger optim.batch_size help",
-            smallest // num_workers,
+            "each worker's batch norm sees only %d clips of a batch: expect less accuracy; fewer "
+            "workers or a larger optim.batch_size help, on GPUs also train.sync_batch_norm=true",
+            share,
         )
 
 

@@ -29,13 +29,13 @@ from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.launcher import Hardware
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.distributed.workers import Workers
-from sgnray.errors import CheckpointError
+from sgnray.errors import CheckpointError, RunError
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.sgn import count_parameters
 from sgnray.storage.atomic import output_errors
 from sgnray.storage.mirror import shown
 from sgnray.train.checks import check_run, check_synchronized
-from sgnray.train.job import Job, OnTrainProgress, TrainProgress
+from sgnray.train.job import Job, OnTrainProgress, TrainProgress, choose_parts
 from sgnray.train.launch import open_executor
 from sgnray.train.loop import EpochResult
 from sgnray.train.tracking.trackers import Trackers, tracked
@@ -112,7 +112,9 @@ def train_run(
             newest = run.newest_checkpoint()
             _check_same_run(newest, recipe, dataset)
             resumed_from = newest[1].epoch if newest else 0
-            _log_start(run, recipe, resumed_from)
+            if newest is not None:
+                check_num_workers(run, wanted, is_finished=resumed_from == recipe.train.num_epochs)
+            _log_start(run, recipe, dataset, executor.hardware, resumed_from)
             history = newest[1].history if newest else []
             run.write_metrics(history)
             environment = _describe_environment(dataset, executor.hardware, recipe, command)
@@ -129,12 +131,25 @@ def train_run(
             return RunResult(run.path, resumed_from, report)
 
 
-def _log_start(run: RunFolder, recipe: Recipe, resumed_from: int) -> None:
+def _log_start(
+    run: RunFolder,
+    recipe: Recipe,
+    dataset: SkeletonDataset,
+    hardware: Hardware,
+    resumed_from: int,
+) -> None:
     num_epochs = recipe.train.num_epochs
+    where = f"{recipe.train.precision} on {hardware.description}"
     if resumed_from == 0:
-        log.info("run %s, %d epochs", shown(run.path), num_epochs)
+        log.info("run %s, %d epochs in %s", shown(run.path), num_epochs, where)
     elif resumed_from < num_epochs:
-        log.info("run %s resumes after epoch %d of %d", shown(run.path), resumed_from, num_epochs)
+        log.info(
+            "run %s resumes after epoch %d of %d, in %s",
+            shown(run.path),
+            resumed_from,
+            num_epochs,
+            where,
+        )
     else:
         log.info(
             "run %s has finished all %d epochs; only the test is repeated",
@@ -143,6 +158,40 @@ def _log_start(run: RunFolder, recipe: Recipe, resumed_from: int) -> None:
         )
     if recipe.train.selection == "test":
         log.warning("the epoch is selected on the test clips: its accuracy is a biased estimate")
+    parts = choose_parts(recipe, dataset)
+    if recipe.train.selection == "validation" and parts.validation is not None:
+        num_held_out = len(parts.validation)
+        log.info(
+            "%d of %d training clips are held out to select the epoch",
+            num_held_out,
+            num_held_out + len(parts.train),
+        )
+
+
+def check_num_workers(run: RunFolder, workers: Workers, *, is_finished: bool) -> None:
+    """RunError if a finished run was trained by another number of workers; else only a warning.
+
+    It decides over which clips batch norm averages, and so changes the result a little. An elastic
+    run has no fixed number.
+    """
+    environment = run.environment()
+    if environment is None or workers.is_elastic:
+        return
+    last = (environment["resumed"] or [environment])[-1]
+    fewest, most = last.get("fewest_workers"), last.get("workers")  # older versions wrote neither
+    if most is None or fewest != most or max(1, most) == max(1, workers.most):
+        return
+    if is_finished:
+        raise RunError(
+            f"the run has finished, with --workers {most}",
+            where=shown(run.path),
+            now=f"choose another --name for --workers {workers.most}; sgn eval tests it again",
+        )
+    log.warning(
+        "the run was started with --workers %d: from here on, batch norm sees other shares of a "
+        "batch",
+        most,
+    )
 
 
 def _check_same_run(
@@ -207,7 +256,7 @@ def _describe_environment(
         "versions": {
             "sgnray": __version__,
             "python": platform.python_version(),
-            **{package: metadata.version(package) for package in _PACKAGES},
+            **{package: _version(package) for package in _PACKAGES},
         },
         "commit": _commit(),
         "machine": {"system": platform.platform(), "cores": os.cpu_count()},
@@ -219,6 +268,13 @@ def _describe_environment(
         "dataset_dir": str(dataset.folder.resolve()),
         "dataset_checksum": dataset.info.checksum,
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # training without workers runs without Ray
+        return None
 
 
 @contextmanager

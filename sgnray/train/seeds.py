@@ -47,7 +47,7 @@ from sgnray.storage.location import Location, as_folder
 from sgnray.storage.mirror import shown
 from sgnray.train import checks, run
 from sgnray.train.checks import check_run
-from sgnray.train.run import RunResult, train_run
+from sgnray.train.run import RunResult, check_num_workers, train_run
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def train_seeds(
     names = {seed: None if name is None else f"{name}-seed{seed}" for seed in recipes}
     finished: dict[int, SeedScore] = {}
     for seed, each in recipes.items():  # all are checked before the first one starts
-        score = _finished(runs_dir, names[seed], each, dataset)
+        score = _finished(runs_dir, names[seed], each, dataset, wanted)
         if score is not None:
             finished[seed] = score
             if on_seed is not None:
@@ -215,7 +215,7 @@ def _range(first: int, num_seeds: int) -> str:
 
 
 def _finished(
-    runs_dir: Runs, name: str | None, recipe: Recipe, dataset: SkeletonDataset
+    runs_dir: Runs, name: str | None, recipe: Recipe, dataset: SkeletonDataset, workers: Workers
 ) -> SeedScore | None:
     """Read the score of a run that has finished; RunError where its folder is another run's."""
     precisions = [recipe.train.precision]
@@ -233,6 +233,7 @@ def _finished(
         check_owner(path, candidate, dataset)
         newest = RunFolder(path).newest_checkpoint()
         if newest is not None and newest[1].epoch == recipe.train.num_epochs:
+            check_num_workers(RunFolder(path), workers, is_finished=True)
             score = _read_score(path, candidate, dataset)
             if score is not None:
                 return score

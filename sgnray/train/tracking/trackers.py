@@ -74,8 +74,9 @@ class Trackers:
 
     def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> None:
         """Start what the recipe asks for; SgnError where that fails."""
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        if recipe.train.log:
+            for name, value in _ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
         names = recipe.train.log if self._group else ("curves", *recipe.train.log)
         for name in names:
             if name in self._failed:

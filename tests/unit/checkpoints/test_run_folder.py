@@ -19,8 +19,11 @@ from sgnray.checkpoints.run_folder import (
     run_name,
 )
 from sgnray.config import load_recipe, recipe_hash, to_dict
+from sgnray.distributed.workers import Workers
 from sgnray.errors import CheckpointError, RunError, UsageError
 from sgnray.train import train_run
+from sgnray.train.run import check_num_workers
+from sgnray.train.seeds import train_seeds
 
 
 def with_seed(recipe, seed):
@@ -94,6 +97,34 @@ def test_the_same_command_goes_on_where_it_was_interrupted(
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
     environment = json.loads((tmp_path / "broken" / "environment.json").read_text())
     assert len(environment["resumed"]) == 1
+
+
+def test_a_run_says_where_it_trains_and_what_it_holds_out(
+    tiny_recipe, tiny_folder, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    recipe = tiny_recipe.replacing({"train.selection": "validation"})
+    train_run(recipe, tiny_folder, runs_dir=tmp_path, device="cpu")
+    assert "4 epochs in float32 on cpu (" in caplog.text
+    assert "training clips are held out to select the epoch" in caplog.text
+
+
+def test_a_run_is_finished_with_the_number_of_workers_that_trained_it(
+    tiny_recipe, tiny_folder, tmp_path, caplog
+):
+    train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, device="cpu", name="mine")
+    run = RunFolder(tmp_path / "mine")
+    check_num_workers(run, Workers(1, 1), is_finished=True)  # one worker trains as none does
+    check_num_workers(run, Workers(1, 4), is_finished=True)
+    assert "was started with" not in caplog.text
+    check_num_workers(run, Workers(2, 2), is_finished=False)
+    assert "was started with --workers 0" in caplog.text
+    with pytest.raises(RunError, match="has finished, with --workers 0"):
+        check_num_workers(run, Workers(2, 2), is_finished=True)
+    settings = {"dataset_dir": tiny_folder, "runs_dir": tmp_path, "device": "cpu", "workers": 2}
+    train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, device="cpu", name="mine-seed0")
+    with pytest.raises(RunError, match="has finished, with --workers 0"):
+        train_seeds(tiny_recipe, **settings, num_seeds=1, name="mine")
 
 
 def test_another_recipe_in_the_same_folder_is_refused(tiny_recipe, tiny_dataset, tmp_path):

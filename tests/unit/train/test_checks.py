@@ -92,3 +92,12 @@ def test_missing_trackers_are_refused_only_where_they_are_used(
     assert caught.value.what.endswith("not installed: wandb, tensorboard")
     assert caught.value.now == "pip install 'sgnray[wandb,tensorboard]'"
     check_run(recipe, tiny_dataset, workers=0, is_tracked=False)
+
+
+@pytest.mark.parametrize("is_synchronized", [False, True])
+def test_small_shares_of_a_batch_are_named(tiny_recipe, tiny_dataset, caplog, is_synchronized):
+    recipe = tiny_recipe.replacing(
+        {"optim.batch_size": 8, "train.sync_batch_norm": is_synchronized}
+    )
+    check_run(recipe, tiny_dataset, workers=2, num_clips=64, address="head:6379")
+    assert ("sees only 4 clips" in caplog.text) is not is_synchronized

@@ -11,6 +11,7 @@ import pytest
 
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.errors import RunError, SgnError
+from sgnray.train.run import train_run
 from sgnray.train.tracking import trackers as tracking
 from sgnray.train.tracking.curves import CURVES_FILE
 from sgnray.train.tracking.trackers import MEMORY_FILE, Trackers, tracked
@@ -181,3 +182,13 @@ def test_a_newer_memory_is_refused(recipe, run):
     with pytest.raises(SgnError, match="format version 2") as caught:
         trackers.start(recipe("wandb"), run, [])
     assert isinstance(caught.value.__cause__, RunError)
+
+
+def test_a_run_without_trackers_leaves_the_environment_alone(
+    tiny_recipe, tiny_folder, tmp_path, monkeypatch
+):
+    """A notebook that trains first can still log to W&B's server afterwards."""
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    before = dict(os.environ)
+    train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, device="cpu")
+    assert dict(os.environ) == before
