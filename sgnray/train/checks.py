@@ -6,7 +6,8 @@ import logging
 from importlib.util import find_spec
 
 from sgnray.config import Recipe
-from sgnray.data.protocols import resolve_case
+from sgnray.data.datasets import DATASETS
+from sgnray.data.protocols import resolve_case, split_clips
 from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.cluster import is_at_hand
 from sgnray.distributed.device import check_device_name, choose_device
@@ -51,6 +52,7 @@ def check_run(
     if workers == 0:
         check_without_ray(address, request, max_failures=max_failures)
     recipe = match_recipe(recipe, dataset)
+    _check_complete(recipe, dataset)
     if is_tracked:
         _check_trackers(recipe)
     if num_clips is None:
@@ -84,6 +86,24 @@ def check_synchronized(recipe: Recipe, num_workers: int, device_type: str) -> No
             "batch norm is synchronized between GPUs only",
             where="train.sync_batch_norm=true",
             now="leave it at false, or train on GPUs",
+        )
+
+
+def _check_complete(recipe: Recipe, dataset: SkeletonDataset) -> None:
+    """Warn where clips of a published dataset are missing: accuracies are then not comparable."""
+    name, case = recipe.data.dataset, recipe.data.case
+    if name not in DATASETS or name == "synth":  # any number of these can be made
+        return
+    published, split = DATASETS[name].cases[case], split_clips(name, case, dataset.clips)
+    if (split.train.size, split.test.size) != (published.num_train, published.num_test):
+        log.warning(
+            "%s %s is not complete: %d training and %d test clips, published are %d and %d",
+            name,
+            case,
+            split.train.size,
+            split.test.size,
+            published.num_train,
+            published.num_test,
         )
 
 

@@ -1,5 +1,7 @@
 """What cannot be trained is refused before Ray starts and before a folder is made."""
 
+import dataclasses
+
 import pytest
 
 from sgnray.errors import MissingExtraError, UsageError
@@ -101,3 +103,13 @@ def test_small_shares_of_a_batch_are_named(tiny_recipe, tiny_dataset, caplog, is
     )
     check_run(recipe, tiny_dataset, workers=2, num_clips=64, address="head:6379")
     assert ("sees only 4 clips" in caplog.text) is not is_synchronized
+
+
+def test_missing_clips_of_a_published_dataset_are_counted(tiny_recipe, tiny_dataset, caplog):
+    info = dataclasses.replace(tiny_dataset.info, dataset="ntu60")
+    dataset = dataclasses.replace(tiny_dataset, info=info)
+    check_run(tiny_recipe, tiny_dataset, workers=0)
+    assert "not complete" not in caplog.text  # of synthetic clips, any number is
+    check_run(tiny_recipe.replacing({"data.dataset": "ntu60"}), dataset, workers=0)
+    clips = "18 training and 9 test clips, published are 37646 and 18932"
+    assert f"ntu60 cv is not complete: {clips}" in caplog.text
