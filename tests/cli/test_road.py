@@ -52,7 +52,7 @@ def test_train_then_eval(sgn, prepared):
     done = sgn("train", "--case", "cv", *SMALL)
     assert done.code == 0, done.err
     first, *epochs, last = notes(done)
-    run = re.fullmatch(r"run (runs/synth-cv-[0-9a-f]{8}), 2 epochs", first)[1]
+    run = re.fullmatch(r"run (runs/synth-cv-[0-9a-f]{8}), 2 epochs in \w+ on .+", first)[1]
     assert [line.split()[1] for line in epochs] == ["1/2", "2/2"]
     assert last == f"run {run}; full report: sgn eval {run}"
     assert done.out.startswith("top-1  ")
