@@ -13,6 +13,8 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sgnray.train.tracking.plot_style import (
     ACCENT,
     EDGE,
@@ -24,7 +26,7 @@ from sgnray.train.tracking.plot_style import (
     new_figure,
     percent,
 )
-from sgnray.tune.space.space import Axis, Choice, Range, Space
+from sgnray.tune.space.space import Axis, Choice, Range, Space, as_text
 from sgnray.tune.state.trials import TrialRow, best_of, comparable
 
 if TYPE_CHECKING:
@@ -152,20 +154,13 @@ def _height(axis: Axis, value: Any) -> float:
 def _ticks(axis: Axis) -> list[tuple[float, str]]:
     """Return the positions and texts of the labels of an axis."""
     if isinstance(axis, Choice):
-        return [(_height(axis, value), _text(value)) for value in axis.values]
-    ticks = []
-    for tick in range(_NUM_TICKS):
-        share = tick / (_NUM_TICKS - 1)
-        if axis.kind == "log_uniform":
-            value = axis.low * (axis.high / axis.low) ** share
-        else:
-            value = axis.low + (axis.high - axis.low) * share
-        ticks.append((share, f"{value:.2g}"))
-    return ticks
+        return [(_height(axis, value), _shorten(as_text(value))) for value in axis.values]
+    spaced = np.geomspace if axis.kind == "log_uniform" else np.linspace
+    values = spaced(axis.low, axis.high, _NUM_TICKS)
+    return [(_height(axis, value), f"{value:.2g}") for value in values]
 
 
-def _text(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
+def _shorten(text: str) -> str:
     return textwrap.shorten(text, _MAX_TEXT, placeholder="…") if " " in text else text[:_MAX_TEXT]
 
 
