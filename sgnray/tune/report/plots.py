@@ -114,14 +114,10 @@ def _draw_parallel(axes: Axes, rows: Sequence[TrialRow], space: Space) -> None:
             for key, axis in space.axes.items()
         ]
         share = (_score(row) - low) / ((high - low) or 1.0)
-        is_best = best is not None and row.number == best.number
-        axes.plot(
-            [*heights, share],
-            color=ACCENT if is_best else colors(share),
-            linewidth=2.4 if is_best else 1.0,
-            alpha=1.0 if is_best else 0.6,
-            zorder=3 if is_best else 2,
-        )
+        if row is best:
+            axes.plot([*heights, share], color=ACCENT, linewidth=2.4, zorder=3)
+        else:
+            axes.plot([*heights, share], color=colors(share), linewidth=1.0, alpha=0.6)
     ticks = [*map(_ticks, space.axes.values()), [(0.0, percent(low)), (1.0, percent(high))]]
     # The text at an axis stays readable over the lines.
     paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
