@@ -19,7 +19,6 @@ from .tables import SafeTable, clean, duration, make_table
 if TYPE_CHECKING:
     from sgnray.train import RunResult
     from sgnray.tune import TrialRow, TuneResult
-    from sgnray.tune.state.running import Listener
 
 _MAX_ROWS, _MAX_FAILURES = 20, 5
 _MAX_KEYS = 6  # as many fit into 80 columns
@@ -28,29 +27,21 @@ _BEST = "bold green"
 
 
 @contextmanager
-def shown_search() -> Iterator[Listener]:
+def shown_search() -> Iterator[SearchBoard]:
     """Show a search: a live table on a terminal, else each ended trial as one line."""
     board = SearchBoard()
     with render.live(
         lambda console: Live(board, console=console, vertical_overflow="crop", transient=True)
     ) as is_live:
-        yield board if is_live else _Lines()
-
-
-class _Lines:
-    """A search as plain lines."""
-
-    def on_update(self, rows: Sequence[TrialRow], num_trials: int, num_epochs: int) -> None:
-        """Print nothing: each trial is printed when it ends."""
-
-    def on_trial_end(self, row: TrialRow) -> None:
-        render.note(trial_line(row))
+        board.is_live = is_live
+        yield board
 
 
 class SearchBoard:
     """Draws the running trials and the best ones, as high and as wide as the terminal is."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.is_live = True
         self._clock = clock
         self._started_at = clock()
         self._rows: Sequence[TrialRow] = ()
@@ -64,14 +55,16 @@ class SearchBoard:
             self._first_done = self._done()
 
     def on_trial_end(self, row: TrialRow) -> None:
-        """Print why a trial failed; the others are in the table."""
-        if row.error is not None:
+        """Print a trial; on a terminal only why it failed, as the others are in the table."""
+        if row.error is not None or not self.is_live:
             render.note(trial_line(row))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it."""
+        from sgnray.tune.state.trials import best_first
+
         room = max(0, console.size.height - _ROWS_BESIDES)
-        best = self._best()[: min(_BEST_SHOWN, room)]
+        best = best_first(self._rows)[: min(_BEST_SHOWN, room)]
         running = [row for row in self._rows if row.status == "running"][: room - len(best)]
         lines: list[RenderableType] = []
         if best:
@@ -81,11 +74,6 @@ class SearchBoard:
             lines.append(Text("running", style="bold"))
             lines += [self._line(row, "") for row in running]
         yield Group(*lines, Text(self._summary(), no_wrap=True, overflow="ellipsis"))
-
-    def _best(self) -> list[TrialRow]:
-        from sgnray.tune.state.trials import rank
-
-        return rank([row for row in self._rows if row.has_ended and row.score is not None])
 
     def _line(self, row: TrialRow, style: str) -> Text:
         score = "     -" if row.score is None else f"{row.score:6.1%}"

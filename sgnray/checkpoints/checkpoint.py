@@ -9,8 +9,6 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,10 +16,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, ValidationError
 from torch import Tensor
 
-from sgnray.checkpoints.model_card import build_sgn
+from sgnray.checkpoints.model_card import build_sgn, reading
 from sgnray.config import Recipe, parse_recipe
 from sgnray.data.skeleton import SKELETONS, Skeleton
-from sgnray.errors import CheckpointError, CorruptError, SgnError
+from sgnray.errors import CheckpointError, CorruptError
 from sgnray.model.reference import find_reference, model_from_reference
 from sgnray.model.sgn import SGN
 from sgnray.storage.atomic import make_parent, write_bytes
@@ -30,8 +28,8 @@ FORMAT_VERSION = 3
 
 State = dict[str, Any]
 
+_INVALID = "the checkpoint cannot be used: its content is invalid"
 _OTHER_CHECKPOINT = "use another checkpoint of the run, or train again"
-
 
 Weights = dict[str, Tensor]
 Epoch = Annotated[int, Field(strict=True, ge=0)]
@@ -132,7 +130,7 @@ def unpack_checkpoint(data: bytes, *, where: str) -> Checkpoint:
             where=where,
             now="install a newer sgnray: pip install -U sgnray",
         )
-    with _content_errors(where):
+    with reading(_INVALID, where, now=_OTHER_CHECKPOINT):
         checkpoint = _parse(content)
         _check_average(checkpoint)
         checkpoint.build_model()
@@ -148,7 +146,7 @@ def load_reference(path: str | Path) -> SGN:
     state = find_reference(_unpack(_read_bytes(path), str(path)))
     if state is None:
         raise _refused(str(path), "it is not a checkpoint of the reference implementation")
-    with _content_errors(str(path)):
+    with reading(_INVALID, path, now=_OTHER_CHECKPOINT):
         return model_from_reference(state).eval()
 
 
@@ -224,19 +222,7 @@ def _check_sums(data: bytes) -> None:
                 raise zipfile.BadZipFile(damaged)
 
 
-@contextmanager
-def _content_errors(where: str) -> Iterator[None]:
-    """Turn any error that unexpected or damaged content causes into a CheckpointError."""
-    try:
-        yield
-    except Exception as error:
-        text = " ".join((error.what if isinstance(error, SgnError) else str(error)).split())
-        raise _refused(where, f"its content is invalid: {text[:200]}") from error
-
-
 def _refused(where: str, what: str) -> CheckpointError:
     return CheckpointError(
-        f"the checkpoint cannot be used: {what}",
-        where=where,
-        now=_OTHER_CHECKPOINT,
+        f"the checkpoint cannot be used: {what}", where=where, now=_OTHER_CHECKPOINT
     )

@@ -15,7 +15,7 @@ from sgnray.config import ModelConfig
 from sgnray.config.schema import tuple_of_list
 from sgnray.data.sampling import Windows
 from sgnray.data.skeleton import Skeleton
-from sgnray.errors import CheckpointError
+from sgnray.errors import CheckpointError, SgnError
 from sgnray.model.sgn import SGN
 from sgnray.version import __version__
 
@@ -132,15 +132,14 @@ def _first_problem(error: ValidationError) -> str:
 
 
 @contextmanager
-def reading_export(path: Path, *, now: str) -> Iterator[None]:
-    """Turn any error that an unexpected file causes into a CheckpointError."""
+def reading(what: str, path: Path | str, *, now: str) -> Iterator[None]:
+    """Turn any error of unexpected or damaged content into a CheckpointError: `what`, and why."""
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]  # torch's own has several lines
-        raise CheckpointError(
-            f"the file cannot be used: {reason}", where=str(path), now=now
-        ) from error
+        reason = error.what if isinstance(error, SgnError) else str(error)
+        reason = " ".join(reason.split())[:200]  # torch's own has several lines
+        raise CheckpointError(f"{what}: {reason}", where=str(path), now=now) from error
 
 
 def require_card(text: str | None) -> ModelCard:
@@ -157,14 +156,6 @@ def build_sgn(config: ModelConfig, skeleton: Skeleton, num_frames: int, num_clas
         num_joints=skeleton.num_joints,
         num_frames=num_frames,
         num_coordinates=skeleton.num_coordinates,
-        inputs=config.inputs,
         bones=skeleton.bones,
-        joint_type=config.joint_type,
-        frame_index=config.frame_index,
-        affinity=config.affinity,
-        embedding_width=config.embedding_width,
-        affinity_width=config.affinity_width,
-        graph_widths=config.graph_widths,
-        frame_width=config.frame_width,
-        dropout=config.dropout,
+        **dict(config),  # each key of the recipe's section is an argument of the same name
     )

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgnray.checkpoints.model_card import KEY, ModelCard, reading_export, require_card
+from sgnray.checkpoints.model_card import KEY, ModelCard, reading, require_card
 from sgnray.errors import import_extra
 
 ONNX_SUFFIX = ".onnx"
@@ -53,7 +53,7 @@ def read_onnx(path: Path) -> tuple[OnnxModel, ModelCard]:
     """Read a file that `sgn export` wrote, and try it on zeros; raises CheckpointError."""
     import_extra("onnxruntime", extra="export")
     content = path.read_bytes()
-    with reading_export(path, now="export it again: sgn export"):
+    with reading("the file cannot be used", path, now="export it again: sgn export"):
         metadata = open_session(content).get_modelmeta().custom_metadata_map
         card = require_card(metadata.get(KEY))
         model = OnnxModel(content, card)

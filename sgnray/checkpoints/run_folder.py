@@ -38,7 +38,7 @@ _NUM_CHECKPOINTS_KEPT = 2
 # Where runs are kept: a folder of this machine, or at a URI such as s3://bucket/runs.
 Runs = Path | str | Location
 
-HASH_PATTERN = "[0-9a-f]" * 8
+_HASH = "[0-9a-f]" * 8
 _IN_RUN = re.compile(rf"/{CHECKPOINTS_DIR}/epoch-\d+(/{CHECKPOINT_FILE})?$")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -286,29 +286,31 @@ def run_name(recipe: Recipe) -> str:
 
 def default_run_name(runs_dir: Runs, recipe: Recipe) -> str:
     """Name the folder of a recipe; an older version may have made it under another hash."""
-    name, runs_dir = run_name(recipe), as_folder(runs_dir)
-    # Older versions made none at a URI.
-    if isinstance(runs_dir, Location) or (runs_dir / name).exists():
-        return name
-    stem = f"{recipe.data.dataset}-{recipe.data.case}-"
-    older = [
-        path
-        for path in runs_dir.glob(stem + HASH_PATTERN)
-        if _is_run_of(path / RECIPE_FILE, recipe)
-    ]
+    name = run_name(recipe)
+    older = [path for path in older_folders(runs_dir, name) if _is_run_of(path, recipe)]
     return max(older, key=_last_written).name if older else name
 
 
-def _is_run_of(recipe_path: Path, recipe: Recipe) -> bool:
+def older_folders(runs_dir: Runs, name: str) -> list[Path]:
+    """Unless `name` exists, list what older versions, whose hashes differ, may have named so."""
+    place = as_folder(runs_dir)
+    # Older versions made none at a URI.
+    if isinstance(place, Location) or (place / name).exists():
+        return []
+    return sorted(place.glob(f"{name.rpartition('-')[0]}-{_HASH}"))
+
+
+def _is_run_of(path: Path, recipe: Recipe) -> bool:
     try:
-        return load_recipe(str(recipe_path)).trains_like(recipe)
+        return load_recipe(path / RECIPE_FILE).trains_like(recipe)
     except RecipeError:
         return False
 
 
 def _last_written(path: Path) -> float:
-    metrics = path / METRICS_FILE
-    return (metrics if metrics.exists() else path / RECIPE_FILE).stat().st_mtime
+    files = (path / METRICS_FILE, path / RECIPE_FILE)
+    # Whoever copies only the checkpoints of a run leaves out both.
+    return next((file.stat().st_mtime for file in files if file.exists()), 0.0)
 
 
 def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sgnray.checkpoints.model_card import KEY, ModelCard, reading_export, require_card
+from sgnray.checkpoints.model_card import KEY, ModelCard, reading, require_card
 from sgnray.errors import import_extra
 
 SAFETENSORS_SUFFIX = ".safetensors"
@@ -25,7 +25,9 @@ def write_safetensors(path: Path, weights: Mapping[str, Tensor], card: ModelCard
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
     """Read both again, checked by building the model; raises CheckpointError."""
     module = import_extra("safetensors", extra="export")
-    with reading_export(path, now="export it again: sgn export --to safetensors"):
+    with reading(
+        "the file cannot be used", path, now="export it again: sgn export --to safetensors"
+    ):
         with module.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -65,20 +65,16 @@ def mirrored(place: Location, *, busy: SgnError) -> Iterator[Path]:
 def fetched(place: Location) -> Path:
     """Return a copy of a file or folder at a URI, or the newer one that is being written here."""
     entry = place.entry()
-    if entry is not None and not entry.is_folder:
-        mirror = Mirror.of(place.at(place.path.rpartition("/")[0]))
-        with mirror.fetching():
-            mirror.fetch(place.name, entry)
-        return mirror.path / place.name
-    mirror = Mirror.of(place)
+    file = None if entry is None or entry.is_folder else entry
+    mirror = Mirror.of(place if file is None else place.at(place.path.rpartition("/")[0]))
     busy = RunError("a command on this machine is writing it", where=str(place), now="wait for it")
     try:
         with mirror.fetching(), locked(mirror.lock_path, busy=busy):
-            mirror.pull()
+            mirror.pull(only=file)
     except RunError as error:
         if error is not busy:
             raise
-    return mirror.path
+    return mirror.path if file is None else mirror.path / place.name
 
 
 def upload(path: Path) -> None:
@@ -126,7 +122,6 @@ class Mirror:
         self._fetch_lock_path = folder / ".fetch-lock"
         self._table_path = folder / _TABLE_FILE
         self._known = self._read_table()
-        self._written_table = ""
         self._uploading = threading.Lock()
 
     @classmethod
@@ -146,22 +141,22 @@ class Mirror:
         with locked(self._fetch_lock_path, busy=waiting):
             yield
 
-    def pull(self, on_file: Callable[[], None] = lambda: None) -> None:
+    def pull(
+        self, on_file: Callable[[], None] = lambda: None, *, only: Entry | None = None
+    ) -> None:
         """Fetch what has changed there or is lost here; what changed only here stays.
 
-        `on_file` is called after each file.
+        `on_file` is called after each file. `only` is the one file there that is wanted.
         """
-        is_there = self.place.entry() is not None
-        entries = self.place.walk() if is_there else ()
-        below = {entry.path.removeprefix(self.place.path).lstrip("/"): entry for entry in entries}
-        remote = {name: entry for name, entry in below.items() if _is_ours(name)}
+        self._known = self._read_table()  # another process may have written it since
+        remote = self._list_remote() if only is None else {only.name: only}
         for name, entry in remote.items():
             known = self._known.get(name)
             is_lost = not (self.path / name).is_file()  # whoever cleans up caches
             if is_lost or known is None or known[1] != _stamp_of(entry):
-                self.fetch(name, entry)
+                self._fetch(name, entry)
                 on_file()
-        for name in [name for name in self._known if name not in remote]:
+        for name in set(self._known) - set(remote) if only is None else ():
             path, (here, _) = self.path / name, self._known.pop(name)
             if path.is_file() and _stamp(path) == here:  # removed there
                 path.unlink()
@@ -174,23 +169,31 @@ class Mirror:
         answer.
         """
         with self._uploading:
+            # Before the walk, which then finds what took the place of a file that is gone.
+            pruned = self._find_pruned() if removing else []
             found = {path.relative_to(self.path).as_posix(): path for path in self._files()}
             for name, path in found.items():
                 on_file()
                 self._send(name, path)
-            for name in self._find_pruned(found) if removing else ():
-                on_file()
-                self.place.child(name).remove()
-                del self._known[name]
-                self._write_table()
+            for name in pruned:
+                if name not in found:
+                    on_file()
+                    self.place.child(name).remove()
+                    del self._known[name]
+                    self._write_table()
 
-    def _find_pruned(self, found: Collection[str]) -> list[str]:
+    def _list_remote(self) -> dict[str, Entry]:
+        entries = self.place.walk() if self.place.entry() is not None else ()
+        below = {entry.path.removeprefix(self.place.path).lstrip("/"): entry for entry in entries}
+        return {name: entry for name, entry in below.items() if _is_ours(name)}
+
+    def _find_pruned(self) -> list[str]:
         """List what a command has removed; a file that is missing otherwise was not meant to be."""
         pruned = []
         for name in self._known:
-            path = PurePosixPath(name)
-            folders = [folder for folder in path.parents if folder.name in _PRUNED]
-            if name not in found and folders and (self.path / folders[0]).is_dir():
+            folders = [each for each in PurePosixPath(name).parents if each.name in _PRUNED]
+            is_gone = not (self.path / name).is_file()
+            if is_gone and folders and (self.path / folders[0]).is_dir():
                 pruned.append(name)
         return pruned
 
@@ -210,12 +213,10 @@ class Mirror:
             self._known[name] = before, _stamp_of(entry)
             self._write_table()  # else what was sent would look like another machine's
 
-    def fetch(self, name: str, entry: Entry) -> None:
-        """Fetch one file; InputError where it cannot be read."""
+    def _fetch(self, name: str, entry: Entry) -> None:
         path = self.path / name
-        source = self.place.child(name)
         try:
-            content = source.get()
+            content = self.place.child(name).get()
         except FileNotFoundError:  # pruned meanwhile, by whoever holds it
             return
         make_parent(path)
@@ -245,10 +246,7 @@ class Mirror:
             "place": str(self.place),
             "files": self._known,
         }
-        text = json.dumps(content, indent=1) + "\n"
-        if text != self._written_table:
-            write_text(self._table_path, text)
-            self._written_table = text
+        write_text(self._table_path, json.dumps(content, indent=1) + "\n")
 
 
 @contextmanager
@@ -339,13 +337,16 @@ class _Lease:
 
     def renew(self) -> None:
         """Write it again if it is due; RunError if another command has taken the folder over."""
-        if time.monotonic() - self._renewed > _RENEW_EVERY_S:
+        # Unlike the time since the start, the clock also counts while a machine sleeps.
+        if abs(time.time() - self._renewed) > _RENEW_EVERY_S:
             self.check()
             self._write()
 
     def check(self) -> None:
-        """RunError if another command has taken the folder over."""
-        if self._read_owner() not in (self._owner, None):
+        """RunError if another command has taken the folder over, or may have had it meanwhile."""
+        owner = self._read_owner()
+        has_ended = time.time() - self._renewed > _LEASE_S
+        if owner != self._owner and (owner is not None or has_ended):
             raise RunError(
                 "another command has taken over this folder, because this one did not respond",
                 where=str(self._place),
@@ -359,16 +360,17 @@ class _Lease:
                 self._file.remove()
 
     def _write(self) -> None:
+        now = time.time()
         content = {
             "format_version": 1,
             "owner": self._owner,
             "host": socket.gethostname(),
             "machine": _machine(),
             "pid": os.getpid(),
-            "renewed": time.time(),
+            "renewed": now,
         }
         self._file.put(json.dumps(content).encode())
-        self._renewed = time.monotonic()
+        self._renewed = now
 
     def _read(self) -> dict[str, object] | None:
         try:

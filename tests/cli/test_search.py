@@ -128,6 +128,15 @@ def test_a_running_search_is_never_wider_or_higher_than_the_terminal(width, heig
         assert shown[-1] == "3 of 16 trials, 8 running, 1 stopped, 1 failed, at most 0:18:30 left"
 
 
+def test_without_a_terminal_each_trial_is_a_line(capsys):
+    with search.shown_search() as listener:
+        listener.on_update(TRIALS, 3, 12)
+        for trial in TRIALS:
+            listener.on_trial_end(trial)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [line for trial in TRIALS for line in search.trial_line(trial).split("\n")]
+
+
 def test_a_search_that_has_not_begun_says_so():
     assert draw(SearchBoard(), 80, 24) == ["starting"]
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import shutil
 import socket
@@ -368,6 +369,60 @@ def test_an_upload_that_ends_half_way_is_not_taken_for_another_machines(
         assert stream.read() == b"newer, not uploaded yet"
 
 
+def test_one_file_is_fetched_only_if_it_has_changed_there(bucket, monkeypatch):
+    """Else it would replace a newer one here that is not uploaded yet."""
+    uri_of, files, path = bucket
+    place, busy = locate(uri_of("/run")), RunError("in use", where="here", now="wait")
+    best = locate(uri_of("/run/best.yaml"))
+    with mirrored(place, busy=busy) as copy:
+        (copy / "best.yaml").write_text("old", encoding="utf-8")
+    monkeypatch.setattr(mirror, "_LOOK_EVERY_S", 60.0)
+    with mirrored(place, busy=busy):
+        (copy / "best.yaml").write_text("newer", encoding="utf-8")
+        assert fetched(best).read_text() == "newer"
+    with files.open_output_stream(f"{path}/run/best.yaml") as stream:
+        stream.write(b"of another machine")
+    assert fetched(best).read_text() == "of another machine"
+
+
+def test_what_another_process_left_here_is_not_replaced(bucket, monkeypatch):
+    uri_of, _, _ = bucket
+    place, busy = locate(uri_of("/run")), RunError("in use", where="here", now="wait")
+    copy = fetched(place)
+    with monkeypatch.context() as other_process:
+        other_process.setattr(mirror, "_mirrors", {})
+        with mirrored(place, busy=busy):
+            (copy / "a").write_text("old", encoding="utf-8")
+        (copy / "a").write_text("newer, not uploaded yet", encoding="utf-8")
+    assert (fetched(place) / "a").read_text() == "newer, not uploaded yet"
+
+
+def test_a_trials_state_is_not_removed_before_the_next_one_is_uploaded(bucket, monkeypatch):
+    uri_of, files, path = bucket
+    copy = fetched(locate(uri_of("/run")))
+    old, partial, new = (copy / "states" / name for name in ("0001", "0002.partial", "0002"))
+    old.mkdir(parents=True)
+    (old / "0.pt").write_bytes(b"old")
+    pushed = Mirror.of(locate(uri_of("/run")))
+    pushed.push(removing=True)
+    partial.mkdir()
+    (partial / "0.pt").write_bytes(b"new")
+    walk = os.walk
+
+    def replaced_during_the_walk(folder):
+        found = list(walk(folder))
+        if partial.exists():
+            partial.rename(new)
+            shutil.rmtree(old)
+        yield from found
+
+    monkeypatch.setattr(os, "walk", replaced_during_the_walk)
+    pushed.push(removing=True)
+    assert names_in(files, path) == ["run/states/0001/0.pt"]
+    pushed.push(removing=True)
+    assert names_in(files, path) == ["run/states/0002/0.pt"]
+
+
 def test_where_nothing_changes_nothing_is_written(bucket):
     uri_of, files, path = bucket
     place = locate(uri_of("/run"))
@@ -383,20 +438,25 @@ def test_where_nothing_changes_nothing_is_written(bucket):
         assert (copy.parent / "mirror.json").stat().st_mtime_ns == written
 
 
-def test_a_run_that_was_taken_over_writes_nothing_more(bucket, monkeypatch):
+@pytest.mark.parametrize("is_given_back", [False, True])
+def test_a_run_that_was_taken_over_writes_nothing_more(bucket, monkeypatch, is_given_back):
+    """Even where the other command has ended meanwhile, as while this machine slept."""
     uri_of, files, path = bucket
-    monkeypatch.setattr(mirror, "_RENEW_EVERY_S", 0.0)
     busy = RunError("in use", where="here", now="wait")
 
     def lose_it():
         with mirrored(locate(uri_of("/run")), busy=busy) as copy:
             with files.open_output_stream(f"{path}/run/{LEASE_FILE}") as stream:
                 stream.write(json.dumps({"owner": "other"}).encode())
+            if is_given_back:
+                files.delete_file(f"{path}/run/{LEASE_FILE}")
+            now = time.time() + 100
+            monkeypatch.setattr(time, "time", lambda: now)
             (copy / "late").write_text("late", encoding="utf-8")
 
     with pytest.raises(RunError, match="taken over"):
         lose_it()
-    assert names_in(files, path) == [f"run/{LEASE_FILE}"]
+    assert names_in(files, path) == ([] if is_given_back else [f"run/{LEASE_FILE}"])
 
 
 def test_places_that_cannot_be_used(bucket, wire, tiny_recipe, tiny_folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 
-from sgnray.tune.space.sampler import optuna_trial
+from sgnray.tune.space.sampler import make_study, optuna_trial
 from sgnray.tune.space.space import Space
 from sgnray.tune.state.trials import TrialRow, comparable
 
@@ -21,10 +21,9 @@ def importances(rows: Sequence[TrialRow], space: Space) -> dict[str, float]:
     full = comparable(rows)
     if not space.axes or len(full) < _FEWEST or importlib.util.find_spec("optuna") is None:
         return {}
-    import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    study = optuna.create_study(direction="maximize")
+    study = make_study()
     for row in full:
         study.add_trial(optuna_trial(space, row.values, row.score))
     common = [key for key in space.axes if all(key in row.values for row in full)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections import Counter
 from collections.abc import Mapping
 
@@ -11,7 +10,7 @@ from sgnray.storage.atomic import write_bytes, write_text
 from sgnray.storage.mirror import pasted
 from sgnray.tune.report.importance import explain_missing
 from sgnray.tune.report.plots import draw_pictures
-from sgnray.tune.space.space import as_overrides
+from sgnray.tune.space.space import as_overrides, as_text
 from sgnray.tune.state.folder import SearchFolder
 from sgnray.tune.state.trials import TrialRow, rank
 from sgnray.view.page import render_page
@@ -44,6 +43,6 @@ def write_page(
         pictures={name: base64.b64encode(png).decode("ascii") for name, png in pictures.items()},
         missing="" if importances else explain_missing(plan.space),
         rows=rank(rows),
-        as_text=lambda value: value if isinstance(value, str) else json.dumps(value),
+        as_text=as_text,
     )
     write_text(folder.path / PAGE_FILE, page)

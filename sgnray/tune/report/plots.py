@@ -13,6 +13,8 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sgnray.train.tracking.plot_style import (
     ACCENT,
     EDGE,
@@ -24,7 +26,7 @@ from sgnray.train.tracking.plot_style import (
     new_figure,
     percent,
 )
-from sgnray.tune.space.space import Axis, Choice, Range, Space
+from sgnray.tune.space.space import Axis, Choice, Range, Space, as_text
 from sgnray.tune.state.trials import TrialRow, best_of, comparable
 
 if TYPE_CHECKING:
@@ -112,14 +114,10 @@ def _draw_parallel(axes: Axes, rows: Sequence[TrialRow], space: Space) -> None:
             for key, axis in space.axes.items()
         ]
         share = (_score(row) - low) / ((high - low) or 1.0)
-        is_best = best is not None and row.number == best.number
-        axes.plot(
-            [*heights, share],
-            color=ACCENT if is_best else colors(share),
-            linewidth=2.4 if is_best else 1.0,
-            alpha=1.0 if is_best else 0.6,
-            zorder=3 if is_best else 2,
-        )
+        if row is best:
+            axes.plot([*heights, share], color=ACCENT, linewidth=2.4, zorder=3)
+        else:
+            axes.plot([*heights, share], color=colors(share), linewidth=1.0, alpha=0.6)
     ticks = [*map(_ticks, space.axes.values()), [(0.0, percent(low)), (1.0, percent(high))]]
     # The text at an axis stays readable over the lines.
     paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
@@ -152,20 +150,13 @@ def _height(axis: Axis, value: Any) -> float:
 def _ticks(axis: Axis) -> list[tuple[float, str]]:
     """Return the positions and texts of the labels of an axis."""
     if isinstance(axis, Choice):
-        return [(_height(axis, value), _text(value)) for value in axis.values]
-    ticks = []
-    for tick in range(_NUM_TICKS):
-        share = tick / (_NUM_TICKS - 1)
-        if axis.kind == "log_uniform":
-            value = axis.low * (axis.high / axis.low) ** share
-        else:
-            value = axis.low + (axis.high - axis.low) * share
-        ticks.append((share, f"{value:.2g}"))
-    return ticks
+        return [(_height(axis, value), _shorten(as_text(value))) for value in axis.values]
+    spaced = np.geomspace if axis.kind == "log_uniform" else np.linspace
+    values = spaced(axis.low, axis.high, _NUM_TICKS)
+    return [(_height(axis, value), f"{value:.2g}") for value in values]
 
 
-def _text(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
+def _shorten(text: str) -> str:
     return textwrap.shorten(text, _MAX_TEXT, placeholder="…") if " " in text else text[:_MAX_TEXT]
 
 

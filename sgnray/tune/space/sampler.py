@@ -22,6 +22,8 @@ from sgnray.tune.space.space import (
 )
 
 if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
@@ -86,18 +88,14 @@ class Tpe:
                 where="--search tpe",
                 now="pip install 'sgnray[tune]', or use --search random",
             )
-        import optuna
+        from optuna.samplers import TPESampler
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         num_random = min(_MOST_RANDOM, max(_FEWEST_RANDOM, num_trials // _RANDOM_SHARE))
         self.num_trials = num_trials if space.ranges else min(num_trials, space.num_points())
         self._space, self._seed = space, seed
         self._known: set[str] = set()
-        self._study = optuna.create_study(
-            direction="maximize",
-            sampler=optuna.samplers.TPESampler(
-                seed=derive_seed(seed, "tune tpe") % 2**32, n_startup_trials=num_random
-            ),
+        self._study = make_study(
+            TPESampler(seed=derive_seed(seed, "tune tpe") % 2**32, n_startup_trials=num_random)
         )
 
     def propose(self, number: int) -> Values | None:
@@ -140,6 +138,14 @@ class Tpe:
 
 
 Sampler = Listed | Tpe
+
+
+def make_study(sampler: BaseSampler | None = None) -> Study:
+    """Return an empty study of Optuna, which logs nothing but warnings."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(direction="maximize", sampler=sampler)
 
 
 def optuna_trial(space: Space, values: Values, score: float | None, **others: Any) -> FrozenTrial:

@@ -157,7 +157,9 @@ def dump_space(space: Space) -> str:
 
 def as_overrides(values: Values) -> tuple[str, ...]:
     """Write values as `section.key=value`, the way commands take them."""
-    return tuple(
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in values.items()
-    )
+    return tuple(f"{key}={as_text(value)}" for key, value in values.items())
+
+
+def as_text(value: Any) -> str:
+    """Write a value of a recipe as YAML does on one line, without quotes."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -16,12 +16,7 @@ from itertools import combinations, product
 from typing import get_args
 
 from sgnray.config import Recipe, to_dict
-from sgnray.config.document import (
-    Document,
-    checked_version,
-    read_document,
-    read_named,
-)
+from sgnray.config.document import Document, checked_version, read_document, read_named
 from sgnray.config.messages import did_you_mean, unknown_key
 from sgnray.config.schema import dotted_keys, sections
 from sgnray.errors import Problem, RecipeError, count_problems

@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgnray.checkpoints.run_folder import (
-    HASH_PATTERN,
     LOG_FILE,
     Runs,
     check_unused,
     claimed_folder,
+    older_folders,
 )
 from sgnray.config import dump_recipe, parse_recipe
 from sgnray.errors import RecipeError, RunError
 from sgnray.storage.atomic import output_errors, write_text
-from sgnray.storage.location import as_folder
 from sgnray.storage.mirror import pasted
 from sgnray.tune.plan import Plan, describe_recipe
 from sgnray.tune.space.space import as_overrides, dump_space
@@ -98,13 +97,10 @@ def claim_search(runs_dir: Runs, name: str | None, plan: Plan) -> Iterator[Searc
 
 def _default_name(runs_dir: Runs, plan: Plan) -> str:
     """Name the folder of a search; an older version may have made it under another hash."""
-    name, place = plan.folder_name(), as_folder(runs_dir)
-    # Older versions made none at a URI.
-    if isinstance(place, Path) and not (place / name).exists():
-        for path in sorted(place.glob(name.rpartition("-")[0] + "-" + HASH_PATTERN)):
-            if _read_plan(path / SEARCH_FILE) == plan.describe():
-                return path.name
-    return name
+    name, described = plan.folder_name(), plan.describe()
+    older = older_folders(runs_dir, name)
+    same = [path.name for path in older if _read_plan(path / SEARCH_FILE) == described]
+    return same[0] if same else name
 
 
 def _read_plan(search_path: Path) -> object:

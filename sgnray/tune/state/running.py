@@ -36,7 +36,6 @@ class RunningSearch:
 
     def __init__(self, folder: SearchFolder, sampler: Sampler, listener: Listener | None) -> None:
         self.folder = folder
-        folder.record.repair()
         self.events = folder.record.read()
         self.table = TrialTable(self.events)
         self._trackers = TrialTrackers(folder)

@@ -52,10 +52,17 @@ class Record:
     path: Path
 
     def read(self) -> list[Event]:
-        """Return all events but a last line that was cut off; RunError where another is invalid."""
+        """Return all events; RunError where a line is invalid.
+
+        A last line that was cut off is removed, so that the next event starts a new line.
+        """
+        data = self.path.read_bytes() if self.path.exists() else b""
+        complete = data[: data.rfind(b"\n") + 1]
+        if len(complete) < len(data):
+            with output_errors(self.path):
+                os.truncate(self.path, len(complete))
         events: list[Event] = []
-        lines = self._complete_part().splitlines()
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(complete.splitlines(), start=1):
             try:
                 events.append(_from_content(json.loads(line)))
             except (ValueError, TypeError, KeyError) as error:
@@ -72,30 +79,16 @@ class Record:
         with output_errors(self.path), self.path.open("ab") as file:
             file.write(line.encode())
 
-    def repair(self) -> None:
-        """Remove a last line that was cut off, so that the next event starts a new line."""
-        if self.path.exists():
-            with output_errors(self.path):
-                os.truncate(self.path, len(self._complete_part()))
-
-    def _complete_part(self) -> bytes:
-        data = self.path.read_bytes() if self.path.exists() else b""
-        return data[: data.rfind(b"\n") + 1]
-
 
 # What of a report is recorded: what the results and the scheduler need.
 _RECORDED = ("epoch", "score", "spread", "duration_s", "num_parameters", "flops", "node")
 
 
 def _to_content(event: Event) -> dict[str, Any]:
-    match event:
-        case Started():
-            return {"event": "started", **asdict(event)}
-        case Reported(number, report):
-            recorded = {name: getattr(report, name) for name in _RECORDED}
-            return {"event": "reported", "number": number, **recorded}
-        case Ended():
-            return {"event": "ended", **asdict(event)}
+    if isinstance(event, Reported):
+        recorded = {name: getattr(event.report, name) for name in _RECORDED}
+        return {"event": "reported", "number": event.number, **recorded}
+    return {"event": "started" if isinstance(event, Started) else "ended", **asdict(event)}
 
 
 def _from_content(content: Any) -> Event:
@@ -214,10 +207,14 @@ def rank(rows: Sequence[TrialRow]) -> list[TrialRow]:
     )
 
 
+def best_first(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Order the trials that ended without an error."""
+    return rank([row for row in rows if row.has_ended and row.score is not None])
+
+
 def best_of(rows: Sequence[TrialRow]) -> TrialRow | None:
     """Return the best of the trials that ended without an error, or None."""
-    ended = [row for row in rows if row.has_ended and row.score is not None]
-    return rank(ended)[0] if ended else None
+    return next(iter(best_first(rows)), None)
 
 
 def comparable(rows: Sequence[TrialRow]) -> list[TrialRow]:

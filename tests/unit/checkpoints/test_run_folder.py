@@ -228,6 +228,8 @@ def test_the_newest_run_is_the_one_that_finished_an_epoch_last(tmp_path):
     make_run(tmp_path / "b", epoch=9, metrics_time=10)
     (tmp_path / "just begun").mkdir()
     (tmp_path / "just begun" / "recipe.yaml").write_text("")
+    make_run(tmp_path / "checkpoints only", epoch=9, metrics_time=30)
+    (tmp_path / "checkpoints only" / "metrics.jsonl").unlink()
     assert newest_run(tmp_path).path == tmp_path / "a"
 
 

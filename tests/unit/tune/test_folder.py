@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import threading
 
 import pytest
 
@@ -75,32 +74,6 @@ def test_a_run_is_not_taken_for_a_search(tmp_path, plan):
     assert [path.name for path in (tmp_path / "mine").iterdir() if path.name != ".lock"] == [
         "recipe.yaml"
     ]
-
-
-@pytest.mark.parametrize("name", ["../mine", "a/b", "", ".hidden", "/abs"])
-def test_a_name_cannot_leave_the_runs(tmp_path, plan, name):
-    if name == "":  # no name at all: the plan's own
-        assert claim(tmp_path, plan, None).path.parent == tmp_path
-    with pytest.raises(UsageError) as caught:
-        claim(tmp_path, plan, name)
-    assert caught.value.where == "--name"
-    assert not (tmp_path.parent / "mine").exists()
-
-
-def test_two_searches_cannot_share_a_folder(tmp_path, plan):
-    refused = []
-
-    def second():
-        try:
-            claim(tmp_path, plan)
-        except RunError as error:
-            refused.append(error)
-
-    with claim_search(tmp_path, None, plan):
-        thread = threading.Thread(target=second)
-        thread.start()
-        thread.join()
-    assert len(refused) == 1
 
 
 def test_best_yaml_is_the_best_trials_recipe_in_full_length(tmp_path, plan, sampler):

@@ -63,12 +63,6 @@ def test_a_grid_has_all_its_points_once():
     ]
 
 
-def test_a_grid_of_ranges_is_refused():
-    with pytest.raises(RecipeError) as caught:
-        make_sampler(SPACE, "grid", 1, 0)
-    assert [problem.where for problem in caught.value.problems] == list(AXES)[1:]
-
-
 def test_a_grid_beyond_measure_is_refused_before_it_is_built():
     axes = {f"key.{number}": Choice(tuple(range(100))) for number in range(20)}
     with pytest.raises(RecipeError, match="points"):

@@ -2,6 +2,7 @@
 
 import csv
 
+import optuna
 import pyarrow.parquet as pq
 import pytest
 
@@ -75,12 +76,14 @@ def make_trials(count):
 
 
 def test_what_decides_the_score_matters_most():
+    optuna.logging.set_verbosity(optuna.logging.INFO)  # as it is after the import
     found = importances(
         [*make_trials(40), TrialRow(41, "stopped", {"model.dropout": 0.0}, (0.1,))], SPACE
     )
     assert list(found) == ["model.dropout", "optim.decay"]
     assert found["model.dropout"] > 0.8
     assert sum(found.values()) == pytest.approx(1.0)
+    assert optuna.logging.get_verbosity() == optuna.logging.WARNING  # else it logs each study
 
 
 def test_of_few_trials_nothing_is_said():
