@@ -126,8 +126,7 @@ def _open_torch(path: Path) -> Run:
 
 def _example_clips(trained_model: TrainedModel) -> Tensor:
     """Return two clips of the model's shape: with one, the exporter would fix the batch size."""
-    model = trained_model.model
-    return torch.zeros(2, model.num_frames, model.num_joints, model.num_coordinates)
+    return torch.zeros(2, *trained_model.require_sgn().clip_shape)
 
 
 @contextlib.contextmanager
