@@ -90,11 +90,7 @@ class Section(BaseModel):
     """One block of a recipe: frozen, nothing unknown, nothing converted but integer to float."""
 
     model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
 

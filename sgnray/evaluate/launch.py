@@ -111,10 +111,6 @@ class _Scorer:
         model, windows = self._models[number]
         # A copy, because Ray's shared memory is read-only and torch warns about that.
         logits_NWK = view_logits(
-            model.to(target),
-            self._bank,
-            np.array(rows),
-            num_views=self._num_views,
-            windows=windows,
+            model.to(target), self._bank, np.array(rows), num_views=self._num_views, windows=windows
         )
         return logits_NWK.numpy()

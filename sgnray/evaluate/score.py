@@ -96,13 +96,7 @@ def check_finite(tally: Tally) -> None:
 
 @torch.no_grad()
 def _chunks(
-    model: SGN,
-    bank: PoseBank,
-    rows: IntArray,
-    *,
-    num_views: int,
-    windows: Windows,
-    world: World,
+    model: SGN, bank: PoseBank, rows: IntArray, *, num_views: int, windows: Windows, world: World
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yield this rank's chunks: the start in `rows`, the rows and the logits (B, W, K) of each."""
     was_training = model.training

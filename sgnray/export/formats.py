@@ -22,11 +22,7 @@ from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors,
 from sgnray.checkpoints.trained_model import TrainedModel
 from sgnray.errors import UsageError, first_line, import_extra
 
-FORMATS: dict[str, str] = {
-    "onnx": ONNX_SUFFIX,
-    "torch": ".pt2",
-    "safetensors": SAFETENSORS_SUFFIX,
-}
+FORMATS: dict[str, str] = {"onnx": ONNX_SUFFIX, "torch": ".pt2", "safetensors": SAFETENSORS_SUFFIX}
 DEFAULT_OPSET = 18  # the one that torch's exporter writes; it converts to later ones
 
 

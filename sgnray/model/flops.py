@@ -18,12 +18,7 @@ STEP_FACTOR = 3
 
 
 def forward_flops(
-    config: ModelConfig,
-    *,
-    num_frames: int,
-    num_joints: int,
-    num_coordinates: int,
-    num_classes: int,
+    config: ModelConfig, *, num_frames: int, num_joints: int, num_coordinates: int, num_classes: int
 ) -> int:
     """Count the floating-point operations of one clip's way through the network."""
     width = config.embedding_width

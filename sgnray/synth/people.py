@@ -11,15 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgnray.synth.actions import Action, Gesture, Movement
-from sgnray.synth.body import (
-    SIDES,
-    Angles,
-    Floats,
-    Motion,
-    build_offsets,
-    move_body,
-    turn_about,
-)
+from sgnray.synth.body import SIDES, Angles, Floats, Motion, build_offsets, move_body, turn_about
 
 # Lengths in frames at 30 frames per second, as in NTU RGB+D.
 SHORTEST, MEDIAN, LONGEST = 32, 76, 300
