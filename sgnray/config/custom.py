@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from sgnray.config.document import Document, checked_version, read_document
 from sgnray.config.messages import did_you_mean
-from sgnray.config.schema import CaseName, Word, tuple_of_list
+from sgnray.config.schema import CaseName, Strict, Word, tuple_of_list
 from sgnray.errors import InputError, Problem, RecipeError, count_problems
 
 FORMAT_VERSION = 1
@@ -31,11 +31,7 @@ Bone = Annotated[tuple[Name, Name], BeforeValidator(tuple_of_list)]
 Rule = Names | dict[Column, Numbers]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class SplitRule(_Strict):
+class SplitRule(Strict):
     """Who trains and who tests in one case: clips by name, or by a column's values.
 
     Where only one part is given, the other clips are the other part.
@@ -45,7 +41,7 @@ class SplitRule(_Strict):
     test: Rule | None = None
 
 
-class Description(_Strict):
+class Description(Strict):
     """A description as it is written; `bones` are (child, parent) joints."""
 
     dataset: Word
@@ -55,7 +51,7 @@ class Description(_Strict):
     bones: Annotated[tuple[Bone, ...], BeforeValidator(tuple_of_list)] = ()
     coordinates: Literal[2, 3] = 3
     origin: Name | None = None
-    splits: dict[CaseName, SplitRule] = {}
+    splits: dict[CaseName, SplitRule] = Field(default={})
 
 
 _WORDS = {

@@ -86,12 +86,16 @@ Trackers = Annotated[
 ]
 
 
-class Section(BaseModel):
-    """One block of a recipe: frozen, nothing unknown, nothing converted but integer to float."""
+class Strict(BaseModel):
+    """Frozen, nothing unknown, nothing converted but integer to float."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Section(Strict):
+    """One block of a recipe."""
+
+    model_config = ConfigDict(allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class DataConfig(Section):
