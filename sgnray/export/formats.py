@@ -101,8 +101,7 @@ def open_onnx(path: Path, *, opset: int) -> Run:
 
 def _write_torch(path: Path, trained_model: TrainedModel) -> None:
     """Write a torch.export file, which runs without sgnray; it has the model card as <KEY>.json."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns about its own deprecations
+    with _quiet():
         program = torch.export.export(
             trained_model.model,
             (_example_clips(trained_model),),
@@ -113,8 +112,7 @@ def _write_torch(path: Path, trained_model: TrainedModel) -> None:
 
 
 def _open_torch(path: Path) -> Run:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         module = torch.export.load(path).module()
     run: Run = torch.no_grad()(module)
     return run
