@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from sgnray.config.document import Document, checked_version, read_document
 from sgnray.config.messages import did_you_mean
-from sgnray.config.schema import CaseName, Strict, Word, tuple_of_list
+from sgnray.config.schema import CaseName, ListOf, Strict, Word, tuple_of_list
 from sgnray.errors import InputError, Problem, RecipeError, count_problems
 
 FORMAT_VERSION = 1
@@ -20,15 +20,14 @@ _NOW = "correct the description; 'Your own skeletons' in .github/docs/data.md sh
 
 
 def _list_of_one(value: object) -> object:
-    return (value,) if isinstance(value, str) else tuple_of_list(value)
+    return (value,) if isinstance(value, str) else value
 
 
 Name = Annotated[str, Field(min_length=1)]
-Names = Annotated[tuple[Name, ...], BeforeValidator(tuple_of_list), Field(min_length=1)]
-Files = Annotated[tuple[Name, ...], BeforeValidator(_list_of_one), Field(min_length=1)]
-Numbers = Annotated[tuple[int, ...], BeforeValidator(tuple_of_list), Field(min_length=1)]
+Names = Annotated[ListOf[Name], Field(min_length=1)]
+Files = Annotated[Names, BeforeValidator(_list_of_one)]
+Numbers = Annotated[ListOf[int], Field(min_length=1)]
 Bone = Annotated[tuple[Name, Name], BeforeValidator(tuple_of_list)]
-Bones = Annotated[tuple[Bone, ...], BeforeValidator(tuple_of_list)]
 Rule = Names | dict[Column, Numbers]
 
 
@@ -51,7 +50,7 @@ class Description(Strict):
     clips: Files = Field(description="a file or a list of files, next to this one")
     joints: Names = Field(description="a list of names")
     classes: Names = Field(min_length=2, description="a list of at least two names")
-    bones: Bones = Field(default=(), description="a list of [child, parent] joints")
+    bones: ListOf[Bone] = Field(default=(), description="a list of [child, parent] joints")
     coordinates: Literal[2, 3] = Field(default=3, description="2 or 3")
     origin: Name | None = Field(default=None, description="one of the joints")
     splits: dict[CaseName, SplitRule] = Field(
