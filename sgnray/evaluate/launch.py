@@ -6,6 +6,7 @@ Legend: N clips, W views, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,25 +80,25 @@ def compute_logits(
     return [torch.cat(blocks[at : at + size]) for at in range(0, len(blocks), size)]
 
 
+@dataclass(eq=False)
 class _Scorer:
     """Scores blocks of clips in an actor, which has its own copy and keeps the dataset open."""
 
-    def __init__(self, dataset: SharedDataset, models: Sequence[Model], num_views: int) -> None:
-        self._dataset = dataset
-        self._models = models
-        self._num_views = num_views
-        self._bank: PoseBank | None = None
+    dataset: SharedDataset
+    models: Sequence[Model]
+    num_views: int
+    bank: PoseBank | None = None
 
     def logits(self, task: tuple[int, IntArray], device: str) -> Any:
         """Return the logits (N, W, K) of one model for some rows."""
         target = choose_device(device)
-        if self._bank is None:
+        if self.bank is None:
             keep_freed_memory()
-            self._bank = PoseBank.of(open_dataset(self._dataset.local_dir()), target)
+            self.bank = PoseBank.of(open_dataset(self.dataset.local_dir()), target)
         number, rows = task
-        model, windows = self._models[number]
+        model, windows = self.models[number]
         # A copy, because Ray's shared memory is read-only and torch warns about that.
         logits_NWK = view_logits(
-            model.to(target), self._bank, np.array(rows), num_views=self._num_views, windows=windows
+            model.to(target), self.bank, np.array(rows), num_views=self.num_views, windows=windows
         )
         return logits_NWK.numpy()
