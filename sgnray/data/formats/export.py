@@ -182,7 +182,6 @@ def _count_not_centered(dataset: SkeletonDataset) -> int:
     """Count clips whose main actor is nowhere, or first seen with the origin not at zero."""
     main = np.flatnonzero(dataset.bodies_P == 0)
     starts, ends = dataset.offsets[:-1], dataset.offsets[1:]
-    first = main[np.searchsorted(main, starts).clip(max=max(len(main) - 1, 0))]
-    is_there = (first >= starts) & (first < ends)
-    is_zero = (dataset.poses_PVC[first, _READ_ORIGIN] == 0).all(axis=1)
-    return int((~(is_there & is_zero)).sum())
+    first = np.append(main, len(dataset.bodies_P))[np.searchsorted(main, starts)]
+    origins = dataset.poses_PVC[first[first < ends], _READ_ORIGIN]
+    return len(starts) - int((origins == 0).all(axis=1).sum())
