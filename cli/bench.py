@@ -121,11 +121,11 @@ def _speeds(result: BenchResult) -> SafeTable:
     table.add_row("data path", "", *_rate(data), "", "")
     for product in result.products:
         size = f"{product.size:,}"
-        flops = _flops(product.flops_per_s)
+        flops = scaled(product.flops_per_s, _UNITS)
         table.add_row(f"matrix product {size} x {size}", product.precision, "", "", flops, "")
         for row in result.speeds:
             if row.precision == product.precision:
-                flops, share = _flops(row.flops_per_s), f"{row.share_of_product:.0%}"
+                flops, share = scaled(row.flops_per_s, _UNITS), f"{row.share_of_product:.0%}"
                 table.add_row(row.what, row.precision, *_rate(row.clips_per_s), flops, share)
     epoch = result.epoch
     table.add_row("epoch", result.workload.precision, *_rate(epoch.clips_per_s), "", "")
@@ -169,10 +169,6 @@ def _rate(rate: Rate) -> tuple[str, str]:
 
 def _count(number: float) -> str:
     return f"{number:,.0f}" if number >= 10 else f"{number:.1f}"
-
-
-def _flops(amount: float) -> str:
-    return scaled(amount, _UNITS)
 
 
 def _short_duration(seconds: float) -> str:

@@ -109,11 +109,11 @@ def _facts(content: DatasetContent) -> RenderableType:
     }
     for name in ("subjects", "cameras", "setups"):
         rows[name] = _brief(getattr(content, name))
-    share = f"{content.num_two_bodies / info.num_clips:.1%}" if info.num_clips else "none"
+    share = content.num_two_bodies / info.num_clips
     return facts(
         rows
         | {
-            "two bodies": f"{content.num_two_bodies:,} clips, {share}",
+            "two bodies": f"{content.num_two_bodies:,} clips, {share:.1%}",
             "source": _source(info.source) or "unknown",
             "sha256": info.checksum.removeprefix("sha256:"),
         }

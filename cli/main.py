@@ -176,11 +176,7 @@ def _as_sgn_error(failure: Exception) -> SgnError:
         # The parser's own classes are private to typer; what they carry is not.
         context: Any = getattr(failure, "ctx", None)
         path = context.command_path if context is not None else "sgn"
-        return UsageError(
-            _parser_message(failure, context),
-            where=path,
-            now=f"see '{path} --help'",
-        )
+        return UsageError(_parser_message(failure, context), where=path, now=f"see '{path} --help'")
     if isinstance(failure, OSError):
         return OutputError(
             f"a file operation failed: {failure.strerror or failure}",

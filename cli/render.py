@@ -48,8 +48,9 @@ def result(*parts: RenderableType) -> None:
 
 
 def text(content: str) -> None:
-    """Print text on stdout, exactly as it is."""
-    sys.stdout.write(content)
+    """Print text on stdout, as it is; what its encoding does not have is written as escapes."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(content.encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()
 
 

@@ -19,8 +19,7 @@ def view(
         ),
     ],
     clip: Annotated[
-        str | None,
-        typer.Argument(metavar="CLIP", help="Clip to show, if there are several."),
+        str | None, typer.Argument(metavar="CLIP", help="Clip to show, if there are several.")
     ] = None,
     to: Annotated[
         Literal["gif", "png", "html"] | None,

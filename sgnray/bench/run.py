@@ -35,7 +35,7 @@ from sgnray.distributed.device import (
 )
 from sgnray.distributed.workers import Workers
 from sgnray.metric_keys import CLIPS_PER_S
-from sgnray.model.flops import forward_flops, step_flops
+from sgnray.model.flops import STEP_FACTOR, forward_flops
 from sgnray.model.sgn import count_parameters
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.train.checks import check_run, match_recipe
@@ -275,7 +275,7 @@ def _describe(recipe: Recipe, shape: Shape, device: torch.device, *, has_dataset
         num_threads=torch.get_num_threads(),
         num_parameters=count_parameters(build_model(recipe, shape.skeleton, shape.num_classes)),
         forward_flops=forward,
-        step_flops=step_flops(forward),
+        step_flops=STEP_FACTOR * forward,
     )
 
 

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from sgnray.config.document import Document, checked_version, read_document
 from sgnray.config.messages import did_you_mean
-from sgnray.config.schema import CaseName, Word, tuple_of_list
+from sgnray.config.schema import CaseName, ListOf, Strict, Word, tuple_of_list
 from sgnray.errors import InputError, Problem, RecipeError, count_problems
 
 FORMAT_VERSION = 1
@@ -20,22 +20,18 @@ _NOW = "correct the description; 'Your own skeletons' in .github/docs/data.md sh
 
 
 def _list_of_one(value: object) -> object:
-    return (value,) if isinstance(value, str) else tuple_of_list(value)
+    return (value,) if isinstance(value, str) else value
 
 
 Name = Annotated[str, Field(min_length=1)]
-Names = Annotated[tuple[Name, ...], BeforeValidator(tuple_of_list), Field(min_length=1)]
-Files = Annotated[tuple[Name, ...], BeforeValidator(_list_of_one), Field(min_length=1)]
-Numbers = Annotated[tuple[int, ...], BeforeValidator(tuple_of_list), Field(min_length=1)]
+Names = Annotated[ListOf[Name], Field(min_length=1)]
+Files = Annotated[Names, BeforeValidator(_list_of_one)]
+Numbers = Annotated[ListOf[int], Field(min_length=1)]
 Bone = Annotated[tuple[Name, Name], BeforeValidator(tuple_of_list)]
 Rule = Names | dict[Column, Numbers]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class SplitRule(_Strict):
+class SplitRule(Strict):
     """Who trains and who tests in one case: clips by name, or by a column's values.
 
     Where only one part is given, the other clips are the other part.
@@ -45,29 +41,23 @@ class SplitRule(_Strict):
     test: Rule | None = None
 
 
-class Description(_Strict):
-    """A description as it is written; `bones` are (child, parent) joints."""
+class Description(Strict):
+    """A description as it is written; its fields' own are the words of an error."""
 
-    dataset: Word
-    clips: Files
-    joints: Names
-    classes: Annotated[Names, Field(min_length=2)]
-    bones: Annotated[tuple[Bone, ...], BeforeValidator(tuple_of_list)] = ()
-    coordinates: Literal[2, 3] = 3
-    origin: Name | None = None
-    splits: dict[CaseName, SplitRule] = {}
+    dataset: Word = Field(
+        description="a name such as my-kinect: lower-case letters, digits, - and _"
+    )
+    clips: Files = Field(description="a file or a list of files, next to this one")
+    joints: Names = Field(description="a list of names")
+    classes: Names = Field(min_length=2, description="a list of at least two names")
+    bones: ListOf[Bone] = Field(default=(), description="a list of [child, parent] joints")
+    coordinates: Literal[2, 3] = Field(default=3, description="2 or 3")
+    origin: Name | None = Field(default=None, description="one of the joints")
+    splits: dict[CaseName, SplitRule] = Field(
+        default={}, description="cases by name, each with train, test or both"
+    )
 
 
-_WORDS = {
-    "dataset": "a name such as my-kinect: lower-case letters, digits, - and _",
-    "clips": "a file or a list of files, next to this one",
-    "joints": "a list of names",
-    "classes": "a list of at least two names",
-    "bones": "a list of [child, parent] joints",
-    "coordinates": "2 or 3",
-    "origin": "one of the joints",
-    "splits": "cases by name, each with train, test or both",
-}
 _RULE = (
     "train, test or both: a list of clips' names, or numbers by column (subject, camera, setup, "
     "replication) like {subject: [3, 4]}"
@@ -101,15 +91,15 @@ def parse_description(text: str, *, source: str) -> Description:
 def _explain(error: ValidationError) -> Iterator[tuple[str, str]]:
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         key = str(detail["loc"][0])
-        is_rule = key == "splits" and len(detail["loc"]) > 1
-        if key not in _WORDS:
-            yield key, f"unknown key{did_you_mean(key, _WORDS)}"
+        field = Description.model_fields.get(key)
+        if field is None:
+            yield key, f"unknown key{did_you_mean(key, Description.model_fields)}"
         elif detail["type"] == "missing":
-            yield key, f"is missing; it must be {_WORDS[key]}"
-        elif is_rule:
+            yield key, f"is missing; it must be {field.description}"
+        elif key == "splits" and len(detail["loc"]) > 1:
             yield f"splits.{detail['loc'][1]}", f"must be {_RULE}"
         else:
-            yield key, f"must be {_WORDS[key]}"
+            yield key, f"must be {field.description}"
 
 
 def _contradictions(description: Description) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, get_args, get_origin
 
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
 from sgnray.config.schema import Expected, dotted_keys, sections
 from sgnray.errors import Problem
@@ -103,21 +102,12 @@ def _wrong_value(key: str, given: object, depth: int) -> str:
         return f"must be a section with keys, got {_show(given)}"
     field = sections()[section].model_fields[name]
     got = "" if depth > 2 else f", got {_show(given)}"
-    return f"must be {_requirement(field)}{got}{_closest_choice(field, given)}"
-
-
-def _requirement(field: FieldInfo) -> str:
-    for item in field.metadata:
-        if isinstance(item, Expected):
-            return item.words
-    assert get_origin(field.annotation) is Literal, field
-    return f"one of {', '.join(get_args(field.annotation))}"
-
-
-def _closest_choice(field: FieldInfo, given: object) -> str:
-    if get_origin(field.annotation) is Literal and isinstance(given, str):
-        return did_you_mean(given, get_args(field.annotation))
-    return ""
+    if get_origin(field.annotation) is Literal:
+        choices = get_args(field.annotation)
+        meant = did_you_mean(given, choices) if isinstance(given, str) else ""
+        return f"must be one of {', '.join(choices)}{got}{meant}"
+    (words,) = (item.words for item in field.metadata if isinstance(item, Expected))
+    return f"must be {words}{got}"
 
 
 def _show(value: object) -> str:

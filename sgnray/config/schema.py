@@ -6,7 +6,7 @@ The text under a key is its help: `sgn train --dry-run` prints it above the valu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -40,11 +40,15 @@ def _different(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+Item = TypeVar("Item")
+ListOf = Annotated[tuple[Item, ...], BeforeValidator(tuple_of_list)]
+_DistinctOf = Annotated[ListOf[Item], AfterValidator(_different)]
+_PositiveInt = Annotated[int, Field(gt=0)]
 Truth = Annotated[bool, Expected("true or false")]
 _Word = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Word = Annotated[_Word, Expected("a name such as ntu60")]
 CaseName = Annotated[_Word, Expected("the name of a case, such as cs")]
-Count = Annotated[int, Field(gt=0), Expected("a positive integer")]
+Count = Annotated[_PositiveInt, Expected("a positive integer")]
 Natural = Annotated[int, Field(ge=0), Expected("an integer of at least 0")]
 Positive = Annotated[float, Field(gt=0), Expected("a positive number")]
 NonNegative = Annotated[float, Field(ge=0), Expected("a number of at least 0")]
@@ -52,14 +56,12 @@ Fraction = Annotated[float, Field(ge=0, lt=1), Expected("a number from 0 to belo
 Share = Annotated[float, Field(gt=0, le=1), Expected("a number above 0 and up to 1")]
 Half = Annotated[float, Field(ge=0, le=0.5), Expected("a number from 0 to 0.5")]
 Widths = Annotated[
-    tuple[Annotated[int, Field(gt=0)], ...],
-    BeforeValidator(tuple_of_list),
+    ListOf[_PositiveInt],
     Field(min_length=1),
     Expected("a list of positive integers, like [128, 256, 256]"),
 ]
 Milestones = Annotated[
-    tuple[Annotated[int, Field(gt=0)], ...],
-    BeforeValidator(tuple_of_list),
+    ListOf[_PositiveInt],
     AfterValidator(_strictly_ascending),
     Expected("a list of ascending positive integers, like [60, 90, 110]"),
 ]
@@ -71,31 +73,26 @@ Angles = Annotated[
 # In the order in which a model draws its initial weights: a new one goes last.
 Input = Literal["position", "velocity", "bone", "bone_velocity"]
 Inputs = Annotated[
-    tuple[Input, ...],
-    BeforeValidator(tuple_of_list),
+    _DistinctOf[Input],
     Field(min_length=1),
-    AfterValidator(_different),
     Expected(f"a list of distinct items from {', '.join(get_args(Input))}"),
 ]
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 Trackers = Annotated[
-    tuple[Tracker, ...],
-    BeforeValidator(tuple_of_list),
-    AfterValidator(_different),
-    Expected(f"a list of distinct items from {', '.join(get_args(Tracker))}"),
+    _DistinctOf[Tracker], Expected(f"a list of distinct items from {', '.join(get_args(Tracker))}")
 ]
 
 
-class Section(BaseModel):
-    """One block of a recipe: frozen, nothing unknown, nothing converted but integer to float."""
+class Strict(BaseModel):
+    """Frozen, nothing unknown, nothing converted but integer to float."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Section(Strict):
+    """One block of a recipe."""
+
+    model_config = ConfigDict(allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class DataConfig(Section):
@@ -217,12 +214,7 @@ RENAMED_KEYS = {"data.residence": "data.pose_device"}
 
 def sections() -> dict[str, type[Section]]:
     """List the sections of a recipe by name, in order."""
-    found = {}
-    for name, field in RecipeSections.model_fields.items():
-        assert isinstance(field.annotation, type)
-        assert issubclass(field.annotation, Section)
-        found[name] = field.annotation
-    return found
+    return {name: type(section) for name, section in RecipeSections()}
 
 
 def dotted_keys() -> tuple[str, ...]:

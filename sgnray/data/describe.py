@@ -75,13 +75,14 @@ class DatasetContent:
 
 def describe_dataset(dataset: SkeletonDataset, skipped: Sequence[Skipped]) -> DatasetContent:
     """Describe a dataset and what is not in it; the poses themselves are not touched."""
-    clips = dataset.clips
+    clips, names = dataset.clips, dataset.info.class_names
+    num_clips = np.bincount(clips.labels, minlength=len(names))
     files = [dataset.folder / name for name in (CLIPS_FILE, INFO_FILE, SKIPPED_FILE)]
     return DatasetContent(
         folder=dataset.folder,
         info=dataset.info,
         size_bytes=sum(path.stat().st_size for path in files if path.exists()),
-        classes=_count_classes(clips.labels, dataset.info.class_names),
+        classes=tuple(map(ClassContent, range(len(names)), names, num_clips.tolist())),
         splits=split_counts(dataset.info.dataset, clips),
         subjects=_numbers(clips.subjects),
         cameras=_numbers(clips.cameras),
@@ -126,14 +127,6 @@ def _bin_width(shortest: int, longest: int) -> int:
             if longest // width - shortest // width < _MAX_BINS:
                 return width
         power *= 10
-
-
-def _count_classes(labels_N: IntArray, names: Sequence[str]) -> tuple[ClassContent, ...]:
-    counts = np.bincount(labels_N, minlength=len(names)).tolist()
-    return tuple(
-        ClassContent(label, name, count)
-        for label, (name, count) in enumerate(zip(names, counts, strict=True))
-    )
 
 
 def _numbers(column_N: IntArray) -> Numbers:

@@ -6,8 +6,8 @@ image plane.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -48,7 +48,10 @@ class EpochDraws:
         num_coordinates: int,
     ) -> EpochDraws:
         """Draw for the clips 0 to `num_clips`: a pure function of seed, epoch and clip."""
-        table = partial(_table, seed, epoch, num_clips)
+
+        def table(purpose: str, *shape: int) -> Tensor:
+            return torch.from_numpy(seeding.uniform(seed, purpose, epoch, (num_clips, *shape)))
+
         noise = noise_place_N = kept_NV = shares_N = None
         if config.jitter_m:
             size = _NOISE_POOL + config.num_segments * num_joints * num_coordinates
@@ -91,7 +94,8 @@ class EpochDraws:
             place = self.noise_place_N[rows_B].unsqueeze(1)
             index = place + torch.arange(size, device=place.device)
             noise_BTVC = self.noise[index].view(joints_BTVC.shape)
-            joints_BTVC = joints_BTVC + noise_BTVC * _is_pose(joints_BTVC)
+            is_pose_BT11 = joints_BTVC.ne(0).flatten(2).any(dim=2)[:, :, None, None]
+            joints_BTVC = joints_BTVC + noise_BTVC * is_pose_BT11
         if self.maps_NCC is not None:
             joints_BTVC = transform(joints_BTVC, self.maps_NCC[rows_B])
         if self.kept_NV is not None:
@@ -99,11 +103,7 @@ class EpochDraws:
         return joints_BTVC
 
 
-def _table(seed: int, epoch: int, num_clips: int, purpose: str, *shape: int) -> Tensor:
-    return torch.from_numpy(seeding.uniform(seed, purpose, epoch, (num_clips, *shape)))
-
-
-def _maps(config: DataConfig, table: partial[Tensor], num_coordinates: int) -> Tensor | None:
+def _maps(config: DataConfig, table: Callable[..., Tensor], num_coordinates: int) -> Tensor | None:
     """Return what turns, scales and shears each clip: shear first, the turn last."""
     limits = config.rotation_rad
     limits_3 = torch.tensor(limits if isinstance(limits, tuple) else (limits,) * 3)
@@ -147,10 +147,6 @@ def _spans(uniform_N2: Tensor, smallest: float) -> Tensor:
     """Return start and length of a stretch of at least `smallest` of each clip, as shares."""
     length_N = smallest + (1 - smallest) * uniform_N2[:, 1]
     return torch.stack((uniform_N2[:, 0] * (1 - length_N), length_N), dim=1)
-
-
-def _is_pose(joints_BTVC: Tensor) -> Tensor:
-    return joints_BTVC.ne(0).flatten(2).any(dim=2)[:, :, None, None]
 
 
 def transform(joints_BTVC: Tensor, maps_BCC: Tensor) -> Tensor:

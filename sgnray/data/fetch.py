@@ -50,8 +50,7 @@ class SharedDataset:
     def of(cls, folder: Path) -> SharedDataset:
         """Offer a dataset to the workers of the cluster that is connected."""
         folder = folder.resolve()
-        file_server = FileServer(folder, _FILES)
-        return cls(folder, read_info(folder).checksum, file_server)
+        return cls(folder, read_info(folder).checksum, FileServer(folder, _FILES))
 
     def local_dir(self) -> Path:
         """Return its folder on this machine; a dataset not seen here is fetched, once per machine.

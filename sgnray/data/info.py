@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from sgnray.config.schema import Word
+from sgnray.config.schema import Strict, Word
 from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.errors import InputError
 
@@ -22,17 +22,13 @@ _REBUILD = "prepare it again: sgn prepare --raw PATH --overwrite"
 Count = Annotated[int, Field(ge=0, description="a count")]
 
 
-class _Parts(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
+class _Parts(Strict):
     train: list[str]
     test: list[str]
 
 
-class _Content(BaseModel):
+class _Content(Strict):
     """The keys of the file; the descriptions are the words of an error."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
 
     format_version: int = Field(ge=1, description="a version")
     dataset: Word = Field(description="a name such as ntu60")

@@ -88,13 +88,8 @@ def split_clips(dataset: str, case: str, clips: ClipTable) -> Split:
     split = _split(dataset, case, clips)
     for part, rows in (("training", split.train), ("test", split.test)):
         if rows.size == 0:
-            seen = (
-                "its source defines the split"
-                if clips.splits
-                else _seen(DATASETS[dataset].cases[case].column, clips)
-            )
             raise InputError(
-                f"the case {case} leaves no {part} clips: {seen}",
+                f"the case {case} leaves no {part} clips: {_seen(dataset, case, clips)}",
                 where=f"{dataset}, {len(clips.names)} clips",
                 now="choose another --case, or prepare recordings of both parts",
             )
@@ -124,7 +119,7 @@ def validation_folds(dataset: str, case: str, clips: ClipTable) -> tuple[Split, 
         column = DATASETS[dataset].cases[case].column
         groups = _column(column, clips)[split.train]
         held_out = _held_out(column, groups)
-        why = f"{_seen(column, clips)}, of which {np.unique(groups).size} for training"
+        why = f"{_seen(dataset, case, clips)}, of which {np.unique(groups).size} for training"
     if not held_out:
         raise InputError(
             f"the case {case} cannot be validated: {why}",
@@ -184,7 +179,11 @@ def _check_known(dataset: str, case: str, clips: ClipTable) -> None:
         )
 
 
-def _seen(column: Column, clips: ClipTable) -> str:
+def _seen(dataset: str, case: str, clips: ClipTable) -> str:
+    """Say what divides the clips."""
+    if clips.splits:
+        return "its source defines the split"
+    column = DATASETS[dataset].cases[case].column
     numbers = np.unique(_column(column, clips))
     listed = ", ".join(str(number) for number in numbers[:12] if number >= 0)
     return f"the recordings have {column} {listed}{', ...' if numbers.size > 12 else ''}"

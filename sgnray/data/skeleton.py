@@ -7,7 +7,7 @@ M bodies, K classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -32,13 +32,8 @@ class Skeleton:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data that JSON and a checkpoint can hold."""
-        return {
-            "name": self.name,
-            "joints": list(self.joints),
-            "bones": [list(bone) for bone in self.bones],
-            "origin": self.origin,
-            "num_coordinates": self.num_coordinates,
-        }
+        bones = [list(bone) for bone in self.bones]
+        return asdict(self) | {"joints": list(self.joints), "bones": bones}
 
     @classmethod
     def from_dict(cls, data: object) -> Skeleton:

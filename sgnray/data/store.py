@@ -136,7 +136,6 @@ def find_dataset(data_dir: Path | str = Path("data"), *, name: str | None = None
     if (data_dir / INFO_FILE).is_file():
         return data_dir
     found = sorted(path.parent for path in data_dir.glob(f"*/{INFO_FILE}"))
-    found = [folder for folder in found if folder.suffix != ".partial"]
     if name is not None:
         same_folder = [folder for folder in found if folder.name == name]
         found = same_folder or [path for path in found if read_info(path).dataset == name]

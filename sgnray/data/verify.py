@@ -70,9 +70,8 @@ def _check_clips(path: Path, info: DatasetInfo, progress: Progress) -> Iterator[
     if isinstance(batch, str):
         yield Problem(CLIPS_FILE, batch)
         return
-    structure = [Problem(CLIPS_FILE, what) for what in _check_structure(batch, info)]
-    yield from structure
-    for what in (*_check_names(batch), *_check_labels(batch, info)):
+    structure = list(_check_structure(batch, info))
+    for what in (*structure, *_check_names(batch), *_check_labels(batch, info)):
         yield Problem(CLIPS_FILE, what)
     for what in _check_splits(batch, info):
         yield Problem(INFO_FILE, what)

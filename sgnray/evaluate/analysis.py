@@ -151,13 +151,8 @@ def _flops(trained_model: TrainedModel) -> int:
 
 @torch.no_grad()
 def _latency_s(models: Sequence[TrainedModel], num_views: int, device: torch.device) -> float:
-    networks = [each.model.to(device).eval() for each in models]
-    clips = [
-        torch.zeros(
-            num_views, model.num_frames, model.num_joints, model.num_coordinates, device=device
-        )
-        for model in networks
-    ]
+    networks = [each.require_sgn().to(device).eval() for each in models]
+    clips = [torch.zeros(num_views, *model.clip_shape, device=device) for model in networks]
     durations_s: list[float] = []
     started = time.perf_counter()
     while len(durations_s) < _WARM_UP + _MAX_TIMED:

@@ -6,6 +6,7 @@ Legend: N clips, W views, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,33 +33,7 @@ _BLOCK_CLIPS = 16 * CHUNK_CLIPS
 Model = tuple[SGN, Windows]
 
 
-def logits_locally(
-    models: Sequence[Model],
-    dataset_dir: Path,
-    rows: IntArray,
-    *,
-    num_views: int,
-    device: torch.device,
-    on_progress: OnProgress,
-) -> list[Tensor]:
-    """Return the logits (N, W, K) of each model, computed in this process."""
-    keep_freed_memory()
-    bank = PoseBank.of(open_dataset(dataset_dir), device)
-    total = len(models) * len(rows)
-    logits: list[Tensor] = []
-    for model, windows in models:
-
-        def on_clips(done: int, _: int) -> None:
-            on_progress(len(logits) * len(rows) + done, total)
-
-        own_NWK = view_logits(
-            model.to(device), bank, rows, num_views=num_views, windows=windows, on_progress=on_clips
-        )
-        logits.append(own_NWK)
-    return logits
-
-
-def logits_on_ray(
+def compute_logits(
     models: Sequence[Model],
     dataset_dir: Path,
     rows: IntArray,
@@ -70,11 +45,24 @@ def logits_on_ray(
     request: WorkerRequest,
     on_progress: OnProgress,
 ) -> list[Tensor]:
-    """Return the same as logits_locally, computed by Ray actors; may wait for the cluster."""
+    """Return the logits (N, W, K) of each model: the same in this process and on Ray `workers`.
+
+    With workers, it may wait for the cluster.
+    """
+    progress = Progress(on_progress, len(models) * len(rows))
+    if not workers:
+        keep_freed_memory()
+        here = choose_device(device)
+        bank = PoseBank.of(open_dataset(dataset_dir), here)
+        return [
+            view_logits(
+                model.to(here), bank, rows, num_views=num_views, windows=windows, progress=progress
+            )
+            for model, windows in models
+        ]
     parts = [rows[at : at + _BLOCK_CLIPS] for at in range(0, len(rows), _BLOCK_CLIPS)]
     tasks = [(number, part) for number in range(len(models)) for part in parts]
     blocks: list[Tensor] = []
-    progress = Progress(on_progress, len(models) * len(rows))
     with connected(address, num_workers=workers):
         found = run_on_actors(
             _Scorer(SharedDataset.of(dataset_dir), models, num_views).logits,
@@ -92,29 +80,25 @@ def logits_on_ray(
     return [torch.cat(blocks[at : at + size]) for at in range(0, len(blocks), size)]
 
 
+@dataclass(eq=False)
 class _Scorer:
     """Scores blocks of clips in an actor, which has its own copy and keeps the dataset open."""
 
-    def __init__(self, dataset: SharedDataset, models: Sequence[Model], num_views: int) -> None:
-        self._dataset = dataset
-        self._models = models
-        self._num_views = num_views
-        self._bank: PoseBank | None = None
+    dataset: SharedDataset
+    models: Sequence[Model]
+    num_views: int
+    bank: PoseBank | None = None
 
     def logits(self, task: tuple[int, IntArray], device: str) -> Any:
         """Return the logits (N, W, K) of one model for some rows."""
         target = choose_device(device)
-        if self._bank is None:
+        if self.bank is None:
             keep_freed_memory()
-            self._bank = PoseBank.of(open_dataset(self._dataset.local_dir()), target)
+            self.bank = PoseBank.of(open_dataset(self.dataset.local_dir()), target)
         number, rows = task
-        model, windows = self._models[number]
+        model, windows = self.models[number]
         # A copy, because Ray's shared memory is read-only and torch warns about that.
         logits_NWK = view_logits(
-            model.to(target),
-            self._bank,
-            np.array(rows),
-            num_views=self._num_views,
-            windows=windows,
+            model.to(target), self.bank, np.array(rows), num_views=self.num_views, windows=windows
         )
         return logits_NWK.numpy()

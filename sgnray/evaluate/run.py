@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ from sgnray.evaluate.analysis import (
     score_groups,
     top1_by_views,
 )
-from sgnray.evaluate.launch import logits_locally, logits_on_ray
+from sgnray.evaluate.launch import compute_logits
 from sgnray.evaluate.report import Details, EvaluatedModel, Member, Report, make_report
 from sgnray.evaluate.score import tally_logits
 from sgnray.model.sgn import count_parameters
@@ -76,17 +75,17 @@ def evaluate_run(
     rows = split_clips(dataset.info.dataset, case, dataset.clips).test
     num_views = num_views or max(model.card.num_views for model in models)
     num_seen = _count_seen(models, dataset, rows)
-    networks = [(each.require_sgn(), each.card.windows) for each in models]
-    compute = partial(logits_locally, device=local_device)
-    if workers:
-        compute = partial(
-            logits_on_ray,
-            workers=workers,
-            address=address,
-            device=device,
-            request=request or WorkerRequest(),
-        )
-    logits = compute(networks, dataset.folder, rows, num_views=num_views, on_progress=on_progress)
+    logits = compute_logits(
+        [(each.require_sgn(), each.card.windows) for each in models],
+        dataset.folder,
+        rows,
+        num_views=num_views,
+        workers=workers,
+        address=address,
+        device=device,
+        request=request or WorkerRequest(),
+        on_progress=on_progress,
+    )
     labels_N = torch.from_numpy(dataset.clips.labels[rows])
     logits_NWK = torch.stack(logits).mean(dim=0)
     logits_NK = logits_NWK.mean(dim=1)

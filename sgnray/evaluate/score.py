@@ -19,7 +19,7 @@ from sgnray.distributed.world import World
 from sgnray.errors import SgnError
 from sgnray.evaluate.metrics import Tally
 from sgnray.model.sgn import SGN
-from sgnray.progress import OnProgress, ignore_progress
+from sgnray.progress import OnProgress, Progress, ignore_progress
 
 # The reference scores 32 clips at a time. A fixed size makes each clip's logits independent of the
 # number of workers: ranks get whole chunks.
@@ -59,7 +59,7 @@ def view_logits(
     *,
     num_views: int,
     windows: Windows,
-    on_progress: OnProgress = ignore_progress,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Return the logits (N, W, K) of each view of the clips `rows`, float32 on the CPU."""
     logits_NWK = torch.empty(len(rows), num_views, model.num_classes)
@@ -68,7 +68,8 @@ def view_logits(
     ):
         end = start + len(rows_B)
         logits_NWK[start:end] = logits_BWK.cpu()
-        on_progress(end, len(rows))
+        if progress is not None:
+            progress.add(len(rows_B))
     return logits_NWK
 
 
@@ -96,13 +97,7 @@ def check_finite(tally: Tally) -> None:
 
 @torch.no_grad()
 def _chunks(
-    model: SGN,
-    bank: PoseBank,
-    rows: IntArray,
-    *,
-    num_views: int,
-    windows: Windows,
-    world: World,
+    model: SGN, bank: PoseBank, rows: IntArray, *, num_views: int, windows: Windows, world: World
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yield this rank's chunks: the start in `rows`, the rows and the logits (B, W, K) of each."""
     was_training = model.training

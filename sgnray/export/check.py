@@ -52,8 +52,7 @@ def find_clips(trained_model: TrainedModel, clips: Path | None) -> CheckClips:
                 raise
             log.info("%s cannot be used to check the file: %s", place, error.what)
     log.warning("no clips found: the file is checked on random poses; name clips with --clips")
-    model = trained_model.model
-    shape = (NUM_CLIPS, model.num_frames, model.num_joints, model.num_coordinates)
+    shape = (NUM_CLIPS, *trained_model.require_sgn().clip_shape)
     return CheckClips(torch.from_numpy(seeding.normal(0, "check", 0, shape)), RANDOM)
 
 

@@ -22,11 +22,7 @@ from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors,
 from sgnray.checkpoints.trained_model import TrainedModel
 from sgnray.errors import UsageError, first_line, import_extra
 
-FORMATS: dict[str, str] = {
-    "onnx": ONNX_SUFFIX,
-    "torch": ".pt2",
-    "safetensors": SAFETENSORS_SUFFIX,
-}
+FORMATS: dict[str, str] = {"onnx": ONNX_SUFFIX, "torch": ".pt2", "safetensors": SAFETENSORS_SUFFIX}
 DEFAULT_OPSET = 18  # the one that torch's exporter writes; it converts to later ones
 
 
@@ -105,8 +101,7 @@ def open_onnx(path: Path, *, opset: int) -> Run:
 
 def _write_torch(path: Path, trained_model: TrainedModel) -> None:
     """Write a torch.export file, which runs without sgnray; it has the model card as <KEY>.json."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns about its own deprecations
+    with _quiet():
         program = torch.export.export(
             trained_model.model,
             (_example_clips(trained_model),),
@@ -117,8 +112,7 @@ def _write_torch(path: Path, trained_model: TrainedModel) -> None:
 
 
 def _open_torch(path: Path) -> Run:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         module = torch.export.load(path).module()
     run: Run = torch.no_grad()(module)
     return run
@@ -126,8 +120,7 @@ def _open_torch(path: Path) -> Run:
 
 def _example_clips(trained_model: TrainedModel) -> Tensor:
     """Return two clips of the model's shape: with one, the exporter would fix the batch size."""
-    model = trained_model.model
-    return torch.zeros(2, model.num_frames, model.num_joints, model.num_coordinates)
+    return torch.zeros(2, *trained_model.require_sgn().clip_shape)
 
 
 @contextlib.contextmanager

@@ -12,17 +12,13 @@ from __future__ import annotations
 
 from sgnray.config import ModelConfig
 
-# The gradient of a product is two products of its size: for its input and for its weights.
-_STEP_FACTOR = 3
+# A training step in forward passes: the gradient of a product is two products of its size, for its
+# input and for its weights.
+STEP_FACTOR = 3
 
 
 def forward_flops(
-    config: ModelConfig,
-    *,
-    num_frames: int,
-    num_joints: int,
-    num_coordinates: int,
-    num_classes: int,
+    config: ModelConfig, *, num_frames: int, num_joints: int, num_coordinates: int, num_classes: int
 ) -> int:
     """Count the floating-point operations of one clip's way through the network."""
     width = config.embedding_width
@@ -38,8 +34,3 @@ def forward_flops(
         in_width = out_width
     per_frame = num_joints * per_joint + in_width * (3 * in_width + config.frame_width)
     return 2 * (num_frames * per_frame + config.frame_width * num_classes)
-
-
-def step_flops(forward: int) -> int:
-    """Count those of one clip's share of a training step, from those of its forward pass."""
-    return _STEP_FACTOR * forward

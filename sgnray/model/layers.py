@@ -6,7 +6,6 @@ A 1x1 convolution is a linear map of the last axis, so no tensor is ever permute
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -221,8 +220,3 @@ def split_beside_code(columns: Tensor, code_VC: Tensor) -> tuple[Tensor, Tensor]
     """Split the last axis into what belongs to the features and what to the code."""
     width = columns.shape[-1] - code_VC.shape[-1]
     return columns[..., :width], columns[..., width:]
-
-
-def init_like_convolution(linear: nn.Linear, *, kernel: int = 1) -> None:
-    """Draw the weights as the reference draws a convolution's: normal, std sqrt(2 / (k * out))."""
-    nn.init.normal_(linear.weight, 0.0, math.sqrt(2.0 / (kernel * linear.out_features)))

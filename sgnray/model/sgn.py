@@ -6,6 +6,7 @@ Legend: B clips, T frames (segments), V joints, C channels, K classes.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal, cast
 
@@ -21,7 +22,6 @@ from sgnray.model.layers import (
     NoCode,
     SemanticCode,
     SkeletonAffinity,
-    init_like_convolution,
 )
 
 _CLIPS_IN_CACHE = 16
@@ -89,14 +89,20 @@ class SGN(nn.Module):
         self.classifier = nn.Linear(frame_width, num_classes)
         self.reset_weights()
 
+    @property
+    def clip_shape(self) -> tuple[int, int, int]:
+        """The shape (T, V, C) of one clip."""
+        return self.num_frames, self.num_joints, self.num_coordinates
+
     @torch.no_grad()
     def reset_weights(self) -> None:
         """Redraw all weights from torch's global generator; biases keep torch's default."""
         for module in self.modules():
             if isinstance(module, nn.Linear) and module is not self.classifier:
                 module.reset_parameters()
+                # As the reference draws a convolution's.
                 kernel = 3 if module is self.frame_level.temporal else 1
-                init_like_convolution(module, kernel=kernel)
+                nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / (kernel * module.out_features)))
         for layer in self.graph_layers:
             assert isinstance(layer, GraphLayer)
             nn.init.zeros_(layer.neighbours.weight)
@@ -104,9 +110,9 @@ class SGN(nn.Module):
 
     def forward(self, joints_BTVC: Tensor) -> Tensor:
         """Return logits (B, K); ValueError for clips of another shape than (T, V, C)."""
-        expected = (self.num_frames, self.num_joints, self.num_coordinates)
-        if joints_BTVC.shape[1:] != expected:  # a wrong T would broadcast in silence
-            raise ValueError(f"clips have shape {tuple(joints_BTVC.shape[1:])}, not {expected}")
+        shape = tuple(joints_BTVC.shape[1:])
+        if shape != self.clip_shape:  # a wrong T would broadcast in silence
+            raise ValueError(f"clips have shape {shape}, not {self.clip_shape}")
         # The frame code is the same for all joints, so it can wait until after their maximum.
         frames_BTC = torch.cat([self._joint_level(part) for part in self._parts(joints_BTVC)])
         frames_BTC = frames_BTC + self.frame_index()

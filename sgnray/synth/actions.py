@@ -20,14 +20,13 @@ Gesture = Callable[[Floats], Angles]
 class Movement:
     """Two actions, named for the movement as written and for the movement run backwards.
 
-    `lead` gives the angles of the person over the phase 0..1, in excess of how that person stands;
-    `follow` is what a second person does, who stands opposite at `distance_m`.
+    `gesture` gives a person's angles over the phase 0..1, in excess of how that person stands. With
+    a `distance_m`, two people do it alike, opposite each other.
     """
 
     names: tuple[str, str]
-    lead: Gesture
-    follow: Gesture | None = None
-    distance_m: float = 0.0
+    gesture: Gesture
+    distance_m: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,26 +51,19 @@ def _movements() -> tuple[Movement, ...]:
     return (
         Movement(("squat, then reach up", "reach up, then squat"), _squat_reach),
         Movement(
-            ("come near, then draw back", "draw back, then come near"),
-            _near_back, follow=_near_back, distance_m=1.5,
+            ("come near, then draw back", "draw back, then come near"), _near_back, distance_m=1.5
         ),
         Movement(("circle arms outwards", "circle arms inwards"), _circle_arms),
         Movement(("kick, then punch", "punch, then kick"), _kick_punch),
         Movement(("bow, then arch the back", "arch the back, then bow"), _bow_arch),
-        Movement(
-            ("shake hands, then bow", "bow, then shake hands"),
-            _shake_bow, follow=_shake_bow, distance_m=0.95,
-        ),
+        Movement(("shake hands, then bow", "bow, then shake hands"), _shake_bow, distance_m=0.95),
         Movement(("wave more and more", "wave less and less"), _wave_growing),
         Movement(("step forward, then back", "step back, then forward"), _step_forward),
         Movement(("touch the head, then a foot", "touch a foot, then the head"), _head_foot),
-        Movement(
-            ("hand over, then cheer", "cheer, then hand over"),
-            _give_cheer, follow=_give_cheer, distance_m=1.1,
-        ),
+        Movement(("hand over, then cheer", "cheer, then hand over"), _give_cheer, distance_m=1.1),
         Movement(("jump, then kneel", "kneel, then jump"), _jump_kneel),
         Movement(("hug oneself, then spread arms", "spread arms, then hug oneself"), _hug_spread),
-    )  # fmt: skip
+    )
 
 
 def _squat_reach(phase: Floats) -> Angles:

@@ -21,6 +21,12 @@ Angles = dict[str, Floats]
 SIDES = (("left", -1.0), ("right", 1.0))
 _JOINT = {name: index for index, name in enumerate(NTU25.joints)}
 
+
+def joints_ending(*words: str) -> list[int]:
+    """List the joints whose names end with one of the words."""
+    return [index for name, index in _JOINT.items() if name.split()[-1] in words]
+
+
 # Where each joint sits in its parent's frame while the person stands straight, in body heights
 # (segment lengths after Drillis and Contini); sideways lengths are those of the right side.
 _TRUNK = {
@@ -122,6 +128,6 @@ def _swing(how_far: Floats, towards: Floats) -> Floats:
 
 
 def _root_path(joints_TVC: Floats, angles: Mapping[str, Floats]) -> Floats:
-    feet = [_JOINT[f"{side} {part}"] for side, _ in SIDES for part in ("ankle", "foot")]
-    height = 0.03 - joints_TVC[:, feet, 1].min(axis=1) + angles["jump"]
+    feet_TV = joints_TVC[:, joints_ending("ankle", "foot"), 1]
+    height = 0.03 - feet_TV.min(axis=1) + angles["jump"]
     return np.stack([angles["sideways"], height, -angles["forward"]], axis=-1)

@@ -54,7 +54,6 @@ def synthesize(
     `on_progress` gets the files written so far and in all. Raises UsageError for counts that are
     out of range or a folder that already holds something, OutputError if it cannot be written.
     """
-    limits = {"num_classes": len(list_actions())}
     counts = {
         "num_classes": num_classes,
         "num_subjects": num_subjects,
@@ -62,7 +61,8 @@ def synthesize(
         "num_replications": num_replications,
     }
     for name, count in counts.items():
-        _check_count(name.removeprefix("num_"), count, limits.get(name, 999))
+        limit = len(list_actions()) if name == "num_classes" else 999
+        _check_count(name.removeprefix("num_"), count, limit)
     _check_folder(out, overwrite=overwrite)
     actions = list_actions()[:num_classes]
     takes = list(_list_takes(**counts))

@@ -11,15 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgnray.synth.actions import Action, Gesture, Movement
-from sgnray.synth.body import (
-    SIDES,
-    Angles,
-    Floats,
-    Motion,
-    build_offsets,
-    move_body,
-    turn_about,
-)
+from sgnray.synth.body import SIDES, Angles, Floats, Motion, build_offsets, move_body, turn_about
 
 # Lengths in frames at 30 frames per second, as in NTU RGB+D.
 SHORTEST, MEDIAN, LONGEST = 32, 76, 300
@@ -87,15 +79,15 @@ def _perform(
 ) -> tuple[Motion, ...]:
     num_frames = draw_length(lead.slowness, rng)
     middle = rng.normal(0.0, 0.15, 3) * (1.0, 0.0, 1.0)
-    if movement.follow is None:
-        motion = _act(lead, movement.lead, num_frames, rng)
+    if movement.distance_m is None:
+        motion = _act(lead, movement.gesture, num_frames, rng)
         return (_place(motion, facing_rad + rng.normal(0.0, 0.15), middle),)
     # Two people stand sideways to the camera that one person would face.
     facing = facing_rad + rng.choice((-0.5, 0.5)) * np.pi + rng.normal(0.0, 0.2)
     apart = np.array((0.0, 0.0, 0.5 * movement.distance_m * rng.uniform(0.9, 1.15)))
     towards = turn_about(1, np.asarray(facing)) @ apart
-    first = _act(lead, movement.lead, num_frames, rng)
-    second = _act(follow, movement.follow, num_frames, rng)
+    first = _act(lead, movement.gesture, num_frames, rng)
+    second = _act(follow, movement.gesture, num_frames, rng)
     return (
         _place(first, facing + rng.normal(0.0, 0.1), middle + towards),
         _place(second, facing + np.pi + rng.normal(0.0, 0.1), middle - towards),

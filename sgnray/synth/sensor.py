@@ -12,15 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sgnray.data.skeleton import NTU25
-from sgnray.synth.body import Floats, Motion, turn_about
+from sgnray.synth.body import Floats, Motion, joints_ending, turn_about
 
 CAMERA_AZIMUTHS_RAD = {1: 0.0, 2: -np.pi / 4, 3: np.pi / 4}
 
-_EXTREMITIES = [
-    index
-    for index, name in enumerate(NTU25.joints)
-    if name.split()[-1] in ("wrist", "hand", "tip", "thumb", "ankle", "foot")
-]
+_EXTREMITIES = joints_ending("wrist", "hand", "tip", "thumb", "ankle", "foot")
 _LIMBS = ((5, 6, 7, 21, 22), (9, 10, 11, 23, 24), (13, 14, 15), (17, 18, 19))
 _FIRST_BODY_ID = 72057594037900000
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgnray.data.skeleton import NTU25
-from sgnray.synth.body import Floats
+from sgnray.synth.body import Floats, joints_ending
 from sgnray.synth.sensor import SensorRecording, Track
 
 Bytes = npt.NDArray[np.uint8]
@@ -19,11 +19,7 @@ _DEPTH_CAMERA = (365.5, 256.0, 212.0)
 _COLOR_CAMERA = (1060.0, 960.0, 540.0)
 
 # Kinect v2 gives no orientation for the ends of the skeleton.
-_ENDS = [
-    index
-    for index, name in enumerate(NTU25.joints)
-    if name.split()[-1] in ("head", "tip", "thumb", "foot")
-]
+_ENDS = joints_ending("head", "tip", "thumb", "foot")
 
 
 def format_recording(recording: SensorRecording, *, newline: str = "\n") -> bytes:
@@ -114,17 +110,10 @@ def _project(joints_TVC: Floats, camera: tuple[float, float, float]) -> Floats:
 
 def _quaternions(turned_TVCC: Floats) -> Floats:
     """Turn rotation matrices into unit quaternions w, x, y, z with w >= 0."""
-    m = turned_TVCC
-    diagonal = np.stack([m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]], axis=-1)
+    axes, after, last = (0, 1, 2), (1, 2, 0), (2, 0, 1)
+    diagonal = turned_TVCC[..., axes, axes]
     signs = np.array([(1.0, 1.0, 1.0), (1.0, -1.0, -1.0), (-1.0, 1.0, -1.0), (-1.0, -1.0, 1.0)])
     sizes: Floats = 0.5 * np.sqrt(np.maximum(1.0 + diagonal @ signs.T, 0.0))
-    turns = np.stack(
-        [
-            m[..., 2, 1] - m[..., 1, 2],
-            m[..., 0, 2] - m[..., 2, 0],
-            m[..., 1, 0] - m[..., 0, 1],
-        ],
-        axis=-1,
-    )
+    turns = turned_TVCC[..., last, after] - turned_TVCC[..., after, last]
     sizes[..., 1:] = np.copysign(sizes[..., 1:], turns)
     return sizes

@@ -75,8 +75,6 @@ def draw_sheet(scene: Scene, *, names: bool = False) -> bytes:
 
 
 _Spots = list[tuple[float, float] | None]  # of joints, in pixels; None for an absent joint
-
-
 _Viewport = tuple[float, float, float]  # a panel's center in meters, and pixels per meter
 
 

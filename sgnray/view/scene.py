@@ -60,11 +60,8 @@ def scene_of_clip(dataset: SkeletonDataset, row: int) -> Scene:
     """Show one clip of a prepared dataset."""
     num_frames = int(dataset.clips.num_frames[row])
     joints_TMVC = dataset.lay_out(row, num_frames=num_frames, absent=np.nan)
-    tracks = tuple(
-        Track(joints_TVC, _ROLES[min(body, 1)])
-        for body, joints_TVC in enumerate(joints_TMVC.swapaxes(0, 1))
-    )
-    return Scene(dataset.clips.names[row], dataset.skeleton, (Panel("prepared", tracks),))
+    panel = Panel("prepared", _tracks(joints_TMVC))
+    return Scene(dataset.clips.names[row], dataset.skeleton, (panel,))
 
 
 def scene_of_recording(title: str, recording: Recording, skeleton: Skeleton) -> Scene:
@@ -86,10 +83,12 @@ def _prepared(recording: Recording, skeleton: Skeleton) -> tuple[Track, ...]:
         num_frames=max(recording.num_frames, poses.num_frames),
         absent=np.nan,
     )
-    return tuple(
-        Track(joints_TVC, _ROLES[body])
-        for body, joints_TVC in enumerate(joints_TMVC[: recording.num_frames].swapaxes(0, 1))
-    )
+    return _tracks(joints_TMVC[: recording.num_frames])
+
+
+def _tracks(joints_TMVC: FloatArray) -> tuple[Track, ...]:
+    bodies = enumerate(joints_TMVC.swapaxes(0, 1))
+    return tuple(Track(joints_TVC, _ROLES[min(body, 1)]) for body, joints_TVC in bodies)
 
 
 def _roles(recording: Recording) -> dict[int, Role]:

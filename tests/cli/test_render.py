@@ -1,5 +1,6 @@
 """What is drawn on a terminal, in a pipe, and with NO_COLOR."""
 
+import io
 import os
 import pty
 import subprocess
@@ -201,3 +202,10 @@ def test_an_interrupt_leaves_the_table_and_the_cursor(terminal):
     assert "2 of 3 epochs done" in seen
     assert seen.index("2 of 3 epochs done") < seen.rindex("KeyboardInterrupt")
     assert "\x1b[?25h" in seen
+
+
+def test_what_the_encoding_of_stdout_lacks_is_written_as_escapes(monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr("sys.stdout", stdout)
+    render.result("größer, \u8df3")
+    assert stdout.buffer.getvalue() == "größer, \\u8df3\n".encode("latin-1")

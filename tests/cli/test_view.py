@@ -68,13 +68,6 @@ def test_an_unknown_clip_and_its_neighbours(sgn, tiny_folder, path):
     assert path.stem in done.err
 
 
-def test_one_of_several_is_to_be_named(sgn, tiny_raw):
-    done = sgn("view", str(tiny_raw))
-    assert done.code == 2
-    assert done.err.startswith("error: there are 27 clips, and only one can be shown\n")
-    assert "sgn view" in done.err
-
-
 @pytest.mark.parametrize(
     ("name", "content", "code", "message"),
     [

@@ -6,6 +6,7 @@ The file is streamed: however large it is, a few clips are in memory at a time.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -55,20 +56,19 @@ def export_dataset(
     _check_outside(out, dataset)
     if to == "pyskl":
         splits, losses = _gather_splits(dataset, case)
-        _make_room(out, overwrite=overwrite)
-        with written_aside(out) as path:
-            write_pyskl(path, dataset, splits, on_progress)
-        num_clips = len(dataset.clips.names)
         losses += _pyskl_losses(dataset)
+        num_clips = len(dataset.clips.names)
+        write = partial(write_pyskl, splits=splits)
     else:
         case = _choose_case(dataset, case)
         _check_padded(dataset)
         split = split_clips(dataset.info.dataset, case, dataset.clips)
-        _make_room(out, overwrite=overwrite)
-        with written_aside(out) as path:
-            (write_npz if to == "npz" else write_h5)(path, dataset, split, on_progress)
-        num_clips = len(split.clips)
         losses = _padded_losses(dataset, split)
+        num_clips = len(split.clips)
+        write = partial(write_npz if to == "npz" else write_h5, split=split)
+    _make_room(out, overwrite=overwrite)
+    with written_aside(out) as path:
+        write(path, dataset, on_progress=on_progress)
     return ExportResult(out, num_clips, out.stat().st_size, tuple(losses))
 
 
@@ -182,7 +182,6 @@ def _count_not_centered(dataset: SkeletonDataset) -> int:
     """Count clips whose main actor is nowhere, or first seen with the origin not at zero."""
     main = np.flatnonzero(dataset.bodies_P == 0)
     starts, ends = dataset.offsets[:-1], dataset.offsets[1:]
-    first = main[np.searchsorted(main, starts).clip(max=max(len(main) - 1, 0))]
-    is_there = (first >= starts) & (first < ends)
-    is_zero = (dataset.poses_PVC[first, _READ_ORIGIN] == 0).all(axis=1)
-    return int((~(is_there & is_zero)).sum())
+    first = np.append(main, len(dataset.bodies_P))[np.searchsorted(main, starts)]
+    origins = dataset.poses_PVC[first[first < ends], _READ_ORIGIN]
+    return len(starts) - int((origins == 0).all(axis=1).sum())

@@ -23,10 +23,7 @@ _CLIPS_PER_REPORT = 64
 
 
 def write_pyskl(
-    path: Path,
-    dataset: SkeletonDataset,
-    splits: Mapping[str, Split],
-    on_progress: OnProgress,
+    path: Path, dataset: SkeletonDataset, splits: Mapping[str, Split], on_progress: OnProgress
 ) -> None:
     """Write {"split": ..., "annotations": [...]}; key points are float32, M x T x V x C."""
     clips = dataset.clips

@@ -179,23 +179,35 @@ def test_an_existing_file_stays_without_overwrite(tiny_dataset, tmp_path):
         export_dataset(tiny_dataset, tmp_path, to="pyskl", overwrite=True)
 
 
-def test_more_than_two_bodies_cannot_be_padded(tiny_dataset, tmp_path):
+def with_bodies(dataset, folder, change):
+    """Copy a dataset, with other numbers of its bodies."""
     import pyarrow as pa
 
-    folder = tmp_path / "three"
-    shutil.copytree(tiny_dataset.folder, folder)
+    shutil.copytree(dataset.folder, folder)
     batch = pa.ipc.open_file(str(folder / "clips.arrow")).get_batch(0)
     bodies = batch.column("body")
     values = bodies.values.to_numpy().copy()
-    values[-1] = 2
+    change(values)
     index = batch.schema.get_field_index("body")
     columns = list(batch.columns)
     columns[index] = pa.ListArray.from_arrays(bodies.offsets, pa.array(values))
     changed = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
-    with pa.ipc.new_file(str(tmp_path / "new"), batch.schema) as writer:
+    (folder / "clips.arrow").unlink()
+    with pa.ipc.new_file(str(folder / "clips.arrow"), batch.schema) as writer:
         writer.write_batch(changed)
-    (tmp_path / "new").replace(folder / "clips.arrow")
-    dataset = open_dataset(folder)
+    return open_dataset(folder)
+
+
+def test_bodies_may_be_numbered_from_one(tiny_dataset, tmp_path):
+    dataset = with_bodies(tiny_dataset, tmp_path / "ones", lambda values: values.fill(1))
+    losses = export_dataset(dataset, tmp_path / "ones.pkl", to="pyskl").losses
+    assert f"{len(dataset.clips.names)} clips are not centered" in losses[-1]
+
+
+def test_more_than_two_bodies_cannot_be_padded(tiny_dataset, tmp_path):
+    dataset = with_bodies(
+        tiny_dataset, tmp_path / "three", lambda values: values.__setitem__(-1, 2)
+    )
     with pytest.raises(InputError, match="this dataset has 3"):
         export_dataset(dataset, tmp_path / "three.npz", to="npz", case="cv")
     losses = export_dataset(dataset, tmp_path / "three.pkl", to="pyskl").losses

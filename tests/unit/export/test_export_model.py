@@ -136,15 +136,6 @@ def test_a_torn_file_is_refused(exported, tmp_path, damage):
         load_trained_model(path)
 
 
-def test_an_opset_that_nobody_has(tiny_run, tmp_path):
-    for opset in (17, 999):
-        with pytest.raises(UsageError, match=f"cannot export to opset {opset}"):
-            export_model(tiny_run, out=tmp_path / "a.onnx", opset=opset)
-    with pytest.raises(UsageError, match="--opset is for ONNX only"):
-        export_model(tiny_run, to="torch", opset=18)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_opset_that_the_runtime_lacks(exported, tmp_path):
     proto = onnx.load(exported["onnx"].path)
     proto.opset_import[0].version = 999
