@@ -33,8 +33,9 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="FILE",
-            help="Recordings of a sensor or a pose estimator, folders or .zip files of them, or "
-            "the folder of a prepared dataset; as paths or URIs like s3://bucket/folder.",
+            help="Recordings of a sensor or a pose estimator, folders or .zip files of them, a "
+            "table of clips of your own skeleton, or the folder of a prepared dataset; as paths or "
+            "URIs like s3://bucket/folder.",
         ),
     ] = None,
     checkpoint: Annotated[

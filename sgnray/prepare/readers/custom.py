@@ -31,8 +31,8 @@ _MAX_FACT = np.iinfo(np.int16).max
 _FACTS = ("subject", "camera", "setup", "replication")
 _LIGHT_COLUMNS = ("name", "label", *_FACTS)
 _POSE_COLUMNS = ("poses", "frame", "body")
+_UNLABELED_COLUMNS = ("name", *_POSE_COLUMNS)
 _REQUIRED = ("name", "label", "poses")
-_OPTIONAL = (*_FACTS, "frame", "body")
 _NOW = (
     "correct the table or its description; 'Your own skeletons' in .github/docs/data.md shows one"
 )
@@ -101,6 +101,44 @@ def plan_custom(location: Location) -> RawPlan:
     )
 
 
+def open_clips(location: Location, skeleton: Skeleton) -> Table:
+    """Open a table of clips to recognize, whose labels need not be known; InputError if it is not.
+
+    Its poses are those of the skeleton, in the unit of the dataset that a model was trained on.
+    """
+    table = open_table(location)
+    if isinstance(table, Table):
+        problems = list(_find_table_problems(table.schema(), skeleton, _UNLABELED_COLUMNS))
+        if not problems:
+            return table
+    else:
+        problems = [table]
+    raise InputError(
+        f"this table has no clips of {skeleton.name} skeletons",
+        where=str(location),
+        now=_NOW,
+        problems=[Problem(location.name, what) for what in problems],
+    )
+
+
+def read_clips(piece: Piece, skeleton: Skeleton) -> Iterator[tuple[str, Poses | ClipError]]:
+    """Yield the name and the poses of each row, or why it has none."""
+    row = piece.start
+    for batch in piece.batches(_present(piece.table, _UNLABELED_COLUMNS)):
+        for index, name in enumerate(batch.column("name").to_pylist()):
+            try:
+                found: Poses | ClipError = _read_poses(batch, index, skeleton)
+            except ClipError as error:
+                found = error
+            yield name or f"row {row + index} of {piece.table.location.name}", found
+        row += batch.num_rows
+
+
+def _present(table: Table, columns: Sequence[str]) -> tuple[str, ...]:
+    known = table.schema().names
+    return tuple(name for name in columns if name in known)
+
+
 def _read_text(location: Location) -> str:
     try:
         with location.open() as file:
@@ -162,7 +200,8 @@ def _open_tables(description: Description, skeleton: Skeleton, location: Locatio
             problems.append(Problem(name, table))
             continue
         tables.append(table)
-        problems += [Problem(name, what) for what in _find_table_problems(table.schema(), skeleton)]
+        found = _find_table_problems(table.schema(), skeleton, (*_LIGHT_COLUMNS, *_POSE_COLUMNS))
+        problems += [Problem(name, what) for what in found]
     if problems:
         raise InputError(
             f"the clips of {location.name} have {count_problems(problems)}",
@@ -177,8 +216,7 @@ def _read_rows(
     table: Table, class_names: tuple[str, ...], names: set[str]
 ) -> Iterator[ClipFacts | Skipped]:
     """Read what each row is, or why it is refused; adds their names to `names`."""
-    known = table.schema().names
-    light = table.columns([name for name in _LIGHT_COLUMNS if name in known])
+    light = table.columns(_present(table, _LIGHT_COLUMNS))
     row = 0
     for batch in light.to_batches(max_chunksize=4096):
         for values in batch.to_pylist():
@@ -197,8 +235,7 @@ def _read_rows(
 def _cut_jobs(
     table: Table, rows: Sequence[ClipFacts | Skipped], skeleton: Skeleton
 ) -> Iterator[TableJob]:
-    known = table.schema().names
-    columns = tuple(name for name in _POSE_COLUMNS if name in known)
+    columns = _present(table, _POSE_COLUMNS)
     for piece in table.pieces():
         yield TableJob(piece, columns, skeleton, tuple(rows[piece.start : piece.stop]))
 
@@ -219,9 +256,11 @@ def _source(location: Location, text: str, tables: Sequence[Table]) -> RawSource
     )
 
 
-def _find_table_problems(schema: pa.Schema, skeleton: Skeleton) -> Iterator[str]:
-    """List everything that is wrong with a table's columns."""
-    for name in (*_REQUIRED, *_OPTIONAL):
+def _find_table_problems(
+    schema: pa.Schema, skeleton: Skeleton, columns: Sequence[str]
+) -> Iterator[str]:
+    """List everything that is wrong with these columns of a table."""
+    for name in columns:
         count = schema.names.count(name)
         if count > 1:
             yield f"there are {count} columns {name}"

@@ -21,6 +21,7 @@ from sgnray.prepare.readers.recordings import (
     refuse_place,
 )
 from sgnray.prepare.readers.source import ZIP_ERRORS, join_listings, list_files
+from sgnray.prepare.readers.tables import is_table
 from sgnray.storage.location import Location
 
 _HEAD_BYTES = 16
@@ -132,7 +133,7 @@ def _detect_file(place: Location, head: bytes) -> Kind:
         return Kind.PADDED if _holds_arrays(place) else Kind.RECORDINGS
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return Kind.PICKLE
-    if head.startswith((b"ARROW1", b"PAR1", b"\xff\xff\xff\xff")):
+    if is_table(head):
         return Kind.TABLE
     if place.name.lower().endswith((".yaml", ".yml")):
         return Kind.DESCRIPTION

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import subprocess
 import sys
 import zipfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from sgnray import seeding
 from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.checkpoints.trained_model import load_trained_model
+from sgnray.config import recipe_for
+from sgnray.data.store import CLIPS_FILE
 from sgnray.errors import CheckpointError, InputError, UsageError
-from sgnray.predict import Prediction, predict_clips
+from sgnray.predict import Prediction, plan_predictions, predict_clips
+from sgnray.train import train_run
+
+
+@pytest.fixture(scope="module")
+def flat_run(flat_folder, tmp_path_factory):
+    """A run on a skeleton of one's own."""
+    changes = [f"model.{key}_width=8" for key in ("embedding", "affinity", "frame")]
+    recipe = recipe_for(
+        "mine",
+        "people",
+        [*changes, "model.graph_widths=[8, 8, 8]", "data.num_segments=8", "train.num_epochs=1"],
+    )
+    return train_run(recipe, flat_folder, runs_dir=tmp_path_factory.mktemp("runs")).folder
+
+
+@pytest.fixture
+def flat_table(flat_folder):
+    """The clips of the run's dataset as somebody who has no labels would write them."""
+    return pa.ipc.open_file(str(flat_folder / CLIPS_FILE)).read_all().select(["name", "poses"])
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +231,48 @@ def test_a_model_that_gives_no_numbers(tiny_run, tiny_raw, tmp_path):
     save_checkpoint(tmp_path / "nan.pt", checkpoint.model_copy(update={"weights": weights}))
     with pytest.raises(CheckpointError, match="logits of the model are not finite"):
         list(predict_clips(tiny_raw, tmp_path / "nan.pt"))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_table_of_new_clips_needs_no_labels(flat_run, flat_folder, flat_table, tmp_path, suffix):
+    """Several row groups, batches and parts; and a part of the table in a worker of its own."""
+    path = tmp_path / f"new.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(flat_table, path, row_group_size=7)
+    else:
+        with pa.ipc.new_file(str(path), flat_table.schema) as writer:
+            writer.write_table(flat_table, max_chunksize=7)
+    found = list(predict_clips(path, flat_run))
+    expected = list(predict_clips(flat_folder, flat_run))
+    assert [item.clip for item in found] == [item.clip for item in expected]
+    for item, other in zip(found, expected, strict=True):
+        assert (item.place, item.num_poses) == (str(path), 12)
+        assert probabilities(item) == pytest.approx(probabilities(other), abs=1e-6)
+    (source,) = plan_predictions(path, flat_run).sources
+    some = [item.clip for item in pickle.loads(pickle.dumps(source.part(9, 40))).read()]
+    assert some == [item.clip for item in expected[9:]]
+
+
+def test_a_row_without_poses_stops_no_other(flat_run, flat_table, tmp_path):
+    rows = flat_table.slice(0, 3).to_pylist()
+    rows[1] |= {"name": None, "poses": [*rows[1]["poses"][:5], rows[1]["poses"][5][:-1]]}
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "new.parquet")
+    good, bad, again = predict_clips(tmp_path / "new.parquet", flat_run)
+    assert (good.clip, again.clip) == ("clip-00", "clip-02")
+    assert bad.name == "row 1 of new.parquet"
+    assert bad.reason == "33 numbers in a pose instead of 34"
+
+
+def test_tables_that_cannot_be_recognized(flat_run, tiny_run, flat_table, tmp_path):
+    path = tmp_path / "new.parquet"
+    pq.write_table(flat_table, path)
+    with pytest.raises(InputError, match="no clips of ntu25 skeletons") as caught:
+        predict_clips(path, tiny_run)
+    assert "must be a list of poses, each 75 numbers" in caught.value.problems[0].what
+    pq.write_table(flat_table.select(["name"]), path)
+    with pytest.raises(InputError, match="no clips of flat17 skeletons") as caught:
+        predict_clips(path, flat_run)
+    assert [problem.what for problem in caught.value.problems] == ["column poses not found"]
+    pq.write_table(flat_table.slice(0, 0), path)
+    with pytest.raises(InputError, match="no rows"):
+        predict_clips(path, flat_run)
