@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 
 from sgnray.errors import InputError, UsageError
+from sgnray.prepare.clip import Skipped
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.custom import plan_custom
 from sgnray.prepare.readers.own import plan_own
@@ -91,9 +92,9 @@ def _plan_recordings(raw: Sequence[Location], name_pattern: str | None) -> RawPl
     recorded = [detect_recordings(item, is_described=is_described) for item in listings]
     if len(raw) == 1 and recorded == [None] and (inner := _only_file(raw[0])) is not None:
         return detect([inner], name_pattern)
-    for place, what in zip(raw, recorded, strict=True):
+    for place, listing, what in zip(raw, listings, recorded, strict=True):
         if what is None:
-            raise _nothing_found(place)
+            raise _nothing_found(place, listing.refused)
     _check_alike(raw, recorded)
     listing = join_listings(listings)
     what = recorded[0]
@@ -177,9 +178,9 @@ def _check_alike(raw: Sequence[Location], recorded: Sequence[str | None]) -> Non
     )
 
 
-def _nothing_found(place: Location) -> InputError:
-    if find_videos(place):
-        return refuse_place(place, f"--raw {place}")
+def _nothing_found(place: Location, refused: Sequence[Skipped] = ()) -> InputError:
+    if refused or find_videos(place):
+        return refuse_place(place, f"--raw {place}", refused)
     return InputError(
         "no raw data found",
         where=f"--raw {place}",

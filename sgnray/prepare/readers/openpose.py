@@ -39,6 +39,11 @@ def detect_openpose(head: bytes) -> Skeleton | None:
     return _SKELETONS.get(count, OPENPOSE25)
 
 
+def has_person(head: bytes) -> bool:
+    """Return whether a frame has the key points of a person: without any, its skeleton is open."""
+    return _NUMBERS.search(head) is not None
+
+
 def join_frames(frames: Iterable[tuple[str, bytes]]) -> bytes:
     """Make one text of the files of a recording, each with its name."""
     return b"".join(

@@ -369,10 +369,11 @@ def test_a_frame_of_openpose_with_another_name_is_refused(read):
 
 
 def test_a_recording_of_openpose_without_people_is_refused(tmp_path):
-    files.write_openpose(tmp_path, "a", [np.empty((0, 25, 2))] * 3)
-    (file,) = find_recordings(tmp_path).files
-    with pytest.raises(ClipError, match="none of its 3 frames contains a person"):
-        read_recording(file)
+    files.write_openpose(tmp_path / "raw" / "wave" / "empty", "f", [np.empty((0, 25, 2))] * 2)
+    for find in (find_recordings, lambda folder: detect([locate(folder)])):
+        with pytest.raises(InputError, match="no recording found that can be used") as caught:
+            find(tmp_path / "raw")
+        assert caught.value.problems[0].what == "none of its 2 frames contains a person"
 
 
 def test_the_order_of_openposes_frames_is_by_number(tmp_path):
@@ -554,8 +555,46 @@ def test_a_damaged_frame_of_openpose_in_a_zip_is_named(tmp_path):
         for member in archive.infolist():
             damaged[member.header_offset + 150] ^= 1
     (tmp_path / "raw.zip").write_bytes(damaged)
+    with pytest.raises(InputError, match="no recording found that can be used") as caught:
+        find_recordings(tmp_path / "raw.zip")
+    (problem,) = caught.value.problems
+    assert problem.what.startswith("frame a_000000000000_keypoints.json: cannot be read: ")
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_openpose_without_a_person_takes_no_skeleton(tmp_path, is_packed):
+    """Recordings of 18 joints, one of whose frames nobody is in, and one recording without any."""
+    people = list(files.project(files.move(OPENPOSE18, 3))[:, None])
+    nobody = np.empty((0, 18, 2))
+    for action in ("wave", "clap"):
+        files.write_openpose(tmp_path / "raw" / action / "some", "f", [nobody, *people, nobody])
+    files.write_openpose(tmp_path / "raw" / "wave" / "empty", "f", [nobody] * 4)
+    source = tmp_path / "raw"
+    if is_packed:
+        pack(source, tmp_path / "raw.zip")
+        source = tmp_path / "raw.zip"
+    listing = find_recordings(source)
+    assert {file.skeleton for file in listing.files} == {"openpose18"}
+    plan = detect([locate(source)])
+    assert (plan.skeleton, plan.num_clips) == (OPENPOSE18, 2)
+    for refused in (listing.refused, plan.skipped):
+        assert [item.name.endswith("wave/empty") for item in refused] == [True]
+        assert refused[0].reason == "none of its 4 frames contains a person"
+
+
+def test_a_damaged_frame_hides_no_skeleton(tmp_path):
+    """The largest frame is damaged: another one tells that there are 18 joints."""
+    person_NVC = files.project(files.move(OPENPOSE18, 1))[:, None][0]
+    frames_NVC = [person_NVC, np.concatenate([person_NVC, person_NVC])]
+    files.write_openpose(tmp_path / "raw", "a", frames_NVC)
+    pack(tmp_path / "raw", tmp_path / "raw.zip")
+    damaged = bytearray((tmp_path / "raw.zip").read_bytes())
+    with zipfile.ZipFile(tmp_path / "raw.zip") as archive:
+        damaged[archive.infolist()[1].header_offset + 150] ^= 1
+    (tmp_path / "raw.zip").write_bytes(damaged)
     (file,) = find_recordings(tmp_path / "raw.zip").files
-    with pytest.raises(ClipError, match=r"frame a_000000000000_keypoints.json: cannot be read"):
+    assert file.skeleton == "openpose18"
+    with pytest.raises(ClipError, match=r"frame a_000000000001_keypoints.json: cannot be read"):
         read_recording(file)
 
 
