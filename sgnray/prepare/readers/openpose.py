@@ -60,7 +60,9 @@ def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:
     for number, (name, text) in enumerate(frames):
         with in_frame(f"{number} ({name})"):
             people.append(_read_people(parse_json(text), skeleton))
-    return build_recording(people, skeleton)
+    named = [FRAME_NAME.fullmatch(name) for name, _ in frames]
+    numbers = [int(match[2]) for match in named if match is not None]
+    return build_recording(people, skeleton, numbers=numbers)
 
 
 def _split_frames(data: bytes) -> Iterator[tuple[str, bytes]]:

@@ -275,6 +275,38 @@ def test_somebody_who_leaves_and_comes_back(read):
         assert (len(recording.bodies), recording.num_frames) == (num_bodies, num_frames)
 
 
+@pytest.mark.parametrize("kind", ["COCO", "OpenPose", "Kinect"])
+@pytest.mark.parametrize("step", [1, 3])  # of a camera whose frames were not all looked at
+@pytest.mark.parametrize(("gap", "num_bodies", "num_frames"), [(10, 1, 60), (20, 2, 40)])
+def test_a_frame_that_is_left_out_has_nobody(
+    read, tmp_path, kind, step, gap, num_bodies, num_frames
+):
+    """As above, in files that have no frames without people."""
+    seen = [frame for frame in range(60) if not 20 <= frame < 20 + gap]
+    numbers = [5 + step * frame for frame in seen]
+    skeleton = {"COCO": COCO17, "OpenPose": OPENPOSE25, "Kinect": NTU25}[kind]
+    person_TVC = files.move(skeleton, 60)[seen]
+    frames_NVC = files.project(person_TVC)[:, None]
+    if kind == "OpenPose":
+        for number, people_NVC in zip(numbers, frames_NVC, strict=True):
+            path = tmp_path / f"a_{number:012}_keypoints.json"
+            path.write_bytes(files.format_openpose(people_NVC))
+        recording, _ = read_folder(tmp_path)
+    elif kind == "COCO":
+        people = json.loads(files.format_coco(frames_NVC))
+        images = [{"image_id": number} for number in numbers]
+        recording, _ = read(
+            json.dumps([one | its for one, its in zip(people, images, strict=True)]).encode()
+        )
+    else:
+        header, *rows = files.format_kinect([person_TVC]).decode().splitlines()
+        cells = [row.partition(",")[2] for row in rows]
+        lines = [header, *(f"{n},{row}" for n, row in zip(numbers, cells, strict=True))]
+        recording, _ = read("\n".join(lines).encode(), ".csv")
+    assert (len(recording.bodies), recording.num_frames) == (num_bodies, num_frames)
+    assert sum(body.num_frames for body in recording.bodies) == num_frames
+
+
 def test_frames_without_people_before_and_after_do_not_count(read):
     frames_NVC = list(files.project(files.move(COCO17, 12))[:, None])
     nobody = [np.empty((0, 17, 2))] * 5
