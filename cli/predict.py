@@ -221,7 +221,7 @@ def _write(plan: PredictionPlan, out: str, *, overwrite: bool, json: bool) -> No
         render.result(
             f"{done.num_predictions:,} predictions of {done.num_recordings:,} recordings: {out}"
         )
-    if done.num_skipped == done.num_recordings:
+    if not done.num_predictions:
         raise EmptyError(
             "none of the recordings could be used", where=out, now="read the reasons in it"
         )

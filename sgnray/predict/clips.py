@@ -25,10 +25,10 @@ from sgnray.distributed.device import (
 )
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
-from sgnray.errors import UsageError
+from sgnray.errors import CheckpointError, ClipError, UsageError
 from sgnray.predict.sources import Part, Sample, Source, find_sources
 from sgnray.predict.windows import SlidingWindow, Span, cut
-from sgnray.prepare.clip import Skipped
+from sgnray.prepare.clip import Poses, Skipped, refusal
 from sgnray.prepare.plan import hash_lines
 from sgnray.progress import OnProgress, ignore_progress
 
@@ -272,7 +272,10 @@ class Recognizer:
                 yield results
                 results = []
                 continue
-            results += self._recognize([item for _, item in block], in_bf16=in_bf16)
+            for found in self._recognize([item for _, item in block], in_bf16=in_bf16):
+                # Of the windows of a recording, the first that fails stands for all that do.
+                if self.sliding is None or not _fails_again(found, results):
+                    results.append(found)
             on_block(block[-1][0])
 
     def run_part(self, part: Part, device: str) -> list[Prediction | Skipped]:
@@ -285,18 +288,24 @@ class Recognizer:
     ) -> Iterator[Prediction | Skipped]:
         poses = [item.poses for item in block if isinstance(item, Sample)]
         guesses = iter(
-            self.model.recognize(
-                poses, num_views=self.num_views, num_guesses=self.num_guesses, in_bf16=in_bf16
+            recognize_each(
+                self.model,
+                poses,
+                num_views=self.num_views,
+                num_guesses=self.num_guesses,
+                in_bf16=in_bf16,
             )
-            if poses
-            else ()
         )
         for item in block:
             if isinstance(item, Skipped):
                 yield item
                 continue
-            num_poses = len(item.poses.bodies)
-            yield Prediction(item.clip, item.place, num_poses, next(guesses), item.span)
+            found, span = next(guesses), item.span
+            if isinstance(found, ClipError):
+                where = f"frames {span.first} to {span.end}: " if span else ""
+                yield Skipped(item.clip, where + found.what, item.place)
+            else:
+                yield Prediction(item.clip, item.place, len(item.poses.bodies), found, span)
 
     def _blocks(self, parts: Iterable[Part]) -> Iterator[list[_Numbered]]:
         """Yield the clips of each part in blocks, and an empty one at its end."""
@@ -319,6 +328,42 @@ class Recognizer:
                 poses = cut(item.poses, span, skeleton)
                 if poses is not None:
                     yield number, dataclasses.replace(item, poses=poses, span=span)
+
+
+def recognize_each(
+    model: TrainedModel,
+    clips: Sequence[Poses],
+    *,
+    num_views: int | None = None,
+    num_guesses: int = 5,
+    in_bf16: bool = False,
+) -> list[tuple[Guess, ...] | ClipError]:
+    """Recognize clips as `TrainedModel.recognize` does, with a ClipError for one without a result.
+
+    Raises CheckpointError where it is the model that gives none: a weight of it is not finite.
+    """
+    if not clips:
+        return []
+    try:
+        return [
+            *model.recognize(clips, num_views=num_views, num_guesses=num_guesses, in_bf16=in_bf16)
+        ]
+    except CheckpointError:
+        weights = model.model.state_dict().values()
+        if not all(bool(torch.isfinite(weight).all()) for weight in weights):
+            raise
+    if len(clips) == 1:
+        return [refusal("the model gives no finite result: are its coordinates in the right unit?")]
+    return [
+        recognize_each(
+            model, [clip], num_views=num_views, num_guesses=num_guesses, in_bf16=in_bf16
+        )[0]
+        for clip in clips
+    ]
+
+
+def _fails_again(found: Prediction | Skipped, before: Sequence[Prediction | Skipped]) -> bool:
+    return isinstance(found, Skipped) and any(isinstance(item, Skipped) for item in before)
 
 
 def _read_ahead(blocks: Iterator[list[_Numbered]]) -> Iterator[list[_Numbered]]:

@@ -6,6 +6,7 @@ Legend: P poses of a clip, D = V * C numbers of a pose.
 from __future__ import annotations
 
 import difflib
+import json
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +21,11 @@ from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import CheckpointError, ClipError, InputError, Problem, SgnError, UsageError
 from sgnray.predict.windows import Span
 from sgnray.prepare.clip import Poses, Skipped, refusal
+from sgnray.prepare.memory import list_clip
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.readers.custom import open_clips, read_clips
+from sgnray.prepare.readers.formats import HEAD_BYTES, detect_content
 from sgnray.prepare.readers.recordings import (
     describe_files,
     find_recordings,
@@ -80,18 +83,9 @@ class RawSource:
         yield from self.refused
         for file, skeleton, found in read_recordings(self.files):
             try:
-                yield Sample(file.name, file.where, self._prepare(skeleton, found))
+                yield Sample(file.name, file.where, _prepare(found, skeleton, self.skeleton))
             except ClipError as error:
                 yield Skipped(file.name, error.what, file.where)
-
-    def _prepare(self, skeleton: Skeleton, found: Recording | ClipError) -> Poses:
-        if isinstance(found, ClipError):
-            raise found
-        if skeleton.name != self.skeleton.name:
-            raise refusal(
-                f"{skeleton.name} skeletons; the model supports only {self.skeleton.name}"
-            )
-        return normalize(found, skeleton)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +178,34 @@ class Loaded:
 
 Source = RawSource | DatasetSource | TableSource
 Part = Source | Loaded
+
+
+def read_clip(data: bytes, skeleton: Skeleton) -> Poses:
+    """Prepare a clip that a program has as bytes, whatever its name: raises ClipError, InputError.
+
+    It is a recording of any format that has one file for each, or a list of frames in JSON.
+    """
+    if (found := detect_content(data[:HEAD_BYTES])) is not None:
+        kind, its_skeleton = found
+        (recording,) = kind.read_files([data], its_skeleton)
+        return _prepare(recording, its_skeleton, skeleton)
+    try:
+        frames = json.loads(data)
+    except (RecursionError, ValueError) as error:
+        raise InputError(
+            f"neither a recording nor JSON: {error}",
+            where="the clip",
+            now="give a recording of one file, or a list of frames in JSON",
+        ) from error
+    return list_clip(frames, skeleton)
+
+
+def _prepare(found: Recording | ClipError, skeleton: Skeleton, wanted: Skeleton) -> Poses:
+    if isinstance(found, ClipError):
+        raise found
+    if skeleton.name != wanted.name:
+        raise refusal(f"{skeleton.name} skeletons; the model supports only {wanted.name}")
+    return normalize(found, skeleton)
 
 
 def find_sources(

@@ -128,3 +128,11 @@ def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat,
         if (skeleton := known.detect(head)) is not None:
             return known, skeleton
     return next(((known, known.skeleton) for known in candidates if known.has_name(name)), None)
+
+
+def detect_content(head: bytes) -> tuple[RecordedFormat, Skeleton] | None:
+    """Detect a format by the first HEAD_BYTES alone; NTU's last, which begins with a number."""
+    for known in sorted(FORMATS.values(), key=lambda known: known is NTU):
+        if (skeleton := known.detect(head)) is not None:
+            return known, skeleton
+    return None

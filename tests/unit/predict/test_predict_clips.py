@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +20,16 @@ from sgnray import seeding
 from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.config import recipe_for
+from sgnray.data.skeleton import NTU25
 from sgnray.data.store import CLIPS_FILE
-from sgnray.errors import CheckpointError, InputError, UsageError
-from sgnray.predict import Prediction, plan_predictions, predict_clips
+from sgnray.errors import CheckpointError, ClipError, InputError, UsageError
+from sgnray.predict import Prediction, plan_predictions, predict_clips, read_clip
+from sgnray.prepare.clip import Skipped
+from sgnray.prepare.normalize import normalize
+from sgnray.prepare.readers.recordings import find_recordings, read_recording
 from sgnray.train import train_run
+
+from ... import pose_files
 
 
 @pytest.fixture(scope="module")
@@ -276,3 +284,46 @@ def test_tables_that_cannot_be_recognized(flat_run, tiny_run, flat_table, tmp_pa
     pq.write_table(flat_table.slice(0, 0), path)
     with pytest.raises(InputError, match="no rows"):
         predict_clips(path, flat_run)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_a_clip_that_gives_no_numbers_stops_no_other(flat_run, flat_table, tmp_path, window):
+    """Coordinates that float32 holds, but not their products; of windows, one stands for all."""
+    rows = flat_table.slice(0, 3).to_pylist()
+    rows[1]["poses"] = (np.array(rows[1]["poses"]) * 1e30).tolist()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "new.parquet")
+    found = list(predict_clips(tmp_path / "new.parquet", flat_run, window=window))
+    (bad,) = [item for item in found if isinstance(item, Skipped)]
+    assert (bad.name, bad.place) == ("clip-01", str(tmp_path / "new.parquet"))
+    start = "" if window is None else "frames 0 to 4: "
+    assert bad.reason.startswith(f"{start}the model gives no finite result")
+    good = {item.clip: probabilities(item) for item in found if item is not bad}
+    assert set(good) == {"clip-00", "clip-02"}
+
+
+@pytest.mark.parametrize("kind", ["MMPose", "MediaPipe", "Kinect v2", "PYSKL"])
+def test_a_clip_in_bytes_is_told_by_its_content(kind, tmp_path):
+    suffix = {"PYSKL": ".pkl", "MMPose": ".json"}.get(kind, ".csv")
+    data = pose_files.make_file(kind, num_frames=5)
+    (tmp_path / f"clip{suffix}").write_bytes(data)
+    recording, skeleton = read_recording(find_recordings(tmp_path).files[0])
+    expected = normalize(recording, skeleton)
+    np.testing.assert_array_equal(read_clip(data, skeleton).values_PD, expected.values_PD)
+    with pytest.raises(ClipError, match="the model supports only flat17"):
+        read_clip(data, replace(skeleton, name="flat17"))
+
+
+def test_clips_in_bytes_of_a_sensor_or_of_a_program(tiny_raw, tiny_dataset):
+    name = tiny_dataset.clips.names[0]
+    found = read_clip((tiny_raw / f"{name}.skeleton").read_bytes(), NTU25)
+    np.testing.assert_array_equal(
+        found.values_PD, tiny_dataset.poses_PVC[tiny_dataset.rows_of(0)].reshape(-1, 75)
+    )
+    frames_TVC = np.random.default_rng(0).normal(size=(4, 25, 3)).round(3)
+    found = read_clip(json.dumps(frames_TVC.tolist()).encode(), NTU25)
+    np.testing.assert_allclose(
+        found.values_PD, (frames_TVC - frames_TVC[0, 1]).reshape(4, -1), atol=1e-6
+    )
+    for data in (b"", b"\x00\xff", b"a,b\n1,2\n", b"[" * 100_000):
+        with pytest.raises(InputError, match="neither a recording nor JSON"):
+            read_clip(data, NTU25)
