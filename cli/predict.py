@@ -73,6 +73,15 @@ def predict(
             help="Frames between two windows. Default: half a window; with --live, 15.",
         ),
     ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            metavar="NUMBER",
+            help="Frames per second of the recordings, for the times of a timeline; with --live, "
+            "for the default window of 2 s and stride of 0.5 s. Default: 30, as Kinect has.",
+        ),
+    ] = None,
     views: options.Views = None,
     classes: options.Classes = None,
     out: Annotated[
@@ -130,7 +139,9 @@ def predict(
                 now="leave out FILE, --clip, --out, --precision, --runtime and the options of Ray",
             )
         from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW, predict_lines
+        from sgnray.predict.windows import FRAMES_PER_S
 
+        rate = 1.0 if fps is None else fps / FRAMES_PER_S
         for found in predict_lines(
             _lines_of_stdin(),
             checkpoint,
@@ -138,8 +149,8 @@ def predict(
             class_names=class_names,
             num_views=views,
             num_guesses=top,
-            window=window or DEFAULT_WINDOW,
-            stride=stride or DEFAULT_STRIDE,
+            window=window or max(1, round(rate * DEFAULT_WINDOW)),
+            stride=stride or max(1, round(rate * DEFAULT_STRIDE)),
             device=device,
         ):
             render.as_json(found, indent=None)
@@ -171,6 +182,7 @@ def predict(
         num_guesses=top,
         window=window,
         stride=stride,
+        fps=fps,
         precision=precision,
         device=device,
         workers=workers,

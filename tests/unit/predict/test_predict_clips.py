@@ -137,6 +137,9 @@ def test_windows_give_a_timeline(tiny_run, tiny_raw):
     content = found[1].to_dict()
     assert (content["start_s"], content["end_s"]) == (0.2, 0.6)
     assert len({probabilities(item) for item in found}) > 1
+    (again, *_) = list(predict_clips(path, tiny_run, window=12, stride=6, fps=60))[1:]
+    assert (again.span.start_s, again.span.end_s) == (0.1, 0.3)
+    assert again.guesses == found[1].guesses
 
 
 def test_classes_of_another_name(tiny_run, tiny_raw):
@@ -195,6 +198,10 @@ def test_bf16_says_nearly_the_same(from_files, tiny_run, tiny_raw):
 def test_a_stride_needs_a_window(tiny_run, tiny_raw):
     with pytest.raises(UsageError, match="a stride needs a window"):
         predict_clips(tiny_raw, tiny_run, stride=5)
+    with pytest.raises(UsageError, match="a frame rate needs a window"):
+        predict_clips(tiny_raw, tiny_run, fps=25)
+    with pytest.raises(UsageError, match="the frame rate positive"):
+        predict_clips(tiny_raw, tiny_run, window=5, fps=float("nan"))
 
 
 def test_it_needs_neither_ray_nor_a_dataset(tiny_run, tiny_raw, tmp_path):
