@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -31,7 +32,7 @@ _MAX_FACT = np.iinfo(np.int16).max
 _FACTS = ("subject", "camera", "setup", "replication")
 _LIGHT_COLUMNS = ("name", "label", *_FACTS)
 _POSE_COLUMNS = ("poses", "frame", "body")
-_UNLABELED_COLUMNS = ("name", *_POSE_COLUMNS)
+_UNLABELED = ("name", *_POSE_COLUMNS)
 _REQUIRED = ("name", "label", "poses")
 _NOW = (
     "correct the table or its description; 'Your own skeletons' in .github/docs/data.md shows one"
@@ -45,7 +46,6 @@ class TableJob:
     """A piece of a table, and what each of its rows is."""
 
     piece: Piece
-    columns: tuple[str, ...]
     skeleton: Skeleton
     rows: tuple[ClipFacts | Skipped, ...]
 
@@ -56,20 +56,13 @@ class TableJob:
 
     def read(self) -> Iterator[Clip | Skipped]:
         """Yield one result for each row, in order."""
-        rows = iter(self.rows)
-        for batch in self.piece.batches(self.columns):
-            for index, row in zip(range(batch.num_rows), rows, strict=False):
-                yield self._read_row(batch, index, row)
-
-    def _read_row(
-        self, batch: pa.RecordBatch, index: int, row: ClipFacts | Skipped
-    ) -> Clip | Skipped:
-        if isinstance(row, Skipped):
-            return row
-        try:
-            return Clip(row, _read_poses(batch, index, self.skeleton))
-        except ClipError as error:
-            return Skipped(row.name, error.what)
+        for row, (_, found) in zip(self.rows, read_clips(self.piece, self.skeleton), strict=True):
+            if isinstance(row, Skipped):
+                yield row
+            elif isinstance(found, ClipError):
+                yield Skipped(row.name, found.what)
+            else:
+                yield Clip(row, found)
 
 
 def plan_custom(location: Location) -> RawPlan:
@@ -85,9 +78,10 @@ def plan_custom(location: Location) -> RawPlan:
     clips: list[ClipFacts] = []
     jobs: list[TableJob] = []
     for table in tables:
-        rows = list(_read_rows(table, description.classes, names))
+        rows = tuple(_read_rows(table, description.classes, names))
         clips += [row for row in rows if isinstance(row, ClipFacts)]
-        jobs += _cut_jobs(table, rows, skeleton)
+        for piece in table.pieces():
+            jobs.append(TableJob(piece, skeleton, rows[piece.start : piece.stop]))
     if not jobs:
         raise InputError("the table has no rows", where=str(location), now=_NOW)
     return RawPlan(
@@ -108,7 +102,7 @@ def open_clips(location: Location, skeleton: Skeleton) -> Table:
     """
     table = open_table(location)
     if isinstance(table, Table):
-        problems = list(_find_table_problems(table.schema(), skeleton, _UNLABELED_COLUMNS))
+        problems = list(_find_table_problems(table.schema(), skeleton, _UNLABELED))
         if not problems:
             return table
     else:
@@ -124,7 +118,7 @@ def open_clips(location: Location, skeleton: Skeleton) -> Table:
 def read_clips(piece: Piece, skeleton: Skeleton) -> Iterator[tuple[str, Poses | ClipError]]:
     """Yield the name and the poses of each row, or why it has none."""
     row = piece.start
-    for batch in piece.batches(_present(piece.table, _UNLABELED_COLUMNS)):
+    for batch in piece.batches(_present(piece.table, _UNLABELED)):
         for index, name in enumerate(batch.column("name").to_pylist()):
             try:
                 found: Poses | ClipError = _read_poses(batch, index, skeleton)
@@ -134,7 +128,9 @@ def read_clips(piece: Piece, skeleton: Skeleton) -> Iterator[tuple[str, Poses | 
         row += batch.num_rows
 
 
-def _present(table: Table, columns: Sequence[str]) -> tuple[str, ...]:
+@lru_cache(maxsize=4)
+def _present(table: Table, columns: tuple[str, ...]) -> tuple[str, ...]:
+    # Kept, as a table has many pieces.
     known = table.schema().names
     return tuple(name for name in columns if name in known)
 
@@ -230,14 +226,6 @@ def _read_rows(
             except ClipError as error:
                 shown = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..."
                 yield Skipped(shown, error.what)
-
-
-def _cut_jobs(
-    table: Table, rows: Sequence[ClipFacts | Skipped], skeleton: Skeleton
-) -> Iterator[TableJob]:
-    columns = _present(table, _POSE_COLUMNS)
-    for piece in table.pieces():
-        yield TableJob(piece, columns, skeleton, tuple(rows[piece.start : piece.stop]))
 
 
 def _source(location: Location, text: str, tables: Sequence[Table]) -> RawSource:

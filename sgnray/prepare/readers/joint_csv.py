@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from sgnray.data.skeleton import KINECT20, MEDIAPIPE33, NTU25, Skeleton
+from sgnray.data.skeleton import MEDIAPIPE33, Skeleton
 from sgnray.prepare.clip import refusal
 from sgnray.prepare.readers.people import Floats, build_recording, mark_missing
 from sgnray.prepare.recording import Recording
@@ -38,14 +38,15 @@ _MAX_HEADER = 64 * 1024
 _BAD_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+): .*(invalid value.*)")
 
 
-def detect_mediapipe(head: bytes) -> Skeleton | None:
-    """Detect MediaPipe's 33 landmarks by the columns."""
-    return _detect(head, (MEDIAPIPE33,))
-
-
-def detect_kinect(head: bytes) -> Skeleton | None:
-    """Detect the 25 joints of Kinect v2, or the 20 of Kinect v1, by the columns."""
-    return _detect(head, (NTU25, KINECT20))
+def detect_columns(head: bytes, *skeletons: Skeleton) -> Skeleton | None:
+    """Choose the skeleton whose columns are there, or most of which are: reading names the rest."""
+    names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
+    counts = [  # scores aside: those of Kinect would make its joints look like more
+        sum(column[-2:] in ("_x", "_y", "_z") for column in _find_columns(names, skeleton))
+        for skeleton in skeletons
+    ]
+    best = counts.index(max(counts))
+    return skeletons[best] if counts[best] > 1.5 * skeletons[best].num_joints else None
 
 
 def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
@@ -81,17 +82,6 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     ids = None if bodies_N is None else [part.tolist() for part in np.split(bodies_N, starts)]
     numbers = numbers_N[np.concatenate(([0], starts))]
     return build_recording(np.split(joints_NVC, starts), skeleton, ids, numbers)
-
-
-def _detect(head: bytes, skeletons: Sequence[Skeleton]) -> Skeleton | None:
-    """Choose the skeleton whose columns are there, or most of which are: reading names the rest."""
-    names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
-    counts = [  # scores aside: those of Kinect would make its joints look like more
-        sum(column[-2:] in ("_x", "_y", "_z") for column in _find_columns(names, skeleton))
-        for skeleton in skeletons
-    ]
-    best = counts.index(max(counts))
-    return skeletons[best] if counts[best] > 1.5 * skeletons[best].num_joints else None
 
 
 def _read_header(data: bytes) -> tuple[list[str], str, bool]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import pickle
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,8 @@ from sgnray.prepare.recording import FloatArray, Recording
 from sgnray.storage.location import Location
 
 log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
 
 CLIP_FORMAT = "PYSKL"
 SUFFIXES = (".pkl", ".pickle")
@@ -107,7 +109,7 @@ def plan_pyskl(location: Location) -> RawPlan:
     """
     entry = find_file(location)
     content = read_pickle(location)
-    clips = _read_clips(content, location)
+    clips = _read_each(content, location, _read_annotation)
     skeleton = _find_skeleton(clips, location)
     ntu_facts = _read_ntu_names(clips) if skeleton is NTU25 else {}
     num_classes = max(clip.facts.label for clip in clips) + 1
@@ -160,17 +162,17 @@ def center(keypoint_MTVC: npt.NDArray[Any], *, origin_joint: int) -> Poses:
     return list_poses(moved_TMVC.reshape(num_frames, num_actors, -1))
 
 
-def _read_clips(content: Any, location: Location) -> list[PickledClip]:
+def _read_each(content: Any, location: Location, read: Callable[[Any], Found]) -> list[Found]:
     """Read a pickle's annotations; InputError lists what is wrong with them."""
-    clips, problems = [], []
+    found, problems = [], []
     for index, item in enumerate(_list_annotations(content, location)):
         try:
-            clips.append(_read_annotation(item))
+            found.append(read(item))
         except ValueError as error:
             problems.append(Problem(f"annotations[{index}]", str(error)))
     if problems:
         raise _refuse_annotations(location, problems)
-    return clips
+    return found
 
 
 def _list_annotations(content: Any, location: Location) -> list[Any]:
@@ -274,24 +276,20 @@ def _load_clips(
     location: Location, changed: int
 ) -> dict[str, tuple[PickledArray, PickledArray | None]]:
     # The arrays stay in memory: a pickle is read from its start.
-    found: dict[str, tuple[PickledArray, PickledArray | None]] = {}
-    problems = []
-    for index, item in enumerate(_list_annotations(read_pickle(location), location)):
-        content = item if isinstance(item, dict) else {}
-        name = str(content.get("frame_dir", index))
-        try:
-            arrays = found[name] = _read_arrays(content)
-        except ValueError as error:
-            problems.append(Problem(f"annotations[{index}]", str(error)))
-            continue
-        if _SKELETONS.get(arrays[0].final_shape[2:]) is not COCO17:
+    items = _list_annotations(read_pickle(location), location)
+    arrays = _read_each(
+        items, location, lambda item: _read_arrays(item if isinstance(item, dict) else {})
+    )
+    found = {}
+    for index, (item, (keypoint, score)) in enumerate(zip(items, arrays, strict=True)):
+        name = str(item.get("frame_dir", index))
+        if _SKELETONS.get(keypoint.final_shape[2:]) is not COCO17:
             raise InputError(
                 "these clips do not have COCO's 17 joints in 2D",
                 where=f"{location}, {name}",
                 now=f"prepare them first, sgn prepare --raw {location}, and name the dataset",
             )
-    if problems:
-        raise _refuse_annotations(location, problems)
+        found[name] = keypoint, score
     return found
 
 
