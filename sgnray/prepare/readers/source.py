@@ -194,17 +194,16 @@ def _list_place(place: Location) -> Listing:
         with place.open() as stream:
             is_zip = stream.read(4) == b"PK\3\4"
         return _recognize(list(_zip_files(place)) if is_zip else [_plain_file(place, entry)])
-    entries = list(place.walk())
-    plain = [_plain_file(place, item) for item in entries if has_known_suffix(item.name)]
+    plain, zips = [], []
+    for item in place.walk():
+        if has_known_suffix(item.name):
+            plain.append(_plain_file(place, item))
+        elif item.name.lower().endswith(".zip") and not item.name.startswith("._"):
+            zips.append(place.at(item.path))
     listing = _recognize(plain)
-    zips = [
-        item
-        for item in entries
-        if item.name.lower().endswith(".zip") and not item.name.startswith("._")
-    ]
     if listing.files or not zips:
         return listing
-    members = [file for item in zips for file in _zip_files(place.at(item.path))]
+    members = [file for archive in zips for file in _zip_files(archive)]
     return join_listings([replace(listing, refused=()), _recognize(members)])
 
 
