@@ -48,6 +48,7 @@ from sgnray.storage.location import Location
 log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
+Arrays = tuple[PickledArray, PickledArray | None]  # key points and their scores
 
 CLIP_FORMAT = "PYSKL"
 SUFFIXES = (".pkl", ".pickle")
@@ -90,8 +91,6 @@ class PysklJob:
         for clip in self.clips:
             try:
                 yield Clip(clip.facts, self._prepare(clip))
-            except PickleError as error:
-                yield Skipped(clip.facts.name, str(error))
             except ClipError as error:
                 yield Skipped(clip.facts.name, error.what)
 
@@ -205,9 +204,10 @@ def _read_count(item: dict[Any, Any], key: str, *, limit: int) -> int:
     return count
 
 
-def _read_arrays(item: dict[Any, Any]) -> tuple[PickledArray, PickledArray | None]:
+def _read_arrays(item: Any) -> Arrays:
     """Check the key points of an annotation, and the scores of those in 2D; ValueError."""
-    keypoint, score = item.get("keypoint"), item.get("keypoint_score")
+    known = item if isinstance(item, dict) else {}
+    keypoint, score = known.get("keypoint"), known.get("keypoint_score")
     if not isinstance(keypoint, PickledArray) or not keypoint.dtype:
         raise ValueError("keypoint is not an array")
     dtype, shape = np.dtype(keypoint.dtype), keypoint.final_shape
@@ -243,8 +243,7 @@ def detect_clip(head: bytes) -> Skeleton | None:
 def read_clip(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the pickle of one clip in 2D; ClipError if it is corrupt or holds something else."""
     try:
-        item = load_pickle(pa.BufferReader(data))
-        keypoint, score = _read_arrays(item if isinstance(item, dict) else {})
+        keypoint, score = _read_arrays(load_pickle(pa.BufferReader(data)))
         if keypoint.final_shape[2:] != (skeleton.num_joints, skeleton.num_coordinates):
             joints, axes = keypoint.final_shape[2:]
             what = f"not {skeleton.num_joints} x {skeleton.num_coordinates} as {skeleton.name}"
@@ -254,42 +253,26 @@ def read_clip(data: bytes, skeleton: Skeleton) -> Recording:
         raise refusal(f"the pickle cannot be used: {error}") from error
 
 
-def list_clips(location: Location, changed: int) -> dict[str, int]:
-    """Return the size of each clip in a pickle of 2D clips; InputError for anything else."""
-    return {
-        name: keypoint.num_bytes for name, (keypoint, _) in _load_clips(location, changed).items()
-    }
-
-
-def extract_clip(location: Location, changed: int, name: str) -> bytes:
-    """Make the pickle of one clip, as read_clip reads it, of a pickle of many."""
-    arrays_of = _load_clips(location, changed)
-    if name not in arrays_of:
-        raise refusal("it is no longer in the pickle", name=name)
-    keypoint, score = arrays_of[name]
-    arrays = {"keypoint": keypoint, "keypoint_score": score}
-    return pickle.dumps({key: array.load() for key, array in arrays.items() if array is not None})
+def pickle_clip(arrays: Arrays) -> bytes:
+    """Make the pickle of one clip, as read_clip reads it."""
+    named = zip(("keypoint", "keypoint_score"), arrays, strict=True)
+    return pickle.dumps({key: array.load() for key, array in named if array is not None})
 
 
 @lru_cache(maxsize=1)
-def _load_clips(
-    location: Location, changed: int
-) -> dict[str, tuple[PickledArray, PickledArray | None]]:
-    # The arrays stay in memory: a pickle is read from its start.
+def load_clips(location: Location, changed: int) -> dict[str, Arrays]:
+    """Return the arrays of each clip in a pickle of 2D clips; InputError for anything else."""
+    # They stay in memory: a pickle is read from its start.
     items = _list_annotations(read_pickle(location), location)
-    arrays = _read_each(
-        items, location, lambda item: _read_arrays(item if isinstance(item, dict) else {})
-    )
-    found = {}
-    for index, (item, (keypoint, score)) in enumerate(zip(items, arrays, strict=True)):
-        name = str(item.get("frame_dir", index))
+    arrays = _read_each(items, location, _read_arrays)
+    found = {str(item.get("frame_dir", at)): arrays[at] for at, item in enumerate(items)}
+    for name, (keypoint, _) in found.items():
         if _SKELETONS.get(keypoint.final_shape[2:]) is not COCO17:
             raise InputError(
                 "these clips do not have COCO's 17 joints in 2D",
                 where=f"{location}, {name}",
                 now=f"prepare them first, sgn prepare --raw {location}, and name the dataset",
             )
-        found[name] = keypoint, score
     return found
 
 

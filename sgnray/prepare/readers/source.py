@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from sgnray.data.skeleton import COCO17
 from sgnray.errors import ClipError, InputError, first_line
 from sgnray.prepare.clip import Skipped, refusal
 from sgnray.prepare.readers.formats import (
@@ -28,7 +29,7 @@ from sgnray.prepare.readers.formats import (
 from sgnray.prepare.readers.openpose import FORMAT as OPENPOSE
 from sgnray.prepare.readers.openpose import FRAME_NAME, has_person, join_frames
 from sgnray.prepare.readers.people import in_frame
-from sgnray.prepare.readers.pyskl import CLIP_FORMAT, SUFFIXES, extract_clip, list_clips
+from sgnray.prepare.readers.pyskl import CLIP_FORMAT, SUFFIXES, load_clips, pickle_clip
 from sgnray.storage.location import Entry, Location
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -119,7 +120,10 @@ def read_file(file: RawFile) -> bytes:
             f"larger than {MAX_FILE_BYTES >> 20} MiB, the limit for a recording", name=file.name
         )
     if _is_pickled(file):
-        return extract_clip(file.place, file.changed, file.member or "")
+        clips = load_clips(file.place, file.changed)
+        if file.name not in clips:
+            raise refusal("it is no longer in the pickle", name=file.name)
+        return pickle_clip(clips[file.name])
     if not file.frames:
         data = _read(file, file.size_bytes + 1)
         num_bytes = len(data)
@@ -217,10 +221,10 @@ def _pickled_files(place: Location, entry: Entry) -> list[RawFile]:
     file = _plain_file(place, entry)
     if _detect_file(file)[0].kind:
         return []
-    clips = list_clips(place, entry.changed)
+    clip = replace(file, kind=CLIP_FORMAT, skeleton=COCO17.name)
     return [
-        replace(file, name=name, member=name, size_bytes=size, kind=CLIP_FORMAT, skeleton="coco17")
-        for name, size in clips.items()
+        replace(clip, name=name, member=name, size_bytes=keypoint.num_bytes)
+        for name, (keypoint, _) in load_clips(place, entry.changed).items()
     ]
 
 

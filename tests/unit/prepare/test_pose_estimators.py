@@ -649,6 +649,20 @@ def test_clips_of_a_pickle_of_many_are_read_one_by_one(tmp_path):
         assert error_TV.max() < 0.5
 
 
+def test_a_damaged_array_in_a_pickle_of_many_stops_no_other(tmp_path):
+    """In protocol 2 an array is text, each of whose characters has to be one byte."""
+    people = [files.project(files.move(COCO17, 20, seed=seed))[:, None] for seed in range(2)]
+    items = [files.annotate_2d(f"clip {number}", item) for number, item in enumerate(people)]
+    for item in items:
+        del item["keypoint_score"]
+    data = bytearray(pickle.dumps(items, protocol=2))
+    data[data.rindex(b"\xc3")] += 1
+    (tmp_path / "many.pkl").write_bytes(data)
+    found = [found for *_, found in read_recordings(find_recordings(tmp_path / "many.pkl").files)]
+    assert found[0].num_frames == 20
+    assert found[1].what == "an array's bytes are damaged"
+
+
 def test_a_pickle_of_clips_in_3d_is_to_be_prepared_first(tmp_path):
     item = {"frame_dir": "a", "label": 0, "keypoint": np.ones((1, 2, 25, 3), "f4")}
     (tmp_path / "many.pkl").write_bytes(pickle.dumps([item]))
