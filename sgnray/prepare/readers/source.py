@@ -255,7 +255,9 @@ def _suffix(file: RawFile) -> str:
 def _detect_all(joined: Sequence[Joined]) -> list[tuple[RawFile, str]]:
     """Detect all formats, in threads: a file on another machine is waited for."""
     blocks = [joined[at : at + _BLOCK_FILES] for at in range(0, len(joined), _BLOCK_FILES)]
-    with ThreadPoolExecutor(_NUM_OPEN, thread_name_prefix="sgn-lister") as threads:
+    # Two threads that open members of one ZipFile may close it under a third.
+    num_threads = 1 if any(file.member is not None for file, _ in joined) else _NUM_OPEN
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="sgn-lister") as threads:
         found = threads.map(lambda block: [one for item in block for one in _detect(*item)], blocks)
         return [one for block in found for one in block]
 
