@@ -33,8 +33,9 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="FILE",
-            help="Recordings of a sensor or a pose estimator, folders or .zip files of them, or "
-            "the folder of a prepared dataset; as paths or URIs like s3://bucket/folder.",
+            help="Recordings of a sensor or a pose estimator, folders or .zip files of them, a "
+            "table of clips of your own skeleton, or the folder of a prepared dataset; as paths or "
+            "URIs like s3://bucket/folder.",
         ),
     ] = None,
     checkpoint: Annotated[
@@ -70,6 +71,15 @@ def predict(
             min=1,
             metavar="FRAMES",
             help="Frames between two windows. Default: half a window; with --live, 15.",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            metavar="NUMBER",
+            help="Frames per second of the recordings, for the times of a timeline; with --live, "
+            "for the default window of 2 s and stride of 0.5 s. Default: 30, as Kinect has.",
         ),
     ] = None,
     views: options.Views = None,
@@ -129,7 +139,9 @@ def predict(
                 now="leave out FILE, --clip, --out, --precision, --runtime and the options of Ray",
             )
         from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW, predict_lines
+        from sgnray.predict.windows import FRAMES_PER_S
 
+        rate = 1.0 if fps is None else fps / FRAMES_PER_S
         for found in predict_lines(
             _lines_of_stdin(),
             checkpoint,
@@ -137,8 +149,8 @@ def predict(
             class_names=class_names,
             num_views=views,
             num_guesses=top,
-            window=window or DEFAULT_WINDOW,
-            stride=stride or DEFAULT_STRIDE,
+            window=window or max(1, round(rate * DEFAULT_WINDOW)),
+            stride=stride or max(1, round(rate * DEFAULT_STRIDE)),
             device=device,
         ):
             render.as_json(found, indent=None)
@@ -170,6 +182,7 @@ def predict(
         num_guesses=top,
         window=window,
         stride=stride,
+        fps=fps,
         precision=precision,
         device=device,
         workers=workers,
@@ -220,7 +233,7 @@ def _write(plan: PredictionPlan, out: str, *, overwrite: bool, json: bool) -> No
         render.result(
             f"{done.num_predictions:,} predictions of {done.num_recordings:,} recordings: {out}"
         )
-    if done.num_skipped == done.num_recordings:
+    if not done.num_predictions:
         raise EmptyError(
             "none of the recordings could be used", where=out, now="read the reasons in it"
         )

@@ -2,6 +2,8 @@
 
 pip install 'sgnray[serve]' && python serve.py runs/NAME 8000  # http://127.0.0.1:8000 has a page
 curl --data-binary @S001C001P001R001A001.skeleton http://127.0.0.1:8000/predict
+
+A third argument is the number of GPUs for each copy of the model, such as 1 or 0.25.
 """
 
 import asyncio
@@ -14,12 +16,9 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from ray import serve
 
 from sgnray import SgnError, Stream, load_trained_model
-from sgnray.data.skeleton import NTU25, Skeleton
 from sgnray.errors import InputError
+from sgnray.predict import read_clip, recognize_each
 from sgnray.prepare.clip import Poses
-from sgnray.prepare.memory import list_clip
-from sgnray.prepare.normalize import normalize
-from sgnray.prepare.readers.ntu import read_skeleton
 
 PAGE = Path(__file__).with_name("serve.html").read_text(encoding="utf-8")
 app = FastAPI()
@@ -31,13 +30,6 @@ def parse(text: bytes | str) -> object:
         return json.loads(text)
     except (RecursionError, ValueError) as error:
         raise InputError(f"not JSON: {error}", where="the request", now="send JSON") from error
-
-
-def read_clip(body: bytes, skeleton: Skeleton) -> Poses:
-    """Prepare a .skeleton file or a list of frames in JSON; raises InputError."""
-    if skeleton == NTU25 and body[:1].isdigit():
-        return normalize(read_skeleton(body), skeleton)
-    return list_clip(parse(body), skeleton)
 
 
 @app.exception_handler(SgnError)
@@ -54,8 +46,9 @@ async def refuse(_: Request | None, error: SgnError) -> JSONResponse:
 class Recognizer:
     """One copy of the model."""
 
-    def __init__(self, checkpoint: str) -> None:
+    def __init__(self, checkpoint: str, device: str) -> None:
         self.model = load_trained_model(checkpoint)
+        self.model.model.to(device)
 
     @app.get("/")
     def page(self) -> HTMLResponse:
@@ -71,12 +64,15 @@ class Recognizer:
             if len(body) > 64 * 2**20:
                 raise InputError("the body is too large", where="the request", now="send less")
         clip = await asyncio.to_thread(read_clip, bytes(body), self.model.require_skeleton())
-        return list(map(vars, await self.recognize(clip)))
+        guesses = await self.recognize(clip)
+        if isinstance(guesses, SgnError):
+            raise guesses
+        return list(map(vars, guesses))
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.005)
     async def recognize(self, clips: list[Poses]) -> list:
         """Recognize the clips of several requests together."""
-        return await asyncio.to_thread(self.model.recognize, clips)
+        return await asyncio.to_thread(recognize_each, self.model, clips)
 
     @app.websocket("/stream")
     async def stream(self, socket: WebSocket) -> None:
@@ -95,5 +91,8 @@ class Recognizer:
             await socket.close(1007)
 
 
-serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[2])})
-serve.run(Recognizer.bind(str(Path(sys.argv[1]).resolve())), blocking=True)
+checkpoint, port, num_gpus = [*sys.argv[1:], "0"][:3]
+recognizer = Recognizer.options(ray_actor_options={"num_gpus": float(num_gpus)})
+device = "cuda" if float(num_gpus) else "cpu"
+serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
+serve.run(recognizer.bind(str(Path(checkpoint).resolve()), device), blocking=True)

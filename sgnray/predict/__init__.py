@@ -1,8 +1,8 @@
 """Actions recognized in raw recordings, in clips of a dataset, or in a stream of frames."""
 
 from sgnray.checkpoints.trained_model import Guess
-from sgnray.predict.clips import Prediction, plan_predictions, predict_clips
-from sgnray.predict.sources import refuse_skipped
+from sgnray.predict.clips import Prediction, plan_predictions, predict_clips, recognize_each
+from sgnray.predict.sources import read_clip, refuse_skipped
 from sgnray.predict.stream import Stream, predict_lines
 from sgnray.predict.write import check_out, write_predictions
 
@@ -14,6 +14,8 @@ __all__ = [
     "plan_predictions",
     "predict_clips",
     "predict_lines",
+    "read_clip",
+    "recognize_each",
     "refuse_skipped",
     "write_predictions",
 ]

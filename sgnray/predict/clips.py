@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,10 +26,10 @@ from sgnray.distributed.device import (
 )
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
-from sgnray.errors import UsageError
+from sgnray.errors import CheckpointError, ClipError, UsageError
 from sgnray.predict.sources import Part, Sample, Source, find_sources
-from sgnray.predict.windows import SlidingWindow, Span, cut
-from sgnray.prepare.clip import Skipped
+from sgnray.predict.windows import FRAMES_PER_S, SlidingWindow, Span, cut
+from sgnray.prepare.clip import Poses, Skipped, refusal
 from sgnray.prepare.plan import hash_lines
 from sgnray.progress import OnProgress, ignore_progress
 
@@ -83,6 +84,7 @@ def predict_clips(
     num_guesses: int = 5,
     window: int | None = None,
     stride: int | None = None,
+    fps: float | None = None,
     precision: Precision = "float32",
     device: str = "auto",
     workers: int = 0,
@@ -96,7 +98,8 @@ def predict_clips(
     `checkpoint` is a run, a checkpoint, the reference's .pth or a model that is loaded already; the
     default is the newest run.
     With a `window` of so many frames, one every `stride` frames (default: half a window), each
-    window of a recording gives one prediction. A recording that cannot be used is yielded as
+    window of a recording gives one prediction; `fps` is the frame rate of the recordings, 30 by
+    default, which turns frames into seconds. A recording that cannot be used is yielded as
     Skipped, with its reason. bf16 is several times faster where the hardware has it, and changes
     probabilities in their third digit; auto uses it there. `workers` spreads the recordings over
     Ray actors, which must see the raw files, and `request` says what each asks the cluster for;
@@ -114,6 +117,7 @@ def predict_clips(
         num_guesses=num_guesses,
         window=window,
         stride=stride,
+        fps=fps,
         precision=precision,
         device=device,
         workers=workers,
@@ -134,6 +138,7 @@ def plan_predictions(
     num_guesses: int = 5,
     window: int | None = None,
     stride: int | None = None,
+    fps: float | None = None,
     precision: Precision = "float32",
     device: str = "auto",
     workers: int = 0,
@@ -160,7 +165,7 @@ def plan_predictions(
         model=model,
         num_views=num_views or model.card.num_views,
         num_guesses=num_guesses,
-        sliding=_sliding_window(window, stride),
+        sliding=_sliding_window(window, stride, fps),
         precision=precision,
     )
     return PredictionPlan(
@@ -256,6 +261,7 @@ class Recognizer:
             "--top": self.num_guesses,
             "--window": self.sliding.size if self.sliding else None,
             "--stride": self.sliding.stride if self.sliding else None,
+            "--fps": str(self.sliding.frames_per_s) if self.sliding else None,
             "--precision": self.precision,
         }
 
@@ -272,7 +278,10 @@ class Recognizer:
                 yield results
                 results = []
                 continue
-            results += self._recognize([item for _, item in block], in_bf16=in_bf16)
+            for found in self._recognize([item for _, item in block], in_bf16=in_bf16):
+                # Of the windows of a recording, the first that fails stands for all that do.
+                if self.sliding is None or not _fails_again(found, results):
+                    results.append(found)
             on_block(block[-1][0])
 
     def run_part(self, part: Part, device: str) -> list[Prediction | Skipped]:
@@ -285,18 +294,24 @@ class Recognizer:
     ) -> Iterator[Prediction | Skipped]:
         poses = [item.poses for item in block if isinstance(item, Sample)]
         guesses = iter(
-            self.model.recognize(
-                poses, num_views=self.num_views, num_guesses=self.num_guesses, in_bf16=in_bf16
+            recognize_each(
+                self.model,
+                poses,
+                num_views=self.num_views,
+                num_guesses=self.num_guesses,
+                in_bf16=in_bf16,
             )
-            if poses
-            else ()
         )
         for item in block:
             if isinstance(item, Skipped):
                 yield item
                 continue
-            num_poses = len(item.poses.bodies)
-            yield Prediction(item.clip, item.place, num_poses, next(guesses), item.span)
+            found, span = next(guesses), item.span
+            if isinstance(found, ClipError):
+                where = f"frames {span.first} to {span.end}: " if span else ""
+                yield Skipped(item.clip, where + found.what, item.place)
+            else:
+                yield Prediction(item.clip, item.place, len(item.poses.bodies), found, span)
 
     def _blocks(self, parts: Iterable[Part]) -> Iterator[list[_Numbered]]:
         """Yield the clips of each part in blocks, and an empty one at its end."""
@@ -321,6 +336,42 @@ class Recognizer:
                     yield number, dataclasses.replace(item, poses=poses, span=span)
 
 
+def recognize_each(
+    model: TrainedModel,
+    clips: Sequence[Poses],
+    *,
+    num_views: int | None = None,
+    num_guesses: int = 5,
+    in_bf16: bool = False,
+) -> list[tuple[Guess, ...] | ClipError]:
+    """Recognize clips as `TrainedModel.recognize` does, with a ClipError for one without a result.
+
+    Raises CheckpointError where it is the model that gives none: a weight of it is not finite.
+    """
+    if not clips:
+        return []
+    try:
+        return [
+            *model.recognize(clips, num_views=num_views, num_guesses=num_guesses, in_bf16=in_bf16)
+        ]
+    except CheckpointError:
+        weights = model.model.state_dict().values()
+        if not all(bool(torch.isfinite(weight).all()) for weight in weights):
+            raise
+    if len(clips) == 1:
+        return [refusal("the model gives no finite result: are its coordinates in the right unit?")]
+    return [
+        recognize_each(
+            model, [clip], num_views=num_views, num_guesses=num_guesses, in_bf16=in_bf16
+        )[0]
+        for clip in clips
+    ]
+
+
+def _fails_again(found: Prediction | Skipped, before: Sequence[Prediction | Skipped]) -> bool:
+    return isinstance(found, Skipped) and any(isinstance(item, Skipped) for item in before)
+
+
 def _read_ahead(blocks: Iterator[list[_Numbered]]) -> Iterator[list[_Numbered]]:
     """Read the next block while the current one is recognized."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sgn-reader") as reader:
@@ -330,18 +381,22 @@ def _read_ahead(blocks: Iterator[list[_Numbered]]) -> Iterator[list[_Numbered]]:
             yield block
 
 
-def _sliding_window(window: int | None, stride: int | None) -> SlidingWindow | None:
+def _sliding_window(
+    window: int | None, stride: int | None, fps: float | None
+) -> SlidingWindow | None:
     if window is None:
-        if stride is not None:
-            raise UsageError(
-                "a stride needs a window", where=f"--stride {stride}", now="add --window"
-            )
+        for what, name, value in (("stride", "--stride", stride), ("frame rate", "--fps", fps)):
+            if value is not None:
+                raise UsageError(
+                    f"a {what} needs a window", where=f"{name} {value}", now="add --window"
+                )
         return None
     stride = max(1, window // 2) if stride is None else stride
-    if min(window, stride) < 1:
+    fps = FRAMES_PER_S if fps is None else fps
+    if min(window, stride) < 1 or not 0 < fps < math.inf:
         raise UsageError(
-            "window and stride must be at least one frame",
-            where=f"--window {window} --stride {stride}",
+            "window and stride must be at least one frame, and the frame rate positive",
+            where=f"--window {window} --stride {stride} --fps {fps:g}",
             now="give numbers of frames; Kinect records 30 per second",
         )
-    return SlidingWindow(window, stride)
+    return SlidingWindow(window, stride, fps)

@@ -1,4 +1,4 @@
-"""What is to be recognized: recordings in raw files, or clips of a prepared dataset.
+"""What is to be recognized: recordings in raw files, or clips of a table or a prepared dataset.
 
 Legend: P poses of a clip, D = V * C numbers of a pose.
 """
@@ -6,6 +6,8 @@ Legend: P poses of a clip, D = V * C numbers of a pose.
 from __future__ import annotations
 
 import difflib
+import json
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +21,11 @@ from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import CheckpointError, ClipError, InputError, Problem, SgnError, UsageError
 from sgnray.predict.windows import Span
 from sgnray.prepare.clip import Poses, Skipped, refusal
+from sgnray.prepare.memory import list_clip
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import hash_lines
+from sgnray.prepare.readers.custom import open_clips, read_clips
+from sgnray.prepare.readers.formats import HEAD_BYTES, detect_content
 from sgnray.prepare.readers.recordings import (
     describe_files,
     find_recordings,
@@ -28,10 +33,12 @@ from sgnray.prepare.readers.recordings import (
     skeleton_of,
 )
 from sgnray.prepare.readers.source import RawFile
+from sgnray.prepare.readers.tables import Piece, is_table
 from sgnray.prepare.recording import Recording
-from sgnray.storage.location import as_folder
+from sgnray.storage.location import Location, as_folder, locate
 
 _NUM_SHOWN = 10
+_MAGIC_BYTES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,18 +83,9 @@ class RawSource:
         yield from self.refused
         for file, skeleton, found in read_recordings(self.files):
             try:
-                yield Sample(file.name, file.where, self._prepare(skeleton, found))
+                yield Sample(file.name, file.where, _prepare(found, skeleton, self.skeleton))
             except ClipError as error:
                 yield Skipped(file.name, error.what, file.where)
-
-    def _prepare(self, skeleton: Skeleton, found: Recording | ClipError) -> Poses:
-        if isinstance(found, ClipError):
-            raise found
-        if skeleton.name != self.skeleton.name:
-            raise refusal(
-                f"{skeleton.name} skeletons; the model supports only {self.skeleton.name}"
-            )
-        return normalize(found, skeleton)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +127,42 @@ class DatasetSource:
 
 
 @dataclass(frozen=True, eq=False)
+class TableSource:
+    """Rows of a table of clips; its poses have the skeleton."""
+
+    pieces: tuple[Piece, ...]
+    skeleton: Skeleton
+
+    def __len__(self) -> int:
+        return self.pieces[-1].stop - self.pieces[0].start
+
+    @property
+    def stamp(self) -> str:
+        """Identifies these clips for as long as they are unchanged."""
+        table = self.pieces[0].table
+        return hash_lines([str(table.location), *map(str, table.stamp)])
+
+    def part(self, first: int, end: int) -> TableSource:
+        """Return the rows [first, end) of the table."""
+        nearest = self.pieces[bisect(self.pieces, first, key=lambda piece: piece.start) - 1]
+        return replace(self, pieces=(replace(nearest, start=first, stop=min(end, len(self))),))
+
+    def to_send(self) -> TableSource:
+        """Return what a worker gets: it reads the table itself."""
+        return self
+
+    def read(self) -> Iterator[Sample | Skipped]:
+        """Yield the poses of each row, or why it has none."""
+        for piece in self.pieces:
+            place = str(piece.table.location)
+            for name, found in read_clips(piece, self.skeleton):
+                if isinstance(found, ClipError):
+                    yield Skipped(name, found.what, place)
+                else:
+                    yield Sample(name, place, found)
+
+
+@dataclass(frozen=True, eq=False)
 class Loaded:
     """Clips in memory."""
 
@@ -142,8 +176,36 @@ class Loaded:
         yield from self.items
 
 
-Source = RawSource | DatasetSource
+Source = RawSource | DatasetSource | TableSource
 Part = Source | Loaded
+
+
+def read_clip(data: bytes, skeleton: Skeleton) -> Poses:
+    """Prepare a clip that a program has as bytes, whatever its name: raises ClipError, InputError.
+
+    It is a recording of any format that has one file for each, or a list of frames in JSON.
+    """
+    if (found := detect_content(data[:HEAD_BYTES])) is not None:
+        kind, its_skeleton = found
+        (recording,) = kind.read_files([data], its_skeleton)
+        return _prepare(recording, its_skeleton, skeleton)
+    try:
+        frames = json.loads(data)
+    except (RecursionError, ValueError) as error:
+        raise InputError(
+            f"neither a recording nor JSON: {error}",
+            where="the clip",
+            now="give a recording of one file, or a list of frames in JSON",
+        ) from error
+    return list_clip(frames, skeleton)
+
+
+def _prepare(found: Recording | ClipError, skeleton: Skeleton, wanted: Skeleton) -> Poses:
+    if isinstance(found, ClipError):
+        raise found
+    if skeleton.name != wanted.name:
+        raise refusal(f"{skeleton.name} skeletons; the model supports only {wanted.name}")
+    return normalize(found, skeleton)
 
 
 def find_sources(
@@ -188,7 +250,8 @@ def _join_raw(sources: Sequence[Source]) -> Iterator[Source]:
 def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ()) -> Source:
     """Find what a path or a URI has; `clips` are names in a dataset.
 
-    A dataset at a URI is fetched first, unless it was before; recordings are read where they are.
+    A dataset at a URI is fetched first, unless it was before; recordings and tables are read where
+    they are.
     Raises UsageError, InputError.
     """
     place = as_folder(path)
@@ -204,6 +267,11 @@ def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ())
             where=str(place),
             now="leave out --clip, or name the folder of a dataset from sgn prepare",
         )
+    if _is_table(location := locate(path)):
+        pieces = tuple(open_clips(location, skeleton).pieces())
+        if not pieces:
+            raise InputError("the table has no rows", where=str(location), now="add clips to it")
+        return TableSource(pieces, skeleton)
     found = find_recordings(path)
     kinds = {skeleton_of(file).name for file in found.files}
     if skeleton.name not in kinds:
@@ -214,6 +282,17 @@ def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ())
         )
     refused = sorted(found.refused, key=lambda item: (item.name, item.reason))
     return RawSource(found.files, tuple(refused), skeleton)
+
+
+def _is_table(place: Location) -> bool:
+    entry = place.entry()
+    if entry is None or entry.is_folder:
+        return False
+    try:
+        with place.open() as file:
+            return is_table(file.read(_MAGIC_BYTES))
+    except OSError:
+        return False  # the reader of recordings says what is wrong with it
 
 
 def _open(folder: Path, skeleton: Skeleton, clips: Sequence[str]) -> DatasetSource:

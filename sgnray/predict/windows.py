@@ -13,7 +13,7 @@ import numpy as np
 from sgnray.data.skeleton import Skeleton
 from sgnray.prepare.clip import Poses
 
-FRAMES_PER_S = 30.0  # of Kinect
+FRAMES_PER_S = 30.0  # of Kinect; no format of recordings says its own
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,17 @@ class Span:
 
     first: int
     end: int
+    frames_per_s: float = FRAMES_PER_S
 
     @property
     def start_s(self) -> float:
-        """Start in seconds, at Kinect's frame rate."""
-        return self.first / FRAMES_PER_S
+        """Start in seconds."""
+        return self.first / self.frames_per_s
 
     @property
     def end_s(self) -> float:
         """End in seconds."""
-        return self.end / FRAMES_PER_S
+        return self.end / self.frames_per_s
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,14 @@ class SlidingWindow:
 
     size: int
     stride: int
+    frames_per_s: float = FRAMES_PER_S
 
     def spans(self, num_frames: int) -> Iterator[Span]:
         """Yield all windows; the last one ends with the recording, a short one is one window."""
         last = max(0, num_frames - self.size)
         for first in range(0, last, self.stride):
-            yield Span(first, first + self.size)
-        yield Span(last, num_frames)
+            yield Span(first, first + self.size, self.frames_per_s)
+        yield Span(last, num_frames, self.frames_per_s)
 
 
 def cut(poses: Poses, span: Span, skeleton: Skeleton) -> Poses | None:

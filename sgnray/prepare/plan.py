@@ -62,8 +62,10 @@ class RawPlan:
 
 def hash_lines(lines: Iterable[str]) -> str:
     """Return the sha256 of lines of text, in hex."""
-    text = "\n".join(lines).encode("utf-8", "backslashreplace")
-    return hashlib.sha256(text).hexdigest()
+    digest = hashlib.sha256()
+    for number, line in enumerate(lines):  # one by one: there may be millions
+        digest.update(("\n" * (number > 0) + line).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()
 
 
 def cut_blocks(

@@ -94,6 +94,15 @@ def test_defaults_and_names_of_classes(sgn_process, tiny_run, tmp_path):
     assert [guess["label"] for guess in found[4]["guesses"]] == [guess.label for guess in last]
 
 
+def test_the_default_window_is_two_seconds_of_the_camera(sgn_process, tiny_run):
+    arguments = ("predict", "--live", "--checkpoint", str(tiny_run), "--fps", "10")
+    done = sgn_process(*arguments, input="\n".join(LINES[:25]))
+    found = [json.loads(line) for line in done.out.splitlines()]
+    assert [item["frame"] for item in found] == [5, 10, 15, 20, 25]
+    last = load_trained_model(tiny_run).predict(WALK[5:25])
+    assert [guess["probability"] for guess in found[4]["guesses"]] == [g.probability for g in last]
+
+
 def test_a_line_without_an_end_is_not_read_whole(sgn_process, tiny_run):
     arguments = ("predict", "--live", "--checkpoint", str(tiny_run))
     done = sgn_process(*arguments, input=f"{LINES[0]}\n[{'0, ' * 1_000_000}")

@@ -131,11 +131,11 @@ def test_the_service_recognizes_clips(service, tiny_raw, tiny_run):
 @pytest.mark.parametrize(
     ("body", "what"),
     [
-        (b"", "not JSON"),
-        (b"[[1, 2", "not JSON"),
-        (b"\x00\xff", "not JSON"),
+        (b"", "neither a recording nor JSON"),
+        (b"[[1, 2", "neither a recording nor JSON"),
+        (b"\x00\xff", "neither a recording nor JSON"),
         (b"12\nabc", "line 1: declares 12 frames"),
-        (b"[" * 100_000, "not JSON"),
+        (b"[" * 100_000, "neither a recording nor JSON"),
         (json.dumps(WALK[:, :20].tolist()).encode(), "a frame has the shape (20, 3), and one"),
         (json.dumps([WALK[:3].tolist()]).encode(), "there are 3 people"),
         (json.dumps([[], []]).encode(), "no frame contains a person"),

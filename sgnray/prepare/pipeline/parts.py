@@ -118,16 +118,13 @@ class Journal:
             crc = int(table.schema.metadata[_CRC_KEY])
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
             return False
-        if self._crc_of(self._end, end) != crc:
-            return False
+        with self._poses_path.open("rb") as file:
+            file.seek(self._end)
+            if zlib.crc32(file.read(max(0, end - self._end))) != crc:
+                return False
         self._end = end
         self._keep(table, skipped)
         return True
-
-    def _crc_of(self, start: int, end: int) -> int:
-        with self._poses_path.open("rb") as file:
-            file.seek(start)
-            return zlib.crc32(file.read(max(0, end - start)))
 
     def _keep(self, table: pa.Table, skipped: Sequence[Skipped]) -> None:
         self._tables.append(table.replace_schema_metadata())

@@ -44,7 +44,8 @@ def hold_staging(out: Path, *, key: str) -> Iterator[Path]:
     lock = take_folder_lock(folder, busy=busy)
     try:
         with output_errors(folder):
-            _restore_previous(folder, out)
+            if (previous := folder / _PREVIOUS).exists() and not out.exists():
+                previous.rename(out)
             _keep_parts(folder, key)
         yield folder
     except BaseException as error:
@@ -110,12 +111,6 @@ def _check_own(folder: Path) -> None:
             where=str(folder),
             now="move them away, or choose another folder: --out",
         )
-
-
-def _restore_previous(folder: Path, out: Path) -> None:
-    previous = folder / _PREVIOUS
-    if previous.exists() and not out.exists():
-        os.rename(previous, out)
 
 
 def _keep_parts(folder: Path, key: str) -> None:

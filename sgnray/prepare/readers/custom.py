@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -31,8 +32,8 @@ _MAX_FACT = np.iinfo(np.int16).max
 _FACTS = ("subject", "camera", "setup", "replication")
 _LIGHT_COLUMNS = ("name", "label", *_FACTS)
 _POSE_COLUMNS = ("poses", "frame", "body")
+_UNLABELED = ("name", *_POSE_COLUMNS)
 _REQUIRED = ("name", "label", "poses")
-_OPTIONAL = (*_FACTS, "frame", "body")
 _NOW = (
     "correct the table or its description; 'Your own skeletons' in .github/docs/data.md shows one"
 )
@@ -45,7 +46,6 @@ class TableJob:
     """A piece of a table, and what each of its rows is."""
 
     piece: Piece
-    columns: tuple[str, ...]
     skeleton: Skeleton
     rows: tuple[ClipFacts | Skipped, ...]
 
@@ -56,20 +56,13 @@ class TableJob:
 
     def read(self) -> Iterator[Clip | Skipped]:
         """Yield one result for each row, in order."""
-        rows = iter(self.rows)
-        for batch in self.piece.batches(self.columns):
-            for index, row in zip(range(batch.num_rows), rows, strict=False):
-                yield self._read_row(batch, index, row)
-
-    def _read_row(
-        self, batch: pa.RecordBatch, index: int, row: ClipFacts | Skipped
-    ) -> Clip | Skipped:
-        if isinstance(row, Skipped):
-            return row
-        try:
-            return Clip(row, _read_poses(batch, index, self.skeleton))
-        except ClipError as error:
-            return Skipped(row.name, error.what)
+        for row, (_, found) in zip(self.rows, read_clips(self.piece, self.skeleton), strict=True):
+            if isinstance(row, Skipped):
+                yield row
+            elif isinstance(found, ClipError):
+                yield Skipped(row.name, found.what)
+            else:
+                yield Clip(row, found)
 
 
 def plan_custom(location: Location) -> RawPlan:
@@ -85,9 +78,10 @@ def plan_custom(location: Location) -> RawPlan:
     clips: list[ClipFacts] = []
     jobs: list[TableJob] = []
     for table in tables:
-        rows = list(_read_rows(table, description.classes, names))
+        rows = tuple(_read_rows(table, description.classes, names))
         clips += [row for row in rows if isinstance(row, ClipFacts)]
-        jobs += _cut_jobs(table, rows, skeleton)
+        for piece in table.pieces():
+            jobs.append(TableJob(piece, skeleton, rows[piece.start : piece.stop]))
     if not jobs:
         raise InputError("the table has no rows", where=str(location), now=_NOW)
     return RawPlan(
@@ -99,6 +93,46 @@ def plan_custom(location: Location) -> RawPlan:
         source=_source(location, text, tables),
         splits=_name_splits(description.splits, clips, names, location),
     )
+
+
+def open_clips(location: Location, skeleton: Skeleton) -> Table:
+    """Open a table of clips to recognize, whose labels need not be known; InputError if it is not.
+
+    Its poses are those of the skeleton, in the unit of the dataset that a model was trained on.
+    """
+    table = open_table(location)
+    if isinstance(table, Table):
+        problems = list(_find_table_problems(table.schema(), skeleton, _UNLABELED))
+        if not problems:
+            return table
+    else:
+        problems = [table]
+    raise InputError(
+        f"this table has no clips of {skeleton.name} skeletons",
+        where=str(location),
+        now=_NOW,
+        problems=[Problem(location.name, what) for what in problems],
+    )
+
+
+def read_clips(piece: Piece, skeleton: Skeleton) -> Iterator[tuple[str, Poses | ClipError]]:
+    """Yield the name and the poses of each row, or why it has none."""
+    row = piece.start
+    for batch in piece.batches(_present(piece.table, _UNLABELED)):
+        for index, name in enumerate(batch.column("name").to_pylist()):
+            try:
+                found: Poses | ClipError = _read_poses(batch, index, skeleton)
+            except ClipError as error:
+                found = error
+            yield name or f"row {row + index} of {piece.table.location.name}", found
+        row += batch.num_rows
+
+
+@lru_cache(maxsize=4)
+def _present(table: Table, columns: tuple[str, ...]) -> tuple[str, ...]:
+    # Kept, as a table has many pieces.
+    known = table.schema().names
+    return tuple(name for name in columns if name in known)
 
 
 def _read_text(location: Location) -> str:
@@ -162,7 +196,8 @@ def _open_tables(description: Description, skeleton: Skeleton, location: Locatio
             problems.append(Problem(name, table))
             continue
         tables.append(table)
-        problems += [Problem(name, what) for what in _find_table_problems(table.schema(), skeleton)]
+        found = _find_table_problems(table.schema(), skeleton, (*_LIGHT_COLUMNS, *_POSE_COLUMNS))
+        problems += [Problem(name, what) for what in found]
     if problems:
         raise InputError(
             f"the clips of {location.name} have {count_problems(problems)}",
@@ -177,8 +212,7 @@ def _read_rows(
     table: Table, class_names: tuple[str, ...], names: set[str]
 ) -> Iterator[ClipFacts | Skipped]:
     """Read what each row is, or why it is refused; adds their names to `names`."""
-    known = table.schema().names
-    light = table.columns([name for name in _LIGHT_COLUMNS if name in known])
+    light = table.columns(_present(table, _LIGHT_COLUMNS))
     row = 0
     for batch in light.to_batches(max_chunksize=4096):
         for values in batch.to_pylist():
@@ -192,15 +226,6 @@ def _read_rows(
             except ClipError as error:
                 shown = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..."
                 yield Skipped(shown, error.what)
-
-
-def _cut_jobs(
-    table: Table, rows: Sequence[ClipFacts | Skipped], skeleton: Skeleton
-) -> Iterator[TableJob]:
-    known = table.schema().names
-    columns = tuple(name for name in _POSE_COLUMNS if name in known)
-    for piece in table.pieces():
-        yield TableJob(piece, columns, skeleton, tuple(rows[piece.start : piece.stop]))
 
 
 def _source(location: Location, text: str, tables: Sequence[Table]) -> RawSource:
@@ -219,9 +244,11 @@ def _source(location: Location, text: str, tables: Sequence[Table]) -> RawSource
     )
 
 
-def _find_table_problems(schema: pa.Schema, skeleton: Skeleton) -> Iterator[str]:
-    """List everything that is wrong with a table's columns."""
-    for name in (*_REQUIRED, *_OPTIONAL):
+def _find_table_problems(
+    schema: pa.Schema, skeleton: Skeleton, columns: Sequence[str]
+) -> Iterator[str]:
+    """List everything that is wrong with these columns of a table."""
+    for name in columns:
         count = schema.names.count(name)
         if count > 1:
             yield f"there are {count} columns {name}"

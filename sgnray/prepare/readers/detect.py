@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 
 from sgnray.errors import InputError, UsageError
+from sgnray.prepare.clip import Skipped
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.custom import plan_custom
 from sgnray.prepare.readers.own import plan_own
@@ -21,6 +22,7 @@ from sgnray.prepare.readers.recordings import (
     refuse_place,
 )
 from sgnray.prepare.readers.source import ZIP_ERRORS, join_listings, list_files
+from sgnray.prepare.readers.tables import is_table
 from sgnray.storage.location import Location
 
 _HEAD_BYTES = 16
@@ -90,9 +92,9 @@ def _plan_recordings(raw: Sequence[Location], name_pattern: str | None) -> RawPl
     recorded = [detect_recordings(item, is_described=is_described) for item in listings]
     if len(raw) == 1 and recorded == [None] and (inner := _only_file(raw[0])) is not None:
         return detect([inner], name_pattern)
-    for place, what in zip(raw, recorded, strict=True):
+    for place, listing, what in zip(raw, listings, recorded, strict=True):
         if what is None:
-            raise _nothing_found(place)
+            raise _nothing_found(place, listing.refused)
     _check_alike(raw, recorded)
     listing = join_listings(listings)
     what = recorded[0]
@@ -132,7 +134,7 @@ def _detect_file(place: Location, head: bytes) -> Kind:
         return Kind.PADDED if _holds_arrays(place) else Kind.RECORDINGS
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return Kind.PICKLE
-    if head.startswith((b"ARROW1", b"PAR1", b"\xff\xff\xff\xff")):
+    if is_table(head):
         return Kind.TABLE
     if place.name.lower().endswith((".yaml", ".yml")):
         return Kind.DESCRIPTION
@@ -176,9 +178,9 @@ def _check_alike(raw: Sequence[Location], recorded: Sequence[str | None]) -> Non
     )
 
 
-def _nothing_found(place: Location) -> InputError:
-    if find_videos(place):
-        return refuse_place(place, f"--raw {place}")
+def _nothing_found(place: Location, refused: Sequence[Skipped] = ()) -> InputError:
+    if refused or find_videos(place):
+        return refuse_place(place, f"--raw {place}", refused)
     return InputError(
         "no raw data found",
         where=f"--raw {place}",

@@ -27,6 +27,7 @@ KNOWN = (
     "MediaPipe or Kinect (.csv), or PYSKL (.pkl), or folders or .zip files of them"
 )
 
+Detect = Callable[[bytes], Skeleton | None]
 ReadFiles = Callable[[Sequence[bytes], Skeleton], list[Recording | ClipError]]
 
 
@@ -47,7 +48,7 @@ class RecordedFormat:
     name: str
     suffixes: tuple[str, ...]
     skeleton: Skeleton
-    detect: Callable[[bytes], Skeleton | None]
+    detect: Detect
     read_files: ReadFiles
     parse_name: Callable[[str], ClipFacts] = _refuse_name
     dataset: str = ""
@@ -72,6 +73,10 @@ def _each(read: Callable[[bytes, Skeleton], Recording]) -> ReadFiles:
     return lambda files, skeleton: [read_or_refuse(data, skeleton) for data in files]
 
 
+def _columns(*skeletons: Skeleton) -> Detect:
+    return lambda head: joint_csv.detect_columns(head, *skeletons)
+
+
 NTU = RecordedFormat(
     "NTU RGB+D",
     (".skeleton",),
@@ -92,8 +97,8 @@ NWUCLA = RecordedFormat(
 _READERS = (  # of pose estimators, and of one skeleton unless `detect` finds another
     (openpose.FORMAT, (".json",), OPENPOSE25, openpose.detect_openpose, openpose.read_openpose),
     ("COCO key points", (".json",), COCO17, keypoints.detect_keypoints, keypoints.read_keypoints),
-    ("MediaPipe", (".csv",), MEDIAPIPE33, joint_csv.detect_mediapipe, joint_csv.read_joint_csv),
-    ("Kinect", (".csv",), NTU25, joint_csv.detect_kinect, joint_csv.read_joint_csv),
+    ("MediaPipe", (".csv",), MEDIAPIPE33, _columns(MEDIAPIPE33), joint_csv.read_joint_csv),
+    ("Kinect", (".csv",), NTU25, _columns(NTU25, KINECT20), joint_csv.read_joint_csv),
     (pyskl.CLIP_FORMAT, pyskl.SUFFIXES, COCO17, pyskl.detect_clip, pyskl.read_clip),
 )
 FORMATS = {NTU.name: NTU, NWUCLA.name: NWUCLA} | {
@@ -128,3 +133,11 @@ def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat,
         if (skeleton := known.detect(head)) is not None:
             return known, skeleton
     return next(((known, known.skeleton) for known in candidates if known.has_name(name)), None)
+
+
+def detect_content(head: bytes) -> tuple[RecordedFormat, Skeleton] | None:
+    """Detect a format by the first HEAD_BYTES alone; NTU's last, which begins with a number."""
+    for known in sorted(FORMATS.values(), key=lambda known: known is NTU):
+        if (skeleton := known.detect(head)) is not None:
+            return known, skeleton
+    return None

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from sgnray.data.skeleton import KINECT20, MEDIAPIPE33, NTU25, Skeleton
+from sgnray.data.skeleton import MEDIAPIPE33, Skeleton
 from sgnray.prepare.clip import refusal
 from sgnray.prepare.readers.people import Floats, build_recording, mark_missing
 from sgnray.prepare.recording import Recording
@@ -32,19 +32,21 @@ _ALIASES = {"spinemid": "spinemiddle"}  # as Kinect's SDK writes it
 # World landmarks have y down and z away from the camera: half a turn about the x axis.
 _MEDIAPIPE_SIGNS = np.array([1.0, -1.0, -1.0])
 _MAX_HIP_OFFSET_M = 0.1
+_MAX_FRAME = 2**53  # float64 has no whole numbers beyond
 _NUM_SHOWN = 5
 _MAX_HEADER = 64 * 1024
 _BAD_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+): .*(invalid value.*)")
 
 
-def detect_mediapipe(head: bytes) -> Skeleton | None:
-    """Detect MediaPipe's 33 landmarks by the columns."""
-    return _detect(head, (MEDIAPIPE33,))
-
-
-def detect_kinect(head: bytes) -> Skeleton | None:
-    """Detect the 25 joints of Kinect v2, or the 20 of Kinect v1, by the columns."""
-    return _detect(head, (NTU25, KINECT20))
+def detect_columns(head: bytes, *skeletons: Skeleton) -> Skeleton | None:
+    """Choose the skeleton whose columns are there, or most of which are: reading names the rest."""
+    names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
+    counts = [  # scores aside: those of Kinect would make its joints look like more
+        sum(column[-2:] in ("_x", "_y", "_z") for column in _find_columns(names, skeleton))
+        for skeleton in skeletons
+    ]
+    best = counts.index(max(counts))
+    return skeletons[best] if counts[best] > 1.5 * skeletons[best].num_joints else None
 
 
 def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
@@ -72,23 +74,14 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     if skeleton is MEDIAPIPE33:
         _check_world(joints_NVC)
         joints_NVC = joints_NVC * _MEDIAPIPE_SIGNS
-    starts = _find_frames(table.get(columns.get("frame", "")), len(joints_NVC))
+    numbers_N = table.get(columns.get("frame", ""), np.arange(len(joints_NVC)))
+    starts = _find_frames(numbers_N)
     bodies_N = table.get(columns.get("body", ""))
     if bodies_N is not None and (empty_N := np.flatnonzero(bodies_N == "")).size:
         raise refusal(f"row {empty_N[0] + 1} below the header: it has no {columns['body']}")
     ids = None if bodies_N is None else [part.tolist() for part in np.split(bodies_N, starts)]
-    return build_recording(np.split(joints_NVC, starts), skeleton, ids)
-
-
-def _detect(head: bytes, skeletons: Sequence[Skeleton]) -> Skeleton | None:
-    """Choose the skeleton whose columns are there, or most of which are: reading names the rest."""
-    names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
-    counts = [  # scores aside: those of Kinect would make its joints look like more
-        sum(column[-2:] in ("_x", "_y", "_z") for column in _find_columns(names, skeleton))
-        for skeleton in skeletons
-    ]
-    best = counts.index(max(counts))
-    return skeletons[best] if counts[best] > 1.5 * skeletons[best].num_joints else None
+    numbers = numbers_N[np.concatenate(([0], starts))]
+    return build_recording(np.split(joints_NVC, starts), skeleton, ids, numbers)
 
 
 def _read_header(data: bytes) -> tuple[list[str], str, bool]:
@@ -180,14 +173,13 @@ def _check_world(joints_NVC: Floats) -> None:
         )
 
 
-def _find_frames(frames_N: Floats | None, num_rows: int) -> npt.NDArray[np.intp]:
+def _find_frames(frames_N: Floats) -> npt.NDArray[np.intp]:
     """Return the rows at which frames begin, but for the first."""
-    if frames_N is None:
-        return np.arange(1, num_rows)
-    steps = np.diff(frames_N)
-    wrong = np.flatnonzero(~(steps >= 0) | ~np.isfinite(frames_N[1:]))
-    if wrong.size or not np.isfinite(frames_N[0]):
-        row = int(wrong[0]) + 2 if wrong.size else 1
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.diff(frames_N)
+    is_wrong_N = ~(np.abs(frames_N) < _MAX_FRAME)
+    is_wrong_N[1:] |= ~(steps >= 0)
+    if is_wrong_N.any():
         what = "its frame is not a number, or lower than in the row before"
-        raise refusal(f"row {row} below the header: {what}")
+        raise refusal(f"row {is_wrong_N.argmax() + 1} below the header: {what}")
     return np.flatnonzero(steps > 0) + 1

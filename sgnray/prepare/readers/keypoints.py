@@ -33,20 +33,23 @@ def detect_keypoints(head: bytes) -> Skeleton | None:
 
 def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame that is wrong."""
+    frames, image_ids = _list_frames(parse_json(data))
     people = []
-    for number, frame in enumerate(_list_frames(parse_json(data))):
+    for number, frame in enumerate(frames):
         with in_frame(number):
             people.append(_read_people(frame, skeleton))
-    return build_recording(people, skeleton)
+    is_counted = all(type(image) is int and abs(image) < 2**53 for image in image_ids)
+    return build_recording(people, skeleton, numbers=image_ids if is_counted else None)
 
 
-def _list_frames(content: Any) -> list[Any]:
+def _list_frames(content: Any) -> tuple[list[Any], list[Any]]:
+    """Return the frames, and the ids of their images: all numbers where they are counted."""
     if isinstance(content, dict):
         content = content.get("instance_info")
     if not isinstance(content, list) or not content:
         raise refusal("neither a list of frames nor an object with a list `instance_info`")
     if not all(isinstance(item, dict) and "keypoints" in item for item in content):
-        return content
+        return content, list(range(len(content)))
     # People in a row: they say which image they are in, or all are in one.
     groups = [
         (key, list(people)) for key, people in groupby(content, lambda item: item.get("image_id"))
@@ -55,7 +58,7 @@ def _list_frames(content: Any) -> list[Any]:
     if len(set(images)) < len(images):
         again = next(image for number, image in enumerate(images) if image in images[:number])
         raise refusal(f"not sorted by image_id: {again[:40]} appears again after another")
-    return [people for _, people in groups]
+    return [people for _, people in groups], [key for key, _ in groups]
 
 
 def _read_people(frame: Any, skeleton: Skeleton) -> list[Floats]:

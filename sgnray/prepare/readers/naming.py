@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from sgnray.data.datasets import DATASETS, find_published, read_class_names
 from sgnray.data.skeleton import Skeleton
-from sgnray.errors import InputError, first_line
+from sgnray.errors import InputError
 from sgnray.prepare.plan import RawSource, hash_lines
 from sgnray.storage.location import Entry, Location
 
@@ -50,14 +50,7 @@ def name_classes(dataset: str, num_classes: int) -> tuple[str, ...]:
 
 def find_file(location: Location) -> Entry:
     """Return a file's size and time; InputError if it is not a file."""
-    try:
-        entry = location.entry()
-    except OSError as error:
-        raise InputError(
-            f"this file is not accessible: {first_line(error)}",
-            where=str(location),
-            now="check the path and your permissions",
-        ) from error
+    entry = location.entry()
     if entry is None or entry.is_folder:
         raise InputError("file not found", where=str(location), now="check the path")
     return entry

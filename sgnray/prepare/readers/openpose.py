@@ -39,6 +39,11 @@ def detect_openpose(head: bytes) -> Skeleton | None:
     return _SKELETONS.get(count, OPENPOSE25)
 
 
+def has_person(head: bytes) -> bool:
+    """Return whether a frame has the key points of a person: without any, its skeleton is open."""
+    return _NUMBERS.search(head) is not None
+
+
 def join_frames(frames: Iterable[tuple[str, bytes]]) -> bytes:
     """Make one text of the files of a recording, each with its name."""
     return b"".join(
@@ -55,7 +60,9 @@ def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:
     for number, (name, text) in enumerate(frames):
         with in_frame(f"{number} ({name})"):
             people.append(_read_people(parse_json(text), skeleton))
-    return build_recording(people, skeleton)
+    named = [FRAME_NAME.fullmatch(name) for name, _ in frames]
+    numbers = [int(match[2]) for match in named if match is not None]
+    return build_recording(people, skeleton, numbers=numbers)
 
 
 def _split_frames(data: bytes) -> Iterator[tuple[str, bytes]]:

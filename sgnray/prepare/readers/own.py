@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 import re
 from collections import Counter
@@ -84,11 +85,15 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
     names = sorted(words_of)
     files = [words_of[name][0] for name in names]
     facts = [_read_facts(words_of[name][1], class_names) for name in names]
+    rest = iter(facts)
     return RawPlan(
         dataset=name_after_file(raw[0]),
         skeleton=SKELETONS[files[0].skeleton],
         class_names=class_names,
-        jobs=tuple(_cut_jobs(files, facts, len(class_names))),
+        jobs=tuple(
+            RecordingJob(part, len(class_names), tuple(itertools.islice(rest, len(part))))
+            for part in cut_parts(files)
+        ),
         skipped=tuple(skipped),
         source=_describe_source(listing.files, facts, class_names),
         splits=_split(facts, {name: words_of[name][1].get("split", "") for name in names}),
@@ -296,16 +301,6 @@ def _parts(facts: Sequence[ClipFacts], tested: set[str]) -> dict[str, list[str]]
     for fact in facts:
         parts[_PARTS[fact.name in tested]].append(fact.name)
     return parts
-
-
-def _cut_jobs(
-    files: Sequence[RawFile], facts: Sequence[ClipFacts], num_classes: int
-) -> list[RecordingJob]:
-    jobs, start = [], 0
-    for part in cut_parts(files):
-        jobs.append(RecordingJob(part, num_classes, tuple(facts[start : start + len(part)])))
-        start += len(part)
-    return jobs
 
 
 def _describe_source(

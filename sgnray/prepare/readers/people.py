@@ -84,9 +84,11 @@ def build_recording(
     frames_NVC: Sequence[Floats | Sequence[Floats]],
     skeleton: Skeleton,
     ids: Sequence[Sequence[Hashable]] | None = None,
+    numbers: npt.ArrayLike | None = None,
 ) -> Recording:
     """Track people, fill in missing joints, and drop frames without a person.
 
+    `numbers` count the frames, up to any; one that is missing, by their usual step, has nobody.
     A person continues the body whose bounding box, moved on as it moved before, overlaps most with
     theirs, of the joints that both have; `ids` name the bodies instead. A missing joint is
     interpolated over time, carried to the ends of its body, and in the middle of the other joints
@@ -96,14 +98,15 @@ def build_recording(
     """
     tracks: list[_Track] = []
     active: list[_Track] = []
-    for frame, listed in enumerate(frames_NVC):
+    frame_T = np.arange(len(frames_NVC)) + (0 if numbers is None else _count_missing(numbers))
+    for index, (frame, listed) in enumerate(zip(frame_T.tolist(), frames_NVC, strict=True)):
         people_NVC = np.reshape(listed, (-1, skeleton.num_joints, skeleton.num_coordinates))
         num_seen_N = np.count_nonzero(~np.isnan(people_NVC[..., 0]), axis=1)
         found = np.flatnonzero(num_seen_N >= MIN_JOINTS).tolist()
         if len(found) > MAX_PEOPLE:
-            raise refusal(f"frame {frame}: {len(found)} people, more than {MAX_PEOPLE}")
-        own = [None] * len(people_NVC) if ids is None else ids[frame]
-        people = [_Track(own[index], frame, people_NVC[index]) for index in found]
+            raise refusal(f"frame {index}: {len(found)} people, more than {MAX_PEOPLE}")
+        own = [None] * len(people_NVC) if ids is None else ids[index]
+        people = [_Track(own[person], frame, people_NVC[person]) for person in found]
         active = [track for track in active if frame - track.frames[-1] <= MAX_GAP]
         chosen = _match(active, people, frame) if ids is None else _match_ids(active, people)
         for person, track in zip(people, chosen, strict=True):
@@ -116,7 +119,7 @@ def build_recording(
         raise refusal(f"none of its {len(frames_NVC)} frames contains a person")
     filled = [track.fill() for track in tracks]
     scale = _meters_per_pixel(tracks, skeleton) if skeleton.num_coordinates == 2 else np.ones(3)
-    has_body_T = np.zeros(len(frames_NVC), bool)
+    has_body_T = np.zeros(frame_T[-1] + 1, bool)
     for track in tracks:
         has_body_T[track.frames[0] : track.frames[-1] + 1] = True
     number_T = np.cumsum(has_body_T) - 1  # frames without a person do not count
@@ -128,6 +131,19 @@ def build_recording(
         for track, joints_TVC in zip(tracks, filled, strict=True)
     )
     return Recording(int(has_body_T.sum()), bodies)
+
+
+def _count_missing(numbers: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Count the frames that are missing before each one, by their numbers.
+
+    Of a longer gap, only as many count as make whoever comes back a new body: what is between has
+    nobody in it, and does not count either.
+    """
+    steps = np.diff(numbers)
+    values, counts = np.unique(steps[steps > 0], return_counts=True)
+    usual = values[counts.argmax()] if values.size else 1.0
+    missing = np.clip(np.rint(steps / usual) - 1, 0, MAX_GAP)
+    return np.concatenate(([0], missing.cumsum())).astype(np.int64)
 
 
 class _Track:

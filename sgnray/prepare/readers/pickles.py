@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sgnray.errors import InputError, first_line
+from sgnray.prepare.clip import refusal
 from sgnray.storage.location import Location
 
 PROTOCOLS = range(2, 6)
@@ -110,11 +111,11 @@ class PickledArray:
         return self.shape if self.axes is None else tuple(self.shape[axis] for axis in self.axes)
 
     def load(self) -> npt.NDArray[Any]:
-        """Build the array; PickleError if its bytes are damaged."""
+        """Build the array; ClipError if its bytes are damaged."""
         try:
             data = self.data.text.encode("latin-1") if isinstance(self.data, _Latin1) else self.data
         except UnicodeEncodeError as error:
-            raise PickleError("an array's bytes are damaged") from error
+            raise refusal("an array's bytes are damaged") from error
         array = np.frombuffer(data, self.dtype).reshape(self.shape, order=self.order)
         return array if self.axes is None else array.transpose(self.axes)
 

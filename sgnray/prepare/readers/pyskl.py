@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import pickle
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,9 @@ from sgnray.prepare.recording import FloatArray, Recording
 from sgnray.storage.location import Location
 
 log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
+Arrays = tuple[PickledArray, PickledArray | None]  # key points and their scores
 
 CLIP_FORMAT = "PYSKL"
 SUFFIXES = (".pkl", ".pickle")
@@ -88,8 +91,6 @@ class PysklJob:
         for clip in self.clips:
             try:
                 yield Clip(clip.facts, self._prepare(clip))
-            except PickleError as error:
-                yield Skipped(clip.facts.name, str(error))
             except ClipError as error:
                 yield Skipped(clip.facts.name, error.what)
 
@@ -107,7 +108,7 @@ def plan_pyskl(location: Location) -> RawPlan:
     """
     entry = find_file(location)
     content = read_pickle(location)
-    clips = _read_clips(content, location)
+    clips = _read_each(content, location, _read_annotation)
     skeleton = _find_skeleton(clips, location)
     ntu_facts = _read_ntu_names(clips) if skeleton is NTU25 else {}
     num_classes = max(clip.facts.label for clip in clips) + 1
@@ -160,17 +161,17 @@ def center(keypoint_MTVC: npt.NDArray[Any], *, origin_joint: int) -> Poses:
     return list_poses(moved_TMVC.reshape(num_frames, num_actors, -1))
 
 
-def _read_clips(content: Any, location: Location) -> list[PickledClip]:
+def _read_each(content: Any, location: Location, read: Callable[[Any], Found]) -> list[Found]:
     """Read a pickle's annotations; InputError lists what is wrong with them."""
-    clips, problems = [], []
+    found, problems = [], []
     for index, item in enumerate(_list_annotations(content, location)):
         try:
-            clips.append(_read_annotation(item))
+            found.append(read(item))
         except ValueError as error:
             problems.append(Problem(f"annotations[{index}]", str(error)))
     if problems:
         raise _refuse_annotations(location, problems)
-    return clips
+    return found
 
 
 def _list_annotations(content: Any, location: Location) -> list[Any]:
@@ -203,9 +204,10 @@ def _read_count(item: dict[Any, Any], key: str, *, limit: int) -> int:
     return count
 
 
-def _read_arrays(item: dict[Any, Any]) -> tuple[PickledArray, PickledArray | None]:
+def _read_arrays(item: Any) -> Arrays:
     """Check the key points of an annotation, and the scores of those in 2D; ValueError."""
-    keypoint, score = item.get("keypoint"), item.get("keypoint_score")
+    known = item if isinstance(item, dict) else {}
+    keypoint, score = known.get("keypoint"), known.get("keypoint_score")
     if not isinstance(keypoint, PickledArray) or not keypoint.dtype:
         raise ValueError("keypoint is not an array")
     dtype, shape = np.dtype(keypoint.dtype), keypoint.final_shape
@@ -241,8 +243,7 @@ def detect_clip(head: bytes) -> Skeleton | None:
 def read_clip(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the pickle of one clip in 2D; ClipError if it is corrupt or holds something else."""
     try:
-        item = load_pickle(pa.BufferReader(data))
-        keypoint, score = _read_arrays(item if isinstance(item, dict) else {})
+        keypoint, score = _read_arrays(load_pickle(pa.BufferReader(data)))
         if keypoint.final_shape[2:] != (skeleton.num_joints, skeleton.num_coordinates):
             joints, axes = keypoint.final_shape[2:]
             what = f"not {skeleton.num_joints} x {skeleton.num_coordinates} as {skeleton.name}"
@@ -252,46 +253,26 @@ def read_clip(data: bytes, skeleton: Skeleton) -> Recording:
         raise refusal(f"the pickle cannot be used: {error}") from error
 
 
-def list_clips(location: Location, changed: int) -> dict[str, int]:
-    """Return the size of each clip in a pickle of 2D clips; InputError for anything else."""
-    return {
-        name: keypoint.num_bytes for name, (keypoint, _) in _load_clips(location, changed).items()
-    }
-
-
-def extract_clip(location: Location, changed: int, name: str) -> bytes:
-    """Make the pickle of one clip, as read_clip reads it, of a pickle of many."""
-    arrays_of = _load_clips(location, changed)
-    if name not in arrays_of:
-        raise refusal("it is no longer in the pickle", name=name)
-    keypoint, score = arrays_of[name]
-    arrays = {"keypoint": keypoint, "keypoint_score": score}
-    return pickle.dumps({key: array.load() for key, array in arrays.items() if array is not None})
+def pickle_clip(arrays: Arrays) -> bytes:
+    """Make the pickle of one clip, as read_clip reads it."""
+    named = zip(("keypoint", "keypoint_score"), arrays, strict=True)
+    return pickle.dumps({key: array.load() for key, array in named if array is not None})
 
 
 @lru_cache(maxsize=1)
-def _load_clips(
-    location: Location, changed: int
-) -> dict[str, tuple[PickledArray, PickledArray | None]]:
-    # The arrays stay in memory: a pickle is read from its start.
-    found: dict[str, tuple[PickledArray, PickledArray | None]] = {}
-    problems = []
-    for index, item in enumerate(_list_annotations(read_pickle(location), location)):
-        content = item if isinstance(item, dict) else {}
-        name = str(content.get("frame_dir", index))
-        try:
-            arrays = found[name] = _read_arrays(content)
-        except ValueError as error:
-            problems.append(Problem(f"annotations[{index}]", str(error)))
-            continue
-        if _SKELETONS.get(arrays[0].final_shape[2:]) is not COCO17:
+def load_clips(location: Location, changed: int) -> dict[str, Arrays]:
+    """Return the arrays of each clip in a pickle of 2D clips; InputError for anything else."""
+    # They stay in memory: a pickle is read from its start.
+    items = _list_annotations(read_pickle(location), location)
+    arrays = _read_each(items, location, _read_arrays)
+    found = {str(item.get("frame_dir", at)): arrays[at] for at, item in enumerate(items)}
+    for name, (keypoint, _) in found.items():
+        if _SKELETONS.get(keypoint.final_shape[2:]) is not COCO17:
             raise InputError(
                 "these clips do not have COCO's 17 joints in 2D",
                 where=f"{location}, {name}",
                 now=f"prepare them first, sgn prepare --raw {location}, and name the dataset",
             )
-    if problems:
-        raise _refuse_annotations(location, problems)
     return found
 
 

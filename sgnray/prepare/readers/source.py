@@ -12,10 +12,12 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from sgnray.data.skeleton import COCO17
 from sgnray.errors import ClipError, InputError, first_line
 from sgnray.prepare.clip import Skipped, refusal
 from sgnray.prepare.readers.formats import (
@@ -25,14 +27,15 @@ from sgnray.prepare.readers.formats import (
     has_known_suffix,
 )
 from sgnray.prepare.readers.openpose import FORMAT as OPENPOSE
-from sgnray.prepare.readers.openpose import FRAME_NAME, join_frames
+from sgnray.prepare.readers.openpose import FRAME_NAME, has_person, join_frames
 from sgnray.prepare.readers.people import in_frame
-from sgnray.prepare.readers.pyskl import CLIP_FORMAT, SUFFIXES, extract_clip, list_clips
+from sgnray.prepare.readers.pyskl import CLIP_FORMAT, SUFFIXES, load_clips, pickle_clip
 from sgnray.storage.location import Entry, Location
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 PART_BYTES = 32 * 1024 * 1024
 PART_FILES = 256
+_NUM_OPEN, _BLOCK_FILES = 16, 32  # files that are detected at a time, and in a row
 _UNKNOWN_CONTENT = "not a recording: its content has no format that sgnray reads"
 _BOMB_BYTES, _BOMB_RATIO = 16 * 1024 * 1024, 200
 _REMOTE_BUFFER_BYTES = 1024 * 1024
@@ -47,7 +50,7 @@ ZIP_ERRORS = (
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RawFile:
     """One raw file: at `place`, or the `member` of the .zip at `place`.
 
@@ -77,6 +80,10 @@ class RawFile:
         """Its path from what the user named on."""
         parts = PurePosixPath(self.member or self.place.path).parts
         return "/".join(parts[-self.depth - 1 :])
+
+
+# A file, and the frames that it is made of, if it is.
+Joined = tuple[RawFile, Sequence[RawFile]]
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,10 @@ def read_file(file: RawFile) -> bytes:
             f"larger than {MAX_FILE_BYTES >> 20} MiB, the limit for a recording", name=file.name
         )
     if _is_pickled(file):
-        return extract_clip(file.place, file.changed, file.member or "")
+        clips = load_clips(file.place, file.changed)
+        if file.name not in clips:
+            raise refusal("it is no longer in the pickle", name=file.name)
+        return pickle_clip(clips[file.name])
     if not file.frames:
         data = _read(file, file.size_bytes + 1)
         num_bytes = len(data)
@@ -188,17 +198,16 @@ def _list_place(place: Location) -> Listing:
         with place.open() as stream:
             is_zip = stream.read(4) == b"PK\3\4"
         return _recognize(list(_zip_files(place)) if is_zip else [_plain_file(place, entry)])
-    entries = list(place.walk())
-    plain = [_plain_file(place, item) for item in entries if has_known_suffix(item.name)]
+    plain, zips = [], []
+    for item in place.walk():
+        if has_known_suffix(item.name):
+            plain.append(_plain_file(place, item))
+        elif item.name.lower().endswith(".zip") and not item.name.startswith("._"):
+            zips.append(place.at(item.path))
     listing = _recognize(plain)
-    zips = [
-        item
-        for item in entries
-        if item.name.lower().endswith(".zip") and not item.name.startswith("._")
-    ]
     if listing.files or not zips:
         return listing
-    members = [file for item in zips for file in _zip_files(place.at(item.path))]
+    members = [file for archive in zips for file in _zip_files(archive)]
     return join_listings([replace(listing, refused=()), _recognize(members)])
 
 
@@ -210,12 +219,12 @@ def _plain_file(place: Location, entry: Entry) -> RawFile:
 def _pickled_files(place: Location, entry: Entry) -> list[RawFile]:
     """List the clips of a pickle of many; none if it is the pickle of one."""
     file = _plain_file(place, entry)
-    if _recognize([file]).files:
+    if _detect_file(file)[0].kind:
         return []
-    clips = list_clips(place, entry.changed)
+    clip = replace(file, kind=CLIP_FORMAT, skeleton=COCO17.name)
     return [
-        replace(file, name=name, member=name, size_bytes=size, kind=CLIP_FORMAT, skeleton="coco17")
-        for name, size in clips.items()
+        replace(clip, name=name, member=name, size_bytes=keypoint.num_bytes)
+        for name, (keypoint, _) in load_clips(place, entry.changed).items()
     ]
 
 
@@ -228,19 +237,14 @@ def _recognize(found: Sequence[RawFile | Skipped]) -> Listing:
     files = [file for file in found if isinstance(file, RawFile)]
     refused = [item for item in found if isinstance(item, Skipped)]
     sidecars = [file for file in files if file.name in SIDECARS]
-    known: list[RawFile] = []
-    others: list[tuple[RawFile, str]] = []
-    for file in _join_frames([file for file in files if file.name not in SIDECARS]):
-        try:
-            detected = _detect(file)
-            if not detected.kind:
-                raise refusal(_UNKNOWN_CONTENT)
-        except ClipError as error:  # also a damaged member
-            others.append((file, error.what))
-        else:
-            known.append(detected)
+    detected = _detect_all(_join_frames([file for file in files if file.name not in SIDECARS]))
+    known = [file for file, reason in detected if not reason]
     suffixes = {_suffix(file) for file in known}
-    refused += [Skipped(file.path, reason) for file, reason in others if _suffix(file) in suffixes]
+    refused += [
+        Skipped(file.path, reason)
+        for file, reason in detected
+        if reason and (file.frames or _suffix(file) in suffixes)
+    ]
     return Listing(tuple(sorted(known, key=_order)), tuple(refused), tuple(sidecars))
 
 
@@ -248,24 +252,67 @@ def _suffix(file: RawFile) -> str:
     return ".json" if file.frames else PurePosixPath(file.name).suffix.lower()
 
 
-def _detect(file: RawFile) -> RawFile:
+def _detect_all(joined: Sequence[Joined]) -> list[tuple[RawFile, str]]:
+    """Detect all formats, in threads: a file on another machine is waited for."""
+    blocks = [joined[at : at + _BLOCK_FILES] for at in range(0, len(joined), _BLOCK_FILES)]
+    # Two threads that open members of one ZipFile may close it under a third.
+    num_threads = 1 if any(file.member is not None for file, _ in joined) else _NUM_OPEN
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="sgn-lister") as threads:
+        found = threads.map(lambda block: [one for item in block for one in _detect(*item)], blocks)
+        return [one for block in found for one in block]
+
+
+def _detect(file: RawFile, frames: Sequence[RawFile]) -> list[tuple[RawFile, str]]:
+    """Detect a file's format; with `frames`, that of a recording, or of each if they are none.
+
+    Each comes with the reason why it is refused, empty if it is not.
+    """
+    if not frames:
+        return [_detect_file(file)]
+    reason = ""
+    for frame in sorted(frames, key=lambda frame: frame.size_bytes, reverse=True):
+        try:
+            head = _peek(frame)
+        except ClipError as error:  # a damaged member; another frame may tell the skeleton
+            reason = reason or f"frame {frame.name}: {error.what}"
+            continue
+        found = detect_format(frame.name, lambda: head)  # noqa: B023 - called at once
+        if found is None or found[0].name != OPENPOSE:
+            return [_detect_file(frame) for frame in frames]
+        if has_person(head):
+            return [(replace(file, kind=OPENPOSE, skeleton=found[1].name), "")]
+        break  # the largest frame: no other one has a person
+    return [(file, reason or f"none of its {len(frames)} frames contains a person")]
+
+
+def _detect_file(file: RawFile) -> tuple[RawFile, str]:
     if file.kind:
-        return file
-    found = detect_format(file.name, lambda: _read(file, min(file.size_bytes, HEAD_BYTES)))
-    return file if found is None else replace(file, kind=found[0].name, skeleton=found[1].name)
+        return file, ""
+    try:
+        found = detect_format(file.name, lambda: _peek(file))
+    except ClipError as error:  # a damaged member
+        return file, error.what
+    if found is None:
+        return file, _UNKNOWN_CONTENT
+    return replace(file, kind=found[0].name, skeleton=found[1].name), ""
 
 
-def _join_frames(files: Sequence[RawFile]) -> Iterator[RawFile]:
-    """Make one file of the frames of each recording that OpenPose wrote, with the format detected.
+def _peek(file: RawFile) -> bytes:
+    return _read(file, min(file.size_bytes, HEAD_BYTES))
+
+
+def _join_frames(files: Sequence[RawFile]) -> list[Joined]:
+    """Make one file of the frames of each recording that OpenPose may have written.
 
     A folder is a recording, and has its name, unless frames of several are in one folder: then
     recordings are called as their frames begin.
     """
+    joined: list[Joined] = []
     groups: dict[tuple[str, PurePosixPath, str], list[tuple[int, str, RawFile]]] = {}
     for file in files:
         match = FRAME_NAME.fullmatch(file.name)
         if match is None:
-            yield file
+            joined.append((file, ()))
         else:
             folder = PurePosixPath(file.member or file.place.path).parent
             archive = "" if file.member is None else file.place.path
@@ -274,17 +321,10 @@ def _join_frames(files: Sequence[RawFile]) -> Iterator[RawFile]:
     is_by_folder = len({key[:2] for key in groups}) == len(groups)
     for (_, folder, start), numbered in groups.items():
         frames = [file for *_, file in sorted(numbered, key=lambda frame: frame[:2])]
-        try:
-            largest = _detect(max(frames, key=lambda file: file.size_bytes))
-        except ClipError:  # a damaged member: reading says which
-            largest = replace(frames[0], kind=OPENPOSE, skeleton="openpose25")
-        if largest.kind != OPENPOSE:
-            yield from frames
-            continue
         first = frames[0]
         path = folder if is_by_folder and folder.name else folder / start
         is_member = first.member is not None
-        yield RawFile(
+        recording = RawFile(
             name=path.name,
             place=first.place if is_member else first.place.at(str(path)),
             member=str(path) if is_member else None,
@@ -292,9 +332,9 @@ def _join_frames(files: Sequence[RawFile]) -> Iterator[RawFile]:
             depth=max(0, first.depth - int(path == folder)),
             changed=sum(file.changed for file in frames),
             frames=tuple(file.member or file.place.path for file in frames),
-            kind=largest.kind,
-            skeleton=largest.skeleton,
         )
+        joined.append((recording, frames))
+    return joined
 
 
 def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:

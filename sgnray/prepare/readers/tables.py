@@ -23,6 +23,7 @@ from sgnray.storage.location import Location
 JOB_BYTES = 16 * 1024 * 1024
 JOB_ROWS = 1024
 _STEP_BYTES = 2 * 1024 * 1024
+_MAGIC = (b"ARROW1", b"PAR1", b"\xff\xff\xff\xff")
 _NOW = "write the table again; on a cluster, every node needs it at the same path"
 
 
@@ -199,6 +200,11 @@ class _Cursor:
 @lru_cache(maxsize=1)
 def _cursor(table: Table, names: tuple[str, ...]) -> _Cursor:
     return _Cursor(table, names)
+
+
+def is_table(head: bytes) -> bool:
+    """Return whether a file that begins so is an Arrow or Parquet table."""
+    return head.startswith(_MAGIC)
 
 
 def open_table(location: Location) -> Table | str:

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from sgnray import seeding
 from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.checkpoints.trained_model import load_trained_model
-from sgnray.errors import CheckpointError, InputError, UsageError
-from sgnray.predict import Prediction, predict_clips
+from sgnray.config import recipe_for
+from sgnray.data.skeleton import NTU25
+from sgnray.data.store import CLIPS_FILE
+from sgnray.errors import CheckpointError, ClipError, InputError, UsageError
+from sgnray.predict import Prediction, plan_predictions, predict_clips, read_clip
+from sgnray.prepare.clip import Skipped
+from sgnray.prepare.normalize import normalize
+from sgnray.prepare.readers.recordings import find_recordings, read_recording
+from sgnray.train import train_run
+
+from ... import pose_files
+
+
+@pytest.fixture(scope="module")
+def flat_run(flat_folder, tmp_path_factory):
+    """A run on a skeleton of one's own."""
+    changes = [f"model.{key}_width=8" for key in ("embedding", "affinity", "frame")]
+    recipe = recipe_for(
+        "mine",
+        "people",
+        [*changes, "model.graph_widths=[8, 8, 8]", "data.num_segments=8", "train.num_epochs=1"],
+    )
+    return train_run(recipe, flat_folder, runs_dir=tmp_path_factory.mktemp("runs")).folder
+
+
+@pytest.fixture
+def flat_table(flat_folder):
+    """The clips of the run's dataset as somebody who has no labels would write them."""
+    return pa.ipc.open_file(str(flat_folder / CLIPS_FILE)).read_all().select(["name", "poses"])
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +137,9 @@ def test_windows_give_a_timeline(tiny_run, tiny_raw):
     content = found[1].to_dict()
     assert (content["start_s"], content["end_s"]) == (0.2, 0.6)
     assert len({probabilities(item) for item in found}) > 1
+    (again, *_) = list(predict_clips(path, tiny_run, window=12, stride=6, fps=60))[1:]
+    assert (again.span.start_s, again.span.end_s) == (0.1, 0.3)
+    assert again.guesses == found[1].guesses
 
 
 def test_classes_of_another_name(tiny_run, tiny_raw):
@@ -163,6 +198,10 @@ def test_bf16_says_nearly_the_same(from_files, tiny_run, tiny_raw):
 def test_a_stride_needs_a_window(tiny_run, tiny_raw):
     with pytest.raises(UsageError, match="a stride needs a window"):
         predict_clips(tiny_raw, tiny_run, stride=5)
+    with pytest.raises(UsageError, match="a frame rate needs a window"):
+        predict_clips(tiny_raw, tiny_run, fps=25)
+    with pytest.raises(UsageError, match="the frame rate positive"):
+        predict_clips(tiny_raw, tiny_run, window=5, fps=float("nan"))
 
 
 def test_it_needs_neither_ray_nor_a_dataset(tiny_run, tiny_raw, tmp_path):
@@ -207,3 +246,91 @@ def test_a_model_that_gives_no_numbers(tiny_run, tiny_raw, tmp_path):
     save_checkpoint(tmp_path / "nan.pt", checkpoint.model_copy(update={"weights": weights}))
     with pytest.raises(CheckpointError, match="logits of the model are not finite"):
         list(predict_clips(tiny_raw, tmp_path / "nan.pt"))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_table_of_new_clips_needs_no_labels(flat_run, flat_folder, flat_table, tmp_path, suffix):
+    """Several row groups, batches and parts; and a part of the table in a worker of its own."""
+    path = tmp_path / f"new.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(flat_table, path, row_group_size=7)
+    else:
+        with pa.ipc.new_file(str(path), flat_table.schema) as writer:
+            writer.write_table(flat_table, max_chunksize=7)
+    found = list(predict_clips(path, flat_run))
+    expected = list(predict_clips(flat_folder, flat_run))
+    assert [item.clip for item in found] == [item.clip for item in expected]
+    for item, other in zip(found, expected, strict=True):
+        assert (item.place, item.num_poses) == (str(path), 12)
+        assert probabilities(item) == pytest.approx(probabilities(other), abs=1e-6)
+    (source,) = plan_predictions(path, flat_run).sources
+    some = [item.clip for item in pickle.loads(pickle.dumps(source.part(9, 40))).read()]
+    assert some == [item.clip for item in expected[9:]]
+
+
+def test_a_row_without_poses_stops_no_other(flat_run, flat_table, tmp_path):
+    rows = flat_table.slice(0, 3).to_pylist()
+    rows[1] |= {"name": None, "poses": [*rows[1]["poses"][:5], rows[1]["poses"][5][:-1]]}
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "new.parquet")
+    good, bad, again = predict_clips(tmp_path / "new.parquet", flat_run)
+    assert (good.clip, again.clip) == ("clip-00", "clip-02")
+    assert bad.name == "row 1 of new.parquet"
+    assert bad.reason == "33 numbers in a pose instead of 34"
+
+
+def test_tables_that_cannot_be_recognized(flat_run, tiny_run, flat_table, tmp_path):
+    path = tmp_path / "new.parquet"
+    pq.write_table(flat_table, path)
+    with pytest.raises(InputError, match="no clips of ntu25 skeletons") as caught:
+        predict_clips(path, tiny_run)
+    assert "must be a list of poses, each 75 numbers" in caught.value.problems[0].what
+    pq.write_table(flat_table.select(["name"]), path)
+    with pytest.raises(InputError, match="no clips of flat17 skeletons") as caught:
+        predict_clips(path, flat_run)
+    assert [problem.what for problem in caught.value.problems] == ["column poses not found"]
+    pq.write_table(flat_table.slice(0, 0), path)
+    with pytest.raises(InputError, match="no rows"):
+        predict_clips(path, flat_run)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_a_clip_that_gives_no_numbers_stops_no_other(flat_run, flat_table, tmp_path, window):
+    """Coordinates that float32 holds, but not their products; of windows, one stands for all."""
+    rows = flat_table.slice(0, 3).to_pylist()
+    rows[1]["poses"] = (np.array(rows[1]["poses"]) * 1e30).tolist()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "new.parquet")
+    found = list(predict_clips(tmp_path / "new.parquet", flat_run, window=window))
+    (bad,) = [item for item in found if isinstance(item, Skipped)]
+    assert (bad.name, bad.place) == ("clip-01", str(tmp_path / "new.parquet"))
+    start = "" if window is None else "frames 0 to 4: "
+    assert bad.reason.startswith(f"{start}the model gives no finite result")
+    good = {item.clip: probabilities(item) for item in found if item is not bad}
+    assert set(good) == {"clip-00", "clip-02"}
+
+
+@pytest.mark.parametrize("kind", ["MMPose", "MediaPipe", "Kinect v2", "PYSKL"])
+def test_a_clip_in_bytes_is_told_by_its_content(kind, tmp_path):
+    suffix = {"PYSKL": ".pkl", "MMPose": ".json"}.get(kind, ".csv")
+    data = pose_files.make_file(kind, num_frames=5)
+    (tmp_path / f"clip{suffix}").write_bytes(data)
+    recording, skeleton = read_recording(find_recordings(tmp_path).files[0])
+    expected = normalize(recording, skeleton)
+    np.testing.assert_array_equal(read_clip(data, skeleton).values_PD, expected.values_PD)
+    with pytest.raises(ClipError, match="the model supports only flat17"):
+        read_clip(data, replace(skeleton, name="flat17"))
+
+
+def test_clips_in_bytes_of_a_sensor_or_of_a_program(tiny_raw, tiny_dataset):
+    name = tiny_dataset.clips.names[0]
+    found = read_clip((tiny_raw / f"{name}.skeleton").read_bytes(), NTU25)
+    np.testing.assert_array_equal(
+        found.values_PD, tiny_dataset.poses_PVC[tiny_dataset.rows_of(0)].reshape(-1, 75)
+    )
+    frames_TVC = np.random.default_rng(0).normal(size=(4, 25, 3)).round(3)
+    found = read_clip(json.dumps(frames_TVC.tolist()).encode(), NTU25)
+    np.testing.assert_allclose(
+        found.values_PD, (frames_TVC - frames_TVC[0, 1]).reshape(4, -1), atol=1e-6
+    )
+    for data in (b"", b"\x00\xff", b"a,b\n1,2\n", b"[" * 100_000):
+        with pytest.raises(InputError, match="neither a recording nor JSON"):
+            read_clip(data, NTU25)

@@ -275,6 +275,38 @@ def test_somebody_who_leaves_and_comes_back(read):
         assert (len(recording.bodies), recording.num_frames) == (num_bodies, num_frames)
 
 
+@pytest.mark.parametrize("kind", ["COCO", "OpenPose", "Kinect"])
+@pytest.mark.parametrize("step", [1, 3])  # of a camera whose frames were not all looked at
+@pytest.mark.parametrize(("gap", "num_bodies", "num_frames"), [(10, 1, 60), (20, 2, 40)])
+def test_a_frame_that_is_left_out_has_nobody(
+    read, tmp_path, kind, step, gap, num_bodies, num_frames
+):
+    """As above, in files that have no frames without people."""
+    seen = [frame for frame in range(60) if not 20 <= frame < 20 + gap]
+    numbers = [5 + step * frame for frame in seen]
+    skeleton = {"COCO": COCO17, "OpenPose": OPENPOSE25, "Kinect": NTU25}[kind]
+    person_TVC = files.move(skeleton, 60)[seen]
+    frames_NVC = files.project(person_TVC)[:, None]
+    if kind == "OpenPose":
+        for number, people_NVC in zip(numbers, frames_NVC, strict=True):
+            path = tmp_path / f"a_{number:012}_keypoints.json"
+            path.write_bytes(files.format_openpose(people_NVC))
+        recording, _ = read_folder(tmp_path)
+    elif kind == "COCO":
+        people = json.loads(files.format_coco(frames_NVC))
+        images = [{"image_id": number} for number in numbers]
+        recording, _ = read(
+            json.dumps([one | its for one, its in zip(people, images, strict=True)]).encode()
+        )
+    else:
+        header, *rows = files.format_kinect([person_TVC]).decode().splitlines()
+        cells = [row.partition(",")[2] for row in rows]
+        lines = [header, *(f"{n},{row}" for n, row in zip(numbers, cells, strict=True))]
+        recording, _ = read("\n".join(lines).encode(), ".csv")
+    assert (len(recording.bodies), recording.num_frames) == (num_bodies, num_frames)
+    assert sum(body.num_frames for body in recording.bodies) == num_frames
+
+
 def test_frames_without_people_before_and_after_do_not_count(read):
     frames_NVC = list(files.project(files.move(COCO17, 12))[:, None])
     nobody = [np.empty((0, 17, 2))] * 5
@@ -369,10 +401,11 @@ def test_a_frame_of_openpose_with_another_name_is_refused(read):
 
 
 def test_a_recording_of_openpose_without_people_is_refused(tmp_path):
-    files.write_openpose(tmp_path, "a", [np.empty((0, 25, 2))] * 3)
-    (file,) = find_recordings(tmp_path).files
-    with pytest.raises(ClipError, match="none of its 3 frames contains a person"):
-        read_recording(file)
+    files.write_openpose(tmp_path / "raw" / "wave" / "empty", "f", [np.empty((0, 25, 2))] * 2)
+    for find in (find_recordings, lambda folder: detect([locate(folder)])):
+        with pytest.raises(InputError, match="no recording found that can be used") as caught:
+            find(tmp_path / "raw")
+        assert caught.value.problems[0].what == "none of its 2 frames contains a person"
 
 
 def test_the_order_of_openposes_frames_is_by_number(tmp_path):
@@ -554,8 +587,46 @@ def test_a_damaged_frame_of_openpose_in_a_zip_is_named(tmp_path):
         for member in archive.infolist():
             damaged[member.header_offset + 150] ^= 1
     (tmp_path / "raw.zip").write_bytes(damaged)
+    with pytest.raises(InputError, match="no recording found that can be used") as caught:
+        find_recordings(tmp_path / "raw.zip")
+    (problem,) = caught.value.problems
+    assert problem.what.startswith("frame a_000000000000_keypoints.json: cannot be read: ")
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_openpose_without_a_person_takes_no_skeleton(tmp_path, is_packed):
+    """Recordings of 18 joints, one of whose frames nobody is in, and one recording without any."""
+    people = list(files.project(files.move(OPENPOSE18, 3))[:, None])
+    nobody = np.empty((0, 18, 2))
+    for action in ("wave", "clap"):
+        files.write_openpose(tmp_path / "raw" / action / "some", "f", [nobody, *people, nobody])
+    files.write_openpose(tmp_path / "raw" / "wave" / "empty", "f", [nobody] * 4)
+    source = tmp_path / "raw"
+    if is_packed:
+        pack(source, tmp_path / "raw.zip")
+        source = tmp_path / "raw.zip"
+    listing = find_recordings(source)
+    assert {file.skeleton for file in listing.files} == {"openpose18"}
+    plan = detect([locate(source)])
+    assert (plan.skeleton, plan.num_clips) == (OPENPOSE18, 2)
+    for refused in (listing.refused, plan.skipped):
+        assert [item.name.endswith("wave/empty") for item in refused] == [True]
+        assert refused[0].reason == "none of its 4 frames contains a person"
+
+
+def test_a_damaged_frame_hides_no_skeleton(tmp_path):
+    """The largest frame is damaged: another one tells that there are 18 joints."""
+    person_NVC = files.project(files.move(OPENPOSE18, 1))[:, None][0]
+    frames_NVC = [person_NVC, np.concatenate([person_NVC, person_NVC])]
+    files.write_openpose(tmp_path / "raw", "a", frames_NVC)
+    pack(tmp_path / "raw", tmp_path / "raw.zip")
+    damaged = bytearray((tmp_path / "raw.zip").read_bytes())
+    with zipfile.ZipFile(tmp_path / "raw.zip") as archive:
+        damaged[archive.infolist()[1].header_offset + 150] ^= 1
+    (tmp_path / "raw.zip").write_bytes(damaged)
     (file,) = find_recordings(tmp_path / "raw.zip").files
-    with pytest.raises(ClipError, match=r"frame a_000000000000_keypoints.json: cannot be read"):
+    assert file.skeleton == "openpose18"
+    with pytest.raises(ClipError, match=r"frame a_000000000001_keypoints.json: cannot be read"):
         read_recording(file)
 
 
@@ -576,6 +647,20 @@ def test_clips_of_a_pickle_of_many_are_read_one_by_one(tmp_path):
         error_TV = distances_m(recording.bodies[0], person_TVC)
         assert np.delete(error_TV, 9, axis=1).max() < 0.01  # float16 of pixels
         assert error_TV.max() < 0.5
+
+
+def test_a_damaged_array_in_a_pickle_of_many_stops_no_other(tmp_path):
+    """In protocol 2 an array is text, each of whose characters has to be one byte."""
+    people = [files.project(files.move(COCO17, 20, seed=seed))[:, None] for seed in range(2)]
+    items = [files.annotate_2d(f"clip {number}", item) for number, item in enumerate(people)]
+    for item in items:
+        del item["keypoint_score"]
+    data = bytearray(pickle.dumps(items, protocol=2))
+    data[data.rindex(b"\xc3")] += 1
+    (tmp_path / "many.pkl").write_bytes(data)
+    found = [found for *_, found in read_recordings(find_recordings(tmp_path / "many.pkl").files)]
+    assert found[0].num_frames == 20
+    assert found[1].what == "an array's bytes are damaged"
 
 
 def test_a_pickle_of_clips_in_3d_is_to_be_prepared_first(tmp_path):

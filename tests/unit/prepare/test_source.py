@@ -1,10 +1,12 @@
 import os
+import threading
 import zipfile
 
 import pytest
 
 from sgnray.errors import ClipError, InputError, UsageError
 from sgnray.prepare.clip import Skipped
+from sgnray.prepare.readers import source
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.source import MAX_FILE_BYTES, list_files, read_file
 from sgnray.storage.location import locate
@@ -129,3 +131,17 @@ def test_a_folder_of_something_else(tmp_path, names):
     with pytest.raises(InputError) as caught:
         detect([locate(tmp_path)])
     assert caught.value.what.startswith("no raw data found")
+
+
+def test_formats_of_several_files_are_detected_at_once(tmp_path, monkeypatch):
+    """Each block of files waits at each of its files for another one."""
+    for number in range(2 * source._BLOCK_FILES):
+        (tmp_path / f"{number}.json").write_text("{}")
+    together, peek = threading.Barrier(2, timeout=20), source._peek
+
+    def peek_together(file):
+        together.wait()
+        return peek(file)
+
+    monkeypatch.setattr(source, "_peek", peek_together)
+    assert list_files([locate(tmp_path)]).files == ()
