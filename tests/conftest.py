@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import shutil
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+from sgnray.cli import main
 from sgnray.config import Recipe, load_recipe
 from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
 from sgnray.data.skeleton import Skeleton
@@ -117,6 +120,32 @@ def global_generators_untouched(request):
     before = (str(np.random.get_state()), random.getstate())
     yield
     assert (str(np.random.get_state()), random.getstate()) == before
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def sgn(capsys):
+    """Run `sgn ARGUMENTS` and give exit code, stdout and stderr."""
+    logger = logging.getLogger("sgnray")
+    before = (logger.level, logger.propagate, list(logger.handlers))
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main.run(arguments)
+        printed = capsys.readouterr()
+        return Outcome(caught.value.code, printed.out, printed.err)
+
+    yield run
+    logging.captureWarnings(False)
+    logger.setLevel(before[0])
+    logger.propagate, logger.handlers = before[1:]
 
 
 @pytest.fixture(scope="session")

@@ -238,9 +238,9 @@ def _remote_errors(
     except (OSError, pa.ArrowException) as error:
         if may_be_absent and isinstance(error, FileNotFoundError):
             raise
-        failed, refuses = (OutputError, ", or refuses") if is_writing else (InputError, "")
+        failed = OutputError if is_writing else InputError
         raise failed(
-            f"this location does not respond{refuses}: {first_line(error)}",
+            f"this location does not respond, or refuses: {first_line(error)}",
             where=str(place),
             now="check its name, the network, and the credentials in the environment",
         ) from error

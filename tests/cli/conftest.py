@@ -1,21 +1,12 @@
-"""`sgn` in this process, in an empty folder, with what it printed."""
+"""`sgn` in an empty folder."""
 
-import logging
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 
 import pytest
 
-from sgnray.cli import main
-
-
-@dataclass
-class Outcome:
-    code: int
-    out: str
-    err: str
+from ..conftest import Outcome
 
 
 @pytest.fixture(autouse=True)
@@ -24,25 +15,6 @@ def plain_surroundings(monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "80")
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def sgn(capsys):
-    """Run `sgn ARGUMENTS` and give exit code, stdout and stderr."""
-    logger = logging.getLogger("sgnray")
-    before = (logger.level, logger.propagate, list(logger.handlers))
-
-    def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main.run(arguments)
-        printed = capsys.readouterr()
-        return Outcome(caught.value.code, printed.out, printed.err)
-
-    yield run
-    logging.captureWarnings(False)
-    logger.setLevel(before[0])
-    logger.propagate, logger.handlers = before[1:]
 
 
 @pytest.fixture

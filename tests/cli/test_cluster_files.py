@@ -78,6 +78,7 @@ def test_workers_start_from_zero_and_the_head_takes_none(name):
         assert (group["replicas"], group["minReplicas"]) == (0, 0)
         assert group["maxReplicas"] > 0
         pod = group["template"]["spec"]
+        assert pod["restartPolicy"] == "Never"
         (container,) = pod["containers"]
         # Ray counts the limits; requests that differ would let a node be too small for them.
         assert container["resources"]["requests"] == container["resources"]["limits"]

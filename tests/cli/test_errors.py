@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import sgnray.prepare
 import sgnray.synth.generate
 from sgnray.cli import render
 from sgnray.config import list_recipes

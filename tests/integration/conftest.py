@@ -1,44 +1,35 @@
-"""Real parts that integration tests share: an S3-compatible server."""
-
-import contextlib
-import socket
-import subprocess
-import sys
-import time
+"""Real parts that integration tests share: S3-compatible servers."""
 
 import pytest
-from pyarrow import fs
+
+from .s3_server import S3Server
 
 
 @pytest.fixture(scope="session")
-def s3():
-    """`(uri_of(path), file system)` of a server in a process of its own, with one bucket."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    query = f"?scheme=http&endpoint_override=127.0.0.1:{port}&region=us-east-1"
+def s3_access():
+    """Credentials, which moto checks only where a test has it do so."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3(s3_access):
+    """`(uri_of(path), file system)` of a server with one bucket."""
+    server = S3Server()
     try:
-        wait_for(port, server)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AWS_ACCESS_KEY_ID", "key")
-            patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-            patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-            creating = f"s3://bucket{query}&allow_bucket_creation=true"
-            files = fs.FileSystem.from_uri(creating)[0]
-            files.create_dir("bucket")
-            yield lambda path: f"s3://{path}{query}", files
+        yield server.uri_of, server.create_bucket()
     finally:
-        server.terminate()
-        server.wait()
+        server.kill()
 
 
-def wait_for(port, server):
-    for _ in range(300):
-        assert server.poll() is None, "the S3 server did not start"
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        time.sleep(0.1)
-    raise AssertionError("the S3 server does not answer")
+@pytest.fixture
+def lasting_s3(s3_access, tmp_path):
+    """A server with one bucket, which is still there when it was killed and is started again."""
+    server = S3Server(tmp_path / "objects")
+    try:
+        yield server
+    finally:
+        server.kill()

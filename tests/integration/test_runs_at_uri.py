@@ -92,13 +92,18 @@ def wire(s3):
 
 
 @pytest.fixture
-def bucket(s3, wire, request, tmp_path, monkeypatch):
-    """`(uri_of(name), file system, path)` of a folder of this test alone, behind the wire."""
+def impatient(tmp_path, monkeypatch):
+    """Upload without long pauses, from an empty cache."""
     monkeypatch.setenv("SGNRAY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(mirror, "_LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(mirror, "_SETTLE_S", 0.1)
     monkeypatch.setattr(mirror, "_PAUSES_S", (0.1, 0.5))
     monkeypatch.setattr(mirror, "_mirrors", {})
+
+
+@pytest.fixture
+def bucket(s3, wire, request, impatient):
+    """`(uri_of(name), file system, path)` of a folder of this test alone, behind the wire."""
     uri_of, files = s3
     path = "bucket/" + re.sub(r"\W", "-", request.node.name)
     port = re.search(r"127\.0\.0\.1:(\d+)", uri_of(""))[1]
@@ -202,10 +207,7 @@ def test_while_the_server_is_gone_training_goes_on(bucket, wire, tiny_recipe, ti
     def on_epoch(result):
         if result.epoch == 1:
             wire.cut()
-            deadline = time.monotonic() + 60
-            while "trying again" not in caplog.text:
-                assert time.monotonic() < deadline, "the loss of the server was not reported"
-                time.sleep(0.05)
+            wait_for_report(caplog)
         if result.epoch == 3:
             wire.join()
 
@@ -214,6 +216,42 @@ def test_while_the_server_is_gone_training_goes_on(bucket, wire, tiny_recipe, ti
             tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu", on_epoch=on_epoch
         )
     assert names_in(files, path) == RUN_FILES
+
+
+def wait_for_report(caplog):
+    deadline = time.monotonic() + 60
+    while "trying again" not in caplog.text:
+        assert time.monotonic() < deadline, "the loss of the server was not reported"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_and_started_again_has_all_files(
+    lasting_s3, impatient, tiny_recipe, tiny_folder, caplog
+):
+    """Unlike one that is cut off, it has lost the uploads that were on their way."""
+    files = lasting_s3.create_bucket()
+
+    def on_epoch(result):
+        if result.epoch == 1:
+            lasting_s3.kill()
+            wait_for_report(caplog)
+        if result.epoch == 3:
+            lasting_s3.start()
+
+    with caplog.at_level(logging.INFO):
+        done = train_run(
+            tiny_recipe,
+            tiny_folder,
+            runs_dir=lasting_s3.uri_of("bucket"),
+            name="run",
+            device="cpu",
+            on_epoch=on_epoch,
+        )
+    assert names_in(files, "bucket") == RUN_FILES
+    for name in RUN_FILES:
+        with files.open_input_stream(f"bucket/{name}") as stream:
+            assert stream.read() == (done.folder.parent / name).read_bytes(), name
 
 
 def test_what_a_lost_server_did_not_get_is_uploaded_by_the_next_command(
