@@ -141,7 +141,11 @@ class RayLauncher:
                     num_lost += 1
                     if num_lost > self._max_failures:
                         raise _explain_loss(lost)
-                    log.warning("a worker was lost; the run resumes after its last finished epoch")
+                    log.warning(
+                        "a worker failed (%s); the run resumes after its last finished epoch",
+                        last_line(lost),
+                    )
+                    log.debug("how it failed", exc_info=lost)
                     size = self._choose_size(size)
 
     def _follow(self, group: _Group, on_message: Callable[[Any], None]) -> None:
