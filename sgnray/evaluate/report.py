@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from sgnray.evaluate.metrics import Tally
@@ -172,9 +173,14 @@ class Report:
     confused: tuple[Confusion, ...]
     details: Details | None = None
 
+    @property
+    def class_mean_top1(self) -> float:
+        """Mean accuracy of the classes that have test clips: each counts the same."""
+        return fmean(score.top1 for score in self.per_class if score.top1 is not None)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as report.json holds it."""
-        content = asdict(self)
+        content = asdict(self) | {"class_mean_top1": self.class_mean_top1}
         evaluated, details = content.pop("evaluated"), content.pop("details") or {}
         return {"format_version": FORMAT_VERSION, **evaluated, **content, **details}
 

@@ -130,7 +130,10 @@ def test_lost_workers(tiny_recipe, tiny_folder, tmp_path):
     assert 2 <= len(read_losses(tmp_path / "run")) < 6
     result = train(lose_at=4, max_failures=1)
     assert result.resumed_from >= 2
-    assert "; the run resumes after its last finished epoch" in (tmp_path / "run" / "log.txt").read_text()
+    assert (
+        "; the run resumes after its last finished epoch"
+        in (tmp_path / "run" / "log.txt").read_text()
+    )
     assert_undisturbed(tmp_path / "run", tiny_folder, tmp_path, size=2)
 
 

@@ -26,6 +26,7 @@ def test_it_finds_what_training_found(runs_dir, tiny_dataset):
     again = json.loads(json.dumps(report.to_dict()))
     assert {key: again[key] for key in trained} == trained
     assert report.num_clips == sum(score.num_clips for score in report.per_class) == 9
+    assert trained["class_mean_top1"] == pytest.approx(report.top1)  # 3 clips of each class
     assert trained["format_version"] == 1
     assert trained["selection"] == "last"
     assert [score["name"] for score in trained["per_class"]] == [*tiny_dataset.info.class_names]
