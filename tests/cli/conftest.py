@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sgnray.cli import main
+from sgnray.cli import main, render
 
 
 @dataclass
@@ -40,6 +40,7 @@ def sgn(capsys):
         return Outcome(caught.value.code, printed.out, printed.err)
 
     yield run
+    render.set_verbosity(0)  # -q and -v of one test are not those of the next
     logging.captureWarnings(False)
     logger.setLevel(before[0])
     logger.propagate, logger.handlers = before[1:]
