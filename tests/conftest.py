@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from sgnray.cli import main
+from sgnray.cli import main, render
 from sgnray.config import Recipe, load_recipe
 from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
 from sgnray.data.skeleton import Skeleton
@@ -143,6 +143,7 @@ def sgn(capsys):
         return Outcome(caught.value.code, printed.out, printed.err)
 
     yield run
+    render.set_verbosity(0)  # -q and -v of one test are not those of the next
     logging.captureWarnings(False)
     logger.setLevel(before[0])
     logger.propagate, logger.handlers = before[1:]

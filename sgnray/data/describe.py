@@ -87,7 +87,7 @@ def describe_dataset(dataset: SkeletonDataset, skipped: Sequence[Skipped]) -> Da
         subjects=_numbers(clips.subjects),
         cameras=_numbers(clips.cameras),
         setups=_numbers(clips.setups),
-        num_two_bodies=_count_two_bodies(dataset),
+        num_two_bodies=int(np.count_nonzero(dataset.count_bodies() > 1)),
         lengths=describe_lengths(clips.num_frames),
         skipped=count_reasons(skipped),
     )
@@ -132,11 +132,3 @@ def _bin_width(shortest: int, longest: int) -> int:
 def _numbers(column_N: IntArray) -> Numbers:
     known = np.unique(column_N[column_N >= 0])
     return Numbers(tuple(known.tolist()), int(np.count_nonzero(column_N < 0)))
-
-
-def _count_two_bodies(dataset: SkeletonDataset) -> int:
-    """Count clips in which more than one body has a pose."""
-    first_pose = dataset.offsets[:-1][np.diff(dataset.offsets) > 0]
-    lowest = np.minimum.reduceat(dataset.bodies_P, first_pose)
-    highest = np.maximum.reduceat(dataset.bodies_P, first_pose)
-    return int(np.count_nonzero(lowest != highest))

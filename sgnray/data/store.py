@@ -56,6 +56,14 @@ class SkeletonDataset:
         """The most bodies that a clip has."""
         return int(self.bodies_P.max(initial=0)) + 1
 
+    def count_bodies(self) -> IntArray:
+        """Count the different bodies of each clip (N); 0 for a clip without poses."""
+        num_clips = len(self.clips.names)
+        is_there_NM = np.zeros((num_clips, self.num_bodies), np.bool_)
+        is_there_NM[np.repeat(np.arange(num_clips), np.diff(self.offsets)), self.bodies_P] = True
+        bodies_N: IntArray = np.count_nonzero(is_there_NM, axis=1)
+        return bodies_N
+
     def rows_of(self, clip: int) -> slice:
         """Return which rows of `poses_PVC` are a clip's."""
         return slice(self.offsets[clip], self.offsets[clip + 1])

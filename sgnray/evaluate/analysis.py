@@ -57,7 +57,7 @@ def score_groups(
     """Score clips by number of people, length, camera and setup, where these are known."""
     clips = dataset.clips
     right = is_right_N.numpy()
-    people = _count_people(dataset)[rows]
+    people = dataset.count_bodies()[rows].clip(min=1)  # there is one even without a pose
     groups = {
         "people": _by_value(right, people, lambda n: f"{n} {'person' if n == 1 else 'people'}"),
         "length": _by_length(right, clips.num_frames[rows]),
@@ -99,14 +99,6 @@ def measure_cost(models: Sequence[TrainedModel], num_views: int, device: torch.d
         device=describe_device(device),
         num_threads=torch.get_num_threads(),
     )
-
-
-def _count_people(dataset: SkeletonDataset) -> IntArray:
-    """Count the bodies of each clip of the dataset; 1 for a clip without poses."""
-    clip_P = np.repeat(np.arange(len(dataset.clips.names)), np.diff(dataset.offsets))
-    people = np.ones(len(dataset.clips.names), np.int64)
-    np.maximum.at(people, clip_P, dataset.bodies_P.astype(np.int64) + 1)
-    return people
 
 
 def _by_value(

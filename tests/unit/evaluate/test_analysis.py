@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,8 @@ def test_two_people_are_counted(tiny_dataset):
     shown = {score.name: score.num_clips for score in groups["people"]}
     assert shown.get("2 people", 0) == twin
     assert shown["1 person"] == len(rows) - twin
+    from_one = replace(tiny_dataset, bodies_P=tiny_dataset.bodies_P + np.int8(1))
+    assert score_groups(torch.ones(len(rows), dtype=torch.bool), from_one, rows) == groups
 
 
 def _bodies_of(dataset):
