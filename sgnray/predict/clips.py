@@ -251,6 +251,7 @@ class Recognizer:
 
     def describe(self) -> dict[str, str | int | None]:
         """Return what decides the predictions of a recording, under the names that users know."""
+        rate = self.sliding.frames_per_s if self.sliding else FRAMES_PER_S
         weights = hashlib.sha256()
         for tensor in self.model.model.state_dict().values():
             weights.update(tensor.cpu().numpy().tobytes())
@@ -261,7 +262,7 @@ class Recognizer:
             "--top": self.num_guesses,
             "--window": self.sliding.size if self.sliding else None,
             "--stride": self.sliding.stride if self.sliding else None,
-            "--fps": str(self.sliding.frames_per_s) if self.sliding else None,
+            "--fps": None if rate == FRAMES_PER_S else str(rate),
             "--precision": self.precision,
         }
 
