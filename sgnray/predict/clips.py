@@ -251,6 +251,7 @@ class Recognizer:
 
     def describe(self) -> dict[str, str | int | None]:
         """Return what decides the predictions of a recording, under the names that users know."""
+        rate = self.sliding.frames_per_s if self.sliding else FRAMES_PER_S
         weights = hashlib.sha256()
         for tensor in self.model.model.state_dict().values():
             weights.update(tensor.cpu().numpy().tobytes())
@@ -261,7 +262,7 @@ class Recognizer:
             "--top": self.num_guesses,
             "--window": self.sliding.size if self.sliding else None,
             "--stride": self.sliding.stride if self.sliding else None,
-            "--fps": str(self.sliding.frames_per_s) if self.sliding else None,
+            "--fps": None if rate == FRAMES_PER_S else str(rate),
             "--precision": self.precision,
         }
 
@@ -337,12 +338,7 @@ class Recognizer:
 
 
 def recognize_each(
-    model: TrainedModel,
-    clips: Sequence[Poses],
-    *,
-    num_views: int | None = None,
-    num_guesses: int = 5,
-    in_bf16: bool = False,
+    model: TrainedModel, clips: Sequence[Poses], **options: Any
 ) -> list[tuple[Guess, ...] | ClipError]:
     """Recognize clips as `TrainedModel.recognize` does, with a ClipError for one without a result.
 
@@ -351,21 +347,14 @@ def recognize_each(
     if not clips:
         return []
     try:
-        return [
-            *model.recognize(clips, num_views=num_views, num_guesses=num_guesses, in_bf16=in_bf16)
-        ]
+        return [*model.recognize(clips, **options)]
     except CheckpointError:
         weights = model.model.state_dict().values()
         if not all(bool(torch.isfinite(weight).all()) for weight in weights):
             raise
     if len(clips) == 1:
         return [refusal("the model gives no finite result: are its coordinates in the right unit?")]
-    return [
-        recognize_each(
-            model, [clip], num_views=num_views, num_guesses=num_guesses, in_bf16=in_bf16
-        )[0]
-        for clip in clips
-    ]
+    return [recognize_each(model, [clip], **options)[0] for clip in clips]
 
 
 def _fails_again(found: Prediction | Skipped, before: Sequence[Prediction | Skipped]) -> bool:

@@ -23,7 +23,10 @@ import pytest
 
 import sgnray
 from sgnray.checkpoints.trained_model import load_trained_model
-from sgnray.predict import Stream, predict_clips
+from sgnray.data.skeleton import NTU25
+from sgnray.predict import Stream, predict_clips, read_clip
+
+from .. import pose_files
 
 EXAMPLES = Path(sgnray.__file__).parents[1] / ".github" / "examples"
 # Not a Ray that happens to run on this machine.
@@ -125,6 +128,9 @@ def test_the_service_recognizes_clips(service, tiny_raw, tiny_run):
         )
     frames = load_trained_model(tiny_run).predict(WALK)
     assert post(service, json.dumps(WALK.tolist()).encode()) == (200, as_json(frames))
+    kinect = pose_files.make_file("Kinect v2", num_frames=20)
+    guesses = load_trained_model(tiny_run).recognize([read_clip(kinect, NTU25)])[0]
+    assert post(service, kinect) == (200, as_json(guesses))
 
 
 @pytest.mark.ray
@@ -139,9 +145,11 @@ def test_the_service_recognizes_clips(service, tiny_raw, tiny_run):
         (json.dumps(WALK[:, :20].tolist()).encode(), "a frame has the shape (20, 3), and one"),
         (json.dumps([WALK[:3].tolist()]).encode(), "there are 3 people"),
         (json.dumps([[], []]).encode(), "no frame contains a person"),
+        (json.dumps((1e30 * WALK).tolist()).encode(), "the model gives no finite result"),
+        (pose_files.make_file("MMPose"), "coco17 skeletons; the model supports only ntu25"),
         (b" " * (2**26 + 1), "the body is too large"),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_the_service_refuses_in_json_and_stays_up(service, body, what):
     status, answer = post(service, body)

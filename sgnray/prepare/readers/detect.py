@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from enum import Enum
 
-from sgnray.errors import InputError, UsageError
+from sgnray.errors import InputError, Problem, UsageError, shorten_problems
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.custom import plan_custom
@@ -179,10 +179,11 @@ def _check_alike(raw: Sequence[Location], recorded: Sequence[str | None]) -> Non
 
 
 def _nothing_found(place: Location, refused: Sequence[Skipped] = ()) -> InputError:
-    if refused or find_videos(place):
+    if find_videos(place):
         return refuse_place(place, f"--raw {place}", refused)
     return InputError(
         "no raw data found",
         where=f"--raw {place}",
         now=f"give {_KNOWN}; or generate some: sgn synth OUT",
+        problems=shorten_problems([Problem(item.name, item.reason) for item in refused]),
     )

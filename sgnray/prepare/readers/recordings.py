@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from sgnray.data.datasets import detect_ntu, read_class_names, read_missing_names
 from sgnray.data.skeleton import SKELETONS, Skeleton
-from sgnray.errors import ClipError, InputError, Problem, UsageError
+from sgnray.errors import ClipError, InputError, Problem, UsageError, shorten_problems
 from sgnray.prepare.clip import Clip, ClipFacts, Skipped, refusal
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import RawPlan, RawSource, cut_blocks, hash_lines
@@ -153,7 +153,7 @@ def refuse_place(place: Location, where: str, refused: Sequence[Skipped] = ()) -
         what,
         where=where,
         now=(_VIDEOS_FIRST if videos else "") + KNOWN,
-        problems=[Problem(item.name, item.reason) for item in refused],
+        problems=shorten_problems([Problem(item.name, item.reason) for item in refused]),
     )
 
 

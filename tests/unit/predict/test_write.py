@@ -150,6 +150,7 @@ def other_run(tiny_run, tmp_path):
         ({"num_guesses": 2}, ["--top"]),
         ({"num_views": 3}, ["--views"]),
         ({"window": 12}, ["--window", "--stride"]),
+        ({"window": 12, "fps": 25.0}, ["--window", "--stride", "--fps"]),
         ({"precision": "bf16"}, ["--precision"]),
         ({"class_names": ("x", "y", "z")}, ["classes"]),
         ({"checkpoint": "other"}, ["model"]),
