@@ -164,7 +164,7 @@ def num_cores() -> int:
 
 
 def check_listening(address: str) -> None:
-    """Raise ClusterError where nothing listens at an address; Ray would try for a minute."""
+    """Raise ClusterError where no Ray listens at an address; Ray would try for a minute."""
     if address.startswith(("http://", "https://")):
         raise ClusterError(
             "this is the address of a dashboard, which accepts jobs but not drivers",
@@ -182,9 +182,20 @@ def check_listening(address: str) -> None:
             now="name it as HOST:6379, or use auto or local",
         )
     try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+        with socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S) as connection:
+            _check_http2(connection)
     except (OSError, OverflowError) as error:
         raise _no_answer(address) from error
+
+
+def _check_http2(connection: socket.socket) -> None:
+    """Raise OSError where the other end does not answer in HTTP/2, as Ray's gRPC does."""
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return  # it is encrypted
+    # How a client begins, then its settings, of which there are none; the answer is settings too.
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0")
+    if connection.recv(9)[3:4] != b"\x04":
+        raise ConnectionError("it is not Ray")
 
 
 def _no_answer(address: str) -> ClusterError:

@@ -23,7 +23,7 @@ import torch
 from sgnray.distributed.device import Precision, choose_precision, describe_device
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
-from sgnray.distributed.reserve import Reservation, Room
+from sgnray.distributed.reserve import RequestedRoom, Reservation, Room
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, use_gpu
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
@@ -36,12 +36,14 @@ _POLL_S = 0.1
 _GROW_INTERVAL_S = 10.0
 # How long the cluster gets to take back what lost or ended workers held.
 _RELEASE_S = 10.0
+# Workers that have room import torch in seconds; a node that fetches an image takes longer.
+_SLOW_START_S = 60.0
 _RAY_TRAIN = {
     # Ray Train notices the end of its workers at its next look; its default is 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # A worker that does not answer is given up after this long, not after ten minutes.
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
-    # Until then the request is kept, and an autoscaler sees it; `Wait` ends it before.
+    # Until then the request is kept, and an autoscaler sees it; `RequestedRoom` ends it before.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1000000",
     # One process less to start: nothing here reads what it finds.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
@@ -90,23 +92,11 @@ class RayLauncher:
         )
 
     def choose_precision(self, precision: Precision) -> Precision:
-        """Replace `auto` by what a worker's hardware computes in; on a cluster, a worker is asked.
-
-        May wait for a node; ClusterError where that takes longer than the request allows.
-        """
-        device_type = self.hardware.device_type
-        if precision != "auto" or self._resources.is_local:
-            return choose_precision(precision, device_type)
-        import ray
-
+        """Replace `auto` by what `ask_precision` finds; may wait for a node."""
+        if precision != "auto":
+            return precision
         request = replace(self._request, num_cpus=self.hardware.threads_per_worker)
-        with (
-            _lost_cluster(),
-            Reservation(1, self._resources, request, num_gpus=self._num_gpus) as room,
-        ):
-            ask = ray.remote(**room.actor_options())(choose_precision)
-            chosen: Precision = ray.get(ask.remote(precision, device_type))
-        return chosen
+        return ask_precision(self._resources, request, num_gpus=self._num_gpus)
 
     def run(
         self,
@@ -127,9 +117,11 @@ class RayLauncher:
         workers = self.hardware.workers
         num_lost, size = 0, self._choose_size(workers.most if workers.is_elastic else 0)
         while True:
+            with _lost_cluster():
+                requested = RequestedRoom(self._describe(size), wait_s=self._request.wait_s)
             group = _Group(size, partial(self._trainer, work, state(), name, size))
             with _lost_cluster(), group:
-                self._follow(group, on_message)
+                self._follow(group, requested, on_message)
             match group.outcome:
                 case _Finished(result):
                     return result
@@ -148,18 +140,22 @@ class RayLauncher:
                     log.debug("how it failed", exc_info=lost)
                     size = self._choose_size(size)
 
-    def _follow(self, group: _Group, on_message: Callable[[Any], None]) -> None:
+    def _follow(
+        self, group: _Group, requested: RequestedRoom, on_message: Callable[[Any], None]
+    ) -> None:
         """Pass on the messages of a group of workers until it ends.
 
         Room for the workers that an elastic run lacks is asked for once the others have theirs.
         """
-        waiting = self._wait(group.size)
+        starting = Wait(
+            self._describe(group.size), verb="still starting", line_after_s=_SLOW_START_S
+        )
         room: Room | None = None
         grow_at, had_room = 0.0, False
         with ExitStack() as held:
             while group.outcome is None:
                 if not group.is_started:
-                    waiting.check()
+                    starting.check(is_waiting=requested.check())
                 elif room is None:
                     room = held.enter_context(self._ask(self.hardware.workers.most - group.size))
                     grow_at = time.monotonic() + _GROW_INTERVAL_S
@@ -194,19 +190,9 @@ class RayLauncher:
             num_gpus=self._num_gpus,
         )
 
-    def _room(self) -> int:
-        """Count the workers that what is free now suffices for."""
-        import ray
-
-        free = ray.available_resources()
-        room = int(free.get("CPU", 0) // self.hardware.threads_per_worker)
-        return min(room, int(free.get("GPU", 0))) if self._num_gpus else room
-
-    def _wait(self, num_workers: int) -> Wait:
-        cpus = self.hardware.threads_per_worker
-        needed = self._request.describe(num_workers, num_cpus=cpus, num_gpus=self._num_gpus)
-        is_short = not self._resources.is_local and self._room() < num_workers
-        return Wait(needed, is_short=is_short, wait_s=self._request.wait_s)
+    def _describe(self, num_workers: int) -> str:
+        cpus, gpus = self.hardware.threads_per_worker, self._num_gpus
+        return self._request.describe(num_workers, num_cpus=cpus, num_gpus=gpus)
 
     def _trainer(
         self,
@@ -350,6 +336,22 @@ class _Group:
                 raise self._error
             said = self._error
         self.outcome = said
+
+
+def ask_precision(resources: Resources, request: WorkerRequest, *, num_gpus: float) -> Precision:
+    """Return what `auto` is on a worker's hardware; on an existing cluster, a worker is asked.
+
+    May wait for a node; ClusterError where that takes longer than the request allows.
+    """
+    device_type = "cuda" if num_gpus else "cpu"
+    if resources.is_local:
+        return choose_precision("auto", device_type)
+    import ray
+
+    with _lost_cluster(), Reservation(1, resources, request, num_gpus=num_gpus) as room:
+        ask = ray.remote(**room.actor_options())(choose_precision)
+        chosen: Precision = ray.get(ask.remote("auto", device_type))
+    return chosen
 
 
 def set_up_ray_train() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local
 
 _POLL_S = 0.1
+_LOOK_INTERVAL_S = 1.0
 
 
 class Reservation:
@@ -22,14 +23,9 @@ class Reservation:
         self, num_workers: int, resources: Resources, request: WorkerRequest, *, num_gpus: float
     ) -> None:
         num_cpus = request.num_cpus or 1
-        check_local(num_workers, resources, request, num_cpus=num_cpus, num_gpus=num_gpus)
         self._each: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": num_gpus}
-        self._needed = request.describe(num_workers, **self._each)
-        self._wait_s = request.wait_s
-        has_cpus = resources.is_local or resources.free_cpus >= num_cpus * num_workers
-        self._waiting: Wait | None = Wait(
-            self._needed, is_short=not has_cpus or num_gpus > 0, wait_s=self._wait_s
-        )
+        check_local(num_workers, resources, request, **self._each)
+        self._wait = Wait(request.describe(num_workers, **self._each), wait_s=request.wait_s)
         self._group = _ask(num_workers, request, **self._each)
 
     def __enter__(self) -> Reservation:
@@ -49,13 +45,9 @@ class Reservation:
 
         Call this often while workers are waited for; ClusterError when room was missing too long.
         """
-        if _has_room(self._group):
-            self._waiting = None
-            return True
-        if self._waiting is None:
-            self._waiting = Wait(self._needed, is_short=True, wait_s=self._wait_s)
-        self._waiting.check()
-        return False
+        has_room = _has_room(self._group)
+        self._wait.check(is_waiting=not has_room)
+        return has_room
 
     def actor_options(self) -> dict[str, Any]:
         """Return the options of an actor that takes one worker's share of the room."""
@@ -85,6 +77,51 @@ class Room:
     def count(self) -> int:
         """Return how many of the workers have found a place."""
         return sum(map(_has_room, self._groups))
+
+
+class RequestedRoom:
+    """Room for what Ray Train or Ray Tune starts for this driver; they ask Ray for it themselves.
+
+    `needed` names it for a message. Make one before they ask: what was asked for earlier, by work
+    that has failed since, does not count.
+    """
+
+    def __init__(self, needed: str, *, wait_s: float | None) -> None:
+        import ray
+
+        self._wait = Wait(needed, wait_s=wait_s)
+        self._earlier = set(ray.util.placement_group_table())
+        self._is_missing = False
+        self._look_at = 0.0
+
+    def check(self) -> bool:
+        """Return whether there is room, or none was asked for yet.
+
+        Call this often; ClusterError when room was missing for longer than `wait_s`.
+        """
+        began = time.monotonic()
+        if began >= self._look_at:
+            self._is_missing = _own_room_is_missing(self._earlier)
+            # A cluster lists all groups that it ever had: looking may take at most a tenth.
+            self._look_at = began + max(_LOOK_INTERVAL_S, 10 * (time.monotonic() - began))
+        self._wait.check(is_waiting=self._is_missing)
+        return not self._is_missing
+
+
+def _own_room_is_missing(earlier: set[str]) -> bool:
+    """Return whether a group of this driver waits, and none with CPUs has found its place.
+
+    The id of a placement group ends with that of its job, which is the driver with all its actors.
+    """
+    import ray
+
+    job = ray.get_runtime_context().get_job_id()
+    groups = ray.util.placement_group_table()
+    own = [groups[name] for name in groups.keys() - earlier if name.endswith(job)]
+    placed = [group for group in own if group["state"] == "CREATED"]
+    return not any("CPU" in group["bundles"][0] for group in placed) and any(
+        group["state"] in ("PENDING", "RESCHEDULING") for group in own
+    )
 
 
 def _ask(num_workers: int, request: WorkerRequest, *, num_cpus: int, num_gpus: float) -> Any:

@@ -18,8 +18,6 @@ _LABEL_WORD = r"[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?"
 _LABEL_KEY = re.compile(rf"(?:[A-Za-z0-9.-]+/)?{_LABEL_WORD}", re.ASCII)
 _LABEL_WORDS = rf"{_LABEL_WORD}(?:, ?{_LABEL_WORD})*"
 _LABEL_VALUE = re.compile(rf"!?(?:{_LABEL_WORD}|in\({_LABEL_WORDS}\))", re.ASCII)
-_LINE_AFTER_S = 10.0
-_LINE_ANYWAY_AFTER_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -160,35 +158,39 @@ def check_local(
 
 
 class Wait:
-    """Says once what a launch waits for, and ends it when its time is over.
+    """A wait for `needed`: a line says so once, and a ClusterError ends it after `wait_s`."""
 
-    `needed` names it; `is_short` says that the cluster had no room when the wait began. Where
-    there was room, starting may take long by itself, and only a minute is unusual.
-    """
-
-    def __init__(self, needed: str, *, is_short: bool, wait_s: float | None) -> None:
-        self._needed = needed
-        self._began = time.monotonic()
-        self._is_short = is_short
-        self._slack_s = 0.0 if is_short else _LINE_ANYWAY_AFTER_S
-        self._wait_s = wait_s
+    def __init__(
+        self,
+        needed: str,
+        *,
+        wait_s: float | None = None,
+        verb: str = "waiting for",
+        line_after_s: float = 10.0,
+    ) -> None:
+        self._needed, self._wait_s = needed, wait_s
+        self._verb, self._line_after_s = verb, line_after_s
+        self._began: float | None = None
         self._is_said = False
 
-    def check(self) -> None:
-        """Call this often until the wait is over; raises ClusterError when it was too long."""
-        waited_s = time.monotonic() - self._began - self._slack_s
+    def check(self, *, is_waiting: bool) -> None:
+        """Call this often; the time counts from the first call since the last wait was over."""
+        if not is_waiting:
+            self._began = None
+            return
+        if self._began is None:
+            self._began, self._is_said = time.monotonic(), False
+        waited_s = time.monotonic() - self._began
         if self._wait_s is not None and waited_s > self._wait_s:
             raise ClusterError(
                 f"waited {self._wait_s:g} s for {self._needed}",
                 where=f"the Ray cluster, which has {Resources.now(is_local=False)}",
                 now="add nodes, ask for less, or wait longer with --wait",
             )
-        if not self._is_said and waited_s > _LINE_AFTER_S:
+        if not self._is_said and waited_s > self._line_after_s:
             self._is_said = True
-            what = "waiting for" if self._is_short else "still starting"
-            log.warning(
-                "%s %s; the cluster has %s", what, self._needed, Resources.now(is_local=False)
-            )
+            has = Resources.now(is_local=False)
+            log.warning("%s %s; the cluster has %s", self._verb, self._needed, has)
 
 
 def use_gpu(device: str, resources: Resources) -> bool:

@@ -39,7 +39,7 @@ from sgnray.config import Recipe, load_recipe, to_dict
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.cluster import connected, is_at_hand, num_cores, own_address
 from sgnray.distributed.device import choose_device, resolve_precision
-from sgnray.distributed.resources import WorkerRequest
+from sgnray.distributed.resources import WorkerRequest, use_gpu
 from sgnray.distributed.workers import Workers
 from sgnray.errors import OutputError, Problem, SgnError, UsageError
 from sgnray.storage.atomic import write_text
@@ -176,7 +176,7 @@ def train_seeds(
     missing: dict[int, str] = {}
     left = [seed for seed in recipes if seed not in finished]
     if left:
-        slots, request = _slots(num_seeds, wanted, address, device, request)
+        slots, device, request = _slots(num_seeds, wanted, address, device, request)
         train = partial(
             train_run,
             dataset_dir=dataset.folder,
@@ -270,19 +270,20 @@ def _slots(
     address: str | None,
     device: str,
     request: WorkerRequest | None,
-) -> tuple[Sequence[str | None], WorkerRequest | None]:
-    """Return one entry per seed that may run at once, and what the workers of each ask for.
+) -> tuple[Sequence[str | None], str, WorkerRequest | None]:
+    """Return one entry per seed that may run at once, their device, and what their workers ask for.
 
     An entry is the seed's GPU, or None where it has none. Seeds that share a cluster share its
     CPUs: each alone would ask for all of them.
     """
     if workers.most > 0:
         if not is_at_hand(address):  # each starts a Ray of its own, which takes the whole machine
-            return [None], request
+            return [None], device, request
         with connected(address, num_workers=workers.fewest) as resources:
             request = request or WorkerRequest()
             room = resources.free_cpus // (workers.most * (request.num_cpus or 1))
-            on_gpu = device == "cuda" or (device == "auto" and resources.num_gpus > 0)
+            on_gpu = use_gpu(device, resources)
+            device = "cuda" if on_gpu else "cpu"  # for all seeds, also where GPUs come or go
             if on_gpu and resources.num_gpus == 0:
                 # All ask at once, so that an autoscaler sees them, unless one's time would pass
                 # while another trains.
@@ -293,12 +294,12 @@ def _slots(
             if request.num_cpus is None and not on_gpu:
                 num_cpus = resources.cpus_per_worker(num_slots * workers.most)
                 request = replace(request, num_cpus=num_cpus)
-        return [None] * num_slots, request
+        return [None] * num_slots, device, request
     if choose_device(device).type == "cuda":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         gpus = visible.split(",") if visible else map(str, range(torch.cuda.device_count()))
-        return [*gpus][:num_seeds], request
-    return [None] * min(num_seeds, num_cores()), request
+        return [*gpus][:num_seeds], device, request
+    return [None] * min(num_seeds, num_cores()), device, request
 
 
 def _run_all(

@@ -153,7 +153,7 @@ def _run(
             allocated.concurrent or "as many as fit",
             f"; {len(running.ended)} ended before" if running.ended else "",
         )
-        run_trials(running, dataset_dir, allocated, time_budget_s=budget_s)
+        run_trials(running, dataset_dir, allocated, cluster, time_budget_s=budget_s)
 
 
 def _result(folder: SearchFolder, rows: tuple[TrialRow, ...]) -> TuneResult:

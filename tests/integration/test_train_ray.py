@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import threading
+import time
+from functools import partial
 
 import pytest
+import ray
 
-from sgnray.distributed.cluster import connected
-from sgnray.distributed.resources import WorkerRequest
+from sgnray.distributed.cluster import check_listening, connected
+from sgnray.distributed.launcher import RayLauncher
+from sgnray.distributed.resources import Resources, WorkerRequest
+from sgnray.distributed.workers import Workers
 from sgnray.errors import ClusterError, SgnError, UsageError
 from sgnray.train import train_run, train_seeds
 
@@ -102,10 +109,78 @@ def test_seeds_share_a_cluster(tiny_recipe, tiny_folder, tmp_path):
     assert [record["threads"] for record in records] == [1, 1]
 
 
-def test_a_local_ray_without_a_gpu(tiny_recipe, tiny_folder, tmp_path):
+@pytest.mark.parametrize(
+    "train", [train_run, partial(train_seeds, num_seeds=2)], ids=["run", "seeds"]
+)
+def test_a_local_ray_without_a_gpu(tiny_recipe, tiny_folder, tmp_path, train):
     with pytest.raises(UsageError, match="no GPU that Ray can use"):
-        train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, workers=2, device="cuda")
+        train(tiny_recipe, tiny_folder, runs_dir=tmp_path, workers=2, device="cuda")
     assert not list(tmp_path.iterdir())
+
+
+class SlowToLoad:
+    """Takes its time where it is unpickled: on a worker, which imports torch there."""
+
+    def __reduce__(self):
+        return time.sleep, (8,)
+
+
+def start(workers, **asked):
+    """Launch workers as on a cluster that others use too; return what rank 0 returns."""
+    launcher = RayLauncher(
+        Resources.now(is_local=False),
+        Workers.of(workers),
+        device="cpu",
+        max_failures=0,
+        request=WorkerRequest(num_cpus=1, **asked),
+    )
+    work = partial(lambda slow, worker, state: worker.world.size, SlowToLoad())
+    return launcher.run(work, name="start", state=lambda: None, on_message=print)
+
+
+def groups_that_wait():
+    groups = ray.util.placement_group_table().values()
+    return [group for group in groups if group["state"] == "PENDING"]
+
+
+@pytest.mark.slow
+def test_the_wait_for_room_is_over_where_there_is_room():
+    """Workers that find room in time may start as slowly as they do."""
+    other = ray.util.placement_group([{"CPU": 1.0}] * int(ray.cluster_resources()["CPU"]))
+    assert other.wait(60)
+
+    def make_room():
+        while not groups_that_wait():
+            time.sleep(0.1)
+        ray.util.remove_placement_group(other)
+
+    making_room = threading.Thread(target=make_room)
+    making_room.start()
+    assert start(2, wait_s=6.0) == 2
+    making_room.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("asked", "needed"),
+    [
+        ({"labels": {"zone": "b"}}, "2 workers with 1 CPU, zone=b each"),
+        ({"accelerator_type": "A100"}, "2 workers with 1 CPU (A100) each"),
+    ],
+    ids=["label", "accelerator"],
+)
+def test_a_kind_of_node_that_the_cluster_lacks_is_waited_for(caplog, asked, needed):
+    """Though it has CPUs: a line after 10 s, and the end in time."""
+    with (
+        caplog.at_level("WARNING", logger="sgnray"),
+        pytest.raises(ClusterError, match=re.escape(f"waited 12 s for {needed}")),
+    ):
+        start(2, wait_s=12.0, **asked)
+    assert any(message.startswith(f"waiting for {needed}; ") for message in caplog.messages)
+
+
+def test_a_ray_is_known_by_its_address():
+    check_listening(ray.get_runtime_context().gcs_address)
 
 
 def test_lost_workers(tiny_recipe, tiny_folder, tmp_path):

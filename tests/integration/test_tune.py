@@ -18,6 +18,7 @@ import ray
 from sgnray.config import dump_recipe, load_recipe
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
+from sgnray.distributed.device import choose_precision
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import ClusterError, SgnError
 from sgnray.tune import TrialResources, train_final, tune_recipe
@@ -178,10 +179,9 @@ def test_after_the_time_budget_the_same_command_resumes(
     ("resources", "needed"),
     [
         (TrialResources(num_cpus=64, request=WorkerRequest(wait_s=2)), "1 trial with 64 CPUs"),
-        pytest.param(  # that the cluster has CPUs, but not where, is noticed after a minute
+        (
             TrialResources(num_cpus=1, request=WorkerRequest(labels={"zone": "b"}, wait_s=2)),
             "1 trial with 1 CPU, zone=b",
-            marks=pytest.mark.slow,
         ),
     ],
     ids=["CPUs", "label"],
@@ -198,11 +198,38 @@ def test_the_wait_for_what_no_node_has_ends(
         )
     wait_until_free(cluster)
     node_id = ray.get_runtime_context().get_node_id()
-    here = replace(resources, num_cpus=1, request=WorkerRequest(labels={"ray.io/node-id": node_id}))
+    here = replace(
+        resources,
+        num_cpus=1,
+        request=WorkerRequest(labels={"ray.io/node-id": node_id}),
+    )
     tuned = tune_recipe(
         tiny_recipe, space, tiny_folder, resources=here, address=address, **settings
     )
     assert {row.status for row in tuned.trials} == {"finished"}
+
+
+@pytest.mark.slow
+def test_the_wait_of_a_trial_of_several_workers_ends(cluster, tmp_path, tiny_recipe, tiny_folder):
+    resources = TrialResources(2, 64, request=WorkerRequest(wait_s=2))
+    settings = {"search": "grid", "num_epochs": 1, "runs_dir": tmp_path, "resources": resources}
+    address = ray.get_runtime_context().gcs_address
+    space = write_space(tmp_path, RATES)
+    with pytest.raises(ClusterError, match="waited 2 s for 1 trial with 64 CPUs"):
+        tune_recipe(tiny_recipe, space, tiny_folder, address=address, **settings)
+    wait_until_free(cluster)
+
+
+def test_all_trials_of_a_search_have_one_precision(cluster, tmp_path, tiny_recipe, tiny_folder):
+    """`auto` is asked for once, on a node of the cluster; what the folder says stays."""
+    recipe = tiny_recipe.replacing({"train.precision": "auto"})
+    space, address = write_space(tmp_path, RATES), ray.get_runtime_context().gcs_address
+    settings = {"search": "grid", "num_epochs": 1, "runs_dir": tmp_path, "address": address}
+    tuned = tune_recipe(recipe, space, tiny_folder, **settings, name="asked")
+    assert (tuned.folder / "precision.txt").read_text().strip() == choose_precision("auto", "cpu")
+
+    tuned = tune_recipe(tiny_recipe, space, tiny_folder, **settings, name="pinned")
+    assert not (tuned.folder / "precision.txt").exists()
 
 
 _SEARCH = """

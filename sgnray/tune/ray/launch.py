@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,10 +24,14 @@ from ray.tune.search import Searcher
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from sgnray.data.fetch import SharedDataset
-from sgnray.distributed.resources import Wait
+from sgnray.distributed.device import Precision
+from sgnray.distributed.launcher import ask_precision
+from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World
 from sgnray.errors import ClusterError, last_line
+from sgnray.storage.atomic import write_text
 from sgnray.tune.plan import REDUCTION_FACTOR
+from sgnray.tune.state.folder import SearchFolder
 from sgnray.tune.state.running import RunningSearch
 from sgnray.tune.state.trials import Reported
 from sgnray.tune.trial.folds import TrialJob
@@ -40,6 +44,8 @@ from sgnray.tune.trial.messages import (
     read_result,
 )
 from sgnray.tune.trial.resources import TrialResources
+
+PRECISION_FILE = "precision.txt"
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +64,18 @@ def run_trials(
     search: RunningSearch,
     dataset_dir: Path,
     resources: TrialResources,
+    cluster: Resources,
     *,
     time_budget_s: float | None,
 ) -> None:
     """Run all trials on the connected cluster; `search` receives their reports."""
     folder = search.folder
     job = TrialJob(
-        folder.plan, SharedDataset.of(dataset_dir), resources, folder.states_dir.resolve()
+        folder.plan,
+        SharedDataset.of(dataset_dir),
+        resources,
+        folder.states_dir.resolve(),
+        _choose_precision(folder, resources, cluster),
     )
     search.begin()
     try:
@@ -78,6 +89,22 @@ def run_trials(
         ) from error
     finally:
         search.end()
+
+
+def _choose_precision(
+    folder: SearchFolder, resources: TrialResources, cluster: Resources
+) -> Precision:
+    """Return what `auto` is in this search: asked once, since nodes may differ, and then kept."""
+    path, plan = folder.path / PRECISION_FILE, folder.plan
+    if plan.recipe.train.precision != "auto" and "train.precision" not in plan.space.keys:
+        return plan.recipe.train.precision
+    if path.exists():
+        return cast(Precision, path.read_text().strip())
+    request = replace(resources.request, num_cpus=resources.num_threads)
+    num_gpus = (resources.num_gpus or 0) / resources.num_workers
+    precision = ask_precision(cluster, request, num_gpus=num_gpus)
+    write_text(path, f"{precision}\n")
+    return precision
 
 
 def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
@@ -198,25 +225,12 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         budget: _TimeBudget,
     ) -> None:
         self._search, self._repeat_interrupt, self._budget = search, repeat_interrupt, budget
-        self._resources = resources
-        self._wait: Wait | None = None
+        self._room = resources.room()
         self._groups: dict[int, str] = {}
 
-    def on_step_begin(self, *_: Any, trials: list[Any], **__: Any) -> None:
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
         self._repeat_interrupt()
-        self._check_wait(trials)
-
-    def _check_wait(self, trials: list[Any]) -> None:
-        """While no trial runs, say what they wait for; ClusterError when that takes too long.
-
-        A trial of several workers counts as running while these wait for room.
-        """
-        states = {trial.status for trial in trials}
-        if "RUNNING" in states:
-            self._wait = None
-        elif "PENDING" in states:
-            self._wait = self._wait or self._resources.wait()
-            self._wait.check()
+        self._room.check()
 
     def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
         report, number = read_result(result), trial.config["number"]

@@ -19,7 +19,7 @@ from sgnray.data.fetch import SharedDataset
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.distributed.device import keep_freed_memory, resolve_precision
+from sgnray.distributed.device import Precision, keep_freed_memory, resolve_precision
 from sgnray.distributed.world import World
 from sgnray.errors import CheckpointError
 from sgnray.model.flops import forward_flops
@@ -35,12 +35,16 @@ from sgnray.tune.trial.resources import TrialResources
 
 @dataclass(frozen=True)
 class TrialJob:
-    """What the workers of a search get; unfinished trials keep their state in `states_dir`."""
+    """What the workers of a search get; unfinished trials keep their state in `states_dir`.
+
+    `precision` is what `auto` is in all trials, so that they can be compared.
+    """
 
     plan: Plan
     dataset: SharedDataset
     resources: TrialResources
     states_dir: Path
+    precision: Precision = "auto"
 
     def train(self, trial: TrialConfig, world: World) -> Iterator[EpochReport]:
         """Train a trial and yield each epoch. Collective: every rank of `world` must call this.
@@ -49,8 +53,11 @@ class TrialJob:
         same whether it was interrupted or not.
         """
         torch.set_num_threads(self.resources.num_threads)
+        recipe = self.plan.trial_recipe(trial["values"])
+        if recipe.train.precision == "auto":
+            recipe = recipe.replacing({"train.precision": self.precision})
         folds = Folds(
-            self.plan.trial_recipe(trial["values"]),
+            recipe,
             open_dataset(self.dataset.local_dir()),
             num_seeds=self.plan.num_seeds,
             device=torch.device("cuda" if self.resources.num_gpus else "cpu"),

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from sgnray.distributed.cluster import connected, find_address
-from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local
+from sgnray.distributed.reserve import RequestedRoom
+from sgnray.distributed.resources import Resources, WorkerRequest, check_local
 from sgnray.errors import ClusterError, UsageError
 
 log = logging.getLogger(__name__)
@@ -88,15 +89,11 @@ class TrialResources:
         cpus = self.num_cpus or max(self._min_cpus, share)
         return replace(self, num_cpus=cpus, num_gpus=gpus, concurrent=at_once)
 
-    def wait(self) -> Wait:
-        """Begin to wait until the connected cluster has room for one trial."""
-        now, gpus = Resources.now(is_local=False), self.num_gpus or 0.0
-        has_room = now.free_cpus >= self._min_cpus and now.num_gpus >= gpus
-        return Wait(
-            self.request.describe(1, num_cpus=self._min_cpus, num_gpus=gpus, what="trial"),
-            is_short=not has_room,
-            wait_s=self.request.wait_s,
-        )
+    def room(self) -> RequestedRoom:
+        """Return the room for trials, which is missing while none has it."""
+        cpus, gpus = self._min_cpus, self.num_gpus or 0.0
+        needed = self.request.describe(1, num_cpus=cpus, num_gpus=gpus, what="trial")
+        return RequestedRoom(needed, wait_s=self.request.wait_s)
 
     @property
     def _min_cpus(self) -> int:

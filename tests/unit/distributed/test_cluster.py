@@ -2,26 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
+import socketserver
+import threading
 import time
 
 import pytest
 
+from sgnray.distributed import cluster
 from sgnray.distributed.cluster import check_listening, find_address, is_at_hand
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, parse_labels
 from sgnray.errors import ClusterError, UsageError
+
+# How an HTTP/2 server begins: with a frame of settings, here none.
+SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+
+
+@contextlib.contextmanager
+def answering(answer, host="127.0.0.1", family=socket.AF_INET):
+    """Listen at a port, and answer whatever comes; yield the port."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(100)
+            self.request.sendall(answer)
+            self.request.recv(100)  # until the other end closes
+
+    class Server(socketserver.ThreadingTCPServer):
+        address_family = family
+
+    with Server((host, 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture(params=[(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
 def server(request):
     family, host = request.param
     try:
-        listening = socket.create_server((host, 0), family=family)
+        socket.create_server((host, 0), family=family).close()
     except OSError:
         pytest.skip(f"this machine has no {host}")
-    with listening:
-        yield host, listening.getsockname()[1]
+    with answering(SETTINGS, host, family) as port:
+        yield host, port
 
 
 def test_what_listens_is_taken(server):
@@ -38,6 +68,20 @@ def test_what_does_not_listen_is_refused_at_once(server):
     with pytest.raises(ClusterError, match="no Ray cluster answers") as caught:
         check_listening(address)
     assert caught.value.where == address
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR unknown command 'PRI'\r\n", b""],
+    ids=["a web server", "Redis", "silence"],
+)
+def test_what_is_not_ray_is_refused_soon(monkeypatch, answer):
+    monkeypatch.setattr(cluster, "_CONNECT_TIMEOUT_S", 0.5)
+    with answering(answer) as port:
+        with pytest.raises(ClusterError, match="no Ray cluster answers"):
+            check_listening(f"127.0.0.1:{port}")
+        monkeypatch.setenv("RAY_USE_TLS", "1")  # then Ray is silent too
+        check_listening(f"127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "https://cluster:8265"])
@@ -62,8 +106,8 @@ def no_ray_here(monkeypatch, tmp_path):
 def test_a_ray_that_runs_here_is_found(no_ray_here, monkeypatch):
     assert find_address(None) is None
     (no_ray_here / "ray").mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        address = f"127.0.0.1:{listening.getsockname()[1]}"
+    with answering(SETTINGS) as port:
+        address = f"127.0.0.1:{port}"
         (no_ray_here / "ray" / "ray_current_cluster").write_text(address)
         assert find_address(None) == address
         assert is_at_hand(None)
@@ -137,21 +181,37 @@ def test_what_this_machine_never_has_is_refused(request_, num_gpus):
     check_local(2, alone, WorkerRequest(), num_cpus=1, num_gpus=0)
 
 
-def test_where_there_is_room_the_time_to_wait_has_not_begun():
-    """Starting takes a while by itself, and must not be taken for a cluster without room."""
-    Wait("1 worker", is_short=False, wait_s=0.0).check()
-
-
-@pytest.mark.parametrize(
-    ("is_short", "line"), [(True, "waiting for 1 worker"), (False, "still starting 1 worker")]
-)
-def test_the_line_of_a_wait_says_whether_there_is_room(monkeypatch, caplog, is_short, line):
-    began = time.monotonic()
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only a test moves, and a cluster to name in messages."""
+    now = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(Resources, "now", lambda is_local: Resources(2, 0, is_local))
-    waiting = Wait("1 worker", is_short=is_short, wait_s=None)
-    monkeypatch.setattr(time, "monotonic", lambda: began + 100)
+
+    def advance(seconds):
+        now[0] += seconds
+
+    return advance
+
+
+def test_only_the_time_without_room_counts(clock):
+    waiting = Wait("1 worker", wait_s=60.0)
+    for _ in range(3):  # room is found, and lost again
+        waiting.check(is_waiting=True)
+        clock(59)
+        waiting.check(is_waiting=True)
+        waiting.check(is_waiting=False)
+        clock(59)
+    waiting.check(is_waiting=True)
+    clock(61)
+    with pytest.raises(ClusterError, match="waited 60 s for 1 worker"):
+        waiting.check(is_waiting=True)
+
+
+def test_a_wait_is_said_once(clock, caplog):
+    waiting = Wait("1 worker")
     with caplog.at_level("WARNING", logger="sgnray"):
-        waiting.check()
-        waiting.check()
-    (record,) = caplog.records
-    assert record.getMessage().startswith(line)
+        for _ in range(30):
+            waiting.check(is_waiting=True)
+            clock(1)
+    assert caplog.messages == ["waiting for 1 worker; the cluster has 2 CPUs (0 free) and 0 GPUs"]

@@ -171,3 +171,18 @@ def test_a_trial_runs_where_the_searchs_folder_is_not_seen(job, tmp_path):
     trial = {"number": 1, "values": {}}
     assert len(list(elsewhere.train(trial, World()))) == 2
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_auto_is_the_precision_of_the_search(job, precision):
+    def first_loss(job):
+        trial = {"number": 1, "values": {}}
+        return next(job.train(trial, World())).train_loss
+
+    def with_precision(precision):
+        recipe = job.plan.recipe.replacing({"train.precision": precision})
+        plan = dataclasses.replace(job.plan, recipe=recipe)
+        return dataclasses.replace(job, plan=plan, states_dir=job.states_dir / "none")
+
+    chosen = dataclasses.replace(with_precision("auto"), precision=precision)
+    assert first_loss(chosen) == first_loss(with_precision(precision))
