@@ -185,11 +185,11 @@ def parse_duration(text: str, option: str) -> float:
 
 def worker_request(
     *,
-    cpus: int | None,
-    gpus: float | None = None,
-    gpu_type: str | None,
-    labels: list[str] | None,
     wait: str | None,
+    cpus: int | None = None,
+    gpus: float | None = None,
+    gpu_type: str | None = None,
+    labels: list[str] | None = None,
 ) -> WorkerRequest:
     """Read what each worker asks the cluster for; UsageError for a label or time that is none."""
     from sgnray.distributed.resources import WorkerRequest, parse_labels

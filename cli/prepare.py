@@ -36,6 +36,7 @@ def prepare(
     ] = None,
     workers: options.Workers = 0,
     address: options.Address = None,
+    wait: options.Wait = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     verbose: options.Verbose = 0,
@@ -47,6 +48,7 @@ def prepare(
     """
     from sgnray.prepare import prepare_dataset
 
+    request = options.worker_request(wait=wait)
     with render.progress("clips") as on_progress:
         prepared = prepare_dataset(
             raw,
@@ -54,6 +56,7 @@ def prepare(
             data_dir=DATA_DIR,
             workers=workers,
             address=address,
+            request=request,
             overwrite=overwrite,
             name_pattern=name_pattern,
             on_progress=on_progress,

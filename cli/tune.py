@@ -100,7 +100,7 @@ def tune(
     resume it.
     """
     budget_s = None if time_budget is None else options.parse_duration(time_budget, "--time-budget")
-    request = options.worker_request(cpus=None, gpu_type=accelerator_type, labels=label, wait=wait)
+    request = options.worker_request(gpu_type=accelerator_type, labels=label, wait=wait)
     chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case=first_case)
     if case is None and recipe is None:
         render.note(f"searching with the case {chosen.data.case}; --case selects another")

@@ -15,6 +15,7 @@ from sgnray.data.skipped import read_skipped
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, open_dataset
 from sgnray.distributed.cluster import is_at_hand
 from sgnray.distributed.pool import run_on_actors
+from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.pipeline.assemble import assemble, describe_source
@@ -59,20 +60,24 @@ def prepare_dataset(
     data_dir: Path | str = Path("data"),
     workers: int = 0,
     address: str | None = None,
+    request: WorkerRequest | None = None,
     overwrite: bool = False,
     name_pattern: str | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> PrepareResult:
     """Prepare raw data into `out`, by default data_dir/<dataset>.
 
-    `raw` is a path or a URI that pyarrow.fs knows; several make one dataset. `workers` Ray tasks
-    at a time, 0 works in the process, and so does a small input; the result is the same to the
-    byte. `name_pattern` reads the file names of your own recordings, such as
-    a{label}_s{subject}_v{camera}. `on_progress` gets (clips done, clips) now and then. The same
-    raw data are not prepared twice: a finished dataset is reused, an interrupted preparation is
-    continued. Raises UsageError if `out` holds something else and not `overwrite`, InputError if
-    no clip survives, OutputError if the disk refuses.
+    `raw` is a path or a URI that pyarrow.fs knows; several make one dataset. `workers` Ray actors
+    prepare at a time, 0 works in the process, and so does a small input; the result is the same to
+    the byte. `request` says what each actor asks the cluster for, and how long to wait for it.
+    `name_pattern` reads the names of your own recordings, such as a{label}_s{subject}_v{camera}.
+    `on_progress` gets (clips done, clips) now and then. The same raw data are not prepared twice: a
+    finished dataset is reused, an interrupted preparation is continued. Raises UsageError if `out`
+    holds something else and not `overwrite`, InputError if no clip survives, OutputError if the
+    disk refuses.
     """
+    if workers == 0:
+        check_without_ray(address, request)
     places = [locate(item) for item in ([raw] if isinstance(raw, str | Path) else raw)]
     plan = detect(places, name_pattern)
     shown = Path(out or Path(data_dir, plan.dataset))
@@ -90,7 +95,7 @@ def prepare_dataset(
         with output_errors(target):
             journal = Journal(folder, plan)
         with closing(journal):
-            for part in _run(plan, journal.num_finished, workers, address, on_progress):
+            for part in _run(plan, journal.num_finished, workers, address, request, on_progress):
                 with output_errors(target):
                     journal.append(part)
             with output_errors(target):
@@ -104,6 +109,7 @@ def _run(
     num_finished: int,
     workers: int,
     address: str | None,
+    request: WorkerRequest | None,
     on_progress: OnProgress,
 ) -> Iterator[Part]:
     """Carry out the jobs that an interrupted preparation has not finished, here or on Ray."""
@@ -131,6 +137,7 @@ def _run(
             todo,
             workers=workers,
             address=address,
+            request=request,
             now="rerun the same command to resume with the missing parts",
             on_done=lambda job: on_clips(job.num_clips),
         )

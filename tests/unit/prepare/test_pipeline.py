@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from sgnray.data.store import open_dataset
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import InputError, OutputError, UsageError
 from sgnray.prepare.pipeline import run
 from sgnray.prepare.pipeline.run import prepare_dataset
@@ -286,3 +287,24 @@ def test_places_that_make_no_dataset_together(make_nwucla, golden_raw, tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no raw data found"):
         prepare_dataset([nwucla, tmp_path / "empty"], out=tmp_path / "out")
+
+
+def test_what_only_ray_heeds_is_refused_without_workers(tiny_raw, tmp_path):
+    for option in ({"address": "head:6379"}, {"request": WorkerRequest(wait_s=5)}):
+        with pytest.raises(UsageError, match="without workers, Ray is not used"):
+            prepare_dataset(tiny_raw, out=tmp_path / "data", **option)
+    assert not (tmp_path / "data").exists()
+
+
+def test_workers_wait_as_long_as_asked(tiny_raw, tmp_path, monkeypatch):
+    asked = []
+
+    def run(work, jobs, *, request, **_):
+        asked.append(request)
+        return (work(job, "cpu") for job in jobs)
+
+    monkeypatch.setattr("sgnray.prepare.pipeline.run._STARTING_BYTES", 0)
+    monkeypatch.setattr("sgnray.prepare.pipeline.run.run_on_actors", run)
+    request = WorkerRequest(wait_s=5)
+    prepare_dataset(tiny_raw, out=tmp_path / "data", workers=2, request=request)
+    assert asked == [request]
