@@ -1,7 +1,7 @@
 """The folder of a search: its files, and which search it belongs to.
 
 search.json  base.yaml  space.yaml  record.jsonl  states/  trials.parquet  trials.csv  best.yaml
-log.txt  *.png  search.html  trackers/
+precision.txt  log.txt  *.png  search.html  trackers/
 """
 
 from __future__ import annotations
