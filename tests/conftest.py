@@ -21,7 +21,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from sgnray.cli import main, render
 from sgnray.config import Recipe, load_recipe
 from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
 from sgnray.data.skeleton import Skeleton
@@ -132,6 +131,9 @@ class Outcome:
 @pytest.fixture
 def sgn(capsys):
     """Run `sgn ARGUMENTS` and give exit code, stdout and stderr."""
+    # Not above: the checkout alone, in which CI tests other Pythons, has no sgnray.cli.
+    from sgnray.cli import main, render
+
     logger = logging.getLogger("sgnray")
     before = (logger.level, logger.propagate, list(logger.handlers))
 
