@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -141,6 +142,12 @@ def predict(
         from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW, predict_lines
         from sgnray.predict.windows import FRAMES_PER_S
 
+        if fps is not None and (not math.isfinite(fps) or (window and stride)):
+            raise UsageError(
+                "the frame rate sets the window and the stride that are not given",
+                where=f"--fps {fps:g}",
+                now="give a number, and leave out --window or --stride; or leave out --fps",
+            )
         rate = 1.0 if fps is None else fps / FRAMES_PER_S
         for found in predict_lines(
             _lines_of_stdin(),

@@ -89,7 +89,7 @@ def scores(report: Report) -> list[RenderableType]:
         {
             "top-1": f"{report.top1:.2%}",
             "top-5": f"{report.top5:.2%}",
-            "class": f"{report.class_mean_top1:.2%}, the mean of the top-1 of each class",
+            "mean": f"{report.class_mean_top1:.2%}, where each class counts the same",
             "loss": f"{report.loss:.4f}",
             "clips": f"{report.num_clips:,}, the test part of {evaluated.dataset} {evaluated.case}",
             "views": f"{evaluated.num_views} per clip, logits averaged",

@@ -156,6 +156,14 @@ def build_sgn(config: ModelConfig, skeleton: Skeleton, num_frames: int, num_clas
         num_joints=skeleton.num_joints,
         num_frames=num_frames,
         num_coordinates=skeleton.num_coordinates,
+        inputs=config.inputs,
         bones=skeleton.bones,
-        **dict(config),  # each key of the recipe's section is an argument of the same name
+        joint_type=config.joint_type,
+        frame_index=config.frame_index,
+        affinity=config.affinity,
+        embedding_width=config.embedding_width,
+        affinity_width=config.affinity_width,
+        graph_widths=config.graph_widths,
+        frame_width=config.frame_width,
+        dropout=config.dropout,
     )

@@ -350,7 +350,14 @@ def ask_precision(resources: Resources, request: WorkerRequest, *, num_gpus: flo
 
     with _lost_cluster(), Reservation(1, resources, request, num_gpus=num_gpus) as room:
         ask = ray.remote(**room.actor_options())(choose_precision)
-        chosen: Precision = ray.get(ask.remote("auto", device_type))
+        try:
+            chosen: Precision = ray.get(ask.remote("auto", device_type))
+        except ray.exceptions.RayTaskError as error:
+            raise ClusterError(
+                f"a worker failed: {last_line(error)}",
+                where="the Ray cluster",
+                now="install the same sgnray on all of its machines",
+            ) from error
     return chosen
 
 

@@ -112,6 +112,8 @@ def _own_room_is_missing(earlier: set[str]) -> bool:
     """Return whether a group of this driver waits, and none with CPUs has found its place.
 
     The id of a placement group ends with that of its job, which is the driver with all its actors.
+    Ray Tune's own group for a trial of several workers asks for no CPU. Groups that others make in
+    this process count as well.
     """
     import ray
 
@@ -120,7 +122,7 @@ def _own_room_is_missing(earlier: set[str]) -> bool:
     own = [groups[name] for name in groups.keys() - earlier if name.endswith(job)]
     placed = [group for group in own if group["state"] == "CREATED"]
     return not any("CPU" in group["bundles"][0] for group in placed) and any(
-        group["state"] in ("PENDING", "RESCHEDULING") for group in own
+        group["state"] not in ("CREATED", "REMOVED") for group in own
     )
 
 

@@ -337,7 +337,7 @@ class _Lease:
 
     def renew(self) -> None:
         """Write it again if it is due; RunError if another command has taken the folder over."""
-        # Unlike the time since the start, the clock also counts while a machine sleeps.
+        # By the clock: time.monotonic() stops while a machine sleeps.
         if abs(time.time() - self._renewed) > _RENEW_EVERY_S:
             self.check()
             self._write()

@@ -117,8 +117,9 @@ def train_run(
             _log_start(run, recipe, dataset, executor.hardware, resumed_from)
             history = newest[1].history if newest else []
             run.write_metrics(history)
-            environment = _describe_environment(dataset, executor.hardware, recipe, command)
-            run.record_environment(environment)
+            if resumed_from < recipe.train.num_epochs or run.environment() is None:
+                environment = _describe_environment(dataset, executor.hardware, recipe, command)
+                run.record_environment(environment)
             job = Job(recipe, dataset.folder.resolve())
             with tracked(recipe, run, history) as trackers:
                 record = _recorder(run, trackers, on_epoch, on_progress)
@@ -188,8 +189,8 @@ def check_num_workers(run: RunFolder, workers: Workers, *, is_finished: bool) ->
             now=f"choose another --name for --workers {workers.most}; sgn eval tests it again",
         )
     log.warning(
-        "the run was started with --workers %d: from here on, batch norm sees other shares of a "
-        "batch",
+        "the run was last started with --workers %d: from now on, batch norm sees other shares of "
+        "each batch",
         most,
     )
 

@@ -103,6 +103,13 @@ def test_the_default_window_is_two_seconds_of_the_camera(sgn_process, tiny_run):
     assert [guess["probability"] for guess in found[4]["guesses"]] == [g.probability for g in last]
 
 
+@pytest.mark.parametrize("options", [("inf",), ("10", "--window", "9", "--stride", "3")])
+def test_a_rate_that_sets_nothing_is_refused(sgn, tiny_run, options):
+    done = sgn("predict", "--live", "--checkpoint", str(tiny_run), "--fps", *options)
+    assert done.code == 2
+    assert "the frame rate sets the window and the stride that are not given" in done.err
+
+
 def test_a_line_without_an_end_is_not_read_whole(sgn_process, tiny_run):
     arguments = ("predict", "--live", "--checkpoint", str(tiny_run))
     done = sgn_process(*arguments, input=f"{LINES[0]}\n[{'0, ' * 1_000_000}")

@@ -48,7 +48,7 @@ def test_a_report(capsys):
     assert lines(tables.report(make_report()), capsys) == [
         "top-1  94.50%",
         "top-5  99.00%",
-        "class  70.00%, the mean of the top-1 of each class",
+        "mean   70.00%, where each class counts the same",
         "loss   0.2500",
         "clips  18,932, the test part of ntu60 cv",
         "views  5 per clip, logits averaged",

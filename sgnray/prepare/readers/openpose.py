@@ -56,12 +56,14 @@ def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:
     frames = list(_split_frames(data))
     if not frames:
         raise refusal("an OpenPose frame that is not named NAME_000000000000_keypoints.json")
-    people = []
+    people, numbers = [], []
     for number, (name, text) in enumerate(frames):
         with in_frame(f"{number} ({name})"):
+            match = FRAME_NAME.fullmatch(name)
+            if match is None:
+                raise refusal("it is not named NAME_000000000000_keypoints.json")
+            numbers.append(int(match[2]))
             people.append(_read_people(parse_json(text), skeleton))
-    named = [FRAME_NAME.fullmatch(name) for name, _ in frames]
-    numbers = [int(match[2]) for match in named if match is not None]
     return build_recording(people, skeleton, numbers=numbers)
 
 

@@ -108,7 +108,7 @@ def build_recording(
         own = [None] * len(people_NVC) if ids is None else ids[index]
         people = [_Track(own[person], frame, people_NVC[person]) for person in found]
         active = [track for track in active if frame - track.frames[-1] <= MAX_GAP]
-        chosen = _match(active, people, frame) if ids is None else _match_ids(active, people)
+        chosen = _match(active, people, frame) if ids is None else _match_ids(active, people, index)
         for person, track in zip(people, chosen, strict=True):
             if track is not None:
                 track.add(person)
@@ -136,11 +136,14 @@ def build_recording(
 def _count_missing(numbers: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Count the frames that are missing before each one, by their numbers.
 
-    Of a longer gap, only as many count as make whoever comes back a new body: what is between has
-    nobody in it, and does not count either.
+    None is where fewer than half of the steps between frames are equal: such numbers do not count
+    frames. Of a longer gap, only as many count as make whoever comes back a new body: what is
+    between has nobody in it, and does not count either.
     """
     steps = np.diff(numbers)
     values, counts = np.unique(steps[steps > 0], return_counts=True)
+    if 2 * counts.max(initial=0) < counts.sum():
+        return np.zeros(len(steps) + 1, np.int64)
     usual = values[counts.argmax()] if values.size else 1.0
     missing = np.clip(np.rint(steps / usual) - 1, 0, MAX_GAP)
     return np.concatenate(([0], missing.cumsum())).astype(np.int64)
@@ -189,10 +192,12 @@ class _Track:
         return filled_TVC
 
 
-def _match_ids(active: Sequence[_Track], people: Sequence[_Track]) -> list[_Track | None]:
+def _match_ids(
+    active: Sequence[_Track], people: Sequence[_Track], index: int
+) -> list[_Track | None]:
     known = {track.own_id: track for track in active}
     if len({person.own_id for person in people}) < len(people):
-        raise refusal(f"frame {people[0].frames[0]}: the same body twice")
+        raise refusal(f"frame {index}: the same body twice")
     return [known.get(person.own_id) for person in people]
 
 

@@ -208,7 +208,7 @@ def _list_place(place: Location) -> Listing:
     if listing.files or not zips:
         return listing
     members = [file for archive in zips for file in _zip_files(archive)]
-    return join_listings([replace(listing, refused=()), _recognize(members)])
+    return join_listings([listing, _recognize(members)])
 
 
 def _plain_file(place: Location, entry: Entry) -> RawFile:

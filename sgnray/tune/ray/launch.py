@@ -28,7 +28,7 @@ from sgnray.distributed.device import Precision
 from sgnray.distributed.launcher import ask_precision
 from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World
-from sgnray.errors import ClusterError, last_line
+from sgnray.errors import ClusterError, RunError, last_line
 from sgnray.storage.atomic import write_text
 from sgnray.tune.plan import REDUCTION_FACTOR
 from sgnray.tune.state.folder import SearchFolder
@@ -99,7 +99,14 @@ def _choose_precision(
     if plan.recipe.train.precision != "auto" and "train.precision" not in plan.space.keys:
         return plan.recipe.train.precision
     if path.exists():
-        return cast(Precision, path.read_text().strip())
+        kept = path.read_text(encoding="utf-8").strip()
+        if kept not in ("float32", "bf16"):
+            raise RunError(
+                "this is not the precision of a search",
+                where=str(path),
+                now="write float32 or bf16 into it, whichever its trials were trained in",
+            )
+        return cast(Precision, kept)
     request = replace(resources.request, num_cpus=resources.num_threads)
     num_gpus = (resources.num_gpus or 0) / resources.num_workers
     precision = ask_precision(cluster, request, num_gpus=num_gpus)

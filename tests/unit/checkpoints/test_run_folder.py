@@ -116,9 +116,9 @@ def test_a_run_is_finished_with_the_number_of_workers_that_trained_it(
     run = RunFolder(tmp_path / "mine")
     check_num_workers(run, Workers(1, 1), is_finished=True)  # one worker trains as none does
     check_num_workers(run, Workers(1, 4), is_finished=True)
-    assert "was started with" not in caplog.text
+    assert "was last started with" not in caplog.text
     check_num_workers(run, Workers(2, 2), is_finished=False)
-    assert "was started with --workers 0" in caplog.text
+    assert "was last started with --workers 0" in caplog.text
     with pytest.raises(RunError, match="has finished, with --workers 0"):
         check_num_workers(run, Workers(2, 2), is_finished=True)
     settings = {"dataset_dir": tiny_folder, "runs_dir": tmp_path, "device": "cpu", "workers": 2}

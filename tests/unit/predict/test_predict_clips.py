@@ -248,6 +248,19 @@ def test_a_model_that_gives_no_numbers(tiny_run, tiny_raw, tmp_path):
         list(predict_clips(tiny_raw, tmp_path / "nan.pt"))
 
 
+def test_a_model_that_has_diverged_is_not_a_clips_fault(flat_run, flat_table, tmp_path):
+    """All its weights are finite."""
+    checkpoint = load_checkpoint(max(flat_run.glob("checkpoints/*/checkpoint.pt")))
+    weights = {
+        key: value * 1e38 if value.is_floating_point() else value
+        for key, value in checkpoint.weights.items()
+    }
+    save_checkpoint(tmp_path / "far.pt", checkpoint.model_copy(update={"weights": weights}))
+    pq.write_table(flat_table, tmp_path / "new.parquet")
+    with pytest.raises(CheckpointError, match="logits of the model are not finite"):
+        list(predict_clips(tmp_path / "new.parquet", tmp_path / "far.pt"))
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
 def test_a_table_of_new_clips_needs_no_labels(flat_run, flat_folder, flat_table, tmp_path, suffix):
     """Several row groups, batches and parts; and a part of the table in a worker of its own."""

@@ -19,6 +19,7 @@ from sgnray.data.skeleton import (
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.readers.openpose import join_frames, read_openpose
 from sgnray.prepare.readers.recordings import find_recordings, read_recording, read_recordings
 from sgnray.storage.location import locate
 
@@ -305,6 +306,23 @@ def test_a_frame_that_is_left_out_has_nobody(
         recording, _ = read("\n".join(lines).encode(), ".csv")
     assert (len(recording.bodies), recording.num_frames) == (num_bodies, num_frames)
     assert sum(body.num_frames for body in recording.bodies) == num_frames
+
+
+def test_numbers_that_do_not_count_frames_are_ignored(read):
+    """Such as times, or images of a set: else most frames would be 15 frames apart."""
+    images = np.random.default_rng(0).choice(10_000, 60, replace=False)
+    people = json.loads(files.format_coco(files.project(files.move(COCO17, 60))[:, None]))
+    listed = [one | {"image_id": int(n)} for one, n in zip(people, np.sort(images), strict=True)]
+    recording, _ = read(json.dumps(listed).encode())
+    assert (len(recording.bodies), recording.num_frames) == (1, 60)
+
+
+def test_what_splits_the_frames_of_openpose_is_refused():
+    text = files.format_openpose(files.project(files.move(OPENPOSE25, 1)))
+    named = [(f"a_{number:012}_keypoints.json", text) for number in range(3)]
+    assert read_openpose(join_frames(named), OPENPOSE25).num_frames == 3
+    with pytest.raises(ClipError, match=r"frame 3 \(b\): it is not named"):
+        read_openpose(join_frames([*named, ("b", text)]), OPENPOSE25)
 
 
 def test_frames_without_people_before_and_after_do_not_count(read):

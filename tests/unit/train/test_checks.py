@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from sgnray.data.protocols import split_clips
 from sgnray.errors import MissingExtraError, UsageError
 from sgnray.train import checks
 from sgnray.train.checks import check_run, check_synchronized
@@ -113,3 +114,14 @@ def test_missing_clips_of_a_published_dataset_are_counted(tiny_recipe, tiny_data
     check_run(tiny_recipe.replacing({"data.dataset": "ntu60"}), dataset, workers=0)
     clips = "18 training and 9 test clips, published are 37646 and 18932"
     assert f"ntu60 cv is not complete: {clips}" in caplog.text
+
+
+def test_a_case_of_the_source_is_compared_with_nothing(tiny_recipe, tiny_dataset, caplog):
+    """Such as a padded file of NTU that fixes its own split."""
+    clips = tiny_dataset.clips
+    fixed = dataclasses.replace(clips, splits={"fixed": split_clips("synth", "cv", clips)})
+    info = dataclasses.replace(tiny_dataset.info, dataset="ntu60")
+    dataset = dataclasses.replace(tiny_dataset, info=info, clips=fixed)
+    recipe = tiny_recipe.replacing({"data.dataset": "ntu60", "data.case": "fixed"})
+    check_run(recipe, dataset, workers=0)
+    assert "not complete" not in caplog.text
