@@ -350,11 +350,11 @@ def recognize_each(
     try:
         return [*model.recognize(clips, **options)]
     except CheckpointError:
-        zeros = dataclasses.replace(clips[0], values_PD=np.zeros_like(clips[0].values_PD))
-        list(model.recognize([zeros], **options))
-    if len(clips) == 1:
-        return [refusal("the model gives no finite result: are its coordinates in the right unit?")]
-    return [recognize_each(model, [clip], **options)[0] for clip in clips]
+        if len(clips) > 1:
+            return [recognize_each(model, [clip], **options)[0] for clip in clips]
+    zeros = dataclasses.replace(clips[0], values_PD=np.zeros_like(clips[0].values_PD))
+    list(model.recognize([zeros], **options))
+    return [refusal("the model gives no finite result: are its coordinates in the right unit?")]
 
 
 def _fails_again(found: Prediction | Skipped, before: Sequence[Prediction | Skipped]) -> bool:

@@ -159,8 +159,9 @@ def _log_start(
         )
     if recipe.train.selection == "test":
         log.warning("the epoch is selected on the test clips: its accuracy is a biased estimate")
-    parts = choose_parts(recipe, dataset)
-    if recipe.train.selection == "validation" and parts.validation is not None:
+    if recipe.train.selection == "validation":
+        parts = choose_parts(recipe, dataset)
+        assert parts.validation is not None
         num_held_out = len(parts.validation)
         log.info(
             "%d of %d training clips are held out to select the epoch",

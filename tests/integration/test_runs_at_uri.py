@@ -204,18 +204,25 @@ def test_another_machine_takes_it_up_and_the_first_one_again(
 def test_while_the_server_is_gone_training_goes_on(bucket, wire, tiny_recipe, tiny_folder, caplog):
     uri_of, files, path = bucket
 
-    def on_epoch(result):
-        if result.epoch == 1:
-            wire.cut()
-            wait_for_report(caplog)
-        if result.epoch == 3:
-            wire.join()
-
+    on_epoch = gone_for_two_epochs(wire.cut, wire.join, caplog)
     with caplog.at_level(logging.INFO):
         train_run(
             tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu", on_epoch=on_epoch
         )
     assert names_in(files, path) == RUN_FILES
+
+
+def gone_for_two_epochs(leave, come_back, caplog):
+    """Let the server leave after the first epoch, once its loss is reported, until the third."""
+
+    def on_epoch(result):
+        if result.epoch == 1:
+            leave()
+            wait_for_report(caplog)
+        if result.epoch == 3:
+            come_back()
+
+    return on_epoch
 
 
 def wait_for_report(caplog):
@@ -232,13 +239,7 @@ def test_a_server_that_is_killed_and_started_again_has_all_files(
     """Unlike one that is cut off, it has lost the uploads that were on their way."""
     files = lasting_s3.create_bucket()
 
-    def on_epoch(result):
-        if result.epoch == 1:
-            lasting_s3.kill()
-            wait_for_report(caplog)
-        if result.epoch == 3:
-            lasting_s3.start()
-
+    on_epoch = gone_for_two_epochs(lasting_s3.kill, lasting_s3.start, caplog)
     with caplog.at_level(logging.INFO):
         done = train_run(
             tiny_recipe,
