@@ -178,13 +178,18 @@ def test_after_the_time_budget_the_same_command_resumes(
 @pytest.mark.parametrize(
     ("resources", "needed"),
     [
-        (TrialResources(num_cpus=64, request=WorkerRequest(wait_s=2)), "1 trial with 64 CPUs"),
-        (
+        pytest.param(
+            TrialResources(num_cpus=64, request=WorkerRequest(wait_s=2)),
+            "1 trial with 64 CPUs",
+            marks=pytest.mark.slow,
+            id="CPUs",
+        ),
+        pytest.param(
             TrialResources(num_cpus=1, request=WorkerRequest(labels={"zone": "b"}, wait_s=2)),
             "1 trial with 1 CPU, zone=b",
+            id="label",
         ),
     ],
-    ids=["CPUs", "label"],
 )
 def test_the_wait_for_what_no_node_has_ends(
     cluster, tmp_path, tiny_recipe, tiny_folder, resources, needed
@@ -220,6 +225,7 @@ def test_the_wait_of_a_trial_of_several_workers_ends(cluster, tmp_path, tiny_rec
     wait_until_free(cluster)
 
 
+@pytest.mark.slow
 def test_all_trials_of_a_search_have_one_precision(cluster, tmp_path, tiny_recipe, tiny_folder):
     """`auto` is asked for once, on a node of the cluster; what the folder says stays."""
     recipe = tiny_recipe.replacing({"train.precision": "auto"})
