@@ -16,6 +16,7 @@ _NUM_REPLICATIONS = 1
 
 
 def demo(
+    overrides: options.Overrides = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for all output.")
     ] = Path("runs/demo"),
@@ -37,6 +38,7 @@ def demo(
     from sgnray.synth.generate import synthesize
     from sgnray.train import train_run
 
+    recipe = recipe_for("synth", _CASE, overrides or [])
     raw, data, run = out / "raw", out / "data", out / "run"
     render.note(f"\n1/4  sgn synth {raw} --replications {_NUM_REPLICATIONS}")
     with render.progress("recordings") as on_progress:
@@ -50,11 +52,11 @@ def demo(
     render.note(f"     {prepared.info.num_clips:,} clips, {prepared.info.num_poses:,} poses")
     render.note(
         f"\n3/4  sgn train --case {_CASE} --workers {workers} --device cpu --data {data} "
-        f"--runs {out} --name {run.name}"
+        f"--runs {out} --name {run.name} {' '.join(overrides or ())}".rstrip()
     )
     with shown_epochs(str(workers or "")) as screen:
         finished = train_run(
-            recipe_for("synth", _CASE),
+            recipe,
             data,
             workers=workers,
             device="cpu",  # enough here, and several workers need as many GPUs

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+with suppress(ImportError):  # the first import draws from Python's generator, outside of any test
+    import rich.style  # noqa: F401
 
 from sgnray.config import Recipe, load_recipe
 from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info

@@ -1,6 +1,7 @@
 """`sgn predict --live` as a process between two pipes."""
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -36,6 +37,17 @@ def live(tiny_run, *options):
             process.kill()
 
 
+@pytest.fixture
+def fed(sgn, monkeypatch, tiny_run):
+    """Run `sgn predict --live` in this process on a text."""
+
+    def run(text, *options):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        return sgn("predict", "--live", "--checkpoint", str(tiny_run), *options)
+
+    return run
+
+
 def send(process, lines):
     process.stdin.write("".join(f"{line}\n" for line in lines).encode())
 
@@ -69,10 +81,9 @@ def test_each_prediction_comes_before_the_next_frame(tiny_run):
         assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
 
 
-def test_a_malformed_line_ends_it_with_its_number(sgn_process, tiny_run):
-    arguments = ("predict", "--live", "--checkpoint", str(tiny_run), "--window", "2")
+def test_a_malformed_line_ends_it_with_its_number(fed):
     lines = [*LINES[:16], '{"joints": ', *LINES]
-    done = sgn_process(*arguments, input="\n".join(lines))
+    done = fed("\n".join(lines), "--window", "2")
     assert done.code == 1
     assert [json.loads(line)["frame"] for line in done.out.splitlines()] == [15]
     assert done.err == (
@@ -82,10 +93,9 @@ def test_a_malformed_line_ends_it_with_its_number(sgn_process, tiny_run):
     )
 
 
-def test_defaults_and_names_of_classes(sgn_process, tiny_run, tmp_path):
+def test_defaults_and_names_of_classes(fed, tiny_run, tmp_path):
     (tmp_path / "classes.txt").write_text("x\ny\nz\n")
-    arguments = ("predict", "--live", "--checkpoint", str(tiny_run), "--classes", "classes.txt")
-    done = sgn_process(*arguments, "--views", "1", input="\n".join(LINES * 2), cwd=tmp_path)
+    done = fed("\n".join(LINES * 2), "--classes", "classes.txt", "--views", "1")
     assert (done.code, done.err) == (0, "")
     found = [json.loads(line) for line in done.out.splitlines()]
     assert [item["frame"] for item in found] == [15, 30, 45, 60, 75]
@@ -94,9 +104,8 @@ def test_defaults_and_names_of_classes(sgn_process, tiny_run, tmp_path):
     assert [guess["label"] for guess in found[4]["guesses"]] == [guess.label for guess in last]
 
 
-def test_the_default_window_is_two_seconds_of_the_camera(sgn_process, tiny_run):
-    arguments = ("predict", "--live", "--checkpoint", str(tiny_run), "--fps", "10")
-    done = sgn_process(*arguments, input="\n".join(LINES[:25]))
+def test_the_default_window_is_two_seconds_of_the_camera(fed, tiny_run):
+    done = fed("\n".join(LINES[:25]), "--fps", "10")
     found = [json.loads(line) for line in done.out.splitlines()]
     assert [item["frame"] for item in found] == [5, 10, 15, 20, 25]
     last = load_trained_model(tiny_run).predict(WALK[5:25])
@@ -110,17 +119,15 @@ def test_a_rate_that_sets_nothing_is_refused(sgn, tiny_run, options):
     assert "the frame rate sets the window and the stride that are not given" in done.err
 
 
-def test_a_line_without_an_end_is_not_read_whole(sgn_process, tiny_run):
-    arguments = ("predict", "--live", "--checkpoint", str(tiny_run))
-    done = sgn_process(*arguments, input=f"{LINES[0]}\n[{'0, ' * 1_000_000}")
+def test_a_line_without_an_end_is_not_read_whole(fed):
+    done = fed(f"{LINES[0]}\n[{'0, ' * 1_000_000}")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: this is not JSON: ")
     assert "  where  line 2 of the stream\n" in done.err
 
 
-def test_a_stream_that_is_too_short_is_reported(sgn_process, tiny_run):
-    arguments = ("predict", "--live", "--checkpoint", str(tiny_run))
-    done = sgn_process(*arguments, input="\n".join(LINES[:7]))
+def test_a_stream_that_is_too_short_is_reported(fed):
+    done = fed("\n".join(LINES[:7]))
     assert (done.code, done.out) == (0, "")
     assert done.err == (
         "warning: the stream ended at frame 7; the first prediction is at frame 15\n"

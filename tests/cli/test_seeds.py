@@ -150,7 +150,7 @@ def test_only_what_is_missing_is_done_again(tiny_recipe, tiny_folder, tmp_path, 
 
     def train():
         with caplog.at_level(logging.INFO):
-            return train_seeds(tiny_recipe, tiny_folder, num_seeds=2, runs_dir=tmp_path / "runs")
+            return train_seeds(tiny_recipe, tiny_folder, num_seeds=1, runs_dir=tmp_path / "runs")
 
     scores = train().scores
     path = Path(scores[0].run) / "report.json"

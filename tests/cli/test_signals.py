@@ -66,7 +66,7 @@ TINY = (
     "model.frame_width=16",
     "optim.batch_size=6",
 )
-NUM_MOMENTS, LAST_S, AT_ONCE = 12, 4.0, 2
+NUM_MOMENTS, LAST_S, AT_ONCE = 8, 4.0, 2
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

@@ -1,7 +1,7 @@
 """Runs that are disturbed, and the weights of the same run undisturbed.
 
-As a script: disturbed.py RANK SIZE RUN DATASET OUT trains the recipe of a run folder straight
-through, in plain torch over gloo without Ray; rank 0 leaves its last checkpoint in OUT.
+As a script: disturbed.py RANK SIZE RUN EPOCH DATASET OUT trains the recipe of a run folder straight
+through, in plain torch over gloo without Ray; rank 0 leaves its checkpoint of an epoch in OUT.
 """
 
 from __future__ import annotations
@@ -118,20 +118,23 @@ def wait_until(
 
 
 def assert_undisturbed(run: Path, data: Path, scratch: Path, *, size: int) -> None:
-    """Compare a finished run with the same one straight through: bitwise, and every epoch once."""
+    """Compare a run so far with the same one straight through: bitwise, and every epoch once."""
     disturbed = RunFolder(run).require_checkpoint()[1]
     lines = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == list(range(1, disturbed.epoch + 1))
-    straight = torch.load(_train_straight(run, data, scratch, size), weights_only=True)
+    path = _train_straight(run, disturbed.epoch, data, scratch, size)
+    straight = torch.load(path, weights_only=True)
     assert straight["epoch"] == disturbed.epoch
     for name, weight in straight["weights"].items():
         assert torch.equal(disturbed.weights[name], weight), name
 
 
-def _train_straight(run: Path, data: Path, scratch: Path, size: int) -> Path:
+def _train_straight(run: Path, epoch: int, data: Path, scratch: Path, size: int) -> Path:
     out = scratch / "straight.pt"
     ranks = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(size), run, data, out])
+        subprocess.Popen(
+            [sys.executable, __file__, str(rank), str(size), run, str(epoch), data, out]
+        )
         for rank in range(size)
     ]
     try:
@@ -143,7 +146,7 @@ def _train_straight(run: Path, data: Path, scratch: Path, size: int) -> Path:
     return out
 
 
-def _main(rank: int, size: int, run: Path, data: Path, out: Path) -> None:
+def _main(rank: int, size: int, run: Path, epoch: int, data: Path, out: Path) -> None:
     from sgnray.checkpoints.checkpoint import save_checkpoint
     from sgnray.config import load_recipe
     from sgnray.distributed.world import World
@@ -158,7 +161,7 @@ def _main(rank: int, size: int, run: Path, data: Path, out: Path) -> None:
     recipe = load_recipe(str(run / "recipe.yaml"))
 
     def on_epoch(state, result):
-        if rank == 0 and result.epoch == recipe.train.num_epochs:
+        if rank == 0 and result.epoch == epoch:
             save_checkpoint(out, state.checkpoint())
 
     job = Job(recipe=recipe, dataset_dir=data)
@@ -170,4 +173,5 @@ def _main(rank: int, size: int, run: Path, data: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(int(sys.argv[1]), int(sys.argv[2]), *map(Path, sys.argv[3:]))
+    rank, size, run, epoch, data, out = sys.argv[1:]
+    _main(int(rank), int(size), Path(run), int(epoch), Path(data), Path(out))

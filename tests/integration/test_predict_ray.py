@@ -55,7 +55,7 @@ def cluster():
 
 @pytest.mark.usefixtures("cluster")
 def test_workers_change_nothing(recordings, tiny_folder, tiny_run):
-    for source, options in ((recordings, {}), (recordings, {"window": 12}), (tiny_folder, {})):
+    for source, options in ((recordings, {"window": 12}), (tiny_folder, {})):
         seen = []
         found = predict_clips(
             [source, recordings],

@@ -184,37 +184,31 @@ def test_a_ray_is_known_by_its_address():
 
 
 def test_lost_workers(tiny_recipe, tiny_folder, tmp_path):
-    """A loss too many ends the run; the next command goes on, and survives as many as it may."""
-    recipe = tiny_recipe.replacing({"train.num_epochs": 6})
+    """A run survives as many losses as it may, bitwise; a loss too many ends it."""
+    run, to_lose = tmp_path / "run", [2, 4]
 
-    def train(*, lose_at, **options):
-        return train_run(
-            recipe,
+    def on_epoch(result):
+        if to_lose and result.epoch >= to_lose[0]:
+            del to_lose[0]
+            train_workers(os.getpid())[-1].kill()
+
+    with pytest.raises(ClusterError, match="training stopped on the cluster") as caught:
+        train_run(
+            tiny_recipe.replacing({"train.num_epochs": 20}),
             tiny_folder,
             workers=2,
             device="cpu",
             runs_dir=tmp_path,
-            name="run",
-            on_epoch=lambda result: kill_a_worker() if result.epoch == lose_at else None,
-            **options,
+            name=run.name,
+            max_failures=1,
+            on_epoch=on_epoch,
         )
-
-    with pytest.raises(ClusterError, match="training stopped on the cluster") as caught:
-        train(lose_at=2)
     assert "--max-failures" in caught.value.now
-    assert 2 <= len(read_losses(tmp_path / "run")) < 6
-    result = train(lose_at=4, max_failures=1)
-    assert result.resumed_from >= 2
-    assert (
-        "; the run resumes after its last finished epoch"
-        in (tmp_path / "run" / "log.txt").read_text()
-    )
-    assert_undisturbed(tmp_path / "run", tiny_folder, tmp_path, size=2)
-
-
-def kill_a_worker():
-    """Kill one of the two workers of the run that is under way."""
-    train_workers(os.getpid())[-1].kill()
+    assert not to_lose
+    assert 4 <= len(read_losses(run)) < 20
+    resumes = "; the run resumes after its last finished epoch"
+    assert resumes in (run / "log.txt").read_text()
+    assert_undisturbed(run, tiny_folder, tmp_path, size=2)
 
 
 def test_batch_norm_that_cannot_be_synchronized_leaves_no_folder(

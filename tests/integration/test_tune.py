@@ -39,11 +39,15 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster, tiny_recipe, tiny_folder, tmp_path_factory):
-    """The trials of a search over `RATES`, 20 epochs each."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    settings = {"search": "grid", "scheduler": "none", "num_epochs": 20, "runs_dir": folder}
-    return tune_recipe(tiny_recipe, write_space(folder, RATES), tiny_folder, **settings)
+def undisturbed(tiny_recipe, tiny_folder):
+    """The scores of the trials of a search over `RATES`, 20 epochs each, in this process."""
+    dataset = open_dataset(tiny_folder)
+
+    def train(rate):
+        recipe = shorten(tiny_recipe.replacing({"optim.learning_rate": rate}), 20)
+        return tuple(report.score for report in Folds(recipe, dataset).train_remaining())
+
+    return [train(rate) for rate in (1e-2, 2e-2, 3e-2, 4e-2)]
 
 
 class Heard:
@@ -194,7 +198,7 @@ def test_after_the_time_budget_the_same_command_resumes(
 def test_the_wait_for_what_no_node_has_ends(
     cluster, tmp_path, tiny_recipe, tiny_folder, resources, needed
 ):
-    space = write_space(tmp_path, RATES)
+    space = write_space(tmp_path, "optim.learning_rate: {choice: [1e-2]}\n")
     settings = {"search": "grid", "num_epochs": 1, "runs_dir": tmp_path, "name": "mine"}
     address = ray.get_runtime_context().gcs_address
     with pytest.raises(ClusterError, match=f"waited 2 s for {needed}"):
@@ -243,14 +247,14 @@ from pathlib import Path
 from sgnray.config import load_recipe
 from sgnray.tune import TrialResources, tune_recipe
 tune_recipe(load_recipe({recipe!r}), {space!r}, Path({data!r}), search="grid", scheduler="none",
-            num_epochs={num_epochs}, resources=TrialResources(concurrent=2), name="mine",
+            num_epochs={num_epochs}, resources=TrialResources(concurrent=1), name="mine",
             runs_dir=Path({runs!r}))
 """
 
 
 @pytest.fixture
 def searching(tmp_path, tiny_recipe, tiny_folder):
-    """Start a search of four trials in a process of its own."""
+    """Start a search of four trials in a process of its own, one trial after the other."""
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(dump_recipe(tiny_recipe))
     space = write_space(tmp_path, RATES)
@@ -308,11 +312,11 @@ def test_killed_and_started_again_no_finished_trial_is_repeated(
     address = ray.get_runtime_context().gcs_address
     process = searching(num_epochs=20, RAY_ADDRESS=address)
     record = Record(tmp_path / "mine" / "record.jsonl")
-    wait_for(record, lambda events: sum(isinstance(event, Ended) for event in events) >= 2)
+    wait_for(record, lambda events: any(isinstance(event, Ended) for event in events))
     process.kill()
     process.communicate()
     ended = {event.number for event in record.read() if isinstance(event, Ended)}
-    assert 2 <= len(ended) < 4
+    assert 1 <= len(ended) < 4
     before = len(record.read())
     wait_until_free(cluster, timeout_s=60)
     tuned = tune_recipe(
@@ -322,13 +326,12 @@ def test_killed_and_started_again_no_finished_trial_is_repeated(
         num_epochs=20,
         search="grid",
         scheduler="none",
-        resources=TrialResources(concurrent=2),
+        resources=TrialResources(concurrent=1),
         runs_dir=tmp_path,
         name="mine",
     )
     assert not {event.number for event in record.read()[before:]} & ended
-    assert tuned.best.number == undisturbed.best.number
-    assert [row.scores for row in tuned.trials] == [row.scores for row in undisturbed.trials]
+    assert [row.scores for row in tuned.trials] == undisturbed
 
 
 def test_a_trial_that_loses_its_worker_resumes(
@@ -353,4 +356,4 @@ def test_a_trial_that_loses_its_worker_resumes(
     tuned = tune_recipe(tiny_recipe, space, tiny_folder, listener=killer, **settings)
     assert killer.trials[0] == "killed"
     assert "lost its worker and is restarted" in (tuned.folder / "log.txt").read_text()
-    assert [row.scores for row in tuned.trials] == [row.scores for row in undisturbed.trials[:2]]
+    assert [row.scores for row in tuned.trials] == undisturbed[:2]
