@@ -35,7 +35,7 @@ def output():
 for attempt in range(200):
     child = os.fork()
     if child == 0:
-        delay_s = rng.uniform(0, 0.02 * attempt)
+        delay_s = rng.uniform(0, 0.05 * attempt)
         threading.Thread(target=die, args=(delay_s,), daemon=True).start()
         prepare_dataset(raw, out=out, overwrite=overwrite)
         os._exit(0)
