@@ -8,20 +8,33 @@ be pulled, and whatever runs in it ends with it. Names carry this process's id; 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HEAD_PORT = 6379
+import pytest
+
+_HEAD_PORT = 6379
+# Ray waits only 15 s for an agent to write down a port of its own choice: not enough under load.
+_AGENT_PORTS = {
+    "--dashboard-agent-grpc-port": "6380",
+    "--dashboard-agent-listen-port": "6381",
+    "--metrics-export-port": "6382",
+    "--runtime-env-agent-port": "6383",
+}
+# In a mount namespace of its own, a host has an empty file system where the others have files.
+_HIDE = 'mount -t tmpfs none "$1" && shift && exec "$@"'
 
 
-def reason_to_skip() -> str | None:
+def _reason_to_skip() -> str | None:
     """Say why hosts cannot be built here, None where they can."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         return "building hosts takes root and iproute2"
@@ -40,27 +53,47 @@ class Host:
     cable: str
     address: str
     folder: Path
+    hidden: Path | None = None
+    """A folder that is empty for what is started in this host."""
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, command: Sequence[str], **settings: object) -> subprocess.Popen[bytes]:
         """Start a command inside the host."""
-        inside = ["ip", "netns", "exec", self.name, *command]
+        hide = ["unshare", "--mount", "sh", "-c", _HIDE, "sh", str(self.hidden)]
+        inside = ["ip", "netns", "exec", self.name, *(hide if self.hidden else []), *command]
         process = subprocess.Popen(inside, start_new_session=True, **settings)  # type: ignore[call-overload]
         self.started.append(process)
         return process
 
-    def start_ray(self, *options: str, num_cpus: int = 1, **environment: str) -> None:
+    @property
+    def ray_address(self) -> str:
+        """The address of Ray, if this host is the head."""
+        return f"{self.address}:{_HEAD_PORT}"
+
+    def start_head(self, *options: str, num_cpus: int = 1, **environment: str) -> None:
+        """Start a Ray cluster."""
+        head = ("--head", "--port", str(_HEAD_PORT), "--include-dashboard=false")
+        self._start_ray(*head, *options, num_cpus=num_cpus, **environment)
+
+    def join(self, head: Host, *options: str, **environment: str) -> None:
+        """Join the Ray cluster of another host."""
+        self._start_ray("--address", head.ray_address, *options, **environment)
+
+    def _start_ray(self, *options: str, num_cpus: int = 1, **environment: str) -> None:
         """Start a Ray node; it stays when the command that starts it is done."""
-        with (self.folder / "ray.txt").open("ab") as out:
-            starting = self.start(
-                [
-                    "ray", "start", "--node-ip-address", self.address,
-                    "--num-cpus", str(num_cpus), "--object-store-memory", "100000000",
-                    "--disable-usage-stats", "--temp-dir", str(self.folder / "ray"), *options,
-                ],
-                env=os.environ | environment, stdout=out, stderr=out,
-            )  # fmt: skip
-            assert starting.wait(200) == 0, (self.folder / "ray.txt").read_text()
+        command = [
+            "ray", "start", "--node-ip-address", self.address,
+            "--num-cpus", str(num_cpus), "--object-store-memory", "100000000",
+            "--disable-usage-stats", "--temp-dir", str(self.folder / "ray"),
+            *itertools.chain(*_AGENT_PORTS.items()), *options,
+        ]  # fmt: skip
+        for _ in range(4):  # Ray gives a node 30 s, which is not enough under load
+            with (self.folder / "ray.txt").open("ab") as out:
+                settings = {"env": os.environ | environment, "stdout": out, "stderr": out}
+                if self.start(command, **settings).wait(200) == 0:
+                    return
+            self.kill_all()
+        raise AssertionError((self.folder / "ray.txt").read_text())
 
     def add_default_route(self) -> None:
         """Let a program find the host's address as it does with a way to the internet."""
@@ -98,9 +131,16 @@ class Host:
 
 @contextlib.contextmanager
 def hosts(number: int) -> Iterator[list[Host]]:
-    """Build hosts on one bridge, and take them down whatever happens."""
+    """Build hosts on one bridge, for commands of Ray; take them down whatever happens."""
+    reason = _reason_to_skip()
+    if reason is not None:
+        pytest.skip(reason)
     bridge = f"sgn{os.getpid()}"
     built: list[Host] = []
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RAY_AUTH_MODE", "disabled")  # no token of an earlier Ray on this machine
+    patch.setenv("PATH", f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
+    patch.delenv("RAY_ADDRESS", raising=False)
     try:
         _ip("link", "add", bridge, "type", "bridge")
         _ip("link", "set", bridge, "up")
@@ -111,6 +151,7 @@ def hosts(number: int) -> Iterator[list[Host]]:
     finally:
         for host in built:
             _remove(host)
+        patch.undo()
         subprocess.run(["ip", "link", "del", bridge], capture_output=True, check=False)
 
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from .disturbed import end, num_epochs, train_command, tune_command, wait_until
-from .hosts import HEAD_PORT, hosts, reason_to_skip
+from .hosts import hosts
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -26,18 +26,11 @@ NODE = {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_worke
 @pytest.fixture(scope="module")
 def head():
     """A head without CPUs, whose autoscaler may add two nodes of two CPUs."""
-    reason = reason_to_skip()
-    if reason is not None:
-        pytest.skip(reason)
-    with pytest.MonkeyPatch.context() as patch, hosts(1) as (host,):
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # no token of an earlier Ray on this machine
-        patch.setenv("PATH", f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
-        patch.delenv("RAY_ADDRESS", raising=False)
+    with hosts(1) as (host,):
         host.add_default_route()
         config = host.folder / "autoscaler.yaml"
         config.write_text(json.dumps(describe_cluster(host)))
-        host.start_ray(
-            "--head", "--port", str(HEAD_PORT), "--include-dashboard=false",
+        host.start_head(
             f"--autoscaling-config={config}", num_cpus=0,
             RAY_FAKE_CLUSTER="1", RAY_TMPDIR=str(host.folder), AUTOSCALER_UPDATE_INTERVAL_S="1",
         )  # fmt: skip
@@ -52,7 +45,7 @@ def describe_cluster(host):
         "idle_timeout_minutes": 0.1,
         "provider": {
             "type": "fake_multinode",
-            "gcs_address": f"{host.address}:{HEAD_PORT}",
+            "gcs_address": host.ray_address,
             "disable_node_updaters": True,
             "use_node_id_as_ip": True,  # both nodes have the same address
         },
@@ -82,15 +75,12 @@ def start(head, tmp_path):
 
 
 def train(head, data, *options):
-    return train_command(
-        data, "--address", f"{head.address}:{HEAD_PORT}", "--workers", "1", *options
-    )
+    return train_command(data, "--address", head.ray_address, "--workers", "1", *options)
 
 
 def evaluate(head, run, data, *options):
     command = [sys.executable, "-m", "sgnray.cli", "eval", str(run), "--data", str(data)]
-    address = f"{head.address}:{HEAD_PORT}"
-    return [*command, "--address", address, "--device", "cpu", "--workers", "1", *options]
+    return [*command, "--address", head.ray_address, "--device", "cpu", "--workers", "1", *options]
 
 
 def running(head, program):
@@ -148,17 +138,18 @@ def test_the_trials_of_a_search_wait_at_ray(head, start, tiny_folder, tmp_path):
     output, space = tmp_path / "out.txt", tmp_path / "space.yaml"
     wait_until_scaled_down(head, start, output)
     space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
-    address = f"{head.address}:{HEAD_PORT}"
-    searching = start(tune_command(tiny_folder, "--address", address, "--space", str(space)))
+    options = ("--address", head.ray_address, "--space", str(space))
+    searching = start(tune_command(tiny_folder, *options))
     assert searching.wait(300) == 0, output.read_text()
     (table,) = tmp_path.glob("runs/*/trials.csv")
     assert table.read_text().count(",finished,") == 2
 
 
 def test_a_search_waits_no_longer_than_it_may(head, start, tiny_folder, tmp_path):
-    space, address = tmp_path / "space.yaml", f"{head.address}:{HEAD_PORT}"
+    space = tmp_path / "space.yaml"
     space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
-    options = ("--address", address, "--space", str(space), "--gpus-per-trial", "1", "--wait", "2s")
+    options = ("--address", head.ray_address, "--space", str(space))
+    options += ("--gpus-per-trial", "1", "--wait", "2s")
     assert start(tune_command(tiny_folder, *options)).wait(300) == 1
     output = (tmp_path / "out.txt").read_text()
     block = output.partition("error: ")[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from .disturbed import (
     wait_for_end,
     wait_until,
 )
-from .hosts import HEAD_PORT, hosts, reason_to_skip
+from .hosts import hosts
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -32,17 +33,18 @@ NOTICED_SOON = {
     "RAY_health_check_failure_threshold": "3",
 }
 
-# Prints a line for each job of an endless pool of two workers, which waits so many seconds or None.
+# Prints a line for each job of an endless pool; its arguments are an address, a number of workers
+# and what a WorkerRequest takes.
 POOL = """
-import itertools, logging, sys, time
+import itertools, json, logging, sys, time
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest
 logging.basicConfig(format="%(message)s")
 def work(job, device):
     time.sleep(0.1)
     return job
-request = WorkerRequest(wait_s=eval(sys.argv[2]))
-options = {"workers": 2, "address": sys.argv[1], "now": "run it again", "request": request}
+address, workers, request = sys.argv[1], int(sys.argv[2]), WorkerRequest(**json.loads(sys.argv[3]))
+options = {"workers": workers, "address": address, "now": "run it again", "request": request}
 for job in run_on_actors(work, itertools.count(), **options):
     print("job", job, flush=True)
 """
@@ -51,18 +53,19 @@ for job in run_on_actors(work, itertools.count(), **options):
 @pytest.fixture(scope="module")
 def network():
     """A head and a second host, each one CPU."""
-    reason = reason_to_skip()
-    if reason is not None:
-        pytest.skip(reason)
-    with pytest.MonkeyPatch.context() as patch, hosts(2) as (head, other):
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # no token of an earlier Ray on this machine
-        patch.setenv("PATH", f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
-        patch.delenv("RAY_ADDRESS", raising=False)
-        head.start_ray(
-            "--head", "--port", str(HEAD_PORT), "--include-dashboard=false", **NOTICED_SOON
-        )
-        join(head, other)
+    with hosts(2) as (head, other):
+        start_cluster(head, other)
         yield head, other
+
+
+def start_cluster(head, other):
+    """A label tells the hosts apart."""
+    head.start_head("--labels", "zone=head", **NOTICED_SOON)
+    join(head, other)
+
+
+def join(head, other):
+    other.join(head, "--labels", "zone=other")
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def start(network, tiny_folder, tmp_path):
     started = []
 
     def run(*options):
-        command = train_command(tiny_folder, "--address", f"{head.address}:{HEAD_PORT}", *options)
+        command = train_command(tiny_folder, "--address", head.ray_address, *options)
         with (tmp_path / "out.txt").open("ab") as out:
             started.append(head.start(command, cwd=tmp_path, stdout=out, stderr=out))
         return started[-1]
@@ -80,10 +83,6 @@ def start(network, tiny_folder, tmp_path):
     yield run
     for process in started:
         end(process)
-
-
-def join(head, other):
-    other.start_ray("--address", f"{head.address}:{HEAD_PORT}")
 
 
 def bring_back(head, other):
@@ -152,40 +151,70 @@ def test_an_elastic_run_goes_on_with_fewer_and_grows_again(network, start, tmp_p
     assert "Traceback" not in output.read_text()
 
 
-def test_a_search_runs_its_trials_on_both_hosts(network, tiny_folder, tmp_path):
-    head, _ = network
-    space = tmp_path / "space.yaml"
+def search(network, data, folder, *options, until):
+    """Run a grid of four trials on the head; returns the names of the hosts that have had one.
+
+    `until` is asked with them, and must become true while the search runs.
+    """
+    head, output, used = network[0], folder / "out.txt", set()
+    space = folder / "space.yaml"
     space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2, 3e-2, 4e-2]}\n")
-    address = f"{head.address}:{HEAD_PORT}"
-    options = ("--address", address, "--space", str(space), "--epochs", "50")
-    command = tune_command(tiny_folder, *options)
-    used = set()
+    command = tune_command(data, "--address", head.ray_address, "--space", str(space), *options)
 
-    def both_used():
+    def look():
         used.update(host.name for host in network if num_trials(host))
-        return len(used) == 2
+        return until(used)
 
-    output = tmp_path / "out.txt"
     with output.open("ab") as out:
-        searching = head.start(command, cwd=tmp_path, stdout=out, stderr=out)
+        searching = head.start(command, cwd=folder, stdout=out, stderr=out)
     try:
-        wait_until(both_used, searching, output=output)
-        assert searching.wait(300) == 0, output.read_text()
+        wait_until(look, searching, output=output)
+        while searching.poll() is None:
+            look()
+            time.sleep(0.05)
+        assert searching.wait() == 0, output.read_text()
     finally:
         end(searching)
-    (table,) = tmp_path.glob("runs/*/trials.csv")
+    (table,) = folder.glob("runs/*/trials.csv")
     assert table.read_text().count(",finished,") == 4
+    return used
+
+
+def test_a_search_runs_its_trials_on_both_hosts(network, tiny_folder, tmp_path):
+    search(network, tiny_folder, tmp_path, "--epochs", "50", until=lambda used: len(used) == 2)
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["head", "other"])
+def test_a_worker_goes_to_the_host_with_its_label(network, start, tmp_path, index):
+    output, label = tmp_path / "out.txt", f"zone={('head', 'other')[index]}"
+    process = start("--workers", "1", "--label", label, "train.num_epochs=100000")
+    wait_until(lambda: num_epochs(tmp_path / "runs" / "run") >= 1, process, output=output)
+    assert [num_workers(host) for host in network] == [index == 0, index == 1]
+    process.send_signal(signal.SIGINT)
+    wait_for_end(process, 130, output=output)
+
+
+def test_a_label_that_no_host_has_is_waited_for(start, tmp_path):
+    process = start("--workers", "1", "--label", "zone=absent", "--wait", "2s")
+    wait_for_end(process, 1, output=tmp_path / "out.txt")
+    block = (tmp_path / "out.txt").read_text().partition("error: ")[2]
+    assert block.startswith("waited 2 s for 1 worker with 1 CPU, zone=absent\n")
+
+
+def test_the_trials_of_a_search_go_to_the_host_with_their_label(network, tiny_folder, tmp_path):
+    options = ("--label", "zone=other", "--epochs", "3")
+    used = search(network, tiny_folder, tmp_path, *options, until=len)
+    assert used == {network[1].name}
 
 
 @pytest.fixture
 def start_pool(network, tmp_path):
-    """Start POOL on the head and wait until both hosts work; ends it afterwards."""
+    """Start POOL on the head and wait until the other host works, too; ends it afterwards."""
     head, other = network
     output, started = tmp_path / "pool.txt", []
 
-    def run(wait_s):
-        output.write_text("")
-        command = [sys.executable, "-c", POOL, f"{head.address}:{HEAD_PORT}", str(wait_s)]
+    def run(workers=2, **request):
+        command = [sys.executable, "-c", POOL, head.ray_address, str(workers), json.dumps(request)]
         with output.open("ab") as out:
             started.append(head.start(command, cwd=tmp_path, stdout=out, stderr=out))
         wait_until(lambda: num_jobs(output) >= 10, started[-1], output=output)
@@ -207,7 +236,7 @@ def num_pool_workers(host):
 
 def test_a_pool_waits_for_a_host_that_is_lost(network, start_pool):
     head, other = network
-    process, output = start_pool(None)
+    process, output = start_pool()
     other.kill_all()
     waiting = "waiting for 2 workers with 1 CPU each; the cluster has 1 CPU"
     try:
@@ -221,9 +250,14 @@ def test_a_pool_waits_for_a_host_that_is_lost(network, start_pool):
     assert jobs == [str(number) for number in range(len(jobs))]
 
 
+def test_a_pool_goes_to_the_host_with_its_label(network, start_pool):
+    start_pool(workers=1, labels={"zone": "other"})
+    assert num_pool_workers(network[0]) == 0
+
+
 def test_the_wait_of_a_pool_for_a_lost_host_ends(network, start_pool):
     head, other = network
-    process, output = start_pool(1.0)
+    process, output = start_pool(wait_s=1.0)
     other.kill_all()
     try:
         assert process.wait(200) == 1
@@ -273,5 +307,4 @@ def test_the_head_dies_in_mid_run(network, start, tiny_folder, tmp_path):
 def _restart(head, other):
     for host in (head, other):
         host.kill_all()
-    head.start_ray("--head", "--port", str(HEAD_PORT), "--include-dashboard=false", **NOTICED_SOON)
-    join(head, other)
+    start_cluster(head, other)

@@ -17,7 +17,7 @@ import pytest
 from sgnray.cli import main
 
 from .disturbed import SMALL
-from .hosts import hosts, reason_to_skip
+from .hosts import hosts
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -40,9 +40,6 @@ on {head} "$@" && wait $!
 
 @pytest.fixture
 def nodes():
-    reason = reason_to_skip()
-    if reason is not None:
-        pytest.skip(reason)
     with hosts(2) as built:
         yield built
 

@@ -1,32 +1,20 @@
 """Training nodes that do not share a disk with the driver: the dataset comes to them, once."""
 
-import contextlib
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import pytest
 
-from .disturbed import (
-    end,
-    num_epochs,
-    start_train,
-    train_command,
-    tune_command,
-    wait_for_epoch,
-)
+from .disturbed import num_epochs, train_command, tune_command, wait_for_end, wait_for_epoch
+from .hosts import hosts
 
 pytestmark = pytest.mark.ray
 
-# In a mount namespace of its own, a node finds an empty file system where the dataset lies.
-HIDE = 'mount -t tmpfs none "$1" && shift && exec "$@"'
 FETCH = """
 import ray, sys
 from pathlib import Path
@@ -55,91 +43,49 @@ def test_what_a_machine_does_not_see_is_fetched_once(tiny_folder, tmp_path):
 
 
 @pytest.fixture
-def start_node():
-    """Start a node of a Ray cluster, by `ray start --block`; ends it afterwards."""
-    started, folders = [], []
-
-    def start(*options, hide=None):
-        folder = tempfile.mkdtemp(prefix="sgn-ray-")  # short: socket paths have a limit
-        folders.append(folder)
-        ray = [str(Path(sys.executable).with_name("ray")), "start", "--num-cpus", "1", "--block",
-               "--object-store-memory", "100000000", "--disable-usage-stats",
-               "--temp-dir", folder, *options]  # fmt: skip
-        hidden = ["unshare", "--mount", "sh", "-c", HIDE, "sh", str(hide)] if hide else []
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        started.append(subprocess.Popen([*hidden, *ray], start_new_session=True, **quiet))
-
-    yield start
-    for process in reversed(started):
-        process.terminate()
-    for process in reversed(started):
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+def two_hosts(tmp_path):
+    """A head and another host, which do not share the folder `disk`; each has its own cache."""
+    (tmp_path / "disk").mkdir()
+    with hosts(2) as (head, other):
+        other.hidden = tmp_path / "disk"
+        head.start_head()
+        other.join(head, SGNRAY_CACHE=str(tmp_path / "cache"))
+        yield head, other
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="hiding a folder from a node takes root")
-def test_a_node_with_a_disk_of_its_own(tiny_folder, tmp_path, start_node, monkeypatch):
-    """Train, resume, tune and eval: the second node sees neither the dataset nor the runs."""
-    monkeypatch.setenv("SGNRAY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # no token of an earlier Ray on this machine
-    disk = tmp_path / "disk"
-    data, run = disk / "data", disk / "runs" / "run"
+def test_two_hosts_with_disks_of_their_own(two_hosts, tiny_folder, tmp_path):
+    """Train, resume, tune and eval: the other host sees neither the dataset nor the runs."""
+    head, disk = two_hosts[0], tmp_path / "disk"
+    data, run, output = disk / "data", disk / "runs" / "run", disk / "out.txt"
     shutil.copytree(tiny_folder, data / "synth")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    start_node("--head", "--port", str(port), "--include-dashboard=false")
-    wait_until_open(port)
-    start_node("--address", f"127.0.0.1:{port}", hide=disk)
 
-    # Two workers of one CPU each, and so both nodes.
-    both = ("--workers", "2", "--address", f"127.0.0.1:{port}")
+    def start(command, **settings):
+        with output.open("ab") as out:
+            return head.start(command, cwd=disk, **{"stdout": out, "stderr": out, **settings})
+
+    # Two workers of one CPU each, and so both hosts.
+    both = ("--workers", "2", "--address", head.ray_address)
     command = train_command(data, *both, "train.num_epochs=30")
-    process = start_train(disk, *command)
-    try:
-        wait_for_epoch(run, 3, process)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(200) == 130
-    finally:
-        end(process)
+    process = start(command)
+    wait_for_epoch(run, 3, process)
+    process.send_signal(signal.SIGINT)
+    wait_for_end(process, 130, output=output)
     assert num_epochs(run) < 30
-    output = finish(command, disk)
-    assert "resumes after epoch" in output.stderr
+    wait_for_end(start(command), 0, output=output)
+    assert "resumes after epoch" in output.read_text()
     assert num_epochs(run) == 30
     (copy,) = (tmp_path / "cache" / "datasets").glob("*/clips.arrow")
     assert copy.read_bytes() == (tiny_folder / "clips.arrow").read_bytes()
 
     sgn = [sys.executable, "-m", "sgnray.cli"]
-    output = finish([*sgn, "eval", str(run), *both, "--json"], disk)
-    trained = json.loads((run / "report.json").read_text())
-    assert json.loads(output.stdout)["top1"] == trained["top1"]
+    scoring = start([*sgn, "eval", str(run), *both, "--json"], stdout=subprocess.PIPE)
+    scored = json.loads(scoring.communicate(timeout=300)[0])
+    assert scored["top1"] == json.loads((run / "report.json").read_text())["top1"]
 
     space = disk / "space.yaml"
     space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
     split = ("--workers-per-trial", "2", "--epochs", "2", "--space", str(space))
-    finish([*tune_command(data, *both[2:], *split)], disk)
+    wait_for_end(start(tune_command(data, *both[2:], *split)), 0, output=output)
     (table,) = (disk / "runs").glob("*/trials.csv")
     assert table.read_text().count(",finished,") == 2
-
-
-def finish(command, folder):
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def wait_until_open(port):
-    for _ in range(300):
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        time.sleep(0.1)
-    raise AssertionError("the head node did not start")
