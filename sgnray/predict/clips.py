@@ -29,7 +29,7 @@ from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, ClipError, UsageError
 from sgnray.predict.sources import Part, Sample, Source, find_sources
-from sgnray.predict.windows import FRAMES_PER_S, SlidingWindow, Span, cut
+from sgnray.predict.windows import FRAMES_PER_S, SkippedWindow, SlidingWindow, Span, cut
 from sgnray.prepare.clip import Poses, Skipped, refusal
 from sgnray.prepare.plan import hash_lines
 from sgnray.progress import OnProgress, ignore_progress
@@ -61,12 +61,7 @@ class Prediction:
         content: dict[str, Any] = vars(self) | {"guesses": [vars(one) for one in self.guesses]}
         content.pop("span")
         if self.span is not None:
-            content |= {
-                "first_frame": self.span.first,
-                "end_frame": self.span.end,
-                "start_s": self.span.start_s,
-                "end_s": self.span.end_s,
-            }
+            content |= self.span.to_dict()
         return content
 
 
@@ -101,10 +96,10 @@ def predict_clips(
     With a `window` of so many frames, one every `stride` frames (default: half a window), each
     window of a recording gives one prediction; `fps` is the frame rate of the recordings, 30 by
     default, which turns frames into seconds. A recording that cannot be used is yielded as
-    Skipped, with its reason. bf16 is several times faster where the hardware has it, and changes
-    probabilities in their third digit; auto uses it there. `workers` spreads the recordings over
-    Ray actors, which must see the raw files, and `request` says what each asks the cluster for;
-    0 needs no Ray.
+    Skipped, with its reason, and so is a window without a result.
+    bf16 is several times faster where the hardware has it, and changes probabilities in their third
+    digit; auto uses it there. `workers` spreads the recordings over Ray actors, which must see the
+    raw files, and `request` says what each asks the cluster for; 0 needs no Ray.
     Raises UsageError, InputError and CheckpointError immediately, before the first prediction, and
     ClusterError with it.
     """
@@ -280,10 +275,7 @@ class Recognizer:
                 yield results
                 results = []
                 continue
-            for found in self._recognize([item for _, item in block], in_bf16=in_bf16):
-                # Of the windows of a recording, the first that fails stands for all that do.
-                if self.sliding is None or not _fails_again(found, results):
-                    results.append(found)
+            results += self._recognize([item for _, item in block], in_bf16=in_bf16)
             on_block(block[-1][0])
 
     def run_part(self, part: Part, device: str) -> list[Prediction | Skipped]:
@@ -309,11 +301,13 @@ class Recognizer:
                 yield item
                 continue
             found, span = next(guesses), item.span
-            if isinstance(found, ClipError):
-                where = f"frames {span.first} to {span.end}: " if span else ""
-                yield Skipped(item.clip, where + found.what, item.place)
-            else:
+            if not isinstance(found, ClipError):
                 yield Prediction(item.clip, item.place, len(item.poses.bodies), found, span)
+            elif span is None:
+                yield Skipped(item.clip, found.what, item.place)
+            else:
+                reason = f"frames {span.first} to {span.end}: {found.what}"
+                yield SkippedWindow(item.clip, reason, item.place, span=span)
 
     def _blocks(self, parts: Iterable[Part]) -> Iterator[list[_Numbered]]:
         """Yield the clips of each part in blocks, and an empty one at its end."""
@@ -355,10 +349,6 @@ def recognize_each(
     zeros = dataclasses.replace(clips[0], values_PD=np.zeros_like(clips[0].values_PD))
     list(model.recognize([zeros], **options))
     return [refusal("the model gives no finite result: are its coordinates in the right unit?")]
-
-
-def _fails_again(found: Prediction | Skipped, before: Sequence[Prediction | Skipped]) -> bool:
-    return isinstance(found, Skipped) and any(isinstance(item, Skipped) for item in before)
 
 
 def _read_ahead(blocks: Iterator[list[_Numbered]]) -> Iterator[list[_Numbered]]:

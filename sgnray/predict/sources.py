@@ -19,7 +19,7 @@ from sgnray.data.info import INFO_FILE
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import CheckpointError, ClipError, InputError, Problem, SgnError, UsageError
-from sgnray.predict.windows import Span
+from sgnray.predict.windows import SkippedWindow, Span
 from sgnray.prepare.clip import Poses, Skipped, refusal
 from sgnray.prepare.memory import list_clip
 from sgnray.prepare.normalize import normalize
@@ -318,17 +318,24 @@ def _open(folder: Path, skeleton: Skeleton, clips: Sequence[str]) -> DatasetSour
 
 
 def refuse_skipped(skipped: Sequence[Skipped], *, num_files: int) -> None:
-    """Raise an InputError that lists the recordings that could not be used, if there are any."""
+    """Raise an InputError that lists the recordings that could not be used, if there are any.
+
+    Of the windows of a recording, the first that failed stands for all.
+    """
     if not skipped:
         return
-    shown = [Problem(item.name, item.reason) for item in skipped[:_NUM_SHOWN]]
-    if len(skipped) > _NUM_SHOWN:
-        shown.append(Problem("...", f"and {len(skipped) - _NUM_SHOWN:,} more"))
-    them = "them" if len(skipped) > 1 else "it"
-    rest = "; the others are done" if num_files > len(skipped) else ""
+    failed: dict[object, Skipped] = {}
+    for item in skipped:
+        is_window = isinstance(item, SkippedWindow)
+        failed.setdefault((item.name, item.place) if is_window else len(failed), item)
+    shown = [Problem(item.name, item.reason) for item in list(failed.values())[:_NUM_SHOWN]]
+    if len(failed) > _NUM_SHOWN:
+        shown.append(Problem("...", f"and {len(failed) - _NUM_SHOWN:,} more"))
+    them = "them" if len(failed) > 1 else "it"
+    rest = "; the others are done" if num_files > len(failed) else ""
     raise InputError(
-        f"{len(skipped):,} of {num_files:,} recordings could not be used",
-        where="the recordings above" if len(skipped) > 1 else skipped[0].name,
+        f"{len(failed):,} of {num_files:,} recordings could not be used",
+        where="the recordings above" if len(failed) > 1 else skipped[0].name,
         now=f"correct or replace {them}, or leave {them} out{rest}",
         problems=shown,
     )

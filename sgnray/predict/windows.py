@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from sgnray.data.skeleton import Skeleton
-from sgnray.prepare.clip import Poses
+from sgnray.prepare.clip import Poses, Skipped
 
 FRAMES_PER_S = 30.0  # of Kinect; no format of recordings says its own
 
@@ -33,6 +34,22 @@ class Span:
     def end_s(self) -> float:
         """End in seconds."""
         return self.end / self.frames_per_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the columns that a window has in a table of predictions."""
+        return {
+            "first_frame": self.first,
+            "end_frame": self.end,
+            "start_s": self.start_s,
+            "end_s": self.end_s,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedWindow(Skipped):
+    """A window that gave no result; others of the same recording may have given one."""
+
+    span: Span
 
 
 @dataclass(frozen=True)

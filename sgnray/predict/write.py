@@ -22,6 +22,7 @@ from pyarrow import json as pa_json
 
 from sgnray.errors import Problem, UsageError
 from sgnray.predict.clips import Prediction, PredictionPlan
+from sgnray.predict.windows import SkippedWindow
 from sgnray.prepare.clip import Skipped
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import output_errors, refuse_existing, sync, write_text
@@ -131,11 +132,12 @@ class _Rows:
         with output_errors(self._out):
             for item in results:
                 self._file.write(f"{json.dumps(_row(item), allow_nan=False)}\n".encode())
-        num_skipped = sum(isinstance(item, Skipped) for item in results)
+        num_refused = sum(isinstance(item, Skipped) for item in results)
         self.written = Written(
             num_recordings=self.written.num_recordings + num_recordings,
-            num_predictions=self.written.num_predictions + len(results) - num_skipped,
-            num_skipped=self.written.num_skipped + num_skipped,
+            num_predictions=self.written.num_predictions + len(results) - num_refused,
+            # With windows, `results` are of one recording.
+            num_skipped=self.written.num_skipped + min(num_refused, num_recordings),
             num_bytes=self._file.tell(),
         )
         if time.monotonic() - self._saved_at >= _SAVE_EVERY_S:
@@ -206,6 +208,8 @@ def _staging(out: Path) -> Iterator[Path]:
 def _row(item: Prediction | Skipped) -> dict[str, Any]:
     if isinstance(item, Skipped):
         row: dict[str, Any] = {"clip": item.name, "place": item.place, "reason": item.reason}
+        if isinstance(item, SkippedWindow):
+            row |= item.span.to_dict()
     else:
         row = item.to_dict()
     # Names of files may hold bytes that are not UTF-8, which readers of JSON refuse.

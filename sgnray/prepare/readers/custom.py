@@ -29,6 +29,7 @@ from sgnray.storage.location import Location
 _MAX_DESCRIPTION_BYTES = 32 * 1024 * 1024
 _MAX_NAME = 255
 _MAX_FACT = np.iinfo(np.int16).max
+_MAX_EMPTY = 1_000_000  # frames of a clip without a pose; with more, they are times
 _FACTS = ("subject", "camera", "setup", "replication")
 _LIGHT_COLUMNS = ("name", "label", *_FACTS)
 _POSE_COLUMNS = ("poses", "frame", "body")
@@ -56,6 +57,8 @@ class TableJob:
 
     def read(self) -> Iterator[Clip | Skipped]:
         """Yield one result for each row, in order."""
+        with self.piece.table.errors():
+            self.piece.table.check_unchanged()
         for row, (_, found) in zip(self.rows, read_clips(self.piece, self.skeleton), strict=True):
             if isinstance(row, Skipped):
                 yield row
@@ -442,6 +445,9 @@ def _frames_and_bodies(
         return np.arange(num_poses), bodies
     if np.any(np.diff(frames * max_bodies + bodies) <= 0):
         raise refusal("its poses are not in order: frame by frame, and in a frame body by body")
+    if frames[-1] - num_poses > _MAX_EMPTY:
+        what = f"over {_MAX_EMPTY:,} of its frames have no pose"
+        raise refusal(f"{what}: number frames 0, 1, ..., not by time, or leave out the column")
     return frames, bodies
 
 
@@ -458,7 +464,7 @@ def _numbers(
     # An unsigned number beyond int64 wraps round to a negative one.
     numbers: IntArray = values.to_numpy(zero_copy_only=False).astype(np.int64)
     if numbers.min() < 0 or numbers.max() >= limit:
-        raise refusal(f"a number in {name} is below 0, or too large")
+        raise refusal(f"a number in {name} is below 0, or too large: count from 0")
     return numbers
 
 

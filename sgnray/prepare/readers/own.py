@@ -130,14 +130,21 @@ def _by_folder(files: Sequence[RawFile]) -> Describe:
 
 def _check_folders_of_frames(files: Sequence[RawFile]) -> None:
     """InputError where a folder of frames may be a recording or a class."""
-    counts = Counter(PurePosixPath(file.frames[0]).parent for file in files if file.frames)
-    if 1 not in counts.values() or set(counts.values()) == {1}:
+    folders = {file: PurePosixPath(file.frames[0]).parent for file in files if file.frames}
+    counts = Counter(folders.values())
+    # A recording is named after its frames if a folder has several; some of them may be refused.
+    is_after_frames = any(
+        folder.name and PurePosixPath(file.member or file.place.path) != folder
+        for file, folder in folders.items()
+    )
+    if 1 not in counts.values() or not is_after_frames:
         return
     common = os.path.commonpath(counts)
     if any(len(folder.relative_to(common).parts) > 1 for folder in counts):
+        ((folder, num_recordings),) = counts.most_common(1)
         raise InputError(
             "this folder has the frames of several recordings, others have those of one",
-            where=str(counts.most_common(1)[0][0]),
+            where=str(folder) if num_recordings > 1 else common,
             now="write each recording to its own folder, or say what each is in labels.csv",
         )
 

@@ -159,9 +159,12 @@ class Piece:
     stop: int
 
     def batches(self, names: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-        """Read its rows, few at a time; InputError where the table is corrupt or was rewritten."""
+        """Read its rows, few at a time; InputError where the table is corrupt.
+
+        Whether it was rewritten is checked when it is opened, not for each piece: that is a request
+        at a URI.
+        """
         with self.table.errors():
-            self.table.check_unchanged()
             for batch in _cursor(self.table, names).rows(self):
                 # Lists that point outside of their values would be followed without a look.
                 batch.validate(full=True)
@@ -180,6 +183,7 @@ class _Cursor:
     def rows(self, piece: Piece) -> Iterator[pa.RecordBatch]:
         """Go to a piece, back only by starting its chunk again, and give its rows."""
         if not piece.chunk_row <= self._row <= piece.start:
+            self._table.check_unchanged()
             self._following = self._table.batches(piece.chunk, self._names)
             self._rest, self._row = None, piece.chunk_row
         while self._row < piece.stop:

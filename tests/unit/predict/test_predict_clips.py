@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -23,10 +26,18 @@ from sgnray.config import recipe_for
 from sgnray.data.skeleton import NTU25
 from sgnray.data.store import CLIPS_FILE
 from sgnray.errors import CheckpointError, ClipError, InputError, UsageError
-from sgnray.predict import Prediction, plan_predictions, predict_clips, read_clip
+from sgnray.predict import (
+    Prediction,
+    plan_predictions,
+    predict_clips,
+    read_clip,
+    refuse_skipped,
+    write_predictions,
+)
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
+from sgnray.storage.location import Location
 from sgnray.train import train_run
 
 from ... import pose_files
@@ -308,17 +319,43 @@ def test_tables_that_cannot_be_recognized(flat_run, tiny_run, flat_table, tmp_pa
 
 @pytest.mark.parametrize("window", [None, 4])
 def test_a_clip_that_gives_no_numbers_stops_no_other(flat_run, flat_table, tmp_path, window):
-    """Coordinates that float32 holds, but not their products; of windows, one stands for all."""
+    """Coordinates that float32 holds, but not their products."""
+    path = tmp_path / "new.parquet"
     rows = flat_table.slice(0, 3).to_pylist()
-    rows[1]["poses"] = (np.array(rows[1]["poses"]) * 1e30).tolist()
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "new.parquet")
-    found = list(predict_clips(tmp_path / "new.parquet", flat_run, window=window))
-    (bad,) = [item for item in found if isinstance(item, Skipped)]
-    assert (bad.name, bad.place) == ("clip-01", str(tmp_path / "new.parquet"))
-    start = "" if window is None else "frames 0 to 4: "
-    assert bad.reason.startswith(f"{start}the model gives no finite result")
-    good = {item.clip: probabilities(item) for item in found if item is not bad}
-    assert set(good) == {"clip-00", "clip-02"}
+    poses = np.array(rows[1]["poses"])
+    poses[:8] *= 1e30
+    rows[1]["poses"] = poses.tolist()
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    found = list(predict_clips(path, flat_run, window=window))
+    bad = [item for item in found if isinstance(item, Skipped)]
+    assert {(item.name, item.place) for item in bad} == {("clip-01", str(path))}
+    starts = [""] if window is None else [f"frames {n} to {n + 4}: " for n in (0, 2, 4, 6)]
+    for item, start in zip(bad, starts, strict=True):
+        assert item.reason.startswith(f"{start}the model gives no finite result")
+    good = Counter(item.clip for item in found if item not in bad)
+    per_clip = (1, 0, 1) if window is None else (5, 1, 5)
+    assert good == Counter(dict(zip(("clip-00", "clip-01", "clip-02"), per_clip, strict=True)))
+    with pytest.raises(InputError, match="1 of 3 recordings could not be used") as caught:
+        refuse_skipped(bad, num_files=3)
+    assert [problem.where for problem in caught.value.problems] == ["clip-01"]
+    if window:
+        plan = plan_predictions(path, flat_run, window=window)
+        done = write_predictions(plan, tmp_path / "p.parquet")
+        assert (done.num_predictions, done.num_skipped) == (11, 1)
+        rows = pq.read_table(tmp_path / "p.parquet", filters=pc.field("reason").is_valid())
+        assert rows.column("first_frame").to_pylist() == [0, 2, 4, 6]
+
+
+def test_a_table_is_looked_at_once_for_all_its_windows(flat_run, flat_table, tmp_path, monkeypatch):
+    """At a URI, a look is a request."""
+    pq.write_table(flat_table, tmp_path / "new.parquet")
+    looks = []
+    entry = Location.entry
+    monkeypatch.setattr(Location, "entry", lambda self: looks.append(self) or entry(self))
+    plan = plan_predictions(tmp_path / "new.parquet", flat_run, window=4)
+    looks.clear()
+    assert len(list(itertools.chain.from_iterable(plan.run()))) == 5 * flat_table.num_rows
+    assert len(looks) == 1
 
 
 @pytest.mark.parametrize("kind", ["MMPose", "MediaPipe", "Kinect v2", "PYSKL"])

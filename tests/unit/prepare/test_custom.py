@@ -228,6 +228,9 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         "frames": {"frame": [0]},
         "back": {"frame": [1, 0]},
         "twice": {"frame": [1, 1], "body": [0, 0]},
+        "gap": {"frame": [0, 1_000_001]},
+        "timer": {"frame": [86_400_000, 86_400_033]},
+        "clock": {"frame": [1_600_000_000_000, 1_600_000_000_033]},
         "no main": {"body": [1, 1]},
         "subject": {"subject": 40_000},
         "good": {},
@@ -241,7 +244,8 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
     write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
     results = read(plan_custom(describe(tmp_path, splits=None)))
     reasons = [(r.name, r.reason) for r in results if isinstance(r, Skipped)]
-    assert [r.facts.name for r in results if isinstance(r, Clip)] == ["good"]
+    assert [r.facts.name for r in results if isinstance(r, Clip)] == ["gap", "good"]
+    empty = "over 1,000,000 of its frames have no pose"
     assert reasons == [
         ("zero", "every pose is zero"),
         ("empty", "it has no poses"),
@@ -257,11 +261,13 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("frames", "it has 2 poses, and 1 numbers in frame"),
         ("back", "its poses are not in order: frame by frame, and in a frame body by body"),
         ("twice", "its poses are not in order: frame by frame, and in a frame body by body"),
+        ("timer", f"{empty}: number frames 0, 1, ..., not by time, or leave out the column"),
+        ("clock", "a number in frame is below 0, or too large: count from 0"),
         ("no main", "it has no pose of body 0 to center it on"),
         ("subject", "its subject is 40000, not null or a number from 0 to 32,767"),
         ("good", "another clip has this name"),
-        ("row 18 of clips.table", "it has no name"),
-        ("row 19 of clips.table", "it has no name"),
+        ("row 21 of clips.table", "it has no name"),
+        ("row 22 of clips.table", "it has no name"),
     ]
 
 
