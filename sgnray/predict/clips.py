@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -333,22 +334,32 @@ class Recognizer:
 
 
 def recognize_each(
-    model: TrainedModel, clips: Sequence[Poses], **options: Any
+    model: TrainedModel,
+    clips: Sequence[Poses],
+    *,
+    num_views: int | None = None,
+    num_guesses: int = 5,
+    in_bf16: bool = False,
 ) -> list[tuple[Guess, ...] | ClipError]:
     """Recognize clips as `TrainedModel.recognize` does, with a ClipError for one without a result.
 
     Raises CheckpointError where it is the model that gives none, not even for poses of zeros.
     """
-    if not clips:
-        return []
+    recognize = partial(
+        model.recognize, num_views=num_views, num_guesses=num_guesses, in_bf16=in_bf16
+    )
+
+    def recognize_one(clip: Poses) -> tuple[Guess, ...] | ClipError:
+        try:
+            return recognize([clip])[0]
+        except CheckpointError:
+            recognize([dataclasses.replace(clip, values_PD=np.zeros_like(clip.values_PD))])
+        return refusal("the model gives no finite result: are its coordinates in the right unit?")
+
     try:
-        return [*model.recognize(clips, **options)]
+        return [*recognize(clips)] if clips else []
     except CheckpointError:
-        if len(clips) > 1:
-            return [recognize_each(model, [clip], **options)[0] for clip in clips]
-    zeros = dataclasses.replace(clips[0], values_PD=np.zeros_like(clips[0].values_PD))
-    list(model.recognize([zeros], **options))
-    return [refusal("the model gives no finite result: are its coordinates in the right unit?")]
+        return [recognize_one(clip) for clip in clips]
 
 
 def _read_ahead(blocks: Iterator[list[_Numbered]]) -> Iterator[list[_Numbered]]:

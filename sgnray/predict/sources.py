@@ -25,7 +25,7 @@ from sgnray.prepare.memory import list_clip
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.readers.custom import open_clips, read_clips
-from sgnray.prepare.readers.formats import HEAD_BYTES, detect_content
+from sgnray.prepare.readers.formats import HEAD_BYTES, KNOWN, detect_content
 from sgnray.prepare.readers.recordings import (
     describe_files,
     find_recordings,
@@ -38,6 +38,7 @@ from sgnray.prepare.recording import Recording
 from sgnray.storage.location import Location, as_folder, locate
 
 _NUM_SHOWN = 10
+_KNOWN = f"{KNOWN}; or a table of clips (Parquet or Arrow), or the folder of a dataset"
 _MAGIC_BYTES = 8
 
 
@@ -225,7 +226,7 @@ def find_sources(
         raise type(errors[0])(
             f"{len(errors)} of {len(paths)} paths contain nothing that can be recognized",
             where="the paths above",
-            now="give recordings, folders or .zip files of them, or the folder of a dataset",
+            now=_KNOWN,
             problems=[Problem(error.where, error.what) for error in errors],
         )
     return list(_join_raw(found))
@@ -272,7 +273,7 @@ def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ())
         if not pieces:
             raise InputError("the table has no rows", where=str(location), now="add clips to it")
         return TableSource(pieces, skeleton)
-    found = find_recordings(path)
+    found = find_recordings(path, now=_KNOWN)
     kinds = {skeleton_of(file).name for file in found.files}
     if skeleton.name not in kinds:
         raise CheckpointError(

@@ -56,6 +56,6 @@ def as_float32(numbers: npt.NDArray[Any], reason: str) -> npt.NDArray[np.float32
     return converted
 
 
-def refusal(reason: str, *, name: str = "") -> ClipError:
+def refusal(reason: str, *, name: str = "the clip") -> ClipError:
     """Build the ClipError that says why one clip is left out."""
     return ClipError(reason, where=name, now="leave this file out, or write or download it again")

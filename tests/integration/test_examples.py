@@ -155,6 +155,7 @@ def test_the_service_refuses_in_json_and_stays_up(service, body, what):
     status, answer = post(service, body)
     assert status == 400
     assert set(answer) == {"error", "where", "now"}
+    assert all(answer.values())
     assert answer["error"].startswith(what)
     assert post(service, json.dumps(WALK.tolist()).encode())[0] == 200
 

@@ -29,6 +29,9 @@ from sgnray.storage.location import Location
 _MAX_DESCRIPTION_BYTES = 32 * 1024 * 1024
 _MAX_NAME = 255
 _MAX_FACT = np.iinfo(np.int16).max
+# Only a model that was trained on what a pose estimator wrote has such a skeleton: see _skeleton.
+_IN_METERS = set(SKELETONS) - {NTU25.name, KINECT20.name}
+_LARGEST_M = 20
 _MAX_EMPTY = 1_000_000  # frames of a clip without a pose; with more, they are times
 _FACTS = ("subject", "camera", "setup", "replication")
 _LIGHT_COLUMNS = ("name", "label", *_FACTS)
@@ -397,6 +400,8 @@ def _read_poses(batch: pa.RecordBatch, index: int, skeleton: Skeleton) -> Poses:
     if not is_pose.any():
         raise refusal("every pose is zero")
     values_PD, frames, bodies = values_PD[is_pose], frames[is_pose], bodies[is_pose]
+    if skeleton.name in _IN_METERS:
+        _check_unit(values_PD, skeleton)
     if skeleton.origin is not None:
         values_PD = _centered(values_PD, bodies, skeleton)
     return Poses(num_frames, values_PD, frames.astype(np.int32), bodies.astype(np.int8))
@@ -466,6 +471,15 @@ def _numbers(
     if numbers.min() < 0 or numbers.max() >= limit:
         raise refusal(f"a number in {name} is below 0, or too large: count from 0")
     return numbers
+
+
+def _check_unit(values_PD: FloatArray, skeleton: Skeleton) -> None:
+    joints_PVC = values_PD.reshape(len(values_PD), skeleton.num_joints, -1)
+    if np.median(np.ptp(joints_PVC, axis=1).max(axis=1)) > _LARGEST_M:
+        raise refusal(
+            f"its people are larger than {_LARGEST_M} m: its poses must be as in the dataset that "
+            "the model was trained on, in meters with y up"
+        )
 
 
 def _centered(values_PD: FloatArray, bodies: IntArray, skeleton: Skeleton) -> FloatArray:

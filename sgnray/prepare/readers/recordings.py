@@ -124,22 +124,24 @@ def check_one_format(files: Sequence[RawFile]) -> None:
     )
 
 
-def find_recordings(path: Path | str) -> Listing:
+def find_recordings(path: Path | str, *, now: str = KNOWN) -> Listing:
     """List the recordings of a file, a folder or a .zip, here or at a URI, and what was refused.
 
-    UsageError or InputError where none is found.
+    UsageError or InputError where none is found; `now` says what to give.
     """
     place = locate(path)
     shown = str(path) if place.is_local else str(place)  # without a password
     if place.entry() is None:
-        raise UsageError("file or folder not found", where=shown, now=KNOWN)
+        raise UsageError("file or folder not found", where=shown, now=now)
     found = list_files([place])
     if found.files:
         return found
-    raise refuse_place(place, shown, found.refused)
+    raise refuse_place(place, shown, found.refused, now=now)
 
 
-def refuse_place(place: Location, where: str, refused: Sequence[Skipped] = ()) -> InputError:
+def refuse_place(
+    place: Location, where: str, refused: Sequence[Skipped] = (), *, now: str = KNOWN
+) -> InputError:
     """Build the error for a place without recordings; it says what to do with a video."""
     entry, videos = place.entry(), find_videos(place)
     suffix = PurePosixPath(place.name).suffix.lower()
@@ -152,7 +154,7 @@ def refuse_place(place: Location, where: str, refused: Sequence[Skipped] = ()) -
     return InputError(
         what,
         where=where,
-        now=(_VIDEOS_FIRST if videos else "") + KNOWN,
+        now=(_VIDEOS_FIRST if videos else "") + now,
         problems=shorten_problems([Problem(item.name, item.reason) for item in refused]),
     )
 

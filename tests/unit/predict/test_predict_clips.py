@@ -167,6 +167,7 @@ def test_classes_of_another_name(tiny_run, tiny_raw):
     [
         ("gone.skeleton", UsageError, "not found"),
         ("film.avi", InputError, "this is a video, and sgnray reads skeletons"),
+        ("clips.csv", InputError, "this is a .csv file"),
         ("notes.txt", InputError, "this is a .txt file"),
         ("empty", InputError, "no recording found"),
         ("torn.zip", InputError, "zip cannot be read"),
@@ -178,8 +179,10 @@ def test_what_cannot_be_recognized(tiny_run, tmp_path, name, kind, message):
         (tmp_path / name).mkdir()
     elif name != "gone.skeleton":
         (tmp_path / name).write_bytes(b"{}")
-    with pytest.raises(kind, match=message):
+    with pytest.raises(kind, match=message) as caught:
         predict_clips(tmp_path / name, tiny_run)
+    if "sgnray reads skeletons" in message or ".csv" in message:
+        assert "or a table of clips" in caught.value.now
 
 
 def test_a_dataset_of_another_skeleton(tiny_run, flat_folder):
@@ -366,8 +369,9 @@ def test_a_clip_in_bytes_is_told_by_its_content(kind, tmp_path):
     recording, skeleton = read_recording(find_recordings(tmp_path).files[0])
     expected = normalize(recording, skeleton)
     np.testing.assert_array_equal(read_clip(data, skeleton).values_PD, expected.values_PD)
-    with pytest.raises(ClipError, match="the model supports only flat17"):
+    with pytest.raises(ClipError, match="the model supports only flat17") as caught:
         read_clip(data, replace(skeleton, name="flat17"))
+    assert caught.value.where == "the clip"
 
 
 def test_clips_in_bytes_of_a_sensor_or_of_a_program(tiny_raw, tiny_dataset):

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from sgnray.data.skeleton import NTU25
+from sgnray.data.skeleton import COCO17, NTU25
 from sgnray.errors import InputError
-from sgnray.prepare.clip import Clip, Skipped
+from sgnray.prepare.clip import Clip, Poses, Skipped
 from sgnray.prepare.readers import tables
-from sgnray.prepare.readers.custom import plan_custom
+from sgnray.prepare.readers.custom import open_clips, plan_custom, read_clips
 from sgnray.storage.location import locate
 
 FLAT = [f"joint {number}" for number in range(17)]
@@ -269,6 +269,19 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("row 21 of clips.table", "it has no name"),
         ("row 22 of clips.table", "it has no name"),
     ]
+
+
+def test_a_table_for_the_skeleton_of_a_pose_estimator_is_in_meters(tmp_path):
+    """Its pixels became meters when the model's dataset was prepared."""
+    poses_PVC = np.random.default_rng(0).normal(size=(5, 17, 2))
+    sizes = {"meters": 1, "far": 3, "pixels": 100, "millimeters": 1000}
+    rows = [{"name": name, "poses": (size * poses_PVC).tolist()} for name, size in sizes.items()]
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    (piece,) = open_clips(locate(tmp_path / "clips.table"), COCO17).pieces()
+    found = dict(read_clips(piece, COCO17))
+    for name in ("pixels", "millimeters"):
+        assert found.pop(name).what.startswith("its people are larger than 20 m")
+    assert all(isinstance(poses, Poses) for poses in found.values())
 
 
 def test_splits_name_their_clips(tmp_path):
