@@ -140,7 +140,7 @@ def predict(
                 now="leave out FILE, --clip, --out, --precision, --runtime and the options of Ray",
             )
         from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW, predict_lines
-        from sgnray.predict.windows import FRAMES_PER_S
+        from sgnray.prepare.recording import FRAMES_PER_S
 
         if fps is not None and (not math.isfinite(fps) or (window and stride)):
             raise UsageError(

@@ -34,6 +34,10 @@ def view(
         typer.Option(metavar="FILE", help="Default: the clip's name, in the current folder."),
     ] = None,
     names: Annotated[bool, typer.Option("--names", help="Show the names of the joints.")] = False,
+    fps: Annotated[
+        float,
+        typer.Option(metavar="NUMBER", help="Frames per second of the recording, 30 for Kinect."),
+    ] = 30,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     verbose: options.Verbose = 0,
@@ -46,7 +50,7 @@ def view(
     """
     from sgnray.view import view_clip
 
-    path = view_clip(source, clip, to=to, out=out, names=names, overwrite=overwrite)
+    path = view_clip(source, clip, to=to, out=out, names=names, fps=fps, overwrite=overwrite)
     if json:
         return render.as_json({"format_version": 1, "path": str(path)})
     return render.result(f"written: {path}")

@@ -30,9 +30,10 @@ from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, ClipError, UsageError
 from sgnray.predict.sources import Part, Sample, Source, find_sources
-from sgnray.predict.windows import FRAMES_PER_S, SkippedWindow, SlidingWindow, Span, cut
+from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, cut
 from sgnray.prepare.clip import Poses, Skipped, refusal
 from sgnray.prepare.plan import hash_lines
+from sgnray.prepare.recording import FRAMES_PER_S
 from sgnray.progress import OnProgress, ignore_progress
 
 # Recordings of a part: what is repeated after a kill, and what a worker takes at a time.

@@ -13,8 +13,7 @@ import numpy as np
 
 from sgnray.data.skeleton import Skeleton
 from sgnray.prepare.clip import Poses, Skipped
-
-FRAMES_PER_S = 30.0  # of Kinect; no format of recordings says its own
+from sgnray.prepare.recording import FRAMES_PER_S
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+FRAMES_PER_S = 30.0  # of Kinect; no format of recordings records its own
+
 FloatArray = npt.NDArray[np.float32]
 
 

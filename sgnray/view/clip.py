@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from sgnray.data.info import INFO_FILE
@@ -11,11 +12,13 @@ from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.readers.formats import stem_of
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
+from sgnray.prepare.recording import FRAMES_PER_S
 from sgnray.storage.atomic import choose_format, make_parent, refuse_existing, write_bytes
 from sgnray.view.page import write_player
 from sgnray.view.pictures import draw_gif, draw_sheet
 from sgnray.view.scene import Scene, scene_of_clip, scene_of_recording
 
+_MIN_FPS, _MAX_FPS = 1, 1000
 FORMATS = {"gif": ".gif", "png": ".png", "html": ".html"}
 
 
@@ -26,6 +29,7 @@ def view_clip(
     to: str | None = None,
     out: Path | str | None = None,
     names: bool = False,
+    fps: float = FRAMES_PER_S,
     overwrite: bool = False,
 ) -> Path:
     """Write a clip as an animated GIF, a sheet of frames (png), or a page that plays it (html).
@@ -33,10 +37,17 @@ def view_clip(
     `source` is a raw recording, a folder or .zip of them, or the folder of a prepared dataset;
     if it has several clips, `clip` names one. Without `to` the suffix of `out` decides; the
     default is a GIF. Raw recordings are shown next to what preparation makes of them. `names`
-    writes the joints' names into pictures. Raises UsageError, InputError, OutputError.
+    writes the joints' names into pictures. `fps` is the frame rate at which the clip was recorded.
+    Raises UsageError, InputError, OutputError.
     """
+    if not _MIN_FPS <= fps <= _MAX_FPS:
+        raise UsageError(
+            "invalid frame rate",
+            where=f"--fps {fps:g}",
+            now=f"give the frames per second of the camera, from {_MIN_FPS} to {_MAX_FPS:,}",
+        )
     to = choose_format(to, out, FORMATS, default="gif")
-    scene = find_scene(Path(source), clip)
+    scene = replace(find_scene(Path(source), clip), frames_per_s=fps)
     path = Path(out or f"{PurePosixPath(stem_of(scene.title)).name}.{to}")
     refuse_existing(path, overwrite=overwrite)
     make_parent(path)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from sgnray.data.store import FloatArray
 from sgnray.storage.atomic import write_text
-from sgnray.view.scene import FRAMES_PER_S, Scene
+from sgnray.view.scene import Scene
 
 # In packed coordinates: a joint that is absent, and the largest value that int16 can hold.
 _ABSENT, _FARTHEST = -32768, 32767
@@ -71,7 +71,7 @@ def pack_scene(scene: Scene, *, max_frames: int | None = None) -> dict[str, Any]
         "bones": [list(bone) for bone in scene.skeleton.bones],
         "num_coordinates": scene.skeleton.num_coordinates,
         "num_frames": len(range(0, scene.num_frames, step)),
-        "fps": FRAMES_PER_S / step,
+        "fps": scene.frames_per_s / step,
         "panels": panels,
     }
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from sgnray.data.store import FloatArray
-from sgnray.view.scene import FRAMES_PER_S, Panel, Role, Scene
+from sgnray.view.scene import Panel, Role, Scene
 
 COLORS: dict[Role, str] = {"main": "#2c6fb3", "second": "#c4560c", "removed": "#8a8a8a"}
 _BACK, _INK, _LINE = "#ffffff", "#333333", "#d8d8d8"
@@ -31,7 +31,7 @@ _NAMES_SCALE = 2  # times the size, so that joint names are readable
 
 def draw_gif(scene: Scene, *, names: bool = False) -> bytes:
     """Draw an animation that takes as long as the clip did; long clips are subsampled."""
-    step = max(round(FRAMES_PER_S / _GIF_FPS), -(-scene.num_frames // _GIF_FRAMES))
+    step = max(round(scene.frames_per_s / _GIF_FPS), -(-scene.num_frames // _GIF_FRAMES))
     painter = _Painter(scene, _GIF_SIZE * (_NAMES_SCALE if names else 1), names=names)
     shown = range(0, scene.num_frames, step)
     pictures = [_with_header(painter.draw(frame), scene) for frame in shown]
@@ -41,7 +41,7 @@ def draw_gif(scene: Scene, *, names: bool = False) -> bytes:
     palette = Image.fromarray(some).quantize(_GIF_COLORS)
     frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     # GIF counts hundredths of a second: ends are rounded, so that errors do not add up.
-    ends = [round(100 * (frame + step) / FRAMES_PER_S) for frame in shown]
+    ends = [round(100 * (frame + step) / scene.frames_per_s) for frame in shown]
     durations_ms = [10 * (end - start) for start, end in zip([0, *ends], ends, strict=False)]
     file = io.BytesIO()
     frames[0].save(
@@ -105,7 +105,7 @@ class _Painter:
         for number, panel in enumerate(self._scene.panels):
             at = (number * self._size, _HEADER)
             picture.paste(self._panel(panel, self._viewports[number], frame), at)
-            text = f"{panel.title}, {frame / FRAMES_PER_S:.1f} s"
+            text = f"{panel.title}, {frame / self._scene.frames_per_s:.1f} s"
             pen = ImageDraw.Draw(picture)
             pen.text((at[0] + 4, 2), _cut(text, self._size // 6), fill=_INK, font=self._font)
             pen.rectangle(

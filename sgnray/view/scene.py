@@ -15,11 +15,9 @@ from sgnray.data.store import FloatArray, SkeletonDataset, lay_out_poses
 from sgnray.errors import ClipError
 from sgnray.prepare.denoise import keep_actors
 from sgnray.prepare.normalize import assign_actors, normalize
-from sgnray.prepare.recording import Body, Recording
+from sgnray.prepare.recording import FRAMES_PER_S, Body, Recording
 
 Role = Literal["main", "second", "removed"]
-FRAMES_PER_S = 30.0  # of Kinect, which recorded all the datasets that sgnray reads raw
-
 _ROLES: tuple[Role, ...] = ("main", "second")  # by the number of the body
 
 
@@ -49,6 +47,7 @@ class Scene:
     title: str
     skeleton: Skeleton
     panels: tuple[Panel, ...]
+    frames_per_s: float = FRAMES_PER_S
 
     @property
     def num_frames(self) -> int:

@@ -33,6 +33,17 @@ def test_a_gif_takes_as_long_as_the_clip(path, tmp_path):
         assert picture.size[0] == 640  # raw beside prepared
 
 
+def test_a_camera_of_another_rate_plays_at_its_own_speed(flat_folder, path, tmp_path):
+    page = view_clip(path, out=tmp_path / "a.html", fps=50).read_text()
+    assert '"fps":50' in page
+    written = view_clip(flat_folder, "clip-03", out=tmp_path / "a.gif", fps=10)
+    with Image.open(written) as picture:
+        assert (picture.n_frames, picture.info["duration"]) == (12, 100)
+    for fps in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="invalid frame rate"):
+            view_clip(path, out=tmp_path / "b.gif", fps=fps)
+
+
 @pytest.mark.parametrize("removed", [False, True])
 def test_what_was_removed_has_a_color_of_its_own(removed, tmp_path):
     joints = np.random.default_rng(0).normal(size=(30, 25, 3)).astype(np.float32)
