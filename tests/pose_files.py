@@ -11,6 +11,8 @@ import pickle
 import numpy as np
 
 from sgnray.data.skeleton import COCO17, KINECT20, MEDIAPIPE33, NTU25
+from sgnray.errors import ClipError
+from sgnray.prepare.readers.ntu import read_skeletons
 
 PIXELS_PER_METER = 250
 CENTER_PX = (640, 360)
@@ -209,3 +211,11 @@ def make_file(kind, seed=0, num_frames=3):
         case "PYSKL":
             return pickle.dumps(annotate_2d("clip", frames_NVC))
     raise AssertionError(kind)
+
+
+def read_skeleton(data):
+    """Read one .skeleton file; ClipError if it is refused."""
+    (result,) = read_skeletons([data])
+    if isinstance(result, ClipError):
+        raise result
+    return result

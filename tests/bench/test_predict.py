@@ -25,7 +25,7 @@ from sgnray.export.formats import DEFAULT_OPSET, open_onnx, write_onnx
 from sgnray.model.sgn import SGN
 from sgnray.predict import plan_predictions, predict_clips, write_predictions
 from sgnray.prepare.normalize import normalize
-from sgnray.prepare.readers.ntu import read_skeleton
+from sgnray.prepare.readers.ntu import read_skeletons
 from sgnray.prepare.readers.recordings import find_recordings, read_recordings
 from sgnray.prepare.readers.source import read_file
 from sgnray.synth.generate import synthesize
@@ -85,7 +85,7 @@ def test_one_clip_from_text_to_label(recordings, model, tmp_path, num_views):
     for text in texts:
         for name, run in runs.items():
             start = time.perf_counter()
-            poses = normalize(read_skeleton(text), NTU25)
+            poses = normalize(read_skeletons([text])[0], NTU25)
             ready = time.perf_counter()
             views = sample_views([poses], trained_model, num_views)[0]
             int(run(views).mean(dim=0).argmax())

@@ -78,14 +78,6 @@ def parse_ntu_name(file_name: str) -> ClipFacts:
     return ClipFacts(file_name[:-9], action - 1, setup, camera, subject, replication)
 
 
-def read_skeleton(data: bytes) -> Recording:
-    """Read one .skeleton file; ClipError with the line if anything is not as it must be."""
-    (result,) = read_skeletons([data])
-    if isinstance(result, ClipError):
-        raise result
-    return result
-
-
 def read_skeletons(files: Sequence[bytes]) -> list[Recording | ClipError]:
     """Read whole .skeleton files; a ClipError with the line where one is not as it must be."""
     results: list[Recording | ClipError] = [refusal("unread")] * len(files)

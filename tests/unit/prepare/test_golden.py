@@ -12,7 +12,7 @@ import pytest
 from sgnray.data.store import open_dataset
 from sgnray.prepare import prepare_dataset
 from sgnray.prepare.normalize import lay_out, list_poses, translate
-from sgnray.prepare.readers.ntu import read_skeleton
+from sgnray.prepare.readers.ntu import read_skeletons
 
 REFERENCE = json.loads(
     (Path(__file__).parents[2] / "golden" / "prepare" / "reference.json").read_text()
@@ -48,7 +48,7 @@ def digest(array):
 
 @pytest.mark.parametrize("name", REFERENCE)
 def test_clip_is_the_reference_s(golden_raw, name):
-    recording = read_skeleton((golden_raw / "raw" / f"{name}.skeleton").read_bytes())
+    (recording,) = read_skeletons([(golden_raw / "raw" / f"{name}.skeleton").read_bytes()])
     frames_TMD = translate(lay_out(recording), origin_joint=1)
     assert digest(frames_TMD.reshape(len(frames_TMD), -1)) == REFERENCE[name]["translated"]
     assert digest(list_poses(frames_TMD).values_PD) == REFERENCE[name]["poses"]

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from sgnray.errors import ClipError
-from sgnray.prepare.readers.ntu import parse_ntu_name, read_skeleton, read_skeletons
+from sgnray.prepare.readers.ntu import parse_ntu_name, read_skeletons
+
+from ...pose_files import read_skeleton
 
 
 def test_ids_beyond_2_to_53_stay_apart(make_skeleton):

@@ -5,12 +5,13 @@ import pytest
 
 from sgnray.errors import ClipError
 from sgnray.prepare.denoise import keep_actors
-from sgnray.prepare.readers.ntu import read_skeleton
 from sgnray.synth.actions import list_actions
 from sgnray.synth.body import turn_about
 from sgnray.synth.people import draw_person, perform
 from sgnray.synth.sensor import Setup, draw_setup, record
 from sgnray.synth.text import _format_numbers, format_recording
+
+from ...pose_files import read_skeleton
 
 ACTIONS = list_actions()
 
