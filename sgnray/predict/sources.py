@@ -226,7 +226,8 @@ def find_sources(
         raise type(errors[0])(
             f"{len(errors)} of {len(paths)} paths contain nothing that can be recognized",
             where="the paths above",
-            now=_KNOWN,
+            now="give recordings, folders or .zip files of them, a table of clips, or the folder "
+            "of a dataset",
             problems=[Problem(error.where, error.what) for error in errors],
         )
     return list(_join_raw(found))

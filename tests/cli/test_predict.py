@@ -204,5 +204,6 @@ def test_all_paths_that_hold_nothing_are_listed_at_once(sgn, recordings, tiny_ru
         "  film.avi       this is a video, and sgnray reads skeletons: joint positions in "
         "each frame\n"
         "  where  the paths above\n"
-        "  now    give recordings, folders or .zip files of them, or the folder of a dataset\n"
+        "  now    give recordings, folders or .zip files of them, a table of clips, or the folder "
+        "of a dataset\n"
     )

@@ -22,8 +22,16 @@ from sgnray.prepare.readers.formats import (
     NTU,
     VIDEOS,
     RecordedFormat,
+    has_known_suffix,
 )
-from sgnray.prepare.readers.source import Listing, RawFile, cut_parts, list_files, read_file
+from sgnray.prepare.readers.source import (
+    Listing,
+    RawFile,
+    cut_parts,
+    describe_unknown,
+    list_files,
+    read_file,
+)
 from sgnray.prepare.recording import Recording
 from sgnray.storage.location import Location, locate
 from sgnray.synth.generate import FORMAT_VERSION as SYNTH_VERSION
@@ -115,7 +123,7 @@ def check_one_format(files: Sequence[RawFile]) -> None:
     example = {(file.kind, file.skeleton): file for file in reversed(files)}
     raise InputError(
         "these recordings have different formats and do not make one dataset",
-        where=", ".join(f"{kind}, {skeleton}" for kind, skeleton in groups),
+        where="the recordings above",
         now="sort them into one folder per format, and prepare these one by one",
         problems=[
             Problem(f"{count} like {example[group].path}", f"{group[0]}, {group[1]}")
@@ -148,6 +156,8 @@ def refuse_place(
     if (entry is not None and entry.is_folder) or suffix == ".zip":
         what = "no recording found" + (" that can be used" if refused else "")
         what += f", only videos such as {videos[0]}" if videos else ""
+    elif entry is not None and has_known_suffix(entry.name):
+        what = describe_unknown(entry.size_bytes)
     else:
         kind = "a video" if videos else f"a {suffix} file" if suffix else "a file without a suffix"
         what = f"this is {kind}, and sgnray reads skeletons: joint positions in each frame"

@@ -36,7 +36,6 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 PART_BYTES = 32 * 1024 * 1024
 PART_FILES = 256
 _NUM_OPEN, _BLOCK_FILES = 16, 32  # files that are detected at a time, and in a row
-_UNKNOWN_CONTENT = "not a recording: its content has no format that sgnray reads"
 _BOMB_BYTES, _BOMB_RATIO = 16 * 1024 * 1024, 200
 _REMOTE_BUFFER_BYTES = 1024 * 1024
 # What zipfile raises over a broken .zip: RuntimeError for an encrypted member or an unknown
@@ -111,6 +110,12 @@ def join_listings(listings: Sequence[Listing]) -> Listing:
         tuple(item for listing in listings for item in listing.refused),
         tuple(file for listing in listings for file in listing.sidecars),
     )
+
+
+def describe_unknown(size_bytes: int) -> str:
+    """Say what a file is that has the suffix of a recording, but no known content."""
+    what = "its content has no format that sgnray reads" if size_bytes else "it is empty"
+    return f"not a recording: {what}"
 
 
 def read_file(file: RawFile) -> bytes:
@@ -293,7 +298,7 @@ def _detect_file(file: RawFile) -> tuple[RawFile, str]:
     except ClipError as error:  # a damaged member
         return file, error.what
     if found is None:
-        return file, _UNKNOWN_CONTENT
+        return file, describe_unknown(file.size_bytes)
     return replace(file, kind=found[0].name, skeleton=found[1].name), ""
 
 

@@ -104,13 +104,15 @@ def test_a_broken_member_is_named_beside_its_zip(tmp_path):
     [
         ("film.avi", "this is a video, and sgnray reads skeletons"),
         ("film.MP4", "this is a video, and sgnray reads skeletons"),
-        ("poses.csv", "this is a .csv file, and sgnray reads skeletons"),
-        ("poses.json", "this is a .json file, and sgnray reads skeletons"),
+        ("poses.csv", "not a recording: its content has no format that sgnray reads"),
+        ("poses.json", "not a recording: its content has no format that sgnray reads"),
+        ("empty.csv", "not a recording: it is empty"),
+        ("poses.txt", "this is a .txt file, and sgnray reads skeletons"),
         ("poses", "this is a file without a suffix, and sgnray reads skeletons"),
     ],
 )
 def test_other_files(tmp_path, name, message):
-    (tmp_path / name).write_bytes(b"RIFF")
+    (tmp_path / name).write_bytes(b"" if name == "empty.csv" else b"RIFF")
     with pytest.raises(InputError, match=message) as caught:
         find_recordings(tmp_path / name)
     assert caught.value.where == str(tmp_path / name)
