@@ -30,7 +30,7 @@ from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, ClipError, UsageError
 from sgnray.predict.sources import Part, Sample, Source, find_sources
-from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, cut
+from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, check_frames, cut
 from sgnray.prepare.clip import Poses, Skipped, refusal
 from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.recording import FRAMES_PER_S
@@ -327,6 +327,11 @@ class Recognizer:
         for number, item in enumerate(part.read(), start=num_before + 1):
             if self.sliding is None or isinstance(item, Skipped):
                 yield number, item
+                continue
+            try:
+                check_frames(item.poses)
+            except ClipError as error:
+                yield number, Skipped(item.clip, error.what, item.place)
                 continue
             for span in self.sliding.spans(item.poses.num_frames):
                 poses = cut(item.poses, span, skeleton)

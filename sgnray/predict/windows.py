@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from sgnray.data.skeleton import Skeleton
-from sgnray.prepare.clip import Poses, Skipped
+from sgnray.prepare.clip import Poses, Skipped, refusal
 from sgnray.prepare.recording import FRAMES_PER_S
+
+_MAX_STEP = 5  # between the frames of two poses; of times in milliseconds it is 33
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,14 @@ class SlidingWindow:
         for first in range(0, last, self.stride):
             yield Span(first, first + self.size, self.frames_per_s)
         yield Span(last, num_frames, self.frames_per_s)
+
+
+def check_frames(poses: Poses) -> None:
+    """ClipError if the frames of most poses are so far apart that they must be times."""
+    steps = np.diff(np.unique(poses.frames))
+    if steps.size and (step := int(np.median(steps))) > _MAX_STEP:
+        what = f"its poses are {step} frames apart"
+        raise refusal(f"{what}: for windows, number frames 0, 1, ..., not by time")
 
 
 def cut(poses: Poses, span: Span, skeleton: Skeleton) -> Poses | None:

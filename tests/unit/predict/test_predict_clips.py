@@ -349,6 +349,17 @@ def test_a_clip_that_gives_no_numbers_stops_no_other(flat_run, flat_table, tmp_p
         assert rows.column("first_frame").to_pylist() == [0, 2, 4, 6]
 
 
+def test_windows_do_not_take_times_for_frames(flat_run, flat_table, tmp_path):
+    rows = flat_table.slice(0, 3).to_pylist()
+    for row, step in zip(rows, (1, 5, 33), strict=True):
+        row["frame"] = [7 + step * pose for pose in range(12)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "new.parquet")
+    assert len(list(predict_clips(tmp_path / "new.parquet", flat_run))) == 3
+    found = list(predict_clips(tmp_path / "new.parquet", flat_run, window=60))
+    assert [item.clip for item in found[:-1]] == ["clip-00", "clip-01", "clip-01"]
+    assert found[-1].reason.startswith("its poses are 33 frames apart")
+
+
 def test_a_table_is_looked_at_once_for_all_its_windows(flat_run, flat_table, tmp_path, monkeypatch):
     """At a URI, a look is a request."""
     pq.write_table(flat_table, tmp_path / "new.parquet")
