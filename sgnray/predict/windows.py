@@ -74,7 +74,7 @@ def check_frames(poses: Poses) -> None:
     steps = np.diff(np.unique(poses.frames))
     if steps.size and (step := int(np.median(steps))) > _MAX_STEP:
         what = f"its poses are {step} frames apart"
-        raise refusal(f"{what}: for windows, number frames 0, 1, ..., not by time")
+        raise refusal(f"{what}: for windows, the column frame must count frames, not time")
 
 
 def cut(poses: Poses, span: Span, skeleton: Skeleton) -> Poses | None:

@@ -452,7 +452,7 @@ def _frames_and_bodies(
         raise refusal("its poses are not in order: frame by frame, and in a frame body by body")
     if frames[-1] - num_poses > _MAX_EMPTY:
         what = f"over {_MAX_EMPTY:,} of its frames have no pose"
-        raise refusal(f"{what}: number frames 0, 1, ..., not by time, or leave out the column")
+        raise refusal(f"{what}: the column frame must count frames, not time")
     return frames, bodies
 
 
@@ -469,13 +469,15 @@ def _numbers(
     # An unsigned number beyond int64 wraps round to a negative one.
     numbers: IntArray = values.to_numpy(zero_copy_only=False).astype(np.int64)
     if numbers.min() < 0 or numbers.max() >= limit:
-        raise refusal(f"a number in {name} is below 0, or too large: count from 0")
+        raise refusal(f"a number in {name} is below 0, or too large: it must count from 0")
     return numbers
 
 
 def _check_unit(values_PD: FloatArray, skeleton: Skeleton) -> None:
     joints_PVC = values_PD.reshape(len(values_PD), skeleton.num_joints, -1)
-    if np.median(np.ptp(joints_PVC, axis=1).max(axis=1)) > _LARGEST_M:
+    with np.errstate(over="ignore", invalid="ignore"):
+        size_m = np.median(np.ptp(joints_PVC, axis=1).max(axis=1))
+    if not size_m <= _LARGEST_M:
         raise refusal(
             f"its people are larger than {_LARGEST_M} m: its poses must be as in the dataset that "
             "the model was trained on, in meters with y up"

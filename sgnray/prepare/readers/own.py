@@ -130,12 +130,12 @@ def _by_folder(files: Sequence[RawFile]) -> Describe:
 
 def _check_folders_of_frames(files: Sequence[RawFile]) -> None:
     """InputError where a folder of frames may be a recording or a class."""
-    folders = {file: PurePosixPath(file.frames[0]).parent for file in files if file.frames}
-    counts = Counter(folders.values())
+    recordings = [(file, PurePosixPath(file.frames[0]).parent) for file in files if file.frames]
+    counts = Counter(folder for _, folder in recordings)
     # A recording is named after its frames if a folder has several; some of them may be refused.
     is_after_frames = any(
         folder.name and PurePosixPath(file.member or file.place.path) != folder
-        for file, folder in folders.items()
+        for file, folder in recordings
     )
     if 1 not in counts.values() or not is_after_frames:
         return

@@ -261,8 +261,8 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("frames", "it has 2 poses, and 1 numbers in frame"),
         ("back", "its poses are not in order: frame by frame, and in a frame body by body"),
         ("twice", "its poses are not in order: frame by frame, and in a frame body by body"),
-        ("timer", f"{empty}: number frames 0, 1, ..., not by time, or leave out the column"),
-        ("clock", "a number in frame is below 0, or too large: count from 0"),
+        ("timer", f"{empty}: the column frame must count frames, not time"),
+        ("clock", "a number in frame is below 0, or too large: it must count from 0"),
         ("no main", "it has no pose of body 0 to center it on"),
         ("subject", "its subject is 40000, not null or a number from 0 to 32,767"),
         ("good", "another clip has this name"),
@@ -274,12 +274,12 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
 def test_a_table_for_the_skeleton_of_a_pose_estimator_is_in_meters(tmp_path):
     """Its pixels became meters when the model's dataset was prepared."""
     poses_PVC = np.random.default_rng(0).normal(size=(5, 17, 2))
-    sizes = {"meters": 1, "far": 3, "pixels": 100, "millimeters": 1000}
+    sizes = {"meters": 1, "far": 3, "pixels": 100, "millimeters": 1000, "huge": 1e38}
     rows = [{"name": name, "poses": (size * poses_PVC).tolist()} for name, size in sizes.items()]
     write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
     (piece,) = open_clips(locate(tmp_path / "clips.table"), COCO17).pieces()
     found = dict(read_clips(piece, COCO17))
-    for name in ("pixels", "millimeters"):
+    for name in ("pixels", "millimeters", "huge"):
         assert found.pop(name).what.startswith("its people are larger than 20 m")
     assert all(isinstance(poses, Poses) for poses in found.values())
 
