@@ -8,7 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import RenderableType
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sgnray.checkpoints.trained_model import TrainedModel
     from sgnray.predict import Prediction
     from sgnray.predict.clips import PredictionPlan
+    from sgnray.prepare.clip import Skipped
 
 _MAX_TABLES = 3  # more clips than this get one line each
 _BAR_WIDTH = 20
@@ -207,12 +208,19 @@ def predict(
             {
                 "format_version": 1,
                 "predictions": [prediction.to_dict() for prediction in predictions],
-                "skipped": [{"file": item.name, "reason": item.reason} for item in skipped],
+                "skipped": [_skipped(item) for item in skipped],
             }
         )
     else:
         render.result(*_tables(predictions))
     return refuse_skipped(skipped, num_files=plan.num_recordings)
+
+
+def _skipped(item: Skipped) -> dict[str, Any]:
+    from sgnray.predict import SkippedWindow
+
+    span = item.span.to_dict() if isinstance(item, SkippedWindow) else {}
+    return {"file": item.name, "reason": item.reason, **span}
 
 
 def _load_model(checkpoint: str | None, runs: str, runtime: str) -> TrainedModel:

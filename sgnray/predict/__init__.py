@@ -4,11 +4,13 @@ from sgnray.checkpoints.trained_model import Guess
 from sgnray.predict.clips import Prediction, plan_predictions, predict_clips, recognize_each
 from sgnray.predict.sources import read_clip, refuse_skipped
 from sgnray.predict.stream import Stream, predict_lines
+from sgnray.predict.windows import SkippedWindow
 from sgnray.predict.write import check_out, write_predictions
 
 __all__ = [
     "Guess",
     "Prediction",
+    "SkippedWindow",
     "Stream",
     "check_out",
     "plan_predictions",

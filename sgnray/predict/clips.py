@@ -30,7 +30,7 @@ from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, ClipError, UsageError
 from sgnray.predict.sources import Part, Sample, Source, find_sources
-from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, check_frames, cut
+from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, cut
 from sgnray.prepare.clip import Poses, Skipped, refusal
 from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.recording import FRAMES_PER_S
@@ -308,8 +308,7 @@ class Recognizer:
             elif span is None:
                 yield Skipped(item.clip, found.what, item.place)
             else:
-                reason = f"frames {span.first} to {span.end}: {found.what}"
-                yield SkippedWindow(item.clip, reason, item.place, span=span)
+                yield SkippedWindow(item.clip, found.what, item.place, span=span)
 
     def _blocks(self, parts: Iterable[Part]) -> Iterator[list[_Numbered]]:
         """Yield the clips of each part in blocks, and an empty one at its end."""
@@ -329,14 +328,12 @@ class Recognizer:
                 yield number, item
                 continue
             try:
-                check_frames(item.poses)
+                for span in self.sliding.spans(item.poses):
+                    poses = cut(item.poses, span, skeleton)
+                    if poses is not None:
+                        yield number, dataclasses.replace(item, poses=poses, span=span)
             except ClipError as error:
                 yield number, Skipped(item.clip, error.what, item.place)
-                continue
-            for span in self.sliding.spans(item.poses.num_frames):
-                poses = cut(item.poses, span, skeleton)
-                if poses is not None:
-                    yield number, dataclasses.replace(item, poses=poses, span=span)
 
 
 def recognize_each(

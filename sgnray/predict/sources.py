@@ -326,17 +326,21 @@ def refuse_skipped(skipped: Sequence[Skipped], *, num_files: int) -> None:
     """
     if not skipped:
         return
-    failed: dict[object, Skipped] = {}
+    failed: dict[object, Problem] = {}
     for item in skipped:
-        is_window = isinstance(item, SkippedWindow)
-        failed.setdefault((item.name, item.place) if is_window else len(failed), item)
-    shown = [Problem(item.name, item.reason) for item in list(failed.values())[:_NUM_SHOWN]]
+        if isinstance(item, SkippedWindow):
+            when = f"frames {item.span.first} to {item.span.end - 1}: "
+            failed.setdefault((item.name, item.place), Problem(item.name, when + item.reason))
+        else:
+            failed[len(failed)] = Problem(item.name, item.reason)
+    shown = list(failed.values())[:_NUM_SHOWN]
     if len(failed) > _NUM_SHOWN:
         shown.append(Problem("...", f"and {len(failed) - _NUM_SHOWN:,} more"))
     them = "them" if len(failed) > 1 else "it"
     rest = "; the others are done" if num_files > len(failed) else ""
+    wholly = " throughout" if any(isinstance(item, SkippedWindow) for item in skipped) else ""
     raise InputError(
-        f"{len(failed):,} of {num_files:,} recordings could not be used",
+        f"{len(failed):,} of {num_files:,} recordings could not be used{wholly}",
         where="the recordings above" if len(failed) > 1 else skipped[0].name,
         now=f"correct or replace {them}, or leave {them} out{rest}",
         problems=shown,

@@ -15,7 +15,7 @@ from sgnray.data.skeleton import Skeleton
 from sgnray.prepare.clip import Poses, Skipped, refusal
 from sgnray.prepare.recording import FRAMES_PER_S
 
-_MAX_STEP = 5  # between the frames of two poses; of times in milliseconds it is 33
+_MIN_POSES = 3  # of a window; fewer say that frames are times
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,23 @@ class SlidingWindow:
     stride: int
     frames_per_s: float = FRAMES_PER_S
 
-    def spans(self, num_frames: int) -> Iterator[Span]:
-        """Yield all windows; the last one ends with the recording, a short one is one window."""
-        last = max(0, num_frames - self.size)
-        for first in range(0, last, self.stride):
-            yield Span(first, first + self.size, self.frames_per_s)
-        yield Span(last, num_frames, self.frames_per_s)
+    def spans(self, poses: Poses) -> Iterator[Span]:
+        """Yield the windows that have a pose, and the last one, which ends with the recording.
 
-
-def check_frames(poses: Poses) -> None:
-    """ClipError if the frames of most poses are so far apart that they must be times."""
-    steps = np.diff(np.unique(poses.frames))
-    if steps.size and (step := int(np.median(steps))) > _MAX_STEP:
-        what = f"its poses are {step} frames apart"
-        raise refusal(f"{what}: for windows, the column frame must count frames, not time")
+        A short recording is one window. ClipError if the frames of most poses are so far apart that
+        they must be times.
+        """
+        frames = np.unique(poses.frames)
+        if len(frames) > 1 and (step := int(np.median(np.diff(frames)))) * _MIN_POSES > self.size:
+            what = f"its poses are {step} frames apart, too far for windows of {self.size}"
+            raise refusal(f"{what}: number its frames 0, 1, ..., not by time")
+        first, last = 0, max(0, poses.num_frames - self.size)
+        for frame in frames.tolist():  # and not window by window: gaps may be of any length
+            first = max(first, -(-(frame - self.size + 1) // self.stride) * self.stride)
+            while first <= frame and first < last:
+                yield Span(first, first + self.size, self.frames_per_s)
+                first += self.stride
+        yield Span(last, poses.num_frames, self.frames_per_s)
 
 
 def cut(poses: Poses, span: Span, skeleton: Skeleton) -> Poses | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-FRAMES_PER_S = 30.0  # of Kinect; no format of recordings records its own
+FRAMES_PER_S = 30.0  # of Kinect; no recording format stores its frame rate
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -32,7 +32,6 @@ _MAX_FACT = np.iinfo(np.int16).max
 # Only a model that was trained on what a pose estimator wrote has such a skeleton: see _skeleton.
 _IN_METERS = set(SKELETONS) - {NTU25.name, KINECT20.name}
 _LARGEST_M = 20
-_MAX_EMPTY = 1_000_000  # frames of a clip without a pose; with more, they are times
 _FACTS = ("subject", "camera", "setup", "replication")
 _LIGHT_COLUMNS = ("name", "label", *_FACTS)
 _POSE_COLUMNS = ("poses", "frame", "body")
@@ -450,9 +449,6 @@ def _frames_and_bodies(
         return np.arange(num_poses), bodies
     if np.any(np.diff(frames * max_bodies + bodies) <= 0):
         raise refusal("its poses are not in order: frame by frame, and in a frame body by body")
-    if frames[-1] - num_poses > _MAX_EMPTY:
-        what = f"over {_MAX_EMPTY:,} of its frames have no pose"
-        raise refusal(f"{what}: the column frame must count frames, not time")
     return frames, bodies
 
 

@@ -143,7 +143,7 @@ def _check_folders_of_frames(files: Sequence[RawFile]) -> None:
     if any(len(folder.relative_to(common).parts) > 1 for folder in counts):
         ((folder, num_recordings),) = counts.most_common(1)
         raise InputError(
-            "this folder has the frames of several recordings, others have those of one",
+            "some folders have the frames of several recordings, others those of one",
             where=str(folder) if num_recordings > 1 else common,
             now="write each recording to its own folder, or say what each is in labels.csv",
         )

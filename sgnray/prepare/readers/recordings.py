@@ -156,6 +156,8 @@ def refuse_place(
     if (entry is not None and entry.is_folder) or suffix == ".zip":
         what = "no recording found" + (" that can be used" if refused else "")
         what += f", only videos such as {videos[0]}" if videos else ""
+    elif refused:
+        what = "no recording found that can be used"
     elif entry is not None and has_known_suffix(entry.name):
         what = describe_unknown(entry.size_bytes)
     else:

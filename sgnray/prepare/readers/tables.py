@@ -159,12 +159,10 @@ class Piece:
     stop: int
 
     def batches(self, names: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-        """Read its rows, few at a time; InputError where the table is corrupt.
-
-        Whether it was rewritten is checked when it is opened, not for each piece: that is a request
-        at a URI.
-        """
+        """Read its rows, few at a time; InputError where the table is corrupt or was rewritten."""
         with self.table.errors():
+            if self.table.location.is_local:  # elsewhere that is a request: when it is opened
+                self.table.check_unchanged()
             for batch in _cursor(self.table, names).rows(self):
                 # Lists that point outside of their values would be followed without a look.
                 batch.validate(full=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import pickle
 import shutil
@@ -37,7 +36,6 @@ from sgnray.predict import (
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
-from sgnray.storage.location import Location
 from sgnray.train import train_run
 
 from ... import pose_files
@@ -332,15 +330,16 @@ def test_a_clip_that_gives_no_numbers_stops_no_other(flat_run, flat_table, tmp_p
     found = list(predict_clips(path, flat_run, window=window))
     bad = [item for item in found if isinstance(item, Skipped)]
     assert {(item.name, item.place) for item in bad} == {("clip-01", str(path))}
-    starts = [""] if window is None else [f"frames {n} to {n + 4}: " for n in (0, 2, 4, 6)]
-    for item, start in zip(bad, starts, strict=True):
-        assert item.reason.startswith(f"{start}the model gives no finite result")
+    assert len(bad) == (1 if window is None else 4)
+    assert all(item.reason.startswith("the model gives no finite result") for item in bad)
     good = Counter(item.clip for item in found if item not in bad)
     per_clip = (1, 0, 1) if window is None else (5, 1, 5)
     assert good == Counter(dict(zip(("clip-00", "clip-01", "clip-02"), per_clip, strict=True)))
     with pytest.raises(InputError, match="1 of 3 recordings could not be used") as caught:
         refuse_skipped(bad, num_files=3)
-    assert [problem.where for problem in caught.value.problems] == ["clip-01"]
+    (problem,) = caught.value.problems
+    assert problem.where == "clip-01"
+    assert problem.what.startswith("frames 0 to 3: " if window else "the model")
     if window:
         plan = plan_predictions(path, flat_run, window=window)
         done = write_predictions(plan, tmp_path / "p.parquet")
@@ -351,25 +350,13 @@ def test_a_clip_that_gives_no_numbers_stops_no_other(flat_run, flat_table, tmp_p
 
 def test_windows_do_not_take_times_for_frames(flat_run, flat_table, tmp_path):
     rows = flat_table.slice(0, 3).to_pylist()
-    for row, step in zip(rows, (1, 5, 33), strict=True):
+    for row, step in zip(rows, (1, 10, 33), strict=True):
         row["frame"] = [7 + step * pose for pose in range(12)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "new.parquet")
     assert len(list(predict_clips(tmp_path / "new.parquet", flat_run))) == 3
     found = list(predict_clips(tmp_path / "new.parquet", flat_run, window=60))
-    assert [item.clip for item in found[:-1]] == ["clip-00", "clip-01", "clip-01"]
+    assert Counter(item.clip for item in found[:-1]) == {"clip-00": 1, "clip-01": 3}
     assert found[-1].reason.startswith("its poses are 33 frames apart")
-
-
-def test_a_table_is_looked_at_once_for_all_its_windows(flat_run, flat_table, tmp_path, monkeypatch):
-    """At a URI, a look is a request."""
-    pq.write_table(flat_table, tmp_path / "new.parquet")
-    looks = []
-    entry = Location.entry
-    monkeypatch.setattr(Location, "entry", lambda self: looks.append(self) or entry(self))
-    plan = plan_predictions(tmp_path / "new.parquet", flat_run, window=4)
-    looks.clear()
-    assert len(list(itertools.chain.from_iterable(plan.run()))) == 5 * flat_table.num_rows
-    assert len(looks) == 1
 
 
 @pytest.mark.parametrize("kind", ["MMPose", "MediaPipe", "Kinect v2", "PYSKL"])

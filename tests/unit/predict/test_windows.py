@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sgnray.data.skeleton import NTU25
+from sgnray.errors import ClipError
 from sgnray.predict.windows import SlidingWindow, Span, cut
 from sgnray.prepare.clip import Poses
 from sgnray.prepare.normalize import normalize
@@ -25,8 +26,30 @@ from sgnray.prepare.recording import Body, Recording
     ],
 )
 def test_windows_cover_all_frames_and_end_with_them(num_frames, expected):
-    spans = [(span.first, span.end) for span in SlidingWindow(10, 4).spans(num_frames)]
-    assert spans == expected
+    assert spans_of(np.arange(num_frames)) == expected
+
+
+def spans_of(frames):
+    values, bodies = np.ones((len(frames), 75), np.float32), np.zeros(len(frames), np.int8)
+    poses = Poses(int(frames[-1]) + 1, values, np.int32(frames), bodies)
+    return [(span.first, span.end) for span in SlidingWindow(10, 4).spans(poses)]
+
+
+def test_gaps_of_any_length_take_no_time():
+    late = 2_000_000_000
+    assert spans_of([0, 1, 2, 30, 31, late, late + 1]) == [
+        (0, 10), (24, 34), (28, 38), (late - 8, late + 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("step", "is_refused"), [(3, False), (4, True)])
+def test_frames_that_are_times_are_refused(step, is_refused):
+    frames = [7 + step * pose for pose in range(20)]
+    if is_refused:
+        with pytest.raises(ClipError, match="4 frames apart, too far for windows of 10"):
+            spans_of(frames)
+    else:
+        assert len(spans_of(frames)) == 15
 
 
 def test_a_window_is_what_its_frames_alone_would_be():

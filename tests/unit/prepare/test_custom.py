@@ -228,8 +228,7 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         "frames": {"frame": [0]},
         "back": {"frame": [1, 0]},
         "twice": {"frame": [1, 1], "body": [0, 0]},
-        "gap": {"frame": [0, 1_000_001]},
-        "timer": {"frame": [86_400_000, 86_400_033]},
+        "gap": {"frame": [0, 86_400_000]},
         "clock": {"frame": [1_600_000_000_000, 1_600_000_000_033]},
         "no main": {"body": [1, 1]},
         "subject": {"subject": 40_000},
@@ -245,7 +244,6 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
     results = read(plan_custom(describe(tmp_path, splits=None)))
     reasons = [(r.name, r.reason) for r in results if isinstance(r, Skipped)]
     assert [r.facts.name for r in results if isinstance(r, Clip)] == ["gap", "good"]
-    empty = "over 1,000,000 of its frames have no pose"
     assert reasons == [
         ("zero", "every pose is zero"),
         ("empty", "it has no poses"),
@@ -261,13 +259,12 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("frames", "it has 2 poses, and 1 numbers in frame"),
         ("back", "its poses are not in order: frame by frame, and in a frame body by body"),
         ("twice", "its poses are not in order: frame by frame, and in a frame body by body"),
-        ("timer", f"{empty}: the column frame must count frames, not time"),
         ("clock", "a number in frame is below 0, or too large: it must count from 0"),
         ("no main", "it has no pose of body 0 to center it on"),
         ("subject", "its subject is 40000, not null or a number from 0 to 32,767"),
         ("good", "another clip has this name"),
+        ("row 20 of clips.table", "it has no name"),
         ("row 21 of clips.table", "it has no name"),
-        ("row 22 of clips.table", "it has no name"),
     ]
 
 

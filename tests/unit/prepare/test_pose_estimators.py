@@ -557,13 +557,14 @@ def test_folders_of_openpose_are_recordings_or_classes(tmp_path):
     for place, start in (("a/one", "f"), ("b/one", "f"), ("b/two", "f"), ("b/two", "g")):
         files.write_openpose(tmp_path / "mixed" / place, start, frames_NVC)
     assert len(find_recordings(tmp_path / "mixed").files) == 4
-    with pytest.raises(InputError, match="has the frames of several recordings") as caught:
+    with pytest.raises(InputError, match="have the frames of several recordings") as caught:
         detect([locate(tmp_path / "mixed")])
     assert caught.value.where.endswith("b/two")
     for path in (tmp_path / "mixed" / "b" / "two").glob("g_*"):  # as before, but with nobody in it
         path.write_text('{"people": []}')
-    with pytest.raises(InputError, match="has the frames of several recordings"):
+    with pytest.raises(InputError, match="have the frames of several recordings") as caught:
         detect([locate(tmp_path / "mixed")])
+    assert caught.value.where.endswith("mixed")
     for place, start in (("a", "f"), ("b", "f"), ("b", "g")):  # a class may have one recording
         files.write_openpose(tmp_path / "classes" / place, start, frames_NVC)
     found = [file.path for file in find_recordings(tmp_path / "classes").files]
