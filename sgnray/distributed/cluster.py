@@ -35,7 +35,8 @@ def find_address(address: str | None) -> str | None:
     """Return the address of the cluster to use, None where a new one is to be started.
 
     In this order: `address`, RAY_ADDRESS, a Ray that `ray start` started on this machine.
-    "local" is a new one. UsageError for an address that training cannot use.
+    "local" is a new one. UsageError for an address that training cannot use, ClusterError where
+    the Ray of this machine does not answer.
     """
     address = address or os.environ.get("RAY_ADDRESS") or _running_here()
     if address is not None and address.startswith("ray://"):
@@ -93,14 +94,26 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
 
 
 def _running_here() -> str | None:
-    """Return the address that `ray start` left on this machine, if something listens there."""
+    """Return the address that `ray start` left on this machine, if a Ray listens there.
+
+    ClusterError where it is silent: that Ray may be busy, and a second one would take its cores.
+    """
     temp_dir = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     try:
         address = (Path(temp_dir) / "ray" / "ray_current_cluster").read_text().strip()
         check_listening(address)
-    except (OSError, ValueError, ClusterError):  # never started, or stopped
+    except ClusterError as error:
+        if isinstance(error.__cause__, TimeoutError):
+            raise ClusterError(
+                "the Ray that was started on this machine does not answer",
+                where=address,
+                now="run it again when the machine is less busy, name another cluster with "
+                "--address, or start a new one with --address local",
+            ) from error
+        return None  # it was stopped
+    except (OSError, ValueError):  # never started
         return None
-    return address or None
+    return address
 
 
 @contextmanager

@@ -118,6 +118,19 @@ def test_a_ray_that_runs_here_is_found(no_ray_here, monkeypatch):
     assert find_address(None) is None  # it was stopped, and left its file
 
 
+def test_no_second_ray_is_started_beside_a_silent_one(no_ray_here, monkeypatch):
+    monkeypatch.setattr(cluster, "_CONNECT_TIMEOUT_S", 0.5)
+    (no_ray_here / "ray").mkdir()
+    with answering(b"") as port:
+        address = f"127.0.0.1:{port}"
+        (no_ray_here / "ray" / "ray_current_cluster").write_text(address)
+        with pytest.raises(ClusterError, match="does not answer") as caught:
+            find_address(None)
+        assert caught.value.where == address
+        assert "--address local" in caught.value.now
+        assert find_address("local") is None
+
+
 def test_ray_client_is_refused(no_ray_here):
     with pytest.raises(UsageError, match="Ray Client") as caught:
         find_address("ray://head:10001")
