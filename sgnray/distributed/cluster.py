@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,19 +78,35 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
     if ray.is_initialized():
         yield Resources.now(is_local=wanted is None)
         return
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    with _sigterm_restored():
-        if wanted is None:
-            _start(ray, num_workers)
-        else:
-            if not address:
-                log.info("using the Ray cluster at %s; --address local starts a new one", wanted)
-            _connect(ray, wanted)
+    with environment(_QUIET):
+        with _sigterm_restored():
+            if wanted is None:
+                _start(ray, num_workers)
+            else:
+                if not address:
+                    log.info(
+                        "using the Ray cluster at %s; --address local starts a new one", wanted
+                    )
+                _connect(ray, wanted)
+        try:
+            yield Resources.now(is_local=wanted is None)
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set what Ray reads from the environment of this process for a while.
+
+    What the user has set stays, and the user's own use of Ray later finds nothing of it.
+    """
+    ours = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(ours)
     try:
-        yield Resources.now(is_local=wanted is None)
+        yield
     finally:
-        ray.shutdown()
+        for name in ours:
+            os.environ.pop(name, None)
 
 
 def _running_here() -> str | None:

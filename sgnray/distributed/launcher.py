@@ -8,7 +8,6 @@ launch, never before.
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import threading
 import time
@@ -20,10 +19,12 @@ from typing import Any
 
 import torch
 
+from sgnray.distributed.cluster import environment, own_address
 from sgnray.distributed.device import Precision, choose_precision, describe_device
+from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
-from sgnray.distributed.reserve import RequestedRoom, Reservation, Room
+from sgnray.distributed.reserve import RequestedRoom, Room
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, use_gpu
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
@@ -38,7 +39,8 @@ _GROW_INTERVAL_S = 10.0
 _RELEASE_S = 10.0
 # Workers that have room import torch in seconds; a node that fetches an image takes longer.
 _SLOW_START_S = 60.0
-_RAY_TRAIN = {
+# What Ray Train reads from the environment.
+RAY_TRAIN = {
     # Ray Train notices the end of its workers at its next look; its default is 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # A worker that does not answer is given up after this long, not after ten minutes.
@@ -96,8 +98,9 @@ class RayLauncher:
         if precision != "auto":
             return precision
         request = replace(self._request, num_cpus=self.hardware.threads_per_worker)
-        return ask_precision(self._resources, request, num_gpus=self._num_gpus)
+        return ask_precision(self.hardware.device_type, self._resources, request)
 
+    @environment(RAY_TRAIN)
     def run(
         self,
         work: Work,
@@ -113,7 +116,6 @@ class RayLauncher:
         workers were lost more often than `max_failures`, and any error that a worker raised for
         the user.
         """
-        set_up_ray_train()
         workers = self.hardware.workers
         num_lost, size = 0, self._choose_size(workers.most if workers.is_elastic else 0)
         while True:
@@ -338,33 +340,25 @@ class _Group:
         self.outcome = said
 
 
-def ask_precision(resources: Resources, request: WorkerRequest, *, num_gpus: float) -> Precision:
+def ask_precision(device_type: str, resources: Resources, request: WorkerRequest) -> Precision:
     """Return what `auto` is on a worker's hardware; on an existing cluster, a worker is asked.
 
     May wait for a node; ClusterError where that takes longer than the request allows.
     """
-    device_type = "cuda" if num_gpus else "cpu"
     if resources.is_local:
         return choose_precision("auto", device_type)
-    import ray
-
-    with _lost_cluster(), Reservation(1, resources, request, num_gpus=num_gpus) as room:
-        ask = ray.remote(**room.actor_options())(choose_precision)
-        try:
-            chosen: Precision = ray.get(ask.remote("auto", device_type))
-        except ray.exceptions.RayTaskError as error:
-            raise ClusterError(
-                f"a worker failed: {last_line(error)}",
-                where="the Ray cluster",
-                now="install the same sgnray on all of its machines",
-            ) from error
+    jobs: list[Precision] = ["auto"]
+    with _lost_cluster():
+        (chosen,) = run_on_actors(
+            choose_precision,
+            jobs,
+            workers=1,
+            address=own_address(None),
+            now="rerun the same command; all machines need the same sgnray",
+            device=device_type,
+            request=request,
+        )
     return chosen
-
-
-def set_up_ray_train() -> None:
-    """Set what Ray Train reads from the environment; what the user has set stays."""
-    for variable, value in _RAY_TRAIN.items():
-        os.environ.setdefault(variable, value)
 
 
 def make_trainer(

@@ -15,6 +15,7 @@ from sgnray.train.job import OnTrainProgress
 from sgnray.train.loop import EpochResult
 from sgnray.train.run import RunResult, train_run
 from sgnray.tune.search import TuneResult
+from sgnray.tune.state.folder import SearchFolder
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,9 @@ def train_final(
 ) -> RunResult:
     """Train the best recipe of a search in full, its last epoch, and test it.
 
-    The run is in the search's folder; a second call resumes it, or tests it again. final.json
-    records the result. Warns where the test set was used for another trial of the search.
+    The run is in the search's folder, in the precision of its trials; a second call resumes it, or
+    tests it again. final.json records the result. Warns where the test set was used for another
+    trial of the search.
     """
     name = f"{_PREFIX}{tuned.best.number:04d}"
     others = sorted(
@@ -50,6 +52,9 @@ def train_final(
             ", ".join(others),
         )
     recipe = tuned.plan.recipe_of(tuned.best.values).replacing({"train.selection": "last"})
+    precision = SearchFolder(tuned.folder, tuned.plan).read_precision()
+    if recipe.train.precision == "auto" and precision is not None:
+        recipe = recipe.replacing({"train.precision": precision})
     result = train_run(
         recipe,
         dataset_dir,

@@ -39,7 +39,9 @@ def read_losses(folder):
 def test_one_worker_on_ray_is_the_run_in_this_process(tiny_recipe, tiny_folder, tmp_path):
     recipe = tiny_recipe.replacing({"train.num_epochs": 2})
     here = train_run(recipe, tiny_folder, runs_dir=tmp_path / "here", device="cpu")
+    environment = dict(os.environ)
     there = train_run(recipe, tiny_folder, runs_dir=tmp_path / "there", workers=1, device="cpu")
+    assert dict(os.environ) == environment  # the user's own Ray Train keeps its defaults
     assert there.folder.name == here.folder.name
     assert read_losses(there.folder) == pytest.approx(read_losses(here.folder), abs=1e-6)
     assert there.report.num_correct == here.report.num_correct

@@ -230,13 +230,28 @@ def test_the_wait_of_a_trial_of_several_workers_ends(cluster, tmp_path, tiny_rec
 
 
 @pytest.mark.slow
-def test_all_trials_of_a_search_have_one_precision(cluster, tmp_path, tiny_recipe, tiny_folder):
+def test_all_trials_of_a_search_have_one_precision(
+    cluster, tmp_path, tiny_recipe, tiny_folder, caplog
+):
     """`auto` is asked for once, on a node of the cluster; what the folder says stays."""
     recipe = tiny_recipe.replacing({"train.precision": "auto"})
     space, address = write_space(tmp_path, RATES), ray.get_runtime_context().gcs_address
     settings = {"search": "grid", "num_epochs": 1, "runs_dir": tmp_path, "address": address}
-    tuned = tune_recipe(recipe, space, tiny_folder, **settings, name="asked")
-    assert (tuned.folder / "precision.txt").read_text().strip() == choose_precision("auto", "cpu")
+    with pytest.raises(ClusterError, match="waited 2 s for 1 worker with 64 CPUs"):
+        tune_recipe(
+            recipe,
+            space,
+            tiny_folder,
+            resources=TrialResources(num_cpus=64),
+            time_budget_s=2,
+            name="asked",
+            **settings,
+        )
+    with caplog.at_level("INFO", logger="sgnray"):
+        tuned = tune_recipe(recipe, space, tiny_folder, **settings, name="asked")
+    precision = choose_precision("auto", "cpu")
+    assert (tuned.folder / "precision.txt").read_text().strip() == precision
+    assert f"train.precision=auto is {precision} in this search" in caplog.messages
 
     tuned = tune_recipe(tiny_recipe, space, tiny_folder, **settings, name="pinned")
     assert not (tuned.folder / "precision.txt").exists()

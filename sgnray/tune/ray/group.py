@@ -13,7 +13,8 @@ from ray.train.torch import get_device
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.placement_group import get_current_placement_group
 
-from sgnray.distributed.launcher import make_trainer, set_up_ray_train
+from sgnray.distributed.cluster import environment
+from sgnray.distributed.launcher import RAY_TRAIN, make_trainer
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.world import World
@@ -22,11 +23,11 @@ from sgnray.tune.trial.folds import TrialJob
 from sgnray.tune.trial.messages import TrialConfig
 
 
+@environment(RAY_TRAIN)
 def train_group(trial: TrialConfig, job: TrialJob) -> None:
     """Train a trial with several workers under DDP; raises what a worker raised."""
     resources = job.resources
     errors = MessageQueue()
-    set_up_ray_train()
     # Ray Train requires a folder that all workers see; nothing of value is written there.
     with tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch:
         trainer = make_trainer(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import tempfile
 import threading
@@ -24,12 +23,12 @@ from ray.tune.search import Searcher
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from sgnray.data.fetch import SharedDataset
+from sgnray.distributed.cluster import environment
 from sgnray.distributed.device import Precision
 from sgnray.distributed.launcher import ask_precision
 from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World
-from sgnray.errors import ClusterError, RunError, last_line
-from sgnray.storage.atomic import write_text
+from sgnray.errors import ClusterError, last_line
 from sgnray.tune.plan import REDUCTION_FACTOR
 from sgnray.tune.state.folder import SearchFolder
 from sgnray.tune.state.running import RunningSearch
@@ -44,8 +43,6 @@ from sgnray.tune.trial.messages import (
     read_result,
 )
 from sgnray.tune.trial.resources import TrialResources
-
-PRECISION_FILE = "precision.txt"
 
 log = logging.getLogger(__name__)
 
@@ -69,18 +66,18 @@ def run_trials(
     time_budget_s: float | None,
 ) -> None:
     """Run all trials on the connected cluster; `search` receives their reports."""
-    folder = search.folder
+    folder, budget = search.folder, _TimeBudget(time_budget_s)
     job = TrialJob(
         folder.plan,
         SharedDataset.of(dataset_dir),
         resources,
         folder.states_dir.resolve(),
-        _choose_precision(folder, resources, cluster),
+        _choose_precision(folder, resources, cluster, time_budget_s),
     )
     search.begin()
     try:
         with _quiet_ray():
-            _fit(search, job, _TimeBudget(time_budget_s))
+            _fit(search, job, budget)
     except (RayError, TuneError) as error:
         raise ClusterError(
             f"the search stopped on the cluster: {last_line(error)}",
@@ -92,25 +89,27 @@ def run_trials(
 
 
 def _choose_precision(
-    folder: SearchFolder, resources: TrialResources, cluster: Resources
+    folder: SearchFolder,
+    resources: TrialResources,
+    cluster: Resources,
+    time_budget_s: float | None,
 ) -> Precision:
     """Return what `auto` is in this search: asked once, since nodes may differ, and then kept."""
-    path, plan = folder.path / PRECISION_FILE, folder.plan
+    plan = folder.plan
     if plan.recipe.train.precision != "auto" and "train.precision" not in plan.space.keys:
         return plan.recipe.train.precision
-    if path.exists():
-        kept = path.read_text(encoding="utf-8").strip()
-        if kept not in ("float32", "bf16"):
-            raise RunError(
-                "this is not the precision of a search",
-                where=str(path),
-                now="write float32 or bf16 into it, whichever its trials were trained in",
-            )
-        return cast(Precision, kept)
-    request = replace(resources.request, num_cpus=resources.num_threads)
-    num_gpus = (resources.num_gpus or 0) / resources.num_workers
-    precision = ask_precision(cluster, request, num_gpus=num_gpus)
-    write_text(path, f"{precision}\n")
+    precision = folder.read_precision()
+    if precision is None:
+        limits = [each for each in (resources.request.wait_s, time_budget_s) if each is not None]
+        request = replace(
+            resources.request,
+            num_cpus=resources.num_threads,
+            num_gpus=(resources.num_gpus or 0) / resources.num_workers,
+            wait_s=min(limits, default=None),
+        )
+        precision = ask_precision("cuda" if resources.num_gpus else "cpu", cluster, request)
+        folder.keep_precision(precision)
+    log.info("train.precision=auto is %s in this search", precision)
     return precision
 
 
@@ -308,13 +307,12 @@ def _interruptible() -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def _quiet_ray() -> Iterator[None]:
-    for variable, value in _ENVIRONMENT.items():
-        os.environ.setdefault(variable, value)
     # Ray logs a lost worker with a traceback; our log has one line.
     ray_log = logging.getLogger("ray.tune")
     level = ray_log.level
     ray_log.setLevel(logging.CRITICAL)
     try:
-        yield
+        with environment(_ENVIRONMENT):
+            yield
     finally:
         ray_log.setLevel(level)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from sgnray.checkpoints.run_folder import (
     LOG_FILE,
@@ -20,6 +21,7 @@ from sgnray.checkpoints.run_folder import (
     older_folders,
 )
 from sgnray.config import dump_recipe, parse_recipe
+from sgnray.distributed.device import Precision
 from sgnray.errors import RecipeError, RunError
 from sgnray.storage.atomic import output_errors, write_text
 from sgnray.storage.mirror import pasted
@@ -34,6 +36,7 @@ BASE_FILE = "base.yaml"
 SPACE_FILE = "space.yaml"
 RECORD_FILE = "record.jsonl"
 BEST_FILE = "best.yaml"
+PRECISION_FILE = "precision.txt"
 STATES_DIR = "states"
 TRACKERS_DIR = "trackers"
 
@@ -64,6 +67,24 @@ class SearchFolder:
     def states_dir(self) -> Path:
         """The state of unfinished trials, a folder each."""
         return self.path / STATES_DIR
+
+    def read_precision(self) -> Precision | None:
+        """Return what `auto` is in all trials; None if none has asked yet, RunError if unknown."""
+        path = self.path / PRECISION_FILE
+        if not path.exists():
+            return None
+        kept = path.read_text(encoding="utf-8").strip()
+        if kept not in ("float32", "bf16"):
+            raise RunError(
+                "this is not the precision of a search",
+                where=str(path),
+                now="write float32 or bf16 into it, whichever its trials were trained in",
+            )
+        return cast(Precision, kept)
+
+    def keep_precision(self, precision: Precision) -> None:
+        """Write what `auto` is in all trials."""
+        write_text(self.path / PRECISION_FILE, f"{precision}\n")
 
     def trial_dir(self, number: int) -> Path:
         """Return where trackers keep their files of a trial."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import socket
 import socketserver
 import threading
@@ -12,7 +13,7 @@ import time
 import pytest
 
 from sgnray.distributed import cluster
-from sgnray.distributed.cluster import check_listening, find_address, is_at_hand
+from sgnray.distributed.cluster import check_listening, environment, find_address, is_at_hand
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, parse_labels
 from sgnray.errors import ClusterError, UsageError
 
@@ -129,6 +130,14 @@ def test_no_second_ray_is_started_beside_a_silent_one(no_ray_here, monkeypatch):
         assert caught.value.where == address
         assert "--address local" in caught.value.now
         assert find_address("local") is None
+
+
+def test_what_ray_reads_from_the_environment_is_set_for_a_while(monkeypatch):
+    monkeypatch.setenv("RAY_OURS", "the user's")
+    before = dict(os.environ)
+    with environment({"RAY_OURS": "0", "RAY_SET": "1"}):
+        assert dict(os.environ) == before | {"RAY_SET": "1"}
+    assert dict(os.environ) == before
 
 
 def test_ray_client_is_refused(no_ray_here):

@@ -76,6 +76,18 @@ def test_a_run_is_not_taken_for_a_search(tmp_path, plan):
     ]
 
 
+def test_a_search_keeps_its_precision(tmp_path, plan):
+    folder = claim(tmp_path, plan)
+    assert folder.read_precision() is None
+    folder.keep_precision("bf16")
+    assert folder.read_precision() == "bf16"
+    path = folder.path / "precision.txt"
+    path.write_text("float16\n")
+    with pytest.raises(RunError, match="not the precision of a search") as caught:
+        folder.read_precision()
+    assert caught.value.where == str(path)
+
+
 def test_best_yaml_is_the_best_trials_recipe_in_full_length(tmp_path, plan, sampler):
     folder, table = claim(tmp_path, plan, "mine"), TrialTable()
     folder.write(table.rows)

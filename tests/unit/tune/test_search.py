@@ -5,12 +5,13 @@ import sys
 
 import pytest
 
-from sgnray.config import recipe_for
+from sgnray.config import load_recipe, recipe_for
 from sgnray.errors import InputError, RecipeError, SgnError, UsageError
-from sgnray.tune import TrialResources, TrialRow, tune_recipe
+from sgnray.tune import TrialResources, TrialRow, train_final, tune_recipe
 from sgnray.tune.search import _result
 from sgnray.tune.state.folder import claim_search
-from sgnray.tune.state.trials import Ended, Started, TrialTable
+from sgnray.tune.state.trials import Ended, Reported, Started, TrialTable
+from sgnray.tune.trial.messages import EpochReport
 
 
 def refuse(kind, tmp_path, recipe, space, folder, **settings):
@@ -66,6 +67,21 @@ def test_if_all_trials_failed_each_reason_is_reported_once(tmp_path, plan):
         ("trial 2", reasons[1]),
     }
     assert caught.value.where.endswith("log.txt")
+
+
+@pytest.mark.parametrize("kept", ["bf16", "float32"])
+def test_the_final_run_has_the_precision_of_the_trials(
+    tmp_path, make_plan, tiny_recipe, tiny_folder, kept
+):
+    recipe = tiny_recipe.replacing({"train.precision": "auto", "train.num_epochs": 1})
+    events = [Started(1, {}), Reported(1, EpochReport(1, 0.5)), Ended(1, "finished")]
+    with claim_search(tmp_path, None, make_plan(recipe=recipe, num_epochs=1)) as folder:
+        folder.keep_precision(kept)
+        rows = TrialTable(events).rows
+        folder.write(rows)
+        tuned = _result(folder, rows)
+    final = train_final(tuned, tiny_folder)
+    assert load_recipe(str(final.folder / "recipe.yaml")).train.precision == kept
 
 
 def test_importing_the_search_does_not_load_ray():
