@@ -66,7 +66,8 @@ def keep_freed_memory() -> None:
     """Let this process keep what tensors on the CPU free, for the next ones to take.
 
     Every step takes and frees the same hundreds of MB. Where glibc gives them back to the system
-    in between, the page faults cost a sixth of a step in float32 and a quarter in bf16.
+    in between, the page faults cost a sixth of a step in float32 and a quarter in bf16. It stays so
+    until the process ends: glibc does not say what was set before.
     """
     if sys.platform != "linux":
         return
