@@ -119,7 +119,7 @@ def _running_here() -> str | None:
         address = (Path(temp_dir) / "ray" / "ray_current_cluster").read_text().strip()
         check_listening(address)
     except ClusterError as error:
-        if isinstance(error.__cause__, TimeoutError):
+        if isinstance(error.__cause__, _SilentError):
             raise ClusterError(
                 "the Ray that was started on this machine does not answer",
                 where=address,
@@ -217,13 +217,21 @@ def check_listening(address: str) -> None:
         raise _no_answer(address) from error
 
 
+class _SilentError(OSError):
+    """Something listens, and takes too long to answer."""
+
+
 def _check_http2(connection: socket.socket) -> None:
     """Raise OSError where the other end does not answer in HTTP/2, as Ray's gRPC does."""
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
         return  # it is encrypted
     # How a client begins, then its settings, of which there are none; the answer is settings too.
     connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0")
-    if connection.recv(9)[3:4] != b"\x04":
+    try:
+        answer = connection.recv(9)
+    except TimeoutError as error:
+        raise _SilentError("it does not answer") from error
+    if answer[3:4] != b"\x04":
         raise ConnectionError("it is not Ray")
 
 
