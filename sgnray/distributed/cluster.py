@@ -23,6 +23,7 @@ LOCAL = "local"
 # Ray would take 30 % of memory. Only preparation passes poses, a few MB for each worker at a time.
 _OBJECT_STORE_BYTES = 256 * 2**20
 _CONNECT_TIMEOUT_S = 5.0
+_ANSWER_TIMEOUT_S = 10.0  # more: the cores of that machine may be busy
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -51,10 +52,8 @@ def find_address(address: str | None) -> str | None:
 
 def is_at_hand(address: str | None) -> bool:
     """Return whether a cluster runs already, so that none would have to be started."""
-    if find_address(address) is not None:
-        return True
     ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
+    return (ray is not None and bool(ray.is_initialized())) or find_address(address) is not None
 
 
 def own_address(address: str | None) -> str | None:
@@ -78,7 +77,7 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
     if ray.is_initialized():
         yield Resources.now(is_local=wanted is None)
         return
-    with environment(_QUIET):
+    with set_environment(_QUIET):
         with _sigterm_restored():
             if wanted is None:
                 _start(ray, num_workers)
@@ -95,11 +94,8 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
 
 
 @contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set what Ray reads from the environment of this process for a while.
-
-    What the user has set stays, and the user's own use of Ray later finds nothing of it.
-    """
+def set_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables that Ray reads, and remove them at the end; those that the user set stay."""
     ours = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(ours)
     try:
@@ -120,12 +116,7 @@ def _running_here() -> str | None:
         check_listening(address)
     except ClusterError as error:
         if isinstance(error.__cause__, _SilentError):
-            raise ClusterError(
-                "the Ray that was started on this machine does not answer",
-                where=address,
-                now="run it again when the machine is less busy, name another cluster with "
-                "--address, or start a new one with --address local",
-            ) from error
+            raise
         return None  # it was stopped
     except (OSError, ValueError):  # never started
         return None
@@ -148,7 +139,7 @@ def _connect(ray: Any, address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        raise _no_answer(address) from error
+        raise _no_answer(address, error) from error
     except (RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         raise ClusterError(
             f"the Ray cluster does not accept this driver: {first_line(error)}",
@@ -214,7 +205,7 @@ def check_listening(address: str) -> None:
         with socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S) as connection:
             _check_http2(connection)
     except (OSError, OverflowError) as error:
-        raise _no_answer(address) from error
+        raise _no_answer(address, error) from error
 
 
 class _SilentError(OSError):
@@ -227,6 +218,7 @@ def _check_http2(connection: socket.socket) -> None:
         return  # it is encrypted
     # How a client begins, then its settings, of which there are none; the answer is settings too.
     connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0")
+    connection.settimeout(_ANSWER_TIMEOUT_S)
     try:
         answer = connection.recv(9)
     except TimeoutError as error:
@@ -235,7 +227,14 @@ def _check_http2(connection: socket.socket) -> None:
         raise ConnectionError("it is not Ray")
 
 
-def _no_answer(address: str) -> ClusterError:
+def _no_answer(address: str, error: Exception) -> ClusterError:
+    if isinstance(error, _SilentError):
+        return ClusterError(
+            "a Ray cluster, or something else, listens but does not answer",
+            where=address,
+            now="rerun the command when that machine is less busy, end a Ray that never answers "
+            "with 'ray stop --force', or use --address of another cluster or --address local",
+        )
     return ClusterError(
         "no Ray cluster answers",
         where=address,

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from sgnray.distributed.cluster import environment, own_address
+from sgnray.distributed.cluster import own_address, set_environment
 from sgnray.distributed.device import Precision, choose_precision, describe_device
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.process_group import process_group
@@ -40,7 +40,7 @@ _RELEASE_S = 10.0
 # Workers that have room import torch in seconds; a node that fetches an image takes longer.
 _SLOW_START_S = 60.0
 # What Ray Train reads from the environment.
-RAY_TRAIN = {
+RAY_TRAIN_VARIABLES = {
     # Ray Train notices the end of its workers at its next look; its default is 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # A worker that does not answer is given up after this long, not after ten minutes.
@@ -100,7 +100,7 @@ class RayLauncher:
         request = replace(self._request, num_cpus=self.hardware.threads_per_worker)
         return ask_precision(self.hardware.device_type, self._resources, request)
 
-    @environment(RAY_TRAIN)
+    @set_environment(RAY_TRAIN_VARIABLES)
     def run(
         self,
         work: Work,

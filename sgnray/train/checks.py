@@ -59,8 +59,8 @@ def check_run(
         num_clips = len(choose_parts(recipe, dataset).train)
     _check_shares(recipe, num_clips, max(1, workers), workers_option)
     _check_average(recipe, num_clips)
-    is_here = workers == 0 or not is_at_hand(address)
-    if is_here and (device == "cpu" or choose_device("auto").type == "cpu"):
+    runs_here = workers == 0 or not is_at_hand(address)
+    if runs_here and (device == "cpu" or choose_device("auto").type == "cpu"):
         check_synchronized(recipe, workers, "cpu")
     _check_batch_norm(recipe, num_clips, workers)
     return recipe

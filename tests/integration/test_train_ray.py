@@ -13,7 +13,7 @@ import pytest
 import ray
 
 from sgnray.distributed.cluster import check_listening, connected
-from sgnray.distributed.launcher import RayLauncher
+from sgnray.distributed.launcher import RAY_TRAIN_VARIABLES, RayLauncher
 from sgnray.distributed.resources import Resources, WorkerRequest
 from sgnray.distributed.workers import Workers
 from sgnray.errors import ClusterError, SgnError, UsageError
@@ -36,12 +36,24 @@ def read_losses(folder):
     return [json.loads(line)["train/loss"] for line in lines]
 
 
-def test_one_worker_on_ray_is_the_run_in_this_process(tiny_recipe, tiny_folder, tmp_path):
+def test_one_worker_on_ray_is_the_run_in_this_process(
+    tiny_recipe, tiny_folder, tmp_path, monkeypatch
+):
     recipe = tiny_recipe.replacing({"train.num_epochs": 2})
     here = train_run(recipe, tiny_folder, runs_dir=tmp_path / "here", device="cpu")
-    environment = dict(os.environ)
-    there = train_run(recipe, tiny_folder, runs_dir=tmp_path / "there", workers=1, device="cpu")
-    assert dict(os.environ) == environment  # the user's own Ray Train keeps its defaults
+    for name in RAY_TRAIN_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    seen = []
+    there = train_run(
+        recipe,
+        tiny_folder,
+        runs_dir=tmp_path / "there",
+        workers=1,
+        device="cpu",
+        on_epoch=lambda result: seen.append(RAY_TRAIN_VARIABLES.items() <= os.environ.items()),
+    )
+    assert seen == [True, True]
+    assert not RAY_TRAIN_VARIABLES.keys() & os.environ.keys()  # of the user's own Ray Train
     assert there.folder.name == here.folder.name
     assert read_losses(there.folder) == pytest.approx(read_losses(here.folder), abs=1e-6)
     assert there.report.num_correct == here.report.num_correct

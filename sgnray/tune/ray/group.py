@@ -13,8 +13,8 @@ from ray.train.torch import get_device
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.placement_group import get_current_placement_group
 
-from sgnray.distributed.cluster import environment
-from sgnray.distributed.launcher import RAY_TRAIN, make_trainer
+from sgnray.distributed.cluster import set_environment
+from sgnray.distributed.launcher import RAY_TRAIN_VARIABLES, make_trainer
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.world import World
@@ -23,7 +23,7 @@ from sgnray.tune.trial.folds import TrialJob
 from sgnray.tune.trial.messages import TrialConfig
 
 
-@environment(RAY_TRAIN)
+@set_environment(RAY_TRAIN_VARIABLES)
 def train_group(trial: TrialConfig, job: TrialJob) -> None:
     """Train a trial with several workers under DDP; raises what a worker raised."""
     resources = job.resources

@@ -23,7 +23,7 @@ from ray.tune.search import Searcher
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from sgnray.data.fetch import SharedDataset
-from sgnray.distributed.cluster import environment
+from sgnray.distributed.cluster import set_environment
 from sgnray.distributed.device import Precision
 from sgnray.distributed.launcher import ask_precision
 from sgnray.distributed.resources import Resources
@@ -67,15 +67,18 @@ def run_trials(
 ) -> None:
     """Run all trials on the connected cluster; `search` receives their reports."""
     folder, budget = search.folder, _TimeBudget(time_budget_s)
-    job = TrialJob(
-        folder.plan,
-        SharedDataset.of(dataset_dir),
-        resources,
-        folder.states_dir.resolve(),
-        _choose_precision(folder, resources, cluster, time_budget_s),
-    )
     search.begin()
     try:
+        precision = _choose_precision(folder, resources, cluster, budget)
+        if precision is None:
+            return
+        job = TrialJob(
+            folder.plan,
+            SharedDataset.of(dataset_dir),
+            resources,
+            folder.states_dir.resolve(),
+            precision,
+        )
         with _quiet_ray():
             _fit(search, job, budget)
     except (RayError, TuneError) as error:
@@ -92,24 +95,32 @@ def _choose_precision(
     folder: SearchFolder,
     resources: TrialResources,
     cluster: Resources,
-    time_budget_s: float | None,
-) -> Precision:
-    """Return what `auto` is in this search: asked once, since nodes may differ, and then kept."""
+    budget: _TimeBudget,
+) -> Precision | None:
+    """Return what `auto` means in this search: asked once, since nodes may differ, and then kept.
+
+    None if the time budget ends before a worker has answered.
+    """
     plan = folder.plan
     if plan.recipe.train.precision != "auto" and "train.precision" not in plan.space.keys:
         return plan.recipe.train.precision
     precision = folder.read_precision()
     if precision is None:
-        limits = [each for each in (resources.request.wait_s, time_budget_s) if each is not None]
+        limits = [each for each in (resources.request.wait_s, budget.left_s) if each is not None]
         request = replace(
             resources.request,
             num_cpus=resources.num_threads,
             num_gpus=(resources.num_gpus or 0) / resources.num_workers,
             wait_s=min(limits, default=None),
         )
-        precision = ask_precision("cuda" if resources.num_gpus else "cpu", cluster, request)
-        folder.keep_precision(precision)
-    log.info("train.precision=auto is %s in this search", precision)
+        try:
+            precision = ask_precision("cuda" if resources.num_gpus else "cpu", cluster, request)
+        except ClusterError:
+            if budget.stop_all():
+                return None
+            raise
+        folder.write_precision(precision)
+    log.info("train.precision=auto means %s in this search", precision)
     return precision
 
 
@@ -271,6 +282,11 @@ class _TimeBudget(tune.Stopper):  # type: ignore[misc]
         self._end = None if budget_s is None else time.monotonic() + budget_s
         self.is_spent = False
 
+    @property
+    def left_s(self) -> float | None:
+        """What is left of the time; None if there is no limit."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
@@ -312,7 +328,7 @@ def _quiet_ray() -> Iterator[None]:
     level = ray_log.level
     ray_log.setLevel(logging.CRITICAL)
     try:
-        with environment(_ENVIRONMENT):
+        with set_environment(_ENVIRONMENT):
             yield
     finally:
         ray_log.setLevel(level)

@@ -69,7 +69,7 @@ class SearchFolder:
         return self.path / STATES_DIR
 
     def read_precision(self) -> Precision | None:
-        """Return what `auto` is in all trials; None if none has asked yet, RunError if unknown."""
+        """Return what `auto` means in all trials; None if not chosen yet, RunError if corrupt."""
         path = self.path / PRECISION_FILE
         if not path.exists():
             return None
@@ -82,8 +82,8 @@ class SearchFolder:
             )
         return cast(Precision, kept)
 
-    def keep_precision(self, precision: Precision) -> None:
-        """Write what `auto` is in all trials."""
+    def write_precision(self, precision: Precision) -> None:
+        """Write what `auto` means in all trials."""
         write_text(self.path / PRECISION_FILE, f"{precision}\n")
 
     def trial_dir(self, number: int) -> Path:

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from sgnray.distributed import cluster
-from sgnray.distributed.cluster import check_listening, environment, find_address, is_at_hand
+from sgnray.distributed.cluster import check_listening, find_address, is_at_hand, set_environment
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, parse_labels
 from sgnray.errors import ClusterError, UsageError
 
@@ -77,9 +77,9 @@ def test_what_does_not_listen_is_refused_at_once(server):
     ids=["a web server", "Redis", "silence"],
 )
 def test_what_is_not_ray_is_refused_soon(monkeypatch, answer):
-    monkeypatch.setattr(cluster, "_CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(cluster, "_ANSWER_TIMEOUT_S", 0.5)
     with answering(answer) as port:
-        with pytest.raises(ClusterError, match="no Ray cluster answers"):
+        with pytest.raises(ClusterError, match="answer"):
             check_listening(f"127.0.0.1:{port}")
         monkeypatch.setenv("RAY_USE_TLS", "1")  # then Ray is silent too
         check_listening(f"127.0.0.1:{port}")
@@ -120,7 +120,7 @@ def test_a_ray_that_runs_here_is_found(no_ray_here, monkeypatch):
 
 
 def test_no_second_ray_is_started_beside_a_silent_one(no_ray_here, monkeypatch):
-    monkeypatch.setattr(cluster, "_CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(cluster, "_ANSWER_TIMEOUT_S", 0.5)
     (no_ray_here / "ray").mkdir()
     with answering(b"") as port:
         address = f"127.0.0.1:{port}"
@@ -132,10 +132,25 @@ def test_no_second_ray_is_started_beside_a_silent_one(no_ray_here, monkeypatch):
         assert find_address("local") is None
 
 
+def test_an_address_that_takes_no_connection_is_of_no_ray_here(no_ray_here, monkeypatch):
+    """As that of another network, to which this machine was connected before."""
+    monkeypatch.setattr(cluster, "_CONNECT_TIMEOUT_S", 0.5)
+    (no_ray_here / "ray").mkdir()
+    with socket.socket() as full, socket.socket() as first:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        first.connect(full.getsockname())
+        with pytest.raises(TimeoutError):
+            socket.create_connection(full.getsockname(), timeout=0.5)
+        address = f"127.0.0.1:{full.getsockname()[1]}"
+        (no_ray_here / "ray" / "ray_current_cluster").write_text(address)
+        assert find_address(None) is None
+
+
 def test_what_ray_reads_from_the_environment_is_set_for_a_while(monkeypatch):
     monkeypatch.setenv("RAY_OURS", "the user's")
     before = dict(os.environ)
-    with environment({"RAY_OURS": "0", "RAY_SET": "1"}):
+    with set_environment({"RAY_OURS": "0", "RAY_SET": "1"}):
         assert dict(os.environ) == before | {"RAY_SET": "1"}
     assert dict(os.environ) == before
 

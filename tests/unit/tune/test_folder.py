@@ -79,7 +79,7 @@ def test_a_run_is_not_taken_for_a_search(tmp_path, plan):
 def test_a_search_keeps_its_precision(tmp_path, plan):
     folder = claim(tmp_path, plan)
     assert folder.read_precision() is None
-    folder.keep_precision("bf16")
+    folder.write_precision("bf16")
     assert folder.read_precision() == "bf16"
     path = folder.path / "precision.txt"
     path.write_text("float16\n")
