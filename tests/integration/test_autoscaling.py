@@ -149,7 +149,7 @@ def test_a_search_waits_no_longer_than_it_may(head, start, tiny_folder, tmp_path
     space = tmp_path / "space.yaml"
     space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
     options = ("--address", head.ray_address, "--space", str(space))
-    options += ("--gpus-per-trial", "1", "--wait", "2s")
+    options += ("--gpus-per-trial", "1", "--wait", "2s", "train.precision=float32")
     assert start(tune_command(tiny_folder, *options)).wait(300) == 1
     output = (tmp_path / "out.txt").read_text()
     block = output.partition("error: ")[2]
