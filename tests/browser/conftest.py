@@ -1,4 +1,4 @@
-"""A real browser, and a report of everything with names that try to break out."""
+"""Pages in a real browser, where every message, dialog and request is an error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def open_page(browser):
-    """Open a file; whatever it complains of, asks of the network or pops up is an error."""
+    """Open a file; any console message, page error, dialog or request fails the test."""
     contexts = []
 
     def open_file(path, *, width=1200, scheme="light"):

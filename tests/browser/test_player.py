@@ -1,4 +1,4 @@
-"""The player in a real browser: it moves, turns, names joints and tells bodies apart."""
+"""The player in a real browser: it plays, rotates, names joints and colors bodies by role."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory):
-    """A clip of a main actor and somebody removed."""
+    """A clip of a main actor and a removed body."""
     random = np.random.default_rng(0)
     joints = random.normal(size=(1, 25, 3)) + 0.05 * np.arange(30)[:, None, None] * [1, 0, 0]
     joints = joints.astype(np.float32)
@@ -30,7 +30,7 @@ def page_file(tmp_path_factory):
 def test_it_plays_and_stops(open_page, page_file):
     page = open_page(page_file)
     time = page.locator("output")
-    assert time.inner_text() == "0.0 of 1.0 s"  # it waits where motion is not wanted
+    assert time.inner_text() == "0.0 of 1.0 s"  # no autoplay with reduced motion
     page.get_by_role("button", name="play").click()
     page.wait_for_function("() => document.querySelector('output').value !== '0.0 of 1.0 s'")
     page.get_by_role("button", name="pause").click()
@@ -60,7 +60,7 @@ def test_dragging_turns_all_panels(open_page, page_file):
     assert all(views.nth(index).screenshot() != before[index] for index in (0, 1))
 
 
-def test_a_joint_tells_its_name(open_page, page_file):
+def test_hovering_over_a_joint_shows_its_name(open_page, page_file):
     page = open_page(page_file)
     caption = page.locator("figcaption").nth(1)
     box = page.locator("canvas").nth(1).bounding_box()
@@ -74,10 +74,10 @@ def test_a_joint_tells_its_name(open_page, page_file):
         page.mouse.move(*spot)
         names.add(caption.inner_text().removeprefix("prepared").removeprefix(" · "))
     assert len(names & set(NTU25.joints)) > 5
-    assert "" in names  # and between the joints nothing
+    assert "" in names  # no name between the joints
 
 
-def test_a_tap_tells_a_name_too(open_page, page_file):
+def test_tapping_a_joint_shows_its_name(open_page, page_file):
     page = open_page(page_file)
     # Taps all over the canvas, without any motion of a pointer.
     names = page.evaluate(

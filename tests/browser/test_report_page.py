@@ -1,4 +1,4 @@
-"""report.html in a real browser: hovered, sorted, played, narrow, dark, with evil names."""
+"""report.html in a real browser: hovering, sorting, playing, narrow and dark, with evil names."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def page_file(write_dataset, tmp_path_factory):
     return folder / "report.html", report
 
 
-def test_all_names_are_text(open_page, page_file):
+def test_names_are_shown_as_text_and_not_as_html(open_page, page_file):
     path, report = page_file
     page = open_page(path)
     assert page.locator(".score").inner_text() == f"{report.top1:.2%}"
@@ -77,13 +77,13 @@ def test_all_names_are_text(open_page, page_file):
     assert page.locator("script").count() == 2
 
 
-def test_it_says_what_is_not_honest(open_page, page_file):
+def test_warnings_name_test_set_selection_and_training_clips(open_page, page_file):
     shown = open_page(page_file[0]).locator(".warning").all_inner_texts()
     assert "selected on these test clips" in shown[0]
     assert shown[1].startswith("7 of these clips were in the training part")
 
 
-def test_a_cell_tells_its_numbers(open_page, page_file):
+def test_a_confusion_cell_shows_its_counts(open_page, page_file):
     path, report = page_file
     page = open_page(path)
     matrix = page.locator("#matrix")
@@ -137,7 +137,7 @@ def test_charts_are_given_in_numbers_too(open_page, page_file):
     assert sum(map(int, clips)) == 40
 
 
-def test_on_paper_the_tables_keep_their_heads(open_page, page_file):
+def test_printed_tables_keep_their_headers(open_page, page_file):
     page = open_page(page_file[0])
     page.emulate_media(media="print")
     assert page.locator("table.sortable th button").first.is_visible()
@@ -172,7 +172,7 @@ def test_light_and_dark(open_page, page_file):
     assert colors == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}
 
 
-def test_what_is_played_is_of_every_kind(page_file):
+def test_playable_mistakes_include_every_kind(page_file):
     mistakes = page_file[1].details.mistakes
     many = [
         dataclasses.replace(item, row=n * 1000 + item.row) for n in range(20) for item in mistakes
@@ -183,7 +183,7 @@ def test_what_is_played_is_of_every_kind(page_file):
     assert {(item.truth, item.predicted) for item in played[: len(kinds)]} == kinds
 
 
-def test_one_view_is_a_chart_too(open_page, page_file):
+def test_a_single_view_still_has_a_chart(open_page, page_file):
     chart = open_page(page_file[0].with_name("one.html")).locator("svg").first
     assert chart.locator("circle").count() == 1
     assert chart.locator("circle title").text_content() == "1 view: 50.00%"

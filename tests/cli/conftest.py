@@ -10,7 +10,7 @@ from ..conftest import Outcome
 
 
 @pytest.fixture(autouse=True)
-def plain_surroundings(monkeypatch, tmp_path):
+def clean_environment(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "RAY_ADDRESS"):

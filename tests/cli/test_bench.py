@@ -151,7 +151,7 @@ def test_the_only_dataset_is_found_and_one_of_another_kind_is_not_used(sgn, tiny
 @pytest.mark.parametrize(
     ("case", "dataset", "name"), [("xview", "ntu60", "cv"), ("csub", "ntu120", "csub")]
 )
-def test_noise_takes_the_shape_that_the_case_is_known_for(sgn, case, dataset, name):
+def test_noise_has_the_published_shape_of_the_case(sgn, case, dataset, name):
     done = sgn("bench", "--case", case, "--seconds", "1", "--json", "-q", *TINY)
     assert (done.code, done.err) == (0, "")
     content = json.loads(done.out)

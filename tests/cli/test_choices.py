@@ -1,4 +1,4 @@
-"""What `sgn train` and `sgn tune` work on when not everything was given."""
+"""Which dataset and recipe `sgn train` and `sgn tune` choose when none is given."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from sgnray.errors import UsageError
 
 @pytest.fixture
 def put_dataset(tmp_path):
-    """Put a dataset.json where a dataset would be; choosing reads no more than that."""
+    """Write a dataset.json where a dataset would be; choosing reads nothing else."""
 
     def put(dataset, folder=None, splits=None):
         path = tmp_path / (folder or f"data/{dataset}")

@@ -1,4 +1,4 @@
-"""The files to start a cluster from: as far as they can be checked without one."""
+"""The files that start a cluster, checked as far as possible without one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KUBERAY = {path.stem: yaml.safe_load(path.read_text()) for path in FOLDER.glob("
 
 
 def sgn_commands(path):
-    """The words of each `sgn ...`, in commands and comments, over continued and folded lines."""
+    """The words of each `sgn ...` in commands and comments; continued lines are joined."""
     text = path.read_text()
     if path.name == "rayjob.yaml":
         yield shlex.split(KUBERAY["rayjob"]["spec"]["entrypoint"])[1:]
@@ -32,7 +32,7 @@ def sgn_commands(path):
 
 
 @pytest.mark.parametrize("name", ["ray-cluster.yaml", "raycluster.yaml", "rayjob.yaml", "slurm.sh"])
-def test_its_command_parses(name):
+def test_the_sgn_command_of_each_file_parses(name):
     (words,) = sgn_commands(FOLDER / name)
     assert words[0] == "train"
     parse(words)
@@ -69,7 +69,7 @@ def test_kuberay_runs_the_job_and_then_cleans_up():
 
 
 @pytest.mark.parametrize("name", ["raycluster", "rayjob"])
-def test_workers_start_from_zero_and_the_head_takes_none(name):
+def test_workers_scale_from_zero_and_the_head_runs_none(name):
     cluster = cluster_of(name)
     assert cluster["enableInTreeAutoscaling"]
     assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
@@ -80,7 +80,7 @@ def test_workers_start_from_zero_and_the_head_takes_none(name):
         pod = group["template"]["spec"]
         assert pod["restartPolicy"] == "Never"
         (container,) = pod["containers"]
-        # Ray counts the limits; requests that differ would let a node be too small for them.
+        # Ray counts the limits; with lower requests, a pod could be put on too small a node.
         assert container["resources"]["requests"] == container["resources"]["limits"]
         has_gpu[group["groupName"]] = "nvidia.com/gpu" in container["resources"]["limits"]
         mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
@@ -90,7 +90,7 @@ def test_workers_start_from_zero_and_the_head_takes_none(name):
     assert set(images) == {"REGISTRY/sgnray"}
 
 
-def test_a_job_finds_as_many_gpus_as_it_asks_for():
+def test_the_job_asks_for_no_more_workers_than_the_cluster_allows():
     words = shlex.split(KUBERAY["rayjob"]["spec"]["entrypoint"])
     (group,) = cluster_of("rayjob")["workerGroupSpecs"]
     assert int(words[words.index("--workers") + 1]) <= group["maxReplicas"]

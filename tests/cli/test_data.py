@@ -98,7 +98,7 @@ def test_what_is_in_a_dataset(capsys):
     ]
 
 
-def test_of_many_classes_the_extremes_are_shown_and_all_with_v(capsys):
+def test_many_classes_are_cut_to_the_extremes_unless_verbose(capsys):
     content = make_content(120)
     done = lines(content, capsys)
     assert "all 120 classes: sgn data -v" in done
@@ -113,7 +113,7 @@ def test_of_many_classes_the_extremes_are_shown_and_all_with_v(capsys):
     assert max(map(len, [*done, *whole])) <= 80
 
 
-def test_many_reasons_are_cut_and_no_case_is_said(capsys):
+def test_many_reasons_are_cut_and_a_missing_split_is_stated(capsys):
     done = lines(make_content(num_reasons=14, splits={}), capsys)
     assert done[-2].startswith("reason 9 ")
     assert done[-1] == "4 more reasons, and all files: data/ntu60/skipped.csv"
@@ -153,7 +153,7 @@ def test_the_one_dataset_is_shown(sgn, folder):
     assert sgn("data", "-v").out == sgn("-v", "data").out == done.out
 
 
-def test_it_has_no_color_where_nobody_wants_it(sgn, folder, monkeypatch):
+def test_color_follows_force_color_and_no_color(sgn, folder, monkeypatch):
     plain = sgn("data").out
     assert "\033" not in plain
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -168,7 +168,7 @@ def test_it_can_be_shown_in_ascii(sgn_process, folder):
     assert "----" in done.out
 
 
-def test_everything_for_programs(sgn, folder):
+def test_json_contains_everything(sgn, folder):
     content = json.loads(sgn("data", "--json").out)
     info = read_info(folder)
     assert (content["num_clips"], content["num_poses"]) == (27, info.num_poses)
@@ -183,7 +183,7 @@ def test_everything_for_programs(sgn, folder):
     assert content["skipped"] == []
 
 
-def test_a_whole_dataset_is_said_to_be_whole(sgn, folder):
+def test_verify_reports_a_valid_dataset(sgn, folder):
     done = sgn("data", "verify")
     info = read_info(folder)
     assert (done.code, done.err) == (0, "")
@@ -196,7 +196,7 @@ def test_a_whole_dataset_is_said_to_be_whole(sgn, folder):
     }
 
 
-def test_all_that_is_damaged_comes_in_one_block(sgn, folder):
+def test_verify_lists_all_damage_in_one_block(sgn, folder):
     (folder / "skipped.csv").unlink()
     path = folder / "clips.arrow"
     path.write_bytes(path.read_bytes()[:-100])
@@ -254,7 +254,7 @@ def test_all_that_is_damaged_comes_in_one_block(sgn, folder):
         ),
     ],
 )
-def test_what_was_asked_wrongly(sgn, arguments, block):
+def test_usage_errors(sgn, arguments, block):
     done = sgn(*arguments)
     assert (done.code, done.out, done.err) == (2, "", block)
 

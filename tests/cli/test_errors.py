@@ -1,4 +1,4 @@
-"""The one block that every failure is shown as, and its exit code."""
+"""Every failure is shown as one block and has an exit code."""
 
 import errno
 import logging
@@ -112,7 +112,7 @@ RECIPES = ", ".join(list_recipes())
         ),
     ],
 )
-def test_what_was_asked_wrongly_word_for_word(sgn, arguments, block):
+def test_usage_errors_word_for_word(sgn, arguments, block):
     done = sgn(*arguments)
     assert (done.code, done.out, done.err) == (2, "", block)
 
@@ -131,7 +131,7 @@ def test_what_was_asked_wrongly_word_for_word(sgn, arguments, block):
         ),
     ],
 )
-def test_what_the_parser_refuses_comes_as_one_block(sgn, arguments, what):
+def test_parser_errors_are_one_block(sgn, arguments, what):
     done = sgn(*arguments)
     assert (done.code, done.out) == (2, "")
     first, where, now = done.err.splitlines()
@@ -142,7 +142,7 @@ def test_what_the_parser_refuses_comes_as_one_block(sgn, arguments, what):
 
 @pytest.fixture
 def sgn_fails_with(sgn, monkeypatch):
-    """Run `sgn synth` where the library raises: the boundary is what is tested."""
+    """Run `sgn synth` with a library that raises: how the command shows errors is tested."""
 
     def run(failure, *flags):
         def raise_it(*_, **__):
@@ -181,7 +181,7 @@ def test_vv_shows_the_traceback_too(sgn_fails_with):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_a_disk_that_refuses_is_no_bug(sgn_fails_with, number):
+def test_a_disk_error_is_not_reported_as_a_bug(sgn_fails_with, number):
     done = sgn_fails_with(OSError(number, os.strerror(number), "runs/x"))
     assert done.code == 1
     assert done.err == (
@@ -230,7 +230,7 @@ def test_problems_are_aligned(sgn, capsys):
     )
 
 
-def test_what_the_library_logs(sgn, monkeypatch):
+def test_log_messages_follow_the_verbosity(sgn, monkeypatch):
     def talk(*_, **__):
         log = logging.getLogger("sgnray.prepare")
         log.debug("a detail")
@@ -253,7 +253,7 @@ def test_exit_codes_reach_the_shell(sgn_process):
     assert wrong.err.startswith("error: prepared dataset not found\n")
 
 
-def test_a_reader_that_leaves_early_is_no_failure_story():
+def test_a_pipe_closed_early_prints_no_error():
     done = subprocess.run(
         f"{sys.executable} -m sgnray.cli train --recipe ntu60-cs --dry-run | head -c 1",
         shell=True,

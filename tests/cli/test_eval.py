@@ -54,7 +54,7 @@ def test_a_place_that_cannot_be_written(sgn, run, tmp_path):
     assert "error: it could not be written" in done.err
 
 
-def test_the_report_is_written_though_nobody_reads_on(run):
+def test_the_report_is_written_even_if_stdout_is_closed(run):
     (run / "report.html").unlink(missing_ok=True)
     command = [sys.executable, "-m", "sgnray.cli", "eval", "first", "--device", "cpu"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -63,7 +63,7 @@ def test_the_report_is_written_though_nobody_reads_on(run):
     assert (run / "report.html").is_file()
 
 
-def test_what_is_no_run(sgn, run):
+def test_an_unknown_run_is_refused(sgn, run):
     done = sgn("eval", "first", "secnod")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: run or checkpoint not found\n")

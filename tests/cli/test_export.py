@@ -51,7 +51,7 @@ def test_other_names_of_its_classes_go_into_the_file(sgn, tiny_run, tmp_path):
         (["--out", "two.txt"], "error: the file exists already\n"),
     ],
 )
-def test_what_is_asked_wrongly_is_one_block(sgn, tiny_run, tmp_path, arguments, message):
+def test_usage_errors_are_one_block(sgn, tiny_run, tmp_path, arguments, message):
     (tmp_path / "two.txt").write_text("a\nb\n")
     done = sgn("export", str(tiny_run), *arguments)
     assert (done.code, done.out) == (2, "")
@@ -84,7 +84,7 @@ def test_without_the_extra(sgn, tiny_run, tmp_path, monkeypatch, to, package):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_torn_checkpoint(sgn, tiny_run, tmp_path):
+def test_a_corrupt_checkpoint(sgn, tiny_run, tmp_path):
     whole = (tiny_run / "checkpoints" / "epoch-0004" / "checkpoint.pt").read_bytes()
     (tmp_path / "bad.pt").write_bytes(whole[:3000])
     done = sgn("export", "bad.pt")

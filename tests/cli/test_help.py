@@ -29,7 +29,7 @@ except SystemExit as leaving:
     "arguments", [("--help",), ("train", "--help"), ("data", "--help"), ("--version",), ()]
 )
 def test_help_loads_nothing_heavy(arguments):
-    # typer itself takes pydantic to convert what stands before a verb.
+    # typer itself imports pydantic to convert the options before a command.
     heavy = (*HEAVY, "pydantic") if arguments == ("--help",) else HEAVY
     done = subprocess.run(
         [sys.executable, "-c", REPORT_MODULES, *arguments],

@@ -1,4 +1,4 @@
-"""The README's first commands, each in a process of its own: short, and every night as written."""
+"""The README's first commands, each in its own process: shortened, and as written if slow."""
 
 import dataclasses
 import json
@@ -59,7 +59,7 @@ def test_prepare_train_tune_eval(shell, tiny_raw, tmp_path, train, tune):
 
 
 def test_a_demo_of_one_epoch(shell):
-    """Every step in little time; what is learned at full length is seen every night."""
+    """Every step in little time; the slow test below checks the accuracy of full training."""
     report = json.loads(shell("sgn demo --workers 0 train.num_epochs=1 optim.milestones=[] --json"))
     assert (report["case"], report["num_clips"]) == ("cs", 144)
     assert Path("runs/demo/run/report.html").exists()

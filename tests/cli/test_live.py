@@ -77,7 +77,7 @@ def test_the_last_ten_epochs_and_the_best_before_them_are_shown(table):
     assert lines[14].endswith("3 days, 17:00:00 left  2 workers")
 
 
-def test_the_best_is_marked_where_it_stands_and_only_with_validation(table):
+def test_the_best_epoch_is_marked_only_with_validation(table):
     table(run_of(5, best=4))
     marked = [line.split()[0] for line in drawn(table) if line.endswith("best")]
     assert marked == ["4"]
@@ -103,7 +103,7 @@ def test_a_low_terminal_gets_fewer_epochs(table):
     assert len(drawn(table, height=4)) == 1
 
 
-def test_steps_move_the_bar_and_give_the_time_left_before_any_epoch_is_over(table):
+def test_steps_move_the_bar_and_estimate_the_time_left_in_the_first_epoch(table):
     assert drawn(table)[0].startswith("starting")
     table.on_progress(progress(0, num_epochs=2, num_workers=3))
     assert "left" not in drawn(table)[0]
@@ -114,7 +114,7 @@ def test_steps_move_the_bar_and_give_the_time_left_before_any_epoch_is_over(tabl
     assert line.endswith("0:01:30 left  step 100/500  1 worker")
 
 
-def test_time_left_runs_down_between_epochs_and_waits_at_the_next(table):
+def test_time_left_counts_down_only_until_the_next_epoch(table):
     table(run_of(118))
     left = []
     for table._clock.now in (0.0, 600.0, 9999.0):
@@ -122,13 +122,13 @@ def test_time_left_runs_down_between_epochs_and_waits_at_the_next(table):
     assert left == ["2:00:00", "1:50:00", "1:00:00"]
 
 
-def test_only_this_launch_tells_how_long_an_epoch_takes(table):
+def test_time_left_uses_epochs_of_this_launch_only(table):
     slow, fast = metrics(1) | {"time/epoch_s": 1000.0}, metrics(1) | {"time/epoch_s": 10.0}
     table(Epoch(9, (slow, slow, slow, fast)))
     assert "0:00:50 left" in drawn(table)[-1]
 
 
-def test_the_test_is_shown_and_the_end_stays(table):
+def test_test_progress_is_shown_and_the_final_line_stays(table):
     table(run_of(3, num_epochs=3))
     assert drawn(table)[-1].startswith("test")
     table.on_progress(progress(1024, 16487, stage="test"))
@@ -138,7 +138,7 @@ def test_the_test_is_shown_and_the_end_stays(table):
     assert drawn(table)[-1] == "3 of 3 epochs done, 0:01:01 here"
 
 
-def test_nothing_finished_is_said_to_be_so(table):
+def test_a_run_without_finished_epochs_says_so(table):
     table.end()
     assert drawn(table) == ["no epoch was finished"]
 
@@ -152,7 +152,7 @@ def test_learning_rates_take_seven_characters(value, text):
 
 
 def test_a_terminal_that_became_narrower_is_cleaned(table):
-    """What was 64 wide takes two rows each in a terminal of 40."""
+    """Each line of 64 columns takes two rows in a terminal of 40 columns."""
     table(run_of(3))
     file = io.StringIO()
     console = Console(file=file, width=80, height=24, force_terminal=True)

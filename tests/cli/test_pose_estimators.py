@@ -1,4 +1,4 @@
-"""From files of a pose estimator to a prediction, as the guide pose-estimators.md has it."""
+"""From files of a pose estimator to a prediction, as in the guide pose-estimators.md."""
 
 import json
 import pickle
@@ -99,7 +99,7 @@ def test_a_pickle_of_pyskl_in_2d(sgn):
         (("view", "videos/a.mp4"), 1, "this is a video, and sgnray reads skeletons"),
     ],
 )
-def test_what_cannot_be_used_is_one_block_and_leaves_nothing(sgn, arguments, code, what):
+def test_unusable_input_is_one_block_and_leaves_no_files(sgn, arguments, code, what):
     for name, kind in (
         ("mixed/wave/a.json", "YOLO"),
         ("mixed/clap/a.csv", "MediaPipe"),

@@ -90,7 +90,7 @@ def test_a_timeline(sgn, recordings, tiny_run):
     assert len(rows) == changes + 1
 
 
-def test_what_could_be_read_is_shown_and_the_rest_is_an_error(sgn, recordings, tiny_run):
+def test_usable_recordings_are_shown_and_the_others_are_an_error(sgn, recordings, tiny_run):
     text = recordings[0].read_text().split("\n")
     text[4] = "nan " + text[4].partition(" ")[2]
     (recordings[0].parent / "broken.skeleton").write_text("\n".join(text))
@@ -123,7 +123,7 @@ def test_predictions_in_a_file(sgn, recordings, tiny_run):
     assert json.loads(done.out)["num_predictions"] == 2
 
 
-def test_a_file_of_reasons_only(sgn, tiny_run, tmp_path):
+def test_an_output_file_of_skipped_recordings_only(sgn, tiny_run, tmp_path):
     (tmp_path / "broken.skeleton").write_text("x")
     done = sgn("predict", "broken.skeleton", "--checkpoint", str(tiny_run), "--out", "p.jsonl")
     assert done.code == 1
@@ -131,7 +131,7 @@ def test_a_file_of_reasons_only(sgn, tiny_run, tmp_path):
     assert (tmp_path / "p.jsonl").read_text().count('"reason": ') == 1
 
 
-def test_a_file_that_cannot_be_written_is_refused_first(sgn, tiny_run):
+def test_an_unsupported_output_format_is_refused_first(sgn, tiny_run):
     done = sgn("predict", "gone.skeleton", "--checkpoint", str(tiny_run), "--out", "p.csv")
     assert (done.code, done.out) == (2, "")
     assert "p.csv" in done.err
@@ -146,7 +146,9 @@ def test_a_file_that_cannot_be_written_is_refused_first(sgn, tiny_run):
         (None, "the list of classes cannot be read"),
     ],
 )
-def test_a_list_of_classes_that_does_not_fit(sgn, recordings, tiny_run, tmp_path, content, message):
+def test_an_invalid_list_of_classes_is_refused(
+    sgn, recordings, tiny_run, tmp_path, content, message
+):
     path = tmp_path / "classes.txt"
     if content is not None:
         path.write_bytes(content)
@@ -181,7 +183,7 @@ def test_without_any_run(sgn, recordings):
 
 
 @pytest.mark.parametrize(("num_classes", "name"), [(60, "drink water"), (7, "class 1")])
-def test_an_official_checkpoint_as_it_is(
+def test_an_official_checkpoint_is_used_unchanged(
     sgn, recordings, tmp_path, save_like_the_reference, num_classes, name
 ):
     save_like_the_reference(tmp_path / "0_best.pth", num_classes=num_classes)
@@ -193,7 +195,7 @@ def test_an_official_checkpoint_as_it_is(
     assert len(prediction["guesses"]) == num_classes
 
 
-def test_all_paths_that_hold_nothing_are_listed_at_once(sgn, recordings, tiny_run, tmp_path):
+def test_all_unusable_paths_are_listed_at_once(sgn, recordings, tiny_run, tmp_path):
     (tmp_path / "film.avi").write_bytes(b"")
     paths = (str(recordings[0]), "gone.skeleton", "film.avi")
     done = sgn("predict", *paths, "--checkpoint", str(tiny_run))

@@ -20,7 +20,7 @@ FIVE_FRAMES = ("--window", "5", "--stride", "5")
 
 @contextlib.contextmanager
 def live(tiny_run, *options):
-    """Start it as a shell does, to read each line as it comes; it is ended if the test fails."""
+    """Start it as a shell does, to read each line as it comes; it is killed at the end."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     command = [sys.executable, "-m", "sgnray.cli", "predict", "--live", "--checkpoint"]
     with subprocess.Popen(
@@ -38,7 +38,7 @@ def live(tiny_run, *options):
 
 
 @pytest.fixture
-def fed(sgn, monkeypatch, tiny_run):
+def predict_text(sgn, monkeypatch, tiny_run):
     """Run `sgn predict --live` in this process on a text."""
 
     def run(text, *options):
@@ -81,9 +81,9 @@ def test_each_prediction_comes_before_the_next_frame(tiny_run):
         assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
 
 
-def test_a_malformed_line_ends_it_with_its_number(fed):
+def test_a_malformed_line_ends_the_stream_and_is_named(predict_text):
     lines = [*LINES[:16], '{"joints": ', *LINES]
-    done = fed("\n".join(lines), "--window", "2")
+    done = predict_text("\n".join(lines), "--window", "2")
     assert done.code == 1
     assert [json.loads(line)["frame"] for line in done.out.splitlines()] == [15]
     assert done.err == (
@@ -93,9 +93,9 @@ def test_a_malformed_line_ends_it_with_its_number(fed):
     )
 
 
-def test_defaults_and_names_of_classes(fed, tiny_run, tmp_path):
+def test_defaults_and_names_of_classes(predict_text, tiny_run, tmp_path):
     (tmp_path / "classes.txt").write_text("x\ny\nz\n")
-    done = fed("\n".join(LINES * 2), "--classes", "classes.txt", "--views", "1")
+    done = predict_text("\n".join(LINES * 2), "--classes", "classes.txt", "--views", "1")
     assert (done.code, done.err) == (0, "")
     found = [json.loads(line) for line in done.out.splitlines()]
     assert [item["frame"] for item in found] == [15, 30, 45, 60, 75]
@@ -104,8 +104,8 @@ def test_defaults_and_names_of_classes(fed, tiny_run, tmp_path):
     assert [guess["label"] for guess in found[4]["guesses"]] == [guess.label for guess in last]
 
 
-def test_the_default_window_is_two_seconds_of_the_camera(fed, tiny_run):
-    done = fed("\n".join(LINES[:25]), "--fps", "10")
+def test_the_default_window_is_two_seconds_of_the_camera(predict_text, tiny_run):
+    done = predict_text("\n".join(LINES[:25]), "--fps", "10")
     found = [json.loads(line) for line in done.out.splitlines()]
     assert [item["frame"] for item in found] == [5, 10, 15, 20, 25]
     last = load_trained_model(tiny_run).predict(WALK[5:25])
@@ -113,21 +113,21 @@ def test_the_default_window_is_two_seconds_of_the_camera(fed, tiny_run):
 
 
 @pytest.mark.parametrize("options", [("inf",), ("10", "--window", "9", "--stride", "3")])
-def test_a_rate_that_sets_nothing_is_refused(sgn, tiny_run, options):
+def test_a_frame_rate_without_effect_is_refused(sgn, tiny_run, options):
     done = sgn("predict", "--live", "--checkpoint", str(tiny_run), "--fps", *options)
     assert done.code == 2
     assert "the frame rate sets the window and the stride that are not given" in done.err
 
 
-def test_a_line_without_an_end_is_not_read_whole(fed):
-    done = fed(f"{LINES[0]}\n[{'0, ' * 1_000_000}")
+def test_a_line_without_an_end_is_not_read_whole(predict_text):
+    done = predict_text(f"{LINES[0]}\n[{'0, ' * 1_000_000}")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: this is not JSON: ")
     assert "  where  line 2 of the stream\n" in done.err
 
 
-def test_a_stream_that_is_too_short_is_reported(fed):
-    done = fed("\n".join(LINES[:7]))
+def test_a_stream_that_is_too_short_is_reported(predict_text):
+    done = predict_text("\n".join(LINES[:7]))
     assert (done.code, done.out) == (0, "")
     assert done.err == (
         "warning: the stream ended at frame 7; the first prediction is at frame 15\n"
@@ -143,7 +143,7 @@ def test_a_signal_ends_it_quietly(tiny_run):
         assert (process.stdout.read(), process.stderr.read()) == (b"", b"interrupted\n")
 
 
-def test_a_reader_that_leaves_ends_it_quietly(tiny_run):
+def test_a_closed_pipe_ends_it_quietly(tiny_run):
     with live(tiny_run, *FIVE_FRAMES) as process:
         send(process, LINES[:5])
         process.stdout.readline()
@@ -166,7 +166,7 @@ def test_a_reader_that_leaves_ends_it_quietly(tiny_run):
         ((), "the argument FILE is missing"),
     ],
 )
-def test_what_is_asked_wrongly(sgn, arguments, message):
+def test_usage_errors(sgn, arguments, message):
     done = sgn("predict", *arguments)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"error: {message}\n")

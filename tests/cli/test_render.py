@@ -99,7 +99,7 @@ def test_a_long_problem_is_wrapped_on_a_terminal_only(terminal, sgn):
     assert len(sgn(*arguments).err.splitlines()) == 4
 
 
-def test_a_pipe_gets_no_escape_codes_and_a_line_every_now_and_then(sgn, capsys, monkeypatch):
+def test_a_pipe_gets_no_escape_codes_and_a_line_every_two_seconds(sgn, capsys, monkeypatch):
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     with render.progress("clips") as update:
@@ -111,7 +111,7 @@ def test_a_pipe_gets_no_escape_codes_and_a_line_every_now_and_then(sgn, capsys, 
     assert captured.err == "clips: 32 of 400\nclips: 64 of 400\nclips: 96 of 400\n"
 
 
-def test_a_long_way_in_a_pipe_takes_at_most_twenty_lines(capsys, monkeypatch):
+def test_long_progress_in_a_pipe_takes_at_most_twenty_lines(capsys, monkeypatch):
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     with render.progress("clips") as update:
@@ -121,7 +121,7 @@ def test_a_long_way_in_a_pipe_takes_at_most_twenty_lines(capsys, monkeypatch):
     assert 15 <= capsys.readouterr().err.count("\n") <= 20
 
 
-def test_what_is_over_at_once_draws_nothing_in_a_pipe(capsys):
+def test_short_progress_prints_nothing_in_a_pipe(capsys):
     with render.progress("clips") as update:
         update(1, 1)
     assert capsys.readouterr().err == ""
@@ -150,7 +150,7 @@ def test_quiet_draws_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_failure_inside_leaves_the_bar(terminal):
+def test_a_failure_ends_the_bar_and_restores_the_cursor(terminal):
     command = SHOW_PROGRESS.replace('render.note(f"note {done}")', "1 / 0")
     drawn = terminal(sys.executable, "-c", command)
     assert "ZeroDivisionError" in drawn
@@ -185,7 +185,7 @@ def test_a_terminal_gets_a_table_that_moves_and_stays(terminal):
     assert "2 of 3 epochs done" in last
 
 
-def test_no_color_leaves_none(terminal):
+def test_no_color_removes_all_colors(terminal):
     seen = terminal(sys.executable, "-c", RUN.replace("END", ""), NO_COLOR="1")
     assert "clips/s" in seen
     assert "\x1b[3" not in seen.replace("\x1b[3A", "")
@@ -197,14 +197,14 @@ def test_a_dumb_terminal_gets_lines(terminal):
     assert "step 5/8" not in seen
 
 
-def test_an_interrupt_leaves_the_table_and_the_cursor(terminal):
+def test_an_interrupt_keeps_the_table_and_restores_the_cursor(terminal):
     seen = terminal(sys.executable, "-c", RUN.replace("END", "raise KeyboardInterrupt"))
     assert "2 of 3 epochs done" in seen
     assert seen.index("2 of 3 epochs done") < seen.rindex("KeyboardInterrupt")
     assert "\x1b[?25h" in seen
 
 
-def test_what_the_encoding_of_stdout_lacks_is_written_as_escapes(monkeypatch):
+def test_characters_that_stdout_cannot_encode_are_escaped(monkeypatch):
     stdout = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
     monkeypatch.setattr("sys.stdout", stdout)
     render.result("größer, \u8df3")

@@ -20,12 +20,12 @@ SMALL = (
 
 @pytest.fixture
 def prepared(tiny_folder, tmp_path):
-    """An empty folder but for the tiny dataset under data/."""
+    """A folder with nothing but the tiny dataset under data/."""
     shutil.copytree(tiny_folder, tmp_path / "data/synth")
 
 
 def notes(done):
-    """What was said on stderr, without the progress lines that a slow machine adds."""
+    """The lines of stderr, without the progress that a slow machine adds."""
     lines = done.err.splitlines()
     return [line for line in lines if not re.fullmatch(r"[a-z ]+: \d+ of \d+", line)]
 
@@ -109,7 +109,7 @@ def test_bad_input_is_one_block_and_leaves_nothing(sgn, prepared, arguments, cod
     assert sorted(Path().rglob("*")) == before
 
 
-def test_a_checkpoint_is_no_cache_for_code(sgn, prepared):
+def test_a_checkpoint_that_would_run_code_is_refused(sgn, prepared):
     """A pickle that would run code is refused, and does not run."""
     import pickle
 

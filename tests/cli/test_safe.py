@@ -1,4 +1,4 @@
-"""Foreign text cannot move the cursor."""
+"""Control characters in text from files are escaped: they cannot move the cursor."""
 
 import pytest
 

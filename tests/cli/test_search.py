@@ -79,7 +79,7 @@ def test_a_search_fits_into_80_columns_best_first(lines):
     assert shown[-1] == "best: trial 3, 75.00% \u00b1 1.23% over seeds on the validation part"
 
 
-def test_of_many_trials_the_best_twenty_are_shown(lines):
+def test_only_the_best_twenty_trials_are_shown(lines):
     trials = (*TRIALS, *(make_trial(number, "stopped", 0.1) for number in range(4, 34)))
     shown = lines(search.tables(make_search(trials)))
     assert sum("0:01:15" in line for line in shown) == 20
@@ -97,7 +97,7 @@ def test_a_trial_is_one_line_and_a_failure_says_why():
     assert search.trial_line(TrialRow(1, "finished", {}, (0.5,))).endswith("unchanged")
 
 
-def test_a_search_for_programs():
+def test_a_search_as_plain_data():
     content = search.as_data(make_search())
     assert content["best_recipe"] == "runs/t/best.yaml"
     assert content["best_trial"] == 3
@@ -144,16 +144,16 @@ def test_a_search_that_has_not_begun_says_so():
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("45m", 2700), ("8h", 28800), ("1.5h", 5400), ("2d", 172800)]
 )
-def test_a_length_of_time(text, seconds):
+def test_durations_are_parsed(text, seconds):
     assert parse_duration(text, "--time-budget") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "90", "m", "-5m", "0s", "5 minutes", "1h30m", "inf"])
-def test_what_is_no_length_of_time(text):
+def test_an_invalid_duration_is_refused(text):
     with pytest.raises(UsageError) as caught:
         parse_duration(text, "--time-budget")
     assert caught.value.where == "--time-budget"
 
 
-def test_a_length_of_time_is_written_as_a_clock_does():
+def test_durations_are_formatted_as_a_clock():
     assert duration(3725.4) == "1:02:05"

@@ -75,11 +75,11 @@ def trained(folder, seed):
 
 
 def test_killed_half_way_and_run_again(start, tiny_folder, tmp_path):
-    """No finished seed is trained again, and each is the run that `train_run` makes."""
+    """Finished seeds are not trained again, and each seed equals a run of `train_run`."""
     process = start(tmp_path, "train.num_epochs=15")
     wait_for(lambda: num_epochs(tmp_path, 1) >= 2, process, tmp_path)
     children = psutil.Process(process.pid).children(recursive=True)
-    process.kill()  # it alone: the seed that runs must notice by itself
+    process.kill()  # only the parent: the running seed must notice by itself
     psutil.wait_procs(children, 60)
     assert not [child for child in children if child.is_running()]
     assert num_epochs(tmp_path, 1) < 15
@@ -106,7 +106,7 @@ def test_ctrl_c_ends_all_seeds_in_order(start, tmp_path):
     process = start(tmp_path, "train.num_epochs=5000")
     wait_for(lambda: num_epochs(tmp_path, 0) >= 1, process, tmp_path)
     children = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: the whole group gets it
+    os.killpg(process.pid, signal.SIGINT)  # the whole group gets it, as in a terminal
     assert process.wait(200) == 130
     psutil.wait_procs(children, 10)
     assert not [child for child in children if child.is_running()]
@@ -145,8 +145,8 @@ def test_where_all_seeds_diverge_each_has_its_reason(sgn, tiny_folder):
     assert "Traceback" not in done.err
 
 
-def test_only_what_is_missing_is_done_again(tiny_recipe, tiny_folder, tmp_path, caplog):
-    """A report of another test is not taken for the seed's own."""
+def test_only_a_missing_report_is_computed_again(tiny_recipe, tiny_folder, tmp_path, caplog):
+    """A report of another test is not mistaken for the seed's own."""
 
     def train():
         with caplog.at_level(logging.INFO):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-# Both are swallowed where they are raised first; a timer of its own ends a process that continues.
+# The signal's first exception is swallowed; a timer raises it again in a process that continues.
 SWALLOWED = """
 import signal, sys, time
 from sgnray.cli.signals import ending_in_order
@@ -30,7 +30,7 @@ with ending_in_order() as ending:
         print("clean", flush=True)
 sys.exit(128 + ending.signal)
 """
-# Stands for an import of torch, which an exception in its C++ would abort.
+# Imitates an import of torch, whose C++ code an exception would abort.
 IMPORTING = """
 import signal, time
 from sgnray.cli.signals import ending_in_order
@@ -51,7 +51,7 @@ with ending_in_order():
         print("cleaning", flush=True)
         time.sleep(60)
 """
-# A signal while Python itself starts is Python's to handle, so the clock begins after that.
+# Python itself handles signals while it starts, so the clock begins after that.
 BENCH = """
 import sys
 print("up", flush=True)
@@ -90,7 +90,8 @@ def test_a_second_signal_ends_at_once():
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
         assert process.stdout.readline() == "cleaning\n"
-        process.send_signal(signal.SIGTERM)  # the same one, passed on twice: no reason to hurry
+        # The same signal again, as if it was forwarded twice: the cleanup continues.
+        process.send_signal(signal.SIGTERM)
         time.sleep(0.7)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)

@@ -141,7 +141,7 @@ def test_a_dataset(capsys):
     )
 
 
-def test_a_dataset_for_programs():
+def test_a_dataset_as_plain_data():
     content = data_tables.prepared_data(make_prepared([Skipped("a.json", "is empty")]))
     assert content["splits"] == {"cv": {"train": 1020, "test": 464}}
     assert content["skipped"] == [{"name": "a.json", "reason": "is empty"}]

@@ -60,7 +60,7 @@ def test_an_existing_file_stays_without_overwrite(sgn, path, tmp_path):
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_unknown_clip_and_its_neighbours(sgn, tiny_folder, path):
+def test_an_unknown_clip_suggests_similar_names(sgn, tiny_folder, path):
     done = sgn("view", str(tiny_folder), f"{path.stem[:-1]}9")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"error: clip '{path.stem[:-1]}9' not found\n")
@@ -77,7 +77,7 @@ def test_an_unknown_clip_and_its_neighbours(sgn, tiny_folder, path):
         ("torn.zip", b"PK\x03\x04", 1, ""),
     ],
 )
-def test_what_cannot_be_shown_is_one_block(sgn, tmp_path, name, content, code, message):
+def test_unusable_input_is_one_block(sgn, tmp_path, name, content, code, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     done = sgn("view", name)
