@@ -1,4 +1,4 @@
-"""Real parts that integration tests share: S3-compatible servers."""
+"""Fixtures of integration tests: S3-compatible servers."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from .s3_server import S3Server
 
 @pytest.fixture(scope="session")
 def s3_access():
-    """Credentials, which moto checks only where a test has it do so."""
+    """Credentials, which moto checks only in tests that turn the check on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "key")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -26,8 +26,8 @@ def s3(s3_access):
 
 
 @pytest.fixture
-def lasting_s3(s3_access, tmp_path):
-    """A server with one bucket, which is still there when it was killed and is started again."""
+def persistent_s3(s3_access, tmp_path):
+    """A server with one bucket, whose objects survive when it is killed and started again."""
     server = S3Server(tmp_path / "objects")
     try:
         yield server

@@ -1,4 +1,4 @@
-"""Runs that are disturbed, and the weights of the same run undisturbed.
+"""Commands of runs that a test interrupts, and the weights of the same run uninterrupted.
 
 As a script: disturbed.py RANK SIZE RUN EPOCH DATASET OUT trains the recipe of a run folder straight
 through, in plain torch over gloo without Ray; rank 0 leaves its checkpoint of an epoch in OUT.
@@ -24,7 +24,7 @@ from torch import distributed as dist
 
 from sgnray.checkpoints.run_folder import RunFolder
 
-# Epochs of a few steps, of which a test can see one after the other go by.
+# Epochs of a few steps, long enough for a test to observe each of them.
 SMALL = (
     "data.num_segments=8",
     "model.embedding_width=8",
@@ -49,7 +49,7 @@ def tune_command(data: Path, *options: str) -> list[str]:
 
 
 def start_train(folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    """Start a command in a process group of its own; what it tells is added to out.txt.
+    """Start a command in its own process group; its output is appended to out.txt.
 
     On two cores, so that two workers of a local cluster have one thread each, on any machine.
     """
@@ -102,7 +102,7 @@ def print_seconds(what: str, seconds: float) -> None:
 
 
 def wait_until(
-    is_so: Callable[[], bool],
+    condition: Callable[[], bool],
     process: subprocess.Popen[bytes],
     *,
     output: Path,
@@ -110,7 +110,7 @@ def wait_until(
 ) -> float:
     """Wait until something holds, and return the seconds; a process must live until then."""
     start = time.monotonic()
-    while not is_so():
+    while not condition():
         assert process.poll() is None, output.read_text()
         assert time.monotonic() < start + timeout_s, output.read_text()
         time.sleep(0.05)
@@ -118,7 +118,7 @@ def wait_until(
 
 
 def assert_undisturbed(run: Path, data: Path, scratch: Path, *, size: int) -> None:
-    """Compare a run so far with the same one straight through: bitwise, and every epoch once."""
+    """Check that a run is bitwise the uninterrupted one so far, and has every epoch once."""
     disturbed = RunFolder(run).require_checkpoint()[1]
     lines = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == list(range(1, disturbed.epoch + 1))
@@ -166,7 +166,7 @@ def _main(rank: int, size: int, run: Path, epoch: int, data: Path, out: Path) ->
 
     job = Job(recipe=recipe, dataset_dir=data)
     run_job(job, device=torch.device("cpu"), world=World.current(), on_epoch=on_epoch)
-    gc.collect()  # DDP is in cycles, and would otherwise be torn down by the interpreter's end
+    gc.collect()  # DDP is in cycles, and would otherwise be freed while the interpreter exits
     if size > 1:
         dist.barrier()
         dist.destroy_process_group()

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 _HEAD_PORT = 6379
-# Ray waits only 15 s for an agent to write down a port of its own choice: not enough under load.
+# Ray waits only 15 s for an agent to report a port that it chose: not enough under load.
 _AGENT_PORTS = {
     "--dashboard-agent-grpc-port": "6380",
     "--dashboard-agent-listen-port": "6381",
@@ -54,7 +54,7 @@ class Host:
     address: str
     folder: Path
     hidden: Path | None = None
-    """A folder that is empty for what is started in this host."""
+    """A folder that appears empty to commands of this host."""
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, command: Sequence[str], **settings: object) -> subprocess.Popen[bytes]:
@@ -96,11 +96,11 @@ class Host:
         raise AssertionError((self.folder / "ray.txt").read_text())
 
     def add_default_route(self) -> None:
-        """Let a program find the host's address as it does with a way to the internet."""
+        """Add a default route: programs find the host's own address through it."""
         _ip("-n", self.name, "route", "add", "default", "dev", "eth0")
 
     def pull_cable(self) -> None:
-        """Cut the host off: without a word to anyone."""
+        """Cut the host off without notifying any other host."""
         _ip("link", "set", self.cable, "down")
 
     def plug_cable(self) -> None:
@@ -131,7 +131,7 @@ class Host:
 
 @contextlib.contextmanager
 def hosts(number: int) -> Iterator[list[Host]]:
-    """Build hosts on one bridge, for commands of Ray; take them down whatever happens."""
+    """Build hosts on one bridge, for commands of Ray; always remove them at the end."""
     reason = _reason_to_skip()
     if reason is not None:
         pytest.skip(reason)

@@ -1,7 +1,7 @@
 """An S3-compatible server, moto's, in a process of its own, which can be killed and started again.
 
-As a script: s3_server.py PORT FILE keeps all objects in a file, before it answers a request. moto
-has them in memory only, and cannot repeat a recording of uploads, because their ids are random. An
+As a script, s3_server.py PORT FILE saves all objects to a file before it answers a request. moto
+keeps them in memory only, and cannot replay recorded uploads, because their ids are random. An
 upload that is not complete is lost, as it is on any server.
 """
 
@@ -22,7 +22,7 @@ from sgnray.storage.atomic import write_bytes
 
 
 class S3Server:
-    """A server with the bucket `bucket`; `file` is where its objects survive a kill."""
+    """A server with the bucket `bucket`; its objects survive a kill in `file`."""
 
     def __init__(self, file: Path | None = None) -> None:
         with socket.socket() as free:
@@ -51,7 +51,7 @@ class S3Server:
         self._process.wait()
 
     def uri_of(self, path: str) -> str:
-        """Name a path for a command."""
+        """Return the URI of a path, for a command."""
         query = f"?scheme=http&endpoint_override=127.0.0.1:{self.port}&region=us-east-1"
         return f"s3://{path}{query}"
 

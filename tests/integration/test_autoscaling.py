@@ -1,7 +1,7 @@
 """A cluster that scales to zero: Ray's own autoscaler, with nodes that it fakes on this machine.
 
-Everything is in one network namespace. The autoscaler is a process that a test can stop, so that
-what waits for a node does so for as long as the test looks.
+Everything is in one network namespace. A test can stop the autoscaler's process, so that a command
+waits for a node while the test observes it.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def wait_until_scaled_down(head, start, output):
     end(waiting)
 
 
-def test_the_trials_of_a_search_wait_at_ray(head, start, tiny_folder, tmp_path):
+def test_the_trials_of_a_search_wait_for_nodes(head, start, tiny_folder, tmp_path):
     output, space = tmp_path / "out.txt", tmp_path / "space.yaml"
     wait_until_scaled_down(head, start, output)
     space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
@@ -145,7 +145,7 @@ def test_the_trials_of_a_search_wait_at_ray(head, start, tiny_folder, tmp_path):
     assert table.read_text().count(",finished,") == 2
 
 
-def test_a_search_waits_no_longer_than_it_may(head, start, tiny_folder, tmp_path):
+def test_a_search_stops_waiting_after_its_limit(head, start, tiny_folder, tmp_path):
     space = tmp_path / "space.yaml"
     space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
     options = ("--address", head.ray_address, "--space", str(space))
@@ -166,7 +166,7 @@ def test_a_search_waits_no_longer_than_it_may(head, start, tiny_folder, tmp_path
     ],
     ids=["CPUs", "a GPU"],
 )
-def test_the_wait_for_what_no_node_has_ends(
+def test_waiting_for_resources_that_no_node_has_ends(
     head, start, tiny_folder, tiny_run, tmp_path, command, asked, needed
 ):
     options = [*asked, "--wait", "2s"]
@@ -185,7 +185,7 @@ def test_the_wait_for_what_no_node_has_ends(
 
 
 def test_an_elastic_run_asks_for_the_nodes_it_lacks(head, start, tiny_folder, tmp_path):
-    """Last: the driver is killed, and Ray then keeps the nodes that it asked for, for minutes."""
+    """Runs last: the driver is killed, and Ray then keeps the requested nodes for minutes."""
     output, run = tmp_path / "out.txt", tmp_path / "runs" / "run"
     options = ["--workers", "1:2", "--cpus-per-worker", "2", "train.num_epochs=100000"]
     process = start(train(head, tiny_folder, *options))

@@ -44,7 +44,7 @@ def test_the_run_is_evaluated():
 
 
 def test_the_same_command_resumes_the_run():
-    """Its folder bears another hash than today's, and its recipe a key that was renamed."""
+    """Its folder has an older hash in its name, and its recipe a key that was renamed since."""
     shutil.rmtree(max((RUN / "checkpoints").glob("epoch-*")))  # as if it had been interrupted
     recipe = load_recipe("synth-cv", SMALL)
     result = train_run(recipe, Path("data/synth"), device="cpu")

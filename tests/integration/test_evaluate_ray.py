@@ -1,4 +1,4 @@
-"""`sgn eval --workers`: a real Ray cluster changes no figure."""
+"""`sgn eval --workers`: a real Ray cluster gives the same report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_workers_change_nothing(models, monkeypatch):
     assert len(seen) == 6
 
 
-def test_a_cluster_that_is_not_there(models):
+def test_an_unreachable_cluster_is_an_error(models):
     with pytest.raises(SgnError) as caught:
         evaluate_run(models, workers=1, address="127.0.0.1:1")
     assert "127.0.0.1:1" in caught.value.where

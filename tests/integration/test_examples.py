@@ -29,12 +29,12 @@ from sgnray.predict import Stream, predict_clips, read_clip
 from .. import pose_files
 
 EXAMPLES = Path(sgnray.__file__).parents[1] / ".github" / "examples"
-# Not a Ray that happens to run on this machine.
+# Ignore a Ray that happens to run on this machine.
 ENVIRONMENT = {
     **os.environ,
     "RAY_ADDRESS": "local",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Serve restarts what does not answer within 5 s, for ever on a busy machine.
+    # Serve restarts a proxy that does not answer within 5 s: on a busy machine, forever.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "100",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "100",
 }

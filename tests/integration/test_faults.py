@@ -25,12 +25,12 @@ from .disturbed import (
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-NUM_EPOCHS = 40  # more than pass by between a fault and the next
+NUM_EPOCHS = 40  # more than a run finishes between one fault and the next
 
 
 @pytest.fixture
 def start(tiny_folder, tmp_path, monkeypatch):
-    """Start the same `sgn train` on two workers again and again; ends it afterwards."""
+    """Start the same `sgn train` on two workers, several times; end it afterwards."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     command = train_command(
         tiny_folder, "--workers", "2", "--max-failures", "1", f"train.num_epochs={NUM_EPOCHS}"
@@ -47,12 +47,12 @@ def start(tiny_folder, tmp_path, monkeypatch):
 
 
 def press_ctrl_c(process):
-    """As a terminal does it: the whole group gets it."""
+    """Send it to the whole process group, as a terminal does."""
     os.killpg(process.pid, signal.SIGINT)
 
 
-def beneath(process):
-    """What runs beneath it, but for Ray's agents: they take their time to notice."""
+def descendants(process):
+    """All descendants except Ray's agents, which are slow to notice its end."""
     children = psutil.Process(process.pid).children(recursive=True)
     return [child for child in children if "Agent" not in child.name()]
 
@@ -67,7 +67,7 @@ def kill_a_worker(process):
 
 
 def test_a_run_survives_a_killed_worker_ctrl_c_and_a_killed_driver(start, tiny_folder, tmp_path):
-    """One run goes through all three, and ends with the weights of an undisturbed one."""
+    """One run goes through all three, and ends with the weights of an uninterrupted one."""
     run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     process = start()
     print_seconds("from the command to its second epoch", wait_for_epoch(run, 2, process))
@@ -76,7 +76,7 @@ def test_a_run_survives_a_killed_worker_ctrl_c_and_a_killed_driver(start, tiny_f
     resumed = wait_for_epoch(run, num_epochs(run) + 1, process)
     print_seconds("from a killed worker to the next epoch", lost + resumed)
 
-    children = beneath(process)
+    children = descendants(process)
     press_ctrl_c(process)
     print_seconds(
         "from Ctrl-C to the end of the command", wait_for_end(process, 130, output=output)
@@ -87,7 +87,7 @@ def test_a_run_survives_a_killed_worker_ctrl_c_and_a_killed_driver(start, tiny_f
     process = start()
     resumed = wait_for_epoch(run, num_epochs(run) + 1, process)
     print_seconds("from the command to the next epoch of a run that it resumes", resumed)
-    children = beneath(process)
+    children = descendants(process)
     process.kill()
     process.wait()
     assert not psutil.wait_procs(children, timeout=200)[1]
@@ -100,7 +100,7 @@ def test_a_run_survives_a_killed_worker_ctrl_c_and_a_killed_driver(start, tiny_f
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)
 
 
-def test_a_worker_is_killed_while_the_group_starts(start, tmp_path):
+def test_a_worker_killed_during_startup_is_replaced(start, tmp_path):
     run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     process = start()
     wait_until(lambda: train_workers(process.pid), process, output=output)

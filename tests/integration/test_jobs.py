@@ -1,4 +1,4 @@
-"""`ray job submit -- sgn train`: a run that a cluster carries out with no terminal of ours."""
+"""`ray job submit -- sgn train`: a run that a cluster starts, without a terminal."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def free_port():
 
 @pytest.fixture
 def cluster(tmp_path):
-    """(dashboard, metrics, environment) of a head that asks for a token and takes jobs.
+    """(dashboard, metrics, environment) of a head that requires a token and accepts jobs.
 
-    Jobs are started by an agent, and one whose port another Ray of this machine has takes none.
+    An agent starts jobs; it accepts none if another Ray on this machine has its port.
     """
     folder = tempfile.mkdtemp(prefix="sgn-ray-")  # short: socket paths have a limit
     port, dashboard, agent, metrics = (free_port() for _ in range(4))
@@ -71,7 +71,7 @@ def wait_for_dashboard(port):
 
 
 def submit(train, dashboard, metrics, environment):
-    """Return exit code, what it printed, and the gauges that Prometheus could read meanwhile.
+    """Return the exit code, the output, and the gauges that Prometheus could read meanwhile.
 
     The dashboard answers before the agent that starts jobs does.
     """

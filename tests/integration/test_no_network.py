@@ -1,4 +1,4 @@
-"""No command but Ray's own touches a network: run where there is none, and where it is noticed."""
+"""Commands without Ray work without a network, and every attempt to use one is recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from sgnray.export.formats import FORMATS
 
-# Run at the start of each process: notes every attempt to reach a host.
+# Run at the start of each process: records every attempt to reach a host.
 _WATCH = """
 import os, sys
 def watch(event, arguments):
@@ -25,7 +25,7 @@ sys.addaudithook(watch)
 """
 
 
-# One process runs all commands: what takes long is to import torch.
+# One process runs all commands: importing torch is what takes long.
 _RUN = """
 import json, sys
 from sgnray.cli.main import run
@@ -40,7 +40,7 @@ for words in json.loads(sys.argv[1]):
 
 @pytest.fixture
 def offline(tmp_path):
-    """Run a program in a network namespace without any interface; tells what it tried to reach."""
+    """Run a program in a network namespace without any interface; return what it tried to reach."""
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare")
     isolated = ["unshare", "--map-root-user", "--net"]
@@ -94,7 +94,7 @@ def test_every_command_works_without_a_network(offline, tiny_raw, tiny_run, tmp_
     assert (tmp_path / "both" / "report.json").exists()
 
 
-def test_the_watch_notices(offline):
+def test_a_connection_attempt_is_recorded(offline):
     program = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=1)"
     done, tried = offline("-c", program)
     assert done.returncode == 1

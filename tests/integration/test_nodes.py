@@ -1,4 +1,4 @@
-"""Training across two hosts: one is cut off and comes back, and nothing is lost but time."""
+"""Training across two hosts: one is cut off and comes back, and only time is lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOTICED_SOON = {
 }
 
 # Prints a line for each job of an endless pool; its arguments are an address, a number of workers
-# and what a WorkerRequest takes.
+# and the arguments of a WorkerRequest.
 POOL = """
 import itertools, json, logging, sys, time
 from sgnray.distributed.pool import run_on_actors
@@ -86,7 +86,7 @@ def start(network, tiny_folder, tmp_path):
 
 
 def bring_back(head, other):
-    """What an administrator does: the cable, and a fresh start of Ray."""
+    """Do what an administrator does: plug in the cable and restart Ray."""
     other.kill_all()
     other.plug_cable()
     join(head, other)
@@ -114,7 +114,7 @@ def test_a_fixed_run_waits_for_a_host_that_is_cut_off(network, start, tiny_folde
     wait_until(lambda: num_epochs(run) >= 3, process, output=output)
     assert (num_workers(head), num_workers(other)) == (1, 1)
     other.pull_cable()
-    # Noticed: what waited on the other host for the rest of a sum is gone.
+    # Noticed: the worker that waited for the other host in an all-reduce is gone.
     noticed = wait_until(lambda: num_workers(head) == 0, process, output=output)
     print_seconds("a host is cut off; noticed after", noticed)
     lost_at = num_epochs(run)
@@ -126,7 +126,7 @@ def test_a_fixed_run_waits_for_a_host_that_is_cut_off(network, start, tiny_folde
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)
 
 
-def test_an_elastic_run_goes_on_with_fewer_and_grows_again(network, start, tmp_path):
+def test_an_elastic_run_continues_with_fewer_workers_and_grows_again(network, start, tmp_path):
     head, other = network
     run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     process = start("--workers", "1:2", "train.num_epochs=100000")
@@ -143,7 +143,7 @@ def test_an_elastic_run_goes_on_with_fewer_and_grows_again(network, start, tmp_p
     grown_at = num_epochs(run)
     grown = wait_until(lambda: num_epochs(run) > grown_at + 1, process, output=output)
     print_seconds("the node is back; second epoch with it after", joined + grown)
-    for _ in range(2):  # twice in a row, as the impatient press it
+    for _ in range(2):  # twice in a row, as impatient users press it
         process.send_signal(signal.SIGINT)
         time.sleep(0.3)
     assert process.wait(200) == 130
@@ -154,7 +154,7 @@ def test_an_elastic_run_goes_on_with_fewer_and_grows_again(network, start, tmp_p
 def search(network, data, folder, *options, until):
     """Run a grid of four trials on the head; returns the names of the hosts that have had one.
 
-    `until` is asked with them, and must become true while the search runs.
+    `until` is called with them, and must become true while the search runs.
     """
     head, output, used = network[0], folder / "out.txt", set()
     space = folder / "space.yaml"
@@ -194,7 +194,7 @@ def test_a_worker_goes_to_the_host_with_its_label(network, start, tmp_path, inde
     wait_for_end(process, 130, output=output)
 
 
-def test_a_label_that_no_host_has_is_waited_for(start, tmp_path):
+def test_waiting_for_a_label_that_no_host_has_ends(start, tmp_path):
     process = start("--workers", "1", "--label", "zone=absent", "--wait", "2s")
     wait_for_end(process, 1, output=tmp_path / "out.txt")
     block = (tmp_path / "out.txt").read_text().partition("error: ")[2]
@@ -255,7 +255,7 @@ def test_a_pool_goes_to_the_host_with_its_label(network, start_pool):
     assert num_pool_workers(network[0]) == 0
 
 
-def test_the_wait_of_a_pool_for_a_lost_host_ends(network, start_pool):
+def test_a_pool_stops_waiting_for_a_lost_host(network, start_pool):
     head, other = network
     process, output = start_pool(wait_s=1.0)
     other.kill_all()
@@ -281,8 +281,8 @@ def test_ctrl_c_ends_a_run_that_waits_for_a_host(network, start, tmp_path):
         join(head, other)
 
 
-def test_the_head_dies_in_mid_run(network, start, tiny_folder, tmp_path):
-    """Last: it takes the cluster with it. The same command goes on where it is started anew."""
+def test_a_run_whose_head_dies_resumes_on_a_new_cluster(network, start, tiny_folder, tmp_path):
+    """Runs last: it ends the cluster. On a new one, rerunning the same command resumes."""
     head, other = network
     run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     process = start("--workers", "2", "train.num_epochs=30")

@@ -38,7 +38,7 @@ def check_equal(found, expected):
         assert [one.probability for one in item.guesses] == pytest.approx(shares, abs=1e-6)
 
 
-def test_a_cluster_that_is_not_there(recordings, tiny_run):
+def test_an_unreachable_cluster_is_an_error(recordings, tiny_run):
     with pytest.raises(ClusterError) as caught:
         list(predict_clips(recordings, tiny_run, workers=1, address="127.0.0.1:1"))
     assert "127.0.0.1:1" in caught.value.where
@@ -70,7 +70,7 @@ def test_workers_change_nothing(recordings, tiny_folder, tiny_run):
 
 
 @pytest.mark.usefixtures("cluster")
-def test_what_was_interrupted_is_continued_with_workers(recordings, tiny_run, tmp_path):
+def test_an_interrupted_prediction_is_continued_with_workers(recordings, tiny_run, tmp_path):
     def interrupt(done, total):
         if done > 12:
             raise KeyboardInterrupt

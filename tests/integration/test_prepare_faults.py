@@ -1,4 +1,4 @@
-"""What a preparation survives: kills at any moment, a second one at once, a disk that is full."""
+"""What a preparation survives: kills at any moment, a concurrent one, and a full disk."""
 
 import os
 import subprocess
@@ -13,8 +13,8 @@ from sgnray.prepare.pipeline import run
 from sgnray.prepare.readers import source
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
-# Forks, so that only the first start costs the imports. Each child kills itself after a while, a
-# longer one each time, in parts of one or two files; then it prints the checksum in `out`.
+# Forks, so that modules are imported only once. Each child kills itself after a random delay, which
+# grows, with parts of one or two files; after each, the parent prints the checksum in `out`.
 KILL = """
 import json, os, random, signal, sys, threading, time
 from pathlib import Path
@@ -56,7 +56,7 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("replaces", [False, True])
-def test_killed_again_and_again_it_ends_in_the_same_bytes(
+def test_a_preparation_killed_repeatedly_ends_in_the_same_bytes(
     tiny_raw, tiny_folder, golden_dataset, tmp_path, replaces
 ):
     out = tmp_path / "out"
@@ -84,7 +84,7 @@ def golden_dataset(tiny_raw, tmp_path_factory):
     return make
 
 
-def test_two_at_once_on_one_output(tiny_raw, tiny_folder, tmp_path):
+def test_two_concurrent_preparations_of_one_output(tiny_raw, tiny_folder, tmp_path):
     command = [sys.executable, "-c", PREPARE, str(tiny_raw), str(tmp_path / "out")]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     errors = [process.communicate()[1] for process in both]
@@ -117,9 +117,7 @@ def test_a_full_disk_leaves_the_dataset_that_was_there(tiny_raw, golden_dataset,
 
 
 @pytest.mark.ray
-def test_workers_the_order_of_files_and_a_zip_change_nothing(
-    tiny_raw, tiny_folder, tmp_path, monkeypatch
-):
+def test_workers_do_not_change_the_bytes(tiny_raw, tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "_STARTING_BYTES", 0)
     monkeypatch.setattr(source, "PART_BYTES", 300_000)
     expected = contents(tiny_folder)

@@ -1,4 +1,4 @@
-"""An S3 server that checks who asks: unknown credentials, and a user who may read only."""
+"""An S3 server that checks credentials: unknown ones, and those of a read-only user."""
 
 import json
 import time
@@ -11,9 +11,9 @@ from .test_remote import upload
 
 
 @pytest.fixture
-def become(s3, tiny_run, tiny_folder, tmp_path, monkeypatch):
-    """Be another user from here on; there are a run, a dataset and a reader in the bucket."""
-    import boto3  # takes its time, and is for this test only
+def switch_user(s3, tiny_run, tiny_folder, tmp_path, monkeypatch):
+    """Switch to another user; there are a run and a dataset in the bucket, and a read-only user."""
+    import boto3  # slow, and needed by these tests only
 
     uri_of, files = s3
     monkeypatch.chdir(tmp_path)
@@ -36,7 +36,7 @@ def become(s3, tiny_run, tiny_folder, tmp_path, monkeypatch):
     }
 
     def check_after(num_requests):
-        """Let moto check the requests after so many."""
+        """Let moto check credentials after this many requests."""
         address, plain = f"{server}/moto-api/reset-auth", {"Content-Type": "text/plain"}
         asking = urllib.request.Request(address, str(num_requests).encode(), plain, method="POST")
         urllib.request.urlopen(asking).close()
@@ -69,14 +69,16 @@ def refused(sgn):
 
 
 def local_files(folder):
-    """The files that commands have left, but for locks."""
+    """The files that commands have left, except locks."""
     return [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith("lock")]
 
 
 @pytest.mark.parametrize("name", ["wrong secret", "unknown"])
-def test_wrong_credentials(become, refused, s3, tiny_folder, tiny_raw, tiny_run, tmp_path, name):
+def test_wrong_credentials(
+    switch_user, refused, s3, tiny_folder, tiny_raw, tiny_run, tmp_path, name
+):
     uri_of = s3[0]
-    become(name)
+    switch_user(name)
     recording = str(min(tiny_raw.glob("*.skeleton")))
     for words in (
         train_command(tiny_folder, "--runs", uri_of("bucket/refused"))[3:],
@@ -94,9 +96,9 @@ def test_wrong_credentials(become, refused, s3, tiny_folder, tiny_raw, tiny_run,
         assert local_files(tmp_path) == []
 
 
-def test_a_bucket_that_may_only_be_read(become, refused, s3, tiny_folder, tmp_path):
+def test_a_bucket_that_may_only_be_read(switch_user, refused, s3, tiny_folder, tmp_path):
     uri_of = s3[0]
-    become("reader")
+    switch_user("reader")
     new = ("--runs", uri_of("bucket/refused/new"))
     for words in (
         train_command(tiny_folder, *new)[3:],

@@ -1,4 +1,4 @@
-"""Raw data and datasets that lie on an object store: a real S3 protocol, over a real socket."""
+"""Raw data and datasets in an object store: a real S3 protocol, over a real socket."""
 
 import shutil
 
@@ -103,14 +103,14 @@ def test_an_interrupted_prediction_of_s3_is_continued(
     assert (seen[0], seen[-1]) == ((12, 27), (27, 27))
 
 
-def test_no_recording_there(s3, tiny_run):
+def test_a_missing_recording_on_s3_is_refused(s3, tiny_run):
     uri_of, _ = s3
     with pytest.raises(UsageError, match="file or folder not found") as caught:
         predict_clips(uri_of("bucket/absent"), tiny_run)
     assert caught.value.where == "s3://bucket/absent"
 
 
-def test_nothing_there(s3, tmp_path):
+def test_a_missing_raw_folder_on_s3_is_refused(s3, tmp_path):
     uri_of, _ = s3
     for path in ("bucket/absent", "other-bucket/raw"):
         with pytest.raises(UsageError) as caught:
@@ -119,7 +119,7 @@ def test_nothing_there(s3, tmp_path):
         assert caught.value.where == f"--raw s3://{path}"
 
 
-def test_a_file_system_that_is_not_there(tmp_path):
+def test_an_unsupported_file_system_is_refused(tmp_path):
     with pytest.raises(UsageError) as caught:
         prepare_dataset("nfs://me:secret@server/raw", out=tmp_path / "out")
     assert caught.value.what.startswith("this location is not accessible")

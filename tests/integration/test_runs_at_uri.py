@@ -1,4 +1,4 @@
-"""Runs that are kept at a URI: a real S3 protocol over a real socket, which can be cut."""
+"""Runs that are stored at a URI: a real S3 protocol over a real socket, which can be cut."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ from sgnray.tune import train_final, tune_recipe
 
 
 class Wire:
-    """A port that passes all on to another one, until it is cut."""
+    """A port that forwards to another one, until the connection is cut."""
 
     def __init__(self, target):
         self._target = target
@@ -48,7 +48,7 @@ class Wire:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def cut(self):
-        with self._lock:  # what connects at this moment is in the set, or is turned away
+        with self._lock:  # a connection made at this moment is in the set, or is refused
             for end in self._open:
                 self._end(end)
                 end.close()
@@ -92,7 +92,7 @@ def wire(s3):
 
 
 @pytest.fixture
-def impatient(tmp_path, monkeypatch):
+def fast_uploads(tmp_path, monkeypatch):
     """Upload without long pauses, from an empty cache."""
     monkeypatch.setenv("SGNRAY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(mirror, "_LOOK_EVERY_S", 0.05)
@@ -102,8 +102,8 @@ def impatient(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def bucket(s3, wire, request, impatient):
-    """`(uri_of(name), file system, path)` of a folder of this test alone, behind the wire."""
+def bucket(s3, wire, request, fast_uploads):
+    """`(uri_of(name), file system, path)` of a folder for this test only, behind the wire."""
     uri_of, files = s3
     path = "bucket/" + re.sub(r"\W", "-", request.node.name)
     port = re.search(r"127\.0\.0\.1:(\d+)", uri_of(""))[1]
@@ -112,7 +112,7 @@ def bucket(s3, wire, request, impatient):
 
 @contextmanager
 def another_machine(monkeypatch, folder):
-    """Be a process on a machine with an empty cache."""
+    """Act as a process on another machine, with an empty cache."""
     with monkeypatch.context() as patch:
         patch.setenv("SGNRAY_CACHE", str(folder))
         patch.setattr(mirror, "_mirrors", {})
@@ -143,7 +143,7 @@ RUN_FILES = [
 ]
 
 
-def test_a_run_at_a_uri_is_the_run_on_a_disk(bucket, tiny_recipe, tiny_folder, tiny_run, tiny_raw):
+def test_a_run_at_a_uri_equals_a_run_on_disk(bucket, tiny_recipe, tiny_folder, tiny_run, tiny_raw):
     uri_of, files, path = bucket
     result = train_run(tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu")
     assert shown(result.folder) == f"s3://{path}/run"
@@ -168,7 +168,7 @@ def test_a_run_at_a_uri_is_the_run_on_a_disk(bucket, tiny_recipe, tiny_folder, t
     assert next(predicted).guesses
 
 
-def test_another_machine_takes_it_up_and_the_first_one_again(
+def test_another_machine_resumes_a_run_and_then_the_first_one_does(
     bucket, tiny_recipe, tiny_folder, tiny_run, tmp_path, monkeypatch
 ):
     uri_of, files, path = bucket
@@ -201,10 +201,12 @@ def test_another_machine_takes_it_up_and_the_first_one_again(
     assert all(weights[name].equal(weight) for name, weight in undisturbed.items())
 
 
-def test_while_the_server_is_gone_training_goes_on(bucket, wire, tiny_recipe, tiny_folder, caplog):
+def test_training_continues_while_the_server_is_unreachable(
+    bucket, wire, tiny_recipe, tiny_folder, caplog
+):
     uri_of, files, path = bucket
 
-    on_epoch = gone_for_two_epochs(wire.cut, wire.join, caplog)
+    on_epoch = stop_server_for_two_epochs(wire.cut, wire.join, caplog)
     with caplog.at_level(logging.INFO):
         train_run(
             tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu", on_epoch=on_epoch
@@ -212,8 +214,8 @@ def test_while_the_server_is_gone_training_goes_on(bucket, wire, tiny_recipe, ti
     assert names_in(files, path) == RUN_FILES
 
 
-def gone_for_two_epochs(leave, come_back, caplog):
-    """Let the server leave after the first epoch, once its loss is reported, until the third."""
+def stop_server_for_two_epochs(leave, come_back, caplog):
+    """Stop the server after epoch 1, wait until this is reported, and restart it after epoch 3."""
 
     def on_epoch(result):
         if result.epoch == 1:
@@ -234,17 +236,17 @@ def wait_for_report(caplog):
 
 @pytest.mark.slow
 def test_a_server_that_is_killed_and_started_again_has_all_files(
-    lasting_s3, impatient, tiny_recipe, tiny_folder, caplog
+    persistent_s3, fast_uploads, tiny_recipe, tiny_folder, caplog
 ):
-    """Unlike one that is cut off, it has lost the uploads that were on their way."""
-    files = lasting_s3.create_bucket()
+    """Unlike one that is cut off, it has lost the uploads that were in progress."""
+    files = persistent_s3.create_bucket()
 
-    on_epoch = gone_for_two_epochs(lasting_s3.kill, lasting_s3.start, caplog)
+    on_epoch = stop_server_for_two_epochs(persistent_s3.kill, persistent_s3.start, caplog)
     with caplog.at_level(logging.INFO):
         done = train_run(
             tiny_recipe,
             tiny_folder,
-            runs_dir=lasting_s3.uri_of("bucket"),
+            runs_dir=persistent_s3.uri_of("bucket"),
             name="run",
             device="cpu",
             on_epoch=on_epoch,
@@ -255,7 +257,7 @@ def test_a_server_that_is_killed_and_started_again_has_all_files(
             assert stream.read() == (done.folder.parent / name).read_bytes(), name
 
 
-def test_what_a_lost_server_did_not_get_is_uploaded_by_the_next_command(
+def test_the_next_command_uploads_what_a_lost_server_did_not_receive(
     bucket, wire, tiny_recipe, tiny_folder, monkeypatch
 ):
     uri_of, files, path = bucket
@@ -276,7 +278,7 @@ def test_what_a_lost_server_did_not_get_is_uploaded_by_the_next_command(
     assert RunFolder(Path(kept)).require_checkpoint()[1].epoch == 4
     assert "run/report.json" not in names_in(files, path)
     wire.join()
-    files.delete_file(f"{path}/run/{LEASE_FILE}")  # it could not be given back
+    files.delete_file(f"{path}/run/{LEASE_FILE}")  # it could not be released
     assert train().resumed_from == 4
     assert names_in(files, path) == RUN_FILES
 
@@ -313,7 +315,7 @@ def test_one_command_at_a_time(bucket, tmp_path, monkeypatch):
 
 
 def test_a_recipe_at_a_uri(bucket, tiny_recipe):
-    """As a search at a URI names its best.yaml."""
+    """Such as the best.yaml that a search at a URI names."""
     uri_of, files, path = bucket
     with files.open_output_stream(f"{path}/search/best.yaml") as stream:
         stream.write(dump_recipe(tiny_recipe).encode())
@@ -350,7 +352,7 @@ def test_a_reader_waits_for_another_one_on_this_machine(bucket):
     assert (found[0] / "report.json").read_bytes() == b"whole"
 
 
-def test_a_copy_that_is_cleaned_up_costs_the_bucket_nothing(
+def test_deleting_the_local_copy_removes_nothing_from_the_bucket(
     bucket, tiny_recipe, tiny_folder, tmp_path
 ):
     uri_of, files, path = bucket
@@ -375,9 +377,7 @@ def test_a_copy_that_is_cleaned_up_costs_the_bucket_nothing(
     assert names_in(files, path) == RUN_FILES
 
 
-def test_an_upload_that_ends_half_way_is_not_taken_for_another_machines(
-    bucket, monkeypatch, tmp_path
-):
+def test_an_incomplete_upload_is_not_mistaken_for_another_machines(bucket, monkeypatch, tmp_path):
     uri_of, files, path = bucket
     place, busy = locate(uri_of("/run")), RunError("in use", where="here", now="wait")
     monkeypatch.setattr(mirror, "_GIVE_UP_AFTER_S", 0.0)
@@ -408,8 +408,8 @@ def test_an_upload_that_ends_half_way_is_not_taken_for_another_machines(
         assert stream.read() == b"newer, not uploaded yet"
 
 
-def test_one_file_is_fetched_only_if_it_has_changed_there(bucket, monkeypatch):
-    """Else it would replace a newer one here that is not uploaded yet."""
+def test_one_file_is_fetched_only_if_it_has_changed_at_the_uri(bucket, monkeypatch):
+    """Otherwise it would replace a newer local file that is not uploaded yet."""
     uri_of, files, path = bucket
     place, busy = locate(uri_of("/run")), RunError("in use", where="here", now="wait")
     best = locate(uri_of("/run/best.yaml"))
@@ -424,7 +424,7 @@ def test_one_file_is_fetched_only_if_it_has_changed_there(bucket, monkeypatch):
     assert fetched(best).read_text() == "of another machine"
 
 
-def test_what_another_process_left_here_is_not_replaced(bucket, monkeypatch):
+def test_files_that_another_process_has_not_uploaded_are_not_replaced(bucket, monkeypatch):
     uri_of, _, _ = bucket
     place, busy = locate(uri_of("/run")), RunError("in use", where="here", now="wait")
     copy = fetched(place)
@@ -462,7 +462,7 @@ def test_a_trials_state_is_not_removed_before_the_next_one_is_uploaded(bucket, m
     assert names_in(files, path) == ["run/states/0002/0.pt"]
 
 
-def test_where_nothing_changes_nothing_is_written(bucket):
+def test_nothing_is_written_while_nothing_changes(bucket):
     uri_of, files, path = bucket
     place = locate(uri_of("/run"))
     with mirrored(place, busy=RunError("in use", where="here", now="wait")) as copy:
@@ -479,7 +479,7 @@ def test_where_nothing_changes_nothing_is_written(bucket):
 
 @pytest.mark.parametrize("is_given_back", [False, True])
 def test_a_run_that_was_taken_over_writes_nothing_more(bucket, monkeypatch, is_given_back):
-    """Even where the other command has ended meanwhile, as while this machine slept."""
+    """Even if the other command has ended meanwhile, for example while this machine slept."""
     uri_of, files, path = bucket
     busy = RunError("in use", where="here", now="wait")
 
@@ -498,7 +498,7 @@ def test_a_run_that_was_taken_over_writes_nothing_more(bucket, monkeypatch, is_g
     assert names_in(files, path) == ([] if is_given_back else [f"run/{LEASE_FILE}"])
 
 
-def test_places_that_cannot_be_used(bucket, wire, tiny_recipe, tiny_folder):
+def test_unusable_uris_are_refused(bucket, wire, tiny_recipe, tiny_folder):
     uri_of, _, path = bucket
     absent = uri_of().replace(path, "no-such-bucket/runs")
     for uri, kind in (

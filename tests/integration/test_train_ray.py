@@ -1,4 +1,4 @@
-"""Training on a real Ray cluster: DDP, run folders, faults, and the way back to one process."""
+"""Training on a real Ray cluster: DDP, run folders, faults, and a return to one process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_cluster():
-    """One local cluster for all tests here; each launch finds it running and leaves it so."""
+    """One local cluster for all tests here; each launch uses it and leaves it running."""
     with connected(num_workers=3):
         yield
 
@@ -36,7 +36,7 @@ def read_losses(folder):
     return [json.loads(line)["train/loss"] for line in lines]
 
 
-def test_one_worker_on_ray_is_the_run_in_this_process(
+def test_one_ray_worker_gives_the_same_run_as_this_process(
     tiny_recipe, tiny_folder, tmp_path, monkeypatch
 ):
     recipe = tiny_recipe.replacing({"train.num_epochs": 2})
@@ -53,14 +53,14 @@ def test_one_worker_on_ray_is_the_run_in_this_process(
         on_epoch=lambda result: seen.append(RAY_TRAIN_VARIABLES.items() <= os.environ.items()),
     )
     assert seen == [True, True]
-    assert not RAY_TRAIN_VARIABLES.keys() & os.environ.keys()  # of the user's own Ray Train
+    assert not RAY_TRAIN_VARIABLES.keys() & os.environ.keys()  # for the user's own Ray Train
     assert there.folder.name == here.folder.name
     assert read_losses(there.folder) == pytest.approx(read_losses(here.folder), abs=1e-6)
     assert there.report.num_correct == here.report.num_correct
 
 
 def test_one_process_then_two_workers_then_one_process(tiny_recipe, tiny_folder, tmp_path):
-    """The folder is all that counts: who trained before does not. What the caller raises stops."""
+    """A run resumes from its folder, whatever trained it before; a caller's exception stops it."""
 
     class Interrupted(Exception):
         pass
@@ -91,7 +91,7 @@ def test_one_process_then_two_workers_then_one_process(tiny_recipe, tiny_folder,
     assert again.report.num_correct == mixed.report.num_correct
 
 
-def test_an_error_of_a_worker_reaches_the_user_as_it_was(tiny_recipe, tiny_folder, tmp_path):
+def test_a_worker_error_reaches_the_user_unchanged(tiny_recipe, tiny_folder, tmp_path):
     with pytest.raises(SgnError, match="no longer a finite number") as caught:
         train_run(
             tiny_recipe.replacing({"optim.learning_rate": 1e30}),
@@ -107,7 +107,7 @@ def test_an_error_of_a_worker_reaches_the_user_as_it_was(tiny_recipe, tiny_folde
 
 @pytest.mark.slow
 def test_seeds_share_a_cluster(tiny_recipe, tiny_folder, tmp_path):
-    """Side by side, each with its part of the CPUs: alone it would ask for all of them."""
+    """Side by side, each with its share of the CPUs; one alone would ask for all of them."""
     recipe = tiny_recipe.replacing({"train.num_epochs": 1, "optim.milestones": ()})
     report = train_seeds(
         recipe,
@@ -133,14 +133,14 @@ def test_a_local_ray_without_a_gpu(tiny_recipe, tiny_folder, tmp_path, train):
 
 
 class SlowToLoad:
-    """Takes its time where it is unpickled: on a worker, which imports torch there."""
+    """Slow to unpickle on a worker, as if it imported torch there."""
 
     def __reduce__(self):
         return time.sleep, (8,)
 
 
 def start(workers, **asked):
-    """Launch workers as on a cluster that others use too; return what rank 0 returns."""
+    """Launch workers as on a shared cluster; return what rank 0 returns."""
     launcher = RayLauncher(
         Resources.now(is_local=False),
         Workers.of(workers),
@@ -152,19 +152,19 @@ def start(workers, **asked):
     return launcher.run(work, name="start", state=lambda: None, on_message=print)
 
 
-def groups_that_wait():
+def pending_groups():
     groups = ray.util.placement_group_table().values()
     return [group for group in groups if group["state"] == "PENDING"]
 
 
 @pytest.mark.slow
-def test_the_wait_for_room_is_over_where_there_is_room():
-    """Workers that find room in time may start as slowly as they do."""
+def test_a_slow_start_of_workers_does_not_count_as_waiting():
+    """The wait ends once the workers have room, however slowly they start."""
     other = ray.util.placement_group([{"CPU": 1.0}] * int(ray.cluster_resources()["CPU"]))
     assert other.wait(60)
 
     def make_room():
-        while not groups_that_wait():
+        while not pending_groups():
             time.sleep(0.1)
         ray.util.remove_placement_group(other)
 
@@ -183,8 +183,8 @@ def test_the_wait_for_room_is_over_where_there_is_room():
     ],
     ids=["label", "accelerator"],
 )
-def test_a_kind_of_node_that_the_cluster_lacks_is_waited_for(caplog, asked, needed):
-    """Though it has CPUs: a line after 10 s, and the end in time."""
+def test_waiting_for_a_kind_of_node_that_the_cluster_lacks_ends(caplog, asked, needed):
+    """It has enough CPUs; a line is logged after 10 s, and the wait ends on time."""
     with (
         caplog.at_level("WARNING", logger="sgnray"),
         pytest.raises(ClusterError, match=re.escape(f"waited 12 s for {needed}")),
@@ -197,8 +197,8 @@ def test_a_ray_is_known_by_its_address():
     check_listening(ray.get_runtime_context().gcs_address)
 
 
-def test_lost_workers(tiny_recipe, tiny_folder, tmp_path):
-    """A run survives as many losses as it may, bitwise; a loss too many ends it."""
+def test_a_run_survives_as_many_lost_workers_as_allowed(tiny_recipe, tiny_folder, tmp_path):
+    """The resumed run is bitwise the uninterrupted one; one loss too many ends it."""
     run, to_lose = tmp_path / "run", [2, 4]
 
     def on_epoch(result):

@@ -33,7 +33,7 @@ RATES = "optim.learning_rate: {choice: [1e-2, 2e-2, 3e-2, 4e-2]}\n"
 
 @pytest.fixture(scope="module")
 def cluster():
-    """One local Ray for the searches of this file: starting it is what takes long."""
+    """One local Ray for the searches of this file, because it is slow to start."""
     with connected(num_workers=2) as resources:
         yield resources
 
@@ -51,7 +51,7 @@ def undisturbed(tiny_recipe, tiny_folder):
 
 
 class Heard:
-    """A listener that keeps what it hears."""
+    """A listener that keeps what it receives."""
 
     def __init__(self):
         self.boards, self.trials = [], []
@@ -75,7 +75,7 @@ def write_space(folder, text):
 
 
 def wait_until_free(cluster, timeout_s=20):
-    """No CPU stays reserved: Ray gives those of ended trials back within moments."""
+    """Wait until no CPU is reserved: Ray releases those of ended trials within moments."""
     deadline = time.monotonic() + timeout_s
     while ray.available_resources().get("CPU", 0.0) < cluster.num_cpus:
         assert time.monotonic() < deadline, ray.available_resources()
@@ -83,7 +83,7 @@ def wait_until_free(cluster, timeout_s=20):
 
 
 def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_folder):
-    """Of three trials one diverges: a row in the table, not the end of the search."""
+    """One of three trials diverges: it is a row in the table, and the search continues."""
     tiny_recipe = tiny_recipe.replacing({"train.log": ("tensorboard",)})
     space = write_space(
         tmp_path,
@@ -102,7 +102,7 @@ def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_
     assert len(list(tuned.folder.glob("trackers/trial-*/tensorboard/events.*"))) == 3
     wait_until_free(cluster)
 
-    # What Ray ran is what one process computes.
+    # Ray gives the same scores as one process.
     best = tuned.best
     assert best.score == max(first.score, third.score)
     recipe = shorten(tiny_recipe.replacing(best.values), 2)
@@ -128,10 +128,10 @@ def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_
 
 
 @pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_asha_spares_epochs_and_frees_all_workers(
+def test_asha_stops_trials_early_and_frees_all_workers(
     cluster, tmp_path, tiny_recipe, tiny_folder, num_workers
 ):
-    """Of trials of two workers each that are stopped, Ray would keep the CPUs."""
+    """Ray itself would keep the CPUs of stopped trials that have two workers each."""
     space = write_space(tmp_path, "optim.learning_rate: {choice: [5e-3, 1e-9]}\n")
     learns = {"model.embedding_width": 32, "model.graph_widths": [64, 64, 64]}
     tuned = tune_recipe(
@@ -195,7 +195,7 @@ def test_after_the_time_budget_the_same_command_resumes(
         ),
     ],
 )
-def test_the_wait_for_what_no_node_has_ends(
+def test_waiting_for_resources_that_no_node_has_ends(
     cluster, tmp_path, tiny_recipe, tiny_folder, resources, needed
 ):
     space = write_space(tmp_path, "optim.learning_rate: {choice: [1e-2]}\n")
@@ -219,7 +219,7 @@ def test_the_wait_for_what_no_node_has_ends(
 
 
 @pytest.mark.slow
-def test_the_wait_of_a_trial_of_several_workers_ends(cluster, tmp_path, tiny_recipe, tiny_folder):
+def test_a_trial_of_several_workers_stops_waiting(cluster, tmp_path, tiny_recipe, tiny_folder):
     resources = TrialResources(2, 64, request=WorkerRequest(wait_s=2))
     settings = {"search": "grid", "num_epochs": 1, "runs_dir": tmp_path, "resources": resources}
     address = ray.get_runtime_context().gcs_address
@@ -233,7 +233,7 @@ def test_the_wait_of_a_trial_of_several_workers_ends(cluster, tmp_path, tiny_rec
 def test_all_trials_of_a_search_have_one_precision(
     cluster, tmp_path, tiny_recipe, tiny_folder, caplog
 ):
-    """`auto` is asked for once, on a node of the cluster; what the folder says stays."""
+    """`auto` is resolved once, on a node of the cluster; then the folder's precision is kept."""
     recipe = tiny_recipe.replacing({"train.precision": "auto"})
     space, address = write_space(tmp_path, RATES), ray.get_runtime_context().gcs_address
     settings = {"search": "grid", "num_epochs": 1, "runs_dir": tmp_path, "address": address}
@@ -321,7 +321,7 @@ def test_ctrl_c_ends_the_search_and_leaves_no_process(tmp_path, searching):
     assert "running" not in {row["status"] for row in read_table(tmp_path / "mine")}
 
 
-def test_killed_and_started_again_no_finished_trial_is_repeated(
+def test_a_killed_search_does_not_repeat_finished_trials(
     cluster, undisturbed, tmp_path, searching, tiny_recipe, tiny_folder
 ):
     address = ray.get_runtime_context().gcs_address

@@ -1,4 +1,4 @@
-"""Training nodes that do not share a disk with the driver: the dataset comes to them, once."""
+"""Training nodes that do not share a disk with the driver fetch the dataset once."""
 
 import json
 import os
@@ -28,7 +28,7 @@ print(*set(ray.get([here.remote(unseen) for _ in range(3)])))
 """
 
 
-def test_what_a_machine_does_not_see_is_fetched_once(tiny_folder, tmp_path):
+def test_a_dataset_that_a_machine_does_not_have_is_fetched_once(tiny_folder, tmp_path):
     environment = os.environ | {"SGNRAY_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
         [sys.executable, "-c", FETCH, str(tiny_folder)],

@@ -33,7 +33,7 @@ def results(tiny_recipe, tiny_folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_the_gradient_is_the_one_of_a_single_worker(results, size):
+def test_the_gradient_equals_that_of_a_single_worker(results, size):
     assert results[size]["slice"] < results[1]["slice"] == 7
     for name, expected in results[1]["gradients"].items():
         gradient = results[size]["gradients"][name]
