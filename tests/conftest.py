@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-# Before anything imports torch, and for every command that a test starts: threads that wait for
-# each other in loops made these small tensors up to a hundred times slower beside other work.
+# Set before torch is imported, and for every command that a test starts: on a busy machine, threads
+# that wait for each other in loops made these small tensors up to a hundred times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+# Background jobs of a shell and their children ignore Ctrl-C; tests of Ctrl-C need the default.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -37,7 +37,7 @@ from sgnray.data.store import (
     poses_column,
 )
 
-# Files with a fixture of their own, such as a Ray cluster, that each process would build again.
+# Files with an expensive fixture, such as a Ray cluster, which each process would build again.
 SHARES_A_FIXTURE = frozenset(
     {
         "test_examples",
@@ -72,7 +72,7 @@ def pytest_cmdline_main(config):
 def pytest_xdist_make_scheduler(config, log):
     """Hand out a test at a time, but files of SHARES_A_FIXTURE as a whole.
 
-    "load" would give one process all that start Ray; xdist's groups do nothing with pytest 9.2.
+    "load" would give all that start Ray to one process; xdist's groups do nothing with pytest 9.2.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -115,7 +115,7 @@ def _has_gpu() -> bool:
 
 @pytest.fixture(autouse=True)
 def global_generators_untouched(request):
-    """Draws are by meaning: nothing may move numpy's or Python's global generator."""
+    """Every draw takes a seed: nothing may advance numpy's or Python's global generator."""
     if request.node.get_closest_marker("ray"):  # ray.init draws names from Python's
         yield
         return
@@ -135,7 +135,7 @@ class Outcome:
 @pytest.fixture
 def sgn(capsys):
     """Run `sgn ARGUMENTS` and give exit code, stdout and stderr."""
-    # Not above: the checkout alone, in which CI tests other Pythons, has no sgnray.cli.
+    # Imported here: CI tests other Pythons in a checkout, which has no sgnray.cli.
     from sgnray.cli import main, render
 
     logger = logging.getLogger("sgnray")
@@ -210,7 +210,7 @@ def tiny_run(tiny_recipe, tiny_folder, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def write_dataset():
-    """Write a dataset of one pose per frame; `clips` are dicts with poses and what is known."""
+    """Write a dataset of one pose per frame; `clips` are dicts with poses and known columns."""
 
     def write(folder, clips, *, dataset="mine", skeleton=FLAT17, splits=None, num_classes=2):
         folder.mkdir(parents=True)

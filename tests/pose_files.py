@@ -16,7 +16,7 @@ from sgnray.prepare.readers.ntu import read_skeletons
 
 PIXELS_PER_METER = 250
 CENTER_PX = (640, 360)
-# Where a part of the body is, in meters from between the hips; the left side has x as it is here.
+# Positions of body parts, in meters from between the hips; x is that of the left side.
 _PARTS = {
     "nose": (0, 0.7, 0.1), "eye": (0.03, 0.73, 0.09), "eye inner": (0.02, 0.73, 0.09),
     "eye outer": (0.05, 0.73, 0.08), "ear": (0.08, 0.71, 0), "mouth": (0.02, 0.66, 0.09),
@@ -192,7 +192,7 @@ def annotate_2d(name, frames_TNVC, label=0):
 
 
 def make_file(kind, seed=0, num_frames=3):
-    """Give a sound file of a format that has a file per recording, of one person."""
+    """Make a valid file of one person, in a format that has a file per recording."""
     person_TVC = move({"MediaPipe": MEDIAPIPE33}.get(kind, COCO17), num_frames, seed=seed)
     frames_NVC = project(person_TVC)[:, None]
     match kind:

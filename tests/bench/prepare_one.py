@@ -29,7 +29,7 @@ def read_numbers(raw):
 def prepare(raw, out, workers):
     """All steps, from listing the files to the dataset in its place.
 
-    Told twice: as a whole, and from the first part read to the last, when Ray runs already.
+    Measured twice: as a whole, and from the first part read to the last, when Ray is running.
     """
     from sgnray.prepare import prepare_dataset
     from sgnray.prepare.pipeline import run

@@ -51,7 +51,7 @@ def recordings(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    """The paper's model of 60 classes, untrained: its weights change no time."""
+    """The paper's model of 60 classes, untrained: its weights do not affect the timing."""
     path = tmp_path_factory.mktemp("model") / "sgn.safetensors"
     sgn = SGN(60)
     description = ModelCard(
@@ -127,7 +127,7 @@ def test_a_directory(recordings, model, tmp_path, num_views):
 
 @pytest.mark.ray
 def test_workers(recordings, model, tmp_path):
-    """Into a file, in this process and on Ray's workers with a thread each; Ray runs already."""
+    """Write a file in this process and on Ray workers of one thread each; Ray already runs."""
     files = sorted(recordings.glob("*.skeleton"))[:NUM_CLIPS_ON_RAY]
     rates: dict[int, list[float]] = {0: [], 1: [], 2: []}
     start = time.perf_counter()

@@ -34,7 +34,7 @@ def raw(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def halves(raw, tmp_path_factory):
-    """The same recordings in two folders, by links."""
+    """The same recordings divided between two folders, as links."""
     folders = [tmp_path_factory.mktemp("half") for _ in range(2)]
     for index, path in enumerate(sorted(raw.glob("*.skeleton"))):
         (folders[index % 2] / path.name).symlink_to(path)
@@ -48,7 +48,7 @@ def start(what, raw, out, cores):
 
 
 def figures_of(process):
-    """Bytes and seconds, from the start and where they are known from the first part on."""
+    """Bytes and seconds of a process: of all steps, and for `prepare` of the reading alone."""
     return json.loads(process.communicate()[0].splitlines()[-1])
 
 
@@ -58,7 +58,7 @@ def run(*arguments):
 
 
 def test_speed_on_one_core(raw, tmp_path):
-    run(0, raw, tmp_path / "out", "0")  # so that all files are in memory
+    run(0, raw, tmp_path / "out", "0")  # so that all files are in the page cache
     for _ in range(NUM_ROUNDS):
         alone = run("csv", raw, tmp_path / "out", "0")
         whole = run(0, raw, tmp_path / "out", "0")
@@ -104,7 +104,7 @@ def test_memory(raw, tmp_path, workers):
 
 
 def watch_memory(process):
-    """The largest RssAnon that any process of a tree had at any look, in bytes."""
+    """The largest RssAnon of any process of a tree in any sample, in bytes."""
     peak = 0
     tree = psutil.Process(process.pid)
     done = threading.Event()

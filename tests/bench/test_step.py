@@ -1,8 +1,8 @@
-"""How fast SGN steps and answers beside its twin; `pytest -m bench -s tests/bench/test_step.py`.
+"""How fast SGN trains and predicts next to its twin; `pytest -m bench -s tests/bench/test_step.py`.
 
 The twin is written as the reference is (tests/numerics/sgn_twin.py) and steps with the same fused
-Adam. Rounds are interleaved: a ratio is taken within one round, so that what else the machine does
-meets both. SGNRAY_BENCH_ROUNDS sets how many rounds.
+Adam. Rounds are interleaved: a ratio is taken within one round, so that other load of the machine
+affects both. SGNRAY_BENCH_ROUNDS sets how many rounds.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.timeout(3600)]
 NUM_ROUNDS = int(os.environ.get("SGNRAY_BENCH_ROUNDS", "3"))
 SECONDS = float(os.environ.get("SGNRAY_BENCH_SECONDS", "30"))
 
-# An empty run of Ray as we start it; it notes when the function begins and when all is over.
+# An empty Ray run, started as we start one; it records when the function and the run are over.
 EMPTY_FIT = """
 import sys, time
 from sgnray.distributed.cluster import connected
@@ -74,7 +74,7 @@ def test_from_the_command_to_the_first_step(noise, tmp_path, workers):
 
 
 def test_share_outside_of_the_steps():
-    """On one thread: two that wait for each other would hide it."""
+    """On one thread: the time that two threads wait for each other would hide it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -93,7 +93,7 @@ def timed(*arguments):
 
 
 def time_first_step(noise, run, workers):
-    """From the command to the first epoch: its checkpoint's time, less what the epoch took."""
+    """Seconds to the first step: from the command to the first checkpoint, less the epoch."""
     begin = time.time()
     timed(
         *("-m", "sgnray.cli", "train", "--recipe", "ntu60-cs", "--data", str(noise)),

@@ -1,4 +1,4 @@
-"""What a search costs beside its trials; SGNRAY_BENCH_DATA names a prepared dataset, nwucla say.
+"""The overhead of a search over its trials; SGNRAY_BENCH_DATA names a dataset, such as nwucla.
 
     SGNRAY_BENCH_DATA=data/nwucla pytest -m bench -s tests/bench/test_tune.py
 

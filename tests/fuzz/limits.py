@@ -1,4 +1,4 @@
-"""How far a fuzz test goes: a few hundred files in the suite, as many as are asked for elsewhere.
+"""Limits of a fuzz test: a few hundred files in the suite, or as many as the environment sets.
 
 SGNRAY_FUZZ=200000 sets the number of broken files of each test, SGNRAY_FUZZ_SEED varies them.
 """
@@ -26,7 +26,7 @@ def fuzz(*, num_files, batch):
         # A few integers make a file: there is little to shrink, and it takes minutes.
         phases=[Phase.generate],
         report_multiple_bugs=False,
-        # Of one batch: a hang ends here, and a slow machine does not.
+        # Of one batch: enough for a slow machine, and a hang is found.
         deadline=timedelta(seconds=20),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
@@ -37,7 +37,7 @@ def fuzz(*, num_files, batch):
 
 @contextmanager
 def memory_bound(num_bytes):
-    """Let the process grow by no more than this: beyond it, a MemoryError comes out."""
+    """Let the process grow by no more than this: beyond it, MemoryError is raised."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + num_bytes, before[1]))

@@ -4,7 +4,7 @@ import random
 
 from hypothesis import strategies as st
 
-# What a coordinate, an id or a count may turn into.
+# Replacements for a coordinate, an id or a count.
 TOKENS = [
     *b"""nan inf Infinity -nan(ind) 1e39 1e400 -1e-400 1e-46 3.4028235677973366e38
     3.4028235677973362e38 +1.0 ++1 1_0 0x1p3 1. .5 -.5 . e5 1e 1e+ 1E-05 --1 +-1 1d5 1.0f '1' "1"
@@ -39,7 +39,7 @@ DRAW = st.integers(0, 0xFFFF)
 
 
 def skeletons():
-    """What break_file takes: a sound file, and up to four changes."""
+    """The arguments of break_file: a valid file, and up to four changes."""
     change = st.tuples(st.integers(0, len(CHANGES) - 1), DRAW, DRAW)
     return st.tuples(DRAW, st.lists(change, max_size=4))
 
@@ -52,7 +52,7 @@ def break_file(seed, changes):
 
 
 def make_file(seed, *, ids=IDS, frames=(1, 3)):
-    """A few frames of up to two bodies, in one of the styles that a sound file may have."""
+    """A few frames of up to two bodies, in one of the styles that a valid file may have."""
     rng = random.Random(seed)
     style = rng.choice(["{:.8g}", "{:.8g}", "{:+.3f}", "{:e}", "{!r}", "{:.20f}", "{:.0f}"])
     ends = rng.choice(["\n", "\n", "\r\n", "mixed"])
@@ -70,7 +70,7 @@ def make_file(seed, *, ids=IDS, frames=(1, 3)):
 
 
 def make_count(rng, number):
-    """Write it as it is, or at times with zeros or blanks around it, which says the same."""
+    """Write a number, sometimes with zeros or blanks around it, which do not change its value."""
     return rng.choice([*["{}"] * 17, "0{}", " {}", "{}  "]).format(number)
 
 
@@ -108,7 +108,7 @@ def insert_piece(data, where, what):
 
 
 def insert_piece_at_an_edge(data, where, what):
-    """Put it where lines and files begin and end, which an even draw would seldom meet."""
+    """Insert it where lines and files begin and end, which a uniform draw would rarely hit."""
     edges = [0, len(data), *(place for place, byte in enumerate(data) if byte in b"\r\n")]
     place = edges[where % len(edges)] + what // len(PIECES) % 2
     return data[:place] + PIECES[what % len(PIECES)] + data[place:]
@@ -145,7 +145,7 @@ def replace_header(data, where, what):
 
 
 def move_count(data, where, what):
-    """Announce one or a few more or fewer than there are."""
+    """Declare one or a few more or fewer than there are."""
     lines = data.split(b"\n")
     counts = [index for index in find_headers(lines) if lines[index].strip().isdigit()] or [0]
     index = counts[where % len(counts)]
@@ -166,7 +166,7 @@ def drop_or_add_column(data, where, what):
 
 
 def repeat_body(data, where, what):
-    """Put a body there twice or more, announced or not, under the same id."""
+    """Repeat a body under the same id, whether or not the count of bodies declares it."""
     lines = data.split(b"\n")
     starts = [index for index in range(len(lines) - 1) if lines[index + 1].strip() == b"25"] or [0]
     start = starts[where % len(starts)]

@@ -9,12 +9,12 @@ COUNT = re.compile(r"\d{1,12}", re.ASCII)
 
 
 class RefusedError(Exception):
-    """What the twin raises."""
+    """The twin refuses a file."""
 
 
 def read_plainly(data):
     """Return (frames with a body, {id: (first frame, [pose, ...])}); a pose is 25 x (x, y, z)."""
-    # The end of the file ends its last line, of which a carriage return may be the last character.
+    # The end of the file ends its last line, which may itself end in a carriage return.
     text = f"{data.decode('latin-1')}\n".replace("\r\n", "\n")
     check(all(char == "\n" or " " <= char <= "~" for char in text))
     lines = text.split("\n")

@@ -34,12 +34,12 @@ JSON_PARTS = re.compile(rb'"[a-z_0-9]+"|[\[\]{},:]')
 
 
 def replace_number(data, where, what):
-    """Put an odd value where a number is."""
+    """Replace a number by an unusual value."""
     return replace(NUMBER, data, where, JSON_TOKENS[what % len(JSON_TOKENS)])
 
 
 def replace_part(data, where, what):
-    """Put another key or bracket of the file where one is."""
+    """Replace a key or bracket by another one of the file."""
     parts = JSON_PARTS.findall(data) or [b""]
     return replace(JSON_PARTS, data, where, parts[what % len(parts)])
 
@@ -78,7 +78,7 @@ def break_file(kind, seed, changes):
 
 
 def break_frames(skeleton, seed, num_frames, changes):
-    """Break a frame at a time, as the listing gives them to the reader."""
+    """Break one frame at a time, before they are joined for the reader."""
     pixels_TVC = files.project(files.move(skeleton, num_frames, seed=seed))
     frames = [files.format_openpose(pose_VC[None]) for pose_VC in pixels_TVC]
     for number, where, what in changes:
@@ -124,7 +124,7 @@ def test_refuses_or_reads_finite_poses(kind):
 
 
 def check(recording, skeleton):
-    """Bodies lie in the recording, their numbers are finite, and they become poses or none."""
+    """Bodies are within the recording, with finite numbers, and become finite poses or none."""
     assert recording.bodies
     for body in recording.bodies:
         assert 0 <= body.first_frame < body.first_frame + body.num_frames <= recording.num_frames

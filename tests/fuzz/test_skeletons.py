@@ -1,4 +1,4 @@
-"""The .skeleton reader against its twin, on broken files: the same accepted, the same read.
+"""The .skeleton reader against its twin, on broken files: both accept and read the same.
 
 A long run: SGNRAY_FUZZ=200000 SGNRAY_FUZZ_SEED=1 pytest -s --timeout 0 tests/fuzz/test_skeletons.py
 """
@@ -43,7 +43,7 @@ def test_reads_what_the_twin_reads_and_refuses_the_rest():
 
 
 def tell(result):
-    """Make a result one to compare: refused with what words, or read with what bits."""
+    """Make a result comparable: the words of a refusal, or the bits that were read."""
     if isinstance(result, ClipError):
         return (result.what,)
     bodies = [(body.first_frame, body.joints_TVC.tobytes()) for body in result.bodies]
@@ -60,7 +60,7 @@ def read_twin(data):
 
 
 @pytest.mark.parametrize("token", TOKENS)
-def test_every_odd_coordinate(token):
+def test_unusual_coordinates_match_the_twin(token):
     lines = [b"1", b"1", b"7 0 1 1 0 2 0 -0.29 -0.5 2", b"25", *[b"1 1 1" + b" 0" * 9] * 25]
     lines[4] = b"1 %s 1" % token + b" 0" * 9
     data = b"\n".join(lines)

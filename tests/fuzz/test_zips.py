@@ -1,4 +1,4 @@
-"""What becomes of broken .zip files: clips that the twin reads the same, or a refusal.
+"""Broken .zip files give clips that the twin reads the same, or they are refused.
 
 A long run: SGNRAY_FUZZ=20000 SGNRAY_FUZZ_SEED=1 pytest -s --timeout 0 tests/fuzz/test_zips.py
 """
@@ -28,7 +28,7 @@ from .zip_files import make_zip, pack_zeros, zips
 
 BATCH = 8
 NUM_CLASSES = 60
-# What a sound .zip of recordings, or of nothing, may lack to be a dataset.
+# Errors for a valid .zip that is not a dataset.
 NO_DATASET = (
     "no raw data found",
     "no recording has a known label",
@@ -96,7 +96,7 @@ def read_zip(path, data):
 
 
 def expect(texts):
-    """What a sound .zip gives: of members with one path, the last one counts."""
+    """What a valid .zip contains: of members with the same path, the last one counts."""
     last = {path: index for index, (path, _) in enumerate(texts)}
     for index, (path, text) in enumerate(texts):
         name = PurePosixPath(path).name

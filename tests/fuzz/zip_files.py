@@ -1,4 +1,4 @@
-"""Small .zip files written field by field, sound ones and lying ones, as hypothesis draws them."""
+"""Small .zip files written field by field, valid or with false fields, as hypothesis draws them."""
 
 import lzma
 import random
@@ -15,7 +15,7 @@ LOCAL = "<4s5H3L2H"
 CENTRAL = "<4s6H3L5H2L"
 END = "<4s4H2LH"
 END64, LOCATOR64 = "<4sQ2H2L4Q", "<4sLQL"
-# Of the fields, without the signature, those that say the size and the place of something.
+# Indices of some header fields, counted without the signature.
 LOCAL_CRC, CENTRAL_METHOD, CENTRAL_CRC, CENTRAL_PACKED, CENTRAL_SIZE = 6, 4, 7, 8, 9
 MAX32, MAX64 = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
 LIES = [
@@ -64,7 +64,7 @@ class Member:
 
 @dataclass
 class ZipFile:
-    """A .zip as bytes, the texts in it by name in their order, and whether all of it is true."""
+    """A .zip as bytes, the texts in it by name in their order, and whether it is valid."""
 
     data: bytes
     texts: list
@@ -72,7 +72,7 @@ class ZipFile:
 
 
 def zips():
-    """What make_zip takes: sound, with headers that lie, with bytes changed, or all of it."""
+    """The arguments of make_zip: a valid file, false fields, changed bytes, or both."""
     byte_change = st.tuples(st.integers(0, 4), st.integers(0, 1 << 24), DRAW)
     return st.tuples(
         st.integers(0, 1 << 24),
@@ -112,7 +112,7 @@ def make_member(rng):
 
 
 def make_text(rng):
-    """One body mostly, as of several only those of more than 11 frames are kept."""
+    """Mostly one body: of several, only those of more than 11 frames are kept."""
     ids, frames = rng.choice([(IDS[:1], (1, 3)), (IDS[:1], (2, 3)), (IDS[:2], (12, 24))])
     data = make_file(rng.randrange(65536), ids=ids, frames=frames)
     if rng.random() < 0.2:
@@ -150,7 +150,7 @@ def write_zip(members, ends, *, is_64, comment):
 
 
 def fill(layout, signature, fields, lies):
-    """Pack a header, lies in place of the true numbers, each cut to the width of its field."""
+    """Pack a header with `lies` in place of true numbers, each cut to the width of its field."""
     widths = [struct.calcsize(f"<{code}") for code in expand(layout)]
     values = [lies.get(index, value) for index, value in enumerate(fields)]
     fitting = [value & ((1 << 8 * width) - 1) for value, width in zip(values, widths, strict=True)]
@@ -183,7 +183,7 @@ def lie_in_header(rng, member, ends):
 
 
 def lie_of_zip64(rng, member, ends):
-    """Send the reader to an extra field for the sizes and the place, which are then absurd."""
+    """Refer the reader to an extra field for the sizes and the offset, with false values."""
     numbers = [rng.choice([*LIES, len(member.text)]) for _ in range(rng.choice([1, 2, 3]))]
     member.extra = struct.pack(f"<HH{len(numbers)}Q", 1, 8 * len(numbers), *numbers)
     for index in (CENTRAL_SIZE, CENTRAL_PACKED, 15):
@@ -192,7 +192,7 @@ def lie_of_zip64(rng, member, ends):
 
 
 def lie_of_packing(rng, member, ends):
-    """Pack more than is announced, or by another method, whose own header may lie as well."""
+    """Pack more than is declared, or by another method, whose own header may be false too."""
     member.method = rng.choice([8, 8, 12, 14, 14, 14])
     member.packed = {8: pack_zeros, 12: lambda: b"BZh91AY&SY" + bytes(9), 14: pack_lzma}[
         member.method
@@ -207,7 +207,7 @@ def pack_zeros():
 
 
 def pack_lzma():
-    """A dictionary of 4 GiB, which an innocent reader allocates."""
+    """Declare a dictionary of 4 GiB, which a careless reader allocates."""
     options = [{"id": lzma.FILTER_LZMA1, "dict_size": 4096}]
     text = lzma.compress(b"1\n", lzma.FORMAT_RAW, filters=options)
     return struct.pack("<BBHBL", 9, 4, 5, 0x5D, 0xF000_0000) + text

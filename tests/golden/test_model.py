@@ -138,7 +138,7 @@ def test_loss_gradients_and_running_statistics(model, joints):
 
 
 def in_reference_layout(key, ours, model, shape) -> torch.Tensor:
-    """Flat values in the reference's order: each value's index goes the same way as a weight."""
+    """Flat values in the reference's order: their indices are converted as weights are."""
     order = from_reference(key, torch.arange(ours.numel()).view(shape), model)
     flat = torch.empty(ours.numel(), dtype=ours.dtype)
     flat[order.flatten()] = ours.flatten()

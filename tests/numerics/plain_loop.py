@@ -1,4 +1,4 @@
-"""The paper's recipe as the shortest loop around SGN: what the accuracy of `sgn train` is held to.
+"""The paper's recipe as a minimal loop around SGN, a reference for the accuracy of `sgn train`.
 
     python tests/numerics/plain_loop.py data/nwucla --epochs 60 --seeds 0 1 2 > plain.jsonl
 

@@ -65,7 +65,7 @@ class Graph(nn.Module):
 
 
 class FixedAffinity(nn.Module):
-    """Each joint hears of itself and of those a bone away, by their mean."""
+    """Each joint receives the mean of itself and the joints one bone away."""
 
     def __init__(self, num_joints, bones):
         super().__init__()
@@ -134,7 +134,7 @@ class Twin(nn.Module):
         self.load_state_dict(self.lay_out(model.state_dict()), strict=False)
 
     def lay_out(self, state):
-        """Lay tensors of an SGN (weights, gradients) out as the twin's."""
+        """Rearrange tensors of an SGN (weights, gradients) like the twin's."""
         shapes = {key: value.shape for key, value in self.state_dict().items()}
         return {key: lay_out(key, value, shapes[key]) for key, value in state.items()}
 

@@ -1,7 +1,6 @@
-"""`sgn train` against the plain loop of plain_loop.py: the same steps, and draws as independent.
+"""`sgn train` against the loop of plain_loop.py: the same steps, and independent draws.
 
-What both reach in accuracy takes hours to compare; its figures are in the guide on what was
-measured.
+Comparing their accuracy takes hours; the results are in the guide measured.md.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def numpy_draws():
 
 @pytest.fixture
 def draw(monkeypatch):
-    """Let the plain loop take the draws that are put in these queues, in place of numpy's."""
+    """Let the plain loop take its draws from these queues instead of numpy."""
     queues = {"permutation": deque(), "randint": deque(), "uniform": deque()}
     monkeypatch.setattr(np.random, "permutation", lambda length: queues["permutation"].popleft())
     monkeypatch.setattr(
@@ -56,7 +55,7 @@ def draw(monkeypatch):
     assert not any(queues.values())
 
 
-def test_a_run_is_the_plain_loop_with_the_same_draws(
+def test_a_run_equals_the_plain_loop_with_the_same_draws(
     tiny_dataset, tiny_folder, tiny_recipe, draw, tmp_path
 ):
     """From the same initial weights: each epoch's loss, the last weights and the test's logits.
@@ -105,7 +104,7 @@ def test_a_run_is_the_plain_loop_with_the_same_draws(
 
 
 def test_the_same_rotations(numpy_draws):
-    """The plain loop's turn is a matrix of ours, for the angles that it drew."""
+    """The plain loop rotates by our matrix, for the angles that it drew."""
     joints_TVC = np.random.standard_normal((4, 5, 3)).astype(np.float32)
     np.random.seed(3)
     angles_3 = np.random.uniform(-0.5, 0.5, size=3)

@@ -1,4 +1,4 @@
-"""What must not change the model's answer, and what must."""
+"""What must not change the model's output, and what must."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_parameter_counts_of_the_paper(num_classes, expected):
 
 
 @pytest.mark.parametrize("inputs", [INPUTS[:2], INPUTS])
-def test_joints_relabelled_with_their_parameters_give_the_same(inputs, joints):
+def test_relabeling_joints_and_their_parameters_gives_the_same_output(inputs, joints):
     order = [3, 0, 5, 1, 4, 2]
     bones = [(order.index(child), order.index(parent)) for child, parent in BONES]
     model = make_model(inputs=inputs, bones=BONES)
@@ -54,13 +54,13 @@ def test_joints_relabelled_with_their_parameters_give_the_same(inputs, joints):
     assert not torch.allclose(relabeled(joints), expected)
 
 
-def test_clips_do_not_see_each_other_in_eval_mode(model, joints):
+def test_clips_are_independent_in_eval_mode(model, joints):
     joints = torch.cat((joints, joints.flip(2), joints.flip(1)))  # more than go in one part
     apart = torch.cat([model(clip[None]) for clip in joints])
     torch.testing.assert_close(model(joints), apart, atol=1e-12, rtol=0)
 
 
-def test_one_thread_takes_clips_in_parts_and_answers_the_same(model, joints):
+def test_one_thread_splits_the_batch_and_gives_the_same_output(model, joints):
     joints = joints.repeat(3, 1, 1, 1)
     num_threads, answers = torch.get_num_threads(), []
     try:
@@ -72,7 +72,7 @@ def test_one_thread_takes_clips_in_parts_and_answers_the_same(model, joints):
     torch.testing.assert_close(*answers, atol=1e-12, rtol=0)
 
 
-def test_bf16_answers_nearly_the_same(model, joints):
+def test_bf16_output_is_close_to_float32(model, joints):
     model, joints = model.float(), joints.float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = model(joints)
