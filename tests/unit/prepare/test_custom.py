@@ -1,4 +1,4 @@
-"""Tables of somebody's own clips: what is read against a plain loop over the same rows."""
+"""Tables of custom clips: what is read, against a plain loop over the same rows."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ WRITERS = [write_parquet, write_file, write_compressed, write_stream]
 
 
 def read(plan):
-    """Do the jobs, each in a copy that has traveled."""
+    """Do the jobs, each pickled and unpickled as for a worker."""
     results = []
     for job in pickle.loads(pickle.dumps(plan.jobs)):
         part = list(job.read())
@@ -144,7 +144,7 @@ def test_jobs_come_in_any_order(tmp_path, monkeypatch, write):
     assert len(jobs) > 3
     order = np.random.default_rng(1).permutation(len(jobs))
     found = {clip.facts.name: clip for number in order for clip in jobs[number].read()}
-    half = next(iter(jobs[2].read()))  # a reader that was left in the middle
+    half = next(iter(jobs[2].read()))  # a reader that is abandoned in the middle
     assert half.facts.name in found
     check_against_twin(rows, [found[row["name"]] for row in rows], jobs[0].skeleton)
 
@@ -348,7 +348,7 @@ def test_a_wrong_table_is_refused_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_damage_is_one_block(tmp_path, write):
+def test_a_damaged_table_raises_input_errors_only(tmp_path, write):
     path = tmp_path / "clips.table"
     write(path, pa.Table.from_pylist(make_rows(40)))
     whole = path.read_bytes()
@@ -361,13 +361,13 @@ def test_damage_is_one_block(tmp_path, write):
         damaged.append(bytes(data))
     for data in damaged:
         path.write_bytes(data)
-        with suppress(InputError):  # what is read in spite of it may differ, nothing else may come
+        with suppress(InputError):  # what is still read may differ, but there is no other exception
             read(plan_custom(location))
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_elsewhere_is_read_as_here(tmp_path, monkeypatch, write):
-    """A URI leads away from this machine, as far as reading goes."""
+def test_a_remote_table_is_read_like_a_local_one(tmp_path, monkeypatch, write):
+    """A location with a URI is read as a remote one, even if it is on this machine."""
     monkeypatch.setattr(tables, "JOB_BYTES", 9000)
     rows = make_rows(40)
     write(tmp_path / "clips.table", pa.Table.from_pylist(rows))
@@ -385,7 +385,7 @@ def test_a_table_that_changes_after_planning_is_refused(tmp_path):
         read(plan)
 
 
-def test_our_names_ask_for_our_skeletons(tmp_path):
+def test_a_published_dataset_name_requires_its_skeleton(tmp_path):
     write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(make_rows(4)))
     with pytest.raises(InputError, match="ntu60 has 25 joints of 3 coordinates"):
         plan_custom(describe(tmp_path, dataset="ntu60"))

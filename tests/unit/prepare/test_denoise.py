@@ -1,4 +1,4 @@
-"""The borders of the denoising rules; the golden files hold the rules together."""
+"""Thresholds of the denoising rules; the golden files test the rules together."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def make_body(num_frames, *, num_wide=0, motion=1.0, first_frame=0, seed=0):
     return Body(first_frame, joints_TVC)
 
 
-def test_eleven_frames_are_a_ghost():
+def test_a_body_of_eleven_frames_is_removed():
     kept = keep_actors((make_body(11), make_body(12), make_body(20)))
     assert sorted(body.num_frames for body in kept) == [12, 20]
     with pytest.raises(ClipError, match="no body is longer than 11 frames"):
@@ -84,7 +84,7 @@ def test_a_single_body_id_keeps_its_zero_frames():
     assert frames_TMD.shape == (4, 1, 75)
     poses = list_poses(translate(frames_TMD, origin_joint=1))
     assert poses.num_frames == 4
-    assert poses.frames.tolist() == [0, 1, 2, 3]  # once translated, it is zero no more
+    assert poses.frames.tolist() == [0, 1, 2, 3]  # after translation, it is no longer zero
 
 
 @pytest.mark.parametrize(

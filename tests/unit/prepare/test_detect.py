@@ -75,7 +75,7 @@ def test_the_same_name_twice(tmp_path):
         '{"format_version": 1, "class_names": [1]}',
     ],
 )
-def test_synthetic_data_that_describe_themselves_wrongly(tmp_path, text):
+def test_an_invalid_description_of_synthetic_data_is_refused(tmp_path, text):
     touch(tmp_path, "S001C001P001R001A001")
     (tmp_path / "synth.json").write_text(text)
     with pytest.raises(InputError) as caught:

@@ -47,7 +47,7 @@ def digest(array):
 
 
 @pytest.mark.parametrize("name", REFERENCE)
-def test_clip_is_the_reference_s(golden_raw, name):
+def test_a_clip_equals_that_of_the_reference(golden_raw, name):
     (recording,) = read_skeletons([(golden_raw / "raw" / f"{name}.skeleton").read_bytes()])
     frames_TMD = translate(lay_out(recording), origin_joint=1)
     assert digest(frames_TMD.reshape(len(frames_TMD), -1)) == REFERENCE[name]["translated"]

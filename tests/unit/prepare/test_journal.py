@@ -1,4 +1,4 @@
-"""The journal keeps what was appended, in order, through kills and torn files."""
+"""The journal keeps what was appended, in order, despite kills and corrupt files."""
 
 from contextlib import closing
 
@@ -64,7 +64,7 @@ def test_what_was_appended_comes_back_in_order(tmp_path, plan):
 
 
 @pytest.mark.parametrize("num_first", [0, 1, 3])
-def test_another_journal_goes_on(tmp_path, plan, num_first):
+def test_a_reopened_journal_continues(tmp_path, plan, num_first):
     (tmp_path / "straight").mkdir()
     straight = content(appended(tmp_path / "straight", plan, 4))
     appended(tmp_path, plan, num_first).close()
@@ -83,16 +83,16 @@ def test_poses_without_their_part_are_forgotten(tmp_path, plan):
 
 
 @pytest.mark.parametrize("name", ["part-00001.arrow", "poses.f32"])
-def test_from_a_torn_part_on_all_is_made_again(tmp_path, plan, name):
+def test_parts_from_a_corrupt_one_on_are_prepared_again(tmp_path, plan, name):
     appended(tmp_path, plan, 3).close()
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-300])
     assert num_finished(tmp_path, plan) == (1 if name != "poses.f32" else 2)
     assert content(appended(tmp_path, plan, 4))[1][:, 0].tolist()[-3:] == [30, 31, 31]
 
 
-def test_nothing_of_a_part_is_held(tmp_path, plan):
+def test_the_journal_keeps_no_reference_to_a_part(tmp_path, plan):
     part = prepare_part(plan.jobs[0], plan.skeleton)
-    subjects = np.array([5, 6], np.int16)  # stands for memory that is not the journal's own
+    subjects = np.array([5, 6], np.int16)  # memory that the journal does not own
     column = part.table.schema.get_field_index("subject")
     table = part.table.set_column(column, part.table.schema.field(column), pa.array(subjects))
     with closing(Journal(tmp_path, plan)) as journal:

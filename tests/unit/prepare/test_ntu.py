@@ -44,7 +44,7 @@ def test_absurd_counts_allocate_nothing(make_skeleton, announced):
         tracemalloc.stop()
 
 
-def test_zeros_and_blanks_around_a_count_say_nothing(make_skeleton):
+def test_zeros_and_blanks_around_a_count_are_ignored(make_skeleton):
     data = make_skeleton([{1: np.ones((25, 3))}])
     dressed = data.replace(b"\n25\n", b"\n 025 \n").replace(b"1\n1\n", b"01\n 1\n", 1)
     assert dressed.count(b"025") == 1
@@ -87,7 +87,7 @@ def test_lines_without_end_take_no_memory(make_skeleton):
         tracemalloc.stop()
 
 
-def test_a_bad_number_leaves_its_neighbours_as_they_are(make_skeleton):
+def test_a_bad_number_does_not_affect_other_files(make_skeleton):
     good = make_skeleton([{1: np.full((25, 3), 0.1)}])
     bad = good.replace(b"0.1", b"nan", 1)
     first, second, third = read_skeletons([good, bad, good])

@@ -1,4 +1,4 @@
-"""Recordings of one's own become a dataset: what each is, by its folder, its name or a table."""
+"""Custom recordings become a dataset: their labels are in folders, names or a table."""
 
 import pickle
 
@@ -65,8 +65,8 @@ def test_the_folder_is_the_class(write):
     }
 
 
-def test_recordings_with_one_name_in_one_class(write):
-    """Only they are called by their whole paths."""
+def test_recordings_with_the_same_name_in_one_class_are_named_by_path(write):
+    """Only these are named by their whole paths."""
     planned = plan(write("x/wave/a.csv", "y/wave/a.csv", "x/clap/a.csv"))
     assert facts_of(planned) == {
         "clap/a": ("clap", None, None),
@@ -75,7 +75,7 @@ def test_recordings_with_one_name_in_one_class(write):
     }
 
 
-def test_several_tables_must_not_say_different_things_of_a_name(write):
+def test_tables_that_contradict_each_other_are_refused(write):
     raw = write("mon/a.csv", "tue/a.csv")
     for day, label in (("mon", "wave"), ("tue", "clap")):
         (raw / day / "labels.csv").write_text(f"name,label\na,{label}\n")
@@ -210,7 +210,7 @@ def test_a_pattern_is_for_recordings(tiny_folder):
         (["wave/a.csv", "wave/b.csv"], "all recordings have the label 'wave'"),
     ],
 )
-def test_what_is_ambiguous_is_refused(write, names, what):
+def test_recordings_without_two_labels_are_refused(write, names, what):
     with pytest.raises(InputError) as caught:
         plan(write(*names))
     assert caught.value.what.startswith(what)

@@ -1,4 +1,4 @@
-"""Padded clips: every number back bit for bit, and a clear word on all that can be wrong."""
+"""Padded clips: every number is read back bit for bit, and every problem has a clear error."""
 
 import pickle
 import random
@@ -134,8 +134,8 @@ def test_jobs_may_come_in_any_order(tmp_path, monkeypatch):
         assert_read(clips, parts)
 
 
-def test_a_rewritten_file_is_read_anew(tmp_path):
-    """A worker's open member of the file before it must not be read on."""
+def test_a_rewritten_file_is_read_again(tmp_path):
+    """A worker must not continue to read the open member of the previous file."""
     for seed in range(3):
         poses, labels = make_part(seed, 3)
         location = write_npz(tmp_path, "new.npz", train=(poses, labels), test=(poses, labels))
@@ -197,7 +197,7 @@ def refused(location):
     return caught.value
 
 
-def said(error):
+def problems_by_name(error):
     return {problem.where: problem.what for problem in error.problems}
 
 
@@ -210,7 +210,7 @@ def test_all_problems_of_a_file_are_listed_at_once(tmp_path):
         file["valid_y"] = ["a", "b"]
         file.create_group("test_x")
     error = refused(locate(tmp_path / "bad.h5"))
-    problems = said(error)
+    problems = problems_by_name(error)
     assert set(problems) == {"x", "y", "valid_x", "valid_y", "test_x", "test_y"}
     assert "int32" in problems["x"]
     assert "2 axes" in problems["y"]
@@ -230,22 +230,22 @@ def test_numbers_in_another_file_are_refused(tmp_path):
         file.create_virtual_dataset("x", layout)
         external = [(str(tmp_path / "raw"), 0, 2 * 300 * 150 * 4)]
         file.create_dataset("test_x", (2, 300, 150), "float32", external=external)
-    assert set(said(refused(location))) == {"x", "test_x"}
+    assert set(problems_by_name(refused(location))) == {"x", "test_x"}
 
 
 @pytest.mark.parametrize("write", [write_npz, write_h5])
-def test_parts_that_do_not_fit(tmp_path, write):
+def test_mismatched_parts_are_refused(tmp_path, write):
     valid = {"valid": make_part(0, 0)} if write is write_h5 else {}
     good, (poses, labels) = make_part(0, 3), make_part(1, 2)
     error = refused(write(tmp_path, train=good, test=(poses, labels[:1]), **valid))
-    assert "has 1 rows" in next(iter(said(error).values()))
+    assert "has 1 rows" in next(iter(problems_by_name(error).values()))
     error = refused(write(tmp_path, train=good, test=(poses, labels[:, :10]), **valid))
-    assert said(error) == {"its parts": "differ in their classes: 10 and 60"}
+    assert problems_by_name(error) == {"its parts": "differ in their classes: 10 and 60"}
     error = refused(write(tmp_path, train=good, test=make_part(1, 2, width=120), **valid))
-    assert "numbers in a frame: 120 and 150" in said(error)["its parts"]
+    assert "numbers in a frame: 120 and 150" in problems_by_name(error)["its parts"]
     odd = {part: make_part(0, 0 if part == "valid" else 2, width=75) for part in [*valid, *NPZ]}
     error = refused(write(tmp_path, **odd))
-    assert "75 numbers in a frame" in next(iter(said(error).values()))
+    assert "75 numbers in a frame" in next(iter(problems_by_name(error).values()))
     empty = {part: make_part(0, 0) for part in [*valid, *NPZ]}
     assert "contain no clip" in refused(write(tmp_path, **empty)).problems[-1].what
     assert refused(write(tmp_path, test=good)).problems[0].what == "is missing"
@@ -262,7 +262,7 @@ class Touch:
 def test_objects_are_never_unpickled(tmp_path):
     harm = np.array([[[Touch(tmp_path / "ran")]]], object)
     location = write_npz(tmp_path, train=(harm, np.eye(60)[:1]), test=make_part(0, 1))
-    assert "never unpickled" in said(refused(location))["x_train"]
+    assert "never unpickled" in problems_by_name(refused(location))["x_train"]
     assert not (tmp_path / "ran").exists()
 
 
@@ -290,7 +290,7 @@ def test_a_header_that_claims_more_than_is_there(tmp_path, claim):
         }
 
     location = write_npz(tmp_path, train=make_part(0, 2), test=make_part(1, 1))
-    assert "x_train" in said(refused(rewrite(location, change)))
+    assert "x_train" in problems_by_name(refused(rewrite(location, change)))
 
 
 def test_an_h5_file_that_claims_more_than_is_there(tmp_path):
@@ -299,14 +299,14 @@ def test_an_h5_file_that_claims_more_than_is_there(tmp_path):
             shape, chunks = (10**9, 300, 150), (1, 300, 150)
             file.create_dataset(poses, shape, "float32", chunks=chunks, compression="gzip")
             file.create_dataset(labels, (10**9, 60), "float32", chunks=(1, 60))
-    assert len(said(refused(locate(tmp_path / "a.h5")))) == 6
+    assert len(problems_by_name(refused(locate(tmp_path / "a.h5")))) == 6
 
 
-def test_column_order_and_other_headers(tmp_path):
+def test_column_order_and_invalid_headers_are_refused(tmp_path):
     poses, labels = make_part(0, 2)
     train = (np.asfortranarray(poses), labels)
     location = write_npz(tmp_path, train=train, test=make_part(1, 1))
-    assert "by columns" in said(refused(location))["x_train"]
+    assert "by columns" in problems_by_name(refused(location))["x_train"]
     location = write_npz(tmp_path, train=(poses, labels), test=make_part(1, 1))
     for junk in (b"", b"\x93NUMPY\x02\0\xff\xff\xff\xff{}", b"\x93NUMPY\x01\0\x04\0{}((" + b"\n"):
         refused(rewrite(location, lambda members, junk=junk: {"x_train.npy": junk}))
@@ -324,7 +324,7 @@ def test_cut_off_files_are_refused(tmp_path, write):
 
 
 @pytest.mark.parametrize("write", [write_npz, write_h5])
-def test_damage_never_surprises(tmp_path, write):
+def test_damage_is_refused_skipped_or_gives_finite_poses(tmp_path, write):
     """200 random bytes, one at a time: refused, skipped, or finite poses; nothing else."""
     small = {"num_frames": 20, "num_classes": 10}
     valid = {"valid": make_part(0, 0, **small)} if write is write_h5 else {}

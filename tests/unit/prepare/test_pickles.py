@@ -1,4 +1,4 @@
-"""The pickle reader against pickle itself, and against pickles that mean harm."""
+"""The pickle reader against pickle itself, and on malicious pickles."""
 
 import io
 import os
@@ -112,7 +112,7 @@ class Plain:
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_runs_nothing(tmp_path, protocol):
+def test_no_code_is_run(tmp_path, protocol):
     marker = tmp_path / "ran"
     calls = {
         "posix.system": Calls(os.system, f"touch {marker}"),
@@ -162,7 +162,7 @@ def test_refuses_every_other_opcode_that_could_run_code(tmp_path):
 
 
 @pytest.mark.parametrize("size", [2**27, 2**31 - 1, 2**40, 2**62])
-def test_claims_cost_nothing(tmp_path, size):
+def test_large_declared_sizes_allocate_nothing(tmp_path, size):
     claims = [
         pickle.BINUNICODE8 + struct.pack("<Q", size),
         pickle.BINBYTES8 + struct.pack("<Q", size),
@@ -227,7 +227,7 @@ def test_bombs_are_refused_before_they_allocate(tmp_path, name):
 
 @pytest.mark.parametrize("kind", ["set", "frozenset"])
 def test_a_list_gives_its_items_to_one_set_only(tmp_path, kind):
-    """A set costs a list's items: a few bytes must not ask for the same one again and again."""
+    """Each set copies a list's items: a few bytes must not repeat that again and again."""
     items = b"](" + b"".join(number(index) for index in range(1000)) + b"eq\0"
     again = f"cbuiltins\n{kind}\n".encode() + b"h\0\x85R"
     read = read_pickle(write(tmp_path, by_hand(b"(", items, again, again, b"t")))
@@ -290,7 +290,7 @@ def test_damage_is_refused_or_harmless(tmp_path, protocol):
     assert time.monotonic() - started < 60
 
 
-def test_no_pickle_at_all(tmp_path):
+def test_a_file_that_is_not_a_pickle_is_refused(tmp_path):
     for data in (b"", b"\x80", b"\x80\x04", b"hello", b"\x80\x06.", b"(lp0\n.", b"\x80\x02}(."):
         with pytest.raises(InputError, match="cannot be used"):
             read_pickle(write(tmp_path, data))

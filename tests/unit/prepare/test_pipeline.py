@@ -79,7 +79,7 @@ def test_an_interrupted_preparation_of_other_files_is_not_continued(make_nwucla,
     assert contents(out) == contents(prepare_dataset(other, out=tmp_path / "straight").folder)
 
 
-def test_a_torn_part_is_made_again(make_nwucla, tmp_path):
+def test_a_corrupt_part_is_prepared_again(make_nwucla, tmp_path):
     def stop(done, _):
         if done > PART_FILES:
             raise KeyboardInterrupt
@@ -118,7 +118,7 @@ def test_another_dataset_in_the_way(make_nwucla, tmp_path):
     assert prepare_dataset(other, out=out, overwrite=True).info.num_clips == 7
 
 
-def test_a_folder_that_is_no_dataset_is_never_overwritten(make_nwucla, tmp_path):
+def test_a_folder_that_is_not_a_dataset_is_never_overwritten(make_nwucla, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("precious")
     with pytest.raises(UsageError, match="something that is not a dataset"):
@@ -126,7 +126,7 @@ def test_a_folder_that_is_no_dataset_is_never_overwritten(make_nwucla, tmp_path)
     assert (tmp_path / "home" / "thesis.tex").read_text() == "precious"
 
 
-def test_two_at_once_on_one_output(make_nwucla, tmp_path):
+def test_a_second_preparation_of_the_same_output_is_refused(make_nwucla, tmp_path):
     (tmp_path / "out.partial").mkdir()
     with (tmp_path / "out.partial" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -148,7 +148,7 @@ def test_a_replacement_cut_off_between_its_two_renames_is_undone(make_nwucla, tm
     assert prepare_dataset(raw, out=out).reused
 
 
-def test_no_clip_survives(make_nwucla, tmp_path):
+def test_a_dataset_without_usable_clips_is_refused(make_nwucla, tmp_path):
     raw = make_nwucla(2)
     for path in raw.rglob("*.json"):
         path.write_text("{}")
@@ -242,7 +242,7 @@ def test_a_staging_folder_that_holds_something_else_is_left_alone(make_nwucla, t
     assert (tmp_path / "out.partial" / "thesis.tex").read_text() == "precious"
 
 
-def test_a_file_that_cannot_be_read_stops_it_and_keeps_what_is_done(make_nwucla, tmp_path):
+def test_a_missing_file_stops_the_preparation_and_keeps_finished_parts(make_nwucla, tmp_path):
     raw, out = make_nwucla(PART_FILES + 2), tmp_path / "out"
     last = sorted(raw.rglob("*.json"))[-1]
     text = last.read_text()
@@ -273,12 +273,12 @@ def test_a_folder_that_may_not_be_read_stops_it(make_nwucla, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "~nobody-of-this-name/raw", "n\udcff"])
-def test_paths_that_are_none(tmp_path, name):
+def test_invalid_paths_are_refused(tmp_path, name):
     with pytest.raises(UsageError):
         prepare_dataset(name, out=tmp_path / "out")
 
 
-def test_places_that_make_no_dataset_together(make_nwucla, golden_raw, tmp_path):
+def test_sources_that_do_not_form_one_dataset_are_refused(make_nwucla, golden_raw, tmp_path):
     nwucla = make_nwucla(6)
     with pytest.raises(UsageError, match="do not make one dataset"):
         prepare_dataset([golden_raw / "raw", nwucla], out=tmp_path / "out")
@@ -289,7 +289,7 @@ def test_places_that_make_no_dataset_together(make_nwucla, golden_raw, tmp_path)
         prepare_dataset([nwucla, tmp_path / "empty"], out=tmp_path / "out")
 
 
-def test_what_only_ray_heeds_is_refused_without_workers(tiny_raw, tmp_path):
+def test_ray_options_are_refused_without_workers(tiny_raw, tmp_path):
     for option in ({"address": "head:6379"}, {"request": WorkerRequest(wait_s=5)}):
         with pytest.raises(UsageError, match="without workers, Ray is not used"):
             prepare_dataset(tiny_raw, out=tmp_path / "data", **option)

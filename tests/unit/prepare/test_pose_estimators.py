@@ -1,4 +1,4 @@
-"""What pose estimators and Kinect write, read back to the people that were put in."""
+"""Files of pose estimators and Kinect, compared with the people that are in them."""
 
 import json
 import pickle
@@ -66,7 +66,7 @@ def refuse(read, data, suffix=".json"):
 
 
 def distances_m(body, person_TVC):
-    """How far each joint is from where it was, once both start between the same hips."""
+    """The distance of each joint from where it was, after both are aligned."""
     num_axes = body.joints_TVC.shape[-1]
     found, known = body.joints_TVC, person_TVC[..., :num_axes]
     shift = np.nanmedian(found - known, axis=(0, 1))
@@ -240,7 +240,7 @@ def test_people_of_openpose_who_cross_stay_apart(tmp_path, skeleton):
 
 @pytest.mark.parametrize("skeleton", [NTU25, KINECT20], ids=lambda item: item.name)
 def test_kinects_own_ids_are_kept(read, skeleton):
-    """They are 64 bits, and float64 has no room for the last of them."""
+    """They have 64 bits, more than float64 can represent exactly."""
     known = [files.move(skeleton, walk_m=walk_m) for walk_m in (1.0, -1.0)]
     recording, _ = read(files.format_kinect(known, skeleton), ".csv")
     assert len(recording.bodies) == 2
@@ -266,7 +266,7 @@ def test_missing_landmarks_are_interpolated(read):
 
 
 def test_somebody_who_leaves_and_comes_back(read):
-    """After a short time it is the same body, with the poses between; after a long one another."""
+    """After a short absence it is the same body, interpolated; after a long one, another body."""
     person_TVC = files.move(COCO17, 60)
     frames_NVC = list(files.project(person_TVC)[:, None])
     nobody = np.empty((0, 17, 2))
@@ -277,11 +277,9 @@ def test_somebody_who_leaves_and_comes_back(read):
 
 
 @pytest.mark.parametrize("kind", ["COCO", "OpenPose", "Kinect"])
-@pytest.mark.parametrize("step", [1, 3])  # of a camera whose frames were not all looked at
+@pytest.mark.parametrize("step", [1, 3])  # 3: not all frames of the camera were processed
 @pytest.mark.parametrize(("gap", "num_bodies", "num_frames"), [(10, 1, 60), (20, 2, 40)])
-def test_a_frame_that_is_left_out_has_nobody(
-    read, tmp_path, kind, step, gap, num_bodies, num_frames
-):
+def test_a_missing_frame_has_no_people(read, tmp_path, kind, step, gap, num_bodies, num_frames):
     """As above, in files that have no frames without people."""
     seen = [frame for frame in range(60) if not 20 <= frame < 20 + gap]
     numbers = [5 + step * frame for frame in seen]
@@ -309,7 +307,7 @@ def test_a_frame_that_is_left_out_has_nobody(
 
 
 def test_numbers_that_do_not_count_frames_are_ignored(read):
-    """Such as times, or images of a set: else most frames would be 15 frames apart."""
+    """Such as times, or images of a set: otherwise most frames would be 15 or more apart."""
     images = np.random.default_rng(0).choice(10_000, 60, replace=False)
     people = json.loads(files.format_coco(files.project(files.move(COCO17, 60))[:, None]))
     listed = [one | {"image_id": int(n)} for one, n in zip(people, np.sort(images), strict=True)]
@@ -317,7 +315,7 @@ def test_numbers_that_do_not_count_frames_are_ignored(read):
     assert (len(recording.bodies), recording.num_frames) == (1, 60)
 
 
-def test_what_splits_the_frames_of_openpose_is_refused():
+def test_a_misnamed_frame_among_openpose_frames_is_refused():
     text = files.format_openpose(files.project(files.move(OPENPOSE25, 1)))
     named = [(f"a_{number:012}_keypoints.json", text) for number in range(3)]
     assert read_openpose(join_frames(named), OPENPOSE25).num_frames == 3
@@ -427,7 +425,7 @@ def test_a_recording_of_openpose_without_people_is_refused(tmp_path):
 
 
 def test_the_order_of_openposes_frames_is_by_number(tmp_path):
-    """Without leading zeros too, of names that sort otherwise."""
+    """Even without leading zeros, when the names sort differently."""
     person_TVC = files.move(OPENPOSE25, 12, walk_m=1.0)
     for number, pose_VC in enumerate(files.project(person_TVC)):
         files.write_openpose(tmp_path / "one", "a", [pose_VC[None]])
@@ -521,7 +519,7 @@ def test_a_pickle_of_one_clip_runs_nothing(read, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".json", ".csv", ".pkl"])
 @pytest.mark.parametrize("data", [b"", b"\0", b"{}", b"a,b\n1,2\n", b"[1, 2, 3]"])
-def test_what_is_no_recording_is_refused(read, suffix, data):
+def test_a_file_that_is_not_a_recording_is_refused(read, suffix, data):
     with pytest.raises(InputError) as caught:
         read(data, suffix)
     assert caught.value.where.endswith(f"clip{suffix}")
@@ -588,7 +586,7 @@ def assert_same_in_zip(folder, archive, skeleton):
     return [file.path for file in plain]
 
 
-def test_a_damaged_member_of_a_zip_stops_no_other(tmp_path):
+def test_a_damaged_member_of_a_zip_does_not_stop_the_others(tmp_path):
     data = [files.make_file("MMPose", seed) for seed in range(2)]
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
         for number, text in enumerate(data):
@@ -617,8 +615,8 @@ def test_a_damaged_frame_of_openpose_in_a_zip_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
-def test_openpose_without_a_person_takes_no_skeleton(tmp_path, is_packed):
-    """Recordings of 18 joints, one of whose frames nobody is in, and one recording without any."""
+def test_openpose_recordings_without_a_person_do_not_set_the_skeleton(tmp_path, is_packed):
+    """Recordings of 18 joints with frames that are empty, and a recording without any person."""
     people = list(files.project(files.move(OPENPOSE18, 3))[:, None])
     nobody = np.empty((0, 18, 2))
     for action in ("wave", "clap"):
@@ -637,8 +635,8 @@ def test_openpose_without_a_person_takes_no_skeleton(tmp_path, is_packed):
         assert refused[0].reason == "none of its 4 frames contains a person"
 
 
-def test_a_damaged_frame_hides_no_skeleton(tmp_path):
-    """The largest frame is damaged: another one tells that there are 18 joints."""
+def test_a_damaged_frame_does_not_hide_the_skeleton(tmp_path):
+    """The largest frame is damaged: another one shows that there are 18 joints."""
     person_NVC = files.project(files.move(OPENPOSE18, 1))[:, None][0]
     frames_NVC = [person_NVC, np.concatenate([person_NVC, person_NVC])]
     files.write_openpose(tmp_path / "raw", "a", frames_NVC)
@@ -672,7 +670,7 @@ def test_clips_of_a_pickle_of_many_are_read_one_by_one(tmp_path):
         assert error_TV.max() < 0.5
 
 
-def test_a_damaged_array_in_a_pickle_of_many_stops_no_other(tmp_path):
+def test_a_damaged_array_in_a_pickle_of_many_does_not_stop_the_others(tmp_path):
     """In protocol 2 an array is text, each of whose characters has to be one byte."""
     people = [files.project(files.move(COCO17, 20, seed=seed))[:, None] for seed in range(2)]
     items = [files.annotate_2d(f"clip {number}", item) for number, item in enumerate(people)]
@@ -686,7 +684,7 @@ def test_a_damaged_array_in_a_pickle_of_many_stops_no_other(tmp_path):
     assert found[1].what == "an array's bytes are damaged"
 
 
-def test_a_pickle_of_clips_in_3d_is_to_be_prepared_first(tmp_path):
+def test_a_pickle_of_clips_in_3d_must_be_prepared_first(tmp_path):
     item = {"frame_dir": "a", "label": 0, "keypoint": np.ones((1, 2, 25, 3), "f4")}
     (tmp_path / "many.pkl").write_bytes(pickle.dumps([item]))
     with pytest.raises(InputError, match="do not have COCO's 17 joints in 2D") as caught:
@@ -694,10 +692,10 @@ def test_a_pickle_of_clips_in_3d_is_to_be_prepared_first(tmp_path):
     assert caught.value.now.startswith("prepare them first")
 
 
-def test_a_file_of_no_format_beside_recordings_is_named(tmp_path):
+def test_a_file_of_unknown_format_among_recordings_is_named(tmp_path):
     (tmp_path / "a.json").write_bytes(files.make_file("YOLO"))
     (tmp_path / "b.json").write_text("{}")
-    (tmp_path / "notes.csv").write_text("a,b\n1,2\n")  # of another suffix: nothing to do with them
+    (tmp_path / "notes.csv").write_text("a,b\n1,2\n")  # another suffix, so it is ignored
     listing = find_recordings(tmp_path)
     assert [file.name for file in listing.files] == ["a.json"]
     assert [item.name for item in listing.refused] == ["b.json"]

@@ -1,4 +1,4 @@
-"""PYSKL pickles against a slow twin, and against all that can be wrong with one."""
+"""PYSKL pickles against a slow twin, and all that can be wrong with one."""
 
 import pickle
 import random
@@ -47,7 +47,7 @@ def read_all(plan):
 
 
 def list_slowly(keypoint):
-    """Centre and list poses, number by number: [(frame, body, pose)]."""
+    """Center and list poses, number by number: [(frame, body, pose)]."""
     frames = np.float32(keypoint)
     first = next(frame for frame in frames[0] if frame.any())
     poses = []
@@ -113,7 +113,7 @@ def test_the_splits_are_the_files_own(tmp_path, caplog):
     assert caught.value.problems[0].where == "split csub"
 
 
-def test_other_names_make_a_dataset_of_the_files_name(tmp_path):
+def test_other_clip_names_make_a_dataset_named_after_the_file(tmp_path):
     annotations = [
         annotate(f"clip {index}", make_keypoint(index, num_joints=20), label=index)
         for index in range(3)
@@ -179,7 +179,7 @@ def test_a_clip_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
         ({"total_frames": None}, "total_frames"),
     ],
 )
-def test_a_foreign_annotation_refuses_the_file(tmp_path, change, said):
+def test_an_invalid_annotation_refuses_the_file(tmp_path, change, said):
     annotations = [annotate("a", make_keypoint(0)), annotate("b", make_keypoint(1)) | change]
     with pytest.raises(InputError) as caught:
         plan_pyskl(write(tmp_path, {"annotations": annotations}))
@@ -189,13 +189,13 @@ def test_a_foreign_annotation_refuses_the_file(tmp_path, change, said):
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 17, 3), (1, 6, 25, 2), (1, 6, 0, 3)])
-def test_another_skeleton_is_sent_to_the_custom_format(tmp_path, shape):
+def test_another_skeleton_is_referred_to_the_custom_format(tmp_path, shape):
     with pytest.raises(InputError, match="joints x coordinates") as caught:
         plan_pyskl(write(tmp_path, {"annotations": [annotate("a", np.zeros(shape))]}))
     assert "custom" in caught.value.now
 
 
-def test_no_pyskl_pickle(tmp_path):
+def test_a_file_that_is_not_a_pyskl_pickle_is_refused(tmp_path):
     for content in ({}, [], {"annotations": []}, {"annotations": {}}, 5, b"", b"text"):
         with pytest.raises(InputError):
             plan_pyskl(write(tmp_path, content))
@@ -204,7 +204,7 @@ def test_no_pyskl_pickle(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_damage_never_surprises(tmp_path, protocol):
+def test_damage_is_refused_skipped_or_gives_finite_poses(tmp_path, protocol):
     """200 random bytes, one set at a time: refused, skipped, or finite poses; nothing else."""
     annotations = [annotate(ntu_name(index), make_keypoint(index), index) for index in range(4)]
     split = {"xsub_train": [ntu_name(0)], "xsub_val": [ntu_name(1)]}

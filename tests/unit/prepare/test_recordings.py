@@ -1,4 +1,4 @@
-"""Recordings that somebody names: a file, a folder or a .zip, and what is none."""
+"""Recordings given as a file, a folder or a .zip, and files that are not recordings."""
 
 import json
 import shutil
@@ -55,7 +55,7 @@ def test_a_folder_and_its_zip_hold_the_same(path, tmp_path):
     (folder / "deep").mkdir(parents=True)
     shutil.copy(path, folder / "deep")
     write_nwucla(folder / NWUCLA)
-    (folder / "synth.json").write_text("{}")  # describes recordings, and is none
+    (folder / "synth.json").write_text("{}")  # describes recordings, but is not one
     (folder / "notes.txt").write_text("")
     with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
         for item in folder.rglob("*.*"):
@@ -119,7 +119,7 @@ def test_other_files(tmp_path, name, message):
     assert ".skeleton" in caught.value.now
 
 
-def test_nothing_there(tmp_path):
+def test_sources_without_recordings_are_refused(tmp_path):
     with pytest.raises(UsageError, match="not found"):
         find_recordings(tmp_path / "absent.skeleton")
     (tmp_path / "film.avi").write_bytes(b"RIFF")

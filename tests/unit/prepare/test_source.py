@@ -27,7 +27,7 @@ def test_folders_are_searched_and_other_files_ignored(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["../../", "/etc/", "a/../../", "..\\..\\"])
-def test_members_that_would_climb_out_are_refused(tmp_path, path):
+def test_members_with_paths_outside_the_zip_are_refused(tmp_path, path):
     with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
         archive.writestr(f"{path}{NAME}", "text")
         archive.writestr(f"inside/{NAME}", "text")
@@ -47,7 +47,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
     assert listing.refused == (Skipped(NAME, "it would grow 1028 times when unpacked"),)
 
 
-def test_what_is_larger_than_any_recording_is_not_read(tmp_path):
+def test_a_file_larger_than_any_recording_is_not_read(tmp_path):
     with (tmp_path / NAME).open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)
     (listed,) = list_files([locate(tmp_path)]).files
@@ -56,7 +56,7 @@ def test_what_is_larger_than_any_recording_is_not_read(tmp_path):
     assert caught.value.what == "larger than 64 MiB, the limit for a recording"
 
 
-def test_pipes_and_dangling_links_are_no_files(tmp_path):
+def test_pipes_and_dangling_links_are_ignored(tmp_path):
     (tmp_path / "S001C001P001R001A002.skeleton").symlink_to(tmp_path / "absent")
     os.mkfifo(tmp_path / "S001C001P001R001A003.skeleton")
     (tmp_path / NAME).write_bytes(b"text")
@@ -102,7 +102,7 @@ def test_a_damaged_member_is_refused(tmp_path):
         read_file(file)
 
 
-def test_a_file_that_went_is_no_matter_of_one_clip(tmp_path):
+def test_a_file_removed_after_listing_is_not_a_clip_error(tmp_path):
     (tmp_path / NAME).write_bytes(b"text")
     (file,) = list_files([locate(tmp_path)]).files
     (tmp_path / NAME).unlink()
@@ -111,7 +111,7 @@ def test_a_file_that_went_is_no_matter_of_one_clip(tmp_path):
     assert not isinstance(caught.value, ClipError)
 
 
-def test_nothing_there(tmp_path):
+def test_a_missing_raw_folder_is_refused(tmp_path):
     with pytest.raises(UsageError) as caught:
         detect([locate(tmp_path / "absent")])
     assert caught.value.what == "raw folder or file not found"
@@ -134,7 +134,7 @@ def test_a_folder_of_something_else(tmp_path, names):
 
 
 def test_formats_of_several_files_are_detected_at_once(tmp_path, monkeypatch):
-    """Each block of files waits at each of its files for another one."""
+    """Each file waits until one of another block is read at the same time."""
     for number in range(2 * source._BLOCK_FILES):
         (tmp_path / f"{number}.json").write_text("{}")
     together, peek = threading.Barrier(2, timeout=20), source._peek

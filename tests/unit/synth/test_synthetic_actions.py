@@ -24,7 +24,7 @@ def test_pairs_are_one_movement_and_its_reverse():
 
 @pytest.mark.parametrize("action", ACTIONS[::2], ids=lambda action: action.name)
 def test_a_movement_returns_to_where_it_began_and_differs_from_its_reverse(action):
-    """So neither the first pose, nor the last, nor the set of poses gives the direction away."""
+    """So neither the first pose, nor the last, nor the set of poses reveals the direction."""
     angles = action.movement.gesture(PHASE)
     for angle in angles.values():
         assert angle[0] == pytest.approx(angle[-1], abs=1e-9)
@@ -91,7 +91,7 @@ def test_the_second_action_of_a_pair_is_the_first_performed_backwards(first):
         np.testing.assert_allclose(motion.joints_TVC[0], motion.joints_TVC[-1], atol=1e-12)
 
 
-def test_who_comes_near_first_is_nearest_first():
+def test_an_approach_is_nearest_before_it_is_farthest():
     person, other = (draw_person(np.random.default_rng(seed)) for seed in (1, 2))
     rng = np.random.default_rng(4)
     lead, follow = perform(ACTIONS[2], person, other, facing_rad=0.0, rng=rng)

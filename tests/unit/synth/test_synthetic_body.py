@@ -85,7 +85,7 @@ def test_bones_keep_their_length_and_rotations_stay_rotations(offsets):
     np.testing.assert_allclose(np.linalg.det(turned), 1.0, atol=1e-12)
 
 
-def test_a_standing_person_is_as_tall_as_said_and_the_right_way_round(offsets):
+def test_a_standing_person_has_the_requested_height_and_faces_the_sensor(offsets):
     joints = move_body(offsets, stand()).joints_TVC[0]
     assert joints[JOINT["head"], 1] == pytest.approx(1.8, abs=0.15)
     assert joints[:, 1].min() == pytest.approx(0.03)

@@ -1,4 +1,4 @@
-"""Synthetic data are no gift: without the order of poses, two actions of a pair look alike."""
+"""Synthetic data are not trivial: without the order of poses, the actions of a pair look alike."""
 
 import numpy as np
 import pytest
@@ -55,5 +55,5 @@ def test_a_linear_classifier_of_pose_statistics_finds_the_movement_but_not_its_d
     weights = fit_logistic(features[split.train], labels[split.train], 8, strength=0.03)
     found = (features[split.test] @ weights[:-1] + weights[-1]).argmax(axis=1)
     assert np.mean(found == labels[split.test]) < 0.6
-    # It is not weak: it nearly always finds which of the four movements it was.
+    # It is not a weak classifier: it nearly always finds which of the four movements it was.
     assert np.mean(found // 2 == labels[split.test] // 2) > 0.9

@@ -33,7 +33,7 @@ def recordings():
 
 
 def plain_first(recordings):
-    """The first recording in which nothing went wrong but noise."""
+    """The first recording that has no defects except noise."""
     return next(
         recording
         for people, recording in recordings
@@ -43,7 +43,7 @@ def plain_first(recordings):
 
 @pytest.mark.parametrize(("camera", "azimuth"), [(1, 0.0), (2, -np.pi / 4), (3, np.pi / 4)])
 def test_each_camera_sees_the_same_performance_from_its_side(camera, azimuth):
-    """Turned back by its azimuth and pitch, what a sensor saw is what happened, up to noise."""
+    """Rotated back by azimuth and pitch, a recording equals the motion, up to noise."""
     motions = motions_of(ACTIONS[0], 7)
     setup = Setup(height_m=2.0, distance_m=3.0)
     track = record(motions, setup, camera, np.random.default_rng(8)).tracks[0]
@@ -109,7 +109,7 @@ def test_people_survive_preparation_and_ghosts_do_not(recordings):
             assert min(np.abs(first - joints).max() for joints in real_joints) < 1e-5
 
 
-def test_the_text_says_what_was_seen(recordings):
+def test_the_text_contains_the_recorded_joints(recordings):
     recording = plain_first(recordings)
     parsed = read_skeleton(format_recording(recording, newline="\r\n"))
     track = recording.tracks[0]
@@ -164,7 +164,7 @@ def test_frames_without_anybody_and_changing_order_are_written(recordings):
 
 
 def test_a_ghost_alone_would_be_refused():
-    """Guards the guard above: ghosts are of the kind that preparation takes away."""
+    """Verifies the check above: ghosts are of the kind that preparation removes."""
     for seed in range(60):
         rng = np.random.default_rng(seed)
         recording = record(motions_of(ACTIONS[0], seed), draw_setup(rng), 1, rng)
