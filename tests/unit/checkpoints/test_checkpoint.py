@@ -1,4 +1,4 @@
-"""Checkpoints: whole, strict, safe, and never confused with other files."""
+"""Checkpoints: complete, strict, safe, and never confused with other files."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def checkpoint(tiny_recipe) -> Checkpoint:
 
 
 def edited(path: Path, **changes) -> Path:
-    """Change entries of the file behind our back."""
+    """Change entries of the file without our code."""
     content = torch.load(path, weights_only=True)
     content.update(changes)
     torch.save(content, path)
     return path
 
 
-def test_it_comes_back_as_it_was(checkpoint, tiny_recipe, tmp_path):
+def test_a_checkpoint_round_trips(checkpoint, tiny_recipe, tmp_path):
     path = tmp_path / "deep" / "checkpoint.pt"
     save_checkpoint(path, checkpoint)
     loaded = load_checkpoint(path)
@@ -70,7 +70,7 @@ def test_the_selected_weights_are_the_ones_to_evaluate(checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 10, 3000, -1])
-def test_a_torn_file_is_refused(checkpoint, tmp_path, size):
+def test_a_truncated_file_is_refused(checkpoint, tmp_path, size):
     path = tmp_path / "c.pt"
     save_checkpoint(path, checkpoint)
     path.write_bytes(path.read_bytes()[:size])
@@ -123,13 +123,13 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path):
         ({"selected": []}, "selected has the wrong type"),
     ],
 )
-def test_a_content_that_does_not_fit_is_refused(checkpoint, tmp_path, changes, message):
+def test_invalid_content_is_refused(checkpoint, tmp_path, changes, message):
     save_checkpoint(tmp_path / "c.pt", checkpoint)
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(edited(tmp_path / "c.pt", **changes))
 
 
-def test_the_mean_of_the_weights_is_there_if_the_recipe_keeps_one(
+def test_averaged_weights_are_required_exactly_if_the_recipe_keeps_them(
     checkpoint, tiny_recipe, tmp_path
 ):
     path = tmp_path / "c.pt"
@@ -142,7 +142,7 @@ def test_the_mean_of_the_weights_is_there_if_the_recipe_keeps_one(
         load_checkpoint(edited(path, recipe=checkpoint.recipe))
 
 
-def test_version_1_named_its_skeleton_only(checkpoint, tmp_path):
+def test_version_1_has_only_the_name_of_its_skeleton(checkpoint, tmp_path):
     path = tmp_path / "c.pt"
     save_checkpoint(path, checkpoint)
     content = torch.load(path, weights_only=True)
@@ -157,7 +157,7 @@ def test_version_1_named_its_skeleton_only(checkpoint, tmp_path):
         load_checkpoint(path)
 
 
-def test_it_describes_any_skeleton(tiny_recipe, checkpoint, tmp_path):
+def test_a_checkpoint_describes_any_skeleton(tiny_recipe, checkpoint, tmp_path):
     dog = Skeleton("dog", ("nose", "back", "tail"), ((0, 1), (2, 1)), None, 2)
     model = build_model(tiny_recipe, dog, 3)
     own = {"skeleton": dog, "weights": model.state_dict()}

@@ -1,4 +1,4 @@
-"""Checkpoints that a kill, a disk or a cosmic ray has damaged, wherever it hits them."""
+"""Checkpoints damaged by a kill, a disk or a flipped bit, at any position."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def zero_a_block(data, place):
 
 
 @pytest.mark.parametrize("damage", [cut, zero_the_rest, zero_a_block])
-def test_the_one_before_a_torn_checkpoint_is_used(damage, run, caplog):
+def test_a_corrupt_checkpoint_falls_back_to_the_previous_one(damage, run, caplog):
     """At random places, the same in every test run."""
     newest = run.checkpoint_path(2)
     whole = newest.read_bytes()
@@ -51,14 +51,14 @@ def test_the_one_before_a_torn_checkpoint_is_used(damage, run, caplog):
         assert found is not None
         path, checkpoint = found
         assert checkpoint.epoch == path_epoch(path)
-        if path == newest:  # what was zeroed was zero before
+        if path == newest:  # the zeroed bytes were zero before
             assert_same(checkpoint, whole, newest)
         else:
             assert str(newest) in caplog.text
 
 
 def test_no_flipped_bit_changes_what_is_read(run):
-    """torch itself reads a third of them without a word."""
+    """torch itself reads a third of them without an error."""
     newest = run.checkpoint_path(2)
     whole = newest.read_bytes()
     rng = random.Random(2)
@@ -76,7 +76,7 @@ def test_no_flipped_bit_changes_what_is_read(run):
     assert refused > 30
 
 
-def test_a_bit_in_the_weights_is_noticed(run):
+def test_a_flipped_bit_in_the_weights_is_detected(run):
     newest = run.checkpoint_path(2)
     data = bytearray(newest.read_bytes())
     weight = load_checkpoint(newest).weights["classifier.weight"]

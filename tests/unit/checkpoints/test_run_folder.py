@@ -1,4 +1,4 @@
-"""Run folders: whose they are, who may use them, where training goes on."""
+"""Run folders: which run owns them, who may use them, where training resumes."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ def test_a_run_leaves_everything_behind(tiny_recipe, tiny_folder, tiny_dataset, 
     assert "epoch 4 of 4" in (result.folder / "log.txt").read_text()
 
 
-def test_the_same_command_goes_on_where_it_was_interrupted(
-    tiny_recipe, tiny_folder, tmp_path, caplog
-):
+def test_the_same_command_resumes_an_interrupted_run(tiny_recipe, tiny_folder, tmp_path, caplog):
     class Interrupted(Exception):
         pass
 
@@ -109,9 +107,7 @@ def test_a_run_says_where_it_trains_and_what_it_holds_out(
     assert "training clips are held out to select the epoch" in caplog.text
 
 
-def test_a_run_is_finished_with_the_number_of_workers_that_trained_it(
-    tiny_recipe, tiny_folder, tmp_path, caplog
-):
+def test_a_finished_run_keeps_its_number_of_workers(tiny_recipe, tiny_folder, tmp_path, caplog):
     train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, device="cpu", name="mine")
     run = RunFolder(tmp_path / "mine")
     check_num_workers(run, Workers(1, 1), is_finished=True)  # one worker trains as none does
@@ -154,7 +150,7 @@ def test_another_dataset_in_the_same_folder_is_refused(tiny_recipe, tiny_dataset
         pass
 
 
-def test_a_folder_named_with_an_older_hash_is_still_the_runs(tiny_recipe, tiny_dataset, tmp_path):
+def test_a_folder_named_with_an_older_hash_is_found(tiny_recipe, tiny_dataset, tmp_path):
     old = tmp_path / "synth-cv-0123abcd"
     with claim_run(tmp_path, old.name, tiny_recipe, tiny_dataset):
         pass
@@ -169,8 +165,8 @@ def test_a_folder_named_with_an_older_hash_is_still_the_runs(tiny_recipe, tiny_d
         assert run.path.name == run_name(with_seed(tiny_recipe, 1))
 
 
-def test_a_run_named_by_the_version_before_is_resumed(tiny_recipe, tiny_folder, tmp_path):
-    # sha256 over all deciding values, as the version before computed it.
+def test_a_run_named_by_the_previous_version_is_resumed(tiny_recipe, tiny_folder, tmp_path):
+    # sha256 over all deciding values, as the previous version computed it.
     old = tmp_path / f"synth-cv-{old_hash(tiny_recipe)}"
     settings = {"runs_dir": tmp_path, "device": "cpu"}
     assert old.name != run_name(tiny_recipe)
@@ -186,7 +182,7 @@ def old_hash(recipe):
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def test_two_at_once_refuse_each_other(tiny_recipe, tiny_dataset, tmp_path):
+def test_a_run_folder_in_use_is_refused(tiny_recipe, tiny_dataset, tmp_path):
     with (
         claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset),
         pytest.raises(RunError, match="another command is using"),
@@ -196,7 +192,7 @@ def test_two_at_once_refuse_each_other(tiny_recipe, tiny_dataset, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "/tmp/x", ".hidden", "", " "])
-def test_a_name_cannot_leave_the_runs(tiny_recipe, tiny_dataset, tmp_path, name):
+def test_a_run_name_cannot_leave_the_runs_folder(tiny_recipe, tiny_dataset, tmp_path, name):
     with (
         pytest.raises(UsageError, match="is not a valid folder name"),
         claim_run(tmp_path / "runs", name, tiny_recipe, tiny_dataset),
@@ -269,7 +265,7 @@ def trained(tiny_recipe, tiny_folder, tmp_path):
     return again
 
 
-def test_a_run_whose_checkpoints_are_all_torn_is_left_as_it_is(trained, tmp_path):
+def test_a_run_with_only_corrupt_checkpoints_is_left_unchanged(trained, tmp_path):
     for path in tmp_path.glob("run/checkpoints/*/checkpoint.pt"):
         path.write_bytes(b"torn")
     before = (tmp_path / "run" / "metrics.jsonl").read_text()
@@ -285,7 +281,7 @@ def test_a_checkpoint_of_a_newer_version_is_not_passed_over(trained, tmp_path):
         trained()
 
 
-def test_after_a_torn_checkpoint_the_new_ones_are_kept(trained, tmp_path, caplog):
+def test_new_checkpoints_after_a_corrupt_one_are_kept(trained, tmp_path, caplog):
     path = tmp_path / "run" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
     whole = path.read_bytes()
     path.write_bytes(whole[:1000])
@@ -304,7 +300,7 @@ def test_epochs_are_sorted_as_numbers(tmp_path):
     assert {item.name for item in run.checkpoints_dir.iterdir()} == {"epoch-10000", "epoch-10001"}
 
 
-def test_what_the_user_can_mend_is_refused_before_a_folder_is_made(
+def test_too_many_workers_are_refused_before_a_folder_is_created(
     tiny_recipe, tiny_folder, tmp_path
 ):
     with pytest.raises(UsageError, match="a batch of 6 clips cannot be shared by 7 workers"):
@@ -318,7 +314,7 @@ def test_a_recipe_for_another_dataset_is_refused(tiny_folder, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_checkpoint_of_another_run_is_not_taken_up(trained, tiny_recipe, tiny_folder, tmp_path):
+def test_a_checkpoint_of_another_run_is_refused(trained, tiny_recipe, tiny_folder, tmp_path):
     other = train_run(with_seed(tiny_recipe, 1), tiny_folder, runs_dir=tmp_path, device="cpu")
     foreign = other.folder / "checkpoints" / "epoch-0004" / "checkpoint.pt"
     own = tmp_path / "run" / "checkpoints" / "epoch-0004" / "checkpoint.pt"

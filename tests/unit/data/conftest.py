@@ -1,4 +1,4 @@
-"""A small dataset written by hand: what is in it is known, and every part of it can be damaged."""
+"""A small dataset written by hand: its content is known, and every part can be damaged."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -13,7 +13,7 @@ def test_matrices_are_rotations():
     torch.testing.assert_close(torch.linalg.det(matrices), torch.ones(50, dtype=torch.float64))
 
 
-def test_clips_in_a_plane_turn_as_if_they_lay_in_space():
+def test_clips_in_2d_rotate_about_z_like_clips_in_3d():
     generator = torch.Generator().manual_seed(0)
     joints_BTVC = torch.randn(5, 3, 4, 2, generator=generator).double()
     angles = torch.randn(5, 3, generator=generator).double()

@@ -160,6 +160,6 @@ def test_the_names_of_a_batch_are_its_clips(bank, tiny_dataset):
     assert batches.num_clips == 8
 
 
-def test_poses_reside_on_the_host_for_the_host():
+def test_poses_stay_on_the_cpu_for_training_on_the_cpu():
     for wanted in ("auto", "host", "device"):
         assert choose_pose_device(10**15, CPU, wanted) == CPU

@@ -1,4 +1,4 @@
-"""What an epoch does to its clips: each knob against its definition, and all by meaning."""
+"""Augmentation of an epoch: each setting against its definition, and how draws depend on clips."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def joints() -> torch.Tensor:
     return torch.randn(40, 6, 5, 3, generator=torch.Generator().manual_seed(0))
 
 
-def test_nothing_asked_is_nothing_done(joints):
+def test_no_augmentation_returns_the_clips_unchanged(joints):
     assert draw().augment(joints, ROWS) is joints
 
 
@@ -78,7 +78,7 @@ def test_scaling_grows_and_shrinks_within_its_share(joints):
     assert 1.1 < factors.max() <= 1.15
 
 
-def test_shear_leans_axes_on_the_others_and_keeps_each_itself():
+def test_shear_moves_points_along_the_other_axes_only():
     east = torch.tensor([1.0, 0.0, 0.0]).expand(40, 6, 5, 3)
     sheared = draw(shear=0.2).augment(east.clone(), ROWS)
     assert (sheared[..., 0] == 1).all()
@@ -120,7 +120,7 @@ def test_a_crop_is_long_enough_and_inside():
     assert length.max() > 0.9
 
 
-def test_clips_in_a_plane_turn_by_the_third_angle():
+def test_clips_in_2d_rotate_by_the_third_angle():
     flat = draw(num_coordinates=2, rotation_rad=[9.0, 9.0, 0.5], scaling=0.1, shear=0.1)
     assert flat.maps_NCC.shape == (40, 2, 2)
     alone = draw(num_coordinates=2, rotation_rad=[9.0, 9.0, 0.5]).maps_NCC
@@ -129,7 +129,7 @@ def test_clips_in_a_plane_turn_by_the_third_angle():
     assert math.isclose(torch.linalg.det(alone).mean().item(), 1.0, rel_tol=1e-5)
 
 
-def test_other_epochs_can_be_written_over_these():
+def test_draws_of_another_epoch_can_be_copied_in_place():
     tables, other = draw(epoch=0, **ALL), draw(epoch=1, **ALL)
     place = tables.poses_NT.data_ptr()
     tables.copy_(other)

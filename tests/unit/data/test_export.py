@@ -118,7 +118,7 @@ def test_a_pyskl_file_gives_clips_names_and_cases_back(golden_dataset, tmp_path)
     assert result.losses == ()
 
 
-def test_the_field_reads_the_files(golden_dataset, tmp_path):
+def test_standard_tools_read_the_files(golden_dataset, tmp_path):
     """numpy, h5py and pickle themselves open them, with the keys and shapes that tools expect."""
     for to, suffix in SUFFIXES.items():
         export_dataset(golden_dataset, tmp_path / f"a.{suffix}", to=to, case="cset")
@@ -156,7 +156,7 @@ def test_the_same_dataset_gives_the_same_bytes(golden_dataset, tmp_path, to):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_a_synthetic_dataset_has_to_name_its_case(tiny_dataset, tmp_path):
+def test_exporting_a_synthetic_dataset_to_one_file_needs_a_case(tiny_dataset, tmp_path):
     with pytest.raises(UsageError, match="has 3"):
         export_dataset(tiny_dataset, tmp_path / "tiny.npz", to="npz")
     (loss,) = export_dataset(tiny_dataset, tmp_path / "tiny.pkl", to="pyskl").losses

@@ -29,7 +29,7 @@ def source(folder):
 
 
 class Source:
-    """A folder to copy from, that writes down how often it was asked."""
+    """A folder to copy from, which records every copy."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -58,7 +58,7 @@ class Source:
         return len(self.log.read_text().splitlines())
 
 
-def test_where_it_lies(monkeypatch, tmp_path):
+def test_the_location_of_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SGNRAY_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -71,7 +71,7 @@ def test_where_it_lies(monkeypatch, tmp_path):
     assert cache_dir() == tmp_path / "own"
 
 
-def test_it_is_copied_once(cache, source):
+def test_a_dataset_is_copied_once(cache, source):
     folder = cached_dataset(source.checksum, source.copy)
     assert folder == cache / source.checksum[7:23]
     assert open_dataset(folder).info == read_info(source.folder)
@@ -94,7 +94,7 @@ def test_two_processes_at_once_copy_once(cache, source):
     assert source.num_copies == 1
 
 
-def test_a_killed_fetch_leaves_nothing_that_counts(cache, source):
+def test_a_partial_copy_of_a_killed_fetch_is_not_used(cache, source):
     process = FORKS.Process(
         target=cached_dataset, args=(source.checksum, source.copy_half_and_hang)
     )
@@ -153,7 +153,7 @@ def test_a_description_of_another_dataset_is_refused(cache, source):
         cached_dataset(source.checksum, source.copy)
 
 
-def test_nothing_was_copied(cache, source):
+def test_a_fetch_that_copies_nothing_is_refused(cache, source):
     with pytest.raises(InputError, match="none, wanted sha256"):
         cached_dataset(source.checksum, lambda folder: None)
 
@@ -170,7 +170,7 @@ def test_a_failing_copy_keeps_nothing(cache, source):
 
 
 @pytest.mark.parametrize("checksum", ["", "sha256:../../../../../../x", "sha256:00", "0" * 64])
-def test_a_checksum_that_is_none_is_refused(cache, checksum):
+def test_an_invalid_checksum_is_refused(cache, checksum):
     with pytest.raises(InputError, match="is not a checksum of a dataset"):
         cached_dataset(checksum, lambda folder: None)
     assert not cache.exists()

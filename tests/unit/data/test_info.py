@@ -1,4 +1,4 @@
-"""dataset.json: what comes back, what older versions said, and every way to be wrong."""
+"""dataset.json: round trips, older versions, and every kind of invalid content."""
 
 import dataclasses
 import json
@@ -31,12 +31,12 @@ def edit(folder, **changes):
 
 
 @pytest.mark.parametrize("info", [INFO, dataclasses.replace(INFO, skeleton=NTU25, splits=None)])
-def test_it_comes_back_as_it_was(tmp_path, info):
+def test_dataset_json_round_trips(tmp_path, info):
     write_info(tmp_path, info)
     assert read_info(tmp_path) == info
 
 
-def test_the_skeleton_is_in_it(tmp_path):
+def test_dataset_json_contains_the_skeleton(tmp_path):
     write_info(tmp_path, INFO)
     content = json.loads((tmp_path / "dataset.json").read_text())
     assert (content["format_version"], content["layout"]) == (2, "dog")
@@ -48,7 +48,7 @@ def test_the_skeleton_is_in_it(tmp_path):
     }
 
 
-def test_version_1_named_its_layout_only(tmp_path):
+def test_version_1_has_only_the_name_of_its_layout(tmp_path):
     edit(tmp_path, format_version=1, layout="ntu25", skeleton=..., splits=None)
     info = read_info(tmp_path)
     assert (info.format_version, info.skeleton) == (1, NTU25)
@@ -89,14 +89,14 @@ def test_version_1_named_its_layout_only(tmp_path):
         ({"splits": {"a": {"train": ["x"], "test": ["x"]}}}, "names a clip of the case a twice"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, changes, message):
+def test_invalid_content_is_named(tmp_path, changes, message):
     edit(tmp_path, **changes)
     with pytest.raises(InputError, match=message):
         read_info(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000, '"\ud800"', "\xff"])
-def test_no_json(tmp_path, text):
+def test_a_file_that_is_not_a_json_object_is_refused(tmp_path, text):
     (tmp_path / "dataset.json").write_bytes(text.encode("latin-1", "backslashreplace"))
     with pytest.raises(InputError, match="the dataset is corrupt or not ours"):
         read_info(tmp_path)

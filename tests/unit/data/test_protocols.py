@@ -164,7 +164,7 @@ def test_one_training_subject_cannot_be_validated():
 
 
 def fixed(clips, **cases):
-    """Clips whose source fixes who trains and who is tested, by row."""
+    """Clips whose source defines the rows of training and test."""
     splits = {
         case: Split(np.array(train, np.int64), np.array(test, np.int64))
         for case, (train, test) in cases.items()
@@ -194,7 +194,7 @@ def test_a_fixed_split_is_the_only_case():
     assert caught.value.now == "choose one of hand"
 
 
-def test_a_fixed_split_has_precedence_and_its_other_names():
+def test_a_fixed_split_takes_precedence_and_has_aliases():
     clips = fixed(make_clips(["S001C001P001R001A001", "S001C002P002R001A001"]), cs=([1], [0]))
     assert split_clips("ntu60", "xsub", clips).train.tolist() == [1]
     assert resolve_case("mine", "xsub", ["cs"]) == "cs"
@@ -232,7 +232,7 @@ def folds_of(clips, case="hand"):
     return [fold.test.tolist() for fold in folds]
 
 
-def test_validation_of_a_fixed_split_mirrors_what_tells_its_parts_apart():
+def test_validation_mirrors_the_column_that_separates_a_fixed_split():
     subjects = [1, 2, 3, 4, 5, 6, 7, 8, 20, 21]
     clips = fixed(make_table(10, subjects=subjects, cameras=[1] * 10), hand=(range(8), [8, 9]))
     assert folds_of(clips) == [[2, 7]]  # every fifth of the training subjects, from the third on
@@ -255,7 +255,7 @@ def test_validation_of_a_fixed_split_mirrors_what_tells_its_parts_apart():
     ],
     ids=["nothing known", "all the same", "one unknown", "one training camera"],
 )
-def test_else_about_a_fifth_of_the_training_clips_validates(columns):
+def test_otherwise_about_a_fifth_of_the_training_clips_is_held_out(columns):
     clips = fixed(make_table(40, **columns), hand=(range(30), range(30, 40)))
     (held_out,) = folds_of(clips)
     assert 2 <= len(held_out) <= 11

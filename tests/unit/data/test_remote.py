@@ -1,4 +1,4 @@
-"""A dataset behind a URI: a server that speaks as much of S3 as reading files takes."""
+"""A dataset at a URI: a server with the part of S3 that reading files needs."""
 
 import logging
 import re
@@ -25,7 +25,7 @@ class Objects(BaseHTTPRequestHandler):
     def do_GET(self):
         path = self.server.root / self.path.partition("?")[0].lstrip("/")
         self.server.asked.append((self.command, path.name))
-        # A key of S3 is no path: two slashes are another key than one.
+        # A key of S3 is not a path: with two slashes, it is another key.
         if not path.is_file() or "//" in self.path or path.name in self.server.refused:
             self.send_response(403 if path.name in self.server.refused else 404)
             self.send_header("Content-Length", "0")
@@ -66,7 +66,7 @@ def uri(server, path="data/sticks"):
     )
 
 
-def test_it_is_fetched_once(server, folder, monkeypatch):
+def test_a_dataset_is_fetched_once(server, folder, monkeypatch):
     monkeypatch.setattr(fetch, "_BLOCK_BYTES", 1000)
     monkeypatch.setattr(fetch, "_MIB", 1)
     steps = []
@@ -91,7 +91,7 @@ def test_a_dataset_that_changed_there_is_another_copy(server, hand_made):
     assert open_dataset(first).poses_PVC[0, 0, 0] == 0
 
 
-def test_what_lies_there_is_damaged(server, tmp_path):
+def test_a_damaged_dataset_at_a_uri_is_refused(server, tmp_path):
     path = server.folder / "clips.arrow"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match="not the requested one"):
@@ -108,7 +108,7 @@ def test_a_file_is_missing_there(server, name):
     assert caught.value.where == f"s3://bucket/data/sticks/{name}"
 
 
-def test_what_may_not_be_read(server):
+def test_a_file_without_read_permission_is_named(server):
     server.refused.add("clips.arrow")
     with pytest.raises(InputError) as caught:
         dataset_at(uri(server))

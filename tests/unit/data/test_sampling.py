@@ -52,13 +52,13 @@ def plain_even(num_poses: int, uniform: list[float]) -> list[int]:
 
 
 def test_even_windows_match_the_rule_for_every_length():
-    # Draws of few binary digits, so that no rounding of float32 stands between rule and code.
+    # Draws of few binary digits, so that rounding to float32 makes no difference.
     draws = torch.randint(0, 64, (121, 16), generator=torch.Generator().manual_seed(0)) / 64
     expected = [plain_even(length, row) for length, row in enumerate(draws.tolist())]
     assert sample_poses(torch.arange(121), draws, "even").tolist() == expected
 
 
-def test_even_windows_reach_the_tail_that_the_papers_never_see():
+def test_even_windows_reach_the_tail_that_the_papers_windows_miss():
     almost_one = torch.full((1, 20), 1 - 2**-24)
     for length in (1, 19, 39, 300, 4099):
         lengths = torch.tensor([length])

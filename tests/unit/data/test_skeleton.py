@@ -6,12 +6,12 @@ from sgnray.data.skeleton import KINECT20, NTU25, SKELETONS, Skeleton
 
 
 @pytest.mark.parametrize("layout", SKELETONS.values(), ids=list(SKELETONS))
-def test_our_layouts_come_back_from_plain_data(layout):
+def test_our_skeletons_round_trip_through_json(layout):
     assert Skeleton.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
     assert len(layout.bones) == layout.num_joints - 1
 
 
-def test_any_other_skeleton_does_too():
+def test_a_custom_skeleton_round_trips():
     layout = Skeleton("dog", ("nose", "tail"), ((1, 0),), None, 2)
     assert Skeleton.from_dict(layout.to_dict()) == layout
 
@@ -41,11 +41,11 @@ def test_any_other_skeleton_does_too():
         ({"joints": list(NTU25.joints)}, "are not those of kinect20"),
     ],
 )
-def test_what_does_not_hold_is_said(changes, message):
+def test_invalid_values_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         Skeleton.from_dict(KINECT20.to_dict() | changes)
 
 
-def test_no_dict_at_all():
+def test_a_value_that_is_not_a_dict_is_refused():
     with pytest.raises(ValueError, match="is not a description"):
         Skeleton.from_dict(["kinect20"])

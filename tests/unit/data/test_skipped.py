@@ -12,7 +12,7 @@ def test_it_reads_what_was_written(tmp_path):
     assert read_skipped(tmp_path / "skipped.csv") == skipped
 
 
-def test_none(tmp_path):
+def test_an_empty_list_is_read_back(tmp_path):
     write_skipped(tmp_path / "skipped.csv", ())
     assert (tmp_path / "skipped.csv").read_text() == "file,reason\n"
     assert read_skipped(tmp_path / "skipped.csv") == ()
@@ -37,7 +37,7 @@ def test_names_that_csv_or_utf8_cannot_hold_are_escaped(tmp_path):
         (b"file,reason\n\xff,b\n", "invalid start byte"),
     ],
 )
-def test_what_is_no_such_list_is_refused(tmp_path, data, what):
+def test_an_invalid_list_is_refused(tmp_path, data, what):
     path = tmp_path / "skipped.csv"
     if data is not None:
         path.write_bytes(data)

@@ -64,7 +64,7 @@ def test_checksum(folder):
     assert open_dataset(folder).info.checksum == checksum_file(folder / "clips.arrow")
 
 
-def test_nothing_of_this_machine_is_in_it(folder):
+def test_the_dataset_contains_no_paths_of_this_machine(folder):
     assert str(folder.parent).encode() not in b"".join(
         path.read_bytes() for path in folder.iterdir()
     )
@@ -97,7 +97,7 @@ def test_a_newer_format_is_refused(folder):
         lambda folder: edit_info(folder, num_poses=46),
     ],
 )
-def test_torn_or_foreign_datasets_are_refused(folder, damage):
+def test_corrupt_or_unrelated_files_are_refused(folder, damage):
     damage(folder)
     with pytest.raises(InputError, match="sgn prepare --raw PATH --overwrite"):
         open_dataset(folder)
@@ -182,7 +182,7 @@ def test_the_one_dataset_is_found(folder, tmp_path):
     assert find_dataset(tmp_path / "data", name="nwucla") == folder
 
 
-def test_none_and_several(folder, tmp_path):
+def test_no_dataset_or_several_are_refused(folder, tmp_path):
     with pytest.raises(UsageError) as caught:
         find_dataset(tmp_path / "empty")
     assert caught.value.what == "prepared dataset not found"

@@ -1,4 +1,4 @@
-"""A dataset that is whole, and each way in which one can be damaged."""
+"""A valid dataset, and each way in which one can be damaged."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_progress_goes_through_the_file_twice(folder, monkeypatch):
     assert steps[-1] == (size + 12 * 6 * 4, 2 * size)
 
 
-def test_one_turned_bit(folder):
+def test_one_flipped_bit(folder):
     path = folder / "clips.arrow"
     data = bytearray(path.read_bytes())
     data[data.index(np.float32(71).tobytes())] ^= 1
@@ -95,7 +95,7 @@ def test_counts(hand_made, tmp_path):
     ]
 
 
-def test_poses_of_no_clip(folder):
+def test_poses_that_belong_to_no_clip(folder):
     path = folder / "clips.arrow"
     before, after = (np.array([0, 2, 5, 6, 10, end], np.int32).tobytes() for end in (12, 11))
     assert path.read_bytes().count(before) == 3  # poses, frame and body
@@ -122,7 +122,7 @@ def test_overlapping_clips(hand_made, tmp_path):
     assert what.startswith("cannot be read: ")
 
 
-def test_a_null_that_cannot_be(hand_made, tmp_path):
+def test_a_null_in_a_required_column(hand_made, tmp_path):
     hand_made.columns["body"][3] = None
     assert ("clips.arrow", "a required value is null") in problems_of(
         hand_made.write(tmp_path / "sticks")
@@ -155,7 +155,7 @@ def test_all_problems_come_at_once(hand_made, tmp_path):
         ("skipped.csv", b"file", "the list of skipped files cannot be read: it does not begin"),
     ],
 )
-def test_missing_and_foreign_files(folder, name, data, what):
+def test_missing_and_unrelated_files(folder, name, data, what):
     (folder / name).unlink() if data is None else (folder / name).write_bytes(data)
     assert [where for where, what_found in problems_of(folder) if what_found.startswith(what)] == [
         name
@@ -171,7 +171,7 @@ def test_a_file_that_was_cut(folder, num_bytes):
     assert torn[1].startswith("cannot be read: ")
 
 
-def test_any_turned_byte_is_a_problem_and_never_a_crash(folder):
+def test_any_flipped_byte_is_a_problem_and_never_a_crash(folder):
     path = folder / "clips.arrow"
     whole = path.read_bytes()
     for index in np.random.default_rng(0).integers(0, len(whole), 150):

@@ -73,7 +73,7 @@ def _bodies_of(dataset):
     return [np.array(row) for row in table.column("body").to_pylist()]
 
 
-def test_mistakes_come_surest_first(tiny_dataset):
+def test_mistakes_are_sorted_by_confidence(tiny_dataset):
     logits = torch.tensor([[0.0, 1.0, 0.0], [0.0, 5.0, 0.0], [9.0, 0.0, 0.0]])
     found = find_mistakes(logits, torch.tensor([0, 0, 0]), tiny_dataset, np.array([4, 2, 7]))
     assert [mistake.row for mistake in found] == [2, 4]

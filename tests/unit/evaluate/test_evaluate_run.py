@@ -20,7 +20,7 @@ def runs_dir(tiny_run) -> Path:
     return tiny_run.parent
 
 
-def test_it_finds_what_training_found(runs_dir, tiny_dataset):
+def test_evaluation_gives_the_same_report_as_training(runs_dir, tiny_dataset):
     trained = json.loads((runs_dir / "first" / "report.json").read_text())
     report = evaluate_run(runs_dir / "first")
     again = json.loads(json.dumps(report.to_dict()))
@@ -57,7 +57,7 @@ def test_a_case_that_the_dataset_lacks(runs_dir):
         evaluate_run(runs_dir / "first", case="csubb")
 
 
-def test_a_torn_checkpoint_gives_way_to_the_one_before(runs_dir, tmp_path, caplog):
+def test_a_corrupt_checkpoint_falls_back_to_the_previous_one(runs_dir, tmp_path, caplog):
     run = tmp_path / "torn"
     shutil.copytree(runs_dir / "first", run)
     newest = run / "checkpoints" / "epoch-0004" / "checkpoint.pt"
@@ -66,14 +66,14 @@ def test_a_torn_checkpoint_gives_way_to_the_one_before(runs_dir, tmp_path, caplo
     assert "it is corrupt" in caplog.text
 
 
-def test_a_checkpoint_knows_its_run_and_so_its_dataset(runs_dir, tmp_path, monkeypatch):
+def test_the_dataset_of_a_checkpoint_is_found_through_its_run(runs_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # no data/ here
     folder = runs_dir / "first" / "checkpoints" / "epoch-0003"
     assert evaluate_run(folder / "checkpoint.pt").evaluated.epoch == 3
     assert evaluate_run(folder).evaluated.epoch == 3
 
 
-def test_a_model_that_gives_no_numbers_is_no_result(runs_dir, tmp_path):
+def test_a_model_with_nan_weights_is_refused(runs_dir, tmp_path):
     path = runs_dir / "first" / "checkpoints" / "epoch-0004" / "checkpoint.pt"
     checkpoint = load_checkpoint(path)
     weights = {key: value * float("nan") for key, value in checkpoint.weights.items()}

@@ -13,7 +13,7 @@ LOGITS = torch.tensor(
         [1.0, 2, 3, 4, 5, 6, 7],
     ]
 )
-LABELS = torch.tensor([0, 1, 1, 6])  # the second is wrong, and 1 is its seventh
+LABELS = torch.tensor([0, 1, 1, 6])  # the second is wrong: its label is ranked last
 
 
 def test_counts_by_hand():
@@ -40,5 +40,5 @@ def test_fewer_than_five_classes():
     assert Tally.of(torch.eye(3), torch.tensor([2, 1, 0])).top5_share == 1.0
 
 
-def test_no_clip_is_no_error():
+def test_an_empty_tally_has_a_score_of_zero():
     assert Tally.empty(3, torch.device("cpu")).top1 == 0.0

@@ -33,7 +33,7 @@ def test_matches_one_clip_and_view_at_a_time(model, tiny_dataset):
     assert not tally.confusion_KK.any()
 
 
-def test_the_models_mode_is_given_back(model, tiny_dataset):
+def test_the_mode_of_the_model_is_restored(model, tiny_dataset):
     bank = PoseBank.of(tiny_dataset, CPU)
     for mode in (True, False):
         model.train(mode)

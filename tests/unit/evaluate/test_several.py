@@ -49,7 +49,7 @@ def report(others, tiny_folder):
 
 
 def twin(paths, folder):
-    """Every logit once more, one clip at a time, in float64."""
+    """Compute all logits again, one clip at a time."""
     dataset = open_dataset(folder)
     bank = PoseBank.of(dataset, torch.device("cpu"))
     rows = split_clips("synth", "cv", dataset.clips).test
@@ -73,7 +73,7 @@ def test_an_ensemble_is_the_mean_of_the_logits(report, others, tiny_folder):
     alone = (logits_MNWK.mean(dim=2).argmax(dim=2) == labels).double().mean(dim=1).tolist()
     members = report.details.members
     assert [member.top1 for member in members] == pytest.approx(alone)
-    assert len(set(alone)) > 1  # else the models do not differ, and the test says nothing
+    assert len(set(alone)) > 1  # otherwise the models do not differ, and the test proves nothing
     assert report.details.mean_top1 == pytest.approx(statistics.fmean(alone))
     assert report.details.std_top1 == pytest.approx(statistics.stdev(alone))
     assert [member.seed for member in members] == [0, 7, 8]
@@ -132,14 +132,14 @@ def test_where_a_report_goes(report, others, tiny_run, tiny_folder, tmp_path):
     assert len(set(found)) == len(found)
 
 
-def test_a_run_is_known_from_within(tiny_run, monkeypatch):
+def test_a_run_is_found_from_inside_its_folder(tiny_run, monkeypatch):
     folder = tiny_run / "checkpoints" / "epoch-0004"
     monkeypatch.chdir(folder)
     report = evaluate_run(Path("checkpoint.pt"))
     assert place_of(report, Path("runs")) == tiny_run
 
 
-def test_the_same_checkpoint_twice_is_no_ensemble(tiny_run):
+def test_the_same_checkpoint_twice_is_refused(tiny_run):
     with pytest.raises(UsageError, match="a checkpoint is named twice"):
         evaluate_run([tiny_run, tiny_run / "checkpoints" / "epoch-0004"])
 
@@ -155,7 +155,7 @@ def test_checkpoints_of_different_cases_need_a_case(others, tiny_folder, tmp_pat
 
 
 def test_a_clip_without_poses_is_scored_and_not_played(write_dataset, tiny_run, tmp_path):
-    """Wrong or right, it is in the figures; nothing of it can be shown."""
+    """It counts in every score, but there is nothing to show."""
     names = load_trained_model(tiny_run).labels()
     random = np.random.default_rng(0)
     clips = [

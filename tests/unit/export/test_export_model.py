@@ -36,7 +36,7 @@ def exported(tiny_run, tmp_path_factory):
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_its_card(exported, to, tiny_folder):
+def test_the_result_of_an_export(exported, to, tiny_folder):
     found = exported[to]
     assert found.num_clips == 27
     assert found.checked_on == str(tiny_folder)
@@ -125,7 +125,7 @@ def test_a_file_that_contradicts_itself_is_refused(exported, tmp_path, change, m
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "text"])
-def test_a_torn_file_is_refused(exported, tmp_path, damage):
+def test_a_corrupt_file_is_refused(exported, tmp_path, damage):
     path = tmp_path / "bad.safetensors"
     whole = exported["safetensors"].path.read_bytes()
     if damage == "foreign":
@@ -174,7 +174,7 @@ def test_another_opset(tiny_run, tmp_path):
     assert onnx.load(found.path).opset_import[0].version == 20
 
 
-def test_a_file_that_differs_is_not_kept(tiny_run, tmp_path):
+def test_a_file_with_different_logits_is_refused(tiny_run, tmp_path):
     trained_model = load_trained_model(tiny_run)
     clips = CheckClips(torch.randn(4, 8, 25, 3), "nowhere")
     with pytest.raises(SgnError, match="the exported file differs from the model"):
@@ -183,13 +183,13 @@ def test_a_file_that_differs_is_not_kept(tiny_run, tmp_path):
         compare(trained_model, lambda x: trained_model.model(x) * torch.nan, clips, tmp_path / "x")
 
 
-def test_a_torch_export_file_is_no_checkpoint(exported, tmp_path):
+def test_a_torch_export_file_is_not_accepted_as_a_checkpoint(exported, tmp_path):
     path = shutil.copy(exported["torch"].path, tmp_path / "sgn.pt2")
     with pytest.raises(UsageError, match=r"a torch\.export file cannot be used as a checkpoint"):
         load_trained_model(path)
 
 
-def test_without_clips_at_hand_it_warns(exported, tmp_path, monkeypatch, caplog):
+def test_a_check_without_real_clips_warns(exported, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     found = export_model(
         exported["safetensors"].path, to="safetensors", out=tmp_path / "again.safetensors"
@@ -198,7 +198,7 @@ def test_without_clips_at_hand_it_warns(exported, tmp_path, monkeypatch, caplog)
     assert "checked on random poses" in caplog.text
 
 
-def test_nothing_is_overwritten_unasked(tiny_run, tmp_path):
+def test_files_are_overwritten_only_on_request(tiny_run, tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_text("mine")
     with pytest.raises(UsageError, match="the file exists already"):
@@ -289,14 +289,14 @@ def test_an_onnx_file_without_onnxruntime(exported, monkeypatch):
     assert caught.value.now == "pip install 'sgnray[export]'"
 
 
-def test_an_onnx_file_reaches_another_process(exported):
+def test_an_onnx_model_can_be_pickled(exported):
     model = load_trained_model(exported["onnx"].path)
     walk = np.random.default_rng(0).normal(size=(30, 25, 3))
     guesses = model.predict(walk)  # opens a session, which cannot be pickled
     assert pickle.loads(pickle.dumps(model)).predict(walk) == guesses
 
 
-def test_what_an_onnx_file_is_not_for(exported, tiny_raw, tiny_folder, tmp_path):
+def test_unsupported_uses_of_an_onnx_file_are_refused(exported, tiny_raw, tiny_folder, tmp_path):
     path = exported["onnx"].path
     for use in (
         lambda: evaluate_run(path, dataset_dir=tiny_folder),

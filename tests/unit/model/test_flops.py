@@ -10,7 +10,7 @@ from sgnray.model import SGN
 from sgnray.model.flops import STEP_FACTOR, forward_flops
 
 BATCH_SIZE = 16
-# Forms and codes are made once a step and not per clip, and the model may find more to leave out.
+# Some products are computed once a step and not per clip, and the model may skip others.
 TOLERANCE = 0.1
 
 
@@ -36,7 +36,9 @@ def counted(model, num_coordinates):
         (60, 25, 20, 3, {"graph_widths": (256,)}),
     ],
 )
-def test_it_is_what_torch_counts(num_classes, num_joints, num_frames, num_coordinates, changes):
+def test_the_count_is_close_to_that_of_torch(
+    num_classes, num_joints, num_frames, num_coordinates, changes
+):
     config = ModelConfig(**changes)
     found = forward_flops(
         config,

@@ -1,4 +1,4 @@
-"""What SGN sees of a clip, and what it refuses to be asked for."""
+"""The inputs that SGN derives from a clip, and those that it refuses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_other_inputs_are_refused(inputs, bones, message):
         SGN(5, 3, 4, inputs=inputs, bones=bones)
 
 
-def test_the_order_in_which_inputs_are_named_makes_no_other_model():
+def test_the_order_of_input_names_does_not_change_the_model():
     states = []
     for inputs in (INPUTS, INPUTS[::-1]):
         torch.manual_seed(0)

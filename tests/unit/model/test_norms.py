@@ -1,4 +1,4 @@
-"""Batch norm by its short cuts against batch norm as torch does it."""
+"""Our shortcuts for batch norm against torch's batch norm."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_peaks_and_statistics_are_those_of_the_norm(norm, features):
     assert found[3].norm() < 1e-11  # it cancels, but it is there
 
 
-def test_folded_it_is_the_norm_in_eval_mode(norm, features):
+def test_the_folded_norm_equals_batch_norm_in_eval_mode(norm, features):
     bias = torch.linspace(2, 3, 6).double()
     norm(features.flatten(0, 2))
     scale, shift = fold(norm, bias)

@@ -102,7 +102,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("joints", "what"), BAD, ids=range(len(BAD)))
-def test_what_is_no_clip(model, joints, what):
+def test_an_invalid_clip_is_refused(model, joints, what):
     with pytest.raises(InputError) as caught:
         model.predict(joints)
     assert caught.value.what.startswith(what)
@@ -115,7 +115,7 @@ def test_the_first_frame_with_a_broken_number_is_named(model):
 
 
 @pytest.mark.parametrize("form", [np.asarray, np.ndarray.tolist, torch.from_numpy])
-def test_a_stream_gives_what_the_window_gives(model, form):
+def test_a_stream_predicts_like_its_windows(model, form):
     stream = Stream(model, window=20, stride=7)
     found = {number: stream.add(form(frame)) for number, frame in enumerate(WALK, start=1)}
     assert {number for number, guesses in found.items() if guesses is not None} == {
@@ -183,7 +183,7 @@ def test_a_frame_that_cannot_be_used_is_named_and_does_not_count(model, frame, w
     ],
     ids=range(11),
 )
-def test_a_line_that_is_no_frame(tiny_run, line, what):
+def test_an_invalid_line_is_named(tiny_run, line, what):
     lines = [json.dumps(WALK[0].tolist()).encode(), b"null\n", b"\n", line, b"null"]
     with pytest.raises(InputError) as caught:
         list(predict_lines(lines, tiny_run))

@@ -1,4 +1,4 @@
-"""`predict_clips` on raw files and datasets, against the model asked by hand."""
+"""`predict_clips` on raw files and datasets, against direct calls of the model."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from ... import pose_files
 
 @pytest.fixture(scope="module")
 def flat_run(flat_folder, tmp_path_factory):
-    """A run on a skeleton of one's own."""
+    """A run on a custom skeleton."""
     changes = [f"model.{key}_width=8" for key in ("embedding", "affinity", "frame")]
     recipe = recipe_for(
         "mine",
@@ -55,7 +55,7 @@ def flat_run(flat_folder, tmp_path_factory):
 
 @pytest.fixture
 def flat_table(flat_folder):
-    """The clips of the run's dataset as somebody who has no labels would write them."""
+    """The clips of the run's dataset, as a table without labels."""
     return pa.ipc.open_file(str(flat_folder / CLIPS_FILE)).read_all().select(["name", "poses"])
 
 
@@ -64,7 +64,7 @@ def from_files(tiny_run, tiny_raw):
     return {item.clip: item for item in predict_clips(tiny_raw, tiny_run)}
 
 
-def test_a_prediction_is_what_the_model_says(from_files, tiny_run, tiny_dataset):
+def test_a_prediction_is_the_output_of_the_model(from_files, tiny_run, tiny_dataset):
     """One clip by hand: two views, each of 8 windows, in float64."""
     trained_model = load_trained_model(tiny_run)
     row = 5
@@ -95,7 +95,7 @@ def test_raw_files_and_the_dataset_made_of_them_agree(from_files, tiny_run, tiny
         assert probabilities(item) == pytest.approx(probabilities(other), abs=1e-6)
 
 
-def test_company_changes_nothing(from_files, tiny_run, tiny_raw):
+def test_other_clips_do_not_change_a_prediction(from_files, tiny_run, tiny_raw):
     name = sorted(from_files)[7]
     (alone,) = predict_clips(tiny_raw / name, tiny_run)
     assert probabilities(alone) == pytest.approx(probabilities(from_files[name]), abs=1e-6)
@@ -172,7 +172,7 @@ def test_classes_of_another_name(tiny_run, tiny_raw):
         ("a01_s01_e00_v01.json", CheckpointError, "supports ntu25 skeletons, these are kinect20"),
     ],
 )
-def test_what_cannot_be_recognized(tiny_run, tmp_path, name, kind, message):
+def test_unusable_sources_are_refused(tiny_run, tmp_path, name, kind, message):
     if name == "empty":
         (tmp_path / name).mkdir()
     elif name != "gone.skeleton":
@@ -199,7 +199,7 @@ def test_clips_by_name(tiny_run, tiny_folder, tiny_raw, tiny_dataset):
         predict_clips(tiny_raw, tiny_run, clips=[name])
 
 
-def test_bf16_says_nearly_the_same(from_files, tiny_run, tiny_raw):
+def test_bf16_predictions_are_close_to_float32(from_files, tiny_run, tiny_raw):
     found = list(predict_clips(tiny_raw, tiny_run, precision="bf16"))
     exact = [probabilities(from_files[item.clip]) for item in found]
     rounded = [probabilities(item) for item in found]
@@ -216,7 +216,7 @@ def test_a_stride_needs_a_window(tiny_run, tiny_raw):
         predict_clips(tiny_raw, tiny_run, window=5, fps=float("nan"))
 
 
-def test_it_needs_neither_ray_nor_a_dataset(tiny_run, tiny_raw, tmp_path):
+def test_prediction_needs_neither_ray_nor_a_dataset(tiny_run, tiny_raw, tmp_path):
     shutil.copy(tiny_run / "checkpoints" / "epoch-0004" / "checkpoint.pt", tmp_path / "a.pt")
     program = (
         "import sys; from pathlib import Path; from sgnray import predict_clips\n"
@@ -233,7 +233,7 @@ def probabilities(item):
     return tuple(guess.probability for guess in sorted(item.guesses, key=lambda g: g.label))
 
 
-def test_what_a_zip_hides_is_named(tiny_run, tiny_raw, tmp_path):
+def test_unreadable_members_of_a_zip_are_named(tiny_run, tiny_raw, tmp_path):
     path = min(tiny_raw.glob("*.skeleton"))
     with zipfile.ZipFile(tmp_path / "mix.zip", "w") as archive:
         archive.write(path, path.name)
@@ -252,7 +252,7 @@ def test_files_of_one_name_are_kept_apart(tiny_run, tiny_raw, tmp_path):
     assert found[0].to_dict()["place"] == found[0].place
 
 
-def test_a_model_that_gives_no_numbers(tiny_run, tiny_raw, tmp_path):
+def test_a_model_with_nan_weights_is_refused(tiny_run, tiny_raw, tmp_path):
     checkpoint = load_checkpoint(tiny_run / "checkpoints" / "epoch-0004" / "checkpoint.pt")
     weights = {key: value * float("nan") for key, value in checkpoint.weights.items()}
     save_checkpoint(tmp_path / "nan.pt", checkpoint.model_copy(update={"weights": weights}))
@@ -260,7 +260,7 @@ def test_a_model_that_gives_no_numbers(tiny_run, tiny_raw, tmp_path):
         list(predict_clips(tiny_raw, tmp_path / "nan.pt"))
 
 
-def test_a_model_that_has_diverged_is_not_a_clips_fault(flat_run, flat_table, tmp_path):
+def test_a_diverged_model_is_not_blamed_on_a_clip(flat_run, flat_table, tmp_path):
     """All its weights are finite."""
     checkpoint = load_checkpoint(max(flat_run.glob("checkpoints/*/checkpoint.pt")))
     weights = {
@@ -293,7 +293,7 @@ def test_a_table_of_new_clips_needs_no_labels(flat_run, flat_folder, flat_table,
     assert some == [item.clip for item in expected[9:]]
 
 
-def test_a_row_without_poses_stops_no_other(flat_run, flat_table, tmp_path):
+def test_an_invalid_row_does_not_stop_the_others(flat_run, flat_table, tmp_path):
     rows = flat_table.slice(0, 3).to_pylist()
     rows[1] |= {"name": None, "poses": [*rows[1]["poses"][:5], rows[1]["poses"][5][:-1]]}
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "new.parquet")
@@ -319,8 +319,10 @@ def test_tables_that_cannot_be_recognized(flat_run, tiny_run, flat_table, tmp_pa
 
 
 @pytest.mark.parametrize("window", [None, 4])
-def test_a_clip_that_gives_no_numbers_stops_no_other(flat_run, flat_table, tmp_path, window):
-    """Coordinates that float32 holds, but not their products."""
+def test_a_clip_with_a_non_finite_result_does_not_stop_the_others(
+    flat_run, flat_table, tmp_path, window
+):
+    """Its coordinates are finite in float32, but their products are not."""
     path = tmp_path / "new.parquet"
     rows = flat_table.slice(0, 3).to_pylist()
     poses = np.array(rows[1]["poses"])
@@ -348,7 +350,7 @@ def test_a_clip_that_gives_no_numbers_stops_no_other(flat_run, flat_table, tmp_p
         assert rows.column("first_frame").to_pylist() == [0, 2, 4, 6]
 
 
-def test_windows_do_not_take_times_for_frames(flat_run, flat_table, tmp_path):
+def test_timestamps_are_not_mistaken_for_frame_numbers(flat_run, flat_table, tmp_path):
     rows = flat_table.slice(0, 3).to_pylist()
     for row, step in zip(rows, (1, 10, 33), strict=True):
         row["frame"] = [7 + step * pose for pose in range(12)]
@@ -360,7 +362,7 @@ def test_windows_do_not_take_times_for_frames(flat_run, flat_table, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["MMPose", "MediaPipe", "Kinect v2", "PYSKL"])
-def test_a_clip_in_bytes_is_told_by_its_content(kind, tmp_path):
+def test_the_format_of_a_clip_in_bytes_is_detected(kind, tmp_path):
     suffix = {"PYSKL": ".pkl", "MMPose": ".json"}.get(kind, ".csv")
     data = pose_files.make_file(kind, num_frames=5)
     (tmp_path / f"clip{suffix}").write_bytes(data)
@@ -372,7 +374,7 @@ def test_a_clip_in_bytes_is_told_by_its_content(kind, tmp_path):
     assert caught.value.where == "the clip"
 
 
-def test_clips_in_bytes_of_a_sensor_or_of_a_program(tiny_raw, tiny_dataset):
+def test_clips_in_bytes_may_be_skeleton_text_or_json(tiny_raw, tiny_dataset):
     name = tiny_dataset.clips.names[0]
     found = read_clip((tiny_raw / f"{name}.skeleton").read_bytes(), NTU25)
     np.testing.assert_array_equal(

@@ -43,7 +43,7 @@ def test_gaps_of_any_length_take_no_time():
 
 
 @pytest.mark.parametrize(("step", "is_refused"), [(3, False), (4, True)])
-def test_frames_that_are_times_are_refused(step, is_refused):
+def test_timestamps_instead_of_frame_numbers_are_refused(step, is_refused):
     frames = [7 + step * pose for pose in range(20)]
     if is_refused:
         with pytest.raises(ClipError, match="4 frames apart, too far for windows of 10"):
@@ -52,7 +52,7 @@ def test_frames_that_are_times_are_refused(step, is_refused):
         assert len(spans_of(frames)) == 15
 
 
-def test_a_window_is_what_its_frames_alone_would_be():
+def test_a_window_is_prepared_like_its_frames_alone():
     joints = np.random.default_rng(0).normal(size=(40, 25, 3)).astype(np.float32)
     whole = normalize(Recording(40, (Body(0, joints),)), NTU25)
     part = cut(whole, Span(12, 30), NTU25)
@@ -67,7 +67,7 @@ def test_a_window_without_anybody_is_none():
     assert cut(poses, Span(5, 20), NTU25) is None
 
 
-def test_the_origin_is_the_main_actor_if_he_is_there():
+def test_the_origin_is_the_main_actor_if_present():
     values = np.zeros((3, 75), np.float32)
     values[0], values[1], values[2] = 5.0, 1.0, 2.0
     poses = Poses(2, values, np.int32([0, 1, 1]), np.int8([1, 0, 1]))

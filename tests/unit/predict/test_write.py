@@ -71,7 +71,7 @@ def test_rows_are_the_predictions(recordings, tiny_run, tmp_path, options):
 
 
 @pytest.mark.parametrize("name", ["p.jsonl", "p.parquet"])
-def test_what_was_interrupted_is_continued(recordings, tiny_run, tmp_path, name):
+def test_an_interrupted_prediction_is_continued(recordings, tiny_run, tmp_path, name):
     plan = plan_predictions(recordings, tiny_run)
     write_predictions(plan, tmp_path / f"whole-{name}")
     with pytest.raises(KeyboardInterrupt):
@@ -88,7 +88,7 @@ def test_what_was_interrupted_is_continued(recordings, tiny_run, tmp_path, name)
     assert not (tmp_path / f"{name}.partial").exists()
 
 
-def test_what_was_killed_is_continued(recordings, tiny_run, tmp_path):
+def test_a_killed_prediction_is_continued(recordings, tiny_run, tmp_path):
     program = f"""
 import os, signal
 from pathlib import Path
@@ -125,7 +125,7 @@ def test_rows_that_a_kill_left_beyond_the_state_are_written_again(recordings, ti
 
 
 @pytest.mark.parametrize("file", ["state", "rows.jsonl"])
-def test_what_a_power_cut_damaged_is_started_again(recordings, tiny_run, tmp_path, file):
+def test_files_damaged_by_a_power_cut_are_written_again(recordings, tiny_run, tmp_path, file):
     plan, seen = plan_predictions(recordings, tiny_run), []
     with pytest.raises(KeyboardInterrupt):
         write_predictions(plan, tmp_path / "p.jsonl", on_progress=interrupt_at(12))
@@ -157,7 +157,7 @@ def other_run(tiny_run, tmp_path):
         ({"sources": "other"}, ["recordings"]),
     ],
 )
-def test_something_else_is_not_continued(
+def test_a_prediction_with_other_settings_is_not_continued(
     recordings, tiny_run, tiny_raw, other_run, tmp_path, changes, where
 ):
     given = {"sources": recordings, "checkpoint": tiny_run}
@@ -219,15 +219,17 @@ def test_one_writer_at_a_time(recordings, tiny_run, tmp_path):
     assert len(read(out)) == 28
 
 
-def test_nothing_is_left_where_nothing_was_done(recordings, tiny_run, tmp_path):
+def test_an_interruption_before_the_first_part_is_saved_leaves_nothing(
+    recordings, tiny_run, tmp_path
+):
     plan = plan_predictions(recordings, tiny_run)
     with pytest.raises(KeyboardInterrupt):
         write_predictions(plan, tmp_path / "p.jsonl", on_progress=interrupt_at(1))
     assert os.listdir(tmp_path) == []
 
 
-def test_a_full_disk(recordings, tiny_run, tmp_path):
-    """The system refuses files beyond a size, as it does where the disk is full."""
+def test_a_prediction_resumes_after_a_full_disk(recordings, tiny_run, tmp_path):
+    """A limit on the size of files makes writes fail, as on a full disk."""
     program = f"""
 import resource
 from pathlib import Path

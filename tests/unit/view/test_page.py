@@ -19,7 +19,7 @@ def unpack(packed, panel, track):
     return np.frombuffer(data, "<i2").reshape(shape)
 
 
-def test_a_clip_of_a_dataset_to_the_millimetre(tiny_dataset):
+def test_a_clip_is_packed_to_the_millimeter(tiny_dataset):
     packed = json.loads(json.dumps(pack_scene(scene_of_clip(tiny_dataset, 4))))
     assert packed["num_frames"] == tiny_dataset.clips.num_frames[4]
     assert packed["joints"] == list(NTU25.joints)
@@ -28,7 +28,7 @@ def test_a_clip_of_a_dataset_to_the_millimetre(tiny_dataset):
     np.testing.assert_allclose(values[0] / 1000, first, atol=0.0005001)
 
 
-def test_who_is_not_there_and_who_is_far_away():
+def test_absent_and_far_away_people_are_packed():
     joints = np.zeros((3, 25, 3), np.float32)
     joints[1], joints[2, 0] = np.nan, 1e6
     packed = pack_scene(Scene("x", NTU25, (Panel("p", (Track(joints, "main"),)),)))
@@ -38,14 +38,14 @@ def test_who_is_not_there_and_who_is_far_away():
     assert (values[0] == 0).all()
 
 
-def test_a_picture_with_its_pixels_keeps_its_proportions():
+def test_poses_in_pixels_keep_their_proportions():
     joints = np.random.default_rng(0).uniform(0, 1920, (4, 25, 3)).astype(np.float32)
     packed = pack_scene(Scene("x", NTU25, (Panel("p", (Track(joints, "main"),)),)))
     shown = unpack(packed, 0, 0) / 32767 * joints.max()
     np.testing.assert_allclose(shown, joints, atol=0.03)
 
 
-def test_nobody_is_there_at_all():
+def test_a_scene_without_people_is_packed():
     joints = np.full((2, 25, 3), np.nan, np.float32)
     packed = pack_scene(Scene("x", NTU25, (Panel("p", (Track(joints, "main"),)),)))
     assert (unpack(packed, 0, 0) == -32768).all()

@@ -1,4 +1,4 @@
-"""Raw recordings beside what preparation makes of them: who is who, and who was removed."""
+"""Raw recordings next to prepared ones: the role of each body, and which were removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sgnray.view.scene import scene_of_recording
 
 
 def person(first_frame, num_frames, *, seed, motion=1.0, x=0.0):
-    """A body taller than wide, that moves as much as is wanted."""
+    """A body taller than wide, with a given amount of motion."""
     random = np.random.default_rng(seed)
     shape = np.stack([0.2 * random.random(25), np.linspace(0, 1.7, 25), np.zeros(25)], axis=1)
     sway = motion * random.normal(size=(num_frames, 1, 3)) * 0.1
@@ -33,7 +33,7 @@ def crowd():
     )
 
 
-def test_who_is_who(crowd):
+def test_each_track_has_its_role(crowd):
     scene = scene_of_recording("crowd", crowd, NTU25)
     recorded, prepared = scene.panels
     assert [track.role for track in recorded.tracks] == ["second", "removed", "main", "removed"]
@@ -61,7 +61,7 @@ def test_one_body_is_the_main_actor():
     assert [[track.role for track in panel.tracks] for panel in scene.panels] == [["main"]] * 2
 
 
-def test_what_preparation_refuses_is_shown_raw_with_the_reason():
+def test_a_recording_that_preparation_refuses_is_shown_raw_with_the_reason():
     ghosts = Recording(9, (person(0, 9, seed=0), person(0, 8, seed=1)))
     (panel,) = scene_of_recording("ghosts", ghosts, NTU25).panels
     assert panel.title == "recorded; preparation rejects it: no body is longer than 11 frames"

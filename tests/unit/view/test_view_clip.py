@@ -57,7 +57,7 @@ def test_what_was_removed_has_a_color_of_its_own(removed, tmp_path):
             colors = np.array(picture.convert("RGB")).reshape(-1, 3).astype(int)
         num_main = num_near(colors, COLORS["main"])
         assert num_main > 500
-        # Grey is in the smoothed letters, too.
+        # Gray is in the smoothed letters, too.
         assert (num_near(colors, COLORS["removed"]) > num_main / 3) == removed
         assert num_near(colors, COLORS["second"]) == 0
 
@@ -89,7 +89,7 @@ def test_a_skeleton_in_the_plane(flat_folder, tmp_path):
         assert written.stat().st_size > 1000
 
 
-def test_an_empty_frame_and_one_joint_for_ever(tmp_path):
+def test_empty_frames_and_a_single_point_are_drawn(tmp_path):
     joints = np.full((5, 25, 3), np.nan, np.float32)
     scene = Scene("nobody", NTU25, (Panel("recorded", (Track(joints, "main"),)),))
     assert draw_sheet(scene)
@@ -101,7 +101,7 @@ def test_an_empty_frame_and_one_joint_for_ever(tmp_path):
     ("clip", "message"),
     [(None, "there are 27 clips, and only one can be shown"), ("S001", "clip 'S001' not found")],
 )
-def test_which_of_several(tiny_raw, tiny_folder, clip, message):
+def test_several_clips_need_a_name(tiny_raw, tiny_folder, clip, message):
     for source in (tiny_raw, tiny_folder):
         with pytest.raises(UsageError, match=message):
             view_clip(source, clip)
