@@ -23,7 +23,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_errors_cross_process_borders_whole(kind):
+def test_errors_can_be_pickled(kind):
     error = kind("what", where="here", now="do this", problems=[Problem("key", "wrong")])
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind

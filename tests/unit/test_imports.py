@@ -1,4 +1,4 @@
-"""Imports run one way, and ray, torch, typer and the like stay behind their fences."""
+"""Imports run one way, and ray, torch, typer and others are imported only where allowed."""
 
 import os
 import re
@@ -16,7 +16,7 @@ ROOT = Path(sgnray.__file__).parent.parent
 
 @pytest.fixture
 def installed(tmp_path):
-    """Lay the package out as a wheel installs it: sgnray.cli and sgnray.conf inside sgnray."""
+    """Copy the package as a wheel installs it: sgnray.cli and sgnray.conf inside sgnray."""
     only_python = shutil.ignore_patterns("__pycache__", "*.csv", "*.txt", "*.yaml")
     for source, target in (("sgnray", "sgnray"), ("cli", "sgnray/cli"), ("conf", "sgnray/conf")):
         shutil.copytree(ROOT / source, tmp_path / target, ignore=only_python)

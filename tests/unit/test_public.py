@@ -1,4 +1,4 @@
-"""The public library: what it exports, and that asking for it loads no more than it needs."""
+"""The public library: what it exports, and that importing it loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sgnray import (
 )
 
 
-def test_every_name_is_there():
+def test_every_public_name_is_exported():
     assert (
         sorted(sgnray.__all__, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
         == sgnray.__all__
@@ -38,7 +38,7 @@ def test_importing_it_loads_nothing_heavy():
 
 
 def test_paths_may_be_strings(tiny_raw, tiny_recipe, tmp_path):
-    """Every place that is named in the library is a Path or a string, as in a notebook."""
+    """Every path that the library takes is a Path or a string, as in a notebook."""
     place = str(tmp_path)
     prepared = prepare_dataset(str(tiny_raw), out=f"{place}/data/synth")
     assert open_dataset(f"{place}/data/synth").info == prepared.info
@@ -56,5 +56,5 @@ def test_paths_may_be_strings(tiny_raw, tiny_recipe, tmp_path):
     assert view_clip(recording, out=f"{place}/clip.png") == tmp_path / "clip.png"
 
 
-def test_checkpoints_are_read_from_where_others_import_it():
+def test_the_checkpoint_module_exports_load_reference():
     assert sgnray.checkpoint.load_reference is sgnray.load_reference

@@ -5,7 +5,7 @@ import numpy as np
 from sgnray import seeding
 
 
-def test_a_draw_depends_on_its_meaning():
+def test_a_draw_depends_on_seed_purpose_and_epoch():
     base = seeding.uniform(1, "poses", 2, (4, 3))
     assert np.array_equal(base, seeding.uniform(1, "poses", 2, (4, 3)))
     others = [

@@ -1,4 +1,4 @@
-"""One thread: two that wait for each other take seconds where others use the cores."""
+"""One thread: on a busy machine, two that wait for each other take seconds."""
 
 import pytest
 import torch

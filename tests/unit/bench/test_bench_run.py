@@ -39,7 +39,9 @@ def test_a_dataset_is_measured(tiny_recipe, tiny_folder, tiny_dataset):
     assert all(done <= total for done, total in heard)
 
 
-def test_noise_stands_in_for_a_dataset_and_is_gone_afterwards(tiny_recipe, tmp_path, monkeypatch):
+def test_noise_replaces_a_missing_dataset_and_is_removed_afterwards(
+    tiny_recipe, tmp_path, monkeypatch
+):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     train = tiny_recipe.train.model_copy(update={"selection": "validation"})
     recipe = tiny_recipe.model_copy(update={"train": train})

@@ -11,7 +11,7 @@ from sgnray.errors import UsageError
 
 
 @pytest.mark.parametrize("name", ["ntu60-cv", "nwucla-cv", "synth-cset"])
-def test_noise_is_whole_and_split_as_asked(name, tmp_path):
+def test_noise_is_a_valid_dataset_with_the_requested_split(name, tmp_path):
     recipe = load_recipe(name)
     case, shape = known_shape(recipe.data.dataset, recipe.data.case)
     folder = write_noise(
@@ -33,7 +33,7 @@ def test_every_shipped_recipe_of_a_known_dataset_has_a_shape():
             assert known_shape(recipe.data.dataset, recipe.data.case)[0] == recipe.data.case
 
 
-def test_cases_have_their_other_names():
+def test_aliases_of_cases_are_accepted():
     assert known_shape("ntu120", "xset") == known_shape("ntu120", "cset")
 
 

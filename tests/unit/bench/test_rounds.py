@@ -31,7 +31,7 @@ def test_measures_take_turns():
     assert len(heard) == len(taken)
 
 
-def test_rounds_go_on_until_the_time_is_over():
+def test_rounds_continue_until_the_time_is_over():
     begin = time.perf_counter()
     values = interleave(
         {"nap": lambda: time.sleep(0.01) or 1.0}, seconds=0.3, on_progress=lambda *_: None
@@ -43,11 +43,11 @@ def test_rounds_go_on_until_the_time_is_over():
 def test_a_rate_is_an_amount_over_seconds():
     measure = rate_of(lambda: time.sleep(0.02), amount=10, device=CPU)
     rates = [measure() for _ in range(3)]
-    # A nap is never shorter than asked for.
+    # A sleep is never shorter than requested.
     assert 10 < max(rates) <= 500
 
 
-def test_short_work_is_repeated_until_a_clock_can_tell():
+def test_short_work_is_repeated_until_it_can_be_timed():
     calls = 0
 
     def work():

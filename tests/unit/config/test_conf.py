@@ -1,4 +1,4 @@
-"""The shipped recipes, and that no key of a recipe is idle."""
+"""The shipped recipes, and that every key of a recipe is used."""
 
 import re
 import sys
@@ -78,7 +78,7 @@ def read_keys(monkeypatch):
 
 
 def test_every_key_is_read_somewhere(tiny_recipe, tiny_folder, tmp_path, read_keys):
-    """A training reads every key: one that nothing reads would change nothing."""
+    """Training reads every key: one that is never read would have no effect."""
     recipe = tiny_recipe.replacing({"train.num_epochs": 1})
     train_run(recipe, tiny_folder, runs_dir=tmp_path, device="cpu")
     assert [key for key in dotted_keys() if key not in read_keys] == []

@@ -1,4 +1,4 @@
-"""Descriptions of somebody's own skeletons: what they say, and every problem at once."""
+"""Descriptions of custom skeletons: what they contain, and all problems at once."""
 
 import pytest
 
@@ -95,5 +95,5 @@ def test_what_contradicts_itself(change, where, what):
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "[1]", "&a [*a]", "format_version: 2", "- x\n" * 3])
-def test_what_is_no_description(text):
+def test_a_file_that_is_not_a_description_is_refused(text):
     assert problems(text) == []

@@ -1,4 +1,4 @@
-"""What a wrong recipe says: every problem, where it stands, and what was meant."""
+"""Errors of a wrong recipe: every problem, where it is, and what was probably meant."""
 
 import pytest
 
@@ -158,7 +158,7 @@ def test_a_problem_of_the_base_names_the_base(fail, tmp_path):
         ("optim\n", "is not a mapping of sections", None),
     ],
 )
-def test_what_is_no_recipe_at_all(fail, text, what, line):
+def test_a_file_that_is_not_a_recipe_is_refused(fail, text, what, line):
     error, path = fail(text)
     assert error.what.startswith(f"{path} {what}")
     assert error.where == (f"{path}:{line}" if line else path)
@@ -188,7 +188,7 @@ def test_a_newer_recipe_is_refused(fail):
 
 
 @pytest.mark.parametrize("version", ["0", "x", "true", "1.5"])
-def test_a_version_that_never_was(fail, version):
+def test_an_invalid_format_version_is_refused(fail, version):
     error, _ = fail(f"format_version: {version}\n")
     assert error.now == "write 'format_version: 1'"
 
@@ -215,7 +215,7 @@ def test_a_recipe_from_a_checkpoint_is_checked_too():
     assert [where for where, _ in rows(caught.value)] == ["train.seed", "new"]
 
 
-def test_a_warmup_without_an_end_is_listed_with_all_else(fail):
+def test_a_warmup_as_long_as_training_is_listed_with_other_problems(fail):
     error, _ = fail("optim:\n  warmup_epochs: 5\n  decay: -1\ntrain:\n  num_epochs: 5\n")
     assert rows(error) == [
         ("optim.decay (line 3)", "must be a positive number, got -1"),
@@ -225,7 +225,7 @@ def test_a_warmup_without_an_end_is_listed_with_all_else(fail):
     assert load_recipe("ntu60-cs", ["train.num_epochs=1"])
 
 
-def test_too_few_epochs_for_the_recipes_warmup_are_the_command_lines_fault():
+def test_too_few_epochs_for_the_warmup_are_reported_for_the_command_line():
     with pytest.raises(RecipeError) as caught:
         load_recipe("nwucla-cv-best", ["train.num_epochs=3"])
     assert caught.value.what == "the command line has 1 problem"
@@ -238,7 +238,7 @@ def test_too_few_epochs_for_the_recipes_warmup_are_the_command_lines_fault():
 
 
 @pytest.mark.parametrize("text", ["train.num_epochs=0", "train.num_epochs=x", "train.num_epochs="])
-def test_epochs_that_are_none_are_not_compared_with_the_warmup(text):
+def test_an_invalid_number_of_epochs_is_not_compared_with_the_warmup(text):
     with pytest.raises(RecipeError) as caught:
         load_recipe("ntu60-cs", [text, "optim.warmup_epochs=500"])
     assert [where for where, _ in rows(caught.value)] == ["train.num_epochs (command line)"]

@@ -1,4 +1,4 @@
-"""Recipes against what they say: resolved values, bases, overrides, and what is written back."""
+"""Recipes: resolved values, bases, overrides, and what is written back."""
 
 from contextlib import suppress
 from typing import get_args
@@ -102,7 +102,7 @@ def test_a_base_may_be_a_file_beside_the_recipe(write):
     assert (train.num_epochs, train.seed) == (7, 2)
 
 
-def test_overrides_win_and_the_last_one_most(write):
+def test_overrides_win_and_the_last_one_counts(write):
     path = write("base: ntu60-cs\noptim:\n  batch_size: 8\n")
     recipe = load_recipe(path, ["optim.batch_size=16", "optim.batch_size=32", "train.seed=3"])
     assert (recipe.optim.batch_size, recipe.train.seed) == (32, 3)
@@ -198,7 +198,7 @@ def test_replacing_gives_a_checked_recipe_and_leaves_the_old_one():
     assert wrong == {"train.precision", "optim.x", "other"}
 
 
-def test_trains_like_compares_what_decides():
+def test_trains_like_ignores_keys_that_do_not_affect_training():
     recipe = Recipe()
     assert recipe.trains_like(recipe.replacing({"train.log": ("wandb",)}))
     assert not recipe.trains_like(recipe.replacing({"train.seed": 1}))
@@ -219,7 +219,7 @@ def test_old_names_of_keys_are_read(write):
 
 
 @pytest.mark.parametrize("aside", ["data.pose_device=host", "train.log=[tensorboard]"])
-def test_the_hash_leaves_out_what_teaches_the_model_nothing(aside):
+def test_the_hash_ignores_keys_that_do_not_affect_the_model(aside):
     assert recipe_hash(load_recipe("ntu60-cs", [aside])) == recipe_hash(Recipe())
 
 

@@ -1,4 +1,4 @@
-"""Addresses of clusters, before Ray is asked."""
+"""Addresses of clusters, checked before Ray is used."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from sgnray.distributed.cluster import check_listening, find_address, is_at_hand
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, parse_labels
 from sgnray.errors import ClusterError, UsageError
 
-# How an HTTP/2 server begins: with a frame of settings, here none.
+# An HTTP/2 server begins with a frame of settings, here an empty one.
 SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 @contextlib.contextmanager
 def answering(answer, host="127.0.0.1", family=socket.AF_INET):
-    """Listen at a port, and answer whatever comes; yield the port."""
+    """Listen at a port and give one answer to everything; yield the port."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self):
@@ -55,13 +55,13 @@ def server(request):
         yield host, port
 
 
-def test_what_listens_is_taken(server):
+def test_a_listening_server_is_accepted(server):
     host, port = server
     check_listening(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     check_listening("auto")
 
 
-def test_what_does_not_listen_is_refused_at_once(server):
+def test_a_closed_port_is_refused_at_once(server):
     host, _ = server
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -76,7 +76,7 @@ def test_what_does_not_listen_is_refused_at_once(server):
     [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR unknown command 'PRI'\r\n", b""],
     ids=["a web server", "Redis", "silence"],
 )
-def test_what_is_not_ray_is_refused_soon(monkeypatch, answer):
+def test_a_server_that_is_not_ray_is_refused_quickly(monkeypatch, answer):
     monkeypatch.setattr(cluster, "_ANSWER_TIMEOUT_S", 0.5)
     with answering(answer) as port:
         with pytest.raises(ClusterError, match="answer"):
@@ -92,7 +92,7 @@ def test_a_dashboard_is_recognized(address):
 
 
 @pytest.mark.parametrize("address", ["there", "s3://bucket", "host:port", ":6379"])
-def test_what_is_no_address_is_refused(address):
+def test_an_invalid_address_is_refused(address):
     with pytest.raises(ClusterError, match="not the address of a Ray cluster"):
         check_listening(address)
 
@@ -119,7 +119,7 @@ def test_a_ray_that_runs_here_is_found(no_ray_here, monkeypatch):
     assert find_address(None) is None  # it was stopped, and left its file
 
 
-def test_no_second_ray_is_started_beside_a_silent_one(no_ray_here, monkeypatch):
+def test_no_second_ray_is_started_beside_one_that_does_not_answer(no_ray_here, monkeypatch):
     monkeypatch.setattr(cluster, "_ANSWER_TIMEOUT_S", 0.5)
     (no_ray_here / "ray").mkdir()
     with answering(b"") as port:
@@ -132,8 +132,8 @@ def test_no_second_ray_is_started_beside_a_silent_one(no_ray_here, monkeypatch):
         assert find_address("local") is None
 
 
-def test_an_address_that_takes_no_connection_is_of_no_ray_here(no_ray_here, monkeypatch):
-    """As that of another network, to which this machine was connected before."""
+def test_a_recorded_address_that_accepts_no_connection_is_ignored(no_ray_here, monkeypatch):
+    """Such as that of another network, to which this machine was connected before."""
     monkeypatch.setattr(cluster, "_CONNECT_TIMEOUT_S", 0.5)
     (no_ray_here / "ray").mkdir()
     with socket.socket() as full, socket.socket() as first:
@@ -147,7 +147,7 @@ def test_an_address_that_takes_no_connection_is_of_no_ray_here(no_ray_here, monk
         assert find_address(None) is None
 
 
-def test_what_ray_reads_from_the_environment_is_set_for_a_while(monkeypatch):
+def test_environment_variables_for_ray_are_set_temporarily(monkeypatch):
     monkeypatch.setenv("RAY_OURS", "the user's")
     before = dict(os.environ)
     with set_environment({"RAY_OURS": "0", "RAY_SET": "1"}):
@@ -188,7 +188,7 @@ def test_a_request_in_words():
 
 
 @pytest.mark.parametrize("label", ["zone", "zone=", "=a", "a b=c", "zone=a,b", "zone=in()"])
-def test_what_is_no_label_is_refused(label):
+def test_an_invalid_label_is_refused(label):
     with pytest.raises(UsageError) as caught:
         parse_labels([label])
     assert caught.value.where == "--label"
@@ -209,7 +209,7 @@ def test_labels_as_ray_takes_them(label):
         (WorkerRequest(accelerator_type="A100"), 0),
     ],
 )
-def test_what_this_machine_never_has_is_refused(request_, num_gpus):
+def test_a_request_that_this_machine_cannot_meet_is_refused(request_, num_gpus):
     alone = Resources(num_cpus=2, num_gpus=0, is_local=True)
     wanted = {"num_cpus": request_.num_cpus or 1, "num_gpus": num_gpus}
     with pytest.raises(UsageError, match="this machine does not have 2 workers"):
@@ -220,7 +220,7 @@ def test_what_this_machine_never_has_is_refused(request_, num_gpus):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that only a test moves, and a cluster to name in messages."""
+    """A clock that only the test advances, and a cluster to name in messages."""
     now = [time.monotonic()]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(Resources, "now", lambda is_local: Resources(2, 0, is_local))
@@ -245,7 +245,7 @@ def test_only_the_time_without_room_counts(clock):
         waiting.check(is_waiting=True)
 
 
-def test_a_wait_is_said_once(clock, caplog):
+def test_waiting_is_logged_once(clock, caplog):
     waiting = Wait("1 worker")
     with caplog.at_level("WARNING", logger="sgnray"):
         for _ in range(30):

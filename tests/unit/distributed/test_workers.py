@@ -1,4 +1,4 @@
-"""Numbers of workers, as they are asked for."""
+"""Numbers of workers, as a user gives them."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def test_anything_else_is_refused(text):
 
 
 @pytest.mark.parametrize("wanted", [-1, (4, 1), (-1, 2)])
-def test_the_library_refuses_them_too(wanted):
+def test_the_library_refuses_invalid_numbers_too(wanted):
     with pytest.raises(UsageError, match="is not a number of workers"):
         Workers.of(wanted)
 
 
-def test_this_process_does_not_grow():
+def test_a_range_that_starts_at_0_is_refused():
     with pytest.raises(UsageError, match="cannot grow"):
         parse_workers("0:4")

@@ -23,7 +23,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path):
     assert path.read_text() == "one"
 
 
-def test_a_failure_in_between_leaves_nothing(tmp_path):
+def test_a_failure_while_writing_leaves_nothing(tmp_path):
     def fail():
         with written_aside(tmp_path / "a.onnx", suffix=".x") as aside:
             assert aside.name == "a.onnx.partial.x"

@@ -1,4 +1,4 @@
-"""How places are named to the user."""
+"""How locations are shown to the user."""
 
 import shlex
 from pathlib import Path
@@ -18,7 +18,7 @@ from sgnray.storage.location import Location
         ("/user/me", "hdfs:///user/me", "hdfs:///user/me"),
     ],
 )
-def test_a_place_is_named_by_what_leads_there(path, uri, name):
+def test_a_location_is_shown_without_credentials(path, uri, name):
     assert str(Location(path, uri)) == name
 
 
@@ -34,7 +34,7 @@ def test_a_place_is_named_by_what_leads_there(path, uri, name):
         ("bucket/runs", "s3://bucket/?access_key=key&secret_key=secret", "s3://bucket/runs"),
     ],
 )
-def test_the_place_in_a_command_has_the_server_and_no_secret(path, uri, address):
+def test_the_address_for_a_command_has_the_server_but_no_secret(path, uri, address):
     assert Location(path, uri).address == address
 
 

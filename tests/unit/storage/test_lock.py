@@ -1,4 +1,4 @@
-"""Lock files: between processes, with a holder that dies, and where the disk has none."""
+"""Lock files: between processes, with a holder that dies, and on a disk without locks."""
 
 from __future__ import annotations
 

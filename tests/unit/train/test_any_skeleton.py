@@ -28,7 +28,7 @@ TINY = [
 
 
 @pytest.mark.parametrize("selection", ["last", "validation"])
-def test_it_is_trained_and_evaluated(flat_folder, tmp_path, selection):
+def test_a_custom_skeleton_is_trained_and_evaluated(flat_folder, tmp_path, selection):
     recipe = recipe_for("mine", "people", [*TINY, f"train.selection={selection}"])
     result = train_run(recipe, flat_folder, runs_dir=tmp_path, device="cpu")
     assert result.folder.name.startswith("mine-people-")

@@ -116,7 +116,9 @@ def test_missing_clips_of_a_published_dataset_are_counted(tiny_recipe, tiny_data
     assert f"ntu60 cv is not complete: {clips}" in caplog.text
 
 
-def test_a_case_of_the_source_is_compared_with_nothing(tiny_recipe, tiny_dataset, caplog):
+def test_a_case_defined_by_its_source_is_not_compared_with_published_counts(
+    tiny_recipe, tiny_dataset, caplog
+):
     """Such as a padded file of NTU that fixes its own split."""
     clips = tiny_dataset.clips
     fixed = dataclasses.replace(clips, splits={"fixed": split_clips("synth", "cv", clips)})

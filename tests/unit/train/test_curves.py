@@ -1,4 +1,4 @@
-"""curves.png: drawn whole, from whatever an epoch tells."""
+"""curves.png: always complete, from whichever metrics an epoch has."""
 
 import math
 import subprocess
@@ -77,7 +77,7 @@ def test_it_is_drawn_once_a_minute_and_at_the_end(tmp_path, monkeypatch):
     assert picture.exists()
 
 
-def test_a_place_that_cannot_be_written_is_warned_of(tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path):
     with pytest.raises(OutputError) as caught:
         draw_curves(tmp_path / "none" / CURVES_FILE, [epoch()], title="x")
     assert caught.value.where == str(tmp_path / "none" / CURVES_FILE)

@@ -1,4 +1,4 @@
-"""What a user reads when the loss stops being a number."""
+"""The error that a user reads when the loss is no longer finite."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def explain(recipe, *, epoch=2, step=16, num_clips=3, **changes):
     return explain_divergence(recipe, epoch=epoch, step=step, num_steps=60, clip_names=names)
 
 
-def test_it_names_the_step_and_its_clips(tiny_recipe):
+def test_the_error_names_the_step_and_its_clips(tiny_recipe):
     error = explain(tiny_recipe)
     assert error.what == "the loss is no longer a finite number"
     assert error.where == "epoch 3, step 17 of 60"

@@ -1,4 +1,4 @@
-"""The loop in this process: it learns, repeats itself exactly and goes on as if never stopped."""
+"""The loop in this process: it learns, is reproducible, and resumes as if never interrupted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Stopped(Exception):
 
 @pytest.fixture
 def train(tiny_dataset):
-    """Train a recipe; return the state. `stop_after` breaks off, `checkpoint` goes on."""
+    """Train a recipe; return the state. `stop_after` interrupts it, `checkpoint` resumes it."""
 
     def run(recipe, *, stop_after=None, checkpoint=None):
         bank = PoseBank.of(tiny_dataset, CPU)
@@ -92,7 +92,7 @@ def test_selection_keeps_the_best_epoch(train, tiny_recipe):
     assert state.selected.epoch == 1 + scores.index(max(scores))
 
 
-def test_a_loss_that_is_no_number_stops_the_run(train, tiny_recipe):
+def test_a_non_finite_loss_stops_the_run(train, tiny_recipe):
     changed = tiny_recipe.optim.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(SgnError, match="no longer a finite number") as caught:
         train(tiny_recipe.model_copy(update={"optim": changed}))
@@ -100,7 +100,7 @@ def test_a_loss_that_is_no_number_stops_the_run(train, tiny_recipe):
 
 
 @pytest.mark.parametrize(("num_workers", "warns"), [(1, False), (8, False), (9, True), (16, True)])
-def test_few_clips_for_each_workers_batch_norm_are_warned_of(
+def test_too_few_clips_per_worker_for_batch_norm_warn(
     tiny_recipe, tiny_dataset, caplog, num_workers, warns
 ):
     optim = tiny_recipe.optim.model_copy(update={"batch_size": 64})
@@ -117,7 +117,7 @@ def test_bf16_stays_close_to_float32(train, tiny_recipe):
     assert math.isclose(low, high, rel_tol=0.02)
 
 
-def test_test_clips_are_not_looked_at_before_the_end(tiny_dataset, tiny_recipe):
+def test_test_clips_are_not_used_for_training_or_validation(tiny_dataset, tiny_recipe):
     for selection in ("last", "validation"):
         changed = tiny_recipe.train.model_copy(update={"selection": selection})
         recipe = tiny_recipe.model_copy(update={"train": changed})
@@ -129,7 +129,9 @@ def test_test_clips_are_not_looked_at_before_the_end(tiny_dataset, tiny_recipe):
 
 
 @pytest.mark.parametrize(("decay", "warns"), [(0.0, False), (0.99, False), (0.999999, True)])
-def test_a_mean_that_keeps_its_start_is_warned_of(tiny_recipe, tiny_dataset, caplog, decay, warns):
+def test_a_weight_average_that_keeps_the_initial_weights_warns(
+    tiny_recipe, tiny_dataset, caplog, decay, warns
+):
     train = tiny_recipe.train.model_copy(update={"ema_decay": decay, "num_epochs": 100})
     recipe = tiny_recipe.model_copy(update={"train": train})
     check_run(recipe, tiny_dataset, workers=0, num_clips=1000)

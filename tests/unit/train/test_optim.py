@@ -60,7 +60,7 @@ def test_warm_up_comes_before_the_papers_steps_too():
     )
 
 
-def test_what_a_checkpoint_says_of_a_graph_is_settled_anew():
+def test_graph_settings_of_a_checkpoint_are_reset():
     layer = torch.nn.Linear(1, 1)
     optimizer = build_optimizer(layer, load_recipe("ntu60-cs").optim)
     saved = optimizer.state_dict()

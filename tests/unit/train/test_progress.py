@@ -1,4 +1,4 @@
-"""News from inside an epoch: seldom, and whole."""
+"""Progress within an epoch: rare and complete reports."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ STATE = SimpleNamespace(
 )
 
 
-def test_it_tells_at_most_once_a_second():
+def test_progress_is_reported_at_most_once_a_second():
     seen, clock = [], SimpleNamespace(now=0.0)
     reporter = ProgressReporter(STATE, seen.append, clock=lambda: clock.now)
     for step in range(1, 11):
@@ -21,12 +21,12 @@ def test_it_tells_at_most_once_a_second():
     assert seen[0] == TrainProgress("train", 4, 4, 1, 10, 2)
 
 
-def test_the_test_belongs_to_the_last_epoch():
+def test_test_progress_belongs_to_the_last_epoch():
     seen = []
     state = SimpleNamespace(**(vars(STATE) | {"epoch": 4}))
     ProgressReporter(state, seen.append).on_clips(32, 464)
     assert seen == [TrainProgress("test", 4, 4, 32, 464, 2)]
 
 
-def test_nobody_listening_is_no_trouble():
+def test_progress_without_a_listener_is_ignored():
     ProgressReporter(STATE, None).on_step(1, 2)

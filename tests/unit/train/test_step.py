@@ -1,4 +1,4 @@
-"""Steps that are replayed against steps that are launched, and the mean of the weights."""
+"""Replayed steps against launched steps, and the mean of the weights."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def assert_same_weights(a: TrainState, b: TrainState):
                 assert torch.equal(value, theirs.state_dict()[key]), key
 
 
-def test_replays_of_one_step_are_the_epochs(start, rich_recipe):
-    """Here a replay runs the step itself: what a graph would read must be all that it needs."""
+def test_replaying_one_step_gives_the_same_epochs(start, rich_recipe):
+    """Here a replay runs the step itself, which must need only what a graph would read."""
     captured = []
 
     def capture(step):
@@ -74,7 +74,7 @@ def test_replays_of_one_step_are_the_epochs(start, rich_recipe):
     assert_same_weights(replayed.state, launched.state)
 
 
-def test_a_graph_that_cannot_be_captured_is_done_without(start, tiny_recipe, caplog):
+def test_steps_are_launched_if_a_graph_cannot_be_captured(start, tiny_recipe, caplog):
     def capture(step):
         raise RuntimeError("no graphs here")
 
@@ -86,7 +86,7 @@ def test_a_graph_that_cannot_be_captured_is_done_without(start, tiny_recipe, cap
 
 
 @pytest.mark.parametrize("kind", [LaunchedSteps, partial(CapturedSteps, capture=lambda step: step)])
-def test_the_host_hears_of_every_step(start, tiny_recipe, kind):
+def test_every_step_is_reported_to_the_host(start, tiny_recipe, kind):
     heard = []
     steps = kind(*start(tiny_recipe))
     train_epoch(steps, lambda *step: heard.append(step))
@@ -98,7 +98,7 @@ def test_the_cpu_launches_its_steps(start, tiny_recipe):
     assert isinstance(choose_steps(*start(tiny_recipe)), LaunchedSteps)
 
 
-def test_the_mean_follows_the_weights_and_is_what_is_scored(start, rich_recipe):
+def test_the_weight_average_follows_the_weights_and_is_scored(start, rich_recipe):
     steps = LaunchedSteps(*start(rich_recipe))
     state = steps.state
     expected = {k: v.double() for k, v in state.model.state_dict().items()}
@@ -115,7 +115,7 @@ def test_the_mean_follows_the_weights_and_is_what_is_scored(start, rich_recipe):
             torch.testing.assert_close(value.double(), expected[key], atol=1e-5, rtol=1e-5)
 
 
-def test_the_mean_survives_a_checkpoint_and_is_what_it_evaluates(start, rich_recipe, tmp_path):
+def test_the_weight_average_is_saved_and_evaluated(start, rich_recipe, tmp_path):
     straight = LaunchedSteps(*start(rich_recipe))
     train(straight, 2)
     save_checkpoint(tmp_path / "c.pt", straight.state.checkpoint())

@@ -27,10 +27,10 @@ LOSSES = [(epoch, 4.0 - epoch) for epoch in range(1, 5)]
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch):
+def clean_environment(monkeypatch):
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
         monkeypatch.delenv(name)
-    for name in tracking._ENVIRONMENT:  # to be taken back at the end
+    for name in tracking._ENVIRONMENT:  # so that it is restored at the end
         monkeypatch.setenv(name, tracking._ENVIRONMENT[name])
 
 
@@ -48,12 +48,12 @@ def run(tmp_path):
 
 
 def follow_twice(recipe, run):
-    """A run that is cut short after two epochs, its last one not logged, and goes on from there."""
+    """A run that is interrupted after two epochs, the second not logged, and is then resumed."""
     with tracked(recipe, run, []) as trackers:
         trackers.log(HISTORY[:1])
     with tracked(recipe, run, HISTORY[:2]) as trackers:
         trackers.log(HISTORY[:3])
-        trackers.log(HISTORY[:3])  # done again after a lost worker
+        trackers.log(HISTORY[:3])  # repeated after a lost worker
         trackers.log(HISTORY)
         trackers.finish(REPORT)
 
@@ -148,7 +148,7 @@ def leveldb_records(content, block=32768):
 
 
 @pytest.mark.parametrize("place", ["log", "finish"])
-def test_one_that_fails_is_warned_of_once_and_left_out(recipe, run, monkeypatch, caplog, place):
+def test_a_failing_tracker_is_reported_once_then_disabled(recipe, run, monkeypatch, caplog, place):
     broken = Broken(place)
     monkeypatch.setitem(tracking._KINDS, "wandb", lambda _: broken)
     with tracked(recipe("wandb"), run, []) as trackers:
@@ -160,10 +160,12 @@ def test_one_that_fails_is_warned_of_once_and_left_out(recipe, run, monkeypatch,
         "wandb failed and is disabled: no space left"
     ]
     assert broken.calls.count(place) == 1
-    assert (run.path / CURVES_FILE).exists()  # the others went on
+    assert (run.path / CURVES_FILE).exists()  # the others continued
 
 
-def test_one_that_cannot_start_is_an_error_and_the_others_are_closed(recipe, run, monkeypatch):
+def test_a_tracker_that_cannot_start_is_an_error_and_the_others_are_closed(
+    recipe, run, monkeypatch
+):
     broken, whole = Broken("start"), Broken("")
     monkeypatch.setitem(tracking._KINDS, "wandb", lambda _: broken)
     monkeypatch.setitem(tracking._KINDS, "tensorboard", lambda _: whole)

@@ -1,4 +1,4 @@
-"""The folder of a search: whose it is, and the recipe that comes out of it."""
+"""The folder of a search: which search owns it, and the best recipe in it."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ def claim(runs_dir, plan, name=None):
         return folder
 
 
-def test_a_search_leaves_what_it_was(tmp_path, plan, tiny_recipe):
+def test_a_search_folder_describes_the_search(tmp_path, plan, tiny_recipe):
     folder = claim(tmp_path, plan)
     assert folder.path == tmp_path / plan.folder_name()
     assert load_recipe(str(folder.path / "base.yaml")) == tiny_recipe
@@ -29,7 +29,7 @@ def test_a_search_leaves_what_it_was(tmp_path, plan, tiny_recipe):
     assert described["scheduler"] == {"kind": "asha", "grace_epochs": 1, "reduction_factor": 3}
 
 
-def test_a_search_is_no_run_to_evaluate(tmp_path, plan):
+def test_a_search_is_not_mistaken_for_a_run(tmp_path, plan):
     claim(tmp_path, plan)
     with pytest.raises(UsageError, match="no run"):
         newest_run(tmp_path)

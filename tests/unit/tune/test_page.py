@@ -1,4 +1,4 @@
-"""What a search leaves to look at: its pictures, and the one page that holds them."""
+"""The pictures of a search, and the page that contains them."""
 
 import io
 import re
@@ -41,7 +41,7 @@ def make_rows(count):
     ]
 
 
-def test_pictures_are_drawn_where_they_say_something():
+def test_plots_are_drawn_only_with_enough_trials():
     assert set(draw_pictures([], SPACE, {})) == set()
     assert set(draw_pictures(make_rows(1), SPACE, {})) == {"history"}
     named = draw_pictures(make_rows(9), SPACE, {"optim.learning_rate": 0.7, "x": 0.3})
@@ -52,7 +52,7 @@ def test_pictures_are_drawn_where_they_say_something():
         assert image[..., :3].std() > 0.02  # not an empty sheet
 
 
-def test_the_frontier_is_what_nothing_cheaper_beats():
+def test_the_frontier_contains_trials_that_no_cheaper_one_beats():
     def row(number, flops, score):
         return TrialRow(number, "finished", {}, (score,), flops=flops)
 

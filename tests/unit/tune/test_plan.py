@@ -1,4 +1,4 @@
-"""What decides a search, and the recipe that a trial trains."""
+"""What identifies a search, and the recipe that a trial trains."""
 
 import pytest
 

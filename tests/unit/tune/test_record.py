@@ -21,12 +21,12 @@ def record(tmp_path):
     return record
 
 
-def test_it_comes_back_as_it_was(record, tmp_path):
+def test_events_round_trip(record, tmp_path):
     assert record.read() == EVENTS
     assert Record(tmp_path / "none").read() == []
 
 
-def test_its_lines_are_those_of_the_version_before(record):
+def test_the_line_format_of_the_previous_version_is_kept(record):
     """Later fields of a report, such as its losses, are not recorded."""
     record.add(Reported(2, EpochReport(1, 0.5, train_loss=1.0, placement_group="ab")))
     lines = record.path.read_text().splitlines()
@@ -51,7 +51,7 @@ def test_a_line_that_a_kill_cut_off_is_skipped_and_repaired(record):
 @pytest.mark.parametrize(
     "line", ["{", "[]", '{"event": "born"}', '{"event": "ended", "x": 1}', "1"]
 )
-def test_a_foreign_line_is_refused(record, line):
+def test_an_invalid_line_is_refused(record, line):
     lines = record.path.read_text().splitlines()
     record.path.write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
     with pytest.raises(RunError) as caught:

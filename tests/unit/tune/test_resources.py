@@ -37,7 +37,7 @@ def test_each_trial_gets_its_share(wanted, cluster, num_trials, expected):
     assert wanted.allocate(cluster, num_trials) == expected
 
 
-def test_that_no_gpu_is_used_is_said(caplog):
+def test_using_no_gpu_is_reported(caplog):
     TrialResources(num_workers=2).allocate(SCALED_TO_ZERO, 9)
     assert "the cluster has no GPU now: using CPUs; --gpus-per-trial 2" in caplog.text
 
@@ -46,7 +46,7 @@ def test_that_no_gpu_is_used_is_said(caplog):
     "wanted",
     [TrialResources(concurrent=9), TrialResources(num_gpus=1.0), TrialResources(num_cpus=9)],
 )
-def test_what_has_no_room_is_refused(wanted):
+def test_a_request_larger_than_the_machine_is_refused(wanted):
     with pytest.raises(ClusterError, match="trials at a time need"):
         wanted.allocate(LAPTOP, 99)
 

@@ -103,7 +103,7 @@ def test_tpe_learns_from_the_trials_of_an_earlier_command(tmp_path, make_plan):
         assert len({str(each) for each in values}) == 4  # the seed's first draws are not repeated
 
 
-def test_an_error_of_the_callers_is_not_lost(folder, sampler):
+def test_an_error_in_the_callers_listener_is_raised_again(folder, sampler):
     class Fails(Heard):
         def on_trial_end(self, row):
             raise OutputError("full", where="here", now="make space")

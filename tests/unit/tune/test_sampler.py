@@ -1,4 +1,4 @@
-"""Which values trials get: listed, drawn, or proposed by what was learnt."""
+"""Which values trials get: listed, drawn, or proposed from earlier scores."""
 
 import json
 import logging
@@ -52,7 +52,7 @@ def test_repeated_draws_are_skipped_with_a_warning(caplog):
 
 
 def test_a_grid_has_all_its_points_once():
-    """Where a condition does not hold, points fall together."""
+    """Points that differ only in a key whose condition does not hold are one point."""
     axes = {"a.schedule": Choice(("steps", "cosine")), "a.warmup": Choice((0, 3))}
     space = Space("mine", axes, {"a.warmup": {"a.schedule": ("cosine",)}})
     sampler = make_sampler(space, "grid", 1, 0)
@@ -63,14 +63,14 @@ def test_a_grid_has_all_its_points_once():
     ]
 
 
-def test_a_grid_beyond_measure_is_refused_before_it_is_built():
+def test_a_huge_grid_is_refused_before_it_is_built():
     axes = {f"key.{number}": Choice(tuple(range(100))) for number in range(20)}
     with pytest.raises(RecipeError, match="points"):
         make_sampler(Space("mine", axes), "grid", 1, 0)
 
 
 @pytest.mark.parametrize("search", ["random", "tpe"])
-def test_a_list_of_trials_is_not_drawn_from(search):
+def test_a_list_of_trials_is_refused_by_random_and_tpe_search(search):
     with pytest.raises(RecipeError, match="a list of trials"):
         make_sampler(Space("mine", rows=({}, {"model.dropout": 0.1})), search, 3, 0)
 

@@ -1,4 +1,4 @@
-"""What is drawn from a search space, and the way of a space and its values into text."""
+"""What is drawn from a search space, and how a space and its values are written as text."""
 
 import math
 
@@ -47,7 +47,7 @@ def test_every_value_is_drawn_and_none_beyond_the_ends():
 
 
 @pytest.mark.parametrize("axis", SPACE.axes.values(), ids=str)
-def test_both_ends_of_a_draw_lie_inside(axis):
+def test_extreme_draws_are_the_ends_of_the_range(axis):
     extremes = axis.extremes()
     almost_one = math.nextafter(1, 0)
     assert axis.draw(0.0) == min(extremes)
@@ -89,6 +89,6 @@ def test_values_as_overrides_give_the_recipe_that_the_values_give():
     assert load_recipe("ntu60-cs", overrides) == load_recipe("ntu60-cs").replacing(values)
 
 
-def test_an_override_is_what_yaml_reads():
+def test_overrides_are_written_as_yaml():
     values = {"a.b": True, "a.c": ["x", 1], "a.d": "x"}
     assert as_overrides(values) == ("a.b=true", 'a.c=["x", 1]', "a.d=x")

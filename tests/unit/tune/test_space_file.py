@@ -28,7 +28,7 @@ def rows(error):
 
 @pytest.mark.parametrize("name", list_shipped("sgnray.conf.tune"))
 @pytest.mark.parametrize("recipe", [("ntu60", "cs"), ("nwucla", "cv"), ("synth", "cs")])
-def test_every_shipped_space_is_possible(name, recipe):
+def test_every_shipped_space_can_be_loaded(name, recipe):
     assert load_space(name, recipe_for(*recipe)).keys
 
 
@@ -129,14 +129,14 @@ def test_a_key_given_twice_is_a_problem(fail):
         ("true: 2\n", "has 1 problem", "correct them"),
     ],
 )
-def test_a_file_that_is_no_space(fail, text, what, now):
+def test_a_file_that_is_not_a_space_is_refused(fail, text, what, now):
     error, path = fail(text)
     assert what in error.what
     assert error.now.startswith(now)
     assert error.where.startswith(path)
 
 
-def test_a_space_that_is_not_there(tmp_path, tiny_recipe):
+def test_a_missing_space_is_refused(tmp_path, tiny_recipe):
     with pytest.raises(RecipeError) as caught:
         load_space("defualt", tiny_recipe)
     assert caught.value.what == "search space 'defualt' not found; did you mean default?"

@@ -85,7 +85,7 @@ def test_a_condition_on_what_the_recipe_fixes_holds_always_or_is_refused(load):
         (HEAD + "search: all\n", "must be one of random, grid, tpe"),
     ],
 )
-def test_a_condition_that_can_never_be(load, text, what):
+def test_an_impossible_condition_is_refused(load, text, what):
     assert [found for _, found in problems_of(load, text)] == [what]
 
 
@@ -108,7 +108,7 @@ def test_all_problems_of_rows_are_reported_at_once(load):
     assert problems_of(load, "rows: 3\n")[0][0] == "rows"
 
 
-def test_what_is_read_is_what_was_written(load, tmp_path):
+def test_rules_and_rows_round_trip(load, tmp_path):
     text = HEAD + "optim.warmup_epochs: {choice: [0, 5], when: {optim.schedule: cosine}}\n"
     for content in (text, "rows: [{}, {model.dropout: 0.1}]\n"):
         space = load(content)

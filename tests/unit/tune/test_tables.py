@@ -63,7 +63,7 @@ SPACE = Space(
 
 
 def make_trials(count):
-    """The score is all the dropout's doing."""
+    """The score depends on the dropout only."""
     return [
         TrialRow(
             number,
@@ -75,7 +75,7 @@ def make_trials(count):
     ]
 
 
-def test_what_decides_the_score_matters_most():
+def test_the_key_that_determines_the_score_is_most_important():
     optuna.logging.set_verbosity(optuna.logging.INFO)  # as it is after the import
     found = importances(
         [*make_trials(40), TrialRow(41, "stopped", {"model.dropout": 0.0}, (0.1,))], SPACE
@@ -86,7 +86,7 @@ def test_what_decides_the_score_matters_most():
     assert optuna.logging.get_verbosity() == optuna.logging.WARNING  # else it logs each study
 
 
-def test_of_few_trials_nothing_is_said():
+def test_few_trials_have_no_importances():
     assert importances(make_trials(5), SPACE) == {}
     assert explain_missing(SPACE).startswith("fewer than 8 trials")
     rows = Space("mine", rows=({}, {"model.dropout": 0.1}))

@@ -15,10 +15,10 @@ from ..train.test_trackers import leveldb_records
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch):
+def clean_environment(monkeypatch):
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
         monkeypatch.delenv(name)
-    for name in tracking._ENVIRONMENT:  # to be taken back at the end
+    for name in tracking._ENVIRONMENT:  # so that it is restored at the end
         monkeypatch.setenv(name, tracking._ENVIRONMENT[name])
 
 

@@ -31,7 +31,7 @@ def train_folds(recipe, dataset, **settings):
 
 
 def poison(dataset, rows):
-    """Spoil clips, so that whoever looks at one gets no number out of it."""
+    """Replace clips by NaN and their labels by an invalid one, so that using one fails."""
     poses_PVC, labels = dataset.poses_PVC.copy(), dataset.clips.labels.copy()
     for row in rows:
         poses_PVC[dataset.offsets[row] : dataset.offsets[row + 1]] = np.nan
@@ -41,7 +41,7 @@ def poison(dataset, rows):
 
 
 def with_two_training_setups(dataset):
-    """Divide the one that the tiny dataset has."""
+    """Divide the only training setup of the tiny dataset into two."""
     clips = dataset.clips
     setups = clips.setups.copy()
     setups[np.flatnonzero(setups % 2 == 0)[::2]] = 4
@@ -54,7 +54,7 @@ def with_selection(recipe, selection):
 
 @pytest.mark.parametrize("selection", ["last", "validation", "test"])
 @pytest.mark.parametrize("case", ["cs", "cv", "cset"])
-def test_test_clips_are_never_looked_at(tiny_dataset, short_recipe, case, selection):
+def test_test_clips_are_never_used(tiny_dataset, short_recipe, case, selection):
     dataset = with_two_training_setups(tiny_dataset)
     recipe = with_selection(short_recipe.replacing({"data.case": case}), selection)
     spoiled = poison(dataset, split_clips("synth", case, dataset.clips).test)
@@ -62,7 +62,7 @@ def test_test_clips_are_never_looked_at(tiny_dataset, short_recipe, case, select
     assert list(train_folds(recipe, spoiled)) == list(train_folds(recipe, dataset))
 
 
-def test_poison_is_seen_where_a_clip_is_looked_at(tiny_dataset, short_recipe):
+def test_using_a_poisoned_clip_fails(tiny_dataset, short_recipe):
     """So the test above can fail."""
     fold = validation_folds("synth", "cv", tiny_dataset.clips)[0]
     for part in (fold.train, fold.test):
@@ -99,7 +99,7 @@ def train_alone(recipe, dataset, fold: Split):
     return state.history
 
 
-def test_a_model_of_no_finite_numbers_has_no_score(tiny_dataset, short_recipe):
+def test_a_model_with_non_finite_output_has_no_score(tiny_dataset, short_recipe):
     recipe = short_recipe.replacing({"optim.learning_rate": 1e30})
     with pytest.raises(SgnError, match="the model's output is not finite"):
         list(train_folds(recipe, tiny_dataset))
@@ -166,7 +166,7 @@ def test_a_resumed_trial_first_reports_the_epochs_that_it_did_before(job):
     assert [report.epoch for report in resumed] == [1, 2]
 
 
-def test_a_trial_runs_where_the_searchs_folder_is_not_seen(job, tmp_path):
+def test_a_trial_runs_on_a_node_without_the_search_folder(job, tmp_path):
     elsewhere = dataclasses.replace(job, states_dir=tmp_path / "none")
     trial = {"number": 1, "values": {}}
     assert len(list(elsewhere.train(trial, World()))) == 2

@@ -67,7 +67,7 @@ def test_a_table_follows_its_trials():
     assert [row.status for row in table.rows] == ["stopped", "failed"]
 
 
-def test_an_epoch_done_again_takes_the_place_of_the_first():
+def test_a_repeated_epoch_replaces_the_first():
     begun = [
         Started(1, VALUES),
         Reported(1, EpochReport(1, 0.5)),
