@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -359,10 +358,14 @@ def test_a_damaged_table_raises_input_errors_only(tmp_path, write):
         data = bytearray(whole)
         data[int(rng.integers(len(data)))] ^= int(rng.integers(1, 256))
         damaged.append(bytes(data))
+    num_refused = 0
     for data in damaged:
         path.write_bytes(data)
-        with suppress(InputError):  # what is still read may differ, but there is no other exception
+        try:  # what is still read may differ
             read(plan_custom(location))
+        except InputError:
+            num_refused += 1
+    assert num_refused > len(damaged) / 10
 
 
 @pytest.mark.parametrize("write", WRITERS)
