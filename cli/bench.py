@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _UNITS = ("FLOP/s", "kFLOP/s", "MFLOP/s", "GFLOP/s", "TFLOP/s", "PFLOP/s")
 
-# The dataset whose shape is taken where there is none.
+# By case: the dataset whose shape the noise has if no dataset is found.
 _DATASET = {"csub": "ntu120", "cset": "ntu120", "xset": "ntu120"}
 
 
@@ -90,7 +90,7 @@ def _choose(
 
 
 def tables_of(result: BenchResult) -> list[RenderableType]:
-    """Return all that was measured as tables."""
+    """Return all measurements as tables."""
     parts: list[RenderableType] = [_workload(result.workload), _speeds(result), _epoch(result)]
     if result.workers:
         parts.append(_workers(result.workers))

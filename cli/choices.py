@@ -27,7 +27,7 @@ def choose_recipe(
 ) -> Recipe:
     """Load the recipe that --recipe names, or the shipped one of the dataset and its case.
 
-    `default_case` gives the case of a dataset where neither was asked for.
+    `default_case` returns the case of a dataset if neither --case nor --recipe is given.
     """
     from sgnray.config import load_recipe, recipe_for
     from sgnray.data.info import read_info
@@ -53,9 +53,9 @@ def choose_recipe(
 
 
 def choose_dataset(data: str | None, *, name: str | None = None) -> Path:
-    """Find the dataset folder: the one that --data is or holds, else the one under data/.
+    """Find the dataset folder: --data itself or a folder in it, else the one under data/.
 
-    A dataset at a URI is fetched first, unless it was before.
+    A dataset at a URI is fetched first, unless it is cached.
     """
     from sgnray.data.store import find_dataset
 
@@ -98,7 +98,7 @@ def _fetch(uri: str) -> Path:
 def choose_case(
     info: DatasetInfo, case: str | None, *, default_case: Callable[[DatasetInfo], str]
 ) -> str:
-    """Resolve the case that was asked for, else take the default one of a dataset."""
+    """Resolve the requested case, or return the default one if `case` is None."""
     from sgnray.data.protocols import resolve_case
 
     return (
@@ -130,7 +130,7 @@ def _cases(info: DatasetInfo) -> tuple[str, ...]:
 
 
 def read_class_list(path: Path | None) -> tuple[str, ...] | None:
-    """Read the names of classes, one on each line; UsageError for what cannot be such a list."""
+    """Read class names, one per line; UsageError if the file is not such a list."""
     if path is None:
         return None
     try:

@@ -118,7 +118,7 @@ def export(
 
 
 def _refuse_misplaced(command: str, *, data: object, json: bool) -> None:
-    """Options of `sgn data` before a command would be lost: UsageError says where they belong."""
+    """Raise UsageError for options before the command, which would be ignored there."""
     misplaced = [f"--data {data}"] * (data is not None) + ["--json"] * json
     if misplaced:
         raise UsageError(

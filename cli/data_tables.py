@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 80
 _BAR_WIDTH = 40
-_MAX_CLASSES = 24  # beyond them, the extremes say more than the list
+_MAX_CLASSES = 24  # if there are more, only the extremes are listed
 _NUM_EXTREMES = 5
 _MAX_REASONS = 10
 _SHORT_DIGEST = len("sha256:") + 16
@@ -29,7 +29,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def content(content: DatasetContent, *, is_whole: bool = False) -> list[RenderableType]:
-    """Return what is in a dataset; every class where there are few, or with `is_whole`."""
+    """Return a dataset's content; every class is listed if there are few, or with `is_whole`."""
     info = content.info
     parts = [
         _headline(info),
@@ -43,7 +43,7 @@ def content(content: DatasetContent, *, is_whole: bool = False) -> list[Renderab
 
 
 def prepared(result: PrepareResult) -> list[RenderableType]:
-    """Return the counts of a dataset that was prepared, and why some clips are not in it."""
+    """Return the counts of a prepared dataset, and why some clips were left out."""
     from sgnray.data.skipped import count_reasons
 
     how = "already prepared" if result.reused else "written"
@@ -160,7 +160,7 @@ def _classes(classes: Sequence[ClassContent], *, is_whole: bool) -> list[Rendera
 
 
 def _side_by_side(classes: Sequence[ClassContent]) -> SafeTable:
-    """List classes by label, down one column and then the next, as many as fit into a line."""
+    """List classes by label, column by column, in as many columns as fit into a line."""
     rows = [(str(row.label), row.name, f"{row.num_clips:,}") for row in classes]
     heads = ("label", "class", "clips")
     widest = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]

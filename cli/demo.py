@@ -59,7 +59,7 @@ def demo(
             recipe,
             data,
             workers=workers,
-            device="cpu",  # enough here, and several workers need as many GPUs
+            device="cpu",  # fast enough here; on GPUs, each worker needs its own
             runs_dir=out,
             name=run.name,
             command=options.command_line(),
@@ -71,7 +71,7 @@ def demo(
         report = evaluate_run(finished.folder, dataset_dir=data, on_progress=on_progress)
     page = write_evaluation(report, finished.folder)
     if json:
-        return render.as_json(finished.report.to_dict())  # without times: the same at each call
+        return render.as_json(finished.report.to_dict())  # no times: always the same
     render.result(*tables.report(report))
     render.note(f"\nwritten: {page}; open it in a browser")
     render.note("\nnext steps")

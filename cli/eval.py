@@ -80,7 +80,7 @@ def evaluate(
         )
     try:
         page = write_evaluation(report, out or place_of(report, runs))
-    finally:  # shown even if it cannot be written
+    finally:  # show the report even if it cannot be written
         if json:
             render.as_json(report.to_dict())
         else:

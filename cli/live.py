@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 
 Metrics = Mapping[str, float]
 
-_MAX_ROWS, _ROWS_BESIDES = 10, 6  # head, rule, best, its rule, the line, the cursor's own
+_MAX_ROWS, _ROWS_BESIDES = 10, 6  # header, rule, best, its rule, progress line, cursor line
 _RECENT = 5
 _GAP = 2
 _MIN_BAR, _MAX_BAR = 8, 30
 _BEST = "bold green"
-# Which columns go first where the terminal is narrow.
+# Columns in the order in which they are dropped on a narrow terminal.
 _DROPPED = ("time", "clips/s", "lr", "", "train", "val", "loss")
 
 
 @contextmanager
 def shown_epochs(workers: str = "") -> Iterator[TrainingTable | TrainingLines]:
-    """Show a training run on `workers`: call what is yielded with each finished epoch."""
+    """Show a training run on `workers`; call the yielded object with each finished epoch."""
     table = TrainingTable(workers=workers)
     with render.live(partial(LiveTraining, table)) as is_live:
         try:
@@ -55,7 +55,7 @@ def shown_epochs(workers: str = "") -> Iterator[TrainingTable | TrainingLines]:
 
 
 class TrainingLines:
-    """Prints each epoch as one line below 80 columns."""
+    """Prints each epoch as one line of less than 80 columns."""
 
     def __init__(self) -> None:
         self._on_test = render.lines_of_progress("test clips")
@@ -75,7 +75,7 @@ class TrainingLines:
         render.note("  ".join(parts))
 
     def on_progress(self, progress: TrainProgress) -> None:
-        """Print how far the final test has come."""
+        """Print the progress of the final test."""
         if progress.stage == "test":
             self._on_test(progress.done, progress.total)
 
@@ -83,8 +83,8 @@ class TrainingLines:
 class TrainingTable:
     """Draws the last epochs, the best one, and how far the run has come.
 
-    It takes the width and the height that the terminal has at the moment. The best epoch is that
-    of the highest validation accuracy: without a validation part no epoch is better than another.
+    It adapts to the current size of the terminal. The best epoch is the one with the highest
+    validation accuracy; without a validation part, no epoch is marked as best.
     """
 
     def __init__(self, *, workers: str = "", clock: Callable[[], float] = time.monotonic) -> None:
@@ -112,11 +112,11 @@ class TrainingTable:
         self._workers = str(progress.num_workers)
 
     def end(self) -> None:
-        """Leave the bar out from now on: what is drawn last stays on the screen."""
+        """Replace the progress line with a summary, which stays on the screen."""
         self._is_over = True
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it as wide and as high as the terminal is now."""
+        """Draw the table in the current size of the terminal."""
         parts: list[RenderableType] = []
         num_rows = min(_MAX_ROWS, console.size.height - _ROWS_BESIDES)
         if self._epochs is not None and num_rows > 0:
@@ -129,7 +129,7 @@ class TrainingTable:
             yield Segment.line()
 
     def num_rows_wrapped(self, width: int) -> int:
-        """Count the rows that what was drawn last takes more in a terminal of this width."""
+        """Count the extra rows of the last frame after a terminal of this width wraps it."""
         return sum((length - 1) // width for length in self._drawn if length)
 
     def _summary(self) -> Text:
@@ -141,7 +141,7 @@ class TrainingTable:
         return Text(f"{done} done, {spent} here", no_wrap=True, overflow="ellipsis")
 
     def _line(self, width: int) -> RenderableType:
-        """Show where the run is; what does not fit is dropped from the right."""
+        """Show the progress of the run; parts that do not fit are dropped from the right."""
         head, share, tail = self._where()
         if self._workers:
             tail.append(f"{self._workers} worker{'' if self._workers == '1' else 's'}")
@@ -157,7 +157,7 @@ class TrainingTable:
         return line
 
     def _where(self) -> tuple[str, float, list[str]]:
-        """Return what is done, which share of it, and its details."""
+        """Return the current stage, the finished share of it, and details."""
         progress, epochs = self._progress, self._epochs
         if progress is not None and progress.stage == "test":
             count = f"{progress.done:,}/{progress.total:,} clips"
@@ -172,12 +172,12 @@ class TrainingTable:
             return "starting", 0.0, []
         if epochs.epoch == epochs.num_epochs:
             return "test", 0.0, []
-        # Where steps are reported, the next one is near, and the bar stays one of steps.
+        # If steps are reported, the bar shows the steps of an epoch, and the next report is soon.
         share = epochs.epoch / epochs.num_epochs if self._first is None else 0.0
         return f"epoch {epochs.epoch + 1}/{epochs.num_epochs}", share, tail
 
     def _left_s(self) -> float | None:
-        """Estimate the seconds until the last epoch is over, None while nothing is known."""
+        """Estimate the seconds until the last epoch ends; None if nothing is known yet."""
         now = self._clock()
         if self._epochs is not None:
             recent = self._epochs.history[-min(_RECENT, self._num_seen) :]
@@ -195,14 +195,14 @@ class TrainingTable:
 
 
 class LiveTraining(Live):
-    """Keeps a training table on the screen, also one that becomes narrower than what it shows."""
+    """Redraws a training table in place, even after the terminal has become narrower."""
 
     def __init__(self, table: TrainingTable, console: Console) -> None:
         super().__init__(table, console=console, vertical_overflow="crop")
         self._table = table
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        """Go up the rows, too, into which the terminal has wrapped the lines of the last frame."""
+        """Also erase the extra rows into which the terminal has wrapped the last frame."""
         parts = super().process_renderables(renderables)
         num_rows = self._table.num_rows_wrapped(self.console.width)
         if num_rows == 0:

@@ -33,7 +33,7 @@ from .tune import tune
 from .view import view
 
 _ABOUT = "From raw NTU RGB+D skeletons to a trained SGN action recognizer, on a Ray cluster."
-# Each command with its function and its examples, in the order of the work.
+# Each command with its function and its examples, in the order of a typical workflow.
 _COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
     "demo": (demo, "sgn demo"),
     "synth": (synth, "sgn synth synth-raw", "sgn synth synth-raw --classes 12 --seed 1"),
@@ -100,7 +100,7 @@ app = typer.Typer(
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Run `sgn`; its exit code is 0 done, 1 failed, 2 wrong usage, 130 or 143 interrupted."""
+    """Run `sgn`; exit codes: 0 done, 1 failed, 2 wrong usage, 130 or 143 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     render.start_logging()
     code = _INTERRUPTED
@@ -169,11 +169,11 @@ def _interrupted(arguments: list[str], ending: Ending) -> int:
 
 
 def _as_sgn_error(failure: Exception) -> SgnError:
-    """Explain what is wrong in our own words, whoever raised it."""
+    """Convert any exception into an SgnError that explains it in our own words."""
     if isinstance(failure, SgnError):
         return failure
     if isinstance(failure, TyperException):
-        # The parser's own classes are private to typer; what they carry is not.
+        # typer's parser exceptions are private classes, but their attributes are public.
         context: Any = getattr(failure, "ctx", None)
         path = context.command_path if context is not None else "sgn"
         return UsageError(_parser_message(failure, context), where=path, now=f"see '{path} --help'")
@@ -191,7 +191,7 @@ def _as_sgn_error(failure: Exception) -> SgnError:
 
 
 def _parser_message(failure: Any, context: Any) -> str:
-    """Translate an error of the parser: which option or command, and the one that was meant."""
+    """Rewrite a parser error: name the wrong option or command, and suggest the closest one."""
     from sgnray.config.messages import did_you_mean
 
     message = str(failure.format_message() if hasattr(failure, "format_message") else failure)

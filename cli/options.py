@@ -191,7 +191,7 @@ def worker_request(
     gpu_type: str | None = None,
     labels: list[str] | None = None,
 ) -> WorkerRequest:
-    """Read what each worker asks the cluster for; UsageError for a label or time that is none."""
+    """Parse the resources of each worker; UsageError for an invalid label or duration."""
     from sgnray.distributed.resources import WorkerRequest, parse_labels
 
     return WorkerRequest(
@@ -204,5 +204,5 @@ def worker_request(
 
 
 def command_line() -> str:
-    """Return the command as it was typed; a run keeps it."""
+    """Return the command as it was typed, to record it in the run."""
     return shlex.join(["sgn", *sys.argv[1:]])

@@ -224,7 +224,7 @@ def _skipped(item: Skipped) -> dict[str, Any]:
 
 
 def _load_model(checkpoint: str | None, runs: str, runtime: str) -> TrainedModel:
-    """Load the model for a runtime; for onnx, it is exported to a file that is not kept."""
+    """Load the model for a runtime; for onnx, export it to a temporary file first."""
     from sgnray.checkpoints.trained_model import load_trained_model
 
     model = load_trained_model(checkpoint, runs_dir=runs)
@@ -270,7 +270,7 @@ def _lines_of_stdin() -> Iterator[bytes]:
 def _tables(found: Sequence[Prediction]) -> list[RenderableType]:
     """Show predictions: as timelines, as tables, or many of them as one line each.
 
-    Each is titled by its clip, or by its place where other clips have that name.
+    The title is the name of the clip, or its place if several clips have that name.
     """
     places: dict[str, set[str]] = defaultdict(set)
     for item in found:

@@ -43,12 +43,12 @@ def result(*parts: RenderableType) -> None:
             console.print(
                 clean(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str)
             )
-    # Tables are filled up with blanks, which are in the way of whoever reads a file of them.
+    # Table rows are padded with spaces, which are unwanted in a file.
     text("\n".join(line.rstrip(" ") for line in captured.get().split("\n")))
 
 
 def text(content: str) -> None:
-    """Print text on stdout, as it is; what its encoding does not have is written as escapes."""
+    """Print text on stdout unchanged; characters missing in its encoding are escaped."""
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(content.encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()
@@ -70,7 +70,7 @@ def warning(line: str) -> None:
 
 
 def error(failure: SgnError) -> None:
-    """Print the one block of a failure: what is wrong, each problem, where, and what to do now."""
+    """Print a failure as one block: what is wrong, each problem, where, and what to do now."""
     rows = [(problem.where, problem.what) for problem in failure.problems]
     width = max((len(where) for where, _ in rows), default=0)
     lines = _hanging("error: ", failure.what)
@@ -83,7 +83,7 @@ def error(failure: SgnError) -> None:
 
 
 def start_logging() -> None:
-    """Show the library's log on stderr; files of a run keep their own, fuller level."""
+    """Show the library's log on stderr; a run's log file has its own, more detailed level."""
     logger = logging.getLogger("sgnray")
     logger.setLevel(logging.DEBUG)
     logger.propagate = False  # Ray gives the root logger a handler of its own
@@ -117,7 +117,7 @@ class _ScreenHandler(logging.Handler):
     """Shows every record of the library."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show one record, without its traceback unless everything was asked for."""
+        """Show one record, with its traceback only at -vv."""
         try:
             line = self.format(record) if is_tracing() else record.getMessage()
             _log_line(line, record.levelno)
@@ -142,7 +142,7 @@ def _log_line(line: str, level: int) -> None:
 @contextmanager
 def progress(what: str) -> Iterator[OnProgress]:
     """Show `(done, total)` as a bar on a terminal, else as a line from time to time."""
-    with redirect_stdout(sys.stderr):  # what others print meanwhile, Ray for one, is not a result
+    with redirect_stdout(sys.stderr):  # output of other libraries, such as Ray, is not a result
         if is_quiet() or not _stderr().is_terminal:
             yield lines_of_progress(what)
         else:
@@ -163,7 +163,7 @@ def progress(what: str) -> Iterator[OnProgress]:
 
 @contextmanager
 def live(display: Callable[[Console], Live]) -> Iterator[bool]:
-    """Keep something drawn on a terminal, and yield whether there is one."""
+    """Keep a live display on stderr if it is a terminal; yield whether it is one."""
     console = _stderr()
     with redirect_stdout(sys.stderr):
         if is_quiet() or not console.is_terminal or console.is_dumb_terminal:
@@ -174,7 +174,7 @@ def live(display: Callable[[Console], Live]) -> Iterator[bool]:
 
 
 def lines_of_progress(what: str) -> OnProgress:
-    """Return what prints a line from time to time."""
+    """Return a callback that prints a line from time to time."""
     shown_at, shown = time.monotonic(), 0.0
 
     def update(done: int, total: int) -> None:
@@ -212,7 +212,7 @@ def _hanging(head: str, body: str) -> list[str]:
 
 @contextmanager
 def _alive(display: Live | Progress) -> Iterator[None]:
-    """Draw it until the end; lines that are printed meanwhile go above it."""
+    """Keep `display` on the screen; lines printed meanwhile go above it."""
     global _live
     _live = display.console
     try:

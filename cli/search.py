@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sgnray.tune import TrialRow, TuneResult
 
 _MAX_ROWS, _MAX_FAILURES = 20, 5
-_MAX_KEYS = 6  # as many fit into 80 columns
+_MAX_KEYS = 6  # this many fit into 80 columns
 _BEST_SHOWN, _ROWS_BESIDES = 5, 5
 _BEST = "bold green"
 
@@ -38,7 +38,7 @@ def shown_search() -> Iterator[SearchBoard]:
 
 
 class SearchBoard:
-    """Draws the running trials and the best ones, as high and as wide as the terminal is."""
+    """Draws the running trials and the best ones in the current size of the terminal."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.is_live = True
@@ -49,18 +49,18 @@ class SearchBoard:
         self._first_done: int | None = None
 
     def on_update(self, rows: Sequence[TrialRow], num_trials: int, num_epochs: int) -> None:
-        """Take all trials started so far."""
+        """Update the table with all trials started so far."""
         self._rows, self._num_trials, self._num_epochs = rows, num_trials, num_epochs
-        if self._first_done is None:  # epochs of an earlier command took no time of this one
+        if self._first_done is None:  # epochs of an earlier command do not count for the pace
             self._first_done = self._done()
 
     def on_trial_end(self, row: TrialRow) -> None:
-        """Print a trial; on a terminal only why it failed, as the others are in the table."""
+        """Print a trial; on a terminal only if it failed, since the table shows the others."""
         if row.error is not None or not self.is_live:
             render.note(trial_line(row))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it."""
+        """Draw the table."""
         from sgnray.tune.state.trials import best_first
 
         room = max(0, console.size.height - _ROWS_BESIDES)
@@ -98,7 +98,7 @@ class SearchBoard:
         return sum(row.num_epochs for row in self._rows)
 
     def _left_s(self) -> float | None:
-        """Estimate from the pace so far; trials that are stopped early make it less."""
+        """Estimate the seconds left from the pace so far; early stopping shortens them."""
         done = self._done() - (self._first_done or 0)
         if done <= 0:
             return None
@@ -173,7 +173,7 @@ def trial_line(trial: TrialRow) -> str:
 
 
 def changes(trial: TrialRow) -> str:
-    """Write what a trial changes in short."""
+    """Summarize what a trial changes."""
     if not trial.values:
         return "unchanged"
     return " ".join(f"{key.rpartition('.')[2]}={_value(v)}" for key, v in trial.values.items())

@@ -1,4 +1,4 @@
-"""The first Ctrl-C or SIGTERM ends a command in order; the second ends it at once."""
+"""The first Ctrl-C or SIGTERM ends a command cleanly; the second ends it at once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from types import FrameType
 
 _REPEAT_S = 0.2
-# A terminal and what runs `sgn` may both pass the same Ctrl-C on.
+# The terminal and a parent process may both forward the same Ctrl-C.
 _SAME_SIGNAL_S = 0.5
 
 
 @contextmanager
 def ending_in_order() -> Iterator[Ending]:
-    """Raise KeyboardInterrupt at the first SIGINT or SIGTERM, until the command has unwound."""
+    """Raise KeyboardInterrupt at the first SIGINT or SIGTERM, repeatedly until the command ends."""
     ending = Ending()
-    if threading.current_thread() is not threading.main_thread():  # python refuses handlers there
+    if threading.current_thread() is not threading.main_thread():  # no handlers in other threads
         yield ending
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -30,17 +30,17 @@ def ending_in_order() -> Iterator[Ending]:
         yield ending
     finally:
         ending.stop_repeating()
-        if ending.signal is None:  # else one more signal may still cut Python's own exit short
+        if ending.signal is None:  # else a second signal may still end the exit of Python
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
 class Ending:
-    """Raises again where the exception was lost.
+    """Raises KeyboardInterrupt again if the first one was lost.
 
-    An exception of a signal handler is raised wherever the main thread is. If that is inside a
-    callback of a C library, an import that pyarrow starts or a `__del__`, Python prints or drops
-    it, and the command would continue.
+    A signal handler raises it wherever the main thread currently is. If that is inside a callback
+    of a C library, an import started by pyarrow or a `__del__`, Python prints or drops the
+    exception, and the command would continue.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Ending:
         self._since = 0.0
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Start to end; at the second signal, end without cleaning up."""
+        """Interrupt the command; at the second signal, exit without cleaning up."""
         if self.signal is None:
             self.signal, self._since = number, time.monotonic()
             signal.signal(signal.SIGALRM, self._repeat)
@@ -59,7 +59,7 @@ class Ending:
             os._exit(128 + number)
 
     def stop_repeating(self) -> None:
-        """Raise no more: the command has unwound."""
+        """Stop raising KeyboardInterrupt: the command has unwound."""
         if self.signal is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_IGN)
@@ -70,7 +70,7 @@ class Ending:
 
 
 def _is_importing_torch(frame: FrameType | None) -> bool:
-    """Return whether a module of torch is being imported: an exception in its C++ would abort."""
+    """Return whether torch is being imported: an exception in its C++ would abort the process."""
     while frame is not None:
         is_torch = frame.f_globals.get("__name__", "").partition(".")[0] == "torch"
         if is_torch and frame.f_code.co_name == "<module>":
@@ -80,7 +80,7 @@ def _is_importing_torch(frame: FrameType | None) -> bool:
 
 
 def _is_unwinding() -> bool:
-    """Return whether this code runs while a KeyboardInterrupt is handled: cleaning up, mostly."""
+    """Return whether a KeyboardInterrupt is being handled, usually by cleanup code."""
     error = sys.exception()
     while error is not None:
         if isinstance(error, KeyboardInterrupt):

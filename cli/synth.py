@@ -1,4 +1,4 @@
-"""`sgn synth`: raw text in NTU's format, of people who do not exist."""
+"""`sgn synth`: raw recordings of synthetic people in NTU's text format."""
 
 from __future__ import annotations
 

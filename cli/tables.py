@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _NUM_WORST = 5
 _NUM_CONFUSED = 5
 _NUM_VIEWS_SHOWN = 10
-# Control characters, marks that reverse the order of writing, lone surrogates.
+# Unicode categories of control characters, text direction marks and lone surrogates.
 _UNSAFE = ("Cc", "Cf", "Cs")
 
 
@@ -57,7 +57,7 @@ class SafeTable(Table):
 
 
 def clean(text: str) -> str:
-    """Replace by their escapes what could move the cursor or reverse the line; keep line ends."""
+    """Escape characters that could move the cursor or reverse the line; keep line ends."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -83,7 +83,7 @@ def duration(seconds: float) -> str:
 
 
 def scores(report: Report) -> list[RenderableType]:
-    """Return the figures of a report: what, on what, chosen how."""
+    """Return the figures of a report: accuracy, clips, model, and how its epoch was chosen."""
     evaluated, details = report.evaluated, report.details
     table = facts(
         {
@@ -105,7 +105,7 @@ def scores(report: Report) -> list[RenderableType]:
 
 
 def report(report: Report) -> list[RenderableType]:
-    """Return the whole of a report: the figures, the weakest classes, the most confused pairs."""
+    """Return a whole report: the figures, the weakest classes, the most confused pairs."""
     parts: list[RenderableType] = []
     if report.details is not None:
         parts.append(_details(report.details))

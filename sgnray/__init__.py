@@ -1,7 +1,6 @@
 """Raw NTU RGB+D skeletons to a trained SGN action recognizer, on a Ray cluster.
 
-The names below are the public library; each loads what it needs, torch for instance, when it is
-first asked for.
+The names below are the public library; each imports what it needs, such as torch, on first use.
 """
 
 from __future__ import annotations

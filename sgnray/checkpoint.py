@@ -1,4 +1,4 @@
-"""Where other projects import the readers of checkpoints from."""
+"""The import path of the checkpoint readers for other projects."""
 
 from sgnray.checkpoints.checkpoint import load_checkpoint, load_reference
 

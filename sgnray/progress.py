@@ -1,4 +1,4 @@
-"""How a long task says how far it is."""
+"""Progress of long tasks."""
 
 from __future__ import annotations
 

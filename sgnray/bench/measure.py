@@ -1,6 +1,6 @@
-"""What is measured in this process: the data path, matrix products, steps and a whole epoch.
+"""Measurements in this process: the data path, matrix products, steps and a whole epoch.
 
-Everything is measured in interleaved rounds, so that other load on the machine affects all alike.
+Everything is measured in interleaved rounds, so that other load on the machine affects all equally.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Measure = Callable[[], float]
 
 STEP, FORWARD = "training step", "forward"
 MIN_ROUNDS = 3
-# Large enough to reach what the machine can, small enough to be repeated in every round.
+# Large enough to reach the machine's peak, small enough to be repeated in every round.
 PRODUCT_SIZES = {"cpu": 1024, "cuda": 8192}
 MAX_EPOCH_BATCHES = 64
-# Shorter ones would measure the clock and the launch of the first kernel.
+# Shorter measurements would time the clock and the launch of the first kernel.
 _SHORTEST_S, _LONG_S = 0.05, 0.5
 # An epoch takes about this share of the time, within these limits.
 _EPOCH_SHARE = 1 / 20
@@ -53,7 +53,7 @@ class Rate:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Rate:
-        """Summarize what was measured, at least one value."""
+        """Summarize at least one measured value."""
         if len(values) == 1:
             return cls(values[0], values[0], values[0], 1)
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -61,7 +61,7 @@ class Rate:
 
     @property
     def spread(self) -> float:
-        """Half the distance of the quartiles, as a share of the median."""
+        """Half the interquartile range, as a share of the median."""
         return (self.high - self.low) / 2 / abs(self.median) if self.median else 0.0
 
 
@@ -75,16 +75,16 @@ def measure_process(
     seconds: float,
     on_progress: OnProgress,
 ) -> dict[str, list[float]]:
-    """Return what each round gave, on the training clips `rows`, by name.
+    """Measure on the training clips `rows`; return the values of all rounds, by name.
 
-    In clips/s: "data"; for each precision, "training step ..." and "forward ..."; "bare" and
-    "epoch", the steps of an epoch by themselves and the whole epoch. In FLOP/s: "product ...".
+    In clips/s: "data"; for each precision, "training step ..." and "forward ..."; "bare" (only the
+    steps of an epoch) and "epoch" (the whole epoch). In FLOP/s: "product ...".
     """
     bank = PoseBank.of(dataset, device, wanted=recipe.data.pose_device)
     batch_size = recipe.optim.batch_size
 
     def prepare(precision: str, num_clips: int) -> Steps:
-        # An epoch of few steps over few clips: what it draws for its clips stays in proportion.
+        # A short epoch over few clips, so that the cost of its draws stays in proportion.
         batches = train_batches(recipe, bank, rows[:num_clips], world=World())
         changed = recipe.replacing({"train.precision": precision})
         state = TrainState.initial(changed, dataset, device=device, world=World())
@@ -110,9 +110,9 @@ def measure_process(
 def interleave(
     measures: Mapping[str, Measure], *, seconds: float, on_progress: OnProgress
 ) -> dict[str, list[float]]:
-    """Take all measures in turn for about `seconds`, and MIN_ROUNDS times at least.
+    """Take all measures in turn for about `seconds`, at least MIN_ROUNDS times.
 
-    The first round is slower and not counted. `on_progress` gets the seconds elapsed and in all.
+    The first round is slower and not counted. `on_progress` gets the elapsed and total seconds.
     """
     begin = time.perf_counter()
     values: dict[str, list[float]] = {name: [] for name in measures}
@@ -128,7 +128,7 @@ def interleave(
 
 
 def rate_of(work: Work, *, amount: float, device: torch.device) -> Measure:
-    """Return what measures `work`, which does `amount` of something: how much in a second.
+    """Return a function that measures the rate of `work`; one call processes `amount` units.
 
     The first call also determines how often `work` must be repeated to be measurable.
     """
@@ -141,7 +141,7 @@ def rate_of(work: Work, *, amount: float, device: torch.device) -> Measure:
             if first_s > _LONG_S:
                 repeats = 1
                 return amount / first_s
-            # Most of the first time may have been the start.
+            # Startup may have taken most of the first time.
             repeats = max(1, math.ceil(_SHORTEST_S / _time(work, 1, device)))
         return amount * repeats / _time(work, repeats, device)
 
@@ -180,7 +180,7 @@ def _product(precision: str, device: torch.device) -> Measure:
 def _bare_steps(steps: Steps) -> Measure:
     """Measure forward, backward and optimizer step on ready batches.
 
-    Captured steps cannot be taken apart: their batches are made in the same graph.
+    Captured steps are measured as a whole: their graph also makes the batches.
     """
     state, batches = steps.state, steps.batches
     if not isinstance(steps, LaunchedSteps):

@@ -38,7 +38,7 @@ class Shape:
 def known_shape(dataset: str, case: str) -> tuple[str, Shape]:
     """Return the case's own name and the shape of a dataset that was not found.
 
-    UsageError where it is not known.
+    UsageError if the shape is not known.
     """
     if dataset not in DATASETS:
         raise UsageError(

@@ -45,13 +45,13 @@ from sgnray.train.loop import EpochResult
 
 FORMAT_VERSION = 3
 DEFAULT_SECONDS = 30.0
-# On workers: epochs of this many steps, and at least this many of them; the first is not counted.
+# On workers: the steps of an epoch, and the least number of epochs; the first is not counted.
 EPOCH_STEPS = 8
 _MIN_EPOCHS = 4
 _NOISE_CLIPS = 2048
 # About the share of the training clips that `selection: validation` holds out.
 _FOLDS = 5
-# What a launch on Ray adds to the training itself, for the progress bar.
+# Extra seconds for a launch on Ray, for the progress bar.
 _LAUNCH_S = 15.0
 
 
@@ -59,7 +59,7 @@ _LAUNCH_S = 15.0
 class Workload:
     """What was measured and where; `has_dataset` is False if noise replaced its poses.
 
-    FLOPs are those of one clip, a multiply-add as 2; see model/flops.py for what is counted.
+    FLOPs are per clip and count a multiply-add as 2; model/flops.py says what is counted.
     """
 
     dataset: str
@@ -122,7 +122,7 @@ class WorkersSpeed:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long the recipe takes here, without starting: 0 workers is this process."""
+    """How long the recipe takes here, without startup; 0 workers means this process."""
 
     num_workers: int
     training_s: float
@@ -164,7 +164,7 @@ def bench_recipe(
 ) -> BenchResult:
     """Measure for about `seconds` in this process, then on 1 to `workers` Ray workers.
 
-    Without a dataset, noise in the shape of the recipe's replaces it. `on_progress` gets seconds.
+    Without a dataset, noise in the shape of the recipe's is used. `on_progress` gets seconds.
     """
     here = choose_device(device)
     counts = worker_counts(workers)
@@ -223,7 +223,7 @@ def _open_clips(
 ) -> Iterator[tuple[SkeletonDataset, IntArray, Shape]]:
     """Open the dataset, or write noise that is removed at the end.
 
-    Gives it with the rows of its training clips and the shape of the real dataset.
+    Yields it with the rows of its training clips and the shape of the real dataset.
     """
     if dataset_dir is not None:
         dataset = open_dataset(dataset_dir)
@@ -287,7 +287,7 @@ def worker_counts(most: int) -> list[int]:
 
 
 def shorten(recipe: Recipe, *, seconds: float, clips_per_s: float) -> Recipe:
-    """Return a recipe of as many epochs of EPOCH_STEPS steps as fit into the time."""
+    """Shorten a recipe to as many epochs of EPOCH_STEPS steps as fit into `seconds`."""
     num_epochs = math.ceil(seconds * clips_per_s / (EPOCH_STEPS * recipe.optim.batch_size))
     return recipe.replacing(
         {
@@ -304,11 +304,11 @@ def _measure_workers(
     recipe: Recipe, shape: Shape, counts: Sequence[int], *, device: str, address: str | None
 ) -> Iterator[WorkersSpeed]:
     """Train on noise as `sgn train` does, with each number of workers in turn."""
-    # Other machines see no temporary folder of this one, but maybe the current folder.
+    # Other machines cannot see a temporary folder of this one, but may share the current one.
     parent = Path.cwd() if is_at_hand(address) else None
     one_thread = None
     with (
-        # Around the cluster, whose workers could write into it while it is removed.
+        # Outside the cluster's context, so that no worker writes into it while it is removed.
         TemporaryDirectory(prefix="sgn-bench-", dir=parent) as name,
         connected(address, num_workers=counts[-1]),
     ):

@@ -1,1 +1,1 @@
-"""What a training leaves behind: checkpoints, model cards, run folders, and the model to use."""
+"""The output of training: checkpoints, model cards, run folders, and trained models."""

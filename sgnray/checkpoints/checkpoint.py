@@ -1,7 +1,7 @@
-"""Checkpoints that explain themselves: written whole, read strictly, safe to open.
+"""Self-describing checkpoints: written atomically, read strictly, safe to open.
 
 A checkpoint is one file of tensors and plain containers, opened with `weights_only=True`, so that
-no code in it can run. It holds all that evaluation and a resumed training need.
+no code in it can run. It holds everything that evaluating and resuming need.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ Epoch = Annotated[int, Field(strict=True, ge=0)]
 
 
 class Selected(BaseModel):
-    """The epoch that was chosen where the recipe selects by accuracy, and its weights."""
+    """The best epoch so far and its weights, if the recipe selects by accuracy."""
 
-    # Not strict as a whole, else pydantic would refuse the dict that a file has.
+    # Not strict as a whole: pydantic would refuse the dict read from a file.
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     epoch: Epoch
@@ -47,7 +47,7 @@ class Selected(BaseModel):
 
 
 class Checkpoint(BaseModel):
-    """All that one finished epoch leaves behind.
+    """The saved state of a training run after one finished epoch.
 
     `recipe` is the resolved recipe as plain data; `history` has one dict of metrics per finished
     epoch; `averaged` is None unless the recipe keeps a mean of the weights,
@@ -71,7 +71,7 @@ class Checkpoint(BaseModel):
 
     @property
     def evaluated_weights(self) -> Weights:
-        """The weights to evaluate: the selected ones where there was a choice, else the last."""
+        """The weights to evaluate: the selected ones if any, else the averaged, else the last."""
         if self.selected is not None:
             return self.selected.weights
         return self.weights if self.averaged is None else self.averaged
@@ -93,12 +93,12 @@ class Checkpoint(BaseModel):
 
 
 def build_model(recipe: Recipe, skeleton: Skeleton, num_classes: int) -> SGN:
-    """Build the SGN that a recipe describes for a kind of skeleton; fresh weights."""
+    """Build the SGN of a recipe for a kind of skeleton, with initial weights."""
     return build_sgn(recipe.model, skeleton, recipe.data.num_segments, num_classes)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint aside and move it into place; raises OutputError."""
+    """Write a checkpoint atomically; raises OutputError."""
     make_parent(path)
     write_bytes(path, pack_checkpoint(checkpoint))
 
@@ -156,9 +156,9 @@ def holds_reference(path: Path) -> bool:
 
 
 def _parse(content: State) -> Checkpoint:
-    """Check every field's type; ValueError in plain words."""
+    """Check every field's type; raises ValueError."""
     content = dict(content)
-    if content["format_version"] == 1:  # it knew two skeletons, by their names
+    if content["format_version"] == 1:  # it has the name of one of two skeletons
         layout = content.pop("layout")
         if layout not in SKELETONS:
             raise ValueError(f"the skeleton layout {layout!r} is unknown")
@@ -174,7 +174,7 @@ def _parse(content: State) -> Checkpoint:
 
 
 def _check_average(checkpoint: Checkpoint) -> None:
-    """ValueError where the mean of the weights is missing, or is there unexpectedly."""
+    """Raise ValueError if the mean of the weights is missing or unexpected."""
     is_wanted = checkpoint.parse_recipe().train.ema_decay > 0
     if is_wanted and checkpoint.averaged is None:
         raise ValueError("averaged is missing, but its recipe keeps a mean of the weights")
@@ -196,7 +196,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _unpack(data: bytes, where: str) -> State:
-    """Open a file of tensors; nothing in it is run."""
+    """Open a file of tensors without running any code in it."""
     try:
         _check_sums(data)
         with warnings.catch_warnings():
@@ -214,7 +214,7 @@ def _unpack(data: bytes, where: str) -> State:
 
 
 def _check_sums(data: bytes) -> None:
-    """Compare the checksums that torch writes into its archive, and does not read itself."""
+    """Verify the checksums that torch writes into its archive but does not check."""
     if zipfile.is_zipfile(io.BytesIO(data)):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             damaged = archive.testzip()

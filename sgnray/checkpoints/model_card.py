@@ -1,4 +1,4 @@
-"""What an exported model says of itself, as JSON: enough to use it without sgnray."""
+"""The description in an exported model, as JSON: enough to use it without sgnray."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sgnray.model.sgn import SGN
 from sgnray.version import __version__
 
 FORMAT_VERSION = 1
-KEY = "sgnray"  # under which every format keeps it
+KEY = "sgnray"  # the metadata key in every export format
 
 _WINDOWS = {
     "paper": "num_frames windows of P // num_frames poses each, one pose drawn from each; a clip "
@@ -44,7 +44,8 @@ Count = Annotated[int, Field(ge=1, le=10**4)]
 class ModelCard(BaseModel):
     """A model's widths, skeleton, classes and sampling, and where it comes from.
 
-    None is what its checkpoint does not say; only the official code's leave out the first two.
+    A field is None if the checkpoint does not record it; only the official code's checkpoints lack
+    the first two.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, populate_by_name=True)
@@ -63,13 +64,13 @@ class ModelCard(BaseModel):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, of a card that names them."""
+        """Number of classes; the card must name them."""
         assert self.class_names is not None
         return len(self.class_names)
 
     @property
     def num_joints(self) -> int:
-        """Number of joints, of a card that has a skeleton."""
+        """Number of joints; the card must have a skeleton."""
         assert self.skeleton is not None
         return self.skeleton.num_joints
 
@@ -78,14 +79,14 @@ class ModelCard(BaseModel):
         return type(self).model_validate({**dict(self), **values})
 
     def build_model(self, weights: Mapping[str, Tensor]) -> SGN:
-        """Build its SGN with these weights, in eval mode; RuntimeError where they do not fit."""
+        """Build its SGN with these weights, in eval mode; RuntimeError if they do not fit."""
         assert self.skeleton is not None
         model = build_sgn(self.config, self.skeleton, self.num_frames, self.num_classes)
         model.load_state_dict(dict(weights), strict=True)
         return model.eval()
 
     def to_json(self) -> str:
-        """Write it as JSON; it must say its skeleton and its classes."""
+        """Return the card as JSON; it must have a skeleton and class names."""
         assert self.skeleton is not None
         assert self.class_names is not None
         content = {
@@ -104,7 +105,7 @@ class ModelCard(BaseModel):
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
-        """Read what `to_json` gave; ValueError for anything else."""
+        """Parse the output of `to_json`; ValueError for anything else."""
         data = json.loads(text)
         version = data.get("format_version") if isinstance(data, dict) else None
         if type(version) is not int or version < 1:
@@ -133,24 +134,24 @@ def _first_problem(error: ValidationError) -> str:
 
 @contextmanager
 def reading(what: str, path: Path | str, *, now: str) -> Iterator[None]:
-    """Turn any error of unexpected or damaged content into a CheckpointError: `what`, and why."""
+    """Turn any error of unexpected or corrupt content into a CheckpointError: `what`, and why."""
     try:
         yield
     except Exception as error:
         reason = error.what if isinstance(error, SgnError) else str(error)
-        reason = " ".join(reason.split())[:200]  # torch's own has several lines
+        reason = " ".join(reason.split())[:200]  # torch's messages have several lines
         raise CheckpointError(f"{what}: {reason}", where=str(path), now=now) from error
 
 
 def require_card(text: str | None) -> ModelCard:
-    """Read the card under KEY of a file; ValueError where it is missing or invalid."""
+    """Parse the card stored under KEY in a file; ValueError if it is missing or invalid."""
     if text is None:
         raise ValueError("it does not describe a model of sgnray")
     return ModelCard.from_json(text)
 
 
 def build_sgn(config: ModelConfig, skeleton: Skeleton, num_frames: int, num_classes: int) -> SGN:
-    """Build an SGN with fresh weights; ValueError for what needs bones that are not there."""
+    """Build an SGN with initial weights; ValueError if an input needs bones and there are none."""
     return SGN(
         num_classes,
         num_joints=skeleton.num_joints,

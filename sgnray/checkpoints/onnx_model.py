@@ -1,4 +1,4 @@
-"""An exported ONNX file in the place of a model: onnxruntime computes its logits, on the CPU.
+"""An exported ONNX file used as a model: onnxruntime computes its logits on the CPU.
 
 Legend: B clips, T frames, V joints, C coordinates, K classes.
 """
@@ -22,9 +22,9 @@ Run = Callable[[Tensor], Tensor]
 
 
 class OnnxModel(torch.nn.Module):
-    """Takes the joints that an SGN takes, and gives the logits of an ONNX file.
+    """Takes the same joints as an SGN, and returns the logits of an ONNX file.
 
-    The file is its only buffer, so that it is hashed and pickled as weights are.
+    The content of the file is its only buffer, so that it is hashed and pickled like weights.
     """
 
     file: Tensor

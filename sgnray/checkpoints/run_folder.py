@@ -59,10 +59,10 @@ class RunFolder:
         return self.checkpoints_dir / f"epoch-{epoch:04d}" / CHECKPOINT_FILE
 
     def newest_checkpoint(self) -> tuple[Path, Checkpoint] | None:
-        """Find the newest checkpoint that is whole, None where there is none yet.
+        """Find the newest intact checkpoint; None if there is none yet.
 
-        A corrupt one is reported and skipped. CheckpointError if all are corrupt, or the newest is
-        of another kind: starting over would lose what they hold.
+        A corrupt one is reported and skipped. CheckpointError if all are corrupt or the newest is
+        invalid in another way: starting over would lose them.
         """
         paths = [self.checkpoint_path(epoch) for epoch in reversed(self._epochs())]
         paths = [path for path in paths if path.is_file()]
@@ -80,7 +80,7 @@ class RunFolder:
         return None
 
     def require_checkpoint(self) -> tuple[Path, Checkpoint]:
-        """Return the newest whole checkpoint; CheckpointError where there is none yet."""
+        """Return the newest intact checkpoint; CheckpointError if there is none yet."""
         newest = self.newest_checkpoint()
         if newest is None:
             raise CheckpointError(
@@ -91,7 +91,7 @@ class RunFolder:
         return newest
 
     def environment(self) -> dict[str, Any] | None:
-        """Read environment.json, None where there is none."""
+        """Read environment.json; None if there is none."""
         path = self.path / ENVIRONMENT_FILE
         if not path.is_file():
             return None
@@ -119,14 +119,14 @@ class RunFolder:
         write_text(self.path / METRICS_FILE, "".join(lines))
 
     def newest_checkpoint_bytes(self) -> bytes | None:
-        """Return the content of the newest checkpoint that is whole, None where there is none."""
+        """Return the content of the newest intact checkpoint; None if there is none."""
         newest = self.newest_checkpoint()
         return None if newest is None else newest[0].read_bytes()
 
     def keep_checkpoint(self, epoch: int, content: bytes) -> None:
         """Write the checkpoint of the epoch just finished; keep it and the one before it only.
 
-        Later ones are corrupt: training would have resumed from them.
+        Later ones are removed too: they are corrupt, else training would have resumed from them.
         """
         path = self.checkpoint_path(epoch)
         make_parent(path)
@@ -143,7 +143,7 @@ class RunFolder:
         return sorted(int(number) for number in numbers if number.isdecimal())
 
     def record_environment(self, environment: dict[str, Any]) -> None:
-        """Write environment.json; a launch that resumes is added to those before it."""
+        """Write environment.json; a resuming launch is appended to the earlier ones."""
         first = self.environment()
         if first is None:
             content = {"format_version": ENVIRONMENT_VERSION, **environment, "resumed": []}
@@ -156,9 +156,9 @@ class RunFolder:
 def claim_run(
     runs_dir: Runs, name: str | None, recipe: Recipe, dataset: SkeletonDataset
 ) -> Iterator[RunFolder]:
-    """Make the run's folder, or continue it; no other process can use it meanwhile.
+    """Create the run's folder or resume it, locked against other processes.
 
-    RunError where it belongs to another recipe or dataset, or is in use; UsageError for a name
+    RunError if it belongs to another recipe or dataset, or is in use; UsageError for a name
     that is not a plain folder name.
     """
     with claimed_folder(runs_dir, name, default=default_run_name(runs_dir, recipe)) as path:
@@ -170,9 +170,9 @@ def claim_run(
 
 @contextmanager
 def claimed_folder(runs_dir: Runs, name: str | None, *, default: str) -> Iterator[Path]:
-    """Make a folder in `runs_dir`, or take it up again, and keep others out of it meanwhile.
+    """Create or reuse a folder in `runs_dir`, locked against other processes.
 
-    At a URI, it is a copy that is kept in step with it.
+    For a URI, it is a local copy that is kept in sync with the URI.
     """
     if name is not None:
         check_name(name, runs_dir)
@@ -199,14 +199,14 @@ def folder_in(runs_dir: Runs, name: str) -> Path | Location:
 
 
 def check_reachable(runs_dir: Runs) -> None:
-    """Raise InputError if runs are to be kept at a URI that does not answer."""
+    """Raise InputError if `runs_dir` is a URI that does not respond."""
     place = as_folder(runs_dir)
     if isinstance(place, Location):
         place.entry()
 
 
 def read_folder(path: Path | Location) -> Path:
-    """Return a run, or a file of one, for reading: in a copy of the run if it is at a URI."""
+    """Return the local path of a run or of a file in it; a run at a URI is fetched first."""
     if isinstance(path, Path):
         return path
     within = _IN_RUN.search(path.path)
@@ -216,7 +216,7 @@ def read_folder(path: Path | Location) -> Path:
 
 
 def check_name(name: str, runs_dir: Runs) -> None:
-    """UsageError for a name that is not a plain folder name: it could leave `runs_dir`."""
+    """Raise UsageError for anything but a plain folder name: it could leave `runs_dir`."""
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"'{name}' is not a valid folder name in {runs_dir}",
@@ -226,8 +226,8 @@ def check_name(name: str, runs_dir: Runs) -> None:
 
 
 def check_unused(path: Path) -> None:
-    """RunError where a folder holds things although nothing here has begun in it."""
-    # A .partial is what a kill left of the first file that was to be written here.
+    """Raise RunError if a folder that should be new contains other files."""
+    # A killed process may have left its first file as a .partial.
     names = sorted(item.name for item in path.iterdir())
     unexpected = [name for name in names if name != LOCK_FILE and not name.endswith(".partial")]
     if unexpected:
@@ -239,7 +239,7 @@ def check_unused(path: Path) -> None:
 
 
 def newest_run(runs_dir: Runs) -> RunFolder:
-    """Return the run that finished an epoch last; UsageError where there is none."""
+    """Return the run with the most recent checkpoint; UsageError if there is none."""
     place = as_folder(runs_dir)
     newest = _newest_at(place) if isinstance(place, Location) else _newest_in(place)
     if newest is None:
@@ -275,7 +275,7 @@ def run_of(checkpoint_path: Path) -> RunFolder | None:
 
 
 def _as_named(folder: Path, path: Path) -> Path:
-    """Return a folder above a path as the user would name it, where it can be seen in the path."""
+    """Return the parent of `path` that is `folder`, as the user wrote it; else `folder`."""
     return next((parent for parent in path.parents if parent.absolute() == folder), folder)
 
 
@@ -285,16 +285,16 @@ def run_name(recipe: Recipe) -> str:
 
 
 def default_run_name(runs_dir: Runs, recipe: Recipe) -> str:
-    """Name the folder of a recipe; an older version may have made it under another hash."""
+    """Name the folder of a recipe; a folder of an older version may have another hash."""
     name = run_name(recipe)
     older = [path for path in older_folders(runs_dir, name) if _is_run_of(path, recipe)]
     return max(older, key=_last_written).name if older else name
 
 
 def older_folders(runs_dir: Runs, name: str) -> list[Path]:
-    """Unless `name` exists, list what older versions, whose hashes differ, may have named so."""
+    """If `name` does not exist, list the folders that older versions may have used instead."""
     place = as_folder(runs_dir)
-    # Older versions made none at a URI.
+    # Older versions could not write to a URI.
     if isinstance(place, Location) or (place / name).exists():
         return []
     return sorted(place.glob(f"{name.rpartition('-')[0]}-{_HASH}"))
@@ -309,12 +309,12 @@ def _is_run_of(path: Path, recipe: Recipe) -> bool:
 
 def _last_written(path: Path) -> float:
     files = (path / METRICS_FILE, path / RECIPE_FILE)
-    # Whoever copies only the checkpoints of a run leaves out both.
+    # Both are missing if only the checkpoints of a run were copied.
     return next((file.stat().st_mtime for file in files if file.exists()), 0.0)
 
 
 def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
-    """RunError where a run folder belongs to another recipe or dataset, or is not a run folder."""
+    """Raise RunError if a folder belongs to another recipe or dataset, or is not a run folder."""
     recipe_path = path / RECIPE_FILE
     if not recipe_path.exists():
         check_unused(path)

@@ -1,4 +1,4 @@
-"""Weights as a .safetensors file that describes itself; nothing in it can run."""
+"""Weights and their model card in a .safetensors file, which cannot contain code."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def write_safetensors(path: Path, weights: Mapping[str, Tensor], card: ModelCard
     """Write weights and the model card."""
     module = import_extra("safetensors.torch", extra="export")
     tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-    # "format" is what other readers of such files look at. Its own writer would let nobody else
-    # read the file.
+    # Other readers check "format". safetensors' save_file would write a file that only its owner
+    # can read.
     path.write_bytes(module.save(tensors, {"format": "pt", KEY: card.to_json()}))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
-    """Read both again, checked by building the model; raises CheckpointError."""
+    """Read the weights and the card, and check that they fit; raises CheckpointError."""
     module = import_extra("safetensors", extra="export")
     with reading(
         "the file cannot be used", path, now="export it again: sgn export --to safetensors"

@@ -62,7 +62,7 @@ class TrainedModel:
     run: RunFolder | None
 
     def named(self, class_names: tuple[str, ...] | None) -> TrainedModel:
-        """Rename its classes, where names are given; UsageError if they do not fit."""
+        """Rename the classes if names are given; UsageError if their number is wrong."""
         if class_names is None:
             return self
         if len(class_names) != self.model.num_classes:
@@ -84,7 +84,7 @@ class TrainedModel:
         )
 
     def labels(self) -> tuple[str, ...]:
-        """Name its classes: as its checkpoint does, as NTU RGB+D does, else by their numbers."""
+        """Return the class names: the checkpoint's, else NTU RGB+D's, else numbers."""
         if self.card.class_names is not None:
             return self.card.class_names
         for dataset in ("ntu60", "ntu120"):
@@ -94,7 +94,7 @@ class TrainedModel:
         return tuple(f"class {number}" for number in range(1, self.model.num_classes + 1))
 
     def require_skeleton(self) -> Skeleton:
-        """Return its skeleton: NTU's where it is the official code's; raises CheckpointError."""
+        """Return its skeleton, NTU's for an official checkpoint; raises CheckpointError."""
         if self.card.skeleton is not None:
             return self.card.skeleton
         if self._is_ntu():
@@ -111,8 +111,8 @@ class TrainedModel:
         """Name the likeliest actions of one clip in memory, the likeliest first.
 
         `joints` are (T, V, C) for one person or (T, M, V, C) for one or two, in the order and unit
-        of the model's skeleton; a person who is not there in a frame is NaN or zero throughout.
-        Frames without anybody do not count. Raises InputError.
+        of the model's skeleton; a person missing from a frame is all NaN or all zero. Frames
+        without a person are ignored. Raises InputError.
         """
         poses = list_clip(joints, self.require_skeleton())
         return self.recognize([poses], num_views=num_views, num_guesses=num_guesses)[0]
@@ -126,7 +126,7 @@ class TrainedModel:
         num_guesses: int = 5,
         in_bf16: bool = False,
     ) -> list[tuple[Guess, ...]]:
-        """Name the likeliest actions of prepared clips; CheckpointError for logits that diverge."""
+        """Name the likeliest actions of prepared clips; CheckpointError for non-finite logits."""
         device = next(iter(self.model.state_dict().values())).device
         joints_BWTVC = sample_views(clips, self, num_views or self.card.num_views).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_bf16):
@@ -164,8 +164,8 @@ def load_trained_model(
 ) -> TrainedModel:
     """Load a run, a checkpoint, an exported .safetensors or .onnx, or the reference's .pth.
 
-    A run is named by its folder, at a path or a URI, or below `runs_dir` by its bare name; without
-    a target it is the newest one. Raises UsageError or CheckpointError.
+    A run is given by the path or URI of its folder, or by its name in `runs_dir`; the default is
+    the newest run. Raises UsageError or CheckpointError.
     """
     path = _find_checkpoint(target, runs_dir)
     if path.suffix == SAFETENSORS_SUFFIX:
@@ -185,7 +185,7 @@ def load_trained_model(
 def sample_views(poses: Sequence[Poses], trained_model: TrainedModel, num_views: int) -> Tensor:
     """Sample prepared clips as the model's evaluation does, (B, W, T, V, C) on the CPU.
 
-    All get the same draws, so that a prediction does not depend on the other clips of its block.
+    All clips get the same draws, so that a prediction does not depend on the clips around it.
     """
     model = trained_model.model
     shape = (-1, model.num_joints, model.num_coordinates)
@@ -204,7 +204,7 @@ def sample_views(poses: Sequence[Poses], trained_model: TrainedModel, num_views:
 
 
 def dataset_of(trained_model: TrainedModel) -> Path | None:
-    """Return the dataset that a model was trained on, where it still is."""
+    """Return the dataset folder that a model was trained on; None if it is gone."""
     environment = trained_model.run.environment() if trained_model.run else None
     if environment is None:
         return None
@@ -217,7 +217,7 @@ def dataset_of(trained_model: TrainedModel) -> Path | None:
 
 
 def _find_checkpoint(target: Path | str | None, runs_dir: Runs) -> Path:
-    """Find the file: of the newest run, of a run by its folder or bare name, or as it was given."""
+    """Find the checkpoint: of the newest run, of a run's folder or name, or the given file."""
     if target is None:
         return newest_run(runs_dir).require_checkpoint()[0]
     place = as_folder(target)
@@ -267,14 +267,14 @@ def _load_reference(path: Path) -> TrainedModel:
         dataset=None,
         case=None,
         seed=None,
-        selection="test",  # as the official code picks its epoch
+        selection="test",  # the official code selects by test accuracy
         epoch=None,
     )
     return TrainedModel(path, model, card, run=None)
 
 
 def _widths_of(model: SGN) -> ModelConfig:
-    """Read the widths of the official model, which is otherwise the paper's, off its weights."""
+    """Infer the widths of an official model from its weights; the rest is the paper's."""
     weights = model.state_dict()
     return ModelConfig(
         embedding_width=len(weights["position.inner.weight"]),

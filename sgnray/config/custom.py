@@ -32,9 +32,9 @@ Rule = Names | dict[Column, Numbers]
 
 
 class SplitRule(Strict):
-    """Who trains and who tests in one case: clips by name, or by a column's values.
+    """The training and test clips of one case: by name, or by a column's values.
 
-    Where only one part is given, the other clips are the other part.
+    If only one part is given, all remaining clips are the other part.
     """
 
     train: Rule | None = None
@@ -42,7 +42,7 @@ class SplitRule(Strict):
 
 
 class Description(Strict):
-    """A description as it is written; its fields' own are the words of an error."""
+    """The content of a description; error messages use the fields' `description`."""
 
     dataset: Word = Field(
         description="a name such as my-kinect: lower-case letters, digits, - and _"

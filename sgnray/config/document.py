@@ -77,9 +77,9 @@ def is_path(name_or_path: str) -> bool:
 
 
 def read_named(name_or_path: str, *, kind: str, package: str, folder: Path = Path()) -> str:
-    """Read the text of a shipped file, or of one below `folder`; RecipeError if it cannot.
+    """Read the text of a shipped file, or of one below `folder`; RecipeError if it fails.
 
-    `kind` is what the file holds, in the words of an error: recipe, search space.
+    `kind` names the content in error messages: recipe, search space.
     """
     shipped = list_shipped(package)
     if is_path(name_or_path):
@@ -106,7 +106,7 @@ def read_named(name_or_path: str, *, kind: str, package: str, folder: Path = Pat
 
 
 def checked_version(document: Document, *, kind: str, known: int) -> Document:
-    """Return the document; RecipeError where its format version is not the `known` one."""
+    """Return the document; RecipeError if its format version is not the `known` one."""
     version = document.content.get("format_version", known)
     if version == known and not isinstance(version, bool):
         return document

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in plain words: one row per key, with the key that was meant."""
+"""Error messages for a recipe: one row per key, with suggestions for unknown keys."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def explain(error: ValidationError, *, origins: Mapping[str, str]) -> list[Probl
 def explain_together(
     data: Mapping[str, object], *, origins: Mapping[str, str], command_line: str
 ) -> list[Problem]:
-    """Report keys that do not fit each other; a key that is wrong alone is not compared.
+    """Report keys that contradict each other, unless one of them is invalid by itself.
 
-    The key that was changed on the command line is blamed, where only one of them was.
+    If only one of them was set on the command line, the problem is reported for that key.
     """
     warmup, epochs = _value(data, _WARMUP), _value(data, _EPOCHS)
     if warmup is None or epochs is None or not 0 < epochs <= warmup:
@@ -48,7 +48,7 @@ def explain_together(
 
 
 def unknown_key(key: str) -> str:
-    """Explain that no recipe has this key, and which one may be meant."""
+    """Report an unknown key, and suggest the one that may be meant."""
     kind = "unknown key" if "." in key else "unknown section"
     meant = _closest_key(key)
     if meant is None:
@@ -57,13 +57,13 @@ def unknown_key(key: str) -> str:
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return '; did you mean X?', or nothing where no choice is close."""
+    """Return '; did you mean X?', or nothing if no choice is close."""
     close = difflib.get_close_matches(word, list(choices), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def _closest_key(key: str) -> str | None:
-    # A right name in a wrong section, or without its section, is the commonest slip.
+    # The most common mistake is a valid name in the wrong section, or without its section.
     leaf = key.rpartition(".")[2]
     for candidate in dotted_keys():
         if candidate.rpartition(".")[2] == leaf:

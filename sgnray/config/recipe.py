@@ -37,7 +37,7 @@ class Recipe(RecipeSections):
     def replacing(self, values: Mapping[str, Any], *, source: str = "the recipe") -> Recipe:
         """Return a recipe with other values for dotted keys such as `train.precision`.
 
-        RecipeError, in the name of `source`, lists every value that is not possible.
+        RecipeError names `source` and lists every invalid value.
         """
         data = to_dict(self)
         for key, value in values.items():
@@ -99,9 +99,9 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Return 8 hex digits that change whenever a value that decides what is learned does.
+    """Return 8 hex digits that change with every value that affects the trained model.
 
-    Only values that differ from the defaults count, so that a new key leaves every hash as it is.
+    Only values that differ from the defaults count, so that adding a key changes no hash.
     """
     defaults = _deciding_values(Recipe())
     changed = {
@@ -124,7 +124,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def _deciding_values(recipe: Recipe) -> dict[str, Any]:
-    """List what decides the trained model, by dotted key."""
+    """Return the values that affect the trained model, by dotted key."""
     return {
         f"{section}.{key}": value
         for section, values in to_dict(recipe).items()
@@ -179,7 +179,7 @@ def _merge(merged: dict[str, Any], content: Mapping[str, Any]) -> None:
 
 
 def _with_present_names(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename old keys; an old name beside the current one stays, and is refused."""
+    """Rename old keys; if the new name is also there, the old one stays and is refused later."""
     renamed = dict(content)
     for old, new in RENAMED_KEYS.items():
         section, _, old_name = old.partition(".")

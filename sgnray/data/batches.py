@@ -25,7 +25,7 @@ from sgnray.distributed.world import World
 class Batch:
     """This rank's slice of one global batch of `global_size` clips.
 
-    Where clips are mixed, `shares_B` of each is left, and the rest is of `other_labels_B`.
+    If clips are mixed, a share `shares_B` of each has `labels_B`, the rest `other_labels_B`.
     """
 
     joints_BTVC: Tensor
@@ -36,7 +36,7 @@ class Batch:
 
     @property
     def main_labels(self) -> Tensor:
-        """The label of what most of each clip is."""
+        """The label of the larger share of each clip."""
         if self.other_labels_B is None or self.shares_B is None:
             return self.labels_B
         return torch.where(self.shares_B >= 0.5, self.labels_B, self.other_labels_B)
@@ -44,7 +44,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Rows:
-    """Which clips a rank's slice holds, and with which ones they are mixed if they are."""
+    """The clips of a rank's slice, and the clips that they may be mixed with."""
 
     clips_B: Tensor
     partners_B: Tensor
@@ -83,7 +83,7 @@ class TrainBatches:
             yield self.batch(draws, rows)
 
     def draws(self, epoch: int) -> EpochDraws:
-        """Draw what is random in one epoch's clips, where the poses live."""
+        """Draw the random numbers of one epoch, on the device that holds the poses."""
         _, num_joints, num_coordinates = self.bank.poses_PVC.shape
         return EpochDraws.draw(
             self.config,
@@ -95,12 +95,12 @@ class TrainBatches:
         ).to(self.bank.pose_device)
 
     def slices(self, epoch: int) -> Iterator[Rows]:
-        """Yield which clips this rank's batches hold; all slices of an epoch have one size."""
+        """Yield the clips of this rank's batches; all slices of an epoch have the same size."""
         order_N = torch.from_numpy(self.order(epoch)).to(self.bank.pose_device)
         for start in range(0, self.num_batches * self.batch_size, self.batch_size):
             whole = order_N[start : start + self.batch_size]
             share = self.world.slice_of(len(whole))
-            # Partners come from the whole batch, so that no world size changes who meets whom.
+            # Partners come from the whole batch, so that the pairs do not depend on the world size.
             yield Rows(whole[share], whole.roll(1)[share], len(whole))
 
     def order(self, epoch: int) -> IntArray:
@@ -114,7 +114,7 @@ class TrainBatches:
         return [self.bank.names[row] for row in rows]
 
     def batch(self, draws: EpochDraws, rows: Rows) -> Batch:
-        """Make one batch; nothing here waits for a GPU."""
+        """Make one batch without waiting for a GPU."""
         deliver = self.bank.deliver
         joints_BTVC = self._view(draws, rows.clips_B)
         labels_B = deliver(self.bank.labels_N[rows.clips_B])

@@ -1,4 +1,4 @@
-"""What the published datasets are, in one table: skeleton, classes, cases, counts; clip names."""
+"""The published datasets in one table: skeleton, classes, cases, counts; clip names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NTU120_TRAIN_SUBJECTS = (
 _NTU60_SETUPS = 17
 _NTU_ACTIONS = "ntu_actions.csv"
 
-# Other names of cases, in the words of papers and of other datasets.
+# Other names of cases, as used by papers and other datasets.
 CASE_ALIASES: Mapping[str, tuple[str, ...]] = {
     "xsub": ("cs", "csub"),
     "cs": ("csub",),
@@ -47,8 +47,8 @@ CASE_ALIASES: Mapping[str, tuple[str, ...]] = {
 class Case:
     """A published split by a column of the clips, with its numbers of clips.
 
-    `train` are the numbers of the column that train, None for the even ones; `test` those that
-    test, None for all others.
+    `train` and `test` are the column's numbers in each part. None means all even numbers for
+    `train`, and all that are not in `train` for `test`.
     """
 
     column: Column
@@ -60,7 +60,7 @@ class Case:
     def masks(
         self, numbers_N: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Return which clips train and which ones test; unknown ones (-1) do neither."""
+        """Return masks of the training and test clips; unknown numbers (-1) are in neither."""
         even_N = np.equal(numbers_N % 2, 0)
         trains_N = even_N if self.train is None else np.isin(numbers_N, self.train)
         tests_N = ~trains_N if self.test is None else np.isin(numbers_N, self.test)
@@ -70,9 +70,9 @@ class Case:
 
 @dataclass(frozen=True)
 class PublishedDataset:
-    """A dataset that comes with its own cases; `poses_per_clip` is about the mean.
+    """A dataset that comes with its own cases; `poses_per_clip` is an approximate mean.
 
-    Its classes are `class_names`, or the first of the file `class_list`, in the order of labels.
+    Its classes in label order are `class_names`, or the first `num_classes` of `class_list`.
     """
 
     skeleton: Skeleton
@@ -146,7 +146,7 @@ def find_published(num_classes: int, skeleton: Skeleton) -> str | None:
 
 
 def read_class_names(dataset: str) -> tuple[str, ...]:
-    """Return the published names of a dataset's classes by label, empty where there are none."""
+    """Return the published names of a dataset's classes by label; empty if there are none."""
     known = DATASETS.get(dataset)
     if known is None or known.class_list is None:
         return () if known is None else known.class_names

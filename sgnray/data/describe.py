@@ -47,7 +47,7 @@ class LengthBin:
 
 @dataclass(frozen=True)
 class Lengths:
-    """The clips' lengths in frames; the last bin holds all that are longer than most."""
+    """The clips' lengths in frames; the last bin holds all unusually long clips."""
 
     min: int
     median: float
@@ -74,7 +74,7 @@ class DatasetContent:
 
 
 def describe_dataset(dataset: SkeletonDataset, skipped: Sequence[Skipped]) -> DatasetContent:
-    """Describe a dataset and what is not in it; the poses themselves are not touched."""
+    """Describe a dataset and the files left out, without reading the poses."""
     clips, names = dataset.clips, dataset.info.class_names
     num_clips = np.bincount(clips.labels, minlength=len(names))
     files = [dataset.folder / name for name in (CLIPS_FILE, INFO_FILE, SKIPPED_FILE)]
@@ -96,8 +96,8 @@ def describe_dataset(dataset: SkeletonDataset, skipped: Sequence[Skipped]) -> Da
 def describe_lengths(num_frames_N: IntArray) -> Lengths:
     """Count clips in at most 8 bins as wide as 1, 2 or 5 times a power of ten frames.
 
-    These reach to all but the longest percent. Where clips are beyond them, one more bin holds
-    them, so that a single long clip does not push all others into the first bin.
+    The bins cover all but the longest 1% of the clips. One more bin holds any longer clips, so
+    that a single long clip does not push all others into the first bin.
     """
     shortest, longest = int(num_frames_N.min()), int(num_frames_N.max())
     most = int(np.percentile(num_frames_N, 99))

@@ -1,4 +1,4 @@
-"""All that is random in one epoch's clips: tables that are indexed by clip, and what they change.
+"""The random numbers of one epoch: tables indexed by clip, and the augmentation they define.
 
 Legend: N clips of the dataset, B of a batch, T frames, V joints, C coordinates: 3, or 2 in the
 image plane.
@@ -15,17 +15,17 @@ from torch import Tensor
 from sgnray import seeding
 from sgnray.config import DataConfig
 
-# Noise is read from one pool, for each clip from a place of its own: a table of it for all clips
-# of NTU would take 240 MB in every epoch.
+# Each clip reads its noise from one shared pool, at its own offset: a table for all clips of NTU
+# would take 240 MB in every epoch.
 _NOISE_POOL = 2**18
 
 
 @dataclass(frozen=True)
 class EpochDraws:
-    """The draws of one epoch; None is what the recipe leaves alone.
+    """The draws of one epoch; None for augmentations that the recipe does not use.
 
-    `spans_N2` has start and length of the stretch that is seen, as shares of the clip's length;
-    `kept_NV` is 0 for joints that are missing; `shares_N` is what is left of a clip that is mixed.
+    `spans_N2` has start and length of the segment that is used, as shares of the clip's length;
+    `kept_NV` is 0 for joints that are dropped; `shares_N` is a clip's own share if it is mixed.
     """
 
     poses_NT: Tensor
@@ -74,18 +74,18 @@ class EpochDraws:
         )
 
     def to(self, device: torch.device) -> EpochDraws:
-        """Return them on a device."""
+        """Return the draws on a device."""
         tables = {name: table for name, table in vars(self).items() if table is not None}
         return replace(self, **{name: table.to(device) for name, table in tables.items()})
 
     def copy_(self, other: EpochDraws) -> None:
-        """Overwrite these tables with those of another epoch, where they are."""
+        """Overwrite these tables in place with those of another epoch."""
         for name, table in vars(self).items():
             if table is not None:
                 table.copy_(getattr(other, name), non_blocking=True)
 
     def augment(self, joints_BTVC: Tensor, rows_B: Tensor) -> Tensor:
-        """Show clips as this epoch does: noise, then turned, scaled and sheared, joints missing.
+        """Augment clips: add noise, then shear, scale and rotate, then drop joints.
 
         Zero poses, which pad short clips, stay zero.
         """
@@ -104,7 +104,7 @@ class EpochDraws:
 
 
 def _maps(config: DataConfig, table: Callable[..., Tensor], num_coordinates: int) -> Tensor | None:
-    """Return what turns, scales and shears each clip: shear first, the turn last."""
+    """Return the linear map of each clip: shear first, then scaling and rotation."""
     limits = config.rotation_rad
     limits_3 = torch.tensor(limits if isinstance(limits, tuple) else (limits,) * 3)
     eye_CC = torch.eye(num_coordinates)
@@ -122,7 +122,7 @@ def _maps(config: DataConfig, table: Callable[..., Tensor], num_coordinates: int
 
 
 def turns(angles_N3: Tensor, num_coordinates: int) -> Tensor:
-    """Return the rotations (N, C, C) of clips in space, or in the plane by the third angle."""
+    """Return the rotation matrices (N, C, C); in 2D, only the third angle counts."""
     if num_coordinates == 2:
         angles_N3 = angles_N3 * angles_N3.new_tensor((0, 0, 1))
     return rotation_matrices(angles_N3)[:, :num_coordinates, :num_coordinates]
@@ -144,14 +144,14 @@ def rotation_matrices(angles_N3: Tensor) -> Tensor:
 
 
 def _spans(uniform_N2: Tensor, smallest: float) -> Tensor:
-    """Return start and length of a stretch of at least `smallest` of each clip, as shares."""
+    """Return start and length of a segment of each clip, as shares; at least `smallest` long."""
     length_N = smallest + (1 - smallest) * uniform_N2[:, 1]
     return torch.stack((uniform_N2[:, 0] * (1 - length_N), length_N), dim=1)
 
 
 def transform(joints_BTVC: Tensor, maps_BCC: Tensor) -> Tensor:
     """Map each clip as a whole; zero poses stay zero."""
-    # Coordinates first: a product of long rows costs half of one of many rows of three.
+    # Coordinates first: a product with few long rows takes half the time of many rows of three.
     points_BCP = joints_BTVC.flatten(1, 2).transpose(1, 2).contiguous()
     mapped_BCP = maps_BCC @ points_BCP
     return mapped_BCP.transpose(1, 2).contiguous().view(joints_BTVC.shape)

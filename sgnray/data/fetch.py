@@ -1,8 +1,8 @@
-"""A dataset of another machine or at a URI, fetched to this one: once, whole or not at all.
+"""Datasets on another machine or at a URI, fetched to this one: once, completely or not at all.
 
-A copy is kept in `$SGNRAY_CACHE`, else `$XDG_CACHE_HOME/sgnray`, else `~/.cache/sgnray`, there in
-`datasets/<first 16 hex digits of its checksum>`. Nothing is ever removed from it but what is
-broken: old copies are yours to remove.
+A copy is kept in `datasets/<first 16 hex digits of its checksum>` under `$SGNRAY_CACHE`, else
+`$XDG_CACHE_HOME/sgnray`, else `~/.cache/sgnray`. Only broken copies are ever removed; delete old
+ones by hand.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class SharedDataset:
 
     @classmethod
     def of(cls, folder: Path) -> SharedDataset:
-        """Offer a dataset to the workers of the cluster that is connected."""
+        """Share a dataset with the workers of the connected cluster."""
         folder = folder.resolve()
         return cls(folder, read_info(folder).checksum, FileServer(folder, _FILES))
 
     def local_dir(self) -> Path:
-        """Return its folder on this machine; a dataset not seen here is fetched, once per machine.
+        """Return its folder on this machine; if it is not accessible, fetch it once per machine.
 
         The copy is checked by the dataset's checksum and kept for later runs.
         """
@@ -67,9 +67,9 @@ class SharedDataset:
 
 
 def dataset_at(text: str, on_progress: OnProgress = ignore_progress) -> Path:
-    """Return the folder of the dataset that a path or a URI names, fetched if it is elsewhere.
+    """Return the local folder of a dataset; fetch the dataset if `text` is a URI.
 
-    `on_progress` is called with (MiB fetched, MiB). A path is returned as it is.
+    `on_progress` is called with (MiB fetched, MiB in total). A path is returned as it is.
     """
     place = as_folder(text)
     if isinstance(place, Path):
@@ -85,7 +85,7 @@ def dataset_at(text: str, on_progress: OnProgress = ignore_progress) -> Path:
 
 
 def _read_remote_info(place: Location) -> DatasetInfo:
-    """Read dataset.json at its place, before anything big is fetched."""
+    """Read dataset.json alone, before any large file is fetched."""
     with tempfile.TemporaryDirectory(prefix="sgn-") as folder:
         _copy(place.child(INFO_FILE), Path(folder))
         try:
@@ -106,7 +106,7 @@ def _copy(source: Location, folder: Path, on_progress: OnProgress = ignore_progr
 
 
 def _read_blocks(source: Location) -> Iterator[tuple[bytes, int]]:
-    """Yield each block of a file, and the size of all of it; raises InputError."""
+    """Yield each block of a file with the size of the whole file; raises InputError."""
     try:
         with source.open() as remote:
             num_bytes = remote.size()
@@ -129,9 +129,9 @@ def _read_blocks(source: Location) -> Iterator[tuple[bytes, int]]:
 def cached_dataset(checksum: str, copy: Callable[[Path], None]) -> Path:
     """Return a folder on this machine that holds the dataset with this checksum.
 
-    Where there is none yet, or its files were changed, `copy` fills an empty folder; other
-    processes that want the same dataset wait for it. InputError if what it copied is another
-    dataset, OutputError if the disk refuses; then nothing is kept.
+    If there is none yet, or its files were changed, `copy` fills an empty folder; other processes
+    that need the same dataset wait for it. InputError if `copy` delivers another dataset,
+    OutputError if writing fails; then nothing is kept.
     """
     match = _CHECKSUM.fullmatch(checksum)
     if match is None:
@@ -145,7 +145,7 @@ def cached_dataset(checksum: str, copy: Callable[[Path], None]) -> Path:
         return folder
     waiting = "waiting for another process that fetches this dataset"
     with locked(folder.with_name(f"{folder.name}.lock"), busy=waiting):
-        if not _is_intact(folder, checksum):  # it may have come while we waited
+        if not _is_intact(folder, checksum):  # it may have been fetched meanwhile
             _fetch(folder, checksum, copy)
     return folder
 
@@ -154,7 +154,7 @@ def _fetch(folder: Path, checksum: str, copy: Callable[[Path], None]) -> None:
     partial, previous = (folder.with_name(folder.name + end) for end in (".partial", ".previous"))
     if folder.exists():
         log.warning("the copy in %s was changed; it is fetched again", folder)
-    for left in (partial, previous):  # by a killed fetch
+    for left in (partial, previous):  # from a killed fetch
         shutil.rmtree(left, ignore_errors=True)
     with output_errors(partial):
         partial.mkdir()
@@ -170,7 +170,7 @@ def _fetch(folder: Path, checksum: str, copy: Callable[[Path], None]) -> None:
 
 
 def _check_copy(partial: Path, checksum: str) -> None:
-    """InputError unless the folder holds the very dataset that was asked for."""
+    """Raise InputError unless the folder holds the requested dataset."""
     path = partial / CLIPS_FILE
     found = checksum_file(path) if path.is_file() else "none"
     described = read_info(partial).checksum if found == checksum else None
@@ -183,7 +183,7 @@ def _check_copy(partial: Path, checksum: str) -> None:
 
 
 def _write_record(folder: Path, checksum: str) -> None:
-    """Note size and time of each file, by which a change is seen without reading them."""
+    """Record size and mtime of each file, to detect changes without reading it."""
     files = sorted(folder.iterdir())
     for path in files:
         sync(path)
@@ -198,7 +198,7 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _is_intact(folder: Path, checksum: str) -> bool:
-    """Return whether the folder is as it was fetched."""
+    """Return whether the folder is unchanged since it was fetched."""
     try:
         record = json.loads((folder / _RECORD_FILE).read_text(encoding="utf-8"))
         return bool(

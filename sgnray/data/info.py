@@ -1,4 +1,4 @@
-"""dataset.json: what a prepared dataset is, written by preparation and checked by every reader."""
+"""dataset.json describes a prepared dataset: written by preparation, checked by every reader."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class _Parts(Strict):
 
 
 class _Content(Strict):
-    """The keys of the file; the descriptions are the words of an error."""
+    """The keys of the file; error messages use the descriptions."""
 
     format_version: int = Field(ge=1, description="a version")
     dataset: Word = Field(description="a name such as ntu60")
     layout: str = Field(description="the name of a skeleton layout")
-    skeleton: dict[str, Any] = Field(default={}, description="a skeleton")  # explains itself
+    skeleton: dict[str, Any] = Field(default={}, description="a skeleton")  # Skeleton checks it
     class_names: list[str] = Field(min_length=1, description="a list of names")
     num_clips: Count
     num_poses: Count
@@ -48,7 +48,7 @@ class DatasetInfo:
     """What dataset.json says.
 
     `splits` names the training and test clips of each case that the source itself fixes; None
-    where the published protocols cut by subject, camera or setup.
+    if the published protocols split by subject, camera or setup.
     """
 
     format_version: int
@@ -112,14 +112,14 @@ def write_info(folder: Path, info: DatasetInfo) -> None:
 
 
 def corrupt(path: Path, detail: str) -> InputError:
-    """Build the error for a dataset that is not what was written."""
+    """Build the error for a dataset that is corrupt or not ours."""
     return InputError(
         f"the dataset is corrupt or not ours: {detail}", where=str(path), now=_REBUILD
     )
 
 
 def _skeleton(path: Path, layout: str, described: dict[str, Any] | None) -> Skeleton:
-    if described is None:  # format version 1 knew two layouts, by their names
+    if described is None:  # format version 1 has only the name of one of two layouts
         if layout not in SKELETONS:
             raise corrupt(path, f"layout is {layout!r}, which is unknown")
         return SKELETONS[layout]

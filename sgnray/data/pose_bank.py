@@ -1,4 +1,4 @@
-"""All poses of a dataset where batches are made: in the host's mapped file, or on a GPU.
+"""All poses of a dataset on the device that makes batches: a GPU, or the host's mapped file.
 
 Legend: B clips in a batch, N clips of the dataset, P poses of the dataset, T frames, V joints,
 C coordinates.
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 PoseDevice = Literal["auto", "host", "device"]
 
-# What the poses may take of a GPU's free memory; the rest is for activations.
+# The share of a GPU's free memory that poses may take; the rest is for activations.
 _LARGEST_SHARE = 0.5
 
 
@@ -45,7 +45,7 @@ class PoseBank:
     ) -> PoseBank:
         """Wrap the mapping without a copy, or copy all poses to the GPU once.
 
-        `wanted` is auto (the GPU if they fit), host, or device: UsageError if they do not fit.
+        `wanted` is auto (the GPU if they fit), host, or device (UsageError if they do not fit).
         """
         offsets = torch.from_numpy(np.ascontiguousarray(dataset.offsets))
         poses_PVC = _wrap_readonly(dataset.poses_PVC)
@@ -74,8 +74,8 @@ class PoseBank:
     ) -> Tensor:
         """Return sampled clips (B, T, V, C), on `pose_device`; zero where there is no pose.
 
-        `uniform_BT` may have more axes before T, then so has the result. `spans_B2` narrows each
-        clip to a stretch, by start and length as shares of it.
+        `uniform_BT` may have more axes before T, which the result has too. `spans_B2` limits each
+        clip to a segment, given by start and length as shares of the clip.
         """
         shape = (-1,) + (1,) * (uniform_BT.ndim - 2)
         first, length = self.first_pose_N[rows_B], self.num_poses_N[rows_B]
@@ -89,7 +89,7 @@ class PoseBank:
         return joints * (index_BT != PADDING)[..., None, None]
 
     def deliver(self, tensor: Tensor) -> Tensor:
-        """Send what was made on `pose_device` to the device, without waiting for it."""
+        """Copy a tensor from `pose_device` to `device`, without waiting for the copy."""
         if tensor.device.type == self.device.type:
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
@@ -113,7 +113,7 @@ def choose_pose_device(num_bytes: int, device: torch.device, wanted: PoseDevice)
 
 
 def _stretch(length_B: Tensor, spans_B2: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how many poses are skipped and how many are left; one at least, where there is one."""
+    """Return how many poses to skip and to keep; at least one is kept if the clip has any."""
     start_B, share_B = spans_B2.unbind(-1)
     skipped_B = (start_B * length_B).long()
     end_B = ((start_B + share_B) * length_B).ceil().long().minimum(length_B)

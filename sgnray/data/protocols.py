@@ -1,7 +1,7 @@
-"""Who trains and who is tested, over clip rows: the published protocols, or the source's own split.
+"""Training and test clips by row: the published protocols, or the source's own split.
 
 N clips of a dataset. A clip whose subject, camera or setup is unknown (-1) is in neither part of
-a case that asks for it. A dataset that carries named splits has these cases and no others.
+a case that splits by it. A dataset with named splits has these cases and no others.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def cases_of(dataset: str, fixed: Iterable[str] = ()) -> tuple[str, ...]:
 
 
 def resolve_case(dataset: str, case: str, fixed: Iterable[str] = ()) -> str:
-    """Return the name of a case in this dataset: xsub, xview, xset and cs/csub are understood."""
+    """Return the dataset's name of a case; xsub, xview, xset and cs/csub are accepted too."""
     fixed = tuple(fixed)
     cases = cases_of(dataset, fixed)
     for candidate in (case, *CASE_ALIASES.get(case, ())):
@@ -104,12 +104,12 @@ def split_counts(dataset: str, clips: ClipTable) -> dict[str, tuple[int, int]]:
 
 
 def validation_folds(dataset: str, case: str, clips: ClipTable) -> tuple[Split, ...]:
-    """Cut folds from the training clips the way the case cuts the dataset, never a test clip.
+    """Cut validation folds from the training clips, in the way that the case cuts the dataset.
 
     `test` of each returned Split is the validation part. cs, csub: one fold, every fifth training
     subject held out. cset: one fold, every fifth training setup. cv: each training camera in turn.
-    A case that the source fixes is divided by what distinguishes its two parts: subjects, cameras
-    or setups, else by nothing, and then about every fifth clip is held out.
+    A case that the source fixes is divided by the column that separates its two parts: subjects,
+    cameras or setups. If there is none, about every fifth clip is held out at random.
     """
     case = resolve_case(dataset, case, clips.splits)
     split = split_clips(dataset, case, clips)
@@ -130,7 +130,7 @@ def validation_folds(dataset: str, case: str, clips: ClipTable) -> tuple[Split, 
 
 
 def _held_out(word: Column, groups: IntArray) -> list[BoolArray]:
-    """Hold out each camera in turn, or every fifth subject or setup; nothing where there is one."""
+    """Hold out each camera in turn, or every fifth subject or setup; nothing if only one exists."""
     present = np.unique(groups)
     if present.size < 2:
         return []
@@ -141,7 +141,7 @@ def _held_out(word: Column, groups: IntArray) -> list[BoolArray]:
 
 
 def _held_out_like(split: Split, clips: ClipTable) -> list[BoolArray]:
-    """Hold out training clips by what distinguishes the two parts of a fixed split."""
+    """Hold out training clips by the column that separates the two parts of a fixed split."""
     for word in _COLUMNS:
         column = _column(word, clips)
         train, test = column[split.train], column[split.test]
@@ -180,7 +180,7 @@ def _check_known(dataset: str, case: str, clips: ClipTable) -> None:
 
 
 def _seen(dataset: str, case: str, clips: ClipTable) -> str:
-    """Say what divides the clips."""
+    """Describe what divides the clips."""
     if clips.splits:
         return "its source defines the split"
     column = DATASETS[dataset].cases[case].column

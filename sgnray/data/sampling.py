@@ -26,24 +26,24 @@ def sample_poses(num_poses_B: Tensor, uniform_BT: Tensor, windows: Windows = "pa
 
 
 def _pick_paper(num_poses_B1: Tensor, uniform_BT: Tensor) -> Tensor:
-    """Windows of L // T poses: the tail that does not fill them is never seen.
+    """Pick from windows of L // T poses; the rest at the end of the clip is never used.
 
-    A clip shorter than T gives its poses, then padding. So does the paper's sampling (reference's
-    `Tolist_fix`).
+    A clip shorter than T gives its poses, then padding. The paper's code does the same
+    (`Tolist_fix`).
     """
     width_B1 = (num_poses_B1 // uniform_BT.shape[-1]).clamp_min(1)
-    # A product just below the width may round up to it: the last pose of the window is the limit.
+    # A product just below the width may round up to it, so clamp to the window's last pose.
     offset_BT = (uniform_BT * width_B1).long().minimum(width_B1 - 1)
     index_BT = _segments(uniform_BT) * width_B1 + offset_BT
     return torch.where(index_BT < num_poses_B1, index_BT, PADDING)
 
 
 def _pick_even(num_poses_B1: Tensor, uniform_BT: Tensor) -> Tensor:
-    """Windows of L / T poses, not rounded: the whole clip is seen.
+    """Pick from windows of L / T poses, not rounded; the whole clip is used.
 
     A clip shorter than T repeats poses; only an empty one gives padding.
     """
-    # The fraction first: (i + u) / T has float32's full precision for clips of any length.
+    # Compute the fraction first: (i + u) / T has float32's full precision for clips of any length.
     place_BT = (_segments(uniform_BT) + uniform_BT) / uniform_BT.shape[-1]
     index_BT = (place_BT * num_poses_B1).long().minimum(num_poses_B1 - 1)
     return torch.where(num_poses_B1 > 0, index_BT, PADDING)

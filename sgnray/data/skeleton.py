@@ -16,7 +16,7 @@ class Skeleton:
     """One kind of skeleton.
 
     `bones` are (child, parent) pairs of 0-based joint indices; `origin` is the joint that
-    preparation puts at zero in the first frame, None where it moves nothing.
+    preparation puts at zero in the first frame, None if poses are not moved.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Skeleton:
 
     @classmethod
     def from_dict(cls, data: object) -> Skeleton:
-        """Read what `to_dict` gave; ValueError says in plain words what does not hold."""
+        """Parse the output of `to_dict`; ValueError says what is wrong."""
         if not isinstance(data, dict) or set(data) != _KEYS:
             raise ValueError(f"is not a description with {', '.join(sorted(_KEYS))}")
         name, joints, origin = data["name"], data["joints"], data["origin"]

@@ -1,4 +1,4 @@
-"""skipped.csv: each raw file or clip that did not get into a dataset, and why."""
+"""skipped.csv: each raw file or clip that was left out of a dataset, and why."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEADER = ["file", "reason"]
 
 @dataclass(frozen=True)
 class Skipped:
-    """A raw file or clip that did not get in, and why; `place` is where it is, if that is kept."""
+    """A raw file or clip that was left out, and why; `place` is its location, if recorded."""
 
     name: str
     reason: str
@@ -36,14 +36,14 @@ def write_skipped(path: Path, skipped: Iterable[Skipped]) -> None:
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_HEADER)
-        # A bare carriage return is written without quotes, and csv does not read that back.
+        # csv writes a bare carriage return without quotes, and then cannot read it back.
         writer.writerows(
             (item.name.replace("\r", "\\r"), item.reason.replace("\r", "\\r")) for item in skipped
         )
 
 
 def read_skipped(path: Path) -> tuple[Skipped, ...]:
-    """Read skipped.csv; InputError if it is missing, cut off or something else."""
+    """Read skipped.csv; InputError if it is missing, cut off or invalid."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file, strict=True))

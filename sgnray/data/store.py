@@ -53,7 +53,7 @@ class SkeletonDataset:
 
     @property
     def num_bodies(self) -> int:
-        """The most bodies that a clip has."""
+        """The largest number of bodies in a clip."""
         return int(self.bodies_P.max(initial=0)) + 1
 
     def count_bodies(self) -> IntArray:
@@ -65,7 +65,7 @@ class SkeletonDataset:
         return bodies_N
 
     def rows_of(self, clip: int) -> slice:
-        """Return which rows of `poses_PVC` are a clip's."""
+        """Return the rows of a clip in `poses_PVC`."""
         return slice(self.offsets[clip], self.offsets[clip + 1])
 
     def lay_out(
@@ -84,7 +84,7 @@ class SkeletonDataset:
 
 
 def open_dataset(folder: Path | str) -> SkeletonDataset:
-    """Open a prepared dataset; cheap, the poses stay on disk until they are touched.
+    """Open a prepared dataset without loading its poses, which stay on disk until they are used.
 
     InputError if it is missing, of a newer format, corrupt or not ours.
     """
@@ -126,7 +126,7 @@ def lay_out_poses(
     num_bodies: int | None = None,
     absent: float = 0.0,
 ) -> FloatArray:
-    """Lay the poses of one clip out as (T, M, V, C), filled with `absent` where a body is not."""
+    """Arrange the poses of one clip as (T, M, V, C), with `absent` where a body is missing."""
     if num_bodies is None:
         num_bodies = int(bodies_P.max(initial=0)) + 1
     shape = (num_frames, num_bodies, *poses_PVC.shape[1:])
@@ -138,7 +138,7 @@ def lay_out_poses(
 def find_dataset(data_dir: Path | str = Path("data"), *, name: str | None = None) -> Path:
     """Find the one prepared dataset in `data_dir`, or `data_dir` itself if it is one.
 
-    `name` narrows by folder name or by the dataset's own name; UsageError for none or several.
+    `name` selects by folder name, else by the dataset's own name; UsageError for none or several.
     """
     data_dir = Path(data_dir)
     if (data_dir / INFO_FILE).is_file():
@@ -166,8 +166,8 @@ def find_dataset(data_dir: Path | str = Path("data"), *, name: str | None = None
 def clips_schema(skeleton: Skeleton) -> pa.Schema:
     """Return the columns of clips.arrow.
 
-    num_frames counts the clip's frames after preparation: frames without a body and frames that
-    preparation dropped do not count, all-zero frames that it kept do, though they give no pose.
+    num_frames counts the clip's frames after preparation. It excludes frames without a body and
+    dropped frames, but includes kept frames that are all zero, although they have no pose.
     `frame` is the 0-based frame of each pose, below num_frames; `body` is 0 for the main actor.
     """
     pose = pa.list_(pa.float32(), skeleton.num_joints * skeleton.num_coordinates)
@@ -218,7 +218,7 @@ def _read_batch(path: Path, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _find_problem(batch: pa.RecordBatch, offsets: IntArray, num_classes: int) -> str | None:
-    """Return the first contradiction, the poses on disk left aside; None if there is none."""
+    """Return the first contradiction, without reading the poses; None if there is none."""
     frames, bodies, poses = (batch.column(name) for name in ("frame", "body", "poses"))
     if has_nulls(batch):
         return "a required value is null"
@@ -239,7 +239,7 @@ def _find_problem(batch: pa.RecordBatch, offsets: IntArray, num_classes: int) ->
 
 
 def has_nulls(batch: pa.RecordBatch) -> bool:
-    """Return whether something is null that cannot be."""
+    """Return whether a required value is null."""
     frames, bodies, poses = (batch.column(name) for name in ("frame", "body", "poses"))
     required = [batch.column(field.name) for field in batch.schema if not field.nullable]
     inner = [poses.values, poses.values.values, frames.values, bodies.values]

@@ -1,4 +1,4 @@
-"""Is a dataset whole: everything that dataset.json promises, checked against the files.
+"""Verify a dataset: check the files against everything that dataset.json says.
 
 Legend: N clips, P poses of the dataset, D = V * C numbers of a pose.
 """
@@ -24,11 +24,11 @@ _MIB = 1 << 20
 
 
 def verify_dataset(folder: Path, on_progress: OnProgress = ignore_progress) -> DatasetInfo:
-    """Check a dataset to the last number and return its description.
+    """Check every number of a dataset and return its description.
 
-    Everything wrong with it is in one InputError. clips.arrow is read twice, for its checksum and
-    for its numbers, and `on_progress` is called with (MiB done, MiB). Memory does not grow with the
-    number of poses.
+    One InputError lists all problems. clips.arrow is read twice, for its checksum and for its
+    numbers, and `on_progress` is called with (MiB done, MiB in total). Memory does not grow with
+    the number of poses.
     """
     info = read_info(folder)
     path = folder / CLIPS_FILE
@@ -65,7 +65,7 @@ def _check_skipped(path: Path, info: DatasetInfo) -> Iterator[Problem]:
 
 
 def _check_clips(path: Path, info: DatasetInfo, progress: Progress) -> Iterator[Problem]:
-    """Check the columns; where they do not even fit together, what rests on them is left out."""
+    """Check the columns; if their structure is wrong, the check of the poses is left out."""
     batch = _read_batch(path, info)
     if isinstance(batch, str):
         yield Problem(CLIPS_FILE, batch)
@@ -81,7 +81,7 @@ def _check_clips(path: Path, info: DatasetInfo, progress: Progress) -> Iterator[
 
 
 def _read_batch(path: Path, info: DatasetInfo) -> pa.RecordBatch | str:
-    """Open the one record batch, or say why it cannot be opened."""
+    """Open the one record batch, or return why it cannot be opened."""
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         if not reader.schema.equals(clips_schema(info.skeleton)):
@@ -142,7 +142,7 @@ def _check_splits(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
 
 
 def _check_poses(batch: pa.RecordBatch, progress: Progress) -> Iterator[str]:
-    """Look at every number, a block of poses at a time."""
+    """Check every number, a block of poses at a time."""
     poses, names = batch.column("poses"), batch.column("name")
     offsets, num_frames_N = poses.offsets.to_numpy(), batch.column("num_frames").to_numpy()
     frame_P, body_P = (batch.column(name).values.to_numpy() for name in ("frame", "body"))

@@ -1,1 +1,1 @@
-"""Ray below tuning, ranks, devices: where work runs."""
+"""Where work runs: Ray clusters, workers, ranks and devices."""

@@ -20,10 +20,10 @@ from sgnray.errors import ClusterError, UsageError, first_line
 log = logging.getLogger(__name__)
 
 LOCAL = "local"
-# Ray would take 30 % of memory. Only preparation passes poses, a few MB for each worker at a time.
+# Ray's default is 30% of memory. Only preparation sends poses: a few MB per worker at a time.
 _OBJECT_STORE_BYTES = 256 * 2**20
 _CONNECT_TIMEOUT_S = 5.0
-_ANSWER_TIMEOUT_S = 10.0  # more: the cores of that machine may be busy
+_ANSWER_TIMEOUT_S = 10.0  # longer: the cores of that machine may be busy
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -33,10 +33,10 @@ _QUIET = {
 
 
 def find_address(address: str | None) -> str | None:
-    """Return the address of the cluster to use, None where a new one is to be started.
+    """Return the address of the cluster to use; None if a new one must be started.
 
     In this order: `address`, RAY_ADDRESS, a Ray that `ray start` started on this machine.
-    "local" is a new one. UsageError for an address that training cannot use, ClusterError where
+    "local" means a new one. UsageError for an address that training cannot use, ClusterError if
     the Ray of this machine does not answer.
     """
     address = address or os.environ.get("RAY_ADDRESS") or _running_here()
@@ -51,13 +51,13 @@ def find_address(address: str | None) -> str | None:
 
 
 def is_at_hand(address: str | None) -> bool:
-    """Return whether a cluster runs already, so that none would have to be started."""
+    """Return whether a cluster is already running, so that no new one is started."""
     ray = sys.modules.get("ray")
     return (ray is not None and bool(ray.is_initialized())) or find_address(address) is not None
 
 
 def own_address(address: str | None) -> str | None:
-    """Return the address for a child process: as given, else of the Ray that this one uses."""
+    """Return the address for a child process: the given one, else that of this process's Ray."""
     ray = sys.modules.get("ray")
     if address is None and ray is not None and ray.is_initialized():
         return str(ray.get_runtime_context().gcs_address)
@@ -69,7 +69,7 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
     """Use the cluster that `find_address` finds, else start one on this machine.
 
     A new cluster gets at least one logical CPU for each worker, so that any number of workers
-    runs on a laptop. ClusterError says why none can be used.
+    runs on a laptop. ClusterError if no cluster can be used.
     """
     import ray
 
@@ -95,7 +95,7 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
 
 @contextmanager
 def set_environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables that Ray reads, and remove them at the end; those that the user set stay."""
+    """Set variables that Ray reads, and unset them at the end; the user's own are kept."""
     ours = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(ours)
     try:
@@ -106,9 +106,9 @@ def set_environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _running_here() -> str | None:
-    """Return the address that `ray start` left on this machine, if a Ray listens there.
+    """Return the address that `ray start` recorded on this machine, if Ray listens there.
 
-    ClusterError where it is silent: that Ray may be busy, and a second one would take its cores.
+    ClusterError if Ray does not answer: it may be busy, and a second Ray would take its cores.
     """
     temp_dir = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     try:
@@ -125,7 +125,7 @@ def _running_here() -> str | None:
 
 @contextmanager
 def _sigterm_restored() -> Iterator[None]:
-    """Restore the caller's own handler, which Ray replaces when it starts."""
+    """Restore the caller's SIGTERM handler, which Ray replaces when it starts."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -169,7 +169,7 @@ def _start(ray: Any, num_workers: int) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    # Ray raises a bare Exception where its node does not come up in time.
+    # Ray raises a bare Exception if its node does not start in time.
     except Exception as error:
         raise ClusterError(
             f"Ray could not be started: {first_line(error)}",
@@ -184,7 +184,7 @@ def num_cores() -> int:
 
 
 def check_listening(address: str) -> None:
-    """Raise ClusterError where no Ray listens at an address; Ray would try for a minute."""
+    """Raise ClusterError if no Ray listens at an address; Ray itself would retry for a minute."""
     if address.startswith(("http://", "https://")):
         raise ClusterError(
             "this is the address of a dashboard, which accepts jobs but not drivers",
@@ -209,14 +209,14 @@ def check_listening(address: str) -> None:
 
 
 class _SilentError(OSError):
-    """Something listens, and takes too long to answer."""
+    """Something listens but takes too long to answer."""
 
 
 def _check_http2(connection: socket.socket) -> None:
-    """Raise OSError where the other end does not answer in HTTP/2, as Ray's gRPC does."""
+    """Raise OSError if the other end does not answer in HTTP/2, as Ray's gRPC does."""
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-        return  # it is encrypted
-    # How a client begins, then its settings, of which there are none; the answer is settings too.
+        return  # the connection is encrypted
+    # The client preface and an empty SETTINGS frame; the server also begins with SETTINGS.
     connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0")
     connection.settimeout(_ANSWER_TIMEOUT_S)
     try:

@@ -1,4 +1,4 @@
-"""Choose the device and the precision, say what was chosen, and ready the machine for it."""
+"""Choose the device and the precision, describe them, and tune memory allocation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LARGEST_BLOCK_BYTES, _MOST_KEPT_BYTES = 2**30, 2**31 - 1
 
 
 def choose_device(device: str) -> torch.device:
-    """Return the device of this process; `auto` is a GPU where there is one."""
+    """Return the device of this process; `auto` is a GPU if there is one."""
     check_device_name(device)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -35,7 +35,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def check_device_name(device: str) -> None:
-    """Raise UsageError for a device that is none of DEVICES."""
+    """Raise UsageError for a device that is not one of DEVICES."""
     if device not in DEVICES:
         raise UsageError(
             f"unknown device '{device}'", where="--device", now=f"one of {', '.join(DEVICES)}"
@@ -43,13 +43,13 @@ def check_device_name(device: str) -> None:
 
 
 def resolve_precision(recipe: Recipe, device_type: str) -> Recipe:
-    """Replace `auto` by bf16 where the hardware computes in it, else by float32."""
+    """Replace `auto` by bf16 if the hardware supports it, else by float32."""
     precision = choose_precision(recipe.train.precision, device_type)
     return recipe.replacing({"train.precision": precision})
 
 
 def choose_precision(precision: Precision, device_type: str) -> Precision:
-    """Replace `auto` by bf16 where the hardware computes in it, else by float32."""
+    """Replace `auto` by bf16 if the hardware supports it, else by float32."""
     if precision != "auto":
         return precision
     return "bf16" if _has_bf16(device_type) else "float32"
@@ -63,11 +63,11 @@ def describe_device(device: torch.device) -> str:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep what tensors on the CPU free, for the next ones to take.
+    """Let this process keep the memory of freed CPU tensors and reuse it for the next ones.
 
-    Every step takes and frees the same hundreds of MB. Where glibc gives them back to the system
-    in between, the page faults cost a sixth of a step in float32 and a quarter in bf16. It stays so
-    until the process ends: glibc does not say what was set before.
+    Every step allocates and frees the same hundreds of MB. If glibc returns them to the system in
+    between, the page faults cost a sixth of a step in float32 and a quarter in bf16. The setting
+    lasts until the process ends: glibc does not report the previous one.
     """
     if sys.platform != "linux":
         return
@@ -79,7 +79,7 @@ def keep_freed_memory() -> None:
 
 def _has_bf16(device_type: str) -> bool:
     if device_type == "cuda":
-        # A driver without a GPU of its own sends the work to GPUs that have it.
+        # A driver without a GPU sends the work to workers whose GPUs are assumed to support it.
         # Older GPUs emulate it, slower than float32.
         return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(
             including_emulation=False

@@ -1,4 +1,4 @@
-"""A run's metrics as Ray's gauges: its dashboard and Prometheus show them, one series per run."""
+"""A run's metrics as Ray gauges: Ray's dashboard and Prometheus show one series per run."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Run a function on several Ray Train workers, and pass on what they send to the driver.
+"""Run a function on several Ray Train workers, and pass their messages to the driver.
 
 The driver chooses the number of workers, replaces lost ones and keeps the state to resume from;
-Ray Train starts one group of workers of a fixed size at a time. Ray is imported by the first
-launch, never before.
+Ray Train starts one group of workers of a fixed size at a time. Ray is imported only at the first
+launch.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ log = logging.getLogger(__name__)
 _POLL_S = 0.1
 # An elastic run grows when resources have been free for this long.
 _GROW_INTERVAL_S = 10.0
-# How long the cluster gets to take back what lost or ended workers held.
+# How long to wait for the cluster to free the resources of lost or ended workers.
 _RELEASE_S = 10.0
-# Workers that have room import torch in seconds; a node that fetches an image takes longer.
+# Workers with room import torch in seconds; a node that fetches an image takes longer.
 _SLOW_START_S = 60.0
-# What Ray Train reads from the environment.
+# Settings that Ray Train reads from the environment.
 RAY_TRAIN_VARIABLES = {
-    # Ray Train notices the end of its workers at its next look; its default is 2 s.
+    # How often Ray Train checks whether its workers have ended; its default is 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # A worker that does not answer is given up after this long, not after ten minutes.
+    # A worker that does not answer counts as lost after this long; the default is ten minutes.
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
-    # Until then the request is kept, and an autoscaler sees it; `RequestedRoom` ends it before.
+    # Keeps the request open, so that an autoscaler sees it; `RequestedRoom` ends it earlier.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1000000",
-    # One process less to start: nothing here reads what it finds.
+    # Saves a process: nothing here uses its results.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
 
-# What a launch works on: called on each worker with the state to resume from.
+# The function of a launch: called on each worker with the state to resume from.
 Work = Callable[["Worker", bytes | None], Any]
 
 
@@ -111,10 +111,10 @@ class RayLauncher:
     ) -> Any:
         """Call `work` on every worker, and return what it returned on rank 0.
 
-        `name` is shown in Ray's dashboard. `state` is asked before each start of the workers for
-        what they resume from. `on_message` gets what workers send, in this thread. ClusterError if
-        workers were lost more often than `max_failures`, and any error that a worker raised for
-        the user.
+        `name` is shown in Ray's dashboard. `state` is called before each start of the workers and
+        returns the state to resume from. `on_message` is called in this thread with each message
+        of a worker. Raises ClusterError if workers were lost more often than `max_failures`, and
+        any SgnError that a worker raised.
         """
         workers = self.hardware.workers
         num_lost, size = 0, self._choose_size(workers.most if workers.is_elastic else 0)
@@ -147,7 +147,7 @@ class RayLauncher:
     ) -> None:
         """Pass on the messages of a group of workers until it ends.
 
-        Room for the workers that an elastic run lacks is asked for once the others have theirs.
+        Once the group has started, an elastic run requests room for its missing workers.
         """
         starting = Wait(
             self._describe(group.size), verb="still starting", line_after_s=_SLOW_START_S
@@ -170,9 +170,9 @@ class RayLauncher:
                     on_message(message)
 
     def _choose_size(self, wanted: int) -> int:
-        """Return how many workers of an elastic run have room now, `wanted` at most.
+        """Return how many workers of an elastic run have room now.
 
-        Resources come back a moment after workers ended: they are waited for.
+        Resources are freed a moment after workers end: waits a while for room for `wanted` workers.
         """
         workers = self.hardware.workers
         if not workers.is_elastic:
@@ -184,7 +184,7 @@ class RayLauncher:
         return max(workers.fewest, found)
 
     def _ask(self, num_workers: int) -> Room:
-        """Ask for room for single workers; it is held while in the `with` block."""
+        """Request room for single workers; it is held inside the `with` block."""
         return Room(
             num_workers,
             self._request,
@@ -223,7 +223,7 @@ class RayLauncher:
 
 
 class Worker:
-    """One worker, as the work that runs on it sees it: the only place that talks to the driver."""
+    """A worker as seen by the work that runs on it: its only connection to the driver."""
 
     def __init__(self, queue: MessageQueue, device: torch.device) -> None:
         self.device = device
@@ -239,8 +239,8 @@ class Worker:
     def deliver(self, message: object) -> None:
         """Send rank 0's message to the driver. Collective: every rank must call this.
 
-        Waits until the driver has handled the message before. It may answer that it wants another
-        number of workers: then this does not return, and the work ends on all ranks.
+        Waits until the driver has handled the previous message. If the driver answers that it wants
+        another number of workers, this does not return, and the work ends on all ranks.
         """
         should_stop = torch.zeros(1, device=self.device)
         if self.world.rank == 0:
@@ -267,7 +267,7 @@ class _StopWork(Exception):  # noqa: N818 - nothing went wrong
 
 @dataclass(frozen=True)
 class _Started:
-    """The workers have joined each other."""
+    """The workers have joined the process group."""
 
 
 @dataclass(frozen=True)
@@ -280,9 +280,9 @@ class _Finished:
 class _Group:
     """One group of workers from its start to its end; Ray Train runs it in a thread of the driver.
 
-    In a thread Ray leaves Ctrl-C alone. `outcome` is None while the group runs, then what the
-    workers say of the end, _Finished, _StopWork or an error for the user, else the exception that
-    Ray raised for a loss. `build` makes its trainer from the queue and a folder for Ray's notes.
+    In a thread, Ray does not handle Ctrl-C. `outcome` is None while the group runs; then it is the
+    workers' last message (_Finished, _StopWork or an SgnError), else the exception that Ray raised
+    for a lost worker. `build` makes the trainer from the queue and a folder for Ray's own files.
     """
 
     def __init__(self, size: int, build: Callable[[MessageQueue, str], Any]) -> None:
@@ -300,7 +300,7 @@ class _Group:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        """Let workers that are left stop after their epoch, or when they start after all."""
+        """Ask the remaining workers to stop after their epoch, or as soon as they start."""
         from ray.exceptions import RayError
 
         with suppress(RayError):  # the cluster may be lost
@@ -318,7 +318,7 @@ class _Group:
             self._error = error
 
     def next_messages(self) -> Iterator[Any]:
-        """Yield the messages that arrive within a moment, and note what they say of the end."""
+        """Yield the messages that arrive within a moment, and record the outcome."""
         from ray.train import TrainingFailedError
 
         self._thread.join(_POLL_S)
@@ -341,9 +341,9 @@ class _Group:
 
 
 def ask_precision(device_type: str, resources: Resources, request: WorkerRequest) -> Precision:
-    """Return what `auto` is on a worker's hardware; on an existing cluster, a worker is asked.
+    """Resolve `auto` for the workers' hardware; on an existing cluster, on one of its workers.
 
-    May wait for a node; ClusterError where that takes longer than the request allows.
+    May wait for a node; ClusterError if that takes longer than the request allows.
     """
     if resources.is_local:
         return choose_precision("auto", device_type)
@@ -372,14 +372,14 @@ def make_trainer(
     request: WorkerRequest,
     callbacks: list[Any] | None = None,
 ) -> Any:
-    """Return Ray's trainer that calls `work` on every worker; `folder` holds its own notes."""
+    """Return Ray's trainer that calls `work` on every worker; `folder` is for Ray's own files."""
     from ray.train import BackendConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    # It leaves the process group to us. It is not a TorchConfig: Ray Train's controller reads it,
-    # and would load torch for nothing else.
+    # We create the process group ourselves. This is not a TorchConfig, because Ray Train's
+    # controller would have to load torch just to read it.
     class NoProcessGroup(BackendConfig):  # type: ignore[misc]
-        backend = "none"  # TorchTrainer looks whether there is one
+        backend = "none"  # TorchTrainer checks that it exists
 
     return TorchTrainer(
         work,  # no config: the controller would load torch to read it
@@ -404,7 +404,7 @@ def make_trainer(
 def _run_worker(
     work: Work, state: Any, queue: MessageQueue, device_type: str, num_threads: int
 ) -> None:
-    """Do the work; `state` is Ray's reference to the bytes, or None."""
+    """Run the work on one worker; `state` is Ray's reference to the bytes, or None."""
     import ray
 
     torch.set_num_threads(num_threads)
@@ -419,12 +419,12 @@ def _run_worker(
         except _StopWork as stop:
             outcome = stop
         except SgnError as error:
-            # Inside the process group: without it the others fail, and Ray ends all of them.
+            # Send it inside the process group: once this rank leaves, Ray ends all the others.
             ray.get(queue.put(error))
             raise
         worker.flush()
         if worker.world.rank == 0:
-            ray.get(queue.put(outcome))  # before this process ends, and with it the message
+            ray.get(queue.put(outcome))  # the message would be lost with this process
 
 
 def _own_device(device_type: str) -> torch.device:
@@ -439,7 +439,7 @@ def _own_device(device_type: str) -> torch.device:
 
 @contextmanager
 def _lost_cluster() -> Iterator[None]:
-    """Explain errors of Ray itself: the cluster is gone."""
+    """Turn errors of Ray itself into a ClusterError: the cluster is lost."""
     from ray.exceptions import RayError
 
     try:

@@ -1,4 +1,4 @@
-"""Jobs carried out by Ray actors: few of them in flight, their results in order."""
+"""Run jobs on Ray actors: few in flight at a time, results in order."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sgnray.errors import ClusterError, SgnError, last_line
 
 # Jobs queued at each worker, so that it never waits for the next.
 _QUEUED = 2
-# Results that may wait for an earlier one, for each worker: what bounds the memory of this process.
+# Jobs in flight and results that wait for an earlier one, per worker: bounds the memory used.
 _AHEAD = 4
 _RETRIES = 3  # of a job whose worker was lost
 _POLL_S = 0.2
-# Ray spends its retries on a lost node before it notices the loss; jobs are sent again for so long.
+# Ray may use up its retries before it notices a lost node; jobs are sent again for this long.
 _NOTICE_S = 90.0
 
 Job = TypeVar("Job")
@@ -35,7 +35,7 @@ def run_on_actors(
     request: WorkerRequest | None = None,
     on_done: Callable[[Job], None] | None = None,
 ) -> Generator[Result, None, None]:
-    """Yield what `work` makes of each job, in order; it runs in `workers` Ray actors.
+    """Yield the result of `work` for each job, in order; it runs in `workers` Ray actors.
 
     Each actor keeps its copy of `work`, which is called with a job and the device to use. The jobs
     of a lost actor are repeated. `on_done` is called with each job that is done, in any order.
@@ -70,7 +70,7 @@ def _run(
 
     options = {"max_restarts": -1, "max_task_retries": _RETRIES, **room.actor_options()}
     kind = ray.remote(**options)(_Worker)
-    # In a list, so that each actor fetches it once, also one that was restarted.
+    # Ray passes a list with the reference in it: each actor, even a restarted one, fetches it once.
     shared = [ray.put(work)]
     idle = [kind.remote(device) for _ in range(num_workers)] * _QUEUED
     waiting = enumerate(jobs)
@@ -122,7 +122,7 @@ class _Worker:
         self._work: Any = None
 
     def run(self, shared: list[Any], job: Any) -> Any:
-        """Carry out a job; an error that the user can understand is a result."""
+        """Run a job; an SgnError is returned as its result."""
         import ray
 
         self._work = self._work or ray.get(shared[0])

@@ -1,6 +1,6 @@
 """torch's process group between Ray Train workers, on the network that Ray itself uses.
 
-It is made inside the train function: a worker that dies meanwhile is a lost worker like any other.
+It is created inside the train function, so that a worker that dies meanwhile counts as lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TIMEOUT = timedelta(minutes=30)
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the workers of this run. Collective: every rank must call this. One alone needs none."""
+    """Join the workers of this run. Collective: every rank must call this. One rank needs none."""
     import ray
     from ray.train import get_context
     from ray.train.collective import broadcast_from_rank_zero
@@ -40,7 +40,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
     yield
-    dist.barrier()  # rank 0 has the store: it must outlive the others' use
+    dist.barrier()  # rank 0 holds the store, which the others still use
     # Not after an error: nccl would wait for the other ranks, which wait in a collective, and Ray
     # would not learn of the error. The process ends, and with it the group.
     dist.destroy_process_group()
@@ -49,7 +49,7 @@ def process_group(device: torch.device) -> Iterator[None]:
 def _choose_interface(address: str) -> None:
     """Point gloo and nccl to the interface that has this Ray node's address.
 
-    Where a host's name resolves to 127.0.0.1, gloo would listen where no other node reaches.
+    If a host's name resolves to 127.0.0.1, gloo would listen where no other node can connect.
     """
     for interface, addresses in psutil.net_if_addrs().items():
         if any(

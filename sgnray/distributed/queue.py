@@ -1,7 +1,7 @@
 """Messages and files between a driver and its workers, over Ray actors on the driver's machine.
 
-The processes of these actors do without torch: loading it takes longer than all they do. So there
-is none here, and messages pass through pickled.
+The processes of these actors do not load torch, which takes longer than all their work. So this
+module does not import it, and the actors handle messages only as pickled bytes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _PIECE_BYTES = 8 * 2**20
 
 
 class MessageQueue:
-    """Messages from workers to the driver, over an actor that takes no CPU."""
+    """Messages from workers to the driver, over an actor that reserves no CPU."""
 
     def __init__(self) -> None:
         self._actor: Any = _actor_on(_own_node_id(), _Messages).remote()
 
     def put(self, message: object) -> Any:
-        """Send a message; Ray's reference resolves to the answer once the driver has handled it.
+        """Send a message; return a Ray reference to the answer, set once the driver has handled it.
 
         The answer is whether the worker should stop.
         """
@@ -36,19 +36,19 @@ class MessageQueue:
         self._actor.send.remote(pickle.dumps(message))
 
     def take(self) -> list[Any]:
-        """Return the messages since the last call, oldest first; those before are handled."""
+        """Return the messages since the last call, oldest first; earlier ones count as handled."""
         import ray
 
         messages = ray.get(self._actor.take.remote(), timeout=_ANSWER_TIMEOUT_S)
         return [pickle.loads(message) for message in messages]  # noqa: S301 - our own workers'
 
     def ask_to_stop(self) -> None:
-        """Let the answers from now on tell the workers to stop."""
+        """Make all answers from now on tell the workers to stop."""
         self._actor.ask_to_stop.remote()
 
 
 class FileServer:
-    """Files of the driver's machine, which workers on machines that do not see them can copy."""
+    """Files of the driver's machine, which workers on machines without access to them can copy."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self._folder = folder
@@ -58,7 +58,7 @@ class FileServer:
     def copy_to(self, folder: Path) -> None:
         """Copy all files into a folder here, a piece at a time; raises OutputError.
 
-        The actor that reads them is started here, since most workers need none.
+        The actor that reads them is started by this call, since most workers need none.
         """
         import ray
 
@@ -77,7 +77,7 @@ def _own_node_id() -> str:
 
 
 def _actor_on(node_id: str, kind: type) -> Any:
-    """Make a class an actor of a node that takes no CPU."""
+    """Make a class an actor on a node; the actor reserves no CPU."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -95,7 +95,7 @@ class _Messages:
         self._should_stop = False
 
     async def put(self, message: bytes) -> bool:
-        """Keep a message until it is handled; tell whether its sender should stop."""
+        """Keep a message until it is handled; return whether its sender should stop."""
         handled = asyncio.Event()
         self._messages.append(message)
         self._waiting.append(handled)
@@ -108,7 +108,7 @@ class _Messages:
         self._messages.append(message)
 
     async def take(self) -> list[bytes]:
-        """Hand all messages over; those of the call before have been handled by now."""
+        """Return all messages; those of the previous call have been handled by now."""
         for handled in self._taken:
             handled.set()
         self._taken, self._waiting = self._waiting, []
@@ -116,14 +116,14 @@ class _Messages:
         return messages
 
     async def ask_to_stop(self) -> None:
-        """Answer with a yes from now on, also those who wait for an answer."""
+        """Answer True from now on, also to senders that are already waiting."""
         self._should_stop = True
         for handled in (*self._taken, *self._waiting):
             handled.set()
 
 
 class _Files:
-    """The actor behind a FileServer; it reads the files that it was given and no others."""
+    """The actor behind a FileServer; it reads only the files that it was given."""
 
     def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
         self._folder = folder

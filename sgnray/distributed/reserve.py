@@ -1,4 +1,4 @@
-"""Room for workers on the nodes of a cluster, held until it is used: an autoscaler sees it."""
+"""Room for workers on the nodes of a cluster: placement groups, which an autoscaler sees."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOOK_INTERVAL_S = 1.0
 
 
 class Reservation:
-    """Room for all workers of a pool at once, held while in the `with` block.
+    """Room for all workers of a pool at once, held inside the `with` block.
 
     Each worker gets the CPUs of the request, one by default. Entering waits until the cluster has
     room; ClusterError if that takes longer than the request allows.
@@ -41,9 +41,9 @@ class Reservation:
         _release(self._group)
 
     def check(self) -> bool:
-        """Return whether all workers have room: a node that is lost takes its part away.
+        """Return whether all workers have room; a lost node takes its part away.
 
-        Call this often while workers are waited for; ClusterError when room was missing too long.
+        Call this often while waiting for workers; ClusterError if room is missing for too long.
         """
         has_room = _has_room(self._group)
         self._wait.check(is_waiting=not has_room)
@@ -58,7 +58,7 @@ class Reservation:
 
 
 class Room:
-    """Room for several workers, each wherever it finds a place; held while in the `with` block."""
+    """Room for several workers, each placed independently; held inside the `with` block."""
 
     def __init__(
         self, num_workers: int, request: WorkerRequest, *, num_cpus: int, num_gpus: float
@@ -75,15 +75,15 @@ class Room:
             _release(group)
 
     def count(self) -> int:
-        """Return how many of the workers have found a place."""
+        """Return how many of the workers have room."""
         return sum(map(_has_room, self._groups))
 
 
 class RequestedRoom:
-    """Room for what Ray Train or Ray Tune starts for this driver; they ask Ray for it themselves.
+    """The room that Ray Train or Ray Tune request themselves for what they start.
 
-    `needed` names it for a message. Make one before they ask: what was asked for earlier, by work
-    that has failed since, does not count.
+    `needed` describes it for a message. Create this before they request room: earlier requests, by
+    work that has failed since, do not count.
     """
 
     def __init__(self, needed: str, *, wait_s: float | None) -> None:
@@ -95,25 +95,25 @@ class RequestedRoom:
         self._look_at = 0.0
 
     def check(self) -> bool:
-        """Return whether there is room, or none was asked for yet.
+        """Return whether there is room, or nothing was requested yet.
 
-        Call this often; ClusterError when room was missing for longer than `wait_s`.
+        Call this often; ClusterError if room is missing for longer than `wait_s`.
         """
         began = time.monotonic()
         if began >= self._look_at:
             self._is_missing = _own_room_is_missing(self._earlier)
-            # A cluster lists all groups that it ever had: looking may take at most a tenth.
+            # Ray lists all groups that ever existed: spend at most a tenth of the time on that.
             self._look_at = began + max(_LOOK_INTERVAL_S, 10 * (time.monotonic() - began))
         self._wait.check(is_waiting=self._is_missing)
         return not self._is_missing
 
 
 def _own_room_is_missing(earlier: set[str]) -> bool:
-    """Return whether a group of this driver waits, and none with CPUs has found its place.
+    """Return whether a group of this driver is waiting, and none with CPUs is placed.
 
-    The id of a placement group ends with that of its job, which is the driver with all its actors.
-    Ray Tune's own group for a trial of several workers asks for no CPU. Groups that others make in
-    this process count as well.
+    The id of a placement group ends with the id of its job, which is the driver with all actors.
+    Ray Tune's own group for a trial of several workers requests no CPU. Groups that other code
+    creates in this process count as well.
     """
     import ray
 
@@ -130,7 +130,7 @@ def _ask(num_workers: int, request: WorkerRequest, *, num_cpus: int, num_gpus: f
     import ray
 
     bundle = {"CPU": float(num_cpus)} | ({"GPU": num_gpus} if num_gpus else {})
-    if request.accelerator_type:  # as Ray's own accelerator_type= asks for it
+    if request.accelerator_type:  # as Ray's own accelerator_type= requests it
         bundle[f"accelerator_type:{request.accelerator_type}"] = 0.001
     return ray.util.placement_group(
         [bundle] * num_workers,

@@ -1,4 +1,4 @@
-"""What a cluster has, what each worker asks it for, and how long to wait for that."""
+"""The resources of a cluster, the request of each worker, and the wait for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sgnray.errors import ClusterError, UsageError
 log = logging.getLogger(__name__)
 
 _ACCELERATOR = "accelerator_type:"
-# As Ray takes them; a value may also be negated or a choice: !spot, in(A100,H100).
+# As Ray accepts them; a value may also be negated or a choice: !spot, in(A100,H100).
 _LABEL_WORD = r"[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?"
 _LABEL_KEY = re.compile(rf"(?:[A-Za-z0-9.-]+/)?{_LABEL_WORD}", re.ASCII)
 _LABEL_WORDS = rf"{_LABEL_WORD}(?:, ?{_LABEL_WORD})*"
@@ -22,7 +22,7 @@ _LABEL_VALUE = re.compile(rf"!?(?:{_LABEL_WORD}|in\({_LABEL_WORDS}\))", re.ASCII
 
 @dataclass(frozen=True)
 class Resources:
-    """What the cluster has now; `is_local` says that it was started here and ends here.
+    """What the cluster has now; `is_local` is True if this process started it and will end it.
 
     `node_cpus` has the CPUs of each node, `free_cpus` counts those not in use.
     """
@@ -36,7 +36,7 @@ class Resources:
 
     @classmethod
     def now(cls, *, is_local: bool) -> Resources:
-        """Ask the cluster that is connected."""
+        """Query the connected cluster."""
         import ray
 
         total, free = ray.cluster_resources(), ray.available_resources()
@@ -53,9 +53,9 @@ class Resources:
         )
 
     def cpus_per_worker(self, num_workers: int) -> int:
-        """Share the CPUs: all of a local cluster, of an existing one what is free, at least one.
+        """Divide the CPUs among workers: all of a local cluster, the free ones of another.
 
-        No more than so many workers find on the nodes: a worker cannot span two of them.
+        At least one, and no more than the nodes have room for: a worker cannot span two nodes.
         """
         if self.is_local:
             return max(1, self.num_cpus // num_workers)
@@ -72,7 +72,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class WorkerRequest:
-    """What each worker asks Ray for besides its GPU, and how long to wait; None is our choice.
+    """What each worker requests from Ray, and how long to wait; None means the default.
 
     `labels` are those that a node must have, `accelerator_type` is Ray's name of a kind of GPU.
     """
@@ -97,7 +97,7 @@ class WorkerRequest:
 
 
 def parse_labels(texts: Sequence[str]) -> dict[str, str]:
-    """Read labels as KEY=VALUE; UsageError for one that is not."""
+    """Parse labels written as KEY=VALUE; UsageError for an invalid one."""
     labels = {}
     for text in texts:
         key, _, value = text.partition("=")
@@ -114,7 +114,7 @@ def parse_labels(texts: Sequence[str]) -> dict[str, str]:
 def check_without_ray(
     address: str | None, request: WorkerRequest | None, *, max_failures: int | None = None
 ) -> None:
-    """Raise UsageError for an option that only Ray workers heed."""
+    """Raise UsageError for an option that only applies to Ray workers."""
     request = request or WorkerRequest()
     given = {
         "--address": address,
@@ -142,7 +142,7 @@ def check_local(
     num_cpus: float,
     num_gpus: float,
 ) -> None:
-    """Raise UsageError for what a Ray of this machine, which nothing is added to, never has."""
+    """Raise UsageError for a request that a local Ray, which never grows, cannot meet."""
     if not resources.is_local:
         return
     has_kind = request.accelerator_type in (None, *resources.accelerators)
@@ -158,7 +158,7 @@ def check_local(
 
 
 class Wait:
-    """A wait for `needed`: a line says so once, and a ClusterError ends it after `wait_s`."""
+    """A wait for `needed`: it is logged once, and a ClusterError ends it after `wait_s`."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class Wait:
         self._is_said = False
 
     def check(self, *, is_waiting: bool) -> None:
-        """Call this often; the time counts from the first call since the last wait was over."""
+        """Call this often; the time counts from the first call that is waiting again."""
         if not is_waiting:
             self._began = None
             return
@@ -210,7 +210,7 @@ def use_gpu(device: str, resources: Resources) -> bool:
 
 
 def gpus_per_actor(device: str, resources: Resources, request: WorkerRequest) -> float:
-    """Return the GPUs, or the share of one, that each actor asks for; 0 is to use CPUs."""
+    """Return the GPUs, or the share of one, that each actor requests; 0 means CPUs."""
     if not use_gpu(device, resources):
         return 0.0
     return 1.0 if request.num_gpus is None else request.num_gpus

@@ -20,7 +20,7 @@ class Workers:
 
     @classmethod
     def of(cls, wanted: int | tuple[int, int]) -> Workers:
-        """Take a number, or a range (fewest, most); UsageError where it is none."""
+        """Convert a number, or a range (fewest, most); UsageError if it is invalid."""
         fewest, most = wanted if isinstance(wanted, tuple) else (wanted, wanted)
         if fewest < 0 or most < fewest:
             raise _refused(f"{fewest}:{most}" if isinstance(wanted, tuple) else str(wanted))

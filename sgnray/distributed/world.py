@@ -1,6 +1,6 @@
-"""Which of several workers this is, and the few things they do together.
+"""The rank of this worker among several, and their few collective operations.
 
-Plain torch.distributed: the launchers start the process group, nothing here knows Ray.
+Plain torch.distributed: the launchers start the process group, and nothing here depends on Ray.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class World:
 
     @classmethod
     def current(cls) -> World:
-        """Read the place from torch's process group; alone where there is none."""
+        """Read the place from torch's process group; alone if there is none."""
         if dist.is_available() and dist.is_initialized():
             return cls(rank=dist.get_rank(), size=dist.get_world_size())
         return cls()
@@ -30,7 +30,7 @@ class World:
         return slice(num_items * self.rank // self.size, num_items * (self.rank + 1) // self.size)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Add a tensor up over all ranks, in place. Collective: every rank must call this."""
+        """Sum a tensor over all ranks, in place. Collective: every rank must call this."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor

@@ -1,4 +1,4 @@
-"""From logits to calibration, accuracy by group and by views, mistakes; and the cost of a clip.
+"""Calibration, accuracy by group and by views, and mistakes from logits; the cost of a clip.
 
 Legend: N clips, W views, K classes.
 """
@@ -20,7 +20,7 @@ from sgnray.distributed.device import describe_device
 from sgnray.evaluate.report import Calibration, ConfidenceBin, Cost, GroupScore, Mistake
 from sgnray.model.flops import forward_flops
 
-_NUM_BINS = 15  # Guo et al. 2017, as most papers since
+_NUM_BINS = 15  # as Guo et al. 2017 and most papers since
 _NUM_LENGTHS = 4
 _WARM_UP, _MAX_TIMED, _BUDGET_S = 3, 50, 1.0
 
@@ -57,7 +57,7 @@ def score_groups(
     """Score clips by number of people, length, camera and setup, where these are known."""
     clips = dataset.clips
     right = is_right_N.numpy()
-    people = dataset.count_bodies()[rows].clip(min=1)  # there is one even without a pose
+    people = dataset.count_bodies()[rows].clip(min=1)  # at least one, even without a pose
     groups = {
         "people": _by_value(right, people, lambda n: f"{n} {'person' if n == 1 else 'people'}"),
         "length": _by_length(right, clips.num_frames[rows]),

@@ -1,4 +1,4 @@
-"""Metrics as sums and counts; a ratio exists only at the end.
+"""Metrics as sums and counts; ratios are computed only at the end.
 
 Legend: B clips, K classes.
 """
@@ -17,7 +17,7 @@ from sgnray.distributed.world import World
 
 @dataclass(frozen=True)
 class Tally:
-    """Additive evidence over scored clips.
+    """Counts and sums over scored clips, which can be added.
 
     `confusion_KK` counts clips by (true class, likeliest class); `top5` those whose class is among
     the five likeliest; `loss_sum` adds the plain cross-entropy.

@@ -57,7 +57,7 @@ class EvaluatedModel:
 
 @dataclass(frozen=True)
 class Member:
-    """The score of one checkpoint alone; `seed` is None where it is unknown."""
+    """The score of one checkpoint alone; `seed` is None if it is unknown."""
 
     checkpoint: str
     selection: str
@@ -140,7 +140,7 @@ class Details:
     member); `groups` are by people, length, camera and setup, where these are known;
     `top1_by_views` is the accuracy with 1, 2, ... views; `confusion_KK` counts clips by (true
     class, likeliest class); `mistakes` has all misclassified clips, the most confident first;
-    `num_seen` counts test clips that a member was trained on, None where that is unknown.
+    `num_seen` counts test clips that a member was trained on, None if that is unknown.
     """
 
     dataset_dir: str

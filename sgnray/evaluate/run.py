@@ -58,7 +58,7 @@ def evaluate_run(
     Several are scored together, by the mean of their logits, and individually. The default target
     is the newest run of `runs_dir`; the default dataset is the one that the run was trained on,
     else the one in `data_dir`. `workers` spreads the clips over Ray, which changes no logit;
-    `request` says what each worker asks the cluster for. Raises UsageError, InputError,
+    `request` is what each worker requests from the cluster. Raises UsageError, InputError,
     CheckpointError or ClusterError.
     """
     check_device_name(device)
@@ -184,9 +184,9 @@ def _choose_case(models: Sequence[TrainedModel], dataset: SkeletonDataset, case:
 def _count_seen(
     models: Sequence[TrainedModel], dataset: SkeletonDataset, rows: IntArray
 ) -> int | None:
-    """Count the clips `rows` that some model was trained on, and warn of them.
+    """Count the clips `rows` that some model was trained on, and warn about them.
 
-    None if that is unknown: a checkpoint does not say, or it was trained on another dataset.
+    None if that is unknown: a checkpoint does not record it, or is from another dataset.
     """
     name = dataset.info.dataset
     known = cases_of(name, dataset.clips.splits)
@@ -227,7 +227,7 @@ def _summarize(
         dataset=dataset.info.dataset,
         dataset_checksum=dataset.info.checksum,
         case=case,
-        # The least honest selection of any of them.
+        # The most biased selection of all models.
         selection=next(how for how in ("test", "validation", "last") if how in selections),
         epoch=epochs.pop() if len(epochs) == 1 else None,
         num_views=num_views,

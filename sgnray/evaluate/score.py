@@ -86,7 +86,7 @@ def tally_logits(logits_NK: Tensor, labels_N: Tensor) -> Tally:
 
 
 def check_finite(tally: Tally) -> None:
-    """SgnError if a model gave NaN or infinite logits."""
+    """Raise SgnError if a model gave NaN or infinite logits."""
     if not math.isfinite(tally.loss):
         raise SgnError(
             "the model's output is not finite",

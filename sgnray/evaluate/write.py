@@ -31,8 +31,9 @@ def place_of(report: Report, runs_dir: Runs) -> Path:
     """Return the folder of a report.
 
     It is the run's own folder if the report repeats the test at the end of that run; else a folder
-    in the run, or in reports/ next to `runs_dir` (here, if it is a URI) for several checkpoints or
-    one outside a run. Reports of other checkpoints, cases, views or datasets have other folders.
+    in the run, or in reports/ next to `runs_dir` (in the current folder if that is a URI) for
+    several checkpoints or one outside a run. Reports of other checkpoints, cases, views or datasets
+    have other folders.
     """
     assert report.details is not None
     evaluated = report.evaluated
@@ -53,7 +54,7 @@ def place_of(report: Report, runs_dir: Runs) -> Path:
 def write_evaluation(report: Report, folder: Path) -> Path:
     """Write report.json and report.html into a folder; returns the page. Raises OutputError.
 
-    In the copy of a run that is at a URI they are uploaded, too.
+    If the folder is in the local copy of a run at a URI, they are also uploaded.
     """
     assert report.details is not None
     with output_errors(folder):
@@ -85,7 +86,7 @@ def write_page(path: Path, report: Report, dataset: SkeletonDataset) -> None:
 
 
 def choose_played(mistakes: Sequence[Mistake]) -> list[Mistake]:
-    """Choose the mistakes that can be played: in turn from each pair of classes, surest first."""
+    """Choose the mistakes to play: in turn from each pair of classes, most confident first."""
     pairs: dict[tuple[str, str], list[Mistake]] = {}
     for mistake in mistakes:
         pairs.setdefault((mistake.truth, mistake.predicted), []).append(mistake)
@@ -94,7 +95,7 @@ def choose_played(mistakes: Sequence[Mistake]) -> list[Mistake]:
 
 
 def _is_own_test(run: RunFolder, report: Report) -> bool:
-    """Check for the run's last checkpoint, with the case, views and dataset of its recipe."""
+    """Return whether a report is on the run's last checkpoint and its own case, views and data."""
     evaluated = report.evaluated
     try:
         recipe = load_recipe(str(run.path / RECIPE_FILE))
@@ -119,7 +120,7 @@ def _range_with_margin(shares: Sequence[float]) -> tuple[float, float]:
 def _script_data(
     report: Report, dataset: SkeletonDataset, played: Sequence[Mistake]
 ) -> dict[str, Any]:
-    """Collect what report.js shows."""
+    """Collect the data that report.js shows."""
     assert report.details is not None
     scene_of = {mistake.row: number for number, mistake in enumerate(played)}
     listed = [*played, *(item for item in report.details.mistakes if item.row not in scene_of)]

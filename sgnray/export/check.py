@@ -24,7 +24,7 @@ from sgnray.predict.sources import DatasetSource, Sample, find_source
 log = logging.getLogger(__name__)
 
 NUM_CLIPS = 200
-# Of a logit, relative for logits above 1: float32 sums in another order differ by this much.
+# Per logit, relative for logits above 1: float32 sums in another order differ by this much.
 TOLERANCE = 1e-5
 MIN_AGREEMENT = 0.9
 RANDOM = "random poses"
@@ -62,7 +62,7 @@ def compare(
 ) -> float:
     """Return the largest difference of any logit; SgnError if it is above the tolerance.
 
-    One clip alone and all clips in one batch, because the number of clips must be free.
+    Compares one clip alone and all clips in one batch, because any batch size must work.
     """
     first_1TVC = clips.joints_BTVC[:1]
     joints_BTVC = torch.cat((clips.joints_BTVC, first_1TVC))
@@ -86,7 +86,7 @@ def agree(
 ) -> float:
     """Return the share of clips that get the same class; SgnError if it is too small.
 
-    For files that are rounded on purpose.
+    For files with rounded weights, whose logits differ on purpose.
     """
     if clips.source == RANDOM:
         raise UsageError(

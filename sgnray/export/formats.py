@@ -27,7 +27,7 @@ DEFAULT_OPSET = 18  # the one that torch's exporter writes; it converts to later
 
 
 def write_and_open(path: Path, trained_model: TrainedModel, to: str, opset: int) -> Run:
-    """Write one of FORMATS, and return the function that its own runtime loads from the file."""
+    """Write one of FORMATS, and return a function that runs the file in its own runtime."""
     match to:
         case "onnx":
             write_onnx(path, trained_model, opset=opset)
@@ -72,8 +72,8 @@ def write_onnx(path: Path, trained_model: TrainedModel, *, opset: int) -> None:
 def quantize_onnx(path: Path) -> None:
     """Convert the weights of an ONNX file to 8 bits, in place.
 
-    Activations are rounded when it runs, with one scale per batch: so the other clips of a batch
-    change a clip's logits by some hundredths.
+    Activations are rounded at run time with one scale per batch, so the other clips of a batch
+    change a clip's logits by a few hundredths.
     """
     quantization = import_extra("onnxruntime.quantization", extra="export")
     prepared = path.with_name(f"{path.name}.prepared")
@@ -91,7 +91,7 @@ def open_onnx(path: Path, *, opset: int) -> Run:
     runtime = import_extra("onnxruntime", extra="export")
     try:
         return run_session(open_session(path))
-    except Exception as error:  # the runtime's own classes are private
+    except Exception as error:  # onnxruntime's exceptions are private
         raise UsageError(
             f"onnxruntime {runtime.__version__} does not run opset {opset}: {first_line(error)}",
             where=f"--opset {opset}",

@@ -1,4 +1,4 @@
-"""Export a trained model: write it aside, compare it on clips, then move it into place."""
+"""Export a trained model to a temporary file, compare it on clips, then move it into place."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Exported:
     """An exported file, and how much its logits differ from the model's on `num_clips` clips.
 
     With 8 bits, `agreement` is the share of clips that get the same class, and
-    `largest_difference` is that before rounding.
+    `largest_difference` is measured before rounding.
     """
 
     path: Path
@@ -82,7 +82,7 @@ def export_model(
 
 
 def through_onnx(trained_model: TrainedModel) -> TrainedModel:
-    """Return the same model computed by onnxruntime, once it was compared; no file is kept."""
+    """Return the same model run by onnxruntime, after comparing the two; no file is kept."""
     with tempfile.TemporaryDirectory(prefix="sgn-onnx-") as folder:
         path = Path(folder) / "model.onnx"
         run = write_and_open(path, trained_model, "onnx", DEFAULT_OPSET)

@@ -1,9 +1,9 @@
-"""How much arithmetic SGN takes, counted from its shapes.
+"""The number of operations of SGN, computed from its shapes.
 
-Counted are matrix products, a multiply-add as 2, of the equations with the identities that leave
-the least: the affinity as one form, the codes of joints and frames once and not per clip (so not
-at all here). Norms, activations, the softmax and the maxima are not counted: they are not what a
-matrix product of the machine is measured in.
+Only matrix products are counted, a multiply-add as 2, in the cheapest form of the equations: the
+affinity as one bilinear form, the codes of joints and frames once instead of per clip (so not at
+all here). Norms, activations, the softmax and the maxima are not counted, because the machine's
+speed, which this is compared with, is measured on a matrix product.
 
 Legend: T frames, V joints, C coordinates.
 """
@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from sgnray.config import ModelConfig
 
-# A training step in forward passes: the gradient of a product is two products of its size, for its
-# input and for its weights.
+# The cost of a training step in forward passes: the gradient of a product takes two products of
+# the same size, for its input and for its weights.
 STEP_FACTOR = 3
 
 
 def forward_flops(
     config: ModelConfig, *, num_frames: int, num_joints: int, num_coordinates: int, num_classes: int
 ) -> int:
-    """Count the floating-point operations of one clip's way through the network."""
+    """Count the floating-point operations of the forward pass of one clip."""
     width = config.embedding_width
     joint_width = 2 * width if config.joint_type else width
     first_width, *later_widths = config.graph_widths

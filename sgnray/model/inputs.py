@@ -1,4 +1,4 @@
-"""What SGN sees of a clip: positions, bones, and how both move.
+"""The inputs of SGN: positions, bones, and the velocities of both.
 
 Legend: B clips, T frames (segments), V joints, C coordinates.
 """
@@ -19,9 +19,9 @@ _OF_BONES = frozenset({"bone", "bone_velocity"})
 
 
 def check_inputs(names: Sequence[str], bones: Sequence[tuple[int, int]]) -> tuple[str, ...]:
-    """Return the names in the order of INPUTS, so that the same ones make the same model.
+    """Return the names in the order of INPUTS, so that the same names make the same model.
 
-    Raises ValueError for none, an unknown or a repeated one, and for bone inputs without bones.
+    Raises ValueError for no, unknown or repeated names, and for bone inputs without bones.
     """
     if not names or not set(names) <= set(INPUTS) or len(set(names)) < len(names):
         raise ValueError(f"inputs are {list(names)}, not different ones of {', '.join(INPUTS)}")
@@ -31,12 +31,12 @@ def check_inputs(names: Sequence[str], bones: Sequence[tuple[int, int]]) -> tupl
 
 
 def needs_bones(names: Sequence[str]) -> bool:
-    """Return whether any of the inputs is made of bones."""
+    """Return whether any of the inputs is derived from bones."""
     return not _OF_BONES.isdisjoint(names)
 
 
 def parents_of(bones: Sequence[tuple[int, int]], num_joints: int) -> Tensor:
-    """Return each joint's parent (V), itself where it has none, the first where it has several."""
+    """Return each joint's parent (V): itself if it has none, the first if it has several."""
     parents_V = torch.arange(num_joints)
     for child, parent in reversed(bones):
         parents_V[child] = parent

@@ -36,9 +36,9 @@ class CoordinateEmbedding(nn.Module):
 
 
 class SemanticCode(nn.Module):
-    """Embed which joint, or which frame, it is: one-hot, then two linear + ReLU.
+    """Embed the index of a joint or a frame: one-hot, then two linear + ReLU.
 
-    Output (num_items, width). The one-hots never meet the clips, so the code is computed once a
+    Output (num_items, width). The code does not depend on the clips, so it is computed once per
     step. Paper section 3.1 (joint type) and 3.2 (frame index).
     """
 
@@ -54,7 +54,7 @@ class SemanticCode(nn.Module):
 
 
 class NoCode(nn.Module):
-    """Stands where a semantic code was left out: zeros (num_items, width), of any width, 0 too."""
+    """Replaces a semantic code that is left out: zeros (num_items, width); width may be 0."""
 
     zeros: Tensor
 
@@ -84,7 +84,7 @@ class Affinity(nn.Module):
         # theta(x) . phi(y) = x'Ay + a'y + (terms without y), and the softmax over y cancels the
         # last: one C x C form replaces two maps to `width`.
         form_CC = self.phi.weight.t() @ self.theta.weight
-        # phi's bias cancels, but stays in the graph: DDP wants a gradient for each parameter, and
+        # phi's bias cancels, but stays in the graph: DDP needs a gradient for each parameter, and
         # weight decay must reach it as it does in the reference.
         shift_C = self.theta.bias @ self.phi.weight + 0.0 * self.phi.bias.sum()
         queries = linear_beside_code(features_BTVC, code_VC, form_CC, shift_C)
@@ -96,9 +96,9 @@ class Affinity(nn.Module):
 
 
 class SkeletonAffinity(nn.Module):
-    """Weigh each joint and those that a bone joins it to alike, in all frames; nothing is learnt.
+    """Weigh each joint and its neighbors in the skeleton equally in all frames, without learning.
 
-    Takes what Affinity takes; output (B, T, V, V) whose rows sum to one. ValueError without bones.
+    Same input as Affinity; output (B, T, V, V) whose rows sum to one. ValueError without bones.
     """
 
     joined_VV: Tensor
@@ -150,7 +150,7 @@ class GraphLayer(nn.Module):
             scale_C, shift_C = fold(self.norm, self.itself.bias)
             mixed_BTVC = self._mix(features_BTVC, affinity_BTVV, code_VC, scale_C=scale_C)
             return F.relu(mixed_BTVC.amax(dim=2) + shift_C)
-        if isinstance(self.norm, nn.SyncBatchNorm):  # its moments are those of all workers
+        if isinstance(self.norm, nn.SyncBatchNorm):  # its statistics are over all workers
             next_BTVC: Tensor = self(features_BTVC, affinity_BTVV, code_VC)
             return next_BTVC.amax(dim=2)
         signed_BTVC = self._mix(features_BTVC, affinity_BTVV, code_VC, scale_C=signs(self.norm))
@@ -168,13 +168,13 @@ class GraphLayer(nn.Module):
         neighbours, itself = self.neighbours.weight, self.itself.weight
         if scale_C is not None:
             neighbours, itself = neighbours * scale_C[:, None], itself * scale_C[:, None]
-        if code_VC is not None:  # G(Wx) is W(Gx), and lets the code go through W once
+        if code_VC is not None:  # G(Wx) equals W(Gx), and applies W to the code only once
             sent_BTVC = linear_beside_code(features_BTVC, code_VC, neighbours)
             return affinity_BTVV @ sent_BTVC + linear_beside_code(
                 features_BTVC, code_VC, itself, bias_C
             )
         gathered_BTVC = affinity_BTVV @ features_BTVC
-        # Flat, because autograd copies what is added to a view in place.
+        # Flattened, because autograd would copy a view before adding to it in place.
         mixed = F.linear(gathered_BTVC.flatten(0, 2), neighbours)
         mixed += F.linear(features_BTVC.flatten(0, 2), itself, bias_C)
         return mixed.view(*features_BTVC.shape[:3], -1)
@@ -201,7 +201,7 @@ class FrameLevelModule(nn.Module):
         windows = torch.cat((padded[:, :-2], frames_BTC, padded[:, 2:]), dim=-1)
         hidden_BTC = norm_relu(self.temporal_norm, self.temporal(windows))
         if self.training and self.dropout > 0.0:
-            # Whole channels of a clip go, over all of its frames (Dropout2d of the reference).
+            # Drop whole channels of a clip over all of its frames (the reference's Dropout2d).
             kept_B1C = F.dropout(torch.ones_like(hidden_BTC[:, :1]), self.dropout)
             hidden_BTC = hidden_BTC * kept_B1C
         hidden_BTC = norm_relu(self.pointwise_norm, self.pointwise(hidden_BTC))
@@ -217,6 +217,6 @@ def linear_beside_code(
 
 
 def split_beside_code(columns: Tensor, code_VC: Tensor) -> tuple[Tensor, Tensor]:
-    """Split the last axis into what belongs to the features and what to the code."""
+    """Split the last axis into the parts of the features and of the code."""
     width = columns.shape[-1] - code_VC.shape[-1]
     return columns[..., :width], columns[..., width:]

@@ -1,4 +1,4 @@
-"""Batch norm with fewer passes over all joints: folded into weights, or taken after the maximum.
+"""Batch norm with fewer passes over all joints: folded into weights, or applied after the maximum.
 
 Legend: B clips, T frames, V joints, C channels.
 """
@@ -21,7 +21,7 @@ def norm_relu(norm: nn.Module, features: Tensor) -> Tensor:
 
 
 def fold(norm: _BatchNorm, bias_C: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the scale and the shift (C) that are what norm(x + bias) does in eval mode."""
+    """Return scale and shift (C) with norm(x + bias) = scale * x + shift in eval mode."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale_C = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
@@ -36,8 +36,8 @@ def signs(norm: _BatchNorm) -> Tensor:
 def peak_norm_relu(norm: _BatchNorm, signed_BTVC: Tensor, bias_C: Tensor) -> Tensor:
     """Return max over V of ReLU(norm(x + bias)) for signed = signs(norm) * x, (B, T, C).
 
-    The result grows with every signed number, so their maximum can be taken first, and only what
-    is left is normalized. For a norm in training mode.
+    The result increases with every signed number, so the maximum can be taken first, and only the
+    maxima are normalized. For a norm in training mode.
     """
     peak_BTC, mean_C, var_C = PeakAndMoments.apply(signed_BTVC)  # type: ignore[no-untyped-call]
     sign_C, count = signs(norm), signed_BTVC.numel() // signed_BTVC.shape[-1]
@@ -51,7 +51,7 @@ def peak_norm_relu(norm: _BatchNorm, signed_BTVC: Tensor, bias_C: Tensor) -> Ten
 
 @torch.no_grad()
 def _track(norm: _BatchNorm, mean_C: Tensor, unbiased_var_C: Tensor) -> None:
-    """Let the running statistics follow, as the norm does itself in training mode."""
+    """Update the running statistics, as the norm itself does in training mode."""
     assert norm.num_batches_tracked is not None
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -64,8 +64,8 @@ def _track(norm: _BatchNorm, mean_C: Tensor, unbiased_var_C: Tensor) -> None:
 class PeakAndMoments(torch.autograd.Function):
     """Maximum over V (B, T, C), and mean and biased variance over all but C, of features BTVC.
 
-    Autograd alone would go through them six times on the way back. Here it is once: the moments
-    give every feature an affine function of itself, and the maxima get their own beside it.
+    Autograd would read the features six times in its backward pass. Here it is once: the gradient
+    of the moments is an affine function of each feature, and the maxima add their own to it.
     """
 
     @staticmethod
@@ -93,14 +93,14 @@ class PeakAndMoments(torch.autograd.Function):
 
 
 def precise(tensor: Tensor) -> torch.dtype:
-    """Return the type that sums over a tensor need: its own, but float32 at least."""
+    """Return the dtype for sums over a tensor: its own, but at least float32."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _max_over_joints(features_BTVC: Tensor) -> tuple[Tensor, Tensor]:
     """Return the maximum over V and where it is, both (B, T, C)."""
     num_clips, num_frames, num_joints, num_channels = features_BTVC.shape
-    # Images of V x 1 pixels, channels last: the one maximum with indices that torch does fast.
+    # Images of V x 1 pixels, channels last: torch's only fast maximum with indices.
     images = features_BTVC.flatten(0, 1).unsqueeze(2).permute(0, 3, 1, 2)
     peak, index = F.max_pool2d(images, (num_joints, 1), return_indices=True)
     shape = (num_clips, num_frames, num_channels)

@@ -1,6 +1,6 @@
-"""The reference's state dict, as its official checkpoints hold it, turned into this SGN's.
+"""Convert the reference's state dict, as in its official checkpoints, to this SGN's.
 
-Names and shapes are facts about microsoft/SGN; nothing of its code is here.
+Names and shapes are facts about microsoft/SGN; none of its code is here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MODULES = {
 
 
 def find_reference(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    """Find the reference's state dict in what its file holds; None where there is none."""
+    """Find the reference's state dict in the content of a file; None if there is none."""
     state = content.get("state_dict", content)
     if not isinstance(state, Mapping):
         return None
@@ -65,7 +65,7 @@ def reference_keys(model: SGN) -> dict[str, str]:
 def model_from_reference(state: Mapping[str, Tensor]) -> SGN:
     """Build the SGN that the reference's state dict describes and load it, strictly.
 
-    Raises KeyError, IndexError, ValueError or RuntimeError where a key or a shape does not fit.
+    Raises KeyError, IndexError, ValueError or RuntimeError if a key or a shape does not fit.
     """
     num_classes, frame_width = state["fc.weight"].shape
     model = SGN(
@@ -87,7 +87,7 @@ def model_from_reference(state: Mapping[str, Tensor]) -> SGN:
 
 
 def from_reference(key: str, value: Tensor, model: SGN) -> Tensor:
-    """Lay one entry of the reference out as ours; gradients are laid out the same way."""
+    """Convert one entry of the reference to our layout; gradients are converted the same way."""
     if key.startswith(("position.norm", "velocity.norm")) and value.ndim == 1:
         # Channels c * V + v of the reference are v * C + c in the layout BTVC.
         return value.view(model.num_coordinates, model.num_joints).t().reshape(-1)

@@ -33,8 +33,8 @@ class SGN(nn.Module):
     Input (B, T, V, C) float, positions in meters; output (B, K) logits. `inputs` are those of
     model.inputs.INPUTS that make up the dynamics; `bones` are (child, parent) joints, from 0.
     Without `joint_type` or `frame_index` that semantic code is left out; the affinity is learned
-    from the features, or fixed by the skeleton's bones. ValueError for inputs that do not exist,
-    and for what needs bones where there are none.
+    from the features, or fixed by the skeleton's bones. ValueError for unknown inputs, and if
+    bones are needed but there are none.
     """
 
     parents_V: Tensor
@@ -61,7 +61,7 @@ class SGN(nn.Module):
         self.num_classes, self.num_joints, self.num_frames = num_classes, num_joints, num_frames
         self.num_coordinates = num_coordinates
         self.inputs = check_inputs(inputs, bones)
-        # Without bone inputs the buffers are the reference's alone.
+        # Without bone inputs, there is no buffer that the reference does not have.
         parents_V = parents_of(bones, num_joints) if needs_bones(self.inputs) else None
         self.register_buffer("parents_V", parents_V, persistent=False)
         type_width = embedding_width if joint_type else 0
@@ -100,7 +100,7 @@ class SGN(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear) and module is not self.classifier:
                 module.reset_parameters()
-                # As the reference draws a convolution's.
+                # As the reference initializes its convolutions.
                 kernel = 3 if module is self.frame_level.temporal else 1
                 nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / (kernel * module.out_features)))
         for layer in self.graph_layers:
@@ -111,18 +111,19 @@ class SGN(nn.Module):
     def forward(self, joints_BTVC: Tensor) -> Tensor:
         """Return logits (B, K); ValueError for clips of another shape than (T, V, C)."""
         shape = tuple(joints_BTVC.shape[1:])
-        if shape != self.clip_shape:  # a wrong T would broadcast in silence
+        if shape != self.clip_shape:  # a wrong T would broadcast silently
             raise ValueError(f"clips have shape {shape}, not {self.clip_shape}")
-        # The frame code is the same for all joints, so it can wait until after their maximum.
+        # The frame code is the same for all joints, so it can be added after their maximum.
         frames_BTC = torch.cat([self._joint_level(part) for part in self._parts(joints_BTVC)])
         frames_BTC = frames_BTC + self.frame_index()
         logits_BK: Tensor = self.classifier(self.frame_level(frames_BTC))
         return logits_BK
 
     def _parts(self, joints_BTVC: Tensor) -> Sequence[Tensor]:
-        """Split the clips, where they need nothing of each other, into what a cache holds.
+        """Split the clips into chunks that fit into a cache, in evaluation on one CPU thread.
 
-        Several threads would wait for each other more often than their caches save.
+        Training needs statistics of the whole batch; several threads would lose more time by
+        waiting for each other than the cache saves.
         """
         is_whole = self.training or torch.compiler.is_exporting()
         if is_whole or joints_BTVC.device.type != "cpu" or torch.get_num_threads() > 1:
@@ -142,8 +143,8 @@ class SGN(nn.Module):
     def _dynamics(self, joints_BTVC: Tensor) -> Tensor:
         """Embed the inputs and sum them.
 
-        The sum is as wide as each of them: another input costs its own small embedding, and
-        nothing in the layers after it, which do nearly all of the arithmetic.
+        The sum is as wide as one input: another input adds only its own small embedding, and
+        nothing to the later layers, which do nearly all of the arithmetic.
         """
         embedded_BTVC = (
             getattr(self, name)(derive_input(name, joints_BTVC, self.parents_V))
@@ -160,5 +161,5 @@ def _code(is_there: bool, num_items: int, hidden_width: int, width: int) -> Sema
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Count the trained numbers of a model."""
+    """Count the parameters of a model."""
     return sum(parameter.numel() for parameter in model.parameters())

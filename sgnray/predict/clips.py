@@ -36,7 +36,7 @@ from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.recording import FRAMES_PER_S
 from sgnray.progress import OnProgress, ignore_progress
 
-# Recordings of a part: what is repeated after a kill, and what a worker takes at a time.
+# Recordings per part, which is repeated after a kill and sent to a worker as a whole.
 PART_RECORDINGS = 32
 _BLOCK_CLIPS = 32
 _DIGEST = 16  # characters of a digest
@@ -95,15 +95,15 @@ def predict_clips(
     Each source is a path or a URI that pyarrow.fs knows.
     `checkpoint` is a run, a checkpoint, the reference's .pth or a model that is loaded already; the
     default is the newest run.
-    With a `window` of so many frames, one every `stride` frames (default: half a window), each
-    window of a recording gives one prediction; `fps` is the frame rate of the recordings, 30 by
+    With `window`, each window of that many frames gives one prediction, and there is a window every
+    `stride` frames (default: half a window); `fps` is the frame rate of the recordings, 30 by
     default, which turns frames into seconds. A recording that cannot be used is yielded as
     Skipped, with its reason, and so is a window without a result.
-    bf16 is several times faster where the hardware has it, and changes probabilities in their third
-    digit; auto uses it there. `workers` spreads the recordings over Ray actors, which must see the
-    raw files, and `request` says what each asks the cluster for; 0 needs no Ray.
-    Raises UsageError, InputError and CheckpointError immediately, before the first prediction, and
-    ClusterError with it.
+    bf16 is several times faster if the hardware supports it, and changes the third digit of
+    probabilities; auto uses it if supported. `workers` spreads the recordings over Ray actors,
+    which must have access to the raw files; 0 needs no Ray. `request` is what each actor requests.
+    Raises UsageError, InputError and CheckpointError immediately, and ClusterError with the first
+    prediction.
     """
     plan = plan_predictions(
         sources,
@@ -178,7 +178,7 @@ def plan_predictions(
 
 @dataclass(frozen=True, eq=False)
 class PredictionPlan:
-    """The recordings to recognize, the model and options to do it with, and where."""
+    """The recordings to recognize, the model and its options, and where to run it."""
 
     sources: tuple[Source, ...]
     recognizer: Recognizer
@@ -189,11 +189,11 @@ class PredictionPlan:
 
     @property
     def num_recordings(self) -> int:
-        """How many there are, those that will be skipped too."""
+        """Number of recordings, including those that will be skipped."""
         return sum(map(len, self.sources))
 
     def describe(self) -> dict[str, str | int | None]:
-        """Return what decides the predictions: equal plans give the same predictions."""
+        """Return everything that affects the predictions: equal plans give equal predictions."""
         recordings = hash_lines(source.stamp for source in self.sources)
         return {"recordings": recordings[:_DIGEST], **self.recognizer.describe()}
 
@@ -248,7 +248,7 @@ class Recognizer:
     precision: Precision
 
     def describe(self) -> dict[str, str | int | None]:
-        """Return what decides the predictions of a recording, under the names that users know."""
+        """Return everything that affects a prediction, under the names that users know."""
         rate = self.sliding.frames_per_s if self.sliding else FRAMES_PER_S
         weights = hashlib.sha256()
         for tensor in self.model.model.state_dict().values():
@@ -346,7 +346,7 @@ def recognize_each(
 ) -> list[tuple[Guess, ...] | ClipError]:
     """Recognize clips as `TrainedModel.recognize` does, with a ClipError for one without a result.
 
-    Raises CheckpointError where it is the model that gives none, not even for poses of zeros.
+    Raises CheckpointError if the model gives no finite result even for poses of zeros.
     """
     recognize = partial(
         model.recognize, num_views=num_views, num_guesses=num_guesses, in_bf16=in_bf16

@@ -1,4 +1,4 @@
-"""What is to be recognized: recordings in raw files, or clips of a table or a prepared dataset.
+"""What to recognize: recordings in raw files, or clips of a table or a prepared dataset.
 
 Legend: P poses of a clip, D = V * C numbers of a pose.
 """
@@ -65,7 +65,7 @@ class RawSource:
 
     @property
     def stamp(self) -> str:
-        """Identifies these recordings for as long as they are unchanged."""
+        """Identifies these recordings; differs if one of them has changed."""
         source = describe_files(self.files)
         return hash_lines([source.fingerprint, source.stamp, *map(str, self.refused)])
 
@@ -76,7 +76,7 @@ class RawSource:
         return replace(self, files=files, refused=self.refused[first:end])
 
     def to_send(self) -> RawSource:
-        """Return what a worker gets: it reads the files itself."""
+        """Return what is sent to a worker, which reads the files itself."""
         return self
 
     def read(self) -> Iterator[Sample | Skipped]:
@@ -101,7 +101,7 @@ class DatasetSource:
 
     @property
     def stamp(self) -> str:
-        """Identifies these clips for as long as they are unchanged."""
+        """Identifies these clips; differs if one of them has changed."""
         return hash_lines([self.dataset.info.checksum, *map(str, self.rows)])
 
     def part(self, first: int, end: int) -> DatasetSource:
@@ -109,7 +109,7 @@ class DatasetSource:
         return replace(self, rows=self.rows[first:end])
 
     def to_send(self) -> Loaded:
-        """Return what a worker gets: the poses, because it may not see the dataset."""
+        """Return what is sent to a worker: the poses, because it may not have the dataset."""
         return Loaded(tuple(self.read()))
 
     def read(self) -> Iterator[Sample | Skipped]:
@@ -129,7 +129,7 @@ class DatasetSource:
 
 @dataclass(frozen=True, eq=False)
 class TableSource:
-    """Rows of a table of clips; its poses have the skeleton."""
+    """Rows of a table of clips with poses of `skeleton`."""
 
     pieces: tuple[Piece, ...]
     skeleton: Skeleton
@@ -139,7 +139,7 @@ class TableSource:
 
     @property
     def stamp(self) -> str:
-        """Identifies these clips for as long as they are unchanged."""
+        """Identifies these clips; differs if one of them has changed."""
         table = self.pieces[0].table
         return hash_lines([str(table.location), *map(str, table.stamp)])
 
@@ -149,7 +149,7 @@ class TableSource:
         return replace(self, pieces=(replace(nearest, start=first, stop=min(end, len(self))),))
 
     def to_send(self) -> TableSource:
-        """Return what a worker gets: it reads the table itself."""
+        """Return what is sent to a worker, which reads the table itself."""
         return self
 
     def read(self) -> Iterator[Sample | Skipped]:
@@ -182,9 +182,9 @@ Part = Source | Loaded
 
 
 def read_clip(data: bytes, skeleton: Skeleton) -> Poses:
-    """Prepare a clip that a program has as bytes, whatever its name: raises ClipError, InputError.
+    """Prepare a clip given as bytes, without a file name; raises ClipError, InputError.
 
-    It is a recording of any format that has one file for each, or a list of frames in JSON.
+    It is a recording in any format with one file per recording, or a list of frames in JSON.
     """
     if (found := detect_content(data[:HEAD_BYTES])) is not None:
         kind, its_skeleton = found
@@ -234,7 +234,7 @@ def find_sources(
 
 
 def _join_raw(sources: Sequence[Source]) -> Iterator[Source]:
-    """Make one source of raw ones in a row, so that files named one by one share blocks."""
+    """Join consecutive raw sources into one, so that files named one by one share blocks."""
     raw: list[RawSource] = []
     for source in (*sources, None):
         if isinstance(source, RawSource):
@@ -252,8 +252,8 @@ def _join_raw(sources: Sequence[Source]) -> Iterator[Source]:
 def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ()) -> Source:
     """Find what a path or a URI has; `clips` are names in a dataset.
 
-    A dataset at a URI is fetched first, unless it was before; recordings and tables are read where
-    they are.
+    A dataset at a URI is fetched first, unless it is cached; recordings and tables are read in
+    place.
     Raises UsageError, InputError.
     """
     place = as_folder(path)
@@ -294,7 +294,7 @@ def _is_table(place: Location) -> bool:
         with place.open() as file:
             return is_table(file.read(_MAGIC_BYTES))
     except OSError:
-        return False  # the reader of recordings says what is wrong with it
+        return False  # the reader of recordings reports the error
 
 
 def _open(folder: Path, skeleton: Skeleton, clips: Sequence[str]) -> DatasetSource:
@@ -322,7 +322,7 @@ def _open(folder: Path, skeleton: Skeleton, clips: Sequence[str]) -> DatasetSour
 def refuse_skipped(skipped: Sequence[Skipped], *, num_files: int) -> None:
     """Raise an InputError that lists the recordings that could not be used, if there are any.
 
-    Of the windows of a recording, the first that failed stands for all.
+    For each recording, only the first failed window is listed.
     """
     if not skipped:
         return

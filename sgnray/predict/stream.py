@@ -1,4 +1,4 @@
-"""Actions of a stream of frames, recognized while it comes.
+"""Recognize actions in a stream of frames while it arrives.
 
 Legend: M people, V joints, C coordinates.
 """
@@ -28,10 +28,10 @@ DEFAULT_WINDOW, DEFAULT_STRIDE = 60, 15  # two seconds, twice a second, at Kinec
 
 
 class Stream:
-    """Frames that come one by one; each `stride` of them give a prediction on the last `window`.
+    """A stream of frames that gives a prediction on the last `window` every `stride` frames.
 
-    A prediction is what `TrainedModel.predict` says of those frames. Only they are kept, so that
-    memory and time for a frame do not depend on how many there were.
+    A prediction equals that of `TrainedModel.predict` on those frames. Only the last `window`
+    frames are kept, so that memory and time per frame stay the same.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class Stream:
         self._frames: deque[FloatArray] = deque(maxlen=window)
 
     def add(self, joints: npt.ArrayLike | None) -> tuple[Guess, ...] | None:
-        """Take the next frame, (V, C) or (M, V, C), None or empty if no person is in it.
+        """Add the next frame, (V, C) or (M, V, C), None or empty if no person is in it.
 
-        Returns the likeliest actions, none if no person was in the whole window; None between
-        two predictions. InputError for a frame that cannot be used, which does not count.
+        Returns the likeliest actions, empty if the whole window has no person; None between two
+        predictions. InputError for a frame that cannot be used, which is not counted.
         """
         self._frames.append(self._lay_out(joints))
         self.num_frames += 1

@@ -15,12 +15,12 @@ from sgnray.data.skeleton import Skeleton
 from sgnray.prepare.clip import Poses, Skipped, refusal
 from sgnray.prepare.recording import FRAMES_PER_S
 
-_MIN_POSES = 3  # of a window; fewer say that frames are times
+_MIN_POSES = 3  # per window; fewer mean that frames are times
 
 
 @dataclass(frozen=True)
 class Span:
-    """Frames [first, end) of a recording, not counting frames in which nobody was tracked."""
+    """Frames [first, end) of a recording, not counting frames in which no person was tracked."""
 
     first: int
     end: int
@@ -72,7 +72,7 @@ class SlidingWindow:
             what = f"its poses are {step} frames apart, too far for windows of {self.size}"
             raise refusal(f"{what}: number its frames 0, 1, ..., not by time")
         first, last = 0, max(0, poses.num_frames - self.size)
-        for frame in frames.tolist():  # and not window by window: gaps may be of any length
+        for frame in frames.tolist():  # not window by window: gaps may be of any length
             first = max(first, -(-(frame - self.size + 1) // self.stride) * self.stride)
             while first <= frame and first < last:
                 yield Span(first, first + self.size, self.frames_per_s)

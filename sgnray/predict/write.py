@@ -1,7 +1,7 @@
-"""Predictions written to one file as they come; what a kill leaves is continued.
+"""Write predictions to one file as they are made; an interrupted file is resumed.
 
-Rows go to a folder next to the file, as JSON lines, with a small file that says how far they reach.
-The file itself appears when all are there.
+Rows go to a folder next to the file, as JSON lines, with a small file that records the progress.
+The file itself appears when all rows are complete.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Written:
 
 
 def check_out(out: Path | str, *, overwrite: bool = False) -> Path:
-    """Return the file that predictions will be written to; UsageError if it cannot be one."""
+    """Return the file that predictions will be written to; UsageError if it is not possible."""
     path = resolve(out)
     if "://" in str(out) or path.suffix not in _SUFFIXES or path.is_dir():
         raise UsageError(
@@ -88,9 +88,9 @@ def write_predictions(
     """Recognize the recordings of a plan and write a row for each prediction.
 
     A recording that cannot be used has a row with the reason. The file, JSON lines or Parquet by
-    its suffix, appears when it is complete; the same call continues one that was interrupted.
-    UsageError if the file exists, or was begun with another plan, unless `overwrite`; OutputError
-    where the disk refuses.
+    its suffix, appears when it is complete; the same call resumes an interrupted one. UsageError if
+    the file exists, or was started with another plan, unless `overwrite`; OutputError if writing
+    fails.
     """
     out = check_out(out, overwrite=overwrite)
     with _staging(out) as folder:
@@ -113,7 +113,7 @@ class _Rows:
     """The rows in a staging folder."""
 
     def __init__(self, folder: Path, out: Path, plan: dict[str, Any], *, overwrite: bool) -> None:
-        """Find what an interrupted call wrote; UsageError if that was of another plan."""
+        """Find the rows of an interrupted call; UsageError if they are of another plan."""
         self.path = folder / _ROWS_FILE
         self._out = out
         self._state_path = folder / _STATE_FILE
@@ -136,7 +136,7 @@ class _Rows:
         self.written = Written(
             num_recordings=self.written.num_recordings + num_recordings,
             num_predictions=self.written.num_predictions + len(results) - num_refused,
-            # With windows, `results` are of one recording.
+            # With windows, all `results` are of one recording.
             num_skipped=self.written.num_skipped + min(num_refused, num_recordings),
             num_bytes=self._file.tell(),
         )
@@ -144,13 +144,13 @@ class _Rows:
             self._save()
 
     def close(self) -> None:
-        """Keep what was written, also where a later recording failed."""
+        """Record the rows written so far, even if a later recording failed."""
         with output_errors(self._out), closing(self._file):
             if self.written.num_recordings:
                 self._save()
 
     def _save(self) -> None:
-        """Record how far the rows reach, once they are on the disk: it survives a power cut."""
+        """Sync the rows to disk, then record the progress: it survives a power cut."""
         with output_errors(self._out):
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -184,7 +184,7 @@ class _Rows:
 
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
-    """Hold <out>.partial; it is removed at the end, and where nothing in it can be continued."""
+    """Lock <out>.partial; it is removed at the end, or if it has nothing to resume from."""
     folder = out.with_name(f"{out.name}.partial")
     busy = UsageError(
         "another sgn predict is writing this file",

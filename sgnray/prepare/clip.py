@@ -1,4 +1,4 @@
-"""What every reader gives: clips ready for the dataset, or the reason why one is left out.
+"""The output of every reader: clips ready for the dataset, or the reason why one is left out.
 
 Legend: P poses of a clip, D = V * C numbers of a pose.
 """
@@ -19,7 +19,7 @@ __all__ = ["Clip", "ClipFacts", "Poses", "Skipped", "as_float32", "refusal"]
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What is known of a clip besides its poses: a 0-based label; None is unknown."""
+    """What is known about a clip besides its poses; `label` counts from 0, None is unknown."""
 
     name: str
     label: int
@@ -48,7 +48,7 @@ class Clip:
 
 
 def as_float32(numbers: npt.NDArray[Any], reason: str) -> npt.NDArray[np.float32]:
-    """Convert numbers; ClipError with the reason where one is not finite, or becomes infinite."""
+    """Convert numbers; ClipError with the reason if one is not finite or becomes infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
         converted = numbers.astype(np.float32, copy=False)
     if not np.isfinite(converted).all():

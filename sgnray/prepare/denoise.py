@@ -18,7 +18,7 @@ WIDE_SHARE = 0.69754  # a body this often wide is furniture
 
 
 def keep_actors(bodies: tuple[Body, ...]) -> list[Body]:
-    """Drop ghosts and furniture; several that stay are sorted by motion, the liveliest first.
+    """Drop ghosts and furniture; sort the remaining bodies by motion, most motion first.
 
     For recordings with more than one body id. ClipError if every body is too short.
     """
@@ -34,7 +34,7 @@ def keep_actors(bodies: tuple[Body, ...]) -> list[Body]:
         motion = measure_motion(body.joints_TVC)
         is_wide = find_wide_frames(body.joints_TVC)
         num_wide = int(is_wide.sum())
-        # The last one left stays, however wide.
+        # The last body left is kept, however wide it is.
         if num_left > 1 and num_wide > 0:
             if num_wide / body.num_frames >= WIDE_SHARE:
                 num_left -= 1
@@ -47,7 +47,7 @@ def keep_actors(bodies: tuple[Body, ...]) -> list[Body]:
 
 
 def measure_motion(joints_TVC: FloatArray) -> np.float32:
-    """Sum over the coordinates the variance over all joints and frames together, in float32."""
+    """Return the variance over all joints and frames, summed over coordinates, in float32."""
     with np.errstate(over="ignore", invalid="ignore"):
         motion: np.float32 = np.sum(np.var(joints_TVC.reshape(-1, joints_TVC.shape[-1]), axis=0))
     return motion

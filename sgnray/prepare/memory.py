@@ -1,4 +1,4 @@
-"""Clips that a program has in memory, prepared like those of a file.
+"""Prepare clips that are in memory like those of a file.
 
 Legend: T frames, M people, V joints, C coordinates, P poses.
 """
@@ -23,7 +23,7 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
 
     `joints` are (T, V, C) or (T, M, V, C); see `frames_of`. No person is removed as noise, unlike
     in recordings of a Kinect. InputError for another shape, numbers that are not finite, or a clip
-    without anybody.
+    without a person.
     """
     frames_TMVC = frames_of(joints, skeleton)
     is_there_TM = ~_is_absent(frames_TMVC)
@@ -45,9 +45,9 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
 
 
 def frames_of(joints: npt.ArrayLike | Sequence[npt.ArrayLike], skeleton: Skeleton) -> FloatArray:
-    """Lay out the frames of one or two people: float32 (T, M, V, C), NaN where one is not there.
+    """Arrange the frames of one or two people: float32 (T, M, V, C), NaN where one is absent.
 
-    A person whose numbers are all zero is not there either, and an empty frame has none. Raises
+    A person whose numbers are all zero is absent too, and an empty frame has no person. Raises
     InputError.
     """
     shape = (skeleton.num_joints, skeleton.num_coordinates)

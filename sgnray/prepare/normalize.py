@@ -26,7 +26,7 @@ def normalize(recording: Recording, skeleton: Skeleton) -> Poses:
 
 
 def lay_out(recording: Recording) -> FloatArray:
-    """Put the actors side by side: float32 (T, M, D), zero where an actor is not there.
+    """Put the actors side by side: float32 (T, M, D), zero where an actor is absent.
 
     Where several ids were tracked, frames whose numbers sum to zero (in float32) are dropped; a
     recording of one body id is taken as it is.
@@ -42,7 +42,7 @@ def lay_out(recording: Recording) -> FloatArray:
 
 
 def assign_actors(bodies: list[Body]) -> list[list[Body]]:
-    """Join bodies that are not there together into at most two actors; the others are dropped.
+    """Join bodies that do not overlap in time into at most two actors; the others are dropped.
 
     `bodies` are sorted, main actor first. Sharing one frame is not an overlap. Actor 2's interval
     starts as [0, 0], as in the reference, so that its start stays 0.

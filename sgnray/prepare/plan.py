@@ -1,4 +1,4 @@
-"""What will be prepared: the dataset that raw data make, cut into jobs that any worker can do."""
+"""The plan of a preparation: the dataset to make, cut into jobs that any worker can run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Item = TypeVar("Item")
 
 
 class PartJob(Protocol):
-    """A piece of the raw data, small enough to send; read again it gives the same."""
+    """A piece of the raw data, small enough to send; reading it again gives the same clips."""
 
     @property
     def num_clips(self) -> int:
-        """How many clips are in it, refused ones too."""
+        """Number of clips in it, including refused ones."""
 
     def read(self) -> Iterator[Clip | Skipped]:
         """Return one result for each clip, in order, holding few of them in memory at a time."""
@@ -27,9 +27,9 @@ class PartJob(Protocol):
 
 @dataclass(frozen=True)
 class RawSource:
-    """What raw data are, for the record and to know them again.
+    """The size and identity of raw data.
 
-    `fingerprint` depends on the files' names and sizes, `stamp` on their places and times as well:
+    `fingerprint` depends on the files' names and sizes, `stamp` also on their locations and times:
     it shows whether a file was rewritten while a preparation was interrupted.
     """
 
@@ -71,7 +71,7 @@ def hash_lines(lines: Iterable[str]) -> str:
 def cut_blocks(
     items: Iterable[Item], size_of: Callable[[Item], int], *, num_bytes: int
 ) -> Iterator[tuple[Item, ...]]:
-    """Cut items into blocks, each of which ends with the item that makes it this large."""
+    """Cut items into blocks; a block ends as soon as it has at least `num_bytes`."""
     block: list[Item] = []
     size = 0
     for item in items:

@@ -1,4 +1,4 @@
-"""What a reader hands on: the bodies that one raw file tracked, before anything is decided.
+"""The output of a reader: the tracked bodies of one raw file, before denoising.
 
 Legend: T frames, V joints, C coordinates.
 """

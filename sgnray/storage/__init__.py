@@ -1,1 +1,1 @@
-"""Files and folders: written whole, on this machine or at a URI, locked."""
+"""Files and folders, on this machine or at a URI: atomic writes, locks and local copies."""

@@ -12,12 +12,12 @@ from sgnray.errors import OutputError, UsageError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text aside and move it into place; raises OutputError."""
+    """Write a text file atomically; raises OutputError."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file aside and move it into place; raises OutputError."""
+    """Write a file atomically; raises OutputError."""
     with written_aside(path) as aside:
         aside.write_bytes(content)
 
@@ -26,7 +26,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def written_aside(path: Path, *, suffix: str = "") -> Iterator[Path]:
     """Yield a path next to `path` to write to, which becomes `path` if the block succeeds.
 
-    `suffix` is for writers that look at the name. Raises OutputError; no partial file is left.
+    `suffix` is for writers that check the file name. Raises OutputError; no partial file is left.
     """
     aside = path.with_name(f"{path.name}.partial{suffix}")
     with output_errors(path):

@@ -19,14 +19,14 @@ from pyarrow import fs
 from sgnray.errors import InputError, OutputError, UsageError, first_line
 
 _BLOCK_BYTES = 8 * 2**20
-# What a command must say of an object store; other parts of a query may be secrets.
+# The query keys that a command needs for an object store; other keys may be secrets.
 _PUBLIC = {"endpoint_override", "region", "scheme"}
 _URI = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
 @dataclass(frozen=True)
 class Location:
-    """A file or folder: `path` in the file system that `uri` leads to, None being this machine.
+    """A file or folder: `path` in the file system of `uri`, or on this machine if that is None.
 
     Small enough to send to a worker, which opens its own connection.
     """
@@ -42,19 +42,19 @@ class Location:
 
     @property
     def address(self) -> str:
-        """Name it for a command: with all that leads there but credentials."""
+        """The URI for a command: complete except for credentials."""
         query = [pair for pair in parse_qsl(urlsplit(self.uri or "").query) if pair[0] in _PUBLIC]
         return f"{self}?{urlencode(query, safe=':/')}" if query else str(self)
 
     @property
     def identity(self) -> str:
-        """Name it with all that leads there but credentials, however the URI was written."""
+        """The URI without credentials in one form, however it was written."""
         parts = urlsplit(self.uri or "")
         return urlunsplit((parts.scheme, self._host, self.path, parts.query, ""))
 
     @property
     def _host(self) -> str:
-        """The server, such as HDFS's; empty where the path begins with the name of a bucket."""
+        """The server, such as HDFS's; empty if it is a bucket with which the path begins."""
         parts = urlsplit(self.uri or "")
         host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
         return "" if self.path.partition("/")[0] == host else host
@@ -83,7 +83,7 @@ class Location:
             return bytes(file.read())
 
     def put(self, content: bytes) -> None:
-        """Write a file, whole in an object store; raises OutputError."""
+        """Write a file, atomically in an object store; raises OutputError."""
         files = _file_system(self.uri)
         with _remote_errors(self, is_writing=True):
             if not isinstance(files, fs.S3FileSystem):  # an object store has no folders
@@ -97,7 +97,7 @@ class Location:
             _file_system(self.uri).delete_file(self.path)
 
     def open(self) -> pa.NativeFile:
-        """Open a file for reading at any place; raises OSError, FileNotFoundError among them."""
+        """Open a file for reading at any place; raises OSError, such as FileNotFoundError."""
         return _file_system(self.uri).open_input_file(self.path)
 
     def digest(self) -> str:
@@ -109,7 +109,7 @@ class Location:
         return digest.hexdigest()
 
     def entry(self) -> Entry | None:
-        """Return what is here; None if there is nothing."""
+        """Return the file or folder at this location; None if there is none."""
         if self.uri is None:
             return _local_entry(self.path, depth=0)
         with _remote_errors(self):
@@ -151,7 +151,7 @@ class Entry:
 
 
 def locate(text: str | Path) -> Location:
-    """Understand what a user named: a path of this machine, or a URI that pyarrow.fs knows."""
+    """Parse what a user named: a path on this machine, or a URI that pyarrow.fs knows."""
     if isinstance(text, Path) or "://" not in text:
         return Location(str(resolve(text)))
     if text.startswith("file://"):
@@ -174,11 +174,11 @@ def locate(text: str | Path) -> Location:
 
 
 def as_folder(place: Path | str | Location) -> Path | Location:
-    """Return a path as it was written, or the place elsewhere that a URI names."""
+    """Return a path as it was written, or the Location of a URI."""
     if isinstance(place, Location):
         return place
     if isinstance(place, Path):
-        if _URI.match(str(place)):  # it has lost a slash, and would name a folder called "s3:"
+        if _URI.match(str(place)):  # Path drops a slash, and it would name a folder "s3:"
             raise UsageError(
                 "a URI was given as a path", where=str(place), now="give it as a string"
             )
@@ -194,15 +194,15 @@ def cache_dir() -> Path:
     if own := os.environ.get("SGNRAY_CACHE"):
         return Path(own).expanduser().resolve()
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG specification has a relative path ignored.
+    # The XDG specification says to ignore a relative path.
     return (shared if shared.is_absolute() else Path.home() / ".cache") / "sgnray"
 
 
 def resolve(path: str | Path) -> Path:
-    """Return the absolute path of what a user named; UsageError where it cannot be one."""
+    """Return the absolute path of what a user named; UsageError if it is not a valid path."""
     try:
         absolute = Path(path).expanduser().resolve()
-        str(absolute).encode()  # what reads files takes UTF-8 names only
+        str(absolute).encode()  # the readers of files only accept UTF-8 names
     except (OSError, RuntimeError, UnicodeEncodeError) as error:
         reason = "it is not UTF-8" if isinstance(error, UnicodeEncodeError) else str(error)
         raise UsageError(
@@ -221,7 +221,7 @@ def _file_system(uri: str | None) -> fs.FileSystem:
 
 
 def _refuse_folder(error: OSError) -> None:
-    # Continuing would leave out its files without a word.
+    # Continuing would silently leave out its files.
     raise InputError(
         f"a folder cannot be read: {error.strerror or error}",
         where=str(error.filename),
@@ -247,7 +247,7 @@ def _remote_errors(
 
 
 def _local_entry(path: str, depth: int) -> Entry | None:
-    """Follow links; a dangling one, a pipe, a socket or a device is nothing to read."""
+    """Return a file or folder, following links; None for a dead link, pipe, socket or device."""
     try:
         status = os.stat(path)
     except OSError:

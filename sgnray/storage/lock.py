@@ -1,4 +1,4 @@
-"""One process at a time: lock files, which the system releases when their holder dies."""
+"""Lock files for one process at a time; the system releases them when their holder dies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def locked(path: Path, *, busy: SgnError | str) -> Iterator[None]:
 
 
 def take_lock(path: Path, *, busy: SgnError | str) -> BaseFileLock:
-    """Take a lock file and hold it until its `release` is called; its folder is made.
+    """Take a lock file and hold it until its `release` is called; its folder is created.
 
     If another process holds it, `busy` is raised, or if it is a text, logged before waiting.
     FileNotFoundError if the folder is removed meanwhile, OutputError if it cannot hold a lock.
@@ -48,7 +48,7 @@ def take_lock(path: Path, *, busy: SgnError | str) -> BaseFileLock:
 
 
 def take_folder_lock(folder: Path, *, busy: SgnError) -> BaseFileLock:
-    """Take the lock of a folder that its holders remove in the end; see `take_lock`."""
+    """Take the lock of a folder that its holder removes at the end; see `take_lock`."""
     while True:
         with output_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)

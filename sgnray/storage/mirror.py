@@ -1,8 +1,8 @@
-"""A folder at a URI, kept in step with a copy on this machine that everything is written to.
+"""A folder at a URI, kept in sync with a local copy that everything is written to.
 
-A copy is in `runs/` of the cache, with a table of what its files were when the two were last
-equal. So what could not be uploaded is found again by the next command, and a file that another
-machine has changed since then is fetched.
+A copy is in `runs/` of the cache, with a table of the sizes and times of its files when the two
+were last equal. With it, the next command finds files that could not be uploaded, and fetches files
+that another machine has changed since then.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ LEASE_FILE = ".lease"
 _TABLE_FILE = "mirror.json"
 _TABLE_VERSION = 1
 _LOOK_EVERY_S = 2.0
-_PAUSES_S = (1.0, 60.0)  # between attempts to upload: the first, and what it grows to
-_GIVE_UP_AFTER_S = 120.0  # once nothing else is left to do
+_PAUSES_S = (1.0, 60.0)  # between attempts to upload: the first and the longest
+_GIVE_UP_AFTER_S = 120.0  # for the last upload, when the work is done
 _RENEW_EVERY_S, _LEASE_S = 20.0, 90.0
-# What commands and trackers remove is in these folders.
+# Commands and trackers remove files only in these folders.
 _PRUNED = {"checkpoints", "states", "tensorboard", "mlflow", "wandb"}
-_SETTLE_S = 0.5  # longer than between reading a lease and writing one
+_SETTLE_S = 0.5  # longer than the time from reading a lease to writing one
 
 Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
-Stamps = tuple[Stamp, Stamp]  # of a file here and there, when both were last equal
+Stamps = tuple[Stamp, Stamp]  # of the local and the remote file, when last equal
 _mirrors: dict[Path, Mirror] = {}  # the copies that this process uses, by their folder
 
 
 @contextmanager
 def mirrored(place: Location, *, busy: SgnError) -> Iterator[Path]:
-    """Hold a folder at a URI and give a copy of it; what changes there is uploaded at once.
+    """Lock a folder at a URI and yield a copy of it; changes in the copy are uploaded at once.
 
-    `busy` is raised while another command, here or on another machine, holds the folder. When an
-    upload fails it is tried again, with growing pauses. OutputError if the last state cannot be
-    uploaded: it stays in the copy, and the next command that holds the folder uploads it.
+    `busy` is raised while another command, here or on another machine, holds the folder. A failed
+    upload is repeated with growing pauses. OutputError if the last state cannot be uploaded: it
+    stays in the copy, and the next command that holds the folder uploads it.
     """
     mirror, lease = Mirror.of(place), _Lease(place, busy)
     with ExitStack() as held:
@@ -63,7 +63,7 @@ def mirrored(place: Location, *, busy: SgnError) -> Iterator[Path]:
 
 
 def fetched(place: Location) -> Path:
-    """Return a copy of a file or folder at a URI, or the newer one that is being written here."""
+    """Return a copy of a file or folder at a URI, or the one that a command here is writing."""
     entry = place.entry()
     file = None if entry is None or entry.is_folder else entry
     mirror = Mirror.of(place if file is None else place.at(place.path.rpartition("/")[0]))
@@ -78,14 +78,14 @@ def fetched(place: Location) -> Path:
 
 
 def upload(path: Path) -> None:
-    """Upload what is new in a copy that `fetched` gave; nothing to do for any other folder."""
+    """Upload new files in a copy that `fetched` returned; do nothing for any other folder."""
     for folder, mirror in _mirrors.items():
         if path.is_relative_to(folder):
             mirror.push(removing=False)
 
 
 def origin(path: Path) -> Path | Location:
-    """Return the place that a copy is of; any other folder is its own."""
+    """Return the location that a path is a copy of; for any other path, the path itself."""
     for folder, mirror in _mirrors.items():
         if path.is_relative_to(folder):
             below = path.relative_to(folder).as_posix()
@@ -105,7 +105,7 @@ def pasted(path: Path) -> str:
 
 
 def copy_named(name: str) -> Path:
-    """Return the file that `shown` named so."""
+    """Return the file that `shown` gives this name."""
     for folder, mirror in _mirrors.items():
         if name == str(mirror.place) or name.startswith(f"{mirror.place}/"):
             return folder / name.removeprefix(str(mirror.place)).lstrip("/")
@@ -126,7 +126,7 @@ class Mirror:
 
     @classmethod
     def of(cls, place: Location) -> Mirror:
-        """Return the mirror of a place; its copy may be empty yet."""
+        """Return the mirror of a place; its copy may still be empty."""
         digest = hashlib.sha256(place.identity.encode()).hexdigest()[:16]
         folder = cache_dir() / "runs" / digest
         with output_errors(folder):
@@ -136,7 +136,7 @@ class Mirror:
 
     @contextmanager
     def fetching(self) -> Iterator[None]:
-        """Let one process of this machine fetch at a time; the others wait, and find the files."""
+        """Let one process of this machine fetch at a time; others wait, then find the files."""
         waiting = f"waiting for another command that fetches {self.place}"
         with locked(self._fetch_lock_path, busy=waiting):
             yield
@@ -144,15 +144,15 @@ class Mirror:
     def pull(
         self, on_file: Callable[[], None] = lambda: None, *, only: Entry | None = None
     ) -> None:
-        """Fetch what has changed there or is lost here; what changed only here stays.
+        """Fetch files that have changed there or are lost here; keep those that changed only here.
 
-        `on_file` is called after each file. `only` is the one file there that is wanted.
+        `on_file` is called after each file. `only` is the one remote file to fetch.
         """
         self._known = self._read_table()  # another process may have written it since
         remote = self._list_remote() if only is None else {only.name: only}
         for name, entry in remote.items():
             known = self._known.get(name)
-            is_lost = not (self.path / name).is_file()  # whoever cleans up caches
+            is_lost = not (self.path / name).is_file()  # by a cleanup of the cache
             if is_lost or known is None or known[1] != _stamp_of(entry):
                 self._fetch(name, entry)
                 on_file()
@@ -163,13 +163,13 @@ class Mirror:
         self._write_table()
 
     def push(self, *, removing: bool, on_file: Callable[[], None] = lambda: None) -> None:
-        """Upload what is new or has changed here, and then remove there what was pruned here.
+        """Upload new and changed files, and then remove remotely those that were pruned here.
 
-        `on_file` is called before each file. OutputError where the place refuses or does not
-        answer.
+        `on_file` is called before each file. OutputError if the place refuses or does not
+        respond.
         """
         with self._uploading:
-            # Before the walk, which then finds what took the place of a file that is gone.
+            # Before the walk, so that the walk finds files that replace the pruned ones.
             pruned = self._find_pruned() if removing else []
             found = {path.relative_to(self.path).as_posix(): path for path in self._files()}
             for name, path in found.items():
@@ -188,7 +188,7 @@ class Mirror:
         return {name: entry for name, entry in below.items() if _is_ours(name)}
 
     def _find_pruned(self) -> list[str]:
-        """List what a command has removed; a file that is missing otherwise was not meant to be."""
+        """List files that a command removed; other missing files were not removed on purpose."""
         pruned = []
         for name in self._known:
             folders = [each for each in PurePosixPath(name).parents if each.name in _PRUNED]
@@ -211,13 +211,13 @@ class Mirror:
         entry = target.entry()
         if entry is not None:
             self._known[name] = before, _stamp_of(entry)
-            self._write_table()  # else what was sent would look like another machine's
+            self._write_table()  # else the file would look like another machine's
 
     def _fetch(self, name: str, entry: Entry) -> None:
         path = self.path / name
         try:
             content = self.place.child(name).get()
-        except FileNotFoundError:  # pruned meanwhile, by whoever holds it
+        except FileNotFoundError:  # pruned meanwhile by its owner
             return
         make_parent(path)
         write_bytes(path, content)
@@ -238,7 +238,7 @@ class Mirror:
             files = content["files"].items()
             return {name: (tuple(here), tuple(there)) for name, (here, there) in files}
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return {}  # then everything there is fetched again
+            return {}  # then all remote files are fetched again
 
     def _write_table(self) -> None:
         content = {
@@ -251,7 +251,7 @@ class Mirror:
 
 @contextmanager
 def _pushed(mirror: Mirror, lease: _Lease) -> Iterator[None]:
-    """Upload what changes while the block runs, and the rest when it ends."""
+    """Upload changes while the block runs, and the rest when it ends."""
     ended = threading.Event()
     thread = threading.Thread(
         target=_push_until, args=(mirror, lease, ended), name="sgnray-upload", daemon=True
@@ -312,10 +312,10 @@ def _push_at_last(mirror: Mirror, lease: _Lease) -> None:
 
 
 class _Lease:
-    """A file that says who writes a folder at a URI, where there are no locks.
+    """A file that names the command that writes a folder at a URI, where there are no locks.
 
-    It is good for _LEASE_S after it was last renewed; the clocks of two machines must not differ
-    by as much. On the machine where its owner was killed it ends at once.
+    It is valid for _LEASE_S after it was last renewed; the clocks of two machines must differ by
+    less than that. On the machine where its owner was killed, it ends at once.
     """
 
     def __init__(self, place: Location, busy: SgnError) -> None:
@@ -332,18 +332,18 @@ class _Lease:
             raise self._busy
         self._write()
         time.sleep(_SETTLE_S)
-        if self._read_owner() != self._owner:  # two at once: the last one to write has it
+        if self._read_owner() != self._owner:  # if two write at once, the last one has it
             raise self._busy
 
     def renew(self) -> None:
-        """Write it again if it is due; RunError if another command has taken the folder over."""
-        # By the clock: time.monotonic() stops while a machine sleeps.
+        """Write it again if it is due; RunError if another command has taken over the folder."""
+        # By the wall clock, because time.monotonic() stops while a machine sleeps.
         if abs(time.time() - self._renewed) > _RENEW_EVERY_S:
             self.check()
             self._write()
 
     def check(self) -> None:
-        """RunError if another command has taken the folder over, or may have had it meanwhile."""
+        """Raise RunError if another command has taken over the folder, or may have had it."""
         owner = self._read_owner()
         has_ended = time.time() - self._renewed > _LEASE_S
         if owner != self._owner and (owner is not None or has_ended):
@@ -354,7 +354,7 @@ class _Lease:
             )
 
     def release(self) -> None:
-        """Let others have the folder; if that fails, they have to wait for the end of the lease."""
+        """Release the folder; if that fails, others have to wait for the end of the lease."""
         with suppress(SgnError):
             if self._read_owner() == self._owner:
                 self._file.remove()
@@ -400,19 +400,19 @@ def _is_alive(lease: dict[str, object]) -> bool:
 
 
 def _is_ours(name: str) -> bool:
-    """Return whether a file is part of a run, not a lease, a lock, half written or another's."""
+    """Return whether a file is part of a run, and not a lease, a lock or a temporary file."""
     last = PurePosixPath(name).name
-    is_journal = last.endswith(("-journal", "-wal", "-shm"))  # SQLite's, of a moment
+    is_journal = last.endswith(("-journal", "-wal", "-shm"))  # temporary files of SQLite
     return not (last.startswith(".") or ".partial" in last or is_journal)
 
 
 def _machine() -> str:
-    """Name this machine since it was started, and the part of it in which a pid is one process."""
+    """Identify this machine since its boot, and the pid namespace of this process."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
-        return uuid.uuid4().hex  # no other process says the same, so that pids are not compared
+        return uuid.uuid4().hex  # differs in each process, so that pids are not compared
 
 
 def _stamp(path: Path) -> Stamp:

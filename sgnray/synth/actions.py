@@ -1,7 +1,7 @@
-"""What the synthetic people do: movements, each of which makes two actions.
+"""The movements of synthetic people; each movement makes two actions.
 
-The second action of a movement is the first one run backwards, so both visit the same poses for the
-same time, start and end in the same one, and differ only in order and direction.
+The second action of a movement is the first one run backwards, so both have the same poses for the
+same time, start and end in the same pose, and differ only in order and direction.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Gesture = Callable[[Floats], Angles]
 class Movement:
     """Two actions, named for the movement as written and for the movement run backwards.
 
-    `gesture` gives a person's angles over the phase 0..1, in excess of how that person stands. With
-    a `distance_m`, two people do it alike, opposite each other.
+    `gesture` returns angles over the phase 0..1, which are added to the person's stance. With a
+    `distance_m`, two people perform the same movement, facing each other.
     """
 
     names: tuple[str, str]
@@ -39,7 +39,7 @@ class Action:
 
 
 def list_actions() -> tuple[Action, ...]:
-    """List every action; a data set with K classes has the first K of them."""
+    """List every action; a dataset with K classes has the first K of them."""
     return tuple(
         Action(name, movement, is_reversed)
         for movement in _movements()
@@ -173,13 +173,13 @@ def _bump(phase: Floats, start: float, end: float) -> Floats:
 
 
 def _both(**angles: Floats) -> Angles:
-    """Do the same with both sides."""
+    """Use the same angles for both sides."""
     return {f"{side} {name}": angle for side in ("main", "other") for name, angle in angles.items()}
 
 
 def _walk(forward: Floats) -> Angles:
     """Walk along `forward` (meters): the legs swing with the distance walked."""
-    # Backwards the legs run backwards too, so that a reversed walk is a walk.
+    # Walking backwards moves the legs backwards too, so that a reversed walk is a walk.
     swing = 0.35 * np.sin(2.0 * np.pi * forward / 0.55)
     return {
         "forward": forward,

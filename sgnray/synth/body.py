@@ -27,7 +27,7 @@ def joints_ending(*words: str) -> list[int]:
     return [index for name, index in _JOINT.items() if name.split()[-1] in words]
 
 
-# Where each joint sits in its parent's frame while the person stands straight, in body heights
+# The position of each joint in its parent's frame when the person stands straight, in body heights
 # (segment lengths after Drillis and Contini); sideways lengths are those of the right side.
 _TRUNK = {
     "spine middle": (0.0, 0.135, 0.0),
@@ -51,7 +51,7 @@ _LIMBS = {
 
 @dataclass(frozen=True)
 class Motion:
-    """What a body did: `joints_TVC` in meters, and how each joint is turned, `turned_TVCC`."""
+    """The motion of a body: joint positions in meters, and the rotation of each joint."""
 
     joints_TVC: Floats
     turned_TVCC: Floats
@@ -116,7 +116,7 @@ def _local_rotations(angles: Mapping[str, Floats]) -> dict[str, Floats]:
         local[f"{side} elbow"] = turn_about(0, angles[f"{side} elbow"])
         local[f"{side} hip"] = _swing(angles[f"{side} hip"], -sign * angles[f"{side} hip aside"])
         local[f"{side} knee"] = turn_about(0, -angles[f"{side} knee"])
-        # The foot stays level: the ankle undoes what hip and knee did.
+        # The foot stays level: the ankle undoes the rotations of hip and knee.
         local[f"{side} ankle"] = turn_about(0, angles[f"{side} knee"] - angles[f"{side} hip"])
     return local
 

@@ -1,7 +1,7 @@
 """Synthetic recordings: raw NTU-format text of people that move, for a first try and for tests.
 
-Every three cameras see the same performance. A file's bytes depend on the seed and the file's own
-name only, not on how many others are made with it.
+Three cameras record each performance. A file's bytes depend only on the seed and the file's name,
+not on how many other files are generated.
 """
 
 from __future__ import annotations
@@ -166,15 +166,15 @@ def _write_folder(
 def _record_take(seed: int, take: _Take, action: Action) -> Iterator[tuple[str, bytes]]:
     """Perform once and record with each camera; yields file names and contents."""
     place = (take.setup, take.subject, take.replication)
-    # Both actions of a movement are performed alike, so that whoever remembers a performance by its
-    # poses, as seen by another camera, still does not know which of the two it was.
+    # Both actions of a movement have the same performance, so that a model that remembers its poses
+    # from another camera still cannot tell which of the two actions it is.
     rng = _generator(seed, "performance", *place, (take.action - 1) // 2)
     lead = draw_person(_generator(seed, "subject", take.subject))
     # As in NTU RGB+D, the person turns to camera 2 in one replication and to camera 3 in the next.
     facing_rad = CAMERA_AZIMUTHS_RAD[2 + (take.replication - 1) % 2]
     motions = perform(action, lead, draw_person(rng), facing_rad=facing_rad, rng=rng)
     setup = draw_setup(_generator(seed, "setup", take.setup))
-    # Files with either kind of line end are in circulation.
+    # Published files have either kind of line end.
     newline = "\r\n" if take.setup % 2 else "\n"
     for camera in CAMERA_AZIMUTHS_RAD:
         recording = record(

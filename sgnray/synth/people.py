@@ -1,4 +1,4 @@
-"""Who performs and how: people differ in size and manner, performances in length, timing and place.
+"""Performers and performances: people differ in size and manner, clips in length, pace and place.
 
 World frame of a performance: x to the right as camera 1 sees it, y up from the floor, z away from
 camera 1, origin on the floor in the middle. Suffixes: T frames, V joints, C coordinates.
@@ -21,7 +21,7 @@ _TRUNK_ANGLES = ("turn", "bend", "nod", "lean", "forward", "sideways")
 
 @dataclass(frozen=True)
 class Person:
-    """A body and its manner: how large, how fast, with which hand, and how the person stands."""
+    """A body and its manner: the size and speed of its movements, its main hand, its stance."""
 
     offsets_VC: Floats
     amplitude: float
@@ -61,8 +61,8 @@ def perform(
 ) -> tuple[Motion, ...]:
     """Perform an action once, towards `facing_rad` (to the left of camera 1, seen from the person).
 
-    Returns one motion, or two of equal length where the action needs two people. With the same
-    generator, the two actions of a movement are each other's reverse to the last bit.
+    Returns one motion, or two of equal length if the action needs two people. With the same
+    generator, the two actions of a movement are exact reverses of each other.
     """
     forwards = _perform(action.movement, lead, follow, facing_rad, rng)
     return tuple(map(_reverse, forwards)) if action.is_reversed else forwards
@@ -110,7 +110,7 @@ def _act(person: Person, gesture: Gesture, num_frames: int, rng: np.random.Gener
 
 
 def _draw_phase(num_frames: int, rng: np.random.Generator) -> Floats:
-    """Draw when the action begins and ends, and an uneven pace between; 0..1 for each frame."""
+    """Draw the phase 0..1 of each frame: a random start and end, and an uneven pace between."""
     start, end = rng.uniform(0.0, 0.12), rng.uniform(0.86, 1.0)
     even = np.clip((np.linspace(0.0, 1.0, num_frames) - start) / (end - start), 0.0, 1.0)
     uneven = rng.uniform(-0.5, 0.5) * np.sin(2.0 * np.pi * even) / (2.0 * np.pi)
@@ -118,8 +118,8 @@ def _draw_phase(num_frames: int, rng: np.random.Generator) -> Floats:
 
 
 def _sway(num_frames: int, rng: np.random.Generator) -> Floats:
-    """Drift slowly between -1 and 1, as nobody stands quite still."""
-    # Whole cycles: a clip ends as it began, so that its first pose does not tell its direction.
+    """Drift slowly between -1 and 1, because nobody stands perfectly still."""
+    # Whole cycles: a clip ends as it began, so that its first pose does not show its direction.
     num_cycles, phases = np.array([[1.0], [2.0]]), rng.uniform(0.0, 2.0 * np.pi, (2, 1))
     share = np.linspace(0.0, 1.0, num_frames)
     sway: Floats = np.sin(2.0 * np.pi * num_cycles * share + phases).mean(axis=0)

@@ -1,4 +1,4 @@
-"""What three depth sensors make of a performance: noise, losses, ghosts, and people taken for new.
+"""Three depth sensors that record a performance, with noise, losses, ghosts and changing ids.
 
 Sensor frame, as Kinect v2: x to the right in the picture, y up, z away from the sensor, in meters.
 Suffixes: T frames, V joints, C coordinates.
@@ -31,7 +31,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Track:
-    """One body id: the frames in which it is seen, and for each of them what is seen.
+    """One body id: the frames in which it is seen, and its joints in each of them.
 
     `joints_TVC` and `turned_TVCC` as in Motion, `states_TV` 2 for tracked and 1 for inferred.
     """
@@ -55,7 +55,7 @@ class Track:
 
 @dataclass(frozen=True)
 class SensorRecording:
-    """What one sensor saw in `num_frames`; frame t lists its bodies in turn from `first[t]` on."""
+    """The recording of one sensor; frame t lists its bodies cyclically, starting at `first[t]`."""
 
     num_frames: int
     tracks: tuple[Track, ...]
@@ -70,7 +70,7 @@ def draw_setup(rng: np.random.Generator) -> Setup:
 def record(
     motions: tuple[Motion, ...], setup: Setup, camera: int, rng: np.random.Generator
 ) -> SensorRecording:
-    """Record a performance with one sensor; whoever performed is in view for 12 frames or more."""
+    """Record a performance with one sensor; each performer is in view for 12 frames or more."""
     num_frames = len(motions[0].joints_TVC)
     ids = (_FIRST_BODY_ID + rng.choice(90_000, size=8, replace=False)).tolist()
     tracks = [_see(motion, setup, camera, ids.pop(), rng) for motion in motions]
@@ -110,7 +110,7 @@ def _see(
 
 
 def _find_hidden(joints_TVC: Floats) -> npt.NDArray[np.int64]:
-    """Call a joint inferred where the trunk stands between it and the sensor."""
+    """Mark a joint as inferred (1) if the trunk is between it and the sensor, else tracked (2)."""
     trunk_T1C = joints_TVC[:, 1:2]
     behind = joints_TVC[..., 2] > trunk_T1C[..., 2] + 0.06
     beside = np.abs(joints_TVC[..., 0] - trunk_T1C[..., 0]) > 0.16
@@ -120,7 +120,7 @@ def _find_hidden(joints_TVC: Floats) -> npt.NDArray[np.int64]:
 def _draw_jitter(
     joints_TVC: Floats, states_TV: npt.NDArray[np.int64], rng: np.random.Generator
 ) -> Floats:
-    """Draw noise that grows with distance: partly anew in each frame, partly lingering."""
+    """Draw noise that grows with distance: partly new in each frame, partly smooth over time."""
     num_frames, num_joints, _ = joints_TVC.shape
     scale_TV1 = (
         0.004 * (joints_TVC[..., 2:] / 3.0) ** 2 * np.where(states_TV == 1, 3.0, 1.0)[..., None]
@@ -135,7 +135,7 @@ def _draw_jitter(
 
 
 def _lose_limb(track: Track, rng: np.random.Generator) -> Track:
-    """Let the tracking of one limb go astray for a few frames."""
+    """Displace one limb for a few frames, like a tracking error."""
     limb = list(_LIMBS[rng.integers(len(_LIMBS))])
     length = int(rng.integers(2, 7))
     start = int(rng.integers(len(track.frames) - length))
@@ -151,7 +151,7 @@ def _arrive_late(track: Track, rng: np.random.Generator) -> Track:
 
 
 def _retrack(track: Track, body_id: int, rng: np.random.Generator) -> list[Track]:
-    """Take a person for a new one from some frame on, after a gap of up to three frames."""
+    """Give a person a new id from some frame on, after a gap of up to three frames."""
     at = int(track.frames[0] + len(track.frames) * rng.uniform(0.2, 0.8))
     gap = int(rng.integers(4))
     return [
@@ -161,7 +161,7 @@ def _retrack(track: Track, body_id: int, rng: np.random.Generator) -> list[Track
 
 
 def _draw_ghost(num_frames: int, setup: Setup, body_id: int, rng: np.random.Generator) -> Track:
-    """See a person where there is none: flat and wide, or for at most eleven frames."""
+    """Draw a body that is not a person: flat and wide, or seen for at most eleven frames."""
     is_wide = rng.random() < 0.5
     length = int(rng.integers(3, 21 if is_wide else 12))
     start = int(rng.integers(num_frames - length + 1))
@@ -175,7 +175,7 @@ def _draw_ghost(num_frames: int, setup: Setup, body_id: int, rng: np.random.Gene
 
 
 def _lose_frames(tracks: list[Track], num_frames: int, rng: np.random.Generator) -> list[Track]:
-    """Leave one to five frames without anybody: at the start, in between or at the end."""
+    """Remove all bodies from one to five frames: at the start, in between or at the end."""
     length = int(rng.integers(1, 6))
     middle = int(rng.integers(1, num_frames - length))
     start = (0, middle, num_frames - length)[rng.integers(3)]

@@ -57,7 +57,7 @@ def _format_bodies(track: Track) -> list[bytes]:
 
 
 def _format_joints(track: Track) -> Bytes:
-    """Format the twelve columns of every joint into (T, V, width) characters; 0 is none."""
+    """Format the twelve columns of every joint into (T, V, width) characters; 0 means none."""
     joints_TVC = track.joints_TVC
     pixels = [_project(joints_TVC, camera) for camera in (_DEPTH_CAMERA, _COLOR_CAMERA)]
     orientation = _format_numbers(_quaternions(track.turned_TVCC), num_whole=1, num_decimals=6)
@@ -75,7 +75,7 @@ def _format_joints(track: Track) -> Bytes:
 
 
 def _format_numbers(values: Floats, *, num_whole: int, num_decimals: int) -> Bytes:
-    """Format numbers of any shape into (..., width) characters, a space at the end; 0 is none.
+    """Format numbers of any shape into (..., width) characters, a space at the end; 0 means none.
 
     Digit by digit over whole arrays, which is several times as fast as a template.
     """
@@ -90,7 +90,7 @@ def _format_numbers(values: Floats, *, num_whole: int, num_decimals: int) -> Byt
             continue
         whole = rest // 10
         digit = (rest - 10 * whole + ord("0")).astype(np.uint8)
-        # Zeros in front of the number are not written, but for the one before the point.
+        # Leading zeros are not written, except the one before the point.
         text[..., slot] = digit if slot >= point - 1 else np.where(rest > 0, digit, 0)
         rest = whole
     return text

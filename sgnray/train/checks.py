@@ -1,4 +1,4 @@
-"""Everything that a training is refused for before Ray starts and before a folder is made."""
+"""All checks of a training run before Ray starts and before a folder is created."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 # The paper's batch of 64 over 8 workers; synthetic cv at 2 clips each lost 13 points.
 _FEW_CLIPS = 8
-# How much of the initial weights the mean of the weights may still contain at the end.
+# The share of the initial weights that the mean of the weights may still contain at the end.
 _LARGEST_START = 0.02
 _TRACKER_MODULES = {
     "tensorboard": ("tensorboard",),
@@ -42,17 +42,17 @@ def check_run(
     is_tracked: bool = True,
     workers_option: str = "--workers",
 ) -> Recipe:
-    """Return the recipe with its case as the dataset names it, if it can be trained like this.
+    """Check that a recipe can be trained like this; return it with the dataset's name of its case.
 
     UsageError or MissingExtraError if it cannot. `workers` 0 is this process; `num_clips` is the
-    number of training clips where it is not that of the recipe's own split. What depends on the
-    hardware of a running cluster is checked once it is joined: `check_synchronized`.
+    number of training clips if it differs from the recipe's own split. `check_synchronized` checks
+    the hardware of a running cluster later, when it is connected.
     """
     check_device_name(device)
     if workers == 0:
         check_without_ray(address, request, max_failures=max_failures)
     recipe = match_recipe(recipe, dataset)
-    if is_tracked:  # else it is measured on noise, and no accuracy comes of it
+    if is_tracked:  # else it only measures speed, on noise
         _check_complete(recipe, dataset)
         _check_trackers(recipe)
     if num_clips is None:
@@ -81,7 +81,7 @@ def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
 
 
 def check_synchronized(recipe: Recipe, num_workers: int, device_type: str) -> None:
-    """UsageError if workers without GPUs should share their batch norm: torch cannot."""
+    """Raise UsageError for synchronized batch norm without GPUs, which torch does not support."""
     if recipe.train.sync_batch_norm and num_workers > 1 and device_type != "cuda":
         raise UsageError(
             "batch norm is synchronized between GPUs only",
@@ -91,12 +91,12 @@ def check_synchronized(recipe: Recipe, num_workers: int, device_type: str) -> No
 
 
 def _check_complete(recipe: Recipe, dataset: SkeletonDataset) -> None:
-    """Warn where clips of a published dataset are missing: accuracies are then not comparable."""
+    """Warn if clips of a published dataset are missing: accuracies are then not comparable."""
     name, case = recipe.data.dataset, recipe.data.case
-    if name not in DATASETS or name == "synth":  # any number of these can be made
+    if name not in DATASETS or name == "synth":  # can have any number of clips
         return
     published, split = DATASETS[name].cases.get(case), split_clips(name, case, dataset.clips)
-    if published is None:  # the source of the clips divides them in its own way
+    if published is None:  # the source of the clips has its own split
         return
     if (split.train.size, split.test.size) != (published.num_train, published.num_test):
         log.warning(
@@ -143,7 +143,7 @@ def _check_trackers(recipe: Recipe) -> None:
 
 
 def _check_shares(recipe: Recipe, num_clips: int, num_workers: int, option: str) -> None:
-    """UsageError if a batch has no clip for some worker; a warning if it has few."""
+    """Raise UsageError if a batch has no clip for some worker; warn if it has few."""
     smallest = min(recipe.optim.batch_size, num_clips)
     if smallest < num_workers:
         raise UsageError(
@@ -174,7 +174,7 @@ def _check_average(recipe: Recipe, num_clips: int) -> None:
 
 
 def _check_batch_norm(recipe: Recipe, num_clips: int, num_workers: int) -> None:
-    """UsageError if batch norm would see one value only."""
+    """Raise UsageError if batch norm would see only one value."""
     is_whole = recipe.train.sync_batch_norm or num_workers <= 1
     smallest = min(recipe.optim.batch_size, num_clips)
     share = smallest if is_whole else smallest // num_workers

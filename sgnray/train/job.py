@@ -1,4 +1,4 @@
-"""What every worker of a run does, however it was launched: plain torch, no Ray."""
+"""The work of each worker of a run, however it is launched: plain torch, no Ray."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Parts:
-    """Clip rows for training, for choosing the epoch (if there is a choice) and for the test."""
+    """Clip rows for training, for selecting the epoch (if one is selected) and for the test."""
 
     train: IntArray
     validation: IntArray | None
@@ -104,7 +104,7 @@ def run_job(
 def choose_parts(recipe: Recipe, dataset: SkeletonDataset) -> Parts:
     """Divide the clips by the recipe's case and its way of selecting an epoch.
 
-    Only `selection: test` looks at test clips before the end, and only because it was asked to.
+    Only `selection: test` uses test clips before the end, because the user asked for it.
     """
     name, case, clips = dataset.info.dataset, recipe.data.case, dataset.clips
     split = split_clips(name, case, clips)
@@ -131,7 +131,7 @@ def train_batches(recipe: Recipe, bank: PoseBank, rows: IntArray, *, world: Worl
 
 
 def validator(recipe: Recipe, bank: PoseBank, rows: IntArray | None) -> Validate | None:
-    """Return what scores the model after each epoch, or None where no epoch is chosen."""
+    """Return a function that scores the model after each epoch; None if no epoch is selected."""
     if rows is None:
         return None
 
@@ -152,7 +152,7 @@ def validator(recipe: Recipe, bank: PoseBank, rows: IntArray | None) -> Validate
 class ProgressReporter:
     """Reports a worker's progress, at most once a second however often it is called.
 
-    It counts what the host has launched, a little ahead of a GPU: the device is never waited for.
+    It counts the steps that the host has launched, slightly ahead of a GPU, without waiting for it.
     """
 
     state: TrainState

@@ -32,7 +32,7 @@ from sgnray.train.state import TrainState
 
 Record = Callable[[EpochResult | TrainProgress], None]
 
-# Losses that an elastic run survives by default; an error that comes again ends it too.
+# Lost workers that an elastic run tolerates by default, so that a repeating error still ends it.
 ELASTIC_MAX_FAILURES = 10
 
 
@@ -45,7 +45,7 @@ def open_executor(
     max_failures: int | None,
     request: WorkerRequest | None = None,
 ) -> Iterator[Executor]:
-    """Choose where jobs run, and hold the cluster while they do.
+    """Choose where jobs run, and keep the cluster connected meanwhile.
 
     `max_failures` None means 0 for a fixed number of workers, ELASTIC_MAX_FAILURES for a range.
     """
@@ -66,7 +66,7 @@ def open_executor(
 
 
 class Executor:
-    """Runs jobs: under DDP on the workers of a launcher, without one in this process."""
+    """Runs jobs under DDP on the workers of a launcher, or in this process if there is none."""
 
     def __init__(self, launcher: RayLauncher | None, device: torch.device) -> None:
         self._launcher = launcher
@@ -78,16 +78,16 @@ class Executor:
             self.hardware = Hardware(device.type, describe_device(device), no_workers, threads)
 
     def choose_precision(self, precision: Precision) -> Precision:
-        """Replace `auto` by bf16 where the hardware computes in it; may wait for a node."""
+        """Replace `auto` by bf16 if the hardware supports it; may wait for a node."""
         if self._launcher is None:
             return choose_precision(precision, self._device.type)
         return self._launcher.choose_precision(precision)
 
     def run(self, job: Job, run: RunFolder, record: Record) -> Tally:
-        """Train and return the tally of the test clips; this process alone writes the run.
+        """Train and return the tally of the test clips; only this process writes the run.
 
-        `record` is called here, with an epoch once its checkpoint is in the run. ClusterError if
-        workers were lost once too often.
+        `record` is called in this process, with an epoch after its checkpoint is in the run.
+        ClusterError if workers were lost too often.
         """
         if self._launcher is not None:
             return _run_on_ray(self._launcher, job, run, record)
@@ -130,9 +130,9 @@ def _run_on_ray(launcher: RayLauncher, job: Job, run: RunFolder, record: Record)
 
 @dataclass(frozen=True)
 class FinishedEpoch:
-    """What rank 0 sends the driver after each epoch; `checkpoint` is the file's content.
+    """The message of rank 0 to the driver after each epoch; `checkpoint` is the file's content.
 
-    `waited_s` is how long it waited for the driver, which handled the epoch before.
+    `waited_s` is how long rank 0 waited for the driver to handle the previous epoch.
     """
 
     result: EpochResult
@@ -143,7 +143,7 @@ class FinishedEpoch:
 def _train_on_worker(
     worker: Worker, state: bytes | None, *, job: Job, dataset: SharedDataset
 ) -> Tally:
-    """Run the job on this worker from what the driver has; rank 0 sends it each epoch."""
+    """Run the job on this worker from the driver's state; rank 0 sends each epoch to the driver."""
     is_first = worker.world.rank == 0
 
     def on_epoch(state: TrainState, result: EpochResult) -> None:

@@ -1,4 +1,4 @@
-"""The training loop: plain torch, the same alone and under DDP, without any knowledge of Ray."""
+"""The training loop: plain torch, the same with and without DDP, independent of Ray."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sgnray.train.step import Steps, choose_steps
 
 Validate = Callable[[TrainState], Tally]
 
-# In the error of a diverged run: a paper's batch is listed whole; of a larger one, this many.
+# How many clips the error of a diverged run lists: a whole batch of the paper's size.
 _MAX_NAMES = 64
 
 
@@ -96,11 +96,11 @@ def train_epoch(steps: Steps, on_step: OnProgress = ignore_progress) -> dict[str
     recipe = state.recipe
     rate = learning_rate(recipe.optim, state.epoch, recipe.train.num_epochs)
     set_learning_rate(state.optimizer, rate)
-    # Dropout is all that draws from here on; so an epoch that is done again is the same.
+    # Only dropout draws random numbers from here on, so a repeated epoch is the same.
     torch.manual_seed(derive_seed(recipe.train.seed, "dropout", state.epoch, state.world.rank))
     state.parallel.train()
     tallies_S2 = steps.run(state.epoch, on_step)
-    # The only time in an epoch that the device is waited for.
+    # The only time in an epoch that the host waits for the device.
     tallies_S2 = state.world.sum(tallies_S2).cpu()
     is_finite_S = tallies_S2[:, 0].isfinite()
     if not is_finite_S.all():

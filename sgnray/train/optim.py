@@ -9,14 +9,14 @@ from torch import nn
 
 from sgnray.config import OptimConfig
 
-# `lr_scaling` counts from the batch of the paper's recipe.
+# `lr_scaling` is relative to the batch size of the paper's recipe.
 PAPER_BATCH_SIZE = 64
 
 _KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Build Adam, whose weight decay is added to the gradient as the paper has it, or AdamW.
+    """Build Adam, whose weight decay is added to the gradient as in the paper, or AdamW.
 
     The learning rate is set at the start of each epoch, by `set_learning_rate`.
     """
@@ -30,7 +30,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 def sync_learning_rate(optimizer: torch.optim.Optimizer) -> None:
     """Keep the learning rate where a captured step reads it: in a tensor on a GPU, else a number.
 
-    To be called again after `load_state_dict`, which brings back how the optimizer was saved.
+    Call this again after `load_state_dict`, which restores the form that was saved.
     """
     set_capturable(optimizer, False)
     for group in optimizer.param_groups:
@@ -39,13 +39,13 @@ def sync_learning_rate(optimizer: torch.optim.Optimizer) -> None:
 
 
 def set_capturable(optimizer: torch.optim.Optimizer, is_capturable: bool) -> None:
-    """Set whether a CUDA graph holds the optimizer's step; torch warns where that is wrong."""
+    """Set whether a CUDA graph captures the optimizer's step; torch warns if that is wrong."""
     for group in optimizer.param_groups:
         group["capturable"] = is_capturable
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Change the learning rate where it is kept, so that a captured step sees it."""
+    """Change the learning rate in place, so that a captured step sees it."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].fill_(rate)
@@ -68,7 +68,7 @@ def learning_rate(config: OptimConfig, epoch: int, num_epochs: int) -> float:
 
 
 def batch_factor(config: OptimConfig) -> float:
-    """Return how much larger the steps are because the batch is larger than the paper's."""
+    """Return the factor of the learning rate for a batch larger than the paper's."""
     growth = config.batch_size / PAPER_BATCH_SIZE
     match config.lr_scaling:
         case "none":

@@ -51,7 +51,7 @@ _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run, its folder or the copy of one at a URI; resumed after an epoch, or 0."""
+    """A finished run: its folder or a copy of it, and the epoch after which it resumed, or 0."""
 
     folder: Path
     resumed_from: int
@@ -73,14 +73,13 @@ def train_run(
     on_epoch: OnEpoch | None = None,
     on_progress: OnTrainProgress | None = None,
 ) -> RunResult:
-    """Train to the end of the recipe, or from where an interrupted run stopped, and test.
+    """Train a recipe to its end, resuming an interrupted run, and test the model.
 
     `runs_dir` is a folder or a URI such as s3://bucket/runs, whose runs are written in a copy on
     this machine and uploaded. `workers` 0 trains in this process, N on a Ray cluster, (fewest,
-    most) on as many as the cluster has room for at the time. `max_failures` lost workers are
-    survived: by default none, 10 in a run whose number of workers may change. `request` says what
-    each worker asks the cluster for, and how long to wait for it. `command` is written into the
-    records.
+    most) on as many as the cluster has room for at the time. `max_failures` is how many lost
+    workers to tolerate: by default none, or 10 if the number of workers may change. `request` is
+    what each worker requests from the cluster, and how long to wait for it. `command` is recorded.
 
     `on_epoch` is called in this process after the epoch's checkpoint is in the run folder,
     `on_progress` about every second within an epoch and within the test.
@@ -171,10 +170,10 @@ def _log_start(
 
 
 def check_num_workers(run: RunFolder, workers: Workers, *, is_finished: bool) -> None:
-    """RunError if a finished run was trained by another number of workers; else only a warning.
+    """Raise RunError if a finished run had another number of workers; warn if it is unfinished.
 
-    It decides over which clips batch norm averages, and so changes the result a little. An elastic
-    run has no fixed number.
+    The number decides over which clips batch norm averages, and so changes the result slightly. An
+    elastic run has no fixed number.
     """
     environment = run.environment()
     if environment is None or workers.is_elastic:
@@ -199,7 +198,7 @@ def check_num_workers(run: RunFolder, workers: Workers, *, is_finished: bool) ->
 def _check_same_run(
     newest: tuple[Path, Checkpoint] | None, recipe: Recipe, dataset: SkeletonDataset
 ) -> None:
-    """CheckpointError where the newest checkpoint was brought here from another run."""
+    """Raise CheckpointError if the newest checkpoint is from another run."""
     if newest is None:
         return
     path, checkpoint = newest
@@ -224,7 +223,7 @@ def _recorder(
             if on_progress is not None:
                 on_progress(event)
             return
-        # The whole history: an epoch done again after a lost worker counts once, none is missed.
+        # The whole history: an epoch repeated after a lost worker counts once, and none is missing.
         run.write_metrics(event.history)
         log.debug("epoch %d of %d: %s", event.epoch, event.num_epochs, event.metrics)
         if on_epoch is not None:
@@ -275,13 +274,13 @@ def _describe_environment(
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:  # training without workers runs without Ray
+    except metadata.PackageNotFoundError:  # Ray is optional without workers
         return None
 
 
 @contextmanager
 def run_log(path: Path) -> Iterator[None]:
-    """Write all that the library logs to `path` too, a failure with its traceback."""
+    """Also write the library's log to `path`, with the traceback of a failure."""
     logger = logging.getLogger("sgnray")
     with output_errors(path):
         handler = _LogFile(path, encoding="utf-8")
@@ -292,7 +291,7 @@ def run_log(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        # The terminal shows one block; the traceback belongs here and only here.
+        # The terminal shows one block; the traceback is only in this file.
         is_failure = not isinstance(error, KeyboardInterrupt)
         severity, text = (
             (logging.ERROR, "the run failed") if is_failure else (logging.INFO, "interrupted")
@@ -308,7 +307,7 @@ def run_log(path: Path) -> Iterator[None]:
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that drops what a full disk refuses."""
+    """A log file that drops records if the disk is full."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Drop the record: the terminal must not show a traceback for it."""

@@ -1,4 +1,4 @@
-"""One recipe with several seeds: a run each, side by side where there is room, and one report."""
+"""One recipe with several seeds: a run for each, in parallel if there is room, and one report."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 _JOIN_S = 30.0
 
-Train = partial[RunResult]  # `train_run` with all but `on_epoch`
+Train = partial[RunResult]  # `train_run` with all arguments except `on_epoch`
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def train_seeds(
     Each seed is a run as `train_run` makes it, in a process of its own, named after its recipe or
     `<name>-seed<number>`. Seeds that finished before are not trained again. Without workers, as
     many run at once as there are GPUs, or CPU cores; on a cluster, as many as it has room for. A
-    seed that fails is in `missing`, the others continue; SgnError where all fail. `on_epoch` is
+    seed that fails is in `missing`, the others continue; SgnError if all fail. `on_epoch` is
     called with (epochs done, epochs of all seeds), `on_seed` with each finished seed.
     """
     if num_seeds < 1:
@@ -151,7 +151,7 @@ def train_seeds(
         max_failures=max_failures,
         request=request,
     )
-    if wanted.most == 0:  # else only the workers know
+    if wanted.most == 0:  # else it depends on the workers
         recipe = resolve_precision(recipe, choose_device(device).type)
     first = recipe.train.seed
     path = folder_in(runs_dir, f"{name or run_name(recipe)}-seeds{_range(first, num_seeds)}.json")
@@ -217,9 +217,9 @@ def _range(first: int, num_seeds: int) -> str:
 def _finished(
     runs_dir: Runs, name: str | None, recipe: Recipe, dataset: SkeletonDataset, workers: Workers
 ) -> SeedScore | None:
-    """Read the score of a run that has finished; RunError where its folder is another run's."""
+    """Read the score of a run that has finished; RunError if its folder is another run's."""
     precisions = [recipe.train.precision]
-    if precisions == ["auto"]:  # what it becomes on a cluster, only its workers know
+    if precisions == ["auto"]:  # on a cluster, it depends on the workers
         precisions = ["bf16", "float32"]
         if name is not None:
             stored = read_folder(folder_in(runs_dir, name)) / RECIPE_FILE
@@ -241,7 +241,7 @@ def _finished(
 
 
 def _read_score(folder: Path, recipe: Recipe, dataset: SkeletonDataset) -> SeedScore | None:
-    """Read report.json of a run; None where it is not the test of this recipe: it is repeated."""
+    """Read report.json of a run; None if it is not of this recipe, so that the test is repeated."""
     expected = {
         "dataset_checksum": dataset.info.checksum,
         "case": recipe.data.case,
@@ -271,22 +271,22 @@ def _slots(
     device: str,
     request: WorkerRequest | None,
 ) -> tuple[Sequence[str | None], str, WorkerRequest | None]:
-    """Return one entry per seed that may run at once, their device, and what their workers ask for.
+    """Return one entry per seed that may run at once, their device, and their workers' request.
 
-    An entry is the seed's GPU, or None where it has none. Seeds that share a cluster share its
-    CPUs: each alone would ask for all of them.
+    An entry is the seed's GPU, or None if it has none. Seeds on one cluster divide its CPUs: a
+    single seed would request all of them.
     """
     if workers.most > 0:
-        if not is_at_hand(address):  # each starts a Ray of its own, which takes the whole machine
+        if not is_at_hand(address):  # each starts its own Ray, which takes the whole machine
             return [None], device, request
         with connected(address, num_workers=workers.fewest) as resources:
             request = request or WorkerRequest()
             room = resources.free_cpus // (workers.most * (request.num_cpus or 1))
             on_gpu = use_gpu(device, resources)
-            device = "cuda" if on_gpu else "cpu"  # for all seeds, also where GPUs come or go
+            device = "cuda" if on_gpu else "cpu"  # for all seeds, even if GPUs are added or lost
             if on_gpu and resources.num_gpus == 0:
-                # All ask at once, so that an autoscaler sees them, unless one's time would pass
-                # while another trains.
+                # All seeds request GPUs at once, so that an autoscaler sees them, unless the wait
+                # of one would end while another trains.
                 room = num_seeds if request.wait_s is None else 1
             elif on_gpu:
                 room = min(room, resources.num_gpus // workers.most)
@@ -312,9 +312,9 @@ def _run_all(
     on_epoch: Callable[[int, int], object] | None,
     on_seed: Callable[[SeedScore], object] | None,
 ) -> None:
-    """Run the seeds that wait, one in each slot, and sort their results in."""
-    # From the number of all seeds, not of those that are left: the same threads after a restart
-    # give the same bits.
+    """Run the waiting seeds, one in each slot, and add them to `finished` or `missing`."""
+    # Depends on all seeds, not on those that are left: after a restart, the same number of threads
+    # gives the same bits.
     num_threads = max(1, min(torch.get_num_threads(), num_cores() // len(slots)))
     free = list(slots)
     running: dict[Connection, tuple[int, BaseProcess, str | None]] = {}
@@ -349,7 +349,7 @@ def _run_all(
                         finished[seed] = content
                         if on_seed is not None:
                             on_seed(content)
-                    case "log" if content[1] not in logged:  # all seeds warn of the same things
+                    case "log" if content[1] not in logged:  # all seeds log the same warnings
                         logged.add(content[1])
                         log.log(*content)
                     case "failed":
@@ -359,7 +359,7 @@ def _run_all(
 
 @contextmanager
 def _ended(running: dict[Connection, tuple[int, BaseProcess, str | None]]) -> Iterator[None]:
-    """Leave no process behind: a closed connection interrupts the seed at its other end."""
+    """End all processes at exit: a closed connection interrupts the seed at its other end."""
     try:
         yield
     finally:
@@ -391,8 +391,8 @@ def _start(
 
 @contextmanager
 def _ctrl_c_ignored() -> Iterator[None]:
-    """Let a process that starts now ignore Ctrl-C: it is ended by its closed connection alone."""
-    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+    """Make a process that starts now ignore Ctrl-C: only its closed connection ends it."""
+    if threading.current_thread() is not threading.main_thread():  # handlers need the main thread
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -405,7 +405,7 @@ def _ctrl_c_ignored() -> Iterator[None]:
 def _train_seed(
     connection: Connection, seed: int, train: Train, gpu: str | None, num_threads: int
 ) -> None:
-    """Train one seed, in a process of its own, and send what happens."""
+    """Train one seed in its own process, and send its progress and its result."""
     with suppress(KeyboardInterrupt, BrokenPipeError):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         threading.Thread(target=_interrupt_at_end_of, args=(connection,), daemon=True).start()
@@ -425,14 +425,14 @@ def _train_seed(
 
 
 def _interrupt_at_end_of(connection: Connection) -> None:
-    """Interrupt this process, as Ctrl-C does, once the one that started it is gone."""
+    """Interrupt this process, as Ctrl-C does, once its parent process is gone."""
     with suppress(EOFError, OSError):
         connection.recv()
     _thread.interrupt_main(signal.SIGTERM)
 
 
 class _Sender(logging.Handler):
-    """Sends what the process that prints should show; each run's log.txt has the rest."""
+    """Sends the records that the parent process should show; each run's log.txt has the rest."""
 
     def __init__(self, connection: Connection, seed: int) -> None:
         super().__init__(logging.INFO)
@@ -442,10 +442,10 @@ class _Sender(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         if record.levelno < logging.WARNING:
-            if record.name != run.__name__:  # else where a run is, and whether it resumes
+            if record.name != run.__name__:  # that one logs a run's folder and whether it resumes
                 return
             text = f"seed {self._seed}: {text}"
-        elif record.name == checks.__name__:  # the process that prints made the same checks
+        elif record.name == checks.__name__:  # the parent process made the same checks
             return
         with suppress(OSError):
             self._connection.send(("log", (record.levelno, text)))

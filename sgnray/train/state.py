@@ -1,4 +1,4 @@
-"""Everything that changes while training, and its way into a checkpoint and back."""
+"""Everything that changes during training, and its conversion to a checkpoint and back."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from sgnray.train.optim import build_optimizer, sync_learning_rate
 
 @dataclass
 class TrainState:
-    """One worker's training: `model` holds the weights, `parallel` is it or DDP around it.
+    """One worker's training: `model` holds the weights, `parallel` is `model` or DDP around it.
 
-    `averaged` holds the running mean of the weights, where the recipe asks for one.
+    `averaged` holds the running mean of the weights, if the recipe asks for one.
     """
 
     recipe: Recipe
@@ -44,7 +44,7 @@ class TrainState:
     def initial(
         cls, recipe: Recipe, dataset: SkeletonDataset, *, device: torch.device, world: World
     ) -> TrainState:
-        """Start from initial weights that depend on the seed alone.
+        """Start from initial weights that depend only on the seed.
 
         Collective with more than one rank: DDP compares the models.
         """
@@ -69,7 +69,7 @@ class TrainState:
 
     @property
     def scored_model(self) -> SGN:
-        """What validation and the test score: the mean of the weights if there is one."""
+        """The model that validation and test score: the mean of the weights if there is one."""
         return self.model if self.averaged is None else self.averaged
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -99,7 +99,7 @@ class TrainState:
         )
 
     def finish_epoch(self, metrics: dict[str, float], *, score: float | None) -> None:
-        """Count the epoch, and keep its weights where its score is the best so far."""
+        """Count the epoch, and keep its weights if its score is the best so far."""
         self.epoch += 1
         self.history = [*self.history, metrics]
         if score is not None and (self.selected is None or score > self.selected.top1):
@@ -141,6 +141,6 @@ def _wrap(model: SGN, world: World) -> nn.Module:
     # Batch norm sees each rank's own slice; its statistics are averaged once an epoch instead of
     # being overwritten by rank 0's in every step.
     with warnings.catch_warnings():
-        # torch 2.13 renames the argument; 2.11, which we support, knows the old name only.
+        # torch 2.13 renames the argument; 2.11, which we support, only has the old name.
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
         return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)

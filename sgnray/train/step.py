@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 
 def choose_steps(state: TrainState, batches: TrainBatches) -> Steps:
-    """Return captured steps where all that they touch is on one GPU, else launched ones."""
-    # Under DDP a capture needs care with its buckets that has not been taken.
+    """Return captured steps if all of their data is on one GPU, else launched ones."""
+    # A capture under DDP would need special handling of its buckets, which is not implemented.
     if batches.bank.pose_device.type == "cuda" and state.world.size == 1:
         return CapturedSteps(state, batches, capture=_capture)
     return LaunchedSteps(state, batches)
@@ -37,8 +37,8 @@ class LaunchedSteps:
     def run(self, epoch: int, on_step: OnProgress = ignore_progress) -> Tensor:
         """Take all steps of an epoch. Collective: every rank must call this.
 
-        Returns (S, 2), on the device, which nothing here waits for: the sum of the losses and the
-        correct clips of each step. `on_step` gets (steps launched, S).
+        Returns (S, 2) on the device, without waiting for it: the sum of the losses and the correct
+        clips of each step. `on_step` gets (steps launched, S).
         """
         num_steps = self.batches.num_batches
         tallies_S2 = _empty_tallies(self.state, num_steps)
@@ -51,11 +51,11 @@ class LaunchedSteps:
 class CapturedSteps:
     """One step, from the clips' rows to the new weights, captured once and then replayed.
 
-    A replay costs the host one call instead of some hundred launches, which is what bounds a model
-    as small as this on a GPU. What changes from step to step is copied to where the graph reads it.
+    A replay costs the host one call instead of some hundred launches, which limit the speed of such
+    a small model on a GPU. Inputs of each step are copied to the tensors that the graph reads.
     """
 
-    # torch wants a few steps on a side stream first; these are real steps, so nothing is undone.
+    # torch requires a few steps on a side stream first; these are real training steps.
     _NUM_WARM_UP = 3
 
     def __init__(
@@ -122,7 +122,7 @@ def train_step(state: TrainState, batch: Batch) -> Tensor:
 
 
 def backward(state: TrainState, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Leave the gradient of the global batch's mean loss; return local logits and mean loss."""
+    """Compute the gradient of the global batch's mean loss; return local logits and mean loss."""
     state.optimizer.zero_grad(set_to_none=True)
     use_bf16 = state.recipe.train.precision == "bf16"
     with torch.autocast(state.device.type, dtype=torch.bfloat16, enabled=use_bf16):
@@ -147,7 +147,7 @@ def smoothed_cross_entropy(logits_BK: Tensor, labels_B: Tensor, *, smoothing: fl
     """Cross-entropy (B,) against labels that give `smoothing` to the K-1 other classes.
 
     torch spreads its rate over all K classes, so the same loss needs the rate rescaled
-    (reference's LabelSmoothingLoss; the rescaled rate is its loss exactly). `smoothing` is at most
+    (which is exactly the loss of the reference's LabelSmoothingLoss). `smoothing` is at most
     one half, so that the rate is at most 1 for two classes. Computed in float32 or better.
     """
     num_classes = logits_BK.shape[1]
@@ -161,7 +161,7 @@ def _empty_tallies(state: TrainState, num_steps: int) -> Tensor:
 
 
 def _on_side_stream(step: Callable[[], None]) -> None:
-    """Take a step on a stream of its own, where there are streams."""
+    """Take a step on a separate CUDA stream, if CUDA is available."""
     if not torch.cuda.is_available():
         return step()
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]

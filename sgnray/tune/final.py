@@ -34,10 +34,10 @@ def train_final(
     on_epoch: Callable[[EpochResult], None] | None = None,
     on_progress: OnTrainProgress | None = None,
 ) -> RunResult:
-    """Train the best recipe of a search in full, its last epoch, and test it.
+    """Train the best recipe of a search in full, and test its last epoch.
 
     The run is in the search's folder, in the precision of its trials; a second call resumes it, or
-    tests it again. final.json records the result. Warns where the test set was used for another
+    tests it again. final.json records the result. Warns if the test set was used for another
     trial of the search.
     """
     name = f"{_PREFIX}{tuned.best.number:04d}"

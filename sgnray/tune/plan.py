@@ -1,4 +1,4 @@
-"""What a search is: all that decides its outcome, known before the first trial."""
+"""The plan of a search: everything that affects its outcome, known before the first trial."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REDUCTION_FACTOR = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole search: every trial trains `num_epochs` at most, `num_seeds` times, on one dataset.
+    """A whole search: every trial trains at most `num_epochs`, `num_seeds` times, on one dataset.
 
     `num_workers` is per trial: it decides over which clips batch norm averages.
     """
@@ -52,7 +52,7 @@ class Plan:
         return shorten(self.recipe_of(values), self.num_epochs)
 
     def describe(self) -> dict[str, Any]:
-        """Return all that decides the outcome, as data that JSON reads back unchanged."""
+        """Return everything that affects the outcome, as data that JSON reads back unchanged."""
         asha = {"grace_epochs": self.grace_epochs, "reduction_factor": REDUCTION_FACTOR}
         return {
             "format_version": FORMAT_VERSION,
@@ -75,12 +75,12 @@ class Plan:
 
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as plain data, without its trackers: they decide nothing."""
+    """Return a recipe as plain data, without its trackers, which do not affect the outcome."""
     return to_dict(recipe.replacing({"train.log": ()}))
 
 
 def shorten(recipe: Recipe, num_epochs: int) -> Recipe:
-    """Cut a recipe to `num_epochs`, its schedule in proportion, so that it still decays.
+    """Shorten a recipe to `num_epochs` and its schedule in proportion, so that it still decays.
 
     Milestones 60, 90, 110 of 120 epochs become 6, 9, 11 of 12. With few epochs, two milestones may
     fall on the same epoch; then one decay is lost.

@@ -41,7 +41,7 @@ class TuneResult:
 
     @property
     def page_path(self) -> Path:
-        """The page that shows all of it."""
+        """The page that shows all results."""
         return self.folder / PAGE_FILE
 
     @property
@@ -78,8 +78,8 @@ def tune_recipe(
     shortened in proportion; best.yaml has the recipe's full length. Each trial trains `num_seeds`
     models on each validation fold, and its score is their mean. Test clips are never used.
 
-    `search` None is what the space's file says; `scheduler` None is ASHA, and none for a grid.
-    After `time_budget_s` the running trials are cut; the next such call resumes them.
+    `search` None means that of the space's file; `scheduler` None means ASHA, or none for a grid.
+    After `time_budget_s`, running trials are interrupted; the next such call resumes them.
     """
     resources = resources or TrialResources()
     dataset = open_dataset(dataset_dir or find_dataset(name=recipe.data.dataset))
@@ -172,7 +172,7 @@ def _none_ended(folder: SearchFolder, rows: tuple[TrialRow, ...]) -> SgnError:
             where=shown(folder.path),
             now="rerun the same command with more time: it resumes",
         )
-    # Usually all for the same reason, which is then reported once.
+    # Usually all have the same reason, which is then reported once.
     first = {row.error or row.status: row for row in reversed(rows)}
     return SgnError(
         f"all {len(rows)} trials failed",

@@ -36,7 +36,7 @@ def view_clip(
 
     `source` is a raw recording, a folder or .zip of them, or the folder of a prepared dataset;
     if it has several clips, `clip` names one. Without `to` the suffix of `out` decides; the
-    default is a GIF. Raw recordings are shown next to what preparation makes of them. `names`
+    default is a GIF. Raw recordings are shown next to the prepared clip. `names`
     writes the joints' names into pictures. `fps` is the frame rate at which the clip was recorded.
     Raises UsageError, InputError, OutputError.
     """

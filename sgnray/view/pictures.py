@@ -1,4 +1,4 @@
-"""A scene as an animated GIF at its own speed or as a sheet of frames, seen from the front.
+"""A scene as an animated GIF at its original speed or as a sheet of frames, from the front.
 
 Legend: T frames, V joints, C coordinates.
 """

@@ -25,7 +25,7 @@ _ROLES: tuple[Role, ...] = ("main", "second")  # by the number of the body
 class Track:
     """One skeleton over all frames of a scene, in meters; NaN in frames where it is absent.
 
-    Denoising took a `removed` one for noise, for furniture, or for one person too many.
+    Denoising dropped a `removed` track as noise, as furniture, or as one person too many.
     """
 
     joints_TVC: FloatArray
@@ -34,7 +34,7 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One view of a clip: what a sensor recorded, or what preparation made of it."""
+    """One view of a clip: as it was recorded, or as it was prepared."""
 
     title: str
     tracks: tuple[Track, ...]
@@ -91,7 +91,7 @@ def _tracks(joints_TMVC: FloatArray) -> tuple[Track, ...]:
 
 
 def _roles(recording: Recording) -> dict[int, Role]:
-    """Map the id() of each body that preparation keeps to the actor it became."""
+    """Map the id() of each body that preparation keeps to the role of its actor."""
     if len(recording.bodies) == 1:
         return {id(recording.bodies[0]): "main"}
     actors = assign_actors(keep_actors(recording.bodies))
@@ -107,7 +107,7 @@ def _raw(recording: Recording, roles: dict[int, Role]) -> tuple[Track, ...]:
 
 def _placed(body: Body, num_frames: int) -> FloatArray:
     joints_TVC = np.full((num_frames, *body.joints_TVC.shape[1:]), np.nan, np.float32)
-    # A body's frames are stored without gaps, which may reach beyond the recording's end.
+    # A body's frames are stored without gaps, so they may reach beyond the recording's end.
     length = min(body.num_frames, num_frames - body.first_frame)
     joints_TVC[body.first_frame : body.first_frame + length] = body.joints_TVC[:length]
     return joints_TVC

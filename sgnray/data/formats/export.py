@@ -1,6 +1,6 @@
 """A prepared dataset as a file of the field's other tools: CTR-GCN's .npz, SGN's .h5, PYSKL's .pkl.
 
-The file is streamed: however large it is, a few clips are in memory at a time.
+The file is streamed: only a few clips are in memory at a time.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from sgnray.storage.atomic import make_parent, written_aside
 Format = Literal["npz", "h5", "pyskl"]
 
 _READABLE_JOINTS = (25, 20)
-_READ_ORIGIN = 1  # of both skeletons that PYSKL files are read with
+_READ_ORIGIN = 1  # the origin of both skeletons that PYSKL files are read with
 _NTU = ("ntu60", "ntu120")
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """A file written; `losses` says in plain words what it does not hold."""
+    """A written file; `losses` lists what it does not contain."""
 
     path: Path
     num_clips: int
@@ -47,11 +47,11 @@ def export_dataset(
     overwrite: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> ExportResult:
-    """Write a dataset as one file: npz and h5 hold one case of it, pyskl all if none is named.
+    """Write a dataset as one file: npz and h5 hold one case, pyskl all if `case` is None.
 
     `on_progress` is called with (clips written, clips). UsageError if a case must be named
     or `out` exists and not `overwrite`, InputError if the format cannot hold the dataset,
-    OutputError if the disk refuses; then nothing is left behind.
+    OutputError if writing fails; then nothing is left behind.
     """
     _check_outside(out, dataset)
     if to == "pyskl":
@@ -73,7 +73,7 @@ def export_dataset(
 
 
 def _check_outside(out: Path, dataset: SkeletonDataset) -> None:
-    """UsageError where the file would be in the dataset's own folder, or replace one of it."""
+    """Raise UsageError if the file would be inside the dataset's own folder."""
     if dataset.folder.resolve() in out.resolve().parents:
         raise UsageError(
             "the output would be inside the dataset",
@@ -125,7 +125,7 @@ def _check_padded(dataset: SkeletonDataset) -> None:
 def _gather_splits(
     dataset: SkeletonDataset, case: str | None
 ) -> tuple[dict[str, Split], list[str]]:
-    """Return the case, or every one that has both parts, and say which have not."""
+    """Return the named case, or all cases with two non-empty parts; and a line for each other."""
     name, clips = dataset.info.dataset, dataset.clips
     if case is not None:
         case = resolve_case(name, case, clips.splits)
@@ -179,7 +179,7 @@ def _pyskl_losses(dataset: SkeletonDataset) -> list[str]:
 
 
 def _count_not_centered(dataset: SkeletonDataset) -> int:
-    """Count clips whose main actor is nowhere, or first seen with the origin not at zero."""
+    """Count clips without a main actor, or whose main actor's first origin is not at zero."""
     main = np.flatnonzero(dataset.bodies_P == 0)
     starts, ends = dataset.offsets[:-1], dataset.offsets[1:]
     first = np.append(main, len(dataset.bodies_P))[np.searchsorted(main, starts)]

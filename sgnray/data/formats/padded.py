@@ -1,4 +1,4 @@
-"""Writers of padded clips: one row of frames x (actor 1, actor 2) for each clip, and its one-hot.
+"""Writers of padded clips: one row of frames x (actor 1, actor 2) per clip, and one-hot labels.
 
 Legend: N clips, T frames of the padding, D numbers of a pose, K classes.
 """
@@ -51,7 +51,7 @@ def write_h5(path: Path, dataset: SkeletonDataset, split: Split, on_progress: On
             for prefix, clips in parts.items():
                 file.create_dataset(f"{prefix}y", data=_one_hot(dataset, clips))
                 shape = _shape(dataset, clips, num_frames)
-                # One clip a chunk: padding shrinks to nothing, and any clip is read alone.
+                # One clip per chunk: padding compresses well, and each clip can be read alone.
                 options = {"chunks": (1, *shape[1:]), "compression": "gzip", "compression_opts": 1}
                 rows = file.create_dataset(
                     f"{prefix}x", shape, np.float32, **(options if len(clips) else {})
@@ -66,7 +66,7 @@ def write_h5(path: Path, dataset: SkeletonDataset, split: Split, on_progress: On
 
 
 def _padded_length(dataset: SkeletonDataset, split: Split) -> int:
-    """Return the frames of the padding: the field's 300, or those of the longest clip."""
+    """Return the padded length in frames: the usual 300, or the longest clip if longer."""
     return max(_NUM_FRAMES, int(last_frames(dataset)[split.clips].max(initial=0)) + 1)
 
 

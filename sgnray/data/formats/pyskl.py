@@ -1,7 +1,7 @@
 """Writer of PYSKL's pickles, clip by clip.
 
 The opcodes of the outer dict and list are written by hand, since pickle itself would need the
-whole list in memory. Arrays name numpy.core, which every numpy that PYSKL runs with understands.
+whole list in memory. Arrays refer to numpy.core, which every numpy that PYSKL runs with has.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _name_splits(names: tuple[str, ...], splits: Mapping[str, Split]) -> dict[st
 
 
 def _write_array(file: IO[bytes], array: FloatArray) -> None:
-    """Write what numpy's own arrays reduce to: _reconstruct, then its state."""
+    """Write an array as numpy itself pickles it: _reconstruct, then its state."""
     kind = _global("numpy", "dtype") + _plain(("f4", False, True)) + pickle.REDUCE
     kind += _plain((3, "<", None, None, None, -1, -1, 0)) + pickle.BUILD
     empty = _global("numpy", "ndarray") + _plain((0,)) + _plain(b"b") + pickle.TUPLE3
@@ -74,5 +74,5 @@ def _global(module: str, name: str) -> bytes:
 
 
 def _plain(value: Any) -> bytes:
-    """Return the opcodes of a plain value; protocol 3 has no frames, and may set its memo again."""
+    """Return the opcodes of a plain value; protocol 3 has no frames, and may reuse memo indices."""
     return pickle.dumps(value, protocol=3)[2:-1]

@@ -1,4 +1,4 @@
-"""A file that HDF5 writes through; its errors wait, since HDF5 crashes if one is raised inside."""
+"""A file for HDF5 that keeps its errors for later: HDF5 crashes if one is raised inside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class KeptErrors(io.FileIO):
-    """A file whose first error is kept in `error`; from then on nothing is written any more."""
+    """A file whose first error is kept in `error`; nothing is written after it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "w+")
@@ -36,7 +36,7 @@ class KeptErrors(io.FileIO):
         return len(view)
 
     def write(self, data: Any, /) -> int:
-        """Write all of the data, or keep the error and pretend."""
+        """Write all of the data, or keep the error and pretend success."""
         view = memoryview(data).cast("B")
         end = self.tell() + len(view)
         num_written = 0
@@ -50,7 +50,7 @@ class KeptErrors(io.FileIO):
         return len(view)
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Set the size, or keep the error and pretend."""
+        """Set the size, or keep the error and pretend success."""
         self._size = self.tell() if size is None else size
         if self.error is None:
             try:

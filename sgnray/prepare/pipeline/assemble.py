@@ -1,4 +1,4 @@
-"""Parts to one dataset folder, in memory that does not grow with the number of poses."""
+"""Assemble parts into one dataset folder; memory does not grow with the number of poses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NUM_REASONS = 8
 def assemble(gathered: Part, plan: RawPlan, *, aside: Path, ready: Path) -> DatasetInfo:
     """Write clips.arrow, dataset.json and skipped.csv into `ready`; EmptyError without a clip.
 
-    Clips that are not in the order of their names are sorted through one more file in `aside`.
+    Clips that are not sorted by name are sorted through another file in `aside`.
     """
     skipped = sorted([*plan.skipped, *gathered.skipped], key=lambda item: (item.name, item.reason))
     if gathered.table.num_rows == 0:
@@ -51,7 +51,7 @@ def assemble(gathered: Part, plan: RawPlan, *, aside: Path, ready: Path) -> Data
 
 
 def describe_source(plan: RawPlan) -> dict[str, int | str]:
-    """Describe what a dataset is made of: the same for a folder and a .zip of it, at any time."""
+    """Describe the source of a dataset: the same for a folder and a .zip of it, at any time."""
     return {
         "num_files": plan.source.num_files,
         "num_bytes": plan.source.num_bytes,
@@ -61,7 +61,7 @@ def describe_source(plan: RawPlan) -> dict[str, int | str]:
 
 
 def _sort(gathered: Part, sorted_path: Path, skeleton: Skeleton) -> Part:
-    """Put the clips in the order of their names; a source whose parts are in order stays as is."""
+    """Sort the clips by name; parts that are already sorted are returned as they are."""
     names = gathered.table.column("name").to_pylist()
     order = np.array(sorted(range(len(names)), key=names.__getitem__))
     if (order[1:] > order[:-1]).all():
@@ -92,7 +92,7 @@ def _write_clips(path: Path, skeleton: Skeleton, gathered: Part) -> None:
 
 
 def _keep_present(splits: Splits | None, names: frozenset[str]) -> Splits | None:
-    """Leave refused clips out of the lists."""
+    """Remove refused clips from the splits."""
     if splits is None:
         return None
     return {

@@ -1,9 +1,9 @@
-"""Parts of a preparation: what each job read, and the journal that keeps them in their order.
+"""Parts of a preparation: the result of each job, and the journal that stores them in order.
 
-A part depends on the raw data and on nothing else. The journal appends its poses to one file,
-which is mapped in the end, so that they become one buffer without being in memory; everything else
-of a part is a small file of its own. That file appears after its poses: a part is finished if it
-and all before it are there. This is what an interrupted preparation resumes from.
+A part depends only on the raw data. The journal appends its poses to one file, which is mapped at
+the end, so that they become one buffer without being loaded; the rest of a part is a small file of
+its own, written after its poses. A part is finished if this file and those of all earlier parts
+exist. An interrupted preparation resumes after the finished parts.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Journal:
     """Parts in a staging folder; `num_finished` of them are done."""
 
     def __init__(self, folder: Path, plan: RawPlan) -> None:
-        """Find what an interrupted preparation finished, and forget what it only began."""
+        """Load the finished parts of an interrupted preparation, and drop an unfinished one."""
         self._folder = folder
         self._skeleton = plan.skeleton
         self._poses_path = folder / POSES_FILE
@@ -79,7 +79,7 @@ class Journal:
         return len(self._tables)
 
     def append(self, part: Part) -> None:
-        """Keep the next part; raises OSError where the disk refuses."""
+        """Store the next part; raises OSError if writing fails."""
         self._poses.write(part.values_PD.data)
         self._poses.flush()
         self._end += part.values_PD.nbytes
@@ -94,12 +94,12 @@ class Journal:
             writer.write_table(table)
         data = sink.getvalue()
         write_file(part_path(self._folder, self.num_finished), data)
-        # What was written is kept, not the part: its columns may be in Ray's object store, whose
-        # few megabytes they would hold with all the poses.
+        # Keep the written copy, not the part: its columns may be in Ray's small object store, and
+        # would keep all poses of the part there.
         self._keep(pa.ipc.open_file(data).read_all(), part.skipped)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._poses.close()
 
     def gather(self) -> Part:
@@ -159,5 +159,5 @@ def _build_table(skeleton: Skeleton, clips: list[Clip]) -> pa.Table:
 
 
 def _width_of(skeleton: Skeleton) -> int:
-    """Return the numbers of one pose, V * C."""
+    """Return how many numbers a pose has, V * C."""
     return skeleton.num_joints * skeleton.num_coordinates

@@ -34,7 +34,7 @@ from sgnray.storage.location import Location, locate, resolve
 
 log = logging.getLogger(__name__)
 
-# What one process reads while Ray starts and stops, 6 s, and while it connects and sends workers.
+# What one process reads while Ray starts and stops (6 s), or connects and starts workers.
 _STARTING_BYTES = 1500 * 10**6
 _CONNECTING_BYTES = 250 * 10**6
 _OWN_FILES = {CLIPS_FILE, INFO_FILE, SKIPPED_FILE}
@@ -67,14 +67,14 @@ def prepare_dataset(
 ) -> PrepareResult:
     """Prepare raw data into `out`, by default data_dir/<dataset>.
 
-    `raw` is a path or a URI that pyarrow.fs knows; several make one dataset. `workers` Ray actors
-    prepare at a time, 0 works in the process, and so does a small input; the result is the same to
-    the byte. `request` says what each actor asks the cluster for, and how long to wait for it.
+    `raw` is a path or a URI that pyarrow.fs knows; several make one dataset. `workers` is the
+    number of Ray actors; 0 or a small input uses this process, and the result is the same to the
+    byte. `request` is what each actor requests from the cluster, and how long to wait for it.
     `name_pattern` reads the names of your own recordings, such as a{label}_s{subject}_v{camera}.
-    `on_progress` gets (clips done, clips) now and then. The same raw data are not prepared twice: a
-    finished dataset is reused, an interrupted preparation is continued. Raises UsageError if `out`
-    holds something else and not `overwrite`, InputError if no clip survives, OutputError if the
-    disk refuses.
+    `on_progress` gets (clips done, clips) from time to time. The same raw data are not prepared
+    twice: a finished dataset is reused, an interrupted preparation is resumed. Raises UsageError if
+    `out` has other content and `overwrite` is False, InputError if no clip can be used, OutputError
+    if writing fails.
     """
     if workers == 0:
         check_without_ray(address, request)
@@ -84,12 +84,12 @@ def prepare_dataset(
     target = resolve(shown)
     _check_apart(places, target)
     is_reusable = _is_reusable(target, plan, overwrite=overwrite)
-    if is_reusable and not partial_folder(target).exists():  # else a kill left it to be cleared
+    if is_reusable and not partial_folder(target).exists():  # else a killed process left it
         log.info("the raw data are assumed unchanged: same names and sizes")
         return _result(shown, reused=True)
     key = hashlib.sha256(f"{describe_source(plan)} {plan.source.stamp} {plan.class_names}".encode())
     with hold_staging(target, key=key.hexdigest()) as folder:
-        # Asked again, now that no other process can write it, and a cut-off replacement is undone.
+        # Check again: now no other process can write it, and an interrupted move is undone.
         if _is_reusable(target, plan, overwrite=overwrite):
             return _result(shown, reused=True)
         with output_errors(target):
@@ -167,7 +167,7 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
 
 
 def _check_apart(places: Sequence[Location], target: Path) -> None:
-    """UsageError where the dataset would be inside the raw files, or they inside it."""
+    """Raise UsageError if the dataset would be inside the raw folder, or contain it."""
     for place in places:
         source = Path(place.path)
         is_within = target == source or source in target.parents or target in source.parents

@@ -1,4 +1,4 @@
-"""The staging folder <out>.partial: held by one process, moved into place at the end."""
+"""The staging folder <out>.partial: locked by one process, moved into place at the end."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _OWN_PART = re.compile(r"part-\d{5,}\.arrow(\.tmp)?", re.ASCII)
 
 @contextmanager
 def hold_staging(out: Path, *, key: str) -> Iterator[Path]:
-    """Hold <out>.partial, with the finished parts of an interrupted preparation of the same key.
+    """Lock <out>.partial, and keep finished parts of an interrupted preparation of the same key.
 
-    It is removed at the end, where the disk refuses, and where no clip can be used; what any
-    other failure leaves in it is resumed next time. UsageError if another process holds it, or
-    a folder of this name holds something else.
+    It is removed at the end, if writing fails, and if no clip can be used; after any other failure
+    the next call resumes from it. UsageError if another process has locked it, or a folder of this
+    name has other content.
     """
     folder = partial_folder(out)
     _check_own(folder)
@@ -68,7 +68,7 @@ def partial_folder(out: Path) -> Path:
 
 
 def write_file(path: Path, data: bytes | memoryview) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     aside = path.with_name(f"{path.name}.tmp")
     aside.write_bytes(data)
     os.replace(aside, path)
@@ -80,7 +80,7 @@ def part_path(folder: Path, index: int) -> Path:
 
 
 def ready_folder(folder: Path) -> Path:
-    """Make the empty folder in a staging folder in which a dataset is put together."""
+    """Create the empty folder in a staging folder in which a dataset is assembled."""
     ready = folder / _READY
     shutil.rmtree(ready, ignore_errors=True)
     ready.mkdir()
@@ -88,10 +88,10 @@ def ready_folder(folder: Path) -> Path:
 
 
 def move_into_place(folder: Path, out: Path) -> None:
-    """Put the finished dataset where it belongs; an older one there is replaced.
+    """Move the finished dataset to `out`, replacing an older one.
 
-    A failure leaves the older one, and so does a kill between the two renames: the next
-    preparation finds it in the staging folder and puts it back.
+    After a failure the older one is still there. After a kill between the two renames, it is in
+    the staging folder, and the next preparation moves it back.
     """
     for name in (CLIPS_FILE, INFO_FILE, SKIPPED_FILE):
         sync(folder / _READY / name)
@@ -99,7 +99,7 @@ def move_into_place(folder: Path, out: Path) -> None:
 
 
 def _check_own(folder: Path) -> None:
-    """UsageError where the folder is not ours: everything in it would be removed."""
+    """Raise UsageError if the folder has files that are not ours: they would be removed."""
     unexpected = [
         entry.name
         for entry in (folder.iterdir() if folder.is_dir() else ())

@@ -29,7 +29,7 @@ from sgnray.storage.location import Location
 _MAX_DESCRIPTION_BYTES = 32 * 1024 * 1024
 _MAX_NAME = 255
 _MAX_FACT = np.iinfo(np.int16).max
-# Only a model that was trained on what a pose estimator wrote has such a skeleton: see _skeleton.
+# Only models trained on files of a pose estimator have such a skeleton: see _skeleton.
 _IN_METERS = set(SKELETONS) - {NTU25.name, KINECT20.name}
 _LARGEST_M = 20
 _FACTS = ("subject", "camera", "setup", "replication")
@@ -46,7 +46,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TableJob:
-    """A piece of a table, and what each of its rows is."""
+    """A piece of a table, and the facts of each of its rows."""
 
     piece: Piece
     skeleton: Skeleton
@@ -54,7 +54,7 @@ class TableJob:
 
     @property
     def num_clips(self) -> int:
-        """How many rows it has, refused ones too."""
+        """Number of rows, including refused ones."""
         return len(self.rows)
 
     def read(self) -> Iterator[Clip | Skipped]:
@@ -73,7 +73,7 @@ class TableJob:
 def plan_custom(location: Location) -> RawPlan:
     """Plan the dataset that a description describes, from the light columns of its tables.
 
-    InputError lists all that is wrong with the description or, if it is right, with the tables.
+    InputError lists all problems of the description or, if it has none, of the tables.
     """
     text = _read_text(location)
     description = parse_description(text, source=str(location))
@@ -101,7 +101,7 @@ def plan_custom(location: Location) -> RawPlan:
 
 
 def open_clips(location: Location, skeleton: Skeleton) -> Table:
-    """Open a table of clips to recognize, whose labels need not be known; InputError if it is not.
+    """Open a table of clips to recognize, with or without labels; InputError if it is invalid.
 
     Its poses are those of the skeleton, in the unit of the dataset that a model was trained on.
     """
@@ -135,7 +135,7 @@ def read_clips(piece: Piece, skeleton: Skeleton) -> Iterator[tuple[str, Poses | 
 
 @lru_cache(maxsize=4)
 def _present(table: Table, columns: tuple[str, ...]) -> tuple[str, ...]:
-    # Kept, as a table has many pieces.
+    # Cached, because a table has many pieces.
     known = table.schema().names
     return tuple(name for name in columns if name in known)
 
@@ -158,7 +158,7 @@ def _read_text(location: Location) -> str:
 
 
 def _skeleton(description: Description, location: Location) -> Skeleton:
-    """Return the described skeleton, under its known name where it equals a known one."""
+    """Return the described skeleton, with the known name if it equals a known one."""
     joints = description.joints
     index = {joint: number for number, joint in enumerate(joints)}
     skeleton = Skeleton(
@@ -179,7 +179,7 @@ def _skeleton(description: Description, location: Location) -> Skeleton:
             where=f"{location}: dataset",
             now="give the dataset a different name, such as my-kinect",
         )
-    # Not one of a pose estimator, whose poses have another scale here than in its files.
+    # Not a pose estimator's, because prepared poses have another scale than its files.
     for known in (NTU25, KINECT20) if ours is None else (ours,):
         if ours or (known.joints == joints and _has_shape_of(skeleton, known)):
             return replace(skeleton, name=known.name)
@@ -216,7 +216,7 @@ def _open_tables(description: Description, skeleton: Skeleton, location: Locatio
 def _read_rows(
     table: Table, class_names: tuple[str, ...], names: set[str]
 ) -> Iterator[ClipFacts | Skipped]:
-    """Read what each row is, or why it is refused; adds their names to `names`."""
+    """Read the facts of each row, or why it is refused; add the names to `names`."""
     light = table.columns(_present(table, _LIGHT_COLUMNS))
     row = 0
     for batch in light.to_batches(max_chunksize=4096):
@@ -234,7 +234,7 @@ def _read_rows(
 
 
 def _source(location: Location, text: str, tables: Sequence[Table]) -> RawSource:
-    # The description decides as much as the table: its text is part of what the source is.
+    # The description affects the dataset as much as the table, so its text is part of the source.
     digest = hashlib.sha256(text.encode()).hexdigest()
     lines = [
         f"{table.location.name}\t{table.stamp[0]}"
@@ -288,7 +288,7 @@ def _check_type(name: str, kind: pa.DataType, skeleton: Skeleton) -> tuple[bool,
 
 
 def _nests(kind: pa.DataType, *lengths: int | None) -> bool:
-    """Return whether a type is numbers in nested lists, of these lengths where they are fixed."""
+    """Return whether a type is nested lists of numbers; fixed sizes must equal `lengths`."""
     for length in lengths:
         if not _is_list(kind):
             return False
@@ -310,8 +310,8 @@ def _name_splits(
 ) -> Splits | None:
     """Name the training and test clips of each case; InputError lists what is wrong with them.
 
-    `names` are all clips of the tables; those that are not among `clips` are refused, and in no
-    part. A clip whose number is unknown is in no part of a case that asks for it.
+    `names` are all clips of the tables; those that are not among `clips` were refused and are in no
+    part. A clip with an unknown number is in no part of a case that splits by it.
     """
     splits: Splits = {}
     problems: list[Problem] = []
@@ -336,7 +336,7 @@ def _name_splits(
 
 
 def _part(rule: Rule | None, other: Rule | None, clips: Sequence[ClipFacts]) -> list[str]:
-    """Name the clips of a part: those of its rule, else those that are not of the other's."""
+    """Name the clips of a part: those of its rule, or, if it has none, those outside the other."""
     given = rule if rule is not None else other
     assert given is not None
     listed = frozenset() if isinstance(given, Mapping) else frozenset(given)
@@ -344,7 +344,7 @@ def _part(rule: Rule | None, other: Rule | None, clips: Sequence[ClipFacts]) -> 
 
 
 def _is_in(clip: ClipFacts, rule: Rule, listed: Set[str]) -> bool | None:
-    """Return whether a rule takes a clip; None where a number that it asks for is unknown."""
+    """Return whether a rule selects a clip; None if a number that it needs is unknown."""
     if not isinstance(rule, Mapping):
         return clip.name in listed
     numbers = [(getattr(clip, column), wanted) for column, wanted in rule.items()]
@@ -429,7 +429,7 @@ def _check_widths(lists: pa.Array, expected: int, noun: str) -> None:
     if lists.null_count:
         raise refusal(f"a list of {noun}s is null")
     if pa.types.is_fixed_size_list(lists.type):
-        return  # the planner has seen this width
+        return  # the planner has checked this width
     lengths = pc.list_value_length(lists).to_numpy()
     wrong = np.flatnonzero(lengths != expected)
     if wrong.size:

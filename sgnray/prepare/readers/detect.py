@@ -146,7 +146,7 @@ def _holds_arrays(place: Location) -> bool:
         with place.open() as file, zipfile.ZipFile(io.BufferedReader(file)) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())
     except ZIP_ERRORS:
-        return False  # the reader of recordings says what is wrong with it
+        return False  # the reader of recordings reports the error
 
 
 def _only_file(folder: Location) -> Location | None:
@@ -165,7 +165,7 @@ def _only_file(folder: Location) -> Location | None:
 
 
 def _check_alike(raw: Sequence[Location], recorded: Sequence[str | None]) -> None:
-    """UsageError where the places do not make one dataset, or one of them is named twice."""
+    """Raise UsageError if the places do not make one dataset, or one of them is given twice."""
     is_twice = len(set(raw)) < len(raw)
     if len(set(recorded)) == 1 and not is_twice:
         return

@@ -1,6 +1,6 @@
-"""The formats of raw recordings, in one table, which all that reads recordings asks.
+"""The table of the formats of raw recordings, used by all code that reads recordings.
 
-A new format is a row here and a module that detects and reads it.
+A new format needs a row here and a module that detects and reads it.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def _refuse_name(_: str) -> ClipFacts:
 class RecordedFormat:
     """A raw format of one recording per file; OpenPose's frames of a recording count as one file.
 
-    `detect` gives the skeleton that the first HEAD_BYTES of a file hold, None where they are of
-    another format. `read_files` gives a recording or a ClipError for each file's bytes. Where a
-    published dataset has the format, `parse_name` reads its file names, `skeleton` is what it has,
-    and `dataset` its name, if it is one.
+    `detect` returns the skeleton in the first HEAD_BYTES of a file, None for another format.
+    `read_files` returns a recording or a ClipError for each file's bytes. If published datasets
+    have the format, `parse_name` reads their file names and `skeleton` is theirs; `dataset` is the
+    name of the dataset if there is only one.
     """
 
     name: str
@@ -62,7 +62,7 @@ class RecordedFormat:
 
 
 def _each(read: Callable[[bytes, Skeleton], Recording]) -> ReadFiles:
-    """Make a reader of many files of a reader of one."""
+    """Turn a reader of one file into a reader of many."""
 
     def read_or_refuse(data: bytes, skeleton: Skeleton) -> Recording | ClipError:
         try:
@@ -94,7 +94,7 @@ NWUCLA = RecordedFormat(
     nwucla.parse_nwucla_name,
     "nwucla",
 )
-_READERS = (  # of pose estimators, and of one skeleton unless `detect` finds another
+_READERS = (  # of pose estimators; with this skeleton unless `detect` finds another
     (openpose.FORMAT, (".json",), OPENPOSE25, openpose.detect_openpose, openpose.read_openpose),
     ("COCO key points", (".json",), COCO17, keypoints.detect_keypoints, keypoints.read_keypoints),
     ("MediaPipe", (".csv",), MEDIAPIPE33, _columns(MEDIAPIPE33), joint_csv.read_joint_csv),
@@ -120,10 +120,10 @@ def stem_of(name: str) -> str:
 
 
 def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat, Skeleton] | None:
-    """Detect a file's format by what `peek` gives of it, and which skeleton it has.
+    """Detect a file's format and skeleton by its first bytes, which `peek` reads.
 
-    It stays closed if its suffix leaves one format: NTU RGB+D has 114,000 files. If the content
-    does not show the format, the name that it has in a published dataset does.
+    A .skeleton file is not read: NTU RGB+D has 114,000 of them. If the content does not show the
+    format, a file name of a published dataset does.
     """
     candidates = [known for known in FORMATS.values() if name.lower().endswith(known.suffixes)]
     if len(candidates) == 1 and candidates[0] is NTU:
@@ -136,7 +136,7 @@ def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat,
 
 
 def detect_content(head: bytes) -> tuple[RecordedFormat, Skeleton] | None:
-    """Detect a format by the first HEAD_BYTES alone; NTU's last, which begins with a number."""
+    """Detect a format by the first HEAD_BYTES alone; NTU's, which is only a number, is last."""
     for known in sorted(FORMATS.values(), key=lambda known: known is NTU):
         if (skeleton := known.detect(head)) is not None:
             return known, skeleton

@@ -1,8 +1,8 @@
 """Reader of CSV files with named columns, one row per frame: MediaPipe and Kinect.
 
 Each joint has the columns x, y and z, such as nose_x or SpineBase.X, in any order; MediaPipe's may
-have numbers (x0 to x32, or x1 to x33) or no header at all. Optional are a score of each joint, the
-number of the frame (rows with the same one are people of one frame), and the id of the body.
+have numbers (x0 to x32, or x1 to x33) or no header at all. Optional columns are a score for each
+joint, the frame number (rows with the same number are people in one frame), and the body's id.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _ALIASES = {"spinemid": "spinemiddle"}  # as Kinect's SDK writes it
 # World landmarks have y down and z away from the camera: half a turn about the x axis.
 _MEDIAPIPE_SIGNS = np.array([1.0, -1.0, -1.0])
 _MAX_HIP_OFFSET_M = 0.1
-_MAX_FRAME = 2**53  # float64 has no whole numbers beyond
+_MAX_FRAME = 2**53  # float64 is exact for integers below this
 _NUM_SHOWN = 5
 _MAX_HEADER = 64 * 1024
 _BAD_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+): .*(invalid value.*)")
 
 
 def detect_columns(head: bytes, *skeletons: Skeleton) -> Skeleton | None:
-    """Choose the skeleton whose columns are there, or most of which are: reading names the rest."""
+    """Choose the skeleton with the most columns in the file; reading reports the missing ones."""
     names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
-    counts = [  # scores aside: those of Kinect would make its joints look like more
+    counts = [  # without scores, which would count like more joints
         sum(column[-2:] in ("_x", "_y", "_z") for column in _find_columns(names, skeleton))
         for skeleton in skeletons
     ]
@@ -85,7 +85,7 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
 
 
 def _read_header(data: bytes) -> tuple[list[str], str, bool]:
-    """Return the columns' names, what separates them, and whether the first line has them."""
+    """Return the column names, the delimiter, and whether the first line is a header."""
     line = re.split(rb"[\r\n]", data[:_MAX_HEADER], maxsplit=1)[0].decode("utf-8", "replace")
     delimiter = max(",;\t", key=line.count)
     names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
@@ -104,7 +104,7 @@ def _is_number(text: str) -> bool:
 
 
 def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
-    """Map JOINT_AXIS, JOINT_score, frame and body to the names that their columns have."""
+    """Map JOINT_AXIS, JOINT_score, frame and body to the names of their columns."""
     joints = {_key(joint): joint for joint in skeleton.joints}
     words = [_normalize(name) for name in names]
     if skeleton is MEDIAPIPE33:
@@ -139,7 +139,7 @@ def _normalize(name: str) -> str:
 def _read_table(
     data: bytes, names: list[str], delimiter: str, is_headed: bool, columns: Mapping[str, str]
 ) -> dict[str, npt.NDArray[Any]]:
-    """Read the columns as numbers, but bodies as text: Kinect's ids are beyond float64."""
+    """Read the columns as numbers, but bodies as text: float64 cannot hold Kinect's ids."""
     wanted = list(columns.values())
     types = dict.fromkeys(wanted, pa.float64())
     if "body" in columns:
@@ -162,7 +162,7 @@ def _read_table(
 
 
 def _check_world(joints_NVC: Floats) -> None:
-    """ClipError if these are landmarks in the image, whose zero is not between the hips."""
+    """Raise ClipError for landmarks in the image, whose origin is not between the hips."""
     hips_NC = joints_NVC[:, [MEDIAPIPE33.joints.index(f"{side} hip") for side in ("left", "right")]]
     offsets_m = np.linalg.norm(hips_NC.mean(axis=1), axis=1)
     offsets_m = offsets_m[~np.isnan(offsets_m)]
@@ -174,7 +174,7 @@ def _check_world(joints_NVC: Floats) -> None:
 
 
 def _find_frames(frames_N: Floats) -> npt.NDArray[np.intp]:
-    """Return the rows at which frames begin, but for the first."""
+    """Return the rows at which frames begin, except the first."""
     with np.errstate(over="ignore", invalid="ignore"):
         steps = np.diff(frames_N)
     is_wrong_N = ~(np.abs(frames_N) < _MAX_FRAME)

@@ -1,7 +1,7 @@
 """Reader of COCO's 17 key points as JSON, one file per recording: YOLO-pose, RTMPose and others.
 
-Accepted are a list of frames, each a list of people or an object with `instances` (MMPose), the
-object with `instance_info` around it, and a list of people with an `image_id` (COCO's results).
+It accepts a list of frames, each a list of people or an object with `instances` (MMPose); an object
+with this list as `instance_info`; and a list of people with an `image_id` (COCO's results).
 A person has `keypoints`: 17 points, 51 numbers, or x, y and visible (YOLO); and `keypoint_scores`.
 """
 
@@ -43,14 +43,14 @@ def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
 
 
 def _list_frames(content: Any) -> tuple[list[Any], list[Any]]:
-    """Return the frames, and the ids of their images: all numbers where they are counted."""
+    """Return the frames and their image ids, which count frames if all are numbers."""
     if isinstance(content, dict):
         content = content.get("instance_info")
     if not isinstance(content, list) or not content:
         raise refusal("neither a list of frames nor an object with a list `instance_info`")
     if not all(isinstance(item, dict) and "keypoints" in item for item in content):
         return content, list(range(len(content)))
-    # People in a row: they say which image they are in, or all are in one.
+    # A list of people: each has the id of its image, or all are in one image.
     groups = [
         (key, list(people)) for key, people in groupby(content, lambda item: item.get("image_id"))
     ]

@@ -1,4 +1,4 @@
-"""Names for what the field's other files leave unnamed: the dataset, its case and its classes."""
+"""Names of datasets, cases and classes for files of other projects, which lack them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def name_dataset(location: Location, skeleton: Skeleton, num_classes: int) -> st
 
 
 def name_after_file(location: Location) -> str:
-    """Make a dataset's name of a file's: lower case letters, digits, - and _."""
+    """Derive a dataset's name from a file's: lower case letters, digits, - and _."""
     name = _make_word(PurePosixPath(location.name).stem)
-    # A file of another kind must not pass for one of ours, whose protocols would then apply.
+    # A file must not get the name of a published dataset, whose protocols would then apply.
     return f"{name}-file" if name in DATASETS else name
 
 
 def name_case(dataset: str, word: str) -> str:
-    """Return the name that a case has in a dataset; an unpublished word stays."""
+    """Return the name of a case in a dataset; an unpublished word is kept."""
     case = _CASE_WORDS.get(word.lower(), _make_word(word))
     return "csub" if case == "cs" and dataset == "ntu120" else case
 
@@ -57,7 +57,7 @@ def find_file(location: Location) -> Entry:
 
 
 def describe_file(location: Location, entry: Entry, *, content: str) -> RawSource:
-    """Describe one file; `content` and, on this machine, every byte tell it from a later one."""
+    """Describe one file; `content` and a local file's digest distinguish it from a later one."""
     if location.is_local:
         content = f"{content}\t{location.digest()}"
     return RawSource(

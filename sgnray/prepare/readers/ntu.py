@@ -1,11 +1,11 @@
-"""NTU RGB+D's .skeleton files: what their names say, and their text, read strictly.
+"""A strict reader of NTU RGB+D's .skeleton files and their names.
 
-A file is read in two steps, many files at a time. Its outline follows the announced counts from
-line to line, without parsing a coordinate or allocating anything for a count. The joint lines of
-many files, 25 for each body and frame, then go through pyarrow's CSV reader at once: decimal to
-float64 to float32, correctly rounded. Of a joint line's 12 columns only x, y and z are read; the
-others must be there. What that reader does not accept is read again line by line: those plain
-rules, `_read_plainly`, define what is accepted.
+Files are read in two steps, many at a time. The outline of a file follows the declared counts from
+line to line, without parsing a coordinate or allocating anything for a count. Then pyarrow's CSV
+reader parses the joint lines of many files at once, 25 for each body and frame: decimal to float64
+to float32, correctly rounded. Of the 12 columns of a joint line, only x, y and z are read; the
+others must be present. Lines that this reader does not accept are read again one by one by
+`_read_plainly`, whose plain rules define what is accepted.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _MAX_ID_DIGITS = 20
 _DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FIRST_PRINTABLE, _LAST_PRINTABLE = ord(" "), ord("~")
 _NEWLINE, _RETURN = ord("\n"), ord("\r")
-# Beyond a few MB, lines this short on average are not a recording, and their index would be large.
+# A larger file with shorter lines on average is not a recording, and its index would be large.
 _LARGE_BYTES, _MIN_LINE_BYTES = 4 << 20, 8
-_SOME = 64  # bytes that tell most files from empty ones
+_SOME = 64  # bytes, enough to see that most files are not empty
 _FEW = {b"%d%s" % (count, end): count for count in range(10) for end in (b"", b"\r")}
 _PLAIN_NUM_JOINTS = (b"%d" % _NUM_JOINTS, b"%d\r" % _NUM_JOINTS)
 
@@ -59,7 +59,7 @@ _CONVERT = csv.ConvertOptions(
     check_utf8=False,
 )
 
-Bounds = memoryview  # of int64: one more than lines
+Bounds = memoryview  # of int64; one more entry than lines
 
 
 def detect_ntu(head: bytes) -> Skeleton | None:
@@ -68,7 +68,7 @@ def detect_ntu(head: bytes) -> Skeleton | None:
 
 
 def parse_ntu_name(file_name: str) -> ClipFacts:
-    """Read SsssCcccPpppRrrrAaaa.skeleton; the label is the action - 1. ClipError if it is none."""
+    """Read SsssCcccPpppRrrrAaaa.skeleton; the label is the action - 1. ClipError otherwise."""
     match = _NAME.fullmatch(file_name)
     if match is None:
         raise refusal("not an NTU name (SsssCcccPpppRrrrAaaa.skeleton)", name=file_name)
@@ -79,7 +79,7 @@ def parse_ntu_name(file_name: str) -> ClipFacts:
 
 
 def read_skeletons(files: Sequence[bytes]) -> list[Recording | ClipError]:
-    """Read whole .skeleton files; a ClipError with the line where one is not as it must be."""
+    """Read whole .skeleton files; a ClipError names the wrong line of an invalid file."""
     results: list[Recording | ClipError] = [refusal("unread")] * len(files)
     outlines: dict[int, _Outline] = {}
     for index, data in enumerate(files):
@@ -122,7 +122,7 @@ class _Outline:
 
 
 def _read_outline(data: bytes) -> _Outline:
-    """Follow the announced counts through all lines; ClipError where they lead astray."""
+    """Follow the declared counts through all lines; ClipError if they do not fit the lines."""
     text, bounds = _find_lines(data)
     num_lines = len(bounds) - 1
     announced = _read_count(text, bounds, 0, "frames")
@@ -164,8 +164,8 @@ def _read_outline(data: bytes) -> _Outline:
 def _find_lines(data: bytes) -> tuple[bytes, Bounds]:
     """Return the text and its bounds: line i is between bounds[i] and bounds[i + 1].
 
-    A carriage return stays at the end of its line; where no newline follows it is refused. The
-    file's end is as good as a newline.
+    A carriage return is kept at the end of its line, and refused if no newline follows. The end of
+    the file also ends a line.
     """
     if not data[:_SOME].strip() and not data.strip():
         raise refusal("empty")
@@ -178,12 +178,12 @@ def _find_lines(data: bytes) -> tuple[bytes, Bounds]:
     num_control = np.count_nonzero(characters < _FIRST_PRINTABLE)
     if num_control != len(ends) + num_pairs or characters.max() > _LAST_PRINTABLE:
         raise refusal("not a text file")
-    # A view gives plain ints one by one, of which few are asked for; a list would make them all.
+    # A view makes plain ints only when they are read, and few are; a list would make all of them.
     return text, np.concatenate(([-1], ends)).data
 
 
 def _without_blank_end(data: bytes) -> bytes:
-    """Drop blank lines at the end, and let the last line end with a newline."""
+    """Drop blank lines at the end, and end the last line with a newline."""
     text = data if data.endswith(b"\n") else data + b"\n"
     if text[-3:-1].rstrip(b"\r")[-1:].strip():
         return text
@@ -215,7 +215,7 @@ def _read_ids(text: bytes, bounds: Bounds, body_lines: list[int]) -> list[int]:
         start, middle = bounds[line] + 1, bounds[line + 1]
         token = text[start : text.find(b" ", start)]
         body_id = known.get(token)
-        # Both lines of a body seen before are nearly always plain: checked without parsing them.
+        # Both lines of a known body are nearly always plain, so check them without parsing.
         if (
             body_id is None
             or text.count(b" ", start, middle) != _BODY_COLUMNS - 1
@@ -227,7 +227,7 @@ def _read_ids(text: bytes, bounds: Bounds, body_lines: list[int]) -> list[int]:
 
 
 def _read_body(text: bytes, bounds: Bounds, index: int) -> int:
-    """Read one body's id, and refuse two lines that are not as they must be."""
+    """Read one body's id, and refuse its two header lines if they are invalid."""
     middle = bounds[index + 1]
     columns = text[bounds[index] + 1 : middle].removesuffix(b"\r").split(b" ")
     if len(columns) != _BODY_COLUMNS:
@@ -251,7 +251,7 @@ def _check_ids(frames: list[int], ids: list[int], body_lines: list[int]) -> None
 
 
 def _parse(blocks: Sequence[memoryview]) -> FloatArray | None:
-    """Parse joint lines: float32 (bodies in frames, V, C); None if one line is not a plain one."""
+    """Parse joint lines: float32 (bodies in frames, V, C); None if pyarrow refuses a line."""
     if not blocks:
         return None
     try:
@@ -268,7 +268,7 @@ def _parse(blocks: Sequence[memoryview]) -> FloatArray | None:
     joints = np.empty((table.num_rows, 3), np.float32)
     row = 0
     with np.errstate(over="ignore"):
-        for batch in table.to_batches():  # a whole column would be joined first
+        for batch in table.to_batches():  # a whole column would be copied first
             for axis, column in enumerate(batch.columns):
                 joints[row : row + batch.num_rows, axis] = column.to_numpy()
             row += batch.num_rows
@@ -276,7 +276,7 @@ def _parse(blocks: Sequence[memoryview]) -> FloatArray | None:
 
 
 def _read_alone(outline: _Outline) -> FloatArray:
-    # One bad number spoils the parsing of a block: the other files of it are still plain.
+    # One bad number makes the whole block fail, but the other files of the block may be valid.
     joints = _parse(outline.joint_lines())
     return _read_plainly(outline) if joints is None else joints
 
@@ -325,6 +325,6 @@ def _refuse_line(index: int, reason: str) -> ClipError:
 
 
 def _quote(token: bytes) -> str:
-    """Show a token of a file's text, shortened and harmless."""
+    """Quote a token of a file's text, shortened and escaped."""
     text = token[:24].decode("ascii", "backslashreplace")
     return f"'{text}{'...' if len(token) > 24 else ''}'"

@@ -1,6 +1,6 @@
 """Reader of OpenPose's --write_json: one JSON file per frame, BODY_25 or COCO-18.
 
-Of the files of one recording the listing makes one text, frame after frame: join_frames.
+The listing joins the files of one recording into one text, frame after frame: join_frames.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FRAME_NAME = re.compile(r"([^\x00-\x1f]*?)_?(\d{1,18})_keypoints\.json", re.IGNO
 _PEOPLE = re.compile(rb'"people"\s*:')
 _NUMBERS = re.compile(rb'"pose_keypoints(?:_2d)?"\s*:\s*\[([^\]]*)')
 _SKELETONS = {3 * layout.num_joints: layout for layout in (OPENPOSE25, OPENPOSE18)}
-_START = b"\x1e"  # no JSON holds it as it is
+_START = b"\x1e"  # must be escaped in JSON
 
 
 def detect_openpose(head: bytes) -> Skeleton | None:
@@ -40,12 +40,12 @@ def detect_openpose(head: bytes) -> Skeleton | None:
 
 
 def has_person(head: bytes) -> bool:
-    """Return whether a frame has the key points of a person: without any, its skeleton is open."""
+    """Return whether a frame has the key points of a person; else its skeleton is unknown."""
     return _NUMBERS.search(head) is not None
 
 
 def join_frames(frames: Iterable[tuple[str, bytes]]) -> bytes:
-    """Make one text of the files of a recording, each with its name."""
+    """Join the files of a recording into one text, each with its name."""
     return b"".join(
         _START + name.encode("utf-8", "backslashreplace") + b"\n" + data for name, data in frames
     )

@@ -1,7 +1,7 @@
-"""Recordings of one's own as a dataset: what each is, by labels.csv, its name or its folder.
+"""A user's own recordings as a dataset, labeled by labels.csv, their names or their folders.
 
-The clips of a class are in its folder, unless labels.csv (name, label, subject, camera, ...) lies
-beside them or a pattern such as a{label}_s{subject}_v{camera} reads their names.
+The clips of a class are in its folder, unless labels.csv (name, label, subject, camera, ...) is
+next to them or a pattern such as a{label}_s{subject}_v{camera} reads their names.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _COLUMNS = ("name", "label", *_NUMBERS, "split")
 _PARTS = ("train", "test")
 _MAX_NUMBER = 32_767  # of the dataset's columns
 _NUM_SHOWN = 10
-_EVERY = {"cs": ("subject", 3), "cv": ("camera", 3)}  # one in so many is tested
+_EVERY = {"cs": ("subject", 3), "cv": ("camera", 3)}  # every third one is for testing
 _RANDOM_EVERY = 5
 _FIELD = re.compile(r"\{(\w*)\}|(\*)")
 _NOW = (
@@ -46,16 +46,16 @@ _NOW = (
     "them, or give --name-pattern 'a{label}_s{subject}_v{camera}'"
 )
 
-Words = dict[str, str]  # what is known of a clip, by column, and its `name`
+Words = dict[str, str]  # the facts of a clip by column, with its `name`
 Describe = Callable[[RawFile], Words]
 
 
 def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None) -> RawPlan:
     """Plan the dataset of a user's own recordings.
 
-    It is called as the first of `raw`. Classes are the labels that occur, sorted. Cases are cs and
-    cv where several subjects or cameras are known, given where labels.csv has a column split, and
-    random. InputError if the labels are unknown or all alike, or formats are mixed.
+    It is named after the first of `raw`. Classes are the labels that occur, sorted. Cases are cs
+    and cv if several subjects or cameras are known, given if labels.csv has a column split, and
+    random. InputError if the labels are unknown or all the same, or if formats are mixed.
     """
     check_one_format(listing.files)
     describe = _choose(listing, name_pattern)
@@ -114,7 +114,7 @@ def _choose(listing: Listing, name_pattern: str | None) -> Describe:
 
 
 def _by_folder(files: Sequence[RawFile]) -> Describe:
-    """Call clips CLASS/FILE; where several would be called so, by their whole paths."""
+    """Name clips CLASS/FILE, or by their whole paths if several would have the same name."""
     _check_folders_of_frames(files)
     num_files = Counter(PurePosixPath(stem_of(file.path)).parts[-2:] for file in files)
 
@@ -129,7 +129,7 @@ def _by_folder(files: Sequence[RawFile]) -> Describe:
 
 
 def _check_folders_of_frames(files: Sequence[RawFile]) -> None:
-    """InputError where a folder of frames may be a recording or a class."""
+    """Raise InputError if a folder of frames could be a recording or a class."""
     recordings = [(file, PurePosixPath(file.frames[0]).parent) for file in files if file.frames]
     counts = Counter(folder for _, folder in recordings)
     # A recording is named after its frames if a folder has several; some of them may be refused.
@@ -168,7 +168,7 @@ def _by_pattern(pattern: str, files: Sequence[RawFile]) -> Describe:
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
-    """Make a regular expression of a pattern: numbers, a label of any characters, and *."""
+    """Compile a pattern to a regular expression: numbers, a label of any characters, and *."""
     fields = [field for field, star in _FIELD.findall(pattern) if not star]
     known = ("label", *_NUMBERS)
     wrong = [field for field in fields if field not in known or fields.count(field) > 1]
@@ -313,7 +313,7 @@ def _parts(facts: Sequence[ClipFacts], tested: set[str]) -> dict[str, list[str]]
 def _describe_source(
     files: Sequence[RawFile], facts: Sequence[ClipFacts], class_names: tuple[str, ...]
 ) -> RawSource:
-    """Describe the files and what is known of them: other labels make another dataset."""
+    """Describe the files and their labels: other labels make another dataset."""
     source = describe_files(files)
     lines = [source.fingerprint, str(class_names), *(str(astuple(fact)) for fact in facts)]
     return replace(source, fingerprint=hash_lines(lines))

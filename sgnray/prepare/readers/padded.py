@@ -1,8 +1,8 @@
 """Readers of padded clips: SGN's own NTU_CS.h5 family and CTR-GCN's NTU60_CS.npz family.
 
-Both hold poses that are prepared and centered already, and give them back bit for bit. A clip is
-one row of frames x numbers: a frame has those of actor 1, then those of actor 2. A file's arrays
-are described before any number of them is read, then read by rows, and never unpickled.
+Their poses are already prepared and centered, and are read bit for bit. A clip is one row of
+frames x numbers: a frame has those of actor 1, then those of actor 2. The arrays of a file are
+checked before any number is read, then read by rows, and never unpickled.
 
 Legend: T frames, M actors (always 2), D = V * C numbers of a pose.
 """
@@ -44,9 +44,9 @@ _ZIP_MAGIC = b"PK\x03\x04"
 _SUFFIX = ".npy"
 _JOB_BYTES = 16 * 2**20
 _MAX_ROW_BYTES = 64 * 2**20
-# Chunks of rows that are compressed together are kept while their other rows are asked for.
+# Keeps a chunk of rows that are compressed together while its other rows are read.
 _CHUNK_CACHE_BYTES = 64 * 2**20
-# Nothing that these files are compressed with shrinks numbers more than zlib: 1032 times.
+# The strongest compression of these files is zlib's: at most 1032 times.
 _MAX_RATIO = 1040
 _SKELETONS = {2 * skeleton.num_joints * 3: skeleton for skeleton in (NTU25, KINECT20)}
 _NAME_DIGITS = 6
@@ -75,7 +75,7 @@ _NPZ_PARTS: Parts = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test
 
 @dataclass(frozen=True)
 class PaddedJob:
-    """Some consecutive rows of one array; a label is -1 where its row is not one-hot."""
+    """Some consecutive rows of one array; a label is -1 if its row is not one-hot."""
 
     arrays: H5Arrays | NpzArrays
     array: str
@@ -85,7 +85,7 @@ class PaddedJob:
 
     @property
     def num_clips(self) -> int:
-        """How many clips are in it, refused ones too."""
+        """Number of clips in it, including refused ones."""
         return len(self.names)
 
     def read(self) -> Iterator[Clip | Skipped]:
@@ -103,8 +103,8 @@ class PaddedJob:
 def plan_padded(location: Location) -> RawPlan:
     """Describe a file of padded clips; InputError with all problems if it is not one.
 
-    The case is what the file's name says, else "fixed"; its training clips are the file's own,
-    validation ones among them.
+    The case comes from the file's name, else it is "fixed"; its training clips are those of the
+    file, including the validation clips.
     """
     entry = find_file(location)
     arrays, parts = _open_arrays(location, entry)
@@ -161,7 +161,7 @@ def _open_arrays(location: Location, entry: Entry) -> tuple[H5Arrays | NpzArrays
 
 
 def _find_problems(specs: dict[str, ArraySpec], parts: Parts, entry: Entry) -> list[Problem]:
-    """List all that is wrong with the arrays: with each alone or, if nothing is, together."""
+    """List all problems of the single arrays or, if there are none, of the arrays together."""
     problems: list[Problem] = []
     for names in parts.values():
         for name, num_axes in zip(names, (3, 2), strict=True):
@@ -228,7 +228,7 @@ def _cut_jobs(
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array of a file; `chunk_rows` are its rows that can only be read together.
+    """One array of a file; `chunk_rows` is how many rows can only be read together.
 
     `problem` says why it cannot be used, if that is already known.
     """
@@ -257,7 +257,7 @@ class H5Arrays:
     location: Location
 
     def describe(self, names: Sequence[str]) -> dict[str, ArraySpec]:
-        """Describe those of the named datasets that are there."""
+        """Describe the named datasets that exist."""
         with _open_h5(self.location) as file:
             return {name: _describe_h5(file, name) for name in names if name in file}
 
@@ -307,7 +307,7 @@ class NpzArrays:
     changed: int
 
     def describe(self, names: Sequence[str]) -> dict[str, ArraySpec]:
-        """Describe those of the named arrays that are there."""
+        """Describe the named arrays that exist."""
         with (
             _reading(self.location, _NPZ_ERRORS),
             self.location.open() as file,
@@ -332,7 +332,7 @@ class NpzArrays:
 
 @lru_cache(maxsize=1)
 def _open_member(location: Location, changed: int, name: str) -> tuple[IO[bytes], ArraySpec, int]:
-    """Open one array of an archive: to go forward in it is cheap, to go back starts again."""
+    """Open one array of an archive: reading on is cheap, going back starts from its beginning."""
     archive = zipfile.ZipFile(location.open())
     stream = archive.open(name + _SUFFIX)
     shape, dtype, _ = _read_header(stream)
@@ -372,7 +372,7 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], boo
 
 @contextmanager
 def _reading(location: Location, errors: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Turn what a library raises over a damaged file into an InputError."""
+    """Turn a library's errors for a damaged file into an InputError."""
     try:
         yield
     except errors as error:

@@ -1,4 +1,4 @@
-"""What the readers of pose estimators share: people found frame by frame become bodies.
+"""Shared code of the readers of pose estimators: track the people of each frame as bodies.
 
 Legend: N people of a frame, A active tracks, T frames, V joints, C coordinates; NaN marks a
 missing joint.
@@ -37,7 +37,7 @@ _LENGTHS_M = {("left shoulder", "right shoulder"): 0.36} | {
         ("knee", "ankle", 0.42),
     )
 }
-_FORESHORTENED = 75  # percentile: a limb is rarely longer in the image than it is
+_FORESHORTENED = 75  # percentile: a limb often looks shorter than it is, rarely longer
 
 
 def parse_json(data: bytes) -> Any:
@@ -52,7 +52,7 @@ def parse_json(data: bytes) -> Any:
 
 @contextmanager
 def in_frame(name: object) -> Iterator[None]:
-    """Add the frame in which something was refused."""
+    """Add the name of the frame to a ClipError."""
     try:
         yield
     except ClipError as error:
@@ -60,7 +60,7 @@ def in_frame(name: object) -> Iterator[None]:
 
 
 def read_numbers(values: object, *, what: str) -> Floats:
-    """Make an array of a JSON list; ClipError if it is ragged or holds something else."""
+    """Convert a JSON list to an array; ClipError if it is ragged or holds something else."""
     try:
         array = np.array(values)
     except ValueError as error:
@@ -88,12 +88,12 @@ def build_recording(
 ) -> Recording:
     """Track people, fill in missing joints, and drop frames without a person.
 
-    `numbers` count the frames, up to any; one that is missing, by their usual step, has nobody.
-    A person continues the body whose bounding box, moved on as it moved before, overlaps most with
-    theirs, of the joints that both have; `ids` name the bodies instead. A missing joint is
-    interpolated over time, carried to the ends of its body, and in the middle of the other joints
-    if it is never seen. Poses in an image (y down, pixels) come out with y up, in meters as
-    estimated from the length of limbs.
+    `numbers` count the frames with any start and step; a missing number is a frame without people.
+    A person continues the body whose bounding box, extrapolated to this frame, overlaps most with
+    theirs, over the joints that both have; `ids` identify the bodies instead. A missing joint is
+    interpolated over time, carried to the ends of its body, and put in the middle of the other
+    joints if it is never seen. Poses in an image (y down, pixels) are returned with y up, in
+    meters estimated from the length of limbs.
     ClipError if there are no people.
     """
     tracks: list[_Track] = []
@@ -136,9 +136,9 @@ def build_recording(
 def _count_missing(numbers: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Count the frames that are missing before each one, by their numbers.
 
-    None is where fewer than half of the steps between frames are equal: such numbers do not count
-    frames. Of a longer gap, only as many count as make whoever comes back a new body: what is
-    between has nobody in it, and does not count either.
+    None are missing if fewer than half of the steps between frames are equal: such numbers do not
+    count frames. A longer gap counts as MAX_GAP, enough to make a returning person a new body;
+    frames without a person do not count in a clip anyway.
     """
     steps = np.diff(numbers)
     values, counts = np.unique(steps[steps > 0], return_counts=True)
@@ -150,7 +150,7 @@ def _count_missing(numbers: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 
 class _Track:
-    """The poses of one person so far, from a single one on."""
+    """The poses of one person so far, at least one."""
 
     def __init__(self, own_id: Hashable, frame: int, pose_VC: Floats) -> None:
         self.own_id = own_id
@@ -159,7 +159,7 @@ class _Track:
         self._step_2 = np.zeros(2)
 
     def expect(self, frame: int) -> Floats:
-        """Return the last pose's first two coordinates (V, 2), moved on to a frame."""
+        """Return the last pose's first two coordinates (V, 2), extrapolated to a frame."""
         return self.poses_VC[-1][:, :2] + self._step_2 * (frame - self.frames[-1])
 
     def add(self, person: _Track) -> None:
@@ -167,13 +167,13 @@ class _Track:
         frame, pose_VC = person.frames[0], person.poses_VC[0]
         step_V2 = (pose_VC - self.poses_VC[-1])[:, :2] / (frame - self.frames[-1])
         step_V2 = step_V2[~np.isnan(step_V2[:, 0])]
-        if len(step_V2):  # of the joints that both poses have, half new and half as before
+        if len(step_V2):  # over the joints in both poses, averaged with the step before
             self._step_2 = (self._step_2 + step_V2.mean(axis=0)) / 2
         self.frames.append(frame)
         self.poses_VC.append(pose_VC)
 
     def fill(self) -> Floats:
-        """Lay the poses out without gaps (T, V, C), and without missing joints."""
+        """Return the poses without gaps (T, V, C) and without missing joints."""
         poses_TVC = np.stack(self.poses_VC)
         seen_T = np.array(self.frames) - self.frames[0]
         num_frames = int(seen_T[-1]) + 1
@@ -218,10 +218,10 @@ def _match(active: Sequence[_Track], people: Sequence[_Track], frame: int) -> li
 
 
 def _overlaps(expected_AV2: Floats, person_V2: Floats) -> Floats:
-    """Divide the common area of a person's box and each expected one by their joint area.
+    """Return the intersection over union of a person's box with each expected one.
 
-    Two boxes are around the joints that both poses have, as a missing hand would make one smaller,
-    and twice as large as these.
+    Each pair of boxes is around the joints that both poses have, since a missing hand would shrink
+    one of them. The boxes are twice as wide and high as these joints.
     """
     is_in_both = ~np.isnan(expected_AV2 + person_V2)
     boxes = []

@@ -1,4 +1,4 @@
-"""Reader of pickles that runs nothing: plain containers, numbers, text and numpy's arrays.
+"""Reader of pickles that runs no code: plain containers, numbers, text and numpy's arrays.
 
 Python's own unpickler reads them, without the opcodes that could run code. The few functions that
 pickles of arrays call are replaced by functions of this module, which check their arguments;
@@ -82,7 +82,7 @@ def refuse_pickle(location: Location, reason: str) -> InputError:
 
 @dataclass(frozen=True, slots=True)
 class _Latin1:
-    """Bytes as protocol 2 writes them, encoded only when needed: both forms would be in memory."""
+    """Bytes as text of protocol 2, encoded only when needed, so that memory holds one form."""
 
     text: str
 
@@ -120,7 +120,7 @@ class PickledArray:
         return array if self.axes is None else array.transpose(self.axes)
 
     def complete(self, data: Any, kind: Any, shape: Any, order: Any, axes: Any) -> None:
-        """Set what a pickle says of the array; PickleError where that does not fit together."""
+        """Set the content of the array; PickleError if its parts do not fit together."""
         if not isinstance(data, bytes | _Latin1) or not isinstance(kind, _Type):
             raise PickleError("it contains an array of Python objects")
         if not _are_sizes(shape) or order not in ("C", "F") or not _are_axes(axes, shape):
@@ -132,7 +132,7 @@ class PickledArray:
 
 
 class _BoundedFile:
-    """A file that allocates nothing for a length that is only claimed."""
+    """A file that allocates nothing for a declared length that it does not have."""
 
     def __init__(self, stream: pa.NativeFile) -> None:
         self._file = io.BufferedReader(stream, buffer_size=2**20)
@@ -157,7 +157,7 @@ class _BoundedFile:
 
 
 class _Dispatch(dict[int, Action]):
-    """What each allowed opcode does; any other is refused, and so are too many of them."""
+    """The action of each allowed opcode; other opcodes are refused, and so are too many."""
 
     def __init__(self, actions: dict[int, Action]) -> None:
         super().__init__(actions)
@@ -176,9 +176,9 @@ class _Dispatch(dict[int, Action]):
 
 
 class _Unpickler(pickle._Unpickler):
-    """The unpickler in Python: the one in C allocates any length that a pickle claims.
+    """The unpickler in Python, because the one in C allocates any length that a pickle declares.
 
-    Keys are checked before they are hashed, and only what this module makes is called or changed.
+    Keys are checked before they are hashed, and only objects of this module are called or changed.
     """
 
     stack: list[Any]
@@ -211,7 +211,7 @@ class _Unpickler(pickle._Unpickler):
         self.stack.append(self.read(int.from_bytes(self.read(8), "little")))
 
     def _push_frozenset(self) -> None:
-        items = _check_keys(self.pop_mark())  # which gives another stack
+        items = _check_keys(self.pop_mark())  # pop_mark replaces the stack
         self.stack.append(frozenset(items))
 
     def _add_items(self) -> None:
@@ -255,7 +255,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 def _check_keys(keys: list[Any]) -> list[Any]:
-    """Only text and small numbers are hashed: others could collide, or exhaust the stack."""
+    """Allow only text and small numbers: hashing others could collide, or exhaust the stack."""
     for key in keys:
         is_small = isinstance(key, int) and abs(key) < _MAX_KEY
         if not (is_small or key is None or isinstance(key, str)):
@@ -279,7 +279,7 @@ def _are_axes(axes: Any, shape: tuple[int, ...]) -> bool:
 
 @dataclass(slots=True)
 class _Type:
-    """A numpy.dtype; a pickle says its byte order after it."""
+    """A numpy.dtype; a pickle sets its byte order afterwards."""
 
     code: str
     order: str = "="
@@ -349,7 +349,7 @@ def _set(values: object = None) -> set[Any]:
     if not isinstance(values, list):
         raise PickleError("it makes a set from something else")
     made = set(_check_keys(values))
-    values.clear()  # else a few bytes could ask for the same set again and again
+    values.clear()  # else a few bytes could build the same set again and again
     return made
 
 

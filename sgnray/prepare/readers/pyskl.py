@@ -1,8 +1,8 @@
-"""Reader of PYSKL's pickles: many clips in one, or the one clip that MMAction2 writes of a video.
+"""Reader of PYSKL's pickles: many clips in one, or the single clip that MMAction2 writes.
 
 Their key points are M actors x T frames x V joints x C coordinates. In 3D, the ntu60_3danno.pkl
-family, they are camera coordinates in meters, which are centered here. In 2D they are COCO's 17
-key points of an image, of people who are tracked here. Legend: D = V * C numbers of a pose.
+family, they are camera coordinates in meters, which are centered here. In 2D, they are COCO's 17
+key points in an image, and people are tracked here. Legend: D = V * C numbers of a pose.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _SKELETONS: dict[tuple[int, ...], Skeleton] = {
     (skeleton.num_joints, skeleton.num_coordinates): skeleton
     for skeleton in (NTU25, KINECT20, COCO17)
 }
-_CLIP = re.compile(rb"\x80[\x02-\x05](?:\x95.{8})?\}", re.DOTALL)  # a dict is in it
+_CLIP = re.compile(rb"\x80[\x02-\x05](?:\x95.{8})?\}", re.DOTALL)  # begins with a dict
 _SPLIT_KEY = re.compile(r"(?:(.*)_)?(train|val|test)", re.DOTALL)
 _MAX_LABEL = 100_000
 _MAX_ACTORS = 2
@@ -83,7 +83,7 @@ class PysklJob:
 
     @property
     def num_clips(self) -> int:
-        """How many clips are in it, refused ones too."""
+        """Number of clips in it, including refused ones."""
         return len(self.clips)
 
     def read(self) -> Iterator[Clip | Skipped]:
@@ -103,8 +103,8 @@ class PysklJob:
 def plan_pyskl(location: Location) -> RawPlan:
     """Describe a PYSKL pickle; InputError if it is corrupt, not PYSKL's, or could run code.
 
-    Where all names are NTU's, the dataset is ntu60 or ntu120 and the names give setup, camera,
-    subject and replication.
+    If all names are NTU's, the dataset is ntu60 or ntu120 and the names give setup, camera, subject
+    and replication.
     """
     entry = find_file(location)
     content = read_pickle(location)
@@ -153,7 +153,7 @@ def center(keypoint_MTVC: npt.NDArray[Any], *, origin_joint: int) -> Poses:
         if seen.size == 0:
             raise refusal("every frame of the main actor is zero")
         origin = frames_TMVC[seen[0], 0, origin_joint]
-        # Poses that are centered already stay as they are, the sign of their zeros too.
+        # Poses that are already centered do not change, not even the sign of their zeros.
         moved_TMVC = frames_TMVC - origin if origin.any() else frames_TMVC
     moved_TMVC = np.where(is_there_TM[:, :, None, None], moved_TMVC, np.float32(0))
     if not np.isfinite(moved_TMVC).all():
@@ -205,7 +205,7 @@ def _read_count(item: dict[Any, Any], key: str, *, limit: int) -> int:
 
 
 def _read_arrays(item: Any) -> Arrays:
-    """Check the key points of an annotation, and the scores of those in 2D; ValueError."""
+    """Check the key points of an annotation, and the scores of those in 2D; raises ValueError."""
     known = item if isinstance(item, dict) else {}
     keypoint, score = known.get("keypoint"), known.get("keypoint_score")
     if not isinstance(keypoint, PickledArray) or not keypoint.dtype:
@@ -226,7 +226,7 @@ def _read_arrays(item: Any) -> Arrays:
 
 
 def _track_people(keypoint: PickledArray, score: PickledArray | None) -> Recording:
-    """Make bodies of the people in an image, who may not have been tracked."""
+    """Track the people in an image as bodies, since the pickle may not track them."""
     with np.errstate(invalid="ignore"):
         joints_MTVC = keypoint.load().astype(np.float64)
         scores_MTV = None if score is None else score.load().astype(np.float64)
@@ -235,7 +235,7 @@ def _track_people(keypoint: PickledArray, score: PickledArray | None) -> Recordi
 
 
 def detect_clip(head: bytes) -> Skeleton | None:
-    """Detect the pickle of one clip, unlike that of a dataset."""
+    """Detect the pickle of one clip, not that of a dataset."""
     is_clip = _CLIP.match(head) and b"keypoint" in head and b"annotations" not in head
     return COCO17 if is_clip else None
 
@@ -262,7 +262,7 @@ def pickle_clip(arrays: Arrays) -> bytes:
 @lru_cache(maxsize=1)
 def load_clips(location: Location, changed: int) -> dict[str, Arrays]:
     """Return the arrays of each clip in a pickle of 2D clips; InputError for anything else."""
-    # They stay in memory: a pickle is read from its start.
+    # Cached, because a pickle can only be read from its start.
     items = _list_annotations(read_pickle(location), location)
     arrays = _read_each(items, location, _read_arrays)
     found = {str(item.get("frame_dir", at)): arrays[at] for at, item in enumerate(items)}
@@ -291,7 +291,7 @@ def _find_skeleton(clips: Sequence[PickledClip], location: Location) -> Skeleton
 
 
 def _read_ntu_names(clips: Sequence[PickledClip]) -> dict[str, ClipFacts]:
-    """Read what the names say, if all of them are NTU's; else nothing."""
+    """Parse the names if all of them are NTU's; else return nothing."""
     try:
         return {clip.facts.name: parse_ntu_name(f"{clip.facts.name}.skeleton") for clip in clips}
     except ClipError:
@@ -326,7 +326,7 @@ def _choose(
 def _read_splits(
     split: Any, dataset: str, *, known: Set[str], kept: Set[str], location: Location
 ) -> Splits | None:
-    """Return the cases of a pickle that have both parts, in clips that are kept; None if none has.
+    """Return the cases that have kept clips in both parts; None if there are no such cases.
 
     InputError if a clip is in both parts of a case.
     """

@@ -46,8 +46,8 @@ _BLOCK_BYTES = 6 * 1024 * 1024  # parsed at once: the NTU parser's start costs a
 class RecordingJob:
     """Some raw recordings of a dataset with this many classes.
 
-    `facts` say what each one is where its name does not: names of one's own may be in use twice,
-    so that such a recording is called by its path when it is skipped.
+    `facts` describe recordings whose names do not. Names that users choose may occur twice, so
+    that such a recording is reported by its path when it is skipped.
     """
 
     files: tuple[RawFile, ...]
@@ -90,7 +90,7 @@ def detect_recordings(listing: Listing, *, is_described: bool = False) -> str | 
     for file in listing.files:
         if (known := FORMATS[file.kind]).dataset and known.has_name(file.name):
             return known.name
-    # A .skeleton file is not opened while it is listed, so its first bytes are looked at here.
+    # A .skeleton file is not opened while it is listed, so its content is checked here.
     return OWN if any(file.kind != NTU.name or _is_ntu(file) for file in listing.files) else None
 
 
@@ -116,7 +116,7 @@ def plan_recordings(listing: Listing, recorded: str) -> RawPlan:
 
 
 def check_one_format(files: Sequence[RawFile]) -> None:
-    """InputError where recordings have different formats or skeletons."""
+    """Raise InputError if recordings have different formats or skeletons."""
     groups = Counter((file.kind, file.skeleton) for file in files)
     if len(groups) < 2:
         return
@@ -135,7 +135,7 @@ def check_one_format(files: Sequence[RawFile]) -> None:
 def find_recordings(path: Path | str, *, now: str = KNOWN) -> Listing:
     """List the recordings of a file, a folder or a .zip, here or at a URI, and what was refused.
 
-    UsageError or InputError where none is found; `now` says what to give.
+    UsageError or InputError if none is found; `now` says what to give.
     """
     place = locate(path)
     shown = str(path) if place.is_local else str(place)  # without a password
@@ -182,7 +182,7 @@ def find_videos(place: Location) -> list[str]:
 def read_recordings(
     files: Iterable[RawFile],
 ) -> Iterator[tuple[RawFile, Skeleton, Recording | ClipError]]:
-    """Read recordings in their order; a ClipError where one cannot be used.
+    """Read recordings in their order, with a ClipError for one that cannot be used.
 
     Files of one format and skeleton are read in blocks.
     """

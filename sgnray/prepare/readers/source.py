@@ -1,7 +1,7 @@
 """Raw recordings, one per file: in folders, in .zip files, or in a folder's .zip files.
 
-The frames that OpenPose writes of a recording count as one file, and a clip in a pickle of many is
-one. Nothing is extracted: a member is read into memory, never further than a fixed bound.
+OpenPose's frames of one recording count as one file, and so does each clip in a pickle of many.
+Nothing is extracted: a member is read into memory, up to a fixed limit.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from sgnray.storage.location import Entry, Location
 MAX_FILE_BYTES = 64 * 1024 * 1024
 PART_BYTES = 32 * 1024 * 1024
 PART_FILES = 256
-_NUM_OPEN, _BLOCK_FILES = 16, 32  # files that are detected at a time, and in a row
+_NUM_OPEN, _BLOCK_FILES = 16, 32  # threads that detect formats, and files per task
 _BOMB_BYTES, _BOMB_RATIO = 16 * 1024 * 1024, 200
 _REMOTE_BUFFER_BYTES = 1024 * 1024
-# What zipfile raises over a broken .zip: RuntimeError for an encrypted member or an unknown
-# version, ValueError for a name that is not UTF-8 and for a place before the file's start,
-# OverflowError for one beyond any file.
+# The errors of zipfile for a broken .zip: RuntimeError for an encrypted member or an unknown
+# version, ValueError for a name that is not UTF-8 or an offset before the file's start,
+# OverflowError for an offset beyond any file.
 ZIP_ERRORS = (
     *(OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError),
     *(KeyError, RuntimeError, ValueError, OverflowError),
 )
-# The others that zipfile knows unpack without a bound on memory.
+# The other methods of zipfile decompress without a limit on memory.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -76,18 +76,18 @@ class RawFile:
 
     @property
     def path(self) -> str:
-        """Its path from what the user named on."""
+        """Its path below what the user named."""
         parts = PurePosixPath(self.member or self.place.path).parts
         return "/".join(parts[-self.depth - 1 :])
 
 
-# A file, and the frames that it is made of, if it is.
+# A file, and the frames that it consists of, if any.
 Joined = tuple[RawFile, Sequence[RawFile]]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Recordings by name, what was refused without reading it, and what describes recordings."""
+    """Recordings by name, items refused without reading them, and files that describe others."""
 
     files: tuple[RawFile, ...]
     refused: tuple[Skipped, ...]
@@ -113,7 +113,7 @@ def join_listings(listings: Sequence[Listing]) -> Listing:
 
 
 def describe_unknown(size_bytes: int) -> str:
-    """Say what a file is that has the suffix of a recording, but no known content."""
+    """Explain why a file with the suffix of a recording is not a recording."""
     what = "its content has no format that sgnray reads" if size_bytes else "it is empty"
     return f"not a recording: {what}"
 
@@ -156,10 +156,10 @@ def _read(file: RawFile, limit: int) -> bytes:
         with open(file.place.path, "rb", buffering=0) as stream:
             data = stream.read(limit) or b""
             while len(data) < min(limit, file.size_bytes) and (more := stream.read(limit)):
-                data += more  # network file systems may give less than was asked for
+                data += more  # network file systems may return less than requested
             return data
     except ZIP_ERRORS as error:
-        # A corrupt .zip may send its reader to a place that no file has: EINVAL.
+        # A corrupt .zip may make its reader seek to an impossible offset: EINVAL.
         is_misled = file.member is not None and getattr(error, "errno", None) == errno.EINVAL
         if isinstance(error, OSError) and not is_misled:
             raise _unreadable(file, error) from error
@@ -222,7 +222,7 @@ def _plain_file(place: Location, entry: Entry) -> RawFile:
 
 
 def _pickled_files(place: Location, entry: Entry) -> list[RawFile]:
-    """List the clips of a pickle of many; none if it is the pickle of one."""
+    """List the clips of a pickle of many clips; none for a pickle of one clip."""
     file = _plain_file(place, entry)
     if _detect_file(file)[0].kind:
         return []
@@ -238,7 +238,7 @@ def _is_pickled(file: RawFile) -> bool:
 
 
 def _recognize(found: Sequence[RawFile | Skipped]) -> Listing:
-    """Detect the format of each file; one that has none, among others of its suffix, is refused."""
+    """Detect the format of each file; an unknown file is refused if others have its suffix."""
     files = [file for file in found if isinstance(file, RawFile)]
     refused = [item for item in found if isinstance(item, Skipped)]
     sidecars = [file for file in files if file.name in SIDECARS]
@@ -258,9 +258,9 @@ def _suffix(file: RawFile) -> str:
 
 
 def _detect_all(joined: Sequence[Joined]) -> list[tuple[RawFile, str]]:
-    """Detect all formats, in threads: a file on another machine is waited for."""
+    """Detect all formats, in threads, because files on another machine are slow to read."""
     blocks = [joined[at : at + _BLOCK_FILES] for at in range(0, len(joined), _BLOCK_FILES)]
-    # Two threads that open members of one ZipFile may close it under a third.
+    # Threads that open members of one ZipFile may close it while another one reads.
     num_threads = 1 if any(file.member is not None for file, _ in joined) else _NUM_OPEN
     with ThreadPoolExecutor(num_threads, thread_name_prefix="sgn-lister") as threads:
         found = threads.map(lambda block: [one for item in block for one in _detect(*item)], blocks)
@@ -268,9 +268,9 @@ def _detect_all(joined: Sequence[Joined]) -> list[tuple[RawFile, str]]:
 
 
 def _detect(file: RawFile, frames: Sequence[RawFile]) -> list[tuple[RawFile, str]]:
-    """Detect a file's format; with `frames`, that of a recording, or of each if they are none.
+    """Detect the format of a file, or of the recording that `frames` make, or else of each frame.
 
-    Each comes with the reason why it is refused, empty if it is not.
+    Each file is returned with the reason why it is refused, empty if it is not.
     """
     if not frames:
         return [_detect_file(file)]
@@ -278,7 +278,7 @@ def _detect(file: RawFile, frames: Sequence[RawFile]) -> list[tuple[RawFile, str
     for frame in sorted(frames, key=lambda frame: frame.size_bytes, reverse=True):
         try:
             head = _peek(frame)
-        except ClipError as error:  # a damaged member; another frame may tell the skeleton
+        except ClipError as error:  # a damaged member; another frame may show the skeleton
             reason = reason or f"frame {frame.name}: {error.what}"
             continue
         found = detect_format(frame.name, lambda: head)  # noqa: B023 - called at once
@@ -286,7 +286,7 @@ def _detect(file: RawFile, frames: Sequence[RawFile]) -> list[tuple[RawFile, str
             return [_detect_file(frame) for frame in frames]
         if has_person(head):
             return [(replace(file, kind=OPENPOSE, skeleton=found[1].name), "")]
-        break  # the largest frame: no other one has a person
+        break  # no person in the largest frame: in no other either
     return [(file, reason or f"none of its {len(frames)} frames contains a person")]
 
 
@@ -307,10 +307,10 @@ def _peek(file: RawFile) -> bytes:
 
 
 def _join_frames(files: Sequence[RawFile]) -> list[Joined]:
-    """Make one file of the frames of each recording that OpenPose may have written.
+    """Join the frames of each recording that OpenPose may have written into one file.
 
-    A folder is a recording, and has its name, unless frames of several are in one folder: then
-    recordings are called as their frames begin.
+    A folder is a recording with the folder's name, unless one folder has frames of several
+    recordings: then recordings are named by the start of their frames' names.
     """
     joined: list[Joined] = []
     groups: dict[tuple[str, PurePosixPath, str], list[tuple[int, str, RawFile]]] = {}
@@ -353,12 +353,12 @@ def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
         ) from error
     for member in archive.infolist():
         parts = PurePosixPath(member.filename).parts
-        # Without a name first: is_dir looks at its last character.
+        # Check for an empty name first: is_dir reads the last character.
         if not parts or member.is_dir() or not has_known_suffix(parts[-1]):
             continue
         reason = _suspicion(member)
         if reason is None and archive.getinfo(member.filename) is not member:
-            reason = "another file has this path"  # which is the one that a name opens
+            reason = "another file has this path"  # opening by name would open that one
         if reason is not None:
             yield Skipped(parts[-1], reason)
         else:
@@ -367,7 +367,7 @@ def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
 
 
 def _suspicion(member: zipfile.ZipInfo) -> str | None:
-    """Explain why a member is not read, though nothing is ever extracted."""
+    """Explain why a member is not read, None if it is; no member is ever extracted."""
     parts = PurePosixPath(member.filename.replace("\\", "/")).parts
     if ".." in parts or parts[0] == "/":
         return "its path points outside the .zip"
@@ -394,7 +394,7 @@ def _unreadable(file: RawFile, error: OSError) -> InputError:
 def _changed(place: Location) -> int:
     if place.is_local:
         return Path(place.path).stat().st_mtime_ns
-    return 0  # an object store is asked once
+    return 0  # a remote .zip is opened once
 
 
 @lru_cache(maxsize=4)

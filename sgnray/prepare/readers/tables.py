@@ -46,7 +46,7 @@ class Table:
             return schema
 
     def columns(self, names: Sequence[str]) -> pa.Table:
-        """Read some columns whole, and no others."""
+        """Read all rows of some columns."""
         with self.errors():
             if self.kind == "parquet":
                 table = pq.ParquetFile(self._open()).read(columns=list(names), use_threads=False)
@@ -73,9 +73,9 @@ class Table:
                 yield Piece(self, start_chunk, start_chunk_row, start, chunk_row)
 
     def batches(self, chunk: int, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Yield the rows from a chunk on, in order, few at a time."""
+        """Yield the rows from the start of a chunk, in order, few at a time."""
         if self.kind == "parquet":
-            # Without these a row group is read whole.
+            # Without these options, a whole row group is read.
             file = pq.ParquetFile(self._open(), buffer_size=_STEP_BYTES, pre_buffer=False)
             for group in range(chunk, file.num_row_groups):
                 meta = file.metadata.row_group(group)
@@ -87,7 +87,7 @@ class Table:
                     use_threads=False,
                 )
             return
-        # Asked for some fields only, Arrow copies them; a mapped file costs nothing unread.
+        # Arrow copies fields that are selected; unread fields of a mapped file cost nothing.
         fields = () if self.location.is_local else names
         for batch in self._ipc_batches(fields, chunk):
             yield batch.select(list(names))
@@ -99,7 +99,7 @@ class Table:
             for group in map(metadata.row_group, range(metadata.num_row_groups)):
                 yield group.num_rows, group.total_byte_size / max(group.num_rows, 1)
             return
-        # One column alone: planning must not read all poses. All rows count as equally long.
+        # Only one column, because planning must not read all poses. Rows count as equally long.
         sizes = [batch.num_rows for batch in self._ipc_batches(["name"], 0)]
         row_bytes = self.stamp[0] / max(sum(sizes), 1)
         yield from ((num_rows, row_bytes) for num_rows in sizes)
@@ -126,7 +126,7 @@ class Table:
         return open_reader(self._open(), options=options)
 
     def check_unchanged(self) -> None:
-        """InputError where the table is gone or was rewritten since it was planned."""
+        """Raise InputError if the table is gone or was rewritten since it was planned."""
         entry = self.location.entry()
         if entry is None or (entry.size_bytes, entry.changed) != self.stamp:
             raise InputError(
@@ -137,7 +137,7 @@ class Table:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn what a corrupt or missing file raises into an InputError."""
+        """Turn the errors of a corrupt or missing file into an InputError."""
         try:
             yield
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
@@ -159,18 +159,18 @@ class Piece:
     stop: int
 
     def batches(self, names: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-        """Read its rows, few at a time; InputError where the table is corrupt or was rewritten."""
+        """Read its rows, few at a time; InputError if the table is corrupt or was rewritten."""
         with self.table.errors():
-            if self.table.location.is_local:  # elsewhere that is a request: when it is opened
+            if self.table.location.is_local:  # a remote table is only checked on opening
                 self.table.check_unchanged()
             for batch in _cursor(self.table, names).rows(self):
-                # Lists that point outside of their values would be followed without a look.
+                # Arrow would follow list offsets outside of the values without checking them.
                 batch.validate(full=True)
                 yield batch
 
 
 class _Cursor:
-    """An open table at one of its rows, with the rest of the batch that was read last."""
+    """A position in an open table, with the rest of the last batch."""
 
     def __init__(self, table: Table, names: tuple[str, ...]) -> None:
         self._table, self._names = table, names
@@ -179,13 +179,13 @@ class _Cursor:
         self._row = -1
 
     def rows(self, piece: Piece) -> Iterator[pa.RecordBatch]:
-        """Go to a piece, back only by starting its chunk again, and give its rows."""
+        """Go to a piece and yield its rows; going back reads its chunk again from the start."""
         if not piece.chunk_row <= self._row <= piece.start:
             self._table.check_unchanged()
             self._following = self._table.batches(piece.chunk, self._names)
             self._rest, self._row = None, piece.chunk_row
         while self._row < piece.stop:
-            # A cursor that fails or is left in the middle starts again.
+            # After an error or an early exit, the cursor starts again.
             row, self._row = self._row, -1
             batch = self._rest if self._rest is not None else next(self._following, None)
             if batch is None:
@@ -205,7 +205,7 @@ def _cursor(table: Table, names: tuple[str, ...]) -> _Cursor:
 
 
 def is_table(head: bytes) -> bool:
-    """Return whether a file that begins so is an Arrow or Parquet table."""
+    """Return whether a file that begins with `head` is an Arrow or Parquet table."""
     return head.startswith(_MAGIC)
 
 

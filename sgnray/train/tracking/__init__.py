@@ -1,1 +1,1 @@
-"""What shows a run: curves and trackers."""
+"""Curves and trackers that show a run."""

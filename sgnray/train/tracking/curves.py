@@ -72,9 +72,9 @@ def draw_curves(
     title: str,
     report: Report | None = None,
 ) -> None:
-    """Draw the metrics of at least one epoch as a PNG, aside and then into place.
+    """Draw the metrics of at least one epoch as a PNG, which is written atomically.
 
-    Raises OutputError. With a report the result of the test is marked.
+    Raises OutputError. With a report, the result of the test is marked.
     """
     figure = new_figure(_SIZE_INCHES, dpi=_DPI, h_pad=0.06)
     _compose(figure, history, title, report)
@@ -143,7 +143,7 @@ def _draw_rate(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
 
 
 def _rate_steps(history: Sequence[Mapping[str, float]]) -> list[int]:
-    """List the epochs that began with another learning rate, none where it changes all the time."""
+    """List the epochs that began with another learning rate; none if it changes all the time."""
     rates = [metrics[keys.LEARNING_RATE] for metrics in history]
     steps = [epoch + 1 for epoch in range(1, len(rates)) if rates[epoch] != rates[epoch - 1]]
     return steps if len(steps) <= _MAX_STEPS_MARKED else []

@@ -1,4 +1,4 @@
-"""The style of all plots; the colors can be distinguished by the color-blind too."""
+"""The style of all plots; color-blind readers can also distinguish the colors."""
 
 from __future__ import annotations
 

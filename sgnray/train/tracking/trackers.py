@@ -1,4 +1,4 @@
-"""What follows a run or a trial in the driver's process: its curves, TensorBoard, MLflow, W&B.
+"""The trackers of a run or a trial in the driver's process: curves, TensorBoard, MLflow, W&B.
 
 Each library is imported by the first run that asks for it.
 """
@@ -34,7 +34,7 @@ MEMORY_FILE = "trackers.json"
 MEMORY_VERSION = 1
 
 _PROJECT = "sgnray"
-# Nothing leaves the machine unasked, and a server that is gone must not hold up the training.
+# Nothing leaves the machine by default, and a server that is gone must not delay training.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -49,7 +49,7 @@ _ENVIRONMENT = {
 def tracked(recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> Iterator[Trackers]:
     """Track the run, from the epochs in `history` on.
 
-    SgnError where a tracker does not start. A run that ends without `finish` was cut short.
+    SgnError if a tracker does not start. A run that ends without `finish` was interrupted.
     """
     trackers = Trackers()
     try:
@@ -73,7 +73,7 @@ class Trackers:
         self._num_logged: dict[str, int] = {}
 
     def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> None:
-        """Start what the recipe asks for; SgnError where that fails."""
+        """Start the trackers that the recipe asks for; SgnError if one does not start."""
         if recipe.train.log:
             for name, value in _ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
@@ -84,7 +84,7 @@ class Trackers:
             tracker = _KINDS[name](self._group)
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # what libraries find in one another
+                    warnings.simplefilter("ignore")  # libraries warn about each other
                     self._num_logged[name] = tracker.start(recipe, run, history)
             except Exception as failure:
                 self.finish(None)  # those that have started
@@ -97,7 +97,7 @@ class Trackers:
         self.log(history)
 
     def log(self, history: Sequence[Metrics]) -> None:
-        """Log what is new in the metrics of all epochs; an epoch done again counts once."""
+        """Log the epochs of `history` that are new; a repeated epoch counts once."""
         for name, tracker in list(self._active.items()):
             with self._guarded(name):
                 while self._num_logged[name] < len(history):
@@ -106,7 +106,7 @@ class Trackers:
                     self._num_logged[name] = epoch
 
     def finish(self, report: Report | None, *, is_complete: bool = False) -> None:
-        """Close all; a run without a report was cut short, unless it `is_complete` as a trial."""
+        """Close all; a run without a report was interrupted, unless it `is_complete` as a trial."""
         for name, tracker in list(self._active.items()):
             with self._guarded(name):
                 tracker.finish(report, is_complete=is_complete or report is not None)
@@ -114,7 +114,7 @@ class Trackers:
 
     @contextmanager
     def _guarded(self, name: str) -> Iterator[None]:
-        """Training is worth more than what shows it."""
+        """Disable a tracker that fails instead of ending the training."""
         try:
             yield
         except Exception as failure:
@@ -131,7 +131,7 @@ class Tracker(Protocol):
     def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> int:
         """Open the record of the run, or resume it; `history` has the epochs done before.
 
-        Returns how many epochs, from the first on, it holds already; the others are logged next.
+        Returns how many epochs, from the first on, it already has; the others are logged next.
         """
 
     def log(self, epoch: int, metrics: Metrics) -> None:
@@ -145,13 +145,13 @@ class TensorBoard:
     """Event files in the run's folder, rewritten by each launch."""
 
     def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> int:
-        """Replace what earlier launches wrote: so no epoch is missing, and none is there twice."""
+        """Replace the files of earlier launches, so that no epoch is missing or duplicated."""
         from torch.utils.tensorboard import SummaryWriter
 
         folder = run.path / TENSORBOARD_DIR
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
-        # A TensorBoard that is looking on forgets the old epochs because of purge_step.
+        # purge_step makes a running TensorBoard drop the old epochs.
         self._writer: Any = SummaryWriter(str(folder), purge_step=1)
         self._writer.add_text("recipe", f"```\n{dump_recipe(recipe)}```", 0)
         self._num_epochs = 0
@@ -160,7 +160,7 @@ class TensorBoard:
         return 0
 
     def log(self, epoch: int, metrics: Metrics) -> None:
-        """Write the epoch, and have it on disk."""
+        """Write the epoch and flush it to disk."""
         self._num_epochs = epoch
         self._time_s += metrics[keys.EPOCH_S]
         self._write(metrics)
@@ -186,7 +186,7 @@ class MLflow:
         self._group = group
 
     def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> int:
-        """Resume the MLflow run that this folder knows; its store says what it holds."""
+        """Resume the MLflow run recorded in this folder; its store says which epochs it has."""
         from mlflow import MlflowClient
 
         folder = ((run.path.parent if self._group else run.path) / MLFLOW_DIR).resolve()
@@ -213,7 +213,7 @@ class MLflow:
         self._client.log_batch(self._run_id, metrics=points)
 
     def finish(self, report: Report | None, *, is_complete: bool) -> None:
-        """Send the result, and say whether the run came to its end."""
+        """Send the result, and whether the run is complete."""
         for key, value in _result(report).items():
             self._client.log_metric(self._run_id, key, value)
         self._client.set_terminated(self._run_id, "FINISHED" if is_complete else "KILLED")
@@ -275,7 +275,7 @@ class WeightsAndBiases:
         return num_epochs
 
     def log(self, epoch: int, metrics: Metrics) -> None:
-        """Log the epoch, and remember it: an offline run cannot be asked what it holds."""
+        """Log the epoch and record its number, because an offline run cannot be queried."""
         self._run.log(dict(metrics), step=epoch, commit=True)
         remember(self._folder, "wandb", {"run_id": self._run_id, "num_epochs": epoch})
 
@@ -294,13 +294,13 @@ _KINDS: dict[str, Callable[[str | None], Tracker]] = {
 
 
 def recall(run: RunFolder, name: str) -> dict[str, Any]:
-    """Read what a tracker remembered of the run, empty where nothing is known."""
+    """Read what a tracker recorded for the run; empty if there is nothing."""
     known: dict[str, Any] = _memory(run).get(name, {})
     return known
 
 
 def remember(run: RunFolder, name: str, content: Mapping[str, object]) -> None:
-    """Keep in the run's folder what a tracker must know to resume the same curves."""
+    """Record in the run's folder what a tracker needs to resume the same curves."""
     memory = {**_memory(run), "format_version": MEMORY_VERSION, name: content}
     write_text(run.path / MEMORY_FILE, json.dumps(memory, indent=2) + "\n")
 
@@ -320,7 +320,7 @@ def _memory(run: RunFolder) -> dict[str, Any]:
 
 
 def _digest(uri: str | None) -> str | None:
-    """Identify a store without recording what may hold a password."""
+    """Identify a store without recording its URI, which may contain a password."""
     return hashlib.sha256(uri.encode()).hexdigest()[:12] if uri else None
 
 

@@ -25,10 +25,10 @@ from sgnray.tune.trial.messages import TrialConfig
 
 @set_environment(RAY_TRAIN_VARIABLES)
 def train_group(trial: TrialConfig, job: TrialJob) -> None:
-    """Train a trial with several workers under DDP; raises what a worker raised."""
+    """Train a trial with several workers under DDP; raises the error of a worker."""
     resources = job.resources
     errors = MessageQueue()
-    # Ray Train requires a folder that all workers see; nothing of value is written there.
+    # Ray Train requires a folder shared by all workers; nothing important is written there.
     with tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch:
         trainer = make_trainer(
             partial(_train_worker, trial, job, errors),

@@ -97,7 +97,7 @@ def _choose_precision(
     cluster: Resources,
     budget: _TimeBudget,
 ) -> Precision | None:
-    """Return what `auto` means in this search: asked once, since nodes may differ, and then kept.
+    """Resolve `auto` for this search: only once, since nodes may differ, and then stored.
 
     None if the time budget ends before a worker has answered.
     """
@@ -137,8 +137,8 @@ def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
                 num_samples=search.num_left,
                 scheduler=_make_scheduler(search),
                 max_concurrent_trials=job.resources.concurrent,
-                # An actor that still ends Ray Train's workers cannot take the next trial: Ray gives
-                # it 2 s for that, and then drops the new trial without a word.
+                # An actor that is still ending Ray Train's workers cannot take the next trial: Ray
+                # gives it 2 s, and then silently drops the new trial.
                 reuse_actors=job.resources.num_workers == 1,
                 trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
             ),
@@ -156,12 +156,13 @@ def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
 def run_trial(config: dict[str, object], *, job: TrialJob) -> None:
     """Train the trial that `config` names in a Ray worker, and report each epoch.
 
-    An exception is reported too: Ray would restart the trial, which only helps after a lost worker.
+    An exception is reported, not raised: Ray would restart the trial, which only helps after a lost
+    worker.
     """
     trial = cast(TrialConfig, config)
     try:
         if job.resources.num_workers > 1:
-            # Ray Train takes a second to import, which most trials do not need.
+            # Ray Train takes a second to import, and most trials do not need it.
             from sgnray.tune.ray.group import train_group
 
             train_group(trial, job)
@@ -197,7 +198,7 @@ def _make_scheduler(search: RunningSearch) -> Any:
         reduction_factor=REDUCTION_FACTOR,
     )
     trials = {row.number: SimpleNamespace(trial_id=f"trial-{row.number}") for row in search.ended}
-    # Ray draws each trial's bracket, of which there is one, from numpy's global generator.
+    # Ray draws each trial's bracket from numpy's global generator, although there is only one.
     state = np.random.get_state()
     for trial in trials.values():
         asha.on_trial_add(None, trial)
@@ -211,8 +212,8 @@ def _make_scheduler(search: RunningSearch) -> Any:
 class _Proposals(Searcher):  # type: ignore[misc]
     """Gives Ray the next trial until there are no more.
 
-    The search gets the results through `_Reports` and keeps its own record, so Ray has nothing to
-    save of this object; files and locks of the search cannot be pickled either.
+    The search gets the results through `_Reports` and keeps its own record, so Ray does not need to
+    save this object, whose files and locks could not be pickled.
     """
 
     def __init__(self, search: RunningSearch) -> None:
@@ -232,7 +233,7 @@ class _Proposals(Searcher):  # type: ignore[misc]
 
 
 class _Reports(tune.Callback):  # type: ignore[misc]
-    """Passes what Ray reports of its trials on to the search, and Ctrl-C to Ray."""
+    """Passes the results of Ray's trials to the search, and Ctrl-C to Ray."""
 
     def __init__(
         self,
@@ -284,7 +285,7 @@ class _TimeBudget(tune.Stopper):  # type: ignore[misc]
 
     @property
     def left_s(self) -> float | None:
-        """What is left of the time; None if there is no limit."""
+        """Seconds until the end; None if there is no limit."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -311,7 +312,7 @@ def _interruptible() -> Iterator[Callable[[], None]]:
         if is_interrupted:
             raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+    if threading.current_thread() is not threading.main_thread():  # only it gets signals
         yield repeat
         return
     before = signal.signal(signal.SIGINT, on_signal)

@@ -1,4 +1,4 @@
-"""How much each searched key mattered: PED-ANOVA, from Optuna (extra `tune`)."""
+"""The importance of each searched key: PED-ANOVA, from Optuna (extra `tune`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FEWEST = 8  # below that it is mostly noise
 
 
 def importances(rows: Sequence[TrialRow], space: Space) -> dict[str, float]:
-    """Return the share of each key in what made trials good, the largest first; the sum is 1.
+    """Return the importance of each key as a share, the largest first; the sum is 1.
 
     Only trials with the most epochs count. A key that some of them lack, because its condition did
     not hold, is left out. Empty with too few trials or without Optuna: see `explain_missing`.

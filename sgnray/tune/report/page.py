@@ -1,4 +1,4 @@
-"""The pictures of a search, and search.html: all of it on one page that loads nothing else."""
+"""The pictures of a search, and search.html: one self-contained page with all results."""
 
 from __future__ import annotations
 

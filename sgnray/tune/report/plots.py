@@ -42,7 +42,7 @@ _ABSENT = -0.12  # height of a line where a key was not searched in its trial
 def draw_pictures(
     rows: Sequence[TrialRow], space: Space, importances: Mapping[str, float]
 ) -> dict[str, bytes]:
-    """Return PNGs by name: history, parallel, frontier, importance; those with anything to show."""
+    """Return PNGs by name: history, parallel, frontier, importance; only those with data."""
     scored = [row for row in rows if row.score is not None]
     compared = comparable(scored)
     pictures: dict[str, bytes] = {}

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MAX_DRAWS = 1000
-# TPE draws at random first; a quarter of a short search is enough to begin with.
+# TPE draws at random first, for a quarter of the trials, within these limits.
 _MOST_RANDOM, _FEWEST_RANDOM, _RANDOM_SHARE = 10, 4, 4
 
 
 def make_sampler(space: Space, search: SearchWay, num_trials: int, seed: int) -> Sampler:
     """Build the sampler for a way of search; a grid ignores `num_trials`: all its points are run.
 
-    RecipeError for a grid over a range and for draws from rows; SgnError where TPE lacks Optuna.
+    RecipeError for a grid over a range and for draws from rows; SgnError if TPE lacks Optuna.
     """
     if search == "grid":
         _check_grid(space)
@@ -67,18 +67,18 @@ class Listed:
         self._points = points
 
     def propose(self, number: int) -> Values | None:
-        """Return the values of a trial, None where there are no more."""
+        """Return the values of a trial; None if there are no more."""
         return self._points[number - 1] if number <= self.num_trials else None
 
     def learn(self, values: Values, scores: Sequence[float], *, is_complete: bool) -> None:
-        """Ignore it."""
+        """Ignore the trial: all values are known in advance."""
 
 
 class Tpe:
     """Optuna's tree-structured Parzen estimator.
 
-    A trial that was stopped early counts as pruned, with its curve. It also learns from the trials
-    of earlier commands.
+    A trial that was stopped early counts as pruned, with its curve. Trials of earlier commands
+    are also used.
     """
 
     def __init__(self, space: Space, num_trials: int, seed: int) -> None:
@@ -99,7 +99,7 @@ class Tpe:
         )
 
     def propose(self, number: int) -> Values | None:
-        """Return the values of a trial, None where there are no more."""
+        """Return the values of a trial; None if there are no more."""
         if number > self.num_trials:
             return None
         values = self._suggest()
@@ -131,7 +131,7 @@ class Tpe:
 
         axes = self._space.axes
         trial = self._study.ask({key: _distribution(axis) for key, axis in axes.items()})
-        # What a trial ran with is added by `learn`, at times in a later command.
+        # `learn` adds the values that a trial ran with, sometimes in a later command.
         self._study.tell(trial, state=TrialState.FAIL)
         values = {key: _value(axis, trial.params[key]) for key, axis in axes.items()}
         return self._space.keep_active(values)
@@ -141,7 +141,7 @@ Sampler = Listed | Tpe
 
 
 def make_study(sampler: BaseSampler | None = None) -> Study:
-    """Return an empty study of Optuna, which logs nothing but warnings."""
+    """Return an empty Optuna study, which logs only warnings."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -149,7 +149,7 @@ def make_study(sampler: BaseSampler | None = None) -> Study:
 
 
 def optuna_trial(space: Space, values: Values, score: float | None, **others: Any) -> FrozenTrial:
-    """Return a trial that has ended as Optuna describes it; it knows a choice by its text."""
+    """Convert an ended trial to Optuna's form, in which a choice is text."""
     from optuna.trial import create_trial
 
     axes = {key: space.axes[key] for key in values}

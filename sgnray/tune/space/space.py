@@ -1,4 +1,4 @@
-"""What a search may change: for each recipe key, the values to try."""
+"""A search space: the values to try for each recipe key."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from sgnray import seeding
 
 FORMAT_VERSION = 1
 MAX_GRID_POINTS = 10_000
-# Enough to distinguish two trials, and so few that a table shows exactly what was run.
+# Enough to distinguish two trials, and few enough that a table shows the exact values.
 _DIGITS = 4
 
 SearchWay = Literal["random", "grid", "tpe"]
 RangeKind = Literal["uniform", "log_uniform", "integer"]
-# A key is searched where each of these other keys has one of these values.
+# A key is searched only if each of these other keys has one of these values.
 Condition = Mapping[str, tuple[Any, ...]]
-# Of recipe keys, by `section.key`.
+# The values of recipe keys, by `section.key`.
 Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values, each as likely as the others."""
+    """One of several values, all equally likely."""
 
     values: tuple[Any, ...]
 
@@ -39,7 +39,7 @@ class Choice:
         return self.values
 
     def describe(self) -> dict[str, Any]:
-        """Return it as it is in a search space file."""
+        """Return it in the form of a search space file."""
         return {"choice": list(self.values)}
 
 
@@ -62,7 +62,7 @@ class Range:
                 return self.low + int(uniform * (self.high - self.low + 1))
 
     def rounded(self, value: float) -> float:
-        """Round a drawn value to what tables and best.yaml show of it."""
+        """Round a drawn value to the digits that tables and best.yaml show."""
         return min(self.high, max(self.low, float(f"{value:.{_DIGITS}g}")))
 
     def extremes(self) -> tuple[float, float]:
@@ -70,7 +70,7 @@ class Range:
         return self.low, self.high
 
     def describe(self) -> dict[str, Any]:
-        """Return it as it is in a search space file."""
+        """Return it in the form of a search space file."""
         return {self.kind: [self.low, self.high]}
 
 
@@ -106,7 +106,7 @@ class Space:
         return kept
 
     def draw(self, seed: int, index: int) -> Values:
-        """Draw one configuration; it depends on (seed, index) and the axes alone."""
+        """Draw one configuration; it depends only on (seed, index) and the axes."""
         uniform = seeding.uniform(seed, "tune", index, (len(self.axes),)).tolist()
         drawn = [axis.draw(u) for axis, u in zip(self.axes.values(), uniform, strict=True)]
         return self.keep_active(dict(zip(self.axes, drawn, strict=True)))
@@ -131,7 +131,7 @@ class Space:
             yield self.keep_active(dict(zip(self.axes, values, strict=True)))
 
     def describe(self) -> dict[str, Any]:
-        """Return it as it is in a search space file."""
+        """Return it in the form of a search space file."""
         if self.rows:
             return {"rows": list(self.rows)}
         described = {key: axis.describe() for key, axis in self.axes.items()}
@@ -156,7 +156,7 @@ def dump_space(space: Space) -> str:
 
 
 def as_overrides(values: Values) -> tuple[str, ...]:
-    """Write values as `section.key=value`, the way commands take them."""
+    """Write values as `section.key=value`, as commands accept them."""
     return tuple(f"{key}={as_text(value)}" for key, value in values.items())
 
 

@@ -36,7 +36,7 @@ from sgnray.tune.space.space import (
 
 _PACKAGE = "sgnray.conf.tune"
 _EXAMPLE = "optim.learning_rate: {log_uniform: [3e-4, 3e-3]}"
-# The search or the dataset decides these in a trial, so that a value would do nothing.
+# The search or the dataset sets these keys in a trial, so a value would have no effect.
 _FIXED = {
     "data.dataset": "comes from the dataset; choose another with --data",
     "data.case": "must be the same in all trials; choose it with --case",
@@ -195,7 +195,7 @@ def _read_axis(key: str, given: object, condition: Condition, recipe: Recipe) ->
     is_integer = sections()[section].model_fields[name].annotation is int
     if is_integer and isinstance(axis, Range) and axis.kind != "integer":
         raise ValueError("must be an integer; use {integer: [lowest, highest]}, or {choice: [...]}")
-    # A key with a condition is tried where the condition holds.
+    # A key with a condition is tried with values that fulfill the condition.
     others = {other: wanted[0] for other, wanted in condition.items()}
     tried = [_why_impossible({**others, key: value}, recipe) for value in axis.extremes()]
     if problems := dict.fromkeys(why for why in tried if why):
@@ -204,7 +204,7 @@ def _read_axis(key: str, given: object, condition: Condition, recipe: Recipe) ->
 
 
 def _why_not_searched(key: str) -> str | None:
-    """Return why no search can change a key, None where one can."""
+    """Return why a key cannot be searched; None if it can."""
     if key in sections():
         return f"is a section; write its keys as {key}.key, like {_EXAMPLE}"
     if key not in dotted_keys():
@@ -213,7 +213,7 @@ def _why_not_searched(key: str) -> str | None:
 
 
 def _why_impossible(values: Values, recipe: Recipe) -> str | None:
-    """Return the problem with values in a recipe, None where they are possible."""
+    """Return the problem with values in a recipe; None if they are possible."""
     try:
         recipe.replacing(values)
     except RecipeError as error:
@@ -267,7 +267,7 @@ def _is_number(value: object) -> bool:
 def _check_together(space: Space, recipe: Recipe) -> list[Problem]:
     """Return the problems of points whose values are only impossible together.
 
-    All points of a grid are tried; else the ends of each two keys with each other.
+    All points of a grid are tried; in other spaces, the extremes of each pair of keys.
     """
     is_grid = not space.ranges and space.num_points() <= MAX_GRID_POINTS
     found: dict[str, Problem] = {}

@@ -91,7 +91,7 @@ class SearchFolder:
         return self.path / TRACKERS_DIR / f"trial-{number:04d}"
 
     def write(self, rows: tuple[TrialRow, ...]) -> None:
-        """Write the table of trials, and best.yaml once one has ended without an error."""
+        """Write the table of trials, and best.yaml once a trial has ended without an error."""
         write_tables(self.path, rows, self.plan.space.keys)
         best = best_of(rows)
         if best is not None:
@@ -103,7 +103,7 @@ class SearchFolder:
 def claim_search(runs_dir: Runs, name: str | None, plan: Plan) -> Iterator[SearchFolder]:
     """Create the search's folder, or reopen it for the same search, and lock it meanwhile.
 
-    RunError where it holds something else or is in use; UsageError for an invalid name.
+    RunError if it has other content or is in use; UsageError for an invalid name.
     """
     with claimed_folder(runs_dir, name, default=_default_name(runs_dir, plan)) as path:
         _check_owner(path, plan)
@@ -117,7 +117,7 @@ def claim_search(runs_dir: Runs, name: str | None, plan: Plan) -> Iterator[Searc
 
 
 def _default_name(runs_dir: Runs, plan: Plan) -> str:
-    """Name the folder of a search; an older version may have made it under another hash."""
+    """Name the folder of a search; a folder of an older version may have another hash."""
     name, described = plan.folder_name(), plan.describe()
     older = older_folders(runs_dir, name)
     same = [path.name for path in older if _read_plan(path / SEARCH_FILE) == described]
@@ -125,7 +125,7 @@ def _default_name(runs_dir: Runs, plan: Plan) -> str:
 
 
 def _read_plan(search_path: Path) -> object:
-    """Read search.json, the keys of its recipe as they are called today; None if not readable."""
+    """Read search.json, with the current names of recipe keys; None if it is not readable."""
     try:
         found = json.loads(search_path.read_text(encoding="utf-8"))
         return {**found, "recipe": describe_recipe(parse_recipe(found["recipe"]))}

@@ -30,8 +30,8 @@ class Listener(Protocol):
 class RunningSearch:
     """Keeps the table, record and folder of a search up to date, and chooses the next trial.
 
-    Ray would take an exception in a callback for one of the trial's. So it is kept, and raised by
-    the next report of any trial, or at the end.
+    Ray would treat an exception in a callback as an error of the trial. So it is stored, and raised
+    at the next report of any trial, or at the end.
     """
 
     def __init__(self, folder: SearchFolder, sampler: Sampler, listener: Listener | None) -> None:
@@ -78,7 +78,7 @@ class RunningSearch:
         return {"number": number, "values": values}
 
     def on_report(self, number: int, report: EpochReport | FailureReport) -> None:
-        """Take an epoch or a failure that a trial reported."""
+        """Handle an epoch or a failure that a trial reported."""
         if self._error is not None:
             raise self._error
         if isinstance(report, FailureReport):
@@ -98,7 +98,7 @@ class RunningSearch:
             self._notify()
 
     def on_end(self, number: int, *, is_cut: bool) -> None:
-        """Note that Ray ended a trial; one that the time budget cut resumes later."""
+        """Record that Ray ended a trial; one that the time budget cut resumes later."""
         if number in self._reasons:
             self._end(Ended(number, "failed", self._reasons[number]))
         elif self.table.row(number).num_epochs >= self.folder.plan.num_epochs:
@@ -107,7 +107,7 @@ class RunningSearch:
             self._end(Ended(number, "stopped"))
 
     def on_lost(self, number: int, reason: str) -> None:
-        """Note that a trial lost its worker too often."""
+        """Record that a trial lost its worker too often."""
         self._end(Ended(number, "failed", reason))
 
     def end(self) -> None:

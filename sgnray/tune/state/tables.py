@@ -16,7 +16,7 @@ from sgnray.storage.atomic import write_bytes, write_text
 from sgnray.tune.state.trials import TrialRow
 
 PARQUET_FILE, CSV_FILE = "trials.parquet", "trials.csv"
-# A spreadsheet takes a cell that starts with one of these for a formula.
+# Spreadsheets treat a cell that starts with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 _COLUMNS: dict[str, tuple[pa.DataType, Callable[[TrialRow], object]]] = {
@@ -37,7 +37,7 @@ def trial_table(rows: Sequence[TrialRow], keys: Sequence[str]) -> pa.Table:
     """Return the trials as a table: a row each, a column for each searched key, null if unknown.
 
     `val_top1` is the score, a share; `spread` its standard deviation over seeds; `flops` are those
-    of one clip's forward pass. A key has one type: lists and mixtures are written as JSON.
+    of one clip's forward pass. Each key has one type: lists and mixed types are written as JSON.
     """
     columns = {
         name: pa.array([of(row) for row in rows], type=kind)
@@ -50,7 +50,7 @@ def trial_table(rows: Sequence[TrialRow], keys: Sequence[str]) -> pa.Table:
 
 
 def write_tables(folder: Path, rows: Sequence[TrialRow], keys: Sequence[str]) -> None:
-    """Write both files, each aside and then into its place; raises OutputError."""
+    """Write both files, each atomically; raises OutputError."""
     table = trial_table(rows, keys)
     parquet = io.BytesIO()
     pq.write_table(table, parquet)
@@ -75,7 +75,7 @@ def _cell(value: object) -> object:
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """Store a key's values as one type; mixtures and lists become JSON."""
+    """Store a key's values as one type; mixed types and lists become JSON."""
     kinds = {type(value) for value in values if value is not None}
     if kinds in ({int}, {float}, {int, float}, {bool}, {str}):
         return pa.array(values)

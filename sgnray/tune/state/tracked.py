@@ -18,7 +18,7 @@ from sgnray.tune.trial.messages import EpochReport
 class TrialTrackers:
     """Passes the events of a search on to the trackers that its recipe asks for.
 
-    A trial that resumes first reports its earlier epochs: their history comes from there.
+    A trial that resumes first reports its earlier epochs again; its history comes from these.
     """
 
     def __init__(self, folder: SearchFolder) -> None:
@@ -28,7 +28,7 @@ class TrialTrackers:
         self._failed: set[str] = set()
 
     def apply(self, event: Event) -> None:
-        """Start, follow or finish a trial; SgnError where a tracker does not start."""
+        """Start, follow or finish a trial; SgnError if a tracker does not start."""
         if not self._folder.plan.recipe.train.log:
             return
         match event:
@@ -42,7 +42,7 @@ class TrialTrackers:
                 self._open.pop(number).finish(None, is_complete=status != "failed")
 
     def close(self) -> None:
-        """Close what is open: trials that were interrupted."""
+        """Close the trackers of interrupted trials."""
         while self._open:
             self._open.popitem()[1].finish(None)
 

@@ -52,7 +52,7 @@ class Record:
     path: Path
 
     def read(self) -> list[Event]:
-        """Return all events; RunError where a line is invalid.
+        """Return all events; RunError if a line is invalid.
 
         A last line that was cut off is removed, so that the next event starts a new line.
         """
@@ -74,13 +74,13 @@ class Record:
         return events
 
     def add(self, event: Event) -> None:
-        """Append one event: from here on it survives the death of this process."""
+        """Append one event, which then survives a kill of this process."""
         line = json.dumps(_to_content(event)) + "\n"
         with output_errors(self.path), self.path.open("ab") as file:
             file.write(line.encode())
 
 
-# What of a report is recorded: what the results and the scheduler need.
+# The fields of a report that are recorded, for the results and the scheduler.
 _RECORDED = ("epoch", "score", "spread", "duration_s", "num_parameters", "flops", "node")
 
 
@@ -131,7 +131,7 @@ class TrialRow:
 
     @property
     def score(self) -> float | None:
-        """The score after the last epoch; None before the first one, and where it failed."""
+        """The score after the last epoch; None before the first one, and if the trial failed."""
         return self.scores[-1] if self.scores and self.status != "failed" else None
 
     @property
@@ -164,7 +164,7 @@ class TrialTable:
         return self._rows[number]
 
     def apply(self, event: Event) -> TrialRow:
-        """Apply an event, and return the trial as it is then."""
+        """Apply an event, and return the updated trial."""
         match event:
             case Started(number, values):
                 # A restarted trial keeps its epochs; its first report says where it resumes.
@@ -198,8 +198,8 @@ class TrialTable:
 def rank(rows: Sequence[TrialRow]) -> list[TrialRow]:
     """Order trials, the best first.
 
-    Those with the most epochs come first, as scores compare after the same number of epochs only;
-    then the score after the last epoch decides, since training keeps the last epoch.
+    Trials with more epochs come first, because scores are only comparable after the same number of
+    epochs. Then the score after the last epoch decides, since training keeps the last epoch.
     """
     return sorted(
         rows,
@@ -218,6 +218,6 @@ def best_of(rows: Sequence[TrialRow]) -> TrialRow | None:
 
 
 def comparable(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """Return the trials with the most epochs: only scores after equally many compare."""
+    """Return the trials with the most epochs: only their scores are comparable."""
     most = max((row.num_epochs for row in rows), default=0)
     return [row for row in rows if row.num_epochs == most and row.score is not None]

@@ -1,4 +1,4 @@
-"""What a trial trains: one model per validation fold and seed; plain torch."""
+"""The training of a trial: one model per validation fold and seed; plain torch."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from sgnray.tune.trial.resources import TrialResources
 
 @dataclass(frozen=True)
 class TrialJob:
-    """What the workers of a search get; unfinished trials keep their state in `states_dir`.
+    """The job of a search's workers; unfinished trials keep their state in `states_dir`.
 
-    `precision` is what `auto` is in all trials, so that they can be compared.
+    `precision` replaces `auto` in all trials, so that they can be compared.
     """
 
     plan: Plan
@@ -49,8 +49,8 @@ class TrialJob:
     def train(self, trial: TrialConfig, world: World) -> Iterator[EpochReport]:
         """Train a trial and yield each epoch. Collective: every rank of `world` must call this.
 
-        A resumed trial first yields the epochs that it did before, so that the scheduler sees the
-        same whether it was interrupted or not.
+        A resumed trial first yields its earlier epochs again, so that the scheduler sees the same
+        reports whether the trial was interrupted or not.
         """
         torch.set_num_threads(self.resources.num_threads)
         recipe = self.plan.trial_recipe(trial["values"])
@@ -63,7 +63,7 @@ class TrialJob:
             device=torch.device("cuda" if self.resources.num_gpus else "cpu"),
             world=world,
         )
-        # A machine that does not see the search's folder trains without keeping its state.
+        # A machine without access to the search's folder trains without saving its state.
         state_dir = self.states_dir / f"{trial['number']:04d}" if self.states_dir.is_dir() else None
         if state_dir is not None:
             folds.restore(state_dir)
@@ -131,12 +131,12 @@ class Folds:
             for folds in self._seeds:
                 for steps, validate in zip(folds, self._validators, strict=True):
                     metrics = train_and_validate(steps, validate)
-                    # A score would keep the best epoch's weights, which nothing here reads.
+                    # A score would keep the best epoch's weights, which are not needed here.
                     steps.state.finish_epoch(metrics, score=None)
             yield self.report(self.epoch)
 
     def report(self, epoch: int) -> EpochReport:
-        """Return an epoch that is done, counted from 1: means over the models."""
+        """Return the report of a finished epoch, counted from 1: means over the models."""
 
         def mean(states: Sequence[TrainState], key: str) -> float:
             return statistics.fmean(state.history[epoch - 1][key] for state in states)
@@ -173,7 +173,7 @@ class Folds:
                 shutil.rmtree(old, ignore_errors=True)
 
     def restore(self, folder: Path) -> None:
-        """Continue from what `save` wrote, or start over where nothing there is complete."""
+        """Continue from the newest complete state of `save`, or start over if there is none."""
         for saved in reversed(_saved(folder)):
             try:
                 checkpoints = [load_checkpoint(path) for path in sorted(saved.glob("*.pt"))]

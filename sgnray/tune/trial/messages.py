@@ -1,4 +1,4 @@
-"""What the driver sends to a trial, and what the trial reports; Ray carries both as dicts."""
+"""The messages between the driver and a trial; Ray sends them as dicts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_REASON = 300
 
 
 class TrialConfig(TypedDict):
-    """The trial that a worker is to train; numbers count from 1."""
+    """The trial that a worker trains; numbers count from 1."""
 
     number: int
     values: Values
@@ -49,7 +49,7 @@ class FailureReport:
 
     reason: str
     traceback: str
-    # The scheduler reads these of every report.
+    # The scheduler reads these fields of every report.
     epoch: int = 0
     score: float = 0.0
 
@@ -64,6 +64,6 @@ class FailureReport:
 
 
 def read_result(result: Mapping[str, Any]) -> EpochReport | FailureReport:
-    """Read what a trial reported; Ray adds keys of its own."""
+    """Read the report of a trial; Ray adds keys of its own."""
     kind = FailureReport if "traceback" in result else EpochReport
     return kind(**{each.name: result[each.name] for each in fields(kind)})

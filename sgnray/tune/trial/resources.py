@@ -16,11 +16,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What each trial gets, shared by its workers, and how many trials run at once.
+    """The resources of each trial, shared by its workers, and how many trials run at once.
 
-    `allocate` chooses what is None. `num_gpus` may be a fraction of one for a single worker.
-    `concurrent` None after that means as many as the cluster has room for at any time. `request`
-    says which nodes serve, and how long to wait for the first of them; its counts are not used.
+    `allocate` replaces None. `num_gpus` may be a fraction for a single worker. If `concurrent` is
+    None after that, as many trials run as the cluster has room for at any time. `request` says
+    which nodes to use, and how long to wait for the first of them; its counts are not used.
     """
 
     num_workers: int = 1
@@ -49,14 +49,14 @@ class TrialResources:
                 now=f"give each trial {self.num_workers} GPUs, or 0 to train on CPUs",
             )
         is_existing = find_address(address) is not None
-        # A local cluster gets as many logical CPUs as trials are to run at once.
+        # A local cluster gets enough logical CPUs for the trials that run at once.
         at_once = 1 if is_existing else self.concurrent or 1
         return connected(address, num_workers=self._min_cpus * at_once)
 
     def allocate(self, cluster: Resources, num_trials: int) -> TrialResources:
-        """Choose what is None; ClusterError where a local cluster has no room for the rest.
+        """Replace what is None; ClusterError if a local cluster has no room for the trials.
 
-        On an existing cluster trials queue at Ray, so that an autoscaler sees them.
+        On an existing cluster, trials queue in Ray, so that an autoscaler sees them.
         """
         gpus = self.num_gpus
         if gpus is None:
@@ -73,7 +73,7 @@ class TrialResources:
         if gpus:
             room = min(room, int(cluster.num_gpus / gpus))
         if not cluster.is_local:
-            # Of a trial with several workers Ray Tune knows no size: it would start all at once.
+            # Ray Tune does not know the size of trials with several workers: it would start all.
             at_once = self.concurrent or (max(1, room) if self.num_workers > 1 else None)
         elif room < (self.concurrent or 1):
             raise ClusterError(
@@ -90,7 +90,7 @@ class TrialResources:
         return replace(self, num_cpus=cpus, num_gpus=gpus, concurrent=at_once)
 
     def room(self) -> RequestedRoom:
-        """Return the room for trials, which is missing while none has it."""
+        """Return the room requested for trials, which is missing while no trial has room."""
         cpus, gpus = self._min_cpus, self.num_gpus or 0.0
         needed = self.request.describe(1, num_cpus=cpus, num_gpus=gpus, what="trial")
         return RequestedRoom(needed, wait_s=self.request.wait_s)
