@@ -365,7 +365,7 @@ def test_a_damaged_table_raises_input_errors_only(tmp_path, write):
             read(plan_custom(location))
         except InputError:
             num_refused += 1
-    assert num_refused > len(damaged) / 10
+    assert num_refused > 3  # not only those that are cut off
 
 
 @pytest.mark.parametrize("write", WRITERS)

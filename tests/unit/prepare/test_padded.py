@@ -346,7 +346,7 @@ def test_damage_is_refused_skipped_or_gives_finite_poses(tmp_path, write):
         num_read += 1
         for result in results:
             assert isinstance(result, Skipped) or np.isfinite(result.poses.values_PD).all()
-    assert 20 < num_read < 200
+    assert 0 < num_read < 200  # the CRC of a zip notices nearly all
 
 
 def test_neither_h5_nor_npz(tmp_path):

@@ -221,7 +221,7 @@ def test_damage_is_refused_skipped_or_gives_finite_poses(tmp_path, protocol):
         num_read += 1
         for result in results:
             assert isinstance(result, Skipped) or np.isfinite(result.poses.values_PD).all()
-    assert 20 < num_read < 200
+    assert 0 < num_read < 200
 
 
 def test_jobs_are_cut_and_a_job_reads_its_own_clips(tmp_path):
