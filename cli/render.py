@@ -163,7 +163,7 @@ def progress(what: str) -> Iterator[OnProgress]:
 
 @contextmanager
 def live(display: Callable[[Console], Live]) -> Iterator[bool]:
-    """Keep a live display on stderr if it is a terminal; yield whether it is one."""
+    """Keep a live display on stderr; yield False, showing nothing, if quiet or no real terminal."""
     console = _stderr()
     with redirect_stdout(sys.stderr):
         if is_quiet() or not console.is_terminal or console.is_dumb_terminal:

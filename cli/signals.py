@@ -30,7 +30,7 @@ def ending_in_order() -> Iterator[Ending]:
         yield ending
     finally:
         ending.stop_repeating()
-        if ending.signal is None:  # else a second signal may still end the exit of Python
+        if ending.signal is None:  # else a second signal may still cut Python's exit short
             for number, handler in before.items():
                 signal.signal(number, handler)
 

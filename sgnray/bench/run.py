@@ -304,7 +304,7 @@ def _measure_workers(
     recipe: Recipe, shape: Shape, counts: Sequence[int], *, device: str, address: str | None
 ) -> Iterator[WorkersSpeed]:
     """Train on noise as `sgn train` does, with each number of workers in turn."""
-    # Other machines cannot see a temporary folder of this one, but may share the current one.
+    # Other machines cannot see this one's temporary folder, but may share the current folder.
     parent = Path.cwd() if is_at_hand(address) else None
     one_thread = None
     with (

@@ -151,7 +151,7 @@ def require_card(text: str | None) -> ModelCard:
 
 
 def build_sgn(config: ModelConfig, skeleton: Skeleton, num_frames: int, num_classes: int) -> SGN:
-    """Build an SGN with initial weights; ValueError if an input needs bones and there are none."""
+    """Build an SGN with initial weights; ValueError if it needs bones and there are none."""
     return SGN(
         num_classes,
         num_joints=skeleton.num_joints,

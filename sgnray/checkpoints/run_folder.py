@@ -239,7 +239,7 @@ def check_unused(path: Path) -> None:
 
 
 def newest_run(runs_dir: Runs) -> RunFolder:
-    """Return the run with the most recent checkpoint; UsageError if there is none."""
+    """Return the run that finished an epoch last; UsageError if no run has a checkpoint."""
     place = as_folder(runs_dir)
     newest = _newest_at(place) if isinstance(place, Location) else _newest_in(place)
     if newest is None:
@@ -285,7 +285,7 @@ def run_name(recipe: Recipe) -> str:
 
 
 def default_run_name(runs_dir: Runs, recipe: Recipe) -> str:
-    """Name the folder of a recipe; a folder of an older version may have another hash."""
+    """Name a recipe's folder: an older version's, whatever its hash, if there is one."""
     name = run_name(recipe)
     older = [path for path in older_folders(runs_dir, name) if _is_run_of(path, recipe)]
     return max(older, key=_last_written).name if older else name

@@ -53,7 +53,7 @@ class SharedDataset:
         return cls(folder, read_info(folder).checksum, FileServer(folder, _FILES))
 
     def local_dir(self) -> Path:
-        """Return its folder on this machine; if it is not accessible, fetch it once per machine.
+        """Return its folder, or if it is missing or differs here, a copy fetched once per machine.
 
         The copy is checked by the dataset's checksum and kept for later runs.
         """

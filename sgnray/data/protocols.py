@@ -66,7 +66,7 @@ def cases_of(dataset: str, fixed: Iterable[str] = ()) -> tuple[str, ...]:
 
 
 def resolve_case(dataset: str, case: str, fixed: Iterable[str] = ()) -> str:
-    """Return the dataset's name of a case; xsub, xview, xset and cs/csub are accepted too."""
+    """Return the name that a dataset gives a case; accepts xsub, xview, xset and cs/csub too."""
     fixed = tuple(fixed)
     cases = cases_of(dataset, fixed)
     for candidate in (case, *CASE_ALIASES.get(case, ())):

@@ -108,7 +108,7 @@ def set_environment(variables: Mapping[str, str]) -> Iterator[None]:
 def _running_here() -> str | None:
     """Return the address that `ray start` recorded on this machine, if Ray listens there.
 
-    ClusterError if Ray does not answer: it may be busy, and a second Ray would take its cores.
+    ClusterError if it listens but is silent: it may be busy, and a second Ray would take its cores.
     """
     temp_dir = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     try:

@@ -172,7 +172,7 @@ class RayLauncher:
     def _choose_size(self, wanted: int) -> int:
         """Return how many workers of an elastic run have room now.
 
-        Resources are freed a moment after workers end: waits a while for room for `wanted` workers.
+        Resources are freed a moment after workers end: waits up to 10 s for room for `wanted`.
         """
         workers = self.hardware.workers
         if not workers.is_elastic:
@@ -281,8 +281,9 @@ class _Group:
     """One group of workers from its start to its end; Ray Train runs it in a thread of the driver.
 
     In a thread, Ray does not handle Ctrl-C. `outcome` is None while the group runs; then it is the
-    workers' last message (_Finished, _StopWork or an SgnError), else the exception that Ray raised
-    for a lost worker. `build` makes the trainer from the queue and a folder for Ray's own files.
+    first message that ends the work (_Finished, _StopWork or an SgnError), else the exception that
+    Ray raised for a lost worker. `build` makes the trainer from the queue and a folder for Ray's
+    own files.
     """
 
     def __init__(self, size: int, build: Callable[[MessageQueue, str], Any]) -> None:
@@ -424,7 +425,7 @@ def _run_worker(
             raise
         worker.flush()
         if worker.world.rank == 0:
-            ray.get(queue.put(outcome))  # the message would be lost with this process
+            ray.get(queue.put(outcome))  # wait, or the message would be lost with this process
 
 
 def _own_device(device_type: str) -> torch.device:

@@ -70,7 +70,7 @@ def _run(
 
     options = {"max_restarts": -1, "max_task_retries": _RETRIES, **room.actor_options()}
     kind = ray.remote(**options)(_Worker)
-    # Ray passes a list with the reference in it: each actor, even a restarted one, fetches it once.
+    # In a list, a reference stays one: each actor, even a restarted one, fetches `work` once.
     shared = [ray.put(work)]
     idle = [kind.remote(device) for _ in range(num_workers)] * _QUEUED
     waiting = enumerate(jobs)

@@ -174,7 +174,7 @@ class Wait:
         self._is_said = False
 
     def check(self, *, is_waiting: bool) -> None:
-        """Call this often; the time counts from the first call that is waiting again."""
+        """Call this often; the time counts from the first call of each wait."""
         if not is_waiting:
             self._began = None
             return

@@ -102,8 +102,8 @@ def predict_clips(
     bf16 is several times faster if the hardware supports it, and changes the third digit of
     probabilities; auto uses it if supported. `workers` spreads the recordings over Ray actors,
     which must have access to the raw files; 0 needs no Ray. `request` is what each actor requests.
-    Raises UsageError, InputError and CheckpointError immediately, and ClusterError with the first
-    prediction.
+    Raises UsageError, InputError and CheckpointError immediately. Iterating raises ClusterError, or
+    CheckpointError for a model without finite results.
     """
     plan = plan_predictions(
         sources,

@@ -66,7 +66,7 @@ class Written:
 
 
 def check_out(out: Path | str, *, overwrite: bool = False) -> Path:
-    """Return the file that predictions will be written to; UsageError if it is not possible."""
+    """Return the file to write predictions to; UsageError if it exists or cannot be one."""
     path = resolve(out)
     if "://" in str(out) or path.suffix not in _SUFFIXES or path.is_dir():
         raise UsageError(

@@ -97,7 +97,7 @@ class Location:
             _file_system(self.uri).delete_file(self.path)
 
     def open(self) -> pa.NativeFile:
-        """Open a file for reading at any place; raises OSError, such as FileNotFoundError."""
+        """Open a file for random access; raises OSError, such as FileNotFoundError."""
         return _file_system(self.uri).open_input_file(self.path)
 
     def digest(self) -> str:

@@ -78,7 +78,7 @@ def fetched(place: Location) -> Path:
 
 
 def upload(path: Path) -> None:
-    """Upload new files in a copy that `fetched` returned; do nothing for any other folder."""
+    """Upload new and changed files of a copy of a URI; do nothing for any other folder."""
     for folder, mirror in _mirrors.items():
         if path.is_relative_to(folder):
             mirror.push(removing=False)

@@ -42,7 +42,7 @@ def check_run(
     is_tracked: bool = True,
     workers_option: str = "--workers",
 ) -> Recipe:
-    """Check that a recipe can be trained like this; return it with the dataset's name of its case.
+    """Check that a recipe can be trained like this; return it, its case named as in the dataset.
 
     UsageError or MissingExtraError if it cannot. `workers` 0 is this process; `num_clips` is the
     number of training clips if it differs from the recipe's own split. `check_synchronized` checks
@@ -52,7 +52,7 @@ def check_run(
     if workers == 0:
         check_without_ray(address, request, max_failures=max_failures)
     recipe = match_recipe(recipe, dataset)
-    if is_tracked:  # else it only measures speed, on noise
+    if is_tracked:  # else it only measures speed
         _check_complete(recipe, dataset)
         _check_trackers(recipe)
     if num_clips is None:
@@ -81,7 +81,7 @@ def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
 
 
 def check_synchronized(recipe: Recipe, num_workers: int, device_type: str) -> None:
-    """Raise UsageError for synchronized batch norm without GPUs, which torch does not support."""
+    """Raise UsageError for synchronized batch norm of several workers without GPUs."""
     if recipe.train.sync_batch_norm and num_workers > 1 and device_type != "cuda":
         raise UsageError(
             "batch norm is synchronized between GPUs only",

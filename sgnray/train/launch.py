@@ -32,7 +32,7 @@ from sgnray.train.state import TrainState
 
 Record = Callable[[EpochResult | TrainProgress], None]
 
-# Lost workers that an elastic run tolerates by default, so that a repeating error still ends it.
+# How many lost workers an elastic run tolerates by default; an error that repeats ends it.
 ELASTIC_MAX_FAILURES = 10
 
 
@@ -132,7 +132,8 @@ def _run_on_ray(launcher: RayLauncher, job: Job, run: RunFolder, record: Record)
 class FinishedEpoch:
     """The message of rank 0 to the driver after each epoch; `checkpoint` is the file's content.
 
-    `waited_s` is how long rank 0 waited for the driver to handle the previous epoch.
+    `waited_s` is how long rank 0 waited before it sent the previous message, until the driver had
+    handled the one before that.
     """
 
     result: EpochResult

@@ -68,7 +68,7 @@ def learning_rate(config: OptimConfig, epoch: int, num_epochs: int) -> float:
 
 
 def batch_factor(config: OptimConfig) -> float:
-    """Return the factor of the learning rate for a batch larger than the paper's."""
+    """Return the factor of the learning rate for a batch size other than the paper's."""
     growth = config.batch_size / PAPER_BATCH_SIZE
     match config.lr_scaling:
         case "none":

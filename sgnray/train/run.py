@@ -51,7 +51,7 @@ _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: its folder or a copy of it, and the epoch after which it resumed, or 0."""
+    """A finished run: its folder, the local copy if at a URI; the epoch it resumed after, or 0."""
 
     folder: Path
     resumed_from: int

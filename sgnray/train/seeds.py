@@ -442,7 +442,7 @@ class _Sender(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         if record.levelno < logging.WARNING:
-            if record.name != run.__name__:  # that one logs a run's folder and whether it resumes
+            if record.name != run.__name__:  # which logs a run's folder, and if it resumes
                 return
             text = f"seed {self._seed}: {text}"
         elif record.name == checks.__name__:  # the parent process made the same checks

@@ -146,8 +146,8 @@ def batch_loss(logits_BK: Tensor, batch: Batch, *, smoothing: float) -> Tensor:
 def smoothed_cross_entropy(logits_BK: Tensor, labels_B: Tensor, *, smoothing: float) -> Tensor:
     """Cross-entropy (B,) against labels that give `smoothing` to the K-1 other classes.
 
-    torch spreads its rate over all K classes, so the same loss needs the rate rescaled
-    (which is exactly the loss of the reference's LabelSmoothingLoss). `smoothing` is at most
+    torch spreads its rate over all K classes, so its rate is rescaled, which gives
+    exactly the loss of the reference's LabelSmoothingLoss. `smoothing` is at most
     one half, so that the rate is at most 1 for two classes. Computed in float32 or better.
     """
     num_classes = logits_BK.shape[1]

@@ -125,7 +125,7 @@ def _check_padded(dataset: SkeletonDataset) -> None:
 def _gather_splits(
     dataset: SkeletonDataset, case: str | None
 ) -> tuple[dict[str, Split], list[str]]:
-    """Return the named case, or all cases with two non-empty parts; and a line for each other."""
+    """Return the named case, or all whose parts are not empty; and a message per case left out."""
     name, clips = dataset.info.dataset, dataset.clips
     if case is not None:
         case = resolve_case(name, case, clips.splits)

@@ -136,7 +136,7 @@ def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat,
 
 
 def detect_content(head: bytes) -> tuple[RecordedFormat, Skeleton] | None:
-    """Detect a format by the first HEAD_BYTES alone; NTU's, which is only a number, is last."""
+    """Detect a format by the first HEAD_BYTES alone; NTU's last, as any leading number fits it."""
     for known in sorted(FORMATS.values(), key=lambda known: known is NTU):
         if (skeleton := known.detect(head)) is not None:
             return known, skeleton

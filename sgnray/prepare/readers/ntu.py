@@ -4,7 +4,7 @@ Files are read in two steps, many at a time. The outline of a file follows the d
 line to line, without parsing a coordinate or allocating anything for a count. Then pyarrow's CSV
 reader parses the joint lines of many files at once, 25 for each body and frame: decimal to float64
 to float32, correctly rounded. Of the 12 columns of a joint line, only x, y and z are read; the
-others must be present. Lines that this reader does not accept are read again one by one by
+others must be present. A file that this reader does not accept is read again line by line by
 `_read_plainly`, whose plain rules define what is accepted.
 """
 
@@ -251,7 +251,7 @@ def _check_ids(frames: list[int], ids: list[int], body_lines: list[int]) -> None
 
 
 def _parse(blocks: Sequence[memoryview]) -> FloatArray | None:
-    """Parse joint lines: float32 (bodies in frames, V, C); None if pyarrow refuses a line."""
+    """Parse joint lines: float32 (bodies in frames, V, C); None unless all are plain and finite."""
     if not blocks:
         return None
     try:

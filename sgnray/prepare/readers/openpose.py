@@ -27,7 +27,7 @@ FRAME_NAME = re.compile(r"([^\x00-\x1f]*?)_?(\d{1,18})_keypoints\.json", re.IGNO
 _PEOPLE = re.compile(rb'"people"\s*:')
 _NUMBERS = re.compile(rb'"pose_keypoints(?:_2d)?"\s*:\s*\[([^\]]*)')
 _SKELETONS = {3 * layout.num_joints: layout for layout in (OPENPOSE25, OPENPOSE18)}
-_START = b"\x1e"  # must be escaped in JSON
+_START = b"\x1e"  # cannot occur unescaped in JSON
 
 
 def detect_openpose(head: bytes) -> Skeleton | None:

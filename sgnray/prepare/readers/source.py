@@ -238,7 +238,7 @@ def _is_pickled(file: RawFile) -> bool:
 
 
 def _recognize(found: Sequence[RawFile | Skipped]) -> Listing:
-    """Detect the format of each file; an unknown file is refused if others have its suffix."""
+    """Detect the format of each file; an unknown file is refused if a recording has its suffix."""
     files = [file for file in found if isinstance(file, RawFile)]
     refused = [item for item in found if isinstance(item, Skipped)]
     sidecars = [file for file in files if file.name in SIDECARS]

@@ -312,7 +312,7 @@ def _interruptible() -> Iterator[Callable[[], None]]:
         if is_interrupted:
             raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # only it gets signals
+    if threading.current_thread() is not threading.main_thread():  # signals go to the main one
         yield repeat
         return
     before = signal.signal(signal.SIGINT, on_signal)

@@ -117,7 +117,7 @@ def claim_search(runs_dir: Runs, name: str | None, plan: Plan) -> Iterator[Searc
 
 
 def _default_name(runs_dir: Runs, plan: Plan) -> str:
-    """Name the folder of a search; a folder of an older version may have another hash."""
+    """Name a search's folder: an older version's, whatever its hash, if there is one."""
     name, described = plan.folder_name(), plan.describe()
     older = older_folders(runs_dir, name)
     same = [path.name for path in older if _read_plan(path / SEARCH_FILE) == described]

@@ -18,9 +18,10 @@ log = logging.getLogger(__name__)
 class TrialResources:
     """The resources of each trial, shared by its workers, and how many trials run at once.
 
-    `allocate` replaces None. `num_gpus` may be a fraction for a single worker. If `concurrent` is
-    None after that, as many trials run as the cluster has room for at any time. `request` says
-    which nodes to use, and how long to wait for the first of them; its counts are not used.
+    `allocate` fills in what is None. `num_gpus` may be a fraction for a single worker. If
+    `concurrent` is None after that, as many trials run as the cluster has room for at any time.
+    `request` says which nodes to use, and how long to wait for the first of them; its counts are
+    not used.
     """
 
     num_workers: int = 1
