@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 LOCAL = "local"
 # Ray's default is 30% of memory. Only preparation sends poses: a few MB per worker at a time.
 _OBJECT_STORE_BYTES = 256 * 2**20
+_MAX_STARTS = 3
 _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 10.0  # longer: the cores of that machine may be busy
 _QUIET = {
@@ -159,23 +160,28 @@ def _start(ray: Any, num_workers: int) -> None:
             cores,
         )
     log.info("starting Ray on this machine")
-    try:
-        ray.init(
-            address=LOCAL,
-            num_cpus=max(cores, num_workers),
-            include_dashboard=False,
-            dashboard_host="127.0.0.1",
-            object_store_memory=_OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    # Ray raises a bare Exception if its node does not start in time.
-    except Exception as error:
-        raise ClusterError(
-            f"Ray could not be started: {first_line(error)}",
-            where="this machine",
-            now="run it again when the machine is less busy, or without Ray: --workers 0",
-        ) from error
+    for attempt in range(1, _MAX_STARTS + 1):
+        try:
+            ray.init(
+                address=LOCAL,
+                num_cpus=max(cores, num_workers),
+                include_dashboard=False,
+                dashboard_host="127.0.0.1",
+                object_store_memory=_OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            return
+        # Ray raises a bare Exception if its node does not start within 30 s, on a busy machine.
+        except Exception as error:
+            if "timed out during startup" in str(error) and attempt < _MAX_STARTS:
+                log.warning("Ray did not start in time; trying again")
+                continue
+            raise ClusterError(
+                f"Ray could not be started: {first_line(error)}",
+                where="this machine",
+                now="run it again when the machine is less busy, or without Ray: --workers 0",
+            ) from error
 
 
 def num_cores() -> int:

@@ -129,9 +129,9 @@ def test_a_directory(recordings, model, tmp_path, num_views):
 def test_workers(recordings, model, tmp_path):
     """Write a file in this process and on Ray workers of one thread each; Ray already runs."""
     files = sorted(recordings.glob("*.skeleton"))[:NUM_CLIPS_ON_RAY]
-    rates: dict[int, list[float]] = {0: [], 1: [], 2: []}
+    rates: dict[int, list[float]] = {0: [], 1: [], 2: [], 4: []}
     start = time.perf_counter()
-    with connected("local", num_workers=2):
+    with connected("local", num_workers=4):
         started_s = time.perf_counter() - start
         for attempt in range(ROUNDS):
             for workers, found in rates.items():

@@ -309,7 +309,9 @@ def wait_for(record, is_there, timeout_s=300):
 
 def test_ctrl_c_ends_the_search_and_leaves_no_process(tmp_path, searching):
     process = searching(num_epochs=4)
-    wait_for(Record(tmp_path / "mine" / "record.jsonl"), lambda events: len(events) > 2)
+    record = Record(tmp_path / "mine" / "record.jsonl")
+    wait_for(record, lambda events: len(events) > 2 or process.poll() is not None)
+    assert process.poll() is None, process.communicate()[1]
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     os.killpg(process.pid, signal.SIGINT)

@@ -9,6 +9,7 @@ import socket
 import socketserver
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -153,6 +154,33 @@ def test_environment_variables_for_ray_are_set_temporarily(monkeypatch):
     with set_environment({"RAY_OURS": "0", "RAY_SET": "1"}):
         assert dict(os.environ) == before | {"RAY_SET": "1"}
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(("num_slow", "starts"), [(0, 1), (2, 3), (9, 3)])
+def test_a_start_of_ray_that_takes_too_long_is_repeated(num_slow, starts):
+    started = []
+
+    def init(**_):
+        started.append(1)
+        if len(started) <= num_slow:
+            raise Exception("The current node timed out during startup.")
+
+    ray = SimpleNamespace(init=init)
+    with pytest.raises(ClusterError) if num_slow > starts else contextlib.nullcontext():
+        cluster._start(ray, 1)
+    assert len(started) == starts
+
+
+def test_another_failure_of_ray_is_not_repeated():
+    started = []
+
+    def init(**_):
+        started.append(1)
+        raise ValueError("no such option")
+
+    with pytest.raises(ClusterError, match="no such option"):
+        cluster._start(SimpleNamespace(init=init), 1)
+    assert len(started) == 1
 
 
 def test_ray_client_is_refused(no_ray_here):
