@@ -166,7 +166,7 @@ def _result(folder: SearchFolder, rows: tuple[TrialRow, ...]) -> TuneResult:
 
 
 def _none_ended(folder: SearchFolder, rows: tuple[TrialRow, ...]) -> SgnError:
-    if any(row.status == "interrupted" for row in rows):
+    if not rows or any(row.status == "interrupted" for row in rows):
         return SgnError(
             "no trial is complete yet",
             where=shown(folder.path),
