@@ -38,7 +38,7 @@ def demo(
     from sgnray.synth.generate import synthesize
     from sgnray.train import train_run
 
-    recipe = recipe_for("synth", _CASE, overrides or [])
+    recipe = recipe_for("synth", _CASE, overrides or ())
     raw, data, run = out / "raw", out / "data", out / "run"
     render.note(f"\n1/4  sgn synth {raw} --replications {_NUM_REPLICATIONS}")
     with render.progress("recordings") as on_progress:

@@ -161,8 +161,6 @@ class Piece:
     def batches(self, names: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
         """Read its rows, few at a time; InputError if the table is corrupt or was rewritten."""
         with self.table.errors():
-            if self.table.location.is_local:  # a remote table is only checked on opening
-                self.table.check_unchanged()
             for batch in _cursor(self.table, names).rows(self):
                 # Arrow would follow list offsets outside of the values without checking them.
                 batch.validate(full=True)
@@ -180,8 +178,10 @@ class _Cursor:
 
     def rows(self, piece: Piece) -> Iterator[pa.RecordBatch]:
         """Go to a piece and yield its rows; going back reads its chunk again from the start."""
-        if not piece.chunk_row <= self._row <= piece.start:
+        is_new = not piece.chunk_row <= self._row <= piece.start
+        if is_new or self._table.location.is_local:  # a remote check is a request
             self._table.check_unchanged()
+        if is_new:
             self._following = self._table.batches(piece.chunk, self._names)
             self._rest, self._row = None, piece.chunk_row
         while self._row < piece.stop:
