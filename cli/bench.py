@@ -141,11 +141,11 @@ def _epoch(result: BenchResult) -> str:
 
 
 def _workers(workers: Sequence[WorkersSpeed]) -> SafeTable:
-    table = make_table("workers>", "threads each>", "clips/s>", "+-%>", "per thread>")
+    table = make_table("workers>", "threads each>", "precision", "clips/s>", "+-%>", "per thread>")
     for row in workers:
         threads = str(row.threads_per_worker)
         rate = _rate(row.clips_per_s)
-        table.add_row(str(row.num_workers), threads, *rate, f"{row.per_thread:.0%}")
+        table.add_row(str(row.num_workers), threads, row.precision, *rate, f"{row.per_thread:.0%}")
     return table
 
 

@@ -111,11 +111,13 @@ class Epoch:
 class WorkersSpeed:
     """The speed of several Ray workers together.
 
-    `per_thread` is the clips/s of one of their threads as a share of those of the first row.
+    Their `precision` may differ from this process's if the recipe says auto. `per_thread` is the
+    clips/s of one of their threads as a share of those of the first row.
     """
 
     num_workers: int
     threads_per_worker: int
+    precision: str
     clips_per_s: Rate
     per_thread: float
 
@@ -180,12 +182,12 @@ def bench_recipe(
             num_clips=shape.num_train,
             is_tracked=False,
         )
-        recipe = resolve_precision(recipe, here.type)
-        workload = _describe(recipe, shape, here, has_dataset=dataset_dir is not None)
+        resolved = resolve_precision(recipe, here.type)
+        workload = _describe(resolved, shape, here, has_dataset=dataset_dir is not None)
         fastest = choose_precision("auto", here.type)
         precisions = tuple(dict.fromkeys(("float32", fastest, workload.precision)))
         rounds = measure_process(
-            recipe,
+            resolved,
             dataset,
             rows,
             device=here,
@@ -325,12 +327,13 @@ def _measure_workers(
             with open_executor(
                 workers=Workers.of(count), device=device, address=address, max_failures=0
             ) as executor:
-                run = RunFolder(folder / f"workers-{count}")
-                rate = Rate.of(train_on(executor, Job(recipe, dataset), run))
+                precision = executor.choose_precision(recipe.train.precision)
+                job = Job(recipe.replacing({"train.precision": precision}), dataset)
+                rate = Rate.of(train_on(executor, job, RunFolder(folder / f"workers-{count}")))
                 threads = executor.hardware.threads_per_worker
             per_thread = rate.median / (count * threads)
             one_thread = one_thread or per_thread
-            yield WorkersSpeed(count, threads, rate, per_thread / one_thread)
+            yield WorkersSpeed(count, threads, precision, rate, per_thread / one_thread)
 
 
 def train_on(executor: Executor, job: Job, run: RunFolder) -> list[float]:

@@ -78,8 +78,8 @@ RESULT = BenchResult(
     ),
     epoch=Epoch(rate(62.5, 0.1), Rate(0.031, 0.02, 0.04, 7)),
     workers=(
-        WorkersSpeed(1, 2, rate(60.0), 1.0),
-        WorkersSpeed(8, 1, rate(9.5), 0.95),
+        WorkersSpeed(1, 2, "float32", rate(60.0), 1.0),
+        WorkersSpeed(8, 1, "bf16", rate(9.5), 0.95),
     ),
     estimates=(Estimate(0, 3600.0, 42.0), Estimate(1, 86400.0, 7.25), Estimate(8, 5999.0, 3.0)),
 )
@@ -107,10 +107,10 @@ def test_the_tables(capsys):
         "3.1% of an epoch's time is outside of forward, backward and step",
         "(half of the 7 rounds: 2.0% to 4.0%)",
         "",
-        "workers  threads each  clips/s  +-%  per thread",
-        "\u2500" * 47,
-        "      1             2       60    2        100%",
-        "      8             1      9.5    2         95%",
+        "workers  threads each  precision  clips/s  +-%  per thread",
+        "\u2500" * 58,
+        "      1             2  float32         60    2        100%",
+        "      8             1  bf16           9.5    2         95%",
         "",
         "the whole recipe     training  evaluation        total",
         "\u2500" * 54,
@@ -203,3 +203,4 @@ def test_one_and_two_workers():
     first, second = content["workers"]
     assert first["per_thread"] == 1.0
     assert second["threads_per_worker"] >= 1
+    assert second["precision"] == content["workload"]["precision"]  # the same machine

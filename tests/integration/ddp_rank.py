@@ -6,6 +6,7 @@ writes FOLDER/world<size>.pt.
 
 from __future__ import annotations
 
+import gc
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -66,6 +67,9 @@ def main(rank: int, folder: Path, dataset_dir: Path) -> None:
         if rank == 0:
             torch.save(results, folder / f"world{size}.pt")
         if size > 1:
+            # DDP is in a reference cycle and keeps the group: without this, gloo's threads outlive
+            # it and may release a tensor while the interpreter ends, which aborts the process.
+            gc.collect()
             dist.destroy_process_group()
 
 
