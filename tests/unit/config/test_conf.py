@@ -23,8 +23,9 @@ def test_all_recipes_are_found():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_recipe_is_what_its_name_says(path):
     recipe = load_recipe(path.stem)
-    if path.stem == "custom":  # for every dataset and case that has none of its own
-        assert recipe == load_recipe("ntu60-cs", ["data.dataset=custom", "data.case=custom"])
+    if path.stem in ("custom", "custom-best"):  # for data without a recipe of its own
+        of_ntu = path.stem.replace("custom", "ntu60-cs")
+        assert recipe == load_recipe(of_ntu, ["data.dataset=custom", "data.case=custom"])
         return
     assert f"{recipe.data.dataset}-{recipe.data.case}" == path.stem.removesuffix("-best")
     assert load_recipe(str(path)) == recipe
@@ -56,6 +57,13 @@ def test_the_papers_recipes_differ_in_the_rotation_only(name, rotation_rad):
         paper.train,
         paper.evaluate,
     )
+
+
+def test_the_best_recipes_differ_in_dataset_and_case_only():
+    best = [path.stem for path in FILES if path.stem.endswith("-best")]
+    assert len(best) == 6
+    same = ["data.dataset=synth", "data.case=cs"]
+    assert len({recipe_hash(load_recipe(name, same)) for name in best}) == 1
 
 
 @pytest.fixture
