@@ -396,7 +396,8 @@ def make_trainer(
             name=name,
             storage_path=folder,
             callbacks=callbacks,
-            failure_config=FailureConfig(max_failures=0),
+            # Ray Train itself would restart all workers, and from the state of this launch.
+            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -409,7 +410,7 @@ def _run_worker(
     import ray
 
     torch.set_num_threads(num_threads)
-    device = _own_device(device_type)
+    device = own_device(device_type)
     state = None if state is None else ray.get(state)
     with process_group(device):
         worker = Worker(queue, device)
@@ -428,7 +429,8 @@ def _run_worker(
             ray.get(queue.put(outcome))  # wait, or the message would be lost with this process
 
 
-def _own_device(device_type: str) -> torch.device:
+def own_device(device_type: str) -> torch.device:
+    """Return the device of this worker of Ray Train; a GPU becomes the current one."""
     if device_type != "cuda":
         return torch.device("cpu")
     from ray.train.torch import get_device

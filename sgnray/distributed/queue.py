@@ -31,9 +31,9 @@ class MessageQueue:
         """
         return self._actor.put.remote(pickle.dumps(message))
 
-    def send(self, message: object) -> None:
-        """Send a message without an answer."""
-        self._actor.send.remote(pickle.dumps(message))
+    def send(self, message: object) -> Any:
+        """Send a message; return a Ray reference that is set once it has arrived."""
+        return self._actor.send.remote(pickle.dumps(message))
 
     def take(self) -> list[Any]:
         """Return the messages since the last call, oldest first; earlier ones count as handled."""

@@ -6,6 +6,7 @@ Plain torch.distributed: the launchers start the process group, and nothing here
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from torch import distributed as dist
@@ -28,6 +29,14 @@ class World:
     def slice_of(self, num_items: int) -> slice:
         """Return this rank's contiguous share of `num_items`; shares differ by one at most."""
         return slice(num_items * self.rank // self.size, num_items * (self.rank + 1) // self.size)
+
+    def from_first(self, value: Any) -> Any:
+        """Return rank 0's value on every rank. Collective: every rank must call this."""
+        if self.size > 1:
+            box = [value]
+            dist.broadcast_object_list(box, src=0)
+            value = box[0]
+        return value
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum a tensor over all ranks, in place. Collective: every rank must call this."""

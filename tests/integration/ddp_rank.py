@@ -1,4 +1,4 @@
-"""One rank of gloo groups of one, two and three: a gradient and a tally from each.
+"""One rank of gloo groups of one, two and three: a gradient, a tally and a resumed trial from each.
 
 Run as a script: ddp_rank.py RANK FOLDER DATASET, with the recipe in FOLDER/recipe.yaml; rank 0
 writes FOLDER/world<size>.pt.
@@ -23,6 +23,7 @@ from sgnray.evaluate.score import score_clips
 from sgnray.train.job import train_batches
 from sgnray.train.state import TrainState
 from sgnray.train.step import backward
+from sgnray.tune.trial.folds import Folds
 
 CPU = torch.device("cpu")
 
@@ -52,6 +53,18 @@ def find_results(folder: Path, dataset_dir: Path) -> dict:
     }
 
 
+def resumed_epochs(folder: Path, dataset_dir: Path) -> int:
+    """The epochs that all ranks have done after only rank 0 could read the trial's state."""
+    world = World.current()
+    recipe, dataset = load_recipe(str(folder / "recipe.yaml")), open_dataset(dataset_dir)
+    first, resumed = (Folds(recipe, dataset, world=world) for _ in range(2))
+    next(first.train_remaining())
+    states = folder / f"states{world.size}"
+    first.save(states)
+    resumed.restore(states if world.rank == 0 else None)
+    return int(world.sum(torch.tensor(resumed.epoch)))
+
+
 def main(rank: int, folder: Path, dataset_dir: Path) -> None:
     torch.set_num_threads(1)
     for size in range(max(1, rank + 1), 4):
@@ -64,6 +77,7 @@ def main(rank: int, folder: Path, dataset_dir: Path) -> None:
                 timeout=timedelta(seconds=400),
             )
         results = find_results(folder, dataset_dir)
+        results["resumed_epochs"] = resumed_epochs(folder, dataset_dir)
         if rank == 0:
             torch.save(results, folder / f"world{size}.pt")
         if size > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -92,6 +93,25 @@ def bring_back(head, other):
     join(head, other)
 
 
+def preempt(head, host):
+    """Do what the provider of a spot machine does: give notice, and take it after a moment."""
+    notice = ["ray", "drain-node", "--address", head.ray_address, "--node-id", node_id(head, host)]
+    notice += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+    assert head.start([*notice, "--deadline-remaining-seconds", "2"]).wait(60) == 0
+    time.sleep(3)  # Ray calls the end of a node a preemption if it comes after the notice's time
+    host.kill_all()
+
+
+def node_id(head, host):
+    """The name by which Ray knows a host."""
+    script = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False); print(*[node"
+    script += "['NodeID'] for node in ray.nodes() if node['Alive'] and node['NodeManagerAddress']"
+    script += " == sys.argv[2]])"
+    command = [sys.executable, "-c", script, head.ray_address, host.address]
+    found, _ = head.start(command, stdout=subprocess.PIPE).communicate(timeout=100)
+    return found.decode().strip()
+
+
 def num_workers(host):
     return sum("RayTrainWorker" in command_of(pid) for pid in host.pids())
 
@@ -124,6 +144,22 @@ def test_a_fixed_run_waits_for_a_host_that_is_cut_off(network, start, tiny_folde
     print_seconds("the host is back; next epoch after", resumed)
     wait_for_end(process, 0, output=output)
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)
+
+
+def test_a_host_that_is_preempted_counts_as_lost(network, start, tiny_folder, tmp_path):
+    """Ray Train by itself would start again where this command began."""
+    head, other = network
+    run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
+    options = ("--workers", "1", "--label", "zone=other", "--max-failures", "3")
+    process = start(*options, "train.num_epochs=200")
+    wait_until(lambda: num_epochs(run) >= 20, process, output=output)
+    preempt(head, other)
+    bring_back(head, other)
+    wait_for_end(process, 0, output=output)
+    log = (run / "log.txt").read_text()
+    assert log.count("a worker failed") == 1
+    assert log.count("epoch 1 of 200") == 1
+    assert_undisturbed(run, tiny_folder, tmp_path, size=1)
 
 
 def test_an_elastic_run_continues_with_fewer_workers_and_grows_again(network, start, tmp_path):

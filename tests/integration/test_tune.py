@@ -351,10 +351,12 @@ def test_a_killed_search_does_not_repeat_finished_trials(
     assert [row.scores for row in tuned.trials] == undisturbed
 
 
-def test_a_trial_that_loses_its_worker_resumes(
-    cluster, undisturbed, tmp_path, tiny_recipe, tiny_folder
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_trial_that_loses_a_worker_resumes(
+    cluster, undisturbed, tmp_path, tiny_recipe, tiny_folder, num_workers
 ):
     space = write_space(tmp_path, "optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
+    process_name = "ImplicitFunc" if num_workers == 1 else "RayTrainWorker"
 
     class Killer(Heard):
         def on_update(self, rows, num_trials, num_epochs):
@@ -364,13 +366,18 @@ def test_a_trial_that_loses_its_worker_resumes(
                 workers = [
                     process
                     for process in psutil.Process().children(recursive=True)
-                    if "ImplicitFunc" in " ".join(process.cmdline())
+                    if process_name in " ".join(process.cmdline())
                 ]
                 workers[0].kill()
 
     killer = Killer()
     settings = {"search": "grid", "num_epochs": 20, "runs_dir": tmp_path, "name": "mine"}
-    tuned = tune_recipe(tiny_recipe, space, tiny_folder, listener=killer, **settings)
+    resources = TrialResources(num_workers=num_workers)
+    tuned = tune_recipe(
+        tiny_recipe, space, tiny_folder, listener=killer, resources=resources, **settings
+    )
     assert killer.trials[0] == "killed"
     assert "lost its worker and is restarted" in (tuned.folder / "log.txt").read_text()
-    assert [row.scores for row in tuned.trials] == undisturbed[:2]
+    assert [row.num_epochs for row in tuned.trials] == [20, 20]
+    if num_workers == 1:  # two see half of each batch
+        assert [row.scores for row in tuned.trials] == undisturbed[:2]

@@ -52,3 +52,8 @@ def test_every_test_clip_is_scored_once_with_the_same_result(results, size):
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_running_statistics_are_averaged_over_ranks(results, size):
     assert results[size]["mean_rank"] == pytest.approx((size - 1) / 2)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_trial_resumes_on_all_ranks_if_one_can_read_its_state(results, size):
+    assert results[size]["resumed_epochs"] == size

@@ -9,29 +9,31 @@ from functools import partial
 import ray.train
 from ray import tune
 from ray.train import TrainingFailedError
-from ray.train.torch import get_device
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.placement_group import get_current_placement_group
+from torch.distributed import DistError
 
 from sgnray.distributed.cluster import set_environment
-from sgnray.distributed.launcher import RAY_TRAIN_VARIABLES, make_trainer
+from sgnray.distributed.launcher import RAY_TRAIN_VARIABLES, make_trainer, own_device
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.world import World
-from sgnray.errors import SgnError
 from sgnray.tune.trial.folds import TrialJob
-from sgnray.tune.trial.messages import TrialConfig
+from sgnray.tune.trial.messages import FailureReport, TrialConfig
 
 
 @set_environment(RAY_TRAIN_VARIABLES)
-def train_group(trial: TrialConfig, job: TrialJob) -> None:
-    """Train a trial with several workers under DDP; raises the error of a worker."""
+def train_group(trial: TrialConfig, job: TrialJob) -> FailureReport | None:
+    """Train a trial with several workers under DDP; return what a worker raised.
+
+    TrainingFailedError if a worker was lost.
+    """
     resources = job.resources
-    errors = MessageQueue()
+    failures = MessageQueue()
     # Ray Train requires a folder shared by all workers; nothing important is written there.
     with tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch:
         trainer = make_trainer(
-            partial(_train_worker, trial, job, errors),
+            partial(_train_worker, trial, job, failures),
             # Unique: two trials must not continue each other's run.
             name=f"ray-{tune.get_context().get_trial_id()}",
             folder=str(job.states_dir if job.states_dir.is_dir() else scratch),
@@ -43,16 +45,27 @@ def train_group(trial: TrialConfig, job: TrialJob) -> None:
         )
         try:
             trainer.fit()
-        except TrainingFailedError as error:
-            raise next(iter(errors.take()), error) from None
+        except TrainingFailedError:
+            said: list[FailureReport] = failures.take()
+            if not said:
+                raise
+            return said[0]
+    return None
 
 
-def _train_worker(trial: TrialConfig, job: TrialJob, errors: MessageQueue) -> None:
+def _train_worker(trial: TrialConfig, job: TrialJob, failures: MessageQueue) -> None:
     group = get_current_placement_group().id.hex()
-    with process_group(get_device()):
+    with process_group(own_device("cuda" if job.resources.num_gpus else "cpu")):
         try:
             for report in job.train(trial, World.current()):
                 ray.train.report(asdict(replace(report, placement_group=group)))
-        except SgnError as error:
-            errors.send(error)
+        except Exception as error:
+            if not _may_be_a_loss(error):
+                # Wait until it has arrived: once this rank leaves, Ray ends all the others.
+                ray.get(failures.send(FailureReport.of(error)))
             raise
+
+
+def _may_be_a_loss(error: Exception) -> bool:
+    """Return whether this may be how torch reports that another rank is gone."""
+    return type(error) is RuntimeError or isinstance(error, DistError)

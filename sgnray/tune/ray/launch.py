@@ -160,17 +160,20 @@ def run_trial(config: dict[str, object], *, job: TrialJob) -> None:
     worker.
     """
     trial = cast(TrialConfig, config)
-    try:
-        if job.resources.num_workers > 1:
-            # Ray Train takes a second to import, and most trials do not need it.
-            from sgnray.tune.ray.group import train_group
+    failure: FailureReport | None = None
+    if job.resources.num_workers > 1:
+        # Ray Train takes a second to import, and most trials do not need it.
+        from sgnray.tune.ray.group import train_group
 
-            train_group(trial, job)
-        else:
+        failure = train_group(trial, job)
+    else:
+        try:
             for report in job.train(trial, World()):
                 tune.report(asdict(report))
-    except Exception as error:
-        tune.report(asdict(FailureReport.of(error)))
+        except Exception as error:
+            failure = FailureReport.of(error)
+    if failure is not None:
+        tune.report(asdict(failure))
 
 
 def _request(resources: TrialResources) -> tune.PlacementGroupFactory:

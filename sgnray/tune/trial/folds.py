@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from sgnray import metric_keys as keys
-from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sgnray.config import Recipe
 from sgnray.data.fetch import SharedDataset
 from sgnray.data.pose_bank import PoseBank
@@ -65,8 +65,7 @@ class TrialJob:
         )
         # A machine without access to the search's folder trains without saving its state.
         state_dir = self.states_dir / f"{trial['number']:04d}" if self.states_dir.is_dir() else None
-        if state_dir is not None:
-            folds.restore(state_dir)
+        folds.restore(state_dir)
         for epoch in range(1, folds.epoch + 1):
             yield folds.report(epoch)
         for report in folds.train_remaining():
@@ -172,17 +171,31 @@ class Folds:
             if old != new:
                 shutil.rmtree(old, ignore_errors=True)
 
-    def restore(self, folder: Path) -> None:
-        """Continue from the newest complete state of `save`, or start over if there is none."""
+    def restore(self, folder: Path | None) -> None:
+        """Continue from the newest complete state of `save`, or start over if there is none.
+
+        Rank 0 reads it for all ranks: the others may be on machines without access to the folder,
+        and ranks at different epochs would wait for each other.
+        """
+        found = self._newest(folder) if folder is not None and self._world.rank == 0 else None
+        found = self._world.from_first(found)
+        if found is not None:
+            for state, checkpoint in zip(self._states, found, strict=True):
+                state.restore(checkpoint)
+
+    def _newest(self, folder: Path) -> list[Checkpoint] | None:
+        """Read the newest complete state of this trial."""
         for saved in reversed(_saved(folder)):
             try:
                 checkpoints = [load_checkpoint(path) for path in sorted(saved.glob("*.pt"))]
             except CheckpointError:
                 continue
-            if len(checkpoints) == len(self._states):
-                for state, checkpoint in zip(self._states, checkpoints, strict=True):
-                    state.restore(checkpoint)
-                return
+            if len(checkpoints) == len(self._states) and all(
+                checkpoint.parse_recipe().trains_like(state.recipe)
+                for checkpoint, state in zip(checkpoints, self._states, strict=True)
+            ):
+                return checkpoints
+        return None
 
     @property
     def _states(self) -> list[TrainState]:
