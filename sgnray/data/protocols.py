@@ -124,7 +124,7 @@ def validation_folds(dataset: str, case: str, clips: ClipTable) -> tuple[Split, 
         raise InputError(
             f"the case {case} cannot be validated: {why}",
             where=f"{dataset}, {len(clips.names)} clips",
-            now="use selection=last, which needs no validation part",
+            now="use train.selection=last, which needs no validation part",
         )
     return tuple(Split(train=split.train[~mask], test=split.train[mask]) for mask in held_out)
 

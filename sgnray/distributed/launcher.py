@@ -81,7 +81,7 @@ class RayLauncher:
         self._max_failures = max_failures
         self._request = request
         self._resources = resources
-        on_gpu = use_gpu(device, resources)
+        on_gpu = use_gpu(device, resources, request)
         gpu = " ".join(["cuda", *(f"({name})" for name in resources.accelerators)])
         cpus = request.num_cpus or (1 if on_gpu else resources.cpus_per_worker(workers.most))
         self._num_gpus = 1 if on_gpu else 0
@@ -122,7 +122,7 @@ class RayLauncher:
             with _lost_cluster():
                 requested = RequestedRoom(self._describe(size), wait_s=self._request.wait_s)
             group = _Group(size, partial(self._trainer, work, state(), name, size))
-            with _lost_cluster(), group:
+            with group:
                 self._follow(group, requested, on_message)
             match group.outcome:
                 case _Finished(result):
@@ -156,17 +156,20 @@ class RayLauncher:
         grow_at, had_room = 0.0, False
         with ExitStack() as held:
             while group.outcome is None:
-                if not group.is_started:
-                    starting.check(is_waiting=requested.check())
-                elif room is None:
-                    room = held.enter_context(self._ask(self.hardware.workers.most - group.size))
-                    grow_at = time.monotonic() + _GROW_INTERVAL_S
-                elif time.monotonic() > grow_at:
-                    has_room = room.count() > 0
-                    if has_room and had_room:
-                        group.queue.ask_to_stop()
-                    grow_at, had_room = time.monotonic() + _GROW_INTERVAL_S, has_room
-                for message in group.next_messages():
+                with _lost_cluster():
+                    if not group.is_started:
+                        starting.check(is_waiting=requested.check())
+                    elif room is None:
+                        missing = self.hardware.workers.most - group.size
+                        room = held.enter_context(self._ask(missing))
+                        grow_at = time.monotonic() + _GROW_INTERVAL_S
+                    elif time.monotonic() > grow_at:
+                        has_room = room.count() > 0
+                        if has_room and had_room:
+                            group.queue.ask_to_stop()
+                        grow_at, had_room = time.monotonic() + _GROW_INTERVAL_S, has_room
+                    messages = list(group.next_messages())
+                for message in messages:  # an error of the caller is not one of the cluster
                     on_message(message)
 
     def _choose_size(self, wanted: int) -> int:

@@ -193,7 +193,7 @@ class Wait:
             log.warning("%s %s; the cluster has %s", self._verb, self._needed, has)
 
 
-def use_gpu(device: str, resources: Resources) -> bool:
+def use_gpu(device: str, resources: Resources, request: WorkerRequest) -> bool:
     """Decide between GPUs and CPUs; `auto` takes GPUs if the cluster has any now.
 
     `cuda` on an existing cluster may wait for GPUs; UsageError on a new one without.
@@ -205,13 +205,15 @@ def use_gpu(device: str, resources: Resources) -> bool:
             now="use --device cpu, or --address of a cluster with GPUs",
         )
     if device == "auto" and resources.num_gpus == 0 and not resources.is_local:
+        if request.accelerator_type or request.num_gpus:
+            return True  # it asks for a kind or a share of GPU: the cluster may be scaled to zero
         log.warning("the cluster has no GPU now: using CPUs; --device cuda waits for GPUs")
     return device == "cuda" or (device == "auto" and resources.num_gpus > 0)
 
 
 def gpus_per_actor(device: str, resources: Resources, request: WorkerRequest) -> float:
     """Return the GPUs, or the share of one, that each actor requests; 0 means CPUs."""
-    if not use_gpu(device, resources):
+    if not use_gpu(device, resources, request):
         return 0.0
     return 1.0 if request.num_gpus is None else request.num_gpus
 

@@ -234,22 +234,25 @@ def _finished(
         newest = RunFolder(path).newest_checkpoint()
         if newest is not None and newest[1].epoch == recipe.train.num_epochs:
             check_num_workers(RunFolder(path), workers, is_finished=True)
-            score = _read_score(path, candidate, dataset)
+            score = _read_score(path, candidate, dataset, newest[1].evaluated_epoch)
             if score is not None:
                 return score
     return None
 
 
-def _read_score(folder: Path, recipe: Recipe, dataset: SkeletonDataset) -> SeedScore | None:
-    """Read report.json of a run; None if it is not of this recipe, so that the test is repeated."""
+def _read_score(
+    folder: Path, recipe: Recipe, dataset: SkeletonDataset, epoch: int
+) -> SeedScore | None:
+    """Read report.json of a run; None if it is not of this recipe, so that the test is repeated.
+
+    It is not of an earlier `epoch` than the one that is scored at the end.
+    """
     expected = {
         "dataset_checksum": dataset.info.checksum,
         "case": recipe.data.case,
         "num_views": recipe.evaluate.num_views,
-        "epoch": recipe.train.num_epochs,
+        "epoch": epoch,
     }
-    if recipe.train.selection != "last":
-        del expected["epoch"]
     try:
         content = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
         if any(content[key] != value for key, value in expected.items()):
@@ -282,7 +285,7 @@ def _slots(
         with connected(address, num_workers=workers.fewest) as resources:
             request = request or WorkerRequest()
             room = resources.free_cpus // (workers.most * (request.num_cpus or 1))
-            on_gpu = use_gpu(device, resources)
+            on_gpu = use_gpu(device, resources, request)
             device = "cuda" if on_gpu else "cpu"  # for all seeds, even if GPUs are added or lost
             if on_gpu and resources.num_gpus == 0:
                 # All seeds request GPUs at once, so that an autoscaler sees them, unless the wait

@@ -145,20 +145,26 @@ def test_where_all_seeds_diverge_each_has_its_reason(sgn, tiny_folder):
     assert "Traceback" not in done.err
 
 
-def test_only_a_missing_report_is_computed_again(tiny_recipe, tiny_folder, tmp_path, caplog):
+@pytest.mark.parametrize("selection", ["last", "validation"])
+def test_only_a_missing_report_is_computed_again(
+    tiny_recipe, tiny_folder, tmp_path, caplog, selection
+):
     """A report of another test is not mistaken for the seed's own."""
+    recipe = tiny_recipe.replacing({"train.selection": selection})
 
     def train():
         with caplog.at_level(logging.INFO):
-            return train_seeds(tiny_recipe, tiny_folder, num_seeds=1, runs_dir=tmp_path / "runs")
+            return train_seeds(recipe, tiny_folder, num_seeds=1, runs_dir=tmp_path / "runs")
 
     scores = train().scores
     path = Path(scores[0].run) / "report.json"
     content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"case": "cs", "num_correct": 1, "num_clips": 2}))
+    # Of another test, or of an epoch that was the best when it was scored, but is not at the end.
+    other = {"case": "cs"} if selection == "last" else {"epoch": content["epoch"] % 4 + 1}
+    path.write_text(json.dumps(content | other | {"num_correct": 1, "num_clips": 2}))
     caplog.clear()
     assert train().scores == scores
-    assert [record.message.startswith("seed 0: run ") for record in caplog.records] == [True]
+    assert caplog.text.count("seed 0: run ") == 1
     assert "only the test is repeated" in caplog.text
 
 

@@ -139,7 +139,7 @@ class SlowToLoad:
         return time.sleep, (8,)
 
 
-def start(workers, **asked):
+def start(workers, work=None, on_message=print, **asked):
     """Launch workers as on a shared cluster; return what rank 0 returns."""
     launcher = RayLauncher(
         Resources.now(is_local=False),
@@ -148,8 +148,19 @@ def start(workers, **asked):
         max_failures=0,
         request=WorkerRequest(num_cpus=1, **asked),
     )
-    work = partial(lambda slow, worker, state: worker.world.size, SlowToLoad())
-    return launcher.run(work, name="start", state=lambda: None, on_message=print)
+    work = work or partial(lambda slow, worker, state: worker.world.size, SlowToLoad())
+    return launcher.run(work, name="start", state=lambda: None, on_message=on_message)
+
+
+@pytest.mark.slow
+def test_an_error_of_the_caller_is_not_one_of_the_cluster():
+    """Such as that of a pipe whose reader has gone, when a message is printed."""
+
+    def fail(message):
+        raise BrokenPipeError(message)
+
+    with pytest.raises(BrokenPipeError, match="epoch"):
+        start(1, lambda worker, state: worker.deliver("epoch"), fail)
 
 
 def pending_groups():

@@ -62,13 +62,20 @@ def tracked(recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> Itera
 class Trackers:
     """The trackers of a run, or of a trial of the search `group`.
 
-    A failing tracker is reported once, then disabled: it is added to `failed`, which the trials of
-    a search share.
+    A failing tracker is reported once, then disabled: it is added to `failed`. One that does not
+    start is an error, unless it is in `started`: it was right for an earlier trial. The trials of a
+    search share both sets.
     """
 
-    def __init__(self, group: str | None = None, failed: set[str] | None = None) -> None:
+    def __init__(
+        self,
+        group: str | None = None,
+        failed: set[str] | None = None,
+        started: set[str] | None = None,
+    ) -> None:
         self._group = group
         self._failed = set() if failed is None else failed
+        self._started = set() if started is None else started
         self._active: dict[str, Tracker] = {}
         self._num_logged: dict[str, int] = {}
 
@@ -87,6 +94,9 @@ class Trackers:
                     warnings.simplefilter("ignore")  # libraries warn about each other
                     self._num_logged[name] = tracker.start(recipe, run, history)
             except Exception as failure:
+                if name in self._started:
+                    self._disable(name, failure)
+                    continue
                 self.finish(None)  # those that have started
                 raise SgnError(
                     f"{name} did not start: {first_line(failure)}",
@@ -94,6 +104,7 @@ class Trackers:
                     now="fix it, or remove it from train.log: the run stays the same",
                 ) from failure
             self._active[name] = tracker
+            self._started.add(name)
         self.log(history)
 
     def log(self, history: Sequence[Metrics]) -> None:
@@ -119,10 +130,13 @@ class Trackers:
             yield
         except Exception as failure:
             del self._active[name]
-            if name not in self._failed:
-                log.warning("%s failed and is disabled: %s", name, first_line(failure))
-            self._failed.add(name)
-            log.debug("how %s failed", name, exc_info=failure)
+            self._disable(name, failure)
+
+    def _disable(self, name: str, failure: Exception) -> None:
+        if name not in self._failed:
+            log.warning("%s failed and is disabled: %s", name, first_line(failure))
+        self._failed.add(name)
+        log.debug("how %s failed", name, exc_info=failure)
 
 
 class Tracker(Protocol):

@@ -91,7 +91,10 @@ class Tpe:
         from optuna.samplers import TPESampler
 
         num_random = min(_MOST_RANDOM, max(_FEWEST_RANDOM, num_trials // _RANDOM_SHARE))
-        self.num_trials = num_trials if space.ranges else min(num_trials, space.num_points())
+        # Points that differ only in inactive keys are the same trial.
+        self.num_trials = num_trials
+        if not space.ranges and space.num_points() <= MAX_GRID_POINTS:
+            self.num_trials = min(num_trials, len(distinct(space.grid())))
         self._space, self._seed = space, seed
         self._known: set[str] = set()
         self._study = make_study(

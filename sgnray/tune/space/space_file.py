@@ -43,6 +43,8 @@ _FIXED = {
     "train.num_epochs": "is the same in all trials; set it with --epochs",
     "train.selection": "does nothing in a trial, which is scored after its last epoch",
     "evaluate.num_views": "does nothing in a trial, which is scored from one view",
+    "train.log": "does not change the score; set it for all trials, as train.log=[...]",
+    "data.pose_device": "does not change the score; set it for all trials, as data.pose_device=...",
 }
 # Each kind of range, with an example for the error messages.
 _RANGES: dict[RangeKind, str] = {

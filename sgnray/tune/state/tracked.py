@@ -26,9 +26,10 @@ class TrialTrackers:
         self._reports: dict[int, list[EpochReport]] = defaultdict(list)
         self._open: dict[int, Trackers] = {}
         self._failed: set[str] = set()
+        self._started: set[str] = set()
 
     def apply(self, event: Event) -> None:
-        """Start, follow or finish a trial; SgnError if a tracker does not start."""
+        """Start, follow or finish a trial; SgnError if a tracker does not start for the first."""
         if not self._folder.plan.recipe.train.log:
             return
         match event:
@@ -50,7 +51,7 @@ class TrialTrackers:
         folder = self._folder.trial_dir(number)
         with output_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        trackers = Trackers(self._folder.path.name, self._failed)
+        trackers = Trackers(self._folder.path.name, self._failed, self._started)
         recipe = self._folder.plan.trial_recipe(values)
         trackers.start(recipe, RunFolder(folder), _history(self._reports[number]))
         return trackers

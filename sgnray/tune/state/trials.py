@@ -62,9 +62,15 @@ class Record:
             with output_errors(self.path):
                 os.truncate(self.path, len(complete))
         events: list[Event] = []
+        started: set[int] = set()
         for number, line in enumerate(complete.splitlines(), start=1):
             try:
-                events.append(_from_content(json.loads(line)))
+                event = _from_content(json.loads(line))
+                if isinstance(event, Started):
+                    started.add(event.number)
+                elif event.number not in started:
+                    raise ValueError(f"trial {event.number} has not started")
+                events.append(event)
             except (ValueError, TypeError, KeyError) as error:
                 raise RunError(
                     f"line {number} of the search's record is not a valid event",

@@ -28,13 +28,21 @@ def test_events_round_trip(record, tmp_path):
 
 def test_the_line_format_of_the_previous_version_is_kept(record):
     """Later fields of a report, such as its losses, are not recorded."""
-    record.add(Reported(2, EpochReport(1, 0.5, train_loss=1.0, placement_group="ab")))
+    record.add(Reported(1, EpochReport(2, 0.5, train_loss=1.0, placement_group="ab")))
     lines = record.path.read_text().splitlines()
     assert lines[1] == (
         '{"event": "reported", "number": 1, "epoch": 1, "score": 0.3333333333333333, '
         '"spread": null, "duration_s": 0.1, "num_parameters": 7, "flops": 9, "node": "host"}'
     )
-    assert record.read()[-1] == Reported(2, EpochReport(1, 0.5))
+    assert record.read()[-1] == Reported(1, EpochReport(2, 0.5))
+
+
+def test_a_report_of_a_trial_that_has_not_started_is_refused(record):
+    """Someone removed the line of its start."""
+    lines = record.path.read_text().splitlines(keepends=True)
+    record.path.write_text("".join(lines[1:]))
+    with pytest.raises(RunError, match="line 1 of the search's record is not a valid event"):
+        record.read()
 
 
 def test_a_line_that_a_kill_cut_off_is_skipped_and_repaired(record):

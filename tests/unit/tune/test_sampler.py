@@ -115,3 +115,9 @@ def test_tpe_runs_no_point_twice():
     proposed = run(sampler, range(1, 7))
     assert len({tuple(values.values()) for values in proposed}) == 6
     assert sampler.propose(7) is None
+
+
+def test_points_that_differ_in_inactive_keys_only_are_one_trial_of_tpe():
+    axes = {"optim.schedule": Choice(("steps", "cosine")), "optim.warmup_epochs": Choice((1, 2, 3))}
+    conditions = {"optim.warmup_epochs": {"optim.schedule": ("cosine",)}}
+    assert make_sampler(Space("mine", axes, conditions), "tpe", 16, 0).num_trials == 4

@@ -49,6 +49,14 @@ def test_conditions_follow_each_other(load):
     }
 
 
+@pytest.mark.parametrize("key", ["train.log", "data.pose_device"])
+def test_keys_that_do_not_change_the_score_are_refused(load, key):
+    values = {"train.log": "[[], [wandb]]", "data.pose_device": "[host, auto]"}[key]
+    ((where, what),) = problems_of(load, f"{key}: {{choice: {values}}}\n")
+    assert where == f"{key} (line 1)"
+    assert what.startswith("does not change the score")
+
+
 def test_a_condition_on_what_the_recipe_fixes_holds_always_or_is_refused(load):
     space = load("optim.warmup_epochs: {choice: [0, 5], when: {optim.schedule: steps}}\n")
     assert not space.conditions

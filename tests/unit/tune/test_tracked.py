@@ -136,3 +136,22 @@ def test_a_failing_tracker_is_reported_once_per_command(run_search, monkeypatch,
 def test_trackers_do_not_change_which_search_it_is(make_plan, tiny_recipe):
     tracked = tiny_recipe.replacing({"train.log": ("tensorboard",)})
     assert make_plan(recipe=tracked).folder_name() == make_plan().folder_name()
+
+
+def test_a_tracker_that_does_not_start_for_a_later_trial_does_not_end_the_search(
+    tmp_path, make_plan, tiny_recipe, sampler, caplog
+):
+    plan = make_plan(recipe=tiny_recipe.replacing({"train.log": ["tensorboard"]}))
+    with claim_search(tmp_path, "mine", plan) as folder:
+        search = RunningSearch(folder, sampler, None)
+        search.begin()
+        search.next_trial()
+        second = folder.trial_dir(2)
+        second.mkdir(parents=True)
+        (second / "tensorboard").touch()  # a file where its folder belongs
+        search.next_trial()
+        report(search, 2, 1)
+        report(search, 1, 1)
+        search.end()
+    assert [row.num_epochs for row in search.table.rows] == [1, 1]
+    assert caplog.text.count("tensorboard failed and is disabled") == 1

@@ -1,0 +1,21 @@
+"""GPUs or CPUs on a cluster that has no GPU at the moment."""
+
+import pytest
+
+from sgnray.distributed.resources import Resources, WorkerRequest, gpus_per_actor, use_gpu
+
+SCALED_TO_ZERO = Resources(num_cpus=0, num_gpus=0, is_local=False)
+
+
+def test_auto_uses_cpus_where_there_is_no_gpu_and_says_so(caplog):
+    assert not use_gpu("auto", SCALED_TO_ZERO, WorkerRequest())
+    assert "--device cuda waits for GPUs" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("request_", "num_gpus"),
+    [(WorkerRequest(accelerator_type="A100"), 1.0), (WorkerRequest(num_gpus=0.25), 0.25)],
+)
+def test_auto_waits_for_gpus_if_a_kind_or_a_share_is_requested(request_, num_gpus):
+    assert use_gpu("auto", SCALED_TO_ZERO, request_)
+    assert gpus_per_actor("auto", SCALED_TO_ZERO, request_) == num_gpus
