@@ -25,6 +25,7 @@ from sgnray.prepare.recording import Recording
 _AXES = ("x", "y", "z")
 _SCORES = ("visibility", "score", "confidence", "v")
 _FRAMES = {"frame", "framenumber", "frameid", "framenum"}
+_OTHER_FRAMES = {"frameidx", "frameindex", "frameno", "framecount"}  # if there is none of those
 _BODIES = {"body", "bodyid", "person", "personid", "trackingid", "trackid"}
 _WORDS = "|".join((*_AXES, *_SCORES))
 _COLUMN = re.compile(rf"(.+?)({_WORDS})|({_WORDS})(\d+)")
@@ -79,6 +80,8 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     bodies_N = table.get(columns.get("body", ""))
     if bodies_N is not None and (empty_N := np.flatnonzero(bodies_N == "")).size:
         raise refusal(f"row {empty_N[0] + 1} below the header: it has no {columns['body']}")
+    if bodies_N is not None and "frame" not in columns and len(set(bodies_N)) > 1:
+        raise refusal("it has several people, but no column Frame")
     ids = None if bodies_N is None else [part.tolist() for part in np.split(bodies_N, starts)]
     numbers = numbers_N[np.concatenate(([0], starts))]
     return build_recording(np.split(joints_NVC, starts), skeleton, ids, numbers)
@@ -111,17 +114,20 @@ def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
         first = 0 if {"x0", "0x"} & set(words) else 1
         joints |= {str(index + first): joint for index, joint in enumerate(skeleton.joints)}
     columns: dict[str, str] = {}
+    other: dict[str, str] = {}
     for name, word in zip(names, words, strict=True):
         match = _COLUMN.fullmatch(word)
         if word in _FRAMES:
             columns.setdefault("frame", name)
+        elif word in _OTHER_FRAMES:
+            other.setdefault("frame", name)
         elif word in _BODIES:
             columns.setdefault("body", name)
         elif match is not None:
             joint, kind = _key(match[1] or match[4]), match[2] or match[3]
             if joint in joints:
                 columns.setdefault(f"{joints[joint]}_{'score' if kind in _SCORES else kind}", name)
-    return columns
+    return other | columns
 
 
 def _key(joint: str) -> str:
