@@ -19,7 +19,7 @@ import pyarrow.csv as pa_csv
 
 from sgnray.data.skeleton import MEDIAPIPE33, Skeleton
 from sgnray.prepare.clip import refusal
-from sgnray.prepare.readers.people import Floats, build_recording, mark_missing
+from sgnray.prepare.readers.people import Floats, build_recording, find_people, mark_missing
 from sgnray.prepare.recording import Recording
 
 _AXES = ("x", "y", "z")
@@ -78,10 +78,12 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     numbers_N = table.get(columns.get("frame", ""), np.arange(len(joints_NVC)))
     starts = _find_frames(numbers_N)
     bodies_N = table.get(columns.get("body", ""))
-    if bodies_N is not None and (empty_N := np.flatnonzero(bodies_N == "")).size:
-        raise refusal(f"row {empty_N[0] + 1} below the header: it has no {columns['body']}")
-    if bodies_N is not None and "frame" not in columns and len(set(bodies_N)) > 1:
-        raise refusal("it has several people, but no column Frame")
+    if bodies_N is not None:
+        is_person_N = find_people(joints_NVC)
+        if (unnamed_N := np.flatnonzero(is_person_N & (bodies_N == ""))).size:
+            raise refusal(f"row {unnamed_N[0] + 1} below the header: it has no {columns['body']}")
+        if "frame" not in columns and len(set(bodies_N[is_person_N])) > 1:
+            raise refusal("it has several people, but no column Frame")
     ids = None if bodies_N is None else [part.tolist() for part in np.split(bodies_N, starts)]
     numbers = numbers_N[np.concatenate(([0], starts))]
     return build_recording(np.split(joints_NVC, starts), skeleton, ids, numbers)

@@ -80,6 +80,12 @@ def mark_missing(joints_NVC: Floats, scores_NV: Floats | None = None) -> Floats:
     return np.where(is_missing[..., None], np.nan, joints_NVC)
 
 
+def find_people(joints_NVC: Floats) -> npt.NDArray[np.bool_]:
+    """Return which poses have enough joints to be a person (N,)."""
+    num_seen_N: npt.NDArray[np.intp] = np.count_nonzero(~np.isnan(joints_NVC[..., 0]), axis=1)
+    return num_seen_N >= MIN_JOINTS
+
+
 def build_recording(
     frames_NVC: Sequence[Floats | Sequence[Floats]],
     skeleton: Skeleton,
@@ -101,8 +107,7 @@ def build_recording(
     frame_T = np.arange(len(frames_NVC)) + (0 if numbers is None else _count_missing(numbers))
     for index, (frame, listed) in enumerate(zip(frame_T.tolist(), frames_NVC, strict=True)):
         people_NVC = np.reshape(listed, (-1, skeleton.num_joints, skeleton.num_coordinates))
-        num_seen_N = np.count_nonzero(~np.isnan(people_NVC[..., 0]), axis=1)
-        found = np.flatnonzero(num_seen_N >= MIN_JOINTS).tolist()
+        found = np.flatnonzero(find_people(people_NVC)).tolist()
         if len(found) > MAX_PEOPLE:
             raise refusal(f"frame {index}: {len(found)} people, more than {MAX_PEOPLE}")
         own = [None] * len(people_NVC) if ids is None else ids[index]

@@ -48,3 +48,23 @@ def test_several_people_without_a_column_of_frames_are_refused(column):
     one = [row for row in rows if row[1] == rows[0][1]]
     recording = read_joint_csv(files.format_csv([[column, *header[1:]], *one]), NTU25)
     assert recording.num_frames == 20
+
+
+def test_a_row_without_a_person_needs_no_id():
+    """Some exporters write a row for each frame, also while nobody is tracked."""
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    empty = [""] * (len(header) - 1)
+    rows[0][1:] = rows[7][1:] = rows[19][1:] = empty
+    recording = read_joint_csv(files.format_csv([header, *rows]), NTU25)
+    (body,) = recording.bodies
+    assert (recording.num_frames, body.first_frame) == (18, 0)
+    np.testing.assert_allclose(body.joints_TVC[0], TWO[0][1], atol=1e-5)
+    without_frames = [row[1:] for row in [header, *rows]]
+    assert read_joint_csv(files.format_csv(without_frames), NTU25).num_frames == 18
+
+
+def test_a_person_without_an_id_is_refused_also_after_rows_without_a_person():
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    rows[0][1:] = [""] * (len(header) - 1)
+    rows[4][1] = ""
+    assert refusal_of([header, *rows]) == "row 5 below the header: it has no TrackingId"
