@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -60,11 +60,18 @@ def in_frame(name: object) -> Iterator[None]:
 
 
 def read_numbers(values: object, *, what: str) -> Floats:
-    """Convert a JSON list to an array; ClipError if it is ragged or holds something else."""
+    """Convert a JSON list to an array; ClipError if it is ragged or holds something else.
+
+    null becomes NaN: JSON has no NaN, and writers that follow the standard put null.
+    """
     try:
         array = np.array(values)
     except ValueError as error:
         raise refusal(f"{what} is not a regular list") from error
+    is_listed = array.ndim > 0 and array.dtype == object
+    if is_listed and all(item is None or type(item) in (int, float) for item in array.flat):
+        with suppress(OverflowError):
+            array = array.astype(np.float64)
     if array.size and array.dtype.kind not in "fiu":
         raise refusal(f"{what} contains something that is not a number")
     return array.astype(np.float64)
