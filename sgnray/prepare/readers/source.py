@@ -76,7 +76,9 @@ class RawFile:
 
     @property
     def path(self) -> str:
-        """Its path below what the user named."""
+        """Its path below what the user named; of a clip in a pickle, its whole name."""
+        if self.member is not None and _is_pickled(self):
+            return self.member
         parts = PurePosixPath(self.member or self.place.path).parts
         return "/".join(parts[-self.depth - 1 :])
 
