@@ -67,6 +67,11 @@ def check_meters(joints_PVC: npt.NDArray[np.floating[Any]], now: str) -> None:
         raise refusal(f"its people are larger than {_LARGEST_M} m: {now}")
 
 
-def refusal(reason: str, *, name: str = "the clip") -> ClipError:
+def refusal(
+    reason: str,
+    *,
+    name: str = "the clip",
+    now: str = "leave this file out, or write or download it again",
+) -> ClipError:
     """Build the ClipError that says why one clip is left out."""
-    return ClipError(reason, where=name, now="leave this file out, or write or download it again")
+    return ClipError(reason, where=name, now=now)

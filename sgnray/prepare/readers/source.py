@@ -124,7 +124,9 @@ def read_file(file: RawFile) -> bytes:
     """Read one raw file whole; ClipError if it is too large or damaged, InputError if gone."""
     if file.size_bytes > MAX_FILE_BYTES:
         raise refusal(
-            f"larger than {MAX_FILE_BYTES >> 20} MiB, the limit for a recording", name=file.name
+            f"larger than {MAX_FILE_BYTES >> 20} MiB, the limit for a recording",
+            name=file.name,
+            now="cut the recording into parts, or leave it out",
         )
     if _is_pickled(file):
         clips = load_clips(file.place, file.changed)
