@@ -79,13 +79,14 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     is_person_N = find_people(joints_NVC)
     if is_person_N.any():
         check_meters(joints_NVC[is_person_N], "these are not meters")
-    numbers_N = table.get(columns.get("frame", ""), np.arange(len(joints_NVC)))
+    given_N = _frame_numbers(table, columns)
+    numbers_N = np.arange(len(joints_NVC), dtype=np.float64) if given_N is None else given_N
     starts = _find_frames(numbers_N)
     bodies_N = table.get(columns.get("body", ""))
     if bodies_N is not None:
         if (unnamed_N := np.flatnonzero(is_person_N & (bodies_N == ""))).size:
             raise refusal(f"row {unnamed_N[0] + 1} below the header: it has no {columns['body']}")
-        if "frame" not in columns and len(set(bodies_N[is_person_N])) > 1:
+        if given_N is None and len(set(bodies_N[is_person_N])) > 1:
             raise refusal("it has several people, but no column Frame")
     ids = None if bodies_N is None else [part.tolist() for part in np.split(bodies_N, starts)]
     numbers = numbers_N[np.concatenate(([0], starts))]
@@ -196,6 +197,17 @@ def _check_world(joints_NVC: Floats) -> None:
             "these are not world landmarks: their origin is not between the hips; write "
             "pose_world_landmarks, not pose_landmarks"
         )
+
+
+def _frame_numbers(
+    table: Mapping[str, npt.NDArray[Any]], columns: Mapping[str, str]
+) -> Floats | None:
+    """Return the frame of each row; None if no column has it."""
+    numbers_N = table.get(columns.get("frame", ""))
+    if numbers_N is None or _normalize(columns["frame"]) in _FRAMES:
+        return numbers_N
+    # One FrameCount in all rows is how many frames there are.
+    return None if np.all(numbers_N == numbers_N[0]) else numbers_N
 
 
 def _find_frames(frames_N: Floats) -> npt.NDArray[np.intp]:

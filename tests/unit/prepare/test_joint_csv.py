@@ -39,6 +39,16 @@ def test_a_column_frame_goes_before_the_number_of_frames_that_were_counted():
     assert read_joint_csv(files.format_csv(rows), NTU25).num_frames == 20
 
 
+def test_a_number_of_frames_that_is_the_same_in_each_row_is_not_the_number_of_a_frame():
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    one = [["FrameCount", *header[2:]], *(["20", *row[2:]] for row in rows)]
+    recording = read_joint_csv(files.format_csv(one), NTU25)
+    assert (recording.num_frames, len(recording.bodies)) == (20, 1)
+    header, *rows = rows_of(files.format_kinect(TWO))
+    two = [["FrameCount", *header[1:]], *(["20", *row[1:]] for row in rows)]
+    assert refusal_of(two) == "it has several people, but no column Frame"
+
+
 @pytest.mark.parametrize("column", ["Timestamp", "when"])
 def test_several_people_without_a_column_of_frames_are_refused(column):
     header, *rows = rows_of(files.format_kinect(TWO))
