@@ -134,7 +134,7 @@ def read_class_list(path: Path | None) -> tuple[str, ...] | None:
     if path is None:
         return None
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         what = "is not UTF-8 text" if isinstance(error, ValueError) else "cannot be read"
         raise UsageError(f"the list of classes {what}", where=str(path), now=_CLASS_LIST) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -119,7 +120,7 @@ def export(
 
 def _refuse_misplaced(command: str, *, data: object, json: bool) -> None:
     """Raise UsageError for options before the command, which would be ignored there."""
-    misplaced = [f"--data {data}"] * (data is not None) + ["--json"] * json
+    misplaced = [f"--data {shlex.quote(str(data))}"] * (data is not None) + ["--json"] * json
     if misplaced:
         raise UsageError(
             f"{misplaced[0]} must come after {command}",

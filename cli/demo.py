@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -40,19 +41,20 @@ def demo(
 
     recipe = recipe_for("synth", _CASE, overrides or ())
     raw, data, run = out / "raw", out / "data", out / "run"
-    render.note(f"\n1/4  sgn synth {raw} --replications {_NUM_REPLICATIONS}")
+    raw_word, data_word, run_word = (shlex.quote(str(folder)) for folder in (raw, data, run))
+    render.note(f"\n1/4  sgn synth {raw_word} --replications {_NUM_REPLICATIONS}")
     with render.progress("recordings") as on_progress:
         made = synthesize(
             raw, num_replications=_NUM_REPLICATIONS, overwrite=True, on_progress=on_progress
         )
     render.note(f"     {made.num_files:,} recordings of {len(made.class_names)} actions")
-    render.note(f"\n2/4  sgn prepare --raw {raw} --out {data}")
+    render.note(f"\n2/4  sgn prepare --raw {raw_word} --out {data_word}")
     with render.progress("clips") as on_progress:
         prepared = prepare_dataset(raw, out=data, overwrite=True, on_progress=on_progress)
     render.note(f"     {prepared.info.num_clips:,} clips, {prepared.info.num_poses:,} poses")
     render.note(
-        f"\n3/4  sgn train --case {_CASE} --workers {workers} --device cpu --data {data} "
-        f"--runs {out} --name {run.name} {' '.join(overrides or ())}".rstrip()
+        f"\n3/4  sgn train --case {_CASE} --workers {workers} --device cpu --data {data_word} "
+        f"--runs {shlex.quote(str(out))} --name {run.name} {shlex.join(overrides or ())}".rstrip()
     )
     with shown_epochs(str(workers or "")) as screen:
         finished = train_run(
@@ -66,7 +68,7 @@ def demo(
             on_epoch=screen,
             on_progress=screen.on_progress,
         )
-    render.note(f"\n4/4  sgn eval {run} --data {data}")
+    render.note(f"\n4/4  sgn eval {run_word} --data {data_word}")
     with render.progress("test clips") as on_progress:
         report = evaluate_run(finished.folder, dataset_dir=data, on_progress=on_progress)
     page = write_evaluation(report, finished.folder)
@@ -75,9 +77,9 @@ def demo(
     render.result(*tables.report(report))
     render.note(f"\nwritten: {page}; open it in a browser")
     render.note("\nnext steps")
-    recording = min(raw.glob("*.skeleton"))
+    recording = shlex.quote(str(min(raw.glob("*.skeleton"))))
     next_steps = {
-        "recognize the action in a recording": f"sgn predict {recording} --checkpoint {run}",
+        "recognize the action in a recording": f"sgn predict {recording} --checkpoint {run_word}",
         "view it": f"sgn view {recording}",
         "the same with real people": "sgn prepare --raw nturgbd_skeletons_s001_to_s017.zip",
     }

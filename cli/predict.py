@@ -220,7 +220,7 @@ def _skipped(item: Skipped) -> dict[str, Any]:
     from sgnray.predict import SkippedWindow
 
     span = item.span.to_dict() if isinstance(item, SkippedWindow) else {}
-    return {"file": item.name, "reason": item.reason, **span}
+    return {"file": item.name, "place": item.place, "reason": item.reason, **span}
 
 
 def _load_model(checkpoint: str | None, runs: str, runtime: str) -> TrainedModel:

@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from sgnray.errors import SgnError
+from sgnray.errors import OutputError, SgnError
 from sgnray.progress import OnProgress
 
 from .tables import clean
@@ -49,6 +49,12 @@ def result(*parts: RenderableType) -> None:
 
 def text(content: str) -> None:
     """Print text on stdout unchanged; characters missing in its encoding are escaped."""
+    if sys.stdout is None:  # a shell's >&-
+        raise OutputError(
+            "the result cannot be printed: stdout is closed",
+            where="stdout",
+            now="leave stdout open, or redirect it to a file or to /dev/null",
+        )
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(content.encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()

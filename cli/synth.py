@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -54,4 +55,4 @@ def synth(
         f"{made.num_files:,} recordings of {len(made.class_names)} actions, "
         f"{made.num_bytes / 1e6:,.0f} MB, in {made.folder}"
     )
-    return render.note(f"next: sgn prepare --raw {made.folder}")
+    return render.note("next: " + shlex.join(["sgn", "prepare", "--raw", str(made.folder)]))

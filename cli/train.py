@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -111,7 +112,7 @@ def _train_seeds(recipe: Recipe, dataset_dir: Path, *, json: bool, **arguments: 
         render.as_json({"report": report.path, **report.to_dict()})
     else:
         render.result(tables.seeds(report))
-        runs = " ".join(score.run for score in report.scores)
+        runs = shlex.join(score.run for score in report.scores)
         if report.recipe.train.selection != "last":
             render.warning(f"epochs were selected: {SELECTION[report.recipe.train.selection]}")
         render.note(f"report {report.path}; as an ensemble: sgn eval {runs}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -324,7 +325,7 @@ def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
             "the folder contains a run of another recipe",
             where=str(recipe_path),
             now="choose another --name, or repeat the command with that recipe: "
-            f"sgn train --recipe {recipe_path}",
+            f"sgn train --recipe {shlex.quote(str(recipe_path))}",
         )
     environment = RunFolder(path).environment()
     if environment is not None and environment["dataset_checksum"] != dataset.info.checksum:

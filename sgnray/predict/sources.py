@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from bisect import bisect
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -322,17 +323,27 @@ def _open(folder: Path, skeleton: Skeleton, clips: Sequence[str]) -> DatasetSour
 def refuse_skipped(skipped: Sequence[Skipped], *, num_files: int) -> None:
     """Raise an InputError that lists the recordings that could not be used, if there are any.
 
-    For each recording, only the first failed window is listed.
+    For each recording, only the first failed window is listed. Recordings with the same name are
+    listed by their places.
     """
     if not skipped:
         return
+    places: dict[str, set[str]] = defaultdict(set)
+    for item in skipped:
+        places[item.name].add(item.place)
+
+    def title(item: Skipped) -> str:
+        if len(places[item.name]) == 1 or not item.place:
+            return item.name
+        return item.place if item.name in item.place else f"{item.place}, {item.name}"
+
     failed: dict[object, Problem] = {}
     for item in skipped:
         if isinstance(item, SkippedWindow):
             when = f"frames {item.span.first} to {item.span.end - 1}: "
-            failed.setdefault((item.name, item.place), Problem(item.name, when + item.reason))
+            failed.setdefault((item.name, item.place), Problem(title(item), when + item.reason))
         else:
-            failed[len(failed)] = Problem(item.name, item.reason)
+            failed[len(failed)] = Problem(title(item), item.reason)
     shown = list(failed.values())[:_NUM_SHOWN]
     if len(failed) > _NUM_SHOWN:
         shown.append(Problem("...", f"and {len(failed) - _NUM_SHOWN:,} more"))

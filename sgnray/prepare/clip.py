@@ -14,7 +14,9 @@ import numpy.typing as npt
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError
 
-__all__ = ["Clip", "ClipFacts", "Poses", "Skipped", "as_float32", "refusal"]
+__all__ = ["Clip", "ClipFacts", "Poses", "Skipped", "as_float32", "check_meters", "refusal"]
+
+_LARGEST_M = 20
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,20 @@ def as_float32(numbers: npt.NDArray[Any], reason: str) -> npt.NDArray[np.float32
     return converted
 
 
-def refusal(reason: str, *, name: str = "the clip") -> ClipError:
+def check_meters(joints_PVC: npt.NDArray[np.floating[Any]], now: str) -> None:
+    """Raise ClipError, which ends with `now`, if people are too large; NaN is a missing joint."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sizes_PC = np.nanmax(joints_PVC, axis=1) - np.nanmin(joints_PVC, axis=1)
+        size_m = np.median(sizes_PC.max(axis=1))
+    if not size_m <= _LARGEST_M:
+        raise refusal(f"its people are larger than {_LARGEST_M} m: {now}")
+
+
+def refusal(
+    reason: str,
+    *,
+    name: str = "the clip",
+    now: str = "leave this file out, or write or download it again",
+) -> ClipError:
     """Build the ClipError that says why one clip is left out."""
-    return ClipError(reason, where=name, now="leave this file out, or write or download it again")
+    return ClipError(reason, where=name, now=now)

@@ -71,7 +71,15 @@ def choose_format(
             f"unknown format {to!r}", where=f"--to {to}", now=f"one of {', '.join(suffixes)}"
         )
     known = {suffix: name for name, suffix in suffixes.items()}
-    implied = known.get(Path(out).suffix.lower()) if out is not None else None
+    suffix = Path(out).suffix.lower() if out is not None else ""
+    implied = known.get(suffix)
+    if to is None and suffix and implied is None:
+        raise UsageError(
+            f"no format has the suffix {suffix!r}",
+            where=f"--out {out}",
+            now=f"use one of the suffixes {', '.join(known)}; or name the format with --to "
+            + " or ".join(suffixes),
+        )
     if to is not None and implied not in (None, to):
         raise UsageError(
             f"the file name implies {implied}, but {to} was requested",

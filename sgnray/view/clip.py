@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -12,12 +13,14 @@ from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.readers.formats import stem_of
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
+from sgnray.prepare.readers.source import RawFile
 from sgnray.prepare.recording import FRAMES_PER_S
 from sgnray.storage.atomic import choose_format, make_parent, refuse_existing, write_bytes
 from sgnray.view.page import write_player
 from sgnray.view.pictures import draw_gif, draw_sheet
 from sgnray.view.scene import Scene, scene_of_clip, scene_of_recording
 
+_NUM_SHOWN = 10
 _MIN_FPS, _MAX_FPS = 1, 1000
 FORMATS = {"gif": ".gif", "png": ".png", "html": ".html"}
 
@@ -72,13 +75,32 @@ def find_scene(source: Path, clip: str | None) -> Scene:
             )
         return scene_of_clip(dataset, row)
     files = find_recordings(source).files
-    known = [file.path for file in files]
-    if clip is not None and clip not in known:  # its suffix and its folders may be left out
-        stem = stem_of(clip)
-        ends = (f"/{clip}", f"/{stem}")
-        clip = next((path for path in known if f"/{stem_of(path)}".endswith(ends)), clip)
-    file = files[_choose(known, clip, source)]
+    named = [] if clip is None else _find_named(files, clip, source)
+    file = named[0] if named else files[_choose([file.path for file in files], clip, source)]
     return scene_of_recording(file.name, *read_recording(file))
+
+
+def _find_named(files: Sequence[RawFile], clip: str, source: Path) -> list[RawFile]:
+    """Find the file with a name, whose suffix and folders may be left out; UsageError if several.
+
+    A whole path goes before a name without its folders.
+    """
+    ends = (f"/{clip}", f"/{stem_of(clip)}")
+    named = [file for file in files if file.path == clip]
+    named = named or [file for file in files if f"/{stem_of(file.path)}".endswith(ends)]
+    if len(named) > 1:
+        paths = list(dict.fromkeys(file.path for file in named))
+        now = "name one of them with its folder: "
+        if len(paths) < len(named):  # in several .zip files
+            paths = [str(file.place) for file in named]
+            now = "view one of these instead of the folder: "
+        more = ", ..." if len(paths) > _NUM_SHOWN else ""
+        raise UsageError(
+            f"there are {len(named):,} clips with the name {clip!r}",
+            where=str(source),
+            now=f"{now}{', '.join(paths[:_NUM_SHOWN])}{more}",
+        )
+    return named
 
 
 def _choose(names: Sequence[str], clip: str | None, source: Path) -> int:
@@ -88,7 +110,7 @@ def _choose(names: Sequence[str], clip: str | None, source: Path) -> int:
         raise UsageError(
             f"there are {len(names):,} clips, and only one can be shown",
             where=str(source),
-            now=f"name it, for example: sgn view {source} {names[0]}",
+            now="name it, for example: " + shlex.join(["sgn", "view", str(source), names[0]]),
         )
     if clip not in names:
         near = difflib.get_close_matches(clip, names, n=3)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sgnray.cli.choices import choose_dataset, choose_recipe, first_case, only_case
+from sgnray.cli.choices import choose_dataset, choose_recipe, first_case, only_case, read_class_list
 from sgnray.config import load_recipe, to_dict
 from sgnray.data.info import DatasetInfo, write_info
 from sgnray.data.skeleton import NTU25
@@ -159,3 +159,10 @@ def test_tuning_takes_the_first_case(put_dataset):
     assert recipe == load_recipe("ntu60-cs")
     with pytest.raises(UsageError, match="several cases"):
         choose_recipe(None, None, data=None, default_case=only_case)
+
+
+def test_a_list_of_classes_may_have_a_byte_order_mark(tmp_path):
+    """Editors on Windows write one."""
+    path = tmp_path / "classes.txt"
+    path.write_bytes(b"\xef\xbb\xbfclap\r\nwave\r\n")
+    assert read_class_list(path) == ("clap", "wave")

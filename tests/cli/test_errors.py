@@ -262,3 +262,28 @@ def test_a_pipe_closed_early_prints_no_error():
         check=True,
     )
     assert (done.stdout, done.stderr) == ("f", "")
+
+
+def test_a_closed_stdout_is_explained():
+    """A shell closes it with >&-; sys.stdout is then None."""
+    done = subprocess.run(
+        f"{sys.executable} -m sgnray.cli train --recipe ntu60-cs --dry-run >&-",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "error: the result cannot be printed: stdout is closed\n"
+        "  where  stdout\n"
+        "  now    leave stdout open, or redirect it to a file or to /dev/null\n"
+    )
+
+
+def test_a_command_that_is_suggested_can_be_pasted(sgn):
+    arguments = ("--classes", "2", "--subjects", "2", "--setups", "1", "--replications", "1")
+    done = sgn("synth", "a b", *arguments)
+    assert done.err.endswith("next: sgn prepare --raw 'a b'\n")
+    done = sgn("data", "--data", "c d", "verify")
+    assert done.err.endswith("now    write it last: sgn data verify --data 'c d'\n")

@@ -48,7 +48,8 @@ def test_other_names_of_its_classes_go_into_the_file(sgn, tiny_run, tmp_path):
         (["--clips", "nowhere"], "error: "),
         (["--classes", "two.txt"], "error: there are 2 class names for 3 classes\n"),
         (["--to", "coreml"], "error: "),
-        (["--out", "two.txt"], "error: the file exists already\n"),
+        (["--to", "onnx", "--out", "two.txt"], "error: the file exists already\n"),
+        (["--out", "m.pt"], "error: no format has the suffix '.pt'\n"),
     ],
 )
 def test_usage_errors_are_one_block(sgn, tiny_run, tmp_path, arguments, message):

@@ -209,3 +209,19 @@ def test_all_unusable_paths_are_listed_at_once(sgn, recordings, tiny_run, tmp_pa
         "  now    give recordings, folders or .zip files of them, a table of clips, or the folder "
         "of a dataset\n"
     )
+
+
+def test_skipped_recordings_with_one_name_are_told_apart(sgn, recordings, tiny_run, tmp_path):
+    """By their paths, in the error and in --json."""
+    for folder in ("clap", "wave"):
+        (tmp_path / "raw" / folder).mkdir(parents=True)
+        (tmp_path / "raw" / folder / "c0.skeleton").write_text("1\nx\n")
+    (tmp_path / "raw" / "alone.skeleton").write_text("1\nx\n")
+    shutil.copy(recordings[0], tmp_path / "raw")
+    done = sgn("predict", "raw", "--checkpoint", str(tiny_run), "--json")
+    skipped = json.loads(done.out)["skipped"]
+    places = ["raw/alone.skeleton", "raw/clap/c0.skeleton", "raw/wave/c0.skeleton"]
+    assert [item["place"].removeprefix(f"{tmp_path}/") for item in skipped] == places
+    assert [item["file"] for item in skipped] == ["alone.skeleton", "c0.skeleton", "c0.skeleton"]
+    shown = [line.split()[0] for line in done.err.splitlines()[1:4]]
+    assert [line.removeprefix(f"{tmp_path}/") for line in shown] == ["alone.skeleton", *places[1:]]

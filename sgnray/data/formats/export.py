@@ -16,6 +16,7 @@ from sgnray.data.datasets import NTU_CLIP_NAME
 from sgnray.data.formats.padded import NUM_BODIES, last_frames, write_h5, write_npz
 from sgnray.data.formats.pyskl import write_pyskl
 from sgnray.data.protocols import Split, resolve_case, split_clips, split_counts
+from sgnray.data.skeleton import COCO17, SKELETONS
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import InputError, UsageError
 from sgnray.progress import OnProgress, ignore_progress
@@ -26,6 +27,7 @@ Format = Literal["npz", "h5", "pyskl"]
 _READABLE_JOINTS = (25, 20)
 _READ_ORIGIN = 1  # the origin of both skeletons that PYSKL files are read with
 _NTU = ("ntu60", "ntu120")
+_READ_DIRECTLY = "read clips.arrow in this folder, which pyarrow, polars, DuckDB and pandas open"
 
 
 @dataclass(frozen=True)
@@ -49,19 +51,26 @@ def export_dataset(
 ) -> ExportResult:
     """Write a dataset as one file: npz and h5 hold one case, pyskl all if `case` is None.
 
-    `on_progress` is called with (clips written, clips). UsageError if a case must be named
-    or `out` exists and not `overwrite`, InputError if the format cannot hold the dataset,
-    OutputError if writing fails; then nothing is left behind.
+    `on_progress` is called with (clips written, clips). UsageError if a case must be named,
+    `out` exists and not `overwrite`, or pyskl would need pixels; InputError if the format cannot
+    hold the dataset; OutputError if writing fails. Then nothing is left behind.
     """
     _check_outside(out, dataset)
     if to == "pyskl":
+        if _was_pixels(dataset):
+            raise UsageError(
+                "its poses are normalized, in meters with y up, and PYSKL's files in 2D contain "
+                "pixels",
+                where=f"--to pyskl, {dataset.folder}",
+                now=_READ_DIRECTLY,
+            )
         splits, losses = _gather_splits(dataset, case)
         losses += _pyskl_losses(dataset)
         num_clips = len(dataset.clips.names)
         write = partial(write_pyskl, splits=splits)
     else:
-        case = _choose_case(dataset, case)
         _check_padded(dataset)
+        case = _choose_case(dataset, case)
         split = split_clips(dataset.info.dataset, case, dataset.clips)
         losses = _padded_losses(dataset, split)
         num_clips = len(split.clips)
@@ -112,13 +121,19 @@ def _choose_case(dataset: SkeletonDataset, case: str | None) -> str:
     )
 
 
+def _was_pixels(dataset: SkeletonDataset) -> bool:
+    """Return whether the poses were key points of a pose estimator in an image."""
+    skeleton = dataset.skeleton
+    return skeleton.num_coordinates == 2 and skeleton.name in SKELETONS
+
+
 def _check_padded(dataset: SkeletonDataset) -> None:
     if dataset.num_bodies > NUM_BODIES or dataset.skeleton.num_coordinates != 3:
         raise InputError(
             f"padded files contain two bodies in three coordinates, this dataset has "
             f"{dataset.num_bodies} in {dataset.skeleton.num_coordinates}",
             where=str(dataset.folder),
-            now="export it with --to pyskl",
+            now=_READ_DIRECTLY if _was_pixels(dataset) else "export it with --to pyskl",
         )
 
 
@@ -167,7 +182,9 @@ def _pyskl_losses(dataset: SkeletonDataset) -> list[str]:
     elif dataset.info.dataset not in _NTU:
         losses.append("because of the clips' names, sgnray reads the file back as NTU RGB+D")
     is_readable = skeleton.num_joints in _READABLE_JOINTS and skeleton.num_coordinates == 3
-    if not is_readable or dataset.num_bodies > NUM_BODIES:
+    if (skeleton.num_joints, skeleton.num_coordinates) == (COCO17.num_joints, 2):
+        losses.append("sgnray reads the file back as pixels with y down, and rescales its poses")
+    elif not is_readable or dataset.num_bodies > NUM_BODIES:
         losses.append(
             "sgnray cannot read the file back: it reads one or two bodies of 25 or 20 joints in 3D"
         )

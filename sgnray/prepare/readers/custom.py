@@ -20,7 +20,15 @@ from sgnray.config.custom import Description, Rule, SplitRule, parse_description
 from sgnray.data.datasets import DATASETS
 from sgnray.data.skeleton import KINECT20, NTU25, SKELETONS, Skeleton
 from sgnray.errors import ClipError, InputError, Problem, count_problems
-from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, as_float32, refusal
+from sgnray.prepare.clip import (
+    Clip,
+    ClipFacts,
+    Poses,
+    Skipped,
+    as_float32,
+    check_meters,
+    refusal,
+)
 from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
 from sgnray.prepare.readers.tables import Piece, Table, open_table
 from sgnray.prepare.recording import FloatArray
@@ -31,7 +39,9 @@ _MAX_NAME = 255
 _MAX_FACT = np.iinfo(np.int16).max
 # Only models trained on files of a pose estimator have such a skeleton: see _skeleton.
 _IN_METERS = set(SKELETONS) - {NTU25.name, KINECT20.name}
-_LARGEST_M = 20
+_IN_DATASET = (
+    "its poses must be as in the dataset that the model was trained on, in meters with y up"
+)
 _FACTS = ("subject", "camera", "setup", "replication")
 _LIGHT_COLUMNS = ("name", "label", *_FACTS)
 _POSE_COLUMNS = ("poses", "frame", "body")
@@ -400,7 +410,7 @@ def _read_poses(batch: pa.RecordBatch, index: int, skeleton: Skeleton) -> Poses:
         raise refusal("every pose is zero")
     values_PD, frames, bodies = values_PD[is_pose], frames[is_pose], bodies[is_pose]
     if skeleton.name in _IN_METERS:
-        _check_unit(values_PD, skeleton)
+        check_meters(values_PD.reshape(len(values_PD), skeleton.num_joints, -1), _IN_DATASET)
     if skeleton.origin is not None:
         values_PD = _centered(values_PD, bodies, skeleton)
     return Poses(num_frames, values_PD, frames.astype(np.int32), bodies.astype(np.int8))
@@ -467,17 +477,6 @@ def _numbers(
     if numbers.min() < 0 or numbers.max() >= limit:
         raise refusal(f"a number in {name} is below 0, or too large: it must count from 0")
     return numbers
-
-
-def _check_unit(values_PD: FloatArray, skeleton: Skeleton) -> None:
-    joints_PVC = values_PD.reshape(len(values_PD), skeleton.num_joints, -1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        size_m = np.median(np.ptp(joints_PVC, axis=1).max(axis=1))
-    if not size_m <= _LARGEST_M:
-        raise refusal(
-            f"its people are larger than {_LARGEST_M} m: its poses must be as in the dataset that "
-            "the model was trained on, in meters with y up"
-        )
 
 
 def _centered(values_PD: FloatArray, bodies: IntArray, skeleton: Skeleton) -> FloatArray:

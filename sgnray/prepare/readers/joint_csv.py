@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,15 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from sgnray.data.skeleton import MEDIAPIPE33, Skeleton
-from sgnray.prepare.clip import refusal
-from sgnray.prepare.readers.people import Floats, build_recording, mark_missing
+from sgnray.errors import ClipError
+from sgnray.prepare.clip import check_meters, refusal
+from sgnray.prepare.readers.people import Floats, build_recording, find_people, mark_missing
 from sgnray.prepare.recording import Recording
 
 _AXES = ("x", "y", "z")
 _SCORES = ("visibility", "score", "confidence", "v")
 _FRAMES = {"frame", "framenumber", "frameid", "framenum"}
+_OTHER_FRAMES = {"frameidx", "frameindex", "frameno", "framecount"}  # if there is none of those
 _BODIES = {"body", "bodyid", "person", "personid", "trackingid", "trackid"}
 _WORDS = "|".join((*_AXES, *_SCORES))
 _COLUMN = re.compile(rf"(.+?)({_WORDS})|({_WORDS})(\d+)")
@@ -59,8 +62,7 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     if missing:
         more = f" and {len(missing) - _NUM_SHOWN} more" if len(missing) > _NUM_SHOWN else ""
         raise refusal(f"column not found: {', '.join(missing[:_NUM_SHOWN])}{more}")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    if twice := next((name for name in columns.values() if names.count(name) > 1), None):
         raise refusal(f"there are several columns {twice!r}")
     table = _read_table(data, names, delimiter, is_headed, columns)
     joints_NVC = np.stack([table[columns[name]] for name in wanted], axis=1)
@@ -74,11 +76,18 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     if skeleton is MEDIAPIPE33:
         _check_world(joints_NVC)
         joints_NVC = joints_NVC * _MEDIAPIPE_SIGNS
-    numbers_N = table.get(columns.get("frame", ""), np.arange(len(joints_NVC)))
+    is_person_N = find_people(joints_NVC)
+    if is_person_N.any():
+        check_meters(joints_NVC[is_person_N], "these are not meters")
+    given_N = _frame_numbers(table, columns)
+    numbers_N = np.arange(len(joints_NVC), dtype=np.float64) if given_N is None else given_N
     starts = _find_frames(numbers_N)
     bodies_N = table.get(columns.get("body", ""))
-    if bodies_N is not None and (empty_N := np.flatnonzero(bodies_N == "")).size:
-        raise refusal(f"row {empty_N[0] + 1} below the header: it has no {columns['body']}")
+    if bodies_N is not None:
+        if (unnamed_N := np.flatnonzero(is_person_N & (bodies_N == ""))).size:
+            raise refusal(f"row {unnamed_N[0] + 1} below the header: it has no {columns['body']}")
+        if given_N is None and len(set(bodies_N[is_person_N])) > 1:
+            raise refusal("it has several people, but no column Frame")
     ids = None if bodies_N is None else [part.tolist() for part in np.split(bodies_N, starts)]
     numbers = numbers_N[np.concatenate(([0], starts))]
     return build_recording(np.split(joints_NVC, starts), skeleton, ids, numbers)
@@ -111,17 +120,20 @@ def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
         first = 0 if {"x0", "0x"} & set(words) else 1
         joints |= {str(index + first): joint for index, joint in enumerate(skeleton.joints)}
     columns: dict[str, str] = {}
+    other: dict[str, str] = {}
     for name, word in zip(names, words, strict=True):
         match = _COLUMN.fullmatch(word)
         if word in _FRAMES:
             columns.setdefault("frame", name)
+        elif word in _OTHER_FRAMES:
+            other.setdefault("frame", name)
         elif word in _BODIES:
             columns.setdefault("body", name)
         elif match is not None:
             joint, kind = _key(match[1] or match[4]), match[2] or match[3]
             if joint in joints:
                 columns.setdefault(f"{joints[joint]}_{'score' if kind in _SCORES else kind}", name)
-    return columns
+    return other | columns
 
 
 def _key(joint: str) -> str:
@@ -137,28 +149,42 @@ def _normalize(name: str) -> str:
 
 
 def _read_table(
-    data: bytes, names: list[str], delimiter: str, is_headed: bool, columns: Mapping[str, str]
+    data: bytes,
+    names: list[str],
+    delimiter: str,
+    is_headed: bool,
+    columns: Mapping[str, str],
+    decimal_point: str = ".",
 ) -> dict[str, npt.NDArray[Any]]:
     """Read the columns as numbers, but bodies as text: float64 cannot hold Kinect's ids."""
-    wanted = list(columns.values())
-    types = dict.fromkeys(wanted, pa.float64())
+    # By number, because the names of other columns may be repeated.
+    numbers = {name: str(names.index(name)) for name in columns.values()}
+    types = dict.fromkeys(numbers.values(), pa.float64())
     if "body" in columns:
-        types[columns["body"]] = pa.string()
+        types[numbers[columns["body"]]] = pa.string()
+    all_numbers = [str(number) for number in range(len(names))]
     try:
         table = pa_csv.read_csv(
             pa.BufferReader(data),
-            pa_csv.ReadOptions(use_threads=False, column_names=names, skip_rows=int(is_headed)),
+            pa_csv.ReadOptions(
+                use_threads=False, column_names=all_numbers, skip_rows=int(is_headed)
+            ),
             pa_csv.ParseOptions(delimiter=delimiter),
-            pa_csv.ConvertOptions(include_columns=wanted, column_types=types),
+            pa_csv.ConvertOptions(
+                include_columns=list(types), column_types=types, decimal_point=decimal_point
+            ),
         )
     except pa.ArrowInvalid as error:
         reason = str(error).splitlines()[0][:200].strip(" :")
         if found := _BAD_NUMBER.match(reason):
+            if delimiter != "," != decimal_point:
+                with suppress(ClipError):
+                    return _read_table(data, names, delimiter, is_headed, columns, ",")
             reason = f"line {found[2]}, column {names[int(found[1])]}: {found[3]}"
         raise refusal(f"malformed CSV: {reason}") from error
     if table.num_rows == 0:
         raise refusal("it has no rows")
-    return {name: table.column(name).to_numpy() for name in wanted}
+    return {name: table.column(number).to_numpy() for name, number in numbers.items()}
 
 
 def _check_world(joints_NVC: Floats) -> None:
@@ -171,6 +197,17 @@ def _check_world(joints_NVC: Floats) -> None:
             "these are not world landmarks: their origin is not between the hips; write "
             "pose_world_landmarks, not pose_landmarks"
         )
+
+
+def _frame_numbers(
+    table: Mapping[str, npt.NDArray[Any]], columns: Mapping[str, str]
+) -> Floats | None:
+    """Return the frame of each row; None if no column has it."""
+    numbers_N = table.get(columns.get("frame", ""))
+    if numbers_N is None or _normalize(columns["frame"]) in _FRAMES:
+        return numbers_N
+    # One FrameCount in all rows is how many frames there are.
+    return None if np.all(numbers_N == numbers_N[0]) else numbers_N
 
 
 def _find_frames(frames_N: Floats) -> npt.NDArray[np.intp]:

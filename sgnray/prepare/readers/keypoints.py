@@ -23,7 +23,7 @@ from sgnray.prepare.readers.people import (
 )
 from sgnray.prepare.recording import Recording
 
-_KEYS = re.compile(rb'^\s*[\[{].*"(keypoints|instances|instance_info)"', re.DOTALL)
+_KEYS = re.compile(rb'^(?:\xef\xbb\xbf)?\s*[\[{].*"(keypoints|instances|instance_info)"', re.DOTALL)
 
 
 def detect_keypoints(head: bytes) -> Skeleton | None:

@@ -16,11 +16,12 @@ from sgnray.prepare.recording import Body, Recording
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 _NUM_JOINTS = KINECT20.num_joints
 _NAME = re.compile(NWUCLA_CLIP_NAME.pattern + r"\.json", re.ASCII)
+_KEY = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{.*"skeletons"', re.DOTALL)
 
 
 def detect_nwucla(head: bytes) -> Skeleton | None:
     """Detect NW-UCLA's JSON by its key."""
-    return KINECT20 if re.match(rb'\s*\{.*"skeletons"', head, re.DOTALL) else None
+    return KINECT20 if _KEY.match(head) else None
 
 
 def parse_nwucla_name(file_name: str) -> ClipFacts:

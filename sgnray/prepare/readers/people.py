@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -60,11 +60,18 @@ def in_frame(name: object) -> Iterator[None]:
 
 
 def read_numbers(values: object, *, what: str) -> Floats:
-    """Convert a JSON list to an array; ClipError if it is ragged or holds something else."""
+    """Convert a JSON list to an array; ClipError if it is ragged or holds something else.
+
+    null becomes NaN: JSON has no NaN, and writers that follow the standard put null.
+    """
     try:
         array = np.array(values)
     except ValueError as error:
         raise refusal(f"{what} is not a regular list") from error
+    is_listed = array.ndim > 0 and array.dtype == object
+    if is_listed and all(item is None or type(item) in (int, float) for item in array.flat):
+        with suppress(OverflowError):
+            array = array.astype(np.float64)
     if array.size and array.dtype.kind not in "fiu":
         raise refusal(f"{what} contains something that is not a number")
     return array.astype(np.float64)
@@ -78,6 +85,12 @@ def mark_missing(joints_NVC: Floats, scores_NV: Floats | None = None) -> Floats:
     if scores_NV is not None:
         is_missing |= ~(scores_NV >= MIN_SCORE)
     return np.where(is_missing[..., None], np.nan, joints_NVC)
+
+
+def find_people(joints_NVC: Floats) -> npt.NDArray[np.bool_]:
+    """Return which poses have enough joints to be a person (N,)."""
+    num_seen_N: npt.NDArray[np.intp] = np.count_nonzero(~np.isnan(joints_NVC[..., 0]), axis=1)
+    return num_seen_N >= MIN_JOINTS
 
 
 def build_recording(
@@ -101,8 +114,7 @@ def build_recording(
     frame_T = np.arange(len(frames_NVC)) + (0 if numbers is None else _count_missing(numbers))
     for index, (frame, listed) in enumerate(zip(frame_T.tolist(), frames_NVC, strict=True)):
         people_NVC = np.reshape(listed, (-1, skeleton.num_joints, skeleton.num_coordinates))
-        num_seen_N = np.count_nonzero(~np.isnan(people_NVC[..., 0]), axis=1)
-        found = np.flatnonzero(num_seen_N >= MIN_JOINTS).tolist()
+        found = np.flatnonzero(find_people(people_NVC)).tolist()
         if len(found) > MAX_PEOPLE:
             raise refusal(f"frame {index}: {len(found)} people, more than {MAX_PEOPLE}")
         own = [None] * len(people_NVC) if ids is None else ids[index]

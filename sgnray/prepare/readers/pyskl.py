@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -271,7 +272,8 @@ def load_clips(location: Location, changed: int) -> dict[str, Arrays]:
             raise InputError(
                 "these clips do not have COCO's 17 joints in 2D",
                 where=f"{location}, {name}",
-                now=f"prepare them first, sgn prepare --raw {location}, and name the dataset",
+                now=f"prepare them first, sgn prepare --raw {shlex.quote(str(location))}, and name "
+                "the dataset",
             )
     return found
 

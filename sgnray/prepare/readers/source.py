@@ -76,7 +76,9 @@ class RawFile:
 
     @property
     def path(self) -> str:
-        """Its path below what the user named."""
+        """Its path below what the user named; of a clip in a pickle, its whole name."""
+        if self.member is not None and _is_pickled(self):
+            return self.member
         parts = PurePosixPath(self.member or self.place.path).parts
         return "/".join(parts[-self.depth - 1 :])
 
@@ -122,7 +124,9 @@ def read_file(file: RawFile) -> bytes:
     """Read one raw file whole; ClipError if it is too large or damaged, InputError if gone."""
     if file.size_bytes > MAX_FILE_BYTES:
         raise refusal(
-            f"larger than {MAX_FILE_BYTES >> 20} MiB, the limit for a recording", name=file.name
+            f"larger than {MAX_FILE_BYTES >> 20} MiB, the limit for a recording",
+            name=file.name,
+            now="cut the recording into parts, or leave it out",
         )
     if _is_pickled(file):
         clips = load_clips(file.place, file.changed)

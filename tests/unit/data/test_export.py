@@ -13,6 +13,7 @@ import pytest
 
 from sgnray.data.formats.export import export_dataset
 from sgnray.data.protocols import split_clips
+from sgnray.data.skeleton import COCO17
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare import prepare_dataset
@@ -20,6 +21,8 @@ from sgnray.prepare.clip import Clip
 from sgnray.prepare.readers.padded import plan_padded
 from sgnray.prepare.readers.pyskl import plan_pyskl
 from sgnray.storage.location import locate
+
+from ... import pose_files as files
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "prepare" / "raw.tar.xz"
 SUFFIXES = {"npz": "npz", "h5": "h5", "pyskl": "pkl"}
@@ -212,6 +215,38 @@ def test_more_than_two_bodies_cannot_be_padded(tiny_dataset, tmp_path):
         export_dataset(dataset, tmp_path / "three.npz", to="npz", case="cv")
     losses = export_dataset(dataset, tmp_path / "three.pkl", to="pyskl").losses
     assert any("cannot read the file back" in loss for loss in losses)
+
+
+def test_poses_that_were_pixels_are_not_exported(tmp_path):
+    """PYSKL's files in 2D contain pixels with y down; a reader would mirror and rescale these."""
+    annotations = [
+        files.annotate_2d(f"c{seed}", files.project(files.move(COCO17, seed=seed))[:, None], seed)
+        for seed in range(2)
+    ]
+    (tmp_path / "coco.pkl").write_bytes(pickle.dumps({"split": {}, "annotations": annotations}))
+    prepared = prepare_dataset(tmp_path / "coco.pkl", out=tmp_path / "data")
+    dataset = open_dataset(prepared.folder)
+    for to in SUFFIXES:
+        with pytest.raises((UsageError, InputError)) as caught:
+            export_dataset(dataset, tmp_path / "out", to=to)
+        assert caught.value.now == (
+            "read clips.arrow in this folder, which pyarrow, polars, DuckDB and pandas open"
+        )
+    assert caught.type is UsageError
+    assert caught.value.what == (
+        "its poses are normalized, in meters with y up, and PYSKL's files in 2D contain pixels"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_skeleton_of_ones_own_in_the_plane_has_any_unit(flat_folder, tmp_path):
+    dataset = open_dataset(flat_folder)
+    losses = export_dataset(dataset, tmp_path / "flat.pkl", to="pyskl").losses
+    assert "sgnray reads the file back as pixels with y down, and rescales its poses" in losses
+    assert plan_pyskl(locate(tmp_path / "flat.pkl")).skeleton is COCO17
+    with pytest.raises(InputError) as caught:
+        export_dataset(dataset, tmp_path / "flat.npz", to="npz")
+    assert caught.value.now == "export it with --to pyskl"
 
 
 FILL = """

@@ -54,6 +54,7 @@ def test_a_file_larger_than_any_recording_is_not_read(tmp_path):
     with pytest.raises(ClipError) as caught:
         read_file(listed)
     assert caught.value.what == "larger than 64 MiB, the limit for a recording"
+    assert caught.value.now == "cut the recording into parts, or leave it out"
 
 
 def test_pipes_and_dangling_links_are_ignored(tmp_path):

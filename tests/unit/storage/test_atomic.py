@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sgnray.errors import OutputError
-from sgnray.storage.atomic import write_text, written_aside
+from sgnray.errors import OutputError, UsageError
+from sgnray.storage.atomic import choose_format, write_text, written_aside
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -38,3 +38,33 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path):
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(OutputError, match="No such file"):
         write_text(tmp_path / "none" / "a.json", "one")
+
+
+FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
+
+
+@pytest.mark.parametrize(
+    ("to", "out", "chosen"),
+    [
+        (None, None, "onnx"),
+        (None, "a.PT2", "torch"),
+        (None, "run.v2/a", "onnx"),
+        (None, "noname", "onnx"),
+        ("torch", "run.v2", "torch"),
+        ("torch", None, "torch"),
+    ],
+)
+def test_a_format_is_chosen_by_its_name_or_the_suffix(to, out, chosen):
+    assert choose_format(to, out, FORMATS, default="onnx") == chosen
+
+
+@pytest.mark.parametrize("out", ["m.pt", "runs/run.v2"])
+def test_an_unknown_suffix_without_a_format_is_refused(out):
+    with pytest.raises(UsageError) as caught:
+        choose_format(None, out, FORMATS, default="onnx")
+    suffix = out[out.rindex(".") :]
+    assert caught.value.what == f"no format has the suffix {suffix!r}"
+    assert caught.value.where == f"--out {out}"
+    assert caught.value.now == (
+        "use one of the suffixes .onnx, .pt2; or name the format with --to onnx or torch"
+    )

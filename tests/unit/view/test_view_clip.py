@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from sgnray.data.skeleton import NTU25
+from sgnray.data.skeleton import COCO17, NTU25
 from sgnray.errors import UsageError
 from sgnray.view import view_clip
+from sgnray.view.clip import find_scene
 from sgnray.view.pictures import COLORS, draw_gif, draw_sheet
 from sgnray.view.scene import Panel, Scene, Track
+
+from ... import pose_files as files
 
 
 @pytest.fixture
@@ -119,3 +125,55 @@ def test_the_suffix_decides(path, tmp_path):
         view_clip(path, to="jpg")
     with pytest.raises(UsageError, match="the file name implies png, but gif was requested"):
         view_clip(path, to="gif", out=tmp_path / "b.png")
+
+
+@pytest.fixture
+def alike(tmp_path):
+    """A folder of two recordings with one name, each of its own length."""
+    for folder, num_frames in (("clap", 3), ("wave", 9)):
+        path = tmp_path / "raw rec" / folder / "c0.csv"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(files.format_kinect([files.move(NTU25, num_frames)]))
+    return tmp_path / "raw rec"
+
+
+def test_clips_with_one_name_are_told_apart_by_their_folders(alike):
+    for name in ("c0", "c0.csv"):
+        with pytest.raises(UsageError) as caught:
+            find_scene(alike, name)
+        assert caught.value.what == f"there are 2 clips with the name {name!r}"
+        assert caught.value.now == "name one of them with its folder: clap/c0.csv, wave/c0.csv"
+    for name in ("wave/c0", "wave/c0.csv"):
+        assert find_scene(alike, name).panels[0].tracks[0].joints_TVC.shape[0] == 9
+
+
+def test_clips_with_one_path_in_several_zips_are_told_apart_by_the_zip(alike, tmp_path):
+    zips = tmp_path / "zips"
+    zips.mkdir()
+    for folder in ("clap", "wave"):
+        with zipfile.ZipFile(zips / f"{folder}.zip", "w") as archive:
+            archive.write(alike / folder / "c0.csv", "all/c0.csv")
+    with pytest.raises(UsageError) as caught:
+        find_scene(zips, "all/c0.csv")
+    assert caught.value.now == (
+        f"view one of these instead of the folder: {zips / 'clap.zip'}, {zips / 'wave.zip'}"
+    )
+
+
+def test_the_clips_of_a_pickle_have_their_whole_names(tmp_path):
+    pixels = files.project(files.move(COCO17, 9))[:, None]
+    clips = [
+        files.annotate_2d(name, pixels[:num_frames], label)
+        for label, (name, num_frames) in enumerate({"clap/c0": 3, "wave/c0": 9}.items())
+    ]
+    path = tmp_path / "coco.pkl"
+    path.write_bytes(pickle.dumps({"annotations": clips, "split": {}}))
+    assert find_scene(path, "wave/c0").panels[0].tracks[0].joints_TVC.shape[0] == 9
+    with pytest.raises(UsageError, match="there are 2 clips with the name 'c0'"):
+        find_scene(path, "c0")
+
+
+def test_the_example_of_a_command_is_quoted(alike):
+    with pytest.raises(UsageError) as caught:
+        find_scene(alike, None)
+    assert caught.value.now == f"name it, for example: sgn view '{alike}' clap/c0.csv"

@@ -1,0 +1,132 @@
+"""Columns, rows and units of CSV files that other programs write, of MediaPipe and Kinect."""
+
+import numpy as np
+import pytest
+
+from sgnray.data.skeleton import KINECT20, MEDIAPIPE33, NTU25
+from sgnray.errors import ClipError
+from sgnray.prepare.readers.joint_csv import read_joint_csv
+
+from ... import pose_files as files
+
+TWO = [files.move(NTU25, walk_m=walk_m) for walk_m in (1.0, -1.0)]
+
+
+def rows_of(data):
+    return [line.split(",") for line in data.decode().splitlines()]
+
+
+def refusal_of(rows, skeleton=NTU25):
+    with pytest.raises(ClipError) as caught:
+        read_joint_csv(files.format_csv(rows), skeleton)
+    return caught.value.what
+
+
+@pytest.mark.parametrize(
+    "column", ["frame_idx", "frame_no", "frame_index", "FrameCount", "frame", "Frame Number"]
+)
+def test_the_people_of_a_frame_stay_together_whatever_its_column_is_called(column):
+    header, *rows = rows_of(files.format_kinect(TWO))
+    recording = read_joint_csv(files.format_csv([[column, *header[1:]], *rows]), NTU25)
+    assert recording.num_frames == 20
+    for body, person_TVC in zip(recording.bodies, TWO, strict=True):
+        np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=1e-5)
+
+
+def test_a_column_frame_goes_before_the_number_of_frames_that_were_counted():
+    header, *rows = rows_of(files.format_kinect(TWO))
+    rows = [["FrameCount", *header], *(["20", *row] for row in rows)]
+    assert read_joint_csv(files.format_csv(rows), NTU25).num_frames == 20
+
+
+def test_a_number_of_frames_that_is_the_same_in_each_row_is_not_the_number_of_a_frame():
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    one = [["FrameCount", *header[2:]], *(["20", *row[2:]] for row in rows)]
+    recording = read_joint_csv(files.format_csv(one), NTU25)
+    assert (recording.num_frames, len(recording.bodies)) == (20, 1)
+    header, *rows = rows_of(files.format_kinect(TWO))
+    two = [["FrameCount", *header[1:]], *(["20", *row[1:]] for row in rows)]
+    assert refusal_of(two) == "it has several people, but no column Frame"
+
+
+@pytest.mark.parametrize("column", ["Timestamp", "when"])
+def test_several_people_without_a_column_of_frames_are_refused(column):
+    header, *rows = rows_of(files.format_kinect(TWO))
+    assert refusal_of([[column, *header[1:]], *rows]) == (
+        "it has several people, but no column Frame"
+    )
+    one = [row for row in rows if row[1] == rows[0][1]]
+    recording = read_joint_csv(files.format_csv([[column, *header[1:]], *one]), NTU25)
+    assert recording.num_frames == 20
+
+
+def test_a_row_without_a_person_needs_no_id():
+    """Some exporters write a row for each frame, also while nobody is tracked."""
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    empty = [""] * (len(header) - 1)
+    rows[0][1:] = rows[7][1:] = rows[19][1:] = empty
+    recording = read_joint_csv(files.format_csv([header, *rows]), NTU25)
+    (body,) = recording.bodies
+    assert (recording.num_frames, body.first_frame) == (18, 0)
+    np.testing.assert_allclose(body.joints_TVC[0], TWO[0][1], atol=1e-5)
+    without_frames = [row[1:] for row in [header, *rows]]
+    assert read_joint_csv(files.format_csv(without_frames), NTU25).num_frames == 18
+
+
+def test_a_person_without_an_id_is_refused_also_after_rows_without_a_person():
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    rows[0][1:] = [""] * (len(header) - 1)
+    rows[4][1] = ""
+    assert refusal_of([header, *rows]) == "row 5 below the header: it has no TrackingId"
+
+
+@pytest.mark.parametrize("skeleton", [NTU25, KINECT20, MEDIAPIPE33], ids=lambda item: item.name)
+def test_joints_in_millimeters_are_refused(skeleton):
+    person_TVC = 1000 * files.move(skeleton, 9)
+    person_TVC[:3] = np.nan
+    if skeleton is MEDIAPIPE33:
+        data = files.format_mediapipe(person_TVC)
+    else:
+        data = files.format_kinect([person_TVC], skeleton).replace(b"nan", b"")
+    assert refusal_of(rows_of(data), skeleton) == (
+        "its people are larger than 20 m: these are not meters"
+    )
+
+
+def test_a_single_joint_that_is_far_away_is_not_another_unit():
+    person_TVC = files.move(NTU25)
+    person_TVC[3, 5] = 100
+    assert read_joint_csv(files.format_kinect([person_TVC]), NTU25).num_frames == 20
+
+
+def test_repeated_columns_that_are_not_used_are_ignored():
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    header = ["State", *header, "State", "", "", ""]
+    data = files.format_csv([header, *(["Tracked", *row, "2", "a", "", ""] for row in rows)])
+    (body,) = read_joint_csv(data, NTU25).bodies
+    np.testing.assert_allclose(body.joints_TVC, TWO[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("column", ["Frame", "TrackingId", "SpineMid.Z"])
+def test_repeated_columns_that_are_used_are_refused(column):
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    rows = [[column, *header], *(["1", *row] for row in rows)]
+    assert refusal_of(rows) == f"there are several columns {column!r}"
+
+
+@pytest.mark.parametrize("delimiter", [b";", b"\t"])
+def test_numbers_may_have_decimal_commas(delimiter):
+    data = files.format_kinect(TWO)
+    header, line_end, rows = data.replace(b",", delimiter).partition(b"\n")
+    data = header + line_end + rows.replace(b".", b",")
+    recording = read_joint_csv(data, NTU25)
+    for body, person_TVC in zip(recording.bodies, TWO, strict=True):
+        np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=1e-5)
+
+
+def test_numbers_with_decimal_commas_and_points_are_refused():
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    rows[1][2], rows[2][2] = "0,5", "0.5"
+    data = "\n".join(";".join(row) for row in [header, *rows]).encode()
+    with pytest.raises(ClipError, match=r"line 3, column SpineBase\.X: invalid value"):
+        read_joint_csv(data, NTU25)
