@@ -86,7 +86,7 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     if bodies_N is not None:
         if (unnamed_N := np.flatnonzero(is_person_N & (bodies_N == ""))).size:
             raise refusal(f"row {unnamed_N[0] + 1} below the header: it has no {columns['body']}")
-        if given_N is None and len(set(bodies_N[is_person_N])) > 1:
+        if given_N is None and _alternate(bodies_N[is_person_N]):
             raise refusal("it has several people, but no column Frame")
     ids = None if bodies_N is None else [part.tolist() for part in np.split(bodies_N, starts)]
     numbers = numbers_N[np.concatenate(([0], starts))]
@@ -197,6 +197,12 @@ def _check_world(joints_NVC: Floats) -> None:
             "these are not world landmarks: their origin is not between the hips; write "
             "pose_world_landmarks, not pose_landmarks"
         )
+
+
+def _alternate(bodies_N: npt.NDArray[Any]) -> bool:
+    """Return whether ids return after another: one person may get a new id, but no old one."""
+    num_stretches = 1 + int((bodies_N[1:] != bodies_N[:-1]).sum()) if len(bodies_N) else 0
+    return num_stretches > len(set(bodies_N))
 
 
 def _frame_numbers(

@@ -58,6 +58,10 @@ def test_several_people_without_a_column_of_frames_are_refused(column):
     one = [row for row in rows if row[1] == rows[0][1]]
     recording = read_joint_csv(files.format_csv([[column, *header[1:]], *one]), NTU25)
     assert recording.num_frames == 20
+    for row in one[12:]:  # Kinect lost the person, and gave another id
+        row[1] = "99"
+    again = read_joint_csv(files.format_csv([[column, *header[1:]], *one]), NTU25)
+    assert [body.first_frame for body in again.bodies] == [0, 12]
 
 
 def test_a_row_without_a_person_needs_no_id():
