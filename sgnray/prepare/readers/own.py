@@ -85,6 +85,7 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
     names = sorted(words_of)
     files = [words_of[name][0] for name in names]
     facts = [_read_facts(words_of[name][1], class_names) for name in names]
+    splits = _split(facts, {name: words_of[name][1].get("split", "") for name in names})
     rest = iter(facts)
     return RawPlan(
         dataset=name_after_file(raw[0]),
@@ -95,8 +96,8 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
             for part in cut_parts(files)
         ),
         skipped=tuple(skipped),
-        source=_describe_source(listing.files, facts, class_names),
-        splits=_split(facts, {name: words_of[name][1].get("split", "") for name in names}),
+        source=_describe_source(listing.files, facts, class_names, splits),
+        splits=splits,
     )
 
 
@@ -311,9 +312,14 @@ def _parts(facts: Sequence[ClipFacts], tested: set[str]) -> dict[str, list[str]]
 
 
 def _describe_source(
-    files: Sequence[RawFile], facts: Sequence[ClipFacts], class_names: tuple[str, ...]
+    files: Sequence[RawFile],
+    facts: Sequence[ClipFacts],
+    class_names: tuple[str, ...],
+    splits: Splits,
 ) -> RawSource:
-    """Describe the files and their facts: another label or subject makes another dataset."""
+    """Describe files, facts and given split: another label or subject makes another dataset."""
     source = describe_files(files)
     lines = [source.fingerprint, str(class_names), *(str(astuple(fact)) for fact in facts)]
+    # The other cases follow from the facts.
+    lines += [str(splits["given"])] if "given" in splits else []
     return replace(source, fingerprint=hash_lines(lines))

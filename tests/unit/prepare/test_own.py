@@ -159,6 +159,21 @@ def test_other_labels_make_another_dataset(write):
     assert len(prints) == 2
 
 
+def test_another_split_makes_another_dataset(write):
+    raw = write("a.csv", "b.csv")
+
+    def print_of(table):
+        (raw / "labels.csv").write_text(table)
+        return plan(raw).source.fingerprint
+
+    given = print_of("name,label,split\na,x,train\nb,z,test\n")
+    swapped = print_of("name,label,split\na,x,test\nb,z,train\n")
+    without = print_of("name,label\na,x\nb,z\n")
+    unused = print_of("name,label,split\na,x,train\nb,z,train\n")
+    assert len({given, swapped, without}) == 3
+    assert unused == without  # a split that makes no case does not count
+
+
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
