@@ -111,12 +111,17 @@ class Location:
     def entry(self) -> Entry | None:
         """Return the file or folder at this location; None if there is none."""
         if self.uri is None:
-            return _local_entry(self.path, depth=0)
+            found = _local_entry(self.path, depth=0)
+            return None if found.problem else found
         with _remote_errors(self):
             return _entry(_file_system(self.uri).get_file_info(self.path), self.path)
 
     def walk(self) -> Iterator[Entry]:
-        """List the regular files of a folder and of its folders, in no particular order."""
+        """List the files of a folder and of its folders, in no particular order.
+
+        Linked folders are searched, too, but no folder twice. An entry that is not a file that can
+        be read, such as a dead link, has a `problem`.
+        """
         if self.uri is not None:
             selector = fs.FileSelector(self.path, recursive=True)
             with _remote_errors(self):
@@ -126,23 +131,38 @@ class Location:
                 if entry is not None and not entry.is_folder:
                     yield entry
             return
-        for folder, _, names in os.walk(self.path, onerror=_refuse_folder):
-            depth = len(Path(folder).relative_to(self.path).parts)
-            for name in names:
-                entry = _local_entry(os.path.join(folder, name), depth)
-                if entry is not None:
-                    yield entry
+        # A link to a folder above would add everything that is there.
+        seen = {_identify(above) for above in Path(self.path).resolve().parents}
+        starts = [self.path]
+        while starts:  # first what is in the folder itself, then what links add
+            linked: list[str] = []
+            for start in sorted(starts):
+                for folder, folders, names in os.walk(start, onerror=_refuse_folder):
+                    if (identity := _identify(folder)) in seen:
+                        folders.clear()
+                        continue
+                    seen.add(identity)
+                    paths = [os.path.join(folder, name) for name in folders]
+                    linked += [path for path in paths if os.path.islink(path)]
+                    depth = len(Path(folder).relative_to(self.path).parts)
+                    for name in names:
+                        yield _local_entry(os.path.join(folder, name), depth)
+            starts = linked
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a listing says about a file or folder; `depth` counts the folders above it."""
+    """What a listing says about a file or folder; `depth` counts the folders above it.
+
+    `problem` says why it cannot be read, if it is known.
+    """
 
     path: str
     is_folder: bool
     size_bytes: int
     changed: int
     depth: int = 0
+    problem: str = ""
 
     @property
     def name(self) -> str:
@@ -246,16 +266,23 @@ def _remote_errors(
         ) from error
 
 
-def _local_entry(path: str, depth: int) -> Entry | None:
-    """Return a file or folder, following links; None for a dead link, pipe, socket or device."""
+def _local_entry(path: str, depth: int) -> Entry:
+    """Return a file or folder, following links."""
     try:
         status = os.stat(path)
-    except OSError:
-        return None
+    except OSError as error:
+        is_dead = isinstance(error, FileNotFoundError) and os.path.islink(path)
+        problem = f"it cannot be read: {error.strerror or error}"
+        return Entry(path, False, 0, 0, depth, "a link to a missing file" if is_dead else problem)
     is_folder = stat.S_ISDIR(status.st_mode)
-    if not is_folder and not stat.S_ISREG(status.st_mode):
-        return None
-    return Entry(path, is_folder, status.st_size, status.st_mtime_ns, depth)
+    problem = "" if is_folder or stat.S_ISREG(status.st_mode) else "a pipe, socket or device"
+    return Entry(path, is_folder, status.st_size, status.st_mtime_ns, depth, problem)
+
+
+def _identify(folder: str | Path) -> tuple[int, int]:
+    """Identify a folder by whatever name it was reached."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _entry(info: fs.FileInfo, root: str) -> Entry | None:

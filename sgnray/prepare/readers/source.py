@@ -203,9 +203,13 @@ def _list_place(place: Location) -> Listing:
         with place.open() as stream:
             is_zip = stream.read(4) == b"PK\3\4"
         return _recognize(list(_zip_files(place)) if is_zip else [_plain_file(place, entry)])
-    plain, zips = [], []
+    plain: list[RawFile | Skipped] = []
+    zips: list[Location] = []
     for item in place.walk():
-        if has_known_suffix(item.name):
+        if item.problem:
+            if _could_be_raw(item.name):
+                plain.append(Skipped(_plain_file(place, item).path, item.problem))
+        elif has_known_suffix(item.name):
             plain.append(_plain_file(place, item))
         elif item.name.lower().endswith(".zip") and not item.name.startswith("._"):
             zips.append(place.at(item.path))
@@ -214,6 +218,12 @@ def _list_place(place: Location) -> Listing:
         return listing
     members = [file for archive in zips for file in _zip_files(archive)]
     return join_listings([listing, _recognize(members)])
+
+
+def _could_be_raw(name: str) -> bool:
+    """Return whether what cannot be read could be a recording, a .zip or a folder of them."""
+    is_plain = PurePosixPath(name).suffix.lower() in ("", ".zip") or has_known_suffix(name)
+    return is_plain and not name.startswith(".")
 
 
 def _plain_file(place: Location, entry: Entry) -> RawFile:

@@ -56,11 +56,42 @@ def test_a_file_larger_than_any_recording_is_not_read(tmp_path):
     assert caught.value.what == "larger than 64 MiB, the limit for a recording"
 
 
-def test_pipes_and_dangling_links_are_ignored(tmp_path):
-    (tmp_path / "S001C001P001R001A002.skeleton").symlink_to(tmp_path / "absent")
+def test_pipes_and_dead_links_are_listed_with_the_reason(tmp_path):
+    (tmp_path / "wave").mkdir()
+    for name in ("wave/S001C001P001R001A002.skeleton", "jump", "notes.txt", ".#lock.csv"):
+        (tmp_path / name).symlink_to(tmp_path / "absent")
+    (tmp_path / "itself.csv").symlink_to("itself.csv")
     os.mkfifo(tmp_path / "S001C001P001R001A003.skeleton")
     (tmp_path / NAME).write_bytes(b"text")
-    assert [file.name for file in list_files([locate(tmp_path)]).files] == [NAME]
+    listing = list_files([locate(tmp_path)])
+    assert [file.name for file in listing.files] == [NAME]
+    assert {item.name: item.reason for item in listing.refused} == {
+        "wave/S001C001P001R001A002.skeleton": "a link to a missing file",
+        "jump": "a link to a missing file",
+        "itself.csv": "it cannot be read: Too many levels of symbolic links",
+        "S001C001P001R001A003.skeleton": "a pipe, socket or device",
+    }
+
+
+def test_linked_folders_are_searched_once(tmp_path):
+    """A link into the folder or to one above it adds nothing."""
+    raw, disk = tmp_path / "raw", tmp_path / "disk"
+    for folder in (raw / "wave", disk / "jump/more"):
+        folder.mkdir(parents=True)
+    (raw / "wave" / NAME).write_bytes(b"text")
+    (disk / "jump/more" / NAME).write_bytes(b"text")
+    (tmp_path / NAME).write_bytes(b"text")
+    for name, target in (
+        ("jump", disk / "jump"),
+        ("again", disk / "jump"),
+        ("hop", raw / "wave"),
+        ("wave/loop", raw),
+        ("up", tmp_path),
+    ):
+        (raw / name).symlink_to(target)
+    (disk / "jump/back").symlink_to(raw / "jump")
+    files = list_files([locate(raw)]).files
+    assert [file.path for file in files] == [f"again/more/{NAME}", f"wave/{NAME}"]
 
 
 def test_two_zips_and_a_folder_are_listed_as_one(tmp_path):
