@@ -172,10 +172,11 @@ class Entry:
 
 def locate(text: str | Path) -> Location:
     """Parse what a user named: a path on this machine, or a URI that pyarrow.fs knows."""
+    # Caches link names to files and folders that are named by their hash.
     if isinstance(text, Path) or "://" not in text:
-        return Location(str(resolve(text)))
+        return Location(str(resolve(text, keeps_name=True)))
     if text.startswith("file://"):
-        return Location(str(resolve(unquote(urlsplit(text).path))))
+        return Location(str(resolve(unquote(urlsplit(text).path), keeps_name=True)))
     try:
         _, path = fs.FileSystem.from_uri(text)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -218,10 +219,17 @@ def cache_dir() -> Path:
     return (shared if shared.is_absolute() else Path.home() / ".cache") / "sgnray"
 
 
-def resolve(path: str | Path) -> Path:
-    """Return the absolute path of what a user named; UsageError if it is not a valid path."""
+def resolve(path: str | Path, *, keeps_name: bool = False) -> Path:
+    """Return the absolute path of what a user named; UsageError if it is not a valid path.
+
+    Links are followed, except one at the end if its name is kept.
+    """
     try:
-        absolute = Path(path).expanduser().resolve()
+        absolute = Path(path).expanduser()
+        if keeps_name and absolute.name not in ("", ".."):
+            absolute = absolute.parent.resolve() / absolute.name
+        else:
+            absolute = absolute.resolve()
         str(absolute).encode()  # the readers of files only accept UTF-8 names
     except (OSError, RuntimeError, UnicodeEncodeError) as error:
         reason = "it is not UTF-8" if isinstance(error, UnicodeEncodeError) else str(error)

@@ -23,7 +23,7 @@ from sgnray.prepare.readers.recordings import (
 )
 from sgnray.prepare.readers.source import ZIP_ERRORS, join_listings, list_files
 from sgnray.prepare.readers.tables import is_table
-from sgnray.storage.location import Location
+from sgnray.storage.location import Location, resolve
 
 _HEAD_BYTES = 16
 _FOLDER_SUFFIXES = (".yaml", ".yml", ".h5", ".hdf5", ".npz", ".pkl", ".pickle")
@@ -166,7 +166,8 @@ def _only_file(folder: Location) -> Location | None:
 
 def _check_alike(raw: Sequence[Location], recorded: Sequence[str | None]) -> None:
     """Raise UsageError if the places do not make one dataset, or one of them is given twice."""
-    is_twice = len(set(raw)) < len(raw)
+    distinct = {str(resolve(place.path)) if place.is_local else place for place in raw}
+    is_twice = len(distinct) < len(raw)
     if len(set(recorded)) == 1 and not is_twice:
         return
     raise UsageError(

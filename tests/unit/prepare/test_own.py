@@ -7,6 +7,7 @@ import pytest
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.clip import Clip
 from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.readers.recordings import find_recordings
 from sgnray.storage.location import locate
 
 from ... import pose_files as files
@@ -63,6 +64,18 @@ def test_the_folder_is_the_class(write):
     assert planned.splits == {
         "random": {"train": ["clap/a", "wave/a"], "test": ["clap/b", "wave/b"]}
     }
+
+
+def test_links_are_judged_by_their_own_names(write, tmp_path):
+    """Caches store files and folders under hashes."""
+    write("wave/a.csv", "clap/b.csv").rename(tmp_path / "ab12")
+    (tmp_path / "ab12/wave/a.csv").rename(tmp_path / "cd34")
+    (tmp_path / "ab12/wave/a.csv").symlink_to(tmp_path / "cd34")
+    (tmp_path / "mine").symlink_to("ab12")
+    planned = plan(tmp_path / "mine")
+    assert (planned.dataset, list(facts_of(planned))) == ("mine", ["clap/b", "wave/a"])
+    (tmp_path / "one.csv").symlink_to("cd34")
+    assert [file.path for file in find_recordings(tmp_path / "one.csv").files] == ["one.csv"]
 
 
 def test_recordings_with_the_same_name_in_one_class_are_named_by_path(write):
