@@ -235,12 +235,17 @@ def resolve(path: str | Path, *, keeps_name: bool = False) -> Path:
         reason = "it is not UTF-8" if isinstance(error, UnicodeEncodeError) else str(error)
         raise UsageError(
             f"this path cannot be used: {reason}",
-            where=str(path).encode("utf-8", "backslashreplace").decode(),
+            where=escape_name(str(path)),
             now="give another path",
         ) from error
     if not str(path):
         raise UsageError("the path is empty", where="''", now="give a path")
     return absolute
+
+
+def escape_name(name: str) -> str:
+    """Return the name of a file with escapes for bytes that are not UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 @lru_cache(maxsize=8)

@@ -6,6 +6,7 @@ import io
 import zipfile
 from collections.abc import Callable, Sequence
 from enum import Enum
+from pathlib import Path
 
 from sgnray.errors import InputError, Problem, UsageError, shorten_problems
 from sgnray.prepare.clip import Skipped
@@ -23,7 +24,7 @@ from sgnray.prepare.readers.recordings import (
 )
 from sgnray.prepare.readers.source import ZIP_ERRORS, join_listings, list_files
 from sgnray.prepare.readers.tables import is_table
-from sgnray.storage.location import Location, resolve
+from sgnray.storage.location import Location, locate, resolve
 
 _HEAD_BYTES = 16
 _FOLDER_SUFFIXES = (".yaml", ".yml", ".h5", ".hdf5", ".npz", ".pkl", ".pickle")
@@ -161,6 +162,8 @@ def _only_file(folder: Location) -> Location | None:
             where=f"--raw {folder}",
             now=f"name one, for example --raw {folder.at(paths[0])}",
         )
+    if paths and folder.is_local:
+        return locate(Path(paths[0]))  # UsageError if its name is not UTF-8
     return folder.at(paths[0]) if paths else None
 
 

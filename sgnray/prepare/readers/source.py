@@ -30,7 +30,7 @@ from sgnray.prepare.readers.openpose import FORMAT as OPENPOSE
 from sgnray.prepare.readers.openpose import FRAME_NAME, has_person, join_frames
 from sgnray.prepare.readers.people import in_frame
 from sgnray.prepare.readers.pyskl import CLIP_FORMAT, SUFFIXES, load_clips, pickle_clip
-from sgnray.storage.location import Entry, Location
+from sgnray.storage.location import Entry, Location, escape_name
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 PART_BYTES = 32 * 1024 * 1024
@@ -53,7 +53,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 class RawFile:
     """One raw file: at `place`, or the `member` of the .zip at `place`.
 
-    `name` is the last part of its path; `depth` is the number of folders above it, counted from
+    `name` is the last part of its path, in UTF-8; `depth` is the number of folders above it, counted from
     what the user named; `changed` differs once the listed file is rewritten. `frames`
     are the paths or members of a recording that has a file for each frame. `kind` is the format
     and `skeleton` the skeleton that were detected when it was listed.
@@ -72,13 +72,13 @@ class RawFile:
     @property
     def where(self) -> str:
         """Its place for a message, and the member if it is in a .zip."""
-        return f"{self.place}, {self.member}" if self.member else str(self.place)
+        return escape_name(f"{self.place}, {self.member}" if self.member else str(self.place))
 
     @property
     def path(self) -> str:
         """Its path below what the user named."""
         parts = PurePosixPath(self.member or self.place.path).parts
-        return "/".join(parts[-self.depth - 1 :])
+        return escape_name("/".join(parts[-self.depth - 1 :]))
 
 
 # A file, and the frames that it consists of, if any.
@@ -227,8 +227,8 @@ def _could_be_raw(name: str) -> bool:
 
 
 def _plain_file(place: Location, entry: Entry) -> RawFile:
-    at = place.at(entry.path)
-    return RawFile(entry.name, at, None, entry.size_bytes, entry.depth, entry.changed)
+    name, at = escape_name(entry.name), place.at(entry.path)
+    return RawFile(name, at, None, entry.size_bytes, entry.depth, entry.changed)
 
 
 def _pickled_files(place: Location, entry: Entry) -> list[RawFile]:
@@ -340,7 +340,7 @@ def _join_frames(files: Sequence[RawFile]) -> list[Joined]:
         path = folder if is_by_folder and folder.name else folder / start
         is_member = first.member is not None
         recording = RawFile(
-            name=path.name,
+            name=escape_name(path.name),
             place=first.place if is_member else first.place.at(str(path)),
             member=str(path) if is_member else None,
             size_bytes=sum(file.size_bytes for file in frames),

@@ -1,14 +1,18 @@
 """Custom recordings become a dataset: their labels are in folders, names or a table."""
 
+import html
 import pickle
 
 import pytest
 
+from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.clip import Clip
+from sgnray.prepare.pipeline.run import prepare_dataset
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.recordings import find_recordings
 from sgnray.storage.location import locate
+from sgnray.view.clip import view_clip
 
 from ... import pose_files as files
 
@@ -76,6 +80,17 @@ def test_links_are_judged_by_their_own_names(write, tmp_path):
     assert (planned.dataset, list(facts_of(planned))) == ("mine", ["clap/b", "wave/a"])
     (tmp_path / "one.csv").symlink_to("cd34")
     assert [file.path for file in find_recordings(tmp_path / "one.csv").files] == ["one.csv"]
+
+
+def test_names_that_are_not_utf8_are_escaped(write, tmp_path):
+    raw = write("wave/a\udcfc.csv", "k\udcfcche/b.csv", "\udcfc.csv")
+    result = prepare_dataset(raw, out=tmp_path / "out")
+    assert result.info.class_names == ("k\\udcfcche", "wave")
+    names = ["k\\udcfcche/b", "wave/a\\udcfc"]
+    assert list(open_dataset(result.folder).clips.names) == names
+    assert [item.name for item in result.skipped] == ["\\udcfc.csv"]
+    page = view_clip(raw, "a\\udcfc.csv", to="html", out=tmp_path / "clip.html")
+    assert "a\\udcfc.csv" in html.unescape(page.read_text()).replace("\\\\", "\\")
 
 
 def test_recordings_with_the_same_name_in_one_class_are_named_by_path(write):
