@@ -214,8 +214,7 @@ def _row(item: Prediction | Skipped) -> dict[str, Any]:
         row = item.to_dict()
     # Names of files may hold bytes that are not UTF-8, which readers of JSON refuse.
     return {
-        key: escape_name(value) if isinstance(value, str) else value
-        for key, value in row.items()
+        key: escape_name(value) if isinstance(value, str) else value for key, value in row.items()
     }
 
 

@@ -31,7 +31,7 @@ from sgnray.prepare.readers.formats import LABELS_FILE, stem_of
 from sgnray.prepare.readers.naming import name_after_file
 from sgnray.prepare.readers.recordings import RecordingJob, check_one_format, describe_files
 from sgnray.prepare.readers.source import Listing, RawFile, cut_parts, read_file
-from sgnray.storage.location import Location
+from sgnray.storage.location import Location, escape_name
 
 _NUMBERS = ("subject", "camera", "setup", "replication")
 _COLUMNS = ("name", "label", *_NUMBERS, "split")
@@ -115,18 +115,48 @@ def _choose(listing: Listing, name_pattern: str | None) -> Describe:
 
 
 def _by_folder(files: Sequence[RawFile]) -> Describe:
-    """Name clips CLASS/FILE, or by their whole paths if several would have the same name."""
+    """Name clips CLASS/FILE, or by more of their paths if several would have the same name."""
     _check_folders_of_frames(files)
-    num_files = Counter(PurePosixPath(stem_of(file.path)).parts[-2:] for file in files)
+    names = _name_apart(files, num_parts=2)
 
     def describe(file: RawFile) -> Words:
         parts = PurePosixPath(stem_of(file.path)).parts
         if len(parts) < 2:
             raise refusal("it is not in a class folder")
-        name = parts[-2:] if num_files[parts[-2:]] == 1 else parts
-        return {"name": "/".join(name), "label": parts[-2]}
+        return {"name": names[file], "label": parts[-2]}
 
     return describe
+
+
+def _name_apart(files: Sequence[RawFile], num_parts: int) -> dict[RawFile, str]:
+    """Name files by the last parts of their paths.
+
+    Those that would have the same name get their whole paths below what the user named, and if
+    these are the same, too, the names of the .zip and the folders above.
+    """
+    parts = {file: _parts_on_disk(file) for file in files}
+    lengths = {file: min(num_parts, file.depth + 1) for file in files}
+
+    def find_same() -> list[RawFile]:
+        ends = {file: parts[file][-length:] for file, length in lengths.items()}
+        counts = Counter(ends.values())
+        return [file for file, end in ends.items() if counts[end] > 1]
+
+    lengths |= {file: file.depth + 1 for file in find_same()}
+    while longer := [file for file in find_same() if lengths[file] < len(parts[file])]:
+        lengths |= {file: lengths[file] + 1 for file in longer}
+    lengths |= {file: file.depth + 1 for file in find_same()}  # only their suffixes differ
+    return {file: "/".join(parts[file][-length:]) for file, length in lengths.items()}
+
+
+def _parts_on_disk(file: RawFile) -> tuple[str, ...]:
+    """Split the path of a file, in which a .zip counts as a folder with its name."""
+    if file.member is None:
+        parts = PurePosixPath(file.place.path).parts[: -file.depth - 1]
+    else:
+        parts = PurePosixPath(file.place.path).with_suffix("").parts
+    above = escape_name("/".join(parts)).strip("/")
+    return PurePosixPath(above, stem_of(file.path)).parts
 
 
 def _check_folders_of_frames(files: Sequence[RawFile]) -> None:
@@ -154,6 +184,7 @@ def _by_pattern(pattern: str, files: Sequence[RawFile]) -> Describe:
     compiled = _compile(pattern)
     by_folder = None if "label" in compiled.groupindex else _by_folder(files)
     num_parts = pattern.count("/") + 1
+    names = _name_apart(files, num_parts)
 
     def describe(file: RawFile) -> Words:
         name = "/".join(PurePosixPath(stem_of(file.path)).parts[-num_parts:])
@@ -163,7 +194,7 @@ def _by_pattern(pattern: str, files: Sequence[RawFile]) -> Describe:
         words = match.groupdict()
         if wrong := _find_wrong_numbers(words):
             raise refusal(f"in its name, {wrong[0]}")
-        return words | ({"name": name} if by_folder is None else by_folder(file))
+        return words | ({"name": names[file]} if by_folder is None else by_folder(file))
 
     return describe
 

@@ -53,8 +53,8 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 class RawFile:
     """One raw file: at `place`, or the `member` of the .zip at `place`.
 
-    `name` is the last part of its path, in UTF-8; `depth` is the number of folders above it, counted from
-    what the user named; `changed` differs once the listed file is rewritten. `frames`
+    `name` is the last part of its path, in UTF-8; `depth` is the number of folders above it,
+    counted from what the user named; `changed` differs once the listed file is rewritten. `frames`
     are the paths or members of a recording that has a file for each frame. `kind` is the format
     and `skeleton` the skeleton that were detected when it was listed.
     """

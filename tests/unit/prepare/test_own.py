@@ -2,6 +2,7 @@
 
 import html
 import pickle
+import shutil
 
 import pytest
 
@@ -101,6 +102,51 @@ def test_recordings_with_the_same_name_in_one_class_are_named_by_path(write):
         "x/wave/a": ("wave", None, None),
         "y/wave/a": ("wave", None, None),
     }
+
+
+def test_recordings_with_the_same_path_in_several_places_are_named_by_the_place(write, tmp_path):
+    raw = write("d/monday/wave/a.csv", "d/monday/clap/b.csv", "d/tuesday/wave/a.csv")
+    places = [locate(raw / "d" / day) for day in ("monday", "tuesday")]
+    names = ["clap/b", "monday/wave/a", "tuesday/wave/a"]
+    assert list(facts_of(detect(places))) == names
+    assert list(facts_of(detect(places, "{label}"))) == [
+        "b", "monday/wave/a", "tuesday/wave/a"
+    ]  # fmt: skip
+    write("e/monday/wave/a.csv")
+    places.append(locate(raw / "e/monday"))
+    planned = detect(places)
+    assert list(facts_of(planned)) == [
+        "clap/b", "d/monday/wave/a", "e/monday/wave/a", "tuesday/wave/a"
+    ]  # fmt: skip
+    assert planned.skipped == ()
+
+
+def test_zips_with_the_same_members_are_named_by_the_zip(write, tmp_path):
+    (tmp_path / "zips").mkdir()
+    for day in ("monday", "tuesday"):
+        shutil.make_archive(tmp_path / f"zips/{day}", "zip", write("wave/a.csv", "clap/b.csv"))
+    assert list(facts_of(plan(tmp_path / "zips"))) == [
+        f"{day}/{name}" for day in ("monday", "tuesday") for name in ("clap/b", "wave/a")
+    ]
+
+
+def test_a_pattern_names_recordings_with_the_same_name_by_path(write):
+    raw = write("s1/a1_s1.csv", "s2/a1_s1.csv", "s2/a2_s1.csv")
+    assert list(facts_of(plan(raw, "a{label}_s{subject}"))) == ["a2_s1", "s1/a1_s1", "s2/a1_s1"]
+
+
+def test_a_short_path_that_another_one_ends_with_stays_a_name(write):
+    names = list(facts_of(plan(write("wave/a.csv", "x/wave/a.csv", "clap/b.csv"))))
+    assert names == ["clap/b", "wave/a", "x/wave/a"]
+
+
+def test_of_recordings_that_differ_only_in_their_suffix_the_first_counts(write):
+    write("wave/a.pickle", "wave/a.pkl", "clap/b.pkl", kind="PYSKL")
+    planned = plan(write())
+    assert list(facts_of(planned)) == ["clap/b", "wave/a"]
+    assert [(item.name, item.reason) for item in planned.skipped] == [
+        ("wave/a.pkl", "another recording has this name")
+    ]
 
 
 def test_tables_that_contradict_each_other_are_refused(write):
