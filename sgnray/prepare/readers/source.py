@@ -204,20 +204,26 @@ def _list_place(place: Location) -> Listing:
             is_zip = stream.read(4) == b"PK\3\4"
         return _recognize(list(_zip_files(place)) if is_zip else [_plain_file(place, entry)])
     plain: list[RawFile | Skipped] = []
-    zips: list[Location] = []
+    zips: list[RawFile] = []
     for item in place.walk():
         if item.problem:
             if _could_be_raw(item.name):
                 plain.append(Skipped(_plain_file(place, item).path, item.problem))
         elif has_known_suffix(item.name):
             plain.append(_plain_file(place, item))
-        elif item.name.lower().endswith(".zip") and not item.name.startswith("._"):
-            zips.append(place.at(item.path))
+        elif _is_zip(item.name):
+            zips.append(_plain_file(place, item))
     listing = _recognize(plain)
     if listing.files or not zips:
-        return listing
-    members = [file for archive in zips for file in _zip_files(archive)]
+        reason = "a .zip next to recordings: name it with its own --raw"
+        unopened = tuple(Skipped(file.path, reason) for file in zips)
+        return replace(listing, refused=listing.refused + unopened)
+    members = [member for file in zips for member in _zip_files(file.place)]
     return join_listings([listing, _recognize(members)])
+
+
+def _is_zip(name: str) -> bool:
+    return name.lower().endswith(".zip") and not name.startswith("._")
 
 
 def _could_be_raw(name: str) -> bool:
@@ -364,7 +370,12 @@ def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
     for member in archive.infolist():
         parts = PurePosixPath(member.filename).parts
         # Check for an empty name first: is_dir reads the last character.
-        if not parts or member.is_dir() or not has_known_suffix(parts[-1]):
+        if not parts or member.is_dir():
+            continue
+        if _is_zip(parts[-1]):
+            yield Skipped("/".join(parts), "a .zip inside a .zip: unpack it first")
+            continue
+        if not has_known_suffix(parts[-1]):
             continue
         reason = _suspicion(member)
         if reason is None and archive.getinfo(member.filename) is not member:

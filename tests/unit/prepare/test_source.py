@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from sgnray.errors import ClipError, InputError, UsageError
+from sgnray.errors import ClipError, InputError, Problem, UsageError
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.readers import source
 from sgnray.prepare.readers.detect import detect
@@ -104,6 +104,34 @@ def test_two_zips_and_a_folder_are_listed_as_one(tmp_path):
     places = [*(tmp_path / f"{name}.zip" for name in names[:2]), tmp_path / "folder"]
     listing = list_files([locate(place) for place in places])
     assert [file.name for file in listing.files] == sorted(names)
+
+
+def test_a_zip_that_is_not_opened_is_listed(tmp_path):
+    (tmp_path / "raw/more").mkdir(parents=True)
+    for path in ("raw/more/jump.zip", "raw/._jump.zip"):
+        with zipfile.ZipFile(tmp_path / path, "w") as archive:
+            archive.writestr(NAME, "text")
+    assert [file.name for file in list_files([locate(tmp_path / "raw")]).files] == [NAME]
+    (tmp_path / "raw" / NAME).write_text("text")
+    listing = list_files([locate(tmp_path / "raw")])
+    assert [file.path for file in listing.files] == [NAME]
+    reason = "a .zip next to recordings: name it with its own --raw"
+    assert listing.refused == (Skipped("more/jump.zip", reason),)
+
+
+def test_a_zip_in_a_zip_is_listed(tmp_path):
+    with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
+        archive.writestr("a/jump.zip", "PK")
+        archive.writestr("__MACOSX/a/._jump.zip", "PK")
+    with pytest.raises(InputError, match="no raw data found") as caught:
+        detect([locate(tmp_path / "raw.zip")])
+    what = "a .zip inside a .zip: unpack it first"
+    assert caught.value.problems == (Problem("a/jump.zip", what),)
+    with zipfile.ZipFile(tmp_path / "raw.zip", "a") as archive:
+        archive.writestr(NAME, "text")
+    listing = list_files([locate(tmp_path / "raw.zip")])
+    assert [file.name for file in listing.files] == [NAME]
+    assert listing.refused == (Skipped("a/jump.zip", what),)
 
 
 def test_of_members_with_one_path_the_last_counts(tmp_path):
