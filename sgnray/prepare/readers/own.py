@@ -30,7 +30,7 @@ from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
 from sgnray.prepare.readers.formats import LABELS_FILE, stem_of
 from sgnray.prepare.readers.naming import name_after_file
 from sgnray.prepare.readers.recordings import RecordingJob, check_one_format, describe_files
-from sgnray.prepare.readers.source import Listing, RawFile, cut_parts, read_file
+from sgnray.prepare.readers.source import Listing, RawFile, cut_parts, frames_of, read_file
 from sgnray.storage.location import Location, escape_name
 
 _NUMBERS = ("subject", "camera", "setup", "replication")
@@ -161,13 +161,10 @@ def _parts_on_disk(file: RawFile) -> tuple[str, ...]:
 
 def _check_folders_of_frames(files: Sequence[RawFile]) -> None:
     """Raise InputError if a folder of frames could be a recording or a class."""
-    recordings = [(file, PurePosixPath(file.frames[0]).parent) for file in files if file.frames]
+    recordings = [(file, next(frames_of(file)).full_path.parent) for file in files if file.frames]
     counts = Counter(folder for _, folder in recordings)
     # A recording is named after its frames if a folder has several; some of them may be refused.
-    is_after_frames = any(
-        folder.name and PurePosixPath(file.member or file.place.path) != folder
-        for file, folder in recordings
-    )
+    is_after_frames = any(folder.name and file.full_path != folder for file, folder in recordings)
     if 1 not in counts.values() or not is_after_frames:
         return
     common = os.path.commonpath(counts)

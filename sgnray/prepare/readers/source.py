@@ -75,9 +75,14 @@ class RawFile:
         return escape_name(f"{self.place}, {self.member}" if self.member else str(self.place))
 
     @property
+    def full_path(self) -> PurePosixPath:
+        """Its path on its disk, or in its .zip."""
+        return PurePosixPath(_with_slashes(self.member) if self.member else self.place.path)
+
+    @property
     def path(self) -> str:
         """Its path below what the user named."""
-        parts = PurePosixPath(self.member or self.place.path).parts
+        parts = self.full_path.parts
         return escape_name("/".join(parts[-self.depth - 1 :]))
 
 
@@ -92,6 +97,11 @@ class Listing:
     files: tuple[RawFile, ...]
     refused: tuple[Skipped, ...]
     sidecars: tuple[RawFile, ...] = ()
+
+
+def _with_slashes(member: str) -> str:
+    """Return the path of a member as it should have been written: not with backslashes."""
+    return member.replace("\\", "/")  # of PowerShell 5
 
 
 def list_files(raw: Sequence[Location]) -> Listing:
@@ -134,7 +144,7 @@ def read_file(file: RawFile) -> bytes:
         num_bytes = len(data)
     else:
         frames = []
-        for frame in _frames_of(file):
+        for frame in frames_of(file):
             with in_frame(frame.name):
                 frames.append((frame.name, _read(frame, file.size_bytes + 1)))
         num_bytes = sum(len(text) for _, text in frames)
@@ -166,9 +176,10 @@ def _read(file: RawFile, limit: int) -> bytes:
         raise refusal(f"cannot be read: {error}", name=file.name) from error
 
 
-def _frames_of(file: RawFile) -> Iterator[RawFile]:
+def frames_of(file: RawFile) -> Iterator[RawFile]:
+    """Yield the files of a recording that has one for each frame."""
     for path in file.frames:
-        name = path.rpartition("/")[2]
+        name = _with_slashes(path).rpartition("/")[2]
         if file.member is None:
             yield replace(file, name=name, place=file.place.at(path), frames=())
         else:
@@ -335,7 +346,7 @@ def _join_frames(files: Sequence[RawFile]) -> list[Joined]:
         if match is None:
             joined.append((file, ()))
         else:
-            folder = PurePosixPath(file.member or file.place.path).parent
+            folder = file.full_path.parent
             archive = "" if file.member is None else file.place.path
             frame = (int(match[2]), file.name, file)
             groups.setdefault((archive, folder, match[1]), []).append(frame)
@@ -368,16 +379,16 @@ def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
             now="download it again; an intact .zip passes unzip -t",
         ) from error
     for member in archive.infolist():
-        parts = PurePosixPath(member.filename).parts
-        # Check for an empty name first: is_dir reads the last character.
-        if not parts or member.is_dir():
+        path = _with_slashes(member.filename)
+        parts = PurePosixPath(path).parts
+        if not parts or path.endswith("/"):
             continue
         if _is_zip(parts[-1]):
             yield Skipped("/".join(parts), "a .zip inside a .zip: unpack it first")
             continue
         if not has_known_suffix(parts[-1]):
             continue
-        reason = _suspicion(member)
+        reason = _suspicion(member, parts)
         if reason is None and archive.getinfo(member.filename) is not member:
             reason = "another file has this path"  # opening by name would open that one
         if reason is not None:
@@ -387,9 +398,8 @@ def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
             yield RawFile(parts[-1], place, member.filename, member.file_size, depth, member.CRC)
 
 
-def _suspicion(member: zipfile.ZipInfo) -> str | None:
+def _suspicion(member: zipfile.ZipInfo, parts: Sequence[str]) -> str | None:
     """Explain why a member is not read, None if it is; no member is ever extracted."""
-    parts = PurePosixPath(member.filename.replace("\\", "/")).parts
     if ".." in parts or parts[0] == "/":
         return "its path points outside the .zip"
     if member.compress_type not in _METHODS:

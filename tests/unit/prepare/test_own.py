@@ -3,6 +3,7 @@
 import html
 import pickle
 import shutil
+import zipfile
 
 import pytest
 
@@ -34,6 +35,12 @@ def write(tmp_path):
 
 def plan(raw, name_pattern=None):
     return detect([locate(raw)], name_pattern)
+
+
+def write_openpose(folder, name):
+    frames_NVC = files.project(files.move(files.COCO17, 2))[:, None]
+    frames_NVC = frames_NVC[:, :, [0, 5, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]]
+    files.write_openpose(folder, name, frames_NVC)
 
 
 def facts_of(planned):
@@ -130,6 +137,24 @@ def test_zips_with_the_same_members_are_named_by_the_zip(write, tmp_path):
     ]
 
 
+def test_backslashes_in_a_zip_separate_folders(tmp_path):
+    """PowerShell 5 writes them, also for the frames of OpenPose."""
+    for kind in ("MediaPipe", "OpenPose"):
+        path = tmp_path / f"{kind}.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for label in ("wave", "clap"):
+                archive.writestr(f"mine\\{label}\\", "")
+                if kind == "MediaPipe":
+                    archive.writestr(f"mine\\{label}\\c0.csv", files.make_file("MediaPipe"))
+                    continue
+                write_openpose(tmp_path / label, "c0")
+                for frame in (tmp_path / label).rglob("*.json"):
+                    archive.writestr(f"mine\\{label}\\c0\\{frame.name}", frame.read_bytes())
+        planned = plan(path)
+        assert list(facts_of(planned)) == ["clap/c0", "wave/c0"]
+        assert planned.skipped == ()
+
+
 def test_a_pattern_names_recordings_with_the_same_name_by_path(write):
     raw = write("s1/a1_s1.csv", "s2/a1_s1.csv", "s2/a2_s1.csv")
     assert list(facts_of(plan(raw, "a{label}_s{subject}"))) == ["a2_s1", "s1/a1_s1", "s2/a1_s1"]
@@ -215,9 +240,7 @@ def test_labels_csv_describes_files_and_their_folders(write):
 
 def test_labels_csv_describes_recordings_of_openpose(tmp_path):
     for name in ("wave", "clap"):
-        frames_NVC = files.project(files.move(files.COCO17, 2))[:, None]
-        frames_NVC = frames_NVC[:, :, [0, 5, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]]
-        files.write_openpose(tmp_path / "raw", name, frames_NVC)
+        write_openpose(tmp_path / "raw", name)
     (tmp_path / "raw/labels.csv").write_text("name,label\nwave,w\nclap,c\n")
     planned = plan(tmp_path / "raw")
     assert facts_of(planned) == {"wave": ("w", None, None), "clap": ("c", None, None)}
