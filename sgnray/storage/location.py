@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -116,11 +117,11 @@ class Location:
         with _remote_errors(self):
             return _entry(_file_system(self.uri).get_file_info(self.path), self.path)
 
-    def walk(self) -> Iterator[Entry]:
+    def walk(self, *, hidden: bool = False) -> Iterator[Entry]:
         """List the files of a folder and of its folders, in no particular order.
 
-        Linked folders are searched, too, but no folder twice. An entry that is not a file that can
-        be read, such as a dead link, has a `problem`.
+        Linked folders are searched, too, but no folder twice, and `hidden` ones only on request.
+        An entry that cannot be read as a file, such as a dead link, has a `problem`.
         """
         if self.uri is not None:
             selector = fs.FileSelector(self.path, recursive=True)
@@ -129,25 +130,11 @@ class Location:
             for info in infos:
                 entry = _entry(info, self.path)
                 if entry is not None and not entry.is_folder:
-                    yield entry
-            return
-        # A link to a folder above would add everything that is there.
-        seen = {_identify(above) for above in Path(self.path).resolve().parents}
-        starts = [self.path]
-        while starts:  # first what is in the folder itself, then what links add
-            linked: list[str] = []
-            for start in sorted(starts):
-                for folder, folders, names in os.walk(start, onerror=_refuse_folder):
-                    if (identity := _identify(folder)) in seen:
-                        folders.clear()
-                        continue
-                    seen.add(identity)
-                    paths = [os.path.join(folder, name) for name in folders]
-                    linked += [path for path in paths if os.path.islink(path)]
-                    depth = len(Path(folder).relative_to(self.path).parts)
-                    for name in names:
-                        yield _local_entry(os.path.join(folder, name), depth)
-            starts = linked
+                    folders = PurePosixPath(entry.path).relative_to(self.path).parts[:-1]
+                    if hidden or not any(map(is_hidden, folders)):
+                        yield entry
+        else:
+            yield from _walk_local(self.path, hidden=hidden)
 
 
 @dataclass(frozen=True)
@@ -243,6 +230,11 @@ def resolve(path: str | Path, *, keeps_name: bool = False) -> Path:
     return absolute
 
 
+def is_hidden(folder: str) -> bool:
+    """Return whether a folder is one of those that programs write for themselves."""
+    return folder == "__MACOSX" or (folder.startswith(".") and folder != "..")
+
+
 def escape_name(name: str) -> str:
     """Return the name of a file with escapes for bytes that are not UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode()
@@ -277,6 +269,27 @@ def _remote_errors(
             where=str(place),
             now="check its name, the network, and the credentials in the environment",
         ) from error
+
+
+def _walk_local(root: str, *, hidden: bool) -> Iterator[Entry]:
+    # A link to a folder above would add everything that is there.
+    seen = {_identify(folder) for folder in Path(root).resolve().parents}
+    starts = [root]
+    while starts:  # first what is in the folder itself, then what links add
+        linked: list[str] = []
+        walks = [os.walk(start, onerror=_refuse_folder) for start in sorted(starts)]
+        for folder, folders, names in chain.from_iterable(walks):
+            if (identity := _identify(folder)) in seen:
+                folders.clear()
+                continue
+            seen.add(identity)
+            folders[:] = [name for name in folders if hidden or not is_hidden(name)]
+            paths = [os.path.join(folder, name) for name in folders]
+            linked += [path for path in paths if os.path.islink(path)]
+            depth = len(Path(folder).relative_to(root).parts)
+            for name in names:
+                yield _local_entry(os.path.join(folder, name), depth)
+        starts = linked
 
 
 def _local_entry(path: str, depth: int) -> Entry:

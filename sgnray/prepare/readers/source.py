@@ -30,7 +30,7 @@ from sgnray.prepare.readers.openpose import FORMAT as OPENPOSE
 from sgnray.prepare.readers.openpose import FRAME_NAME, has_person, join_frames
 from sgnray.prepare.readers.people import in_frame
 from sgnray.prepare.readers.pyskl import CLIP_FORMAT, SUFFIXES, load_clips, pickle_clip
-from sgnray.storage.location import Entry, Location, escape_name
+from sgnray.storage.location import Entry, Location, escape_name, is_hidden
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 PART_BYTES = 32 * 1024 * 1024
@@ -381,7 +381,7 @@ def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
     for member in archive.infolist():
         path = _with_slashes(member.filename)
         parts = PurePosixPath(path).parts
-        if not parts or path.endswith("/"):
+        if not parts or path.endswith("/") or any(map(is_hidden, parts[:-1])):
             continue
         if _is_zip(parts[-1]):
             yield Skipped("/".join(parts), "a .zip inside a .zip: unpack it first")

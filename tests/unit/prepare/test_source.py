@@ -1,4 +1,5 @@
 import os
+import shutil
 import threading
 import zipfile
 
@@ -132,6 +133,23 @@ def test_a_zip_in_a_zip_is_listed(tmp_path):
     listing = list_files([locate(tmp_path / "raw.zip")])
     assert [file.name for file in listing.files] == [NAME]
     assert listing.refused == (Skipped("a/jump.zip", what),)
+
+
+def test_hidden_folders_of_other_programs_are_not_searched(tmp_path):
+    root = tmp_path / ".mine"  # the user named it
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / NAME).write_text("text")
+    for folder in ("wave", ".ipynb_checkpoints", "wave/.cache/deep", "__MACOSX/wave"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / folder / NAME).write_text("text")
+    (root / ".linked").symlink_to(tmp_path / "disk")
+    shutil.make_archive(tmp_path / "raw", "zip", tmp_path, ".mine")
+    shutil.make_archive(tmp_path / "flat", "zip", root)
+    for place in (root, tmp_path / "flat.zip"):
+        listing = list_files([locate(place)])
+        assert [file.path for file in listing.files] == [f"wave/{NAME}"]
+        assert listing.refused == ()
+    assert list_files([locate(tmp_path / "raw.zip")]).files == ()
 
 
 def test_of_members_with_one_path_the_last_counts(tmp_path):
