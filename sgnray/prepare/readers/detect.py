@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 
-from sgnray.errors import InputError, Problem, UsageError, shorten_problems
+from sgnray.errors import InputError, UsageError
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.custom import plan_custom
@@ -17,6 +17,7 @@ from sgnray.prepare.readers.padded import plan_padded
 from sgnray.prepare.readers.pyskl import plan_pyskl
 from sgnray.prepare.readers.recordings import (
     OWN,
+    count_refused,
     detect_recordings,
     find_videos,
     plan_recordings,
@@ -189,5 +190,5 @@ def _nothing_found(place: Location, refused: Sequence[Skipped] = ()) -> InputErr
         "no raw data found",
         where=f"--raw {place}",
         now=f"give {_KNOWN}; or generate some: sgn synth OUT",
-        problems=shorten_problems([Problem(item.name, item.reason) for item in refused]),
+        problems=count_refused(refused),
     )

@@ -213,7 +213,9 @@ def _list_place(place: Location) -> Listing:
             return Listing(tuple(clips), ())
         with place.open() as stream:
             is_zip = stream.read(4) == b"PK\3\4"
-        return _recognize(list(_zip_files(place)) if is_zip else [_plain_file(place, entry)])
+        if is_zip:
+            return _recognize(list(_zip_files(place)))
+        return _recognize([_plain_file(place, entry)], lists_unknown=False)  # of any suffix
     plain: list[RawFile | Skipped] = []
     zips: list[RawFile] = []
     for item in place.walk():
@@ -229,8 +231,10 @@ def _list_place(place: Location) -> Listing:
         reason = "a .zip next to recordings: name it with its own --raw"
         unopened = tuple(Skipped(file.path, reason) for file in zips)
         return replace(listing, refused=listing.refused + unopened)
-    members = [member for file in zips for member in _zip_files(file.place)]
-    return join_listings([listing, _recognize(members)])
+    inside = _recognize([member for file in zips for member in _zip_files(file.place)])
+    if inside.files:  # other files next to the .zip files say nothing
+        listing = _recognize(plain, lists_unknown=False)
+    return join_listings([listing, inside])
 
 
 def _is_zip(name: str) -> bool:
@@ -264,18 +268,22 @@ def _is_pickled(file: RawFile) -> bool:
     return file.member is not None and file.place.name.lower().endswith(SUFFIXES)
 
 
-def _recognize(found: Sequence[RawFile | Skipped]) -> Listing:
-    """Detect the format of each file; an unknown file is refused if a recording has its suffix."""
+def _recognize(found: Sequence[RawFile | Skipped], *, lists_unknown: bool = True) -> Listing:
+    """Detect the format of each file.
+
+    An unknown file is refused if a recording has its suffix, or if there is no recording.
+    """
     files = [file for file in found if isinstance(file, RawFile)]
     refused = [item for item in found if isinstance(item, Skipped)]
     sidecars = [file for file in files if file.name in SIDECARS]
     detected = _detect_all(_join_frames([file for file in files if file.name not in SIDECARS]))
     known = [file for file, reason in detected if not reason]
     suffixes = {_suffix(file) for file in known}
+    lists_all = lists_unknown and not known
     refused += [
         Skipped(file.path, reason)
         for file, reason in detected
-        if reason and (file.frames or _suffix(file) in suffixes)
+        if reason and (lists_all or file.frames or _suffix(file) in suffixes)
     ]
     return Listing(tuple(sorted(known, key=_order)), tuple(refused), tuple(sidecars))
 

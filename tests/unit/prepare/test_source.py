@@ -9,6 +9,7 @@ from sgnray.errors import ClipError, InputError, Problem, UsageError
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.readers import source
 from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.readers.recordings import find_recordings
 from sgnray.prepare.readers.source import MAX_FILE_BYTES, list_files, read_file
 from sgnray.storage.location import locate
 
@@ -208,6 +209,32 @@ def test_a_folder_of_something_else(tmp_path, names):
     with pytest.raises(InputError) as caught:
         detect([locate(tmp_path)])
     assert caught.value.what.startswith("no raw data found")
+
+
+def test_files_of_an_unknown_format_are_counted_by_the_reason(tmp_path):
+    unknown = "not a recording: its content has no format that sgnray reads"
+    for number in range(12):
+        (tmp_path / f"{number:02}.json").write_text("{}")
+    with pytest.raises(InputError, match="no raw data found") as caught:
+        detect([locate(tmp_path)])
+    assert caught.value.problems == (Problem("12 .json files, like 00.json", unknown),)
+    (tmp_path / "a.csv").touch()
+    (tmp_path / "b.csv").write_text("x,y\n")
+    with pytest.raises(InputError, match="no recording found that can be used") as caught:
+        find_recordings(tmp_path)
+    assert caught.value.problems == (
+        Problem("12 .json files, like 00.json", unknown),
+        Problem("a.csv", "not a recording: it is empty"),
+        Problem("b.csv", unknown),
+    )
+
+
+def test_unknown_files_next_to_zips_of_recordings_are_ignored(tmp_path):
+    (tmp_path / "package.json").write_text("{}")
+    with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
+        archive.writestr(NAME, "text")
+    listing = list_files([locate(tmp_path)])
+    assert ([file.name for file in listing.files], listing.refused) == ([NAME], ())
 
 
 def test_formats_of_several_files_are_detected_at_once(tmp_path, monkeypatch):
