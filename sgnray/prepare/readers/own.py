@@ -28,6 +28,7 @@ from sgnray.errors import (
 from sgnray.prepare.clip import ClipFacts, Skipped, refusal
 from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
 from sgnray.prepare.readers.formats import LABELS_FILE, stem_of
+from sgnray.prepare.readers.joint_csv import find_delimiter
 from sgnray.prepare.readers.naming import name_after_file
 from sgnray.prepare.readers.recordings import RecordingJob, check_one_format, describe_files
 from sgnray.prepare.readers.source import Listing, RawFile, cut_parts, frames_of, read_file
@@ -247,27 +248,31 @@ def _read_table(table: RawFile) -> dict[str, Words]:
     """Read labels.csv; InputError lists what is wrong with it, line by line."""
     try:
         text = read_file(table).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text), strict=True, restkey="", restval="")
-        columns, rows = list(reader.fieldnames or ()), list(reader)
+        delimiter = find_delimiter(text.lstrip().partition("\n")[0])
+        lines = enumerate(csv.reader(io.StringIO(text), strict=True, delimiter=delimiter), start=1)
+        cells = [(number, [cell.strip() for cell in line]) for number, line in lines]
     except (UnicodeDecodeError, csv.Error, ClipError) as error:
         what = error.what if isinstance(error, ClipError) else str(error)
         raise _refuse_table(table, [Problem("the file", what)]) from error
+    # Spreadsheets may write empty columns and rows.
+    (_, columns), *rows = [line for line in cells if any(line[1])] or [(1, [])]
     problems = [
         Problem(f"column {name!r}", f"unknown; there are {', '.join(_COLUMNS)}")
         for name in columns
-        if name not in _COLUMNS
+        if name and name not in _COLUMNS
     ]
     problems += [
         Problem(f"column {name}", "is missing") for name in _COLUMNS[:2] if name not in columns
     ]
     found: dict[str, Words] = {}
-    for number, row in enumerate([] if problems else rows, start=2):
-        words = {key: value.strip() for key, value in row.items() if key and value.strip()}
+    for number, row in [] if problems else rows:
+        pairs = itertools.zip_longest(columns, row, fillvalue="")
+        words = {key: cell for key, cell in pairs if cell}
         words["name"] = stem_of(words.get("name", ""))
         wrong = _find_wrong_numbers(words)
         wrong += ["it has no name"] if not words["name"] else []
         wrong += ["it has no label"] if "label" not in words else []
-        wrong += ["it has more cells than the header"] if "" in row else []
+        wrong += ["it has more cells than the header"] if "" in words else []
         wrong += [f"{words['name']} is listed twice"] if words["name"] in found else []
         if words.get("split", "test") not in _PARTS:
             wrong.append(f"split is {words['split']!r}, neither train nor test")

@@ -272,6 +272,23 @@ def test_another_split_makes_another_dataset(write):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "name, label, subject\na, x, 1\nb, y, 2\n",
+        "name;label;subject\r\na;x;1\r\nb;y;2\r\n",
+        "\ufeffname\tlabel\tsubject\na\tx\t1\nb\ty\t2\n",
+        "name,label,subject,,\na,x,1,,\nb,y,2,,\n,,,,\n",
+        "name,,label,subject\n\na,,x,1, ,\n , \nb,,y,2\n",
+        "\n,,\nname,label,subject\na,x,1\nb,y,2\n",
+    ],
+)
+def test_a_labels_csv_may_come_from_a_spreadsheet(write, text):
+    raw = write("a.csv", "b.csv")
+    (raw / "labels.csv").write_bytes(text.encode())
+    assert facts_of(plan(raw)) == {"a": ("x", 1, None), "b": ("y", 2, None)}
+
+
+@pytest.mark.parametrize(
     ("text", "problems"),
     [
         ("", ["column name: is missing", "column label: is missing"]),
@@ -279,6 +296,8 @@ def test_another_split_makes_another_dataset(write):
         ("name,label\na,\n,x\n", ["row 2: it has no label", "row 3: it has no name"]),
         ("name,label\na,x\na.csv,y\n", ["row 3: a is listed twice"]),
         ("name,label\na,x,y\n", ["row 2: it has more cells than the header"]),
+        ("name,,label\na,y,x\n", ["row 2: it has more cells than the header"]),
+        ("name,label\n\n,,\na,\n", ["row 4: it has no label"]),
         ("name,label,subject\na,x,-1\nb,y,40000\nc,z,one\n",
          ["row 2: subject is '-1'", "row 3: subject is '40000'", "row 4: subject is 'one'"]),
         ("name,label,split\na,x,val\n", ["row 2: split is 'val', neither train nor test"]),
