@@ -26,7 +26,7 @@ from sgnray.predict.windows import SkippedWindow
 from sgnray.prepare.clip import Skipped
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import output_errors, refuse_existing, sync, write_text
-from sgnray.storage.location import resolve
+from sgnray.storage.location import escape_name, resolve
 from sgnray.storage.lock import LOCK_FILE, take_folder_lock
 from sgnray.version import __version__
 
@@ -214,8 +214,7 @@ def _row(item: Prediction | Skipped) -> dict[str, Any]:
         row = item.to_dict()
     # Names of files may hold bytes that are not UTF-8, which readers of JSON refuse.
     return {
-        key: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-        for key, value in row.items()
+        key: escape_name(value) if isinstance(value, str) else value for key, value in row.items()
     }
 
 

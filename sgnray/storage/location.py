@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -111,12 +112,17 @@ class Location:
     def entry(self) -> Entry | None:
         """Return the file or folder at this location; None if there is none."""
         if self.uri is None:
-            return _local_entry(self.path, depth=0)
+            found = _local_entry(self.path, depth=0)
+            return None if found.problem else found
         with _remote_errors(self):
             return _entry(_file_system(self.uri).get_file_info(self.path), self.path)
 
-    def walk(self) -> Iterator[Entry]:
-        """List the regular files of a folder and of its folders, in no particular order."""
+    def walk(self, *, hidden: bool = False) -> Iterator[Entry]:
+        """List the files of a folder and of its folders, in no particular order.
+
+        Linked folders are searched, too, but no folder twice, and `hidden` ones only on request.
+        An entry that cannot be read as a file, such as a dead link, has a `problem`.
+        """
         if self.uri is not None:
             selector = fs.FileSelector(self.path, recursive=True)
             with _remote_errors(self):
@@ -124,25 +130,26 @@ class Location:
             for info in infos:
                 entry = _entry(info, self.path)
                 if entry is not None and not entry.is_folder:
-                    yield entry
-            return
-        for folder, _, names in os.walk(self.path, onerror=_refuse_folder):
-            depth = len(Path(folder).relative_to(self.path).parts)
-            for name in names:
-                entry = _local_entry(os.path.join(folder, name), depth)
-                if entry is not None:
-                    yield entry
+                    folders = PurePosixPath(entry.path).relative_to(self.path).parts[:-1]
+                    if hidden or not any(map(is_hidden, folders)):
+                        yield entry
+        else:
+            yield from _walk_local(self.path, hidden=hidden)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a listing says about a file or folder; `depth` counts the folders above it."""
+    """What a listing says about a file or folder; `depth` counts the folders above it.
+
+    `problem` says why it cannot be read, if it is known.
+    """
 
     path: str
     is_folder: bool
     size_bytes: int
     changed: int
     depth: int = 0
+    problem: str = ""
 
     @property
     def name(self) -> str:
@@ -152,10 +159,11 @@ class Entry:
 
 def locate(text: str | Path) -> Location:
     """Parse what a user named: a path on this machine, or a URI that pyarrow.fs knows."""
+    # Caches link names to files and folders that are named by their hash.
     if isinstance(text, Path) or "://" not in text:
-        return Location(str(resolve(text)))
+        return Location(str(resolve(text, keeps_name=True)))
     if text.startswith("file://"):
-        return Location(str(resolve(unquote(urlsplit(text).path))))
+        return Location(str(resolve(unquote(urlsplit(text).path), keeps_name=True)))
     try:
         _, path = fs.FileSystem.from_uri(text)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -198,21 +206,38 @@ def cache_dir() -> Path:
     return (shared if shared.is_absolute() else Path.home() / ".cache") / "sgnray"
 
 
-def resolve(path: str | Path) -> Path:
-    """Return the absolute path of what a user named; UsageError if it is not a valid path."""
+def resolve(path: str | Path, *, keeps_name: bool = False) -> Path:
+    """Return the absolute path of what a user named; UsageError if it is not a valid path.
+
+    Links are followed, except one at the end if its name is kept.
+    """
     try:
-        absolute = Path(path).expanduser().resolve()
+        absolute = Path(path).expanduser()
+        if keeps_name and absolute.name not in ("", ".."):
+            absolute = absolute.parent.resolve() / absolute.name
+        else:
+            absolute = absolute.resolve()
         str(absolute).encode()  # the readers of files only accept UTF-8 names
     except (OSError, RuntimeError, UnicodeEncodeError) as error:
         reason = "it is not UTF-8" if isinstance(error, UnicodeEncodeError) else str(error)
         raise UsageError(
             f"this path cannot be used: {reason}",
-            where=str(path).encode("utf-8", "backslashreplace").decode(),
+            where=escape_name(str(path)),
             now="give another path",
         ) from error
     if not str(path):
         raise UsageError("the path is empty", where="''", now="give a path")
     return absolute
+
+
+def is_hidden(folder: str) -> bool:
+    """Return whether a folder is one of those that programs write for themselves."""
+    return folder == "__MACOSX" or (folder.startswith(".") and folder != "..")
+
+
+def escape_name(name: str) -> str:
+    """Return the name of a file with escapes for bytes that are not UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 @lru_cache(maxsize=8)
@@ -246,16 +271,44 @@ def _remote_errors(
         ) from error
 
 
-def _local_entry(path: str, depth: int) -> Entry | None:
-    """Return a file or folder, following links; None for a dead link, pipe, socket or device."""
+def _walk_local(root: str, *, hidden: bool) -> Iterator[Entry]:
+    # A link to a folder above would add everything that is there.
+    seen = {_identify(folder) for folder in Path(root).resolve().parents}
+    starts = [root]
+    while starts:  # first what is in the folder itself, then what links add
+        linked: list[str] = []
+        walks = [os.walk(start, onerror=_refuse_folder) for start in sorted(starts)]
+        for folder, folders, names in chain.from_iterable(walks):
+            if (identity := _identify(folder)) in seen:
+                folders.clear()
+                continue
+            seen.add(identity)
+            folders[:] = [name for name in folders if hidden or not is_hidden(name)]
+            paths = [os.path.join(folder, name) for name in folders]
+            linked += [path for path in paths if os.path.islink(path)]
+            depth = len(Path(folder).relative_to(root).parts)
+            for name in names:
+                yield _local_entry(os.path.join(folder, name), depth)
+        starts = linked
+
+
+def _local_entry(path: str, depth: int) -> Entry:
+    """Return a file or folder, following links."""
     try:
         status = os.stat(path)
-    except OSError:
-        return None
+    except OSError as error:
+        is_dead = isinstance(error, FileNotFoundError) and os.path.islink(path)
+        problem = f"it cannot be read: {error.strerror or error}"
+        return Entry(path, False, 0, 0, depth, "a link to a missing file" if is_dead else problem)
     is_folder = stat.S_ISDIR(status.st_mode)
-    if not is_folder and not stat.S_ISREG(status.st_mode):
-        return None
-    return Entry(path, is_folder, status.st_size, status.st_mtime_ns, depth)
+    problem = "" if is_folder or stat.S_ISREG(status.st_mode) else "a pipe, socket or device"
+    return Entry(path, is_folder, status.st_size, status.st_mtime_ns, depth, problem)
+
+
+def _identify(folder: str | Path) -> tuple[int, int]:
+    """Identify a folder by whatever name it was reached."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _entry(info: fs.FileInfo, root: str) -> Entry | None:

@@ -183,7 +183,7 @@ class Mirror:
                     self._write_table()
 
     def _list_remote(self) -> dict[str, Entry]:
-        entries = self.place.walk() if self.place.entry() is not None else ()
+        entries = self.place.walk(hidden=True) if self.place.entry() is not None else ()
         below = {entry.path.removeprefix(self.place.path).lstrip("/"): entry for entry in entries}
         return {name: entry for name, entry in below.items() if _is_ours(name)}
 

@@ -99,12 +99,11 @@ def expect(texts):
     """What a valid .zip contains: of members with the same path, the last one counts."""
     last = {path: index for index, (path, _) in enumerate(texts)}
     for index, (path, text) in enumerate(texts):
-        name = PurePosixPath(path).name
+        name = PurePosixPath(path.replace("\\", "/")).name
         if path.endswith("/") or not name.endswith(".skeleton") or name.startswith("._"):
             continue
         is_away = path.startswith("/") or ".." in path
         is_taken = not is_away and index == last[path] and is_known(name)
-        # A name with backslashes is shown whole.
         yield (name, read_twin(text) if is_taken else None)
 
 

@@ -169,7 +169,7 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
 def _check_apart(places: Sequence[Location], target: Path) -> None:
     """Raise UsageError if the dataset would be inside the raw folder, or contain it."""
     for place in places:
-        source = Path(place.path)
+        source = Path(place.path).resolve()
         is_within = target == source or source in target.parents or target in source.parents
         if place.is_local and is_within:
             raise UsageError(

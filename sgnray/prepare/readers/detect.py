@@ -6,8 +6,9 @@ import io
 import zipfile
 from collections.abc import Callable, Sequence
 from enum import Enum
+from pathlib import Path
 
-from sgnray.errors import InputError, Problem, UsageError, shorten_problems
+from sgnray.errors import InputError, UsageError
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.custom import plan_custom
@@ -16,6 +17,7 @@ from sgnray.prepare.readers.padded import plan_padded
 from sgnray.prepare.readers.pyskl import plan_pyskl
 from sgnray.prepare.readers.recordings import (
     OWN,
+    count_refused,
     detect_recordings,
     find_videos,
     plan_recordings,
@@ -23,7 +25,7 @@ from sgnray.prepare.readers.recordings import (
 )
 from sgnray.prepare.readers.source import ZIP_ERRORS, join_listings, list_files
 from sgnray.prepare.readers.tables import is_table
-from sgnray.storage.location import Location
+from sgnray.storage.location import Location, locate, resolve
 
 _HEAD_BYTES = 16
 _FOLDER_SUFFIXES = (".yaml", ".yml", ".h5", ".hdf5", ".npz", ".pkl", ".pickle")
@@ -161,12 +163,15 @@ def _only_file(folder: Location) -> Location | None:
             where=f"--raw {folder}",
             now=f"name one, for example --raw {folder.at(paths[0])}",
         )
+    if paths and folder.is_local:
+        return locate(Path(paths[0]))  # UsageError if its name is not UTF-8
     return folder.at(paths[0]) if paths else None
 
 
 def _check_alike(raw: Sequence[Location], recorded: Sequence[str | None]) -> None:
     """Raise UsageError if the places do not make one dataset, or one of them is given twice."""
-    is_twice = len(set(raw)) < len(raw)
+    distinct = {str(resolve(place.path)) if place.is_local else place for place in raw}
+    is_twice = len(distinct) < len(raw)
     if len(set(recorded)) == 1 and not is_twice:
         return
     raise UsageError(
@@ -185,5 +190,5 @@ def _nothing_found(place: Location, refused: Sequence[Skipped] = ()) -> InputErr
         "no raw data found",
         where=f"--raw {place}",
         now=f"give {_KNOWN}; or generate some: sgn synth OUT",
-        problems=shorten_problems([Problem(item.name, item.reason) for item in refused]),
+        problems=count_refused(refused),
     )

@@ -96,12 +96,17 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
 def _read_header(data: bytes) -> tuple[list[str], str, bool]:
     """Return the column names, the delimiter, and whether the first line is a header."""
     line = re.split(rb"[\r\n]", data[:_MAX_HEADER], maxsplit=1)[0].decode("utf-8", "replace")
-    delimiter = max(",;\t", key=line.count)
+    delimiter = find_delimiter(line)
     names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
     axes = (*_AXES, "v")[: len(names) // MEDIAPIPE33.num_joints]
     if len(names) in (99, 132) and all(map(_is_number, names)):
         return [f"{axis}{index}" for index in range(33) for axis in axes], delimiter, False
     return names, delimiter, True
+
+
+def find_delimiter(header: str) -> str:
+    """Find what separates the cells: in some countries, spreadsheets write semicolons."""
+    return max(",;\t", key=header.count)
 
 
 def _is_number(text: str) -> bool:

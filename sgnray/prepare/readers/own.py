@@ -28,10 +28,11 @@ from sgnray.errors import (
 from sgnray.prepare.clip import ClipFacts, Skipped, refusal
 from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
 from sgnray.prepare.readers.formats import LABELS_FILE, stem_of
+from sgnray.prepare.readers.joint_csv import find_delimiter
 from sgnray.prepare.readers.naming import name_after_file
 from sgnray.prepare.readers.recordings import RecordingJob, check_one_format, describe_files
-from sgnray.prepare.readers.source import Listing, RawFile, cut_parts, read_file
-from sgnray.storage.location import Location
+from sgnray.prepare.readers.source import Listing, RawFile, cut_parts, frames_of, read_file
+from sgnray.storage.location import Location, escape_name
 
 _NUMBERS = ("subject", "camera", "setup", "replication")
 _COLUMNS = ("name", "label", *_NUMBERS, "split")
@@ -85,6 +86,7 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
     names = sorted(words_of)
     files = [words_of[name][0] for name in names]
     facts = [_read_facts(words_of[name][1], class_names) for name in names]
+    splits = _split(facts, {name: words_of[name][1].get("split", "") for name in names})
     rest = iter(facts)
     return RawPlan(
         dataset=name_after_file(raw[0]),
@@ -95,8 +97,8 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
             for part in cut_parts(files)
         ),
         skipped=tuple(skipped),
-        source=_describe_source(listing.files, facts, class_names),
-        splits=_split(facts, {name: words_of[name][1].get("split", "") for name in names}),
+        source=_describe_source(listing.files, facts, class_names, splits),
+        splits=splits,
     )
 
 
@@ -114,29 +116,56 @@ def _choose(listing: Listing, name_pattern: str | None) -> Describe:
 
 
 def _by_folder(files: Sequence[RawFile]) -> Describe:
-    """Name clips CLASS/FILE, or by their whole paths if several would have the same name."""
+    """Name clips CLASS/FILE, or by more of their paths if several would have the same name."""
     _check_folders_of_frames(files)
-    num_files = Counter(PurePosixPath(stem_of(file.path)).parts[-2:] for file in files)
+    names = _name_apart(files, num_parts=2)
 
     def describe(file: RawFile) -> Words:
         parts = PurePosixPath(stem_of(file.path)).parts
         if len(parts) < 2:
             raise refusal("it is not in a class folder")
-        name = parts[-2:] if num_files[parts[-2:]] == 1 else parts
-        return {"name": "/".join(name), "label": parts[-2]}
+        return {"name": names[file], "label": parts[-2]}
 
     return describe
 
 
+def _name_apart(files: Sequence[RawFile], num_parts: int) -> dict[RawFile, str]:
+    """Name files by the last parts of their paths.
+
+    Those that would have the same name get their whole paths below what the user named, and if
+    these are the same, too, the names of the .zip and the folders above.
+    """
+    parts = {file: _parts_on_disk(file) for file in files}
+    lengths = {file: min(num_parts, file.depth + 1) for file in files}
+
+    def find_same() -> list[RawFile]:
+        ends = {file: parts[file][-length:] for file, length in lengths.items()}
+        counts = Counter(ends.values())
+        return [file for file, end in ends.items() if counts[end] > 1]
+
+    lengths |= {file: file.depth + 1 for file in find_same()}
+    while longer := [file for file in find_same() if lengths[file] < len(parts[file])]:
+        lengths |= {file: lengths[file] + 1 for file in longer}
+    lengths |= {file: file.depth + 1 for file in find_same()}  # only their suffixes differ
+    return {file: "/".join(parts[file][-length:]) for file, length in lengths.items()}
+
+
+def _parts_on_disk(file: RawFile) -> tuple[str, ...]:
+    """Split the path of a file, in which a .zip counts as a folder with its name."""
+    if file.member is None:
+        parts = PurePosixPath(file.place.path).parts[: -file.depth - 1]
+    else:
+        parts = PurePosixPath(file.place.path).with_suffix("").parts
+    above = escape_name("/".join(parts)).strip("/")
+    return PurePosixPath(above, stem_of(file.path)).parts
+
+
 def _check_folders_of_frames(files: Sequence[RawFile]) -> None:
     """Raise InputError if a folder of frames could be a recording or a class."""
-    recordings = [(file, PurePosixPath(file.frames[0]).parent) for file in files if file.frames]
+    recordings = [(file, next(frames_of(file)).full_path.parent) for file in files if file.frames]
     counts = Counter(folder for _, folder in recordings)
     # A recording is named after its frames if a folder has several; some of them may be refused.
-    is_after_frames = any(
-        folder.name and PurePosixPath(file.member or file.place.path) != folder
-        for file, folder in recordings
-    )
+    is_after_frames = any(folder.name and file.full_path != folder for file, folder in recordings)
     if 1 not in counts.values() or not is_after_frames:
         return
     common = os.path.commonpath(counts)
@@ -153,6 +182,7 @@ def _by_pattern(pattern: str, files: Sequence[RawFile]) -> Describe:
     compiled = _compile(pattern)
     by_folder = None if "label" in compiled.groupindex else _by_folder(files)
     num_parts = pattern.count("/") + 1
+    names = _name_apart(files, num_parts)
 
     def describe(file: RawFile) -> Words:
         name = "/".join(PurePosixPath(stem_of(file.path)).parts[-num_parts:])
@@ -162,7 +192,7 @@ def _by_pattern(pattern: str, files: Sequence[RawFile]) -> Describe:
         words = match.groupdict()
         if wrong := _find_wrong_numbers(words):
             raise refusal(f"in its name, {wrong[0]}")
-        return words | ({"name": name} if by_folder is None else by_folder(file))
+        return words | ({"name": names[file]} if by_folder is None else by_folder(file))
 
     return describe
 
@@ -218,27 +248,31 @@ def _read_table(table: RawFile) -> dict[str, Words]:
     """Read labels.csv; InputError lists what is wrong with it, line by line."""
     try:
         text = read_file(table).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text), strict=True, restkey="", restval="")
-        columns, rows = list(reader.fieldnames or ()), list(reader)
+        delimiter = find_delimiter(text.lstrip().partition("\n")[0])
+        lines = enumerate(csv.reader(io.StringIO(text), strict=True, delimiter=delimiter), start=1)
+        cells = [(number, [cell.strip() for cell in line]) for number, line in lines]
     except (UnicodeDecodeError, csv.Error, ClipError) as error:
         what = error.what if isinstance(error, ClipError) else str(error)
         raise _refuse_table(table, [Problem("the file", what)]) from error
+    # Spreadsheets may write empty columns and rows.
+    (_, columns), *rows = [line for line in cells if any(line[1])] or [(1, [])]
     problems = [
         Problem(f"column {name!r}", f"unknown; there are {', '.join(_COLUMNS)}")
         for name in columns
-        if name not in _COLUMNS
+        if name and name not in _COLUMNS
     ]
     problems += [
         Problem(f"column {name}", "is missing") for name in _COLUMNS[:2] if name not in columns
     ]
     found: dict[str, Words] = {}
-    for number, row in enumerate([] if problems else rows, start=2):
-        words = {key: value.strip() for key, value in row.items() if key and value.strip()}
+    for number, row in [] if problems else rows:
+        pairs = itertools.zip_longest(columns, row, fillvalue="")
+        words = {key: cell for key, cell in pairs if cell}
         words["name"] = stem_of(words.get("name", ""))
         wrong = _find_wrong_numbers(words)
         wrong += ["it has no name"] if not words["name"] else []
         wrong += ["it has no label"] if "label" not in words else []
-        wrong += ["it has more cells than the header"] if "" in row else []
+        wrong += ["it has more cells than the header"] if "" in words else []
         wrong += [f"{words['name']} is listed twice"] if words["name"] in found else []
         if words.get("split", "test") not in _PARTS:
             wrong.append(f"split is {words['split']!r}, neither train nor test")
@@ -311,9 +345,14 @@ def _parts(facts: Sequence[ClipFacts], tested: set[str]) -> dict[str, list[str]]
 
 
 def _describe_source(
-    files: Sequence[RawFile], facts: Sequence[ClipFacts], class_names: tuple[str, ...]
+    files: Sequence[RawFile],
+    facts: Sequence[ClipFacts],
+    class_names: tuple[str, ...],
+    splits: Splits,
 ) -> RawSource:
-    """Describe the files and their facts: another label or subject makes another dataset."""
+    """Describe files, facts and given split: another label or subject makes another dataset."""
     source = describe_files(files)
     lines = [source.fingerprint, str(class_names), *(str(astuple(fact)) for fact in facts)]
+    # The other cases follow from the facts.
+    lines += [str(splits["given"])] if "given" in splits else []
     return replace(source, fingerprint=hash_lines(lines))

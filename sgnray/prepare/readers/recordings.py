@@ -38,6 +38,7 @@ from sgnray.synth.generate import FORMAT_VERSION as SYNTH_VERSION
 from sgnray.synth.generate import MANIFEST_NAME as SYNTH_FILE
 
 OWN = "recordings of your own"
+_MAX_ALIKE = 3  # files that are refused for one reason and listed one by one
 _VIDEOS_FIRST = "run a pose estimator on them first, as the guide pose-estimators.md shows, and "
 _BLOCK_BYTES = 6 * 1024 * 1024  # parsed at once: the NTU parser's start costs as much as 100 kB
 
@@ -167,8 +168,23 @@ def refuse_place(
         what,
         where=where,
         now=(_VIDEOS_FIRST if videos else "") + now,
-        problems=shorten_problems([Problem(item.name, item.reason) for item in refused]),
+        problems=count_refused(refused),
     )
+
+
+def count_refused(refused: Sequence[Skipped]) -> list[Problem]:
+    """List the files that were refused, but count those with one suffix and reason if many."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for item in sorted(refused, key=lambda item: item.name):
+        suffix = PurePosixPath(item.name).suffix.lower()
+        groups.setdefault((suffix, item.reason), []).append(item.name)
+    problems: list[Problem] = []
+    for (suffix, reason), names in groups.items():
+        if len(names) > _MAX_ALIKE:
+            kind = f"{suffix} files" if suffix else "files"
+            names = [f"{len(names)} {kind}, like {names[0]}"]
+        problems += [Problem(name, reason) for name in names]
+    return shorten_problems(problems)
 
 
 def find_videos(place: Location) -> list[str]:

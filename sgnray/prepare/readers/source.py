@@ -30,7 +30,7 @@ from sgnray.prepare.readers.openpose import FORMAT as OPENPOSE
 from sgnray.prepare.readers.openpose import FRAME_NAME, has_person, join_frames
 from sgnray.prepare.readers.people import in_frame
 from sgnray.prepare.readers.pyskl import CLIP_FORMAT, SUFFIXES, load_clips, pickle_clip
-from sgnray.storage.location import Entry, Location
+from sgnray.storage.location import Entry, Location, escape_name, is_hidden
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 PART_BYTES = 32 * 1024 * 1024
@@ -53,8 +53,8 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 class RawFile:
     """One raw file: at `place`, or the `member` of the .zip at `place`.
 
-    `name` is the last part of its path; `depth` is the number of folders above it, counted from
-    what the user named; `changed` differs once the listed file is rewritten. `frames`
+    `name` is the last part of its path, in UTF-8; `depth` is the number of folders above it,
+    counted from what the user named; `changed` differs once the listed file is rewritten. `frames`
     are the paths or members of a recording that has a file for each frame. `kind` is the format
     and `skeleton` the skeleton that were detected when it was listed.
     """
@@ -72,15 +72,20 @@ class RawFile:
     @property
     def where(self) -> str:
         """Its place for a message, and the member if it is in a .zip."""
-        return f"{self.place}, {self.member}" if self.member else str(self.place)
+        return escape_name(f"{self.place}, {self.member}" if self.member else str(self.place))
+
+    @property
+    def full_path(self) -> PurePosixPath:
+        """Its path on its disk, or in its .zip."""
+        return PurePosixPath(_with_slashes(self.member) if self.member else self.place.path)
 
     @property
     def path(self) -> str:
         """Its path below what the user named; of a clip in a pickle, its whole name."""
         if self.member is not None and _is_pickled(self):
             return self.member
-        parts = PurePosixPath(self.member or self.place.path).parts
-        return "/".join(parts[-self.depth - 1 :])
+        parts = self.full_path.parts
+        return escape_name("/".join(parts[-self.depth - 1 :]))
 
 
 # A file, and the frames that it consists of, if any.
@@ -94,6 +99,11 @@ class Listing:
     files: tuple[RawFile, ...]
     refused: tuple[Skipped, ...]
     sidecars: tuple[RawFile, ...] = ()
+
+
+def _with_slashes(member: str) -> str:
+    """Return the path of a member as it should have been written: not with backslashes."""
+    return member.replace("\\", "/")  # of PowerShell 5
 
 
 def list_files(raw: Sequence[Location]) -> Listing:
@@ -138,7 +148,7 @@ def read_file(file: RawFile) -> bytes:
         num_bytes = len(data)
     else:
         frames = []
-        for frame in _frames_of(file):
+        for frame in frames_of(file):
             with in_frame(frame.name):
                 frames.append((frame.name, _read(frame, file.size_bytes + 1)))
         num_bytes = sum(len(text) for _, text in frames)
@@ -170,9 +180,10 @@ def _read(file: RawFile, limit: int) -> bytes:
         raise refusal(f"cannot be read: {error}", name=file.name) from error
 
 
-def _frames_of(file: RawFile) -> Iterator[RawFile]:
+def frames_of(file: RawFile) -> Iterator[RawFile]:
+    """Yield the files of a recording that has one for each frame."""
     for path in file.frames:
-        name = path.rpartition("/")[2]
+        name = _with_slashes(path).rpartition("/")[2]
         if file.member is None:
             yield replace(file, name=name, place=file.place.at(path), frames=())
         else:
@@ -206,23 +217,43 @@ def _list_place(place: Location) -> Listing:
             return Listing(tuple(clips), ())
         with place.open() as stream:
             is_zip = stream.read(4) == b"PK\3\4"
-        return _recognize(list(_zip_files(place)) if is_zip else [_plain_file(place, entry)])
-    plain, zips = [], []
+        if is_zip:
+            return _recognize(list(_zip_files(place)))
+        return _recognize([_plain_file(place, entry)], lists_unknown=False)  # of any suffix
+    plain: list[RawFile | Skipped] = []
+    zips: list[RawFile] = []
     for item in place.walk():
-        if has_known_suffix(item.name):
+        if item.problem:
+            if _could_be_raw(item.name):
+                plain.append(Skipped(_plain_file(place, item).path, item.problem))
+        elif has_known_suffix(item.name):
             plain.append(_plain_file(place, item))
-        elif item.name.lower().endswith(".zip") and not item.name.startswith("._"):
-            zips.append(place.at(item.path))
+        elif _is_zip(item.name):
+            zips.append(_plain_file(place, item))
     listing = _recognize(plain)
     if listing.files or not zips:
-        return listing
-    members = [file for archive in zips for file in _zip_files(archive)]
-    return join_listings([listing, _recognize(members)])
+        reason = "a .zip next to recordings: name it too"
+        unopened = tuple(Skipped(file.path, reason) for file in zips)
+        return replace(listing, refused=listing.refused + unopened)
+    inside = _recognize([member for file in zips for member in _zip_files(file.place)])
+    if inside.files:  # other files next to the .zip files say nothing
+        listing = _recognize(plain, lists_unknown=False)
+    return join_listings([listing, inside])
+
+
+def _is_zip(name: str) -> bool:
+    return name.lower().endswith(".zip") and not name.startswith("._")
+
+
+def _could_be_raw(name: str) -> bool:
+    """Return whether what cannot be read could be a recording, a .zip or a folder of them."""
+    is_plain = PurePosixPath(name).suffix.lower() in ("", ".zip") or has_known_suffix(name)
+    return is_plain and not name.startswith(".")
 
 
 def _plain_file(place: Location, entry: Entry) -> RawFile:
-    at = place.at(entry.path)
-    return RawFile(entry.name, at, None, entry.size_bytes, entry.depth, entry.changed)
+    name, at = escape_name(entry.name), place.at(entry.path)
+    return RawFile(name, at, None, entry.size_bytes, entry.depth, entry.changed)
 
 
 def _pickled_files(place: Location, entry: Entry) -> list[RawFile]:
@@ -241,18 +272,22 @@ def _is_pickled(file: RawFile) -> bool:
     return file.member is not None and file.place.name.lower().endswith(SUFFIXES)
 
 
-def _recognize(found: Sequence[RawFile | Skipped]) -> Listing:
-    """Detect the format of each file; an unknown file is refused if a recording has its suffix."""
+def _recognize(found: Sequence[RawFile | Skipped], *, lists_unknown: bool = True) -> Listing:
+    """Detect the format of each file.
+
+    An unknown file is refused if a recording has its suffix, or if there is no recording.
+    """
     files = [file for file in found if isinstance(file, RawFile)]
     refused = [item for item in found if isinstance(item, Skipped)]
     sidecars = [file for file in files if file.name in SIDECARS]
     detected = _detect_all(_join_frames([file for file in files if file.name not in SIDECARS]))
     known = [file for file, reason in detected if not reason]
     suffixes = {_suffix(file) for file in known}
+    lists_all = lists_unknown and not known
     refused += [
         Skipped(file.path, reason)
         for file, reason in detected
-        if reason and (file.frames or _suffix(file) in suffixes)
+        if reason and (lists_all or file.frames or _suffix(file) in suffixes)
     ]
     return Listing(tuple(sorted(known, key=_order)), tuple(refused), tuple(sidecars))
 
@@ -323,7 +358,7 @@ def _join_frames(files: Sequence[RawFile]) -> list[Joined]:
         if match is None:
             joined.append((file, ()))
         else:
-            folder = PurePosixPath(file.member or file.place.path).parent
+            folder = file.full_path.parent
             archive = "" if file.member is None else file.place.path
             frame = (int(match[2]), file.name, file)
             groups.setdefault((archive, folder, match[1]), []).append(frame)
@@ -334,7 +369,7 @@ def _join_frames(files: Sequence[RawFile]) -> list[Joined]:
         path = folder if is_by_folder and folder.name else folder / start
         is_member = first.member is not None
         recording = RawFile(
-            name=path.name,
+            name=escape_name(path.name),
             place=first.place if is_member else first.place.at(str(path)),
             member=str(path) if is_member else None,
             size_bytes=sum(file.size_bytes for file in frames),
@@ -356,11 +391,16 @@ def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
             now="download it again; an intact .zip passes unzip -t",
         ) from error
     for member in archive.infolist():
-        parts = PurePosixPath(member.filename).parts
-        # Check for an empty name first: is_dir reads the last character.
-        if not parts or member.is_dir() or not has_known_suffix(parts[-1]):
+        path = _with_slashes(member.filename)
+        parts = PurePosixPath(path).parts
+        if not parts or path.endswith("/") or any(map(is_hidden, parts[:-1])):
             continue
-        reason = _suspicion(member)
+        if _is_zip(parts[-1]):
+            yield Skipped("/".join(parts), "a .zip inside a .zip: unpack it first")
+            continue
+        if not has_known_suffix(parts[-1]):
+            continue
+        reason = _suspicion(member, parts)
         if reason is None and archive.getinfo(member.filename) is not member:
             reason = "another file has this path"  # opening by name would open that one
         if reason is not None:
@@ -370,9 +410,8 @@ def _zip_files(place: Location) -> Iterator[RawFile | Skipped]:
             yield RawFile(parts[-1], place, member.filename, member.file_size, depth, member.CRC)
 
 
-def _suspicion(member: zipfile.ZipInfo) -> str | None:
+def _suspicion(member: zipfile.ZipInfo, parts: Sequence[str]) -> str | None:
     """Explain why a member is not read, None if it is; no member is ever extracted."""
-    parts = PurePosixPath(member.filename.replace("\\", "/")).parts
     if ".." in parts or parts[0] == "/":
         return "its path points outside the .zip"
     if member.compress_type not in _METHODS:

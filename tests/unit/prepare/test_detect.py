@@ -3,7 +3,7 @@ import json
 import pytest
 
 from sgnray.data.datasets import read_class_names
-from sgnray.errors import InputError
+from sgnray.errors import InputError, UsageError
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.readers.detect import detect
 from sgnray.storage.location import locate
@@ -81,3 +81,9 @@ def test_an_invalid_description_of_synthetic_data_is_refused(tmp_path, text):
     with pytest.raises(InputError) as caught:
         detect([locate(tmp_path)])
     assert caught.value.now == "synthesize it again: sgn synth OUT"
+
+
+def test_the_one_file_of_a_folder_needs_a_name_in_utf8(tmp_path):
+    (tmp_path / "k\udcfc.npz").write_bytes(b"PK")
+    with pytest.raises(UsageError, match="it is not UTF-8"):
+        detect([locate(tmp_path)])

@@ -1,13 +1,20 @@
 """Custom recordings become a dataset: their labels are in folders, names or a table."""
 
+import html
 import pickle
+import shutil
+import zipfile
 
 import pytest
 
+from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.clip import Clip
+from sgnray.prepare.pipeline.run import prepare_dataset
 from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.readers.recordings import find_recordings
 from sgnray.storage.location import locate
+from sgnray.view.clip import view_clip
 
 from ... import pose_files as files
 
@@ -28,6 +35,12 @@ def write(tmp_path):
 
 def plan(raw, name_pattern=None):
     return detect([locate(raw)], name_pattern)
+
+
+def write_openpose(folder, name):
+    frames_NVC = files.project(files.move(files.COCO17, 2))[:, None]
+    frames_NVC = frames_NVC[:, :, [0, 5, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]]
+    files.write_openpose(folder, name, frames_NVC)
 
 
 def facts_of(planned):
@@ -65,6 +78,29 @@ def test_the_folder_is_the_class(write):
     }
 
 
+def test_links_are_judged_by_their_own_names(write, tmp_path):
+    """Caches store files and folders under hashes."""
+    write("wave/a.csv", "clap/b.csv").rename(tmp_path / "ab12")
+    (tmp_path / "ab12/wave/a.csv").rename(tmp_path / "cd34")
+    (tmp_path / "ab12/wave/a.csv").symlink_to(tmp_path / "cd34")
+    (tmp_path / "mine").symlink_to("ab12")
+    planned = plan(tmp_path / "mine")
+    assert (planned.dataset, list(facts_of(planned))) == ("mine", ["clap/b", "wave/a"])
+    (tmp_path / "one.csv").symlink_to("cd34")
+    assert [file.path for file in find_recordings(tmp_path / "one.csv").files] == ["one.csv"]
+
+
+def test_names_that_are_not_utf8_are_escaped(write, tmp_path):
+    raw = write("wave/a\udcfc.csv", "k\udcfcche/b.csv", "\udcfc.csv")
+    result = prepare_dataset(raw, out=tmp_path / "out")
+    assert result.info.class_names == ("k\\udcfcche", "wave")
+    names = ["k\\udcfcche/b", "wave/a\\udcfc"]
+    assert list(open_dataset(result.folder).clips.names) == names
+    assert [item.name for item in result.skipped] == ["\\udcfc.csv"]
+    page = view_clip(raw, "a\\udcfc.csv", to="html", out=tmp_path / "clip.html")
+    assert "a\\udcfc.csv" in html.unescape(page.read_text()).replace("\\\\", "\\")
+
+
 def test_recordings_with_the_same_name_in_one_class_are_named_by_path(write):
     """Only these are named by their whole paths."""
     planned = plan(write("x/wave/a.csv", "y/wave/a.csv", "x/clap/a.csv"))
@@ -73,6 +109,69 @@ def test_recordings_with_the_same_name_in_one_class_are_named_by_path(write):
         "x/wave/a": ("wave", None, None),
         "y/wave/a": ("wave", None, None),
     }
+
+
+def test_recordings_with_the_same_path_in_several_places_are_named_by_the_place(write, tmp_path):
+    raw = write("d/monday/wave/a.csv", "d/monday/clap/b.csv", "d/tuesday/wave/a.csv")
+    places = [locate(raw / "d" / day) for day in ("monday", "tuesday")]
+    names = ["clap/b", "monday/wave/a", "tuesday/wave/a"]
+    assert list(facts_of(detect(places))) == names
+    assert list(facts_of(detect(places, "{label}"))) == [
+        "b", "monday/wave/a", "tuesday/wave/a"
+    ]  # fmt: skip
+    write("e/monday/wave/a.csv")
+    places.append(locate(raw / "e/monday"))
+    planned = detect(places)
+    assert list(facts_of(planned)) == [
+        "clap/b", "d/monday/wave/a", "e/monday/wave/a", "tuesday/wave/a"
+    ]  # fmt: skip
+    assert planned.skipped == ()
+
+
+def test_zips_with_the_same_members_are_named_by_the_zip(write, tmp_path):
+    (tmp_path / "zips").mkdir()
+    for day in ("monday", "tuesday"):
+        shutil.make_archive(tmp_path / f"zips/{day}", "zip", write("wave/a.csv", "clap/b.csv"))
+    assert list(facts_of(plan(tmp_path / "zips"))) == [
+        f"{day}/{name}" for day in ("monday", "tuesday") for name in ("clap/b", "wave/a")
+    ]
+
+
+def test_backslashes_in_a_zip_separate_folders(tmp_path):
+    """PowerShell 5 writes them, also for the frames of OpenPose."""
+    for kind in ("MediaPipe", "OpenPose"):
+        path = tmp_path / f"{kind}.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for label in ("wave", "clap"):
+                archive.writestr(f"mine\\{label}\\", "")
+                if kind == "MediaPipe":
+                    archive.writestr(f"mine\\{label}\\c0.csv", files.make_file("MediaPipe"))
+                    continue
+                write_openpose(tmp_path / label, "c0")
+                for frame in (tmp_path / label).rglob("*.json"):
+                    archive.writestr(f"mine\\{label}\\c0\\{frame.name}", frame.read_bytes())
+        planned = plan(path)
+        assert list(facts_of(planned)) == ["clap/c0", "wave/c0"]
+        assert planned.skipped == ()
+
+
+def test_a_pattern_names_recordings_with_the_same_name_by_path(write):
+    raw = write("s1/a1_s1.csv", "s2/a1_s1.csv", "s2/a2_s1.csv")
+    assert list(facts_of(plan(raw, "a{label}_s{subject}"))) == ["a2_s1", "s1/a1_s1", "s2/a1_s1"]
+
+
+def test_a_short_path_that_another_one_ends_with_stays_a_name(write):
+    names = list(facts_of(plan(write("wave/a.csv", "x/wave/a.csv", "clap/b.csv"))))
+    assert names == ["clap/b", "wave/a", "x/wave/a"]
+
+
+def test_of_recordings_that_differ_only_in_their_suffix_the_first_counts(write):
+    write("wave/a.pickle", "wave/a.pkl", "clap/b.pkl", kind="PYSKL")
+    planned = plan(write())
+    assert list(facts_of(planned)) == ["clap/b", "wave/a"]
+    assert [(item.name, item.reason) for item in planned.skipped] == [
+        ("wave/a.pkl", "another recording has this name")
+    ]
 
 
 def test_tables_that_contradict_each_other_are_refused(write):
@@ -141,9 +240,7 @@ def test_labels_csv_describes_files_and_their_folders(write):
 
 def test_labels_csv_describes_recordings_of_openpose(tmp_path):
     for name in ("wave", "clap"):
-        frames_NVC = files.project(files.move(files.COCO17, 2))[:, None]
-        frames_NVC = frames_NVC[:, :, [0, 5, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]]
-        files.write_openpose(tmp_path / "raw", name, frames_NVC)
+        write_openpose(tmp_path / "raw", name)
     (tmp_path / "raw/labels.csv").write_text("name,label\nwave,w\nclap,c\n")
     planned = plan(tmp_path / "raw")
     assert facts_of(planned) == {"wave": ("w", None, None), "clap": ("c", None, None)}
@@ -159,6 +256,38 @@ def test_other_labels_make_another_dataset(write):
     assert len(prints) == 2
 
 
+def test_another_split_makes_another_dataset(write):
+    raw = write("a.csv", "b.csv")
+
+    def print_of(table):
+        (raw / "labels.csv").write_text(table)
+        return plan(raw).source.fingerprint
+
+    given = print_of("name,label,split\na,x,train\nb,z,test\n")
+    swapped = print_of("name,label,split\na,x,test\nb,z,train\n")
+    without = print_of("name,label\na,x\nb,z\n")
+    unused = print_of("name,label,split\na,x,train\nb,z,train\n")
+    assert len({given, swapped, without}) == 3
+    assert unused == without  # a split that makes no case does not count
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name, label, subject\na, x, 1\nb, y, 2\n",
+        "name;label;subject\r\na;x;1\r\nb;y;2\r\n",
+        "\ufeffname\tlabel\tsubject\na\tx\t1\nb\ty\t2\n",
+        "name,label,subject,,\na,x,1,,\nb,y,2,,\n,,,,\n",
+        "name,,label,subject\n\na,,x,1, ,\n , \nb,,y,2\n",
+        "\n,,\nname,label,subject\na,x,1\nb,y,2\n",
+    ],
+)
+def test_a_labels_csv_may_come_from_a_spreadsheet(write, text):
+    raw = write("a.csv", "b.csv")
+    (raw / "labels.csv").write_bytes(text.encode())
+    assert facts_of(plan(raw)) == {"a": ("x", 1, None), "b": ("y", 2, None)}
+
+
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
@@ -167,6 +296,8 @@ def test_other_labels_make_another_dataset(write):
         ("name,label\na,\n,x\n", ["row 2: it has no label", "row 3: it has no name"]),
         ("name,label\na,x\na.csv,y\n", ["row 3: a is listed twice"]),
         ("name,label\na,x,y\n", ["row 2: it has more cells than the header"]),
+        ("name,,label\na,y,x\n", ["row 2: it has more cells than the header"]),
+        ("name,label\n\n,,\na,\n", ["row 4: it has no label"]),
         ("name,label,subject\na,x,-1\nb,y,40000\nc,z,one\n",
          ["row 2: subject is '-1'", "row 3: subject is '40000'", "row 4: subject is 'one'"]),
         ("name,label,split\na,x,val\n", ["row 2: split is 'val', neither train nor test"]),

@@ -234,6 +234,15 @@ def test_the_dataset_and_the_raw_files_lie_apart(golden_raw, out):
     assert sorted(golden_raw.rglob("*")) == before
 
 
+def test_links_to_the_raw_files_are_seen_through(make_nwucla, tmp_path):
+    raw = make_nwucla(2)
+    (tmp_path / "link").symlink_to(raw)
+    with pytest.raises(UsageError, match="must be in separate folders"):
+        prepare_dataset(tmp_path / "link", out=raw / "data")
+    with pytest.raises(UsageError, match="given twice"):
+        prepare_dataset([raw, tmp_path / "link"], out=tmp_path / "data")
+
+
 def test_a_staging_folder_that_holds_something_else_is_left_alone(make_nwucla, tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "thesis.tex").write_text("precious")

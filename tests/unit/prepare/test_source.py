@@ -1,13 +1,15 @@
 import os
+import shutil
 import threading
 import zipfile
 
 import pytest
 
-from sgnray.errors import ClipError, InputError, UsageError
+from sgnray.errors import ClipError, InputError, Problem, UsageError
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.readers import source
 from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.readers.recordings import find_recordings
 from sgnray.prepare.readers.source import MAX_FILE_BYTES, list_files, read_file
 from sgnray.storage.location import locate
 
@@ -57,11 +59,42 @@ def test_a_file_larger_than_any_recording_is_not_read(tmp_path):
     assert caught.value.now == "cut the recording into parts, or leave it out"
 
 
-def test_pipes_and_dangling_links_are_ignored(tmp_path):
-    (tmp_path / "S001C001P001R001A002.skeleton").symlink_to(tmp_path / "absent")
+def test_pipes_and_dead_links_are_listed_with_the_reason(tmp_path):
+    (tmp_path / "wave").mkdir()
+    for name in ("wave/S001C001P001R001A002.skeleton", "jump", "notes.txt", ".#lock.csv"):
+        (tmp_path / name).symlink_to(tmp_path / "absent")
+    (tmp_path / "itself.csv").symlink_to("itself.csv")
     os.mkfifo(tmp_path / "S001C001P001R001A003.skeleton")
     (tmp_path / NAME).write_bytes(b"text")
-    assert [file.name for file in list_files([locate(tmp_path)]).files] == [NAME]
+    listing = list_files([locate(tmp_path)])
+    assert [file.name for file in listing.files] == [NAME]
+    assert {item.name: item.reason for item in listing.refused} == {
+        "wave/S001C001P001R001A002.skeleton": "a link to a missing file",
+        "jump": "a link to a missing file",
+        "itself.csv": "it cannot be read: Too many levels of symbolic links",
+        "S001C001P001R001A003.skeleton": "a pipe, socket or device",
+    }
+
+
+def test_linked_folders_are_searched_once(tmp_path):
+    """A link into the folder or to one above it adds nothing."""
+    raw, disk = tmp_path / "raw", tmp_path / "disk"
+    for folder in (raw / "wave", disk / "jump/more"):
+        folder.mkdir(parents=True)
+    (raw / "wave" / NAME).write_bytes(b"text")
+    (disk / "jump/more" / NAME).write_bytes(b"text")
+    (tmp_path / NAME).write_bytes(b"text")
+    for name, target in (
+        ("jump", disk / "jump"),
+        ("again", disk / "jump"),
+        ("hop", raw / "wave"),
+        ("wave/loop", raw),
+        ("up", tmp_path),
+    ):
+        (raw / name).symlink_to(target)
+    (disk / "jump/back").symlink_to(raw / "jump")
+    files = list_files([locate(raw)]).files
+    assert [file.path for file in files] == [f"again/more/{NAME}", f"wave/{NAME}"]
 
 
 def test_two_zips_and_a_folder_are_listed_as_one(tmp_path):
@@ -74,6 +107,51 @@ def test_two_zips_and_a_folder_are_listed_as_one(tmp_path):
     places = [*(tmp_path / f"{name}.zip" for name in names[:2]), tmp_path / "folder"]
     listing = list_files([locate(place) for place in places])
     assert [file.name for file in listing.files] == sorted(names)
+
+
+def test_a_zip_that_is_not_opened_is_listed(tmp_path):
+    (tmp_path / "raw/more").mkdir(parents=True)
+    for path in ("raw/more/jump.zip", "raw/._jump.zip"):
+        with zipfile.ZipFile(tmp_path / path, "w") as archive:
+            archive.writestr(NAME, "text")
+    assert [file.name for file in list_files([locate(tmp_path / "raw")]).files] == [NAME]
+    (tmp_path / "raw" / NAME).write_text("text")
+    listing = list_files([locate(tmp_path / "raw")])
+    assert [file.path for file in listing.files] == [NAME]
+    reason = "a .zip next to recordings: name it too"
+    assert listing.refused == (Skipped("more/jump.zip", reason),)
+
+
+def test_a_zip_in_a_zip_is_listed(tmp_path):
+    with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
+        archive.writestr("a/jump.zip", "PK")
+        archive.writestr("__MACOSX/a/._jump.zip", "PK")
+    with pytest.raises(InputError, match="no raw data found") as caught:
+        detect([locate(tmp_path / "raw.zip")])
+    what = "a .zip inside a .zip: unpack it first"
+    assert caught.value.problems == (Problem("a/jump.zip", what),)
+    with zipfile.ZipFile(tmp_path / "raw.zip", "a") as archive:
+        archive.writestr(NAME, "text")
+    listing = list_files([locate(tmp_path / "raw.zip")])
+    assert [file.name for file in listing.files] == [NAME]
+    assert listing.refused == (Skipped("a/jump.zip", what),)
+
+
+def test_hidden_folders_of_other_programs_are_not_searched(tmp_path):
+    root = tmp_path / ".mine"  # the user named it
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / NAME).write_text("text")
+    for folder in ("wave", ".ipynb_checkpoints", "wave/.cache/deep", "__MACOSX/wave"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / folder / NAME).write_text("text")
+    (root / ".linked").symlink_to(tmp_path / "disk")
+    shutil.make_archive(tmp_path / "raw", "zip", tmp_path, ".mine")
+    shutil.make_archive(tmp_path / "flat", "zip", root)
+    for place in (root, tmp_path / "flat.zip"):
+        listing = list_files([locate(place)])
+        assert [file.path for file in listing.files] == [f"wave/{NAME}"]
+        assert listing.refused == ()
+    assert list_files([locate(tmp_path / "raw.zip")]).files == ()
 
 
 def test_of_members_with_one_path_the_last_counts(tmp_path):
@@ -132,6 +210,32 @@ def test_a_folder_of_something_else(tmp_path, names):
     with pytest.raises(InputError) as caught:
         detect([locate(tmp_path)])
     assert caught.value.what.startswith("no raw data found")
+
+
+def test_files_of_an_unknown_format_are_counted_by_the_reason(tmp_path):
+    unknown = "not a recording: its content has no format that sgnray reads"
+    for number in range(12):
+        (tmp_path / f"{number:02}.json").write_text("{}")
+    with pytest.raises(InputError, match="no raw data found") as caught:
+        detect([locate(tmp_path)])
+    assert caught.value.problems == (Problem("12 .json files, like 00.json", unknown),)
+    (tmp_path / "a.csv").touch()
+    (tmp_path / "b.csv").write_text("x,y\n")
+    with pytest.raises(InputError, match="no recording found that can be used") as caught:
+        find_recordings(tmp_path)
+    assert caught.value.problems == (
+        Problem("12 .json files, like 00.json", unknown),
+        Problem("a.csv", "not a recording: it is empty"),
+        Problem("b.csv", unknown),
+    )
+
+
+def test_unknown_files_next_to_zips_of_recordings_are_ignored(tmp_path):
+    (tmp_path / "package.json").write_text("{}")
+    with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
+        archive.writestr(NAME, "text")
+    listing = list_files([locate(tmp_path)])
+    assert ([file.name for file in listing.files], listing.refused) == ([NAME], ())
 
 
 def test_formats_of_several_files_are_detected_at_once(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sgnray.storage import mirror
-from sgnray.storage.location import Location
+from sgnray.storage.location import Location, locate
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,29 @@ def test_a_command_is_quoted_for_a_shell(monkeypatch):
     (named,) = shlex.split(mirror.pasted(Path("/cache/runs/best.yaml")))
     assert named == "s3://bucket/runs/best.yaml?endpoint_override=host:9000&region=eu"
     assert shlex.split(mirror.pasted(Path("my runs/best.yaml"))) == ["my runs/best.yaml"]
+
+
+def test_a_link_keeps_its_name_but_folders_above_are_resolved(tmp_path):
+    (tmp_path / "blobs/ab12").mkdir(parents=True)
+    (tmp_path / "gestures").symlink_to("blobs/ab12")
+    (tmp_path / "gestures/clip.csv").symlink_to("absent")
+    blobs = tmp_path / "blobs"
+    for text, path in (
+        ("gestures", tmp_path / "gestures"),
+        ("gestures/", tmp_path / "gestures"),
+        ("gestures/clip.csv", blobs / "ab12/clip.csv"),
+        ("gestures/..", blobs),
+        ("gestures/../ab12", blobs / "ab12"),
+    ):
+        assert locate(f"{tmp_path}/{text}") == Location(str(path))
+
+
+@pytest.mark.parametrize("scheme", [None, "file://"])
+def test_hidden_folders_are_listed_only_on_request(tmp_path, scheme):
+    root = tmp_path / ".root"
+    for folder in ("wave", ".cache/deep", "__MACOSX"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "a.csv").touch()
+    place = Location(str(root), scheme and f"{scheme}{root}")
+    assert [entry.path for entry in place.walk()] == [f"{root}/wave/a.csv"]
+    assert len(list(place.walk(hidden=True))) == 3
