@@ -7,7 +7,7 @@ import logging
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from sgnray.config import Recipe, dump_recipe, load_recipe, recipe_hash
+from sgnray.data.info import DatasetInfo
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import CheckpointError, CorruptError, RecipeError, RunError, UsageError
 from sgnray.storage.atomic import make_parent, output_errors, write_bytes, write_text
@@ -314,6 +315,14 @@ def _last_written(path: Path) -> float:
     return next((file.stat().st_mtime for file in files if file.exists()), 0.0)
 
 
+def is_trained_on(environment: Mapping[str, Any], info: DatasetInfo, case: str | None) -> bool:
+    """Return whether a run's record names this dataset, and the parts that the case has now."""
+    split = info.split_checksum(case)
+    # Older records do not have the second.
+    recorded = environment["dataset_checksum"], environment.get("split_checksum", split)
+    return recorded == (info.checksum, split)
+
+
 def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
     """Raise RunError if a folder belongs to another recipe or dataset, or is not a run folder."""
     recipe_path = path / RECIPE_FILE
@@ -328,7 +337,7 @@ def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
             f"sgn train --recipe {shlex.quote(str(recipe_path))}",
         )
     environment = RunFolder(path).environment()
-    if environment is not None and environment["dataset_checksum"] != dataset.info.checksum:
+    if environment is not None and not is_trained_on(environment, dataset.info, recipe.data.case):
         raise RunError(
             "the folder contains a run on another dataset, or on this one before it changed",
             where=f"{path / ENVIRONMENT_FILE}: {environment['dataset_dir']}",

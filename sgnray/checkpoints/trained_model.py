@@ -23,6 +23,7 @@ from sgnray.checkpoints.run_folder import (
     RunFolder,
     Runs,
     folder_in,
+    is_trained_on,
     newest_run,
     read_folder,
     run_of,
@@ -211,7 +212,7 @@ def dataset_of(trained_model: TrainedModel) -> Path | None:
     dataset_dir = Path(environment["dataset_dir"])
     if not (dataset_dir / INFO_FILE).is_file():
         return None
-    if read_info(dataset_dir).checksum != environment["dataset_checksum"]:
+    if not is_trained_on(environment, read_info(dataset_dir), trained_model.card.case):
         log.warning("%s has changed since the run was trained on it", dataset_dir)
     return dataset_dir
 

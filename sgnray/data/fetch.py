@@ -1,6 +1,6 @@
 """Datasets on another machine or at a URI, fetched to this one: once, completely or not at all.
 
-A copy is kept in `datasets/<first 16 hex digits of its checksum>` under `$SGNRAY_CACHE`, else
+A copy is kept in `datasets/<first 16 hex digits of its identity>` under `$SGNRAY_CACHE`, else
 `$XDG_CACHE_HOME/sgnray`, else `~/.cache/sgnray`. Only broken copies are ever removed; delete old
 ones by hand.
 """
@@ -43,14 +43,14 @@ class SharedDataset:
     """A dataset of the driver's machine, as its workers receive it."""
 
     folder: Path
-    checksum: str
+    identity: str
     file_server: FileServer
 
     @classmethod
     def of(cls, folder: Path) -> SharedDataset:
         """Share a dataset with the workers of the connected cluster."""
         folder = folder.resolve()
-        return cls(folder, read_info(folder).checksum, FileServer(folder, _FILES))
+        return cls(folder, read_info(folder).identity, FileServer(folder, _FILES))
 
     def local_dir(self) -> Path:
         """Return its folder, or if it is missing or differs here, a copy fetched once per machine.
@@ -58,12 +58,12 @@ class SharedDataset:
         The copy is checked by the dataset's checksum and kept for later runs.
         """
         try:
-            is_same = read_info(self.folder).checksum == self.checksum
+            is_same = read_info(self.folder).identity == self.identity
             if is_same and (self.folder / CLIPS_FILE).is_file():
                 return self.folder
         except (InputError, OSError):
             log.info("%s is not accessible from this machine", self.folder)
-        return cached_dataset(self.checksum, self.file_server.copy_to)
+        return cached_dataset(self.identity, self.file_server.copy_to)
 
 
 def dataset_at(text: str, on_progress: OnProgress = ignore_progress) -> Path:
@@ -81,7 +81,7 @@ def dataset_at(text: str, on_progress: OnProgress = ignore_progress) -> Path:
         for name in _FILES:
             _copy(place.child(name), folder, on_progress if name == CLIPS_FILE else ignore_progress)
 
-    return cached_dataset(info.checksum, copy)
+    return cached_dataset(info.identity, copy)
 
 
 def _read_remote_info(place: Location) -> DatasetInfo:
@@ -126,31 +126,31 @@ def _read_blocks(source: Location) -> Iterator[tuple[bytes, int]]:
         ) from error
 
 
-def cached_dataset(checksum: str, copy: Callable[[Path], None]) -> Path:
-    """Return a folder on this machine that holds the dataset with this checksum.
+def cached_dataset(identity: str, copy: Callable[[Path], None]) -> Path:
+    """Return a folder on this machine that holds the dataset with this identity.
 
     If there is none yet, or its files were changed, `copy` fills an empty folder; other processes
     that need the same dataset wait for it. InputError if `copy` delivers another dataset,
     OutputError if writing fails; then nothing is kept.
     """
-    match = _CHECKSUM.fullmatch(checksum)
+    match = _CHECKSUM.fullmatch(identity)
     if match is None:
         raise InputError(
-            f"{checksum!r} is not a checksum of a dataset",
+            f"{identity!r} is not a checksum of a dataset",
             where=INFO_FILE,
             now="prepare the dataset again: sgn prepare --raw PATH --overwrite",
         )
     folder = cache_dir() / "datasets" / match[1][:_NUM_DIGITS]
-    if _is_intact(folder, checksum):
+    if _is_intact(folder, identity):
         return folder
     waiting = "waiting for another process that fetches this dataset"
     with locked(folder.with_name(f"{folder.name}.lock"), busy=waiting):
-        if not _is_intact(folder, checksum):  # it may have been fetched meanwhile
-            _fetch(folder, checksum, copy)
+        if not _is_intact(folder, identity):  # it may have been fetched meanwhile
+            _fetch(folder, identity, copy)
     return folder
 
 
-def _fetch(folder: Path, checksum: str, copy: Callable[[Path], None]) -> None:
+def _fetch(folder: Path, identity: str, copy: Callable[[Path], None]) -> None:
     partial, previous = (folder.with_name(folder.name + end) for end in (".partial", ".previous"))
     if folder.exists():
         log.warning("the copy in %s was changed; it is fetched again", folder)
@@ -160,35 +160,36 @@ def _fetch(folder: Path, checksum: str, copy: Callable[[Path], None]) -> None:
         partial.mkdir()
     try:
         copy(partial)
-        _check_copy(partial, checksum)
+        _check_copy(partial, identity)
         with output_errors(folder):
-            _write_record(partial, checksum)
+            _write_record(partial, identity)
             replace_folder(partial, folder, previous=previous)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(previous, ignore_errors=True)
 
 
-def _check_copy(partial: Path, checksum: str) -> None:
+def _check_copy(partial: Path, identity: str) -> None:
     """Raise InputError unless the folder holds the requested dataset."""
-    path = partial / CLIPS_FILE
-    found = checksum_file(path) if path.is_file() else "none"
-    described = read_info(partial).checksum if found == checksum else None
-    if described != checksum:
+    path, found = partial / CLIPS_FILE, "none"
+    if path.is_file():
+        info = read_info(partial)
+        found = info.identity if checksum_file(path) == info.checksum else "damaged"
+    if found != identity:
         raise InputError(
             "the fetched dataset is not the requested one",
-            where=f"{CLIPS_FILE}: {found}, wanted {checksum}",
+            where=f"{CLIPS_FILE}: {found}, wanted {identity}",
             now="check the original with sgn data verify, then run this again",
         )
 
 
-def _write_record(folder: Path, checksum: str) -> None:
+def _write_record(folder: Path, identity: str) -> None:
     """Record size and mtime of each file, to detect changes without reading it."""
     files = sorted(folder.iterdir())
     for path in files:
         sync(path)
     stamps = {path.name: _stamp(path) for path in files}
-    record = {"format_version": _RECORD_VERSION, "checksum": checksum, "files": stamps}
+    record = {"format_version": _RECORD_VERSION, "checksum": identity, "files": stamps}
     (folder / _RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
@@ -197,13 +198,13 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _is_intact(folder: Path, checksum: str) -> bool:
+def _is_intact(folder: Path, identity: str) -> bool:
     """Return whether the folder is unchanged since it was fetched."""
     try:
         record = json.loads((folder / _RECORD_FILE).read_text(encoding="utf-8"))
         return bool(
             record["format_version"] == _RECORD_VERSION
-            and record["checksum"] == checksum
+            and record["checksum"] == identity
             and all(_stamp(folder / name) == stamp for name, stamp in record["files"].items())
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,6 +62,22 @@ class DatasetInfo:
     source: dict[str, Any]
     checksum: str
     splits: NamedSplits | None = None
+
+    @property
+    def identity(self) -> str:
+        """What all copies share: the checksum, or a digest of it and of the source's own splits."""
+        if self.splits is None:
+            return self.checksum
+        return _digest([self.checksum, self.class_names, self.splits])
+
+    def split_checksum(self, case: str | None) -> str | None:
+        """Return a digest of the clips and a case's parts; None if the source has no such case."""
+        parts = (self.splits or {}).get(case or "")
+        return None if parts is None else _digest([self.checksum, parts])
+
+
+def _digest(content: Any) -> str:
+    return f"sha256:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
 
 
 def read_info(folder: Path) -> DatasetInfo:

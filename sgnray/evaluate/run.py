@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgnray.checkpoints.run_folder import Runs
+from sgnray.checkpoints.run_folder import Runs, is_trained_on
 from sgnray.checkpoints.trained_model import TrainedModel, dataset_of, load_trained_model
 from sgnray.data.protocols import IntArray, cases_of, resolve_case, split_clips
 from sgnray.data.skeleton import Skeleton
@@ -191,6 +191,12 @@ def _count_seen(
     name = dataset.info.dataset
     known = cases_of(name, dataset.clips.splits)
     if any(model.card.dataset != name or model.card.case not in known for model in models):
+        return None
+    records = [(model, model.run.environment() if model.run else None) for model in models]
+    if any(
+        each and not is_trained_on(each, dataset.info, model.card.case) for model, each in records
+    ):
+        log.warning("the dataset was changed since: which clips were used in training is unknown")
         return None
     cases = sorted({model.card.case for model in models if model.card.case is not None})
     seen = [split_clips(name, case, dataset.clips).train for case in cases]

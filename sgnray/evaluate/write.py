@@ -10,8 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from sgnray.checkpoints.run_folder import RECIPE_FILE, REPORT_FILE, RunFolder, Runs, run_of
+from sgnray.checkpoints.run_folder import (
+    RECIPE_FILE,
+    REPORT_FILE,
+    RunFolder,
+    Runs,
+    is_trained_on,
+    run_of,
+)
 from sgnray.config import load_recipe
+from sgnray.data.info import read_info
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import SgnError
 from sgnray.evaluate.report import SELECTION, Mistake, Report
@@ -107,7 +115,8 @@ def _is_own_test(run: RunFolder, report: Report) -> bool:
         and environment is not None
         and newest[0].resolve() == copy_named(evaluated.checkpoint).resolve()
         and (recipe.data.case, recipe.evaluate.num_views) == (evaluated.case, evaluated.num_views)
-        and environment["dataset_checksum"] == evaluated.dataset_checksum
+        and report.details is not None
+        and is_trained_on(environment, read_info(Path(report.details.dataset_dir)), evaluated.case)
     )
 
 

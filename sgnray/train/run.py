@@ -268,6 +268,7 @@ def _describe_environment(
         "precision": recipe.train.precision,
         "dataset_dir": str(dataset.folder.resolve()),
         "dataset_checksum": dataset.info.checksum,
+        "split_checksum": dataset.info.split_checksum(recipe.data.case),
     }
 
 

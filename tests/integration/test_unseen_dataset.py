@@ -21,7 +21,7 @@ from pathlib import Path
 from sgnray.data.fetch import SharedDataset
 ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
 dataset = SharedDataset.of(Path(sys.argv[1]))
-unseen = SharedDataset(Path("/absent"), dataset.checksum, dataset.file_server)
+unseen = SharedDataset(Path("/absent"), dataset.identity, dataset.file_server)
 here = ray.remote(lambda shared: str(shared.local_dir()))
 print(ray.get(here.remote(dataset)))
 print(*set(ray.get([here.remote(unseen) for _ in range(3)])))

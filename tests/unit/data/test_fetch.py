@@ -33,7 +33,7 @@ class Source:
 
     def __init__(self, folder):
         self.folder = folder
-        self.checksum = read_info(folder).checksum
+        self.identity = read_info(folder).identity
         self.log = folder.with_name("copies")
         self.log.touch()
 
@@ -72,16 +72,16 @@ def test_the_location_of_the_cache(monkeypatch, tmp_path):
 
 
 def test_a_dataset_is_copied_once(cache, source):
-    folder = cached_dataset(source.checksum, source.copy)
-    assert folder == cache / source.checksum[7:23]
+    folder = cached_dataset(source.identity, source.copy)
+    assert folder == cache / source.identity[7:23]
     assert open_dataset(folder).info == read_info(source.folder)
-    assert cached_dataset(source.checksum, source.copy) == folder
+    assert cached_dataset(source.identity, source.copy) == folder
     assert source.num_copies == 1
 
 
 def test_two_processes_at_once_copy_once(cache, source):
     processes = [
-        FORKS.Process(target=cached_dataset, args=(source.checksum, source.copy_slowly))
+        FORKS.Process(target=cached_dataset, args=(source.identity, source.copy_slowly))
         for _ in range(2)
     ]
     for process in processes:
@@ -90,23 +90,23 @@ def test_two_processes_at_once_copy_once(cache, source):
         process.join(30)
     assert [process.exitcode for process in processes] == [0, 0]
     assert source.num_copies == 1
-    assert open_dataset(cached_dataset(source.checksum, source.copy)).info.num_clips == 5
+    assert open_dataset(cached_dataset(source.identity, source.copy)).info.num_clips == 5
     assert source.num_copies == 1
 
 
 def test_a_partial_copy_of_a_killed_fetch_is_not_used(cache, source):
     process = FORKS.Process(
-        target=cached_dataset, args=(source.checksum, source.copy_half_and_hang)
+        target=cached_dataset, args=(source.identity, source.copy_half_and_hang)
     )
     process.start()
     while not source.folder.with_name("hanging").exists():
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.join(30)
-    folder = cache / source.checksum[7:23]
+    folder = cache / source.identity[7:23]
     assert not folder.exists()
     assert folder.with_name(f"{folder.name}.partial").exists()
-    assert cached_dataset(source.checksum, source.copy) == folder
+    assert cached_dataset(source.identity, source.copy) == folder
     assert source.num_copies == 1
     assert {path.name for path in cache.iterdir()} == {folder.name, f"{folder.name}.lock"}
 
@@ -114,26 +114,26 @@ def test_a_partial_copy_of_a_killed_fetch_is_not_used(cache, source):
 @pytest.mark.parametrize("name", ["clips.arrow", "dataset.json", "skipped.csv", "cached.json"])
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"{}")])
 def test_a_changed_copy_is_fetched_again(cache, source, name, damage):
-    folder = cached_dataset(source.checksum, source.copy)
+    folder = cached_dataset(source.identity, source.copy)
     damage(folder / name)
-    assert cached_dataset(source.checksum, source.copy) == folder
+    assert cached_dataset(source.identity, source.copy) == folder
     assert source.num_copies == 2
     assert (folder / "clips.arrow").read_bytes() == (source.folder / "clips.arrow").read_bytes()
     assert len(list(cache.iterdir())) == 2
 
 
 def test_a_copy_of_the_same_size_but_another_time_is_fetched_again(cache, source):
-    path = cached_dataset(source.checksum, source.copy) / "clips.arrow"
+    path = cached_dataset(source.identity, source.copy) / "clips.arrow"
     os.utime(path, ns=(0, 0))
-    cached_dataset(source.checksum, source.copy)
+    cached_dataset(source.identity, source.copy)
     assert source.num_copies == 2
 
 
 def test_an_open_copy_survives_a_fetch_over_it(cache, source):
-    folder = cached_dataset(source.checksum, source.copy)
+    folder = cached_dataset(source.identity, source.copy)
     dataset = open_dataset(folder)
     (folder / "skipped.csv").unlink()
-    cached_dataset(source.checksum, source.copy)
+    cached_dataset(source.identity, source.copy)
     assert dataset.poses_PVC[-1, -1].tolist() == [70, 71]
 
 
@@ -142,20 +142,22 @@ def test_another_dataset_is_refused_and_nothing_kept(cache, source):
     with pytest.raises(InputError) as caught:
         cached_dataset(wanted, source.copy)
     assert caught.value.what == "the fetched dataset is not the requested one"
-    assert caught.value.where == f"clips.arrow: {source.checksum}, wanted {wanted}"
+    assert caught.value.where == f"clips.arrow: {source.identity}, wanted {wanted}"
     assert [path.name for path in cache.iterdir()] == [f"{'0' * 16}.lock"]
 
 
 def test_a_description_of_another_dataset_is_refused(cache, source):
     path = source.folder / "dataset.json"
-    path.write_text(path.read_text().replace(source.checksum, f"sha256:{'0' * 64}"))
+    path.write_text(
+        path.read_text().replace(read_info(source.folder).checksum, f"sha256:{'0' * 64}")
+    )
     with pytest.raises(InputError, match="not the requested one"):
-        cached_dataset(source.checksum, source.copy)
+        cached_dataset(source.identity, source.copy)
 
 
 def test_a_fetch_that_copies_nothing_is_refused(cache, source):
     with pytest.raises(InputError, match="none, wanted sha256"):
-        cached_dataset(source.checksum, lambda folder: None)
+        cached_dataset(source.identity, lambda folder: None)
 
 
 def test_a_failing_copy_keeps_nothing(cache, source):
@@ -164,9 +166,9 @@ def test_a_failing_copy_keeps_nothing(cache, source):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cached_dataset(source.checksum, fail)
+        cached_dataset(source.identity, fail)
     assert len(list(cache.iterdir())) == 1
-    cached_dataset(source.checksum, source.copy)
+    cached_dataset(source.identity, source.copy)
 
 
 @pytest.mark.parametrize("checksum", ["", "sha256:../../../../../../x", "sha256:00", "0" * 64])
@@ -179,5 +181,5 @@ def test_an_invalid_checksum_is_refused(cache, checksum):
 def test_a_cache_that_cannot_be_written(cache, source):
     cache.parent.write_text("a file where the folder should be")
     with pytest.raises(OutputError) as caught:
-        cached_dataset(source.checksum, source.copy)
+        cached_dataset(source.identity, source.copy)
     assert str(cache) in caught.value.where

@@ -153,7 +153,7 @@ def test_a_corrupt_state_is_skipped(tiny_dataset, short_recipe, tmp_path):
 @pytest.fixture
 def job(plan, tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # of this process
-    shared = SharedDataset(tiny_dataset.folder, tiny_dataset.info.checksum, file_server=None)
+    shared = SharedDataset(tiny_dataset.folder, tiny_dataset.info.identity, file_server=None)
     return TrialJob(plan, shared, TrialResources(), tmp_path)
 
 
