@@ -23,7 +23,7 @@ from sgnray.data.info import read_info
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import SgnError
 from sgnray.evaluate.report import SELECTION, Mistake, Report
-from sgnray.storage.atomic import output_errors, write_text
+from sgnray.storage.atomic import output_errors, refuse_uri, write_text
 from sgnray.storage.location import as_folder
 from sgnray.storage.mirror import copy_named, upload
 from sgnray.view.page import pack_scene, render_page
@@ -65,6 +65,7 @@ def write_evaluation(report: Report, folder: Path) -> Path:
     If the folder is in the local copy of a run at a URI, they are also uploaded.
     """
     assert report.details is not None
+    refuse_uri(folder)
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     report.write(folder / REPORT_FILE)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from sgnray.errors import OutputError, UsageError
+
+URI = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -50,8 +53,19 @@ def replace_folder(ready: Path, out: Path, *, previous: Path) -> None:
         raise
 
 
+def refuse_uri(path: Path | str) -> None:
+    """Raise UsageError for a URI where only this machine is written to: `s3:` would be a folder."""
+    if URI.match(str(path)):
+        raise UsageError(
+            "this is only written to this machine, not to a URI",
+            where=str(path),
+            now="name a path here, and copy the result",
+        )
+
+
 def make_parent(path: Path) -> None:
-    """Make the folder of a file that will be written; raises OutputError."""
+    """Make the folder of a file that will be written; raises OutputError, UsageError for a URI."""
+    refuse_uri(path)
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,11 +17,11 @@ import pyarrow as pa
 from pyarrow import fs
 
 from sgnray.errors import InputError, OutputError, UsageError, first_line
+from sgnray.storage.atomic import URI
 
 _BLOCK_BYTES = 8 * 2**20
 # The query keys that a command needs for an object store; other keys may be secrets.
 _PUBLIC = {"endpoint_override", "region", "scheme"}
-_URI = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def as_folder(place: Path | str | Location) -> Path | Location:
     if isinstance(place, Location):
         return place
     if isinstance(place, Path):
-        if _URI.match(str(place)):  # Path drops a slash, and it would name a folder "s3:"
+        if URI.match(str(place)):  # Path drops a slash, and it would name a folder "s3:"
             raise UsageError(
                 "a URI was given as a path", where=str(place), now="give it as a string"
             )

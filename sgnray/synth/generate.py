@@ -17,7 +17,7 @@ import numpy as np
 from sgnray.errors import UsageError
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.seeding import derive_seed
-from sgnray.storage.atomic import output_errors, replace_folder
+from sgnray.storage.atomic import output_errors, refuse_uri, replace_folder
 from sgnray.synth.actions import Action, list_actions
 from sgnray.synth.people import draw_person, perform
 from sgnray.synth.sensor import CAMERA_AZIMUTHS_RAD, draw_setup, record
@@ -63,6 +63,7 @@ def synthesize(
     for name, count in counts.items():
         limit = len(list_actions()) if name == "num_classes" else 999
         _check_count(name.removeprefix("num_"), count, limit)
+    refuse_uri(out)
     _check_folder(out, overwrite=overwrite)
     actions = list_actions()[:num_classes]
     takes = list(_list_takes(**counts))

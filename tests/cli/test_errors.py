@@ -287,3 +287,16 @@ def test_a_command_that_is_suggested_can_be_pasted(sgn):
     assert done.err.endswith("next: sgn prepare --raw 'a b'\n")
     done = sgn("data", "--data", "c d", "verify")
     assert done.err.endswith("now    write it last: sgn data verify --data 'c d'\n")
+
+
+@pytest.mark.parametrize("words", ["synth", "prepare --raw raw --out", "view raw --to gif --out"])
+def test_an_output_at_a_uri_is_refused(sgn, tiny_raw, tmp_path, monkeypatch, words):
+    """Written as a path, it would be a folder called s3:."""
+    (tmp_path / "raw").mkdir()
+    one = min(tiny_raw.glob("*.skeleton"))
+    (tmp_path / "raw" / one.name).write_bytes(one.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    done = sgn(*words.split(), "s3://bucket/x")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: this is only written to this machine, not to a URI\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]

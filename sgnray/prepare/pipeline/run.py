@@ -29,7 +29,7 @@ from sgnray.prepare.pipeline.staging import (
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.detect import detect
 from sgnray.progress import OnProgress, ignore_progress
-from sgnray.storage.atomic import output_errors
+from sgnray.storage.atomic import output_errors, refuse_uri
 from sgnray.storage.location import Location, locate, resolve
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ def prepare_dataset(
     places = [locate(item) for item in ([raw] if isinstance(raw, str | Path) else raw)]
     plan = detect(places, name_pattern)
     shown = Path(out or Path(data_dir, plan.dataset))
+    refuse_uri(shown)
     target = resolve(shown)
     _check_apart(places, target)
     is_reusable = _is_reusable(target, plan, overwrite=overwrite)
