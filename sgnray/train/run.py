@@ -23,9 +23,12 @@ from sgnray.checkpoints.run_folder import (
     Runs,
     check_reachable,
     claim_run,
+    default_run_name,
+    folder_in,
 )
 from sgnray.config import Recipe, recipe_hash
 from sgnray.data.store import SkeletonDataset, open_dataset
+from sgnray.distributed.device import Precision
 from sgnray.distributed.launcher import Hardware
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.distributed.workers import Workers
@@ -103,9 +106,10 @@ def train_run(
         max_failures=max_failures,
         request=request,
     ) as executor:
-        recipe = recipe.replacing(
-            {"train.precision": executor.choose_precision(recipe.train.precision)}
-        )
+        precision = executor.choose_precision(recipe.train.precision)
+        if recipe.train.precision == "auto" and name is None:
+            _warn_of_other_precision(runs_dir, recipe, precision)
+        recipe = recipe.replacing({"train.precision": precision})
         check_synchronized(recipe, wanted.most, executor.hardware.device_type)
         with claim_run(runs_dir, name, recipe, dataset) as run, run_log(run.path / LOG_FILE):
             newest = run.newest_checkpoint()
@@ -129,6 +133,24 @@ def train_run(
                 trackers.finish(report)
             log.debug("test top-1 %.4f over %d clips", report.top1, report.num_clips)
             return RunResult(run.path, resumed_from, report)
+
+
+def _warn_of_other_precision(runs_dir: Runs, recipe: Recipe, precision: Precision) -> None:
+    """Warn of a run on hardware for which `auto` meant another precision: it is not resumed."""
+    other: Precision = "float32" if precision == "bf16" else "bf16"
+    paths = [
+        folder_in(runs_dir, default_run_name(runs_dir, recipe.replacing({"train.precision": each})))
+        for each in (precision, other)
+    ]
+    own, left = (isinstance(path, Path) and path.is_dir() for path in paths)
+    if left and not own:
+        log.warning(
+            "a new run starts in %s; %s is in %s, and train.precision=%s continues it",
+            precision,
+            paths[1],
+            other,
+            other,
+        )
 
 
 def _log_start(

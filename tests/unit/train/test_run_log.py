@@ -1,10 +1,11 @@
-"""The log of a run: a failure with its traceback, an interruption in one line."""
+"""The log of a run: a failure with its traceback, an interruption in one line, a warning."""
 
 from importlib import metadata
 
 import pytest
 
-from sgnray.train.run import _version, run_log
+from sgnray.distributed.device import choose_precision
+from sgnray.train.run import _version, run_log, train_run
 
 
 @pytest.mark.parametrize(
@@ -23,3 +24,21 @@ def test_how_a_run_ended_is_in_its_log(tmp_path, error, line, has_traceback):
 def test_a_package_that_is_not_installed_has_no_version():
     assert _version("torch") == metadata.version("torch")
     assert _version("no-such-package") is None
+
+
+def test_a_run_in_another_precision_than_auto_means_here_is_named(
+    tiny_recipe, tiny_folder, tmp_path, caplog
+):
+    """It was trained on other hardware; without a word, the same command would start anew."""
+    here = choose_precision("auto", "cpu")
+    other = "float32" if here == "bf16" else "bf16"
+    settings = {"runs_dir": tmp_path, "device": "cpu"}
+    recipe = tiny_recipe.replacing({"train.num_epochs": 1, "optim.milestones": []})
+    first = train_run(recipe.replacing({"train.precision": other}), tiny_folder, **settings)
+    caplog.clear()
+    second = train_run(recipe.replacing({"train.precision": "auto"}), tiny_folder, **settings)
+    assert second.folder != first.folder
+    assert f"train.precision={other} continues it" in caplog.text
+    caplog.clear()
+    train_run(recipe.replacing({"train.precision": "auto"}), tiny_folder, **settings)
+    assert "continues it" not in caplog.text
