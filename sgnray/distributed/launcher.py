@@ -156,6 +156,7 @@ class RayLauncher:
         grow_at, had_room = 0.0, False
         with ExitStack() as held:
             while group.outcome is None:
+                messages: list[Any] = []
                 with _lost_cluster():
                     if not group.is_started:
                         starting.check(is_waiting=requested.check())
@@ -168,7 +169,7 @@ class RayLauncher:
                         if has_room and had_room:
                             group.queue.ask_to_stop()
                         grow_at, had_room = time.monotonic() + _GROW_INTERVAL_S, has_room
-                    messages = list(group.next_messages())
+                    messages.extend(group.next_messages())
                 for message in messages:  # an error of the caller is not one of the cluster
                     on_message(message)
 

@@ -193,10 +193,10 @@ def _count_seen(
     if any(model.card.dataset != name or model.card.case not in known for model in models):
         return None
     records = [(model, model.run.environment() if model.run else None) for model in models]
-    if any(
+    if dataset.clips.splits and any(
         each and not is_trained_on(each, dataset.info, model.card.case) for model, each in records
     ):
-        log.warning("the dataset was changed since: which clips were used in training is unknown")
+        log.warning("the dataset has changed: which clips were used in training is unknown")
         return None
     cases = sorted({model.card.case for model in models if model.card.case is not None})
     seen = [split_clips(name, case, dataset.clips).train for case in cases]

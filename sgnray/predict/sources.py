@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,8 @@ from sgnray.prepare.readers.source import RawFile
 from sgnray.prepare.readers.tables import Piece, is_table
 from sgnray.prepare.recording import Recording
 from sgnray.storage.location import Location, as_folder, locate
+
+log = logging.getLogger(__name__)
 
 _NUM_SHOWN = 10
 _KNOWN = f"{KNOWN}; or a table of clips (Parquet or Arrow), or the folder of a dataset"
@@ -283,6 +286,10 @@ def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ())
             where=str(place),
             now="name a checkpoint that was trained on such recordings with --checkpoint",
         )
+    if found.left_out:
+        first, num_others = found.left_out[0], len(found.left_out) - 1
+        others = f", and {num_others:,} others" if num_others else ""
+        log.warning("%s is left out: %s%s", first.name, first.reason, others)
     refused = sorted(found.refused, key=lambda item: (item.name, item.reason))
     return RawSource(found.files, tuple(refused), skeleton)
 

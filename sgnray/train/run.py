@@ -145,7 +145,7 @@ def _warn_of_other_precision(runs_dir: Runs, recipe: Recipe, precision: Precisio
     own, left = (isinstance(path, Path) and path.is_dir() for path in paths)
     if left and not own:
         log.warning(
-            "a new run starts in %s; %s is in %s, and train.precision=%s continues it",
+            "a new run starts in %s; %s is in %s: for that one, add train.precision=%s",
             precision,
             paths[1],
             other,

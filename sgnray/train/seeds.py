@@ -245,7 +245,7 @@ def _read_score(
 ) -> SeedScore | None:
     """Read report.json of a run; None if it is not of this recipe, so that the test is repeated.
 
-    It is not of an earlier `epoch` than the one that is scored at the end.
+    A report of another epoch than `epoch`, which is scored at the end, does not count.
     """
     expected = {
         "dataset_checksum": dataset.info.checksum,

@@ -37,6 +37,7 @@ class Plan:
     num_seeds: int
     num_workers: int
     dataset_checksum: str
+    split_checksum: str | None = None
 
     @property
     def grace_epochs(self) -> int:
@@ -65,7 +66,17 @@ class Plan:
             "space": self.space.describe(),
             "recipe": describe_recipe(self.recipe),
             "dataset_checksum": self.dataset_checksum,
+            **({"split_checksum": self.split_checksum} if self.split_checksum else {}),
         }
+
+    def is_described_by(self, found: object) -> bool:
+        """Return whether this is `describe` of the same plan; older ones have no split_checksum."""
+        expected = self.describe()
+        if not isinstance(found, dict):
+            return False
+        if self.split_checksum:
+            found = {"split_checksum": self.split_checksum, **found}
+        return found == expected
 
     def folder_name(self) -> str:
         """Name the search's folder: tune-<dataset>-<case>-<short hash>."""

@@ -106,7 +106,8 @@ def tune_recipe(
         num_epochs=num_epochs or min(recipe.train.num_epochs, DEFAULT_EPOCHS),
         num_seeds=num_seeds,
         num_workers=resources.num_workers,
-        dataset_checksum=dataset.info.split_checksum(recipe.data.case) or dataset.info.checksum,
+        dataset_checksum=dataset.info.checksum,
+        split_checksum=dataset.info.split_checksum(recipe.data.case),
     )
     check_reachable(runs_dir)
     with claim_search(runs_dir, name, plan) as folder, run_log(folder.log_path):

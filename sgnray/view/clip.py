@@ -87,6 +87,7 @@ def _find_named(files: Sequence[RawFile], clip: str, source: Path) -> list[RawFi
     """
     ends = (f"/{clip}", f"/{stem_of(clip)}")
     named = [file for file in files if file.path == clip]
+    named = named or [file for file in files if stem_of(file.path) == clip]
     named = named or [file for file in files if f"/{stem_of(file.path)}".endswith(ends)]
     if len(named) > 1:
         paths = list(dict.fromkeys(file.path for file in named))

@@ -51,6 +51,15 @@ def test_clips_of_the_same_name_are_titled_by_their_place(sgn, recordings, tiny_
         assert f"{action}/{recordings[0].name}" in flat
 
 
+def test_a_zip_next_to_recordings_is_left_out(sgn, recordings, tiny_run, tmp_path):
+    folder = recordings[0].parent
+    shutil.move(shutil.make_archive(tmp_path / "backup", "zip", folder), folder)
+    done = sgn("predict", str(folder), "--checkpoint", str(tiny_run))
+    assert done.code == 0, done.err
+    assert all(path.name in done.out for path in recordings)
+    assert "backup.zip is left out: a .zip next to recordings is not opened" in done.err
+
+
 def test_a_table_in_a_file_has_no_trailing_blanks(sgn, recordings, tiny_run):
     done = sgn("predict", str(recordings[0]), "--checkpoint", str(tiny_run))
     assert all(line == line.rstrip() for line in done.out.splitlines())

@@ -93,9 +93,9 @@ def bring_back(head, other):
     join(head, other)
 
 
-def preempt(head, host):
+def preempt(head, host, name):
     """Do what the provider of a spot machine does: give notice, and take it after a moment."""
-    notice = ["ray", "drain-node", "--address", head.ray_address, "--node-id", node_id(head, host)]
+    notice = ["ray", "drain-node", "--address", head.ray_address, "--node-id", name]
     notice += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
     assert head.start([*notice, "--deadline-remaining-seconds", "2"]).wait(60) == 0
     time.sleep(3)  # Ray calls the end of a node a preemption if it comes after the notice's time
@@ -149,16 +149,17 @@ def test_a_fixed_run_waits_for_a_host_that_is_cut_off(network, start, tiny_folde
 def test_a_host_that_is_preempted_counts_as_lost(network, start, tiny_folder, tmp_path):
     """Ray Train by itself would start again where this command began."""
     head, other = network
+    name = node_id(head, other)
     run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     options = ("--workers", "1", "--label", "zone=other", "--max-failures", "3")
-    process = start(*options, "train.num_epochs=200")
+    process = start(*options, "train.num_epochs=600")
     wait_until(lambda: num_epochs(run) >= 20, process, output=output)
-    preempt(head, other)
+    preempt(head, other, name)
     bring_back(head, other)
     wait_for_end(process, 0, output=output)
     log = (run / "log.txt").read_text()
     assert log.count("a worker failed") == 1
-    assert log.count("epoch 1 of 200") == 1
+    assert log.count("epoch 1 of 600") == 1
     assert_undisturbed(run, tiny_folder, tmp_path, size=1)
 
 

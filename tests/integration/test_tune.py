@@ -23,7 +23,7 @@ from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import ClusterError, SgnError
 from sgnray.tune import TrialResources, train_final, tune_recipe
 from sgnray.tune.plan import shorten
-from sgnray.tune.state.trials import Ended, Record
+from sgnray.tune.state.trials import Ended, Record, Reported
 from sgnray.tune.trial.folds import Folds
 
 pytestmark = pytest.mark.ray
@@ -379,5 +379,12 @@ def test_a_trial_that_loses_a_worker_resumes(
     assert killer.trials[0] == "killed"
     assert "lost its worker and is restarted" in (tuned.folder / "log.txt").read_text()
     assert [row.num_epochs for row in tuned.trials] == [20, 20]
+    first = [
+        event.report.duration_s
+        for event in Record(tuned.folder / "record.jsonl").read()
+        if isinstance(event, Reported) and event.report.epoch == 1
+    ]
+    assert len(first) == 3  # the lost trial reports its first epoch again, but does not repeat it
+    assert len(set(first)) == 2
     if num_workers == 1:  # two see half of each batch
         assert [row.scores for row in tuned.trials] == undisturbed[:2]

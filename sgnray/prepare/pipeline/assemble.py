@@ -44,7 +44,7 @@ def assemble(gathered: Part, plan: RawPlan, *, aside: Path, ready: Path) -> Data
         num_skipped=len(skipped),
         source=describe_source(plan),
         checksum=checksum_file(ready / CLIPS_FILE),
-        splits=_keep_present(plan.splits, frozenset(names)),
+        splits=keep_present(plan.splits, frozenset(names)),
     )
     write_info(ready, info)
     return info
@@ -91,7 +91,7 @@ def _write_clips(path: Path, skeleton: Skeleton, gathered: Part) -> None:
         writer.write_batch(batch)
 
 
-def _keep_present(splits: Splits | None, names: frozenset[str]) -> Splits | None:
+def keep_present(splits: Splits | None, names: frozenset[str]) -> Splits | None:
     """Remove refused clips from the splits."""
     if splits is None:
         return None

@@ -18,7 +18,7 @@ from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.clip import Skipped
-from sgnray.prepare.pipeline.assemble import assemble, describe_source
+from sgnray.prepare.pipeline.assemble import assemble, describe_source, keep_present
 from sgnray.prepare.pipeline.parts import Journal, Part, prepare_part
 from sgnray.prepare.pipeline.staging import (
     hold_staging,
@@ -78,10 +78,10 @@ def prepare_dataset(
     """
     if workers == 0:
         check_without_ray(address, request)
+    refuse_uri(out or data_dir)
     places = [locate(item) for item in ([raw] if isinstance(raw, str | Path) else raw)]
     plan = detect(places, name_pattern)
     shown = Path(out or Path(data_dir, plan.dataset))
-    refuse_uri(shown)
     target = resolve(shown)
     _check_apart(places, target)
     is_reusable = _is_reusable(target, plan, overwrite=overwrite)
@@ -153,9 +153,13 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
         found, now = "something that is not a dataset", "choose another folder with --out"
     elif not overwrite:
         try:
-            if read_info(target).source == describe_source(plan):
-                return True
-            found = "a dataset from other raw files"
+            info = read_info(target)
+            if info.source == describe_source(plan):
+                if _has_same_splits(info, plan):
+                    return True
+                found = "a dataset with other splits"
+            else:
+                found = "a dataset from other raw files"
         except InputError as error:
             found = error.what
         now = "choose another folder with --out, or replace this one with --overwrite"
@@ -165,6 +169,13 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
     else:
         return False
     raise UsageError(f"the output exists already: {found}", where=str(target), now=now)
+
+
+def _has_same_splits(info: DatasetInfo, plan: RawPlan) -> bool:
+    """Compare the source's own splits; those of a dataset are without the refused clips."""
+    found = info.splits or {}
+    known = {name for parts in found.values() for names in parts.values() for name in names}
+    return info.splits == keep_present(plan.splits, frozenset(known))
 
 
 def _check_apart(places: Sequence[Location], target: Path) -> None:

@@ -96,7 +96,7 @@ def _plan_recordings(raw: Sequence[Location], name_pattern: str | None) -> RawPl
         return detect([inner], name_pattern)
     for place, listing, what in zip(raw, listings, recorded, strict=True):
         if what is None:
-            raise _nothing_found(place, listing.refused)
+            raise _nothing_found(place, listing.unused)
     _check_alike(raw, recorded)
     listing = join_listings(listings)
     what = recorded[0]
@@ -156,7 +156,11 @@ def _only_file(folder: Location) -> Location | None:
     entry = folder.entry()
     if entry is None or not entry.is_folder:
         return None
-    paths = sorted(item.path for item in folder.walk() if item.name.endswith(_FOLDER_SUFFIXES))
+    paths = sorted(
+        item.path
+        for item in folder.walk()
+        if item.name.endswith(_FOLDER_SUFFIXES) and not item.problem
+    )
     if len(paths) > 1:
         raise UsageError(
             f"{len(paths)} files in this folder could be a dataset",

@@ -7,11 +7,12 @@ next to them or a pattern such as a{label}_s{subject}_v{camera} reads their name
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import itertools
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import PurePosixPath
@@ -62,9 +63,11 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
     describe = _choose(listing, name_pattern)
     where = ", ".join(f"--raw {place}" for place in raw)
     words_of: dict[str, tuple[RawFile, Words]] = {}
-    skipped = list(listing.refused)
+    skipped, copies = list(listing.unused), _find_copies(listing.files)
     for file in listing.files:
         try:
+            if file in copies:
+                raise refusal("the same recording is in another place")
             words = describe(file)
             if words["name"] in words_of:
                 raise refusal("another recording has this name")
@@ -97,9 +100,29 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
             for part in cut_parts(files)
         ),
         skipped=tuple(skipped),
-        source=_describe_source(listing.files, facts, class_names, splits),
+        source=_describe_source(listing.files, facts, class_names),
         splits=splits,
     )
+
+
+def _find_copies(files: Sequence[RawFile]) -> set[RawFile]:
+    """Find recordings that are byte for byte another one with the same path.
+
+    Otherwise a clip could be trained on, and its copy tested.
+    """
+    alike: dict[tuple[str, int], list[RawFile]] = defaultdict(list)
+    for file in files:
+        alike[file.path, file.size_bytes].append(file)
+    copies: set[RawFile] = set()
+    for group in alike.values():
+        seen: set[str] = set()
+        for file in group if len(group) > 1 else ():
+            content = b"".join(map(read_file, [*frames_of(file)] or [file]))
+            digest = hashlib.sha256(content).hexdigest()
+            if digest in seen:
+                copies.add(file)
+            seen.add(digest)
+    return copies
 
 
 def _choose(listing: Listing, name_pattern: str | None) -> Describe:
@@ -348,11 +371,8 @@ def _describe_source(
     files: Sequence[RawFile],
     facts: Sequence[ClipFacts],
     class_names: tuple[str, ...],
-    splits: Splits,
 ) -> RawSource:
-    """Describe files, facts and given split: another label or subject makes another dataset."""
+    """Describe files and facts: another label or subject makes another dataset."""
     source = describe_files(files)
     lines = [source.fingerprint, str(class_names), *(str(astuple(fact)) for fact in facts)]
-    # The other cases follow from the facts.
-    lines += [str(splits["given"])] if "given" in splits else []
     return replace(source, fingerprint=hash_lines(lines))

@@ -145,7 +145,7 @@ def find_recordings(path: Path | str, *, now: str = KNOWN) -> Listing:
     found = list_files([place])
     if found.files:
         return found
-    raise refuse_place(place, shown, found.refused, now=now)
+    raise refuse_place(place, shown, found.unused, now=now)
 
 
 def refuse_place(
@@ -191,7 +191,8 @@ def find_videos(place: Location) -> list[str]:
     """Name the videos that are at a place."""
     entry = place.entry()
     is_folder = entry is not None and entry.is_folder
-    names = sorted(item.name for item in place.walk()) if is_folder else [place.name]
+    found = place.walk() if is_folder else ()
+    names = sorted(item.name for item in found if not item.problem) if is_folder else [place.name]
     return [name for name in names if name.lower().endswith(VIDEOS)]
 
 
@@ -262,7 +263,7 @@ def _plan(
         skeleton=kind.skeleton,
         class_names=class_names,
         jobs=tuple(RecordingJob(files, len(class_names)) for files in cut_parts(chosen)),
-        skipped=(*listing.refused, *skipped),
+        skipped=(*listing.unused, *skipped),
         source=describe_files(listing.files),
     )
 

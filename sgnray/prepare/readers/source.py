@@ -94,11 +94,20 @@ Joined = tuple[RawFile, Sequence[RawFile]]
 
 @dataclass(frozen=True)
 class Listing:
-    """Recordings by name, items refused without reading them, and files that describe others."""
+    """Recordings by name, items refused without reading them, and files that describe others.
+
+    `left_out` are items that may hold recordings but are not opened, such as a .zip in a .zip.
+    """
 
     files: tuple[RawFile, ...]
     refused: tuple[Skipped, ...]
     sidecars: tuple[RawFile, ...] = ()
+    left_out: tuple[Skipped, ...] = ()
+
+    @property
+    def unused(self) -> tuple[Skipped, ...]:
+        """All that is not used."""
+        return self.refused + self.left_out
 
 
 def _with_slashes(member: str) -> str:
@@ -121,6 +130,7 @@ def join_listings(listings: Sequence[Listing]) -> Listing:
         tuple(sorted((file for listing in listings for file in listing.files), key=_order)),
         tuple(item for listing in listings for item in listing.refused),
         tuple(file for listing in listings for file in listing.sidecars),
+        tuple(item for listing in listings for item in listing.left_out),
     )
 
 
@@ -232,9 +242,9 @@ def _list_place(place: Location) -> Listing:
             zips.append(_plain_file(place, item))
     listing = _recognize(plain)
     if listing.files or not zips:
-        reason = "a .zip next to recordings: name it too"
+        reason = "a .zip next to recordings is not opened: if it has other ones, unpack it"
         unopened = tuple(Skipped(file.path, reason) for file in zips)
-        return replace(listing, refused=listing.refused + unopened)
+        return replace(listing, left_out=listing.left_out + unopened)
     inside = _recognize([member for file in zips for member in _zip_files(file.place)])
     if inside.files:  # other files next to the .zip files say nothing
         listing = _recognize(plain, lists_unknown=False)
@@ -278,18 +288,20 @@ def _recognize(found: Sequence[RawFile | Skipped], *, lists_unknown: bool = True
     An unknown file is refused if a recording has its suffix, or if there is no recording.
     """
     files = [file for file in found if isinstance(file, RawFile)]
-    refused = [item for item in found if isinstance(item, Skipped)]
+    unused = [item for item in found if isinstance(item, Skipped)]
+    refused = [item for item in unused if has_known_suffix(item.name)]
+    left_out = tuple(item for item in unused if not has_known_suffix(item.name))
     sidecars = [file for file in files if file.name in SIDECARS]
     detected = _detect_all(_join_frames([file for file in files if file.name not in SIDECARS]))
     known = [file for file, reason in detected if not reason]
     suffixes = {_suffix(file) for file in known}
     lists_all = lists_unknown and not known
     refused += [
-        Skipped(file.path, reason)
+        Skipped(file.path, reason, file.where)
         for file, reason in detected
         if reason and (lists_all or file.frames or _suffix(file) in suffixes)
     ]
-    return Listing(tuple(sorted(known, key=_order)), tuple(refused), tuple(sidecars))
+    return Listing(tuple(sorted(known, key=_order)), tuple(refused), tuple(sidecars), left_out)
 
 
 def _suffix(file: RawFile) -> str:

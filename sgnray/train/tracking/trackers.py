@@ -63,7 +63,7 @@ class Trackers:
     """The trackers of a run, or of a trial of the search `group`.
 
     A failing tracker is reported once, then disabled: it is added to `failed`. One that does not
-    start is an error, unless it is in `started`: it was right for an earlier trial. The trials of a
+    start is an error, unless it is in `started`: it started for an earlier trial. The trials of a
     search share both sets.
     """
 

@@ -24,32 +24,34 @@ from sgnray.tune.trial.messages import FailureReport, TrialConfig
 
 @set_environment(RAY_TRAIN_VARIABLES)
 def train_group(trial: TrialConfig, job: TrialJob) -> FailureReport | None:
-    """Train a trial with several workers under DDP; return what a worker raised.
+    """Train a trial with several workers under DDP; return what failed.
 
     TrainingFailedError if a worker was lost.
     """
     resources = job.resources
     failures = MessageQueue()
     # Ray Train requires a folder shared by all workers; nothing important is written there.
-    with tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch:
-        trainer = make_trainer(
-            partial(_train_worker, trial, job, failures),
-            # Unique: two trials must not continue each other's run.
-            name=f"ray-{tune.get_context().get_trial_id()}",
-            folder=str(job.states_dir if job.states_dir.is_dir() else scratch),
-            num_workers=resources.num_workers,
-            num_cpus=resources.num_threads,
-            num_gpus=(resources.num_gpus or 0) / resources.num_workers,
-            request=resources.request,
-            callbacks=[TuneReportCallback()],
-        )
-        try:
-            trainer.fit()
-        except TrainingFailedError:
-            said: list[FailureReport] = failures.take()
-            if not said:
-                raise
-            return said[0]
+    scratch = tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True)
+    try:
+        with scratch as folder:
+            make_trainer(
+                partial(_train_worker, trial, job, failures),
+                # Unique: two trials must not continue each other's run.
+                name=f"ray-{tune.get_context().get_trial_id()}",
+                folder=str(job.states_dir if job.states_dir.is_dir() else folder),
+                num_workers=resources.num_workers,
+                num_cpus=resources.num_threads,
+                num_gpus=(resources.num_gpus or 0) / resources.num_workers,
+                request=resources.request,
+                callbacks=[TuneReportCallback()],
+            ).fit()
+    except TrainingFailedError:
+        said: list[FailureReport] = failures.take()
+        if not said:
+            raise
+        return said[0]
+    except Exception as error:
+        return FailureReport.of(error)
     return None
 
 

@@ -54,7 +54,7 @@ _ENVIRONMENT = {
 }
 # A trial that loses its worker is restarted twice; the third time it may be the trial's fault.
 _MAX_LOSSES = 2
-_LOST = "its worker was lost three times: it was killed, or the machine ran out of memory"
+_LOST = "its worker was lost three times: killed, out of memory, or by an error of torch or Ray"
 
 
 def run_trials(

@@ -118,9 +118,9 @@ def claim_search(runs_dir: Runs, name: str | None, plan: Plan) -> Iterator[Searc
 
 def _default_name(runs_dir: Runs, plan: Plan) -> str:
     """Name a search's folder: an older version's, whatever its hash, if there is one."""
-    name, described = plan.folder_name(), plan.describe()
+    name = plan.folder_name()
     older = older_folders(runs_dir, name)
-    same = [path.name for path in older if _read_plan(path / SEARCH_FILE) == described]
+    same = [path.name for path in older if plan.is_described_by(_read_plan(path / SEARCH_FILE))]
     return same[0] if same else name
 
 
@@ -146,7 +146,7 @@ def _check_owner(path: Path, plan: Plan) -> None:
                 where=str(search_path),
                 now=f"choose another --name; its best recipe is still {path / BEST_FILE}",
             )
-    if found != plan.describe():
+    if not plan.is_described_by(found):
         raise RunError(
             "the folder contains another search: its space, recipe, data, trials or epochs differ",
             where=str(search_path),

@@ -33,6 +33,10 @@ def write(tmp_path):
     return write_all
 
 
+def make_different(path, by=1):
+    path.write_bytes(path.read_bytes() + b"\n" * by)
+
+
 def plan(raw, name_pattern=None):
     return detect([locate(raw)], name_pattern)
 
@@ -113,13 +117,14 @@ def test_recordings_with_the_same_name_in_one_class_are_named_by_path(write):
 
 def test_recordings_with_the_same_path_in_several_places_are_named_by_the_place(write, tmp_path):
     raw = write("d/monday/wave/a.csv", "d/monday/clap/b.csv", "d/tuesday/wave/a.csv")
+    make_different(raw / "d/tuesday/wave/a.csv")
     places = [locate(raw / "d" / day) for day in ("monday", "tuesday")]
     names = ["clap/b", "monday/wave/a", "tuesday/wave/a"]
     assert list(facts_of(detect(places))) == names
     assert list(facts_of(detect(places, "{label}"))) == [
         "b", "monday/wave/a", "tuesday/wave/a"
     ]  # fmt: skip
-    write("e/monday/wave/a.csv")
+    make_different(write("e/monday/wave/a.csv") / "e/monday/wave/a.csv", by=2)
     places.append(locate(raw / "e/monday"))
     planned = detect(places)
     assert list(facts_of(planned)) == [
@@ -130,11 +135,28 @@ def test_recordings_with_the_same_path_in_several_places_are_named_by_the_place(
 
 def test_zips_with_the_same_members_are_named_by_the_zip(write, tmp_path):
     (tmp_path / "zips").mkdir()
+    raw = write("wave/a.csv", "clap/b.csv")
     for day in ("monday", "tuesday"):
-        shutil.make_archive(tmp_path / f"zips/{day}", "zip", write("wave/a.csv", "clap/b.csv"))
+        shutil.make_archive(tmp_path / f"zips/{day}", "zip", raw)
+        make_different(raw / "wave/a.csv")
+        make_different(raw / "clap/b.csv")
     assert list(facts_of(plan(tmp_path / "zips"))) == [
         f"{day}/{name}" for day in ("monday", "tuesday") for name in ("clap/b", "wave/a")
     ]
+
+
+def test_a_copy_of_a_recording_is_not_used(write, tmp_path):
+    """A clip could be trained on, and its copy tested."""
+    raw = write("wave/a.csv", "clap/b.csv")
+    for name in ("data", "data (1)"):
+        shutil.make_archive(tmp_path / f"zips/{name}", "zip", raw)
+    for places in ([tmp_path / "zips"], [raw, tmp_path / "zips/data.zip"]):
+        planned = detect([locate(place) for place in places])
+        assert sorted(name.rpartition("/")[2] for name in facts_of(planned)) == ["a", "b"]
+        assert [(item.name, item.reason) for item in planned.skipped] == [
+            ("wave/a.csv", "the same recording is in another place"),
+            ("clap/b.csv", "the same recording is in another place"),
+        ]
 
 
 def test_backslashes_in_a_zip_separate_folders(tmp_path):
@@ -256,19 +278,20 @@ def test_other_labels_make_another_dataset(write):
     assert len(prints) == 2
 
 
-def test_another_split_makes_another_dataset(write):
+def test_a_dataset_with_another_split_is_not_reused(write, tmp_path):
     raw = write("a.csv", "b.csv")
 
-    def print_of(table):
+    def prepare(table):
         (raw / "labels.csv").write_text(table)
-        return plan(raw).source.fingerprint
+        return prepare_dataset(raw, out=tmp_path / "out").reused
 
-    given = print_of("name,label,split\na,x,train\nb,z,test\n")
-    swapped = print_of("name,label,split\na,x,test\nb,z,train\n")
-    without = print_of("name,label\na,x\nb,z\n")
-    unused = print_of("name,label,split\na,x,train\nb,z,train\n")
-    assert len({given, swapped, without}) == 3
-    assert unused == without  # a split that makes no case does not count
+    given = "name,label,split\na,x,train\nb,z,test\n"
+    assert [prepare(given), prepare(given)] == [False, True]
+    for changed in ("name,label,split\na,x,test\nb,z,train\n", "name,label\na,x\nb,z\n"):
+        with pytest.raises(
+            UsageError, match="the output exists already: a dataset with other splits"
+        ):
+            prepare(changed)
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,9 @@ def test_pipes_and_dead_links_are_listed_with_the_reason(tmp_path):
     (tmp_path / NAME).write_bytes(b"text")
     listing = list_files([locate(tmp_path)])
     assert [file.name for file in listing.files] == [NAME]
+    assert listing.left_out == (Skipped("jump", "a link to a missing file"),)
     assert {item.name: item.reason for item in listing.refused} == {
         "wave/S001C001P001R001A002.skeleton": "a link to a missing file",
-        "jump": "a link to a missing file",
         "itself.csv": "it cannot be read: Too many levels of symbolic links",
         "S001C001P001R001A003.skeleton": "a pipe, socket or device",
     }
@@ -118,8 +118,8 @@ def test_a_zip_that_is_not_opened_is_listed(tmp_path):
     (tmp_path / "raw" / NAME).write_text("text")
     listing = list_files([locate(tmp_path / "raw")])
     assert [file.path for file in listing.files] == [NAME]
-    reason = "a .zip next to recordings: name it too"
-    assert listing.refused == (Skipped("more/jump.zip", reason),)
+    reason = "a .zip next to recordings is not opened: if it has other ones, unpack it"
+    assert (listing.refused, listing.left_out) == ((), (Skipped("more/jump.zip", reason),))
 
 
 def test_a_zip_in_a_zip_is_listed(tmp_path):
@@ -134,7 +134,7 @@ def test_a_zip_in_a_zip_is_listed(tmp_path):
         archive.writestr(NAME, "text")
     listing = list_files([locate(tmp_path / "raw.zip")])
     assert [file.name for file in listing.files] == [NAME]
-    assert listing.refused == (Skipped("a/jump.zip", what),)
+    assert (listing.refused, listing.left_out) == ((), (Skipped("a/jump.zip", what),))
 
 
 def test_hidden_folders_of_other_programs_are_not_searched(tmp_path):

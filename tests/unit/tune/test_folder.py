@@ -44,6 +44,22 @@ def test_the_same_search_takes_its_folder_again_and_another_is_refused(tmp_path,
     assert caught.value.where == str(tmp_path / "mine" / "search.json")
 
 
+def test_a_search_on_another_split_of_ones_own_is_refused_but_not_an_older_one(tmp_path, make_plan):
+    """Older versions did not record the split."""
+    older, now, changed = (
+        make_plan(split_checksum=each) for each in (None, "sha256:1", "sha256:2")
+    )
+    with claim_search(tmp_path, None, older) as folder:
+        path = folder.path
+    with claim_search(tmp_path, None, now) as folder:
+        assert folder.path == path
+    with (
+        pytest.raises(RunError, match="another search"),
+        claim_search(tmp_path, path.name, changed),
+    ):
+        pass
+
+
 def test_a_search_with_the_removed_scheduler_pbt_is_refused(tmp_path, plan):
     claim(tmp_path, plan, "mine")
     path = tmp_path / "mine" / "search.json"
