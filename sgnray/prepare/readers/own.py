@@ -89,7 +89,6 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
     names = sorted(words_of)
     files = [words_of[name][0] for name in names]
     facts = [_read_facts(words_of[name][1], class_names) for name in names]
-    splits = _split(facts, {name: words_of[name][1].get("split", "") for name in names})
     rest = iter(facts)
     return RawPlan(
         dataset=name_after_file(raw[0]),
@@ -101,7 +100,7 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
         ),
         skipped=tuple(skipped),
         source=_describe_source(listing.files, facts, class_names),
-        splits=splits,
+        splits=_split(facts, {name: words_of[name][1].get("split", "") for name in names}),
     )
 
 
@@ -117,7 +116,10 @@ def _find_copies(files: Sequence[RawFile]) -> set[RawFile]:
     for group in alike.values():
         seen: set[str] = set()
         for file in group if len(group) > 1 else ():
-            content = b"".join(map(read_file, [*frames_of(file)] or [file]))
+            try:
+                content = b"".join(map(read_file, [*frames_of(file)] or [file]))
+            except ClipError:  # it is refused when it is prepared
+                continue
             digest = hashlib.sha256(content).hexdigest()
             if digest in seen:
                 copies.add(file)
@@ -368,11 +370,9 @@ def _parts(facts: Sequence[ClipFacts], tested: set[str]) -> dict[str, list[str]]
 
 
 def _describe_source(
-    files: Sequence[RawFile],
-    facts: Sequence[ClipFacts],
-    class_names: tuple[str, ...],
+    files: Sequence[RawFile], facts: Sequence[ClipFacts], class_names: tuple[str, ...]
 ) -> RawSource:
-    """Describe files and facts: another label or subject makes another dataset."""
+    """Describe the files and their facts: another label or subject makes another dataset."""
     source = describe_files(files)
     lines = [source.fingerprint, str(class_names), *(str(astuple(fact)) for fact in facts)]
     return replace(source, fingerprint=hash_lines(lines))

@@ -1,6 +1,7 @@
 """Custom recordings become a dataset: their labels are in folders, names or a table."""
 
 import html
+import os
 import pickle
 import shutil
 import zipfile
@@ -157,6 +158,14 @@ def test_a_copy_of_a_recording_is_not_used(write, tmp_path):
             ("wave/a.csv", "the same recording is in another place"),
             ("clap/b.csv", "the same recording is in another place"),
         ]
+
+
+def test_copies_that_are_too_large_to_read_do_not_stop_the_others(write):
+    raw = write("d/monday/wave/a.csv", "d/tuesday/wave/a.csv", "d/monday/clap/b.csv")
+    for day in ("monday", "tuesday"):
+        os.truncate(raw / f"d/{day}/wave/a.csv", 64 * 2**20 + 1)
+    planned = detect([locate(raw / "d" / day) for day in ("monday", "tuesday")])
+    assert (sum(job.num_clips for job in planned.jobs), planned.skipped) == (3, ())
 
 
 def test_backslashes_in_a_zip_separate_folders(tmp_path):
