@@ -368,11 +368,13 @@ def test_a_trial_that_loses_a_worker_resumes(
                     for process in psutil.Process().children(recursive=True)
                     if process_name in " ".join(process.cmdline())
                 ]
-                workers[0].kill()
+                # The newest: processes of an earlier search may still be ending.
+                max(workers, key=lambda process: process.create_time()).kill()
 
     killer = Killer()
     settings = {"search": "grid", "num_epochs": 20, "runs_dir": tmp_path, "name": "mine"}
-    resources = TrialResources(num_workers=num_workers)
+    # One trial at a time: the worker that is killed is that of the trial with five epochs.
+    resources = TrialResources(num_workers=num_workers, concurrent=1)
     tuned = tune_recipe(
         tiny_recipe, space, tiny_folder, listener=killer, resources=resources, **settings
     )
