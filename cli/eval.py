@@ -16,8 +16,8 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="RUN|CHECKPOINT",
-            help="Run folders, checkpoints or official .pth files; several are also scored as an "
-            "ensemble, by the mean of their logits. Default: the newest run.",
+            help="Run folders, checkpoints, official .pth or exported .safetensors files; several "
+            "are also scored as an ensemble, by the mean of their logits. Default: the newest run.",
         ),
     ] = None,
     case: Annotated[

@@ -14,7 +14,12 @@ from .tables import facts
 
 def export(
     target: Annotated[
-        str | None, typer.Argument(metavar="RUN|CHECKPOINT", help=options.CHECKPOINT_HELP)
+        str | None,
+        typer.Argument(
+            metavar="RUN|CHECKPOINT",
+            help="A run folder, a checkpoint, an official .pth, or an exported .safetensors. "
+            "Default: the newest run.",
+        ),
     ] = None,
     to: Annotated[
         Literal["onnx", "torch", "safetensors"] | None,

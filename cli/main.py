@@ -32,7 +32,7 @@ from .train import train
 from .tune import tune
 from .view import view
 
-_ABOUT = "From raw NTU RGB+D skeletons to a trained SGN action recognizer, on a Ray cluster."
+_ABOUT = "From raw skeletons to a trained SGN action recognizer, on one machine or a Ray cluster."
 # Each command with its function and its examples, in the order of a typical workflow.
 _COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
     "demo": (demo, "sgn demo"),

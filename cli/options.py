@@ -17,11 +17,6 @@ from . import render
 if TYPE_CHECKING:
     from sgnray.distributed.resources import WorkerRequest
 
-CHECKPOINT_HELP = (
-    "A run folder, a checkpoint, an official .pth, or an exported .safetensors or .onnx. "
-    "Default: the newest run."
-)
-
 
 def _set_verbosity(steps: int) -> int:
     if steps:
@@ -63,7 +58,8 @@ Case = Annotated[
     str | None,
     typer.Option(
         metavar="CASE",
-        help="What is held out for testing: cs, cv, csub, cset; selects a shipped recipe.",
+        help="What is held out for testing: cs, cv, csub, cset, or a split of your own; selects a "
+        "shipped recipe.",
     ),
 ]
 
@@ -102,7 +98,11 @@ RunName = Annotated[
 ]
 Views = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Draws per clip. Default: the recipe's, 5."),
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Random samples of each clip, whose scores are averaged. Default: the recipe's, 5.",
+    ),
 ]
 Workers = Annotated[
     int, typer.Option(min=0, metavar="N", help="Ray workers; 0 runs in this process, without Ray.")

@@ -41,7 +41,12 @@ def predict(
         ),
     ] = None,
     checkpoint: Annotated[
-        str | None, typer.Option(metavar="RUN|CHECKPOINT", help=options.CHECKPOINT_HELP)
+        str | None,
+        typer.Option(
+            metavar="RUN|CHECKPOINT",
+            help="A run folder, a checkpoint, an official .pth, or an exported .safetensors or "
+            ".onnx. Default: the newest run.",
+        ),
     ] = None,
     clip: Annotated[
         list[str] | None,
@@ -123,7 +128,7 @@ def predict(
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """Predict the most likely actions in recordings.
+    """Recognize the actions in recordings or a live stream.
 
     Reads raw files; the dataset that the model was trained on is not needed. Frames in which no
     person is tracked are left out.

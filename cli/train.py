@@ -46,7 +46,8 @@ def train(
         typer.Option(
             min=1,
             metavar="N",
-            help="Train N seeds from train.seed on, one run each; report mean and deviation.",
+            help="Train N seeds from train.seed on, one run each; report the mean and standard "
+            "deviation.",
         ),
     ] = None,
     dry_run: Annotated[

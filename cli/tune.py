@@ -86,7 +86,12 @@ def tune(
         ),
     ] = False,
     data: options.Data = None,
-    name: options.RunName = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Folder of this search under --runs. Default: from the recipe."
+        ),
+    ] = None,
     runs: options.Runs = "runs",
     address: options.Address = None,
     json: options.Json = False,

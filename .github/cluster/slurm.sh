@@ -1,7 +1,8 @@
 #!/bin/bash
 # Training as a Slurm job. Arguments after the script are added to the command:
 #   sbatch .github/cluster/slurm.sh --case cs train.seed=1
-# Set the lines below. Submit it again to resume; a requeued job resumes automatically.
+# Set the #SBATCH lines and the environment; for --recipe, remove '--case cv' at the end. Submit it again
+# to resume; a requeued job resumes automatically.
 #SBATCH --job-name=sgn
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

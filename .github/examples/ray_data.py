@@ -3,8 +3,8 @@
 python ray_data.py recordings/ runs/NAME predictions/
 
 The folder and the run are on a disk that all nodes see. `predictions/` gets Parquet files with one
-row for each recording: its path, the likeliest action and its probability, or why it was not used.
-It must not exist yet.
+row for each recording: its path, the most likely action and its probability, or why it was not
+used. It must not exist yet.
 """
 
 import sys

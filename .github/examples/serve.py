@@ -3,7 +3,7 @@
 pip install 'sgnray[serve]' && python serve.py runs/NAME 8000  # http://127.0.0.1:8000 has a page
 curl --data-binary @S001C001P001R001A001.skeleton http://127.0.0.1:8000/predict
 
-A third argument is the number of GPUs for each copy of the model, such as 1 or 0.25.
+A third argument is the number of GPUs for each worker, such as 1 or 0.25.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ async def refuse(_: Request | None, error: SgnError) -> JSONResponse:
 )
 @serve.ingress(app)
 class Recognizer:
-    """One copy of the model."""
+    """One worker: it loads the model once."""
 
     def __init__(self, checkpoint: str, device: str) -> None:
         self.model = load_trained_model(checkpoint)

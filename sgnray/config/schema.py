@@ -103,9 +103,9 @@ class DataConfig(Section):
     case: CaseName = "cs"
     """The split: test subjects (cs, csub), cameras (cv), setups (cset), or a split of your own."""
     num_segments: Count = 20
-    """Poses per clip, one drawn from each of this many equal windows."""
+    """Segments of a clip; one pose is drawn from each."""
     windows: Literal["paper", "even"] = "paper"
-    """Windows of L // T poses, which miss a clip's end (paper), or of L / T (even)."""
+    """Segments of L // T poses, which miss a clip's end (paper), or of L / T (even)."""
     rotation_rad: Angles = 0.3
     """Training clips rotate by up to this angle, in radians, about each axis or [x, y, z]."""
     scaling: Fraction = 0.0
@@ -153,7 +153,7 @@ class OptimConfig(Section):
     optimizer: Literal["adam", "adamw"] = "adam"
     """Adam adds the weight decay to the gradient, AdamW subtracts it from the weights."""
     learning_rate: Positive = 1e-3
-    """Learning rate of the first epoch."""
+    """Full learning rate: before any decay, and after the warmup."""
     weight_decay: NonNegative = 1e-4
     """L2 penalty; adamw multiplies it by the learning rate, adam adds it to the gradient."""
     schedule: Literal["steps", "cosine"] = "steps"

@@ -41,6 +41,7 @@ def check_run(
     num_clips: int | None = None,
     is_tracked: bool = True,
     workers_option: str = "--workers",
+    warns: bool = True,
 ) -> Recipe:
     """Check that a recipe can be trained like this; return it, its case named as in the dataset.
 
@@ -53,16 +54,19 @@ def check_run(
         check_without_ray(address, request, max_failures=max_failures)
     recipe = match_recipe(recipe, dataset)
     if is_tracked:  # else it only measures speed
-        _check_complete(recipe, dataset)
         _check_trackers(recipe)
     if num_clips is None:
         num_clips = len(choose_parts(recipe, dataset).train)
     _check_shares(recipe, num_clips, max(1, workers), workers_option)
-    _check_average(recipe, num_clips)
     runs_here = workers == 0 or not is_at_hand(address)
     if runs_here and (device == "cpu" or choose_device("auto").type == "cpu"):
         check_synchronized(recipe, workers, "cpu")
     _check_batch_norm(recipe, num_clips, workers)
+    if warns:
+        if is_tracked:
+            _warn_of_missing_clips(recipe, dataset)
+        _warn_of_small_shares(recipe, num_clips, workers)
+        _warn_of_initial_weights(recipe, num_clips)
     return recipe
 
 
@@ -90,7 +94,7 @@ def check_synchronized(recipe: Recipe, num_workers: int, device_type: str) -> No
         )
 
 
-def _check_complete(recipe: Recipe, dataset: SkeletonDataset) -> None:
+def _warn_of_missing_clips(recipe: Recipe, dataset: SkeletonDataset) -> None:
     """Warn if clips of a published dataset are missing: accuracies are then not comparable."""
     name, case = recipe.data.dataset, recipe.data.case
     if name not in DATASETS or name == "synth":  # can have any number of clips
@@ -143,7 +147,7 @@ def _check_trackers(recipe: Recipe) -> None:
 
 
 def _check_shares(recipe: Recipe, num_clips: int, num_workers: int, option: str) -> None:
-    """Raise UsageError if a batch has no clip for some worker; warn if it has few."""
+    """Raise UsageError if a batch has no clip for some worker."""
     smallest = min(recipe.optim.batch_size, num_clips)
     if smallest < num_workers:
         raise UsageError(
@@ -151,7 +155,11 @@ def _check_shares(recipe: Recipe, num_clips: int, num_workers: int, option: str)
             where=f"{option} {num_workers}",
             now=f"ask for {option} {smallest} or fewer, or raise optim.batch_size",
         )
-    share = smallest // num_workers
+
+
+def _warn_of_small_shares(recipe: Recipe, num_clips: int, num_workers: int) -> None:
+    """Warn if each worker's part of a batch is small: its batch norm sees nothing else."""
+    share = min(recipe.optim.batch_size, num_clips) // max(1, num_workers)
     if num_workers > 1 and share < _FEW_CLIPS and not recipe.train.sync_batch_norm:
         log.warning(
             "each worker's batch norm sees only %d clips of a batch: expect less accuracy; fewer "
@@ -160,7 +168,7 @@ def _check_shares(recipe: Recipe, num_clips: int, num_workers: int, option: str)
         )
 
 
-def _check_average(recipe: Recipe, num_clips: int) -> None:
+def _warn_of_initial_weights(recipe: Recipe, num_clips: int) -> None:
     """Warn if the mean of the weights would still contain much of the initial weights."""
     num_steps = max(1, num_clips // recipe.optim.batch_size) * recipe.train.num_epochs
     left = recipe.train.ema_decay**num_steps

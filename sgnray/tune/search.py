@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sgnray.checkpoints.run_folder import Runs, check_reachable
@@ -85,16 +86,17 @@ def tune_recipe(
     dataset = open_dataset(dataset_dir or find_dataset(name=recipe.data.dataset))
     recipe = match_recipe(recipe, dataset)
     folds = _validation_folds(recipe, dataset)
-    check_run(
-        recipe,
-        dataset,
+    check = partial(
+        check_run,
+        dataset=dataset,
         workers=resources.num_workers,
         device="cpu" if resources.num_gpus == 0 else "auto",
         address=address,
         num_clips=min(len(fold.train) for fold in folds),
         workers_option="--workers-per-trial",
     )
-    checked = load_space(str(space), recipe)
+    check(recipe)
+    checked = load_space(str(space), recipe, partial(check, warns=False))
     search = search or checked.search
     sampler = make_sampler(checked, search, num_trials or DEFAULT_TRIALS, recipe.train.seed)
     plan = Plan(

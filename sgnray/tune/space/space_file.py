@@ -10,7 +10,7 @@ all problems are reported at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations, product
 from typing import get_args
@@ -19,7 +19,7 @@ from sgnray.config import Recipe, to_dict
 from sgnray.config.document import Document, checked_version, read_document, read_named
 from sgnray.config.messages import did_you_mean, unknown_key
 from sgnray.config.schema import dotted_keys, sections
-from sgnray.errors import Problem, RecipeError, count_problems
+from sgnray.errors import Problem, RecipeError, UsageError, count_problems
 from sgnray.tune.space.space import (
     FORMAT_VERSION,
     MAX_GRID_POINTS,
@@ -55,11 +55,14 @@ _RANGES: dict[RangeKind, str] = {
 _WAYS = get_args(SearchWay)
 
 
-def load_space(name_or_path: str, recipe: Recipe) -> Space:
+def load_space(
+    name_or_path: str, recipe: Recipe, check: Callable[[Recipe], object] = lambda recipe: None
+) -> Space:
     """Read a shipped space or a .yaml file, and try its values in the recipe.
 
-    RecipeError lists every problem at once: unknown keys, malformed ranges, impossible values,
-    and values that are impossible together.
+    `check` raises UsageError for a recipe that is valid but cannot be trained, for example on too
+    many workers; it is called at the ends of the space. RecipeError lists every problem at once:
+    unknown keys, malformed ranges, impossible values, and values that are impossible together.
     """
     document = _read(name_or_path)
     problems = _outermost(document.problems)
@@ -73,7 +76,7 @@ def load_space(name_or_path: str, recipe: Recipe) -> Space:
     problems += found
     if not problems:
         space = replace(space, search="grid" if space.rows else search)
-        problems = _check_together(space, recipe)
+        problems = _check_together(space, recipe, check)
     if problems:
         raise RecipeError(
             f"the search space {document.source} has {count_problems(problems)}",
@@ -214,12 +217,14 @@ def _why_not_searched(key: str) -> str | None:
     return _FIXED.get(key)
 
 
-def _why_impossible(values: Values, recipe: Recipe) -> str | None:
+def _why_impossible(
+    values: Values, recipe: Recipe, check: Callable[[Recipe], object] = lambda recipe: None
+) -> str | None:
     """Return the problem with values in a recipe; None if they are possible."""
     try:
-        recipe.replacing(values)
-    except RecipeError as error:
-        return error.problems[0].what
+        check(recipe.replacing(values))
+    except UsageError as error:
+        return error.problems[0].what if error.problems else error.what
     return None
 
 
@@ -266,21 +271,26 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-def _check_together(space: Space, recipe: Recipe) -> list[Problem]:
-    """Return the problems of points whose values are only impossible together.
+def _check_together(
+    space: Space, recipe: Recipe, check: Callable[[Recipe], object]
+) -> list[Problem]:
+    """Return the problems of points that are impossible together, or that fail the check.
 
-    All points of a grid are tried; in other spaces, the extremes of each pair of keys.
+    All points of a grid are tried; in other spaces, the extremes of each key and pair of keys.
     """
     is_grid = not space.ranges and space.num_points() <= MAX_GRID_POINTS
     found: dict[str, Problem] = {}
-    for values in distinct(space.grid() if is_grid else _pairs(space)):
-        why = _why_impossible(values, recipe)
+    for values in distinct(space.grid() if is_grid else _extreme_points(space)):
+        why = _why_impossible(values, recipe, check)
         if why is not None and why not in found:
             found[why] = Problem(", ".join(f"{key}={values[key]}" for key in values), why)
     return list(found.values())
 
 
-def _pairs(space: Space) -> Iterator[Values]:
+def _extreme_points(space: Space) -> Iterator[Values]:
+    for key, axis in space.axes.items():
+        for value in axis.extremes():
+            yield space.keep_active({key: value})
     for (first, one), (second, other) in combinations(space.axes.items(), 2):
         for ends in product(one.extremes(), other.extremes()):
             yield space.keep_active(dict(zip((first, second), ends, strict=True)))

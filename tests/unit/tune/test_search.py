@@ -105,6 +105,33 @@ def test_more_workers_per_trial_than_clips_in_a_batch(tmp_path, tiny_recipe, tin
     assert error.where == "--workers-per-trial 8"
 
 
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        (
+            "optim.batch_size: {integer: [4, 16]}\n",
+            "optim.batch_size=4",
+            "a batch of 4 clips cannot be shared by 8 workers",
+        ),
+        (
+            "rows: [{optim.batch_size: 16}, {optim.batch_size: 8, data.num_segments: 1}]\n",
+            "optim.batch_size=8, data.num_segments=1",
+            "batch norm needs more than one pose, and a batch has one for each worker",
+        ),
+    ],
+)
+def test_searched_values_that_do_not_fit_the_workers(
+    tmp_path, tiny_recipe, tiny_folder, caplog, text, where, what
+):
+    space = tmp_path / "space.yaml"
+    space.write_text(text)
+    recipe = tiny_recipe.replacing({"optim.batch_size": 16})
+    resources = TrialResources(num_workers=8)
+    error = refuse(RecipeError, tmp_path, recipe, space, tiny_folder, resources=resources)
+    assert [(problem.where, problem.what) for problem in error.problems] == [(where, what)]
+    assert caplog.text.count("sees only") == 1  # of the recipe's own batch
+
+
 def test_synchronized_batch_norm_on_cpus(tmp_path, tiny_recipe, tiny_folder, monkeypatch, caplog):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     recipe = tiny_recipe.replacing({"train.sync_batch_norm": True})
