@@ -24,7 +24,7 @@ _LABEL_VALUE = re.compile(rf"!?(?:{_LABEL_WORD}|in\({_LABEL_WORDS}\))", re.ASCII
 class Resources:
     """What the cluster has now; `is_local` is True if this process started it and will end it.
 
-    `node_cpus` has the CPUs of each node, `free_cpus` counts those not in use.
+    `node_cpus` has the CPUs of each node; `free_cpus` and `free_gpus` are not in use.
     """
 
     num_cpus: int
@@ -33,6 +33,7 @@ class Resources:
     accelerators: tuple[str, ...] = ()
     node_cpus: tuple[int, ...] = ()
     free_cpus: int = 0
+    free_gpus: int = 0
 
     @classmethod
     def now(cls, *, is_local: bool) -> Resources:
@@ -50,6 +51,7 @@ class Resources:
             ),
             node_cpus=tuple(int(node.get("CPU", 0)) for node in nodes),
             free_cpus=int(free.get("CPU", 0)),
+            free_gpus=int(free.get("GPU", 0)),
         )
 
     def cpus_per_worker(self, num_workers: int) -> int:

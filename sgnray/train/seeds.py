@@ -292,7 +292,7 @@ def _slots(
                 # of one would end while another trains.
                 room = num_seeds if request.wait_s is None else 1
             elif on_gpu:
-                room = min(room, resources.num_gpus // workers.most)
+                room = min(room, resources.free_gpus // workers.most)
             num_slots = max(1, min(room, num_seeds))
             if request.num_cpus is None and not on_gpu:
                 num_cpus = resources.cpus_per_worker(num_slots * workers.most)

@@ -1,0 +1,39 @@
+"""How many seeds run at once, and on what."""
+
+from contextlib import contextmanager
+
+import pytest
+
+from sgnray.distributed.resources import Resources, WorkerRequest
+from sgnray.distributed.workers import Workers
+from sgnray.train import seeds
+
+BUSY = Resources(64, 8, is_local=False, node_cpus=(64,), free_cpus=40, free_gpus=5)
+WITHOUT_GPUS = Resources(64, 0, is_local=False, node_cpus=(64,), free_cpus=40)
+FULL = Resources(8, 4, is_local=False, node_cpus=(8,))
+
+
+@pytest.mark.parametrize(
+    ("resources", "num_workers", "device", "num_slots", "num_cpus"),
+    [
+        (BUSY, 1, "auto", 5, None),
+        (BUSY, 2, "auto", 2, None),
+        (BUSY, 1, "cpu", 10, 4),
+        (WITHOUT_GPUS, 4, "cpu", 10, 1),
+        (WITHOUT_GPUS, 8, "cpu", 5, 1),
+        (FULL, 2, "auto", 1, None),  # waits
+    ],
+)
+def test_seeds_at_once_have_what_the_cluster_has_free(
+    monkeypatch, resources, num_workers, device, num_slots, num_cpus
+):
+    @contextmanager
+    def connected(address, num_workers):
+        yield resources
+
+    monkeypatch.setattr(seeds, "connected", connected)
+    slots, chosen, request = seeds._slots(
+        10, Workers.of(num_workers), "head:6379", device, WorkerRequest()
+    )
+    assert (len(slots), request.num_cpus) == (num_slots, num_cpus)
+    assert chosen == ("cpu" if device == "cpu" else "cuda")
