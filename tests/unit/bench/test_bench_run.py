@@ -43,8 +43,7 @@ def test_noise_replaces_a_missing_dataset_and_is_removed_afterwards(
     tiny_recipe, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    train = tiny_recipe.train.model_copy(update={"selection": "validation"})
-    recipe = tiny_recipe.model_copy(update={"train": train})
+    recipe = tiny_recipe.replacing({"train.selection": "validation"})
     result = bench_recipe(recipe, device="cpu", seconds=1)
     workload = result.workload
     assert not workload.has_dataset
@@ -95,9 +94,8 @@ def test_what_cannot_be_measured_is_refused_at_once(tiny_recipe, options, what):
 
 
 def test_another_dataset_than_the_recipes_is_refused(tiny_recipe, tiny_folder):
-    data = tiny_recipe.data.model_copy(update={"dataset": "ntu60"})
     with pytest.raises(UsageError, match="the recipe is for ntu60"):
-        bench_recipe(tiny_recipe.model_copy(update={"data": data}), tiny_folder)
+        bench_recipe(tiny_recipe.replacing({"data.dataset": "ntu60"}), tiny_folder)
 
 
 def test_worker_counts_double_up_to_the_last():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +19,7 @@ from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
 
 CPU = torch.device("cpu")
+ONE_EPOCH = {"train.num_epochs": 1, "optim.milestones": ()}
 
 
 class Stopped(Exception):
@@ -27,10 +30,10 @@ class Stopped(Exception):
 def train(tiny_dataset):
     """Train a recipe; return the state. `stop_after` interrupts it, `checkpoint` resumes it."""
 
-    def run(recipe, *, stop_after=None, checkpoint=None):
-        bank = PoseBank.of(tiny_dataset, CPU)
-        parts = choose_parts(recipe, tiny_dataset)
-        state = TrainState.initial(recipe, tiny_dataset, device=CPU, world=World())
+    def run(recipe, *, dataset=tiny_dataset, stop_after=None, checkpoint=None):
+        bank = PoseBank.of(dataset, CPU)
+        parts = choose_parts(recipe, dataset)
+        state = TrainState.initial(recipe, dataset, device=CPU, world=World())
         if checkpoint is not None:
             state.restore(checkpoint)
 
@@ -71,8 +74,7 @@ def test_four_epochs_equal_two_and_a_resume_of_two(train, tiny_recipe, tmp_path)
 
 def test_the_seed_decides(train, tiny_recipe):
     def with_seed(seed):
-        changed = tiny_recipe.train.model_copy(update={"seed": seed, "num_epochs": 1})
-        return train(tiny_recipe.model_copy(update={"train": changed}))
+        return train(tiny_recipe.replacing({"train.seed": seed, **ONE_EPOCH}))
 
     assert same_weights(with_seed(1), with_seed(1))
     assert not same_weights(with_seed(1), with_seed(2))
@@ -85,17 +87,15 @@ def test_the_schedule_is_followed(train, tiny_recipe):
 
 
 def test_selection_keeps_the_best_epoch(train, tiny_recipe):
-    changed = tiny_recipe.train.model_copy(update={"selection": "validation"})
-    state = train(tiny_recipe.model_copy(update={"train": changed}))
+    state = train(tiny_recipe.replacing({"train.selection": "validation"}))
     scores = [epoch["val/top1"] for epoch in state.history]
     assert state.selected.top1 == max(scores)
     assert state.selected.epoch == 1 + scores.index(max(scores))
 
 
 def test_a_non_finite_loss_stops_the_run(train, tiny_recipe):
-    changed = tiny_recipe.optim.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(SgnError, match="no longer a finite number") as caught:
-        train(tiny_recipe.model_copy(update={"optim": changed}))
+        train(tiny_recipe.replacing({"optim.learning_rate": 1e30}))
     assert caught.value.where.startswith("epoch ")
 
 
@@ -103,36 +103,38 @@ def test_a_non_finite_loss_stops_the_run(train, tiny_recipe):
 def test_too_few_clips_per_worker_for_batch_norm_warn(
     tiny_recipe, tiny_dataset, caplog, num_workers, warns
 ):
-    optim = tiny_recipe.optim.model_copy(update={"batch_size": 64})
-    recipe = tiny_recipe.model_copy(update={"optim": optim})
+    recipe = tiny_recipe.replacing({"optim.batch_size": 64})
     check_run(recipe, tiny_dataset, workers=num_workers, num_clips=1000)
     assert ("batch norm sees only" in caplog.text) is warns
 
 
 def test_bf16_stays_close_to_float32(train, tiny_recipe):
-    changed = tiny_recipe.train.model_copy(update={"precision": "bf16", "num_epochs": 1})
-    low = train(tiny_recipe.model_copy(update={"train": changed})).history[0]["train/loss"]
+    recipe = tiny_recipe.replacing({"train.precision": "bf16", **ONE_EPOCH})
+    low = train(recipe).history[0]["train/loss"]
     high = train(tiny_recipe).history[0]["train/loss"]
     assert low != high
     assert math.isclose(low, high, rel_tol=0.02)
 
 
-def test_test_clips_are_not_used_for_training_or_validation(tiny_dataset, tiny_recipe):
-    for selection in ("last", "validation"):
-        changed = tiny_recipe.train.model_copy(update={"selection": selection})
-        recipe = tiny_recipe.model_copy(update={"train": changed})
-        parts = choose_parts(recipe, tiny_dataset)
-        seen = set(parts.train.tolist()) | set(
-            [] if parts.validation is None else parts.validation.tolist()
-        )
-        assert not seen & set(parts.test.tolist())
+@pytest.mark.parametrize("selection", ["last", "validation"])
+def test_test_clips_are_not_used_for_training_or_validation(
+    train, tiny_dataset, tiny_recipe, selection
+):
+    """A test clip without a single number would end the run."""
+    recipe = tiny_recipe.replacing({"train.selection": selection, **ONE_EPOCH})
+    poses_PVC = np.array(tiny_dataset.poses_PVC)
+    for clip in choose_parts(recipe, tiny_dataset).test:
+        poses_PVC[tiny_dataset.rows_of(clip)] = np.nan
+    unreadable = dataclasses.replace(tiny_dataset, poses_PVC=poses_PVC)
+    with_nan, without = train(recipe, dataset=unreadable), train(recipe)
+    assert same_weights(with_nan, without)
+    assert with_nan.history[0].get("val/loss") == without.history[0].get("val/loss")
 
 
 @pytest.mark.parametrize(("decay", "warns"), [(0.0, False), (0.99, False), (0.999999, True)])
 def test_a_weight_average_that_keeps_the_initial_weights_warns(
     tiny_recipe, tiny_dataset, caplog, decay, warns
 ):
-    train = tiny_recipe.train.model_copy(update={"ema_decay": decay, "num_epochs": 100})
-    recipe = tiny_recipe.model_copy(update={"train": train})
+    recipe = tiny_recipe.replacing({"train.ema_decay": decay, "train.num_epochs": 100})
     check_run(recipe, tiny_dataset, workers=0, num_clips=1000)
     assert ("initial weights" in caplog.text) == warns
