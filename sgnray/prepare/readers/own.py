@@ -117,10 +117,9 @@ def _find_copies(files: Sequence[RawFile]) -> set[RawFile]:
         seen: set[str] = set()
         for file in group if len(group) > 1 else ():
             try:
-                content = b"".join(map(read_file, [*frames_of(file)] or [file]))
+                digest = hashlib.sha256(read_file(file)).hexdigest()
             except ClipError:  # it is refused when it is prepared
                 continue
-            digest = hashlib.sha256(content).hexdigest()
             if digest in seen:
                 copies.add(file)
             seen.add(digest)
@@ -288,6 +287,10 @@ def _read_table(table: RawFile) -> dict[str, Words]:
     ]
     problems += [
         Problem(f"column {name}", "is missing") for name in _COLUMNS[:2] if name not in columns
+    ]
+    counts = Counter(columns)
+    problems += [
+        Problem(f"column {name}", "is there twice") for name in _COLUMNS if counts[name] > 1
     ]
     found: dict[str, Words] = {}
     for number, row in [] if problems else rows:

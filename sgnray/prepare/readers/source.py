@@ -191,7 +191,7 @@ def _read(file: RawFile, limit: int) -> bytes:
 
 
 def frames_of(file: RawFile) -> Iterator[RawFile]:
-    """Yield the files of a recording that has one for each frame."""
+    """Yield the files of a recording that has one for each frame; `size_bytes` is that of all."""
     for path in file.frames:
         name = _with_slashes(path).rpartition("/")[2]
         if file.member is None:
