@@ -173,7 +173,7 @@ def test_exporting_a_synthetic_dataset_to_one_file_needs_a_case(tiny_dataset, tm
 def test_an_existing_file_stays_without_overwrite(tiny_dataset, tmp_path):
     out = tmp_path / "tiny.pkl"
     out.write_text("mine")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="the file exists already"):
         export_dataset(tiny_dataset, out, to="pyskl")
     assert out.read_text() == "mine"
     export_dataset(tiny_dataset, out, to="pyskl", overwrite=True)
