@@ -39,7 +39,6 @@ _NUMBERS = ("subject", "camera", "setup", "replication")
 _COLUMNS = ("name", "label", *_NUMBERS, "split")
 _PARTS = ("train", "test")
 _MAX_NUMBER = 32_767  # of the dataset's columns
-_NUM_SHOWN = 10
 _EVERY = {"cs": ("subject", 3), "cv": ("camera", 3)}  # every third one is for testing
 _RANDOM_EVERY = 5
 _FIELD = re.compile(r"\{(\w*)\}|(\*)")
@@ -80,7 +79,7 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
             "no recording has a known label",
             where=where,
             now=_NOW,
-            problems=[Problem(item.name, item.reason) for item in skipped[:_NUM_SHOWN]],
+            problems=shorten_problems([Problem(item.name, item.reason) for item in skipped]),
         )
     class_names = _sort_labels({words["label"] for _, words in words_of.values()})
     if len(class_names) < 2:
