@@ -208,7 +208,7 @@ def _read_batch(path: Path, schema: pa.Schema) -> pa.RecordBatch:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         if reader.num_record_batches != 1 or not reader.schema.equals(schema):
-            raise corrupt(path, "its columns do not fit this layout")
+            raise corrupt(path, "its columns do not fit this skeleton")
         batch = reader.get_batch(0)
         batch.validate()
         batch.column("name").validate(full=True)

@@ -21,11 +21,11 @@ MOST_PEOPLE = 2
 def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
     """List the poses of a clip, moved to its origin: a joint of the first person's first pose.
 
-    `joints` are (T, V, C) or (T, M, V, C); see `frames_of`. No person is removed as noise, unlike
-    in recordings of a Kinect. InputError for another shape, numbers that are not finite, or a clip
-    without a person.
+    `joints` are (T, V, C) or (T, M, V, C); see `arrange_frames`. No person is removed as noise,
+    unlike in recordings of a Kinect. InputError for another shape, numbers that are not finite, or
+    a clip without a person.
     """
-    frames_TMVC = frames_of(joints, skeleton)
+    frames_TMVC = arrange_frames(joints, skeleton)
     is_there_TM = ~_is_absent(frames_TMVC)
     kept_T = is_there_TM.any(axis=1)
     frames, bodies = np.nonzero(is_there_TM[kept_T])
@@ -44,7 +44,9 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
     )
 
 
-def frames_of(joints: npt.ArrayLike | Sequence[npt.ArrayLike], skeleton: Skeleton) -> FloatArray:
+def arrange_frames(
+    joints: npt.ArrayLike | Sequence[npt.ArrayLike], skeleton: Skeleton
+) -> FloatArray:
     """Arrange the frames of one or two people: float32 (T, M, V, C), NaN where one is absent.
 
     A person whose numbers are all zero is absent too, and an empty frame has no person. Raises

@@ -89,7 +89,7 @@ def detect(raw: Sequence[Location], name_pattern: str | None = None) -> RawPlan:
 
 
 def _plan_recordings(raw: Sequence[Location], name_pattern: str | None) -> RawPlan:
-    listings = [list_files([place]) for place in raw]
+    listings = [list_files(place) for place in raw]
     is_described = name_pattern is not None
     recorded = [detect_recordings(item, is_described=is_described) for item in listings]
     if len(raw) == 1 and recorded == [None] and (inner := _only_file(raw[0])) is not None:
@@ -140,7 +140,7 @@ def _detect_file(place: Location, head: bytes) -> Kind:
         return Kind.TABLE
     if place.name.lower().endswith((".yaml", ".yml")):
         return Kind.DESCRIPTION
-    return Kind.RECORDINGS if list_files([place]).files else Kind.UNKNOWN
+    return Kind.RECORDINGS if list_files(place).files else Kind.UNKNOWN
 
 
 def _holds_arrays(place: Location) -> bool:
