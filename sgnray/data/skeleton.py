@@ -30,6 +30,11 @@ class Skeleton:
         """Number of joints V."""
         return len(self.joints)
 
+    @property
+    def pose_size(self) -> int:
+        """Numbers of a pose, V * C."""
+        return self.num_joints * self.num_coordinates
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data that JSON and a checkpoint can hold."""
         bones = [list(bone) for bone in self.bones]

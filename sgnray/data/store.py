@@ -170,7 +170,7 @@ def clips_schema(skeleton: Skeleton) -> pa.Schema:
     dropped frames, but includes kept frames that are all zero, although they have no pose.
     `frame` is the 0-based frame of each pose, below num_frames; `body` is 0 for the main actor.
     """
-    pose = pa.list_(pa.float32(), skeleton.num_joints * skeleton.num_coordinates)
+    pose = pa.list_(pa.float32(), skeleton.pose_size)
     return pa.schema(
         [
             pa.field("name", pa.string(), nullable=False),
@@ -189,8 +189,8 @@ def clips_schema(skeleton: Skeleton) -> pa.Schema:
 
 def poses_column(skeleton: Skeleton, offsets: pa.Int32Array, values: pa.FloatArray) -> pa.ListArray:
     """Build the poses column over one flat array of P * V * C floats, without copying it."""
-    width = skeleton.num_joints * skeleton.num_coordinates
-    return pa.ListArray.from_arrays(offsets, pa.FixedSizeListArray.from_arrays(values, width))
+    poses = pa.FixedSizeListArray.from_arrays(values, skeleton.pose_size)
+    return pa.ListArray.from_arrays(offsets, poses)
 
 
 def checksum_file(path: Path, progress: Progress | None = None) -> str:
