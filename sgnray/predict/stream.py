@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
+from sgnray.data.store import FloatArray
 from sgnray.distributed.device import choose_device
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.memory import MOST_PEOPLE, arrange_frames
-from sgnray.prepare.recording import FloatArray
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sgnray.data.datasets import read_missing_names
+from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import COCO17, KINECT20, NTU25, Skeleton
+from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError, Problem, shorten_problems
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
 from sgnray.prepare.normalize import list_poses, normalize
-from sgnray.prepare.plan import RawPlan, Splits, cut_blocks, hash_lines
+from sgnray.prepare.plan import RawPlan, cut_blocks, hash_lines
 from sgnray.prepare.readers.naming import (
     NO_CASE,
     describe_file,
@@ -43,7 +45,7 @@ from sgnray.prepare.readers.pickles import (
     read_pickle,
     refuse_pickle,
 )
-from sgnray.prepare.recording import FloatArray, Recording
+from sgnray.prepare.recording import Recording
 from sgnray.storage.location import Location
 
 log = logging.getLogger(__name__)
@@ -324,7 +326,7 @@ def _choose(
 
 def _read_splits(
     split: Any, dataset: str, *, known: Set[str], kept: Set[str], location: Location
-) -> Splits | None:
+) -> NamedSplits | None:
     """Return the cases that have kept clips in both parts; None if there are no such cases.
 
     InputError if a clip is in both parts of a case.
