@@ -214,3 +214,5 @@ SKELETONS = {
     skeleton.name: skeleton
     for skeleton in (NTU25, KINECT20, COCO17, OPENPOSE18, OPENPOSE25, MEDIAPIPE33)
 }
+# Names of those that pose estimators write; their prepared poses are in meters.
+ESTIMATED = frozenset(SKELETONS) - {NTU25.name, KINECT20.name}

@@ -19,7 +19,7 @@ from sgnray.config.custom import Description, Rule, SplitRule, parse_description
 from sgnray.data.datasets import DATASETS
 from sgnray.data.info import NamedSplits
 from sgnray.data.protocols import IntArray
-from sgnray.data.skeleton import KINECT20, NTU25, SKELETONS, Skeleton
+from sgnray.data.skeleton import ESTIMATED, KINECT20, NTU25, SKELETONS, Skeleton
 from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError, Problem, count_problems
 from sgnray.prepare.clip import (
@@ -39,8 +39,6 @@ from sgnray.storage.location import Location
 
 _MAX_DESCRIPTION_BYTES = 32 * 1024 * 1024
 _MAX_NAME = 255
-# Only models trained on files of a pose estimator have such a skeleton: see _skeleton.
-_IN_METERS = set(SKELETONS) - {NTU25.name, KINECT20.name}
 _IN_DATASET = (
     "its poses must be as in the dataset that the model was trained on, in meters with y up"
 )
@@ -410,7 +408,8 @@ def _read_poses(batch: pa.RecordBatch, index: int, skeleton: Skeleton) -> Poses:
     if not is_pose.any():
         raise refusal("every pose is zero")
     values_PD, frames, bodies = values_PD[is_pose], frames[is_pose], bodies[is_pose]
-    if skeleton.name in _IN_METERS:
+    # Only models trained on files of a pose estimator have such a skeleton: see _skeleton.
+    if skeleton.name in ESTIMATED:
         check_meters(values_PD.reshape(len(values_PD), skeleton.num_joints, -1), _IN_DATASET)
     if skeleton.origin is not None:
         values_PD = _centered(values_PD, bodies, skeleton)
