@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sgnray.errors import OutputError, UsageError
 
-URI = re.compile(r"[a-z][a-z0-9+.-]+:/")
+URI = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -201,7 +201,7 @@ def test_a_finished_file_is_kept(recordings, tiny_run, tmp_path):
     assert len(read(out)[1]["guesses"]) == 2
 
 
-@pytest.mark.parametrize("name", ["p.csv", "folder.jsonl", "s3://bucket/p.jsonl"])
+@pytest.mark.parametrize("name", ["p.csv", "folder.jsonl", "s3://bucket/p.jsonl", "S3://b/p.jsonl"])
 def test_where_predictions_cannot_be_written(recordings, tiny_run, tmp_path, name):
     (tmp_path / "folder.jsonl").mkdir()
     plan = plan_predictions(recordings, tiny_run)
