@@ -145,29 +145,17 @@ def predict(
                 where="sgn predict --live",
                 now="leave out FILE, --clip, --out, --precision, --runtime and the options of Ray",
             )
-        from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW, predict_lines
-        from sgnray.prepare.recording import FRAMES_PER_S
-
-        if fps is not None and (not math.isfinite(fps) or (window and stride)):
-            raise UsageError(
-                "the frame rate sets the window and the stride that are not given",
-                where=f"--fps {fps:g}",
-                now="give a number, and leave out --window or --stride; or leave out --fps",
-            )
-        rate = 1.0 if fps is None else fps / FRAMES_PER_S
-        for found in predict_lines(
-            _lines_of_stdin(),
-            checkpoint,
-            runs_dir=runs,
+        return _predict_live(
+            checkpoint=checkpoint,
+            runs=runs,
             class_names=class_names,
-            num_views=views,
-            num_guesses=top,
-            window=window or max(1, round(rate * DEFAULT_WINDOW)),
-            stride=stride or max(1, round(rate * DEFAULT_STRIDE)),
+            views=views,
+            top=top,
+            window=window,
+            stride=stride,
+            fps=fps,
             device=device,
-        ):
-            render.as_json(found, indent=None)
-        return None
+        )
     if not files:
         raise UsageError(
             "the argument FILE is missing",
@@ -219,6 +207,43 @@ def predict(
     else:
         render.result(*_tables(predictions))
     return refuse_skipped(skipped, num_files=plan.num_recordings)
+
+
+def _predict_live(
+    *,
+    checkpoint: str | None,
+    runs: str,
+    class_names: tuple[str, ...] | None,
+    views: int | None,
+    top: int,
+    window: int | None,
+    stride: int | None,
+    fps: float | None,
+    device: str,
+) -> None:
+    """Print the actions of a stream of frames from stdin."""
+    from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW, predict_lines
+    from sgnray.prepare.recording import FRAMES_PER_S
+
+    if fps is not None and (not math.isfinite(fps) or (window and stride)):
+        raise UsageError(
+            "the frame rate sets the window and the stride that are not given",
+            where=f"--fps {fps:g}",
+            now="give a number, and leave out --window or --stride; or leave out --fps",
+        )
+    rate = 1.0 if fps is None else fps / FRAMES_PER_S
+    for found in predict_lines(
+        _lines_of_stdin(),
+        checkpoint,
+        runs_dir=runs,
+        class_names=class_names,
+        num_views=views,
+        num_guesses=top,
+        window=window or max(1, round(rate * DEFAULT_WINDOW)),
+        stride=stride or max(1, round(rate * DEFAULT_STRIDE)),
+        device=device,
+    ):
+        render.as_json(found, indent=None)
 
 
 def _skipped(item: Skipped) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def shorten_problems(problems: Sequence[Problem], limit: int = 10) -> list[Probl
     """Keep the first problems, and say how many more there are."""
     shown = list(problems[:limit])
     if len(problems) > limit:
-        shown.append(Problem("and", f"{len(problems) - limit} more"))
+        shown.append(Problem("and", f"{len(problems) - limit:,} more"))
     return shown
 
 

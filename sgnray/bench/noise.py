@@ -66,8 +66,7 @@ def write_noise(
     skeleton, length = shape.skeleton, shape.poses_per_clip
     num_clips = num_train + num_test
     names = [f"noise-{clip:07}" for clip in range(num_clips)]
-    width = skeleton.num_joints * skeleton.num_coordinates
-    values = seeding.uniform(0, "noise", 0, (num_clips * length * width,))
+    values = seeding.uniform(0, "noise", 0, (num_clips * length * skeleton.pose_size,))
     offsets = pa.array(np.arange(num_clips + 1) * length, pa.int32())
     columns = {
         "name": pa.array(names),

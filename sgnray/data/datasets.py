@@ -30,7 +30,7 @@ _NTU120_TRAIN_SUBJECTS = (
     45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86,
     89, 91, 92, 93, 94, 95, 97, 98, 100, 103,
 )  # fmt: skip
-_NTU60_SETUPS = 17
+NTU60_SETUPS = 17
 _NTU_ACTIONS = "ntu_actions.csv"
 
 # Other names of cases, as used by papers and other datasets.
@@ -159,9 +159,3 @@ def read_missing_names() -> frozenset[str]:
     """Read NTU's published clips with missing skeletons: 535, of which 302 belong to NTU60."""
     text = package_files("sgnray.data").joinpath("ntu_missing.txt").read_text(encoding="utf-8")
     return frozenset(text.split())
-
-
-def detect_ntu(*, last_setup: int, last_action: int) -> str:
-    """Distinguish ntu60 from ntu120 by the highest setup and action that occur."""
-    is_ntu60 = last_setup <= _NTU60_SETUPS and last_action <= DATASETS["ntu60"].num_classes
-    return "ntu60" if is_ntu60 else "ntu120"

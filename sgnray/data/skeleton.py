@@ -1,4 +1,4 @@
-"""Skeleton layouts: which joints a pose has, how bones connect them, where its origin is.
+"""Skeletons: which joints a pose has, how bones connect them, where its origin is.
 
 Legend of tensor suffixes, used in the whole project: B clips in a batch, N clips of a dataset,
 P poses of a dataset, W views per clip, T frames (segments), V joints, C coordinates or channels,
@@ -30,6 +30,11 @@ class Skeleton:
         """Number of joints V."""
         return len(self.joints)
 
+    @property
+    def pose_size(self) -> int:
+        """Numbers of a pose, V * C."""
+        return self.num_joints * self.num_coordinates
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data that JSON and a checkpoint can hold."""
         bones = [list(bone) for bone in self.bones]
@@ -52,11 +57,11 @@ class Skeleton:
         if not _is_index(data["num_coordinates"], 4) or data["num_coordinates"] < 2:
             raise ValueError("num_coordinates is not 2 or 3")
         bones = tuple((child, parent) for child, parent in data["bones"])
-        layout = cls(name, tuple(joints), bones, origin, data["num_coordinates"])
-        known = SKELETONS.get(name, layout)
-        if (known.num_joints, known.num_coordinates) != (len(joints), layout.num_coordinates):
+        skeleton = cls(name, tuple(joints), bones, origin, data["num_coordinates"])
+        known = SKELETONS.get(name, skeleton)
+        if (known.num_joints, known.num_coordinates) != (len(joints), skeleton.num_coordinates):
             raise ValueError(f"joints or num_coordinates are not those of {name}")
-        return layout
+        return skeleton
 
 
 _KEYS = {"name", "joints", "bones", "origin", "num_coordinates"}
@@ -206,5 +211,8 @@ MEDIAPIPE33 = Skeleton(
 )  # fmt: skip
 
 SKELETONS = {
-    layout.name: layout for layout in (NTU25, KINECT20, COCO17, OPENPOSE18, OPENPOSE25, MEDIAPIPE33)
+    skeleton.name: skeleton
+    for skeleton in (NTU25, KINECT20, COCO17, OPENPOSE18, OPENPOSE25, MEDIAPIPE33)
 }
+# Names of those that pose estimators write; their prepared poses are in meters.
+ESTIMATED = frozenset(SKELETONS) - {NTU25.name, KINECT20.name}

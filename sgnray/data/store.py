@@ -170,7 +170,7 @@ def clips_schema(skeleton: Skeleton) -> pa.Schema:
     dropped frames, but includes kept frames that are all zero, although they have no pose.
     `frame` is the 0-based frame of each pose, below num_frames; `body` is 0 for the main actor.
     """
-    pose = pa.list_(pa.float32(), skeleton.num_joints * skeleton.num_coordinates)
+    pose = pa.list_(pa.float32(), skeleton.pose_size)
     return pa.schema(
         [
             pa.field("name", pa.string(), nullable=False),
@@ -189,8 +189,8 @@ def clips_schema(skeleton: Skeleton) -> pa.Schema:
 
 def poses_column(skeleton: Skeleton, offsets: pa.Int32Array, values: pa.FloatArray) -> pa.ListArray:
     """Build the poses column over one flat array of P * V * C floats, without copying it."""
-    width = skeleton.num_joints * skeleton.num_coordinates
-    return pa.ListArray.from_arrays(offsets, pa.FixedSizeListArray.from_arrays(values, width))
+    poses = pa.FixedSizeListArray.from_arrays(values, skeleton.pose_size)
+    return pa.ListArray.from_arrays(offsets, poses)
 
 
 def checksum_file(path: Path, progress: Progress | None = None) -> str:
@@ -208,7 +208,7 @@ def _read_batch(path: Path, schema: pa.Schema) -> pa.RecordBatch:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         if reader.num_record_batches != 1 or not reader.schema.equals(schema):
-            raise corrupt(path, "its columns do not fit this layout")
+            raise corrupt(path, "its columns do not fit this skeleton")
         batch = reader.get_batch(0)
         batch.validate()
         batch.column("name").validate(full=True)

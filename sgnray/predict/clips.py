@@ -29,7 +29,7 @@ from sgnray.distributed.device import (
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, ClipError, UsageError
-from sgnray.predict.sources import Part, Sample, Source, find_sources
+from sgnray.predict.sources import DatasetSource, Loaded, Part, Sample, Source, find_sources
 from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, cut
 from sgnray.prepare.clip import Poses, Skipped, refusal
 from sgnray.prepare.plan import hash_lines
@@ -204,21 +204,24 @@ class PredictionPlan:
         """
         total = self.num_recordings
 
-        def report(done: int) -> None:
-            on_progress(done, total)
-
         def on_done(part: Part) -> None:
             nonlocal num_done
             num_done += len(part)
-            report(num_done)
+            on_progress(num_done, total)
 
         parts = self.parts(num_done)
         if not self.workers:
             device = choose_device(self.device)
-            return self.recognizer.run(parts, device, lambda number: report(num_done + number))
+            return self.recognizer.run(
+                parts, device, lambda number: on_progress(num_done + number, total)
+            )
         return run_on_actors(
             self.recognizer.run_part,
-            (part.to_send() for part in parts),
+            # A worker reads recordings and tables itself, but may not have the dataset.
+            (
+                Loaded(tuple(part.read())) if isinstance(part, DatasetSource) else part
+                for part in parts
+            ),
             workers=self.workers,
             address=self.address,
             now="rerun the command; with --out it continues where it stopped",

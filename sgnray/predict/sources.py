@@ -6,6 +6,7 @@ Legend: P poses of a clip, D = V * C numbers of a pose.
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import logging
 from bisect import bisect
@@ -20,7 +21,15 @@ from sgnray.data.fetch import dataset_at
 from sgnray.data.info import INFO_FILE
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.errors import CheckpointError, ClipError, InputError, Problem, SgnError, UsageError
+from sgnray.errors import (
+    CheckpointError,
+    ClipError,
+    InputError,
+    Problem,
+    SgnError,
+    UsageError,
+    shorten_problems,
+)
 from sgnray.predict.windows import SkippedWindow, Span
 from sgnray.prepare.clip import Poses, Skipped, refusal
 from sgnray.prepare.memory import list_clip
@@ -41,7 +50,6 @@ from sgnray.storage.location import Location, as_folder, locate
 
 log = logging.getLogger(__name__)
 
-_NUM_SHOWN = 10
 _KNOWN = f"{KNOWN}; or a table of clips (Parquet or Arrow), or the folder of a dataset"
 _MAGIC_BYTES = 8
 
@@ -57,7 +65,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class RawSource:
+class Recordings:
     """Raw files, each of them one recording, and those that were refused for their path."""
 
     files: tuple[RawFile, ...]
@@ -73,15 +81,11 @@ class RawSource:
         source = describe_files(self.files)
         return hash_lines([source.fingerprint, source.stamp, *map(str, self.refused)])
 
-    def part(self, first: int, end: int) -> RawSource:
+    def part(self, first: int, end: int) -> Recordings:
         """Return the recordings [first, end), the refused ones first."""
         num_refused = len(self.refused)
         files = self.files[max(0, first - num_refused) : max(0, end - num_refused)]
         return replace(self, files=files, refused=self.refused[first:end])
-
-    def to_send(self) -> RawSource:
-        """Return what is sent to a worker, which reads the files itself."""
-        return self
 
     def read(self) -> Iterator[Sample | Skipped]:
         """Yield the prepared poses of each file, or why it has none."""
@@ -111,10 +115,6 @@ class DatasetSource:
     def part(self, first: int, end: int) -> DatasetSource:
         """Return the clips [first, end)."""
         return replace(self, rows=self.rows[first:end])
-
-    def to_send(self) -> Loaded:
-        """Return what is sent to a worker: the poses, because it may not have the dataset."""
-        return Loaded(tuple(self.read()))
 
     def read(self) -> Iterator[Sample | Skipped]:
         """Yield the poses of each clip, or why it has none."""
@@ -152,10 +152,6 @@ class TableSource:
         nearest = self.pieces[bisect(self.pieces, first, key=lambda piece: piece.start) - 1]
         return replace(self, pieces=(replace(nearest, start=first, stop=min(end, len(self))),))
 
-    def to_send(self) -> TableSource:
-        """Return what is sent to a worker, which reads the table itself."""
-        return self
-
     def read(self) -> Iterator[Sample | Skipped]:
         """Yield the poses of each row, or why it has none."""
         for piece in self.pieces:
@@ -181,7 +177,7 @@ class Loaded:
         yield from self.items
 
 
-Source = RawSource | DatasetSource | TableSource
+Source = Recordings | DatasetSource | TableSource
 Part = Source | Loaded
 
 
@@ -234,23 +230,20 @@ def find_sources(
             "of a dataset",
             problems=[Problem(error.where, error.what) for error in errors],
         )
-    return list(_join_raw(found))
+    return list(_join_recordings(found))
 
 
-def _join_raw(sources: Sequence[Source]) -> Iterator[Source]:
-    """Join consecutive raw sources into one, so that files named one by one share blocks."""
-    raw: list[RawSource] = []
-    for source in (*sources, None):
-        if isinstance(source, RawSource):
-            raw.append(source)
+def _join_recordings(sources: Sequence[Source]) -> Iterator[Source]:
+    """Join consecutive recordings into one source: files named one by one share blocks."""
+    for _, group in itertools.groupby(sources, key=type):
+        alike = list(group)
+        found = [source for source in alike if isinstance(source, Recordings)]
+        if not found:
+            yield from alike
             continue
-        if raw:
-            files = tuple(file for each in raw for file in each.files)
-            refused = tuple(item for each in raw for item in each.refused)
-            yield replace(raw[0], files=files, refused=refused)
-            raw = []
-        if source is not None:
-            yield source
+        files = tuple(file for source in found for file in source.files)
+        refused = tuple(item for source in found for item in source.refused)
+        yield replace(found[0], files=files, refused=refused)
 
 
 def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ()) -> Source:
@@ -291,7 +284,7 @@ def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ())
         others = f", and {num_others:,} others" if num_others else ""
         log.warning("%s is left out: %s%s", first.name, first.reason, others)
     refused = sorted(found.refused, key=lambda item: (item.name, item.reason))
-    return RawSource(found.files, tuple(refused), skeleton)
+    return Recordings(found.files, tuple(refused), skeleton)
 
 
 def _is_table(place: Location) -> bool:
@@ -351,9 +344,6 @@ def refuse_skipped(skipped: Sequence[Skipped], *, num_files: int) -> None:
             failed.setdefault((item.name, item.place), Problem(title(item), when + item.reason))
         else:
             failed[len(failed)] = Problem(title(item), item.reason)
-    shown = list(failed.values())[:_NUM_SHOWN]
-    if len(failed) > _NUM_SHOWN:
-        shown.append(Problem("...", f"and {len(failed) - _NUM_SHOWN:,} more"))
     them = "them" if len(failed) > 1 else "it"
     rest = "; the others are done" if num_files > len(failed) else ""
     wholly = " throughout" if any(isinstance(item, SkippedWindow) for item in skipped) else ""
@@ -361,5 +351,5 @@ def refuse_skipped(skipped: Sequence[Skipped], *, num_files: int) -> None:
         f"{len(failed):,} of {num_files:,} recordings could not be used{wholly}",
         where="the recordings above" if len(failed) > 1 else skipped[0].name,
         now=f"correct or replace {them}, or leave {them} out{rest}",
-        problems=shown,
+        problems=shorten_problems([*failed.values()]),
     )

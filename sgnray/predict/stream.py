@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
+from sgnray.data.store import FloatArray
 from sgnray.distributed.device import choose_device
 from sgnray.errors import InputError, UsageError
-from sgnray.prepare.memory import MOST_PEOPLE, frames_of
-from sgnray.prepare.recording import FloatArray
+from sgnray.prepare.memory import MOST_PEOPLE, arrange_frames
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Stream:
     def _lay_out(self, joints: npt.ArrayLike | None) -> FloatArray:
         """Return the frame as (M, V, C) for the most people there may be, NaN for the absent."""
         try:
-            found_MVC = frames_of([() if joints is None else joints], self._skeleton)[0]
+            found_MVC = arrange_frames([() if joints is None else joints], self._skeleton)[0]
         except InputError as error:
             where = f"frame {self.num_frames + 1} of the stream"
             raise InputError(error.what, where=where, now=error.now) from error

@@ -13,6 +13,7 @@ import numpy as np
 
 from sgnray.data.skeleton import Skeleton
 from sgnray.prepare.clip import Poses, Skipped, refusal
+from sgnray.prepare.memory import center_on_first
 from sgnray.prepare.recording import FRAMES_PER_S
 
 _MIN_POSES = 3  # per window; fewer mean that frames are times
@@ -87,10 +88,7 @@ def cut(poses: Poses, span: Span, skeleton: Skeleton) -> Poses | None:
         return None
     bodies_P = poses.bodies[inside_P]
     poses_PVC = poses.values_PD[inside_P].reshape(len(bodies_P), skeleton.num_joints, -1)
-    if skeleton.origin is not None:
-        # The main actor's first pose, or the other one's if the main actor is absent.
-        first = int(np.argmin(bodies_P))
-        poses_PVC = poses_PVC - poses_PVC[first, skeleton.origin]
+    poses_PVC = center_on_first(poses_PVC, bodies_P, skeleton)
     return Poses(
         num_frames=span.end - span.first,
         values_PD=poses_PVC.reshape(len(bodies_P), -1),

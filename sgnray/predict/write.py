@@ -25,7 +25,7 @@ from sgnray.predict.clips import Prediction, PredictionPlan
 from sgnray.predict.windows import SkippedWindow
 from sgnray.prepare.clip import Skipped
 from sgnray.progress import OnProgress, ignore_progress
-from sgnray.storage.atomic import output_errors, refuse_existing, sync, write_text
+from sgnray.storage.atomic import URI, output_errors, refuse_existing, sync, write_text
 from sgnray.storage.location import escape_name, resolve
 from sgnray.storage.lock import LOCK_FILE, take_folder_lock
 from sgnray.version import __version__
@@ -68,7 +68,7 @@ class Written:
 def check_out(out: Path | str, *, overwrite: bool = False) -> Path:
     """Return the file to write predictions to; UsageError if it exists or cannot be one."""
     path = resolve(out)
-    if "://" in str(out) or path.suffix not in _SUFFIXES or path.is_dir():
+    if URI.match(str(out)) or path.suffix not in _SUFFIXES or path.is_dir():
         raise UsageError(
             "predictions are written to a .jsonl or .parquet file on this machine",
             where=f"--out {path.name}",

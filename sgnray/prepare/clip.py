@@ -14,14 +14,29 @@ import numpy.typing as npt
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError
 
-__all__ = ["Clip", "ClipFacts", "Poses", "Skipped", "as_float32", "check_meters", "refusal"]
+__all__ = [
+    "CLIP_NUMBERS",
+    "MAX_CLIP_NUMBER",
+    "Clip",
+    "ClipFacts",
+    "Poses",
+    "Skipped",
+    "as_float32",
+    "check_meters",
+    "refusal",
+]
 
+CLIP_NUMBERS = ("subject", "camera", "setup", "replication")
+MAX_CLIP_NUMBER = 32_767  # of the dataset's columns
 _LARGEST_M = 20
 
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What is known about a clip besides its poses; `label` counts from 0, None is unknown."""
+    """What is known about a clip besides its poses; `label` counts from 0, None is unknown.
+
+    The numbers of CLIP_NUMBERS are 0 to MAX_CLIP_NUMBER.
+    """
 
     name: str
     label: int

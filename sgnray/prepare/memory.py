@@ -6,14 +6,15 @@ Legend: T frames, M people, V joints, C coordinates, P poses.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sgnray.data.skeleton import Skeleton
+from sgnray.data.store import FloatArray
 from sgnray.errors import InputError
 from sgnray.prepare.clip import Poses
-from sgnray.prepare.recording import FloatArray
 
 MOST_PEOPLE = 2
 
@@ -21,11 +22,11 @@ MOST_PEOPLE = 2
 def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
     """List the poses of a clip, moved to its origin: a joint of the first person's first pose.
 
-    `joints` are (T, V, C) or (T, M, V, C); see `frames_of`. No person is removed as noise, unlike
-    in recordings of a Kinect. InputError for another shape, numbers that are not finite, or a clip
-    without a person.
+    `joints` are (T, V, C) or (T, M, V, C); see `arrange_frames`. No person is removed as noise,
+    unlike in recordings of a Kinect. InputError for another shape, numbers that are not finite, or
+    a clip without a person.
     """
-    frames_TMVC = frames_of(joints, skeleton)
+    frames_TMVC = arrange_frames(joints, skeleton)
     is_there_TM = ~_is_absent(frames_TMVC)
     kept_T = is_there_TM.any(axis=1)
     frames, bodies = np.nonzero(is_there_TM[kept_T])
@@ -34,8 +35,7 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
             "no frame contains a person", where="the clip", now="leave out clips without people"
         )
     poses_PVC = frames_TMVC[kept_T][frames, bodies]
-    if skeleton.origin is not None:
-        poses_PVC = poses_PVC - poses_PVC[int(np.argmin(bodies)), skeleton.origin]
+    poses_PVC = center_on_first(poses_PVC, bodies, skeleton)
     return Poses(
         num_frames=int(kept_T.sum()),
         values_PD=poses_PVC.reshape(len(poses_PVC), -1),
@@ -44,7 +44,20 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
     )
 
 
-def frames_of(joints: npt.ArrayLike | Sequence[npt.ArrayLike], skeleton: Skeleton) -> FloatArray:
+def center_on_first(
+    poses_PVC: FloatArray, bodies_P: npt.NDArray[np.integer[Any]], skeleton: Skeleton
+) -> FloatArray:
+    """Put at zero the origin of the main actor's first pose, or of the other one's without it."""
+    if skeleton.origin is None:
+        return poses_PVC
+    first = int(np.argmin(bodies_P))
+    moved_PVC: FloatArray = poses_PVC - poses_PVC[first, skeleton.origin]
+    return moved_PVC
+
+
+def arrange_frames(
+    joints: npt.ArrayLike | Sequence[npt.ArrayLike], skeleton: Skeleton
+) -> FloatArray:
     """Arrange the frames of one or two people: float32 (T, M, V, C), NaN where one is absent.
 
     A person whose numbers are all zero is absent too, and an empty frame has no person. Raises

@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from sgnray.data.skeleton import Skeleton
+from sgnray.data.store import FloatArray
 from sgnray.prepare.clip import Poses, refusal
 from sgnray.prepare.denoise import keep_actors
-from sgnray.prepare.recording import Body, FloatArray, Recording
+from sgnray.prepare.recording import Body, Recording
 
 
 def normalize(recording: Recording, skeleton: Skeleton) -> Poses:

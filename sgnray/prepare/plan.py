@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import Skeleton
 from sgnray.prepare.clip import Clip, Skipped
 
-Splits = dict[str, dict[str, list[str]]]
 Item = TypeVar("Item")
 
 
@@ -52,7 +52,7 @@ class RawPlan:
     jobs: tuple[PartJob, ...]
     skipped: tuple[Skipped, ...]
     source: RawSource
-    splits: Splits | None = None
+    splits: NamedSplits | None = None
 
     @property
     def num_clips(self) -> int:

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
+from sgnray.data.store import FloatArray
 
 FRAMES_PER_S = 30.0  # of Kinect; no recording format stores its frame rate
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

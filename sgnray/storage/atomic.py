@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sgnray.errors import OutputError, UsageError
 
-URI = re.compile(r"[a-z][a-z0-9+.-]+:/")
+URI = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -104,7 +104,11 @@ def choose_format(
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise UsageError if an output file exists already and is not to be replaced."""
+    """Raise UsageError if an output file is a folder, or exists and is not to be replaced."""
+    if path.is_dir():
+        raise UsageError(
+            "the output is a folder", where=str(path), now="choose another file with --out"
+        )
     if path.exists() and not overwrite:
         raise UsageError(
             "the file exists already",

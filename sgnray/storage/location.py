@@ -19,7 +19,6 @@ from pyarrow import fs
 from sgnray.errors import InputError, OutputError, UsageError, first_line
 from sgnray.storage.atomic import URI
 
-_BLOCK_BYTES = 8 * 2**20
 # The query keys that a command needs for an object store; other keys may be secrets.
 _PUBLIC = {"endpoint_override", "region", "scheme"}
 
@@ -102,11 +101,8 @@ class Location:
 
     def digest(self) -> str:
         """Return the sha256 of a file, in hex; all of it is read."""
-        digest = hashlib.sha256()
         with self.open() as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-        return digest.hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def entry(self) -> Entry | None:
         """Return the file or folder at this location; None if there is none."""

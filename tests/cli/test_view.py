@@ -58,6 +58,16 @@ def test_an_existing_file_stays_without_overwrite(sgn, path, tmp_path):
     assert (tmp_path / "a.png").read_text() == "mine"
     assert sgn(*arguments, "--overwrite").code == 0
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "b.png").mkdir()
+    for overwrite in ((), ("--overwrite",)):
+        done = sgn("view", str(path), "--out", "b.png", *overwrite)
+        assert (done.code, done.out, done.err) == (
+            2,
+            "",
+            "error: the output is a folder\n"
+            "  where  b.png\n"
+            "  now    choose another file with --out\n",
+        )
 
 
 def test_an_unknown_clip_suggests_similar_names(sgn, tiny_folder, path):

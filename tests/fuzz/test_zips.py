@@ -73,7 +73,7 @@ def read_zip(path, data):
     place = locate(path)
     try:
         with memory_bound(160 * MIB):  # twice the largest file, while it unpacks
-            listing = list_files([place])
+            listing = list_files(place)
             results = [*listing.refused, *RecordingJob(listing.files, NUM_CLASSES).read()]
             try:
                 detect([place])

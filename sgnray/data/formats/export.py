@@ -20,7 +20,7 @@ from sgnray.data.skeleton import COCO17, SKELETONS
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import InputError, UsageError
 from sgnray.progress import OnProgress, ignore_progress
-from sgnray.storage.atomic import make_parent, written_aside
+from sgnray.storage.atomic import make_parent, refuse_existing, written_aside
 
 Format = Literal["npz", "h5", "pyskl"]
 
@@ -75,7 +75,8 @@ def export_dataset(
         losses = _padded_losses(dataset, split)
         num_clips = len(split.clips)
         write = partial(write_npz if to == "npz" else write_h5, split=split)
-    _make_room(out, overwrite=overwrite)
+    refuse_existing(out, overwrite=overwrite)
+    make_parent(out)
     with written_aside(out) as path:
         write(path, dataset, on_progress=on_progress)
     return ExportResult(out, num_clips, out.stat().st_size, tuple(losses))
@@ -89,17 +90,6 @@ def _check_outside(out: Path, dataset: SkeletonDataset) -> None:
             where=str(out),
             now="choose another file with --out",
         )
-
-
-def _make_room(out: Path, *, overwrite: bool) -> None:
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise UsageError(
-            "the output is a folder" if out.is_dir() else "the output exists already",
-            where=str(out),
-            now="choose another file with --out"
-            + ("" if out.is_dir() else ", or replace this one with --overwrite"),
-        )
-    make_parent(out)
 
 
 def _choose_case(dataset: SkeletonDataset, case: str | None) -> str:

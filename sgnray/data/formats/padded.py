@@ -5,14 +5,15 @@ Legend: N clips, T frames of the padding, D numbers of a pose, K classes.
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
 
-from sgnray.data.formats.stream import KeptErrors
 from sgnray.data.protocols import IntArray, Split
 from sgnray.data.store import FloatArray, SkeletonDataset
 from sgnray.progress import OnProgress, Progress
@@ -46,7 +47,7 @@ def write_h5(path: Path, dataset: SkeletonDataset, split: Split, on_progress: On
     num_frames = _padded_length(dataset, split)
     progress = Progress(on_progress, len(split.clips))
     parts = {"": split.train, "valid_": np.empty(0, np.int64), "test_": split.test}
-    with KeptErrors(path) as stream:
+    with _KeptErrors(path) as stream:
         with h5py.File(stream, "w") as file:
             for prefix, clips in parts.items():
                 file.create_dataset(f"{prefix}y", data=_one_hot(dataset, clips))
@@ -72,12 +73,14 @@ def _padded_length(dataset: SkeletonDataset, split: Split) -> int:
 
 def last_frames(dataset: SkeletonDataset) -> IntArray:
     """Return each clip's last frame that has a pose, -1 where it has none (N)."""
-    is_empty = np.diff(dataset.offsets) == 0
-    return np.where(is_empty, -1, dataset.frames_P[dataset.offsets[1:] - 1]).astype(np.int64)
+    has_pose_N = np.diff(dataset.offsets) > 0
+    last_N = np.full(len(has_pose_N), -1, np.int64)
+    last_N[has_pose_N] = dataset.frames_P[dataset.offsets[1:][has_pose_N] - 1]
+    return last_N
 
 
 def _shape(dataset: SkeletonDataset, clips: IntArray, num_frames: int) -> tuple[int, int, int]:
-    return len(clips), num_frames, NUM_BODIES * dataset.poses_PVC[0].size
+    return len(clips), num_frames, NUM_BODIES * dataset.skeleton.pose_size
 
 
 def _blocks(dataset: SkeletonDataset, clips: IntArray, num_frames: int) -> Iterator[FloatArray]:
@@ -96,3 +99,59 @@ def _blocks(dataset: SkeletonDataset, clips: IntArray, num_frames: int) -> Itera
 def _one_hot(dataset: SkeletonDataset, clips: IntArray) -> FloatArray:
     """Return the labels of some clips (N, K)."""
     return np.eye(len(dataset.info.class_names), dtype=np.float32)[dataset.clips.labels[clips]]
+
+
+class _KeptErrors(io.FileIO):
+    """A file whose first error is kept in `error`; nothing is written after it.
+
+    HDF5 crashes if an error is raised inside it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+        self._size = 0  # as if every write had worked
+
+    def check(self) -> None:
+        """Raise the error that was kept, if there is one."""
+        if self.error is not None:
+            raise self.error
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go to a place; the end is where it would be if every write had worked."""
+        if whence == io.SEEK_END:
+            return super().seek(self._size + offset)
+        return super().seek(offset, whence)
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill a buffer; what could not be written reads as zeros."""
+        view = memoryview(buffer).cast("B")
+        num_read = 0
+        while num_read < len(view) and (count := super().readinto(view[num_read:])):
+            num_read += count
+        view[num_read:] = bytes(len(view) - num_read)
+        return len(view)
+
+    def write(self, data: Any, /) -> int:
+        """Write all of the data, or keep the error and pretend success."""
+        view = memoryview(data).cast("B")
+        end = self.tell() + len(view)
+        num_written = 0
+        while self.error is None and num_written < len(view):
+            try:
+                num_written += super().write(view[num_written:]) or 0
+            except OSError as error:
+                self.error = error
+        self._size = max(self._size, end)
+        self.seek(end)
+        return len(view)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Set the size, or keep the error and pretend success."""
+        self._size = self.tell() if size is None else size
+        if self.error is None:
+            try:
+                super().truncate(self._size)
+            except OSError as error:
+                self.error = error
+        return self._size

@@ -15,11 +15,10 @@ import numpy as np
 
 from sgnray.data.protocols import Split
 from sgnray.data.store import FloatArray, SkeletonDataset
-from sgnray.progress import OnProgress
+from sgnray.progress import OnProgress, Progress
 
 _CASE_WORDS = {"cs": "xsub", "csub": "xsub", "cv": "xview", "cset": "xset"}
 _PROTOCOL = 4
-_CLIPS_PER_REPORT = 64
 
 
 def write_pyskl(
@@ -27,7 +26,7 @@ def write_pyskl(
 ) -> None:
     """Write {"split": ..., "annotations": [...]}; key points are float32, M x T x V x C."""
     clips = dataset.clips
-    num_clips = len(clips.names)
+    progress = Progress(on_progress, len(clips.names))
     with path.open("wb") as file:
         file.write(pickle.PROTO + bytes([_PROTOCOL]) + pickle.EMPTY_DICT + pickle.MARK)
         file.write(_plain("split") + _plain(_name_splits(clips.names, splits)))
@@ -41,10 +40,8 @@ def write_pyskl(
             file.write(_plain("keypoint"))
             _write_array(file, dataset.lay_out(clip, num_frames=num_frames).swapaxes(0, 1))
             file.write(pickle.SETITEMS)
-            if (clip + 1) % _CLIPS_PER_REPORT == 0:
-                on_progress(clip + 1, num_clips)
+            progress.add(1)
         file.write(pickle.APPENDS + pickle.SETITEMS + pickle.STOP)
-    on_progress(num_clips, num_clips)
 
 
 def _name_splits(names: tuple[str, ...], splits: Mapping[str, Split]) -> dict[str, list[str]]:

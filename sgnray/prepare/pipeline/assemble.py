@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
+from sgnray.data.info import FORMAT_VERSION, DatasetInfo, NamedSplits, write_info
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import count_reasons, write_skipped
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, poses_column
@@ -16,13 +16,13 @@ from sgnray.errors import EmptyError, Problem
 from sgnray.prepare.clip import Skipped
 from sgnray.prepare.pipeline.parts import Part, map_poses
 from sgnray.prepare.pipeline.staging import SORTED_FILE
-from sgnray.prepare.plan import RawPlan, Splits
+from sgnray.prepare.plan import RawPlan
 
 PREPARE_VERSION = 1
 _NUM_REASONS = 8
 
 
-def assemble(gathered: Part, plan: RawPlan, *, aside: Path, ready: Path) -> DatasetInfo:
+def assemble(gathered: Part, plan: RawPlan, *, aside: Path, ready: Path) -> None:
     """Write clips.arrow, dataset.json and skipped.csv into `ready`; EmptyError without a clip.
 
     Clips that are not sorted by name are sorted through another file in `aside`.
@@ -47,7 +47,6 @@ def assemble(gathered: Part, plan: RawPlan, *, aside: Path, ready: Path) -> Data
         splits=keep_present(plan.splits, frozenset(names)),
     )
     write_info(ready, info)
-    return info
 
 
 def describe_source(plan: RawPlan) -> dict[str, int | str]:
@@ -91,7 +90,7 @@ def _write_clips(path: Path, skeleton: Skeleton, gathered: Part) -> None:
         writer.write_batch(batch)
 
 
-def keep_present(splits: Splits | None, names: frozenset[str]) -> Splits | None:
+def keep_present(splits: NamedSplits | None, names: frozenset[str]) -> NamedSplits | None:
     """Remove refused clips from the splits."""
     if splits is None:
         return None

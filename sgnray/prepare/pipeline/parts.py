@@ -50,7 +50,7 @@ def prepare_part(
         if on_clip is not None:
             on_clip()
     # A part whose clips were all refused has no array to join.
-    no_pose = np.empty((0, _width_of(skeleton)), np.float32)
+    no_pose = np.empty((0, skeleton.pose_size), np.float32)
     poses = [no_pose, *(clip.poses.values_PD for clip in clips)]
     return Part(_build_table(skeleton, clips), np.concatenate(poses), tuple(skipped))
 
@@ -134,8 +134,8 @@ class Journal:
 def map_poses(path: Path, skeleton: Skeleton) -> npt.NDArray[np.float32]:
     """Map a file of poses as a matrix (P, V * C)."""
     if path.stat().st_size == 0:
-        return np.empty((0, _width_of(skeleton)), np.float32)
-    return np.memmap(path, np.float32, "r").reshape(-1, _width_of(skeleton))
+        return np.empty((0, skeleton.pose_size), np.float32)
+    return np.memmap(path, np.float32, "r").reshape(-1, skeleton.pose_size)
 
 
 def _build_table(skeleton: Skeleton, clips: list[Clip]) -> pa.Table:
@@ -156,8 +156,3 @@ def _build_table(skeleton: Skeleton, clips: list[Clip]) -> pa.Table:
         for field in schema
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _width_of(skeleton: Skeleton) -> int:
-    """Return how many numbers a pose has, V * C."""
-    return skeleton.num_joints * skeleton.num_coordinates

@@ -73,8 +73,8 @@ def prepare_dataset(
     `name_pattern` reads the names of your own recordings, such as a{label}_s{subject}_v{camera}.
     `on_progress` gets (clips done, clips) from time to time. The same raw data are not prepared
     twice: a finished dataset is reused, an interrupted preparation is resumed. Raises UsageError if
-    `out` has foreign files, or another dataset and not `overwrite`, InputError if no clip can be
-    used, OutputError if writing fails.
+    `out` has files that are not ours, or another dataset and not `overwrite`, InputError if no clip
+    can be used, OutputError if writing fails.
     """
     if workers == 0:
         check_without_ray(address, request)

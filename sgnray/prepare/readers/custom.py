@@ -12,15 +12,19 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sgnray.config.custom import Description, Rule, SplitRule, parse_description
 from sgnray.data.datasets import DATASETS
-from sgnray.data.skeleton import KINECT20, NTU25, SKELETONS, Skeleton
+from sgnray.data.info import NamedSplits
+from sgnray.data.protocols import IntArray
+from sgnray.data.skeleton import ESTIMATED, KINECT20, NTU25, SKELETONS, Skeleton
+from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError, Problem, count_problems
 from sgnray.prepare.clip import (
+    CLIP_NUMBERS,
+    MAX_CLIP_NUMBER,
     Clip,
     ClipFacts,
     Poses,
@@ -29,29 +33,22 @@ from sgnray.prepare.clip import (
     check_meters,
     refusal,
 )
-from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
+from sgnray.prepare.plan import RawPlan, RawSource, hash_lines
 from sgnray.prepare.readers.tables import Piece, Table, open_table
-from sgnray.prepare.recording import FloatArray
 from sgnray.storage.location import Location
 
 _MAX_DESCRIPTION_BYTES = 32 * 1024 * 1024
 _MAX_NAME = 255
-_MAX_FACT = np.iinfo(np.int16).max
-# Only models trained on files of a pose estimator have such a skeleton: see _skeleton.
-_IN_METERS = set(SKELETONS) - {NTU25.name, KINECT20.name}
 _IN_DATASET = (
     "its poses must be as in the dataset that the model was trained on, in meters with y up"
 )
-_FACTS = ("subject", "camera", "setup", "replication")
-_LIGHT_COLUMNS = ("name", "label", *_FACTS)
+_LIGHT_COLUMNS = ("name", "label", *CLIP_NUMBERS)
 _POSE_COLUMNS = ("poses", "frame", "body")
 _UNLABELED = ("name", *_POSE_COLUMNS)
 _REQUIRED = ("name", "label", "poses")
 _NOW = (
     "correct the table or its description; 'Your own skeletons' in .github/docs/data.md shows one"
 )
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -289,11 +286,11 @@ def _check_type(name: str, kind: pa.DataType, skeleton: Skeleton) -> tuple[bool,
             return is_right, "a list of integers, one for each pose"
         case "poses":
             num_joints, num_coordinates = skeleton.num_joints, skeleton.num_coordinates
-            width = num_joints * num_coordinates
+            width = skeleton.pose_size
             is_right = _nests(kind, None, width) or _nests(kind, None, num_joints, num_coordinates)
             wanted = f"a list of poses, each {width} numbers, or {num_joints} joints of "
             return is_right, f"{wanted}{num_coordinates} numbers"
-    assert name in _FACTS
+    assert name in CLIP_NUMBERS
     return is_integer or is_null, "integers, null where unknown"
 
 
@@ -317,13 +314,13 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _name_splits(
     rules: Mapping[str, SplitRule], clips: Sequence[ClipFacts], names: Set[str], location: Location
-) -> Splits | None:
+) -> NamedSplits | None:
     """Name the training and test clips of each case; InputError lists what is wrong with them.
 
     `names` are all clips of the tables; those that are not among `clips` were refused and are in no
     part. A clip with an unknown number is in no part of a case that splits by it.
     """
-    splits: Splits = {}
+    splits: NamedSplits = {}
     problems: list[Problem] = []
     for case, rule in rules.items():
         found = list(_unknown_names(rule, names))
@@ -388,11 +385,13 @@ def _read_facts(values: dict[str, object], class_names: tuple[str, ...]) -> Clip
     if not 0 <= label < len(class_names):
         raise refusal(f"its label is {label}, not one of 0 to {len(class_names) - 1}")
     numbers: dict[str, int | None] = {}
-    for key in _FACTS:
+    for key in CLIP_NUMBERS:
         number = values.get(key)
         assert number is None or isinstance(number, int)
-        if number is not None and not 0 <= number <= _MAX_FACT:
-            raise refusal(f"its {key} is {number}, not null or a number from 0 to {_MAX_FACT:,}")
+        if number is not None and not 0 <= number <= MAX_CLIP_NUMBER:
+            raise refusal(
+                f"its {key} is {number}, not null or a number from 0 to {MAX_CLIP_NUMBER:,}"
+            )
         numbers[key] = number
     return ClipFacts(name, label, **numbers)
 
@@ -409,7 +408,8 @@ def _read_poses(batch: pa.RecordBatch, index: int, skeleton: Skeleton) -> Poses:
     if not is_pose.any():
         raise refusal("every pose is zero")
     values_PD, frames, bodies = values_PD[is_pose], frames[is_pose], bodies[is_pose]
-    if skeleton.name in _IN_METERS:
+    # Only models trained on files of a pose estimator have such a skeleton: see _skeleton.
+    if skeleton.name in ESTIMATED:
         check_meters(values_PD.reshape(len(values_PD), skeleton.num_joints, -1), _IN_DATASET)
     if skeleton.origin is not None:
         values_PD = _centered(values_PD, bodies, skeleton)
@@ -422,7 +422,7 @@ def _pose_matrix(poses: pa.Array, skeleton: Skeleton) -> FloatArray:
     if num_poses == 0:
         raise refusal("it has no poses")
     is_flat = not _is_list(poses.type.value_type)
-    width = skeleton.num_joints * skeleton.num_coordinates
+    width = skeleton.pose_size
     widths = [(width, "number")]
     if not is_flat:
         widths = [(skeleton.num_joints, "joint"), (skeleton.num_coordinates, "coordinate")]

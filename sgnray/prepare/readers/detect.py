@@ -13,7 +13,9 @@ from sgnray.prepare.clip import Skipped
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.custom import plan_custom
 from sgnray.prepare.readers.own import plan_own
-from sgnray.prepare.readers.padded import plan_padded
+from sgnray.prepare.readers.padded import H5_MAGIC, plan_padded
+from sgnray.prepare.readers.pickles import is_pickle
+from sgnray.prepare.readers.pyskl import SUFFIXES as PICKLE_SUFFIXES
 from sgnray.prepare.readers.pyskl import plan_pyskl
 from sgnray.prepare.readers.recordings import (
     OWN,
@@ -28,7 +30,7 @@ from sgnray.prepare.readers.tables import is_table
 from sgnray.storage.location import Location, locate, resolve
 
 _HEAD_BYTES = 16
-_FOLDER_SUFFIXES = (".yaml", ".yml", ".h5", ".hdf5", ".npz", ".pkl", ".pickle")
+_FOLDER_SUFFIXES = (".yaml", ".yml", ".h5", ".hdf5", ".npz", *PICKLE_SUFFIXES)
 _KNOWN = (
     "a folder or .zip of SsssCcccPpppRrrrAaaa.skeleton (NTU RGB+D), of aAA_sSS_eEE_vVV.json "
     "(NW-UCLA) or of what pose estimators write (OpenPose, COCO key points, MediaPipe, Kinect); "
@@ -89,7 +91,7 @@ def detect(raw: Sequence[Location], name_pattern: str | None = None) -> RawPlan:
 
 
 def _plan_recordings(raw: Sequence[Location], name_pattern: str | None) -> RawPlan:
-    listings = [list_files([place]) for place in raw]
+    listings = [list_files(place) for place in raw]
     is_described = name_pattern is not None
     recorded = [detect_recordings(item, is_described=is_described) for item in listings]
     if len(raw) == 1 and recorded == [None] and (inner := _only_file(raw[0])) is not None:
@@ -130,17 +132,17 @@ def detect_kind(place: Location) -> Kind:
 
 
 def _detect_file(place: Location, head: bytes) -> Kind:
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+    if head.startswith(H5_MAGIC):
         return Kind.PADDED
     if head.startswith(b"PK"):
         return Kind.PADDED if _holds_arrays(place) else Kind.RECORDINGS
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+    if is_pickle(head):
         return Kind.PICKLE
     if is_table(head):
         return Kind.TABLE
     if place.name.lower().endswith((".yaml", ".yml")):
         return Kind.DESCRIPTION
-    return Kind.RECORDINGS if list_files([place]).files else Kind.UNKNOWN
+    return Kind.RECORDINGS if list_files(place).files else Kind.UNKNOWN
 
 
 def _holds_arrays(place: Location) -> bool:

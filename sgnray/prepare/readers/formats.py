@@ -99,7 +99,7 @@ _READERS = (  # of pose estimators; with this skeleton unless `detect` finds ano
     ("COCO key points", (".json",), COCO17, keypoints.detect_keypoints, keypoints.read_keypoints),
     ("MediaPipe", (".csv",), MEDIAPIPE33, _columns(MEDIAPIPE33), joint_csv.read_joint_csv),
     ("Kinect", (".csv",), NTU25, _columns(NTU25, KINECT20), joint_csv.read_joint_csv),
-    (pyskl.CLIP_FORMAT, pyskl.SUFFIXES, COCO17, pyskl.detect_clip, pyskl.read_clip),
+    (pyskl.CLIP_FORMAT, pyskl.SUFFIXES, COCO17, pyskl.detect_clip, pyskl.read_pickled_clip),
 )
 FORMATS = {NTU.name: NTU, NWUCLA.name: NWUCLA} | {
     name: RecordedFormat(name, suffixes, skeleton, detect, _each(read))

@@ -11,7 +11,7 @@ others must be present. A file that this reader does not accept is read again li
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +19,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv
 
-from sgnray.data.datasets import NTU_CLIP_NAME
+from sgnray.data.datasets import DATASETS, NTU60_SETUPS, NTU_CLIP_NAME
 from sgnray.data.skeleton import NTU25, Skeleton
+from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import ClipFacts, refusal
-from sgnray.prepare.recording import Body, FloatArray, Recording
+from sgnray.prepare.recording import Body, Recording
 
 _NAME = re.compile(NTU_CLIP_NAME.pattern + r"\.skeleton", re.ASCII)
 _NUM_JOINTS = NTU25.num_joints
@@ -76,6 +77,13 @@ def parse_ntu_name(file_name: str) -> ClipFacts:
     if min(setup, camera, subject, replication, action) < 1:
         raise refusal("a number in the name is zero", name=file_name)
     return ClipFacts(file_name[:-9], action - 1, setup, camera, subject, replication)
+
+
+def name_ntu(facts: Iterable[ClipFacts]) -> str:
+    """Distinguish ntu60 from ntu120 by the setups and actions that occur."""
+    num_classes = DATASETS["ntu60"].num_classes
+    is_ntu60 = all((fact.setup or 0) <= NTU60_SETUPS and fact.label < num_classes for fact in facts)
+    return "ntu60" if is_ntu60 else "ntu120"
 
 
 def read_skeletons(files: Sequence[bytes]) -> list[Recording | ClipError]:

@@ -26,7 +26,7 @@ FORMAT = "OpenPose"
 FRAME_NAME = re.compile(r"([^\x00-\x1f]*?)_?(\d{1,18})_keypoints\.json", re.IGNORECASE | re.ASCII)
 _PEOPLE = re.compile(rb'"people"\s*:')
 _NUMBERS = re.compile(rb'"pose_keypoints(?:_2d)?"\s*:\s*\[([^\]]*)')
-_SKELETONS = {3 * layout.num_joints: layout for layout in (OPENPOSE25, OPENPOSE18)}
+_SKELETONS = {3 * skeleton.num_joints: skeleton for skeleton in (OPENPOSE25, OPENPOSE18)}
 _START = b"\x1e"  # cannot occur unescaped in JSON
 
 

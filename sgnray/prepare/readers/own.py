@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import PurePosixPath
 
+from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import SKELETONS
 from sgnray.errors import (
     ClipError,
@@ -26,8 +27,8 @@ from sgnray.errors import (
     count_problems,
     shorten_problems,
 )
-from sgnray.prepare.clip import ClipFacts, Skipped, refusal
-from sgnray.prepare.plan import RawPlan, RawSource, Splits, hash_lines
+from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, ClipFacts, Skipped, refusal
+from sgnray.prepare.plan import RawPlan, RawSource, hash_lines
 from sgnray.prepare.readers.formats import LABELS_FILE, stem_of
 from sgnray.prepare.readers.joint_csv import find_delimiter
 from sgnray.prepare.readers.naming import name_after_file
@@ -35,11 +36,8 @@ from sgnray.prepare.readers.recordings import RecordingJob, check_one_format, de
 from sgnray.prepare.readers.source import Listing, RawFile, cut_parts, frames_of, read_file
 from sgnray.storage.location import Location, escape_name
 
-_NUMBERS = ("subject", "camera", "setup", "replication")
-_COLUMNS = ("name", "label", *_NUMBERS, "split")
+_COLUMNS = ("name", "label", *CLIP_NUMBERS, "split")
 _PARTS = ("train", "test")
-_MAX_NUMBER = 32_767  # of the dataset's columns
-_NUM_SHOWN = 10
 _EVERY = {"cs": ("subject", 3), "cv": ("camera", 3)}  # every third one is for testing
 _RANDOM_EVERY = 5
 _FIELD = re.compile(r"\{(\w*)\}|(\*)")
@@ -80,7 +78,7 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
             "no recording has a known label",
             where=where,
             now=_NOW,
-            problems=[Problem(item.name, item.reason) for item in skipped[:_NUM_SHOWN]],
+            problems=shorten_problems([Problem(item.name, item.reason) for item in skipped]),
         )
     class_names = _sort_labels({words["label"] for _, words in words_of.values()})
     if len(class_names) < 2:
@@ -117,10 +115,9 @@ def _find_copies(files: Sequence[RawFile]) -> set[RawFile]:
         seen: set[str] = set()
         for file in group if len(group) > 1 else ():
             try:
-                content = b"".join(map(read_file, [*frames_of(file)] or [file]))
+                digest = hashlib.sha256(read_file(file)).hexdigest()
             except ClipError:  # it is refused when it is prepared
                 continue
-            digest = hashlib.sha256(content).hexdigest()
             if digest in seen:
                 copies.add(file)
             seen.add(digest)
@@ -207,7 +204,7 @@ def _by_pattern(pattern: str, files: Sequence[RawFile]) -> Describe:
     compiled = _compile(pattern)
     by_folder = None if "label" in compiled.groupindex else _by_folder(files)
     num_parts = pattern.count("/") + 1
-    names = _name_apart(files, num_parts)
+    names = _name_apart(files, num_parts) if by_folder is None else {}
 
     def describe(file: RawFile) -> Words:
         name = "/".join(PurePosixPath(stem_of(file.path)).parts[-num_parts:])
@@ -225,7 +222,7 @@ def _by_pattern(pattern: str, files: Sequence[RawFile]) -> Describe:
 def _compile(pattern: str) -> re.Pattern[str]:
     """Compile a pattern to a regular expression: numbers, a label of any characters, and *."""
     fields = [field for field, star in _FIELD.findall(pattern) if not star]
-    known = ("label", *_NUMBERS)
+    known = ("label", *CLIP_NUMBERS)
     wrong = [field for field in fields if field not in known or fields.count(field) > 1]
     if wrong or not fields:
         what = f"{{{wrong[0]}}} is unknown or repeated" if wrong else "it has no field"
@@ -289,6 +286,10 @@ def _read_table(table: RawFile) -> dict[str, Words]:
     problems += [
         Problem(f"column {name}", "is missing") for name in _COLUMNS[:2] if name not in columns
     ]
+    counts = Counter(columns)
+    problems += [
+        Problem(f"column {name}", "is there twice") for name in _COLUMNS if counts[name] > 1
+    ]
     found: dict[str, Words] = {}
     for number, row in [] if problems else rows:
         pairs = itertools.zip_longest(columns, row, fillvalue="")
@@ -319,14 +320,14 @@ def _refuse_table(table: RawFile, problems: list[Problem]) -> InputError:
 
 def _find_wrong_numbers(words: Words) -> list[str]:
     return [
-        f"{key} is {words[key]!r}, not a number from 0 to {_MAX_NUMBER:,}"
-        for key in _NUMBERS
+        f"{key} is {words[key]!r}, not a number from 0 to {MAX_CLIP_NUMBER:,}"
+        for key in CLIP_NUMBERS
         if key in words and not _is_number(words[key])
     ]
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _MAX_NUMBER
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= MAX_CLIP_NUMBER
 
 
 def _sort_labels(labels: set[str]) -> tuple[str, ...]:
@@ -337,13 +338,13 @@ def _sort_labels(labels: set[str]) -> tuple[str, ...]:
 
 
 def _read_facts(words: Words, class_names: tuple[str, ...]) -> ClipFacts:
-    numbers = {key: int(words[key]) for key in _NUMBERS if key in words}
+    numbers = {key: int(words[key]) for key in CLIP_NUMBERS if key in words}
     return ClipFacts(words["name"], class_names.index(words["label"]), **numbers)
 
 
-def _split(facts: Sequence[ClipFacts], given: Mapping[str, str]) -> Splits:
+def _split(facts: Sequence[ClipFacts], given: Mapping[str, str]) -> NamedSplits:
     """Name the training and test clips of each case."""
-    splits: Splits = {}
+    splits: NamedSplits = {}
     if set(given.values()) >= set(_PARTS):
         splits["given"] = {part: [name for name in given if given[name] == part] for part in _PARTS}
     for case, (column, every) in _EVERY.items():

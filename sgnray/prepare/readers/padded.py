@@ -39,7 +39,7 @@ from sgnray.prepare.readers.naming import (
 )
 from sgnray.storage.location import Entry, Location
 
-_H5_MAGIC = b"\x89HDF\r\n\x1a\n"
+H5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK\x03\x04"
 _SUFFIX = ".npy"
 _JOB_BYTES = 16 * 2**20
@@ -48,7 +48,7 @@ _MAX_ROW_BYTES = 64 * 2**20
 _CHUNK_CACHE_BYTES = 64 * 2**20
 # The strongest compression of these files is zlib's: at most 1032 times.
 _MAX_RATIO = 1040
-_SKELETONS = {2 * skeleton.num_joints * 3: skeleton for skeleton in (NTU25, KINECT20)}
+_SKELETONS = {2 * skeleton.pose_size: skeleton for skeleton in (NTU25, KINECT20)}
 _NAME_DIGITS = 6
 _NO_LABEL = -1
 # What the libraries raise over damaged files.
@@ -152,8 +152,8 @@ def read_padded_clip(row_TX: Array) -> Poses:
 
 def _open_arrays(location: Location, entry: Entry) -> tuple[H5Arrays | NpzArrays, Parts]:
     with _reading(location, (OSError,)), location.open() as file:
-        magic = file.read(len(_H5_MAGIC))
-    if magic == _H5_MAGIC:
+        magic = file.read(len(H5_MAGIC))
+    if magic == H5_MAGIC:
         return H5Arrays(location), _H5_PARTS
     if magic.startswith(_ZIP_MAGIC):
         return NpzArrays(location, entry.changed), _NPZ_PARTS

@@ -24,7 +24,7 @@ from sgnray.errors import InputError, first_line
 from sgnray.prepare.clip import refusal
 from sgnray.storage.location import Location
 
-PROTOCOLS = range(2, 6)
+_PROTOCOLS = range(2, 6)
 # NTU120's 114,000 clips make about 8 million.
 _MAX_OPCODES = 40_000_000
 _MAX_VALUE_BYTES = 256 * 2**20
@@ -46,6 +46,11 @@ Action = Callable[[Any], None]
 
 class PickleError(Exception):
     """Why a pickle is refused."""
+
+
+def is_pickle(head: bytes) -> bool:
+    """Return whether a file begins like a pickle of a protocol that is read."""
+    return head[:1] == pickle.PROTO and len(head) > 1 and head[1] in _PROTOCOLS
 
 
 def read_pickle(location: Location) -> Any:
@@ -139,7 +144,7 @@ class _BoundedFile:
         self._num_left: int = stream.size()
         if self._num_left < 2 or (head := self._file.peek(2))[:1] != pickle.PROTO:
             raise PickleError("it does not begin with its protocol")
-        if head[1] not in PROTOCOLS:
+        if head[1] not in _PROTOCOLS:
             raise PickleError(f"it has protocol {head[1]}, not 2 to 5")
 
     def read(self, size: int) -> bytes:

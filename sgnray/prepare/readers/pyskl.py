@@ -20,12 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sgnray.data.datasets import detect_ntu, read_missing_names
+from sgnray.data.datasets import read_missing_names
+from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import COCO17, KINECT20, NTU25, Skeleton
+from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError, Problem, shorten_problems
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
 from sgnray.prepare.normalize import list_poses, normalize
-from sgnray.prepare.plan import RawPlan, Splits, cut_blocks, hash_lines
+from sgnray.prepare.plan import RawPlan, cut_blocks, hash_lines
 from sgnray.prepare.readers.naming import (
     NO_CASE,
     describe_file,
@@ -34,7 +36,7 @@ from sgnray.prepare.readers.naming import (
     name_classes,
     name_dataset,
 )
-from sgnray.prepare.readers.ntu import parse_ntu_name
+from sgnray.prepare.readers.ntu import name_ntu, parse_ntu_name
 from sgnray.prepare.readers.people import MAX_PEOPLE, build_recording, mark_missing
 from sgnray.prepare.readers.pickles import (
     PickledArray,
@@ -43,7 +45,7 @@ from sgnray.prepare.readers.pickles import (
     read_pickle,
     refuse_pickle,
 )
-from sgnray.prepare.recording import FloatArray, Recording
+from sgnray.prepare.recording import Recording
 from sgnray.storage.location import Location
 
 log = logging.getLogger(__name__)
@@ -114,10 +116,7 @@ def plan_pyskl(location: Location) -> RawPlan:
     ntu_facts = _read_ntu_names(clips) if skeleton is NTU25 else {}
     num_classes = max(clip.facts.label for clip in clips) + 1
     if ntu_facts:
-        dataset = detect_ntu(
-            last_setup=max(facts.setup or 0 for facts in ntu_facts.values()),
-            last_action=max(facts.label for facts in ntu_facts.values()) + 1,
-        )
+        dataset = name_ntu(ntu_facts.values())
     else:
         dataset = name_dataset(location, skeleton, num_classes)
     kept, skipped = _choose(clips, ntu_facts)
@@ -241,7 +240,7 @@ def detect_clip(head: bytes) -> Skeleton | None:
     return COCO17 if is_clip else None
 
 
-def read_clip(data: bytes, skeleton: Skeleton) -> Recording:
+def read_pickled_clip(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the pickle of one clip in 2D; ClipError if it is corrupt or holds something else."""
     try:
         keypoint, score = _read_arrays(load_pickle(pa.BufferReader(data)))
@@ -255,7 +254,7 @@ def read_clip(data: bytes, skeleton: Skeleton) -> Recording:
 
 
 def pickle_clip(arrays: Arrays) -> bytes:
-    """Make the pickle of one clip, as read_clip reads it."""
+    """Make the pickle of one clip, as read_pickled_clip reads it."""
     named = zip(("keypoint", "keypoint_score"), arrays, strict=True)
     return pickle.dumps({key: array.load() for key, array in named if array is not None})
 
@@ -327,7 +326,7 @@ def _choose(
 
 def _read_splits(
     split: Any, dataset: str, *, known: Set[str], kept: Set[str], location: Location
-) -> Splits | None:
+) -> NamedSplits | None:
     """Return the cases that have kept clips in both parts; None if there are no such cases.
 
     InputError if a clip is in both parts of a case.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sgnray.data.datasets import detect_ntu, read_class_names, read_missing_names
+from sgnray.data.datasets import read_class_names, read_missing_names
 from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.errors import ClipError, InputError, Problem, UsageError, shorten_problems
 from sgnray.prepare.clip import Clip, ClipFacts, Skipped, refusal
@@ -24,6 +24,7 @@ from sgnray.prepare.readers.formats import (
     RecordedFormat,
     has_known_suffix,
 )
+from sgnray.prepare.readers.ntu import name_ntu
 from sgnray.prepare.readers.source import (
     Listing,
     RawFile,
@@ -104,11 +105,7 @@ def plan_recordings(listing: Listing, recorded: str) -> RawPlan:
             return _plan(listing, "synth", NTU, class_names)
         case "NTU RGB+D":
             known = [file.name for file in listing.files if NTU.has_name(file.name)]
-            facts = [NTU.parse_name(name) for name in known]
-            dataset = detect_ntu(
-                last_setup=max(fact.setup or 0 for fact in facts),
-                last_action=max(fact.label for fact in facts) + 1,
-            )
+            dataset = name_ntu(NTU.parse_name(name) for name in known)
             return _plan(listing, dataset, NTU, read_class_names(dataset), read_missing_names())
         case other:
             assert other in FORMATS, other
@@ -142,7 +139,7 @@ def find_recordings(path: Path | str, *, now: str = KNOWN) -> Listing:
     shown = str(path) if place.is_local else str(place)  # without a password
     if place.entry() is None:
         raise UsageError("file or folder not found", where=shown, now=now)
-    found = list_files([place])
+    found = list_files(place)
     if found.files:
         return found
     raise refuse_place(place, shown, found.unused, now=now)

@@ -115,13 +115,42 @@ def _with_slashes(member: str) -> str:
     return member.replace("\\", "/")  # of PowerShell 5
 
 
-def list_files(raw: Sequence[Location]) -> Listing:
-    """List the recordings of files, folders (recursively) and .zip files.
+def list_files(place: Location) -> Listing:
+    """List the recordings of a file, a folder (recursively) or a .zip.
 
     InputError if a .zip or a pickle is corrupt. A folder's .zip files are opened only if it has no
     recordings of its own.
     """
-    return join_listings([_list_place(place) for place in raw])
+    entry = place.entry()
+    if entry is None or (not entry.is_folder and entry.name.lower().endswith(".zip")):
+        return _recognize(list(_zip_files(place)))
+    if not entry.is_folder:
+        if entry.name.lower().endswith(SUFFIXES) and (clips := _pickled_files(place, entry)):
+            return Listing(tuple(sorted(clips, key=_order)), ())
+        with place.open() as stream:
+            is_zip = stream.read(4) == b"PK\3\4"
+        if is_zip:
+            return _recognize(list(_zip_files(place)))
+        return _recognize([_plain_file(place, entry)], lists_unknown=False)  # of any suffix
+    plain: list[RawFile | Skipped] = []
+    zips: list[RawFile] = []
+    for item in place.walk():
+        if item.problem:
+            if _could_be_raw(item.name):
+                plain.append(Skipped(_plain_file(place, item).path, item.problem))
+        elif has_known_suffix(item.name):
+            plain.append(_plain_file(place, item))
+        elif _is_zip(item.name):
+            zips.append(_plain_file(place, item))
+    listing = _recognize(plain)
+    if listing.files or not zips:
+        reason = "a .zip next to recordings is not opened: if it has other ones, unpack it"
+        unopened = tuple(Skipped(file.path, reason) for file in zips)
+        return replace(listing, left_out=listing.left_out + unopened)
+    inside = _recognize([member for file in zips for member in _zip_files(file.place)])
+    if inside.files:  # other files next to the .zip files say nothing
+        listing = _recognize(plain, lists_unknown=False)
+    return join_listings([listing, inside])
 
 
 def join_listings(listings: Sequence[Listing]) -> Listing:
@@ -191,7 +220,7 @@ def _read(file: RawFile, limit: int) -> bytes:
 
 
 def frames_of(file: RawFile) -> Iterator[RawFile]:
-    """Yield the files of a recording that has one for each frame."""
+    """Yield the files of a recording that has one for each frame; `size_bytes` is that of all."""
     for path in file.frames:
         name = _with_slashes(path).rpartition("/")[2]
         if file.member is None:
@@ -216,39 +245,6 @@ def cut_parts(files: Sequence[RawFile]) -> Iterator[tuple[RawFile, ...]]:
 
 def _order(file: RawFile) -> tuple[str, str, str]:
     return file.name, file.place.path, file.member or ""
-
-
-def _list_place(place: Location) -> Listing:
-    entry = place.entry()
-    if entry is None or (not entry.is_folder and entry.name.lower().endswith(".zip")):
-        return _recognize(list(_zip_files(place)))
-    if not entry.is_folder:
-        if entry.name.lower().endswith(SUFFIXES) and (clips := _pickled_files(place, entry)):
-            return Listing(tuple(clips), ())
-        with place.open() as stream:
-            is_zip = stream.read(4) == b"PK\3\4"
-        if is_zip:
-            return _recognize(list(_zip_files(place)))
-        return _recognize([_plain_file(place, entry)], lists_unknown=False)  # of any suffix
-    plain: list[RawFile | Skipped] = []
-    zips: list[RawFile] = []
-    for item in place.walk():
-        if item.problem:
-            if _could_be_raw(item.name):
-                plain.append(Skipped(_plain_file(place, item).path, item.problem))
-        elif has_known_suffix(item.name):
-            plain.append(_plain_file(place, item))
-        elif _is_zip(item.name):
-            zips.append(_plain_file(place, item))
-    listing = _recognize(plain)
-    if listing.files or not zips:
-        reason = "a .zip next to recordings is not opened: if it has other ones, unpack it"
-        unopened = tuple(Skipped(file.path, reason) for file in zips)
-        return replace(listing, left_out=listing.left_out + unopened)
-    inside = _recognize([member for file in zips for member in _zip_files(file.place)])
-    if inside.files:  # other files next to the .zip files say nothing
-        listing = _recognize(plain, lists_unknown=False)
-    return join_listings([listing, inside])
 
 
 def _is_zip(name: str) -> bool:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -173,7 +174,7 @@ def test_exporting_a_synthetic_dataset_to_one_file_needs_a_case(tiny_dataset, tm
 def test_an_existing_file_stays_without_overwrite(tiny_dataset, tmp_path):
     out = tmp_path / "tiny.pkl"
     out.write_text("mine")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="the file exists already"):
         export_dataset(tiny_dataset, out, to="pyskl")
     assert out.read_text() == "mine"
     export_dataset(tiny_dataset, out, to="pyskl", overwrite=True)
@@ -199,6 +200,21 @@ def with_bodies(dataset, folder, change):
     with pa.ipc.new_file(str(folder / "clips.arrow"), batch.schema) as writer:
         writer.write_batch(changed)
     return open_dataset(folder)
+
+
+def test_padded_clips_may_all_be_empty(tiny_dataset, tmp_path):
+    empty = replace(
+        tiny_dataset,
+        offsets=np.zeros_like(tiny_dataset.offsets),
+        poses_PVC=tiny_dataset.poses_PVC[:0],
+        frames_P=tiny_dataset.frames_P[:0],
+        bodies_P=tiny_dataset.bodies_P[:0],
+    )
+    for to in ("npz", "h5"):
+        result = export_dataset(empty, tmp_path / f"empty.{to}", to=to, case="cv")
+        read = [clip for job in plan_padded(locate(result.path)).jobs for clip in job.read()]
+        assert {clip.reason for clip in read} == {"every pose is zero"}
+        assert len(read) == result.num_clips
 
 
 def test_bodies_may_be_numbered_from_one(tiny_dataset, tmp_path):

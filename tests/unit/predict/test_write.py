@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -200,12 +201,13 @@ def test_a_finished_file_is_kept(recordings, tiny_run, tmp_path):
     assert len(read(out)[1]["guesses"]) == 2
 
 
-@pytest.mark.parametrize("name", ["p.csv", "folder.jsonl", "s3://bucket/p.jsonl"])
+@pytest.mark.parametrize("name", ["p.csv", "folder.jsonl", "s3://bucket/p.jsonl", "S3://b/p.jsonl"])
 def test_where_predictions_cannot_be_written(recordings, tiny_run, tmp_path, name):
     (tmp_path / "folder.jsonl").mkdir()
-    out = name if "://" in name else tmp_path / name
-    with pytest.raises(UsageError, match="are written to a "):
-        write_predictions(plan_predictions(recordings, tiny_run), out)
+    plan = plan_predictions(recordings, tiny_run)
+    for out in (name, Path(name)) if "://" in name else (tmp_path / name,):
+        with pytest.raises(UsageError, match="are written to a "):
+            write_predictions(plan, out)
 
 
 def test_one_writer_at_a_time(recordings, tiny_run, tmp_path):

@@ -1,6 +1,7 @@
 """Custom recordings become a dataset: their labels are in folders, names or a table."""
 
 import html
+import itertools
 import os
 import pickle
 import shutil
@@ -158,6 +159,19 @@ def test_a_copy_of_a_recording_is_not_used(write, tmp_path):
             ("wave/a.csv", "the same recording is in another place"),
             ("clap/b.csv", "the same recording is in another place"),
         ]
+
+
+def test_a_copy_of_a_recording_of_openpose_is_not_used(tmp_path):
+    """Its frames are files of a folder, which together are one recording."""
+    for place, label in itertools.product(("a", "b"), ("wave", "clap")):
+        write_openpose(tmp_path / place / label / "rec1", "rec1")
+    for frame in (tmp_path / "b/clap/rec1").iterdir():  # of the same size
+        frame.write_bytes(frame.read_bytes().replace(b'"version": 1.3', b'"version": 1.4'))
+    planned = detect([locate(tmp_path / place) for place in ("a", "b")])
+    assert list(facts_of(planned)) == ["a/clap/rec1", "a/wave/rec1", "b/clap/rec1"]
+    assert [(item.name, item.reason) for item in planned.skipped] == [
+        ("wave/rec1", "the same recording is in another place")
+    ]
 
 
 def test_copies_that_are_too_large_to_read_do_not_stop_the_others(write):
@@ -327,6 +341,7 @@ def test_a_labels_csv_may_come_from_a_spreadsheet(write, text):
         ("name,label,age\na,x,3\n", ["column 'age': unknown; there are name, label, subject"]),
         ("name,label\na,\n,x\n", ["row 2: it has no label", "row 3: it has no name"]),
         ("name,label\na,x\na.csv,y\n", ["row 3: a is listed twice"]),
+        ("name,label,label\na,x,y\n", ["column label: is there twice"]),
         ("name,label\na,x,y\n", ["row 2: it has more cells than the header"]),
         ("name,,label\na,y,x\n", ["row 2: it has more cells than the header"]),
         ("name,label\n\n,,\na,\n", ["row 4: it has no label"]),

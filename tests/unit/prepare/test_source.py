@@ -10,7 +10,7 @@ from sgnray.prepare.clip import Skipped
 from sgnray.prepare.readers import source
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.recordings import find_recordings
-from sgnray.prepare.readers.source import MAX_FILE_BYTES, list_files, read_file
+from sgnray.prepare.readers.source import MAX_FILE_BYTES, join_listings, list_files, read_file
 from sgnray.storage.location import locate
 
 NAME = "S001C001P001R001A001.skeleton"
@@ -20,7 +20,7 @@ def test_folders_are_searched_and_other_files_ignored(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     for path in (f"a/b/{NAME}", "a/notes.txt", f"a/._{NAME}", "S001C001P001R001A000.skeleton"):
         (tmp_path / path).write_bytes(path.encode())
-    files = list_files([locate(tmp_path)]).files
+    files = list_files(locate(tmp_path)).files
     assert [(file.name, file.depth) for file in files] == [
         ("S001C001P001R001A000.skeleton", 0),
         (NAME, 2),
@@ -34,7 +34,7 @@ def test_members_with_paths_outside_the_zip_are_refused(tmp_path, path):
         archive.writestr(f"{path}{NAME}", "text")
         archive.writestr(f"inside/{NAME}", "text")
     before = sorted(tmp_path.parent.rglob("*"))
-    listing = list_files([locate(tmp_path / "raw.zip")])
+    listing = list_files(locate(tmp_path / "raw.zip"))
     assert [file.member for file in listing.files] == [f"inside/{NAME}"]
     (refused,) = listing.refused
     assert refused.reason == "its path points outside the .zip"
@@ -44,7 +44,7 @@ def test_members_with_paths_outside_the_zip_are_refused(tmp_path, path):
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "raw.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(NAME, bytes(17 << 20))
-    listing = list_files([locate(tmp_path / "raw.zip")])
+    listing = list_files(locate(tmp_path / "raw.zip"))
     assert listing.files == ()
     assert listing.refused == (Skipped(NAME, "it would grow 1028 times when unpacked"),)
 
@@ -52,7 +52,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
 def test_a_file_larger_than_any_recording_is_not_read(tmp_path):
     with (tmp_path / NAME).open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)
-    (listed,) = list_files([locate(tmp_path)]).files
+    (listed,) = list_files(locate(tmp_path)).files
     with pytest.raises(ClipError) as caught:
         read_file(listed)
     assert caught.value.what == "larger than 64 MiB, the limit for a recording"
@@ -66,7 +66,7 @@ def test_pipes_and_dead_links_are_listed_with_the_reason(tmp_path):
     (tmp_path / "itself.csv").symlink_to("itself.csv")
     os.mkfifo(tmp_path / "S001C001P001R001A003.skeleton")
     (tmp_path / NAME).write_bytes(b"text")
-    listing = list_files([locate(tmp_path)])
+    listing = list_files(locate(tmp_path))
     assert [file.name for file in listing.files] == [NAME]
     assert listing.left_out == (Skipped("jump", "a link to a missing file"),)
     assert {item.name: item.reason for item in listing.refused} == {
@@ -93,7 +93,7 @@ def test_linked_folders_are_searched_once(tmp_path):
     ):
         (raw / name).symlink_to(target)
     (disk / "jump/back").symlink_to(raw / "jump")
-    files = list_files([locate(raw)]).files
+    files = list_files(locate(raw)).files
     assert [file.path for file in files] == [f"again/more/{NAME}", f"wave/{NAME}"]
 
 
@@ -105,7 +105,7 @@ def test_two_zips_and_a_folder_are_listed_as_one(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / names[2]).write_text("text")
     places = [*(tmp_path / f"{name}.zip" for name in names[:2]), tmp_path / "folder"]
-    listing = list_files([locate(place) for place in places])
+    listing = join_listings([list_files(locate(place)) for place in places])
     assert [file.name for file in listing.files] == sorted(names)
 
 
@@ -114,9 +114,9 @@ def test_a_zip_that_is_not_opened_is_listed(tmp_path):
     for path in ("raw/more/jump.zip", "raw/._jump.zip"):
         with zipfile.ZipFile(tmp_path / path, "w") as archive:
             archive.writestr(NAME, "text")
-    assert [file.name for file in list_files([locate(tmp_path / "raw")]).files] == [NAME]
+    assert [file.name for file in list_files(locate(tmp_path / "raw")).files] == [NAME]
     (tmp_path / "raw" / NAME).write_text("text")
-    listing = list_files([locate(tmp_path / "raw")])
+    listing = list_files(locate(tmp_path / "raw"))
     assert [file.path for file in listing.files] == [NAME]
     reason = "a .zip next to recordings is not opened: if it has other ones, unpack it"
     assert (listing.refused, listing.left_out) == ((), (Skipped("more/jump.zip", reason),))
@@ -132,7 +132,7 @@ def test_a_zip_in_a_zip_is_listed(tmp_path):
     assert caught.value.problems == (Problem("a/jump.zip", what),)
     with zipfile.ZipFile(tmp_path / "raw.zip", "a") as archive:
         archive.writestr(NAME, "text")
-    listing = list_files([locate(tmp_path / "raw.zip")])
+    listing = list_files(locate(tmp_path / "raw.zip"))
     assert [file.name for file in listing.files] == [NAME]
     assert (listing.refused, listing.left_out) == ((), (Skipped("a/jump.zip", what),))
 
@@ -148,10 +148,10 @@ def test_hidden_folders_of_other_programs_are_not_searched(tmp_path):
     shutil.make_archive(tmp_path / "raw", "zip", tmp_path, ".mine")
     shutil.make_archive(tmp_path / "flat", "zip", root)
     for place in (root, tmp_path / "flat.zip"):
-        listing = list_files([locate(place)])
+        listing = list_files(locate(place))
         assert [file.path for file in listing.files] == [f"wave/{NAME}"]
         assert listing.refused == ()
-    assert list_files([locate(tmp_path / "raw.zip")]).files == ()
+    assert list_files(locate(tmp_path / "raw.zip")).files == ()
 
 
 def test_of_members_with_one_path_the_last_counts(tmp_path):
@@ -159,7 +159,7 @@ def test_of_members_with_one_path_the_last_counts(tmp_path):
         archive.writestr(NAME, "old")
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr(NAME, "newer")
-    listing = list_files([locate(tmp_path / "raw.zip")])
+    listing = list_files(locate(tmp_path / "raw.zip"))
     assert [read_file(file) for file in listing.files] == [b"newer"]
     assert listing.refused == (Skipped(NAME, "another file has this path"),)
 
@@ -167,7 +167,7 @@ def test_of_members_with_one_path_the_last_counts(tmp_path):
 def test_only_deflated_members_are_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "raw.zip", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr(NAME, "text")
-    listing = list_files([locate(tmp_path / "raw.zip")])
+    listing = list_files(locate(tmp_path / "raw.zip"))
     assert listing.refused == (Skipped(NAME, "it is not compressed with deflate"),)
 
 
@@ -176,14 +176,14 @@ def test_a_damaged_member_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(NAME, "some text")
     path.write_bytes(path.read_bytes().replace(b"some text", b"some tEXt"))
-    (file,) = list_files([locate(path)]).files
+    (file,) = list_files(locate(path)).files
     with pytest.raises(ClipError, match="cannot be read: Bad CRC-32"):
         read_file(file)
 
 
 def test_a_file_removed_after_listing_is_not_a_clip_error(tmp_path):
     (tmp_path / NAME).write_bytes(b"text")
-    (file,) = list_files([locate(tmp_path)]).files
+    (file,) = list_files(locate(tmp_path)).files
     (tmp_path / NAME).unlink()
     with pytest.raises(InputError) as caught:
         read_file(file)
@@ -234,7 +234,7 @@ def test_unknown_files_next_to_zips_of_recordings_are_ignored(tmp_path):
     (tmp_path / "package.json").write_text("{}")
     with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
         archive.writestr(NAME, "text")
-    listing = list_files([locate(tmp_path)])
+    listing = list_files(locate(tmp_path))
     assert ([file.name for file in listing.files], listing.refused) == ([NAME], ())
 
 
@@ -249,4 +249,4 @@ def test_formats_of_several_files_are_detected_at_once(tmp_path, monkeypatch):
         return peek(file)
 
     monkeypatch.setattr(source, "_peek", peek_together)
-    assert list_files([locate(tmp_path)]).files == ()
+    assert list_files(locate(tmp_path)).files == ()
