@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import shutil
 import signal
 from contextlib import suppress
@@ -57,6 +58,12 @@ FLAT17 = Skeleton(
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """Hide GPUs from all tests but those for GPUs: the others state what CPUs do."""
+    if not {"gpu", "bench"} & set(re.findall(r"\w+", config.option.markexpr)):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_cmdline_main(config):
     """Use all cores for the whole suite; files that are named run in this process."""
     option = config.option
@@ -85,7 +92,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Choose what runs: measurements by their marker only, GPU tests only where there is a GPU.
+    """Choose what runs: measurements by their marker only, GPU tests likewise.
 
     Slow tests run by their marker or where their file is named. Those that start Ray are the
     longest, so they come first.
@@ -98,7 +105,7 @@ def pytest_collection_modifyitems(config, items):
         unnamed = [item for item in items if item.path not in named]
         _skip(unnamed, "slow", "takes minutes: pytest -m slow")
     if any(item.get_closest_marker("gpu") for item in items) and not _has_gpu():
-        _skip(items, "gpu", "needs a GPU")
+        _skip(items, "gpu", "needs a GPU: pytest -m gpu")
 
 
 def _skip(items, marker, reason):

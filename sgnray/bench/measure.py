@@ -93,7 +93,9 @@ def measure_process(
     measures = {"data": _data(train_batches(recipe, bank, rows[:_DATA_CLIPS], world=World()))}
     for precision in precisions:
         measures[f"product {precision}"] = _product(precision, device)
-        measures[f"{STEP} {precision}"] = _bare_steps(prepare(precision, batch_size))
+        # Captured steps are measured with the draws of their epoch, which need several steps.
+        num_steps = MAX_EPOCH_BATCHES if device.type == "cuda" else 1
+        measures[f"{STEP} {precision}"] = _bare_steps(prepare(precision, num_steps * batch_size))
         measures[f"{FORWARD} {precision}"] = _forward(prepare(precision, batch_size))
     step = measures[f"{STEP} {recipe.train.precision}"]
     step()  # the first time is slower
@@ -138,10 +140,10 @@ def rate_of(work: Work, *, amount: float, device: torch.device) -> Measure:
         nonlocal repeats
         if repeats == 0:
             first_s = _time(work, 1, device)
-            if first_s > _LONG_S:
+            # On a GPU, loading its libraries may take most of the first time; on a CPU, startup.
+            if first_s > _LONG_S and device.type == "cpu":
                 repeats = 1
                 return amount / first_s
-            # Startup may have taken most of the first time.
             repeats = max(1, math.ceil(_SHORTEST_S / _time(work, 1, device)))
         return amount * repeats / _time(work, repeats, device)
 

@@ -100,6 +100,8 @@ def choose_pose_device(num_bytes: int, device: torch.device, wanted: PoseDevice)
     if device.type == "cpu" or wanted == "host":
         return torch.device("cpu")
     free, _ = torch.cuda.mem_get_info(device)
+    # What torch has reserved and does not use is free as well, for example after an earlier trial.
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if num_bytes <= free * _LARGEST_SHARE:
         return device
     if wanted == "device":
@@ -108,7 +110,9 @@ def choose_pose_device(num_bytes: int, device: torch.device, wanted: PoseDevice)
             where="data.pose_device=device",
             now="use data.pose_device=auto: they stay on the host if they do not fit",
         )
-    log.info("the poses take %.1f GB and stay on the host", num_bytes / 1e9)
+    log.warning(
+        "the poses take %.1f GB and stay on the host, so each step is slower", num_bytes / 1e9
+    )
     return torch.device("cpu")
 
 

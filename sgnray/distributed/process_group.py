@@ -40,7 +40,8 @@ def process_group(device: torch.device) -> Iterator[None]:
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
     yield
-    dist.barrier()  # rank 0 holds the store, which the others still use
+    # Rank 0 holds the store, which the others still use. The device avoids a warning of nccl.
+    dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
     # Not after an error: nccl would wait for the other ranks, which wait in a collective, and Ray
     # would not learn of the error. The process ends, and with it the group.
     dist.destroy_process_group()

@@ -42,7 +42,8 @@ class Tally:
         num_classes = logits_BK.shape[1]
         cells = labels_B * num_classes + logits_BK.argmax(dim=1)
         likeliest_B5 = logits_BK.topk(min(5, num_classes), dim=1).indices
-        counts = torch.bincount(cells, minlength=num_classes**2)
+        # bincount would wait for a GPU.
+        counts = cells.new_zeros(num_classes**2).index_add_(0, cells, torch.ones_like(cells))
         return cls(
             confusion_KK=counts.view(num_classes, num_classes),
             top5=(likeliest_B5 == labels_B[:, None]).sum(),

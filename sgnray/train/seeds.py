@@ -300,8 +300,9 @@ def _slots(
         return [None] * num_slots, device, request
     if choose_device(device).type == "cuda":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpus = visible.split(",") if visible else map(str, range(torch.cuda.device_count()))
-        return [*gpus][:num_seeds], device, request
+        num_gpus = torch.cuda.device_count()  # CUDA ends the list at the first that is not there
+        gpus = visible.split(",")[:num_gpus] if visible else [*map(str, range(num_gpus))]
+        return gpus[:num_seeds], "cuda", request
     return [None] * min(num_seeds, num_cores()), device, request
 
 

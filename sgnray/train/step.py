@@ -173,8 +173,12 @@ def _on_side_stream(step: Callable[[], None]) -> None:
 
 
 def _capture(step: Callable[[], None]) -> Callable[[], None]:
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph):
+            step()
+    except RuntimeError:
+        torch.cuda.set_stream(stream)  # a capture that fails at its end leaves its own stream
+        raise
     replay: Callable[[], None] = graph.replay
     return replay

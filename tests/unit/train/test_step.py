@@ -130,13 +130,17 @@ def test_the_weight_average_is_saved_and_evaluated(start, rich_recipe, tmp_path)
 
 
 @pytest.mark.gpu
-def test_a_captured_step_gives_the_launched_steps_weights(start, rich_recipe):
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_captured_step_gives_the_launched_steps_weights(start, rich_recipe, precision, caplog):
     device = torch.device("cuda")
+    rich_recipe = rich_recipe.replacing({"train.precision": precision})
     launched = LaunchedSteps(*start(rich_recipe, device))
     captured = choose_steps(*start(rich_recipe, device))
     assert isinstance(captured, CapturedSteps)
     for ours, theirs in zip(train(captured), train(launched), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
-    weights = launched.state.model.state_dict()
-    for key, value in captured.state.model.state_dict().items():
-        torch.testing.assert_close(value, weights[key], atol=1e-4, rtol=1e-3)
+    assert "no CUDA graph" not in caplog.text
+    for kind in ("model", "averaged"):
+        weights = getattr(launched.state, kind).state_dict()
+        for key, value in getattr(captured.state, kind).state_dict().items():
+            torch.testing.assert_close(value, weights[key], atol=1e-4, rtol=1e-3)

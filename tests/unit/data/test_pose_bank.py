@@ -1,0 +1,40 @@
+"""Where the poses of a dataset are kept."""
+
+import pytest
+import torch
+
+from sgnray.data.pose_bank import choose_pose_device
+from sgnray.errors import UsageError
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """A GPU of 10 GB, of which 2 GB are free, 7 GB reserved by torch, and 3 GB of those in use."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * 10**9, 10 * 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 7 * 10**9)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "wanted", "chosen"),
+    [
+        (2_900_000_000, "auto", GPU),
+        (2_900_000_000, "device", GPU),
+        (2_900_000_000, "host", CPU),
+        (3_100_000_000, "auto", CPU),
+    ],
+)
+def test_half_of_the_free_memory_may_hold_poses(memory, num_bytes, wanted, chosen, caplog):
+    assert choose_pose_device(num_bytes, GPU, wanted) == chosen
+    assert ("stay on the host" in caplog.text) == (chosen == CPU and wanted == "auto")
+
+
+def test_poses_that_do_not_fit_and_must(memory):
+    with pytest.raises(UsageError, match=r"take 3\.1 GB, and the GPU has 6\.0 GB free"):
+        choose_pose_device(3_100_000_000, GPU, "device")
+
+
+def test_on_a_cpu_they_are_in_its_memory():
+    assert choose_pose_device(10**15, CPU, "auto") == CPU
