@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sgnray.errors import Problem, RecipeError, SgnError
@@ -66,7 +66,7 @@ class Listed:
         self.num_trials = len(points)
         self._points = points
 
-    def propose(self, number: int) -> Values | None:
+    def propose(self, number: int, tried: Iterable[Values] = ()) -> Values | None:
         """Return the values of a trial; None if there are no more."""
         return self._points[number - 1] if number <= self.num_trials else None
 
@@ -96,21 +96,20 @@ class Tpe:
         if not space.ranges and space.num_points() <= MAX_GRID_POINTS:
             self.num_trials = min(num_trials, len(distinct(space.grid())))
         self._space, self._seed = space, seed
-        self._known: set[str] = set()
         self._study = make_study(
             TPESampler(seed=derive_seed(seed, "tune tpe") % 2**32, n_startup_trials=num_random)
         )
 
-    def propose(self, number: int) -> Values | None:
-        """Return the values of a trial; None if there are no more."""
+    def propose(self, number: int, tried: Iterable[Values] = ()) -> Values | None:
+        """Return the values of a trial, if possible not those of `tried`; None if no more."""
         if number > self.num_trials:
             return None
         values = self._suggest()
-        if json.dumps(values) in self._known:  # it would give the same score
+        known = {json.dumps(each) for each in tried}
+        if json.dumps(values) in known:  # it would give the same score
             drawn = (self._space.draw(self._seed, index) for index in range(_MAX_DRAWS))
-            unknown = (each for each in drawn if json.dumps(each) not in self._known)
+            unknown = (each for each in drawn if json.dumps(each) not in known)
             values = next(unknown, values)
-        self._known.add(json.dumps(values))
         return values
 
     def learn(self, values: Values, scores: Sequence[float], *, is_complete: bool) -> None:
@@ -118,7 +117,6 @@ class Tpe:
         from optuna.trial import TrialState
 
         state = TrialState.COMPLETE if is_complete else TrialState.PRUNED
-        self._known.add(json.dumps(values))
         self._study.add_trial(
             optuna_trial(
                 self._space,

@@ -70,7 +70,8 @@ class RunningSearch:
             number, values = row.number, row.values
         else:
             number = self._last_number + 1
-            proposed = self._sampler.propose(number)
+            tried = [row.values for row in self.table.rows]
+            proposed = self._sampler.propose(number, tried)
             if proposed is None:
                 return None
             self._last_number, values = number, proposed

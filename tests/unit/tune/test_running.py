@@ -103,6 +103,17 @@ def test_tpe_learns_from_the_trials_of_an_earlier_command(tmp_path, make_plan):
         assert len({str(each) for each in values}) == 4  # the seed's first draws are not repeated
 
 
+def test_tpe_does_not_repeat_the_trials_that_an_interrupt_left_unfinished(tmp_path, make_plan):
+    plan = make_plan(search="tpe", num_trials=8)
+    with claim_search(tmp_path, None, plan) as folder:
+        for num_started in (2, 4):  # the second one with a new sampler, as in a new process
+            search = begin(folder, make_sampler(plan.space, "tpe", 8, 0))
+            trials = [search.next_trial() for _ in range(num_started)]
+            search.end()
+    assert [trial["number"] for trial in trials] == [1, 2, 3, 4]
+    assert len({str(trial["values"]) for trial in trials}) == 4
+
+
 def test_an_error_in_the_callers_listener_is_raised_again(folder, sampler):
     class Fails(Heard):
         def on_trial_end(self, row):

@@ -27,7 +27,7 @@ def run(sampler, numbers):
     """Propose and learn in turns, and return what was proposed."""
     proposed = []
     for number in numbers:
-        values = sampler.propose(number)
+        values = sampler.propose(number, proposed)
         proposed.append(values)
         score = goodness(values)
         sampler.learn(values, [score - 0.1, score], is_complete=number % 3 != 0)
