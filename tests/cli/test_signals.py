@@ -42,8 +42,9 @@ with ending_in_order():
 """
 STUBBORN = """
 import signal, time
+from {module} import {context}
 from sgnray.cli.signals import ending_in_order
-with ending_in_order():
+with ending_in_order(), {context}():
     try:
         print("ready", flush=True)
         time.sleep(60)
@@ -82,16 +83,24 @@ def test_a_signal_that_was_swallowed_is_raised_again(name):
     assert done.returncode == 128 + getattr(signal, name)
 
 
-def test_a_second_signal_ends_at_once():
+@pytest.mark.parametrize(
+    ("module", "context", "first"),
+    [
+        ("contextlib", "nullcontext", signal.SIGTERM),
+        ("sgnray.tune.ray.launch", "_interruptible", signal.SIGINT),
+    ],
+)
+def test_a_second_signal_ends_at_once(module, context, first):
+    script = STUBBORN.format(module=module, context=context)
     with subprocess.Popen(
-        [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(first)
         assert process.stdout.readline() == "cleaning\n"
         # The same signal again, as if it was forwarded twice: the cleanup continues.
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(first)
         time.sleep(0.7)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)

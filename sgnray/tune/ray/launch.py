@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -305,11 +305,14 @@ class _TimeBudget(tune.Stopper):  # type: ignore[misc]
 def _interruptible() -> Iterator[Callable[[], None]]:
     """Yield a function that repeats a Ctrl-C: Ray may catch its KeyboardInterrupt, and continue."""
     is_interrupted = False
+    before = signal.getsignal(signal.SIGINT)
 
-    def on_signal(*_: object) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal is_interrupted
         is_interrupted = True
-        raise KeyboardInterrupt
+        if not callable(before):
+            raise KeyboardInterrupt
+        before(number, frame)  # it raises, exits, or ignores a Ctrl-C that was forwarded twice
 
     def repeat() -> None:
         if is_interrupted:
@@ -318,7 +321,7 @@ def _interruptible() -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not threading.main_thread():  # signals go to the main one
         yield repeat
         return
-    before = signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
     try:
         yield repeat
     finally:
