@@ -76,6 +76,7 @@ class TrialResources:
         if not cluster.is_local:
             # Ray Tune does not know the size of trials with several workers: it would start all.
             at_once = self.concurrent or (max(1, room) if self.num_workers > 1 else None)
+            num_trials = min(self.concurrent or num_trials, num_trials)
         elif room < (self.concurrent or 1):
             raise ClusterError(
                 f"{self.concurrent or 1} trials at a time need {self._min_cpus} CPUs and {gpus:g} "

@@ -31,6 +31,7 @@ FREE = Resources(num_cpus=64, num_gpus=4, is_local=False, node_cpus=(64,), free_
         # Nodes with GPUs may have few CPUs: one for each worker.
         (TrialResources(), FREE, 2, TrialResources(1, 1, 1.0, None)),
         (TrialResources(num_gpus=0.0), FREE, 2, TrialResources(1, 32, 0.0, None)),
+        (TrialResources(num_gpus=0.0, concurrent=2), FREE, 16, TrialResources(1, 32, 0.0, 2)),
     ],
 )
 def test_each_trial_gets_its_share(wanted, cluster, num_trials, expected):
