@@ -6,6 +6,7 @@ while `yes`, `1:30`, `010` and dates are strings, which a typed recipe then refu
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -76,16 +77,18 @@ def is_path(name_or_path: str) -> bool:
     return name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path
 
 
-def read_named(name_or_path: str, *, kind: str, package: str, folder: Path = Path()) -> str:
-    """Read the text of a shipped file, or of one below `folder`; RecipeError if it fails.
+def read_named(
+    name_or_path: str, *, kind: str, package: str, folder: Path = Path()
+) -> tuple[str, str]:
+    """Read the text of a shipped file, or of one below `folder`, and its name or path.
 
-    `kind` names the content in error messages: recipe, search space.
+    RecipeError if it fails; `kind` names the content in its messages: recipe, search space.
     """
     shipped = list_shipped(package)
     if is_path(name_or_path):
-        path = folder / Path(name_or_path).expanduser()
+        path = folder / os.path.expanduser(name_or_path)  # leaves an unknown ~user as it is
         try:
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8"), str(path)
         except FileNotFoundError:
             what = f"{kind} file not found"
         except UnicodeDecodeError:
@@ -102,7 +105,8 @@ def read_named(name_or_path: str, *, kind: str, package: str, folder: Path = Pat
             where=f"shipped {kind}s: {', '.join(shipped)}",
             now="choose one of these, or give the path of a .yaml file",
         )
-    return resources.files(package).joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    file = resources.files(package).joinpath(f"{name_or_path}.yaml")
+    return file.read_text(encoding="utf-8"), name_or_path
 
 
 def checked_version(document: Document, *, kind: str, known: int) -> Document:

@@ -134,9 +134,7 @@ def _deciding_values(recipe: Recipe) -> dict[str, Any]:
 
 
 def _read(name_or_path: str, *, folder: Path = Path()) -> Document:
-    text = read_named(name_or_path, kind="recipe", package=_PACKAGE, folder=folder)
-    path = folder / Path(name_or_path).expanduser()
-    source = str(path) if is_path(name_or_path) else name_or_path
+    text, source = read_named(name_or_path, kind="recipe", package=_PACKAGE, folder=folder)
     return checked_version(read_document(text, source=source), kind="recipe", known=FORMAT_VERSION)
 
 

@@ -195,7 +195,7 @@ def as_folder(place: Path | str | Location) -> Path | Location:
 def cache_dir() -> Path:
     """Return the folder for fetched files on this machine."""
     if own := os.environ.get("SGNRAY_CACHE"):
-        return Path(own).expanduser().resolve()
+        return resolve(own)
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # The XDG specification says to ignore a relative path.
     return (shared if shared.is_absolute() else Path.home() / ".cache") / "sgnray"

@@ -88,9 +88,9 @@ def load_space(
 
 
 def _read(name_or_path: str) -> Document:
-    text = read_named(name_or_path, kind="search space", package=_PACKAGE)
+    text, source = read_named(name_or_path, kind="search space", package=_PACKAGE)
     try:
-        document = read_document(text, source=name_or_path)
+        document = read_document(text, source=source)
     except RecipeError as error:
         now = f"write keys and the values to try, for example '{_EXAMPLE}'"
         raise RecipeError(error.what, where=error.where, now=now) from error

@@ -198,6 +198,9 @@ def test_a_recipe_that_cannot_be_read(fail, tmp_path):
     with pytest.raises(RecipeError, match="recipe file not found") as caught:
         load_recipe(str(tmp_path / "nowhere.yaml"))
     assert caught.value.where == str(tmp_path / "nowhere.yaml")
+    with pytest.raises(RecipeError, match="recipe file not found") as caught:
+        load_recipe("~nobody-of-this-name/x.yaml")
+    assert caught.value.where == "~nobody-of-this-name/x.yaml"
     with pytest.raises(RecipeError, match="cannot be read: Is a directory"):
         load_recipe(f"{tmp_path}/")
 

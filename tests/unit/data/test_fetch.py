@@ -12,7 +12,7 @@ import pytest
 from sgnray.data.fetch import cache_dir, cached_dataset
 from sgnray.data.info import read_info
 from sgnray.data.store import open_dataset
-from sgnray.errors import InputError, OutputError
+from sgnray.errors import InputError, OutputError, UsageError
 
 FORKS = multiprocessing.get_context("fork")
 
@@ -69,6 +69,9 @@ def test_the_location_of_the_cache(monkeypatch, tmp_path):
     assert cache_dir() == tmp_path / "xdg" / "sgnray"
     monkeypatch.setenv("SGNRAY_CACHE", str(tmp_path / "own"))
     assert cache_dir() == tmp_path / "own"
+    monkeypatch.setenv("SGNRAY_CACHE", "~nobody-of-this-name/own")
+    with pytest.raises(UsageError, match="this path cannot be used"):
+        cache_dir()
 
 
 def test_a_dataset_is_copied_once(cache, source):
