@@ -39,7 +39,7 @@ from sgnray.model.flops import STEP_FACTOR, forward_flops
 from sgnray.model.sgn import count_parameters
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.train.checks import check_run, match_recipe
-from sgnray.train.job import VALIDATION_VIEWS, Job, TrainProgress, choose_parts
+from sgnray.train.job import VALIDATION_VIEWS, choose_parts
 from sgnray.train.launch import Executor, open_executor
 from sgnray.train.loop import EpochResult
 
@@ -328,24 +328,24 @@ def _measure_workers(
                 workers=Workers.of(count), device=device, address=address, max_failures=0
             ) as executor:
                 precision = executor.choose_precision(recipe.train.precision)
-                job = Job(recipe.replacing({"train.precision": precision}), dataset)
-                rate = Rate.of(train_on(executor, job, RunFolder(folder / f"workers-{count}")))
+                resolved = recipe.replacing({"train.precision": precision})
+                run = RunFolder(folder / f"workers-{count}")
+                rate = Rate.of(train_on(executor, resolved, dataset, run))
                 threads = executor.hardware.threads_per_worker
             per_thread = rate.median / (count * threads)
             one_thread = one_thread or per_thread
             yield WorkersSpeed(count, threads, precision, rate, per_thread / one_thread)
 
 
-def train_on(executor: Executor, job: Job, run: RunFolder) -> list[float]:
+def train_on(executor: Executor, recipe: Recipe, dataset_dir: Path, run: RunFolder) -> list[float]:
     """Train as `sgn train` does; return the clips/s of each epoch but the first."""
     run.path.mkdir()
     history: list[dict[str, float]] = []
 
-    def record(event: EpochResult | TrainProgress) -> None:
-        if isinstance(event, EpochResult):
-            history[:] = event.history
+    def on_epoch(epoch: EpochResult) -> None:
+        history[:] = epoch.history
 
-    executor.run(job, run, record)
+    executor.run(recipe, dataset_dir, run, on_epoch)
     return [metrics[CLIPS_PER_S] for metrics in history[1:]]
 
 

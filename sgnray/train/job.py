@@ -29,14 +29,6 @@ _PROGRESS_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
-class Job:
-    """A run as its workers receive it."""
-
-    recipe: Recipe
-    dataset_dir: Path
-
-
-@dataclass(frozen=True)
 class Parts:
     """Clip rows for training, for selecting the epoch (if one is selected) and for the test."""
 
@@ -61,7 +53,8 @@ OnTrainProgress = Callable[[TrainProgress], object]
 
 
 def run_job(
-    job: Job,
+    recipe: Recipe,
+    dataset_dir: Path,
     *,
     device: torch.device,
     world: World,
@@ -74,17 +67,17 @@ def run_job(
     Collective: every rank must call this.
     """
     keep_freed_memory()
-    dataset = open_dataset(job.dataset_dir)
-    bank = PoseBank.of(dataset, device, wanted=job.recipe.data.pose_device)
-    parts = choose_parts(job.recipe, dataset)
-    state = TrainState.initial(job.recipe, dataset, device=device, world=world)
+    dataset = open_dataset(dataset_dir)
+    bank = PoseBank.of(dataset, device, wanted=recipe.data.pose_device)
+    parts = choose_parts(recipe, dataset)
+    state = TrainState.initial(recipe, dataset, device=device, world=world)
     if resume_from is not None:
         state.restore(unpack_checkpoint(resume_from, where="the checkpoint to resume from"))
     reporter = ProgressReporter(state, on_progress)
     fit(
         state,
-        train_batches(job.recipe, bank, parts.train, world=world),
-        validate=validator(job.recipe, bank, parts.validation),
+        train_batches(recipe, bank, parts.train, world=world),
+        validate=validator(recipe, bank, parts.validation),
         on_epoch=lambda result: on_epoch(state, result),
         on_step=reporter.on_step,
     )
@@ -94,8 +87,8 @@ def run_job(
         state.scored_model,
         bank,
         parts.test,
-        num_views=job.recipe.evaluate.num_views,
-        windows=job.recipe.data.windows,
+        num_views=recipe.evaluate.num_views,
+        windows=recipe.data.windows,
         world=world,
         on_progress=reporter.on_clips,
     )

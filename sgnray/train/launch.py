@@ -1,16 +1,18 @@
-"""Run a job: in this process, or with Ray Train on a cluster; the result is the same."""
+"""Train a recipe: in this process, or with Ray Train on a cluster; the result is the same."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from sgnray.checkpoints.checkpoint import pack_checkpoint
 from sgnray.checkpoints.run_folder import RunFolder
+from sgnray.config import Recipe
 from sgnray.data.fetch import SharedDataset
 from sgnray.distributed.cluster import connected
 from sgnray.distributed.device import (
@@ -26,11 +28,9 @@ from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
 from sgnray.evaluate.metrics import Tally
 from sgnray.metric_keys import WAIT_S
-from sgnray.train.job import Job, TrainProgress, run_job
+from sgnray.train.job import OnTrainProgress, TrainProgress, run_job
 from sgnray.train.loop import EpochResult
 from sgnray.train.state import TrainState
-
-Record = Callable[[EpochResult | TrainProgress], None]
 
 # How many lost workers an elastic run tolerates by default; an error that repeats ends it.
 ELASTIC_MAX_FAILURES = 10
@@ -45,7 +45,7 @@ def open_executor(
     max_failures: int | None,
     request: WorkerRequest | None = None,
 ) -> Iterator[Executor]:
-    """Choose where jobs run, and keep the cluster connected meanwhile.
+    """Choose where recipes are trained, and keep the cluster connected meanwhile.
 
     `max_failures` None means 0 for a fixed number of workers, ELASTIC_MAX_FAILURES for a range.
     """
@@ -66,7 +66,7 @@ def open_executor(
 
 
 class Executor:
-    """Runs jobs under DDP on the workers of a launcher, or in this process if there is none."""
+    """Trains under DDP on the workers of a launcher, or in this process if there is none."""
 
     def __init__(self, launcher: RayLauncher | None, device: torch.device) -> None:
         self._launcher = launcher
@@ -83,44 +83,60 @@ class Executor:
             return choose_precision(precision, self._device.type)
         return self._launcher.choose_precision(precision)
 
-    def run(self, job: Job, run: RunFolder, record: Record) -> Tally:
+    def run(
+        self,
+        recipe: Recipe,
+        dataset_dir: Path,
+        run: RunFolder,
+        on_epoch: Callable[[EpochResult], None],
+        on_progress: OnTrainProgress | None = None,
+    ) -> Tally:
         """Train and return the tally of the test clips; only this process writes the run.
 
-        `record` is called in this process, with an epoch after its checkpoint is in the run.
-        ClusterError if workers were lost too often.
+        `on_epoch` and `on_progress` are called in this process, `on_epoch` after the epoch's
+        checkpoint is in the run. ClusterError if workers were lost too often.
         """
         if self._launcher is not None:
-            return _run_on_ray(self._launcher, job, run, record)
+            return _run_on_ray(self._launcher, recipe, dataset_dir, run, on_epoch, on_progress)
 
-        def on_epoch(state: TrainState, result: EpochResult) -> None:
+        def keep(state: TrainState, result: EpochResult) -> None:
             run.keep_checkpoint(state.epoch, pack_checkpoint(state.checkpoint()))
-            record(result)
+            on_epoch(result)
 
         return run_job(
-            job,
+            recipe,
+            dataset_dir,
             device=self._device,
             world=World(),
-            on_epoch=on_epoch,
+            on_epoch=keep,
             resume_from=run.newest_checkpoint_bytes(),
-            on_progress=record,
+            on_progress=on_progress,
         )
 
 
-def _run_on_ray(launcher: RayLauncher, job: Job, run: RunFolder, record: Record) -> Tally:
+def _run_on_ray(
+    launcher: RayLauncher,
+    recipe: Recipe,
+    dataset_dir: Path,
+    run: RunFolder,
+    on_epoch: Callable[[EpochResult], None],
+    on_progress: OnTrainProgress | None,
+) -> Tally:
     gauges = Gauges(run.path.name)
 
     def on_message(message: FinishedEpoch | TrainProgress) -> None:
         if isinstance(message, TrainProgress):
-            record(message)
+            if on_progress is not None:
+                on_progress(message)
             return
         run.keep_checkpoint(message.result.epoch, message.checkpoint)
         gauges.set(
             {**message.result.metrics, "epoch": message.result.epoch, WAIT_S: message.waited_s}
         )
-        record(message.result)
+        on_epoch(message.result)
 
     tally: Tally = launcher.run(
-        partial(_train_on_worker, job=job, dataset=SharedDataset.of(job.dataset_dir)),
+        partial(_train_on_worker, recipe=recipe, dataset=SharedDataset.of(dataset_dir)),
         name=run.path.name,
         state=run.newest_checkpoint_bytes,
         on_message=on_message,
@@ -142,9 +158,9 @@ class FinishedEpoch:
 
 
 def _train_on_worker(
-    worker: Worker, state: bytes | None, *, job: Job, dataset: SharedDataset
+    worker: Worker, state: bytes | None, *, recipe: Recipe, dataset: SharedDataset
 ) -> Tally:
-    """Run the job on this worker from the driver's state; rank 0 sends each epoch to the driver."""
+    """Train on this worker from the driver's state; rank 0 sends each epoch to the driver."""
     is_first = worker.world.rank == 0
 
     def on_epoch(state: TrainState, result: EpochResult) -> None:
@@ -155,7 +171,8 @@ def _train_on_worker(
         )
 
     tally = run_job(
-        replace(job, dataset_dir=dataset.local_dir()),
+        recipe,
+        dataset.local_dir(),
         device=worker.device,
         world=worker.world,
         on_epoch=on_epoch,

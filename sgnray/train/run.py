@@ -26,7 +26,7 @@ from sgnray.checkpoints.run_folder import (
     default_run_name,
     folder_in,
 )
-from sgnray.config import Recipe, recipe_hash
+from sgnray.config import Recipe
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.device import Precision
 from sgnray.distributed.launcher import Hardware
@@ -38,7 +38,7 @@ from sgnray.model.sgn import count_parameters
 from sgnray.storage.atomic import output_errors
 from sgnray.storage.mirror import shown
 from sgnray.train.checks import check_run, check_synchronized
-from sgnray.train.job import Job, OnTrainProgress, TrainProgress, choose_parts
+from sgnray.train.job import OnTrainProgress, choose_parts
 from sgnray.train.launch import open_executor
 from sgnray.train.loop import EpochResult
 from sgnray.train.tracking.trackers import Trackers, tracked
@@ -123,10 +123,9 @@ def train_run(
             if resumed_from < recipe.train.num_epochs or run.environment() is None:
                 environment = _describe_environment(dataset, executor.hardware, recipe, command)
                 run.record_environment(environment)
-            job = Job(recipe, dataset.folder.resolve())
             with tracked(recipe, run, history) as trackers:
-                record = _recorder(run, trackers, on_epoch, on_progress)
-                tally = executor.run(job, run, record)
+                record = _recorder(run, trackers, on_epoch)
+                tally = executor.run(recipe, dataset.folder.resolve(), run, record, on_progress)
                 evaluated = _describe_model(run, recipe, dataset)
                 report = make_report(evaluated, tally, dataset.info.class_names)
                 report.write(run.path / REPORT_FILE)
@@ -224,7 +223,7 @@ def _check_same_run(
     if newest is None:
         return
     path, checkpoint = newest
-    same_recipe = recipe_hash(checkpoint.parse_recipe()) == recipe_hash(recipe)
+    same_recipe = checkpoint.parse_recipe().trains_like(recipe)
     same_classes = tuple(checkpoint.class_names) == dataset.info.class_names
     if not same_recipe or not same_classes or checkpoint.skeleton != dataset.skeleton:
         raise CheckpointError(
@@ -234,23 +233,14 @@ def _check_same_run(
         )
 
 
-def _recorder(
-    run: RunFolder,
-    trackers: Trackers,
-    on_epoch: OnEpoch | None,
-    on_progress: OnTrainProgress | None,
-) -> Callable[[EpochResult | TrainProgress], None]:
-    def record(event: EpochResult | TrainProgress) -> None:
-        if isinstance(event, TrainProgress):
-            if on_progress is not None:
-                on_progress(event)
-            return
+def _recorder(run: RunFolder, trackers: Trackers, on_epoch: OnEpoch | None) -> OnEpoch:
+    def record(epoch: EpochResult) -> None:
         # The whole history: an epoch repeated after a lost worker counts once, and none is missing.
-        run.write_metrics(event.history)
-        log.debug("epoch %d of %d: %s", event.epoch, event.num_epochs, event.metrics)
+        run.write_metrics(epoch.history)
+        log.debug("epoch %d of %d: %s", epoch.epoch, epoch.num_epochs, epoch.metrics)
         if on_epoch is not None:
-            on_epoch(event)
-        trackers.log(event.history)
+            on_epoch(epoch)
+        trackers.log(epoch.history)
 
     return record
 

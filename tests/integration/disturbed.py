@@ -150,7 +150,7 @@ def _main(rank: int, size: int, run: Path, epoch: int, data: Path, out: Path) ->
     from sgnray.checkpoints.checkpoint import save_checkpoint
     from sgnray.config import load_recipe
     from sgnray.distributed.world import World
-    from sgnray.train.job import Job, run_job
+    from sgnray.train.job import run_job
 
     torch.set_num_threads(1)
     if size > 1:
@@ -164,8 +164,7 @@ def _main(rank: int, size: int, run: Path, epoch: int, data: Path, out: Path) ->
         if rank == 0 and result.epoch == epoch:
             save_checkpoint(out, state.checkpoint())
 
-    job = Job(recipe=recipe, dataset_dir=data)
-    run_job(job, device=torch.device("cpu"), world=World.current(), on_epoch=on_epoch)
+    run_job(recipe, data, device=torch.device("cpu"), world=World.current(), on_epoch=on_epoch)
     gc.collect()  # DDP is in cycles, and would otherwise be freed while the interpreter exits
     if size > 1:
         dist.barrier()
