@@ -255,13 +255,8 @@ def _open_clips(
 
 
 def _describe(recipe: Recipe, shape: Shape, device: torch.device, *, has_dataset: bool) -> Workload:
-    forward = forward_flops(
-        recipe.model,
-        num_frames=recipe.data.num_segments,
-        num_joints=shape.skeleton.num_joints,
-        num_coordinates=shape.skeleton.num_coordinates,
-        num_classes=shape.num_classes,
-    )
+    model = build_model(recipe, shape.skeleton, shape.num_classes)
+    forward = forward_flops(recipe.model, model)
     return Workload(
         dataset=recipe.data.dataset,
         case=recipe.data.case,
@@ -275,7 +270,7 @@ def _describe(recipe: Recipe, shape: Shape, device: torch.device, *, has_dataset
         precision=recipe.train.precision,
         device=describe_device(device),
         num_threads=torch.get_num_threads(),
-        num_parameters=count_parameters(build_model(recipe, shape.skeleton, shape.num_classes)),
+        num_parameters=count_parameters(model),
         forward_flops=forward,
         step_flops=STEP_FACTOR * forward,
     )

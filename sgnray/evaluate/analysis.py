@@ -93,8 +93,9 @@ def find_mistakes(
 
 def measure_cost(models: Sequence[TrainedModel], num_views: int, device: torch.device) -> Cost:
     """Count and time the forward pass of one clip: all its views, all models in sequence."""
+    flops = sum(forward_flops(each.card.config, each.require_sgn()) for each in models)
     return Cost(
-        flops=num_views * sum(map(_flops, models)),
+        flops=num_views * flops,
         latency_s=_latency_s(models, num_views, device),
         device=describe_device(device),
         num_threads=torch.get_num_threads(),
@@ -128,17 +129,6 @@ def _range(lengths: IntArray) -> str:
 def _group(name: str, right: np.ndarray) -> GroupScore:
     num_correct = int(right.sum())
     return GroupScore(name, len(right), num_correct, num_correct / len(right))
-
-
-def _flops(trained_model: TrainedModel) -> int:
-    model = trained_model.model
-    return forward_flops(
-        trained_model.card.config,
-        num_frames=model.num_frames,
-        num_joints=model.num_joints,
-        num_coordinates=model.num_coordinates,
-        num_classes=model.num_classes,
-    )
 
 
 @torch.no_grad()

@@ -11,16 +11,16 @@ Legend: T frames, V joints, C coordinates.
 from __future__ import annotations
 
 from sgnray.config import ModelConfig
+from sgnray.model.sgn import SGN
 
 # The cost of a training step in forward passes: the gradient of a product takes two products of
 # the same size, for its input and for its weights.
 STEP_FACTOR = 3
 
 
-def forward_flops(
-    config: ModelConfig, *, num_frames: int, num_joints: int, num_coordinates: int, num_classes: int
-) -> int:
+def forward_flops(config: ModelConfig, model: SGN) -> int:
     """Count the floating-point operations of the forward pass of one clip."""
+    num_frames, num_joints, num_coordinates = model.clip_shape
     width = config.embedding_width
     joint_width = 2 * width if config.joint_type else width
     first_width, *later_widths = config.graph_widths
@@ -33,4 +33,4 @@ def forward_flops(
         per_joint += in_width * (num_joints + 2 * out_width)
         in_width = out_width
     per_frame = num_joints * per_joint + in_width * (3 * in_width + config.frame_width)
-    return 2 * (num_frames * per_frame + config.frame_width * num_classes)
+    return 2 * (num_frames * per_frame + config.frame_width * model.num_classes)

@@ -111,13 +111,7 @@ class Folds:
             ]
             for each in seeded
         ]
-        self._flops = forward_flops(
-            recipe.model,
-            num_frames=recipe.data.num_segments,
-            num_joints=dataset.skeleton.num_joints,
-            num_coordinates=self._states[0].model.num_coordinates,
-            num_classes=len(dataset.info.class_names),
-        )
+        self._flops = forward_flops(recipe.model, self._states[0].model)
 
     @property
     def epoch(self) -> int:

@@ -40,13 +40,6 @@ def test_the_count_is_close_to_that_of_torch(
     num_classes, num_joints, num_frames, num_coordinates, changes
 ):
     config = ModelConfig(**changes)
-    found = forward_flops(
-        config,
-        num_frames=num_frames,
-        num_joints=num_joints,
-        num_coordinates=num_coordinates,
-        num_classes=num_classes,
-    )
     torch.manual_seed(0)
     widths = {key: tuple(value) for key, value in changes.items() if key == "graph_widths"}
     model = SGN(
@@ -57,17 +50,16 @@ def test_the_count_is_close_to_that_of_torch(
         bones=NTU25.bones,
         **{**changes, **widths},
     )
+    found = forward_flops(config, model)
     forward, step = counted(model.train(), num_coordinates)
     assert found == pytest.approx(forward, rel=TOLERANCE)
     assert STEP_FACTOR * found == pytest.approx(step, rel=TOLERANCE)
 
 
 def test_each_input_costs_its_own_embedding_and_nothing_more():
-    shape = {"num_frames": 20, "num_joints": 25, "num_coordinates": 3, "num_classes": 60}
-    two = forward_flops(ModelConfig(), **shape)
-    four = forward_flops(
-        ModelConfig(inputs=("position", "velocity", "bone", "bone_velocity")), **shape
-    )
+    model, inputs = SGN(60), ("position", "velocity", "bone", "bone_velocity")
+    two = forward_flops(ModelConfig(), model)
+    four = forward_flops(ModelConfig(inputs=inputs), model)
     assert four - two == 2 * 2 * 20 * 25 * (3 * 64 + 64 * 64)
 
 
@@ -80,9 +72,9 @@ def test_by_hand_where_every_width_is_one():
         graph_widths=(1, 1, 1),
         frame_width=1,
     )
-    shape = {"num_frames": 1, "num_joints": 1, "num_coordinates": 1, "num_classes": 1}
+    model = SGN(1, 1, 1, num_coordinates=1, **dict(config))
     embedding = 1 + 1
     affinity = 1 * 2 + 2  # the dynamics' half of the form, twice the width wide; then one pair
     graph = (2 + 1) + (1 + 2) + (1 + 2)  # two maps of the dynamics, then gather; gather, two maps
     frame = 3 + 1
-    assert forward_flops(config, **shape) == 2 * (embedding + affinity + graph + frame + 1)
+    assert forward_flops(config, model) == 2 * (embedding + affinity + graph + frame + 1)
