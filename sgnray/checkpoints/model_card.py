@@ -104,8 +104,10 @@ class ModelCard(BaseModel):
         return json.dumps(content, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str) -> ModelCard:
-        """Parse the output of `to_json`; ValueError for anything else."""
+    def from_json(cls, text: str | None) -> ModelCard:
+        """Parse the output of `to_json`; ValueError for anything else, and for None."""
+        if text is None:
+            raise ValueError("it does not describe a model of sgnray")
         data = json.loads(text)
         version = data.get("format_version") if isinstance(data, dict) else None
         if type(version) is not int or version < 1:
@@ -143,13 +145,6 @@ def reading(what: str, path: Path | str, *, now: str) -> Iterator[None]:
         raise CheckpointError(f"{what}: {reason}", where=str(path), now=now) from error
 
 
-def require_card(text: str | None) -> ModelCard:
-    """Parse the card stored under KEY in a file; ValueError if it is missing or invalid."""
-    if text is None:
-        raise ValueError("it does not describe a model of sgnray")
-    return ModelCard.from_json(text)
-
-
 def build_sgn(config: ModelConfig, skeleton: Skeleton, num_frames: int, num_classes: int) -> SGN:
     """Build an SGN with initial weights; ValueError if it needs bones and there are none."""
     return SGN(
@@ -157,14 +152,6 @@ def build_sgn(config: ModelConfig, skeleton: Skeleton, num_frames: int, num_clas
         num_joints=skeleton.num_joints,
         num_frames=num_frames,
         num_coordinates=skeleton.num_coordinates,
-        inputs=config.inputs,
         bones=skeleton.bones,
-        joint_type=config.joint_type,
-        frame_index=config.frame_index,
-        affinity=config.affinity,
-        embedding_width=config.embedding_width,
-        affinity_width=config.affinity_width,
-        graph_widths=config.graph_widths,
-        frame_width=config.frame_width,
-        dropout=config.dropout,
+        **{key: getattr(config, key) for key in ModelConfig.model_fields},
     )

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgnray.checkpoints.model_card import KEY, ModelCard, reading, require_card
+from sgnray.checkpoints.model_card import KEY, ModelCard, reading
 from sgnray.errors import import_extra
 
 ONNX_SUFFIX = ".onnx"
@@ -55,7 +55,7 @@ def read_onnx(path: Path) -> tuple[OnnxModel, ModelCard]:
     content = path.read_bytes()
     with reading("the file cannot be used", path, now="export it again: sgn export"):
         metadata = open_session(content).get_modelmeta().custom_metadata_map
-        card = require_card(metadata.get(KEY))
+        card = ModelCard.from_json(metadata.get(KEY))
         model = OnnxModel(content, card)
         shape = (1, model.num_frames, model.num_joints, model.num_coordinates)
         if model(torch.zeros(shape)).shape != (1, model.num_classes):

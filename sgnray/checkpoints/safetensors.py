@@ -7,8 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sgnray.checkpoints.model_card import KEY, ModelCard, reading, require_card
+from sgnray.checkpoints.model_card import KEY, ModelCard, reading
 from sgnray.errors import import_extra
+from sgnray.model.sgn import SGN
 
 SAFETENSORS_SUFFIX = ".safetensors"
 
@@ -22,8 +23,8 @@ def write_safetensors(path: Path, weights: Mapping[str, Tensor], card: ModelCard
     path.write_bytes(module.save(tensors, {"format": "pt", KEY: card.to_json()}))
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
-    """Read the weights and the card, and check that they fit; raises CheckpointError."""
+def read_safetensors(path: Path) -> tuple[SGN, ModelCard]:
+    """Read a file that `sgn export` wrote, with the model in eval mode; raises CheckpointError."""
     module = import_extra("safetensors", extra="export")
     with reading(
         "the file cannot be used", path, now="export it again: sgn export --to safetensors"
@@ -31,6 +32,5 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
         with module.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        card = require_card(metadata.get(KEY))
-        card.build_model(weights)
-    return weights, card
+        card = ModelCard.from_json(metadata.get(KEY))
+        return card.build_model(weights), card

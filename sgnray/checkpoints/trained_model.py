@@ -170,8 +170,7 @@ def load_trained_model(
     """
     path = _find_checkpoint(target, runs_dir)
     if path.suffix == SAFETENSORS_SUFFIX:
-        weights, card = read_safetensors(path)
-        return TrainedModel(path, card.build_model(weights), card, run=None)
+        return TrainedModel(path, *read_safetensors(path), run=None)
     if path.suffix == ONNX_SUFFIX:
         return TrainedModel(path, *read_onnx(path), run=None)
     if path.suffix == ".pt2":
