@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from sgnray.config import ModelConfig
-from sgnray.config.schema import tuple_of_list
-from sgnray.data.sampling import Windows
+from sgnray.config.schema import Selection, Windows, tuple_of_list
 from sgnray.data.skeleton import Skeleton
 from sgnray.errors import CheckpointError, SgnError
 from sgnray.model.sgn import SGN
@@ -59,7 +58,7 @@ class ModelCard(BaseModel):
     dataset: str | None
     case: str | None
     seed: int | None
-    selection: Literal["last", "validation", "test"]
+    selection: Selection
     epoch: int | None
 
     @property

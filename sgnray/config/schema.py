@@ -77,6 +77,11 @@ Inputs = Annotated[
     Field(min_length=1),
     Expected(f"a list of distinct items from {', '.join(get_args(Input))}"),
 ]
+Windows = Literal["paper", "even"]
+PoseDevice = Literal["auto", "host", "device"]
+AffinityKind = Literal["learned", "skeleton"]
+Precision = Literal["float32", "bf16", "auto"]
+Selection = Literal["last", "validation", "test"]
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 Trackers = Annotated[
     _DistinctOf[Tracker], Expected(f"a list of distinct items from {', '.join(get_args(Tracker))}")
@@ -104,7 +109,7 @@ class DataConfig(Section):
     """The split: test subjects (cs, csub), cameras (cv), setups (cset), or a split of your own."""
     num_segments: Count = 20
     """Segments of a clip; one pose is drawn from each."""
-    windows: Literal["paper", "even"] = "paper"
+    windows: Windows = "paper"
     """Segments of L // T poses, which miss a clip's end (paper), or of L / T (even)."""
     rotation_rad: Angles = 0.3
     """Training clips rotate by up to this angle, in radians, about each axis or [x, y, z]."""
@@ -120,7 +125,7 @@ class DataConfig(Section):
     """Training clips are cropped to a random part of at least this share of their poses."""
     mixing: NonNegative = 0.0
     """Mix pairs of training clips by shares from Beta(mixing, mixing); 0 disables it."""
-    pose_device: Annotated[Literal["auto", "host", "device"], NotHashed()] = "auto"
+    pose_device: Annotated[PoseDevice, NotHashed()] = "auto"
     """Where poses are kept: host, device (where training runs), or auto (device if they fit)."""
 
 
@@ -139,7 +144,7 @@ class ModelConfig(Section):
     """Add a code of each joint's type; false leaves it out."""
     frame_index: Truth = True
     """Add a code of each frame's position; false leaves it out."""
-    affinity: Literal["learned", "skeleton"] = "learned"
+    affinity: AffinityKind = "learned"
     """Which joints exchange messages: learned from the clip, or fixed by the skeleton's bones."""
     frame_width: Count = 512
     """Channels that are pooled over time and classified."""
@@ -179,9 +184,9 @@ class TrainConfig(Section):
     """Passes over the training clips."""
     seed: Natural = 0
     """Determines all draws, initial weights and dropout."""
-    precision: Literal["float32", "bf16", "auto"] = "float32"
+    precision: Precision = "float32"
     """Arithmetic of the forward pass; auto is bf16 if the hardware supports it."""
-    selection: Literal["last", "validation", "test"] = "last"
+    selection: Selection = "last"
     """Which epoch is kept: the last, the best on a validation part, or the best on the test set."""
     ema_decay: Fraction = 0.0
     """Score a running mean of the weights that keeps this share at each step; 0 disables it."""

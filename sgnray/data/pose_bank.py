@@ -9,20 +9,18 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sgnray.data.sampling import PADDING, Windows, sample_poses
+from sgnray.config.schema import PoseDevice, Windows
+from sgnray.data.sampling import PADDING, sample_poses
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import UsageError
 
 log = logging.getLogger(__name__)
-
-PoseDevice = Literal["auto", "host", "device"]
 
 # The share of a GPU's free memory that poses may take; the rest is for activations.
 _LARGEST_SHARE = 0.5

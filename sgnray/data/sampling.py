@@ -5,12 +5,10 @@ Legend: B clips, T segments. Any leading axes (views, for instance) broadcast.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Windows = Literal["paper", "even"]
+from sgnray.config.schema import Windows
 
 PADDING = -1
 

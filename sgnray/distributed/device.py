@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from typing import Literal
 
 import torch
 
 from sgnray.config import Recipe
+from sgnray.config.schema import Precision
 from sgnray.errors import UsageError
-
-Precision = Literal["auto", "float32", "bf16"]
 
 DEVICES = ("auto", "cpu", "cuda")
 

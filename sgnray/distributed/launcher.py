@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 
+from sgnray.config.schema import Precision
 from sgnray.distributed.cluster import own_address, set_environment
-from sgnray.distributed.device import Precision, choose_precision, describe_device
+from sgnray.distributed.device import choose_precision, describe_device
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue

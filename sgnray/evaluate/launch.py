@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sgnray.config.schema import Windows
 from sgnray.data.fetch import SharedDataset
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray
-from sgnray.data.sampling import Windows
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
 from sgnray.distributed.device import choose_device, keep_freed_memory

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from sgnray.config.schema import Windows
 from sgnray.data.batches import view_draws
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray
-from sgnray.data.sampling import Windows
 from sgnray.distributed.world import World
 from sgnray.errors import SgnError
 from sgnray.evaluate.metrics import Tally

@@ -8,11 +8,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from sgnray.config.schema import AffinityKind
 from sgnray.model.inputs import check_inputs, derive_input, needs_bones, parents_of
 from sgnray.model.layers import (
     Affinity,
@@ -50,7 +51,7 @@ class SGN(nn.Module):
         bones: Sequence[tuple[int, int]] = (),
         joint_type: bool = True,
         frame_index: bool = True,
-        affinity: Literal["learned", "skeleton"] = "learned",
+        affinity: AffinityKind = "learned",
         embedding_width: int = 64,
         affinity_width: int = 256,
         graph_widths: Sequence[int] = (128, 256, 256),

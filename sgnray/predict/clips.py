@@ -19,8 +19,8 @@ import torch
 from sgnray.checkpoints.onnx_model import OnnxModel
 from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
+from sgnray.config.schema import Precision
 from sgnray.distributed.device import (
-    Precision,
     check_device_name,
     choose_device,
     choose_precision,

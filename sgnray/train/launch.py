@@ -13,14 +13,10 @@ import torch
 from sgnray.checkpoints.checkpoint import pack_checkpoint
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe
+from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.distributed.cluster import connected
-from sgnray.distributed.device import (
-    Precision,
-    choose_device,
-    choose_precision,
-    describe_device,
-)
+from sgnray.distributed.device import choose_device, choose_precision, describe_device
 from sgnray.distributed.gauges import Gauges
 from sgnray.distributed.launcher import Hardware, RayLauncher, Worker
 from sgnray.distributed.resources import WorkerRequest

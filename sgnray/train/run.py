@@ -27,8 +27,8 @@ from sgnray.checkpoints.run_folder import (
     folder_in,
 )
 from sgnray.config import Recipe
+from sgnray.config.schema import Precision
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.distributed.device import Precision
 from sgnray.distributed.launcher import Hardware
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.distributed.workers import Workers

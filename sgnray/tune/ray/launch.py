@@ -22,9 +22,9 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
+from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.distributed.cluster import set_environment
-from sgnray.distributed.device import Precision
 from sgnray.distributed.launcher import ask_precision
 from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World

@@ -21,7 +21,7 @@ from sgnray.checkpoints.run_folder import (
     older_folders,
 )
 from sgnray.config import dump_recipe, parse_recipe
-from sgnray.distributed.device import Precision
+from sgnray.config.schema import Precision
 from sgnray.errors import RecipeError, RunError
 from sgnray.storage.atomic import output_errors, write_text
 from sgnray.storage.mirror import pasted

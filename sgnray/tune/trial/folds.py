@@ -15,11 +15,12 @@ import torch
 from sgnray import metric_keys as keys
 from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sgnray.config import Recipe
+from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.distributed.device import Precision, keep_freed_memory, resolve_precision
+from sgnray.distributed.device import keep_freed_memory, resolve_precision
 from sgnray.distributed.world import World
 from sgnray.errors import CheckpointError
 from sgnray.model.flops import forward_flops
