@@ -2,6 +2,7 @@
 
 from sgnray.config.recipe import (
     Recipe,
+    dotted_values,
     dump_recipe,
     list_recipes,
     load_recipe,
@@ -17,6 +18,7 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "Recipe",
+    "dotted_values",
     "dump_recipe",
     "list_recipes",
     "load_recipe",

@@ -9,7 +9,7 @@ from typing import Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
-from sgnray.config.schema import Expected, dotted_keys, sections
+from sgnray.config.schema import Expected, dotted_keys, field_of, sections
 from sgnray.errors import Problem
 
 _WARMUP, _EPOCHS = "optim.warmup_epochs", "train.num_epochs"
@@ -91,16 +91,14 @@ def _value(data: Mapping[str, object], key: str) -> int | None:
     """Return an integer of the recipe, or its default; None for anything else."""
     section, _, name = key.partition(".")
     values = data.get(section, {})
-    default = sections()[section].model_fields[name].default
-    value = values.get(name, default) if isinstance(values, dict) else None
+    value = values.get(name, field_of(key).default) if isinstance(values, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _wrong_value(key: str, given: object, depth: int) -> str:
-    section, _, name = key.partition(".")
-    if not name:
+    if "." not in key:
         return f"must be a section with keys, got {_show(given)}"
-    field = sections()[section].model_fields[name]
+    field = field_of(key)
     got = "" if depth > 2 else f", got {_show(given)}"
     if get_origin(field.annotation) is Literal:
         choices = get_args(field.annotation)

@@ -21,7 +21,14 @@ from sgnray.config.document import (
     read_value,
 )
 from sgnray.config.messages import explain, explain_together, unknown_key
-from sgnray.config.schema import RENAMED_KEYS, NotHashed, RecipeSections, dotted_keys, sections
+from sgnray.config.schema import (
+    RENAMED_KEYS,
+    NotHashed,
+    RecipeSections,
+    dotted_keys,
+    field_of,
+    sections,
+)
 from sgnray.errors import Problem, RecipeError, count_problems
 
 FORMAT_VERSION = 1
@@ -98,6 +105,15 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json")
 
 
+def dotted_values(recipe: Recipe) -> dict[str, Any]:
+    """Return the values by dotted key, as plain data that JSON can hold."""
+    return {
+        f"{section}.{key}": value
+        for section, values in to_dict(recipe).items()
+        for key, value in values.items()
+    }
+
+
 def recipe_hash(recipe: Recipe) -> str:
     """Return 8 hex digits that change with every value that affects the trained model.
 
@@ -126,10 +142,9 @@ def dump_recipe(recipe: Recipe) -> str:
 def _deciding_values(recipe: Recipe) -> dict[str, Any]:
     """Return the values that affect the trained model, by dotted key."""
     return {
-        f"{section}.{key}": value
-        for section, values in to_dict(recipe).items()
-        for key, value in values.items()
-        if NotHashed() not in sections()[section].model_fields[key].metadata
+        key: value
+        for key, value in dotted_values(recipe).items()
+        if NotHashed() not in field_of(key).metadata
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 
 @dataclass(frozen=True)
@@ -225,3 +226,9 @@ def sections() -> dict[str, type[Section]]:
 def dotted_keys() -> tuple[str, ...]:
     """List every key of a recipe as `section.key`."""
     return tuple(f"{name}.{key}" for name, kind in sections().items() for key in kind.model_fields)
+
+
+def field_of(dotted_key: str) -> FieldInfo:
+    """Return the type, default and help of a key, which must exist."""
+    section, _, key = dotted_key.partition(".")
+    return sections()[section].model_fields[key]

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from sgnray import metric_keys as keys
 from sgnray.checkpoints.run_folder import RunFolder
-from sgnray.config import Recipe, dump_recipe, to_dict
+from sgnray.config import Recipe, dotted_values, dump_recipe, to_dict
 from sgnray.errors import RunError, SgnError, first_line
 from sgnray.evaluate.report import Report
 from sgnray.storage.atomic import write_text
@@ -257,7 +257,7 @@ class MLflow:
         tags = {"search": self._group} if self._group else {}
         created = self._client.create_run(experiment, run_name=run.path.name, tags=tags)
         run_id: str = created.info.run_id
-        settings = [Param(key, str(value)) for key, value in _flat(to_dict(recipe))]
+        settings = [Param(key, str(value)) for key, value in dotted_values(recipe).items()]
         self._client.log_batch(run_id, params=settings)
         return run_id
 
@@ -342,12 +342,3 @@ def _result(report: Report | None) -> Metrics:
     if report is None:
         return {}
     return {"test/top1": report.top1, "test/top5": report.top5, "test/loss": report.loss}
-
-
-def _flat(section: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Yield the values of a recipe under their dotted keys."""
-    for key, value in section.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

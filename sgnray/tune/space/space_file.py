@@ -15,10 +15,10 @@ from dataclasses import replace
 from itertools import combinations, product
 from typing import get_args
 
-from sgnray.config import Recipe, to_dict
+from sgnray.config import Recipe, dotted_values
 from sgnray.config.document import Document, checked_version, read_document, read_named
 from sgnray.config.messages import did_you_mean, unknown_key
-from sgnray.config.schema import dotted_keys, sections
+from sgnray.config.schema import dotted_keys, field_of, sections
 from sgnray.errors import Problem, RecipeError, UsageError, count_problems
 from sgnray.tune.space.space import (
     FORMAT_VERSION,
@@ -176,8 +176,7 @@ def _is_searched(
         raise ValueError(f"depends on {other}: {unknown_key(other)}")
     axis = axes.get(other)
     if axis is None:
-        section, _, name = other.partition(".")
-        value = to_dict(recipe)[section][name]
+        value = dotted_values(recipe)[other]
         if value in wanted:
             return False
         raise ValueError(
@@ -196,9 +195,7 @@ def _read_axis(key: str, given: object, condition: Condition, recipe: Recipe) ->
     if why := _why_not_searched(key):
         raise ValueError(why)
     axis = _parse_axis(given)
-    section, _, name = key.partition(".")
-    is_integer = sections()[section].model_fields[name].annotation is int
-    if is_integer and isinstance(axis, Range) and axis.kind != "integer":
+    if field_of(key).annotation is int and isinstance(axis, Range) and axis.kind != "integer":
         raise ValueError("must be an integer; use {integer: [lowest, highest]}, or {choice: [...]}")
     # A key with a condition is tried with values that fulfill the condition.
     others = {other: wanted[0] for other, wanted in condition.items()}

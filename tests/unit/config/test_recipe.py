@@ -181,7 +181,7 @@ def test_a_new_key_changes_no_hash(monkeypatch):
     later = LaterRecipe(data=WithNewKey(case="cv"), train=recipe.train)
     assert "brand_new" in to_dict(later)["data"]
     monkeypatch.setattr("sgnray.config.recipe.Recipe", LaterRecipe)
-    monkeypatch.setattr("sgnray.config.recipe.sections", lambda: sections() | {"data": WithNewKey})
+    monkeypatch.setattr("sgnray.config.schema.sections", lambda: sections() | {"data": WithNewKey})
     assert recipe_hash(later) == recipe_hash(recipe) == "78ad30f2"
 
 
