@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sgnray.errors import Problem, RecipeError, SgnError
+from sgnray.errors import Problem, RecipeError, import_extra
 from sgnray.seeding import derive_seed
 from sgnray.tune.space.space import (
     MAX_GRID_POINTS,
@@ -36,7 +35,8 @@ _MOST_RANDOM, _FEWEST_RANDOM, _RANDOM_SHARE = 10, 4, 4
 def make_sampler(space: Space, search: SearchWay, num_trials: int, seed: int) -> Sampler:
     """Build the sampler for a way of search; a grid ignores `num_trials`: all its points are run.
 
-    RecipeError for a grid over a range and for draws from rows; SgnError if TPE lacks Optuna.
+    RecipeError for a grid over a range and for draws from rows; MissingExtraError if TPE lacks
+    Optuna.
     """
     if search == "grid":
         _check_grid(space)
@@ -82,14 +82,7 @@ class Tpe:
     """
 
     def __init__(self, space: Space, num_trials: int, seed: int) -> None:
-        if importlib.util.find_spec("optuna") is None:
-            raise SgnError(
-                "the search tpe needs Optuna",
-                where="--search tpe",
-                now="pip install 'sgnray[tune]', or use --search random",
-            )
-        from optuna.samplers import TPESampler
-
+        samplers = import_extra("optuna.samplers", extra="tune")
         num_random = min(_MOST_RANDOM, max(_FEWEST_RANDOM, num_trials // _RANDOM_SHARE))
         # Points that differ only in inactive keys are the same trial.
         self.num_trials = num_trials
@@ -97,7 +90,9 @@ class Tpe:
             self.num_trials = min(num_trials, len(distinct(space.grid())))
         self._space, self._seed = space, seed
         self._study = make_study(
-            TPESampler(seed=derive_seed(seed, "tune tpe") % 2**32, n_startup_trials=num_random)
+            samplers.TPESampler(
+                seed=derive_seed(seed, "tune tpe") % 2**32, n_startup_trials=num_random
+            )
         )
 
     def propose(self, number: int, tried: Iterable[Values] = ()) -> Values | None:

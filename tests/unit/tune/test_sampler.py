@@ -2,10 +2,11 @@
 
 import json
 import logging
+import sys
 
 import pytest
 
-from sgnray.errors import RecipeError
+from sgnray.errors import MissingExtraError, RecipeError
 from sgnray.tune.space.sampler import make_sampler
 from sgnray.tune.space.space import Choice, Range, Space
 
@@ -73,6 +74,12 @@ def test_a_huge_grid_is_refused_before_it_is_built():
 def test_a_list_of_trials_is_refused_by_random_and_tpe_search(search):
     with pytest.raises(RecipeError, match="a list of trials"):
         make_sampler(Space("mine", rows=({}, {"model.dropout": 0.1})), search, 3, 0)
+
+
+def test_tpe_without_optuna(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna.samplers", None)  # an import of it fails from now on
+    with pytest.raises(MissingExtraError, match="needs the package optuna, which is not installed"):
+        make_sampler(SPACE, "tpe", 3, 0)
 
 
 def test_tpe_finds_what_is_better_and_keeps_to_the_space():
