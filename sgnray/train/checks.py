@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from importlib.util import find_spec
 
 from sgnray.config import Recipe
 from sgnray.data.datasets import DATASETS
@@ -12,9 +11,10 @@ from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.cluster import is_at_hand
 from sgnray.distributed.device import check_device_name, choose_device
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
-from sgnray.errors import MissingExtraError, UsageError
+from sgnray.errors import UsageError
 from sgnray.model.inputs import needs_bones
 from sgnray.train.job import choose_parts
+from sgnray.train.tracking.trackers import check_trackers
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +22,6 @@ log = logging.getLogger(__name__)
 _FEW_CLIPS = 8
 # The share of the initial weights that the mean of the weights may still contain at the end.
 _LARGEST_START = 0.02
-_TRACKER_MODULES = {
-    "tensorboard": ("tensorboard",),
-    "mlflow": ("mlflow", "sqlalchemy", "alembic"),  # a run's own store is a SQLite file
-    "wandb": ("wandb",),
-}
 
 
 def check_run(
@@ -54,7 +49,7 @@ def check_run(
         check_without_ray(address, request, max_failures=max_failures)
     recipe = match_recipe(recipe, dataset)
     if is_tracked:  # else it only measures speed
-        _check_trackers(recipe)
+        check_trackers(recipe)
     if num_clips is None:
         num_clips = len(choose_parts(recipe, dataset).train)
     _check_shares(recipe, num_clips, max(1, workers), workers_option)
@@ -128,21 +123,6 @@ def _check_bones(recipe: Recipe, dataset: SkeletonDataset) -> None:
             "the affinity is the skeleton's, but the dataset's skeleton has no bones",
             where=f"model.affinity, {dataset.folder}",
             now="set model.affinity=learned, or prepare the dataset again with bones",
-        )
-
-
-def _check_trackers(recipe: Recipe) -> None:
-    missing = {
-        name: [module for module in _TRACKER_MODULES[name] if find_spec(module) is None]
-        for name in recipe.train.log
-    }
-    extras = [name for name, modules in missing.items() if modules]
-    if extras:
-        packages = ", ".join(module for name in extras for module in missing[name])
-        raise MissingExtraError(
-            f"the trackers need packages that are not installed: {packages}",
-            where=f"train.log={list(recipe.train.log)}",
-            now=f"pip install 'sgnray[{','.join(extras)}]'",
         )
 
 

@@ -14,12 +14,13 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from sgnray import metric_keys as keys
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe, dotted_values, dump_recipe, to_dict
-from sgnray.errors import RunError, SgnError, first_line
+from sgnray.errors import MissingExtraError, RunError, SgnError, first_line
 from sgnray.evaluate.report import Report
 from sgnray.storage.atomic import write_text
 from sgnray.train.tracking.curves import Curves
@@ -33,6 +34,11 @@ MLFLOW_DIR = "mlflow"
 MEMORY_FILE = "trackers.json"
 MEMORY_VERSION = 1
 
+_MODULES = {
+    "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),  # a run's own store is a SQLite file
+    "wandb": ("wandb",),
+}
 _PROJECT = "sgnray"
 # Nothing leaves the machine by default, and a server that is gone must not delay training.
 _ENVIRONMENT = {
@@ -43,6 +49,22 @@ _ENVIRONMENT = {
     "WANDB_MODE": "offline",
     "WANDB_ERROR_REPORTING": "false",
 }
+
+
+def check_trackers(recipe: Recipe) -> None:
+    """Raise MissingExtraError if packages of the recipe's trackers are not installed."""
+    missing = {
+        name: [module for module in _MODULES[name] if find_spec(module) is None]
+        for name in recipe.train.log
+    }
+    extras = [name for name, modules in missing.items() if modules]
+    if extras:
+        packages = ", ".join(module for name in extras for module in missing[name])
+        raise MissingExtraError(
+            f"the trackers need packages that are not installed: {packages}",
+            where=f"train.log={list(recipe.train.log)}",
+            now=f"pip install 'sgnray[{','.join(extras)}]'",
+        )
 
 
 @contextmanager

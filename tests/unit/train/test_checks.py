@@ -6,9 +6,9 @@ import pytest
 
 from sgnray.data.protocols import split_clips
 from sgnray.errors import MissingExtraError, UsageError
-from sgnray.train import checks
 from sgnray.train.checks import check_run, check_synchronized
 from sgnray.train.run import train_run
+from sgnray.train.tracking import trackers
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -87,7 +87,7 @@ def test_the_option_of_the_command_is_named(tiny_recipe, tiny_dataset):
 def test_missing_trackers_are_refused_only_where_they_are_used(
     tiny_recipe, tiny_dataset, monkeypatch
 ):
-    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     recipe = tiny_recipe.replacing({"train.log": ("wandb", "tensorboard")})
     with pytest.raises(MissingExtraError) as caught:
         check_run(recipe, tiny_dataset, workers=0)
