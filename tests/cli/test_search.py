@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sgnray.cli import render, search
+from sgnray.cli import render
 from sgnray.cli.options import parse_duration
-from sgnray.cli.search import SearchBoard
 from sgnray.cli.tables import duration
+from sgnray.cli.tune import SearchBoard, result_data, result_tables, shown_search, trial_line
 from sgnray.config import load_recipe
 from sgnray.errors import UsageError
 from sgnray.tune import TrialRow, TuneResult
@@ -64,7 +64,7 @@ def lines(monkeypatch, capsys):
 
 
 def test_a_search_fits_into_80_columns_best_first(lines):
-    shown = lines(search.tables(make_search()))
+    shown = lines(result_tables(make_search()))
     assert max(map(len, shown)) <= 80
     figures = [line.split()[:4] for line in shown if "0:01:15" in line]
     assert [row[0] for row in figures] == ["3", "1", "2"]
@@ -81,24 +81,24 @@ def test_a_search_fits_into_80_columns_best_first(lines):
 
 def test_only_the_best_twenty_trials_are_shown(lines):
     trials = (*TRIALS, *(make_trial(number, "stopped", 0.1) for number in range(4, 34)))
-    shown = lines(search.tables(make_search(trials)))
+    shown = lines(result_tables(make_search(trials)))
     assert sum("0:01:15" in line for line in shown) == 20
     assert "and 13 more in trials.csv" in shown
 
 
 def test_a_trial_is_one_line_and_a_failure_says_why():
-    assert search.trial_line(TRIALS[2]) == (
+    assert trial_line(TRIALS[2]) == (
         "trial   3  val  75.0%  12 epochs  num_segments=20 embedding_width=96 dropout=0.37 "
         "learning_rate=0.0021 weight_decay=5.2e-05 label_smoothing=0.1"
     )
-    failed = search.trial_line(TRIALS[1])
+    failed = trial_line(TRIALS[1])
     assert failed.startswith("trial   2  failed  0 epochs  ")
     assert failed.endswith("\n  it diverged")
-    assert search.trial_line(TrialRow(1, "finished", {}, (0.5,))).endswith("unchanged")
+    assert trial_line(TrialRow(1, "finished", {}, (0.5,))).endswith("unchanged")
 
 
 def test_a_search_as_plain_data():
-    content = search.as_data(make_search())
+    content = result_data(make_search())
     assert content["best_recipe"] == "runs/t/best.yaml"
     assert content["best_trial"] == 3
     assert content["best_overrides"][0] == "data.num_segments=20"
@@ -129,12 +129,12 @@ def test_a_running_search_is_never_wider_or_higher_than_the_terminal(width, heig
 
 
 def test_without_a_terminal_each_trial_is_a_line(capsys):
-    with search.shown_search() as listener:
+    with shown_search() as listener:
         listener.on_update(TRIALS, 3, 12)
         for trial in TRIALS:
             listener.on_trial_end(trial)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [line for trial in TRIALS for line in search.trial_line(trial).split("\n")]
+    assert lines == [line for trial in TRIALS for line in trial_line(trial).split("\n")]
 
 
 def test_a_search_that_has_not_begun_says_so():
