@@ -44,7 +44,6 @@ from sgnray.train.launch import Executor, open_executor
 from sgnray.train.loop import EpochResult
 
 FORMAT_VERSION = 3
-DEFAULT_SECONDS = 30.0
 # On workers: the steps of an epoch, and the least number of epochs; the first is not counted.
 EPOCH_STEPS = 8
 _MIN_EPOCHS = 4
@@ -158,10 +157,10 @@ def bench_recipe(
     recipe: Recipe,
     dataset_dir: Path | None = None,
     *,
+    seconds: float,
     workers: int = 0,
     device: str = "auto",
     address: str | None = None,
-    seconds: float = DEFAULT_SECONDS,
     on_progress: OnProgress = ignore_progress,
 ) -> BenchResult:
     """Measure for about `seconds` in this process, then on 1 to `workers` Ray workers.
@@ -278,9 +277,8 @@ def _describe(recipe: Recipe, shape: Shape, device: torch.device, *, has_dataset
 
 def worker_counts(most: int) -> list[int]:
     """Return 1, 2, 4 and so on, and `most`; nothing for 0."""
-    return sorted(
-        {*(2**power for power in range(most.bit_length()) if 2**power < most), most} - {0}
-    )
+    doubled = {2**power for power in range(most.bit_length())}
+    return sorted(doubled | {most}) if most else []
 
 
 def shorten(recipe: Recipe, *, seconds: float, clips_per_s: float) -> Recipe:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from sgnray.config.document import Document, checked_version, read_document
+from sgnray.config.document import checked_version, read_document
 from sgnray.config.messages import did_you_mean
 from sgnray.config.schema import CaseName, ListOf, Strict, Word, tuple_of_list
 from sgnray.errors import InputError, Problem, RecipeError, count_problems
@@ -80,7 +80,8 @@ def parse_description(text: str, *, source: str) -> Description:
         found = dict.fromkeys(_explain(error))
     else:
         found = dict.fromkeys(_contradictions(description))
-    problems = [*document.problems, *(_located(document, *item) for item in found)]
+    located = (Problem(document.where(key), what) for key, what in found)
+    problems = [*document.problems, *located]
     if problems:
         raise InputError(
             f"{source} has {count_problems(problems)}", where=source, now=_NOW, problems=problems
@@ -134,8 +135,3 @@ def _wrong_rule(rule: SplitRule) -> Iterator[str]:
 
 def _first_twice(names: tuple[str, ...]) -> str | None:
     return next((name for name, count in Counter(names).items() if count > 1), None)
-
-
-def _located(document: Document, key: str, what: str) -> Problem:
-    line = document.lines.get(key)
-    return Problem(f"{key} (line {line})" if line else key, what)

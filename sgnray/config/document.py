@@ -28,6 +28,11 @@ class Document:
     lines: dict[str, int]
     problems: tuple[Problem, ...] = ()
 
+    def where(self, key: str) -> str:
+        """Name a key with its line, for an error message."""
+        line = self.lines.get(key)
+        return f"{key} (line {line})" if line else key
+
 
 class _CoreLoader(yaml.SafeLoader):
     """SafeLoader that reads scalars as YAML 1.2 does."""

@@ -43,8 +43,3 @@ def legend_above(axes: Axes, *, ncols: int, **spacing: Any) -> None:
         labelcolor=INK,
         **spacing,
     )
-
-
-def percent(share: float) -> str:
-    """Write a share as a percentage with one digit."""
-    return f"{share:.1%}"

@@ -24,7 +24,6 @@ from sgnray.train.tracking.plot_style import (
     dress,
     legend_above,
     new_figure,
-    percent,
 )
 from sgnray.tune.space.space import Axis, Choice, Range, Space, as_text
 from sgnray.tune.state.trials import TrialRow, best_of, comparable
@@ -89,7 +88,7 @@ def _draw_history(axes: Axes, rows: Sequence[TrialRow]) -> None:
         axes.plot(epochs[-1:], row.scores[-1:], end, color=color, markersize=4)
     best = best_of(rows)
     if best is not None:
-        label = f"best: trial {best.number}, {percent(_score(best))}"
+        label = f"best: trial {best.number}, {_score(best):.1%}"
         epochs = range(1, best.num_epochs + 1)
         axes.plot(epochs, best.scores, color=ACCENT, linewidth=2.2, label=label)
     axes.plot([], [], "o-", color=MAIN, markersize=4, label="ran to the end")
@@ -118,7 +117,7 @@ def _draw_parallel(axes: Axes, rows: Sequence[TrialRow], space: Space) -> None:
             axes.plot([*heights, share], color=ACCENT, linewidth=2.4, zorder=3)
         else:
             axes.plot([*heights, share], color=colors(share), linewidth=1.0, alpha=0.6)
-    ticks = [*map(_ticks, space.axes.values()), [(0.0, percent(low)), (1.0, percent(high))]]
+    ticks = [*map(_ticks, space.axes.values()), [(0.0, f"{low:.1%}"), (1.0, f"{high:.1%}")]]
     # The text at an axis stays readable over the lines.
     paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
     for x, labels in enumerate(ticks):
@@ -220,5 +219,5 @@ def _label_score(axes: Axes, xlabel: str) -> None:
     """Label a panel whose height is the score."""
     axes.set_xlabel(xlabel, color=INK, fontsize=9)
     axes.set_ylabel("validation top-1", color=INK, fontsize=9)
-    axes.yaxis.set_major_formatter(lambda share, _: percent(share))
+    axes.yaxis.set_major_formatter(lambda share, _: f"{share:.1%}")
     legend_above(axes, ncols=3)

@@ -140,9 +140,7 @@ def _read_axes(
             if condition:
                 conditions[key] = condition
         except ValueError as error:
-            line = document.lines.get(key)
-            where = f"{key} (line {line})" if line else key
-            problems += [Problem(where, str(what)) for what in error.args]
+            problems += [Problem(document.where(key), str(what)) for what in error.args]
     if not axes and not problems:
         problems = [Problem("no key", f"no key to search; write one like {_EXAMPLE}")]
     return Space(document.source, axes, conditions), problems

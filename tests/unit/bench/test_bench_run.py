@@ -90,12 +90,13 @@ def test_plain_data(tiny_recipe, tiny_folder):
 )
 def test_what_cannot_be_measured_is_refused_at_once(tiny_recipe, options, what):
     with pytest.raises(UsageError, match=what):
-        bench_recipe(tiny_recipe, **options)
+        bench_recipe(tiny_recipe, seconds=1, **options)
 
 
 def test_another_dataset_than_the_recipes_is_refused(tiny_recipe, tiny_folder):
+    recipe = tiny_recipe.replacing({"data.dataset": "ntu60"})
     with pytest.raises(UsageError, match="the recipe is for ntu60"):
-        bench_recipe(tiny_recipe.replacing({"data.dataset": "ntu60"}), tiny_folder)
+        bench_recipe(recipe, tiny_folder, seconds=1)
 
 
 def test_worker_counts_double_up_to_the_last():
