@@ -25,7 +25,7 @@ from sgnray.distributed.device import choose_precision, describe_device
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
-from sgnray.distributed.reserve import RequestedRoom, Room
+from sgnray.distributed.reserve import Room, RoomWatch
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, use_gpu
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
@@ -46,7 +46,7 @@ RAY_TRAIN_VARIABLES = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # A worker that does not answer counts as lost after this long; the default is ten minutes.
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
-    # Keeps the request open, so that an autoscaler sees it; `RequestedRoom` ends it earlier.
+    # Keeps the request open, so that an autoscaler sees it; `RoomWatch` ends it earlier.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1000000",
     # Saves a process: nothing here uses its results.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
@@ -121,10 +121,10 @@ class RayLauncher:
         num_lost, size = 0, self._choose_size(workers.most if workers.is_elastic else 0)
         while True:
             with _lost_cluster():
-                requested = RequestedRoom(self._describe(size), wait_s=self._request.wait_s)
+                room_watch = RoomWatch(self._describe(size), wait_s=self._request.wait_s)
             group = _Group(size, partial(self._trainer, work, state(), name, size))
             with group:
-                self._follow(group, requested, on_message)
+                self._follow(group, room_watch, on_message)
             match group.outcome:
                 case _Finished(result):
                     return result
@@ -144,7 +144,7 @@ class RayLauncher:
                     size = self._choose_size(size)
 
     def _follow(
-        self, group: _Group, requested: RequestedRoom, on_message: Callable[[Any], None]
+        self, group: _Group, room_watch: RoomWatch, on_message: Callable[[Any], None]
     ) -> None:
         """Pass on the messages of a group of workers until it ends.
 
@@ -160,7 +160,7 @@ class RayLauncher:
                 messages: list[Any] = []
                 with _lost_cluster():
                     if not group.is_started:
-                        starting.check(is_waiting=requested.check())
+                        starting.check(is_waiting=room_watch.check())
                     elif room is None:
                         missing = self.hardware.workers.most - group.size
                         room = held.enter_context(self._ask(missing))

@@ -79,8 +79,8 @@ class Room:
         return sum(map(_has_room, self._groups))
 
 
-class RequestedRoom:
-    """The room that Ray Train or Ray Tune request themselves for what they start.
+class RoomWatch:
+    """Watches whether Ray Train or Ray Tune get the room that they request themselves.
 
     `needed` describes it for a message. Create this before they request room: earlier requests, by
     work that has failed since, do not count.

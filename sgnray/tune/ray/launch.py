@@ -246,12 +246,12 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         budget: _TimeBudget,
     ) -> None:
         self._search, self._repeat_interrupt, self._budget = search, repeat_interrupt, budget
-        self._room = resources.room()
+        self._room_watch = resources.watch_room()
         self._groups: dict[int, str] = {}
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         self._repeat_interrupt()
-        self._room.check()
+        self._room_watch.check()
 
     def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
         report, number = read_result(result), trial.config["number"]

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from sgnray.distributed.cluster import connected, find_address
-from sgnray.distributed.reserve import RequestedRoom
+from sgnray.distributed.reserve import RoomWatch
 from sgnray.distributed.resources import Resources, WorkerRequest, check_local
 from sgnray.errors import ClusterError, UsageError
 
@@ -91,11 +91,11 @@ class TrialResources:
         cpus = self.num_cpus or max(self._min_cpus, share)
         return replace(self, num_cpus=cpus, num_gpus=gpus, concurrent=at_once)
 
-    def room(self) -> RequestedRoom:
-        """Return the room requested for trials, which is missing while no trial has room."""
+    def watch_room(self) -> RoomWatch:
+        """Watch the room that Ray Tune requests, which is missing while no trial has room."""
         cpus, gpus = self._min_cpus, self.num_gpus or 0.0
         needed = self.request.describe(1, num_cpus=cpus, num_gpus=gpus, what="trial")
-        return RequestedRoom(needed, wait_s=self.request.wait_s)
+        return RoomWatch(needed, wait_s=self.request.wait_s)
 
     @property
     def _min_cpus(self) -> int:
