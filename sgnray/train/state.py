@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sgnray.checkpoints.checkpoint import Checkpoint, Selected, build_model
 from sgnray.config import Recipe, to_dict
@@ -121,10 +122,10 @@ class TrainState:
                     self.world.mean(buffer)
 
 
-@torch.no_grad()
 def _move_towards(mean: nn.Module, model: nn.Module, *, kept: float) -> None:
     """Set `mean`, batch-norm statistics too, to kept * mean + (1 - kept) * model."""
-    torch._foreach_lerp_(_float_tensors(mean), _float_tensors(model), 1.0 - kept)
+    move = get_ema_multi_avg_fn(kept)  # type: ignore[no-untyped-call]
+    move(_float_tensors(mean), _float_tensors(model), 0)  # the third one is not used
 
 
 def _float_tensors(model: nn.Module) -> list[Tensor]:
