@@ -191,6 +191,7 @@ def test_a_run_without_trackers_leaves_the_environment_alone(
 ):
     """A notebook that trains first can still log to W&B's server afterwards."""
     monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # else torch sets it
     before = dict(os.environ)
     train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, device="cpu")
     assert dict(os.environ) == before
