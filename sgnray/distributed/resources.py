@@ -85,6 +85,9 @@ class WorkerRequest:
     labels: dict[str, str] = field(default_factory=dict)
     wait_s: float | None = None
 
+    def __post_init__(self) -> None:
+        check_gpu_share(self.num_gpus or 0, where="--gpus-per-worker")
+
     def describe(
         self, num_workers: int, *, num_cpus: float, num_gpus: float, what: str = "worker"
     ) -> str:
@@ -95,6 +98,16 @@ class WorkerRequest:
         each = " each" if num_workers > 1 else ""
         return (
             f"{_count(num_workers, what)} with {_count(num_cpus, 'CPU')}{gpu}{kind}{labels}{each}"
+        )
+
+
+def check_gpu_share(num_gpus: float, *, where: str) -> None:
+    """Raise UsageError for the GPUs of a worker if Ray cannot give it so many."""
+    if num_gpus > 1 and not float(num_gpus).is_integer():
+        raise UsageError(
+            f"a worker cannot use {num_gpus:g} GPUs",
+            where=where,
+            now="ask for a share of one GPU, such as 0.5, or for whole GPUs",
         )
 
 

@@ -8,7 +8,12 @@ from dataclasses import dataclass, field, replace
 
 from sgnray.distributed.cluster import connected, find_address
 from sgnray.distributed.reserve import RoomWatch
-from sgnray.distributed.resources import Resources, WorkerRequest, check_local
+from sgnray.distributed.resources import (
+    Resources,
+    WorkerRequest,
+    check_gpu_share,
+    check_local,
+)
 from sgnray.errors import ClusterError, UsageError
 
 log = logging.getLogger(__name__)
@@ -49,6 +54,8 @@ class TrialResources:
                 where=f"--gpus-per-trial {self.num_gpus:g}",
                 now=f"give each trial {self.num_workers} GPUs, or 0 to train on CPUs",
             )
+        gpus_per_worker = (self.num_gpus or 0) / self.num_workers
+        check_gpu_share(gpus_per_worker, where=f"--gpus-per-trial {self.num_gpus}")
         is_existing = find_address(address) is not None
         # A local cluster gets enough logical CPUs for the trials that run at once.
         at_once = 1 if is_existing else self.concurrent or 1

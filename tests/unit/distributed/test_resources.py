@@ -3,6 +3,7 @@
 import pytest
 
 from sgnray.distributed.resources import Resources, WorkerRequest, gpus_per_actor, use_gpu
+from sgnray.errors import UsageError
 
 SCALED_TO_ZERO = Resources(num_cpus=0, num_gpus=0, is_local=False)
 
@@ -19,3 +20,13 @@ def test_auto_uses_cpus_where_there_is_no_gpu_and_says_so(caplog):
 def test_auto_waits_for_gpus_if_a_kind_or_a_share_is_requested(request_, num_gpus):
     assert use_gpu("auto", SCALED_TO_ZERO, request_)
     assert gpus_per_actor("auto", SCALED_TO_ZERO, request_) == num_gpus
+
+
+@pytest.mark.parametrize("num_gpus", [None, 0.0, 0.25, 1, 2.0])
+def test_a_share_of_a_gpu_or_whole_gpus(num_gpus):
+    assert WorkerRequest(num_gpus=num_gpus).num_gpus == num_gpus
+
+
+def test_a_gpu_and_a_half_is_refused():
+    with pytest.raises(UsageError, match=r"a worker cannot use 1\.5 GPUs"):
+        WorkerRequest(num_gpus=1.5)

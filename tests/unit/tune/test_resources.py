@@ -64,6 +64,16 @@ def test_threads_are_the_workers_share():
     assert TrialResources(2, 5).num_threads == 2
 
 
+@pytest.mark.parametrize(("num_workers", "num_gpus"), [(1, 1.5), (2, 3.0)])
+def test_a_worker_gets_whole_gpus_or_a_share_of_one(num_workers, num_gpus):
+    with (
+        pytest.raises(UsageError, match=r"a worker cannot use 1\.5 GPUs") as caught,
+        TrialResources(num_workers, num_gpus=num_gpus).connected(None),
+    ):
+        pass
+    assert caught.value.where == f"--gpus-per-trial {num_gpus}"
+
+
 def test_two_workers_cannot_share_a_gpu():
     with (
         pytest.raises(UsageError, match="nccl cannot share a GPU") as caught,
