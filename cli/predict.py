@@ -1,4 +1,4 @@
-"""`sgn predict`: the likeliest actions of raw recordings, clips of a dataset, or a live stream."""
+"""`sgn predict`: recognize actions in raw recordings, clips of a dataset, or a live stream."""
 
 from __future__ import annotations
 

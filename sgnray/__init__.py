@@ -1,4 +1,4 @@
-"""Raw NTU RGB+D skeletons to a trained SGN action recognizer, on a Ray cluster.
+"""From raw skeletons to a trained SGN action recognizer, on one machine or a Ray cluster.
 
 The names below are the public library; each imports what it needs, such as torch, on first use.
 """

@@ -57,13 +57,13 @@ FLAT17 = Skeleton(
 )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     """Hide GPUs from all tests but those for GPUs: the others state what CPUs do."""
-    if not {"gpu", "bench"} & set(re.findall(r"\w+", config.option.markexpr)):
+    if not re.search(r"(?<!not )\b(gpu|bench)\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     """Use all cores for the whole suite; files that are named run in this process."""
     option = config.option

@@ -94,7 +94,7 @@ def measure_process(
     for precision in precisions:
         measures[f"product {precision}"] = _product(precision, device)
         # Captured steps are measured with the draws of their epoch, which need several steps.
-        num_steps = MAX_EPOCH_BATCHES if device.type == "cuda" else 1
+        num_steps = MAX_EPOCH_BATCHES if bank.pose_device.type == "cuda" else 1
         measures[f"{STEP} {precision}"] = _bare_steps(prepare(precision, num_steps * batch_size))
         measures[f"{FORWARD} {precision}"] = _forward(prepare(precision, batch_size))
     step = measures[f"{STEP} {recipe.train.precision}"]

@@ -22,9 +22,9 @@ FORMAT_VERSION = 1
 KEY = "sgnray"  # the metadata key in every export format
 
 _WINDOWS = {
-    "paper": "num_frames windows of P // num_frames poses each, one pose drawn from each; a clip "
+    "paper": "num_frames segments of P // num_frames poses each, one pose drawn from each; a clip "
     "with fewer poses than num_frames gives them all, then zeros",
-    "even": "num_frames windows of P / num_frames poses, not rounded, one pose drawn from each",
+    "even": "num_frames segments of P / num_frames poses, not rounded, one pose drawn from each",
 }
 _ORIGIN = "the origin joint of the main person's first pose is subtracted from all joints; "
 _POSES = (

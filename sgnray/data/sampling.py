@@ -14,7 +14,7 @@ PADDING = -1
 
 
 def sample_poses(num_poses_B: Tensor, uniform_BT: Tensor, windows: Windows = "paper") -> Tensor:
-    """Pick one pose from each of T windows, uniformly.
+    """Pick one pose from each of T segments, uniformly.
 
     `num_poses_B` holds the lengths L, `uniform_BT` numbers in [0, 1); returns int64 pose indices
     (B, T), PADDING where there is no pose.
@@ -24,20 +24,20 @@ def sample_poses(num_poses_B: Tensor, uniform_BT: Tensor, windows: Windows = "pa
 
 
 def _pick_paper(num_poses_B1: Tensor, uniform_BT: Tensor) -> Tensor:
-    """Pick from windows of L // T poses; the rest at the end of the clip is never used.
+    """Pick from segments of L // T poses; the rest at the end of the clip is never used.
 
     A clip shorter than T gives its poses, then padding. The paper's code does the same
     (`Tolist_fix`).
     """
     width_B1 = (num_poses_B1 // uniform_BT.shape[-1]).clamp_min(1)
-    # A product just below the width may round up to it, so clamp to the window's last pose.
+    # A product just below the width may round up to it, so clamp to the segment's last pose.
     offset_BT = (uniform_BT * width_B1).long().minimum(width_B1 - 1)
     index_BT = _segments(uniform_BT) * width_B1 + offset_BT
     return torch.where(index_BT < num_poses_B1, index_BT, PADDING)
 
 
 def _pick_even(num_poses_B1: Tensor, uniform_BT: Tensor) -> Tensor:
-    """Pick from windows of L / T poses, not rounded; the whole clip is used.
+    """Pick from segments of L / T poses, not rounded; the whole clip is used.
 
     A clip shorter than T repeats poses; only an empty one gives padding.
     """

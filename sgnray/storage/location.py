@@ -100,7 +100,7 @@ class Location:
         return _file_system(self.uri).open_input_file(self.path)
 
     def digest(self) -> str:
-        """Return the sha256 of a file, in hex; all of it is read."""
+        """Return the sha256 of a local file, in hex; all of it is read, in small pieces."""
         with self.open() as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -219,7 +219,7 @@ def _why_impossible(
     try:
         check(recipe.replacing(values))
     except UsageError as error:
-        return error.problems[0].what if error.problems else error.what
+        return error.problems[0].what if error.problems else f"{error.what}: {error.now}"
     return None
 
 

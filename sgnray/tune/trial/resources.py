@@ -55,7 +55,7 @@ class TrialResources:
                 now=f"give each trial {self.num_workers} GPUs, or 0 to train on CPUs",
             )
         gpus_per_worker = (self.num_gpus or 0) / self.num_workers
-        check_gpu_share(gpus_per_worker, where=f"--gpus-per-trial {self.num_gpus}")
+        check_gpu_share(gpus_per_worker, where=f"--gpus-per-trial {self.num_gpus or 0:g}")
         is_existing = find_address(address) is not None
         # A local cluster gets enough logical CPUs for the trials that run at once.
         at_once = 1 if is_existing else self.concurrent or 1

@@ -71,7 +71,7 @@ def test_a_worker_gets_whole_gpus_or_a_share_of_one(num_workers, num_gpus):
         TrialResources(num_workers, num_gpus=num_gpus).connected(None),
     ):
         pass
-    assert caught.value.where == f"--gpus-per-trial {num_gpus}"
+    assert caught.value.where == f"--gpus-per-trial {num_gpus:g}"
 
 
 def test_two_workers_cannot_share_a_gpu():

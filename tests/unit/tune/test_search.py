@@ -111,12 +111,14 @@ def test_more_workers_per_trial_than_clips_in_a_batch(tmp_path, tiny_recipe, tin
         (
             "optim.batch_size: {integer: [4, 16]}\n",
             "optim.batch_size=4",
-            "a batch of 4 clips cannot be shared by 8 workers",
+            "a batch of 4 clips cannot be shared by 8 workers: ask for --workers-per-trial 4 or "
+            "fewer, or raise optim.batch_size",
         ),
         (
             "rows: [{optim.batch_size: 16}, {optim.batch_size: 8, data.num_segments: 1}]\n",
             "optim.batch_size=8, data.num_segments=1",
-            "batch norm needs more than one pose, and a batch has one for each worker",
+            "batch norm needs more than one pose, and a batch has one for each worker: raise "
+            "data.num_segments or optim.batch_size, or ask for fewer workers",
         ),
     ],
 )
