@@ -294,8 +294,8 @@ def result_tables(tuned: TuneResult) -> list[RenderableType]:
 def ranking(trials: tuple[TrialRow, ...], keys: tuple[str, ...]) -> SafeTable:
     """Return a table of the first trials, in their order, with columns for a few keys."""
     is_wide = not 0 < len(keys) <= _MAX_KEYS
-    names = [key.rpartition(".")[2].replace("_", " ") + ">" for key in keys]
-    columns = ("trial>", "val top-1>", "epochs>", "time>", *(["changes"] if is_wide else names))
+    names = [key.rpartition(".")[2].replace("_", "\n") + ">" for key in keys]
+    columns = ("#>", "val\ntop-1>", "epochs>", "time>", *(["changes"] if is_wide else names))
     table = make_table(*columns, gap=0)
     for trial in trials[:_MAX_ROWS]:
         score = trial.status if trial.score is None else f"{trial.score:.2%}"

@@ -63,6 +63,12 @@ def lines(monkeypatch, capsys):
     return _lines
 
 
+def test_the_names_of_six_keys_are_not_cut_in_80_columns(lines):
+    long = make_trial(12, "stopped", *[0.5] * 12, duration_s=5000.0)
+    head = " ".join(lines(result_tables(make_search((*TRIALS, long))))[:2]).split()
+    assert {"segments", "embedding", "learning", "smoothing"} <= set(head)
+
+
 def test_a_search_fits_into_80_columns_best_first(lines):
     shown = lines(result_tables(make_search()))
     assert max(map(len, shown)) <= 80
