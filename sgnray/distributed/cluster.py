@@ -31,6 +31,10 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+# A Ray started here has no dashboard. Without this, Ray Train asks that of any other Ray, at the
+# default port of this machine or at the user's own address, whether the run is still there, and
+# ends the workers of a run that the other does not know. Nothing listens at port 0.
+_NO_DASHBOARD = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:0"}
 
 
 def find_address(address: str | None) -> str | None:
@@ -81,7 +85,8 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
     with set_environment(_QUIET):
         with _sigterm_restored():
             if wanted is None:
-                _start(ray, num_workers)
+                with set_environment(_NO_DASHBOARD, replace=True):  # its processes inherit them
+                    _start(ray, num_workers)
             else:
                 if not address:
                     log.info(
@@ -95,15 +100,23 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
 
 
 @contextmanager
-def set_environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables that Ray reads, and unset them at the end; the user's own are kept."""
-    ours = {name: value for name, value in variables.items() if name not in os.environ}
-    os.environ.update(ours)
+def set_environment(variables: Mapping[str, str], *, replace: bool = False) -> Iterator[None]:
+    """Set variables that Ray reads, and restore them at the end.
+
+    Those that the user has set are kept, unless `replace`.
+    """
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(
+        {name: value for name, value in variables.items() if replace or before[name] is None}
+    )
     try:
         yield
     finally:
-        for name in ours:
-            os.environ.pop(name, None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _running_here() -> str | None:
