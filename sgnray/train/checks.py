@@ -52,15 +52,29 @@ def check_run(
         check_trackers(recipe)
     if num_clips is None:
         num_clips = len(choose_parts(recipe, dataset).train)
-    _check_shares(recipe, num_clips, max(1, workers), workers_option)
+    batch_size = min(recipe.optim.batch_size, num_clips)
+    share = batch_size // max(1, workers)
+    if share == 0:  # some worker would get no clip
+        raise UsageError(
+            f"a batch of {batch_size} clips cannot be shared by {workers} workers",
+            where=f"{workers_option} {workers}",
+            now=f"ask for {workers_option} {batch_size} or fewer, or raise optim.batch_size",
+        )
     runs_here = workers == 0 or not is_at_hand(address)
     if runs_here and (device == "cpu" or choose_device("auto").type == "cpu"):
         check_synchronized(recipe, workers, "cpu")
-    _check_batch_norm(recipe, num_clips, workers)
+    is_whole = recipe.train.sync_batch_norm or workers <= 1
+    _check_batch_norm(recipe, batch_size if is_whole else share, is_whole=is_whole)
     if warns:
         if is_tracked:
             _warn_of_missing_clips(recipe, dataset)
-        _warn_of_small_shares(recipe, num_clips, workers)
+        if not is_whole and share < _FEW_CLIPS:
+            log.warning(
+                "each worker's batch norm sees only %d clips of a batch: expect less accuracy; "
+                "fewer workers or a larger optim.batch_size help, on GPUs also "
+                "train.sync_batch_norm=true",
+                share,
+            )
         _warn_of_initial_weights(recipe, num_clips)
     return recipe
 
@@ -126,28 +140,6 @@ def _check_bones(recipe: Recipe, dataset: SkeletonDataset) -> None:
         )
 
 
-def _check_shares(recipe: Recipe, num_clips: int, num_workers: int, option: str) -> None:
-    """Raise UsageError if a batch has no clip for some worker."""
-    smallest = min(recipe.optim.batch_size, num_clips)
-    if smallest < num_workers:
-        raise UsageError(
-            f"a batch of {smallest} clips cannot be shared by {num_workers} workers",
-            where=f"{option} {num_workers}",
-            now=f"ask for {option} {smallest} or fewer, or raise optim.batch_size",
-        )
-
-
-def _warn_of_small_shares(recipe: Recipe, num_clips: int, num_workers: int) -> None:
-    """Warn if each worker's part of a batch is small: its batch norm sees nothing else."""
-    share = min(recipe.optim.batch_size, num_clips) // max(1, num_workers)
-    if num_workers > 1 and share < _FEW_CLIPS and not recipe.train.sync_batch_norm:
-        log.warning(
-            "each worker's batch norm sees only %d clips of a batch: expect less accuracy; fewer "
-            "workers or a larger optim.batch_size help, on GPUs also train.sync_batch_norm=true",
-            share,
-        )
-
-
 def _warn_of_initial_weights(recipe: Recipe, num_clips: int) -> None:
     """Warn if the mean of the weights would still contain much of the initial weights."""
     num_steps = max(1, num_clips // recipe.optim.batch_size) * recipe.train.num_epochs
@@ -161,12 +153,12 @@ def _warn_of_initial_weights(recipe: Recipe, num_clips: int) -> None:
         )
 
 
-def _check_batch_norm(recipe: Recipe, num_clips: int, num_workers: int) -> None:
-    """Raise UsageError if batch norm would see only one value."""
-    is_whole = recipe.train.sync_batch_norm or num_workers <= 1
-    smallest = min(recipe.optim.batch_size, num_clips)
-    share = smallest if is_whole else smallest // num_workers
-    if share * recipe.data.num_segments == 1:
+def _check_batch_norm(recipe: Recipe, num_clips: int, *, is_whole: bool) -> None:
+    """Raise UsageError if batch norm would see only one value of the `num_clips` it gets.
+
+    `is_whole`: it gets the whole batch, not a worker's part.
+    """
+    if num_clips * recipe.data.num_segments == 1:
         raise UsageError(
             "batch norm needs more than one pose, and a batch has one"
             + ("" if is_whole else " for each worker"),
