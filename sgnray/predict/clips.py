@@ -88,8 +88,7 @@ def predict_clips(
     workers: int = 0,
     address: str | None = None,
     request: WorkerRequest | None = None,
-    on_progress: OnProgress = ignore_progress,
-) -> Iterator[Prediction | Skipped]:
+) -> PredictionPlan:
     """Recognize raw recordings (files, folders, .zip files), or clips of a prepared dataset.
 
     Each source is a path or a URI that pyarrow.fs knows.
@@ -102,48 +101,9 @@ def predict_clips(
     bf16 is several times faster if the hardware supports it, and changes the third digit of
     probabilities; auto uses it if supported. `workers` spreads the recordings over Ray actors,
     which must have access to the raw files; 0 needs no Ray. `request` is what each actor requests.
-    Raises UsageError, InputError and CheckpointError immediately. Iterating raises ClusterError, or
-    CheckpointError for a model without finite results.
+    Raises UsageError, InputError and CheckpointError immediately. Iterating recognizes, and raises
+    ClusterError, or CheckpointError for a model without finite results.
     """
-    plan = plan_predictions(
-        sources,
-        checkpoint,
-        runs_dir=runs_dir,
-        clips=clips,
-        class_names=class_names,
-        num_views=num_views,
-        num_guesses=num_guesses,
-        window=window,
-        stride=stride,
-        fps=fps,
-        precision=precision,
-        device=device,
-        workers=workers,
-        address=address,
-        request=request,
-    )
-    return itertools.chain.from_iterable(plan.run(on_progress=on_progress))
-
-
-def plan_predictions(
-    sources: Path | str | Sequence[Path | str],
-    checkpoint: Path | str | TrainedModel | None = None,
-    *,
-    runs_dir: Runs = Path("runs"),
-    clips: Sequence[str] = (),
-    class_names: tuple[str, ...] | None = None,
-    num_views: int | None = None,
-    num_guesses: int = 5,
-    window: int | None = None,
-    stride: int | None = None,
-    fps: float | None = None,
-    precision: Precision = "float32",
-    device: str = "auto",
-    workers: int = 0,
-    address: str | None = None,
-    request: WorkerRequest | None = None,
-) -> PredictionPlan:
-    """Find recordings and load a model, as predict_clips does, but recognize nothing yet."""
     check_device_name(device)
     if not workers:
         check_without_ray(address, request)
@@ -178,7 +138,10 @@ def plan_predictions(
 
 @dataclass(frozen=True, eq=False)
 class PredictionPlan:
-    """The recordings to recognize, the model and its options, and where to run it."""
+    """The recordings to recognize, the model and its options, and where to run it.
+
+    Each iteration recognizes all of them, in order.
+    """
 
     sources: tuple[Source, ...]
     recognizer: Recognizer
@@ -186,6 +149,9 @@ class PredictionPlan:
     workers: int
     address: str | None
     request: WorkerRequest | None
+
+    def __iter__(self) -> Iterator[Prediction | Skipped]:
+        return itertools.chain.from_iterable(self.run())
 
     @property
     def num_recordings(self) -> int:
