@@ -117,7 +117,7 @@ def predict_clips(
             where="--precision bf16",
             now="leave it out, or name the run that the file was exported from",
         )
-    skeleton = model.require_skeleton()
+    skeleton = model.card.skeleton
     paths = [sources] if isinstance(sources, Path | str) else list(sources)
     recognizer = Recognizer(
         model=model,
@@ -224,7 +224,7 @@ class Recognizer:
             weights.update(tensor.cpu().numpy().tobytes())
         return {
             "model": weights.hexdigest()[:_DIGEST],
-            "classes": hash_lines(self.model.labels())[:_DIGEST],
+            "classes": hash_lines(self.model.card.class_names)[:_DIGEST],
             "--views": self.num_views,
             "--top": self.num_guesses,
             "--window": self.sliding.size if self.sliding else None,
@@ -291,7 +291,7 @@ class Recognizer:
 
     def _clips(self, part: Part, num_before: int) -> Iterator[_Numbered]:
         """Yield recordings, or the windows of each, with the recording's number from 1."""
-        skeleton = self.model.require_skeleton()
+        skeleton = self.model.card.skeleton
         for number, item in enumerate(part.read(), start=num_before + 1):
             if self.sliding is None or isinstance(item, Skipped):
                 yield number, item
