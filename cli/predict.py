@@ -21,9 +21,9 @@ from .tables import SafeTable, make_table, spaced
 
 if TYPE_CHECKING:
     from sgnray.checkpoints.trained_model import TrainedModel
+    from sgnray.data.skipped import Skipped
     from sgnray.predict import Prediction
     from sgnray.predict.clips import PredictionPlan
-    from sgnray.prepare.clip import Skipped
 
 _MAX_TABLES = 3  # more clips than this get one line each
 _BAR_WIDTH = 20
@@ -167,8 +167,8 @@ def predict(
             where="sgn predict",
             now="see 'sgn predict --help'",
         )
+    from sgnray.data.skipped import Skipped
     from sgnray.predict import Prediction, check_out, predict_clips, refuse_skipped
-    from sgnray.prepare.clip import Skipped
 
     if out is not None:
         check_out(out, overwrite=overwrite)

@@ -20,6 +20,7 @@ from sgnray.checkpoints.onnx_model import OnnxModel
 from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
 from sgnray.config.schema import Precision
+from sgnray.data.skipped import Skipped
 from sgnray.distributed.device import (
     check_device_name,
     choose_device,
@@ -31,7 +32,7 @@ from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, ClipError, UsageError
 from sgnray.predict.sources import DatasetSource, Loaded, Part, Sample, Source, find_sources
 from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, cut
-from sgnray.prepare.clip import Poses, Skipped, refusal
+from sgnray.prepare.clip import Poses, refusal
 from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.recording import FRAMES_PER_S
 from sgnray.progress import OnProgress, ignore_progress

@@ -20,6 +20,7 @@ import numpy as np
 from sgnray.data.fetch import dataset_at
 from sgnray.data.info import INFO_FILE
 from sgnray.data.skeleton import Skeleton
+from sgnray.data.skipped import Skipped
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import (
     CheckpointError,
@@ -31,7 +32,7 @@ from sgnray.errors import (
     shorten_problems,
 )
 from sgnray.predict.windows import SkippedWindow, Span
-from sgnray.prepare.clip import Poses, Skipped, refusal
+from sgnray.prepare.clip import Poses, refusal
 from sgnray.prepare.memory import list_clip
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import hash_lines

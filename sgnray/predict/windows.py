@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from sgnray.data.skeleton import Skeleton
-from sgnray.prepare.clip import Poses, Skipped, refusal
+from sgnray.data.skipped import Skipped
+from sgnray.prepare.clip import Poses, refusal
 from sgnray.prepare.memory import center_on_first
 from sgnray.prepare.recording import FRAMES_PER_S
 

@@ -9,7 +9,8 @@ from typing import Protocol, TypeVar
 
 from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import Skeleton
-from sgnray.prepare.clip import Clip, Skipped
+from sgnray.data.skipped import Skipped
+from sgnray.prepare.clip import Clip
 
 Item = TypeVar("Item")
 

@@ -20,6 +20,7 @@ from sgnray.data.datasets import DATASETS
 from sgnray.data.info import NamedSplits
 from sgnray.data.protocols import IntArray
 from sgnray.data.skeleton import ESTIMATED, KINECT20, NTU25, SKELETONS, Skeleton
+from sgnray.data.skipped import Skipped
 from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError, Problem, count_problems
 from sgnray.prepare.clip import (
@@ -28,7 +29,6 @@ from sgnray.prepare.clip import (
     Clip,
     ClipFacts,
     Poses,
-    Skipped,
     as_float32,
     check_meters,
     refusal,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 
+from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError, UsageError
-from sgnray.prepare.clip import Skipped
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.custom import plan_custom
 from sgnray.prepare.readers.own import plan_own

@@ -19,6 +19,7 @@ from pathlib import PurePosixPath
 
 from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import SKELETONS
+from sgnray.data.skipped import Skipped
 from sgnray.errors import (
     ClipError,
     InputError,
@@ -27,7 +28,7 @@ from sgnray.errors import (
     count_problems,
     shorten_problems,
 )
-from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, ClipFacts, Skipped, refusal
+from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, ClipFacts, refusal
 from sgnray.prepare.plan import RawPlan, RawSource, hash_lines
 from sgnray.prepare.readers.formats import LABELS_FILE, stem_of
 from sgnray.prepare.readers.joint_csv import find_delimiter

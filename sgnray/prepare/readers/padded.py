@@ -26,8 +26,9 @@ import numpy.typing as npt
 from numpy.lib import format as npy_format
 
 from sgnray.data.skeleton import KINECT20, NTU25
+from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, first_line
-from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, as_float32, refusal
+from sgnray.prepare.clip import Clip, ClipFacts, Poses, as_float32, refusal
 from sgnray.prepare.normalize import list_poses
 from sgnray.prepare.plan import RawPlan, hash_lines
 from sgnray.prepare.readers.naming import (

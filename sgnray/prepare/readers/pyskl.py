@@ -23,9 +23,10 @@ import pyarrow as pa
 from sgnray.data.datasets import read_missing_names
 from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import COCO17, KINECT20, NTU25, Skeleton
+from sgnray.data.skipped import Skipped
 from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError, Problem, shorten_problems
-from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
+from sgnray.prepare.clip import Clip, ClipFacts, Poses, refusal
 from sgnray.prepare.normalize import list_poses, normalize
 from sgnray.prepare.plan import RawPlan, cut_blocks, hash_lines
 from sgnray.prepare.readers.naming import (

@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from sgnray.data.datasets import read_class_names, read_missing_names
 from sgnray.data.skeleton import SKELETONS, Skeleton
+from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, UsageError, shorten_problems
-from sgnray.prepare.clip import Clip, ClipFacts, Skipped, refusal
+from sgnray.prepare.clip import Clip, ClipFacts, refusal
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import RawPlan, RawSource, cut_blocks, hash_lines
 from sgnray.prepare.readers.formats import (

@@ -23,6 +23,7 @@ from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.config import recipe_for
 from sgnray.data.skeleton import NTU25
+from sgnray.data.skipped import Skipped
 from sgnray.data.store import CLIPS_FILE
 from sgnray.errors import CheckpointError, ClipError, InputError, UsageError
 from sgnray.predict import (
@@ -32,7 +33,6 @@ from sgnray.predict import (
     refuse_skipped,
     write_predictions,
 )
-from sgnray.prepare.clip import Skipped
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
 from sgnray.train import train_run

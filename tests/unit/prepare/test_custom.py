@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from sgnray.data.skeleton import COCO17, NTU25
+from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError
-from sgnray.prepare.clip import Clip, Poses, Skipped
+from sgnray.prepare.clip import Clip, Poses
 from sgnray.prepare.readers import tables
 from sgnray.prepare.readers.custom import open_clips, plan_custom, read_clips
 from sgnray.storage.location import locate

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from sgnray.data.datasets import read_class_names
+from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError, UsageError
-from sgnray.prepare.clip import Skipped
 from sgnray.prepare.readers.detect import detect
 from sgnray.storage.location import locate
 
