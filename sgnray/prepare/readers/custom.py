@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -33,7 +33,7 @@ from sgnray.prepare.clip import (
     check_meters,
     refusal,
 )
-from sgnray.prepare.plan import RawPlan, RawSource, hash_lines
+from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
 from sgnray.prepare.readers.tables import Piece, Table, open_table
 from sgnray.storage.location import Location
 
@@ -51,32 +51,6 @@ _NOW = (
 )
 
 
-@dataclass(frozen=True)
-class TableJob:
-    """A piece of a table, and the facts of each of its rows."""
-
-    piece: Piece
-    skeleton: Skeleton
-    rows: tuple[ClipFacts | Skipped, ...]
-
-    @property
-    def num_clips(self) -> int:
-        """Number of rows, including refused ones."""
-        return len(self.rows)
-
-    def read(self) -> Iterator[Clip | Skipped]:
-        """Yield one result for each row, in order."""
-        with self.piece.table.errors():
-            self.piece.table.check_unchanged()
-        for row, (_, found) in zip(self.rows, read_clips(self.piece, self.skeleton), strict=True):
-            if isinstance(row, Skipped):
-                yield row
-            elif isinstance(found, ClipError):
-                yield Skipped(row.name, found.what)
-            else:
-                yield Clip(row, found)
-
-
 def plan_custom(location: Location) -> RawPlan:
     """Plan the dataset that a description describes, from the light columns of its tables.
 
@@ -88,12 +62,13 @@ def plan_custom(location: Location) -> RawPlan:
     tables = _open_tables(description, skeleton, location)
     names: set[str] = set()
     clips: list[ClipFacts] = []
-    jobs: list[TableJob] = []
+    jobs: list[PartJob] = []
     for table in tables:
         rows = tuple(_read_rows(table, description.classes, names))
         clips += [row for row in rows if isinstance(row, ClipFacts)]
         for piece in table.pieces():
-            jobs.append(TableJob(piece, skeleton, rows[piece.start : piece.stop]))
+            own = rows[piece.start : piece.stop]
+            jobs.append(PartJob(len(own), partial(_prepare_rows, piece, skeleton, own)))
     if not jobs:
         raise InputError("the table has no rows", where=str(location), now=_NOW)
     return RawPlan(
@@ -105,6 +80,21 @@ def plan_custom(location: Location) -> RawPlan:
         source=_source(location, text, tables),
         splits=_name_splits(description.splits, clips, names, location),
     )
+
+
+def _prepare_rows(
+    piece: Piece, skeleton: Skeleton, rows: Sequence[ClipFacts | Skipped]
+) -> Iterator[Clip | Skipped]:
+    """Yield one result for each row of a piece, given the facts of each."""
+    with piece.table.errors():
+        piece.table.check_unchanged()
+    for row, (_, found) in zip(rows, read_clips(piece, skeleton), strict=True):
+        if isinstance(row, Skipped):
+            yield row
+        elif isinstance(found, ClipError):
+            yield Skipped(row.name, found.what)
+        else:
+            yield Clip(row, found)
 
 
 def open_clips(location: Location, skeleton: Skeleton) -> Table:

@@ -10,7 +10,7 @@ from sgnray.storage.location import locate
 
 
 def files_of(plan):
-    return [file for job in plan.jobs for file in job.files]
+    return [file for job in plan.jobs for file in job.read.args[0]]
 
 
 def touch(folder, *names):
