@@ -52,7 +52,7 @@ Words = dict[str, str]  # the facts of a clip by column, with its `name`
 Describe = Callable[[RawFile], Words]
 
 
-def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None) -> RawPlan:
+def plan_labeled(listing: Listing, raw: Sequence[Location], name_pattern: str | None) -> RawPlan:
     """Plan the dataset of a user's own recordings.
 
     It is named after the first of `raw`. Classes are the labels that occur, sorted. Cases are cs
