@@ -83,7 +83,7 @@ def export(
         "compared": f"{exported.num_clips} clips of {exported.checked_on}",
         "difference": f"at most {exported.largest_difference:.1e} in a logit",
         "classes": f"{exported.card.num_classes}",
-        "input": f"{exported.card.num_frames} poses of {exported.card.num_joints} joints",
+        "input": f"{exported.card.num_frames} poses of {exported.card.skeleton.num_joints} joints",
     }
     if exported.agreement is not None:
         rows["in 8 bits"] = f"the same class for {exported.agreement:.1%} of the clips"

@@ -21,9 +21,9 @@ from .tables import SafeTable, make_table, spaced
 
 if TYPE_CHECKING:
     from sgnray.checkpoints.trained_model import TrainedModel
+    from sgnray.data.skipped import Skipped
     from sgnray.predict import Prediction
     from sgnray.predict.clips import PredictionPlan
-    from sgnray.prepare.clip import Skipped
 
 _MAX_TABLES = 3  # more clips than this get one line each
 _BAR_WIDTH = 20
@@ -145,25 +145,30 @@ def predict(
                 where="sgn predict --live",
                 now="leave out FILE, --clip, --out, --precision, --runtime and the options of Ray",
             )
-        return _predict_live(
-            checkpoint=checkpoint,
-            runs=runs,
+        from sgnray.predict import predict_lines
+
+        window, stride = _live_window(window, stride, fps)
+        for found in predict_lines(
+            _lines_of_stdin(),
+            checkpoint,
+            runs_dir=runs,
             class_names=class_names,
-            views=views,
-            top=top,
+            num_views=views,
+            num_guesses=top,
             window=window,
             stride=stride,
-            fps=fps,
             device=device,
-        )
+        ):
+            render.as_json(found, indent=None)
+        return None
     if not files:
         raise UsageError(
             "the argument FILE is missing",
             where="sgn predict",
             now="see 'sgn predict --help'",
         )
-    from sgnray.predict import Prediction, check_out, plan_predictions, refuse_skipped
-    from sgnray.prepare.clip import Skipped
+    from sgnray.data.skipped import Skipped
+    from sgnray.predict import Prediction, check_out, predict_clips, refuse_skipped
 
     if out is not None:
         check_out(out, overwrite=overwrite)
@@ -174,7 +179,7 @@ def predict(
         labels=label,
         wait=wait,
     )
-    plan = plan_predictions(
+    plan = predict_clips(
         files,
         _load_model(checkpoint, runs, runtime),
         clips=clip or (),
@@ -209,20 +214,9 @@ def predict(
     return refuse_skipped(skipped, num_files=plan.num_recordings)
 
 
-def _predict_live(
-    *,
-    checkpoint: str | None,
-    runs: str,
-    class_names: tuple[str, ...] | None,
-    views: int | None,
-    top: int,
-    window: int | None,
-    stride: int | None,
-    fps: float | None,
-    device: str,
-) -> None:
-    """Print the actions of a stream of frames from stdin."""
-    from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW, predict_lines
+def _live_window(window: int | None, stride: int | None, fps: float | None) -> tuple[int, int]:
+    """Return the window and the stride in frames; those not given follow from the frame rate."""
+    from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW
     from sgnray.prepare.recording import FRAMES_PER_S
 
     if fps is not None and (not math.isfinite(fps) or (window and stride)):
@@ -232,18 +226,10 @@ def _predict_live(
             now="give a number, and leave out --window or --stride; or leave out --fps",
         )
     rate = 1.0 if fps is None else fps / FRAMES_PER_S
-    for found in predict_lines(
-        _lines_of_stdin(),
-        checkpoint,
-        runs_dir=runs,
-        class_names=class_names,
-        num_views=views,
-        num_guesses=top,
-        window=window or max(1, round(rate * DEFAULT_WINDOW)),
-        stride=stride or max(1, round(rate * DEFAULT_STRIDE)),
-        device=device,
-    ):
-        render.as_json(found, indent=None)
+    return (
+        window or max(1, round(rate * DEFAULT_WINDOW)),
+        stride or max(1, round(rate * DEFAULT_STRIDE)),
+    )
 
 
 def _skipped(item: Skipped) -> dict[str, Any]:

@@ -290,13 +290,13 @@ def flat_folder(write_dataset, tmp_path_factory):
 def save_like_the_reference():
     """Write an untrained model as the official code does: its keys, its four-axis convolutions."""
 
-    def save(path, *, num_classes):
+    def save(path, *, num_classes, num_joints=25):
         import torch
 
         from sgnray.model import SGN
         from sgnray.model.reference import reference_keys
 
-        model = SGN(num_classes)
+        model = SGN(num_classes, num_joints)
         state = {}
         for ours, key in reference_keys(model).items():
             value = model.state_dict()[ours]

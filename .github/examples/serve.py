@@ -53,7 +53,7 @@ class Recognizer:
     @app.get("/")
     def page(self) -> HTMLResponse:
         """Show what happens in a stream."""
-        return HTMLResponse(PAGE.replace("BONES", json.dumps(self.model.require_skeleton().bones)))
+        return HTMLResponse(PAGE.replace("BONES", json.dumps(self.model.card.skeleton.bones)))
 
     @app.post("/predict")
     async def predict(self, request: Request) -> list[dict]:
@@ -63,7 +63,7 @@ class Recognizer:
             body += part
             if len(body) > 64 * 2**20:
                 raise InputError("the body is too large", where="the request", now="send less")
-        clip = await asyncio.to_thread(read_clip, bytes(body), self.model.require_skeleton())
+        clip = await asyncio.to_thread(read_clip, bytes(body), self.model.card.skeleton)
         guesses = await self.recognize(clip)
         if isinstance(guesses, SgnError):
             raise guesses

@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, ValidationError
 from torch import Tensor
 
 from sgnray.checkpoints.model_card import build_sgn, reading
-from sgnray.config import Recipe, parse_recipe
+from sgnray.config import ModelConfig, Recipe, parse_recipe
 from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.errors import CheckpointError, CorruptError
-from sgnray.model.reference import find_reference, model_from_reference
+from sgnray.model.reference import find_reference, model_from_reference, reference_config
 from sgnray.model.sgn import SGN
 from sgnray.storage.atomic import make_parent, write_bytes
 
@@ -120,7 +120,35 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 def unpack_checkpoint(data: bytes, *, where: str) -> Checkpoint:
     """Read the content of a checkpoint's file, as `load_checkpoint` does; `where` names it."""
-    content = _unpack(data, where)
+    return _build_checkpoint(_unpack(data, where), where)
+
+
+def load_reference(path: str | Path) -> SGN:
+    """Read a checkpoint of the official code (microsoft/SGN) and return its model, in eval mode.
+
+    Raises CheckpointError if the file is corrupt, runs code, or does not hold that model.
+    """
+    state = find_reference(_unpack(_read_bytes(Path(path)), str(path)))
+    if state is None:
+        raise _refused(str(path), "it is not a checkpoint of the reference implementation")
+    return _build_reference(state, str(path))[0]
+
+
+def load_either(path: Path) -> Checkpoint | tuple[SGN, ModelConfig]:
+    """Read one of our checkpoints, or the model of the official code's and its widths."""
+    content = _unpack(_read_bytes(path), str(path))
+    state = find_reference(content)
+    if state is None:
+        return _build_checkpoint(content, str(path))
+    return _build_reference(state, str(path))
+
+
+def _build_reference(state: Weights, where: str) -> tuple[SGN, ModelConfig]:
+    with reading(_INVALID, where, now=_OTHER_CHECKPOINT):
+        return model_from_reference(state).eval(), reference_config(state)
+
+
+def _build_checkpoint(content: State, where: str) -> Checkpoint:
     version = content.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise _refused(where, "it is not a checkpoint of sgnray")
@@ -135,24 +163,6 @@ def unpack_checkpoint(data: bytes, *, where: str) -> Checkpoint:
         _check_average(checkpoint)
         checkpoint.build_model()
     return checkpoint
-
-
-def load_reference(path: str | Path) -> SGN:
-    """Read a checkpoint of the official code (microsoft/SGN) and return its model, in eval mode.
-
-    Raises CheckpointError if the file is corrupt, runs code, or does not hold that model.
-    """
-    path = Path(path)
-    state = find_reference(_unpack(_read_bytes(path), str(path)))
-    if state is None:
-        raise _refused(str(path), "it is not a checkpoint of the reference implementation")
-    with reading(_INVALID, path, now=_OTHER_CHECKPOINT):
-        return model_from_reference(state).eval()
-
-
-def holds_reference(path: Path) -> bool:
-    """Return whether a checkpoint file was written by the official code."""
-    return find_reference(_unpack(_read_bytes(path), str(path))) is not None
 
 
 def _parse(content: State) -> Checkpoint:

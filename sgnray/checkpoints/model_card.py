@@ -43,14 +43,13 @@ Count = Annotated[int, Field(ge=1, le=10**4)]
 class ModelCard(BaseModel):
     """A model's widths, skeleton, classes and sampling, and where it comes from.
 
-    A field is None if the checkpoint does not record it; only the official code's checkpoints lack
-    the first two.
+    A field is None if the checkpoint does not record it, as those of the official code.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, populate_by_name=True)
 
-    skeleton: Annotated[Skeleton | None, BeforeValidator(_skeleton)]
-    class_names: Annotated[tuple[str, ...] | None, BeforeValidator(tuple_of_list)]
+    skeleton: Annotated[Skeleton, BeforeValidator(_skeleton)]
+    class_names: Annotated[tuple[str, ...], BeforeValidator(tuple_of_list)]
     config: ModelConfig = Field(validation_alias="model")
     num_frames: Count
     windows: Windows
@@ -63,15 +62,8 @@ class ModelCard(BaseModel):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; the card must name them."""
-        assert self.class_names is not None
+        """Number of classes."""
         return len(self.class_names)
-
-    @property
-    def num_joints(self) -> int:
-        """Number of joints; the card must have a skeleton."""
-        assert self.skeleton is not None
-        return self.skeleton.num_joints
 
     def replacing(self, **values: object) -> ModelCard:
         """Return the card with other values, validated."""
@@ -79,15 +71,12 @@ class ModelCard(BaseModel):
 
     def build_model(self, weights: Mapping[str, Tensor]) -> SGN:
         """Build its SGN with these weights, in eval mode; RuntimeError if they do not fit."""
-        assert self.skeleton is not None
         model = build_sgn(self.config, self.skeleton, self.num_frames, self.num_classes)
         model.load_state_dict(dict(weights), strict=True)
         return model.eval()
 
     def to_json(self) -> str:
-        """Return the card as JSON; it must have a skeleton and class names."""
-        assert self.skeleton is not None
-        assert self.class_names is not None
+        """Return the card as JSON."""
         content = {
             "format_version": FORMAT_VERSION,
             "sgnray": __version__,
@@ -116,9 +105,6 @@ class ModelCard(BaseModel):
                 f"it has format version {version}, this sgnray reads up to {FORMAT_VERSION}: "
                 "install a newer one"
             )
-        for key in ("skeleton", "class_names"):
-            if data.get(key) is None:
-                raise ValueError(f"{key} is missing or has the wrong type")
         try:
             return cls.model_validate(data)
         except ValidationError as error:

@@ -31,7 +31,6 @@ class OnnxModel(torch.nn.Module):
 
     def __init__(self, content: bytes, card: ModelCard) -> None:
         super().__init__()
-        assert card.skeleton is not None
         self.num_classes, self.num_frames = card.num_classes, card.num_frames
         self.num_joints = card.skeleton.num_joints
         self.num_coordinates = card.skeleton.num_coordinates

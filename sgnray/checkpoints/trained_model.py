@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sgnray.checkpoints.checkpoint import holds_reference, load_checkpoint, load_reference
+from sgnray.checkpoints.checkpoint import Checkpoint, load_either
 from sgnray.checkpoints.model_card import ModelCard
 from sgnray.checkpoints.onnx_model import ONNX_SUFFIX, OnnxModel, read_onnx
 from sgnray.checkpoints.run_folder import (
@@ -31,10 +31,10 @@ from sgnray.checkpoints.run_folder import (
 from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors
 from sgnray.config import ModelConfig
 from sgnray.data.batches import view_draws
-from sgnray.data.datasets import read_class_names
+from sgnray.data.datasets import find_published, read_class_names
 from sgnray.data.info import INFO_FILE, read_info
 from sgnray.data.pose_bank import PoseBank
-from sgnray.data.skeleton import NTU25, Skeleton
+from sgnray.data.skeleton import NTU25
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.model.sgn import SGN
 from sgnray.prepare.clip import Poses
@@ -84,28 +84,6 @@ class TrainedModel:
             now="name the run or the checkpoint that it was exported from",
         )
 
-    def labels(self) -> tuple[str, ...]:
-        """Return the class names: the checkpoint's, else NTU RGB+D's, else numbers."""
-        if self.card.class_names is not None:
-            return self.card.class_names
-        for dataset in ("ntu60", "ntu120"):
-            names = read_class_names(dataset)
-            if self._is_ntu() and len(names) == self.model.num_classes:
-                return names
-        return tuple(f"class {number}" for number in range(1, self.model.num_classes + 1))
-
-    def require_skeleton(self) -> Skeleton:
-        """Return its skeleton, NTU's for an official checkpoint; raises CheckpointError."""
-        if self.card.skeleton is not None:
-            return self.card.skeleton
-        if self._is_ntu():
-            return NTU25
-        raise CheckpointError(
-            f"the checkpoint does not name the skeleton of its {self.model.num_joints} joints",
-            where=str(self.path),
-            now="the official code only supports NTU RGB+D's 25 joints; train again with sgn train",
-        )
-
     def predict(
         self, joints: npt.ArrayLike, *, num_views: int | None = None, num_guesses: int = 5
     ) -> tuple[Guess, ...]:
@@ -115,7 +93,7 @@ class TrainedModel:
         of the model's skeleton; a person missing from a frame is all NaN or all zero. Frames
         without a person are ignored. Raises InputError.
         """
-        poses = list_clip(joints, self.require_skeleton())
+        poses = list_clip(joints, self.card.skeleton)
         return self.recognize([poses], num_views=num_views, num_guesses=num_guesses)[0]
 
     @torch.no_grad()
@@ -139,7 +117,7 @@ class TrainedModel:
                 where=str(self.path),
                 now="use another checkpoint of the run, or --precision float32",
             )
-        names = self.labels()
+        names = self.card.class_names
         best = logits_BK.double().softmax(dim=1).topk(min(num_guesses, len(names)), dim=1)
         return [
             tuple(
@@ -150,14 +128,6 @@ class TrainedModel:
                 best.indices.tolist(), best.values.tolist(), strict=True
             )
         ]
-
-    def describe(self) -> ModelCard:
-        """Return all that a program needs to use the model without sgnray."""
-        return self.card.replacing(skeleton=self.require_skeleton(), class_names=self.labels())
-
-    def _is_ntu(self) -> bool:
-        shape = (self.model.num_joints, self.model.num_coordinates)
-        return self.card.skeleton in (None, NTU25) and shape == (NTU25.num_joints, 3)
 
 
 def load_trained_model(
@@ -179,7 +149,10 @@ def load_trained_model(
             where=str(path),
             now="use the run that it was exported from, or export that to onnx or safetensors",
         )
-    return _load_reference(path) if holds_reference(path) else _load(path)
+    loaded = load_either(path)
+    if isinstance(loaded, Checkpoint):
+        return _from_checkpoint(path, loaded)
+    return _from_reference(path, *loaded)
 
 
 def sample_views(poses: Sequence[Poses], trained_model: TrainedModel, num_views: int) -> Tensor:
@@ -236,8 +209,7 @@ def _find_checkpoint(target: Path | str | None, runs_dir: Runs) -> Path:
     return own if own.is_file() else RunFolder(path).require_checkpoint()[0]
 
 
-def _load(path: Path) -> TrainedModel:
-    checkpoint = load_checkpoint(path)
+def _from_checkpoint(path: Path, checkpoint: Checkpoint) -> TrainedModel:
     recipe = checkpoint.parse_recipe()
     card = ModelCard(
         config=recipe.model,
@@ -255,12 +227,20 @@ def _load(path: Path) -> TrainedModel:
     return TrainedModel(path, checkpoint.build_model(), card, run_of(path))
 
 
-def _load_reference(path: Path) -> TrainedModel:
-    model = load_reference(path)
+def _from_reference(path: Path, model: SGN, config: ModelConfig) -> TrainedModel:
+    """Describe an official model: NTU's skeleton, and its class names or numbers."""
+    if (model.num_joints, model.num_coordinates) != (NTU25.num_joints, NTU25.num_coordinates):
+        raise CheckpointError(
+            f"the checkpoint does not name the skeleton of its {model.num_joints} joints",
+            where=str(path),
+            now="the official code only supports NTU RGB+D's 25 joints; train again with sgn train",
+        )
+    published = find_published(model.num_classes, NTU25)
+    numbered = tuple(f"class {number}" for number in range(1, model.num_classes + 1))
     card = ModelCard(
-        config=_widths_of(model),
-        skeleton=None,
-        class_names=None,
+        config=config,
+        skeleton=NTU25,
+        class_names=read_class_names(published) if published else numbered,
         num_frames=model.num_frames,
         windows="paper",
         num_views=5,  # the paper's; the checkpoint does not say
@@ -271,17 +251,3 @@ def _load_reference(path: Path) -> TrainedModel:
         epoch=None,
     )
     return TrainedModel(path, model, card, run=None)
-
-
-def _widths_of(model: SGN) -> ModelConfig:
-    """Infer the widths of an official model from its weights; the rest is the paper's."""
-    weights = model.state_dict()
-    return ModelConfig(
-        embedding_width=len(weights["position.inner.weight"]),
-        affinity_width=len(weights["affinity.theta.weight"]),
-        graph_widths=tuple(
-            len(weights[f"graph_layers.{layer}.itself.weight"])
-            for layer in range(len(model.graph_layers))
-        ),
-        frame_width=model.classifier.in_features,
-    )

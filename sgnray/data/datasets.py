@@ -33,13 +33,15 @@ _NTU120_TRAIN_SUBJECTS = (
 NTU60_SETUPS = 17
 _NTU_ACTIONS = "ntu_actions.csv"
 
-# Other names of cases, as used by papers and other datasets.
-CASE_ALIASES: Mapping[str, tuple[str, ...]] = {
+# The name of a case in papers and in PYSKL's files, and its names here.
+CASE_WORDS: Mapping[str, tuple[str, ...]] = {
     "xsub": ("cs", "csub"),
-    "cs": ("csub",),
-    "csub": ("cs",),
     "xview": ("cv",),
     "xset": ("cset",),
+}
+# Any of these names, and the names of the same case here.
+CASE_ALIASES: Mapping[str, tuple[str, ...]] = {
+    name: names for word, names in CASE_WORDS.items() for name in (word, *names)
 }
 
 

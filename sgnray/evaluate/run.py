@@ -129,12 +129,15 @@ def _load_models(
 
 
 def _check_fit(model: TrainedModel, dataset: SkeletonDataset) -> None:
-    """Refuse a checkpoint whose skeleton or classes differ from the dataset's."""
+    """Refuse a checkpoint whose skeleton or classes differ from the dataset's.
+
+    An official checkpoint names no dataset: only its numbers of joints and classes are compared.
+    """
     class_names, num_classes = dataset.info.class_names, model.model.num_classes
     what = _skeleton_difference(model, dataset.skeleton)
     if what is None and num_classes != len(class_names):
         what = f"it has {num_classes} classes, the dataset has {len(class_names)}"
-    elif what is None and model.card.class_names not in (None, class_names):
+    elif what is None and model.card.dataset is not None and model.card.class_names != class_names:
         what = "its class names differ from the dataset's"
     if what is not None:
         raise CheckpointError(
@@ -146,16 +149,17 @@ def _check_fit(model: TrainedModel, dataset: SkeletonDataset) -> None:
 
 def _skeleton_difference(trained_model: TrainedModel, skeleton: Skeleton) -> str | None:
     """Describe how the skeleton that a checkpoint was trained on differs; None if it does not."""
-    trained_on, model = trained_model.card.skeleton, trained_model.model
-    if trained_on is not None and trained_on.name != skeleton.name:
+    trained_on = trained_model.card.skeleton
+    is_named = trained_model.card.dataset is not None
+    if is_named and trained_on.name != skeleton.name:
         return f"it was trained on {trained_on.name} skeletons, the dataset has {skeleton.name}"
     shape = (skeleton.num_joints, skeleton.num_coordinates)
-    if (model.num_joints, model.num_coordinates) != shape:
+    if (trained_on.num_joints, trained_on.num_coordinates) != shape:
         return (
-            f"it was trained on {model.num_joints} joints of {model.num_coordinates} coordinates, "
-            f"the dataset has {shape[0]} of {shape[1]}"
+            f"it was trained on {trained_on.num_joints} joints of {trained_on.num_coordinates} "
+            f"coordinates, the dataset has {shape[0]} of {shape[1]}"
         )
-    if trained_on is not None and trained_on.joints != skeleton.joints:
+    if is_named and trained_on.joints != skeleton.joints:
         return "the names or the order of its joints differ from the dataset's"
     return None
 

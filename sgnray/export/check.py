@@ -117,7 +117,7 @@ def _places(trained_model: TrainedModel) -> list[Path]:
 
 def _real_clips(trained_model: TrainedModel, place: Path) -> CheckClips:
     """Load up to NUM_CLIPS clips, spread evenly over a dataset."""
-    source = find_source(place, trained_model.require_skeleton())
+    source = find_source(place, trained_model.card.skeleton)
     if isinstance(source, DatasetSource):
         chosen = np.linspace(0, len(source.rows) - 1, min(NUM_CLIPS, len(source.rows)))
         source = DatasetSource(source.dataset, tuple(source.rows[int(at)] for at in chosen))

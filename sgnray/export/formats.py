@@ -36,7 +36,7 @@ def write_and_open(path: Path, trained_model: TrainedModel, to: str, opset: int)
             _write_torch(path, trained_model)
             return _open_torch(path)
         case "safetensors":
-            write_safetensors(path, trained_model.model.state_dict(), trained_model.describe())
+            write_safetensors(path, trained_model.model.state_dict(), trained_model.card)
             return read_safetensors(path)[0]
     raise AssertionError(to)
 
@@ -64,7 +64,7 @@ def write_onnx(path: Path, trained_model: TrainedModel, *, opset: int) -> None:
             verbose=False,
         )
     assert program is not None
-    program.model.metadata_props[KEY] = trained_model.describe().to_json()
+    program.model.metadata_props[KEY] = trained_model.card.to_json()
     program.save(path, external_data=False)
 
 
@@ -106,7 +106,7 @@ def _write_torch(path: Path, trained_model: TrainedModel) -> None:
             (_example_clips(trained_model),),
             dynamic_shapes={"joints_BTVC": {0: torch.export.Dim("clips")}},
         )
-        extra = {f"{KEY}.json": trained_model.describe().to_json()}
+        extra = {f"{KEY}.json": trained_model.card.to_json()}
         torch.export.save(program, path, extra_files=extra)
 
 

@@ -77,7 +77,7 @@ def export_model(
         num_clips=len(found.joints_BTVC),
         checked_on=found.source,
         agreement=agreement,
-        card=trained_model.describe(),
+        card=trained_model.card,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sgnray.config import ModelConfig
 from sgnray.model.sgn import SGN
 
 # Ours on the left, the reference's on the right; both name a module.
@@ -62,21 +63,27 @@ def reference_keys(model: SGN) -> dict[str, str]:
     return keys
 
 
+def reference_config(state: Mapping[str, Tensor]) -> ModelConfig:
+    """Infer the widths of the reference's model from its weights; the rest is the paper's."""
+    return ModelConfig(
+        embedding_width=state["joint_embed.cnn.1.cnn.weight"].shape[0],
+        affinity_width=state["compute_g1.g1.cnn.weight"].shape[0],
+        graph_widths=tuple(state[f"gcn{layer}.w1.cnn.weight"].shape[0] for layer in (1, 2, 3)),
+        frame_width=state["fc.weight"].shape[1],
+    )
+
+
 def model_from_reference(state: Mapping[str, Tensor]) -> SGN:
     """Build the SGN that the reference's state dict describes and load it, strictly.
 
     Raises KeyError, IndexError, ValueError or RuntimeError if a key or a shape does not fit.
     """
-    num_classes, frame_width = state["fc.weight"].shape
     model = SGN(
-        num_classes,
+        state["fc.weight"].shape[0],
         num_joints=state["spa_embed.cnn.0.cnn.weight"].shape[1],
         num_frames=state["tem_embed.cnn.0.cnn.weight"].shape[1],
         num_coordinates=state["joint_embed.cnn.1.cnn.weight"].shape[1],
-        embedding_width=state["joint_embed.cnn.1.cnn.weight"].shape[0],
-        affinity_width=state["compute_g1.g1.cnn.weight"].shape[0],
-        graph_widths=[state[f"gcn{layer}.w1.cnn.weight"].shape[0] for layer in (1, 2, 3)],
-        frame_width=frame_width,
+        **dict(reference_config(state)),
     )
     keys = reference_keys(model)
     unknown = set(state) - set(keys.values())

@@ -1,7 +1,7 @@
 """Actions recognized in raw recordings, in clips of a dataset, or in a stream of frames."""
 
 from sgnray.checkpoints.trained_model import Guess
-from sgnray.predict.clips import Prediction, plan_predictions, predict_clips, recognize_each
+from sgnray.predict.clips import Prediction, predict_clips, recognize_each
 from sgnray.predict.sources import read_clip, refuse_skipped
 from sgnray.predict.stream import Stream, predict_lines
 from sgnray.predict.windows import SkippedWindow
@@ -13,7 +13,6 @@ __all__ = [
     "SkippedWindow",
     "Stream",
     "check_out",
-    "plan_predictions",
     "predict_clips",
     "predict_lines",
     "read_clip",

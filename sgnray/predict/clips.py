@@ -20,6 +20,7 @@ from sgnray.checkpoints.onnx_model import OnnxModel
 from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
 from sgnray.config.schema import Precision
+from sgnray.data.skipped import Skipped
 from sgnray.distributed.device import (
     check_device_name,
     choose_device,
@@ -31,7 +32,7 @@ from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, ClipError, UsageError
 from sgnray.predict.sources import DatasetSource, Loaded, Part, Sample, Source, find_sources
 from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, cut
-from sgnray.prepare.clip import Poses, Skipped, refusal
+from sgnray.prepare.clip import Poses, refusal
 from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.recording import FRAMES_PER_S
 from sgnray.progress import OnProgress, ignore_progress
@@ -88,8 +89,7 @@ def predict_clips(
     workers: int = 0,
     address: str | None = None,
     request: WorkerRequest | None = None,
-    on_progress: OnProgress = ignore_progress,
-) -> Iterator[Prediction | Skipped]:
+) -> PredictionPlan:
     """Recognize raw recordings (files, folders, .zip files), or clips of a prepared dataset.
 
     Each source is a path or a URI that pyarrow.fs knows.
@@ -102,48 +102,9 @@ def predict_clips(
     bf16 is several times faster if the hardware supports it, and changes the third digit of
     probabilities; auto uses it if supported. `workers` spreads the recordings over Ray actors,
     which must have access to the raw files; 0 needs no Ray. `request` is what each actor requests.
-    Raises UsageError, InputError and CheckpointError immediately. Iterating raises ClusterError, or
-    CheckpointError for a model without finite results.
+    Raises UsageError, InputError and CheckpointError immediately. Iterating recognizes, and raises
+    ClusterError, or CheckpointError for a model without finite results.
     """
-    plan = plan_predictions(
-        sources,
-        checkpoint,
-        runs_dir=runs_dir,
-        clips=clips,
-        class_names=class_names,
-        num_views=num_views,
-        num_guesses=num_guesses,
-        window=window,
-        stride=stride,
-        fps=fps,
-        precision=precision,
-        device=device,
-        workers=workers,
-        address=address,
-        request=request,
-    )
-    return itertools.chain.from_iterable(plan.run(on_progress=on_progress))
-
-
-def plan_predictions(
-    sources: Path | str | Sequence[Path | str],
-    checkpoint: Path | str | TrainedModel | None = None,
-    *,
-    runs_dir: Runs = Path("runs"),
-    clips: Sequence[str] = (),
-    class_names: tuple[str, ...] | None = None,
-    num_views: int | None = None,
-    num_guesses: int = 5,
-    window: int | None = None,
-    stride: int | None = None,
-    fps: float | None = None,
-    precision: Precision = "float32",
-    device: str = "auto",
-    workers: int = 0,
-    address: str | None = None,
-    request: WorkerRequest | None = None,
-) -> PredictionPlan:
-    """Find recordings and load a model, as predict_clips does, but recognize nothing yet."""
     check_device_name(device)
     if not workers:
         check_without_ray(address, request)
@@ -157,7 +118,7 @@ def plan_predictions(
             where="--precision bf16",
             now="leave it out, or name the run that the file was exported from",
         )
-    skeleton = model.require_skeleton()
+    skeleton = model.card.skeleton
     paths = [sources] if isinstance(sources, Path | str) else list(sources)
     recognizer = Recognizer(
         model=model,
@@ -178,7 +139,10 @@ def plan_predictions(
 
 @dataclass(frozen=True, eq=False)
 class PredictionPlan:
-    """The recordings to recognize, the model and its options, and where to run it."""
+    """The recordings to recognize, the model and its options, and where to run it.
+
+    Each iteration recognizes all of them, in order.
+    """
 
     sources: tuple[Source, ...]
     recognizer: Recognizer
@@ -186,6 +150,9 @@ class PredictionPlan:
     workers: int
     address: str | None
     request: WorkerRequest | None
+
+    def __iter__(self) -> Iterator[Prediction | Skipped]:
+        return itertools.chain.from_iterable(self.run())
 
     @property
     def num_recordings(self) -> int:
@@ -258,7 +225,7 @@ class Recognizer:
             weights.update(tensor.cpu().numpy().tobytes())
         return {
             "model": weights.hexdigest()[:_DIGEST],
-            "classes": hash_lines(self.model.labels())[:_DIGEST],
+            "classes": hash_lines(self.model.card.class_names)[:_DIGEST],
             "--views": self.num_views,
             "--top": self.num_guesses,
             "--window": self.sliding.size if self.sliding else None,
@@ -325,7 +292,7 @@ class Recognizer:
 
     def _clips(self, part: Part, num_before: int) -> Iterator[_Numbered]:
         """Yield recordings, or the windows of each, with the recording's number from 1."""
-        skeleton = self.model.require_skeleton()
+        skeleton = self.model.card.skeleton
         for number, item in enumerate(part.read(), start=num_before + 1):
             if self.sliding is None or isinstance(item, Skipped):
                 yield number, item

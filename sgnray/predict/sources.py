@@ -20,6 +20,7 @@ import numpy as np
 from sgnray.data.fetch import dataset_at
 from sgnray.data.info import INFO_FILE
 from sgnray.data.skeleton import Skeleton
+from sgnray.data.skipped import Skipped
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import (
     CheckpointError,
@@ -31,11 +32,10 @@ from sgnray.errors import (
     shorten_problems,
 )
 from sgnray.predict.windows import SkippedWindow, Span
-from sgnray.prepare.clip import Poses, Skipped, refusal
+from sgnray.prepare.clip import Poses, refusal
 from sgnray.prepare.memory import list_clip
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import hash_lines
-from sgnray.prepare.readers.custom import open_clips, read_clips
 from sgnray.prepare.readers.formats import HEAD_BYTES, KNOWN, detect_content
 from sgnray.prepare.readers.recordings import (
     describe_files,
@@ -44,6 +44,7 @@ from sgnray.prepare.readers.recordings import (
     skeleton_of,
 )
 from sgnray.prepare.readers.source import RawFile
+from sgnray.prepare.readers.table_clips import open_clips, read_clips
 from sgnray.prepare.readers.tables import Piece, is_table
 from sgnray.prepare.recording import Recording
 from sgnray.storage.location import Location, as_folder, locate

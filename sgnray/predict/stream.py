@@ -51,7 +51,7 @@ class Stream:
             )
         self.num_frames = 0
         self._model = model
-        self._skeleton = model.require_skeleton()
+        self._skeleton = model.card.skeleton
         self._stride = stride
         self._num_views = num_views
         self._num_guesses = num_guesses

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from sgnray.data.skeleton import Skeleton
-from sgnray.prepare.clip import Poses, Skipped, refusal
-from sgnray.prepare.memory import center_on_first
+from sgnray.data.skipped import Skipped
+from sgnray.prepare.clip import Poses, refusal
+from sgnray.prepare.normalize import center_poses
 from sgnray.prepare.recording import FRAMES_PER_S
 
 _MIN_POSES = 3  # per window; fewer mean that frames are times
@@ -88,7 +89,7 @@ def cut(poses: Poses, span: Span, skeleton: Skeleton) -> Poses | None:
         return None
     bodies_P = poses.bodies[inside_P]
     poses_PVC = poses.values_PD[inside_P].reshape(len(bodies_P), skeleton.num_joints, -1)
-    poses_PVC = center_on_first(poses_PVC, bodies_P, skeleton)
+    poses_PVC = center_poses(poses_PVC, bodies_P, skeleton)
     return Poses(
         num_frames=span.end - span.first,
         values_PD=poses_PVC.reshape(len(bodies_P), -1),

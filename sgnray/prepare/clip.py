@@ -11,20 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError
-
-__all__ = [
-    "CLIP_NUMBERS",
-    "MAX_CLIP_NUMBER",
-    "Clip",
-    "ClipFacts",
-    "Poses",
-    "Skipped",
-    "as_float32",
-    "check_meters",
-    "refusal",
-]
 
 CLIP_NUMBERS = ("subject", "camera", "setup", "replication")
 MAX_CLIP_NUMBER = 32_767  # of the dataset's columns

@@ -6,7 +6,6 @@ Legend: T frames, M people, V joints, C coordinates, P poses.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import FloatArray
 from sgnray.errors import InputError
 from sgnray.prepare.clip import Poses
+from sgnray.prepare.normalize import center_poses
 
 MOST_PEOPLE = 2
 
@@ -34,25 +34,13 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
         raise InputError(
             "no frame contains a person", where="the clip", now="leave out clips without people"
         )
-    poses_PVC = frames_TMVC[kept_T][frames, bodies]
-    poses_PVC = center_on_first(poses_PVC, bodies, skeleton)
+    poses_PVC = center_poses(frames_TMVC[kept_T][frames, bodies], bodies, skeleton)
     return Poses(
         num_frames=int(kept_T.sum()),
         values_PD=poses_PVC.reshape(len(poses_PVC), -1),
         frames=frames.astype(np.int32),
         bodies=bodies.astype(np.int8),
     )
-
-
-def center_on_first(
-    poses_PVC: FloatArray, bodies_P: npt.NDArray[np.integer[Any]], skeleton: Skeleton
-) -> FloatArray:
-    """Put at zero the origin of the main actor's first pose, or of the other one's without it."""
-    if skeleton.origin is None:
-        return poses_PVC
-    first = int(np.argmin(bodies_P))
-    moved_PVC: FloatArray = poses_PVC - poses_PVC[first, skeleton.origin]
-    return moved_PVC
 
 
 def arrange_frames(

@@ -1,11 +1,14 @@
 """From tracked bodies to a clip: who is actor 1 and 2, the origin, and the list of poses.
 
-Legend: T frames, M actors (1 or 2), D = V * C numbers of a pose, P poses.
+Legend: T frames, M actors (1 or 2), V joints, C coordinates, D = V * C numbers of a pose, P poses.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import FloatArray
@@ -80,6 +83,17 @@ def translate(frames_TMD: FloatArray, *, origin_joint: int, num_coordinates: int
     if not np.isfinite(moved_TMD).all():
         raise refusal("a coordinate is too large for float32 after the origin is subtracted")
     return moved_TMD
+
+
+def center_poses(
+    poses_PVC: FloatArray, bodies_P: npt.NDArray[np.integer[Any]], skeleton: Skeleton
+) -> FloatArray:
+    """Put at zero the origin of the main actor's first pose, or of the other one's without it."""
+    if skeleton.origin is None:
+        return poses_PVC
+    first = int(np.argmin(bodies_P))
+    moved_PVC: FloatArray = poses_PVC - poses_PVC[first, skeleton.origin]
+    return moved_PVC
 
 
 def list_poses(frames_TMD: FloatArray) -> Poses:

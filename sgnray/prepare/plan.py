@@ -5,24 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import Skeleton
-from sgnray.prepare.clip import Clip, Skipped
+from sgnray.data.skipped import Skipped
+from sgnray.prepare.clip import Clip
 
 Item = TypeVar("Item")
 
 
-class PartJob(Protocol):
-    """A piece of the raw data, small enough to send; reading it again gives the same clips."""
+@dataclass(frozen=True)
+class PartJob:
+    """A piece of the raw data, small enough to send; reading it again gives the same clips.
 
-    @property
-    def num_clips(self) -> int:
-        """Number of clips in it, including refused ones."""
+    `num_clips` includes refused ones. `read` yields one result for each clip, in order, and holds
+    few of them in memory at a time.
+    """
 
-    def read(self) -> Iterator[Clip | Skipped]:
-        """Return one result for each clip, in order, holding few of them in memory at a time."""
+    num_clips: int
+    read: Callable[[], Iterator[Clip | Skipped]]
 
 
 @dataclass(frozen=True)

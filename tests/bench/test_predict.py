@@ -23,7 +23,7 @@ from sgnray.data.skeleton import NTU25
 from sgnray.distributed.cluster import connected
 from sgnray.export.formats import DEFAULT_OPSET, open_onnx, write_onnx
 from sgnray.model.sgn import SGN
-from sgnray.predict import plan_predictions, predict_clips, write_predictions
+from sgnray.predict import predict_clips, write_predictions
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.ntu import read_skeletons
 from sgnray.prepare.readers.recordings import find_recordings, read_recordings
@@ -135,7 +135,7 @@ def test_workers(recordings, model, tmp_path):
         started_s = time.perf_counter() - start
         for attempt in range(ROUNDS):
             for workers, found in rates.items():
-                plan = plan_predictions(files, model, num_views=1, workers=workers)
+                plan = predict_clips(files, model, num_views=1, workers=workers)
                 out = tmp_path / f"{attempt}-{workers}.parquet"
                 start = time.perf_counter()
                 write_predictions(plan, out)

@@ -35,7 +35,7 @@ def test_other_names_of_its_classes_go_into_the_file(sgn, tiny_run, tmp_path):
     (tmp_path / "classes.txt").write_text("wave\nsit <b>\nübung\n", encoding="utf-8")
     arguments = ("export", str(tiny_run), "--to", "safetensors", "--classes", "classes.txt")
     assert sgn(*arguments).code == 0
-    labels = load_trained_model(tmp_path / "first.safetensors").labels()
+    labels = load_trained_model(tmp_path / "first.safetensors").card.class_names
     assert labels == ("wave", "sit <b>", "übung")
 
 

@@ -17,7 +17,7 @@ from sgnray.prepare.clip import Clip
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.ntu import parse_ntu_name
-from sgnray.prepare.readers.recordings import RecordingJob
+from sgnray.prepare.readers.recordings import prepare_recordings
 from sgnray.prepare.readers.source import list_files
 from sgnray.prepare.recording import Body, Recording
 from sgnray.storage.location import locate
@@ -74,7 +74,7 @@ def read_zip(path, data):
     try:
         with memory_bound(160 * MIB):  # twice the largest file, while it unpacks
             listing = list_files(place)
-            results = [*listing.refused, *RecordingJob(listing.files, NUM_CLASSES).read()]
+            results = [*listing.refused, *prepare_recordings(listing.files, NUM_CLASSES)]
             try:
                 detect([place])
             except InputError as error:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import chain
 
 import psutil
 import pytest
 
 from sgnray.errors import ClusterError, InputError
-from sgnray.predict import Prediction, plan_predictions, predict_clips, write_predictions
+from sgnray.predict import Prediction, predict_clips, write_predictions
 
 pytestmark = pytest.mark.ray
 
@@ -57,14 +58,11 @@ def cluster():
 def test_workers_change_nothing(recordings, tiny_folder, tiny_run):
     for source, options in ((recordings, {"window": 12}), (tiny_folder, {})):
         seen = []
-        found = predict_clips(
-            [source, recordings],
-            tiny_run,
-            workers=2,
-            on_progress=lambda *step, seen=seen: seen.append(step),
-            **options,
+        plan = predict_clips([source, recordings], tiny_run, workers=2, **options)
+        found = plan.run(on_progress=lambda *step, seen=seen: seen.append(step))
+        check_equal(
+            chain.from_iterable(found), predict_clips([source, recordings], tiny_run, **options)
         )
-        check_equal(found, predict_clips([source, recordings], tiny_run, **options))
         assert seen[-1] == (seen[-1][1], seen[-1][1])
         assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
@@ -75,10 +73,10 @@ def test_an_interrupted_prediction_is_continued_with_workers(recordings, tiny_ru
         if done > 12:
             raise KeyboardInterrupt
 
-    alone, out = plan_predictions(recordings, tiny_run), tmp_path / "p.jsonl"
+    alone, out = predict_clips(recordings, tiny_run), tmp_path / "p.jsonl"
     with pytest.raises(KeyboardInterrupt):
         write_predictions(alone, out, on_progress=interrupt)
-    spread, seen = plan_predictions(recordings, tiny_run, workers=2), []
+    spread, seen = predict_clips(recordings, tiny_run, workers=2), []
     write_predictions(spread, out, on_progress=lambda *step: seen.append(step))
     assert seen[0][0] > 12
     write_predictions(alone, tmp_path / "whole.jsonl")
@@ -111,6 +109,6 @@ def test_a_lost_worker_costs_its_part_only(recordings, tiny_run):
                     process.kill()
                     return
 
-    found = list(predict_clips(recordings, tiny_run, workers=1, on_progress=lose))
+    found = list(predict_clips(recordings, tiny_run, workers=1).run(on_progress=lose))
     assert lost
-    check_equal(found, predict_clips(recordings, tiny_run))
+    check_equal(chain.from_iterable(found), predict_clips(recordings, tiny_run))

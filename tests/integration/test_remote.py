@@ -8,7 +8,7 @@ from sgnray.data.fetch import dataset_at
 from sgnray.data.skeleton import OPENPOSE25
 from sgnray.data.store import open_dataset
 from sgnray.errors import UsageError
-from sgnray.predict import plan_predictions, predict_clips, write_predictions
+from sgnray.predict import predict_clips, write_predictions
 from sgnray.prepare import prepare_dataset
 
 from .. import pose_files
@@ -90,7 +90,7 @@ def test_an_interrupted_prediction_of_s3_is_continued(
     uri_of, files = s3
     monkeypatch.setattr("sgnray.predict.clips.PART_RECORDINGS", 4)
     upload(files, tiny_raw, "bucket/more")
-    plan, seen = plan_predictions(uri_of("bucket/more"), tiny_run), []
+    plan, seen = predict_clips(uri_of("bucket/more"), tiny_run), []
 
     def interrupt(done, total):
         if done > 10:
@@ -98,7 +98,7 @@ def test_an_interrupted_prediction_of_s3_is_continued(
 
     with pytest.raises(KeyboardInterrupt):
         write_predictions(plan, tmp_path / "p.jsonl", on_progress=interrupt)
-    again = plan_predictions(uri_of("bucket/more"), tiny_run)
+    again = predict_clips(uri_of("bucket/more"), tiny_run)
     write_predictions(again, tmp_path / "p.jsonl", on_progress=lambda *step: seen.append(step))
     assert (seen[0], seen[-1]) == ((12, 27), (27, 27))
 

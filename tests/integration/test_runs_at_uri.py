@@ -165,7 +165,7 @@ def test_a_run_at_a_uri_equals_a_run_on_disk(bucket, tiny_recipe, tiny_folder, t
     again = train_run(tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu")
     assert again.resumed_from == 4
     predicted = predict_clips(next(tiny_raw.glob("*.skeleton")), uri_of("/run"), device="cpu")
-    assert next(predicted).guesses
+    assert next(iter(predicted)).guesses
 
 
 def test_another_machine_resumes_a_run_and_then_the_first_one_does(

@@ -13,11 +13,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from sgnray.data.datasets import CASE_WORDS
 from sgnray.data.protocols import Split
 from sgnray.data.store import FloatArray, SkeletonDataset
 from sgnray.progress import OnProgress, Progress
 
-_CASE_WORDS = {"cs": "xsub", "csub": "xsub", "cv": "xview", "cset": "xset"}
+_WORDS = {case: word for word, cases in CASE_WORDS.items() for case in cases}
 _PROTOCOL = 4
 
 
@@ -47,7 +48,7 @@ def write_pyskl(
 def _name_splits(names: tuple[str, ...], splits: Mapping[str, Split]) -> dict[str, list[str]]:
     named = {}
     for case, split in splits.items():
-        word = _CASE_WORDS.get(case, case)
+        word = _WORDS.get(case, case)
         named[f"{word}_train"] = [names[clip] for clip in split.train]
         named[f"{word}_val"] = [names[clip] for clip in split.test]
     return named

@@ -10,10 +10,9 @@ import pyarrow as pa
 
 from sgnray.data.info import FORMAT_VERSION, DatasetInfo, NamedSplits, write_info
 from sgnray.data.skeleton import Skeleton
-from sgnray.data.skipped import count_reasons, write_skipped
+from sgnray.data.skipped import Skipped, count_reasons, write_skipped
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, poses_column
 from sgnray.errors import EmptyError, Problem
-from sgnray.prepare.clip import Skipped
 from sgnray.prepare.pipeline.parts import Part, map_poses
 from sgnray.prepare.pipeline.staging import SORTED_FILE
 from sgnray.prepare.plan import RawPlan

@@ -19,8 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sgnray.data.skeleton import Skeleton
+from sgnray.data.skipped import Skipped
 from sgnray.data.store import clips_schema
-from sgnray.prepare.clip import Clip, Skipped
+from sgnray.prepare.clip import Clip
 from sgnray.prepare.pipeline.staging import POSES_FILE, part_path, write_file
 from sgnray.prepare.plan import PartJob, RawPlan
 

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
 from sgnray.data.protocols import split_counts
-from sgnray.data.skipped import read_skipped
+from sgnray.data.skipped import Skipped, read_skipped
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, open_dataset
 from sgnray.distributed.cluster import is_at_hand
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import InputError, UsageError
-from sgnray.prepare.clip import Skipped
 from sgnray.prepare.pipeline.assemble import assemble, describe_source, keep_present
 from sgnray.prepare.pipeline.parts import Journal, Part, prepare_part
 from sgnray.prepare.pipeline.staging import (

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 
+from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError, UsageError
-from sgnray.prepare.clip import Skipped
 from sgnray.prepare.plan import RawPlan
-from sgnray.prepare.readers.custom import plan_custom
-from sgnray.prepare.readers.own import plan_own
+from sgnray.prepare.readers.described import plan_described
+from sgnray.prepare.readers.labeled import plan_labeled
 from sgnray.prepare.readers.padded import H5_MAGIC, plan_padded
 from sgnray.prepare.readers.pickles import is_pickle
 from sgnray.prepare.readers.pyskl import SUFFIXES as PICKLE_SUFFIXES
@@ -52,7 +52,7 @@ class Kind(Enum):
 _PLANNERS: dict[Kind, Callable[[Location], RawPlan]] = {
     Kind.PADDED: plan_padded,
     Kind.PICKLE: plan_pyskl,
-    Kind.DESCRIPTION: plan_custom,
+    Kind.DESCRIPTION: plan_described,
 }
 
 
@@ -104,7 +104,7 @@ def _plan_recordings(raw: Sequence[Location], name_pattern: str | None) -> RawPl
     what = recorded[0]
     assert what is not None
     if what == OWN:
-        return plan_own(listing, raw, name_pattern)
+        return plan_labeled(listing, raw, name_pattern)
     return plan_recordings(listing, what)
 
 
@@ -128,10 +128,10 @@ def detect_kind(place: Location) -> Kind:
             where=f"--raw {place}",
             now="make it readable, or give another path",
         ) from error
-    return _detect_file(place, head)
+    return _kind_of_file(place, head)
 
 
-def _detect_file(place: Location, head: bytes) -> Kind:
+def _kind_of_file(place: Location, head: bytes) -> Kind:
     if head.startswith(H5_MAGIC):
         return Kind.PADDED
     if head.startswith(b"PK"):

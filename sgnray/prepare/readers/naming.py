@@ -5,17 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from sgnray.data.datasets import DATASETS, find_published, read_class_names
+from sgnray.data.datasets import CASE_ALIASES, DATASETS, find_published, read_class_names
 from sgnray.data.skeleton import Skeleton
 from sgnray.errors import InputError
 from sgnray.prepare.plan import RawSource, hash_lines
 from sgnray.storage.location import Entry, Location
 
-_CASE_WORDS = (
-    dict.fromkeys(("cs", "xsub", "csub"), "cs")
-    | dict.fromkeys(("cv", "xview"), "cv")
-    | dict.fromkeys(("cset", "xset"), "cset")
-)
+_CASES = {word: names[0] for word, names in CASE_ALIASES.items()}
 NO_CASE = "fixed"
 
 
@@ -33,14 +29,14 @@ def name_after_file(location: Location) -> str:
 
 def name_case(dataset: str, word: str) -> str:
     """Return the name of a case in a dataset; an unpublished word is kept."""
-    case = _CASE_WORDS.get(word.lower(), _make_word(word))
+    case = _CASES.get(word.lower(), _make_word(word))
     return "csub" if case == "cs" and dataset == "ntu120" else case
 
 
 def find_case(dataset: str, location: Location) -> str:
     """Find the case in a file's name, as in NTU60_CS.npz; "fixed" if it names none."""
     words = re.split(r"[^a-z0-9]+", PurePosixPath(location.name).stem.lower())
-    return next((name_case(dataset, word) for word in words if word in _CASE_WORDS), NO_CASE)
+    return next((name_case(dataset, word) for word in words if word in _CASES), NO_CASE)
 
 
 def name_classes(dataset: str, num_classes: int) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import IO, Any
 
@@ -26,10 +26,11 @@ import numpy.typing as npt
 from numpy.lib import format as npy_format
 
 from sgnray.data.skeleton import KINECT20, NTU25
+from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, first_line
-from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, as_float32, refusal
+from sgnray.prepare.clip import Clip, ClipFacts, Poses, as_float32, refusal
 from sgnray.prepare.normalize import list_poses
-from sgnray.prepare.plan import RawPlan, hash_lines
+from sgnray.prepare.plan import PartJob, RawPlan, hash_lines
 from sgnray.prepare.readers.naming import (
     describe_file,
     find_case,
@@ -73,33 +74,6 @@ _H5_PARTS: Parts = {
 _NPZ_PARTS: Parts = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 
 
-@dataclass(frozen=True)
-class PaddedJob:
-    """Some consecutive rows of one array; a label is -1 if its row is not one-hot."""
-
-    arrays: H5Arrays | NpzArrays
-    array: str
-    start: int
-    names: tuple[str, ...]
-    labels: tuple[int, ...]
-
-    @property
-    def num_clips(self) -> int:
-        """Number of clips in it, including refused ones."""
-        return len(self.names)
-
-    def read(self) -> Iterator[Clip | Skipped]:
-        """Yield one result for each row; InputError if the file itself is damaged."""
-        rows = self.arrays.read_rows(self.array, self.start, self.start + len(self.names))
-        for name, label, row_TX in zip(self.names, self.labels, rows, strict=True):
-            try:
-                if label == _NO_LABEL:
-                    raise refusal("its label is not one-hot")
-                yield Clip(ClipFacts(name, label), read_padded_clip(row_TX))
-            except ClipError as error:
-                yield Skipped(name, error.what)
-
-
 def plan_padded(location: Location) -> RawPlan:
     """Describe a file of padded clips; InputError with all problems if it is not one.
 
@@ -115,7 +89,7 @@ def plan_padded(location: Location) -> RawPlan:
     skeleton = _SKELETONS[specs[parts["train"][0]].shape[2]]
     num_classes = specs[parts["train"][1]].shape[1]
     dataset = name_dataset(location, skeleton, num_classes)
-    jobs: list[PaddedJob] = []
+    jobs: list[PartJob] = []
     lines: list[str] = []
     cases: dict[str, list[str]] = {"train": [], "test": []}
     for part, (poses, one_hot) in parts.items():
@@ -216,14 +190,29 @@ def _read_labels(arrays: H5Arrays | NpzArrays, array: str, spec: ArraySpec) -> l
 
 def _cut_jobs(
     arrays: H5Arrays | NpzArrays, array: str, spec: ArraySpec, names: list[str], labels: list[int]
-) -> Iterator[PaddedJob]:
+) -> Iterator[PartJob]:
     """Cut an array into jobs of about 16 MiB, at the borders of its chunks if they are small."""
     step = max(1, _JOB_BYTES // spec.row_bytes)
     if spec.chunk_rows * spec.row_bytes <= _MAX_ROW_BYTES:
         step = -(-step // spec.chunk_rows) * spec.chunk_rows
     for start in range(0, len(names), step):
         rows = slice(start, start + step)
-        yield PaddedJob(arrays, array, start, tuple(names[rows]), tuple(labels[rows]))
+        read = partial(_prepare_rows, arrays, array, start, names[rows], labels[rows])
+        yield PartJob(len(names[rows]), read)
+
+
+def _prepare_rows(
+    arrays: H5Arrays | NpzArrays, array: str, start: int, names: list[str], labels: list[int]
+) -> Iterator[Clip | Skipped]:
+    """Yield one result for each of some rows; InputError if the file itself is damaged."""
+    rows = arrays.read_rows(array, start, start + len(names))
+    for name, label, row_TX in zip(names, labels, rows, strict=True):
+        try:
+            if label == _NO_LABEL:
+                raise refusal("its label is not one-hot")
+            yield Clip(ClipFacts(name, label), read_padded_clip(row_TX))
+        except ClipError as error:
+            yield Skipped(name, error.what)
 
 
 @dataclass(frozen=True)

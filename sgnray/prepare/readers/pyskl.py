@@ -13,7 +13,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,11 +23,12 @@ import pyarrow as pa
 from sgnray.data.datasets import read_missing_names
 from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import COCO17, KINECT20, NTU25, Skeleton
+from sgnray.data.skipped import Skipped
 from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError, Problem, shorten_problems
-from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped, refusal
+from sgnray.prepare.clip import Clip, ClipFacts, Poses, refusal
 from sgnray.prepare.normalize import list_poses, normalize
-from sgnray.prepare.plan import RawPlan, cut_blocks, hash_lines
+from sgnray.prepare.plan import PartJob, RawPlan, cut_blocks, hash_lines
 from sgnray.prepare.readers.naming import (
     NO_CASE,
     describe_file,
@@ -77,32 +78,6 @@ class PickledClip:
     score: PickledArray | None
 
 
-@dataclass(frozen=True)
-class PysklJob:
-    """Some clips of a pickle, with their arrays."""
-
-    skeleton: Skeleton
-    clips: tuple[PickledClip, ...]
-
-    @property
-    def num_clips(self) -> int:
-        """Number of clips in it, including refused ones."""
-        return len(self.clips)
-
-    def read(self) -> Iterator[Clip | Skipped]:
-        """Yield one result for each clip."""
-        for clip in self.clips:
-            try:
-                yield Clip(clip.facts, self._prepare(clip))
-            except ClipError as error:
-                yield Skipped(clip.facts.name, error.what)
-
-    def _prepare(self, clip: PickledClip) -> Poses:
-        if self.skeleton == COCO17:
-            return normalize(_track_people(clip.keypoint, clip.score), COCO17)
-        return center(clip.keypoint.load(), origin_joint=self.skeleton.origin or 0)
-
-
 def plan_pyskl(location: Location) -> RawPlan:
     """Describe a PYSKL pickle; InputError if it is corrupt, not PYSKL's, or could run code.
 
@@ -126,7 +101,9 @@ def plan_pyskl(location: Location) -> RawPlan:
         dataset=dataset,
         skeleton=skeleton,
         class_names=name_classes(dataset, num_classes),
-        jobs=tuple(PysklJob(skeleton, block) for block in blocks),
+        jobs=tuple(
+            PartJob(len(block), partial(_prepare_clips, block, skeleton)) for block in blocks
+        ),
         skipped=tuple(skipped),
         source=describe_file(location, entry, content=hash_lines(lines)),
         splits=_read_splits(
@@ -137,6 +114,20 @@ def plan_pyskl(location: Location) -> RawPlan:
             location=location,
         ),
     )
+
+
+def _prepare_clips(clips: Sequence[PickledClip], skeleton: Skeleton) -> Iterator[Clip | Skipped]:
+    """Yield one result for each clip."""
+    for clip in clips:
+        try:
+            if skeleton == COCO17:
+                poses = normalize(_track_people(clip.keypoint, clip.score), COCO17)
+            else:
+                poses = center(clip.keypoint.load(), origin_joint=skeleton.origin or 0)
+        except ClipError as error:
+            yield Skipped(clip.facts.name, error.what)
+        else:
+            yield Clip(clip.facts, poses)
 
 
 def center(keypoint_MTVC: npt.NDArray[Any], *, origin_joint: int) -> Poses:

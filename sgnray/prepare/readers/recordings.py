@@ -6,15 +6,16 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from sgnray.data.datasets import read_class_names, read_missing_names
 from sgnray.data.skeleton import SKELETONS, Skeleton
+from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, UsageError, shorten_problems
-from sgnray.prepare.clip import Clip, ClipFacts, Skipped, refusal
+from sgnray.prepare.clip import Clip, ClipFacts, refusal
 from sgnray.prepare.normalize import normalize
-from sgnray.prepare.plan import RawPlan, RawSource, cut_blocks, hash_lines
+from sgnray.prepare.plan import PartJob, RawPlan, RawSource, cut_blocks, hash_lines
 from sgnray.prepare.readers.formats import (
     FORMATS,
     KNOWN,
@@ -42,41 +43,6 @@ OWN = "recordings of your own"
 _MAX_ALIKE = 3  # files that are refused for one reason and listed one by one
 _VIDEOS_FIRST = "run a pose estimator on them first, as the guide pose-estimators.md shows, and "
 _BLOCK_BYTES = 6 * 1024 * 1024  # parsed at once: the NTU parser's start costs as much as 100 kB
-
-
-@dataclass(frozen=True)
-class RecordingJob:
-    """Some raw recordings of a dataset with this many classes.
-
-    `facts` describe recordings whose names do not. Names that users choose may occur twice, so
-    that such a recording is reported by its path when it is skipped.
-    """
-
-    files: tuple[RawFile, ...]
-    num_classes: int
-    facts: tuple[ClipFacts, ...] = ()
-
-    @property
-    def num_clips(self) -> int:
-        """One clip for each file."""
-        return len(self.files)
-
-    def read(self) -> Iterator[Clip | Skipped]:
-        """Yield each file's clip, or why it is left out."""
-        for index, (file, skeleton, found) in enumerate(read_recordings(self.files)):
-            try:
-                facts = (
-                    self.facts[index] if self.facts else FORMATS[file.kind].parse_name(file.name)
-                )
-                if facts.label >= self.num_classes:
-                    raise refusal(f"action {facts.label + 1} of {self.num_classes}")
-                if isinstance(found, ClipError):
-                    raise found
-                clip = Clip(facts, normalize(found, skeleton))
-            except ClipError as error:
-                yield Skipped(file.path if self.facts else file.name, error.what)
-            else:
-                yield clip
 
 
 def detect_recordings(listing: Listing, *, is_described: bool = False) -> str | None:
@@ -111,6 +77,28 @@ def plan_recordings(listing: Listing, recorded: str) -> RawPlan:
             assert other in FORMATS, other
             dataset = FORMATS[other].dataset
             return _plan(listing, dataset, FORMATS[other], read_class_names(dataset))
+
+
+def prepare_recordings(
+    files: Sequence[RawFile], num_classes: int, facts: Sequence[ClipFacts] = ()
+) -> Iterator[Clip | Skipped]:
+    """Yield each recording's clip, for a dataset with this many classes, or why it is left out.
+
+    `facts` describe recordings whose names do not. Names that users choose may occur twice, so
+    that such a recording is reported by its path when it is skipped.
+    """
+    for index, (file, skeleton, found) in enumerate(read_recordings(files)):
+        try:
+            known = facts[index] if facts else FORMATS[file.kind].parse_name(file.name)
+            if known.label >= num_classes:
+                raise refusal(f"action {known.label + 1} of {num_classes}")
+            if isinstance(found, ClipError):
+                raise found
+            clip = Clip(known, normalize(found, skeleton))
+        except ClipError as error:
+            yield Skipped(file.path if facts else file.name, error.what)
+        else:
+            yield clip
 
 
 def check_one_format(files: Sequence[RawFile]) -> None:
@@ -259,7 +247,10 @@ def _plan(
         dataset=dataset,
         skeleton=kind.skeleton,
         class_names=class_names,
-        jobs=tuple(RecordingJob(files, len(class_names)) for files in cut_parts(chosen)),
+        jobs=tuple(
+            PartJob(len(files), partial(prepare_recordings, files, len(class_names)))
+            for files in cut_parts(chosen)
+        ),
         skipped=(*listing.unused, *skipped),
         source=describe_files(listing.files),
     )

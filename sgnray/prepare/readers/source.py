@@ -18,8 +18,9 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from sgnray.data.skeleton import COCO17
+from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, first_line
-from sgnray.prepare.clip import Skipped, refusal
+from sgnray.prepare.clip import refusal
 from sgnray.prepare.readers.formats import (
     HEAD_BYTES,
     SIDECARS,

@@ -18,6 +18,7 @@ from sgnray.checkpoints.checkpoint import (
     load_reference,
     save_checkpoint,
 )
+from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.config import to_dict
 from sgnray.data.skeleton import NTU25, Skeleton
 from sgnray.errors import CheckpointError, OutputError
@@ -184,6 +185,14 @@ def test_neither_kind_is_taken_for_the_other(checkpoint, tmp_path):
         load_reference(tmp_path / "r.pth")
     with pytest.raises(CheckpointError, match="not a checkpoint of sgnray"):
         load_checkpoint(tmp_path / "r.pth")
+
+
+def test_an_official_checkpoint_of_another_skeleton_is_refused(save_like_the_reference, tmp_path):
+    save_like_the_reference(tmp_path / "25.pth", num_classes=10)
+    save_like_the_reference(tmp_path / "20.pth", num_classes=10, num_joints=20)
+    assert load_trained_model(tmp_path / "25.pth").card.skeleton == NTU25
+    with pytest.raises(CheckpointError, match="does not name the skeleton of its 20 joints"):
+        load_trained_model(tmp_path / "20.pth")
 
 
 def test_a_missing_file_is_called_missing(tmp_path):

@@ -156,7 +156,7 @@ def test_checkpoints_of_different_cases_need_a_case(others, tiny_folder, tmp_pat
 
 def test_a_clip_without_poses_is_scored_and_not_played(write_dataset, tiny_run, tmp_path):
     """It counts in every score, but there is nothing to show."""
-    names = load_trained_model(tiny_run).labels()
+    names = load_trained_model(tiny_run).card.class_names
     random = np.random.default_rng(0)
     clips = [
         {

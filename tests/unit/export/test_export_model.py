@@ -86,7 +86,7 @@ def test_the_file_describes_itself(exported, tiny_dataset, tiny_run):
     assert content["skeleton"]["joints"] == list(tiny_dataset.skeleton.joints)
     assert (content["num_frames"], content["num_views"], content["windows"]) == (8, 2, "paper")
     assert (content["dataset"], content["case"], content["selection"]) == ("synth", "cv", "last")
-    assert ModelCard.from_json(own) == load_trained_model(tiny_run).describe()
+    assert ModelCard.from_json(own) == load_trained_model(tiny_run).card
     (opset,) = [item.version for item in proto.opset_import if item.domain == ""]
     assert opset == 18
 
@@ -118,7 +118,7 @@ def test_safetensors_can_be_used_like_a_checkpoint(exported, tiny_run, tiny_raw,
 )
 def test_a_file_that_contradicts_itself_is_refused(exported, tmp_path, change, message):
     path = exported["safetensors"].path
-    content = json.loads(load_trained_model(path).describe().to_json()) | change
+    content = json.loads(load_trained_model(path).card.to_json()) | change
     save_file(load_file(path), tmp_path / "bad.safetensors", {"sgnray": json.dumps(content)})
     with pytest.raises(CheckpointError, match=message):
         load_trained_model(tmp_path / "bad.safetensors")
@@ -222,13 +222,13 @@ def test_the_example_needs_onnxruntime_and_numpy_alone(exported, tiny_run, tiny_
     loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert not loaded & {"torch", "sgnray", "pandas", "pyarrow"}
     trained_model = load_trained_model(tiny_run)
-    (sample,) = find_source(path, trained_model.require_skeleton()).read()
+    (sample,) = find_source(path, trained_model.card.skeleton).read()
     draws = np.random.default_rng(0).random((2, 8))
     index = ((np.arange(8) + draws) * (len(sample.poses.bodies) // 8)).astype(int)
     clip = torch.from_numpy(sample.poses.values_PD[index].reshape(2, 8, 25, 3))
     with torch.no_grad():
         shares = trained_model.model(clip).mean(dim=0).softmax(dim=0).tolist()
-    names = trained_model.labels()
+    names = trained_model.card.class_names
     expected = sorted(zip(shares, names, strict=True), reverse=True)
     assert done.stdout.splitlines() == [f"{share:7.2%}  {name}" for share, name in expected]
 

@@ -23,17 +23,16 @@ from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.config import recipe_for
 from sgnray.data.skeleton import NTU25
+from sgnray.data.skipped import Skipped
 from sgnray.data.store import CLIPS_FILE
 from sgnray.errors import CheckpointError, ClipError, InputError, UsageError
 from sgnray.predict import (
     Prediction,
-    plan_predictions,
     predict_clips,
     read_clip,
     refuse_skipped,
     write_predictions,
 )
-from sgnray.prepare.clip import Skipped
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
 from sgnray.train import train_run
@@ -134,7 +133,7 @@ def test_progress_counts_refused_recordings_too(tiny_run, tiny_raw, tmp_path):
     shutil.copy(min(tiny_raw.glob("*.skeleton")), tmp_path / "a.skeleton")
     (tmp_path / "b.skeleton").write_text("x")
     steps = []
-    list(predict_clips(tmp_path, tiny_run, on_progress=lambda *step: steps.append(step)))
+    list(predict_clips(tmp_path, tiny_run).run(on_progress=lambda *step: steps.append(step)))
     assert steps == [(2, 2)]
 
 
@@ -288,7 +287,7 @@ def test_a_table_of_new_clips_needs_no_labels(flat_run, flat_folder, flat_table,
     for item, other in zip(found, expected, strict=True):
         assert (item.place, item.num_poses) == (str(path), 12)
         assert probabilities(item) == pytest.approx(probabilities(other), abs=1e-6)
-    (source,) = plan_predictions(path, flat_run).sources
+    (source,) = predict_clips(path, flat_run).sources
     some = [item.clip for item in pickle.loads(pickle.dumps(source.part(9, 40))).read()]
     assert some == [item.clip for item in expected[9:]]
 
@@ -343,7 +342,7 @@ def test_a_clip_with_a_non_finite_result_does_not_stop_the_others(
     assert problem.where == "clip-01"
     assert problem.what.startswith("frames 0 to 3: " if window else "the model")
     if window:
-        plan = plan_predictions(path, flat_run, window=window)
+        plan = predict_clips(path, flat_run, window=window)
         done = write_predictions(plan, tmp_path / "p.parquet")
         assert (done.num_predictions, done.num_skipped) == (11, 1)
         rows = pq.read_table(tmp_path / "p.parquet", filters=pc.field("reason").is_valid())

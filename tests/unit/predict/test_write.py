@@ -15,7 +15,7 @@ import pytest
 
 from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.errors import UsageError
-from sgnray.predict import plan_predictions, predict_clips, write_predictions
+from sgnray.predict import predict_clips, write_predictions
 from sgnray.prepare import Skipped
 
 SPAN = dict.fromkeys(("first_frame", "end_frame", "start_s", "end_s"))
@@ -51,13 +51,12 @@ def interrupt_at(num_recordings):
 
 @pytest.mark.parametrize("options", [{}, {"window": 12, "stride": 6, "num_guesses": 2}])
 def test_rows_are_the_predictions(recordings, tiny_run, tmp_path, options):
-    plan = plan_predictions(recordings, tiny_run, **options)
+    plan = predict_clips(recordings, tiny_run, **options)
     done = write_predictions(plan, tmp_path / "new" / "p.jsonl")
     write_predictions(plan, tmp_path / "p.parquet")
     rows, table = read(tmp_path / "new" / "p.jsonl"), read(tmp_path / "p.parquet")
-    found = list(predict_clips(recordings, tiny_run, **options))
     place = str(recordings / "broken.skeleton")
-    for row, columns, item in zip(rows, table, found, strict=True):
+    for row, columns, item in zip(rows, table, plan, strict=True):
         if isinstance(item, Skipped):
             assert row == {"clip": "broken.skeleton", "place": place, "reason": item.reason}
             assert columns == row | SPAN | {"num_poses": None, "guesses": None}
@@ -73,7 +72,7 @@ def test_rows_are_the_predictions(recordings, tiny_run, tmp_path, options):
 
 @pytest.mark.parametrize("name", ["p.jsonl", "p.parquet"])
 def test_an_interrupted_prediction_is_continued(recordings, tiny_run, tmp_path, name):
-    plan = plan_predictions(recordings, tiny_run)
+    plan = predict_clips(recordings, tiny_run)
     write_predictions(plan, tmp_path / f"whole-{name}")
     with pytest.raises(KeyboardInterrupt):
         write_predictions(plan, tmp_path / name, on_progress=interrupt_at(12))
@@ -81,7 +80,7 @@ def test_an_interrupted_prediction_is_continued(recordings, tiny_run, tmp_path, 
     with (tmp_path / f"{name}.partial" / "rows.jsonl").open("a") as file:
         file.write('{"clip": "what a power cut')
     seen = []
-    again = plan_predictions(recordings, tiny_run)
+    again = predict_clips(recordings, tiny_run)
     write_predictions(again, tmp_path / name, on_progress=lambda *step: seen.append(step))
     assert seen[0] == (12, 28)
     assert seen[-1] == (28, 28)
@@ -93,17 +92,17 @@ def test_a_killed_prediction_is_continued(recordings, tiny_run, tmp_path):
     program = f"""
 import os, signal
 from pathlib import Path
-from sgnray.predict import clips, plan_predictions, write, write_predictions
+from sgnray.predict import clips, predict_clips, write, write_predictions
 
 clips.PART_RECORDINGS, write._SAVE_EVERY_S = 4, 0
-plan = plan_predictions(Path({str(recordings)!r}), Path({str(tiny_run)!r}))
+plan = predict_clips(Path({str(recordings)!r}), Path({str(tiny_run)!r}))
 write_predictions(plan, "p.jsonl", on_progress=lambda done, total: (
     done >= 16 and os.kill(os.getpid(), signal.SIGKILL)))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=False)
     assert done.returncode == -signal.SIGKILL
     assert os.listdir(tmp_path) == ["p.jsonl.partial"]
-    plan, seen = plan_predictions(recordings, tiny_run), []
+    plan, seen = predict_clips(recordings, tiny_run), []
     write_predictions(plan, tmp_path / "p.jsonl", on_progress=lambda *step: seen.append(step))
     assert seen[0] == (16, 28)
     write_predictions(plan, tmp_path / "whole.jsonl")
@@ -111,7 +110,7 @@ write_predictions(plan, "p.jsonl", on_progress=lambda done, total: (
 
 
 def test_rows_that_a_kill_left_beyond_the_state_are_written_again(recordings, tiny_run, tmp_path):
-    plan, out = plan_predictions(recordings, tiny_run), tmp_path / "p.jsonl"
+    plan, out = predict_clips(recordings, tiny_run), tmp_path / "p.jsonl"
     folder = tmp_path / "p.jsonl.partial"
     for num_done in (8, 12, 16):
         with pytest.raises(KeyboardInterrupt):
@@ -127,7 +126,7 @@ def test_rows_that_a_kill_left_beyond_the_state_are_written_again(recordings, ti
 
 @pytest.mark.parametrize("file", ["state", "rows.jsonl"])
 def test_files_damaged_by_a_power_cut_are_written_again(recordings, tiny_run, tmp_path, file):
-    plan, seen = plan_predictions(recordings, tiny_run), []
+    plan, seen = predict_clips(recordings, tiny_run), []
     with pytest.raises(KeyboardInterrupt):
         write_predictions(plan, tmp_path / "p.jsonl", on_progress=interrupt_at(12))
     path = tmp_path / "p.jsonl.partial" / file
@@ -165,9 +164,9 @@ def test_a_prediction_with_other_settings_is_not_continued(
     others = {"sources": tiny_raw, "checkpoint": other_run}
     out = tmp_path / "p.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        write_predictions(plan_predictions(**given), out, on_progress=interrupt_at(12))
+        write_predictions(predict_clips(**given), out, on_progress=interrupt_at(12))
     given |= {key: others.get(key, value) for key, value in changes.items()}
-    other = plan_predictions(**given)
+    other = predict_clips(**given)
     with pytest.raises(UsageError, match="started with another model") as caught:
         write_predictions(other, out)
     assert [problem.where for problem in caught.value.problems] == where
@@ -181,14 +180,14 @@ def test_a_recording_that_changed_is_not_continued(recordings, tiny_run, tmp_pat
     mine, out = tmp_path / "mine", tmp_path / "p.jsonl"
     shutil.copytree(recordings, mine)
     with pytest.raises(KeyboardInterrupt):
-        write_predictions(plan_predictions(mine, tiny_run), out, on_progress=interrupt_at(12))
+        write_predictions(predict_clips(mine, tiny_run), out, on_progress=interrupt_at(12))
     os.utime(min(mine.glob("S*.skeleton")), ns=(1, 1))
     with pytest.raises(UsageError, match="started with another model"):
-        write_predictions(plan_predictions(mine, tiny_run), out)
+        write_predictions(predict_clips(mine, tiny_run), out)
 
 
 def test_a_finished_file_is_kept(recordings, tiny_run, tmp_path):
-    plan, out = plan_predictions(recordings, tiny_run), tmp_path / "p.jsonl"
+    plan, out = predict_clips(recordings, tiny_run), tmp_path / "p.jsonl"
     write_predictions(plan, out)
     before = out.read_bytes()
     with pytest.raises(UsageError, match="exists already"):
@@ -196,7 +195,7 @@ def test_a_finished_file_is_kept(recordings, tiny_run, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_predictions(plan, out, overwrite=True, on_progress=interrupt_at(8))
     assert out.read_bytes() == before
-    two = plan_predictions(recordings, tiny_run, num_guesses=2)
+    two = predict_clips(recordings, tiny_run, num_guesses=2)
     write_predictions(two, out, overwrite=True)
     assert len(read(out)[1]["guesses"]) == 2
 
@@ -204,14 +203,14 @@ def test_a_finished_file_is_kept(recordings, tiny_run, tmp_path):
 @pytest.mark.parametrize("name", ["p.csv", "folder.jsonl", "s3://bucket/p.jsonl", "S3://b/p.jsonl"])
 def test_where_predictions_cannot_be_written(recordings, tiny_run, tmp_path, name):
     (tmp_path / "folder.jsonl").mkdir()
-    plan = plan_predictions(recordings, tiny_run)
+    plan = predict_clips(recordings, tiny_run)
     for out in (name, Path(name)) if "://" in name else (tmp_path / name,):
         with pytest.raises(UsageError, match="are written to a "):
             write_predictions(plan, out)
 
 
 def test_one_writer_at_a_time(recordings, tiny_run, tmp_path):
-    plan, out = plan_predictions(recordings, tiny_run), tmp_path / "p.jsonl"
+    plan, out = predict_clips(recordings, tiny_run), tmp_path / "p.jsonl"
 
     def write_too(done, total):
         with pytest.raises(UsageError, match="another sgn predict is writing this file"):
@@ -224,7 +223,7 @@ def test_one_writer_at_a_time(recordings, tiny_run, tmp_path):
 def test_an_interruption_before_the_first_part_is_saved_leaves_nothing(
     recordings, tiny_run, tmp_path
 ):
-    plan = plan_predictions(recordings, tiny_run)
+    plan = predict_clips(recordings, tiny_run)
     with pytest.raises(KeyboardInterrupt):
         write_predictions(plan, tmp_path / "p.jsonl", on_progress=interrupt_at(1))
     assert os.listdir(tmp_path) == []
@@ -236,10 +235,10 @@ def test_a_prediction_resumes_after_a_full_disk(recordings, tiny_run, tmp_path):
 import resource
 from pathlib import Path
 from sgnray.errors import OutputError
-from sgnray.predict import clips, plan_predictions, write, write_predictions
+from sgnray.predict import clips, predict_clips, write, write_predictions
 
 clips.PART_RECORDINGS, write._SAVE_EVERY_S = 4, 0
-plan = plan_predictions(Path({str(recordings)!r}), Path({str(tiny_run)!r}))
+plan = predict_clips(Path({str(recordings)!r}), Path({str(tiny_run)!r}))
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 try:
     write_predictions(plan, "p.jsonl")
@@ -250,7 +249,7 @@ except OutputError as error:
         [sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True
     )
     assert done.stdout == "free some space, then run it again\n"
-    plan, seen = plan_predictions(recordings, tiny_run), []
+    plan, seen = predict_clips(recordings, tiny_run), []
     write_predictions(plan, tmp_path / "p.jsonl", on_progress=lambda *step: seen.append(step))
     assert seen[0][0] > 4
     assert len(read(tmp_path / "p.jsonl")) == 28
@@ -261,7 +260,7 @@ def test_a_name_that_is_not_utf8(recordings, tiny_run, tmp_path):
     mine = os.fsencode(tmp_path / "mine")
     os.mkdir(mine)
     shutil.copy(source, mine + b"/caf\xe9.skeleton")
-    plan = plan_predictions(tmp_path / "mine", tiny_run)
+    plan = predict_clips(tmp_path / "mine", tiny_run)
     for name in ("p.jsonl", "p.parquet"):
         write_predictions(plan, tmp_path / name)
         (row,) = read(tmp_path / name)

@@ -3,14 +3,14 @@ import json
 import pytest
 
 from sgnray.data.datasets import read_class_names
+from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError, UsageError
-from sgnray.prepare.clip import Skipped
 from sgnray.prepare.readers.detect import detect
 from sgnray.storage.location import locate
 
 
 def files_of(plan):
-    return [file for job in plan.jobs for file in job.files]
+    return [file for job in plan.jobs for file in job.read.args[0]]
 
 
 def touch(folder, *names):

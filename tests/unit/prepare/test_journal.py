@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from sgnray.data.skeleton import KINECT20
-from sgnray.prepare.clip import Clip, ClipFacts, Poses, Skipped
+from sgnray.data.skipped import Skipped
+from sgnray.prepare.clip import Clip, ClipFacts, Poses
 from sgnray.prepare.pipeline.parts import Journal, Part, prepare_part
 from sgnray.prepare.plan import RawPlan, RawSource
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sgnray.data.datasets import read_class_names
+from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError
-from sgnray.prepare.clip import Skipped
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.nwucla import ACTIONS, parse_nwucla_name, read_nwucla
 from sgnray.storage.location import locate

@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
+from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError
-from sgnray.prepare.clip import Clip, Skipped
+from sgnray.prepare.clip import Clip
 from sgnray.prepare.readers import padded
 from sgnray.prepare.readers.padded import NpzArrays, plan_padded
 from sgnray.storage.location import locate

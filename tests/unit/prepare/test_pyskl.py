@@ -6,8 +6,9 @@ import random
 import numpy as np
 import pytest
 
+from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError
-from sgnray.prepare.clip import Clip, Skipped
+from sgnray.prepare.clip import Clip
 from sgnray.prepare.readers.pyskl import plan_pyskl
 from sgnray.storage.location import locate
 

@@ -5,8 +5,8 @@ import zipfile
 
 import pytest
 
+from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, UsageError
-from sgnray.prepare.clip import Skipped
 from sgnray.prepare.readers import source
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.recordings import find_recordings

@@ -15,10 +15,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
+from functools import partial
 from pathlib import PurePosixPath
 
 from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import SKELETONS
+from sgnray.data.skipped import Skipped
 from sgnray.errors import (
     ClipError,
     InputError,
@@ -27,12 +29,12 @@ from sgnray.errors import (
     count_problems,
     shorten_problems,
 )
-from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, ClipFacts, Skipped, refusal
-from sgnray.prepare.plan import RawPlan, RawSource, hash_lines
+from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, ClipFacts, refusal
+from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
 from sgnray.prepare.readers.formats import LABELS_FILE, stem_of
 from sgnray.prepare.readers.joint_csv import find_delimiter
 from sgnray.prepare.readers.naming import name_after_file
-from sgnray.prepare.readers.recordings import RecordingJob, check_one_format, describe_files
+from sgnray.prepare.readers.recordings import check_one_format, describe_files, prepare_recordings
 from sgnray.prepare.readers.source import Listing, RawFile, cut_parts, frames_of, read_file
 from sgnray.storage.location import Location, escape_name
 
@@ -50,7 +52,7 @@ Words = dict[str, str]  # the facts of a clip by column, with its `name`
 Describe = Callable[[RawFile], Words]
 
 
-def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None) -> RawPlan:
+def plan_labeled(listing: Listing, raw: Sequence[Location], name_pattern: str | None) -> RawPlan:
     """Plan the dataset of a user's own recordings.
 
     It is named after the first of `raw`. Classes are the labels that occur, sorted. Cases are cs
@@ -88,12 +90,15 @@ def plan_own(listing: Listing, raw: Sequence[Location], name_pattern: str | None
     files = [words_of[name][0] for name in names]
     facts = [_read_facts(words_of[name][1], class_names) for name in names]
     rest = iter(facts)
+    prepare = partial(prepare_recordings, num_classes=len(class_names))
     return RawPlan(
         dataset=name_after_file(raw[0]),
         skeleton=SKELETONS[files[0].skeleton],
         class_names=class_names,
         jobs=tuple(
-            RecordingJob(part, len(class_names), tuple(itertools.islice(rest, len(part))))
+            PartJob(
+                len(part), partial(prepare, part, facts=tuple(itertools.islice(rest, len(part))))
+            )
             for part in cut_parts(files)
         ),
         skipped=tuple(skipped),

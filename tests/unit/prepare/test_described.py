@@ -1,4 +1,4 @@
-"""Tables of custom clips: what is read, against a plain loop over the same rows."""
+"""Tables of clips and their descriptions: what is read, against a plain loop over the same rows."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import pytest
 import yaml
 
 from sgnray.data.skeleton import COCO17, NTU25
+from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError
-from sgnray.prepare.clip import Clip, Poses, Skipped
+from sgnray.prepare.clip import Clip, Poses
 from sgnray.prepare.readers import tables
-from sgnray.prepare.readers.custom import open_clips, plan_custom, read_clips
+from sgnray.prepare.readers.described import plan_described
+from sgnray.prepare.readers.table_clips import open_clips, read_clips
 from sgnray.storage.location import locate
 
 FLAT = [f"joint {number}" for number in range(17)]
@@ -126,7 +128,7 @@ def test_flat_skeletons(tmp_path, monkeypatch, write, job_bytes, num_jobs):
     monkeypatch.setattr(tables, "JOB_BYTES", job_bytes)
     rows = make_rows(40)
     write(tmp_path / "clips.table", pa.Table.from_pylist(rows))
-    plan = plan_custom(describe(tmp_path))
+    plan = plan_described(describe(tmp_path))
     assert (len(plan.jobs), plan.num_clips) == (num_jobs, 40)
     assert (plan.dataset, plan.class_names) == ("my-cameras", ("wave", "clap"))
     assert (plan.skeleton.name, plan.skeleton.num_coordinates) == ("my-cameras", 2)
@@ -139,13 +141,14 @@ def test_jobs_come_in_any_order(tmp_path, monkeypatch, write):
     monkeypatch.setattr(tables, "JOB_BYTES", 9000)
     rows = make_rows(40)
     write(tmp_path / "clips.table", pa.Table.from_pylist(rows))
-    jobs = plan_custom(describe(tmp_path)).jobs
+    plan = plan_described(describe(tmp_path))
+    jobs = plan.jobs
     assert len(jobs) > 3
     order = np.random.default_rng(1).permutation(len(jobs))
     found = {clip.facts.name: clip for number in order for clip in jobs[number].read()}
     half = next(iter(jobs[2].read()))  # a reader that is abandoned in the middle
     assert half.facts.name in found
-    check_against_twin(rows, [found[row["name"]] for row in rows], jobs[0].skeleton)
+    check_against_twin(rows, [found[row["name"]] for row in rows], plan.skeleton)
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -177,7 +180,7 @@ def test_ntu_like_skeletons_with_two_bodies_and_nested_joints(tmp_path, write, k
         tmp_path, dataset="ntu60", joints=list(NTU25.joints), coordinates=3, bones=None,
         origin="spine middle", splits=None,
     )  # fmt: skip
-    plan = plan_custom(location)
+    plan = plan_described(location)
     assert (plan.skeleton.name, plan.skeleton.joints, plan.skeleton.bones) == (
         "ntu25",
         NTU25.joints,
@@ -193,7 +196,7 @@ def test_ntu_like_skeletons_with_two_bodies_and_nested_joints(tmp_path, write, k
 def test_frames_and_bodies_may_be_absent(tmp_path):
     rows = [{"name": "a", "label": 1, "poses": [[0.0] * 34, [1.0] * 34, [2.0] * 34, [0.0] * 34]}]
     write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
-    plan = plan_custom(describe(tmp_path, origin=None, splits=None))
+    plan = plan_described(describe(tmp_path, origin=None, splits=None))
     (clip,) = read(plan)
     assert clip.poses.num_frames == 4
     assert clip.poses.frames.tolist() == [1, 2]
@@ -205,7 +208,7 @@ def test_several_files_make_one_dataset(tmp_path):
     rows = make_rows(12)
     write_parquet(tmp_path / "a.parquet", pa.Table.from_pylist(rows[:5]))
     write_stream(tmp_path / "b.arrow", pa.Table.from_pylist(rows[5:]))
-    plan = plan_custom(describe(tmp_path, clips=["a.parquet", "b.arrow"]))
+    plan = plan_described(describe(tmp_path, clips=["a.parquet", "b.arrow"]))
     assert plan.source.num_files == 3
     check_against_twin(rows, read(plan), plan.skeleton)
 
@@ -240,7 +243,7 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
     ]
     rows += [rows[-1], rows[-1] | {"name": None}, rows[-1] | {"name": ""}]
     write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
-    results = read(plan_custom(describe(tmp_path, splits=None)))
+    results = read(plan_described(describe(tmp_path, splits=None)))
     reasons = [(r.name, r.reason) for r in results if isinstance(r, Skipped)]
     assert [r.facts.name for r in results if isinstance(r, Clip)] == ["gap", "good"]
     assert reasons == [
@@ -290,7 +293,7 @@ def test_splits_name_their_clips(tmp_path):
         "given": {"train": ["clip-001", "clip-000"], "test": ["clip-002"]},
         "rest": {"train": ["clip-001"]},
     }
-    found = plan_custom(describe(tmp_path, splits=splits)).splits
+    found = plan_described(describe(tmp_path, splits=splits)).splits
     known = [row for row in rows if row["subject"] is not None]
     assert found["people"] == {
         "train": [row["name"] for row in known if row["subject"] not in (3, 4)],
@@ -312,7 +315,7 @@ def test_wrong_splits_are_listed_at_once(tmp_path):
         "c": {"test": {"setup": [1]}},
     }
     with pytest.raises(InputError) as caught:
-        plan_custom(describe(tmp_path, splits=splits))
+        plan_described(describe(tmp_path, splits=splits))
     assert [(problem.where, problem.what) for problem in caught.value.problems] == [
         ("splits.a", "leaves no clips for test"),
         ("splits.b", "clip 'no' not found, and 1 more are unknown"),
@@ -329,7 +332,7 @@ def test_a_wrong_table_is_refused_at_once(tmp_path):
     (tmp_path / "b.csv").write_text("name,label\n")
     (tmp_path / "d").mkdir()
     with pytest.raises(InputError) as caught:
-        plan_custom(describe(tmp_path, clips=["a.parquet", "b.csv", "c", "d"]))
+        plan_described(describe(tmp_path, clips=["a.parquet", "b.csv", "c", "d"]))
     listed = {(problem.where, problem.what) for problem in caught.value.problems}
     assert ("a.parquet", "column name not found") in listed
     assert ("c", "file not found") in listed
@@ -362,7 +365,7 @@ def test_a_damaged_table_raises_input_errors_only(tmp_path, write):
     for data in damaged:
         path.write_bytes(data)
         try:  # what is still read may differ
-            read(plan_custom(location))
+            read(plan_described(location))
         except InputError:
             num_refused += 1
     assert num_refused > 3  # not only those that are cut off
@@ -375,14 +378,14 @@ def test_a_remote_table_is_read_like_a_local_one(tmp_path, monkeypatch, write):
     rows = make_rows(40)
     write(tmp_path / "clips.table", pa.Table.from_pylist(rows))
     location = dataclasses.replace(describe(tmp_path), uri=f"file://{tmp_path}")
-    plan = plan_custom(location)
+    plan = plan_described(location)
     check_against_twin(rows, read(plan), plan.skeleton)
 
 
 def test_a_table_that_changes_after_planning_is_refused(tmp_path):
     path = tmp_path / "clips.table"
     write_parquet(path, pa.Table.from_pylist(make_rows(4)))
-    plan = plan_custom(describe(tmp_path))
+    plan = plan_described(describe(tmp_path))
     write_parquet(path, pa.Table.from_pylist(make_rows(5)))
     with pytest.raises(InputError, match="the table has changed"):
         read(plan)
@@ -391,13 +394,13 @@ def test_a_table_that_changes_after_planning_is_refused(tmp_path):
 def test_a_published_dataset_name_requires_its_skeleton(tmp_path):
     write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(make_rows(4)))
     with pytest.raises(InputError, match="ntu60 has 25 joints of 3 coordinates"):
-        plan_custom(describe(tmp_path, dataset="ntu60"))
+        plan_described(describe(tmp_path, dataset="ntu60"))
 
 
 def test_the_source_changes_with_the_description(tmp_path):
     write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(make_rows(15)))
     first, again, other = (
-        plan_custom(describe(tmp_path, classes=classes)).source.fingerprint
+        plan_described(describe(tmp_path, classes=classes)).source.fingerprint
         for classes in (["wave", "clap"], ["wave", "clap"], ["clap", "wave"])
     )
     assert first == again != other
