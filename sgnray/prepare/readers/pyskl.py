@@ -11,7 +11,7 @@ import logging
 import pickle
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -62,7 +62,7 @@ _SKELETONS: dict[tuple[int, ...], Skeleton] = {
     for skeleton in (NTU25, KINECT20, COCO17)
 }
 _CLIP = re.compile(rb"\x80[\x02-\x05](?:\x95.{8})?\}", re.DOTALL)  # begins with a dict
-_SPLIT_KEY = re.compile(r"(?:(.*)_)?(train|val|test)", re.DOTALL)
+_SPLIT_KEY = re.compile(r"(?:(.*)_)?(train|val|test)([0-9]*)", re.DOTALL)  # train1 of HMDB51
 _MAX_LABEL = 100_000
 _MAX_ACTORS = 2
 _MAX_PROBLEMS = 10
@@ -81,26 +81,28 @@ class PickledClip:
 def plan_pyskl(location: Location) -> RawPlan:
     """Describe a PYSKL pickle; InputError if it is corrupt, not PYSKL's, or could run code.
 
-    If all names are NTU's, the dataset is ntu60 or ntu120 and the names give setup, camera, subject
-    and replication.
+    If all names are NTU's, they give the classes, and each clip's setup, camera, subject and
+    replication; and in 3D the dataset is ntu60 or ntu120.
     """
     entry = find_file(location)
     content = read_pickle(location)
     clips = _read_each(content, location, _read_annotation)
     skeleton = _find_skeleton(clips, location)
-    ntu_facts = _read_ntu_names(clips) if skeleton is NTU25 else {}
+    ntu_facts = _read_ntu_names(clips) if skeleton in (NTU25, COCO17) else {}
     num_classes = max(clip.facts.label for clip in clips) + 1
+    dataset = published = name_dataset(location, skeleton, num_classes)
+    missing: Collection[str] = ()
     if ntu_facts:
-        dataset = name_ntu(ntu_facts.values())
-    else:
-        dataset = name_dataset(location, skeleton, num_classes)
-    kept, skipped = _choose(clips, ntu_facts)
+        published = name_ntu(ntu_facts.values())
+        if skeleton is NTU25:  # the list of missing skeletons is about Kinect's
+            dataset, missing = published, read_missing_names()
+    kept, skipped = _choose(clips, ntu_facts, missing)
     lines = [f"{clip.facts.name} {clip.facts.label}" for clip in kept]
     blocks = cut_blocks(kept, lambda clip: clip.keypoint.num_bytes, num_bytes=_JOB_BYTES)
     return RawPlan(
         dataset=dataset,
         skeleton=skeleton,
-        class_names=name_classes(dataset, num_classes),
+        class_names=name_classes(published, num_classes),
         jobs=tuple(
             PartJob(len(block), partial(_prepare_clips, block, skeleton)) for block in blocks
         ),
@@ -291,10 +293,9 @@ def _read_ntu_names(clips: Sequence[PickledClip]) -> dict[str, ClipFacts]:
 
 
 def _choose(
-    clips: Sequence[PickledClip], ntu_facts: dict[str, ClipFacts]
+    clips: Sequence[PickledClip], ntu_facts: dict[str, ClipFacts], missing: Collection[str]
 ) -> tuple[list[PickledClip], list[Skipped]]:
     """Separate the clips that will be read from those that are left out already."""
-    missing = read_missing_names() if ntu_facts else frozenset()
     kept: dict[str, PickledClip] = {}
     skipped: list[Skipped] = []
     for clip in clips:
@@ -335,8 +336,9 @@ def _read_splits(
                 "the split %s of %s lists %d clips that are missing, such as %.80r: left out",
                 *(key, location, len(unknown), unknown[0]),
             )
-        case = name_case(dataset, match[1]) if match[1] else NO_CASE
-        parts.setdefault(case, {})[match[2]] = [name for name in names if name in kept]
+        word, part, number = match[1], match[2], match[3]
+        case = name_case(dataset, word) if word else "split" if number else NO_CASE
+        parts.setdefault(case + number, {})[part] = [name for name in names if name in kept]
     splits = {
         case: {"train": found["train"], "test": tested}
         for case, found in parts.items()

@@ -131,6 +131,35 @@ def test_other_clip_names_make_a_dataset_named_after_the_file(tmp_path):
     assert all(isinstance(clip, Clip) for clip in read_all(plan))
 
 
+def test_numbered_splits_are_cases(tmp_path):
+    """As in HMDB51 and UCF101, which have three splits."""
+    names = ["a", "b", "c"]
+    split = {"train1": names[:2], "test1": names[2:], "train2": names[1:], "test2": names[:1]}
+    annotations = [annotate(name, make_keypoint(0), label) for label, name in enumerate(names)]
+    plan = plan_pyskl(write(tmp_path, {"split": split, "annotations": annotations}))
+    assert plan.splits == {
+        "split1": {"train": names[:2], "test": names[2:]},
+        "split2": {"train": names[1:], "test": names[:1]},
+    }
+
+
+def test_ntu_in_2d_has_the_facts_of_its_names_but_is_another_dataset(tmp_path):
+    missing = "S001C002P005R002A008"  # only as a skeleton of Kinect
+    names = [*(ntu_name(index) for index in range(4)), missing]
+    keypoint = np.random.default_rng(0).uniform(100, 900, (1, 20, 17, 2)).astype("float32")
+    annotations = [
+        annotate(name, keypoint, label=int(name[-3:]) - 1, keypoint_score=np.ones((1, 20, 17)))
+        for name in names
+    ]
+    location = write(tmp_path, {"annotations": annotations}, name="ntu60_hrnet.pkl")
+    plan = plan_pyskl(location)
+    assert (plan.dataset, plan.skeleton.name) == ("ntu60_hrnet", "coco17")
+    assert (len(plan.class_names), plan.class_names[0]) == (60, "drink water")
+    clips = {clip.facts.name: clip.facts for clip in read_all(plan)}
+    assert set(clips) == set(names)
+    assert (clips[missing].subject, clips[missing].camera, clips[missing].label) == (5, 2, 7)
+
+
 def test_a_clip_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
     whole = make_keypoint(0)
     nobody, infinite, far = whole.copy(), whole.copy(), whole.astype("float64")
