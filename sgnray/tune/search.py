@@ -14,7 +14,7 @@ from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.errors import InputError, Problem, SgnError
 from sgnray.storage.mirror import shown
 from sgnray.train.checks import check_run, check_synchronized, match_recipe
-from sgnray.train.run import run_log
+from sgnray.train.run_log import run_log
 from sgnray.tune.plan import DEFAULT_EPOCHS, DEFAULT_TRIALS, Plan, Scheduler
 from sgnray.tune.report.importance import importances
 from sgnray.tune.report.page import PAGE_FILE, write_page
