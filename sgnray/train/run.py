@@ -28,7 +28,7 @@ from sgnray.errors import CheckpointError, RunError
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.sgn import count_parameters
 from sgnray.storage.mirror import shown
-from sgnray.train.checks import check_run, check_synchronized
+from sgnray.train.checks import check_run, check_synchronized, warn_of_run
 from sgnray.train.environment import describe_environment
 from sgnray.train.job import OnTrainProgress, choose_parts
 from sgnray.train.launch import open_executor
@@ -87,6 +87,7 @@ def train_run(
         max_failures=max_failures,
         request=request,
     )
+    warn_of_run(recipe, dataset, workers=wanted.most)
     check_reachable(runs_dir)
     with open_executor(
         workers=wanted,
