@@ -108,25 +108,16 @@ def choose_case(
 
 def only_case(info: DatasetInfo) -> str:
     """Return the case of a dataset that has just one; UsageError lists several."""
-    cases = _cases(info)
-    if len(cases) == 1:
-        return cases[0]
-    raise UsageError(
-        f"{info.dataset} has several cases: {', '.join(cases)}",
-        where="--case is missing",
-        now=f"name one, for example: --case {cases[0]}",
-    )
+    from sgnray.data.protocols import only_case
+
+    return only_case(info.dataset, info.splits or ())
 
 
 def first_case(info: DatasetInfo) -> str:
     """Return the first case of a dataset."""
-    return _cases(info)[0]
-
-
-def _cases(info: DatasetInfo) -> tuple[str, ...]:
     from sgnray.data.protocols import cases_of
 
-    return cases_of(info.dataset, info.splits or ())
+    return cases_of(info.dataset, info.splits or ())[0]
 
 
 def read_class_list(path: Path | None) -> tuple[str, ...] | None:

@@ -76,7 +76,7 @@ def export(
     data: options.Data = None,
     case: Annotated[
         str | None,
-        typer.Option(metavar="CASE", help="Split to write to npz or h5. Default: the only one."),
+        typer.Option(metavar="CASE", help="Split to write. Default: the only one; for pyskl, all."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -94,13 +94,6 @@ def export(
 
     npz is for CTR-GCN, h5 for the official SGN code, pyskl for PYSKL.
     """
-    if to == "pyskl" and case is not None:
-        raise UsageError(
-            "a pyskl file contains every case of the dataset",
-            where=f"--case {case}",
-            now="leave it out",
-        )
-
     from sgnray.data.formats.export import export_dataset
     from sgnray.data.store import open_dataset
 
@@ -130,7 +123,7 @@ def _refuse_misplaced(command: str, *, data: object, json: bool) -> None:
 
 
 def _default_file(info: DatasetInfo, to: str, case: str | None) -> Path:
-    """Name the file in the current folder; npz and h5 hold one case, and are named after it."""
-    if to == "pyskl":
-        return Path(f"{info.dataset}.pkl")
-    return Path(f"{info.dataset}-{choose_case(info, case, default_case=only_case)}.{to}")
+    """Name the file in the current folder after the dataset, and after the case if it holds one."""
+    holds_all = to == "pyskl" and case is None
+    ending = "" if holds_all else f"-{choose_case(info, case, default_case=only_case)}"
+    return Path(f"{info.dataset}{ending}.{'pkl' if to == 'pyskl' else to}")

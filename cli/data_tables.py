@@ -69,27 +69,10 @@ def prepared_data(result: PrepareResult) -> dict[str, Any]:
 
 def as_data(content: DatasetContent) -> dict[str, Any]:
     """Return all that is known of a dataset, for programs."""
-    info = content.info
-    return {
-        "folder": str(content.folder),
-        "dataset": info.dataset,
-        "format_version": info.format_version,
-        "num_clips": info.num_clips,
-        "num_poses": info.num_poses,
-        "num_skipped": info.num_skipped,
-        "num_two_bodies": content.num_two_bodies,
-        "size_bytes": content.size_bytes,
-        "checksum": info.checksum,
-        "source": info.source,
-        "skeleton": info.skeleton.to_dict(),
-        "classes": [asdict(row) for row in content.classes],
-        "splits": _splits_data(content.splits),
-        "subjects": asdict(content.subjects),
-        "cameras": asdict(content.cameras),
-        "setups": asdict(content.setups),
-        "lengths": asdict(content.lengths),
-        "skipped": [asdict(row) for row in content.skipped],
-    }
+    own = asdict(content)
+    info = own.pop("info")
+    del info["class_names"]  # they are in classes
+    return {**info, **own, "splits": _splits_data(content.splits)}
 
 
 def _headline(info: DatasetInfo) -> str:

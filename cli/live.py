@@ -25,6 +25,8 @@ from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
+from sgnray.metric_keys import CLIPS_PER_S, EPOCH_S, LEARNING_RATE, TRAIN_LOSS, TRAIN_TOP1, VAL_TOP1
+
 from . import render
 from .tables import duration
 
@@ -65,13 +67,13 @@ class TrainingLines:
         metrics = epoch.metrics
         parts = [
             f"epoch {epoch.epoch:>{len(str(epoch.num_epochs))}}/{epoch.num_epochs}",
-            f"loss {metrics['train/loss']:.3f}",
-            f"train {metrics['train/top1']:6.1%}",
+            f"loss {metrics[TRAIN_LOSS]:.3f}",
+            f"train {metrics[TRAIN_TOP1]:6.1%}",
         ]
-        if "val/top1" in metrics:
-            parts.append(f"val {metrics['val/top1']:6.1%}")
-        parts.append(f"lr {learning_rate(metrics['lr'])}")
-        parts.append(f"{metrics['speed/clips_per_s']:,.0f} clips/s")
+        if VAL_TOP1 in metrics:
+            parts.append(f"val {metrics[VAL_TOP1]:6.1%}")
+        parts.append(f"lr {learning_rate(metrics[LEARNING_RATE])}")
+        parts.append(f"{metrics[CLIPS_PER_S]:,.0f} clips/s")
         render.note("  ".join(parts))
 
     def on_progress(self, progress: TrainProgress) -> None:
@@ -181,7 +183,7 @@ class TrainingTable:
         now = self._clock()
         if self._epochs is not None:
             recent = self._epochs.history[-min(_RECENT, self._num_seen) :]
-            epoch_s = median(metrics["time/epoch_s"] for metrics in recent)
+            epoch_s = median(metrics[EPOCH_S] for metrics in recent)
             num_left = self._epochs.num_epochs - self._epochs.epoch
             return max(num_left * epoch_s - (now - self._epoch_at), (num_left - 1) * epoch_s, 0.0)
         if self._first is None or self._progress is None:
@@ -257,12 +259,12 @@ def _cells(
     metrics = history[epoch - 1]
     cells = {
         "epoch": str(epoch),
-        "loss": f"{metrics['train/loss']:.3f}",
-        "train": f"{metrics['train/top1']:.1%}",
-        "val": f"{metrics['val/top1']:.1%}" if "val/top1" in metrics else "",
-        "lr": learning_rate(metrics["lr"]),
-        "clips/s": f"{metrics['speed/clips_per_s']:,.0f}",
-        "time": duration(metrics["time/epoch_s"]),
+        "loss": f"{metrics[TRAIN_LOSS]:.3f}",
+        "train": f"{metrics[TRAIN_TOP1]:.1%}",
+        "val": f"{metrics[VAL_TOP1]:.1%}" if VAL_TOP1 in metrics else "",
+        "lr": learning_rate(metrics[LEARNING_RATE]),
+        "clips/s": f"{metrics[CLIPS_PER_S]:,.0f}",
+        "time": duration(metrics[EPOCH_S]),
         "": mark,
     }
     return [cells[name] for name in columns]
@@ -275,7 +277,7 @@ def learning_rate(value: float) -> str:
 
 def _best(history: Sequence[Metrics]) -> int | None:
     """Return the epoch of the highest validation accuracy, counted from 1."""
-    scores = [metrics.get("val/top1", -1.0) for metrics in history]
+    scores = [metrics.get(VAL_TOP1, -1.0) for metrics in history]
     return scores.index(max(scores)) + 1 if max(scores) >= 0 else None
 
 

@@ -8,40 +8,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sgnray.checkpoints.checkpoint import load_checkpoint, load_reference
-    from sgnray.checkpoints.trained_model import load_trained_model
-    from sgnray.config import Recipe, load_recipe
-    from sgnray.data.store import open_dataset
-    from sgnray.errors import SgnError
-    from sgnray.evaluate import evaluate_run
-    from sgnray.export import export_model
-    from sgnray.model import SGN
-    from sgnray.predict import Stream, predict_clips
-    from sgnray.prepare import prepare_dataset
-    from sgnray.train import train_run
-    from sgnray.tune import tune_recipe
-    from sgnray.view import view_clip
-
-__all__ = [
-    "SGN",
-    "Recipe",
-    "SgnError",
-    "Stream",
-    "evaluate_run",
-    "export_model",
-    "load_checkpoint",
-    "load_recipe",
-    "load_reference",
-    "load_trained_model",
-    "open_dataset",
-    "predict_clips",
-    "prepare_dataset",
-    "train_run",
-    "tune_recipe",
-    "view_clip",
-]
-
 _HOMES = {
     "SGN": "sgnray.model",
     "Recipe": "sgnray.config",
@@ -61,6 +27,27 @@ _HOMES = {
     "view_clip": "sgnray.view",
 }
 
+# Type checkers cannot read a computed __all__; for them, `as` marks each export.
+if TYPE_CHECKING:
+    from sgnray.checkpoints.checkpoint import load_checkpoint as load_checkpoint
+    from sgnray.checkpoints.checkpoint import load_reference as load_reference
+    from sgnray.checkpoints.trained_model import load_trained_model as load_trained_model
+    from sgnray.config import Recipe as Recipe
+    from sgnray.config import load_recipe as load_recipe
+    from sgnray.data.store import open_dataset as open_dataset
+    from sgnray.errors import SgnError as SgnError
+    from sgnray.evaluate import evaluate_run as evaluate_run
+    from sgnray.export import export_model as export_model
+    from sgnray.model import SGN as SGN
+    from sgnray.predict import Stream as Stream
+    from sgnray.predict import predict_clips as predict_clips
+    from sgnray.prepare import prepare_dataset as prepare_dataset
+    from sgnray.train import train_run as train_run
+    from sgnray.tune import tune_recipe as tune_recipe
+    from sgnray.view import view_clip as view_clip
+else:
+    __all__ = [*_HOMES]
+
 
 def __getattr__(name: str) -> object:
     """Import a public name from its module on first use (PEP 562)."""
@@ -72,4 +59,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted(_HOMES)

@@ -38,7 +38,7 @@ from sgnray.metric_keys import CLIPS_PER_S
 from sgnray.model.flops import STEP_FACTOR, forward_flops
 from sgnray.model.sgn import count_parameters
 from sgnray.progress import OnProgress, ignore_progress
-from sgnray.train.checks import check_run, match_recipe
+from sgnray.train.checks import check_recipe, is_on_cpus, match_recipe
 from sgnray.train.job import VALIDATION_VIEWS, choose_parts
 from sgnray.train.launch import Executor, open_executor
 from sgnray.train.loop import EpochResult
@@ -172,14 +172,12 @@ def bench_recipe(
     each_s = seconds / 3
     total_s = int(seconds + len(counts) * (each_s + _LAUNCH_S))
     with _open_clips(recipe, dataset_dir) as (dataset, rows, shape):
-        recipe = check_run(
-            recipe,
+        recipe = check_recipe(
+            recipe.replacing({"train.log": ()}),  # nothing is tracked
             dataset,
             workers=workers,
-            device=device,
-            address=address if workers else None,
+            on_cpus=is_on_cpus(workers, device, address),
             num_clips=shape.num_train,
-            is_tracked=False,
         )
         resolved = resolve_precision(recipe, here.type)
         workload = _describe(resolved, shape, here, has_dataset=dataset_dir is not None)

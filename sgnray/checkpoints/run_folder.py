@@ -31,9 +31,9 @@ ENVIRONMENT_VERSION = 1
 METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "report.json"
 LOG_FILE = "log.txt"
-LOCK_FILE = ".lock"
 CHECKPOINTS_DIR = "checkpoints"
 CHECKPOINT_FILE = "checkpoint.pt"
+_CLAIM_FILE = ".lock"  # locked by the command that uses the folder
 
 # The newest, and the one before it in case the newest is corrupt.
 _NUM_CHECKPOINTS_KEPT = 2
@@ -190,7 +190,7 @@ def claimed_folder(runs_dir: Runs, name: str | None, *, default: str) -> Iterato
         return
     with output_errors(path):
         path.mkdir(parents=True, exist_ok=True)
-    with locked(path / LOCK_FILE, busy=busy):
+    with locked(path / _CLAIM_FILE, busy=busy):
         yield path
 
 
@@ -231,7 +231,7 @@ def check_unused(path: Path) -> None:
     """Raise RunError if a folder that should be new contains other files."""
     # A killed process may have left its first file as a .partial.
     names = sorted(item.name for item in path.iterdir())
-    unexpected = [name for name in names if name != LOCK_FILE and not name.endswith(".partial")]
+    unexpected = [name for name in names if name != _CLAIM_FILE and not name.endswith(".partial")]
     if unexpected:
         raise RunError(
             f"the folder exists and contains other files: {', '.join(unexpected[:3])}",

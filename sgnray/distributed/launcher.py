@@ -80,13 +80,13 @@ class RayLauncher:
         request: WorkerRequest,
     ) -> None:
         self._max_failures = max_failures
-        self._request = request
         self._resources = resources
         on_gpu = use_gpu(device, resources, request)
         gpu = " ".join(["cuda", *(f"({name})" for name in resources.accelerators)])
         cpus = request.num_cpus or (1 if on_gpu else resources.cpus_per_worker(workers.most))
         self._num_gpus = 1 if on_gpu else 0
         check_local(workers.fewest, resources, request, num_cpus=cpus, num_gpus=self._num_gpus)
+        self._request = replace(request, num_cpus=cpus, num_gpus=self._num_gpus)
         self.hardware = Hardware(
             "cuda" if on_gpu else "cpu",
             gpu if on_gpu else describe_device(torch.device("cpu")),
@@ -98,8 +98,7 @@ class RayLauncher:
         """Replace `auto` by what `ask_precision` finds; may wait for a node."""
         if precision != "auto":
             return precision
-        request = replace(self._request, num_cpus=self.hardware.threads_per_worker)
-        return ask_precision(self.hardware.device_type, self._resources, request)
+        return ask_precision(self.hardware.device_type, self._resources, self._request)
 
     @set_environment(RAY_TRAIN_VARIABLES)
     def run(
@@ -221,8 +220,6 @@ class RayLauncher:
             name=name,
             folder=folder,
             num_workers=size,
-            num_cpus=hardware.threads_per_worker,
-            num_gpus=self._num_gpus,
             request=self._request,
         )
 
@@ -373,12 +370,13 @@ def make_trainer(
     name: str,
     folder: str,
     num_workers: int,
-    num_cpus: int,
-    num_gpus: float,
     request: WorkerRequest,
     callbacks: list[Any] | None = None,
 ) -> Any:
-    """Return Ray's trainer that calls `work` on every worker; `folder` is for Ray's own files."""
+    """Return Ray's trainer that calls `work` on every worker; `folder` is for Ray's own files.
+
+    `request` has the CPUs and GPUs of each worker.
+    """
     from ray.train import BackendConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -392,8 +390,11 @@ def make_trainer(
         torch_config=NoProcessGroup(),
         scaling_config=ScalingConfig(
             num_workers=num_workers,
-            use_gpu=num_gpus > 0,
-            resources_per_worker={"CPU": num_cpus, **({"GPU": num_gpus} if num_gpus else {})},
+            use_gpu=bool(request.num_gpus),
+            resources_per_worker={
+                "CPU": request.num_cpus,
+                **({"GPU": request.num_gpus} if request.num_gpus else {}),
+            },
             accelerator_type=request.accelerator_type,
             label_selector=request.labels or None,
         ),

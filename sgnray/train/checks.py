@@ -33,23 +33,40 @@ def check_run(
     address: str | None = None,
     max_failures: int | None = None,
     request: WorkerRequest | None = None,
-    num_clips: int | None = None,
-    is_tracked: bool = True,
-    workers_option: str = "--workers",
-    warns: bool = True,
 ) -> Recipe:
     """Check that a recipe can be trained like this; return it, its case named as in the dataset.
 
-    UsageError or MissingExtraError if it cannot. `workers` 0 is this process; `num_clips` is the
-    number of training clips if it differs from the recipe's own split. `check_synchronized` checks
-    the hardware of a running cluster later, when it is connected.
+    UsageError or MissingExtraError if it cannot. `workers` 0 is this process. `check_synchronized`
+    checks the hardware of a running cluster later, when it is connected.
     """
     check_device_name(device)
     if workers == 0:
         check_without_ray(address, request, max_failures=max_failures)
+    on_cpus = is_on_cpus(workers, device, address)
+    return check_recipe(recipe, dataset, workers=workers, on_cpus=on_cpus)
+
+
+def is_on_cpus(workers: int, device: str, address: str | None) -> bool:
+    """Return whether a run uses CPUs for certain; a running cluster may have GPUs."""
+    runs_here = workers == 0 or not is_at_hand(address)
+    return runs_here and (device == "cpu" or choose_device("auto").type == "cpu")
+
+
+def check_recipe(
+    recipe: Recipe,
+    dataset: SkeletonDataset,
+    *,
+    workers: int,
+    on_cpus: bool,
+    num_clips: int | None = None,
+    workers_option: str = "--workers",
+) -> Recipe:
+    """Check a recipe alone, as `check_run` does with the settings of a run.
+
+    `num_clips` is the number of training clips if it differs from the recipe's own split.
+    """
     recipe = match_recipe(recipe, dataset)
-    if is_tracked:  # else it only measures speed
-        check_trackers(recipe)
+    check_trackers(recipe)
     if num_clips is None:
         num_clips = len(choose_parts(recipe, dataset).train)
     batch_size = min(recipe.optim.batch_size, num_clips)
@@ -60,23 +77,29 @@ def check_run(
             where=f"{workers_option} {workers}",
             now=f"ask for {workers_option} {batch_size} or fewer, or raise optim.batch_size",
         )
-    runs_here = workers == 0 or not is_at_hand(address)
-    if runs_here and (device == "cpu" or choose_device("auto").type == "cpu"):
+    if on_cpus:
         check_synchronized(recipe, workers, "cpu")
     is_whole = recipe.train.sync_batch_norm or workers <= 1
     _check_batch_norm(recipe, batch_size if is_whole else share, is_whole=is_whole)
-    if warns:
-        if is_tracked:
-            _warn_of_missing_clips(recipe, dataset)
-        if not is_whole and share < _FEW_CLIPS:
-            log.warning(
-                "each worker's batch norm sees only %d clips of a batch: expect less accuracy; "
-                "fewer workers or a larger optim.batch_size help, on GPUs also "
-                "train.sync_batch_norm=true",
-                share,
-            )
-        _warn_of_initial_weights(recipe, num_clips)
     return recipe
+
+
+def warn_of_run(
+    recipe: Recipe, dataset: SkeletonDataset, *, workers: int, num_clips: int | None = None
+) -> None:
+    """Warn of what makes the accuracy of a checked run lower, or not comparable."""
+    _warn_of_missing_clips(recipe, dataset)
+    if num_clips is None:
+        num_clips = len(choose_parts(recipe, dataset).train)
+    share = min(recipe.optim.batch_size, num_clips) // max(1, workers)
+    if workers > 1 and not recipe.train.sync_batch_norm and share < _FEW_CLIPS:
+        log.warning(
+            "each worker's batch norm sees only %d clips of a batch: expect less accuracy; "
+            "fewer workers or a larger optim.batch_size help, on GPUs also "
+            "train.sync_batch_norm=true",
+            share,
+        )
+    _warn_of_initial_weights(recipe, num_clips)
 
 
 def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:

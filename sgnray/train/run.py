@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
-import platform
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from sgnray.checkpoints.checkpoint import Checkpoint
 from sgnray.checkpoints.run_folder import (
@@ -35,21 +27,18 @@ from sgnray.distributed.workers import Workers
 from sgnray.errors import CheckpointError, RunError
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.sgn import count_parameters
-from sgnray.storage.atomic import output_errors
 from sgnray.storage.mirror import shown
-from sgnray.train.checks import check_run, check_synchronized
+from sgnray.train.checks import check_run, check_synchronized, warn_of_run
+from sgnray.train.environment import describe_environment
 from sgnray.train.job import OnTrainProgress, choose_parts
 from sgnray.train.launch import open_executor
 from sgnray.train.loop import EpochResult
+from sgnray.train.run_log import run_log
 from sgnray.train.tracking.trackers import Trackers, tracked
-from sgnray.version import __version__
 
 log = logging.getLogger(__name__)
 
 OnEpoch = Callable[[EpochResult], None]
-
-_PACKAGES = ("torch", "ray", "numpy", "pyarrow")
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @dataclass(frozen=True)
@@ -98,6 +87,7 @@ def train_run(
         max_failures=max_failures,
         request=request,
     )
+    warn_of_run(recipe, dataset, workers=wanted.most)
     check_reachable(runs_dir)
     with open_executor(
         workers=wanted,
@@ -121,7 +111,7 @@ def train_run(
             history = newest[1].history if newest else []
             run.write_metrics(history)
             if resumed_from < recipe.train.num_epochs or run.environment() is None:
-                environment = _describe_environment(dataset, executor.hardware, recipe, command)
+                environment = describe_environment(dataset, executor.hardware, recipe, command)
                 run.record_environment(environment)
             with tracked(recipe, run, history) as trackers:
                 record = _recorder(run, trackers, on_epoch)
@@ -257,88 +247,3 @@ def _describe_model(run: RunFolder, recipe: Recipe, dataset: SkeletonDataset) ->
         num_views=recipe.evaluate.num_views,
         num_parameters=count_parameters(checkpoint.build_model()),
     )
-
-
-def _describe_environment(
-    dataset: SkeletonDataset, hardware: Hardware, recipe: Recipe, command: str
-) -> dict[str, Any]:
-    """Return versions, commit, device, threads, precision, command and dataset as plain data."""
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "versions": {
-            "sgnray": __version__,
-            "python": platform.python_version(),
-            **{package: _version(package) for package in _PACKAGES},
-        },
-        "commit": _commit(),
-        "machine": {"system": platform.platform(), "cores": os.cpu_count()},
-        "device": hardware.description,
-        "threads": hardware.threads_per_worker,
-        "workers": hardware.workers.most,
-        "fewest_workers": hardware.workers.fewest,
-        "precision": recipe.train.precision,
-        "dataset_dir": str(dataset.folder.resolve()),
-        "dataset_checksum": dataset.info.checksum,
-        "split_checksum": dataset.info.split_checksum(recipe.data.case),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # Ray is optional without workers
-        return None
-
-
-@contextmanager
-def run_log(path: Path) -> Iterator[None]:
-    """Also write the library's log to `path`, with the traceback of a failure."""
-    logger = logging.getLogger("sgnray")
-    with output_errors(path):
-        handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter(_LOG_FORMAT))
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    try:
-        yield
-    except BaseException as error:
-        # The terminal shows one block; the traceback is only in this file.
-        is_failure = not isinstance(error, KeyboardInterrupt)
-        severity, text = (
-            (logging.ERROR, "the run failed") if is_failure else (logging.INFO, "interrupted")
-        )
-        trace = sys.exc_info() if is_failure else None
-        handler.handle(logger.makeRecord(logger.name, severity, __file__, 0, text, (), trace))
-        raise
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
-        with suppress(OSError):
-            handler.close()
-
-
-class _LogFile(logging.FileHandler):
-    """A log file that drops records if the disk is full."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Drop the record: the terminal must not show a traceback for it."""
-
-
-def _commit() -> str | None:
-    """Return the commit of the checkout that this code runs from, None for an installed wheel."""
-    checkout = Path(__file__).resolve().parents[2]
-    if not (checkout / ".git").exists():
-        return None
-    try:
-        found = subprocess.run(  # noqa: S603 - fixed words and our own path
-            ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--dirty"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()

@@ -46,7 +46,7 @@ from sgnray.storage.atomic import write_text
 from sgnray.storage.location import Location, as_folder
 from sgnray.storage.mirror import shown
 from sgnray.train import checks, run
-from sgnray.train.checks import check_run
+from sgnray.train.checks import check_run, warn_of_run
 from sgnray.train.run import RunResult, check_num_workers, train_run
 
 log = logging.getLogger(__name__)
@@ -151,6 +151,7 @@ def train_seeds(
         max_failures=max_failures,
         request=request,
     )
+    warn_of_run(recipe, dataset, workers=wanted.most)
     if wanted.most == 0:  # else it depends on the workers
         recipe = resolve_precision(recipe, choose_device(device).type)
     first = recipe.train.seed

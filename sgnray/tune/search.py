@@ -13,8 +13,14 @@ from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.errors import InputError, Problem, SgnError
 from sgnray.storage.mirror import shown
-from sgnray.train.checks import check_run, check_synchronized, match_recipe
-from sgnray.train.run import run_log
+from sgnray.train.checks import (
+    check_recipe,
+    check_synchronized,
+    is_on_cpus,
+    match_recipe,
+    warn_of_run,
+)
+from sgnray.train.run_log import run_log
 from sgnray.tune.plan import DEFAULT_EPOCHS, DEFAULT_TRIALS, Plan, Scheduler
 from sgnray.tune.report.importance import importances
 from sgnray.tune.report.page import PAGE_FILE, write_page
@@ -86,17 +92,19 @@ def tune_recipe(
     dataset = open_dataset(dataset_dir or find_dataset(name=recipe.data.dataset))
     recipe = match_recipe(recipe, dataset)
     folds = _validation_folds(recipe, dataset)
+    workers, num_clips = resources.num_workers, min(len(fold.train) for fold in folds)
+    device = "cpu" if resources.num_gpus == 0 else "auto"
     check = partial(
-        check_run,
+        check_recipe,
         dataset=dataset,
-        workers=resources.num_workers,
-        device="cpu" if resources.num_gpus == 0 else "auto",
-        address=address,
-        num_clips=min(len(fold.train) for fold in folds),
+        workers=workers,
+        on_cpus=is_on_cpus(workers, device, address),
+        num_clips=num_clips,
         workers_option="--workers-per-trial",
     )
     check(recipe)
-    checked = load_space(str(space), recipe, partial(check, warns=False))
+    warn_of_run(recipe, dataset, workers=workers, num_clips=num_clips)
+    checked = load_space(str(space), recipe, check)
     search = search or checked.search
     sampler = make_sampler(checked, search, num_trials or DEFAULT_TRIALS, recipe.train.seed)
     plan = Plan(

@@ -17,6 +17,8 @@ from sgnray.data.describe import (
 )
 from sgnray.data.info import DatasetInfo, read_info
 from sgnray.data.skeleton import NTU25
+from sgnray.prepare.readers.pyskl import plan_pyskl
+from sgnray.storage.location import locate
 
 
 def make_content(num_classes=3, num_reasons=2, splits=None):
@@ -241,12 +243,6 @@ def test_verify_lists_all_damage_in_one_block(sgn, folder):
             "  now    see 'sgn data export --help'\n",
         ),
         (
-            ["data", "export", "--to", "pyskl", "--case", "cs"],
-            "error: a pyskl file contains every case of the dataset\n"
-            "  where  --case cs\n"
-            "  now    leave it out\n",
-        ),
-        (
             ["data"],
             "error: prepared dataset not found\n"
             "  where  data\n"
@@ -282,8 +278,12 @@ def test_what_an_export_loses_is_a_warning(sgn, folder):
     assert done.err == "".join(f"warning: {loss}\n" for loss in losses)
 
 
-def test_all_cases_go_into_one_pickle(sgn, folder):
+def test_all_cases_or_the_named_one_go_into_a_pickle(sgn, folder):
     assert sgn("data", "export", "--to", "pyskl").out.startswith("written: synth.pkl, 27 clips, ")
+    done = sgn("data", "export", "--to", "pyskl", "--case", "xview")
+    assert done.out.startswith("written: synth-cv.pkl, 27 clips, ")
+    cases = [set(plan_pyskl(locate(Path(file))).splits) for file in ("synth.pkl", "synth-cv.pkl")]
+    assert cases == [{"cs", "cv", "cset"}, {"cv"}]
 
 
 def test_the_case_of_an_export_must_be_named_among_several(sgn, folder):

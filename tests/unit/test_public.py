@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import sgnray
 import sgnray.checkpoint
@@ -27,6 +29,13 @@ def test_every_public_name_is_exported():
     assert set(sgnray.__all__) == set(sgnray._HOMES) == set(dir(sgnray))
     for name in sgnray.__all__:
         assert getattr(sgnray, name).__name__ == name
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse(Path(sgnray.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.asname: node.module for node in block.body for alias in node.names}
+    assert seen == sgnray._HOMES
 
 
 def test_importing_it_loads_nothing_heavy():

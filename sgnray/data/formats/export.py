@@ -15,7 +15,7 @@ import numpy as np
 from sgnray.data.datasets import NTU_CLIP_NAME
 from sgnray.data.formats.padded import NUM_BODIES, last_frames, write_h5, write_npz
 from sgnray.data.formats.pyskl import write_pyskl
-from sgnray.data.protocols import Split, resolve_case, split_clips, split_counts
+from sgnray.data.protocols import Split, only_case, resolve_case, split_clips, split_counts
 from sgnray.data.skeleton import COCO17, SKELETONS
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import InputError, UsageError
@@ -70,8 +70,8 @@ def export_dataset(
         write = partial(write_pyskl, splits=splits)
     else:
         _check_padded(dataset)
-        case = _choose_case(dataset, case)
-        split = split_clips(dataset.info.dataset, case, dataset.clips)
+        name = dataset.info.dataset
+        split = split_clips(name, case or only_case(name, dataset.clips.splits), dataset.clips)
         losses = _padded_losses(dataset, split)
         num_clips = len(split.clips)
         write = partial(write_npz if to == "npz" else write_h5, split=split)
@@ -90,25 +90,6 @@ def _check_outside(out: Path, dataset: SkeletonDataset) -> None:
             where=str(out),
             now="choose another file with --out",
         )
-
-
-def _choose_case(dataset: SkeletonDataset, case: str | None) -> str:
-    if case is not None:
-        return resolve_case(dataset.info.dataset, case, dataset.clips.splits)
-    cases = list(split_counts(dataset.info.dataset, dataset.clips))
-    if len(cases) == 1:
-        return cases[0]
-    if not cases:
-        raise InputError(
-            f"{dataset.info.dataset} has no case, and this format needs one",
-            where=str(dataset.folder),
-            now="export it with --to pyskl, which does not need one",
-        )
-    raise UsageError(
-        f"this format stores one case, and {dataset.info.dataset} has {len(cases)}",
-        where="--case",
-        now=f"choose one of {', '.join(cases)}",
-    )
 
 
 def _was_pixels(dataset: SkeletonDataset) -> bool:

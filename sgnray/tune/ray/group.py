@@ -40,9 +40,7 @@ def train_group(trial: TrialConfig, job: TrialJob) -> FailureReport | None:
                 name=f"ray-{tune.get_context().get_trial_id()}",
                 folder=str(job.states_dir if job.states_dir.is_dir() else folder),
                 num_workers=resources.num_workers,
-                num_cpus=resources.num_threads,
-                num_gpus=(resources.num_gpus or 0) / resources.num_workers,
-                request=resources.request,
+                request=resources.worker_request,
                 callbacks=[TuneReportCallback()],
             ).fit()
     except TrainingFailedError:

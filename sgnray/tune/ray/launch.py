@@ -107,12 +107,7 @@ def _choose_precision(
     precision = folder.read_precision()
     if precision is None:
         limits = [each for each in (resources.request.wait_s, budget.left_s) if each is not None]
-        request = replace(
-            resources.request,
-            num_cpus=resources.num_threads,
-            num_gpus=(resources.num_gpus or 0) / resources.num_workers,
-            wait_s=min(limits, default=None),
-        )
+        request = replace(resources.worker_request, wait_s=min(limits, default=None))
         try:
             precision = ask_precision("cuda" if resources.num_gpus else "cpu", cluster, request)
         except ClusterError:

@@ -138,15 +138,7 @@ def _check_owner(path: Path, plan: Plan) -> None:
     if not search_path.exists():
         check_unused(path)
         return
-    found = _read_plan(search_path)
-    match found:
-        case {"scheduler": {"kind": "pbt"}}:
-            raise RunError(
-                "the folder contains a search with the scheduler pbt, which no longer exists",
-                where=str(search_path),
-                now=f"choose another --name; its best recipe is still {path / BEST_FILE}",
-            )
-    if not plan.is_described_by(found):
+    if not plan.is_described_by(_read_plan(search_path)):
         raise RunError(
             "the folder contains another search: its space, recipe, data, trials or epochs differ",
             where=str(search_path),

@@ -40,6 +40,12 @@ class TrialResources:
         """Threads of each worker."""
         return max(1, self._min_cpus // self.num_workers)
 
+    @property
+    def worker_request(self) -> WorkerRequest:
+        """The request of each worker."""
+        num_gpus = (self.num_gpus or 0) / self.num_workers
+        return replace(self.request, num_cpus=self.num_threads, num_gpus=num_gpus)
+
     def connected(self, address: str | None) -> AbstractContextManager[Resources]:
         """Connect to a cluster for these trials; UsageError or ClusterError if impossible."""
         if self._min_cpus < self.num_workers:

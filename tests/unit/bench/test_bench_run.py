@@ -7,6 +7,7 @@ import pytest
 from sgnray.bench import bench_recipe
 from sgnray.bench.run import shorten, worker_counts
 from sgnray.errors import UsageError
+from sgnray.train.tracking import trackers
 
 
 def test_a_dataset_is_measured(tiny_recipe, tiny_folder, tiny_dataset):
@@ -43,7 +44,8 @@ def test_noise_replaces_a_missing_dataset_and_is_removed_afterwards(
     tiny_recipe, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    recipe = tiny_recipe.replacing({"train.selection": "validation"})
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)  # nothing is tracked
+    recipe = tiny_recipe.replacing({"train.selection": "validation", "train.log": ("wandb",)})
     result = bench_recipe(recipe, device="cpu", seconds=1)
     workload = result.workload
     assert not workload.has_dataset

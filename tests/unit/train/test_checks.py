@@ -6,7 +6,7 @@ import pytest
 
 from sgnray.data.protocols import split_clips
 from sgnray.errors import MissingExtraError, UsageError
-from sgnray.train.checks import check_run, check_synchronized
+from sgnray.train.checks import check_recipe, check_run, check_synchronized, warn_of_run
 from sgnray.train.run import train_run
 from sgnray.train.tracking import trackers
 
@@ -40,12 +40,12 @@ def test_the_smallest_share_counts(
     recipe = tiny_recipe.replacing(
         {"data.num_segments": num_segments, "optim.batch_size": batch_size}
     )
-    settings = {"num_clips": num_clips, "workers": num_workers, "device": "cpu"}
+    settings = {"num_clips": num_clips, "workers": num_workers, "on_cpus": True}
     if not is_refused:
-        check_run(recipe, tiny_dataset, **settings)
+        check_recipe(recipe, tiny_dataset, **settings)
         return
     with pytest.raises(UsageError, match="a batch has one"):
-        check_run(recipe, tiny_dataset, **settings)
+        check_recipe(recipe, tiny_dataset, **settings)
 
 
 def test_synchronizing_on_cpus_is_refused_before_ray_starts(
@@ -79,14 +79,18 @@ def test_wrong_settings_are_refused(tiny_recipe, tiny_dataset, settings, what):
 
 def test_the_option_of_the_command_is_named(tiny_recipe, tiny_dataset):
     with pytest.raises(UsageError) as caught:
-        check_run(tiny_recipe, tiny_dataset, workers=7, workers_option="--workers-per-trial")
+        check_recipe(
+            tiny_recipe,
+            tiny_dataset,
+            workers=7,
+            on_cpus=True,
+            workers_option="--workers-per-trial",
+        )
     assert caught.value.where == "--workers-per-trial 7"
     assert "--workers-per-trial 6 or fewer" in caught.value.now
 
 
-def test_missing_trackers_are_refused_only_where_they_are_used(
-    tiny_recipe, tiny_dataset, monkeypatch
-):
+def test_missing_trackers_are_refused(tiny_recipe, tiny_dataset, monkeypatch):
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     recipe = tiny_recipe.replacing({"train.log": ("wandb", "tensorboard")})
     with pytest.raises(MissingExtraError) as caught:
@@ -94,7 +98,6 @@ def test_missing_trackers_are_refused_only_where_they_are_used(
     assert caught.value.exit_code == 2
     assert caught.value.what.endswith("not installed: wandb, tensorboard")
     assert caught.value.now == "pip install 'sgnray[wandb,tensorboard]'"
-    check_run(recipe, tiny_dataset, workers=0, is_tracked=False)
 
 
 @pytest.mark.parametrize("is_synchronized", [False, True])
@@ -102,16 +105,22 @@ def test_small_shares_of_a_batch_are_named(tiny_recipe, tiny_dataset, caplog, is
     recipe = tiny_recipe.replacing(
         {"optim.batch_size": 8, "train.sync_batch_norm": is_synchronized}
     )
-    check_run(recipe, tiny_dataset, workers=2, num_clips=64, address="head:6379")
+    warn_of_run(recipe, tiny_dataset, workers=2, num_clips=64)
     assert ("sees only 4 clips" in caplog.text) is not is_synchronized
+
+
+def test_a_run_warns(tiny_recipe, tiny_folder, tmp_path, caplog):
+    changes = {"train.num_epochs": 1, "optim.milestones": (), "train.ema_decay": 0.999999}
+    train_run(tiny_recipe.replacing(changes), tiny_folder, runs_dir=tmp_path, device="cpu")
+    assert caplog.text.count("initial weights") == 1
 
 
 def test_missing_clips_of_a_published_dataset_are_counted(tiny_recipe, tiny_dataset, caplog):
     info = dataclasses.replace(tiny_dataset.info, dataset="ntu60")
     dataset = dataclasses.replace(tiny_dataset, info=info)
-    check_run(tiny_recipe, tiny_dataset, workers=0)
+    warn_of_run(tiny_recipe, tiny_dataset, workers=0)
     assert "not complete" not in caplog.text  # of synthetic clips, any number is
-    check_run(tiny_recipe.replacing({"data.dataset": "ntu60"}), dataset, workers=0)
+    warn_of_run(tiny_recipe.replacing({"data.dataset": "ntu60"}), dataset, workers=0)
     clips = "18 training and 9 test clips, published are 37646 and 18932"
     assert f"ntu60 cv is not complete: {clips}" in caplog.text
 
@@ -125,5 +134,5 @@ def test_a_case_defined_by_its_source_is_not_compared_with_published_counts(
     info = dataclasses.replace(tiny_dataset.info, dataset="ntu60")
     dataset = dataclasses.replace(tiny_dataset, info=info, clips=fixed)
     recipe = tiny_recipe.replacing({"data.dataset": "ntu60", "data.case": "fixed"})
-    check_run(recipe, dataset, workers=0)
+    warn_of_run(recipe, dataset, workers=0)
     assert "not complete" not in caplog.text

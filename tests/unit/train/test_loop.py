@@ -13,7 +13,7 @@ from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.data.pose_bank import PoseBank
 from sgnray.distributed.world import World
 from sgnray.errors import SgnError
-from sgnray.train.checks import check_run
+from sgnray.train.checks import warn_of_run
 from sgnray.train.job import choose_parts, train_batches, validator
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
@@ -104,7 +104,7 @@ def test_too_few_clips_per_worker_for_batch_norm_warn(
     tiny_recipe, tiny_dataset, caplog, num_workers, warns
 ):
     recipe = tiny_recipe.replacing({"optim.batch_size": 64})
-    check_run(recipe, tiny_dataset, workers=num_workers, num_clips=1000)
+    warn_of_run(recipe, tiny_dataset, workers=num_workers, num_clips=1000)
     assert ("batch norm sees only" in caplog.text) is warns
 
 
@@ -136,5 +136,5 @@ def test_a_weight_average_that_keeps_the_initial_weights_warns(
     tiny_recipe, tiny_dataset, caplog, decay, warns
 ):
     recipe = tiny_recipe.replacing({"train.ema_decay": decay, "train.num_epochs": 100})
-    check_run(recipe, tiny_dataset, workers=0, num_clips=1000)
+    warn_of_run(recipe, tiny_dataset, workers=0, num_clips=1000)
     assert ("initial weights" in caplog.text) == warns

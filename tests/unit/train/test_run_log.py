@@ -5,7 +5,9 @@ from importlib import metadata
 import pytest
 
 from sgnray.distributed.device import choose_precision
-from sgnray.train.run import _version, run_log, train_run
+from sgnray.train.environment import _version
+from sgnray.train.run import train_run
+from sgnray.train.run_log import run_log
 
 
 @pytest.mark.parametrize(

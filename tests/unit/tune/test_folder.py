@@ -60,20 +60,6 @@ def test_a_search_on_another_split_of_ones_own_is_refused_but_not_an_older_one(t
         pass
 
 
-def test_a_search_with_the_removed_scheduler_pbt_is_refused(tmp_path, plan):
-    claim(tmp_path, plan, "mine")
-    path = tmp_path / "mine" / "search.json"
-    described = json.loads(path.read_text())
-    path.write_text(
-        json.dumps(described | {"scheduler": {"kind": "pbt", "perturbation_epochs": 2}})
-    )
-    with pytest.raises(RunError) as caught:
-        claim(tmp_path, plan, "mine")
-    assert "pbt" in caught.value.what
-    assert caught.value.where == str(path)
-    assert "--name" in caught.value.now
-
-
 def test_a_corrupt_search_is_refused(tmp_path, plan):
     claim(tmp_path, plan, "mine")
     (tmp_path / "mine" / "search.json").write_text("{")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sgnray.distributed.resources import Resources
+from sgnray.distributed.resources import Resources, WorkerRequest
 from sgnray.errors import ClusterError, UsageError
 from sgnray.tune.trial.resources import TrialResources
 
@@ -36,6 +36,11 @@ FREE = Resources(num_cpus=64, num_gpus=4, is_local=False, node_cpus=(64,), free_
 )
 def test_each_trial_gets_its_share(wanted, cluster, num_trials, expected):
     assert wanted.allocate(cluster, num_trials) == expected
+
+
+def test_the_workers_of_a_trial_share_its_resources():
+    resources = TrialResources(2, 5, 2.0, request=WorkerRequest(num_cpus=9, wait_s=60))
+    assert resources.worker_request == WorkerRequest(num_cpus=2, num_gpus=1.0, wait_s=60)
 
 
 def test_using_no_gpu_is_reported(caplog):

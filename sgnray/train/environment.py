@@ -1,0 +1,68 @@
+"""The content of environment.json: what a run was trained with, and where."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sgnray.config import Recipe
+from sgnray.data.store import SkeletonDataset
+from sgnray.distributed.launcher import Hardware
+from sgnray.version import __version__
+
+_PACKAGES = ("torch", "ray", "numpy", "pyarrow")
+
+
+def describe_environment(
+    dataset: SkeletonDataset, hardware: Hardware, recipe: Recipe, command: str
+) -> dict[str, Any]:
+    """Return versions, commit, device, threads, precision, command and dataset as plain data."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "versions": {
+            "sgnray": __version__,
+            "python": platform.python_version(),
+            **{package: _version(package) for package in _PACKAGES},
+        },
+        "commit": _commit(),
+        "machine": {"system": platform.platform(), "cores": os.cpu_count()},
+        "device": hardware.description,
+        "threads": hardware.threads_per_worker,
+        "workers": hardware.workers.most,
+        "fewest_workers": hardware.workers.fewest,
+        "precision": recipe.train.precision,
+        "dataset_dir": str(dataset.folder.resolve()),
+        "dataset_checksum": dataset.info.checksum,
+        "split_checksum": dataset.info.split_checksum(recipe.data.case),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # Ray is optional without workers
+        return None
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this code runs from, None for an installed wheel."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(  # noqa: S603 - fixed words and our own path
+            ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--dirty"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
