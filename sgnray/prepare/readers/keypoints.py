@@ -45,6 +45,7 @@ def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
 def _list_frames(content: Any) -> tuple[list[Any], list[Any]]:
     """Return the frames and their image ids, which count frames if all are numbers."""
     if isinstance(content, dict):
+        _check_names(content.get("meta_info"))
         content = content.get("instance_info")
     if not isinstance(content, list) or not content:
         raise refusal("neither a list of frames nor an object with a list `instance_info`")
@@ -59,6 +60,20 @@ def _list_frames(content: Any) -> tuple[list[Any], list[Any]]:
         again = next(image for number, image in enumerate(images) if image in images[:number])
         raise refusal(f"not sorted by image_id: {again[:40]} appears again after another")
     return [people for _, people in groups], [key for key, _ in groups]
+
+
+def _check_names(meta: Any) -> None:
+    """Raise ClipError if MMPose's description of the joints is not COCO's."""
+    if not isinstance(meta, dict):
+        return
+    names, dataset = meta.get("keypoint_id2name"), meta.get("dataset_name", "another dataset")
+    if isinstance(names, dict):
+        is_coco = [str(name).replace("_", " ") for name in names.values()] == list(COCO17.joints)
+    else:
+        is_coco = dataset == "coco" or "dataset_name" not in meta
+    if not is_coco:
+        what = f"the key points are those of {str(dataset)[:40]}, not of COCO"
+        raise refusal(f"{what}: choose a model of MMPose that was trained on COCO")
 
 
 def _read_people(frame: Any, skeleton: Skeleton) -> list[Floats]:
@@ -77,6 +92,9 @@ def _read_person(person: Any, skeleton: Skeleton) -> Floats:
         numbers = read_numbers(points, what="keypoints").T
     else:
         numbers = read_numbers(points, what="keypoints")
+        if scores is not None and numbers.shape == (skeleton.num_joints, 3):
+            what = "the keypoints are 3D (x, y, z and keypoint_scores)"
+            raise refusal(f"{what}: write a 2D estimator's x and y in pixels")
     if numbers.ndim == 1 and numbers.size % 3 == 0:  # of COCO
         numbers = numbers.reshape(-1, 3)
     if numbers.ndim != 2 or numbers.shape[1] not in (2, 3):

@@ -1,0 +1,65 @@
+"""COCO key points as each estimator writes them: what is not COCO's, scores, numbers, ids."""
+
+import json
+
+import pytest
+
+from sgnray.data.skeleton import COCO17
+from sgnray.errors import ClipError
+from sgnray.prepare.readers.keypoints import read_keypoints
+
+from ... import pose_files as files
+
+PIXELS_TVC = files.project(files.move(COCO17, 6))
+NAMES = [joint.replace(" ", "_") for joint in COCO17.joints]
+
+
+def frames_of(**keys):
+    """Frames of MMPose with one person each, who has these keys, too."""
+    return [{"instances": [{"keypoints": pose.tolist()} | keys]} for pose in PIXELS_TVC]
+
+
+def read(content):
+    return read_keypoints(json.dumps(content).encode(), COCO17)
+
+
+def refusal_of(content):
+    with pytest.raises(ClipError) as caught:
+        read(content)
+    assert "\n" not in caught.value.what
+    return caught.value.what
+
+
+# ----------------------------------------------------------------------------------- other joints
+
+
+def test_points_in_3d_are_refused():
+    """MMPose's human3d: x, y and z in the order of Human3.6M, and separate scores."""
+    content = frames_of(keypoints=[[0.1, 0.2, 0.9]] * 17, keypoint_scores=[1.0] * 17)
+    assert refusal_of(content).startswith("frame 0: the keypoints are 3D (x, y, z and keypoint_sc")
+
+
+@pytest.mark.parametrize(
+    ("meta", "reason"),
+    [
+        ({"dataset_name": "coco"}, ""),
+        ({"dataset_name": "ochuman", "keypoint_id2name": dict(enumerate(NAMES))}, ""),
+        ({"dataset_name": "h36m"}, "the key points are those of h36m, not of COCO"),
+        ({"keypoint_id2name": dict(enumerate(["root", *NAMES[1:]]))}, "the key points are those"),
+        (
+            {
+                "dataset_name": "posetrack18",
+                "keypoint_id2name": dict(
+                    enumerate(["nose", "head_bottom", "head_top", *NAMES[3:]])
+                ),
+            },
+            "the key points are those of posetrack18, not of COCO",
+        ),
+    ],
+)
+def test_key_points_of_another_dataset_are_refused(meta, reason):
+    content = {"meta_info": {"num_keypoints": 17} | meta, "instance_info": frames_of()}
+    if reason:
+        assert refusal_of(content).startswith(reason)
+    else:
+        assert read(content).num_frames == 6
