@@ -64,10 +64,14 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
         raise refusal(f"column not found: {', '.join(missing[:_NUM_SHOWN])}{more}")
     if twice := next((name for name in columns.values() if names.count(name) > 1), None):
         raise refusal(f"there are several columns {twice!r}")
+    scores = [columns.get(f"{joint}_score") for joint in skeleton.joints]
+    if skeleton is not MEDIAPIPE33 and 2 * sum(map(bool, scores)) < skeleton.num_joints:
+        # The SDK's HandLeftConfidence is not that of the joint: it says if the hand is open.
+        columns = {key: name for key, name in columns.items() if name not in scores}
+        scores = []
     table = _read_table(data, names, delimiter, is_headed, columns)
     joints_NVC = np.stack([table[columns[name]] for name in wanted], axis=1)
     joints_NVC = joints_NVC.reshape(-1, skeleton.num_joints, len(_AXES))
-    scores = [columns.get(f"{joint}_score") for joint in skeleton.joints]
     scores_NV = None
     if any(scores):
         full_N = np.ones(len(joints_NVC))

@@ -134,3 +134,24 @@ def test_numbers_with_decimal_commas_and_points_are_refused():
     data = "\n".join(";".join(row) for row in [header, *rows]).encode()
     with pytest.raises(ClipError, match=r"line 3, column SpineBase\.X: invalid value"):
         read_joint_csv(data, NTU25)
+
+
+@pytest.mark.parametrize("words", [("High", "Low"), ("1", "0")])
+def test_the_confidence_of_kinect_in_the_state_of_a_hand_is_not_that_of_a_joint(words):
+    """Otherwise a hand would be missing whenever Kinect cannot tell if it is open."""
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    states = ["HandLeftState", "HandLeftConfidence", "HandRightState", "HandRightConfidence"]
+    cells = [["Open", words[number < 3], "Closed", words[1]] for number in range(len(rows))]
+    data = files.format_csv([header + states, *map(list.__add__, rows, cells)])
+    (body,) = read_joint_csv(data, NTU25).bodies
+    np.testing.assert_allclose(body.joints_TVC, TWO[0], atol=1e-5)
+
+
+def test_the_confidence_of_each_joint_of_kinect_is_its_score():
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    header += [f"{name}Confidence" for name in files.kinect_names(NTU25)]
+    rows = [[*row, *["1"] * 25] for row in rows]
+    rows[5][header.index("HandLeft.X")], rows[5][header.index("HandLeftConfidence")] = "9", "0"
+    (body,) = read_joint_csv(files.format_csv([header, *rows]), NTU25).bodies
+    np.testing.assert_allclose(np.delete(body.joints_TVC, 5, 0), np.delete(TWO[0], 5, 0), atol=1e-5)
+    assert abs(body.joints_TVC[5] - TWO[0][5]).max() < 0.1
