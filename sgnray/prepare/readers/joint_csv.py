@@ -25,7 +25,7 @@ from sgnray.prepare.readers.people import Floats, build_recording, find_people, 
 from sgnray.prepare.recording import Recording
 
 _AXES = ("x", "y", "z")
-_SCORES = ("visibility", "score", "confidence", "v")
+_SCORES = ("visibility", "visible", "vis", "score", "confidence", "v")
 _FRAMES = {"frame", "framenumber", "frameid", "framenum"}
 _OTHER_FRAMES = {"frameidx", "frameindex", "frameno", "framecount"}  # if there is none of those
 _BODIES = {"body", "bodyid", "person", "personid", "trackingid", "trackid"}

@@ -2,7 +2,8 @@
 
 It accepts a list of frames, each a list of people or an object with `instances` (MMPose); an object
 with this list as `instance_info`; and a list of people with an `image_id` (COCO's results).
-A person has `keypoints`: 17 points, 51 numbers, or x, y and visible (YOLO); and `keypoint_scores`.
+A person has `keypoints`: 17 points, 51 numbers, or x, y and visible (YOLO). Points of x and y may
+have `keypoint_scores` or `scores`.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _read_people(frame: Any, skeleton: Skeleton) -> list[Floats]:
 
 def _read_person(person: Any, skeleton: Skeleton) -> Floats:
     points = person.get("keypoints") if isinstance(person, dict) else None
-    scores = None if points is None else person.get("keypoint_scores")
+    scores = None if points is None else _list_scores(person, skeleton)
     if isinstance(points, dict):  # of YOLO
         scores = points.get("visible")
         points = [points.get("x"), points.get("y")]
@@ -109,3 +110,15 @@ def _read_person(person: Any, skeleton: Skeleton) -> Floats:
         if scores_V.shape != (len(numbers),):
             raise refusal(f"a person has {scores_V.size} scores for {len(numbers)} joints")
     return mark_missing(numbers[:, :2], scores_V)
+
+
+def _list_scores(person: dict[str, Any], skeleton: Skeleton) -> Any:
+    """Return the scores of the joints, which have a list of their own; None if they have not."""
+    if "keypoint_scores" in person:
+        return person["keypoint_scores"]
+    if "keypoints_scores" in person:
+        what = "keypoints_scores are torchvision's logits, not probabilities"
+        raise refusal(f"{what}: write keypoints of x and y, and keypoint_scores from 0 to 1")
+    scores = person.get("scores")  # of the joints, or of the person
+    is_each = isinstance(scores, list) and len(scores) == skeleton.num_joints
+    return scores if is_each else None

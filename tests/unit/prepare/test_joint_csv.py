@@ -155,3 +155,13 @@ def test_the_confidence_of_each_joint_of_kinect_is_its_score():
     (body,) = read_joint_csv(files.format_csv([header, *rows]), NTU25).bodies
     np.testing.assert_allclose(np.delete(body.joints_TVC, 5, 0), np.delete(TWO[0], 5, 0), atol=1e-5)
     assert abs(body.joints_TVC[5] - TWO[0][5]).max() < 0.1
+
+
+@pytest.mark.parametrize("word", ["v", "vis", "visible", "visibility", "score"])
+def test_the_score_of_a_joint_whatever_its_column_is_called(word):
+    person_TVC = files.move(MEDIAPIPE33)
+    header, *rows = rows_of(files.format_mediapipe(person_TVC))
+    rows[5][:4] = ["9", "9", "9", "0.1"]
+    header = [name.replace("visibility", word) for name in header]
+    (body,) = read_joint_csv(files.format_csv([header, *rows]), MEDIAPIPE33).bodies
+    np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=0.05)

@@ -23,6 +23,13 @@ def read(content):
     return read_keypoints(json.dumps(content).encode(), COCO17)
 
 
+def assert_equal(one, other):
+    assert one.num_frames == other.num_frames
+    for mine, its in zip(one.bodies, other.bodies, strict=True):
+        assert mine.first_frame == its.first_frame
+        assert mine.joints_TVC.tobytes() == its.joints_TVC.tobytes()
+
+
 def refusal_of(content):
     with pytest.raises(ClipError) as caught:
         read(content)
@@ -63,3 +70,21 @@ def test_key_points_of_another_dataset_are_refused(meta, reason):
         assert refusal_of(content).startswith(reason)
     else:
         assert read(content).num_frames == 6
+
+
+# ----------------------------------------------------------------------------------------- scores
+
+
+def test_scores_of_each_joint_are_used_whatever_their_key():
+    """Hugging Face's ViTPose has `scores`; a joint with a low one is missing."""
+    scores = [0.9] * 13 + [0.02] * 4
+    expected = read(frames_of(keypoint_scores=scores))
+    assert_equal(read(frames_of(scores=scores)), expected)
+    # Those of the person are not those of the joints.
+    assert_equal(read(frames_of(scores=[0.02])), read(frames_of()))
+    assert_equal(read(frames_of(scores=0.02)), read(frames_of()))
+
+
+def test_logits_are_not_scores():
+    content = frames_of(keypoints_scores=[12.0] * 17)
+    assert refusal_of(content).startswith("frame 0: keypoints_scores are torchvision's logits, not")
