@@ -9,6 +9,7 @@ have `keypoint_scores` or `scores`.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -26,6 +27,12 @@ from sgnray.prepare.recording import Recording
 
 _KEYS = re.compile(rb'^(?:\xef\xbb\xbf)?\s*[\[{].*"(keypoints|instances|instance_info)"', re.DOTALL)
 
+# The name of an image with the number of its frame, such as clip_12.jpg or 12.
+_NUMBERED = re.compile(
+    r"(.*?)(\d{1,15})(\D*?(?:\.[a-z]\w*)?)", re.ASCII | re.IGNORECASE | re.DOTALL
+)
+_MAX_NUMBER = 2**53  # float64 is exact for integers below this
+
 
 def detect_keypoints(head: bytes) -> Skeleton | None:
     """Detect key points by the names of their keys."""
@@ -34,24 +41,24 @@ def detect_keypoints(head: bytes) -> Skeleton | None:
 
 def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame that is wrong."""
-    frames, image_ids = _list_frames(parse_json(data))
+    frames, numbers = _list_frames(parse_json(data))
     people = []
     for number, frame in enumerate(frames):
         with in_frame(number):
             people.append(_read_people(frame, skeleton))
-    is_counted = all(type(image) is int and abs(image) < 2**53 for image in image_ids)
-    return build_recording(people, skeleton, numbers=image_ids if is_counted else None)
+    return build_recording(people, skeleton, numbers=numbers)
 
 
-def _list_frames(content: Any) -> tuple[list[Any], list[Any]]:
-    """Return the frames and their image ids, which count frames if all are numbers."""
+def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
+    """Return the frames and their numbers, if they have any."""
     if isinstance(content, dict):
         _check_names(content.get("meta_info"))
         content = content.get("instance_info")
     if not isinstance(content, list) or not content:
         raise refusal("neither a list of frames nor an object with a list `instance_info`")
     if not all(isinstance(item, dict) and "keypoints" in item for item in content):
-        return content, list(range(len(content)))
+        ids = [frame.get("frame_id") if isinstance(frame, dict) else None for frame in content]
+        return content, _number_frames(ids, "frame_id")
     # A list of people: each has the id of its image, or all are in one image.
     groups = [
         (key, list(people)) for key, people in groupby(content, lambda item: item.get("image_id"))
@@ -60,7 +67,27 @@ def _list_frames(content: Any) -> tuple[list[Any], list[Any]]:
     if len(set(images)) < len(images):
         again = next(image for number, image in enumerate(images) if image in images[:number])
         raise refusal(f"not sorted by image_id: {again[:40]} appears again after another")
-    return [people for _, people in groups], [key for key, _ in groups]
+    return [people for _, people in groups], _number_frames([key for key, _ in groups], "image_id")
+
+
+def _number_frames(ids: Sequence[Any], key: str) -> list[int] | None:
+    """Return the frames' numbers: integers, or in names that are otherwise the same.
+
+    ClipError if they descend.
+    """
+    numbers = list(ids)
+    if all(isinstance(name, str) for name in ids):
+        matches = [match for name in ids if (match := _NUMBERED.fullmatch(name))]
+        if len(matches) < len(ids) or len({match.group(1, 3) for match in matches}) > 1:
+            return None
+        numbers = [int(match[2]) for match in matches]
+    elif not all(type(number) is int and abs(number) < _MAX_NUMBER for number in ids):
+        return None
+    for index in range(1, len(ids)):
+        if numbers[index] < numbers[index - 1]:
+            what = f"{str(ids[index])[:40]} comes after {str(ids[index - 1])[:40]}"
+            raise refusal(f"not sorted by {key}: {what}; sort the frames by their numbers")
+    return numbers
 
 
 def _check_names(meta: Any) -> None:

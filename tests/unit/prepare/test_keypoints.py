@@ -88,3 +88,49 @@ def test_scores_of_each_joint_are_used_whatever_their_key():
 def test_logits_are_not_scores():
     content = frames_of(keypoints_scores=[12.0] * 17)
     assert refusal_of(content).startswith("frame 0: keypoints_scores are torchvision's logits, not")
+
+
+# ---------------------------------------------------------------------------------- frame numbers
+
+
+def results(images, **keys):
+    """COCO's results: one person in each image."""
+    pixels_TVC = files.project(files.move(COCO17, len(images)))
+    return [
+        {"image_id": image, "keypoints": pose.tolist()} | keys
+        for image, pose in zip(images, pixels_TVC, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["{}", "{}.jpg", "{:06}.png", "a2/frame_{}.mp4", "cam1_{:012}_rgb.jpg"]
+)
+def test_names_of_images_have_the_number_of_their_frame(name):
+    """AlphaPose's 12.jpg: frames without people are missing."""
+    numbers = [*range(8, 18), *range(37, 47)]
+    recording = read(results([name.format(number) for number in numbers]))
+    assert_equal(recording, read(results(numbers)))
+    assert len(recording.bodies) == 2
+
+
+@pytest.mark.parametrize("images", [["b3", "a1", "c2", "a0"], ["x", "y", "a", "b"]])
+def test_names_that_do_not_count_frames_are_in_the_order_of_the_file(images):
+    assert_equal(read(results(images)), read(results(range(4))))
+
+
+@pytest.mark.parametrize("images", [["0.jpg", "1.jpg", "10.jpg", "2.jpg"], [0, 1, 10, 2]])
+def test_frames_that_are_not_sorted_by_number_are_refused(images):
+    later, earlier = images[2:]
+    assert refusal_of(results(images)) == (
+        f"not sorted by image_id: {earlier} comes after {later}; sort the frames by their numbers"
+    )
+
+
+def test_mmpose_numbers_its_frames():
+    """Frames without people may be left out."""
+    numbers = [*range(8, 11), *range(37, 40)]
+    frames = [frame | {"frame_id": n} for frame, n in zip(frames_of(), numbers, strict=True)]
+    assert len(read(frames).bodies) == 2
+    assert len(read({"instance_info": frames}).bodies) == 2
+    assert len(read([*frames_of(), *frames]).bodies) == 1  # not all frames have a number
+    assert refusal_of([*frames, *frames]).startswith("not sorted by frame_id: 8 comes after 39")
