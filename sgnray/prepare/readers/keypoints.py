@@ -42,11 +42,14 @@ def detect_keypoints(head: bytes) -> Skeleton | None:
 def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame that is wrong."""
     frames, numbers = _list_frames(parse_json(data))
-    people = []
+    poses_NVC, ids = [], []
     for number, frame in enumerate(frames):
         with in_frame(number):
-            people.append(_read_people(frame, skeleton))
-    return build_recording(people, skeleton, numbers=numbers)
+            people = _list_people(frame)
+            poses_NVC.append([_read_person(person, skeleton) for person in people])
+            ids.append([_track_id(person) for person in people])
+    is_tracked = all(None not in own and len(set(own)) == len(own) for own in ids)
+    return build_recording(poses_NVC, skeleton, ids if is_tracked else None, numbers)
 
 
 def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
@@ -104,11 +107,17 @@ def _check_names(meta: Any) -> None:
         raise refusal(f"{what}: choose a model of MMPose that was trained on COCO")
 
 
-def _read_people(frame: Any, skeleton: Skeleton) -> list[Floats]:
+def _list_people(frame: Any) -> list[Any]:
     listed = frame.get("instances") if isinstance(frame, dict) else frame
     if not isinstance(listed, list):
         raise refusal("neither a list of people nor an object with a list `instances`")
-    return [_read_person(person, skeleton) for person in listed]
+    return listed
+
+
+def _track_id(person: dict[str, Any]) -> int | None:
+    """Return the id that YOLO's or AlphaPose's tracker gave a person."""
+    track_id = person.get("track_id", person.get("idx"))
+    return track_id if type(track_id) is int else None
 
 
 def _read_person(person: Any, skeleton: Skeleton) -> Floats:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from sgnray.data.skeleton import COCO17
@@ -134,3 +135,41 @@ def test_mmpose_numbers_its_frames():
     assert len(read({"instance_info": frames}).bodies) == 2
     assert len(read([*frames_of(), *frames]).bodies) == 1  # not all frames have a number
     assert refusal_of([*frames, *frames]).startswith("not sorted by frame_id: 8 comes after 39")
+
+
+# -------------------------------------------------------------------------------------- track ids
+
+
+def meet(key, ids=(1, 2)):
+    """Two people who meet and turn back, of whom one is hidden as they meet."""
+    steps = np.abs(np.arange(40) - 20)[:, None, None] * (25.0, 0.0)
+    pose_VC = files.project(files.move(COCO17, 1))[0]
+    frames = []
+    for frame, step in enumerate(steps):
+        people = [(ids[0], pose_VC - step - (20, 0)), (ids[1], pose_VC + step + (20, 0))]
+        seen = people[: 1 if 15 <= frame < 28 else 2]
+        frames.append([{key: own_id, "keypoints": pose.tolist()} for own_id, pose in seen])
+    return frames
+
+
+@pytest.mark.parametrize("key", ["track_id", "idx"])
+def test_given_ids_identify_people(key):
+    assert_apart(read(meet(key)))
+
+
+@pytest.mark.parametrize("ids", [(1, 1), (1, None), (1.0, 2.0), ([1.0], [2.0]), (True, False)])
+def test_ids_that_do_not_identify_people_are_ignored(ids):
+    assert_equal(read(meet("idx", ids)), read(meet("name")))
+
+
+def test_some_people_without_ids_are_followed_by_overlap():
+    frames = meet("track_id")
+    del frames[30][1]["track_id"]
+    assert_equal(read(frames), read(meet("name")))
+
+
+def assert_apart(recording):
+    """Each person stays on their own side."""
+    left, right = sorted(recording.bodies, key=lambda body: body.joints_TVC[0, 0, 0])
+    assert (left.num_frames, right.num_frames) == (40, 40)
+    assert left.joints_TVC[:, 0, 0].max() < right.joints_TVC[:, 0, 0].min()
