@@ -1,7 +1,7 @@
 """Reader of CSV files with named columns, one row per frame: MediaPipe and Kinect.
 
-Each joint has the columns x, y and z, such as nose_x or SpineBase.X, in any order; MediaPipe's may
-have numbers (x0 to x32, or x1 to x33) or no header at all. Optional columns are a score for each
+Each joint has the columns x, y and z, such as nose_x, x_nose or SpineBase.X, in any order;
+MediaPipe's may have numbers (x0 to x32, or landmark_1_x to landmark_33_x) or no header at all. Optional columns are a score for each
 joint, the frame number (rows with the same number are people in one frame), and the body's id.
 """
 
@@ -30,7 +30,14 @@ _FRAMES = {"frame", "framenumber", "frameid", "framenum"}
 _OTHER_FRAMES = {"frameidx", "frameindex", "frameno", "framecount"}  # if there is none of those
 _BODIES = {"body", "bodyid", "person", "personid", "trackingid", "trackid"}
 _WORDS = "|".join((*_AXES, *_SCORES))
-_COLUMN = re.compile(rf"(.+?)({_WORDS})|({_WORDS})(\d+)")
+# Such as nosex, and xnose or x0; a joint may also end with a letter of an axis (left index).
+_COLUMNS = (
+    re.compile(rf"(?P<joint>.+?)(?P<kind>{_WORDS})"),
+    re.compile(rf"(?P<kind>{_WORDS})(?P<joint>.+)"),
+)
+_NO_JOINT = re.compile(
+    "(pose)?landmark|lm(?=[0-9])|jointtype|position"
+)  # words in names of columns
 _ALIASES = {"spinemid": "spinemiddle"}  # as Kinect's SDK writes it
 # World landmarks have y down and z away from the camera: half a turn about the x axis.
 _MEDIAPIPE_SIGNS = np.array([1.0, -1.0, -1.0])
@@ -124,24 +131,25 @@ def _is_number(text: str) -> bool:
 def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
     """Map JOINT_AXIS, JOINT_score, frame and body to the names of their columns."""
     joints = {_key(joint): joint for joint in skeleton.joints}
-    words = [_normalize(name) for name in names]
+    words = [_NO_JOINT.sub("", _normalize(name)) for name in names]
     if skeleton is MEDIAPIPE33:
         first = 0 if {"x0", "0x"} & set(words) else 1
         joints |= {str(index + first): joint for index, joint in enumerate(skeleton.joints)}
     columns: dict[str, str] = {}
     other: dict[str, str] = {}
     for name, word in zip(names, words, strict=True):
-        match = _COLUMN.fullmatch(word)
+        matches = [match for column in _COLUMNS if (match := column.fullmatch(word))]
         if word in _FRAMES:
             columns.setdefault("frame", name)
         elif word in _OTHER_FRAMES:
             other.setdefault("frame", name)
         elif word in _BODIES:
             columns.setdefault("body", name)
-        elif match is not None:
-            joint, kind = _key(match[1] or match[4]), match[2] or match[3]
-            if joint in joints:
-                columns.setdefault(f"{joints[joint]}_{'score' if kind in _SCORES else kind}", name)
+        else:
+            for match in matches:
+                if joint := joints.get(_key(match["joint"])):
+                    kind = "score" if match["kind"] in _SCORES else match["kind"]
+                    columns.setdefault(f"{joint}_{kind}", name)
     return other | columns
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from sgnray.data.skeleton import KINECT20, MEDIAPIPE33, NTU25
 from sgnray.errors import ClipError
-from sgnray.prepare.readers.joint_csv import read_joint_csv
+from sgnray.prepare.readers.joint_csv import detect_columns, read_joint_csv
 
 from ... import pose_files as files
 
@@ -165,3 +165,35 @@ def test_the_score_of_a_joint_whatever_its_column_is_called(word):
     header = [name.replace("visibility", word) for name in header]
     (body,) = read_joint_csv(files.format_csv([header, *rows]), MEDIAPIPE33).bodies
     np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["landmark_{0}_{2}", "lm{0}_{2}", "{2}_landmark_{0}", "pose_landmark_{0}_{2}", "{0}_{2}",
+     "PoseLandmark.{1}_{2}", "{2}_{1}", "{1}.{2}", "{1} {2}"],
+)  # fmt: skip
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_columns_of_landmarks_whatever_their_form(form, first):
+    """Of Holistic's columns, those of the pose are used."""
+    person_TVC = files.move(MEDIAPIPE33)
+    names = [joint.replace(" ", "_").upper() for joint in MEDIAPIPE33.joints]
+    header = [
+        form.format(number, name, axis)
+        for number, name in enumerate(names, first)
+        for axis in ("x", "y", "z", "visibility")
+    ]
+    _, *rows = rows_of(files.format_mediapipe(person_TVC))
+    others = [f"{part}_landmark_{n}_x" for part in ("face", "hand") for n in (0, 1)]
+    data = files.format_csv([others + header, *(["7"] * len(others) + row for row in rows)])
+    assert detect_columns(data, MEDIAPIPE33) is MEDIAPIPE33
+    (body,) = read_joint_csv(data, MEDIAPIPE33).bodies
+    np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["JointType_{0}_{1}", "{0}_Position{1}", "{0}.Position.{1}"])
+def test_the_columns_of_kinect_whatever_their_form(form):
+    header, *rows = rows_of(files.format_kinect(TWO))
+    header[2:] = [form.format(*name.split(".")) for name in header[2:]]
+    data = files.format_csv([header, *rows])
+    assert detect_columns(data, NTU25, KINECT20) is NTU25
+    assert len(read_joint_csv(data, NTU25).bodies) == 2
