@@ -49,7 +49,7 @@ def test_a_number_of_frames_that_is_the_same_in_each_row_is_not_the_number_of_a_
     assert refusal_of(two) == "it has several people, but no column Frame"
 
 
-@pytest.mark.parametrize("column", ["Timestamp", "when"])
+@pytest.mark.parametrize("column", ["FrameTime", "when"])
 def test_several_people_without_a_column_of_frames_are_refused(column):
     header, *rows = rows_of(files.format_kinect(TWO))
     assert refusal_of([[column, *header[1:]], *rows]) == (
@@ -197,3 +197,45 @@ def test_the_columns_of_kinect_whatever_their_form(form):
     data = files.format_csv([header, *rows])
     assert detect_columns(data, NTU25, KINECT20) is NTU25
     assert len(read_joint_csv(data, NTU25).bodies) == 2
+
+
+@pytest.mark.parametrize("column", ["Timestamp", "time"])
+@pytest.mark.parametrize("has_ids", [True, False])
+def test_rows_of_one_time_are_one_frame(column, has_ids):
+    header, *rows = rows_of(files.format_kinect(TWO))
+    times = [[str(16.5 + 33 * int(row[0]))] for row in rows]
+    first = 1 if has_ids else 2
+    data = [[column, *header[first:]], *map(list.__add__, times, [row[first:] for row in rows])]
+    recording = read_joint_csv(files.format_csv(data), NTU25)
+    assert recording.num_frames == 20
+    for body, person_TVC in zip(recording.bodies, TWO, strict=True):
+        np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=1e-5)
+    if has_ids:  # a row for each body that Kinect could track
+        empty = [times[0] + ["0"] * 76] * 4
+        again = read_joint_csv(files.format_csv([data[0], *empty, *data[1:]]), NTU25)
+        assert again.num_frames == 20
+
+
+@pytest.mark.parametrize(
+    "times",
+    [["0"] * 20, ["1"] * 10 + ["2"] * 10, ["12:30"] * 20, [""] * 20, ["9", *["3"] * 19],
+     ["inf"] * 20, [str(number // 3) for number in range(20)]],
+)  # fmt: skip
+@pytest.mark.parametrize("first", [1, 2])
+def test_times_that_do_not_count_frames_are_ignored(times, first):
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    rows = [[time, *row[first:]] for time, row in zip(times, rows, strict=True)]
+    recording = read_joint_csv(files.format_csv([["Time", *header[first:]], *rows]), NTU25)
+    (body,) = recording.bodies
+    np.testing.assert_allclose(body.joints_TVC, TWO[0], atol=1e-5)
+
+
+def test_two_people_in_turns_without_ids_and_frames_are_refused():
+    header, *rows = rows_of(files.format_kinect(TWO))
+    assert refusal_of([header[2:], *(row[2:] for row in rows)]) == (
+        "its rows alternate between two people: add the columns Frame and BodyId"
+    )
+    walk_TVC = files.move(NTU25, walk_m=12)  # far in each step, but onwards
+    header, *rows = rows_of(files.format_kinect([walk_TVC]))
+    data = files.format_csv([header[2:], *(row[2:] for row in rows)])
+    assert len(read_joint_csv(data, NTU25).bodies) == 1
