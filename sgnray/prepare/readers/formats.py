@@ -5,6 +5,7 @@ A new format needs a row here and a module that detects and reads it.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,8 @@ def _refuse_name(_: str) -> ClipFacts:
 class RecordedFormat:
     """A raw format of one recording per file; OpenPose's frames of a recording count as one file.
 
-    `detect` returns the skeleton in the first HEAD_BYTES of a file, None for another format.
+    `detect` returns the skeleton in the first HEAD_BYTES of a file, None for another format, and
+    raises ClipError for a file of this format that holds nothing.
     `read_files` returns a recording or a ClipError for each file's bytes. If published datasets
     have the format, `parse_name` reads their file names and `skeleton` is theirs; `dataset` is the
     name of the dataset if there is only one.
@@ -120,7 +122,7 @@ def stem_of(name: str) -> str:
 
 
 def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat, Skeleton] | None:
-    """Detect a file's format and skeleton by its first bytes, which `peek` reads.
+    """Detect a file's format and skeleton by its first bytes, which `peek` reads; ClipError.
 
     A .skeleton file is not read: NTU RGB+D has 114,000 of them. If the content does not show the
     format, a file name of a published dataset does.
@@ -129,6 +131,8 @@ def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat,
     if len(candidates) == 1 and candidates[0] is NTU:
         return NTU, NTU25
     head = peek() if candidates else b""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise refusal("it is UTF-16 text: save it as UTF-8")
     for known in candidates:
         if (skeleton := known.detect(head)) is not None:
             return known, skeleton

@@ -52,14 +52,17 @@ _BAD_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+): .*(invalid value.*)
 
 
 def detect_columns(head: bytes, *skeletons: Skeleton) -> Skeleton | None:
-    """Choose the skeleton with the most columns in the file; reading reports the missing ones."""
+    """Choose the skeleton with the most columns in the file; reading reports the missing ones.
+
+    None if the file does not have two thirds of them: other sensors have joints of these names.
+    """
     names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
     counts = [  # without scores, which would count like more joints
         sum(column[-2:] in ("_x", "_y", "_z") for column in _find_columns(names, skeleton))
         for skeleton in skeletons
     ]
     best = counts.index(max(counts))
-    return skeletons[best] if counts[best] > 1.5 * skeletons[best].num_joints else None
+    return skeletons[best] if counts[best] >= 2 * skeletons[best].num_joints else None
 
 
 def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
@@ -71,7 +74,8 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     missing = [name for name in wanted if name not in columns]
     if missing:
         more = f" and {len(missing) - _NUM_SHOWN} more" if len(missing) > _NUM_SHOWN else ""
-        raise refusal(f"column not found: {', '.join(missing[:_NUM_SHOWN])}{more}")
+        of = f"(of the {len(wanted)} of {skeleton.name})"
+        raise refusal(f"column not found: {', '.join(missing[:_NUM_SHOWN])}{more} {of}")
     if twice := next((name for name in columns.values() if names.count(name) > 1), None):
         raise refusal(f"there are several columns {twice!r}")
     scores = [columns.get(f"{joint}_score") for joint in skeleton.joints]

@@ -25,7 +25,10 @@ from sgnray.prepare.readers.people import (
 )
 from sgnray.prepare.recording import Recording
 
-_KEYS = re.compile(rb'^(?:\xef\xbb\xbf)?\s*[\[{].*"(keypoints|instances|instance_info)"', re.DOTALL)
+_KEYS = re.compile(
+    rb'^(?:\xef\xbb\xbf)?\s*[\[{].*"(keypoints|instances|instance_info)\\?"', re.DOTALL
+)
+_EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[[\[\],\s]*")
 
 # The name of an image with the number of its frame, such as clip_12.jpg or 12.
 _NUMBERED = re.compile(
@@ -35,7 +38,11 @@ _MAX_NUMBER = 2**53  # float64 is exact for integers below this
 
 
 def detect_keypoints(head: bytes) -> Skeleton | None:
-    """Detect key points by the names of their keys."""
+    """Detect key points by the names of their keys; ClipError if all frames are empty."""
+    if _EMPTY_FRAMES.fullmatch(head):
+        if head.count(b"[") == head.count(b"]"):
+            raise refusal("none of its frames contains a person")
+        return COCO17  # the head has only the first of its frames
     return COCO17 if _KEYS.match(head) else None
 
 
@@ -109,6 +116,8 @@ def _check_names(meta: Any) -> None:
 
 def _list_people(frame: Any) -> list[Any]:
     listed = frame.get("instances") if isinstance(frame, dict) else frame
+    if isinstance(listed, str):
+        raise refusal("it is text: json.loads each frame before you write them")
     if not isinstance(listed, list):
         raise refusal("neither a list of people nor an object with a list `instances`")
     return listed

@@ -131,7 +131,8 @@ def list_files(place: Location) -> Listing:
             is_zip = stream.read(4) == b"PK\3\4"
         if is_zip:
             return _recognize(list(_zip_files(place)))
-        return _recognize([_plain_file(place, entry)], lists_unknown=False)  # of any suffix
+        lists_unknown = has_known_suffix(entry.name)
+        return _recognize([_plain_file(place, entry)], lists_unknown=lists_unknown)
     plain: list[RawFile | Skipped] = []
     zips: list[RawFile] = []
     for item in place.walk():
@@ -161,12 +162,6 @@ def join_listings(listings: Sequence[Listing]) -> Listing:
         tuple(file for listing in listings for file in listing.sidecars),
         tuple(item for listing in listings for item in listing.left_out),
     )
-
-
-def describe_unknown(size_bytes: int) -> str:
-    """Explain why a file with the suffix of a recording is not a recording."""
-    what = "its content has no format that sgnray reads" if size_bytes else "it is empty"
-    return f"not a recording: {what}"
 
 
 def read_file(file: RawFile) -> bytes:
@@ -325,10 +320,10 @@ def _detect(file: RawFile, frames: Sequence[RawFile]) -> list[tuple[RawFile, str
     for frame in sorted(frames, key=lambda frame: frame.size_bytes, reverse=True):
         try:
             head = _peek(frame)
+            found = detect_format(frame.name, lambda: head)  # noqa: B023 - called at once
         except ClipError as error:  # a damaged member; another frame may show the skeleton
             reason = reason or f"frame {frame.name}: {error.what}"
             continue
-        found = detect_format(frame.name, lambda: head)  # noqa: B023 - called at once
         if found is None or found[0].name != OPENPOSE:
             return [_detect_file(frame) for frame in frames]
         if has_person(head):
@@ -342,11 +337,17 @@ def _detect_file(file: RawFile) -> tuple[RawFile, str]:
         return file, ""
     try:
         found = detect_format(file.name, lambda: _peek(file))
-    except ClipError as error:  # a damaged member
+    except ClipError as error:  # such as a damaged member
         return file, error.what
     if found is None:
-        return file, describe_unknown(file.size_bytes)
+        return file, _describe_unknown(file.size_bytes)
     return replace(file, kind=found[0].name, skeleton=found[1].name), ""
+
+
+def _describe_unknown(size_bytes: int) -> str:
+    """Explain why a file with the suffix of a recording is not a recording."""
+    what = "its content has no format that sgnray reads" if size_bytes else "it is empty"
+    return f"not a recording: {what}"
 
 
 def _peek(file: RawFile) -> bytes:
