@@ -34,6 +34,7 @@ _EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[[\[\],\s]*")
 _NUMBERED = re.compile(
     r"(.*?)(\d{1,15})(\D*?(?:\.[a-z]\w*)?)", re.ASCII | re.IGNORECASE | re.DOTALL
 )
+_MIN_BOX_SCORE = 0.1  # whom the detector is less sure of is not a person
 _MAX_NUMBER = 2**53  # float64 is exact for integers below this
 
 
@@ -49,12 +50,19 @@ def detect_keypoints(head: bytes) -> Skeleton | None:
 def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame that is wrong."""
     frames, numbers = _list_frames(parse_json(data))
-    poses_NVC, ids = [], []
+    people_of = []
     for number, frame in enumerate(frames):
         with in_frame(number):
-            people = _list_people(frame)
+            people_of.append(_list_people(frame))
+    scores = [[_box_score(person) for person in people] for people in people_of]
+    are_sums = not all(0 <= score <= 1 for own in scores for score in own)  # of AlphaPose
+    poses_NVC, ids = [], []
+    for number, (listed, own) in enumerate(zip(people_of, scores, strict=True)):
+        pairs = zip(listed, own, strict=True)
+        people = [person for person, score in pairs if are_sums or score >= _MIN_BOX_SCORE]
+        with in_frame(number):
             poses_NVC.append([_read_person(person, skeleton) for person in people])
-            ids.append([_track_id(person) for person in people])
+        ids.append([_track_id(person) for person in people])
     is_tracked = all(None not in own and len(set(own)) == len(own) for own in ids)
     return build_recording(poses_NVC, skeleton, ids if is_tracked else None, numbers)
 
@@ -121,6 +129,14 @@ def _list_people(frame: Any) -> list[Any]:
     if not isinstance(listed, list):
         raise refusal("neither a list of people nor an object with a list `instances`")
     return listed
+
+
+def _box_score(person: Any) -> float:
+    """Return how sure the detector was of a person, by a key of YOLO, MMPose or COCO's results."""
+    if not isinstance(person, dict):
+        return 1.0
+    keys = ("confidence", "bbox_score", *(("score",) if "image_id" in person else ()))
+    return next((person[key] for key in keys if type(person.get(key)) is float), 1.0)
 
 
 def _track_id(person: dict[str, Any]) -> int | None:

@@ -173,3 +173,35 @@ def assert_apart(recording):
     left, right = sorted(recording.bodies, key=lambda body: body.joints_TVC[0, 0, 0])
     assert (left.num_frames, right.num_frames) == (40, 40)
     assert left.joints_TVC[:, 0, 0].max() < right.joints_TVC[:, 0, 0].min()
+
+
+# ----------------------------------------------------------------------------------- box scores
+
+
+@pytest.mark.parametrize(
+    ("form", "key"), [("frames", "confidence"), ("frames", "bbox_score"), ("results", "score")]
+)
+def test_people_whom_the_detector_is_not_sure_of_are_dropped(form, key):
+    frames = [[{"keypoints": pose.tolist(), key: 0.9}] for pose in PIXELS_TVC]
+    noise = [{"keypoints": (PIXELS_TVC[0] / 2 + n).tolist(), key: 0.09} for n in range(3)]
+    expected, with_noise = frames, [frame + noise for frame in frames]
+    if form == "results":
+        expected, with_noise = (
+            [{"image_id": n, **person} for n, frame in enumerate(content) for person in frame]
+            for content in (expected, with_noise)
+        )
+    assert_equal(read(with_noise), read(expected))
+
+
+@pytest.mark.parametrize(
+    "keys", [{"score": 0.01}, {"image_id": 1, "score": 0}, {"confidence": None}]
+)
+def test_other_scores_do_not_drop_people(keys):
+    person = {"keypoints": PIXELS_TVC[0].tolist()}
+    assert_equal(read([person | keys]), read([person]))
+
+
+def test_scores_of_alphapose_are_sums():
+    content = results(range(4), score=2.9)
+    content[2]["score"] = 0.05
+    assert read(content).num_frames == 4
