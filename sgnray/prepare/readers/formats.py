@@ -38,7 +38,7 @@ def _refuse_name(_: str) -> ClipFacts:
 
 @dataclass(frozen=True)
 class RecordedFormat:
-    """A raw format of one recording per file; OpenPose's frames of a recording count as one file.
+    """A raw format of one recording per file; the frames of a recording count as one file.
 
     `detect` returns the skeleton in the first HEAD_BYTES of a file, None for another format, and
     raises ClipError for a file of this format that holds nothing.
@@ -98,7 +98,8 @@ NWUCLA = RecordedFormat(
 )
 _READERS = (  # of pose estimators; with this skeleton unless `detect` finds another
     (openpose.FORMAT, (".json",), OPENPOSE25, openpose.detect_openpose, openpose.read_openpose),
-    ("COCO key points", (".json",), COCO17, keypoints.detect_keypoints, keypoints.read_keypoints),
+    (keypoints.IMAGE_FORMAT, (".json",), COCO17, keypoints.detect_image, keypoints.read_keypoints),
+    (keypoints.FORMAT, (".json",), COCO17, keypoints.detect_keypoints, keypoints.read_keypoints),
     ("MediaPipe", (".csv",), MEDIAPIPE33, _columns(MEDIAPIPE33), joint_csv.read_joint_csv),
     ("Kinect", (".csv",), NTU25, _columns(NTU25, KINECT20), joint_csv.read_joint_csv),
     (pyskl.CLIP_FORMAT, pyskl.SUFFIXES, COCO17, pyskl.detect_clip, pyskl.read_pickled_clip),

@@ -1,7 +1,8 @@
 """Reader of COCO's 17 key points as JSON, one file per recording: YOLO-pose, RTMPose and others.
 
 It accepts a list of frames, each a list of people or an object with `instances` (MMPose); an object
-with this list as `instance_info`; and a list of people with an `image_id` (COCO's results).
+with this list as `instance_info`; and a list of people with an `image_id` (COCO's results). Files of
+one image each, which are lists of people, are joined by the listing, as OpenPose's are.
 A person has `keypoints`: 17 points, 51 numbers, or x, y and visible (YOLO). Points of x and y may
 have `keypoint_scores` or `scores`.
 """
@@ -15,6 +16,7 @@ from typing import Any
 
 from sgnray.data.skeleton import COCO17, Skeleton
 from sgnray.prepare.clip import refusal
+from sgnray.prepare.readers.openpose import split_frames
 from sgnray.prepare.readers.people import (
     Floats,
     build_recording,
@@ -25,9 +27,18 @@ from sgnray.prepare.readers.people import (
 )
 from sgnray.prepare.recording import Recording
 
+FORMAT = "COCO key points"
+IMAGE_FORMAT = "COCO key points of one image"
+IMAGE_NAME = re.compile(
+    r"([^\x00-\x1f]*?)_?(\d{1,15})(?:_?[a-z]+)?\.json", re.ASCII | re.IGNORECASE
+)
+NO_FRAME = "its list is empty: no frame contains a person"
+# Frames may also be JSON in strings, which reading refuses.
 _KEYS = re.compile(
     rb'^(?:\xef\xbb\xbf)?\s*[\[{].*"(keypoints|instances|instance_info)\\?"', re.DOTALL
 )
+_PEOPLE = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[\s*\{.*"keypoints"', re.DOTALL)
+_FRAME_KEYS = (b'"instances"', b'"image_id"')
 _EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[[\[\],\s]*")
 
 # The name of an image with the number of its frame, such as clip_12.jpg or 12.
@@ -42,29 +53,42 @@ def detect_keypoints(head: bytes) -> Skeleton | None:
     """Detect key points by the names of their keys; ClipError if all frames are empty."""
     if _EMPTY_FRAMES.fullmatch(head):
         if head.count(b"[") == head.count(b"]"):
-            raise refusal("none of its frames contains a person")
+            raise refusal(NO_FRAME if head.count(b"[") == 1 else "no frame contains a person")
         return COCO17  # the head has only the first of its frames
     return COCO17 if _KEYS.match(head) else None
 
 
+def detect_image(head: bytes) -> Skeleton | None:
+    """Detect the people of a single image."""
+    is_image = _PEOPLE.match(head) and not any(key in head for key in _FRAME_KEYS)
+    return COCO17 if is_image else None
+
+
 def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame that is wrong."""
-    frames, numbers = _list_frames(parse_json(data))
-    people_of = []
+    files = list(split_frames(data))
+    frames, numbers = _list_images(files) if files else _list_frames(parse_json(data))
+    names = [f" ({name})" for name, _ in files] or [""] * len(frames)
+    listed = []
     for number, frame in enumerate(frames):
-        with in_frame(number):
-            people_of.append(_list_people(frame))
-    scores = [[_box_score(person) for person in people] for people in people_of]
-    are_sums = not all(0 <= score <= 1 for own in scores for score in own)  # of AlphaPose
+        with in_frame(f"{number}{names[number]}"):
+            listed.append(_list_people(frame))
     poses_NVC, ids = [], []
-    for number, (listed, own) in enumerate(zip(people_of, scores, strict=True)):
-        pairs = zip(listed, own, strict=True)
-        people = [person for person, score in pairs if are_sums or score >= _MIN_BOX_SCORE]
-        with in_frame(number):
+    for number, people in enumerate(_drop_unsure(listed)):
+        with in_frame(f"{number}{names[number]}"):
             poses_NVC.append([_read_person(person, skeleton) for person in people])
         ids.append([_track_id(person) for person in people])
     is_tracked = all(None not in own and len(set(own)) == len(own) for own in ids)
     return build_recording(poses_NVC, skeleton, ids if is_tracked else None, numbers)
+
+
+def _list_images(files: Sequence[tuple[str, bytes]]) -> tuple[list[Any], list[int] | None]:
+    """Return the frames in files of one image each, and their numbers."""
+    frames = []
+    for number, (name, text) in enumerate(files):
+        with in_frame(f"{number} ({name})"):
+            frames.append(parse_json(text))
+    return frames, _number_frames([name for name, _ in files], "name")
 
 
 def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
@@ -129,6 +153,17 @@ def _list_people(frame: Any) -> list[Any]:
     if not isinstance(listed, list):
         raise refusal("neither a list of people nor an object with a list `instances`")
     return listed
+
+
+def _drop_unsure(frames: Sequence[list[Any]]) -> list[list[Any]]:
+    """Drop people with a low box score, unless the scores are sums as AlphaPose's."""
+    scores = [[_box_score(person) for person in people] for people in frames]
+    if not all(0 <= score <= 1 for own in scores for score in own):
+        return list(frames)
+    return [
+        [person for person, score in zip(people, own, strict=True) if score >= _MIN_BOX_SCORE]
+        for people, own in zip(frames, scores, strict=True)
+    ]
 
 
 def _box_score(person: Any) -> float:

@@ -54,7 +54,7 @@ def join_frames(frames: Iterable[tuple[str, bytes]]) -> bytes:
 
 def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame and the file that is wrong."""
-    frames = list(_split_frames(data))
+    frames = list(split_frames(data))
     if not frames:
         raise _refuse_file(parse_json(data))
     people, numbers = [], []
@@ -79,7 +79,8 @@ def _refuse_file(content: Any) -> ClipError:
     )
 
 
-def _split_frames(data: bytes) -> Iterator[tuple[str, bytes]]:
+def split_frames(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield each file's name and text of what join_frames gives; nothing of another text."""
     for part in data.split(_START)[1:]:
         name, _, text = part.partition(b"\n")
         yield name.decode("utf-8", "replace"), text

@@ -159,7 +159,8 @@ def refuse_place(
     elif refused:
         what = "no recording found that can be used"
     elif holds_padded(place):
-        what, now = "padded clips that have to be prepared first", f"sgn prepare --raw {where}"
+        what = "this file has padded clips, which have to be prepared first"
+        now = f"sgn prepare --raw {where}"
     else:
         kind = "a video" if videos else f"a {suffix} file" if suffix else "a file without a suffix"
         kind += " of NumPy arrays" if suffix in (".npy", ".npz") else ""

@@ -1,6 +1,6 @@
 """Raw recordings, one per file: in folders, in .zip files, or in a folder's .zip files.
 
-OpenPose's frames of one recording count as one file, and so does each clip in a pickle of many.
+The frames of one recording count as one file, and so does each clip in a pickle of many.
 Nothing is extracted: a member is read into memory, up to a fixed limit.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 import struct
 import zipfile
 import zlib
@@ -26,6 +27,8 @@ from sgnray.prepare.readers.formats import (
     detect_format,
     has_known_suffix,
 )
+from sgnray.prepare.readers.keypoints import FORMAT as KEYPOINTS
+from sgnray.prepare.readers.keypoints import IMAGE_FORMAT, IMAGE_NAME, NO_FRAME
 from sgnray.prepare.readers.openpose import FORMAT as OPENPOSE
 from sgnray.prepare.readers.openpose import FRAME_NAME, has_person, join_frames
 from sgnray.prepare.readers.people import in_frame
@@ -283,7 +286,8 @@ def _recognize(found: Sequence[RawFile | Skipped], *, lists_unknown: bool = True
     refused = [item for item in unused if has_known_suffix(item.name)]
     left_out = tuple(item for item in unused if not has_known_suffix(item.name))
     sidecars = [file for file in files if file.name in SIDECARS]
-    detected = _detect_all(_join_frames([file for file in files if file.name not in SIDECARS]))
+    own = [file for file in files if file.name not in SIDECARS]
+    detected = _join_images(_detect_all(_join_frames(own, FRAME_NAME)))
     known = [file for file, reason in detected if not reason]
     suffixes = {_suffix(file) for file in known}
     lists_all = lists_unknown and not known
@@ -354,8 +358,24 @@ def _peek(file: RawFile) -> bytes:
     return _read(file, min(file.size_bytes, HEAD_BYTES))
 
 
-def _join_frames(files: Sequence[RawFile]) -> list[Joined]:
-    """Join the frames of each recording that OpenPose may have written into one file.
+def _join_images(detected: Sequence[tuple[RawFile, str]]) -> list[tuple[RawFile, str]]:
+    """Join files of one image each, which are the frames of a recording.
+
+    They have numbers in their names; one without people is an empty list.
+    """
+    found = [item for item in detected if item[0].kind != IMAGE_FORMAT and item[1] != NO_FRAME]
+    images = [file for file, reason in detected if file.kind == IMAGE_FORMAT or reason == NO_FRAME]
+    for file, frames in _join_frames(images, IMAGE_NAME):
+        one = frames[0] if len(frames) == 1 else file
+        if any(frame.kind for frame in frames or [file]):
+            found.append((replace(one, kind=KEYPOINTS, skeleton=COCO17.name), ""))
+        else:
+            found.append((one, NO_FRAME))
+    return found
+
+
+def _join_frames(files: Sequence[RawFile], name: re.Pattern[str]) -> list[Joined]:
+    """Join the frames of each recording, which have its name and a number, into one file.
 
     A folder is a recording with the folder's name, unless one folder has frames of several
     recordings: then recordings are named by the start of their frames' names.
@@ -363,7 +383,7 @@ def _join_frames(files: Sequence[RawFile]) -> list[Joined]:
     joined: list[Joined] = []
     groups: dict[tuple[str, PurePosixPath, str], list[tuple[int, str, RawFile]]] = {}
     for file in files:
-        match = FRAME_NAME.fullmatch(file.name)
+        match = name.fullmatch(file.name)
         if match is None:
             joined.append((file, ()))
         else:

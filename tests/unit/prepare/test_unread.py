@@ -97,7 +97,7 @@ def test_arrays_that_must_be_prepared_are_said_to_be(tmp_path):
     np.savez(tmp_path / "shape.npz", **named | {"x_train": labels})
     np.savez(tmp_path / "other.npz", keypoints=poses)
     np.save(tmp_path / "one.npy", poses)
-    with pytest.raises(InputError, match="padded clips that have to be prepared first") as caught:
+    with pytest.raises(InputError, match="padded clips, which have to be prepared first") as caught:
         find_recordings(tmp_path / "clips.npz")
     assert caught.value.now.startswith(f"sgn prepare --raw {tmp_path / 'clips.npz'}")
     for name in ("other.npz", "shape.npz", "one.npy"):
