@@ -1,8 +1,8 @@
 """Reader of COCO's 17 key points as JSON, one file per recording: YOLO-pose, RTMPose and others.
 
 It accepts a list of frames, each a list of people or an object with `instances` (MMPose); an object
-with this list as `instance_info`; and a list of people with an `image_id` (COCO's results). Files of
-one image each, which are lists of people, are joined by the listing, as OpenPose's are.
+with this list as `instance_info`; and a list of people with an `image_id` (COCO's results). The
+listing joins files of one image each, which are lists of people, as it joins OpenPose's frames.
 A person has `keypoints`: 17 points, 51 numbers, or x, y and visible (YOLO). Points of x and y may
 have `keypoint_scores` or `scores`.
 """
