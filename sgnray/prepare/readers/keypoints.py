@@ -39,7 +39,7 @@ _KEYS = re.compile(
 )
 _PEOPLE = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[\s*\{.*"keypoints"', re.DOTALL)
 _FRAME_KEYS = (b'"instances"', b'"image_id"')
-_EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[[\[\],\s]*")
+_EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[(?:[\s,]*\[\s*\])*[\s,]*[\[\]]?\s*")
 
 # The name of an image with the number of its frame, such as clip_12.jpg or 12.
 _NUMBERED = re.compile(
