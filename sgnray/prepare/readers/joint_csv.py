@@ -37,9 +37,7 @@ _COLUMNS = (
     re.compile(rf"(?P<joint>.+?)(?P<kind>{_WORDS})"),
     re.compile(rf"(?P<kind>{_WORDS})(?P<joint>.+)"),
 )
-_NO_JOINT = re.compile(
-    "(pose)?landmark|lm(?=[0-9])|jointtype|position"
-)  # words in names of columns
+_NO_JOINT = re.compile("(pose)?landmark|lm(?=[0-9])|jointtype|position")  # words to leave out
 _ALIASES = {"spinemid": "spinemiddle"}  # as Kinect's SDK writes it
 # World landmarks have y down and z away from the camera: half a turn about the x axis.
 _MEDIAPIPE_SIGNS = np.array([1.0, -1.0, -1.0])
