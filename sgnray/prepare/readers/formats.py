@@ -5,6 +5,7 @@ A new format needs a row here and a module that detects and reads it.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -37,9 +38,10 @@ def _refuse_name(_: str) -> ClipFacts:
 
 @dataclass(frozen=True)
 class RecordedFormat:
-    """A raw format of one recording per file; OpenPose's frames of a recording count as one file.
+    """A raw format of one recording per file; the frames of a recording count as one file.
 
-    `detect` returns the skeleton in the first HEAD_BYTES of a file, None for another format.
+    `detect` returns the skeleton in the first HEAD_BYTES of a file, None for another format, and
+    raises ClipError for a file of this format that holds nothing.
     `read_files` returns a recording or a ClipError for each file's bytes. If published datasets
     have the format, `parse_name` reads their file names and `skeleton` is theirs; `dataset` is the
     name of the dataset if there is only one.
@@ -96,7 +98,8 @@ NWUCLA = RecordedFormat(
 )
 _READERS = (  # of pose estimators; with this skeleton unless `detect` finds another
     (openpose.FORMAT, (".json",), OPENPOSE25, openpose.detect_openpose, openpose.read_openpose),
-    ("COCO key points", (".json",), COCO17, keypoints.detect_keypoints, keypoints.read_keypoints),
+    (keypoints.IMAGE_FORMAT, (".json",), COCO17, keypoints.detect_image, keypoints.read_keypoints),
+    (keypoints.FORMAT, (".json",), COCO17, keypoints.detect_keypoints, keypoints.read_keypoints),
     ("MediaPipe", (".csv",), MEDIAPIPE33, _columns(MEDIAPIPE33), joint_csv.read_joint_csv),
     ("Kinect", (".csv",), NTU25, _columns(NTU25, KINECT20), joint_csv.read_joint_csv),
     (pyskl.CLIP_FORMAT, pyskl.SUFFIXES, COCO17, pyskl.detect_clip, pyskl.read_pickled_clip),
@@ -120,7 +123,7 @@ def stem_of(name: str) -> str:
 
 
 def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat, Skeleton] | None:
-    """Detect a file's format and skeleton by its first bytes, which `peek` reads.
+    """Detect a file's format and skeleton by its first bytes, which `peek` reads; ClipError.
 
     A .skeleton file is not read: NTU RGB+D has 114,000 of them. If the content does not show the
     format, a file name of a published dataset does.
@@ -129,6 +132,8 @@ def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat,
     if len(candidates) == 1 and candidates[0] is NTU:
         return NTU, NTU25
     head = peek() if candidates else b""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise refusal("it is UTF-16 text: save it as UTF-8")
     for known in candidates:
         if (skeleton := known.detect(head)) is not None:
             return known, skeleton

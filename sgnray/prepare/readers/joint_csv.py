@@ -1,8 +1,9 @@
 """Reader of CSV files with named columns, one row per frame: MediaPipe and Kinect.
 
-Each joint has the columns x, y and z, such as nose_x or SpineBase.X, in any order; MediaPipe's may
-have numbers (x0 to x32, or x1 to x33) or no header at all. Optional columns are a score for each
-joint, the frame number (rows with the same number are people in one frame), and the body's id.
+Each joint has the columns x, y and z, such as nose_x, x_nose or SpineBase.X, in any order;
+MediaPipe's may have numbers (x0 to x32, or landmark_1_x to landmark_33_x) or no header at all.
+Optional columns are a score for each joint, the frame number (rows with the same number, or else
+with the same time, are people in one frame), and the body's id.
 """
 
 from __future__ import annotations
@@ -25,16 +26,23 @@ from sgnray.prepare.readers.people import Floats, build_recording, find_people, 
 from sgnray.prepare.recording import Recording
 
 _AXES = ("x", "y", "z")
-_SCORES = ("visibility", "score", "confidence", "v")
+_SCORES = ("visibility", "visible", "vis", "score", "confidence", "v")
 _FRAMES = {"frame", "framenumber", "frameid", "framenum"}
 _OTHER_FRAMES = {"frameidx", "frameindex", "frameno", "framecount"}  # if there is none of those
+_TIMES = {"time", "timestamp"}
 _BODIES = {"body", "bodyid", "person", "personid", "trackingid", "trackid"}
 _WORDS = "|".join((*_AXES, *_SCORES))
-_COLUMN = re.compile(rf"(.+?)({_WORDS})|({_WORDS})(\d+)")
+# Such as nosex, and xnose or x0; a joint may also end with a letter of an axis (left index).
+_COLUMNS = (
+    re.compile(rf"(?P<joint>.+?)(?P<kind>{_WORDS})"),
+    re.compile(rf"(?P<kind>{_WORDS})(?P<joint>.+)"),
+)
+_NO_JOINT = re.compile("(pose)?landmark|lm(?=[0-9])|jointtype|position")  # words to leave out
 _ALIASES = {"spinemid": "spinemiddle"}  # as Kinect's SDK writes it
 # World landmarks have y down and z away from the camera: half a turn about the x axis.
 _MEDIAPIPE_SIGNS = np.array([1.0, -1.0, -1.0])
 _MAX_HIP_OFFSET_M = 0.1
+_APART_M = 0.2  # two people are further from each other, and nobody moves this far in a frame
 _MAX_FRAME = 2**53  # float64 is exact for integers below this
 _NUM_SHOWN = 5
 _MAX_HEADER = 64 * 1024
@@ -42,14 +50,17 @@ _BAD_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+): .*(invalid value.*)
 
 
 def detect_columns(head: bytes, *skeletons: Skeleton) -> Skeleton | None:
-    """Choose the skeleton with the most columns in the file; reading reports the missing ones."""
+    """Choose the skeleton with the most columns in the file; reading reports the missing ones.
+
+    None if the file does not have two thirds of them: other sensors have joints of these names.
+    """
     names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
     counts = [  # without scores, which would count like more joints
         sum(column[-2:] in ("_x", "_y", "_z") for column in _find_columns(names, skeleton))
         for skeleton in skeletons
     ]
     best = counts.index(max(counts))
-    return skeletons[best] if counts[best] > 1.5 * skeletons[best].num_joints else None
+    return skeletons[best] if counts[best] >= 2 * skeletons[best].num_joints else None
 
 
 def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
@@ -61,13 +72,18 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     missing = [name for name in wanted if name not in columns]
     if missing:
         more = f" and {len(missing) - _NUM_SHOWN} more" if len(missing) > _NUM_SHOWN else ""
-        raise refusal(f"column not found: {', '.join(missing[:_NUM_SHOWN])}{more}")
+        of = f"(of the {len(wanted)} of {skeleton.name})"
+        raise refusal(f"column not found: {', '.join(missing[:_NUM_SHOWN])}{more} {of}")
     if twice := next((name for name in columns.values() if names.count(name) > 1), None):
         raise refusal(f"there are several columns {twice!r}")
+    scores = [columns.get(f"{joint}_score") for joint in skeleton.joints]
+    if skeleton is not MEDIAPIPE33 and 2 * sum(map(bool, scores)) < skeleton.num_joints:
+        # The SDK's HandLeftConfidence is not that of the joint: it says if the hand is open.
+        columns = {key: name for key, name in columns.items() if name not in scores}
+        scores = []
     table = _read_table(data, names, delimiter, is_headed, columns)
     joints_NVC = np.stack([table[columns[name]] for name in wanted], axis=1)
     joints_NVC = joints_NVC.reshape(-1, skeleton.num_joints, len(_AXES))
-    scores = [columns.get(f"{joint}_score") for joint in skeleton.joints]
     scores_NV = None
     if any(scores):
         full_N = np.ones(len(joints_NVC))
@@ -79,10 +95,16 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     is_person_N = find_people(joints_NVC)
     if is_person_N.any():
         check_meters(joints_NVC[is_person_N], "these are not meters")
+    bodies_N = table.get(columns.get("body", ""))
     given_N = _frame_numbers(table, columns)
+    if given_N is None:
+        centers_PC = np.nanmean(joints_NVC[is_person_N], axis=1)
+        times_N = table.get(columns.get("time", ""))
+        given_N = _count_times(times_N, bodies_N, is_person_N, centers_PC)
+        if given_N is None and bodies_N is None and _alternate_in_space(centers_PC):
+            raise refusal("its rows alternate between two people: add the columns Frame and BodyId")
     numbers_N = np.arange(len(joints_NVC), dtype=np.float64) if given_N is None else given_N
     starts = _find_frames(numbers_N)
-    bodies_N = table.get(columns.get("body", ""))
     if bodies_N is not None:
         if (unnamed_N := np.flatnonzero(is_person_N & (bodies_N == ""))).size:
             raise refusal(f"row {unnamed_N[0] + 1} below the header: it has no {columns['body']}")
@@ -118,26 +140,29 @@ def _is_number(text: str) -> bool:
 
 
 def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
-    """Map JOINT_AXIS, JOINT_score, frame and body to the names of their columns."""
+    """Map JOINT_AXIS, JOINT_score, frame, time and body to the names of their columns."""
     joints = {_key(joint): joint for joint in skeleton.joints}
-    words = [_normalize(name) for name in names]
+    words = [_NO_JOINT.sub("", _normalize(name)) for name in names]
     if skeleton is MEDIAPIPE33:
         first = 0 if {"x0", "0x"} & set(words) else 1
         joints |= {str(index + first): joint for index, joint in enumerate(skeleton.joints)}
     columns: dict[str, str] = {}
     other: dict[str, str] = {}
     for name, word in zip(names, words, strict=True):
-        match = _COLUMN.fullmatch(word)
+        matches = [match for column in _COLUMNS if (match := column.fullmatch(word))]
         if word in _FRAMES:
             columns.setdefault("frame", name)
         elif word in _OTHER_FRAMES:
             other.setdefault("frame", name)
         elif word in _BODIES:
             columns.setdefault("body", name)
-        elif match is not None:
-            joint, kind = _key(match[1] or match[4]), match[2] or match[3]
-            if joint in joints:
-                columns.setdefault(f"{joints[joint]}_{'score' if kind in _SCORES else kind}", name)
+        elif word in _TIMES and names.count(name) == 1:
+            columns.setdefault("time", name)
+        else:
+            for match in matches:
+                if joint := joints.get(_key(match["joint"])):
+                    kind = "score" if match["kind"] in _SCORES else match["kind"]
+                    columns.setdefault(f"{joint}_{kind}", name)
     return other | columns
 
 
@@ -161,12 +186,11 @@ def _read_table(
     columns: Mapping[str, str],
     decimal_point: str = ".",
 ) -> dict[str, npt.NDArray[Any]]:
-    """Read the columns as numbers, but bodies as text: float64 cannot hold Kinect's ids."""
+    """Read the columns as numbers, but as text the bodies, whose ids are too large, and times."""
     # By number, because the names of other columns may be repeated.
     numbers = {name: str(names.index(name)) for name in columns.values()}
     types = dict.fromkeys(numbers.values(), pa.float64())
-    if "body" in columns:
-        types[numbers[columns["body"]]] = pa.string()
+    types |= {numbers[columns[key]]: pa.string() for key in ("body", "time") if key in columns}
     all_numbers = [str(number) for number in range(len(names))]
     try:
         table = pa_csv.read_csv(
@@ -208,6 +232,45 @@ def _alternate(bodies_N: npt.NDArray[Any]) -> bool:
     """Return whether ids return after another: one person may get a new id, but no old one."""
     num_stretches = 1 + int((bodies_N[1:] != bodies_N[:-1]).sum()) if len(bodies_N) else 0
     return num_stretches > len(set(bodies_N))
+
+
+def _alternate_in_space(centers_PC: Floats) -> bool:
+    """Return whether the people of rows are two who take turns: others are nearer."""
+    if len(centers_PC) < 4:
+        return False
+    next_m, second_m = (
+        float(np.median(np.linalg.norm(centers_PC[lag:] - centers_PC[:-lag], axis=1)))
+        for lag in (1, 2)
+    )
+    return next_m > _APART_M and second_m < next_m / 2
+
+
+def _count_times(
+    times_N: npt.NDArray[Any] | None,
+    bodies_N: npt.NDArray[Any] | None,
+    is_person_N: npt.NDArray[np.bool_],
+    centers_PC: Floats,
+) -> Floats | None:
+    """Count frames by the times of their rows; None if equal times do not mean one frame.
+
+    They do if its people have different ids, or places: a clock may be too coarse for frames.
+    """
+    try:
+        times = np.array([] if times_N is None else times_N, np.float64)
+    except ValueError:  # such as 12:30
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.diff(times, prepend=times[:1])
+    own = times[is_person_N] if times.size else times
+    is_same = own[1:] == own[:-1]
+    if not is_same.any() or not np.all(steps >= 0):
+        return None
+    if bodies_N is not None:
+        is_apart = len(set(zip(own, bodies_N[is_person_N], strict=True))) == len(own)
+    else:
+        steps_m = np.linalg.norm(np.diff(centers_PC, axis=0), axis=1)
+        is_apart = bool(np.median(steps_m[is_same]) > _APART_M)
+    return np.cumsum(steps > 0).astype(np.float64) if is_apart else None
 
 
 def _frame_numbers(

@@ -1,18 +1,22 @@
 """Reader of COCO's 17 key points as JSON, one file per recording: YOLO-pose, RTMPose and others.
 
 It accepts a list of frames, each a list of people or an object with `instances` (MMPose); an object
-with this list as `instance_info`; and a list of people with an `image_id` (COCO's results).
-A person has `keypoints`: 17 points, 51 numbers, or x, y and visible (YOLO); and `keypoint_scores`.
+with this list as `instance_info`; and a list of people with an `image_id` (COCO's results). The
+listing joins files of one image each, which are lists of people, as it joins OpenPose's frames.
+A person has `keypoints`: 17 points, 51 numbers, or x, y and visible (YOLO). Points of x and y may
+have `keypoint_scores` or `scores`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 from sgnray.data.skeleton import COCO17, Skeleton
 from sgnray.prepare.clip import refusal
+from sgnray.prepare.readers.openpose import split_frames
 from sgnray.prepare.readers.people import (
     Floats,
     build_recording,
@@ -23,33 +27,80 @@ from sgnray.prepare.readers.people import (
 )
 from sgnray.prepare.recording import Recording
 
-_KEYS = re.compile(rb'^(?:\xef\xbb\xbf)?\s*[\[{].*"(keypoints|instances|instance_info)"', re.DOTALL)
+FORMAT = "COCO key points"
+IMAGE_FORMAT = "COCO key points of one image"
+IMAGE_NAME = re.compile(
+    r"([^\x00-\x1f]*?)_?(\d{1,15})(?:_?[a-z]+)?\.json", re.ASCII | re.IGNORECASE
+)
+NO_FRAME = "its list is empty: no frame contains a person"
+# Frames may also be JSON in strings, which reading refuses.
+_KEYS = re.compile(
+    rb'^(?:\xef\xbb\xbf)?\s*[\[{].*"(keypoints|instances|instance_info)\\?"', re.DOTALL
+)
+_PEOPLE = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[\s*\{.*"keypoints"', re.DOTALL)
+_FRAME_KEYS = (b'"instances"', b'"image_id"')
+_EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[(?:[\s,]*\[\s*\])*[\s,]*[\[\]]?\s*")
+
+# The name of an image with the number of its frame, such as clip_12.jpg or 12.
+_NUMBERED = re.compile(
+    r"(.*?)(\d{1,15})(\D*?(?:\.[a-z]\w*)?)", re.ASCII | re.IGNORECASE | re.DOTALL
+)
+_MIN_BOX_SCORE = 0.1  # whom the detector is less sure of is not a person
+_MAX_NUMBER = 2**53  # float64 is exact for integers below this
 
 
 def detect_keypoints(head: bytes) -> Skeleton | None:
-    """Detect key points by the names of their keys."""
+    """Detect key points by the names of their keys; ClipError if all frames are empty."""
+    if _EMPTY_FRAMES.fullmatch(head):
+        if head.count(b"[") == head.count(b"]"):
+            raise refusal(NO_FRAME if head.count(b"[") == 1 else "no frame contains a person")
+        return COCO17  # the head has only the first of its frames
     return COCO17 if _KEYS.match(head) else None
+
+
+def detect_image(head: bytes) -> Skeleton | None:
+    """Detect the people of a single image."""
+    is_image = _PEOPLE.match(head) and not any(key in head for key in _FRAME_KEYS)
+    return COCO17 if is_image else None
 
 
 def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame that is wrong."""
-    frames, image_ids = _list_frames(parse_json(data))
-    people = []
+    files = list(split_frames(data))
+    frames, numbers = _list_images(files) if files else _list_frames(parse_json(data))
+    names = [f" ({name})" for name, _ in files] or [""] * len(frames)
+    listed = []
     for number, frame in enumerate(frames):
-        with in_frame(number):
-            people.append(_read_people(frame, skeleton))
-    is_counted = all(type(image) is int and abs(image) < 2**53 for image in image_ids)
-    return build_recording(people, skeleton, numbers=image_ids if is_counted else None)
+        with in_frame(f"{number}{names[number]}"):
+            listed.append(_list_people(frame))
+    poses_NVC, ids = [], []
+    for number, people in enumerate(_drop_unsure(listed)):
+        with in_frame(f"{number}{names[number]}"):
+            poses_NVC.append([_read_person(person, skeleton) for person in people])
+        ids.append([_track_id(person) for person in people])
+    is_tracked = all(None not in own and len(set(own)) == len(own) for own in ids)
+    return build_recording(poses_NVC, skeleton, ids if is_tracked else None, numbers)
 
 
-def _list_frames(content: Any) -> tuple[list[Any], list[Any]]:
-    """Return the frames and their image ids, which count frames if all are numbers."""
+def _list_images(files: Sequence[tuple[str, bytes]]) -> tuple[list[Any], list[int] | None]:
+    """Return the frames in files of one image each, and their numbers."""
+    frames = []
+    for number, (name, text) in enumerate(files):
+        with in_frame(f"{number} ({name})"):
+            frames.append(parse_json(text))
+    return frames, _number_frames([name for name, _ in files], "name")
+
+
+def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
+    """Return the frames and their numbers, if they have any."""
     if isinstance(content, dict):
+        _check_names(content.get("meta_info"))
         content = content.get("instance_info")
     if not isinstance(content, list) or not content:
         raise refusal("neither a list of frames nor an object with a list `instance_info`")
     if not all(isinstance(item, dict) and "keypoints" in item for item in content):
-        return content, list(range(len(content)))
+        ids = [frame.get("frame_id") if isinstance(frame, dict) else None for frame in content]
+        return content, _number_frames(ids, "frame_id")
     # A list of people: each has the id of its image, or all are in one image.
     groups = [
         (key, list(people)) for key, people in groupby(content, lambda item: item.get("image_id"))
@@ -58,25 +109,89 @@ def _list_frames(content: Any) -> tuple[list[Any], list[Any]]:
     if len(set(images)) < len(images):
         again = next(image for number, image in enumerate(images) if image in images[:number])
         raise refusal(f"not sorted by image_id: {again[:40]} appears again after another")
-    return [people for _, people in groups], [key for key, _ in groups]
+    return [people for _, people in groups], _number_frames([key for key, _ in groups], "image_id")
 
 
-def _read_people(frame: Any, skeleton: Skeleton) -> list[Floats]:
+def _number_frames(ids: Sequence[Any], key: str) -> list[int] | None:
+    """Return the frames' numbers: integers, or in names that are otherwise the same.
+
+    ClipError if they descend.
+    """
+    numbers = list(ids)
+    if all(isinstance(name, str) for name in ids):
+        matches = [match for name in ids if (match := _NUMBERED.fullmatch(name))]
+        if len(matches) < len(ids) or len({match.group(1, 3) for match in matches}) > 1:
+            return None
+        numbers = [int(match[2]) for match in matches]
+    elif not all(type(number) is int and abs(number) < _MAX_NUMBER for number in ids):
+        return None
+    for index in range(1, len(ids)):
+        if numbers[index] < numbers[index - 1]:
+            what = f"{str(ids[index])[:40]} comes after {str(ids[index - 1])[:40]}"
+            raise refusal(f"not sorted by {key}: {what}; sort the frames by their numbers")
+    return numbers
+
+
+def _check_names(meta: Any) -> None:
+    """Raise ClipError if MMPose's description of the joints is not COCO's."""
+    if not isinstance(meta, dict):
+        return
+    names, dataset = meta.get("keypoint_id2name"), meta.get("dataset_name", "another dataset")
+    if isinstance(names, dict):
+        is_coco = [str(name).replace("_", " ") for name in names.values()] == list(COCO17.joints)
+    else:
+        is_coco = dataset == "coco" or "dataset_name" not in meta
+    if not is_coco:
+        what = f"the key points are those of {str(dataset)[:40]}, not of COCO"
+        raise refusal(f"{what}: choose a model of MMPose that was trained on COCO")
+
+
+def _list_people(frame: Any) -> list[Any]:
     listed = frame.get("instances") if isinstance(frame, dict) else frame
+    if isinstance(listed, str):
+        raise refusal("it is text: json.loads each frame before you write them")
     if not isinstance(listed, list):
         raise refusal("neither a list of people nor an object with a list `instances`")
-    return [_read_person(person, skeleton) for person in listed]
+    return listed
+
+
+def _drop_unsure(frames: Sequence[list[Any]]) -> list[list[Any]]:
+    """Drop people with a low box score, unless the scores are sums as AlphaPose's."""
+    scores = [[_box_score(person) for person in people] for people in frames]
+    if not all(0 <= score <= 1 for own in scores for score in own):
+        return list(frames)
+    return [
+        [person for person, score in zip(people, own, strict=True) if score >= _MIN_BOX_SCORE]
+        for people, own in zip(frames, scores, strict=True)
+    ]
+
+
+def _box_score(person: Any) -> float:
+    """Return how sure the detector was of a person, by a key of YOLO, MMPose or COCO's results."""
+    if not isinstance(person, dict):
+        return 1.0
+    keys = ("confidence", "bbox_score", *(("score",) if "image_id" in person else ()))
+    return next((person[key] for key in keys if type(person.get(key)) is float), 1.0)
+
+
+def _track_id(person: dict[str, Any]) -> int | None:
+    """Return the id that YOLO's or AlphaPose's tracker gave a person."""
+    track_id = person.get("track_id", person.get("idx"))
+    return track_id if type(track_id) is int else None
 
 
 def _read_person(person: Any, skeleton: Skeleton) -> Floats:
     points = person.get("keypoints") if isinstance(person, dict) else None
-    scores = None if points is None else person.get("keypoint_scores")
+    scores = None if points is None else _list_scores(person, skeleton)
     if isinstance(points, dict):  # of YOLO
         scores = points.get("visible")
         points = [points.get("x"), points.get("y")]
         numbers = read_numbers(points, what="keypoints").T
     else:
         numbers = read_numbers(points, what="keypoints")
+        if scores is not None and numbers.shape == (skeleton.num_joints, 3):
+            what = "the keypoints are 3D (x, y, z and keypoint_scores)"
+            raise refusal(f"{what}: write a 2D estimator's x and y in pixels")
     if numbers.ndim == 1 and numbers.size % 3 == 0:  # of COCO
         numbers = numbers.reshape(-1, 3)
     if numbers.ndim != 2 or numbers.shape[1] not in (2, 3):
@@ -91,3 +206,15 @@ def _read_person(person: Any, skeleton: Skeleton) -> Floats:
         if scores_V.shape != (len(numbers),):
             raise refusal(f"a person has {scores_V.size} scores for {len(numbers)} joints")
     return mark_missing(numbers[:, :2], scores_V)
+
+
+def _list_scores(person: dict[str, Any], skeleton: Skeleton) -> Any:
+    """Return the scores of the joints, which have a list of their own; None if they have not."""
+    if "keypoint_scores" in person:
+        return person["keypoint_scores"]
+    if "keypoints_scores" in person:
+        what = "keypoints_scores are torchvision's logits, not probabilities"
+        raise refusal(f"{what}: write keypoints of x and y, and keypoint_scores from 0 to 1")
+    scores = person.get("scores")  # of the joints, or of the person
+    is_each = isinstance(scores, list) and len(scores) == skeleton.num_joints
+    return scores if is_each else None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sgnray.data.skeleton import OPENPOSE18, OPENPOSE25, Skeleton
+from sgnray.errors import ClipError
 from sgnray.prepare.clip import refusal
 from sgnray.prepare.readers.people import (
     Floats,
@@ -53,9 +54,9 @@ def join_frames(frames: Iterable[tuple[str, bytes]]) -> bytes:
 
 def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame and the file that is wrong."""
-    frames = list(_split_frames(data))
+    frames = list(split_frames(data))
     if not frames:
-        raise refusal("an OpenPose frame that is not named NAME_000000000000_keypoints.json")
+        raise _refuse_file(parse_json(data))
     people, numbers = [], []
     for number, (name, text) in enumerate(frames):
         with in_frame(f"{number} ({name})"):
@@ -67,7 +68,19 @@ def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:
     return build_recording(people, skeleton, numbers=numbers)
 
 
-def _split_frames(data: bytes) -> Iterator[tuple[str, bytes]]:
+def _refuse_file(content: Any) -> ClipError:
+    """Build the error for a file that is not one of the frames of a recording."""
+    is_frame = isinstance(content, dict) and isinstance(content.get("people"), list)
+    if is_frame and "AlphaPose" not in str(content.get("version")):
+        return refusal("an OpenPose frame that is not named NAME_000000000000_keypoints.json")
+    return refusal(
+        "it has `people`, but is not a frame of OpenPose: write a list of frames, each a list of "
+        "people with `keypoints` (AlphaPose does without --format)"
+    )
+
+
+def split_frames(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield each file's name and text of what join_frames gives; nothing of another text."""
     for part in data.split(_START)[1:]:
         name, _, text = part.partition(b"\n")
         yield name.decode("utf-8", "replace"), text

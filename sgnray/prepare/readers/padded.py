@@ -110,6 +110,17 @@ def plan_padded(location: Location) -> RawPlan:
     )
 
 
+def holds_padded(location: Location) -> bool:
+    """Return whether a file has the arrays of padded clips, by their names and shapes."""
+    try:
+        entry = find_file(location)
+        arrays, parts = _open_arrays(location, entry)
+        specs = arrays.describe([name for names in parts.values() for name in names])
+    except InputError:
+        return False
+    return not _find_problems(specs, parts, entry)
+
+
 def read_padded_clip(row_TX: Array) -> Poses:
     """List the poses of one padded clip, (T, M * D) numbers; ClipError if it has none.
 

@@ -25,6 +25,7 @@ MIN_SCORE = 0.2  # a joint with a lower score is missing
 MIN_JOINTS = 3  # with fewer it is not a person
 MAX_GAP = 15  # frames, after which a person who comes back is a new body
 MAX_PEOPLE = 200
+_MAX_NORMALIZED = 1.5  # of points from 0 to 1 or from -1 to 1, with those outside the image
 # Lengths of an adult, which turn pixels into meters.
 _LENGTHS_M = {("left shoulder", "right shoulder"): 0.36} | {
     (f"{side} {start}", f"{side} {end}"): length_m
@@ -107,7 +108,7 @@ def build_recording(
     interpolated over time, carried to the ends of its body, and put in the middle of the other
     joints if it is never seen. Poses in an image (y down, pixels) are returned with y up, in
     meters estimated from the length of limbs.
-    ClipError if there are no people.
+    ClipError if there are no people, or if points in an image are not pixels.
     """
     tracks: list[_Track] = []
     active: list[_Track] = []
@@ -253,6 +254,11 @@ def _overlaps(expected_AV2: Floats, person_V2: Floats) -> Floats:
 def _meters_per_pixel(tracks: Sequence[_Track], skeleton: Skeleton) -> Floats:
     """Estimate the scale of a clip from limbs that are seen, with the sign that turns y up."""
     poses_PVC = np.stack([pose_VC for track in tracks for pose_VC in track.poses_VC])
+    if np.nanmax(np.abs(poses_PVC)) <= _MAX_NORMALIZED:
+        raise refusal(
+            "the points are normalized, which distorts them: write pixels (OpenPose without "
+            "--keypoint_scale, YOLO's to_json without normalize, others times width and height)"
+        )
     index = {joint: number for number, joint in enumerate(skeleton.joints)}
     ratios_LP = np.stack(
         [

@@ -26,11 +26,11 @@ from sgnray.prepare.readers.formats import (
     has_known_suffix,
 )
 from sgnray.prepare.readers.ntu import name_ntu
+from sgnray.prepare.readers.padded import holds_padded
 from sgnray.prepare.readers.source import (
     Listing,
     RawFile,
     cut_parts,
-    describe_unknown,
     list_files,
     read_file,
 )
@@ -142,12 +142,16 @@ def refuse_place(
     if (entry is not None and entry.is_folder) or suffix == ".zip":
         what = "no recording found" + (" that can be used" if refused else "")
         what += f", only videos such as {videos[0]}" if videos else ""
+    elif refused and has_known_suffix(place.name):
+        what, refused = refused[0].reason, ()
     elif refused:
         what = "no recording found that can be used"
-    elif entry is not None and has_known_suffix(entry.name):
-        what = describe_unknown(entry.size_bytes)
+    elif holds_padded(place):
+        what = "this file has padded clips, which have to be prepared first"
+        now = f"sgn prepare --raw {where}"
     else:
         kind = "a video" if videos else f"a {suffix} file" if suffix else "a file without a suffix"
+        kind += " of NumPy arrays" if suffix in (".npy", ".npz") else ""
         what = f"this is {kind}, and sgnray reads skeletons: joint positions in each frame"
     return InputError(
         what,

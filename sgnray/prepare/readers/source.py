@@ -1,6 +1,6 @@
 """Raw recordings, one per file: in folders, in .zip files, or in a folder's .zip files.
 
-OpenPose's frames of one recording count as one file, and so does each clip in a pickle of many.
+The frames of one recording count as one file, and so does each clip in a pickle of many.
 Nothing is extracted: a member is read into memory, up to a fixed limit.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 import struct
 import zipfile
 import zlib
@@ -27,6 +28,8 @@ from sgnray.prepare.readers.formats import (
     detect_format,
     has_known_suffix,
 )
+from sgnray.prepare.readers.keypoints import FORMAT as KEYPOINTS
+from sgnray.prepare.readers.keypoints import IMAGE_FORMAT, IMAGE_NAME, NO_FRAME
 from sgnray.prepare.readers.openpose import FORMAT as OPENPOSE
 from sgnray.prepare.readers.openpose import FRAME_NAME, has_person, join_frames
 from sgnray.prepare.readers.people import in_frame
@@ -132,7 +135,8 @@ def list_files(place: Location) -> Listing:
             is_zip = stream.read(4) == b"PK\3\4"
         if is_zip:
             return _recognize(list(_zip_files(place)))
-        return _recognize([_plain_file(place, entry)], lists_unknown=False)  # of any suffix
+        lists_unknown = has_known_suffix(entry.name)
+        return _recognize([_plain_file(place, entry)], lists_unknown=lists_unknown)
     plain: list[RawFile | Skipped] = []
     zips: list[RawFile] = []
     for item in place.walk():
@@ -162,12 +166,6 @@ def join_listings(listings: Sequence[Listing]) -> Listing:
         tuple(file for listing in listings for file in listing.sidecars),
         tuple(item for listing in listings for item in listing.left_out),
     )
-
-
-def describe_unknown(size_bytes: int) -> str:
-    """Explain why a file with the suffix of a recording is not a recording."""
-    what = "its content has no format that sgnray reads" if size_bytes else "it is empty"
-    return f"not a recording: {what}"
 
 
 def read_file(file: RawFile) -> bytes:
@@ -289,7 +287,8 @@ def _recognize(found: Sequence[RawFile | Skipped], *, lists_unknown: bool = True
     refused = [item for item in unused if has_known_suffix(item.name)]
     left_out = tuple(item for item in unused if not has_known_suffix(item.name))
     sidecars = [file for file in files if file.name in SIDECARS]
-    detected = _detect_all(_join_frames([file for file in files if file.name not in SIDECARS]))
+    own = [file for file in files if file.name not in SIDECARS]
+    detected = _join_images(_detect_all(_join_frames(own, FRAME_NAME)))
     known = [file for file, reason in detected if not reason]
     suffixes = {_suffix(file) for file in known}
     lists_all = lists_unknown and not known
@@ -326,10 +325,10 @@ def _detect(file: RawFile, frames: Sequence[RawFile]) -> list[tuple[RawFile, str
     for frame in sorted(frames, key=lambda frame: frame.size_bytes, reverse=True):
         try:
             head = _peek(frame)
+            found = detect_format(frame.name, lambda: head)  # noqa: B023 - called at once
         except ClipError as error:  # a damaged member; another frame may show the skeleton
             reason = reason or f"frame {frame.name}: {error.what}"
             continue
-        found = detect_format(frame.name, lambda: head)  # noqa: B023 - called at once
         if found is None or found[0].name != OPENPOSE:
             return [_detect_file(frame) for frame in frames]
         if has_person(head):
@@ -343,19 +342,41 @@ def _detect_file(file: RawFile) -> tuple[RawFile, str]:
         return file, ""
     try:
         found = detect_format(file.name, lambda: _peek(file))
-    except ClipError as error:  # a damaged member
+    except ClipError as error:  # such as a damaged member
         return file, error.what
     if found is None:
-        return file, describe_unknown(file.size_bytes)
+        return file, _describe_unknown(file.size_bytes)
     return replace(file, kind=found[0].name, skeleton=found[1].name), ""
+
+
+def _describe_unknown(size_bytes: int) -> str:
+    """Explain why a file with the suffix of a recording is not a recording."""
+    what = "its content has no format that sgnray reads" if size_bytes else "it is empty"
+    return f"not a recording: {what}"
 
 
 def _peek(file: RawFile) -> bytes:
     return _read(file, min(file.size_bytes, HEAD_BYTES))
 
 
-def _join_frames(files: Sequence[RawFile]) -> list[Joined]:
-    """Join the frames of each recording that OpenPose may have written into one file.
+def _join_images(detected: Sequence[tuple[RawFile, str]]) -> list[tuple[RawFile, str]]:
+    """Join files of one image each, which are the frames of a recording.
+
+    They have numbers in their names; one without people is an empty list.
+    """
+    found = [item for item in detected if item[0].kind != IMAGE_FORMAT and item[1] != NO_FRAME]
+    images = [file for file, reason in detected if file.kind == IMAGE_FORMAT or reason == NO_FRAME]
+    for file, frames in _join_frames(images, IMAGE_NAME):
+        one = frames[0] if len(frames) == 1 else file
+        if any(frame.kind for frame in frames or [file]):
+            found.append((replace(one, kind=KEYPOINTS, skeleton=COCO17.name), ""))
+        else:
+            found.append((one, NO_FRAME))
+    return found
+
+
+def _join_frames(files: Sequence[RawFile], name: re.Pattern[str]) -> list[Joined]:
+    """Join the frames of each recording, which have its name and a number, into one file.
 
     A folder is a recording with the folder's name, unless one folder has frames of several
     recordings: then recordings are named by the start of their frames' names.
@@ -363,7 +384,7 @@ def _join_frames(files: Sequence[RawFile]) -> list[Joined]:
     joined: list[Joined] = []
     groups: dict[tuple[str, PurePosixPath, str], list[tuple[int, str, RawFile]]] = {}
     for file in files:
-        match = FRAME_NAME.fullmatch(file.name)
+        match = name.fullmatch(file.name)
         if match is None:
             joined.append((file, ()))
         else:

@@ -5,7 +5,7 @@ import pytest
 
 from sgnray.data.skeleton import KINECT20, MEDIAPIPE33, NTU25
 from sgnray.errors import ClipError
-from sgnray.prepare.readers.joint_csv import read_joint_csv
+from sgnray.prepare.readers.joint_csv import detect_columns, read_joint_csv
 
 from ... import pose_files as files
 
@@ -49,7 +49,7 @@ def test_a_number_of_frames_that_is_the_same_in_each_row_is_not_the_number_of_a_
     assert refusal_of(two) == "it has several people, but no column Frame"
 
 
-@pytest.mark.parametrize("column", ["Timestamp", "when"])
+@pytest.mark.parametrize("column", ["FrameTime", "when"])
 def test_several_people_without_a_column_of_frames_are_refused(column):
     header, *rows = rows_of(files.format_kinect(TWO))
     assert refusal_of([[column, *header[1:]], *rows]) == (
@@ -134,3 +134,108 @@ def test_numbers_with_decimal_commas_and_points_are_refused():
     data = "\n".join(";".join(row) for row in [header, *rows]).encode()
     with pytest.raises(ClipError, match=r"line 3, column SpineBase\.X: invalid value"):
         read_joint_csv(data, NTU25)
+
+
+@pytest.mark.parametrize("words", [("High", "Low"), ("1", "0")])
+def test_the_confidence_of_kinect_in_the_state_of_a_hand_is_not_that_of_a_joint(words):
+    """Otherwise a hand would be missing whenever Kinect cannot tell if it is open."""
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    states = ["HandLeftState", "HandLeftConfidence", "HandRightState", "HandRightConfidence"]
+    cells = [["Open", words[number < 3], "Closed", words[1]] for number in range(len(rows))]
+    data = files.format_csv([header + states, *map(list.__add__, rows, cells)])
+    (body,) = read_joint_csv(data, NTU25).bodies
+    np.testing.assert_allclose(body.joints_TVC, TWO[0], atol=1e-5)
+
+
+def test_the_confidence_of_each_joint_of_kinect_is_its_score():
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    header += [f"{name}Confidence" for name in files.kinect_names(NTU25)]
+    rows = [[*row, *["1"] * 25] for row in rows]
+    rows[5][header.index("HandLeft.X")], rows[5][header.index("HandLeftConfidence")] = "9", "0"
+    (body,) = read_joint_csv(files.format_csv([header, *rows]), NTU25).bodies
+    np.testing.assert_allclose(np.delete(body.joints_TVC, 5, 0), np.delete(TWO[0], 5, 0), atol=1e-5)
+    assert abs(body.joints_TVC[5] - TWO[0][5]).max() < 0.1
+
+
+@pytest.mark.parametrize("word", ["v", "vis", "visible", "visibility", "score"])
+def test_the_score_of_a_joint_whatever_its_column_is_called(word):
+    person_TVC = files.move(MEDIAPIPE33)
+    header, *rows = rows_of(files.format_mediapipe(person_TVC))
+    rows[5][:4] = ["9", "9", "9", "0.1"]
+    header = [name.replace("visibility", word) for name in header]
+    (body,) = read_joint_csv(files.format_csv([header, *rows]), MEDIAPIPE33).bodies
+    np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["landmark_{0}_{2}", "lm{0}_{2}", "{2}_landmark_{0}", "pose_landmark_{0}_{2}", "{0}_{2}",
+     "PoseLandmark.{1}_{2}", "{2}_{1}", "{1}.{2}", "{1} {2}"],
+)  # fmt: skip
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_columns_of_landmarks_whatever_their_form(form, first):
+    """Of Holistic's columns, those of the pose are used."""
+    person_TVC = files.move(MEDIAPIPE33)
+    names = [joint.replace(" ", "_").upper() for joint in MEDIAPIPE33.joints]
+    header = [
+        form.format(number, name, axis)
+        for number, name in enumerate(names, first)
+        for axis in ("x", "y", "z", "visibility")
+    ]
+    _, *rows = rows_of(files.format_mediapipe(person_TVC))
+    others = [f"{part}_landmark_{n}_x" for part in ("face", "hand") for n in (0, 1)]
+    data = files.format_csv([others + header, *(["7"] * len(others) + row for row in rows)])
+    assert detect_columns(data, MEDIAPIPE33) is MEDIAPIPE33
+    (body,) = read_joint_csv(data, MEDIAPIPE33).bodies
+    np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["JointType_{0}_{1}", "{0}_Position{1}", "{0}.Position.{1}"])
+def test_the_columns_of_kinect_whatever_their_form(form):
+    header, *rows = rows_of(files.format_kinect(TWO))
+    header[2:] = [form.format(*name.split(".")) for name in header[2:]]
+    data = files.format_csv([header, *rows])
+    assert detect_columns(data, NTU25, KINECT20) is NTU25
+    assert len(read_joint_csv(data, NTU25).bodies) == 2
+
+
+@pytest.mark.parametrize("column", ["Timestamp", "time"])
+@pytest.mark.parametrize("has_ids", [True, False])
+def test_rows_of_one_time_are_one_frame(column, has_ids):
+    header, *rows = rows_of(files.format_kinect(TWO))
+    times = [[str(16.5 + 33 * int(row[0]))] for row in rows]
+    first = 1 if has_ids else 2
+    data = [[column, *header[first:]], *map(list.__add__, times, [row[first:] for row in rows])]
+    recording = read_joint_csv(files.format_csv(data), NTU25)
+    assert recording.num_frames == 20
+    for body, person_TVC in zip(recording.bodies, TWO, strict=True):
+        np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=1e-5)
+    if has_ids:  # a row for each body that Kinect could track
+        empty = [times[0] + ["0"] * 76] * 4
+        again = read_joint_csv(files.format_csv([data[0], *empty, *data[1:]]), NTU25)
+        assert again.num_frames == 20
+
+
+@pytest.mark.parametrize(
+    "times",
+    [["0"] * 20, ["1"] * 10 + ["2"] * 10, ["12:30"] * 20, [""] * 20, ["9", *["3"] * 19],
+     ["inf"] * 20, [str(number // 3) for number in range(20)]],
+)  # fmt: skip
+@pytest.mark.parametrize("first", [1, 2])
+def test_times_that_do_not_count_frames_are_ignored(times, first):
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    rows = [[time, *row[first:]] for time, row in zip(times, rows, strict=True)]
+    recording = read_joint_csv(files.format_csv([["Time", *header[first:]], *rows]), NTU25)
+    (body,) = recording.bodies
+    np.testing.assert_allclose(body.joints_TVC, TWO[0], atol=1e-5)
+
+
+def test_two_people_in_turns_without_ids_and_frames_are_refused():
+    header, *rows = rows_of(files.format_kinect(TWO))
+    assert refusal_of([header[2:], *(row[2:] for row in rows)]) == (
+        "its rows alternate between two people: add the columns Frame and BodyId"
+    )
+    walk_TVC = files.move(NTU25, walk_m=12)  # far in each step, but onwards
+    header, *rows = rows_of(files.format_kinect([walk_TVC]))
+    data = files.format_csv([header[2:], *(row[2:] for row in rows)])
+    assert len(read_joint_csv(data, NTU25).bodies) == 1

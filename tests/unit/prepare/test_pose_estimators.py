@@ -699,3 +699,22 @@ def test_a_file_of_unknown_format_among_recordings_is_named(tmp_path):
     listing = find_recordings(tmp_path)
     assert [file.name for file in listing.files] == ["a.json"]
     assert [item.name for item in listing.refused] == ["b.json"]
+
+
+@pytest.mark.parametrize("kind", FORMATTERS)
+@pytest.mark.parametrize("scale", [(1 / 1280, 1 / 720), (1 / 640, 1 / 360)], ids=["0..1", "-1..1"])
+def test_normalized_points_are_refused(read, kind, scale):
+    """They are distorted: the image is wider than high."""
+    offset = 1 if scale[0] > 1 / 1000 else 0
+    frames_NVC = files.project(files.move(COCO17, 6))[:, None] * scale - offset
+    data = FORMATTERS[kind](frames_NVC)
+    assert refuse(read, data, SUFFIX_OF.get(kind, ".json")).startswith(
+        "the points are normalized, which distorts them: write pixels"
+    )
+
+
+def test_normalized_points_of_openpose_are_refused(tmp_path):
+    frames_NVC = files.project(files.move(OPENPOSE25, 6))[:, None] / (1280, 720)
+    files.write_openpose(tmp_path / "clip", "clip", frames_NVC)
+    with pytest.raises(ClipError, match="without --keypoint_scale"):
+        read_folder(tmp_path)

@@ -1,0 +1,118 @@
+"""A JSON file for each image, as MMPose and YOLO write them of a folder of images."""
+
+import json
+import zipfile
+
+import pytest
+
+from sgnray.data.skeleton import COCO17
+from sgnray.errors import ClipError, InputError
+from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.readers.recordings import find_recordings, read_recording
+from sgnray.storage.location import locate
+
+from ... import pose_files as files
+
+PERSON_TVC = files.move(COCO17, 40)
+FRAMES = {
+    "MMPose": [frame["instances"] for frame in json.loads(
+        files.format_mmpose(files.project(PERSON_TVC)[:, None]))],
+    "YOLO": json.loads(files.format_yolo(files.project(PERSON_TVC)[:, None])),
+}  # fmt: skip
+
+
+def write(folder, frames=FRAMES["YOLO"], name="{:06}.json"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, people in frames if isinstance(frames, zip) else enumerate(frames):
+        (folder / name.format(number)).write_text(json.dumps(people))
+
+
+def read_one(folder):
+    (file,) = find_recordings(folder).files
+    return file, read_recording(file)[0]
+
+
+def assert_equal(one, other):
+    assert one.num_frames == other.num_frames
+    for mine, its in zip(one.bodies, other.bodies, strict=True):
+        assert mine.first_frame == its.first_frame
+        assert mine.joints_TVC.tobytes() == its.joints_TVC.tobytes()
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+@pytest.mark.parametrize("name", ["{}.json", "{:06}.json", "clip_{}.json", "f{}_keypoints.json"])
+def test_files_of_images_are_the_frames_of_a_recording(tmp_path, kind, name):
+    write(tmp_path / "clip", FRAMES[kind], name)
+    (tmp_path / "whole.json").write_text(json.dumps(FRAMES[kind]))
+    file, recording = read_one(tmp_path / "clip")
+    assert (file.name, file.kind, file.skeleton) == ("clip", "COCO key points", "coco17")
+    assert_equal(recording, read_one(tmp_path / "whole.json")[1])
+
+
+@pytest.mark.parametrize("has_empty", [True, False])
+def test_an_image_without_people_is_a_frame(tmp_path, has_empty):
+    """After 20 empty or missing frames, somebody who comes back is another body."""
+    frames = [people if not 10 <= n < 30 else [] for n, people in enumerate(FRAMES["MMPose"])]
+    seen = [(n, people) for n, people in enumerate(frames) if has_empty or people]
+    write(tmp_path / "clip", zip(*zip(*seen, strict=True), strict=True))
+    _, recording = read_one(tmp_path / "clip")
+    assert [body.num_frames for body in recording.bodies] == [10, 10]
+
+
+def test_a_recording_without_people_is_refused(tmp_path):
+    write(tmp_path / "wave" / "a")
+    write(tmp_path / "wave" / "b", [[]] * 3)
+    listing = find_recordings(tmp_path)
+    assert [file.path for file in listing.files] == ["wave/a"]
+    (refused,) = listing.refused
+    assert (refused.name, refused.reason[-26:]) == ("wave/b", "no frame contains a person")
+
+
+def test_folders_and_prefixes_are_recordings(tmp_path):
+    for label in ("wave", "clap"):
+        for clip in ("a", "b"):
+            write(tmp_path / "folders" / label / clip)
+            write(tmp_path / "prefixes" / label, name=clip + "_{:06}.json")
+    for form in ("folders", "prefixes"):
+        found = [file.path for file in find_recordings(tmp_path / form).files]
+        assert found == ["clap/a", "wave/a", "clap/b", "wave/b"]
+    (tmp_path / "folders/wave/a/000003.json").write_text("[]")  # else they are copies
+    plan = detect([locate(tmp_path / "folders")])
+    assert (plan.skeleton, plan.class_names) == (COCO17, ("clap", "wave"))
+
+
+def test_files_of_images_in_a_zip(tmp_path):
+    write(tmp_path / "clip")
+    with zipfile.ZipFile(tmp_path / "clips.zip", "w") as archive:
+        for path in sorted((tmp_path / "clip").iterdir()):
+            archive.write(path, f"clip/{path.name}")
+    file, recording = read_one(tmp_path / "clips.zip")
+    assert file.path == "clip"
+    assert_equal(recording, read_one(tmp_path / "clip")[1])
+
+
+def test_single_files_are_what_they_were(tmp_path):
+    """One image is a recording of one frame, and so is each file without a number."""
+    write(tmp_path / "clip")
+    file, recording = read_one(tmp_path / "clip/000000.json")
+    assert (file.name, file.kind, recording.num_frames) == ("000000.json", "COCO key points", 1)
+    (tmp_path / "empty_1.json").write_text("[]")
+    with pytest.raises(InputError, match="its list is empty"):
+        find_recordings(tmp_path / "empty_1.json")
+    for name in ("a", "b"):
+        write(tmp_path / "named", FRAMES["YOLO"][:1], f"{name}.json")
+    (tmp_path / "named/whole_1.json").write_text(json.dumps(FRAMES["YOLO"]))
+    (tmp_path / "named/whole_2.json").write_bytes(files.make_file("COCO"))
+    found = find_recordings(tmp_path / "named").files
+    assert [file.name for file in found] == ["a.json", "b.json", "whole_1.json", "whole_2.json"]
+    assert {file.kind for file in found} == {"COCO key points"}
+
+
+def test_a_broken_image_is_named(tmp_path):
+    write(tmp_path / "clip")
+    (tmp_path / "clip/000003.json").write_text('[{"keypoints": [[1, 2]]}]')
+    with pytest.raises(ClipError, match=r"^frame 3 \(000003\.json\): a person has 1 joints"):
+        read_one(tmp_path / "clip")
+    (tmp_path / "clip/000003.json").write_text('[{"keypoints": [[1, 2')
+    with pytest.raises(ClipError, match=r"^frame 3 \(000003\.json\): malformed JSON"):
+        read_one(tmp_path / "clip")

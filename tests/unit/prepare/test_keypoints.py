@@ -1,0 +1,207 @@
+"""COCO key points as each estimator writes them: what is not COCO's, scores, numbers, ids."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sgnray.data.skeleton import COCO17
+from sgnray.errors import ClipError
+from sgnray.prepare.readers.keypoints import read_keypoints
+
+from ... import pose_files as files
+
+PIXELS_TVC = files.project(files.move(COCO17, 6))
+NAMES = [joint.replace(" ", "_") for joint in COCO17.joints]
+
+
+def frames_of(**keys):
+    """Frames of MMPose with one person each, who has these keys, too."""
+    return [{"instances": [{"keypoints": pose.tolist()} | keys]} for pose in PIXELS_TVC]
+
+
+def read(content):
+    return read_keypoints(json.dumps(content).encode(), COCO17)
+
+
+def assert_equal(one, other):
+    assert one.num_frames == other.num_frames
+    for mine, its in zip(one.bodies, other.bodies, strict=True):
+        assert mine.first_frame == its.first_frame
+        assert mine.joints_TVC.tobytes() == its.joints_TVC.tobytes()
+
+
+def refusal_of(content):
+    with pytest.raises(ClipError) as caught:
+        read(content)
+    assert "\n" not in caught.value.what
+    return caught.value.what
+
+
+# ----------------------------------------------------------------------------------- other joints
+
+
+def test_points_in_3d_are_refused():
+    """MMPose's human3d: x, y and z in the order of Human3.6M, and separate scores."""
+    content = frames_of(keypoints=[[0.1, 0.2, 0.9]] * 17, keypoint_scores=[1.0] * 17)
+    assert refusal_of(content).startswith("frame 0: the keypoints are 3D (x, y, z and keypoint_sc")
+
+
+@pytest.mark.parametrize(
+    ("meta", "reason"),
+    [
+        ({"dataset_name": "coco"}, ""),
+        ({"dataset_name": "ochuman", "keypoint_id2name": dict(enumerate(NAMES))}, ""),
+        ({"dataset_name": "h36m"}, "the key points are those of h36m, not of COCO"),
+        ({"keypoint_id2name": dict(enumerate(["root", *NAMES[1:]]))}, "the key points are those"),
+        (
+            {
+                "dataset_name": "posetrack18",
+                "keypoint_id2name": dict(
+                    enumerate(["nose", "head_bottom", "head_top", *NAMES[3:]])
+                ),
+            },
+            "the key points are those of posetrack18, not of COCO",
+        ),
+    ],
+)
+def test_key_points_of_another_dataset_are_refused(meta, reason):
+    content = {"meta_info": {"num_keypoints": 17} | meta, "instance_info": frames_of()}
+    if reason:
+        assert refusal_of(content).startswith(reason)
+    else:
+        assert read(content).num_frames == 6
+
+
+# ----------------------------------------------------------------------------------------- scores
+
+
+def test_scores_of_each_joint_are_used_whatever_their_key():
+    """Hugging Face's ViTPose has `scores`; a joint with a low one is missing."""
+    scores = [0.9] * 13 + [0.02] * 4
+    expected = read(frames_of(keypoint_scores=scores))
+    assert_equal(read(frames_of(scores=scores)), expected)
+    # Those of the person are not those of the joints.
+    assert_equal(read(frames_of(scores=[0.02])), read(frames_of()))
+    assert_equal(read(frames_of(scores=0.02)), read(frames_of()))
+
+
+def test_logits_are_not_scores():
+    content = frames_of(keypoints_scores=[12.0] * 17)
+    assert refusal_of(content).startswith("frame 0: keypoints_scores are torchvision's logits, not")
+
+
+# ---------------------------------------------------------------------------------- frame numbers
+
+
+def results(images, **keys):
+    """COCO's results: one person in each image."""
+    pixels_TVC = files.project(files.move(COCO17, len(images)))
+    return [
+        {"image_id": image, "keypoints": pose.tolist()} | keys
+        for image, pose in zip(images, pixels_TVC, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["{}", "{}.jpg", "{:06}.png", "a2/frame_{}.mp4", "cam1_{:012}_rgb.jpg"]
+)
+def test_names_of_images_have_the_number_of_their_frame(name):
+    """AlphaPose's 12.jpg: frames without people are missing."""
+    numbers = [*range(8, 18), *range(37, 47)]
+    recording = read(results([name.format(number) for number in numbers]))
+    assert_equal(recording, read(results(numbers)))
+    assert len(recording.bodies) == 2
+
+
+@pytest.mark.parametrize("images", [["b3", "a1", "c2", "a0"], ["x", "y", "a", "b"]])
+def test_names_that_do_not_count_frames_are_in_the_order_of_the_file(images):
+    assert_equal(read(results(images)), read(results(range(4))))
+
+
+@pytest.mark.parametrize("images", [["0.jpg", "1.jpg", "10.jpg", "2.jpg"], [0, 1, 10, 2]])
+def test_frames_that_are_not_sorted_by_number_are_refused(images):
+    later, earlier = images[2:]
+    assert refusal_of(results(images)) == (
+        f"not sorted by image_id: {earlier} comes after {later}; sort the frames by their numbers"
+    )
+
+
+def test_mmpose_numbers_its_frames():
+    """Frames without people may be left out."""
+    numbers = [*range(8, 11), *range(37, 40)]
+    frames = [frame | {"frame_id": n} for frame, n in zip(frames_of(), numbers, strict=True)]
+    assert len(read(frames).bodies) == 2
+    assert len(read({"instance_info": frames}).bodies) == 2
+    assert len(read([*frames_of(), *frames]).bodies) == 1  # not all frames have a number
+    assert refusal_of([*frames, *frames]).startswith("not sorted by frame_id: 8 comes after 39")
+
+
+# -------------------------------------------------------------------------------------- track ids
+
+
+def meet(key, ids=(1, 2)):
+    """Two people who meet and turn back, of whom one is hidden as they meet."""
+    steps = np.abs(np.arange(40) - 20)[:, None, None] * (25.0, 0.0)
+    pose_VC = files.project(files.move(COCO17, 1))[0]
+    frames = []
+    for frame, step in enumerate(steps):
+        people = [(ids[0], pose_VC - step - (20, 0)), (ids[1], pose_VC + step + (20, 0))]
+        seen = people[: 1 if 15 <= frame < 28 else 2]
+        frames.append([{key: own_id, "keypoints": pose.tolist()} for own_id, pose in seen])
+    return frames
+
+
+@pytest.mark.parametrize("key", ["track_id", "idx"])
+def test_given_ids_identify_people(key):
+    assert_apart(read(meet(key)))
+
+
+@pytest.mark.parametrize("ids", [(1, 1), (1, None), (1.0, 2.0), ([1.0], [2.0]), (True, False)])
+def test_ids_that_do_not_identify_people_are_ignored(ids):
+    assert_equal(read(meet("idx", ids)), read(meet("name")))
+
+
+def test_some_people_without_ids_are_followed_by_overlap():
+    frames = meet("track_id")
+    del frames[30][1]["track_id"]
+    assert_equal(read(frames), read(meet("name")))
+
+
+def assert_apart(recording):
+    """Each person stays on their own side."""
+    left, right = sorted(recording.bodies, key=lambda body: body.joints_TVC[0, 0, 0])
+    assert (left.num_frames, right.num_frames) == (40, 40)
+    assert left.joints_TVC[:, 0, 0].max() < right.joints_TVC[:, 0, 0].min()
+
+
+# ----------------------------------------------------------------------------------- box scores
+
+
+@pytest.mark.parametrize(
+    ("form", "key"), [("frames", "confidence"), ("frames", "bbox_score"), ("results", "score")]
+)
+def test_people_whom_the_detector_is_not_sure_of_are_dropped(form, key):
+    frames = [[{"keypoints": pose.tolist(), key: 0.9}] for pose in PIXELS_TVC]
+    noise = [{"keypoints": (PIXELS_TVC[0] / 2 + n).tolist(), key: 0.09} for n in range(3)]
+    expected, with_noise = frames, [frame + noise for frame in frames]
+    if form == "results":
+        expected, with_noise = (
+            [{"image_id": n, **person} for n, frame in enumerate(content) for person in frame]
+            for content in (expected, with_noise)
+        )
+    assert_equal(read(with_noise), read(expected))
+
+
+@pytest.mark.parametrize(
+    "keys", [{"score": 0.01}, {"image_id": 1, "score": 0}, {"confidence": None}]
+)
+def test_other_scores_do_not_drop_people(keys):
+    person = {"keypoints": PIXELS_TVC[0].tolist()}
+    assert_equal(read([person | keys]), read([person]))
+
+
+def test_scores_of_alphapose_are_sums():
+    content = results(range(4), score=2.9)
+    content[2]["score"] = 0.05
+    assert read(content).num_frames == 4

@@ -1,0 +1,106 @@
+"""What is said about files that look like recordings and are not, or not ones that can be read."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sgnray.data.skeleton import COCO17
+from sgnray.errors import ClipError, InputError
+from sgnray.prepare.readers.recordings import find_recordings, read_recording
+
+from ... import pose_files as files
+
+FRAMES = json.loads(files.make_file("YOLO"))
+
+
+@pytest.fixture
+def said(tmp_path):
+    """Read a file: what is said about it."""
+
+    def refuse(data, name="clip.json"):
+        path = tmp_path / name
+        path.write_bytes(data if isinstance(data, bytes) else json.dumps(data).encode())
+        with pytest.raises((ClipError, InputError)) as caught:
+            read_recording(*find_recordings(path).files)
+        assert "\n" not in caught.value.what
+        assert getattr(caught.value, "problems", ()) == ()
+        return caught.value.what
+
+    return refuse
+
+
+@pytest.mark.parametrize("content", [[], [[]], [[], [], []], [[] for _ in range(30_000)]])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_file_of_empty_frames_has_no_person(said, content, indent):
+    assert "contains a person" in said(json.dumps(content, indent=indent).encode())
+
+
+def test_many_empty_frames_do_not_hide_the_format(tmp_path):
+    path = tmp_path / "clip.json"
+    path.write_text(json.dumps([[] for _ in range(30_000)] + FRAMES))
+    (file,) = find_recordings(path).files
+    recording, skeleton = read_recording(file)
+    assert (recording.num_frames, skeleton) == (3, COCO17)
+
+
+def test_json_in_strings(said):
+    content = [json.dumps(frame) for frame in FRAMES]
+    assert said(content) == "frame 0: it is text: json.loads each frame before you write them"
+
+
+@pytest.mark.parametrize("content", [{"frames": [{"people": FRAMES[0]}]}, {"0.jpg": {"people": []}},
+                                     {"version": "AlphaPose v0.3", "people": []}])  # fmt: skip
+def test_people_that_openpose_did_not_write(said, content):
+    assert said(content).startswith("it has `people`, but is not a frame of OpenPose: write a list")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("kind", ["YOLO", "MediaPipe", "Kinect v2"])
+def test_utf_16(said, encoding, kind):
+    """As PowerShell's > writes it, with a byte order mark."""
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    data = (mark + files.make_file(kind).decode()).encode(encoding)
+    name = "clip.json" if kind == "YOLO" else "clip.csv"
+    assert said(data, name) == "it is UTF-16 text: save it as UTF-8"
+
+
+def azure_columns():
+    """Azure Kinect's joints: 22 have names of Kinect v2, and 17 names of MediaPipe."""
+    parts = ["SHOULDER", "ELBOW", "WRIST", "HAND", "HANDTIP", "THUMB", "HIP", "KNEE", "ANKLE"]
+    parts += ["CLAVICLE", "FOOT", "EYE", "EAR"]
+    joints = ["PELVIS", "SPINE_NAVEL", "SPINE_CHEST", "NECK", "HEAD", "NOSE"]
+    joints += [f"{part}_{side}" for part in parts for side in ("LEFT", "RIGHT")]
+    return [f"{joint}_{axis}" for joint in joints for axis in "xyz"]
+
+
+def test_azure_kinect_is_not_mediapipe(said):
+    columns = azure_columns()
+    assert said(files.format_csv([columns, [1.0] * len(columns)]), "clip.csv").startswith(
+        "column not found: spine base_x, spine base_y, spine base_z, spine middle_x, "
+        "spine middle_y and 4 more (of the 75 of ntu25)"
+    )
+
+
+def test_columns_that_are_few_are_no_format(said):
+    columns = [f"{axis}{joint}" for joint in range(15, 33) for axis in "xyz"]
+    assert said(files.format_csv([columns, [1.0] * len(columns)]), "clip.csv").startswith(
+        "not a recording: its content has no format that sgnray reads"
+    )
+
+
+def test_arrays_that_must_be_prepared_are_said_to_be(tmp_path):
+    """Padded clips of CTR-GCN; other arrays cannot be prepared."""
+    poses, labels = np.zeros((2, 3, 150), np.float32), np.eye(2)
+    named = {"x_train": poses, "y_train": labels, "x_test": poses, "y_test": labels}
+    np.savez(tmp_path / "clips.npz", **named)
+    np.savez(tmp_path / "shape.npz", **named | {"x_train": labels})
+    np.savez(tmp_path / "other.npz", keypoints=poses)
+    np.save(tmp_path / "one.npy", poses)
+    with pytest.raises(InputError, match="padded clips, which have to be prepared first") as caught:
+        find_recordings(tmp_path / "clips.npz")
+    assert caught.value.now.startswith(f"sgn prepare --raw {tmp_path / 'clips.npz'}")
+    for name in ("other.npz", "shape.npz", "one.npy"):
+        with pytest.raises(InputError, match="file of NumPy arrays, and sgnray reads") as caught:
+            find_recordings(tmp_path / name)
+        assert "sgn prepare" not in caught.value.now
