@@ -219,7 +219,12 @@ def _write_traceback(failure: Exception) -> str:
     text = "".join(traceback.format_exception(failure))
     try:
         with tempfile.NamedTemporaryFile(
-            "w", prefix="sgn-bug-", suffix=".log", delete=False, encoding="utf-8"
+            "w",
+            prefix="sgn-bug-",
+            suffix=".log",
+            delete=False,
+            encoding="utf-8",
+            errors="backslashreplace",
         ) as file:
             file.write(f"sgn {__version__}: {' '.join(sys.argv)}\n{text}")
     except OSError:

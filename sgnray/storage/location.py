@@ -156,6 +156,13 @@ def locate(text: str | Path) -> Location:
     """Parse what a user named: a path on this machine, or a URI that pyarrow.fs knows."""
     # Caches link names to files and folders that are named by their hash.
     if isinstance(text, Path) or "://" not in text:
+        if isinstance(text, str) and URI.match(text):  # its folder would be called "s3:"
+            scheme = text.partition(":")[0]
+            raise UsageError(
+                "this URI has one slash after its scheme instead of two",
+                where=f"{scheme}:/...",  # what follows may hold a password
+                now=f"write {scheme}://...",
+            )
         return Location(str(resolve(text, keeps_name=True)))
     if text.startswith("file://"):
         return Location(str(resolve(unquote(urlsplit(text).path), keeps_name=True)))

@@ -300,3 +300,86 @@ def test_an_output_at_a_uri_is_refused(sgn, tiny_raw, tmp_path, monkeypatch, wor
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: this is only written to this machine, not to a URI\n")
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+# Every option and argument that names a file or folder, last.
+PATHS = [
+    "synth",
+    "demo --out",
+    "prepare --raw raw --out",
+    "prepare --raw",
+    "data --data",
+    "data verify --data",
+    "data export --to npz --data",
+    "data export --to npz --out",
+    "bench --data",
+    "train --data",
+    "train --case cs --data DATA --runs",
+    "tune --data",
+    "eval --data",
+    "eval --out",
+    "eval --runs",
+    "eval",
+    "predict --checkpoint RUN",
+    "predict a.skeleton --runs",
+    "predict a.skeleton --checkpoint",
+    "predict a.skeleton --out",
+    "predict a.skeleton --classes",
+    "export --out",
+    "export --clips",
+    "view",
+    "view a.skeleton --out",
+]
+
+
+@pytest.fixture
+def fill_in(tiny_folder, tiny_run):
+    """Split a command in which DATA and RUN stand for a dataset and a run."""
+    paths = {"DATA": str(tiny_folder), "RUN": str(tiny_run)}
+    return lambda words: [paths.get(word, word) for word in words.split()]
+
+
+@pytest.mark.parametrize("words", PATHS)
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "error: the path is empty\n"),
+        ("d\udcfc/ds", "error: this path cannot be used: it is not UTF-8\n"),
+    ],
+)
+def test_paths_that_cannot_be_used(sgn, fill_in, tmp_path, words, path, message):
+    os.makedirs(tmp_path / os.fsdecode(b"d\xfc/ds"))
+    done = sgn(*fill_in(words), path)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(message)
+    assert [line.split()[0] for line in done.err.splitlines()] == ["error:", "where", "now"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        words
+        for words in PATHS
+        if words.split()[-1] in ("--raw", "--data", "--runs", "--checkpoint", "eval", "RUN")
+    ],
+)
+def test_a_uri_with_one_slash_is_refused(sgn, fill_in, tmp_path, words):
+    """Taken as a path, it would be a folder called s3:."""
+    done = sgn(*fill_in(words), "s3:/key:secret@bucket/x")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        "error: this URI has one slash after its scheme instead of two\n"
+        "  where  s3:/...\n"
+        "  now    write s3://...\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_with_a_path_that_is_not_utf8_is_explained(sgn_fails_with):
+    done = sgn_fails_with(ZeroDivisionError("d\udcfc"))
+    assert done.err.startswith("error: this is a bug in sgnray: ZeroDivisionError: d")
+    path = done.err.splitlines()[1].removeprefix("  where  ")
+    with open(path, encoding="utf-8") as file:
+        assert "ZeroDivisionError: d\\udcfc" in file.read()
+    os.unlink(path)
