@@ -221,10 +221,10 @@ def resolve(path: str | Path, *, keeps_name: bool = False) -> Path:
             absolute = absolute.resolve()
         str(absolute).encode()  # the readers of files only accept UTF-8 names
     except (OSError, RuntimeError, UnicodeEncodeError) as error:
-        reason = "it is not UTF-8" if isinstance(error, UnicodeEncodeError) else str(error)
+        is_encoding = isinstance(error, UnicodeEncodeError)
         raise UsageError(
-            f"this path cannot be used: {reason}",
-            where=escape_name(str(path)),
+            f"this path cannot be used: {'it is not UTF-8' if is_encoding else error}",
+            where=escape_name(str(absolute if is_encoding else path)),  # perhaps a folder above
             now="give another path",
         ) from error
     if not str(path):
