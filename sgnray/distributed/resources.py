@@ -156,6 +156,7 @@ def check_local(
     *,
     num_cpus: float,
     num_gpus: float,
+    what: str = "worker",
 ) -> None:
     """Raise UsageError for a request that a local Ray, which never grows, cannot meet."""
     if not resources.is_local:
@@ -164,7 +165,7 @@ def check_local(
     has_cpus = num_cpus * num_workers <= resources.num_cpus
     has_gpus = num_gpus * num_workers <= resources.num_gpus
     if not (has_cpus and has_gpus and has_kind) or request.labels:
-        needed = request.describe(num_workers, num_cpus=num_cpus, num_gpus=num_gpus)
+        needed = request.describe(num_workers, num_cpus=num_cpus, num_gpus=num_gpus, what=what)
         raise UsageError(
             f"this machine does not have {needed}",
             where=f"Ray on this machine alone, with {resources}",
