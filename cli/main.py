@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
 import tempfile
@@ -149,7 +148,7 @@ def _run(arguments: list[str], ending: Ending) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(arguments, ending)
     except BrokenPipeError:  # `sgn eval | head`
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the exit
+        render.close_stdout()
         return 1
     except Exception as failure:
         error = _as_sgn_error(failure)

@@ -281,6 +281,23 @@ def test_a_closed_stdout_is_explained():
     )
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's full device")
+def test_a_full_disk_behind_stdout_is_explained():
+    done = subprocess.run(
+        f"{sys.executable} -m sgnray.cli train --recipe ntu60-cs --dry-run > /dev/full",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: the result cannot be printed: No space left on device\n"
+        "  where  stdout\n"
+        "  now    redirect it to a disk with free space, or to /dev/null\n"
+    )
+
+
 def test_a_command_that_is_suggested_can_be_pasted(sgn):
     arguments = ("--classes", "2", "--subjects", "2", "--setups", "1", "--replications", "1")
     done = sgn("synth", "a b", *arguments)
