@@ -134,6 +134,11 @@ def _speeds(result: BenchResult) -> SafeTable:
 
 def _epoch(result: BenchResult) -> str:
     outside = result.epoch.outside
+    if outside.low < 0:  # an epoch cannot be faster than its steps alone
+        return (
+            "other programs disturbed the measurement of an epoch's time outside of forward,\n"
+            "backward and step: measure again on an idle machine, or longer with --seconds"
+        )
     return (
         f"{outside.median:.1%} of an epoch's time is outside of forward, backward and step\n"
         f"(half of the {outside.num_rounds} rounds: {outside.low:.1%} to {outside.high:.1%})"
@@ -164,7 +169,7 @@ def _estimates(estimates: Sequence[Estimate]) -> SafeTable:
 
 
 def _rate(rate: Rate) -> tuple[str, str]:
-    return _count(rate.median), f"{100 * rate.spread:.0f}"
+    return _count(rate.median), ">99" if rate.spread > 0.99 else f"{100 * rate.spread:.0f}"
 
 
 def _count(number: float) -> str:
