@@ -210,7 +210,8 @@ def _parser_message(failure: Any, context: Any) -> str:
         return f"the {missing[1]} {missing[2]} is missing"
     value = re.match(r"Invalid value for '(.*?)': (?:Value error, )?(.*)", message)
     if value is not None:
-        return f"{value[1]}: {value[2].replace('Input should', 'the value must').rstrip('.')}"
+        what = value[2].replace("Input should", "the value must").partition(", unable to")[0]
+        return f"{value[1]}: {what.rstrip('.')}"
     return message[:1].lower() + message[1:].rstrip(".")
 
 

@@ -24,7 +24,7 @@ from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.launcher import Hardware
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.distributed.workers import Workers
-from sgnray.errors import CheckpointError, RunError
+from sgnray.errors import CheckpointError, RunError, count_of
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.sgn import count_parameters
 from sgnray.storage.mirror import shown
@@ -152,7 +152,7 @@ def _log_start(
     num_epochs = recipe.train.num_epochs
     where = f"{recipe.train.precision} on {hardware.description}"
     if resumed_from == 0:
-        log.info("run %s, %d epochs in %s", shown(run.path), num_epochs, where)
+        log.info("run %s, %s in %s", shown(run.path), count_of(num_epochs, "epoch"), where)
     elif resumed_from < num_epochs:
         log.info(
             "run %s resumes after epoch %d of %d, in %s",
@@ -163,9 +163,9 @@ def _log_start(
         )
     else:
         log.info(
-            "run %s has finished all %d epochs; only the test is repeated",
+            "run %s has finished %s; only the test is repeated",
             shown(run.path),
-            num_epochs,
+            "its epoch" if num_epochs == 1 else f"all {num_epochs} epochs",
         )
     if recipe.train.selection == "test":
         log.warning("the epoch is selected on the test clips: its accuracy is a biased estimate")

@@ -125,6 +125,8 @@ def test_usage_errors_word_for_word(sgn, arguments, block):
         (["data", "verify", "two"], "got unexpected extra argument"),
         (["synth", "out", "--classes", "1"], "--classes: "),
         (["--wrong"], "unknown option --wrong"),
+        (["bench", "--workers", "x"], "--workers: the value must be a valid integer\n"),
+        (["view", "x", "--fps", "x"], "--fps: the value must be a valid number\n"),
         (
             ["view", "--clip", "x"],
             "--clip is an argument, not an option: write its value without --clip",
@@ -134,8 +136,8 @@ def test_usage_errors_word_for_word(sgn, arguments, block):
 def test_parser_errors_are_one_block(sgn, arguments, what):
     done = sgn(*arguments)
     assert (done.code, done.out) == (2, "")
-    first, where, now = done.err.splitlines()
-    assert first.startswith(f"error: {what}")
+    assert done.err.startswith(f"error: {what}")
+    _, where, now = done.err.splitlines()
     assert where.startswith("  where  sgn")
     assert re.match(r"  now    see 'sgn[ a-z]* --help'$", now)
 
