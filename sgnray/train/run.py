@@ -13,6 +13,8 @@ from sgnray.checkpoints.run_folder import (
     REPORT_FILE,
     RunFolder,
     Runs,
+    check_name,
+    check_owner,
     check_reachable,
     claim_run,
     default_run_name,
@@ -89,6 +91,11 @@ def train_run(
     )
     warn_of_run(recipe, dataset, workers=wanted.most)
     check_reachable(runs_dir)
+    if name is not None:  # before Ray starts; checked again when the folder is locked
+        check_name(name, runs_dir)
+        folder = folder_in(runs_dir, name)
+        if isinstance(folder, Path) and folder.is_dir():
+            check_owner(folder, recipe, dataset)
     with open_executor(
         workers=wanted,
         device=device,
