@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
+from sgnray.errors import count_of
+
 from . import options, render
 from .choices import DATA_DIR, choose_dataset, choose_recipe, first_case
 from .tables import SafeTable, facts, make_table, scaled, spaced
@@ -100,11 +102,12 @@ def tables_of(result: BenchResult) -> list[RenderableType]:
 def _workload(workload: Workload) -> RenderableType:
     clips = f"{workload.num_train:,} for training, {workload.num_test:,} for the test"
     noise = "" if workload.has_dataset else "; no dataset, noise is used"
-    threads = "1 thread" if workload.num_threads == 1 else f"{workload.num_threads} threads"
+    epochs = count_of(workload.num_epochs, "epoch")
+    threads = count_of(workload.num_threads, "thread")
     return facts(
         {
-            "recipe": f"{workload.dataset} {workload.case}, {workload.num_epochs} epochs in "
-            f"batches of {workload.batch_size}, {workload.precision}",
+            "recipe": f"{workload.dataset} {workload.case}, {epochs} in batches of "
+            f"{workload.batch_size}, {workload.precision}",
             "clips": clips + noise,
             "model": f"{workload.num_parameters:,} parameters",
             "a clip": f"{workload.forward_flops / 1e6:,.0f} MFLOP forward, "
@@ -134,6 +137,11 @@ def _speeds(result: BenchResult) -> SafeTable:
 
 def _epoch(result: BenchResult) -> str:
     outside = result.epoch.outside
+    if outside.low < 0:  # an epoch cannot be faster than its steps alone
+        return (
+            "other programs disturbed the measurement of an epoch's time outside of forward,\n"
+            "backward and step: measure again on an idle machine, or longer with --seconds"
+        )
     return (
         f"{outside.median:.1%} of an epoch's time is outside of forward, backward and step\n"
         f"(half of the {outside.num_rounds} rounds: {outside.low:.1%} to {outside.high:.1%})"
@@ -152,7 +160,7 @@ def _workers(workers: Sequence[WorkersSpeed]) -> SafeTable:
 def _estimates(estimates: Sequence[Estimate]) -> SafeTable:
     table = make_table("the whole recipe", "training>", "evaluation>", "total>")
     for row in estimates:
-        where = "1 worker" if row.num_workers == 1 else f"{row.num_workers} workers"
+        where = count_of(row.num_workers, "worker")
         table.add_row(
             where if row.num_workers else "in this process",
             *(
@@ -164,7 +172,7 @@ def _estimates(estimates: Sequence[Estimate]) -> SafeTable:
 
 
 def _rate(rate: Rate) -> tuple[str, str]:
-    return _count(rate.median), f"{100 * rate.spread:.0f}"
+    return _count(rate.median), ">99" if rate.spread > 0.99 else f"{100 * rate.spread:.0f}"
 
 
 def _count(number: float) -> str:

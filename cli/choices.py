@@ -58,10 +58,11 @@ def choose_dataset(data: str | None, *, name: str | None = None) -> Path:
     A dataset at a URI is fetched first, unless it is cached.
     """
     from sgnray.data.store import find_dataset
+    from sgnray.storage.location import Location, as_folder
 
-    if data is not None and "://" in data:
-        return _fetch(data)
-    folder = DATA_DIR if data is None else Path(data)
+    folder = as_folder(DATA_DIR if data is None else data)
+    if isinstance(folder, Location):
+        return _fetch(str(data))
     if data is not None and not folder.is_dir():
         raise UsageError(
             "dataset folder not found",

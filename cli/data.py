@@ -82,6 +82,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="FILE",
+            parser=options.path_of("--out"),
             help="File to write. Default: <dataset>-<case>.<to>.",
         ),
     ] = None,

@@ -19,7 +19,10 @@ _NUM_REPLICATIONS = 1
 def demo(
     overrides: options.Overrides = None,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for all output.")
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", parser=options.path_of("--out"), help="Folder for all output."
+        ),
     ] = Path("runs/demo"),
     workers: options.Workers = 2,
     json: options.Json = False,

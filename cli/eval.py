@@ -31,6 +31,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="DIR",
+            parser=options.path_of("--out"),
             help="Folder for report.json and report.html. Default: the run's folder, or a folder "
             "in it or in reports/ if the evaluation differs from the run's own.",
         ),
@@ -54,12 +55,11 @@ def evaluate(
     """
     dataset_dir = None if data is None else choose_dataset(data)
 
-    from sgnray.evaluate import evaluate_run, place_of, write_evaluation
-    from sgnray.storage.atomic import refuse_uri
+    from sgnray.evaluate import check_folder, evaluate_run, place_of, write_evaluation
     from sgnray.storage.mirror import shown
 
     if out is not None:
-        refuse_uri(out)
+        check_folder(out)
     request = options.worker_request(
         cpus=cpus_per_worker,
         gpus=gpus_per_worker,

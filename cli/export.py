@@ -30,7 +30,11 @@ def export(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Default: the run's name, in the current folder."),
+        typer.Option(
+            metavar="FILE",
+            parser=options.path_of("--out"),
+            help="Default: the run's name, in the current folder.",
+        ),
     ] = None,
     opset: Annotated[
         int | None, typer.Option(metavar="N", help="ONNX opset version. Default: 18.")
@@ -45,6 +49,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="PATH",
+            parser=options.path_of("--clips"),
             help="Recordings or a dataset to compare on. Default: the run's own dataset.",
         ),
     ] = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
 import tempfile
@@ -149,7 +148,7 @@ def _run(arguments: list[str], ending: Ending) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(arguments, ending)
     except BrokenPipeError:  # `sgn eval | head`
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the exit
+        render.close_stdout()
         return 1
     except Exception as failure:
         error = _as_sgn_error(failure)
@@ -211,7 +210,8 @@ def _parser_message(failure: Any, context: Any) -> str:
         return f"the {missing[1]} {missing[2]} is missing"
     value = re.match(r"Invalid value for '(.*?)': (?:Value error, )?(.*)", message)
     if value is not None:
-        return f"{value[1]}: {value[2].replace('Input should', 'the value must').rstrip('.')}"
+        what = value[2].replace("Input should", "the value must").partition(", unable to")[0]
+        return f"{value[1]}: {what.rstrip('.')}"
     return message[:1].lower() + message[1:].rstrip(".")
 
 
@@ -219,7 +219,12 @@ def _write_traceback(failure: Exception) -> str:
     text = "".join(traceback.format_exception(failure))
     try:
         with tempfile.NamedTemporaryFile(
-            "w", prefix="sgn-bug-", suffix=".log", delete=False, encoding="utf-8"
+            "w",
+            prefix="sgn-bug-",
+            suffix=".log",
+            delete=False,
+            encoding="utf-8",
+            errors="backslashreplace",
         ) as file:
             file.write(f"sgn {__version__}: {' '.join(sys.argv)}\n{text}")
     except OSError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,6 +17,21 @@ from . import render
 
 if TYPE_CHECKING:
     from sgnray.distributed.resources import WorkerRequest
+
+
+def path_of(option: str) -> Callable[[str], Path]:
+    """Return a parser of a local path, which names the option if the path cannot be used."""
+
+    def parse(text: str) -> Path:
+        from sgnray.storage.location import resolve
+
+        try:
+            resolve(text)
+        except UsageError as error:
+            raise UsageError(error.what, where=f"{option} {error.where}", now=error.now) from error
+        return Path(text)
+
+    return parse
 
 
 def _set_verbosity(steps: int) -> int:
@@ -162,6 +178,7 @@ Classes = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
+        parser=path_of("--classes"),
         help="Class names, one per line, if those in the checkpoint are missing or different.",
     ),
 ]

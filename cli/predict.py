@@ -105,7 +105,7 @@ def predict(
         Literal["auto", "float32", "bf16"],
         typer.Option(
             metavar="auto|float32|bf16",
-            help="bf16 is several times faster if the hardware supports it.",
+            help="bf16 is up to twice as fast if the hardware supports it.",
         ),
     ] = "float32",
     runtime: Annotated[
@@ -150,8 +150,7 @@ def predict(
         window, stride = _live_window(window, stride, fps)
         for found in predict_lines(
             _lines_of_stdin(),
-            checkpoint,
-            runs_dir=runs,
+            _load_model(checkpoint, runs, runtime),
             class_names=class_names,
             num_views=views,
             num_guesses=top,
@@ -242,8 +241,11 @@ def _skipped(item: Skipped) -> dict[str, Any]:
 def _load_model(checkpoint: str | None, runs: str, runtime: str) -> TrainedModel:
     """Load the model for a runtime; for onnx, export it to a temporary file first."""
     from sgnray.checkpoints.trained_model import load_trained_model
+    from sgnray.storage.mirror import shown
 
     model = load_trained_model(checkpoint, runs_dir=runs)
+    if checkpoint is None and model.run is not None:
+        render.note(f"using {shown(model.run.path)}")
     if runtime == "torch":
         model.require_sgn()
     if runtime != "onnx" or model.path.suffix == ".onnx":

@@ -32,7 +32,11 @@ def prepare(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder to write. Default: data/<dataset>."),
+        typer.Option(
+            metavar="DIR",
+            parser=options.path_of("--out"),
+            help="Folder to write. Default: data/<dataset>.",
+        ),
     ] = None,
     workers: options.Workers = 0,
     address: options.Address = None,

@@ -56,8 +56,23 @@ def text(content: str) -> None:
             now="leave stdout open, or redirect it to a file or to /dev/null",
         )
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(content.encode(encoding, "backslashreplace").decode(encoding))
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(content.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `sgn eval | head`
+        raise
+    except OSError as error:
+        close_stdout()
+        raise OutputError(
+            f"the result cannot be printed: {error.strerror or error}",
+            where="stdout",
+            now="redirect it to a disk with free space, or to /dev/null",
+        ) from error
+
+
+def close_stdout() -> None:
+    """Drop what could not be printed: Python would try again at its exit, and fail."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the exit
 
 
 def as_json(content: Mapping[str, Any], *, indent: int | None = 2) -> None:

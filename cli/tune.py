@@ -15,6 +15,8 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.live import Live
 from rich.text import Text
 
+from sgnray.errors import count_of
+
 from . import options, render
 from .choices import choose_dataset, choose_recipe, first_case
 from .live import shown_epochs
@@ -161,12 +163,12 @@ def tune(
         return render.as_json(content)
     render.result(*result_tables(tuned))
     if finished is not None:
-        return render.result(final_line(finished))
-    render.note(
+        render.result(final_line(finished))
+        return render.note(f"see {shown(tuned.page_path)}")
+    return render.note(
         f"see {shown(tuned.page_path)}; train the best: "
         f"sgn train --recipe {pasted(tuned.best_recipe_path)}"
     )
-    return None
 
 
 def _train_final(
@@ -335,7 +337,9 @@ def final_line(finished: RunResult) -> str:
 def trial_line(trial: TrialRow) -> str:
     """Describe one trial of a search in a line."""
     score = trial.status if trial.score is None else f"val {trial.score:6.1%}"
-    line = f"trial {trial.number:>3}  {score}  {trial.num_epochs} epochs  {changes(trial)}"
+    line = (
+        f"trial {trial.number:>3}  {score}  {count_of(trial.num_epochs, 'epoch')}  {changes(trial)}"
+    )
     return line.rstrip() if trial.error is None else f"{line.rstrip()}\n  {trial.error}"
 
 

@@ -15,6 +15,7 @@ def view(
         Path,
         typer.Argument(
             metavar="FILE|DATASET",
+            parser=options.path_of("FILE"),
             help="A recording, a folder or .zip of them, or a prepared dataset.",
         ),
     ],
@@ -31,7 +32,11 @@ def view(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Default: the clip's name, in the current folder."),
+        typer.Option(
+            metavar="FILE",
+            parser=options.path_of("--out"),
+            help="Default: the clip's name, in the current folder.",
+        ),
     ] = None,
     names: Annotated[bool, typer.Option("--names", help="Show the names of the joints.")] = False,
     fps: Annotated[

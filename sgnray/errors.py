@@ -124,9 +124,14 @@ def last_line(error: BaseException) -> str:
     return text.splitlines()[-1] if text else type(error).__name__
 
 
+def count_of(number: float, noun: str) -> str:
+    """Return a number with its noun: "1 epoch" or "2 epochs"."""
+    return f"{number:.12g} {noun}{'' if number == 1 else 's'}"
+
+
 def count_problems(problems: Sequence[object]) -> str:
     """Return "1 problem" or "N problems"."""
-    return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return count_of(len(problems), "problem")
 
 
 def shorten_problems(problems: Sequence[Problem], limit: int = 10) -> list[Problem]:

@@ -324,12 +324,18 @@ def is_trained_on(environment: Mapping[str, Any], info: DatasetInfo, case: str |
 
 
 def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
-    """Raise RunError if a folder belongs to another recipe or dataset, or is not a run folder."""
+    """Raise RunError if a folder belongs to another recipe or dataset, or is not a run folder.
+
+    Precision `auto`, which is resolved when Ray has started, may still become that of the folder.
+    """
     recipe_path = path / RECIPE_FILE
     if not recipe_path.exists():
         check_unused(path)
         return
-    if not load_recipe(str(recipe_path)).trains_like(recipe):
+    own = load_recipe(str(recipe_path))
+    if recipe.train.precision == "auto":
+        recipe = recipe.replacing({"train.precision": own.train.precision})
+    if not own.trains_like(recipe):
         raise RunError(
             "the folder contains a run of another recipe",
             where=str(recipe_path),

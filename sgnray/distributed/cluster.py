@@ -132,7 +132,7 @@ def _running_here() -> str | None:
         if isinstance(error.__cause__, _SilentError):
             raise
         return None  # it was stopped
-    except (OSError, ValueError):  # never started
+    except (OSError, ValueError, UsageError):  # never started
         return None
     return address
 
@@ -203,7 +203,10 @@ def num_cores() -> int:
 
 
 def check_listening(address: str) -> None:
-    """Raise ClusterError if no Ray listens at an address; Ray itself would retry for a minute."""
+    """Raise ClusterError if no Ray listens at an address; Ray itself would retry for a minute.
+
+    UsageError for text that is not an address.
+    """
     if address.startswith(("http://", "https://")):
         raise ClusterError(
             "this is the address of a dashboard, which accepts jobs but not drivers",
@@ -215,7 +218,7 @@ def check_listening(address: str) -> None:
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")  # an IPv6 address
     if not host or not port.isdecimal():
-        raise ClusterError(
+        raise UsageError(
             "this is not the address of a Ray cluster",
             where=address,
             now="name it as HOST:6379, or use auto or local",

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sgnray.errors import ClusterError, UsageError
+from sgnray.errors import ClusterError, UsageError, count_of
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Resources:
         return max(1, share)
 
     def __str__(self) -> str:
-        return f"{_count(self.num_cpus, 'CPU')} ({self.free_cpus} free) and " + _count(
+        return f"{count_of(self.num_cpus, 'CPU')} ({self.free_cpus} free) and " + count_of(
             self.num_gpus, "GPU"
         )
 
@@ -92,13 +92,12 @@ class WorkerRequest:
         self, num_workers: int, *, num_cpus: float, num_gpus: float, what: str = "worker"
     ) -> str:
         """Name it for a message: "4 workers with 1 CPU and 1 GPU (A100) each"."""
-        gpu = f" and {_count(num_gpus, 'GPU')}" if num_gpus else ""
+        gpu = f" and {count_of(num_gpus, 'GPU')}" if num_gpus else ""
         kind = f" ({self.accelerator_type})" if self.accelerator_type else ""
         labels = "".join(f", {key}={value}" for key, value in self.labels.items())
         each = " each" if num_workers > 1 else ""
-        return (
-            f"{_count(num_workers, what)} with {_count(num_cpus, 'CPU')}{gpu}{kind}{labels}{each}"
-        )
+        cpus = count_of(num_cpus, "CPU")
+        return f"{count_of(num_workers, what)} with {cpus}{gpu}{kind}{labels}{each}"
 
 
 def check_gpu_share(num_gpus: float, *, where: str) -> None:
@@ -156,6 +155,7 @@ def check_local(
     *,
     num_cpus: float,
     num_gpus: float,
+    what: str = "worker",
 ) -> None:
     """Raise UsageError for a request that a local Ray, which never grows, cannot meet."""
     if not resources.is_local:
@@ -164,7 +164,7 @@ def check_local(
     has_cpus = num_cpus * num_workers <= resources.num_cpus
     has_gpus = num_gpus * num_workers <= resources.num_gpus
     if not (has_cpus and has_gpus and has_kind) or request.labels:
-        needed = request.describe(num_workers, num_cpus=num_cpus, num_gpus=num_gpus)
+        needed = request.describe(num_workers, num_cpus=num_cpus, num_gpus=num_gpus, what=what)
         raise UsageError(
             f"this machine does not have {needed}",
             where=f"Ray on this machine alone, with {resources}",
@@ -231,7 +231,3 @@ def gpus_per_actor(device: str, resources: Resources, request: WorkerRequest) ->
     if not use_gpu(device, resources, request):
         return 0.0
     return 1.0 if request.num_gpus is None else request.num_gpus
-
-
-def _count(number: float, what: str) -> str:
-    return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"

@@ -186,8 +186,12 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write report.json."""
+        write_text(path, self.to_json())
+
+    def to_json(self) -> str:
+        """Return the text of report.json."""
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(path, text + "\n")
+        return text + "\n"
 
 
 def make_report(

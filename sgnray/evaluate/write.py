@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from sgnray.checkpoints.run_folder import (
 from sgnray.config import load_recipe
 from sgnray.data.info import read_info
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.errors import SgnError
+from sgnray.errors import SgnError, UsageError
 from sgnray.evaluate.report import SELECTION, Mistake, Report
-from sgnray.storage.atomic import output_errors, refuse_uri, write_text
+from sgnray.storage.atomic import output_errors, refuse_uri, written_aside
 from sgnray.storage.location import as_folder
 from sgnray.storage.mirror import copy_named, upload
 from sgnray.view.page import pack_scene, render_page
@@ -59,28 +60,41 @@ def place_of(report: Report, runs_dir: Runs) -> Path:
     return run.path if _is_own_test(run, report) else run.path / f"eval-{suffix}"
 
 
-def write_evaluation(report: Report, folder: Path) -> Path:
-    """Write report.json and report.html into a folder; returns the page. Raises OutputError.
+def check_folder(folder: Path) -> None:
+    """Raise UsageError or OutputError for a folder that no report can be written to."""
+    refuse_uri(folder)
+    if folder.is_file():
+        raise UsageError("this is a file", where=str(folder), now="choose a folder with --out")
+    with output_errors(folder):
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        tempfile.TemporaryFile(dir=existing).close()
 
-    If the folder is in the local copy of a run at a URI, they are also uploaded.
+
+def write_evaluation(report: Report, folder: Path) -> Path:
+    """Write report.json and report.html into a folder, or neither; returns the page.
+
+    If the folder is in the local copy of a run at a URI, they are also uploaded. Raises UsageError,
+    OutputError.
     """
     assert report.details is not None
-    refuse_uri(folder)
+    check_folder(folder)
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    report.write(folder / REPORT_FILE)
     page = folder / PAGE_FILE
-    write_page(page, report, open_dataset(Path(report.details.dataset_dir)))
+    content = page_of(report, open_dataset(Path(report.details.dataset_dir)))
+    with written_aside(folder / REPORT_FILE) as json_aside, written_aside(page) as page_aside:
+        json_aside.write_text(report.to_json(), encoding="utf-8")
+        page_aside.write_text(content, encoding="utf-8")
     upload(folder)
     return page
 
 
-def write_page(path: Path, report: Report, dataset: SkeletonDataset) -> None:
-    """Write the page of a report with details on `dataset`."""
+def page_of(report: Report, dataset: SkeletonDataset) -> str:
+    """Return the page of a report with details on `dataset`."""
     assert report.details is not None
     num_poses = np.diff(dataset.offsets)
     played = choose_played([item for item in report.details.mistakes if num_poses[item.row]])
-    page = render_page(
+    return render_page(
         "report.html",
         package="sgnray.evaluate",
         title=f"SGN on {report.evaluated.dataset}, {report.evaluated.case}",
@@ -91,7 +105,6 @@ def write_page(path: Path, report: Report, dataset: SkeletonDataset) -> None:
         num_played=len(played),
         data=_script_data(report, dataset, played),
     )
-    write_text(path, page)
 
 
 def choose_played(mistakes: Sequence[Mistake]) -> list[Mistake]:

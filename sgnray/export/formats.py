@@ -107,7 +107,9 @@ def _write_torch(path: Path, trained_model: TrainedModel) -> None:
             dynamic_shapes={"joints_BTVC": {0: torch.export.Dim("clips")}},
         )
         extra = {f"{KEY}.json": trained_model.card.to_json()}
-        torch.export.save(program, path, extra_files=extra)
+        written = io.BytesIO()  # on a full disk, torch's own writer of files aborts the process
+        torch.export.save(program, written, extra_files=extra)
+    path.write_bytes(written.getbuffer())
 
 
 def _open_torch(path: Path) -> Run:

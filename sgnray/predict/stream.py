@@ -87,7 +87,7 @@ class Stream:
 
 def predict_lines(
     lines: Iterable[bytes],
-    checkpoint: Path | str | None = None,
+    checkpoint: Path | str | TrainedModel | None = None,
     *,
     runs_dir: Runs = Path("runs"),
     class_names: tuple[str, ...] | None = None,
@@ -103,7 +103,9 @@ def predict_lines(
     yielded as plain data, before the next line is read: the number of `frame`s so far and the
     `guesses`. Raises InputError with the number of a line that cannot be used.
     """
-    model = load_trained_model(checkpoint, runs_dir=runs_dir).named(class_names)
+    if not isinstance(checkpoint, TrainedModel):
+        checkpoint = load_trained_model(checkpoint, runs_dir=runs_dir)
+    model = checkpoint.named(class_names)
     model.model.to(choose_device(device))
     stream = Stream(
         model, window=window, stride=stride, num_views=num_views, num_guesses=num_guesses

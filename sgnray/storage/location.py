@@ -156,6 +156,13 @@ def locate(text: str | Path) -> Location:
     """Parse what a user named: a path on this machine, or a URI that pyarrow.fs knows."""
     # Caches link names to files and folders that are named by their hash.
     if isinstance(text, Path) or "://" not in text:
+        if isinstance(text, str) and URI.match(text):  # its folder would be called "s3:"
+            scheme = text.partition(":")[0]
+            raise UsageError(
+                "this URI has one slash after its scheme instead of two",
+                where=f"{scheme}:/...",  # what follows may hold a password
+                now=f"write {scheme}://...",
+            )
         return Location(str(resolve(text, keeps_name=True)))
     if text.startswith("file://"):
         return Location(str(resolve(unquote(urlsplit(text).path), keeps_name=True)))
@@ -214,10 +221,10 @@ def resolve(path: str | Path, *, keeps_name: bool = False) -> Path:
             absolute = absolute.resolve()
         str(absolute).encode()  # the readers of files only accept UTF-8 names
     except (OSError, RuntimeError, UnicodeEncodeError) as error:
-        reason = "it is not UTF-8" if isinstance(error, UnicodeEncodeError) else str(error)
+        is_encoding = isinstance(error, UnicodeEncodeError)
         raise UsageError(
-            f"this path cannot be used: {reason}",
-            where=escape_name(str(path)),
+            f"this path cannot be used: {'it is not UTF-8' if is_encoding else error}",
+            where=escape_name(str(absolute if is_encoding else path)),  # perhaps a folder above
             now="give another path",
         ) from error
     if not str(path):

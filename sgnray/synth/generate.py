@@ -18,6 +18,7 @@ from sgnray.errors import UsageError
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.seeding import derive_seed
 from sgnray.storage.atomic import output_errors, refuse_uri, replace_folder
+from sgnray.storage.lock import take_folder_lock
 from sgnray.synth.actions import Action, list_actions
 from sgnray.synth.people import draw_person, perform
 from sgnray.synth.sensor import CAMERA_AZIMUTHS_RAD, draw_setup, record
@@ -26,6 +27,7 @@ from sgnray.synth.text import format_recording
 FORMAT_VERSION = 1
 MANIFEST_NAME = "synth.json"
 _READY = "ready"
+_PREVIOUS = "previous"
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,20 @@ def synthesize(
     takes = list(_list_takes(**counts))
     target = out.resolve()
     aside = target.with_name(f"{target.name}.partial")
-    with output_errors(out):
-        try:
+    busy = UsageError(
+        "another sgn synth is writing this folder",
+        where=str(out),
+        now="wait until it ends, or name another folder",
+    )
+    lock = take_folder_lock(aside, busy=busy)
+    try:
+        _check_folder(out, overwrite=overwrite)  # another process may just have written it
+        with output_errors(out):
             num_bytes = _write_folder(aside, seed, counts, actions, takes, on_progress)
-            replace_folder(aside / _READY, target, previous=aside / "previous")
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            replace_folder(aside / _READY, target, previous=aside / _PREVIOUS)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        lock.release()
     num_files = len(takes) * len(CAMERA_AZIMUTHS_RAD)
     return SynthResult(out, num_files, num_bytes, tuple(action.name for action in actions))
 
@@ -144,9 +154,10 @@ def _write_folder(
     takes: list[_Take],
     on_progress: OnProgress,
 ) -> int:
-    shutil.rmtree(aside, ignore_errors=True)
+    for name in (_READY, _PREVIOUS):  # a killed process left them
+        shutil.rmtree(aside / name, ignore_errors=True)
     folder = aside / _READY
-    folder.mkdir(parents=True)
+    folder.mkdir()
     num_bytes, num_files, total = 0, 0, len(takes) * len(CAMERA_AZIMUTHS_RAD)
     for take in takes:
         for name, content in _record_take(seed, take, actions[take.action - 1]):

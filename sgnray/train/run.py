@@ -13,6 +13,8 @@ from sgnray.checkpoints.run_folder import (
     REPORT_FILE,
     RunFolder,
     Runs,
+    check_name,
+    check_owner,
     check_reachable,
     claim_run,
     default_run_name,
@@ -24,7 +26,7 @@ from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.launcher import Hardware
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.distributed.workers import Workers
-from sgnray.errors import CheckpointError, RunError
+from sgnray.errors import CheckpointError, RunError, count_of
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.sgn import count_parameters
 from sgnray.storage.mirror import shown
@@ -89,6 +91,11 @@ def train_run(
     )
     warn_of_run(recipe, dataset, workers=wanted.most)
     check_reachable(runs_dir)
+    if name is not None:  # before Ray starts; checked again when the folder is locked
+        check_name(name, runs_dir)
+        folder = folder_in(runs_dir, name)
+        if isinstance(folder, Path) and folder.is_dir():
+            check_owner(folder, recipe, dataset)
     with open_executor(
         workers=wanted,
         device=device,
@@ -152,7 +159,7 @@ def _log_start(
     num_epochs = recipe.train.num_epochs
     where = f"{recipe.train.precision} on {hardware.description}"
     if resumed_from == 0:
-        log.info("run %s, %d epochs in %s", shown(run.path), num_epochs, where)
+        log.info("run %s, %s in %s", shown(run.path), count_of(num_epochs, "epoch"), where)
     elif resumed_from < num_epochs:
         log.info(
             "run %s resumes after epoch %d of %d, in %s",
@@ -163,9 +170,9 @@ def _log_start(
         )
     else:
         log.info(
-            "run %s has finished all %d epochs; only the test is repeated",
+            "run %s has finished %s; only the test is repeated",
             shown(run.path),
-            num_epochs,
+            "its epoch" if num_epochs == 1 else f"all {num_epochs} epochs",
         )
     if recipe.train.selection == "test":
         log.warning("the epoch is selected on the test clips: its accuracy is a biased estimate")

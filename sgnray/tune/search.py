@@ -11,7 +11,7 @@ from sgnray.checkpoints.run_folder import Runs, check_reachable
 from sgnray.config import Recipe
 from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
-from sgnray.errors import InputError, Problem, SgnError
+from sgnray.errors import InputError, Problem, SgnError, count_of
 from sgnray.storage.mirror import shown
 from sgnray.train.checks import (
     check_recipe,
@@ -157,10 +157,10 @@ def _run(
         device_type = "cuda" if allocated.num_gpus else "cpu"
         check_synchronized(plan.recipe, allocated.num_workers, device_type)
         log.info(
-            "search %s: %d trials of at most %d epochs, %s at once%s",
+            "search %s: %s of at most %s, %s at once%s",
             shown(running.folder.path),
-            plan.num_trials,
-            plan.num_epochs,
+            count_of(plan.num_trials, "trial"),
+            count_of(plan.num_epochs, "epoch"),
             allocated.concurrent or "as many as fit",
             f"; {len(running.ended)} ended before" if running.ended else "",
         )
@@ -186,7 +186,7 @@ def _none_ended(folder: SearchFolder, rows: tuple[TrialRow, ...]) -> SgnError:
     # Usually all have the same reason, which is then reported once.
     first = {row.error or row.status: row for row in reversed(rows)}
     return SgnError(
-        f"all {len(rows)} trials failed",
+        "the only trial failed" if len(rows) == 1 else f"all {len(rows)} trials failed",
         where=shown(folder.log_path),
         now="fix the cause and search under another --name; sgn train with the values of one trial "
         "reproduces it",

@@ -13,7 +13,7 @@ from sgnray.data.store import open_dataset
 from sgnray.evaluate.analysis import calibrate, find_mistakes, score_groups
 from sgnray.evaluate.metrics import Tally
 from sgnray.evaluate.report import Cost, Details, EvaluatedModel, Member, make_report
-from sgnray.evaluate.write import choose_played, write_page
+from sgnray.evaluate.write import choose_played, page_of
 
 pytestmark = pytest.mark.browser
 
@@ -61,9 +61,10 @@ def page_file(write_dataset, tmp_path_factory):
     )
     evaluated = EvaluatedModel(EVIL[1], "mine", "sha256:0", "cv", "test", 120, 5, 691048)
     report = make_report(evaluated, tally, EVIL, details)
-    write_page(folder / "report.html", report, dataset)
+    (folder / "report.html").write_text(page_of(report, dataset), encoding="utf-8")
     one_view = dataclasses.replace(details, top1_by_views=(0.5,))
-    write_page(folder / "one.html", dataclasses.replace(report, details=one_view), dataset)
+    one = page_of(dataclasses.replace(report, details=one_view), dataset)
+    (folder / "one.html").write_text(one, encoding="utf-8")
     return folder / "report.html", report
 
 

@@ -1,5 +1,6 @@
 """`sgn bench` from the command line: tables, JSON, what it works on, and what it refuses."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -118,6 +119,17 @@ def test_the_tables(capsys):
         "1 worker          24 h 00 min       7.2 s  24 h 00 min",
         "8 workers          1 h 40 min       3.0 s   1 h 40 min",
     ]
+
+
+def test_a_disturbed_measurement_shows_no_impossible_figures(capsys):
+    epoch = Epoch(Rate(62.5, 60.0, 4900.0, 3), Rate(-1.689, -3.0, 0.04, 3))
+    render.result(*tables_of(dataclasses.replace(RESULT, epoch=epoch)))
+    lines = capsys.readouterr().out.splitlines()
+    assert "epoch                         float32         62  >99" in map(str.rstrip, lines)
+    first = next(number for number, line in enumerate(lines) if "an epoch's time" in line)
+    assert "disturbed" in lines[first]
+    assert not any("%" in line for line in lines[first : first + 2])
+    assert max(map(len, lines)) <= 80
 
 
 def test_help_loads_neither_torch_nor_ray():

@@ -125,6 +125,8 @@ def test_usage_errors_word_for_word(sgn, arguments, block):
         (["data", "verify", "two"], "got unexpected extra argument"),
         (["synth", "out", "--classes", "1"], "--classes: "),
         (["--wrong"], "unknown option --wrong"),
+        (["bench", "--workers", "x"], "--workers: the value must be a valid integer\n"),
+        (["view", "x", "--fps", "x"], "--fps: the value must be a valid number\n"),
         (
             ["view", "--clip", "x"],
             "--clip is an argument, not an option: write its value without --clip",
@@ -134,8 +136,8 @@ def test_usage_errors_word_for_word(sgn, arguments, block):
 def test_parser_errors_are_one_block(sgn, arguments, what):
     done = sgn(*arguments)
     assert (done.code, done.out) == (2, "")
-    first, where, now = done.err.splitlines()
-    assert first.startswith(f"error: {what}")
+    assert done.err.startswith(f"error: {what}")
+    _, where, now = done.err.splitlines()
     assert where.startswith("  where  sgn")
     assert re.match(r"  now    see 'sgn[ a-z]* --help'$", now)
 
@@ -281,6 +283,23 @@ def test_a_closed_stdout_is_explained():
     )
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's full device")
+def test_a_full_disk_behind_stdout_is_explained():
+    done = subprocess.run(
+        f"{sys.executable} -m sgnray.cli train --recipe ntu60-cs --dry-run > /dev/full",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: the result cannot be printed: No space left on device\n"
+        "  where  stdout\n"
+        "  now    redirect it to a disk with free space, or to /dev/null\n"
+    )
+
+
 def test_a_command_that_is_suggested_can_be_pasted(sgn):
     arguments = ("--classes", "2", "--subjects", "2", "--setups", "1", "--replications", "1")
     done = sgn("synth", "a b", *arguments)
@@ -300,3 +319,86 @@ def test_an_output_at_a_uri_is_refused(sgn, tiny_raw, tmp_path, monkeypatch, wor
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: this is only written to this machine, not to a URI\n")
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+# Every option and argument that names a file or folder, last.
+PATHS = [
+    "synth",
+    "demo --out",
+    "prepare --raw raw --out",
+    "prepare --raw",
+    "data --data",
+    "data verify --data",
+    "data export --to npz --data",
+    "data export --to npz --out",
+    "bench --data",
+    "train --data",
+    "train --case cs --data DATA --runs",
+    "tune --data",
+    "eval --data",
+    "eval --out",
+    "eval --runs",
+    "eval",
+    "predict --checkpoint RUN",
+    "predict a.skeleton --runs",
+    "predict a.skeleton --checkpoint",
+    "predict a.skeleton --out",
+    "predict a.skeleton --classes",
+    "export --out",
+    "export --clips",
+    "view",
+    "view a.skeleton --out",
+]
+
+
+@pytest.fixture
+def fill_in(tiny_folder, tiny_run):
+    """Split a command in which DATA and RUN stand for a dataset and a run."""
+    paths = {"DATA": str(tiny_folder), "RUN": str(tiny_run)}
+    return lambda words: [paths.get(word, word) for word in words.split()]
+
+
+@pytest.mark.parametrize("words", PATHS)
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "error: the path is empty\n"),
+        ("d\udcfc/ds", "error: this path cannot be used: it is not UTF-8\n"),
+    ],
+)
+def test_paths_that_cannot_be_used(sgn, fill_in, tmp_path, words, path, message):
+    os.makedirs(tmp_path / os.fsdecode(b"d\xfc/ds"))
+    done = sgn(*fill_in(words), path)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(message)
+    assert [line.split()[0] for line in done.err.splitlines()] == ["error:", "where", "now"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        words
+        for words in PATHS
+        if words.split()[-1] in ("--raw", "--data", "--runs", "--checkpoint", "eval", "RUN")
+    ],
+)
+def test_a_uri_with_one_slash_is_refused(sgn, fill_in, tmp_path, words):
+    """Taken as a path, it would be a folder called s3:."""
+    done = sgn(*fill_in(words), "s3:/key:secret@bucket/x")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        "error: this URI has one slash after its scheme instead of two\n"
+        "  where  s3:/...\n"
+        "  now    write s3://...\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_with_a_path_that_is_not_utf8_is_explained(sgn_fails_with):
+    done = sgn_fails_with(ZeroDivisionError("d\udcfc"))
+    assert done.err.startswith("error: this is a bug in sgnray: ZeroDivisionError: d")
+    path = done.err.splitlines()[1].removeprefix("  where  ")
+    with open(path, encoding="utf-8") as file:
+        assert "ZeroDivisionError: d\\udcfc" in file.read()
+    os.unlink(path)

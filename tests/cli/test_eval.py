@@ -47,11 +47,24 @@ def test_json_and_files_are_the_same(sgn, run):
 
 
 def test_a_place_that_cannot_be_written(sgn, run, tmp_path):
-    (tmp_path / "file").write_text("")
-    done = sgn("eval", "first", "--out", "file/inside")
+    (tmp_path / "out" / "report.html.partial").mkdir(parents=True)
+    done = sgn("eval", "first", "--out", "out")
     assert done.code == 1
     assert "top-1" in done.out  # what was computed is not lost
     assert "error: it could not be written" in done.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html.partial"]
+
+
+@pytest.mark.parametrize(
+    ("out", "code", "what"),
+    [("file", 2, "this is a file"), ("file/inside", 1, "it could not be written: Not a directory")],
+)
+def test_a_wrong_place_is_refused_before_any_clip_is_scored(sgn, run, tmp_path, out, code, what):
+    (tmp_path / "file").write_text("")
+    done = sgn("eval", "first", "--out", out)
+    assert (done.code, done.out) == (code, "")
+    assert done.err.startswith(f"error: {what}\n  where  {out}\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "runs"]
 
 
 def test_the_report_is_written_even_if_stdout_is_closed(run):

@@ -31,6 +31,7 @@ def test_the_newest_run_is_taken(sgn, recordings, tiny_run):
     named = sgn("predict", str(recordings[0]), "--checkpoint", str(tiny_run))
     newest = sgn("predict", str(recordings[0]), "--runs", str(tiny_run.parent))
     assert newest.out == named.out
+    assert (named.err, newest.err) == ("", f"using {tiny_run}\n")
 
 
 def test_many_recordings_are_a_line_each(sgn, tiny_raw, tiny_run):

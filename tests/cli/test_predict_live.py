@@ -170,3 +170,10 @@ def test_usage_errors(sgn, arguments, message):
     done = sgn("predict", *arguments)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"error: {message}\n")
+
+
+def test_the_newest_run_is_named_on_stderr(sgn, monkeypatch, tiny_run):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(LINES[:5]).encode())))
+    done = sgn("predict", "--live", "--runs", str(tiny_run.parent), *FIVE_FRAMES)
+    assert done.err == f"using {tiny_run}\n"
+    assert json.loads(done.out)["frame"] == 5

@@ -3,10 +3,12 @@
 import dataclasses
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+import sgnray.tune
 from sgnray.cli import render
 from sgnray.cli.options import parse_duration
 from sgnray.cli.tables import duration
@@ -100,7 +102,16 @@ def test_a_trial_is_one_line_and_a_failure_says_why():
     failed = trial_line(TRIALS[1])
     assert failed.startswith("trial   2  failed  0 epochs  ")
     assert failed.endswith("\n  it diverged")
-    assert trial_line(TrialRow(1, "finished", {}, (0.5,))).endswith("unchanged")
+    assert trial_line(TrialRow(1, "finished", {}, (0.5,))).endswith("1 epoch  unchanged")
+
+
+def test_the_page_is_named_also_after_final_training(sgn, monkeypatch, tiny_folder):
+    final = SimpleNamespace(folder=Path("runs/x"), report=SimpleNamespace(top1=0.5, num_clips=9))
+    monkeypatch.setattr(sgnray.tune, "tune_recipe", lambda *_, **__: make_search())
+    monkeypatch.setattr(sgnray.tune, "train_final", lambda *_, **__: final)
+    done = sgn("tune", "--case", "cs", "--data", str(tiny_folder), "--final")
+    assert done.out.endswith("training clips; run runs/x\n")
+    assert done.err.endswith("see runs/t/search.html\n")
 
 
 def test_a_search_as_plain_data():

@@ -11,6 +11,7 @@ from sgnray.errors import (
     Problem,
     RecipeError,
     SgnError,
+    count_of,
     count_problems,
     first_line,
     import_extra,
@@ -65,6 +66,11 @@ def test_a_missing_extra_names_itself():
 )
 def test_lines_of_any_exception(error, first, last):
     assert (first_line(error), last_line(error)) == (first, last)
+
+
+def test_a_noun_follows_its_number():
+    counts = ((0, "0 GPUs"), (0.25, "0.25 GPUs"), (1.0, "1 GPU"), (1_234_567, "1234567 GPUs"))
+    assert all(count_of(number, "GPU") == text for number, text in counts)
 
 
 def test_problems_are_counted():

@@ -304,10 +304,13 @@ def _interruptible() -> Iterator[Callable[[], None]]:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal is_interrupted
-        is_interrupted = True
-        if not callable(before):
-            raise KeyboardInterrupt
-        before(number, frame)  # it raises, exits, or ignores a Ctrl-C that was forwarded twice
+        try:
+            if not callable(before):
+                raise KeyboardInterrupt
+            before(number, frame)  # it raises, exits, or continues
+        except BaseException:
+            is_interrupted = True
+            raise
 
     def repeat() -> None:
         if is_interrupted:

@@ -22,7 +22,7 @@ from sgnray.checkpoints.run_folder import (
 )
 from sgnray.config import dump_recipe, parse_recipe
 from sgnray.config.schema import Precision
-from sgnray.errors import RecipeError, RunError
+from sgnray.errors import RecipeError, RunError, count_of
 from sgnray.storage.atomic import output_errors, write_text
 from sgnray.storage.mirror import pasted
 from sgnray.tune.plan import Plan, describe_recipe
@@ -149,7 +149,7 @@ def _check_owner(path: Path, plan: Plan) -> None:
 def _header(folder: SearchFolder, best: TrialRow, rows: tuple[TrialRow, ...]) -> str:
     plan, num_full = folder.plan, folder.plan.recipe.train.num_epochs
     num_ended = sum(row.has_ended for row in rows)
-    count = f"{num_ended} trials"
+    count, epochs = count_of(num_ended, "trial"), count_of(plan.num_epochs, "epoch")
     if num_ended < plan.num_trials:
         count += f" so far; {plan.num_trials} are planned"
     scheduler = ", ASHA" if plan.scheduler == "asha" else ""
@@ -160,7 +160,7 @@ def _header(folder: SearchFolder, best: TrialRow, rows: tuple[TrialRow, ...]) ->
             f"# Found by sgn tune: trial {best.number}, the best of {count}.",
             f"#   sgn train --recipe {pasted(folder.best_path)}",
             f"# Search: space {plan.space.source}, {plan.search}{scheduler}, "
-            f"seed {plan.recipe.train.seed}, at most {plan.num_epochs} epochs per trial",
+            f"seed {plan.recipe.train.seed}, at most {epochs} per trial",
             f"#   of the {num_full} below{scaled}.",
             f"# Score: {best.score or 0:.2%} top-1 after epoch {best.num_epochs}{seeds}, on a "
             "validation",

@@ -63,12 +63,12 @@ class TrialResources:
         gpus_per_worker = (self.num_gpus or 0) / self.num_workers
         check_gpu_share(gpus_per_worker, where=f"--gpus-per-trial {self.num_gpus or 0:g}")
         is_existing = find_address(address) is not None
-        # A local cluster gets enough logical CPUs for the trials that run at once.
+        # A local cluster gets a logical CPU for each worker of the trials that run at once.
         at_once = 1 if is_existing else self.concurrent or 1
-        return connected(address, num_workers=self._min_cpus * at_once)
+        return connected(address, num_workers=self.num_workers * at_once)
 
     def allocate(self, cluster: Resources, num_trials: int) -> TrialResources:
-        """Replace what is None; ClusterError if a local cluster has no room for the trials.
+        """Replace what is None; an error if a local cluster has no room for the trials.
 
         On an existing cluster, trials queue in Ray, so that an autoscaler sees them.
         """
@@ -81,8 +81,19 @@ class TrialResources:
                     "the cluster has no GPU now: using CPUs; --gpus-per-trial %d waits for GPUs",
                     self.num_workers,
                 )
-        if self.request.labels or self.request.accelerator_type:
-            check_local(1, cluster, self.request, num_cpus=self._min_cpus, num_gpus=gpus)
+        if (
+            self.request.labels
+            or self.request.accelerator_type
+            or self._min_cpus > self.num_workers
+        ):
+            check_local(
+                self.concurrent or 1,
+                cluster,
+                self.request,
+                num_cpus=self._min_cpus,
+                num_gpus=gpus,
+                what="trial",
+            )
         room = cluster.num_cpus // self._min_cpus
         if gpus:
             room = min(room, int(cluster.num_gpus / gpus))

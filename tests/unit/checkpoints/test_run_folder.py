@@ -20,7 +20,7 @@ from sgnray.checkpoints.run_folder import (
 )
 from sgnray.config import load_recipe, recipe_hash, to_dict
 from sgnray.distributed.workers import Workers
-from sgnray.errors import CheckpointError, RunError, UsageError
+from sgnray.errors import CheckpointError, ClusterError, RunError, UsageError
 from sgnray.train import train_run
 from sgnray.train.run import check_num_workers
 from sgnray.train.seeds import train_seeds
@@ -133,6 +133,20 @@ def test_another_recipe_in_the_same_folder_is_refused(tiny_recipe, tiny_dataset,
     ):
         pass
     assert (tmp_path / "mine" / "recipe.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_another_recipe_is_refused_before_a_cluster_is_used(
+    tiny_recipe, tiny_folder, tiny_dataset, tmp_path, precision
+):
+    with claim_run(tmp_path, "mine", tiny_recipe, tiny_dataset):
+        pass
+    recipe = tiny_recipe.replacing({"train.precision": precision})
+    settings = {"runs_dir": tmp_path, "name": "mine", "workers": 2, "address": "127.0.0.1:1"}
+    with pytest.raises(RunError, match="another recipe"):
+        train_run(with_seed(recipe, 1), tiny_folder, **settings)
+    with pytest.raises(ClusterError, match="no Ray cluster answers"):
+        train_run(recipe, tiny_folder, **settings)
 
 
 def test_another_dataset_in_the_same_folder_is_refused(tiny_recipe, tiny_dataset, tmp_path):

@@ -94,7 +94,7 @@ def test_a_dashboard_is_recognized(address):
 
 @pytest.mark.parametrize("address", ["there", "s3://bucket", "host:port", ":6379"])
 def test_an_invalid_address_is_refused(address):
-    with pytest.raises(ClusterError, match="not the address of a Ray cluster"):
+    with pytest.raises(UsageError, match="not the address of a Ray cluster"):
         check_listening(address)
 
 
@@ -118,6 +118,8 @@ def test_a_ray_that_runs_here_is_found(no_ray_here, monkeypatch):
         assert find_address(None) == "head:6379"
         monkeypatch.delenv("RAY_ADDRESS")
     assert find_address(None) is None  # it was stopped, and left its file
+    (no_ray_here / "ray" / "ray_current_cluster").write_text("")
+    assert find_address(None) is None
 
 
 def test_no_second_ray_is_started_beside_one_that_does_not_answer(no_ray_here, monkeypatch):

@@ -198,6 +198,29 @@ def test_a_check_without_real_clips_warns(exported, tmp_path, monkeypatch, caplo
     assert "checked on random poses" in caplog.text
 
 
+FILL = """
+import resource, signal, sys
+from sgnray.errors import OutputError
+from sgnray.export import export_model
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+try:
+    export_model(sys.argv[1], to=sys.argv[2], out=sys.argv[3])
+except OutputError:
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_full_disk_is_reported(tiny_run, tmp_path, to):
+    """A limit on the size of files makes writes fail, as on a full disk."""
+    command = [sys.executable, "-c", FILL, str(tiny_run), to, str(tmp_path / "full")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 7, ran.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_files_are_overwritten_only_on_request(tiny_run, tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_text("mine")

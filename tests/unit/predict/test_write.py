@@ -170,6 +170,7 @@ def test_a_prediction_with_other_settings_is_not_continued(
     with pytest.raises(UsageError, match="started with another model") as caught:
         write_predictions(other, out)
     assert [problem.where for problem in caught.value.problems] == where
+    assert not any(problem.what.endswith(".0 now") for problem in caught.value.problems)
     seen = []
     write_predictions(other, out, overwrite=True, on_progress=lambda *step: seen.append(step))
     assert seen[0][0] == (1 if "window" in changes else 4)  # from the first part on

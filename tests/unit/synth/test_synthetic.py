@@ -87,6 +87,29 @@ def test_an_interruption_leaves_what_was_there(tmp_path):
     assert list(tmp_path.iterdir()) == [raw]
 
 
+def test_a_second_writer_of_the_same_folder_is_refused(tmp_path):
+    seen = []
+
+    def start_another(done, total):
+        with pytest.raises(UsageError) as caught:
+            synthesize(tmp_path / "raw", **SMALL, overwrite=True)
+        seen.append(caught.value.what)
+
+    synthesize(tmp_path / "raw", **SMALL, on_progress=start_another)
+    assert seen == ["another sgn synth is writing this folder"] * 3
+    assert len(read_all(tmp_path / "raw")) == 3
+    assert list(tmp_path.iterdir()) == [tmp_path / "raw"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    for name in ("ready", "previous"):
+        (tmp_path / "raw.partial" / name).mkdir(parents=True)
+        (tmp_path / "raw.partial" / name / "S001.skeleton").write_text("")
+    synthesize(tmp_path / "raw", **SMALL)
+    assert len(read_all(tmp_path / "raw")) == 3
+    assert list(tmp_path.iterdir()) == [tmp_path / "raw"]
+
+
 def test_overwrite_replaces_only_synthetic_recordings(tmp_path):
     raw, foreign = tmp_path / "raw", tmp_path / "foreign"
     raw.mkdir()

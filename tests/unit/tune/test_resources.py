@@ -1,7 +1,9 @@
 """How a cluster is divided among trials."""
 
 import pytest
+import ray
 
+from sgnray.distributed.cluster import num_cores
 from sgnray.distributed.resources import Resources, WorkerRequest
 from sgnray.errors import ClusterError, UsageError
 from sgnray.tune.trial.resources import TrialResources
@@ -50,11 +52,47 @@ def test_using_no_gpu_is_reported(caplog):
 
 @pytest.mark.parametrize(
     "wanted",
-    [TrialResources(concurrent=9), TrialResources(num_gpus=1.0), TrialResources(num_cpus=9)],
+    [TrialResources(concurrent=9), TrialResources(num_gpus=1.0)],
 )
 def test_a_request_larger_than_the_machine_is_refused(wanted):
     with pytest.raises(ClusterError, match="trials at a time need"):
         wanted.allocate(LAPTOP, 99)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "needed"),
+    [
+        (TrialResources(num_cpus=9), "1 trial with 9 CPUs"),
+        (TrialResources(num_cpus=5, concurrent=2), "2 trials with 5 CPUs each"),
+        (TrialResources(num_workers=6, num_cpus=9), "1 trial with 9 CPUs"),
+    ],
+)
+def test_more_cpus_than_the_machine_has_cores_are_refused(wanted, needed):
+    with pytest.raises(UsageError) as caught:
+        wanted.allocate(LAPTOP, 99)
+    assert caught.value.what == f"this machine does not have {needed}"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "num_cpus"),
+    [
+        (TrialResources(num_cpus=10_000), None),
+        (TrialResources(num_workers=5000, concurrent=2), 10_000),
+        (TrialResources(num_workers=5000, num_cpus=5000, concurrent=2), 10_000),
+    ],
+)
+def test_a_local_ray_gets_a_cpu_for_each_worker(monkeypatch, wanted, num_cpus):
+    """One that has more than the machine has cores is for workers with one thread each."""
+    seen = {}
+
+    def start(**settings):
+        seen.update(settings)
+        raise RuntimeError("not started")
+
+    monkeypatch.setattr(ray, "init", start)
+    with pytest.raises(ClusterError, match="not started"), wanted.connected("local"):
+        pass
+    assert seen["num_cpus"] == (num_cpus or num_cores())
 
 
 def test_workers_without_a_cpu_each_are_refused_before_ray_starts():
