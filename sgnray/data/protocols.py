@@ -60,8 +60,8 @@ def cases_of(dataset: str, fixed: Iterable[str] = ()) -> tuple[str, ...]:
         raise InputError(
             f"the dataset {dataset!r} does not define training and test clips",
             where="dataset.json: splits",
-            now="add `splits` to its description, or `split` to its pickle, and prepare it again "
-            "with --overwrite",
+            now="add `splits` to its description and prepare it again with --overwrite; a pickle "
+            "needs `split`",
         )
     return cases
 
