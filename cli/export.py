@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from sgnray.errors import count_of
+
 from . import options, render
 from .choices import read_class_list
 from .tables import facts
@@ -85,7 +87,7 @@ def export(
     rows = {
         "written": str(exported.path),
         "size": f"{exported.size_bytes / 1e6:.2f} MB",
-        "compared": f"{exported.num_clips} clips of {exported.checked_on}",
+        "compared": f"{count_of(exported.num_clips, 'clip')} of {exported.checked_on}",
         "difference": f"at most {exported.largest_difference:.1e} in a logit",
         "classes": f"{exported.card.num_classes}",
         "input": f"{exported.card.num_frames} poses of {exported.card.skeleton.num_joints} joints",

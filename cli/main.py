@@ -179,7 +179,7 @@ def _as_sgn_error(failure: Exception) -> SgnError:
     if isinstance(failure, OSError):
         return OutputError(
             f"a file operation failed: {failure.strerror or failure}",
-            where=str(failure.filename or "unknown file"),
+            where=str(failure.filename or "stdout, or a file whose name is not known"),
             now="check that the disk has space and that the folder is readable and writable",
         )
     return SgnError(

@@ -21,10 +21,20 @@ if TYPE_CHECKING:
 
 def path_of(option: str) -> Callable[[str], Path]:
     """Return a parser of a local path, which names the option if the path cannot be used."""
+    is_output = option.lower().endswith("out")
 
     def parse(text: str) -> Path:
+        from sgnray.storage.atomic import URI, refuse_uri
         from sgnray.storage.location import resolve
 
+        if is_output:
+            refuse_uri(text)
+        elif URI.match(text):
+            raise UsageError(
+                "this is only read from this machine, not from a URI",
+                where=f"{option} {text.partition(':')[0]}:/...",  # the rest may hold a password
+                now="download it first, and name the path here",
+            )
         try:
             resolve(text)
         except UsageError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from sgnray.errors import UsageError
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.seeding import derive_seed
 from sgnray.storage.atomic import output_errors, refuse_uri, replace_folder
-from sgnray.storage.lock import take_folder_lock
+from sgnray.storage.lock import LOCK_FILE, take_folder_lock
 from sgnray.synth.actions import Action, list_actions
 from sgnray.synth.people import draw_person, perform
 from sgnray.synth.sensor import CAMERA_AZIMUTHS_RAD, draw_setup, record
@@ -83,7 +84,11 @@ def synthesize(
             num_bytes = _write_folder(aside, seed, counts, actions, takes, on_progress)
             replace_folder(aside / _READY, target, previous=aside / _PREVIOUS)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        for name in (_READY, _PREVIOUS):
+            shutil.rmtree(aside / name, ignore_errors=True)
+        with suppress(OSError):
+            (aside / LOCK_FILE).unlink()
+            aside.rmdir()  # unless there are files of someone else
         lock.release()
     num_files = len(takes) * len(CAMERA_AZIMUTHS_RAD)
     return SynthResult(out, num_files, num_bytes, tuple(action.name for action in actions))

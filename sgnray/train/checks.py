@@ -11,7 +11,7 @@ from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.cluster import is_at_hand
 from sgnray.distributed.device import check_device_name, choose_device
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
-from sgnray.errors import UsageError
+from sgnray.errors import UsageError, count_of
 from sgnray.model.inputs import needs_bones
 from sgnray.train.job import choose_parts
 from sgnray.train.tracking.trackers import check_trackers
@@ -73,7 +73,7 @@ def check_recipe(
     share = batch_size // max(1, workers)
     if share == 0:  # some worker would get no clip
         raise UsageError(
-            f"a batch of {batch_size} clips cannot be shared by {workers} workers",
+            f"a batch of {count_of(batch_size, 'clip')} cannot be shared by {workers} workers",
             where=f"{workers_option} {workers}",
             now=f"ask for {workers_option} {batch_size} or fewer, or raise optim.batch_size",
         )

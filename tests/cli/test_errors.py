@@ -308,7 +308,9 @@ def test_a_command_that_is_suggested_can_be_pasted(sgn):
     assert done.err.endswith("now    write it last: sgn data verify --data 'c d'\n")
 
 
-@pytest.mark.parametrize("words", ["synth", "prepare --raw raw --out", "view raw --to gif --out"])
+@pytest.mark.parametrize(
+    "words", ["synth", "demo --out", "prepare --raw raw --out", "view raw --to gif --out"]
+)
 def test_an_output_at_a_uri_is_refused(sgn, tiny_raw, tmp_path, monkeypatch, words):
     """Written as a path, it would be a folder called s3:."""
     (tmp_path / "raw").mkdir()
@@ -393,6 +395,19 @@ def test_a_uri_with_one_slash_is_refused(sgn, fill_in, tmp_path, words):
         "  now    write s3://...\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", ["predict a.skeleton --classes", "export --clips", "view"])
+@pytest.mark.parametrize("slashes", ["/", "//"])
+def test_an_input_at_a_uri_is_refused_where_only_paths_are_read(sgn, words, slashes):
+    option = "FILE" if words == "view" else words.split()[-1]
+    done = sgn(*words.split(), f"s3:{slashes}key:secret@bucket/x")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        "error: this is only read from this machine, not from a URI\n"
+        f"  where  {option} s3:/...\n"
+        "  now    download it first, and name the path here\n"
+    )
 
 
 def test_a_bug_with_a_path_that_is_not_utf8_is_explained(sgn_fails_with):

@@ -262,6 +262,9 @@ def _count_times(
     with np.errstate(over="ignore", invalid="ignore"):
         steps = np.diff(times, prepend=times[:1])
     own = times[is_person_N] if times.size else times
+    falls = np.flatnonzero(own[1:] < own[:-1]) + 1
+    if 2 * len(set(own)) <= len(own) and any(own[row] in own[:row] for row in falls):
+        raise refusal("the times of its rows start again: sort the rows by time")
     is_same = own[1:] == own[:-1]
     if not is_same.any() or not np.all(steps >= 0):
         return None

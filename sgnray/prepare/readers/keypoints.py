@@ -30,7 +30,7 @@ from sgnray.prepare.recording import Recording
 FORMAT = "COCO key points"
 IMAGE_FORMAT = "COCO key points of one image"
 IMAGE_NAME = re.compile(
-    r"([^\x00-\x1f]*?)_?(\d{1,15})(?:_?[a-z]+)?\.json", re.ASCII | re.IGNORECASE
+    r"([^\x00-\x1f]*?)_?(\d{1,15})(?:_?[a-z]+)?(?:\.[a-z]+)?\.json", re.ASCII | re.IGNORECASE
 )
 NO_FRAME = "its list is empty: no frame contains a person"
 # Frames may also be JSON in strings, which reading refuses.

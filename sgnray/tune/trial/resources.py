@@ -14,7 +14,7 @@ from sgnray.distributed.resources import (
     check_gpu_share,
     check_local,
 )
-from sgnray.errors import ClusterError, UsageError
+from sgnray.errors import ClusterError, UsageError, count_of
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class TrialResources:
         """Connect to a cluster for these trials; UsageError or ClusterError if impossible."""
         if self._min_cpus < self.num_workers:
             raise UsageError(
-                f"{self.num_workers} workers cannot share {self._min_cpus} CPUs",
+                f"{self.num_workers} workers cannot share {count_of(self._min_cpus, 'CPU')}",
                 where=f"--cpus-per-trial {self._min_cpus}",
                 now=f"give each trial {self.num_workers} or more",
             )

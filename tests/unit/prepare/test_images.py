@@ -40,7 +40,9 @@ def assert_equal(one, other):
 
 
 @pytest.mark.parametrize("kind", FRAMES)
-@pytest.mark.parametrize("name", ["{}.json", "{:06}.json", "clip_{}.json", "f{}_keypoints.json"])
+@pytest.mark.parametrize(
+    "name", ["{}.json", "{:06}.json", "clip_{}.json", "f{}_keypoints.json", "v_{:03}.jpg.json"]
+)
 def test_files_of_images_are_the_frames_of_a_recording(tmp_path, kind, name):
     write(tmp_path / "clip", FRAMES[kind], name)
     (tmp_path / "whole.json").write_text(json.dumps(FRAMES[kind]))

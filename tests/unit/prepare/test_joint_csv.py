@@ -230,6 +230,14 @@ def test_times_that_do_not_count_frames_are_ignored(times, first):
     np.testing.assert_allclose(body.joints_TVC, TWO[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("first", [1, 2])
+def test_people_one_after_the_other_with_the_same_times_are_refused(first):
+    header, *rows = rows_of(files.format_kinect(TWO))
+    rows = [[str(33 * int(row[0])), *row[first:]] for person in (0, 1) for row in rows[person::2]]
+    why = "the times of its rows start again: sort the rows by time"
+    assert refusal_of([["Timestamp", *header[first:]], *rows]) == why
+
+
 def test_two_people_in_turns_without_ids_and_frames_are_refused():
     header, *rows = rows_of(files.format_kinect(TWO))
     assert refusal_of([header[2:], *(row[2:] for row in rows)]) == (

@@ -110,6 +110,14 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "raw"]
 
 
+def test_the_files_of_someone_else_are_kept(tmp_path):
+    (tmp_path / "raw.partial").mkdir()
+    (tmp_path / "raw.partial" / "thesis.txt").write_text("irreplaceable")
+    synthesize(tmp_path / "raw", **SMALL)
+    assert len(read_all(tmp_path / "raw")) == 3
+    assert [path.name for path in (tmp_path / "raw.partial").iterdir()] == ["thesis.txt"]
+
+
 def test_overwrite_replaces_only_synthetic_recordings(tmp_path):
     raw, foreign = tmp_path / "raw", tmp_path / "foreign"
     raw.mkdir()

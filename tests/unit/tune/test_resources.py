@@ -97,7 +97,7 @@ def test_a_local_ray_gets_a_cpu_for_each_worker(monkeypatch, wanted, num_cpus):
 
 def test_workers_without_a_cpu_each_are_refused_before_ray_starts():
     with (
-        pytest.raises(UsageError, match="2 workers cannot share 1 CPUs"),
+        pytest.raises(UsageError, match="2 workers cannot share 1 CPU"),
         TrialResources(num_workers=2, num_cpus=1).connected(None),
     ):
         pass
