@@ -99,7 +99,7 @@ def predict_clips(
     `stride` frames (default: half a window); `fps` is the frame rate of the recordings, 30 by
     default, which turns frames into seconds. A recording that cannot be used is yielded as
     Skipped, with its reason, and so is a window without a result.
-    bf16 is up to twice as fast if the hardware supports it, and changes the third digit of
+    bf16 is two to three times as fast if supported by the hardware, and changes the third digit of
     probabilities; auto uses it if supported. `workers` spreads the recordings over Ray actors,
     which must have access to the raw files; 0 needs no Ray. `request` is what each actor requests.
     Raises UsageError, InputError and CheckpointError immediately. Iterating recognizes, and raises
