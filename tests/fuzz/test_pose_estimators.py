@@ -87,6 +87,13 @@ def break_frames(skeleton, seed, num_frames, changes):
     return join_frames((f"a_{number}_keypoints.json", text) for number, text in enumerate(frames))
 
 
+def detect_or_refuse(name, head):
+    try:
+        return detect_format(name, lambda: head)
+    except ClipError as error:  # such as a file whose frames are all empty
+        return error
+
+
 @pytest.mark.parametrize("kind", SUFFIXES)
 def test_refuses_or_reads_finite_poses(kind):
     tally = Counter()
@@ -100,13 +107,16 @@ def test_refuses_or_reads_finite_poses(kind):
             if kind == "PYSKL" and len(data) > MIB:
                 continue
             with memory_bound(256 * MIB):
-                found = detect_format(f"clip{SUFFIXES[kind]}", lambda data=data: data[: 64 * 1024])
+                found = detect_or_refuse(f"clip{SUFFIXES[kind]}", data[: 64 * 1024])
                 if found is None:
                     assert changes
                     tally["of no format"] += 1
                     continue
-                layout, skeleton = found
-                (result,) = layout.read_files([data], skeleton)
+                if isinstance(found, ClipError):
+                    result = found
+                else:
+                    layout, skeleton = found
+                    (result,) = layout.read_files([data], skeleton)
                 if isinstance(result, ClipError):
                     assert changes, result
                     assert result.what == result.what.strip() != ""
