@@ -204,7 +204,7 @@ def _read_table(
             ),
         )
     except pa.ArrowInvalid as error:
-        reason = str(error).splitlines()[0][:200].strip(" :")
+        reason = str(error).splitlines()[0][:200].strip(": \t\r\v\f")
         if found := _BAD_NUMBER.match(reason):
             if delimiter != "," != decimal_point:
                 with suppress(ClipError):

@@ -238,6 +238,11 @@ def test_people_one_after_the_other_with_the_same_times_are_refused(first):
     assert refusal_of([["Timestamp", *header[first:]], *rows]) == why
 
 
+def test_a_row_of_white_space_is_refused_in_one_line():
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    assert refusal_of([header, *rows, ["\t"]]).endswith("columns, got 1")
+
+
 def test_two_people_in_turns_without_ids_and_frames_are_refused():
     header, *rows = rows_of(files.format_kinect(TWO))
     assert refusal_of([header[2:], *(row[2:] for row in rows)]) == (
