@@ -82,7 +82,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="FILE",
-            parser=options.path_of("--out"),
+            parser=options.path_of("--out", is_output=True),
             help="File to write. Default: <dataset>-<case>.<to>.",
         ),
     ] = None,

@@ -21,7 +21,10 @@ def demo(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="DIR", parser=options.path_of("--out"), help="Folder for all output."
+            "--out",
+            metavar="DIR",
+            parser=options.path_of("--out", is_output=True),
+            help="Folder for all output.",
         ),
     ] = Path("runs/demo"),
     workers: options.Workers = 2,

@@ -31,7 +31,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="DIR",
-            parser=options.path_of("--out"),
+            parser=options.path_of("--out", is_output=True),
             help="Folder for report.json and report.html. Default: the run's folder, or a folder "
             "in it or in reports/ if the evaluation differs from the run's own.",
         ),

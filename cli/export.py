@@ -34,7 +34,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="FILE",
-            parser=options.path_of("--out"),
+            parser=options.path_of("--out", is_output=True),
             help="Default: the run's name, in the current folder.",
         ),
     ] = None,

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from sgnray.distributed.resources import WorkerRequest
 
 
-def path_of(option: str) -> Callable[[str], Path]:
+def path_of(option: str, *, is_output: bool = False) -> Callable[[str], Path]:
     """Return a parser of a local path, which names the option if the path cannot be used."""
-    is_output = option.lower().endswith("out")
 
     def parse(text: str) -> Path:
         from sgnray.storage.atomic import URI, refuse_uri

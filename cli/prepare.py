@@ -34,7 +34,7 @@ def prepare(
         Path | None,
         typer.Option(
             metavar="DIR",
-            parser=options.path_of("--out"),
+            parser=options.path_of("--out", is_output=True),
             help="Folder to write. Default: data/<dataset>.",
         ),
     ] = None,

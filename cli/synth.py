@@ -13,7 +13,10 @@ from . import options, render
 
 def synth(
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", parser=options.path_of("OUT"), help="Folder to write.")
+        Path,
+        typer.Argument(
+            metavar="OUT", parser=options.path_of("OUT", is_output=True), help="Folder to write."
+        ),
     ],
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="The same seed gives the same files.")

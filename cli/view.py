@@ -34,7 +34,7 @@ def view(
         Path | None,
         typer.Option(
             metavar="FILE",
-            parser=options.path_of("--out"),
+            parser=options.path_of("--out", is_output=True),
             help="Default: the clip's name, in the current folder.",
         ),
     ] = None,

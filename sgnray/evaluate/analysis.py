@@ -17,6 +17,7 @@ from sgnray.checkpoints.trained_model import TrainedModel
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.device import describe_device
+from sgnray.errors import count_of
 from sgnray.evaluate.report import Calibration, ConfidenceBin, Cost, GroupScore, Mistake
 from sgnray.model.flops import forward_flops
 
@@ -121,9 +122,7 @@ def _by_length(right: np.ndarray, lengths: IntArray) -> tuple[GroupScore, ...]:
 
 def _range(lengths: IntArray) -> str:
     low, high = int(lengths.min()), int(lengths.max())
-    if low != high:
-        return f"{low} to {high} frames"
-    return f"{low} {'frame' if low == 1 else 'frames'}"
+    return count_of(low, "frame") if low == high else f"{low} to {high} frames"
 
 
 def _group(name: str, right: np.ndarray) -> GroupScore:

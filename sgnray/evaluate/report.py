@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from sgnray.errors import count_of
 from sgnray.evaluate.metrics import Tally
 from sgnray.storage.atomic import write_text
 
@@ -113,7 +114,7 @@ class Cost:
     num_threads: int
 
     def __str__(self) -> str:
-        threads = "1 thread" if self.num_threads == 1 else f"{self.num_threads} threads"
+        threads = count_of(self.num_threads, "thread")
         latency_ms = self.latency_s * 1e3
         return f"{self.flops / 1e6:,.0f} MFLOP, {latency_ms:.1f} ms on {self.device}, {threads}"
 

@@ -84,8 +84,7 @@ def synthesize(
             num_bytes = _write_folder(aside, seed, counts, actions, takes, on_progress)
             replace_folder(aside / _READY, target, previous=aside / _PREVIOUS)
     finally:
-        for name in (_READY, _PREVIOUS):
-            shutil.rmtree(aside / name, ignore_errors=True)
+        _clear(aside)
         with suppress(OSError):
             (aside / LOCK_FILE).unlink()
             aside.rmdir()  # unless there are files of someone else
@@ -151,6 +150,11 @@ def _list_takes(
                     yield _Take(setup, subject, replication, action)
 
 
+def _clear(aside: Path) -> None:
+    for name in (_READY, _PREVIOUS):
+        shutil.rmtree(aside / name, ignore_errors=True)
+
+
 def _write_folder(
     aside: Path,
     seed: int,
@@ -159,8 +163,7 @@ def _write_folder(
     takes: list[_Take],
     on_progress: OnProgress,
 ) -> int:
-    for name in (_READY, _PREVIOUS):  # a killed process left them
-        shutil.rmtree(aside / name, ignore_errors=True)
+    _clear(aside)  # of what a killed process left
     folder = aside / _READY
     folder.mkdir()
     num_bytes, num_files, total = 0, 0, len(takes) * len(CAMERA_AZIMUTHS_RAD)

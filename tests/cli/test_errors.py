@@ -255,26 +255,26 @@ def test_exit_codes_reach_the_shell(sgn_process):
     assert wrong.err.startswith("error: prepared dataset not found\n")
 
 
-def test_a_pipe_closed_early_prints_no_error():
-    done = subprocess.run(
-        f"{sys.executable} -m sgnray.cli train --recipe ntu60-cs --dry-run | head -c 1",
-        shell=True,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert (done.stdout, done.stderr) == ("f", "")
-
-
-def test_a_closed_stdout_is_explained():
-    """A shell closes it with >&-; sys.stdout is then None."""
-    done = subprocess.run(
-        f"{sys.executable} -m sgnray.cli train --recipe ntu60-cs --dry-run >&-",
+def print_a_recipe(redirected):
+    """Run a command that prints to a stdout that a shell redirects."""
+    return subprocess.run(
+        f"{sys.executable} -m sgnray.cli train --recipe ntu60-cs --dry-run {redirected}",
         shell=True,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_a_pipe_closed_early_prints_no_error():
+    done = print_a_recipe("| head -c 1")
+    assert done.returncode == 0
+    assert (done.stdout, done.stderr) == ("f", "")
+
+
+def test_a_closed_stdout_is_explained():
+    """A shell closes it with >&-; sys.stdout is then None."""
+    done = print_a_recipe(">&-")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "error: the result cannot be printed: stdout is closed\n"
@@ -285,13 +285,7 @@ def test_a_closed_stdout_is_explained():
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's full device")
 def test_a_full_disk_behind_stdout_is_explained():
-    done = subprocess.run(
-        f"{sys.executable} -m sgnray.cli train --recipe ntu60-cs --dry-run > /dev/full",
-        shell=True,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = print_a_recipe("> /dev/full")
     assert done.returncode == 1
     assert done.stderr == (
         "error: the result cannot be printed: No space left on device\n"

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from sgnray.data.protocols import IntArray
 from sgnray.data.skeleton import ESTIMATED, Skeleton
 from sgnray.data.store import FloatArray
-from sgnray.errors import ClipError, InputError, Problem
+from sgnray.errors import ClipError, InputError, Problem, count_of
 from sgnray.prepare.clip import CLIP_NUMBERS, Poses, as_float32, check_meters, refusal
 from sgnray.prepare.normalize import center_poses
 from sgnray.prepare.readers.tables import Piece, Table, open_table
@@ -183,7 +183,7 @@ def _check_widths(lists: pa.Array, expected: int, noun: str) -> None:
     wrong = np.flatnonzero(lengths != expected)
     if wrong.size:
         given = int(lengths[wrong[0]])
-        raise refusal(f"{given} {noun}{'' if given == 1 else 's'} in a pose instead of {expected}")
+        raise refusal(f"{count_of(given, noun)} in a pose instead of {expected}")
 
 
 def _frames_and_bodies(
