@@ -38,8 +38,11 @@ _POLL_S = 0.1
 _GROW_INTERVAL_S = 10.0
 # How long to wait for the cluster to free the resources of lost or ended workers.
 _RELEASE_S = 10.0
+# An elastic run whose room was taken before its workers got it chooses its size again after this.
+_RETRY_START_S = 30.0
 # Workers with room import torch in seconds; a node that fetches an image takes longer.
 _SLOW_START_S = 60.0
+_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 # Settings that Ray Train reads from the environment.
 RAY_TRAIN_VARIABLES = {
     # How often Ray Train checks whether its workers have ended; its default is 2 s.
@@ -47,7 +50,7 @@ RAY_TRAIN_VARIABLES = {
     # A worker that does not answer counts as lost after this long; the default is ten minutes.
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
     # Keeps the request open, so that an autoscaler sees it; `RoomWatch` ends it earlier.
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1000000",
+    _START_TIMEOUT: "1000000",
     # Saves a process: nothing here uses its results.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -121,7 +124,10 @@ class RayLauncher:
         while True:
             with _lost_cluster():
                 room_watch = RoomWatch(self._describe(size), wait_s=self._request.wait_s)
-            group = _Group(size, partial(self._trainer, work, state(), name, size))
+            # Fewer workers might find room; the fewest that the run may have wait for it.
+            start_timeout_s = _RETRY_START_S if size > workers.fewest else None
+            build = partial(self._trainer, work, state(), name, size, start_timeout_s)
+            group = _Group(size, build, start_timeout_s)
             with group:
                 self._follow(group, room_watch, on_message)
             match group.outcome:
@@ -131,6 +137,9 @@ class RayLauncher:
                     raise error
                 case _StopWork():
                     size = self._choose_size(workers.most)
+                case _NoRoom():
+                    log.warning("the room for %d workers was taken before they got it", size)
+                    size = self._choose_size(size)
                 case lost:
                     num_lost += 1
                     if num_lost > self._max_failures:
@@ -206,6 +215,7 @@ class RayLauncher:
         state: bytes | None,
         name: str,
         size: int,
+        start_timeout_s: float | None,
         queue: MessageQueue,
         folder: str,
     ) -> Any:
@@ -221,6 +231,7 @@ class RayLauncher:
             folder=folder,
             num_workers=size,
             request=self._request,
+            retry_start=start_timeout_s is None,
         )
 
 
@@ -273,6 +284,11 @@ class _Started:
 
 
 @dataclass(frozen=True)
+class _NoRoom:
+    """The workers did not get their room in time; none was started."""
+
+
+@dataclass(frozen=True)
 class _Finished:
     """The work is done; `result` is rank 0's."""
 
@@ -283,13 +299,19 @@ class _Group:
     """One group of workers from its start to its end; Ray Train runs it in a thread of the driver.
 
     In a thread, Ray does not handle Ctrl-C. `outcome` is None while the group runs; then it is the
-    first message that ends the work (_Finished, _StopWork or an SgnError), else the exception that
-    Ray raised for a lost worker. `build` makes the trainer from the queue and a folder for Ray's
-    own files.
+    first message that ends the work (_Finished, _StopWork or an SgnError), else _NoRoom, or the
+    exception that Ray raised for a lost worker. `build` makes the trainer from the queue and a
+    folder for Ray's own files. Without `start_timeout_s`, the group waits for room forever.
     """
 
-    def __init__(self, size: int, build: Callable[[MessageQueue, str], Any]) -> None:
+    def __init__(
+        self,
+        size: int,
+        build: Callable[[MessageQueue, str], Any],
+        start_timeout_s: float | None,
+    ) -> None:
         self.size = size
+        self._start_timeout_s = start_timeout_s
         self.queue = MessageQueue()
         self.is_started = False
         self.outcome: Any = None
@@ -313,10 +335,13 @@ class _Group:
 
     def _fit(self, build: Callable[[MessageQueue, str], Any]) -> None:
         try:
-            with tempfile.TemporaryDirectory(
-                prefix="sgn-ray-", ignore_cleanup_errors=True
-            ) as folder:
-                build(self.queue, folder).fit()
+            timeout_s = self._start_timeout_s
+            variables = {} if timeout_s is None else {_START_TIMEOUT: str(timeout_s)}
+            with (
+                set_environment(variables, replace=True),
+                tempfile.TemporaryDirectory(prefix="sgn-ray-", ignore_cleanup_errors=True) as own,
+            ):
+                build(self.queue, own).fit()
         except BaseException as error:
             self._error = error
 
@@ -339,8 +364,18 @@ class _Group:
             assert self._error is not None, "the workers ended without a result"
             if not isinstance(self._error, TrainingFailedError):
                 raise self._error
-            said = self._error
+            said = _NoRoom() if _is_start_timeout(self._error) else self._error
         self.outcome = said
+
+
+def _is_start_timeout(error: BaseException) -> bool:
+    from ray.train import ControllerError
+
+    # Ray's class for it is not public. If it is renamed, the timeout counts as a lost worker.
+    return (
+        isinstance(error, ControllerError)
+        and type(error.controller_failure).__name__ == "WorkerGroupStartupTimeoutError"
+    )
 
 
 def ask_precision(device_type: str, resources: Resources, request: WorkerRequest) -> Precision:
@@ -371,11 +406,13 @@ def make_trainer(
     folder: str,
     num_workers: int,
     request: WorkerRequest,
+    retry_start: bool = True,
     callbacks: list[Any] | None = None,
 ) -> Any:
     """Return Ray's trainer that calls `work` on every worker; `folder` is for Ray's own files.
 
-    `request` has the CPUs and GPUs of each worker.
+    `request` has the CPUs and GPUs of each worker. `retry_start` requests room again whenever
+    the time to start the workers is over; else `fit` then fails.
     """
     from ray.train import BackendConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -403,7 +440,11 @@ def make_trainer(
             storage_path=folder,
             callbacks=callbacks,
             # Ray Train itself would restart all workers, and from the state of this launch.
-            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
+            failure_config=FailureConfig(
+                max_failures=0,
+                max_preemption_failures=0,
+                controller_failure_limit=-1 if retry_start else 0,
+            ),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )

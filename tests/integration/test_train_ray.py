@@ -169,6 +169,31 @@ def pending_groups():
 
 
 @pytest.mark.slow
+def test_an_elastic_run_whose_room_is_taken_starts_with_fewer_workers(monkeypatch, caplog):
+    """Another job takes the room between the choice of the size and the start of the workers."""
+    choose_size, sizes, others = RayLauncher._choose_size, [], []
+
+    def take_room(launcher, wanted):
+        sizes.append(choose_size(launcher, wanted))
+        if not others:
+            num_cpus = int(ray.cluster_resources()["CPU"])
+            others.append(ray.util.placement_group([{"CPU": 1.0}] * (num_cpus - 1)))
+            assert others[0].wait(60)
+        return sizes[-1]
+
+    monkeypatch.setattr(RayLauncher, "_choose_size", take_room)
+    monkeypatch.setattr("sgnray.distributed.launcher._RETRY_START_S", 3.0)
+    try:
+        with caplog.at_level("WARNING", logger="sgnray"):
+            assert start((1, 2), wait_s=100) == 1
+    finally:
+        ray.util.remove_placement_group(others[0])
+    assert sizes == [2, 1]
+    assert "the room for 2 workers was taken before they got it" in caplog.text
+    assert not pending_groups()
+
+
+@pytest.mark.slow
 def test_a_slow_start_of_workers_does_not_count_as_waiting():
     """The wait ends once the workers have room, however slowly they start."""
     other = ray.util.placement_group([{"CPU": 1.0}] * int(ray.cluster_resources()["CPU"]))
