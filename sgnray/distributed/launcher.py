@@ -126,8 +126,7 @@ class RayLauncher:
                 room_watch = RoomWatch(self._describe(size), wait_s=self._request.wait_s)
             # Fewer workers might find room; the fewest that the run may have wait for it.
             start_timeout_s = _RETRY_START_S if size > workers.fewest else None
-            build = partial(self._trainer, work, state(), name, size, start_timeout_s)
-            group = _Group(size, build, start_timeout_s)
+            group = _Group(size, partial(self._trainer, work, state(), name, size), start_timeout_s)
             with group:
                 self._follow(group, room_watch, on_message)
             match group.outcome:
@@ -215,7 +214,6 @@ class RayLauncher:
         state: bytes | None,
         name: str,
         size: int,
-        start_timeout_s: float | None,
         queue: MessageQueue,
         folder: str,
     ) -> Any:
@@ -231,7 +229,6 @@ class RayLauncher:
             folder=folder,
             num_workers=size,
             request=self._request,
-            retry_start=start_timeout_s is None,
         )
 
 
@@ -406,13 +403,11 @@ def make_trainer(
     folder: str,
     num_workers: int,
     request: WorkerRequest,
-    retry_start: bool = True,
     callbacks: list[Any] | None = None,
 ) -> Any:
     """Return Ray's trainer that calls `work` on every worker; `folder` is for Ray's own files.
 
-    `request` has the CPUs and GPUs of each worker. `retry_start` requests room again whenever
-    the time to start the workers is over; else `fit` then fails.
+    `request` has the CPUs and GPUs of each worker.
     """
     from ray.train import BackendConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -439,11 +434,10 @@ def make_trainer(
             name=name,
             storage_path=folder,
             callbacks=callbacks,
-            # Ray Train itself would restart all workers, and from the state of this launch.
+            # Ray Train itself would restart all workers, and from the state of this launch; workers
+            # that fail while they start, it would restart forever.
             failure_config=FailureConfig(
-                max_failures=0,
-                max_preemption_failures=0,
-                controller_failure_limit=-1 if retry_start else 0,
+                max_failures=0, max_preemption_failures=0, controller_failure_limit=0
             ),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),

@@ -7,8 +7,10 @@ import os
 import re
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 
+import psutil
 import pytest
 import ray
 
@@ -191,6 +193,28 @@ def test_an_elastic_run_whose_room_is_taken_starts_with_fewer_workers(monkeypatc
     assert sizes == [2, 1]
     assert "the room for 2 workers was taken before they got it" in caplog.text
     assert not pending_groups()
+
+
+@pytest.mark.slow
+def test_workers_that_die_while_they_start_count_as_lost():
+    """Ray Train alone would start such workers again, without limit."""
+    killed, is_over = set(), threading.Event()
+
+    def kill_workers():
+        while not is_over.wait(0.02) and len(killed) < 6:
+            for worker in train_workers(os.getpid()):
+                with suppress(psutil.NoSuchProcess):
+                    worker.kill()
+                killed.add(worker.pid)
+
+    killing = threading.Thread(target=kill_workers)
+    killing.start()
+    try:
+        with pytest.raises(ClusterError, match="training stopped on the cluster"):
+            start(1, wait_s=100)
+    finally:
+        is_over.set()
+        killing.join()
 
 
 @pytest.mark.slow
