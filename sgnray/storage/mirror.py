@@ -58,6 +58,7 @@ def mirrored(place: Location, *, busy: SgnError) -> Iterator[Path]:
             lease.take()
             held.callback(lease.release)
             mirror.pull(lease.renew)
+        mirror.error = None
         with _pushed(mirror, lease):
             yield mirror.path
 
@@ -82,6 +83,16 @@ def upload(path: Path) -> None:
     for folder, mirror in _mirrors.items():
         if path.is_relative_to(folder):
             mirror.push(removing=False)
+
+
+def check_uploading(path: Path) -> None:
+    """Raise the error that has ended the uploads of a copy, if `path` is in one.
+
+    Call this during long work: another command may have taken over the folder at the URI.
+    """
+    for folder, mirror in _mirrors.items():
+        if path.is_relative_to(folder) and mirror.error is not None:
+            raise mirror.error
 
 
 def origin(path: Path) -> Path | Location:
@@ -123,6 +134,7 @@ class Mirror:
         self._table_path = folder / _TABLE_FILE
         self._known = self._read_table()
         self._uploading = threading.Lock()
+        self.error: SgnError | None = None  # why nothing more is uploaded
 
     @classmethod
     def of(cls, place: Location) -> Mirror:
@@ -286,6 +298,7 @@ def _push_until(mirror: Mirror, lease: _Lease, ended: threading.Event) -> None:
             has_failed = True
         except SgnError as error:
             log.error("%s: %s; nothing more is uploaded", mirror.place, error.what)
+            mirror.error = error
             return
         else:
             if has_failed:

@@ -29,7 +29,7 @@ from sgnray.distributed.workers import Workers
 from sgnray.errors import CheckpointError, RunError, count_of
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.sgn import count_parameters
-from sgnray.storage.mirror import shown
+from sgnray.storage.mirror import check_uploading, shown
 from sgnray.train.checks import check_run, check_synchronized, warn_of_run
 from sgnray.train.environment import describe_environment
 from sgnray.train.job import OnTrainProgress, choose_parts
@@ -232,6 +232,7 @@ def _check_same_run(
 
 def _recorder(run: RunFolder, trackers: Trackers, on_epoch: OnEpoch | None) -> OnEpoch:
     def record(epoch: EpochResult) -> None:
+        check_uploading(run.path)
         # The whole history: an epoch repeated after a lost worker counts once, and none is missing.
         run.write_metrics(epoch.history)
         log.debug("epoch %d of %d: %s", epoch.epoch, epoch.num_epochs, epoch.metrics)

@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -496,6 +497,28 @@ def test_a_run_that_was_taken_over_writes_nothing_more(bucket, monkeypatch, is_g
     with pytest.raises(RunError, match="taken over"):
         lose_it()
     assert names_in(files, path) == ([] if is_given_back else [f"run/{LEASE_FILE}"])
+
+
+def test_training_ends_soon_after_its_run_is_taken_over(bucket, tiny_recipe, tiny_folder, caplog):
+    uri_of, files, path = bucket
+    epochs = []
+
+    def lose_it(result):
+        epochs.append(result.epoch)
+        with files.open_output_stream(f"{path}/run/{LEASE_FILE}") as stream:
+            stream.write(json.dumps({"owner": "other"}).encode())
+        now = time.time() + 100
+        with mock.patch.object(time, "time", return_value=now):
+            deadline = time.monotonic() + 60
+            while "nothing more is uploaded" not in caplog.text:
+                assert time.monotonic() < deadline, "the loss is not noticed"
+                time.sleep(0.05)
+
+    with pytest.raises(RunError, match="taken over"):
+        train_run(
+            tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu", on_epoch=lose_it
+        )
+    assert epochs == [1]
 
 
 def test_unusable_uris_are_refused(bucket, wire, tiny_recipe, tiny_folder):
