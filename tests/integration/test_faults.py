@@ -112,5 +112,53 @@ def test_a_worker_killed_during_startup_is_replaced(start, tmp_path):
     wait_for_end(process, 130, output=output)
 
 
+def has_child(process, name):
+    return any(name in " ".join(child.cmdline()) for child in descendants(process))
+
+
+def maps_file(process, name):
+    return any(name in mapped.path for mapped in psutil.Process(process.pid).memory_maps())
+
+
+STAGES = {
+    "torch is imported": lambda process, run: maps_file(process, "libtorch_cpu"),
+    "Ray starts": lambda process, run: has_child(process, "gcs_server"),
+    "Ray's node starts": lambda process, run: has_child(process, "raylet/raylet"),
+    "the run is created": lambda process, run: (run / "recipe.yaml").exists(),
+    "workers start": lambda process, run: train_workers(process.pid) != [],
+    "training": lambda process, run: num_epochs(run) >= 1,
+    "the test": lambda process, run: num_epochs(run) == 2 and not (run / "report.json").exists(),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_ends_a_command_at_any_stage(stage, tiny_folder, tmp_path, monkeypatch):
+    """No process is left, and the same command finishes the run."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
+    command = train_command(
+        tiny_folder, "--workers", "2", "train.num_epochs=2", "evaluate.num_views=400"
+    )
+    process = start_train(tmp_path, *command)
+    try:
+        wait_until(lambda: STAGES[stage](process, run), process, output=output)
+        children = descendants(process)
+        press_ctrl_c(process)
+        seconds = wait_for_end(process, 130, output=output)
+    finally:
+        end(process)
+    print_seconds(f"from Ctrl-C ({stage}) to the end of the command", seconds)
+    assert not psutil.wait_procs(children, timeout=200)[1]
+    assert "Traceback" not in output.read_text()
+    assert not (run / "report.json").exists()
+    if stage == "workers start":
+        again = start_train(tmp_path, *command)
+        try:
+            wait_for_end(again, 0, output=output)
+        finally:
+            end(again)
+        assert (run / "report.json").exists()
+
+
 def ids(processes):
     return [process.pid for process in processes]
