@@ -131,11 +131,11 @@ def format_yolo(frames_NVC):
     ).encode()
 
 
-def format_coco(frames_NVC):
+def format_coco(frames_NVC, key="image_id"):
     """Write COCO key points as a file of results: people in a row, with their image."""
     return json.dumps(
         [
-            {"image_id": number, "keypoints": flat(np.nan_to_num(pose_VC), scores_of(pose_VC))}
+            {key: number, "keypoints": flat(np.nan_to_num(pose_VC), scores_of(pose_VC))}
             for number, people_NVC in enumerate(frames_NVC)
             for pose_VC in people_NVC
         ]
@@ -202,6 +202,8 @@ def make_file(kind, seed=0, num_frames=3):
             return format_yolo(frames_NVC)
         case "COCO":
             return format_coco(frames_NVC)
+        case "flat list":
+            return format_coco(frames_NVC, "frame")
         case "MediaPipe":
             return format_mediapipe(person_TVC)
         case "Kinect v2":

@@ -1,8 +1,9 @@
 """Reader of COCO's 17 key points as JSON, one file per recording: YOLO-pose, RTMPose and others.
 
 It accepts a list of frames, each a list of people or an object with `instances` (MMPose); an object
-with this list as `instance_info`; and a list of people with an `image_id` (COCO's results). The
-listing joins files of one image each, which are lists of people, as it joins OpenPose's frames.
+with this list as `instance_info`; and a list of people with an `image_id` (COCO's results), a
+`frame_id` or a `frame`. The listing joins files of one image each, which are lists of people, as it
+joins OpenPose's frames.
 A person has `keypoints`: 17 points, 51 numbers, or x, y and visible (YOLO). Points of x and y may
 have `keypoint_scores` or `scores`.
 """
@@ -39,6 +40,8 @@ _KEYS = re.compile(
 )
 _PEOPLE = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[\s*\{.*"keypoints"', re.DOTALL)
 _FRAME_KEYS = (b'"instances"', b'"image_id"')
+_NUMBER_KEYS = ("image_id", "frame_id", "frame")  # of the frame, in a list of people
+_NUMBERS = re.compile(rb'"(frame_id|frame)"\s*:\s*([^,}\]]+)[,}\]]')
 _EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[(?:[\s,]*\[\s*\])*[\s,]*[\[\]]?\s*")
 
 # The name of an image with the number of its frame, such as clip_12.jpg or 12.
@@ -60,7 +63,10 @@ def detect_keypoints(head: bytes) -> Skeleton | None:
 
 def detect_image(head: bytes) -> Skeleton | None:
     """Detect the people of a single image."""
-    is_image = _PEOPLE.match(head) and not any(key in head for key in _FRAME_KEYS)
+    if not _PEOPLE.match(head) or any(key in head for key in _FRAME_KEYS):
+        return None
+    numbers = {(key, number.strip()) for key, number in _NUMBERS.findall(head)}
+    is_image = len(numbers) == len({key for key, _ in numbers})
     return COCO17 if is_image else None
 
 
@@ -101,15 +107,14 @@ def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
     if not all(isinstance(item, dict) and "keypoints" in item for item in content):
         ids = [frame.get("frame_id") if isinstance(frame, dict) else None for frame in content]
         return content, _number_frames(ids, "frame_id")
-    # A list of people: each has the id of its image, or all are in one image.
-    groups = [
-        (key, list(people)) for key, people in groupby(content, lambda item: item.get("image_id"))
-    ]
-    images = [str(key) for key, _ in groups]
+    # A list of people: each has the id of its image, or the number of its frame, or all are in one.
+    key = next((key for key in _NUMBER_KEYS if any(key in item for item in content)), "image_id")
+    groups = [(own, list(people)) for own, people in groupby(content, lambda item: item.get(key))]
+    images = [str(own) for own, _ in groups]
     if len(set(images)) < len(images):
         again = next(image for number, image in enumerate(images) if image in images[:number])
-        raise refusal(f"not sorted by image_id: {again[:40]} appears again after another")
-    return [people for _, people in groups], _number_frames([key for key, _ in groups], "image_id")
+        raise refusal(f"not sorted by {key}: {again[:40]} appears again after another")
+    return [people for _, people in groups], _number_frames([own for own, _ in groups], key)
 
 
 def _number_frames(ids: Sequence[Any], key: str) -> list[int] | None:

@@ -110,6 +110,18 @@ def test_single_files_are_what_they_were(tmp_path):
     assert {file.kind for file in found} == {"COCO key points"}
 
 
+@pytest.mark.parametrize("key", ["frame_id", "frame"])
+def test_a_list_of_people_with_numbers_of_frames_is_not_an_image(tmp_path, key):
+    """Else clip1 and clip2 would be images of one recording; an image may have its number."""
+    people = [{key: number, **one} for number, (one,) in enumerate(FRAMES["YOLO"])]
+    write(tmp_path / "clips", [people, people[:30]], "clip{}.json")
+    found = find_recordings(tmp_path / "clips").files
+    assert [file.name for file in found] == ["clip0.json", "clip1.json"]
+    assert [read_recording(file)[0].num_frames for file in found] == [40, 30]
+    write(tmp_path / "images", [[one] for one in people])
+    assert read_one(tmp_path / "images")[1].num_frames == 40
+
+
 def test_a_broken_image_is_named(tmp_path):
     write(tmp_path / "clip")
     (tmp_path / "clip/000003.json").write_text('[{"keypoints": [[1, 2]]}]')

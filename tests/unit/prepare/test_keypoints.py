@@ -114,6 +114,18 @@ def test_names_of_images_have_the_number_of_their_frame(name):
     assert len(recording.bodies) == 2
 
 
+@pytest.mark.parametrize("key", ["frame_id", "frame"])
+def test_people_may_have_the_number_of_their_frame(key):
+    numbers = [*range(8, 18), *range(37, 47)]
+    expected = read(results(numbers))
+    people = [{key: one.pop("image_id"), **one} for one in results(numbers)]
+    assert_equal(read(people), expected)
+    # A name of the image comes before it.
+    named = [one | {"image_id": f"{number}.jpg"} for number, one in enumerate(people)]
+    assert_equal(read(named), read(results(range(20))))
+    assert refusal_of([*people, people[0]]) == f"not sorted by {key}: 8 appears again after another"
+
+
 @pytest.mark.parametrize("images", [["b3", "a1", "c2", "a0"], ["x", "y", "a", "b"]])
 def test_names_that_do_not_count_frames_are_in_the_order_of_the_file(images):
     assert_equal(read(results(images)), read(results(range(4))))
