@@ -82,11 +82,11 @@ def write_openpose(folder, name, frames_NVC):
         path.write_bytes(format_openpose(people_NVC))
 
 
-def format_openpose(people_NVC):
-    """Write one frame; a missing joint is 0, 0, 0."""
+def format_openpose(people_NVC, ids=None):
+    """Write one frame; a missing joint is 0, 0, 0, and without --tracking ids are -1."""
     people = [
-        {"person_id": [-1], "pose_keypoints_2d": flat(np.nan_to_num(pose_VC), scores_of(pose_VC))}
-        for pose_VC in people_NVC
+        {"person_id": [own], "pose_keypoints_2d": flat(np.nan_to_num(pose_VC), scores_of(pose_VC))}
+        for pose_VC, own in zip(people_NVC, ids or [-1] * len(people_NVC), strict=True)
     ]
     return json.dumps({"version": 1.3, "people": people}).encode()
 

@@ -21,6 +21,7 @@ from sgnray.prepare.readers.openpose import split_frames
 from sgnray.prepare.readers.people import (
     Floats,
     build_recording,
+    check_ids,
     in_frame,
     mark_missing,
     parse_json,
@@ -84,8 +85,7 @@ def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
         with in_frame(f"{number}{names[number]}"):
             poses_NVC.append([_read_person(person, skeleton) for person in people])
         ids.append([_track_id(person) for person in people])
-    is_tracked = all(None not in own and len(set(own)) == len(own) for own in ids)
-    return build_recording(poses_NVC, skeleton, ids if is_tracked else None, numbers)
+    return build_recording(poses_NVC, skeleton, check_ids(ids), numbers)
 
 
 def _list_images(files: Sequence[tuple[str, bytes]]) -> tuple[list[Any], list[int] | None]:

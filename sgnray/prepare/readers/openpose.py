@@ -15,6 +15,7 @@ from sgnray.prepare.clip import refusal
 from sgnray.prepare.readers.people import (
     Floats,
     build_recording,
+    check_ids,
     in_frame,
     mark_missing,
     parse_json,
@@ -57,15 +58,17 @@ def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:
     frames = list(split_frames(data))
     if not frames:
         raise _refuse_file(parse_json(data))
-    people, numbers = [], []
+    poses_NVC, numbers, ids = [], [], []
     for number, (name, text) in enumerate(frames):
         with in_frame(f"{number} ({name})"):
             match = FRAME_NAME.fullmatch(name)
             if match is None:
                 raise refusal("it is not named NAME_000000000000_keypoints.json")
             numbers.append(int(match[2]))
-            people.append(_read_people(parse_json(text), skeleton))
-    return build_recording(people, skeleton, numbers=numbers)
+            people = _list_people(parse_json(text))
+            poses_NVC.append([_read_person(person, skeleton) for person in people])
+            ids.append([_track_id(person) for person in people])
+    return build_recording(poses_NVC, skeleton, check_ids(ids), numbers)
 
 
 def _refuse_file(content: Any) -> ClipError:
@@ -86,11 +89,19 @@ def split_frames(data: bytes) -> Iterator[tuple[str, bytes]]:
         yield name.decode("utf-8", "replace"), text
 
 
-def _read_people(frame: Any, skeleton: Skeleton) -> list[Floats]:
+def _list_people(frame: Any) -> list[Any]:
     listed = frame.get("people") if isinstance(frame, dict) else None
     if not isinstance(listed, list):
         raise refusal("not a JSON object with a list `people`")
-    return [_read_person(person, skeleton) for person in listed]
+    return listed
+
+
+def _track_id(person: dict[str, Any]) -> int | None:
+    """Return the id that --tracking gave a person; without this option, there is [-1]."""
+    match person.get("person_id"):
+        case [int(track_id)] if track_id >= 0:
+            return track_id
+    return None
 
 
 def _read_person(person: Any, skeleton: Skeleton) -> Floats:

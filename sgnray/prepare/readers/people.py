@@ -94,6 +94,12 @@ def find_people(joints_NVC: Floats) -> npt.NDArray[np.bool_]:
     return num_seen_N >= MIN_JOINTS
 
 
+def check_ids(ids: Sequence[Sequence[int | None]]) -> Sequence[Sequence[int | None]] | None:
+    """Return the ids of a tracker, if all people have one and those of a frame differ."""
+    are_used = all(None not in own and len(set(own)) == len(own) for own in ids)
+    return ids if are_used else None
+
+
 def build_recording(
     frames_NVC: Sequence[Floats | Sequence[Floats]],
     skeleton: Skeleton,

@@ -238,6 +238,25 @@ def test_people_of_openpose_who_cross_stay_apart(tmp_path, skeleton):
     assert_followed(recording, known)
 
 
+@pytest.mark.parametrize(
+    ("ids", "num_apart"), [((3, 0), 2), ((-1, -1), 0), ((1, 1), 0), ((1, -1), 0), ((1, 2.5), 0)]
+)
+def test_the_ids_of_openposes_tracking_are_used(ids, num_apart):
+    """Two people meet and turn back, and one is hidden as they meet; -1 is no id."""
+    pose_VC = files.project(files.move(OPENPOSE25, 1))[0]
+    frames = []
+    for frame in range(40):
+        step = abs(frame - 20) * np.array((25.0, 0.0))
+        people_NVC = [pose_VC - step - (20, 0), pose_VC + step + (20, 0)]
+        num_seen = 1 if 15 <= frame < 28 else 2
+        text = files.format_openpose(people_NVC[:num_seen], ids[:num_seen])
+        frames.append((f"a_{frame}_keypoints.json", text))
+    bodies = read_openpose(join_frames(frames), OPENPOSE25).bodies
+    middle = (bodies[0].joints_TVC[0, 0, 0] + bodies[1].joints_TVC[0, 0, 0]) / 2
+    sides = [body.joints_TVC[:, 0, 0] > middle for body in bodies]
+    assert sum(side.all() or not side.any() for side in sides) == num_apart
+
+
 @pytest.mark.parametrize("skeleton", [NTU25, KINECT20], ids=lambda item: item.name)
 def test_kinects_own_ids_are_kept(read, skeleton):
     """They have 64 bits, more than float64 can represent exactly."""
