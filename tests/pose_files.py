@@ -198,6 +198,8 @@ def make_file(kind, seed=0, num_frames=3):
     match kind:
         case "MMPose":
             return format_mmpose(frames_NVC)
+        case "Halpe":  # nine more joints: COCO's are the first
+            return format_mmpose(np.pad(frames_NVC, [(0, 0), (0, 0), (0, 9), (0, 0)], mode="edge"))
         case "YOLO":
             return format_yolo(frames_NVC)
         case "COCO":

@@ -149,6 +149,10 @@ COCO17 = Skeleton(
     num_coordinates=2,
 )  # fmt: skip
 
+# Numbers of key points of which the first 17 are COCO's: also Halpe's 26 and 136, and 133 of
+# COCO-WholeBody.
+COCO_COUNTS = (17, 26, 133, 136)
+
 # The COCO model of OpenPose: COCO's key points in another order, and a neck.
 OPENPOSE18 = Skeleton(
     name="openpose18",

@@ -5,7 +5,7 @@ with this list as `instance_info`; and a list of people with an `image_id` (COCO
 `frame_id` or a `frame`. The listing joins files of one image each, which are lists of people, as it
 joins OpenPose's frames.
 A person has `keypoints`: 17 points, 51 numbers, or x, y and visible (YOLO). Points of x and y may
-have `keypoint_scores` or `scores`.
+have `keypoint_scores` or `scores`. Of COCO-WholeBody's and Halpe's points, the first 17 are read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from sgnray.data.skeleton import COCO17, Skeleton
+import numpy as np
+
+from sgnray.data.skeleton import COCO17, COCO_COUNTS, Skeleton
 from sgnray.prepare.clip import refusal
 from sgnray.prepare.readers.openpose import split_frames
 from sgnray.prepare.readers.people import (
@@ -50,6 +52,8 @@ _NUMBERED = re.compile(
     r"(.*?)(\d{1,15})(\D*?(?:\.[a-z]\w*)?)", re.ASCII | re.IGNORECASE | re.DOTALL
 )
 _MIN_BOX_SCORE = 0.1  # whom the detector is less sure of is not a person
+_COCO_DATASETS = ("coco", "coco_wholebody", "halpe", "halpe26")
+_MAX_SCORE = 10  # a larger third number is a coordinate; heat maps may give a little more than 1
 _MAX_NUMBER = 2**53  # float64 is exact for integers below this
 
 
@@ -143,9 +147,10 @@ def _check_names(meta: Any) -> None:
         return
     names, dataset = meta.get("keypoint_id2name"), meta.get("dataset_name", "another dataset")
     if isinstance(names, dict):
-        is_coco = [str(name).replace("_", " ") for name in names.values()] == list(COCO17.joints)
+        first = [str(name).replace("_", " ") for name in names.values()][: COCO17.num_joints]
+        is_coco = first == list(COCO17.joints) and len(names) in COCO_COUNTS
     else:
-        is_coco = dataset == "coco" or "dataset_name" not in meta
+        is_coco = dataset in _COCO_DATASETS or "dataset_name" not in meta
     if not is_coco:
         what = f"the key points are those of {str(dataset)[:40]}, not of COCO"
         raise refusal(f"{what}: choose a model of MMPose that was trained on COCO")
@@ -187,39 +192,44 @@ def _track_id(person: dict[str, Any]) -> int | None:
 
 def _read_person(person: Any, skeleton: Skeleton) -> Floats:
     points = person.get("keypoints") if isinstance(person, dict) else None
-    scores = None if points is None else _list_scores(person, skeleton)
+    is_flat = False
     if isinstance(points, dict):  # of YOLO
-        scores = points.get("visible")
-        points = [points.get("x"), points.get("y")]
-        numbers = read_numbers(points, what="keypoints").T
+        numbers = read_numbers([points.get("x"), points.get("y")], what="keypoints").T
     else:
         numbers = read_numbers(points, what="keypoints")
-        if scores is not None and numbers.shape == (skeleton.num_joints, 3):
-            what = "the keypoints are 3D (x, y, z and keypoint_scores)"
-            raise refusal(f"{what}: write a 2D estimator's x and y in pixels")
-    if numbers.ndim == 1 and numbers.size % 3 == 0:  # of COCO
-        numbers = numbers.reshape(-1, 3)
+        if numbers.ndim == 1 and numbers.size % 3 == 0:  # of COCO
+            is_flat, numbers = True, numbers.reshape(-1, 3)
     if numbers.ndim != 2 or numbers.shape[1] not in (2, 3):
         raise refusal(f"keypoints has the shape {numbers.shape}, not joints x 2 or 3")
-    if len(numbers) != skeleton.num_joints:
+    num_joints = len(numbers)
+    if num_joints not in COCO_COUNTS:
         what = f"not the {skeleton.num_joints} of {skeleton.name}"
-        raise refusal(f"a person has {len(numbers)} joints, {what}")
+        raise refusal(f"a person has {num_joints} joints, {what}")
+    scores = _list_scores(person, num_joints)
     if scores is None:
         scores_V = numbers[:, 2] if numbers.shape[1] == 3 else None
+        has_large = bool(np.any(np.abs(numbers[:, 2:]) > _MAX_SCORE))
+        is_3d = has_large and num_joints > skeleton.num_joints
     else:
         scores_V = read_numbers(scores, what="the scores")
-        if scores_V.shape != (len(numbers),):
-            raise refusal(f"a person has {scores_V.size} scores for {len(numbers)} joints")
-    return mark_missing(numbers[:, :2], scores_V)
+        if scores_V.shape != (num_joints,):
+            raise refusal(f"a person has {scores_V.size} scores for {num_joints} joints")
+        is_3d = numbers.shape[1] == 3 and not is_flat
+    if is_3d:
+        listed = "no scores" if scores is None else "keypoint_scores"
+        what = f"the keypoints are 3D (x, y, z and {listed})"
+        raise refusal(f"{what}: write a 2D estimator's x and y in pixels")
+    return mark_missing(numbers[:, :2], scores_V)[: skeleton.num_joints]
 
 
-def _list_scores(person: dict[str, Any], skeleton: Skeleton) -> Any:
+def _list_scores(person: dict[str, Any], num_joints: int) -> Any:
     """Return the scores of the joints, which have a list of their own; None if they have not."""
+    if isinstance(person["keypoints"], dict):
+        return person["keypoints"].get("visible")
     if "keypoint_scores" in person:
         return person["keypoint_scores"]
     if "keypoints_scores" in person:
         what = "keypoints_scores are torchvision's logits, not probabilities"
         raise refusal(f"{what}: write keypoints of x and y, and keypoint_scores from 0 to 1")
     scores = person.get("scores")  # of the joints, or of the person
-    is_each = isinstance(scores, list) and len(scores) == skeleton.num_joints
-    return scores if is_each else None
+    return scores if isinstance(scores, list) and len(scores) == num_joints else None

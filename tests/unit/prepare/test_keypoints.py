@@ -47,11 +47,28 @@ def test_points_in_3d_are_refused():
     assert refusal_of(content).startswith("frame 0: the keypoints are 3D (x, y, z and keypoint_sc")
 
 
+@pytest.mark.parametrize("num_joints", [26, 133, 136])
+def test_whole_bodies_in_3d_are_refused(num_joints):
+    """Such as RTMW3D's, or 3D joints of another set that are as many."""
+    points = np.full((num_joints, 3), 100.0)
+    content = frames_of(keypoints=points.tolist(), keypoint_scores=[1.0] * num_joints)
+    assert refusal_of(content).startswith("frame 0: the keypoints are 3D (x, y, z and keypoint_sc")
+    for points_V3 in (points.tolist(), points.ravel().tolist()):
+        content = frames_of(keypoints=points_V3)
+        assert refusal_of(content).startswith("frame 0: the keypoints are 3D (x, y, z and no sc")
+
+
 @pytest.mark.parametrize(
     ("meta", "reason"),
     [
         ({"dataset_name": "coco"}, ""),
         ({"dataset_name": "ochuman", "keypoint_id2name": dict(enumerate(NAMES))}, ""),
+        ({"dataset_name": "halpe26"}, ""),
+        ({"keypoint_id2name": dict(enumerate([*NAMES, *(f"hand{n}" for n in range(116))]))}, ""),
+        (
+            {"keypoint_id2name": dict(enumerate([*NAMES, "neck"]))},
+            "the key points are those of another dataset, not of COCO",
+        ),
         ({"dataset_name": "h36m"}, "the key points are those of h36m, not of COCO"),
         ({"keypoint_id2name": dict(enumerate(["root", *NAMES[1:]]))}, "the key points are those"),
         (

@@ -113,6 +113,29 @@ def test_a_known_person_as_coco_key_points(read, content):
     np.testing.assert_allclose(body.joints_TVC[0], KNOWN_M, atol=1e-6)
 
 
+@pytest.mark.parametrize("num_joints", [26, 133, 136])
+def test_the_first_points_of_a_whole_body_are_cocos(read, num_joints):
+    """Halpe's and COCO-WholeBody's, with hands and faces far away from the body."""
+    points = np.array(known_points(KNOWN, num_joints))
+    points[17:] = (900, 700)
+    scores = [0.9] * num_joints
+    flat = np.column_stack([points, scores])
+    x, y = points.T.tolist()
+    pickled = {"keypoint": points[None, None], "keypoint_score": np.array(scores)[None, None]}
+    for content in (
+        [{"instances": [{"keypoints": points.tolist(), "keypoint_scores": scores}]}],
+        [[{"keypoints": flat.tolist()}]],
+        [{"image_id": 7, "keypoints": flat.ravel().tolist()}],
+        [[{"keypoints": {"x": x, "y": y, "visible": scores}}]],
+        pickled,
+    ):
+        is_pickle = content is pickled
+        data = pickle.dumps(content) if is_pickle else json.dumps(content).encode()
+        recording, skeleton = read(data, ".pkl" if is_pickle else ".json")
+        assert skeleton is COCO17
+        np.testing.assert_allclose(recording.bodies[0].joints_TVC[0], KNOWN_M, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("skeleton", "key"),
     [(OPENPOSE25, "pose_keypoints_2d"), (OPENPOSE18, "pose_keypoints_2d"),
@@ -359,8 +382,8 @@ def person(**keys):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (person(keypoints=known_points(KNOWN, 133)),
-         "frame 0: a person has 133 joints, not the 17 of coco17"),
+        (person(keypoints=known_points(KNOWN, 21)),
+         "frame 0: a person has 21 joints, not the 17 of coco17"),
         (person(keypoints=[[1, 2, 3, 4]] * 17), "frame 0: keypoints has the shape (17, 4)"),
         (person(keypoints=[[1, 2]] * 16 + [[1]]), "frame 0: keypoints is not a regular list"),
         (person(keypoints=[["a", "b"]] * 17), "frame 0: keypoints contains something that is not"),
@@ -510,6 +533,8 @@ def test_refused_frame_numbers_and_bodies(read, column, cells, reason):
     ("item", "reason"),
     [
         ({"keypoint": np.zeros((1, 2, 25, 3), "f4")}, "the poses have 25 x 3 joints x coordinates"),
+        ({"keypoint": np.zeros((1, 2, 26, 3), "f4")}, "the poses have 26 x 3 joints x coordinates"),
+        ({"keypoint": np.zeros((1, 2, 21, 2), "f4")}, "the poses have 21 x 2 joints x coordinates"),
         ({"keypoint": np.zeros((1, 2, 17, 2), "i4")}, "keypoint contains int32, not floats"),
         ({"keypoint": np.zeros((17, 2), "f4")}, "keypoint has the shape (17, 2)"),
         ({"keypoint": np.zeros((0, 2, 17, 2), "f4")}, "keypoint has the shape (0, 2, 17, 2)"),
