@@ -10,7 +10,7 @@ import pickle
 
 import numpy as np
 
-from sgnray.data.skeleton import COCO17, KINECT20, MEDIAPIPE33, NTU25
+from sgnray.data.skeleton import COCO17, KINECT20, MEDIAPIPE33, NTU25, OPENPOSE18
 from sgnray.errors import ClipError
 from sgnray.prepare.readers.ntu import read_skeletons
 
@@ -89,6 +89,26 @@ def format_openpose(people_NVC, ids=None):
         for pose_VC, own in zip(people_NVC, ids or [-1] * len(people_NVC), strict=True)
     ]
     return json.dumps({"version": 1.3, "people": people}).encode()
+
+
+def list_alphapose(frames_NVC, form="open"):
+    """List what AlphaPose writes of each image with --format open or cmu."""
+    people_key, key = {"open": ("people", "pose_keypoints_2d"), "cmu": ("bodies", "joints")}[form]
+    return [
+        {
+            "version": "AlphaPose v0.3",
+            people_key: [
+                {key: flat(np.nan_to_num(pose_VC), scores_of(pose_VC))} for pose_VC in people_NVC
+            ],
+        }
+        for people_NVC in frames_NVC
+    ]
+
+
+def format_alphapose(frames_NVC, form="open"):
+    """Write all images of AlphaPose, by their names."""
+    images = list_alphapose(frames_NVC, form)
+    return json.dumps({f"{number}.jpg": image for number, image in enumerate(images)}).encode()
 
 
 def format_mmpose(frames_NVC):
@@ -193,7 +213,8 @@ def annotate_2d(name, frames_TNVC, label=0):
 
 def make_file(kind, seed=0, num_frames=3):
     """Make a valid file of one person, in a format that has a file per recording."""
-    person_TVC = move({"MediaPipe": MEDIAPIPE33}.get(kind, COCO17), num_frames, seed=seed)
+    skeletons = {"MediaPipe": MEDIAPIPE33, "AlphaPose": OPENPOSE18}
+    person_TVC = move(skeletons.get(kind, COCO17), num_frames, seed=seed)
     frames_NVC = project(person_TVC)[:, None]
     match kind:
         case "MMPose":
@@ -204,6 +225,8 @@ def make_file(kind, seed=0, num_frames=3):
             return format_yolo(frames_NVC)
         case "COCO":
             return format_coco(frames_NVC)
+        case "AlphaPose":
+            return format_alphapose(frames_NVC, ("open", "cmu")[seed % 2])
         case "flat list":
             return format_coco(frames_NVC, "frame")
         case "MediaPipe":

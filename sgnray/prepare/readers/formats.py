@@ -9,7 +9,15 @@ import codecs
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sgnray.data.skeleton import COCO17, KINECT20, MEDIAPIPE33, NTU25, OPENPOSE25, Skeleton
+from sgnray.data.skeleton import (
+    COCO17,
+    KINECT20,
+    MEDIAPIPE33,
+    NTU25,
+    OPENPOSE18,
+    OPENPOSE25,
+    Skeleton,
+)
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import ClipFacts, refusal
 from sgnray.prepare.readers import joint_csv, keypoints, ntu, nwucla, openpose, pyskl
@@ -97,6 +105,7 @@ NWUCLA = RecordedFormat(
     "nwucla",
 )
 _READERS = (  # of pose estimators; with this skeleton unless `detect` finds another
+    ("AlphaPose", (".json",), OPENPOSE18, openpose.detect_alphapose, openpose.read_openpose),
     (openpose.FORMAT, (".json",), OPENPOSE25, openpose.detect_openpose, openpose.read_openpose),
     (keypoints.IMAGE_FORMAT, (".json",), COCO17, keypoints.detect_image, keypoints.read_keypoints),
     (keypoints.FORMAT, (".json",), COCO17, keypoints.detect_keypoints, keypoints.read_keypoints),

@@ -26,8 +26,10 @@ from sgnray.prepare.readers.people import (
     check_ids,
     in_frame,
     mark_missing,
+    number_frames,
     parse_json,
     read_numbers,
+    show_name,
 )
 from sgnray.prepare.recording import Recording
 
@@ -47,14 +49,9 @@ _NUMBER_KEYS = ("image_id", "frame_id", "frame")  # of the frame, in a list of p
 _NUMBERS = re.compile(rb'"(frame_id|frame)"\s*:\s*([^,}\]]+)[,}\]]')
 _EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[(?:[\s,]*\[\s*\])*[\s,]*[\[\]]?\s*")
 
-# The name of an image with the number of its frame, such as clip_12.jpg or 12.
-_NUMBERED = re.compile(
-    r"(.*?)(\d{1,15})(\D*?(?:\.[a-z]\w*)?)", re.ASCII | re.IGNORECASE | re.DOTALL
-)
 _MIN_BOX_SCORE = 0.1  # whom the detector is less sure of is not a person
 _COCO_DATASETS = ("coco", "coco_wholebody", "halpe", "halpe26")
 _MAX_SCORE = 10  # a larger third number is a coordinate; heat maps may give a little more than 1
-_MAX_NUMBER = 2**53  # float64 is exact for integers below this
 
 
 def detect_keypoints(head: bytes) -> Skeleton | None:
@@ -98,7 +95,7 @@ def _list_images(files: Sequence[tuple[str, bytes]]) -> tuple[list[Any], list[in
     for number, (name, text) in enumerate(files):
         with in_frame(f"{number} ({name})"):
             frames.append(parse_json(text))
-    return frames, _number_frames([name for name, _ in files], "name")
+    return frames, number_frames([name for name, _ in files], "name")
 
 
 def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
@@ -110,35 +107,15 @@ def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
         raise refusal("neither a list of frames nor an object with a list `instance_info`")
     if not all(isinstance(item, dict) and "keypoints" in item for item in content):
         ids = [frame.get("frame_id") if isinstance(frame, dict) else None for frame in content]
-        return content, _number_frames(ids, "frame_id")
+        return content, number_frames(ids, "frame_id")
     # A list of people: each has the id of its image, or the number of its frame, or all are in one.
     key = next((key for key in _NUMBER_KEYS if any(key in item for item in content)), "image_id")
     groups = [(own, list(people)) for own, people in groupby(content, lambda item: item.get(key))]
     images = [str(own) for own, _ in groups]
     if len(set(images)) < len(images):
         again = next(image for number, image in enumerate(images) if image in images[:number])
-        raise refusal(f"not sorted by {key}: {again[:40]} appears again after another")
-    return [people for _, people in groups], _number_frames([own for own, _ in groups], key)
-
-
-def _number_frames(ids: Sequence[Any], key: str) -> list[int] | None:
-    """Return the frames' numbers: integers, or in names that are otherwise the same.
-
-    ClipError if they descend.
-    """
-    numbers = list(ids)
-    if all(isinstance(name, str) for name in ids):
-        matches = [match for name in ids if (match := _NUMBERED.fullmatch(name))]
-        if len(matches) < len(ids) or len({match.group(1, 3) for match in matches}) > 1:
-            return None
-        numbers = [int(match[2]) for match in matches]
-    elif not all(type(number) is int and abs(number) < _MAX_NUMBER for number in ids):
-        return None
-    for index in range(1, len(ids)):
-        if numbers[index] < numbers[index - 1]:
-            what = f"{str(ids[index])[:40]} comes after {str(ids[index - 1])[:40]}"
-            raise refusal(f"not sorted by {key}: {what}; sort the frames by their numbers")
-    return numbers
+        raise refusal(f"not sorted by {key}: {show_name(again)} appears again after another")
+    return [people for _, people in groups], number_frames([own for own, _ in groups], key)
 
 
 def _check_names(meta: Any) -> None:
@@ -152,7 +129,7 @@ def _check_names(meta: Any) -> None:
     else:
         is_coco = dataset in _COCO_DATASETS or "dataset_name" not in meta
     if not is_coco:
-        what = f"the key points are those of {str(dataset)[:40]}, not of COCO"
+        what = f"the key points are those of {show_name(dataset)}, not of COCO"
         raise refusal(f"{what}: choose a model of MMPose that was trained on COCO")
 
 
