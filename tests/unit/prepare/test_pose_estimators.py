@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sgnray.data.skeleton import (
+    AZURE32,
     COCO17,
     KINECT20,
     MEDIAPIPE33,
@@ -27,7 +28,7 @@ from ... import pose_files as files
 
 SKELETON_OF = {
     "MMPose": COCO17, "YOLO": COCO17, "COCO": COCO17, "PYSKL": COCO17,
-    "MediaPipe": MEDIAPIPE33, "Kinect v2": NTU25, "Kinect v1": KINECT20,
+    "MediaPipe": MEDIAPIPE33, "Kinect v2": NTU25, "Kinect v1": KINECT20, "Azure Kinect": AZURE32,
 }  # fmt: skip
 SUFFIX_OF = {"PYSKL": ".pkl", "MediaPipe": ".csv", "Kinect v2": ".csv", "Kinect v1": ".csv"}
 FORMATTERS = {
@@ -204,6 +205,82 @@ def test_columns_of_scores_do_not_make_kinect_another_format(read, skeleton):
         files.format_csv([names, [0.5 + 0.1 * i for i in range(len(names))]]), ".csv"
     )
     assert its_skeleton is skeleton
+
+
+@pytest.mark.parametrize("indent", [None, 4])  # 4: as the SDK's program writes it
+@pytest.mark.parametrize("start", [0, 3])
+def test_a_known_person_of_azure_kinect(read, indent, start):
+    """Joints are in the order of the file, which may begin with frames without people."""
+    content = json.loads(files.make_file("Azure Kinect"))
+    points = np.arange(96.0).reshape(32, 3) * 10 + 10
+    order = np.random.default_rng(0).permutation(32)
+    bodies = [{"body_id": 1, "joint_positions": points[order].tolist()}]
+    content["joint_names"] = [content["joint_names"][joint] for joint in order]
+    content["frames"] = [{"bodies": [], "frame_id": frame} for frame in range(start)]
+    content["frames"].append({"bodies": bodies, "frame_id": start})
+    recording, skeleton = read(json.dumps(content, indent=indent).encode())
+    assert skeleton is AZURE32
+    (body,) = recording.bodies
+    np.testing.assert_allclose(body.joints_TVC[0], points * (-0.001, -0.001, 0.001), atol=1e-6)
+
+
+@pytest.mark.parametrize("gap", [10, 20])
+def test_people_of_azure_kinect_have_ids_and_frames(read, gap):
+    """Two who walk through each other; the file lacks some frames."""
+    known = [files.move(AZURE32, 40, walk_m=walk_m) for walk_m in (1.0, -1.0)]
+    content = json.loads(files.format_azure(known))
+    del content["frames"][10 : 10 + gap]
+    recording, _ = read(json.dumps(content).encode())
+    assert len(recording.bodies) == (2 if gap == 10 else 4)
+    for body, person_TVC in zip(recording.bodies, known, strict=False):
+        np.testing.assert_allclose(body.joints_TVC[:10], person_TVC[:10], atol=1e-5)
+    assert recording.num_frames == (40 if gap == 10 else 20)
+
+
+def change_azure(**keys):
+    """Change the second frame, or keys of the file, or of the body."""
+    content = json.loads(files.make_file("Azure Kinect"))
+    frame = content["frames"][1]
+    for place in (content, frame, frame["bodies"][0]):
+        place.update({key: keys[key] for key in keys.keys() & place.keys()})
+    return content
+
+
+NAMES = list(files.azure_names())
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"frames": 5}, "not a JSON object with a list `frames`"),
+        ({"frames": []}, "not a JSON object with a list `frames`"),
+        ({"frames": [{"bodies": []}] * 2}, "none of its 2 frames contains a person"),
+        ({"frames": [5]}, "frame 0: not a JSON object with a list `bodies`"),
+        ({"joint_names": None}, "it has no list `joint_names`"),
+        ({"joint_names": NAMES[:-1]}, "joint_names has 31 joints, not the 32 of azure32: right"),
+        ({"joint_names": [*NAMES[:-1], 5]}, "joint_names has 32 joints, not the 32 of azure32: ri"),
+        ({"joint_names": [*NAMES, "TAIL"]}, "joint_names has 33 joints, not the 32 of azure32: th"),
+        ({"bodies": 5}, "frame 1: not a JSON object with a list `bodies`"),
+        ({"bodies": [5]}, "frame 1: not a JSON object with a list `bodies`"),
+        ({"num_bodies": 2}, "frame 1: num_bodies is 2, but it has 1"),
+        ({"joint_positions": [[1, 2, 3]] * 31}, "frame 1: joint_positions has the shape (31, 3), "),
+        ({"joint_positions": [[1, 2]] * 32}, "frame 1: joint_positions has the shape (32, 2), not"),
+        ({"joint_positions": [[1, 2, "a"]] * 32}, "frame 1: joint_positions contains something"),
+        ({"joint_positions": [[1, 2, 1e39]] * 32}, "frame 1: a coordinate is not finite, or too"),
+        ({"frame_id": -1}, "not sorted by frame_id: -1 comes after 0"),
+    ],
+)  # fmt: skip
+def test_refused_bodies_of_azure_kinect(read, keys, reason):
+    assert refuse(read, json.dumps(change_azure(**keys)).encode()).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("scale", "reason"),
+    [(0.001, "its people are smaller than 0.1 m: "), (1000, "its people are larger than 20 m: ")],
+)
+def test_other_units_of_azure_kinect_are_refused(read, scale, reason):
+    data = files.format_azure([files.move(AZURE32, 5) * scale + 1e-5])
+    assert refuse(read, data) == reason + "joint_positions must be in millimeters"
 
 
 def test_a_known_person_of_pyskl(read):
