@@ -10,7 +10,7 @@ import pickle
 
 import numpy as np
 
-from sgnray.data.skeleton import COCO17, KINECT20, MEDIAPIPE33, NTU25
+from sgnray.data.skeleton import AZURE32, COCO17, KINECT20, MEDIAPIPE33, NTU25, OPENPOSE18
 from sgnray.errors import ClipError
 from sgnray.prepare.readers.ntu import read_skeletons
 
@@ -22,6 +22,8 @@ _PARTS = {
     "eye outer": (0.05, 0.73, 0.08), "ear": (0.08, 0.71, 0), "mouth": (0.02, 0.66, 0.09),
     "head": (0, 0.72, 0), "neck": (0, 0.55, 0), "shoulder center": (0, 0.5, 0),
     "spine shoulder": (0, 0.5, 0), "spine": (0, 0.25, 0), "spine middle": (0, 0.25, 0),
+    "spine navel": (0, 0.2, 0), "spine chest": (0, 0.35, 0), "clavicle": (0.04, 0.48, 0),
+    "pelvis": (0, 0.02, 0),
     "spine base": (0, 0.02, 0), "hip center": (0, 0.02, 0), "middle hip": (0, 0.01, 0),
     "shoulder": (0.18, 0.5, 0), "elbow": (0.18, 0.22, 0), "wrist": (0.18, -0.03, 0),
     "hand": (0.18, -0.1, 0), "hand tip": (0.18, -0.16, 0), "pinky": (0.2, -0.12, 0),
@@ -82,13 +84,33 @@ def write_openpose(folder, name, frames_NVC):
         path.write_bytes(format_openpose(people_NVC))
 
 
-def format_openpose(people_NVC):
-    """Write one frame; a missing joint is 0, 0, 0."""
+def format_openpose(people_NVC, ids=None):
+    """Write one frame; a missing joint is 0, 0, 0, and without --tracking ids are -1."""
     people = [
-        {"person_id": [-1], "pose_keypoints_2d": flat(np.nan_to_num(pose_VC), scores_of(pose_VC))}
-        for pose_VC in people_NVC
+        {"person_id": [own], "pose_keypoints_2d": flat(np.nan_to_num(pose_VC), scores_of(pose_VC))}
+        for pose_VC, own in zip(people_NVC, ids or [-1] * len(people_NVC), strict=True)
     ]
     return json.dumps({"version": 1.3, "people": people}).encode()
+
+
+def list_alphapose(frames_NVC, form="open"):
+    """List what AlphaPose writes of each image with --format open or cmu."""
+    people_key, key = {"open": ("people", "pose_keypoints_2d"), "cmu": ("bodies", "joints")}[form]
+    return [
+        {
+            "version": "AlphaPose v0.3",
+            people_key: [
+                {key: flat(np.nan_to_num(pose_VC), scores_of(pose_VC))} for pose_VC in people_NVC
+            ],
+        }
+        for people_NVC in frames_NVC
+    ]
+
+
+def format_alphapose(frames_NVC, form="open"):
+    """Write all images of AlphaPose, by their names."""
+    images = list_alphapose(frames_NVC, form)
+    return json.dumps({f"{number}.jpg": image for number, image in enumerate(images)}).encode()
 
 
 def format_mmpose(frames_NVC):
@@ -131,11 +153,11 @@ def format_yolo(frames_NVC):
     ).encode()
 
 
-def format_coco(frames_NVC):
+def format_coco(frames_NVC, key="image_id"):
     """Write COCO key points as a file of results: people in a row, with their image."""
     return json.dumps(
         [
-            {"image_id": number, "keypoints": flat(np.nan_to_num(pose_VC), scores_of(pose_VC))}
+            {key: number, "keypoints": flat(np.nan_to_num(pose_VC), scores_of(pose_VC))}
             for number, people_NVC in enumerate(frames_NVC)
             for pose_VC in people_NVC
         ]
@@ -172,6 +194,37 @@ def format_kinect(people_NTVC, skeleton=NTU25, *, first_id=72057594037928017):
     return format_csv([["Frame", "TrackingId", *names], *rows])
 
 
+def format_azure(people_NTVC, *, first_id=1):
+    """Write Azure Kinect's joints, in millimeters with y down, as offline_processor does."""
+    frames = [
+        {
+            "bodies": [
+                {
+                    "body_id": first_id + body,
+                    "joint_orientations": [[1.0, 0.0, 0.0, 0.0]] * AZURE32.num_joints,
+                    "joint_positions": (person_TVC[frame] * (-1000, -1000, 1000)).round(2).tolist(),
+                }
+                for body, person_TVC in enumerate(people_NTVC)
+            ],
+            "frame_id": frame,
+            "num_bodies": len(people_NTVC),
+            "timestamp_usec": 33_333 * frame,
+        }
+        for frame in range(len(people_NTVC[0]))
+    ]
+    names = list(azure_names())
+    bones = [[names[one], names[other]] for one, other in AZURE32.bones]
+    return json.dumps({"bone_list": bones, "frames": frames, "joint_names": names}).encode()
+
+
+def azure_names():
+    """Spell joints as Azure Kinect's SDK does: SPINE_NAVEL, HANDTIP_LEFT."""
+    for joint in AZURE32.joints:
+        side, part = split_side(joint)
+        name = part.upper().replace("HAND TIP", "HANDTIP").replace(" ", "_")
+        yield name + {1: "_LEFT", -1: "_RIGHT", 0: ""}[side]
+
+
 def format_csv(rows):
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
@@ -193,17 +246,26 @@ def annotate_2d(name, frames_TNVC, label=0):
 
 def make_file(kind, seed=0, num_frames=3):
     """Make a valid file of one person, in a format that has a file per recording."""
-    person_TVC = move({"MediaPipe": MEDIAPIPE33}.get(kind, COCO17), num_frames, seed=seed)
+    skeletons = {"MediaPipe": MEDIAPIPE33, "AlphaPose": OPENPOSE18}
+    person_TVC = move(skeletons.get(kind, COCO17), num_frames, seed=seed)
     frames_NVC = project(person_TVC)[:, None]
     match kind:
         case "MMPose":
             return format_mmpose(frames_NVC)
+        case "Halpe":  # nine more joints: COCO's are the first
+            return format_mmpose(np.pad(frames_NVC, [(0, 0), (0, 0), (0, 9), (0, 0)], mode="edge"))
         case "YOLO":
             return format_yolo(frames_NVC)
         case "COCO":
             return format_coco(frames_NVC)
+        case "AlphaPose":
+            return format_alphapose(frames_NVC, ("open", "cmu")[seed % 2])
+        case "flat list":
+            return format_coco(frames_NVC, "frame")
         case "MediaPipe":
             return format_mediapipe(person_TVC)
+        case "Azure Kinect":
+            return format_azure([move(AZURE32, num_frames, seed=seed)])
         case "Kinect v2":
             return format_kinect([move(NTU25, num_frames, seed=seed)])
         case "Kinect v1":

@@ -149,6 +149,10 @@ COCO17 = Skeleton(
     num_coordinates=2,
 )  # fmt: skip
 
+# Numbers of key points of which the first 17 are COCO's: also Halpe's 26 and 136, and 133 of
+# COCO-WholeBody.
+COCO_COUNTS = (17, 26, 133, 136)
+
 # The COCO model of OpenPose: COCO's key points in another order, and a neck.
 OPENPOSE18 = Skeleton(
     name="openpose18",
@@ -210,9 +214,32 @@ MEDIAPIPE33 = Skeleton(
     origin=None,
 )  # fmt: skip
 
+# Joint order of Azure Kinect's Body Tracking SDK.
+AZURE32 = Skeleton(
+    name="azure32",
+    joints=(
+        "pelvis", "spine navel", "spine chest", "neck",
+        "left clavicle", "left shoulder", "left elbow", "left wrist",
+        "left hand", "left hand tip", "left thumb",
+        "right clavicle", "right shoulder", "right elbow", "right wrist",
+        "right hand", "right hand tip", "right thumb",
+        "left hip", "left knee", "left ankle", "left foot",
+        "right hip", "right knee", "right ankle", "right foot",
+        "head", "nose", "left eye", "left ear", "right eye", "right ear",
+    ),
+    bones=(
+        (1, 0), (2, 1), (3, 2),
+        (4, 2), (5, 4), (6, 5), (7, 6), (8, 7), (9, 8), (10, 7),
+        (11, 2), (12, 11), (13, 12), (14, 13), (15, 14), (16, 15), (17, 14),
+        (18, 0), (19, 18), (20, 19), (21, 20), (22, 0), (23, 22), (24, 23), (25, 24),
+        (26, 3), (27, 26), (28, 26), (29, 26), (30, 26), (31, 26),
+    ),
+    origin=1,
+)  # fmt: skip
+
 SKELETONS = {
     skeleton.name: skeleton
-    for skeleton in (NTU25, KINECT20, COCO17, OPENPOSE18, OPENPOSE25, MEDIAPIPE33)
+    for skeleton in (NTU25, KINECT20, COCO17, OPENPOSE18, OPENPOSE25, MEDIAPIPE33, AZURE32)
 }
 # Names of those that pose estimators write; their prepared poses are in meters.
 ESTIMATED = frozenset(SKELETONS) - {NTU25.name, KINECT20.name}

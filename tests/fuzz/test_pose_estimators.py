@@ -25,7 +25,9 @@ from .skeleton_files import CHANGES, DRAW, TOKENS
 
 BATCH = 16
 SUFFIXES = {
-    "MMPose": ".json", "YOLO": ".json", "COCO": ".json", "OpenPose": ".json",
+    "MMPose": ".json", "YOLO": ".json", "COCO": ".json", "flat list": ".json",
+    "Halpe": ".json", "OpenPose": ".json", "AlphaPose": ".json",
+    "Azure Kinect": ".json",
     "MediaPipe": ".csv", "Kinect v2": ".csv", "Kinect v1": ".csv", "PYSKL": ".pkl",
 }  # fmt: skip
 NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")

@@ -13,6 +13,7 @@ from sgnray.errors import InputError, UsageError
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.described import plan_described
 from sgnray.prepare.readers.labeled import plan_labeled
+from sgnray.prepare.readers.named_arrays import find_named_arrays, plan_named_arrays
 from sgnray.prepare.readers.padded import H5_MAGIC, plan_padded
 from sgnray.prepare.readers.pickles import is_pickle
 from sgnray.prepare.readers.pyskl import SUFFIXES as PICKLE_SUFFIXES
@@ -34,7 +35,8 @@ _FOLDER_SUFFIXES = (".yaml", ".yml", ".h5", ".hdf5", ".npz", *PICKLE_SUFFIXES)
 _KNOWN = (
     "a folder or .zip of SsssCcccPpppRrrrAaaa.skeleton (NTU RGB+D), of aAA_sSS_eEE_vVV.json "
     "(NW-UCLA) or of what pose estimators write (OpenPose, COCO key points, MediaPipe, Kinect); "
-    "NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl; or the .yaml of a table of clips"
+    "NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl; a folder of train_data_joint.npy, train_label.pkl "
+    "and those of val; or the .yaml of a table of clips"
 )
 
 
@@ -43,6 +45,7 @@ class Kind(Enum):
 
     RECORDINGS = "a folder or .zip of recordings"
     PADDED = "an .h5 or .npz file of padded clips"
+    NAMED_ARRAYS = "a folder of .npy arrays"
     PICKLE = "a PYSKL pickle"
     DESCRIPTION = "a description of a table of clips"
     TABLE = "a table of clips"
@@ -51,6 +54,7 @@ class Kind(Enum):
 
 _PLANNERS: dict[Kind, Callable[[Location], RawPlan]] = {
     Kind.PADDED: plan_padded,
+    Kind.NAMED_ARRAYS: plan_named_arrays,
     Kind.PICKLE: plan_pyskl,
     Kind.DESCRIPTION: plan_described,
 }
@@ -65,6 +69,11 @@ def detect(raw: Sequence[Location], name_pattern: str | None = None) -> RawPlan:
     kinds = [detect_kind(place) for place in raw]
     if set(kinds) == {Kind.RECORDINGS}:
         return _plan_recordings(raw, name_pattern)
+    return _plan_one(raw, kinds, name_pattern)
+
+
+def _plan_one(raw: Sequence[Location], kinds: Sequence[Kind], name_pattern: str | None) -> RawPlan:
+    """Plan the dataset of a source that describes its own clips."""
     if name_pattern is not None:
         raise UsageError(
             "a name pattern is only for recordings, in folders or .zip files",
@@ -94,7 +103,10 @@ def _plan_recordings(raw: Sequence[Location], name_pattern: str | None) -> RawPl
     listings = [list_files(place) for place in raw]
     is_described = name_pattern is not None
     recorded = [detect_recordings(item, is_described=is_described) for item in listings]
-    if len(raw) == 1 and recorded == [None] and (inner := _only_file(raw[0])) is not None:
+    if len(raw) == 1 and recorded == [None] and (inner := _only_source(raw[0])) is not None:
+        entry = inner.entry()
+        if entry is not None and entry.is_folder:
+            return _plan_one([inner], [Kind.NAMED_ARRAYS], name_pattern)
         return detect([inner], name_pattern)
     for place, listing, what in zip(raw, listings, recorded, strict=True):
         if what is None:
@@ -153,16 +165,14 @@ def _holds_arrays(place: Location) -> bool:
         return False  # the reader of recordings reports the error
 
 
-def _only_file(folder: Location) -> Location | None:
-    """Find the one file of a folder that is a dataset on its own."""
+def _only_source(folder: Location) -> Location | None:
+    """Find the one file of a folder, or folder of arrays, that is a dataset on its own."""
     entry = folder.entry()
     if entry is None or not entry.is_folder:
         return None
-    paths = sorted(
-        item.path
-        for item in folder.walk()
-        if item.name.endswith(_FOLDER_SUFFIXES) and not item.problem
-    )
+    items = [item.path for item in folder.walk() if not item.problem]
+    arrays = find_named_arrays(items)
+    paths = sorted({arrays.get(path, path) for path in items if path.endswith(_FOLDER_SUFFIXES)})
     if len(paths) > 1:
         raise UsageError(
             f"{len(paths)} files in this folder could be a dataset",

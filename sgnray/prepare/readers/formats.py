@@ -9,10 +9,19 @@ import codecs
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sgnray.data.skeleton import COCO17, KINECT20, MEDIAPIPE33, NTU25, OPENPOSE25, Skeleton
+from sgnray.data.skeleton import (
+    AZURE32,
+    COCO17,
+    KINECT20,
+    MEDIAPIPE33,
+    NTU25,
+    OPENPOSE18,
+    OPENPOSE25,
+    Skeleton,
+)
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import ClipFacts, refusal
-from sgnray.prepare.readers import joint_csv, keypoints, ntu, nwucla, openpose, pyskl
+from sgnray.prepare.readers import azure, joint_csv, keypoints, ntu, nwucla, openpose, pyskl
 from sgnray.prepare.recording import Recording
 from sgnray.synth.generate import MANIFEST_NAME as SYNTH_FILE
 
@@ -24,8 +33,8 @@ VIDEOS = (
 )
 HEAD_BYTES = 64 * 1024
 KNOWN = (
-    "give recordings of NTU RGB+D (.skeleton), NW-UCLA, OpenPose or COCO key points (.json), "
-    "MediaPipe or Kinect (.csv), or PYSKL (.pkl), or folders or .zip files of them"
+    "give recordings of NTU RGB+D (.skeleton), NW-UCLA, OpenPose, COCO key points or Azure Kinect "
+    "(.json), MediaPipe or Kinect (.csv), or PYSKL (.pkl), or folders or .zip files of them"
 )
 
 Detect = Callable[[bytes], Skeleton | None]
@@ -97,9 +106,11 @@ NWUCLA = RecordedFormat(
     "nwucla",
 )
 _READERS = (  # of pose estimators; with this skeleton unless `detect` finds another
+    ("AlphaPose", (".json",), OPENPOSE18, openpose.detect_alphapose, openpose.read_openpose),
     (openpose.FORMAT, (".json",), OPENPOSE25, openpose.detect_openpose, openpose.read_openpose),
     (keypoints.IMAGE_FORMAT, (".json",), COCO17, keypoints.detect_image, keypoints.read_keypoints),
     (keypoints.FORMAT, (".json",), COCO17, keypoints.detect_keypoints, keypoints.read_keypoints),
+    ("Azure Kinect", (".json",), AZURE32, azure.detect_azure, azure.read_azure),
     ("MediaPipe", (".csv",), MEDIAPIPE33, _columns(MEDIAPIPE33), joint_csv.read_joint_csv),
     ("Kinect", (".csv",), NTU25, _columns(NTU25, KINECT20), joint_csv.read_joint_csv),
     (pyskl.CLIP_FORMAT, pyskl.SUFFIXES, COCO17, pyskl.detect_clip, pyskl.read_pickled_clip),

@@ -38,7 +38,7 @@ _COLUMNS = (
     re.compile(rf"(?P<kind>{_WORDS})(?P<joint>.+)"),
 )
 _NO_JOINT = re.compile("(pose)?landmark|lm(?=[0-9])|jointtype|position")  # words to leave out
-_ALIASES = {"spinemid": "spinemiddle"}  # as Kinect's SDK writes it
+_ALIASES = {"spinemid": "spinemiddle", "spinenaval": "spinenavel"}  # as Kinect's SDKs write it
 # World landmarks have y down and z away from the camera: half a turn about the x axis.
 _MEDIAPIPE_SIGNS = np.array([1.0, -1.0, -1.0])
 _MAX_HIP_OFFSET_M = 0.1
@@ -141,7 +141,7 @@ def _is_number(text: str) -> bool:
 
 def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
     """Map JOINT_AXIS, JOINT_score, frame, time and body to the names of their columns."""
-    joints = {_key(joint): joint for joint in skeleton.joints}
+    joints = {joint_key(joint): joint for joint in skeleton.joints}
     words = [_NO_JOINT.sub("", _normalize(name)) for name in names]
     if skeleton is MEDIAPIPE33:
         first = 0 if {"x0", "0x"} & set(words) else 1
@@ -160,13 +160,13 @@ def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
             columns.setdefault("time", name)
         else:
             for match in matches:
-                if joint := joints.get(_key(match["joint"])):
+                if joint := joints.get(joint_key(match["joint"])):
                     kind = "score" if match["kind"] in _SCORES else match["kind"]
                     columns.setdefault(f"{joint}_{kind}", name)
     return other | columns
 
 
-def _key(joint: str) -> str:
+def joint_key(joint: str) -> str:
     """Normalize the name of a joint: its side first, letters and digits only."""
     word = _normalize(joint)
     word = _ALIASES.get(word, word)

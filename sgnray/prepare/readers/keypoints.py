@@ -1,10 +1,11 @@
 """Reader of COCO's 17 key points as JSON, one file per recording: YOLO-pose, RTMPose and others.
 
 It accepts a list of frames, each a list of people or an object with `instances` (MMPose); an object
-with this list as `instance_info`; and a list of people with an `image_id` (COCO's results). The
-listing joins files of one image each, which are lists of people, as it joins OpenPose's frames.
+with this list as `instance_info`; and a list of people with an `image_id` (COCO's results), a
+`frame_id` or a `frame`. The listing joins files of one image each, which are lists of people, as it
+joins OpenPose's frames.
 A person has `keypoints`: 17 points, 51 numbers, or x, y and visible (YOLO). Points of x and y may
-have `keypoint_scores` or `scores`.
+have `keypoint_scores` or `scores`. Of COCO-WholeBody's and Halpe's points, the first 17 are read.
 """
 
 from __future__ import annotations
@@ -14,16 +15,21 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from sgnray.data.skeleton import COCO17, Skeleton
+import numpy as np
+
+from sgnray.data.skeleton import COCO17, COCO_COUNTS, Skeleton
 from sgnray.prepare.clip import refusal
 from sgnray.prepare.readers.openpose import split_frames
 from sgnray.prepare.readers.people import (
     Floats,
     build_recording,
+    check_ids,
     in_frame,
     mark_missing,
+    number_frames,
     parse_json,
     read_numbers,
+    show_name,
 )
 from sgnray.prepare.recording import Recording
 
@@ -39,14 +45,13 @@ _KEYS = re.compile(
 )
 _PEOPLE = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[\s*\{.*"keypoints"', re.DOTALL)
 _FRAME_KEYS = (b'"instances"', b'"image_id"')
+_NUMBER_KEYS = ("image_id", "frame_id", "frame")  # of the frame, in a list of people
+_NUMBERS = re.compile(rb'"(frame_id|frame)"\s*:\s*([^,}\]]+)[,}\]]')
 _EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[(?:[\s,]*\[\s*\])*[\s,]*[\[\]]?\s*")
 
-# The name of an image with the number of its frame, such as clip_12.jpg or 12.
-_NUMBERED = re.compile(
-    r"(.*?)(\d{1,15})(\D*?(?:\.[a-z]\w*)?)", re.ASCII | re.IGNORECASE | re.DOTALL
-)
 _MIN_BOX_SCORE = 0.1  # whom the detector is less sure of is not a person
-_MAX_NUMBER = 2**53  # float64 is exact for integers below this
+_COCO_DATASETS = ("coco", "coco_wholebody", "halpe", "halpe26")
+_MAX_SCORE = 10  # a larger third number is a coordinate; heat maps may give a little more than 1
 
 
 def detect_keypoints(head: bytes) -> Skeleton | None:
@@ -60,7 +65,10 @@ def detect_keypoints(head: bytes) -> Skeleton | None:
 
 def detect_image(head: bytes) -> Skeleton | None:
     """Detect the people of a single image."""
-    is_image = _PEOPLE.match(head) and not any(key in head for key in _FRAME_KEYS)
+    if not _PEOPLE.match(head) or any(key in head for key in _FRAME_KEYS):
+        return None
+    numbers = {(key, number.strip()) for key, number in _NUMBERS.findall(head)}
+    is_image = len(numbers) == len({key for key, _ in numbers})
     return COCO17 if is_image else None
 
 
@@ -78,8 +86,7 @@ def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
         with in_frame(f"{number}{names[number]}"):
             poses_NVC.append([_read_person(person, skeleton) for person in people])
         ids.append([_track_id(person) for person in people])
-    is_tracked = all(None not in own and len(set(own)) == len(own) for own in ids)
-    return build_recording(poses_NVC, skeleton, ids if is_tracked else None, numbers)
+    return build_recording(poses_NVC, skeleton, check_ids(ids), numbers)
 
 
 def _list_images(files: Sequence[tuple[str, bytes]]) -> tuple[list[Any], list[int] | None]:
@@ -88,7 +95,7 @@ def _list_images(files: Sequence[tuple[str, bytes]]) -> tuple[list[Any], list[in
     for number, (name, text) in enumerate(files):
         with in_frame(f"{number} ({name})"):
             frames.append(parse_json(text))
-    return frames, _number_frames([name for name, _ in files], "name")
+    return frames, number_frames([name for name, _ in files], "name")
 
 
 def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
@@ -100,36 +107,15 @@ def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
         raise refusal("neither a list of frames nor an object with a list `instance_info`")
     if not all(isinstance(item, dict) and "keypoints" in item for item in content):
         ids = [frame.get("frame_id") if isinstance(frame, dict) else None for frame in content]
-        return content, _number_frames(ids, "frame_id")
-    # A list of people: each has the id of its image, or all are in one image.
-    groups = [
-        (key, list(people)) for key, people in groupby(content, lambda item: item.get("image_id"))
-    ]
-    images = [str(key) for key, _ in groups]
+        return content, number_frames(ids, "frame_id")
+    # A list of people: each has the id of its image, or the number of its frame, or all are in one.
+    key = next((key for key in _NUMBER_KEYS if any(key in item for item in content)), "image_id")
+    groups = [(own, list(people)) for own, people in groupby(content, lambda item: item.get(key))]
+    images = [str(own) for own, _ in groups]
     if len(set(images)) < len(images):
         again = next(image for number, image in enumerate(images) if image in images[:number])
-        raise refusal(f"not sorted by image_id: {again[:40]} appears again after another")
-    return [people for _, people in groups], _number_frames([key for key, _ in groups], "image_id")
-
-
-def _number_frames(ids: Sequence[Any], key: str) -> list[int] | None:
-    """Return the frames' numbers: integers, or in names that are otherwise the same.
-
-    ClipError if they descend.
-    """
-    numbers = list(ids)
-    if all(isinstance(name, str) for name in ids):
-        matches = [match for name in ids if (match := _NUMBERED.fullmatch(name))]
-        if len(matches) < len(ids) or len({match.group(1, 3) for match in matches}) > 1:
-            return None
-        numbers = [int(match[2]) for match in matches]
-    elif not all(type(number) is int and abs(number) < _MAX_NUMBER for number in ids):
-        return None
-    for index in range(1, len(ids)):
-        if numbers[index] < numbers[index - 1]:
-            what = f"{str(ids[index])[:40]} comes after {str(ids[index - 1])[:40]}"
-            raise refusal(f"not sorted by {key}: {what}; sort the frames by their numbers")
-    return numbers
+        raise refusal(f"not sorted by {key}: {show_name(again)} appears again after another")
+    return [people for _, people in groups], number_frames([own for own, _ in groups], key)
 
 
 def _check_names(meta: Any) -> None:
@@ -138,11 +124,12 @@ def _check_names(meta: Any) -> None:
         return
     names, dataset = meta.get("keypoint_id2name"), meta.get("dataset_name", "another dataset")
     if isinstance(names, dict):
-        is_coco = [str(name).replace("_", " ") for name in names.values()] == list(COCO17.joints)
+        first = [str(name).replace("_", " ") for name in names.values()][: COCO17.num_joints]
+        is_coco = first == list(COCO17.joints) and len(names) in COCO_COUNTS
     else:
-        is_coco = dataset == "coco" or "dataset_name" not in meta
+        is_coco = dataset in _COCO_DATASETS or "dataset_name" not in meta
     if not is_coco:
-        what = f"the key points are those of {str(dataset)[:40]}, not of COCO"
+        what = f"the key points are those of {show_name(dataset)}, not of COCO"
         raise refusal(f"{what}: choose a model of MMPose that was trained on COCO")
 
 
@@ -182,39 +169,44 @@ def _track_id(person: dict[str, Any]) -> int | None:
 
 def _read_person(person: Any, skeleton: Skeleton) -> Floats:
     points = person.get("keypoints") if isinstance(person, dict) else None
-    scores = None if points is None else _list_scores(person, skeleton)
+    is_flat = False
     if isinstance(points, dict):  # of YOLO
-        scores = points.get("visible")
-        points = [points.get("x"), points.get("y")]
-        numbers = read_numbers(points, what="keypoints").T
+        numbers = read_numbers([points.get("x"), points.get("y")], what="keypoints").T
     else:
         numbers = read_numbers(points, what="keypoints")
-        if scores is not None and numbers.shape == (skeleton.num_joints, 3):
-            what = "the keypoints are 3D (x, y, z and keypoint_scores)"
-            raise refusal(f"{what}: write a 2D estimator's x and y in pixels")
-    if numbers.ndim == 1 and numbers.size % 3 == 0:  # of COCO
-        numbers = numbers.reshape(-1, 3)
+        if numbers.ndim == 1 and numbers.size % 3 == 0:  # of COCO
+            is_flat, numbers = True, numbers.reshape(-1, 3)
     if numbers.ndim != 2 or numbers.shape[1] not in (2, 3):
         raise refusal(f"keypoints has the shape {numbers.shape}, not joints x 2 or 3")
-    if len(numbers) != skeleton.num_joints:
+    num_joints = len(numbers)
+    if num_joints not in COCO_COUNTS:
         what = f"not the {skeleton.num_joints} of {skeleton.name}"
-        raise refusal(f"a person has {len(numbers)} joints, {what}")
+        raise refusal(f"a person has {num_joints} joints, {what}")
+    scores = _list_scores(person, num_joints)
     if scores is None:
         scores_V = numbers[:, 2] if numbers.shape[1] == 3 else None
+        has_large = bool(np.any(np.abs(numbers[:, 2:]) > _MAX_SCORE))
+        is_3d = has_large and num_joints > skeleton.num_joints
     else:
         scores_V = read_numbers(scores, what="the scores")
-        if scores_V.shape != (len(numbers),):
-            raise refusal(f"a person has {scores_V.size} scores for {len(numbers)} joints")
-    return mark_missing(numbers[:, :2], scores_V)
+        if scores_V.shape != (num_joints,):
+            raise refusal(f"a person has {scores_V.size} scores for {num_joints} joints")
+        is_3d = numbers.shape[1] == 3 and not is_flat
+    if is_3d:
+        listed = "no scores" if scores is None else "keypoint_scores"
+        what = f"the keypoints are 3D (x, y, z and {listed})"
+        raise refusal(f"{what}: write a 2D estimator's x and y in pixels")
+    return mark_missing(numbers[:, :2], scores_V)[: skeleton.num_joints]
 
 
-def _list_scores(person: dict[str, Any], skeleton: Skeleton) -> Any:
+def _list_scores(person: dict[str, Any], num_joints: int) -> Any:
     """Return the scores of the joints, which have a list of their own; None if they have not."""
+    if isinstance(person["keypoints"], dict):
+        return person["keypoints"].get("visible")
     if "keypoint_scores" in person:
         return person["keypoint_scores"]
     if "keypoints_scores" in person:
         what = "keypoints_scores are torchvision's logits, not probabilities"
         raise refusal(f"{what}: write keypoints of x and y, and keypoint_scores from 0 to 1")
     scores = person.get("scores")  # of the joints, or of the person
-    is_each = isinstance(scores, list) and len(scores) == skeleton.num_joints
-    return scores if is_each else None
+    return scores if isinstance(scores, list) and len(scores) == num_joints else None

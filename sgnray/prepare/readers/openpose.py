@@ -1,32 +1,39 @@
 """Reader of OpenPose's --write_json: one JSON file per frame, BODY_25 or COCO-18.
 
 The listing joins the files of one recording into one text, frame after frame: join_frames.
+AlphaPose writes COCO-18 in this way (--format open) and in that of an earlier OpenPose (cmu): a
+file per image, whose name is that of the image, and one file with all of them by their names.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sgnray.data.skeleton import OPENPOSE18, OPENPOSE25, Skeleton
-from sgnray.errors import ClipError
 from sgnray.prepare.clip import refusal
 from sgnray.prepare.readers.people import (
     Floats,
     build_recording,
+    check_ids,
     in_frame,
     mark_missing,
+    number_frames,
     parse_json,
     read_numbers,
+    show_name,
 )
 from sgnray.prepare.recording import Recording
 
 FORMAT = "OpenPose"
 # NAME_000000000012_keypoints.json: the recording, and the number of the frame.
 FRAME_NAME = re.compile(r"([^\x00-\x1f]*?)_?(\d{1,18})_keypoints\.json", re.IGNORECASE | re.ASCII)
-_PEOPLE = re.compile(rb'"people"\s*:')
-_NUMBERS = re.compile(rb'"pose_keypoints(?:_2d)?"\s*:\s*\[([^\]]*)')
+_PEOPLE = re.compile(rb'"people"\s*:|"bodies"\s*:\s*\[\s*\{\s*"joints"')
+_NUMBERS = re.compile(rb'"(?:pose_keypoints(?:_2d)?|joints)"\s*:\s*\[([^\]]*)')
+_IMAGES = re.compile(
+    rb'(?:\xef\xbb\xbf)?\s*\{\s*"[^"]*"\s*:\s*\{.*"version"\s*:\s*"AlphaPose', re.DOTALL
+)
 _SKELETONS = {3 * skeleton.num_joints: skeleton for skeleton in (OPENPOSE25, OPENPOSE18)}
 _START = b"\x1e"  # cannot occur unescaped in JSON
 
@@ -38,6 +45,11 @@ def detect_openpose(head: bytes) -> Skeleton | None:
     numbers = _NUMBERS.search(head)
     count = 0 if numbers is None else numbers[1].count(b",") + 1
     return _SKELETONS.get(count, OPENPOSE25)
+
+
+def detect_alphapose(head: bytes) -> Skeleton | None:
+    """Detect AlphaPose's file of all images, not that of a single one."""
+    return OPENPOSE18 if _IMAGES.match(head) and _PEOPLE.search(head) else None
 
 
 def has_person(head: bytes) -> bool:
@@ -54,29 +66,44 @@ def join_frames(frames: Iterable[tuple[str, bytes]]) -> bytes:
 
 def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame and the file that is wrong."""
-    frames = list(split_frames(data))
-    if not frames:
-        raise _refuse_file(parse_json(data))
-    people, numbers = [], []
-    for number, (name, text) in enumerate(frames):
-        with in_frame(f"{number} ({name})"):
-            match = FRAME_NAME.fullmatch(name)
-            if match is None:
+    files = list(split_frames(data))
+    frames: list[tuple[str, Any]] = [*files] or _list_images(parse_json(data))
+    poses_NVC, ids = [], []
+    for number, (name, frame) in enumerate(frames):
+        with in_frame(f"{number} ({name})" if name else number):
+            content = parse_json(frame) if files else frame
+            people = _list_people(content)
+            if files and not (FRAME_NAME.fullmatch(name) or _is_of_alphapose(content)):
                 raise refusal("it is not named NAME_000000000000_keypoints.json")
-            numbers.append(int(match[2]))
-            people.append(_read_people(parse_json(text), skeleton))
-    return build_recording(people, skeleton, numbers=numbers)
+            poses_NVC.append([_read_person(person, skeleton) for person in people])
+            ids.append([_track_id(person) for person in people])
+    return build_recording(poses_NVC, skeleton, check_ids(ids), _number([n for n, _ in frames]))
 
 
-def _refuse_file(content: Any) -> ClipError:
-    """Build the error for a file that is not one of the frames of a recording."""
-    is_frame = isinstance(content, dict) and isinstance(content.get("people"), list)
-    if is_frame and "AlphaPose" not in str(content.get("version")):
-        return refusal("an OpenPose frame that is not named NAME_000000000000_keypoints.json")
-    return refusal(
+def _list_images(content: Any) -> list[tuple[str, Any]]:
+    """Return AlphaPose's images, each with its name: of a file of all, or of one."""
+    if _is_of_alphapose(content):
+        return [("", content)]
+    if isinstance(content, dict) and any(map(_is_of_alphapose, content.values())):
+        return [(show_name(name), image) for name, image in content.items()]
+    if isinstance(content, dict) and isinstance(content.get("people"), list):
+        raise refusal("an OpenPose frame that is not named NAME_000000000000_keypoints.json")
+    raise refusal(
         "it has `people`, but is not a frame of OpenPose: write a list of frames, each a list of "
-        "people with `keypoints` (AlphaPose does without --format)"
+        "people with `keypoints`"
     )
+
+
+def _is_of_alphapose(content: Any) -> bool:
+    return isinstance(content, dict) and "AlphaPose" in str(content.get("version"))
+
+
+def _number(names: Sequence[str]) -> list[int] | None:
+    """Return the numbers of the frames, by the names of OpenPose's files or of images."""
+    matches = [match for name in names if (match := FRAME_NAME.fullmatch(name))]
+    if len(matches) < len(names):
+        return number_frames(names, "name")
+    return [int(match[2]) for match in matches]
 
 
 def split_frames(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -86,17 +113,26 @@ def split_frames(data: bytes) -> Iterator[tuple[str, bytes]]:
         yield name.decode("utf-8", "replace"), text
 
 
-def _read_people(frame: Any, skeleton: Skeleton) -> list[Floats]:
-    listed = frame.get("people") if isinstance(frame, dict) else None
+def _list_people(frame: Any) -> list[Any]:
+    listed = frame.get("people", frame.get("bodies")) if isinstance(frame, dict) else None
     if not isinstance(listed, list):
         raise refusal("not a JSON object with a list `people`")
-    return [_read_person(person, skeleton) for person in listed]
+    return listed
+
+
+def _track_id(person: dict[str, Any]) -> int | None:
+    """Return the id that --tracking gave a person; without this option, there is [-1]."""
+    match person.get("person_id"):
+        case [int(track_id)] if track_id >= 0:
+            return track_id
+    return None
 
 
 def _read_person(person: Any, skeleton: Skeleton) -> Floats:
     if not isinstance(person, dict):
         raise refusal("a person is not a JSON object")
-    listed = person.get("pose_keypoints_2d", person.get("pose_keypoints"))
+    keys = ("pose_keypoints_2d", "pose_keypoints", "joints")
+    listed = next((person[key] for key in keys if key in person), None)
     numbers = read_numbers(listed, what="pose_keypoints_2d")
     if numbers.shape != (3 * skeleton.num_joints,):
         what = f"not {3 * skeleton.num_joints} as {skeleton.name}"

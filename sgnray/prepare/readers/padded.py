@@ -14,12 +14,12 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import prod
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,15 @@ _NPZ_ERRORS = (
 )
 
 Array = npt.NDArray[Any]
+Row = ClipFacts | Skipped  # what is known about the clip of a row, or why it is left out
+ReadClip = Callable[[Array], Poses]
+
+
+class Arrays(Protocol):
+    """The arrays of a file or a folder, by name."""
+
+    def read_rows(self, name: str, start: int, stop: int) -> Array:
+        """Read some rows of an array; InputError if they are damaged."""
 
 
 # The arrays of a part's poses and of its one-hot labels. All parts but "test" train.
@@ -85,7 +94,7 @@ def plan_padded(location: Location) -> RawPlan:
     specs = arrays.describe([name for names in parts.values() for name in names])
     problems = _find_problems(specs, parts, entry)
     if problems:
-        raise _refuse(location, "the file does not contain padded clips", problems)
+        raise refuse_file(location, "the file does not contain padded clips", problems)
     skeleton = _SKELETONS[specs[parts["train"][0]].shape[2]]
     num_classes = specs[parts["train"][1]].shape[1]
     dataset = name_dataset(location, skeleton, num_classes)
@@ -96,7 +105,13 @@ def plan_padded(location: Location) -> RawPlan:
         labels = _read_labels(arrays, one_hot, specs[one_hot])
         digits = max(_NAME_DIGITS, len(str(len(labels) - 1)))
         names = [f"{part}-{row:0{digits}d}" for row in range(len(labels))]
-        jobs += _cut_jobs(arrays, poses, specs[poses], names, labels)
+        rows = [
+            ClipFacts(name, label)
+            if label != _NO_LABEL
+            else Skipped(name, "its label is not one-hot")
+            for name, label in zip(names, labels, strict=True)
+        ]
+        jobs += cut_row_jobs(arrays, poses, specs[poses], rows, read_padded_clip)
         lines.append(f"{part} {labels}")
         cases["test" if part == "test" else "train"] += names
     return RawPlan(
@@ -136,13 +151,13 @@ def read_padded_clip(row_TX: Array) -> Poses:
 
 
 def _open_arrays(location: Location, entry: Entry) -> tuple[H5Arrays | NpzArrays, Parts]:
-    with _reading(location, (OSError,)), location.open() as file:
+    with reading_file(location, (OSError,)), location.open() as file:
         magic = file.read(len(H5_MAGIC))
     if magic == H5_MAGIC:
         return H5Arrays(location), _H5_PARTS
     if magic.startswith(_ZIP_MAGIC):
         return NpzArrays(location, entry.changed), _NPZ_PARTS
-    raise _refuse(location, "the file is neither HDF5 nor .npz")
+    raise refuse_file(location, "the file is neither HDF5 nor .npz")
 
 
 def _find_problems(specs: dict[str, ArraySpec], parts: Parts, entry: Entry) -> list[Problem]:
@@ -150,7 +165,7 @@ def _find_problems(specs: dict[str, ArraySpec], parts: Parts, entry: Entry) -> l
     problems: list[Problem] = []
     for names in parts.values():
         for name, num_axes in zip(names, (3, 2), strict=True):
-            problem = _find_problem(specs.get(name), num_axes, entry)
+            problem = find_array_problem(specs.get(name), num_axes, entry)
             problems += [Problem(name, problem)] if problem else []
     if problems:
         return problems
@@ -173,12 +188,13 @@ def _find_problems(specs: dict[str, ArraySpec], parts: Parts, entry: Entry) -> l
     return problems
 
 
-def _find_problem(spec: ArraySpec | None, num_axes: int, entry: Entry) -> str | None:
+def find_array_problem(spec: ArraySpec | None, num_axes: int, entry: Entry) -> str | None:
+    """Explain why an array of poses, or one of labels with its two axes, cannot be used."""
     if spec is None:
         return "is missing"
     if spec.problem is not None:
         return spec.problem
-    if spec.dtype.kind not in ("f" if num_axes == 3 else "fiub") or spec.dtype.itemsize > 8:
+    if spec.dtype.kind not in ("fiub" if num_axes == 2 else "f") or spec.dtype.itemsize > 8:
         return f"contains {spec.dtype}, not numbers of 64 bits or less"
     if len(spec.shape) != num_axes or 0 in spec.shape[1:]:
         return f"has the shape {spec.shape}, not {num_axes} axes"
@@ -199,31 +215,31 @@ def _read_labels(arrays: H5Arrays | NpzArrays, array: str, spec: ArraySpec) -> l
     return labels
 
 
-def _cut_jobs(
-    arrays: H5Arrays | NpzArrays, array: str, spec: ArraySpec, names: list[str], labels: list[int]
+def cut_row_jobs(
+    arrays: Arrays, array: str, spec: ArraySpec, rows: Sequence[Row], read_clip: ReadClip
 ) -> Iterator[PartJob]:
     """Cut an array into jobs of about 16 MiB, at the borders of its chunks if they are small."""
     step = max(1, _JOB_BYTES // spec.row_bytes)
     if spec.chunk_rows * spec.row_bytes <= _MAX_ROW_BYTES:
         step = -(-step // spec.chunk_rows) * spec.chunk_rows
-    for start in range(0, len(names), step):
-        rows = slice(start, start + step)
-        read = partial(_prepare_rows, arrays, array, start, names[rows], labels[rows])
-        yield PartJob(len(names[rows]), read)
+    for start in range(0, len(rows), step):
+        own = rows[start : start + step]
+        yield PartJob(len(own), partial(_prepare_rows, arrays, array, start, own, read_clip))
 
 
 def _prepare_rows(
-    arrays: H5Arrays | NpzArrays, array: str, start: int, names: list[str], labels: list[int]
+    arrays: Arrays, array: str, start: int, rows: Sequence[Row], read_clip: ReadClip
 ) -> Iterator[Clip | Skipped]:
     """Yield one result for each of some rows; InputError if the file itself is damaged."""
-    rows = arrays.read_rows(array, start, start + len(names))
-    for name, label, row_TX in zip(names, labels, rows, strict=True):
+    numbers = arrays.read_rows(array, start, start + len(rows))
+    for row, numbers_of_row in zip(rows, numbers, strict=True):
+        if isinstance(row, Skipped):
+            yield row
+            continue
         try:
-            if label == _NO_LABEL:
-                raise refusal("its label is not one-hot")
-            yield Clip(ClipFacts(name, label), read_padded_clip(row_TX))
+            yield Clip(row, read_clip(numbers_of_row))
         except ClipError as error:
-            yield Skipped(name, error.what)
+            yield Skipped(row.name, error.what)
 
 
 @dataclass(frozen=True)
@@ -273,7 +289,7 @@ def _open_h5(location: Location) -> Iterator[Any]:
     import h5py
 
     with (
-        _reading(location, _H5_ERRORS),
+        reading_file(location, _H5_ERRORS),
         location.open() as stream,
         h5py.File(stream, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES) as file,
     ):
@@ -309,7 +325,7 @@ class NpzArrays:
     def describe(self, names: Sequence[str]) -> dict[str, ArraySpec]:
         """Describe the named arrays that exist."""
         with (
-            _reading(self.location, _NPZ_ERRORS),
+            reading_file(self.location),
             self.location.open() as file,
             zipfile.ZipFile(file) as archive,
         ):
@@ -320,7 +336,7 @@ class NpzArrays:
     def read_rows(self, name: str, start: int, stop: int) -> Array:
         """Read some rows of an array; InputError if they are damaged."""
         try:
-            with _reading(self.location, _NPZ_ERRORS):
+            with reading_file(self.location):
                 stream, spec, data_start = _open_member(self.location, self.changed, name)
                 stream.seek(data_start + start * spec.row_bytes)
                 data = stream.read((stop - start) * spec.row_bytes)
@@ -335,7 +351,7 @@ def _open_member(location: Location, changed: int, name: str) -> tuple[IO[bytes]
     """Open one array of an archive: reading on is cheap, going back starts from its beginning."""
     archive = zipfile.ZipFile(location.open())
     stream = archive.open(name + _SUFFIX)
-    shape, dtype, _ = _read_header(stream)
+    shape, dtype, _ = read_header(stream)
     return stream, ArraySpec(shape, dtype), stream.tell()
 
 
@@ -345,19 +361,24 @@ def _describe_npz(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArraySpec:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return ArraySpec(problem="uses a compression that numpy does not write")
     with archive.open(info) as stream:
-        shape, dtype, in_columns = _read_header(stream)
-        data_start = stream.tell()
+        return describe_array(stream, info.file_size, info.compress_size)
+
+
+def describe_array(stream: Any, file_bytes: int, stored_bytes: int) -> ArraySpec:
+    """Describe the .npy file that a stream begins with."""
+    shape, dtype, in_columns = read_header(stream)
+    data_start = stream.tell()
     if dtype.hasobject:
         return ArraySpec(problem="contains Python objects, which are never unpickled")
-    spec = ArraySpec(shape, dtype, info.compress_size)
-    if min(shape, default=0) < 0 or data_start + spec.num_bytes != info.file_size:
+    spec = ArraySpec(shape, dtype, stored_bytes)
+    if min(shape, default=0) < 0 or data_start + spec.num_bytes != file_bytes:
         return ArraySpec(problem=f"is cut off: its header declares the shape {shape}")
     if in_columns and len(shape) > 1:
         return ArraySpec(problem="is stored by columns: save np.ascontiguousarray of it")
     return spec
 
 
-def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+def read_header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     """Read shape, type and order; only format 1.0, whose header is below 64 KiB."""
     if npy_format.read_magic(stream) != (1, 0):
         raise ValueError("an array's header has an unusual format")
@@ -371,16 +392,18 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], boo
 
 
 @contextmanager
-def _reading(location: Location, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+def reading_file(
+    location: Location, errors: tuple[type[Exception], ...] = _NPZ_ERRORS
+) -> Iterator[None]:
     """Turn a library's errors for a damaged file into an InputError."""
     try:
         yield
     except errors as error:
         reason = f"the file is corrupt or cannot be read: {first_line(error)}"
-        raise _refuse(location, reason) from error
+        raise refuse_file(location, reason) from error
 
 
-def _refuse(location: Location, what: str, problems: Sequence[Problem] = ()) -> InputError:
+def refuse_file(location: Location, what: str, problems: Sequence[Problem] = ()) -> InputError:
     """Build the InputError for a file that cannot be used as a whole."""
     return InputError(
         what, where=str(location), now="download or write this file again", problems=problems

@@ -7,6 +7,7 @@ missing joint.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -25,6 +26,11 @@ MIN_SCORE = 0.2  # a joint with a lower score is missing
 MIN_JOINTS = 3  # with fewer it is not a person
 MAX_GAP = 15  # frames, after which a person who comes back is a new body
 MAX_PEOPLE = 200
+# The name of an image with the number of its frame, such as clip_12.jpg or 12.
+_NUMBERED = re.compile(
+    r"(.*?)(\d{1,15})(\D*?(?:\.[a-z]\w*)?)", re.ASCII | re.IGNORECASE | re.DOTALL
+)
+_MAX_NUMBER = 2**53  # float64 is exact for integers below this
 _MAX_NORMALIZED = 1.5  # of points from 0 to 1 or from -1 to 1, with those outside the image
 # Lengths of an adult, which turn pixels into meters.
 _LENGTHS_M = {("left shoulder", "right shoulder"): 0.36} | {
@@ -92,6 +98,37 @@ def find_people(joints_NVC: Floats) -> npt.NDArray[np.bool_]:
     """Return which poses have enough joints to be a person (N,)."""
     num_seen_N: npt.NDArray[np.intp] = np.count_nonzero(~np.isnan(joints_NVC[..., 0]), axis=1)
     return num_seen_N >= MIN_JOINTS
+
+
+def show_name(name: object) -> str:
+    """Return the start of a name in a file, for a message of one line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(name)[:40])
+
+
+def number_frames(ids: Sequence[Any], key: str) -> list[int] | None:
+    """Return the frames' numbers: integers, or in names that are otherwise the same.
+
+    ClipError if they descend.
+    """
+    numbers = list(ids)
+    if all(isinstance(name, str) for name in ids):
+        matches = [match for name in ids if (match := _NUMBERED.fullmatch(name))]
+        if len(matches) < len(ids) or len({match.group(1, 3) for match in matches}) > 1:
+            return None
+        numbers = [int(match[2]) for match in matches]
+    elif not all(type(number) is int and abs(number) < _MAX_NUMBER for number in ids):
+        return None
+    for index in range(1, len(ids)):
+        if numbers[index] < numbers[index - 1]:
+            what = f"{show_name(ids[index])} comes after {show_name(ids[index - 1])}"
+            raise refusal(f"not sorted by {key}: {what}; sort the frames by their numbers")
+    return numbers
+
+
+def check_ids(ids: Sequence[Sequence[int | None]]) -> Sequence[Sequence[int | None]] | None:
+    """Return the ids of a tracker, if all people have one and those of a frame differ."""
+    are_used = all(None not in own and len(set(own)) == len(own) for own in ids)
+    return ids if are_used else None
 
 
 def build_recording(

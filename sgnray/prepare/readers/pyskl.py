@@ -2,7 +2,8 @@
 
 Their key points are M actors x T frames x V joints x C coordinates. In 3D, the ntu60_3danno.pkl
 family, they are camera coordinates in meters, which are centered here. In 2D, they are COCO's 17
-key points in an image, and people are tracked here. Legend: D = V * C numbers of a pose.
+key points in an image, or Halpe's or COCO-WholeBody's, of which these are the first; people are
+tracked here. Legend: D = V * C numbers of a pose.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pyarrow as pa
 
 from sgnray.data.datasets import read_missing_names
 from sgnray.data.info import NamedSplits
-from sgnray.data.skeleton import COCO17, KINECT20, NTU25, Skeleton
+from sgnray.data.skeleton import COCO17, COCO_COUNTS, KINECT20, NTU25, Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError, Problem, shorten_problems
@@ -58,8 +59,8 @@ CLIP_FORMAT = "PYSKL"
 SUFFIXES = (".pkl", ".pickle")
 _JOB_BYTES = 16 * 2**20
 _SKELETONS: dict[tuple[int, ...], Skeleton] = {
-    (skeleton.num_joints, skeleton.num_coordinates): skeleton
-    for skeleton in (NTU25, KINECT20, COCO17)
+    **{(skeleton.num_joints, 3): skeleton for skeleton in (NTU25, KINECT20)},
+    **{(count, 2): COCO17 for count in COCO_COUNTS},
 }
 _CLIP = re.compile(rb"\x80[\x02-\x05](?:\x95.{8})?\}", re.DOTALL)  # begins with a dict
 _SPLIT_KEY = re.compile(r"(?:(.*)_)?(train|val|test)([0-9]*)", re.DOTALL)  # train1 of HMDB51
@@ -221,8 +222,10 @@ def _read_arrays(item: Any) -> Arrays:
 def _track_people(keypoint: PickledArray, score: PickledArray | None) -> Recording:
     """Track the people in an image as bodies, since the pickle may not track them."""
     with np.errstate(invalid="ignore"):
-        joints_MTVC = keypoint.load().astype(np.float64)
-        scores_MTV = None if score is None else score.load().astype(np.float64)
+        joints_MTVC = keypoint.load()[:, :, : COCO17.num_joints].astype(np.float64)
+        scores_MTV = None
+        if score is not None:
+            scores_MTV = score.load()[:, :, : COCO17.num_joints].astype(np.float64)
     joints_TMVC = mark_missing(joints_MTVC, scores_MTV).transpose(1, 0, 2, 3)
     return build_recording(list(joints_TMVC), COCO17)
 
@@ -237,7 +240,7 @@ def read_pickled_clip(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the pickle of one clip in 2D; ClipError if it is corrupt or holds something else."""
     try:
         keypoint, score = _read_arrays(load_pickle(pa.BufferReader(data)))
-        if keypoint.final_shape[2:] != (skeleton.num_joints, skeleton.num_coordinates):
+        if _SKELETONS.get(keypoint.final_shape[2:]) is not skeleton:
             joints, axes = keypoint.final_shape[2:]
             what = f"not {skeleton.num_joints} x {skeleton.num_coordinates} as {skeleton.name}"
             raise refusal(f"the poses have {joints} x {axes} joints x coordinates, {what}")

@@ -362,16 +362,24 @@ def _peek(file: RawFile) -> bytes:
 def _join_images(detected: Sequence[tuple[RawFile, str]]) -> list[tuple[RawFile, str]]:
     """Join files of one image each, which are the frames of a recording.
 
-    They have numbers in their names; one without people is an empty list.
+    They have numbers in their names; one of key points without people is an empty list.
     """
-    found = [item for item in detected if item[0].kind != IMAGE_FORMAT and item[1] != NO_FRAME]
-    images = [file for file, reason in detected if file.kind == IMAGE_FORMAT or reason == NO_FRAME]
-    for file, frames in _join_frames(images, IMAGE_NAME):
-        one = frames[0] if len(frames) == 1 else file
-        if any(frame.kind for frame in frames or [file]):
-            found.append((replace(one, kind=KEYPOINTS, skeleton=COCO17.name), ""))
+    found: list[tuple[RawFile, str]] = []
+    images: dict[str, list[RawFile]] = {KEYPOINTS: [], OPENPOSE: []}
+    for file, reason in detected:
+        if file.kind == IMAGE_FORMAT or reason == NO_FRAME:
+            images[KEYPOINTS].append(file)
+        elif file.kind == OPENPOSE and not (file.frames or FRAME_NAME.fullmatch(file.name)):
+            images[OPENPOSE].append(file)  # AlphaPose's
         else:
-            found.append((one, NO_FRAME))
+            found.append((file, reason))
+    for kind, own in images.items():
+        for file, frames in _join_frames(own, IMAGE_NAME):
+            one = frames[0] if len(frames) == 1 else file
+            if known := [frame.skeleton for frame in frames or [file] if frame.kind]:
+                found.append((replace(one, kind=kind, skeleton=known[0]), ""))
+            else:
+                found.append((one, NO_FRAME))
     return found
 
 

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from sgnray.data.skeleton import COCO17
+from sgnray.data.skeleton import COCO17, OPENPOSE18
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
@@ -110,6 +110,18 @@ def test_single_files_are_what_they_were(tmp_path):
     assert {file.kind for file in found} == {"COCO key points"}
 
 
+@pytest.mark.parametrize("key", ["frame_id", "frame"])
+def test_a_list_of_people_with_numbers_of_frames_is_not_an_image(tmp_path, key):
+    """Else clip1 and clip2 would be images of one recording; an image may have its number."""
+    people = [{key: number, **one} for number, (one,) in enumerate(FRAMES["YOLO"])]
+    write(tmp_path / "clips", [people, people[:30]], "clip{}.json")
+    found = find_recordings(tmp_path / "clips").files
+    assert [file.name for file in found] == ["clip0.json", "clip1.json"]
+    assert [read_recording(file)[0].num_frames for file in found] == [40, 30]
+    write(tmp_path / "images", [[one] for one in people])
+    assert read_one(tmp_path / "images")[1].num_frames == 40
+
+
 def test_a_broken_image_is_named(tmp_path):
     write(tmp_path / "clip")
     (tmp_path / "clip/000003.json").write_text('[{"keypoints": [[1, 2]]}]')
@@ -117,4 +129,95 @@ def test_a_broken_image_is_named(tmp_path):
         read_one(tmp_path / "clip")
     (tmp_path / "clip/000003.json").write_text('[{"keypoints": [[1, 2')
     with pytest.raises(ClipError, match=r"^frame 3 \(000003\.json\): malformed JSON"):
+        read_one(tmp_path / "clip")
+
+
+# ------------------------------------------------------------------------------------- AlphaPose
+
+
+PIXELS_NVC = files.project(files.move(OPENPOSE18, 40))[:, None]
+
+
+@pytest.fixture
+def expected(tmp_path):
+    """What is read of the same frames of OpenPose; those from 10 to 30 are missing."""
+    files.write_openpose(tmp_path / "openpose", "a", PIXELS_NVC)
+    for number in range(10, 30):
+        (tmp_path / f"openpose/a_{number:012}_keypoints.json").unlink()
+    return read_one(tmp_path / "openpose")[1]
+
+
+def list_images(form):
+    images = files.list_alphapose(PIXELS_NVC, form)
+    return {f"{n}.jpg": image for n, image in enumerate(images) if not 10 <= n < 30}
+
+
+@pytest.mark.parametrize("form", ["open", "cmu"])
+@pytest.mark.parametrize("is_sorted", [False, True])
+def test_all_images_of_alphapose(tmp_path, expected, form, is_sorted):
+    """With `--format open` or `cmu`, keys may have been sorted since."""
+    images = list_images(form)
+    if is_sorted:
+        images = {name: dict(sorted(image.items())) for name, image in images.items()}
+    write(tmp_path / "all", [images, images], "clip{}.json")  # not images of one recording
+    listed = find_recordings(tmp_path / "all").files
+    assert [(file.name, file.kind, file.skeleton) for file in listed] == [
+        ("clip0.json", "AlphaPose", "openpose18"),
+        ("clip1.json", "AlphaPose", "openpose18"),
+    ]
+    recording, skeleton = read_recording(listed[0])
+    assert skeleton is OPENPOSE18
+    assert len(recording.bodies) == 2
+    assert_equal(recording, expected)
+
+
+@pytest.mark.parametrize("form", ["open", "cmu"])
+def test_each_image_of_alphapose(tmp_path, expected, form):
+    """As in its folder sep-json, without the suffix of images."""
+    images = {int(name[:-4]): image for name, image in list_images(form).items()}
+    write(tmp_path / "clip", zip(images, images.values(), strict=True), "{}.json")
+    file, recording = read_one(tmp_path / "clip")
+    assert (file.name, file.kind, file.skeleton) == ("clip", "OpenPose", "openpose18")
+    assert_equal(recording, expected)
+    assert read_one(tmp_path / "clip/3.json")[1].num_frames == 1
+
+
+def test_both_files_of_alphapose_are_not_two_clips(tmp_path):
+    images = list_images("open")
+    for label in ("wave", "clap"):
+        write(tmp_path / label / "sep-json", images.values(), "{}.json")
+        (tmp_path / label / "alphapose-results.json").write_text(json.dumps(images))
+    with pytest.raises(InputError, match="these recordings have different formats"):
+        detect([locate(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "reason"),
+    [
+        ("1.jpg", 5, "frame 1 (1.jpg): not a JSON object with a list `people`"),
+        ("1.jpg", {"people": 5}, "frame 1 (1.jpg): not a JSON object with a list `people`"),
+        ("1.jpg", {"people": [5]}, "frame 1 (1.jpg): a person is not a JSON object"),
+        ("1.jpg", {"bodies": [{"joints": [1] * 75}]},
+         "frame 1 (1.jpg): pose_keypoints_2d has 75 numbers, not 54 as openpose18"),
+        ("a\n\ud800.jpg", 5, "frame 40 (a??.jpg): not a JSON object with a list `people`"),
+        ("7b.jpg", {"people": []}, ""),
+        ("07.jpg", {"people": []}, "not sorted by name: 07.jpg comes after 39.jpg"),
+    ],
+)  # fmt: skip
+def test_refused_images_of_alphapose(tmp_path, name, image, reason):
+    path = tmp_path / "clip.json"
+    images = json.loads(files.format_alphapose(PIXELS_NVC))
+    path.write_text(json.dumps(images | {name: image}))
+    if not reason:  # names that do not count the images
+        assert read_one(path)[1].num_frames == 40
+        return
+    with pytest.raises(ClipError) as caught:
+        read_one(path)
+    assert caught.value.what.startswith(reason)
+
+
+def test_images_of_openpose_need_its_names(tmp_path):
+    frames = [json.loads(files.format_openpose(people)) for people in PIXELS_NVC[:3]]
+    write(tmp_path / "clip", frames)
+    with pytest.raises(ClipError, match=r"^frame 0 \(000000.json\): it is not named NAME_0"):
         read_one(tmp_path / "clip")

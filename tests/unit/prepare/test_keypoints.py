@@ -47,11 +47,28 @@ def test_points_in_3d_are_refused():
     assert refusal_of(content).startswith("frame 0: the keypoints are 3D (x, y, z and keypoint_sc")
 
 
+@pytest.mark.parametrize("num_joints", [26, 133, 136])
+def test_whole_bodies_in_3d_are_refused(num_joints):
+    """Such as RTMW3D's, or 3D joints of another set that are as many."""
+    points = np.full((num_joints, 3), 100.0)
+    content = frames_of(keypoints=points.tolist(), keypoint_scores=[1.0] * num_joints)
+    assert refusal_of(content).startswith("frame 0: the keypoints are 3D (x, y, z and keypoint_sc")
+    for points_V3 in (points.tolist(), points.ravel().tolist()):
+        content = frames_of(keypoints=points_V3)
+        assert refusal_of(content).startswith("frame 0: the keypoints are 3D (x, y, z and no sc")
+
+
 @pytest.mark.parametrize(
     ("meta", "reason"),
     [
         ({"dataset_name": "coco"}, ""),
         ({"dataset_name": "ochuman", "keypoint_id2name": dict(enumerate(NAMES))}, ""),
+        ({"dataset_name": "halpe26"}, ""),
+        ({"keypoint_id2name": dict(enumerate([*NAMES, *(f"hand{n}" for n in range(116))]))}, ""),
+        (
+            {"keypoint_id2name": dict(enumerate([*NAMES, "neck"]))},
+            "the key points are those of another dataset, not of COCO",
+        ),
         ({"dataset_name": "h36m"}, "the key points are those of h36m, not of COCO"),
         ({"keypoint_id2name": dict(enumerate(["root", *NAMES[1:]]))}, "the key points are those"),
         (
@@ -112,6 +129,18 @@ def test_names_of_images_have_the_number_of_their_frame(name):
     recording = read(results([name.format(number) for number in numbers]))
     assert_equal(recording, read(results(numbers)))
     assert len(recording.bodies) == 2
+
+
+@pytest.mark.parametrize("key", ["frame_id", "frame"])
+def test_people_may_have_the_number_of_their_frame(key):
+    numbers = [*range(8, 18), *range(37, 47)]
+    expected = read(results(numbers))
+    people = [{key: one.pop("image_id"), **one} for one in results(numbers)]
+    assert_equal(read(people), expected)
+    # A name of the image comes before it.
+    named = [one | {"image_id": f"{number}.jpg"} for number, one in enumerate(people)]
+    assert_equal(read(named), read(results(range(20))))
+    assert refusal_of([*people, people[0]]) == f"not sorted by {key}: 8 appears again after another"
 
 
 @pytest.mark.parametrize("images", [["b3", "a1", "c2", "a0"], ["x", "y", "a", "b"]])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sgnray.data.skeleton import (
+    AZURE32,
     COCO17,
     KINECT20,
     MEDIAPIPE33,
@@ -27,7 +28,7 @@ from ... import pose_files as files
 
 SKELETON_OF = {
     "MMPose": COCO17, "YOLO": COCO17, "COCO": COCO17, "PYSKL": COCO17,
-    "MediaPipe": MEDIAPIPE33, "Kinect v2": NTU25, "Kinect v1": KINECT20,
+    "MediaPipe": MEDIAPIPE33, "Kinect v2": NTU25, "Kinect v1": KINECT20, "Azure Kinect": AZURE32,
 }  # fmt: skip
 SUFFIX_OF = {"PYSKL": ".pkl", "MediaPipe": ".csv", "Kinect v2": ".csv", "Kinect v1": ".csv"}
 FORMATTERS = {
@@ -113,6 +114,29 @@ def test_a_known_person_as_coco_key_points(read, content):
     np.testing.assert_allclose(body.joints_TVC[0], KNOWN_M, atol=1e-6)
 
 
+@pytest.mark.parametrize("num_joints", [26, 133, 136])
+def test_the_first_points_of_a_whole_body_are_cocos(read, num_joints):
+    """Halpe's and COCO-WholeBody's, with hands and faces far away from the body."""
+    points = np.array(known_points(KNOWN, num_joints))
+    points[17:] = (900, 700)
+    scores = [0.9] * num_joints
+    flat = np.column_stack([points, scores])
+    x, y = points.T.tolist()
+    pickled = {"keypoint": points[None, None], "keypoint_score": np.array(scores)[None, None]}
+    for content in (
+        [{"instances": [{"keypoints": points.tolist(), "keypoint_scores": scores}]}],
+        [[{"keypoints": flat.tolist()}]],
+        [{"image_id": 7, "keypoints": flat.ravel().tolist()}],
+        [[{"keypoints": {"x": x, "y": y, "visible": scores}}]],
+        pickled,
+    ):
+        is_pickle = content is pickled
+        data = pickle.dumps(content) if is_pickle else json.dumps(content).encode()
+        recording, skeleton = read(data, ".pkl" if is_pickle else ".json")
+        assert skeleton is COCO17
+        np.testing.assert_allclose(recording.bodies[0].joints_TVC[0], KNOWN_M, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("skeleton", "key"),
     [(OPENPOSE25, "pose_keypoints_2d"), (OPENPOSE18, "pose_keypoints_2d"),
@@ -183,6 +207,82 @@ def test_columns_of_scores_do_not_make_kinect_another_format(read, skeleton):
     assert its_skeleton is skeleton
 
 
+@pytest.mark.parametrize("indent", [None, 4])  # 4: as the SDK's program writes it
+@pytest.mark.parametrize("start", [0, 3])
+def test_a_known_person_of_azure_kinect(read, indent, start):
+    """Joints are in the order of the file, which may begin with frames without people."""
+    content = json.loads(files.make_file("Azure Kinect"))
+    points = np.arange(96.0).reshape(32, 3) * 10 + 10
+    order = np.random.default_rng(0).permutation(32)
+    bodies = [{"body_id": 1, "joint_positions": points[order].tolist()}]
+    content["joint_names"] = [content["joint_names"][joint] for joint in order]
+    content["frames"] = [{"bodies": [], "frame_id": frame} for frame in range(start)]
+    content["frames"].append({"bodies": bodies, "frame_id": start})
+    recording, skeleton = read(json.dumps(content, indent=indent).encode())
+    assert skeleton is AZURE32
+    (body,) = recording.bodies
+    np.testing.assert_allclose(body.joints_TVC[0], points * (-0.001, -0.001, 0.001), atol=1e-6)
+
+
+@pytest.mark.parametrize("gap", [10, 20])
+def test_people_of_azure_kinect_have_ids_and_frames(read, gap):
+    """Two who walk through each other; the file lacks some frames."""
+    known = [files.move(AZURE32, 40, walk_m=walk_m) for walk_m in (1.0, -1.0)]
+    content = json.loads(files.format_azure(known))
+    del content["frames"][10 : 10 + gap]
+    recording, _ = read(json.dumps(content).encode())
+    assert len(recording.bodies) == (2 if gap == 10 else 4)
+    for body, person_TVC in zip(recording.bodies, known, strict=False):
+        np.testing.assert_allclose(body.joints_TVC[:10], person_TVC[:10], atol=1e-5)
+    assert recording.num_frames == (40 if gap == 10 else 20)
+
+
+def change_azure(**keys):
+    """Change the second frame, or keys of the file, or of the body."""
+    content = json.loads(files.make_file("Azure Kinect"))
+    frame = content["frames"][1]
+    for place in (content, frame, frame["bodies"][0]):
+        place.update({key: keys[key] for key in keys.keys() & place.keys()})
+    return content
+
+
+NAMES = list(files.azure_names())
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"frames": 5}, "not a JSON object with a list `frames`"),
+        ({"frames": []}, "not a JSON object with a list `frames`"),
+        ({"frames": [{"bodies": []}] * 2}, "none of its 2 frames contains a person"),
+        ({"frames": [5]}, "frame 0: not a JSON object with a list `bodies`"),
+        ({"joint_names": None}, "it has no list `joint_names`"),
+        ({"joint_names": NAMES[:-1]}, "joint_names has 31 joints, not the 32 of azure32: right"),
+        ({"joint_names": [*NAMES[:-1], 5]}, "joint_names has 32 joints, not the 32 of azure32: ri"),
+        ({"joint_names": [*NAMES, "TAIL"]}, "joint_names has 33 joints, not the 32 of azure32: th"),
+        ({"bodies": 5}, "frame 1: not a JSON object with a list `bodies`"),
+        ({"bodies": [5]}, "frame 1: not a JSON object with a list `bodies`"),
+        ({"num_bodies": 2}, "frame 1: num_bodies is 2, but it has 1"),
+        ({"joint_positions": [[1, 2, 3]] * 31}, "frame 1: joint_positions has the shape (31, 3), "),
+        ({"joint_positions": [[1, 2]] * 32}, "frame 1: joint_positions has the shape (32, 2), not"),
+        ({"joint_positions": [[1, 2, "a"]] * 32}, "frame 1: joint_positions contains something"),
+        ({"joint_positions": [[1, 2, 1e39]] * 32}, "frame 1: a coordinate is not finite, or too"),
+        ({"frame_id": -1}, "not sorted by frame_id: -1 comes after 0"),
+    ],
+)  # fmt: skip
+def test_refused_bodies_of_azure_kinect(read, keys, reason):
+    assert refuse(read, json.dumps(change_azure(**keys)).encode()).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("scale", "reason"),
+    [(0.001, "its people are smaller than 0.1 m: "), (1000, "its people are larger than 20 m: ")],
+)
+def test_other_units_of_azure_kinect_are_refused(read, scale, reason):
+    data = files.format_azure([files.move(AZURE32, 5) * scale + 1e-5])
+    assert refuse(read, data) == reason + "joint_positions must be in millimeters"
+
+
 def test_a_known_person_of_pyskl(read):
     keypoint = np.array([[known_points()]], np.float32)
     recording, skeleton = read(pickle.dumps({"keypoint": keypoint, "total_frames": 1}), ".pkl")
@@ -236,6 +336,25 @@ def test_people_of_openpose_who_cross_stay_apart(tmp_path, skeleton):
     recording, its_skeleton = read_folder(tmp_path)
     assert its_skeleton is skeleton
     assert_followed(recording, known)
+
+
+@pytest.mark.parametrize(
+    ("ids", "num_apart"), [((3, 0), 2), ((-1, -1), 0), ((1, 1), 0), ((1, -1), 0), ((1, 2.5), 0)]
+)
+def test_the_ids_of_openposes_tracking_are_used(ids, num_apart):
+    """Two people meet and turn back, and one is hidden as they meet; -1 is no id."""
+    pose_VC = files.project(files.move(OPENPOSE25, 1))[0]
+    frames = []
+    for frame in range(40):
+        step = abs(frame - 20) * np.array((25.0, 0.0))
+        people_NVC = [pose_VC - step - (20, 0), pose_VC + step + (20, 0)]
+        num_seen = 1 if 15 <= frame < 28 else 2
+        text = files.format_openpose(people_NVC[:num_seen], ids[:num_seen])
+        frames.append((f"a_{frame}_keypoints.json", text))
+    bodies = read_openpose(join_frames(frames), OPENPOSE25).bodies
+    middle = (bodies[0].joints_TVC[0, 0, 0] + bodies[1].joints_TVC[0, 0, 0]) / 2
+    sides = [body.joints_TVC[:, 0, 0] > middle for body in bodies]
+    assert sum(side.all() or not side.any() for side in sides) == num_apart
 
 
 @pytest.mark.parametrize("skeleton", [NTU25, KINECT20], ids=lambda item: item.name)
@@ -340,8 +459,8 @@ def person(**keys):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (person(keypoints=known_points(KNOWN, 133)),
-         "frame 0: a person has 133 joints, not the 17 of coco17"),
+        (person(keypoints=known_points(KNOWN, 21)),
+         "frame 0: a person has 21 joints, not the 17 of coco17"),
         (person(keypoints=[[1, 2, 3, 4]] * 17), "frame 0: keypoints has the shape (17, 4)"),
         (person(keypoints=[[1, 2]] * 16 + [[1]]), "frame 0: keypoints is not a regular list"),
         (person(keypoints=[["a", "b"]] * 17), "frame 0: keypoints contains something that is not"),
@@ -491,6 +610,8 @@ def test_refused_frame_numbers_and_bodies(read, column, cells, reason):
     ("item", "reason"),
     [
         ({"keypoint": np.zeros((1, 2, 25, 3), "f4")}, "the poses have 25 x 3 joints x coordinates"),
+        ({"keypoint": np.zeros((1, 2, 26, 3), "f4")}, "the poses have 26 x 3 joints x coordinates"),
+        ({"keypoint": np.zeros((1, 2, 21, 2), "f4")}, "the poses have 21 x 2 joints x coordinates"),
         ({"keypoint": np.zeros((1, 2, 17, 2), "i4")}, "keypoint contains int32, not floats"),
         ({"keypoint": np.zeros((17, 2), "f4")}, "keypoint has the shape (17, 2)"),
         ({"keypoint": np.zeros((0, 2, 17, 2), "f4")}, "keypoint has the shape (0, 2, 17, 2)"),

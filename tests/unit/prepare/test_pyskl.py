@@ -153,11 +153,19 @@ def test_ntu_in_2d_has_the_facts_of_its_names_but_is_another_dataset(tmp_path):
     ]
     location = write(tmp_path, {"annotations": annotations}, name="ntu60_hrnet.pkl")
     plan = plan_pyskl(location)
+    expected = read_all(plan)
     assert (plan.dataset, plan.skeleton.name) == ("ntu60_hrnet", "coco17")
     assert (len(plan.class_names), plan.class_names[0]) == (60, "drink water")
     clips = {clip.facts.name: clip.facts for clip in read_all(plan)}
     assert set(clips) == set(names)
     assert (clips[missing].subject, clips[missing].camera, clips[missing].label) == (5, 2, 7)
+    # Of the 133 points of a whole body, the first 17 are the same.
+    for item in annotations:
+        item["keypoint"] = np.pad(keypoint, [(0, 0), (0, 0), (0, 116), (0, 0)], mode="edge")
+        item["keypoint_score"] = np.ones((1, 20, 133))
+    whole = read_all(plan_pyskl(write(tmp_path, {"annotations": annotations})))
+    for one, other in zip(whole, expected, strict=True):
+        assert one.poses.values_PD.tobytes() == other.poses.values_PD.tobytes()
 
 
 def test_a_clip_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):

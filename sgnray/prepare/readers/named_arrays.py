@@ -1,0 +1,263 @@
+"""Reader of folders of 2s-AGCN, MS-G3D and others: train_data_joint.npy with train_label.pkl.
+
+An array holds N clips x 3 coordinates x T frames x V joints x M actors, and the pickle next to it
+their names and labels. These projects put the middle of the main actor's spine at zero in each
+frame, turn the clip, and repeat the frames of each actor until the array is full. The repetition is
+undone here; a clip that is only padded with zeros, as ST-GCN's are, is centered here. Arrays are
+read by rows, a few clips at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from sgnray.data.datasets import read_missing_names
+from sgnray.data.skeleton import KINECT20, NTU25
+from sgnray.data.skipped import Skipped
+from sgnray.errors import ClipError, Problem
+from sgnray.prepare.clip import ClipFacts, Poses, refusal
+from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
+from sgnray.prepare.readers.naming import (
+    describe_file,
+    find_case,
+    find_file,
+    name_classes,
+    name_dataset,
+)
+from sgnray.prepare.readers.ntu import name_ntu, parse_ntu_name
+from sgnray.prepare.readers.padded import (
+    Array,
+    ArraySpec,
+    Row,
+    cut_row_jobs,
+    describe_array,
+    find_array_problem,
+    read_header,
+    reading_file,
+    refuse_file,
+)
+from sgnray.prepare.readers.pickles import PickledArray, read_pickle, refuse_pickle
+from sgnray.prepare.readers.pyskl import center
+from sgnray.storage.location import Location
+
+_PARTS = ("train", "val", "test")
+_ARRAYS = {part: (f"{part}_data_joint.npy", f"{part}_data.npy") for part in _PARTS}
+_LABELS = {part: f"{part}_label.pkl" for part in _PARTS}
+_NTU = ".skeleton"
+_SKELETONS = {skeleton.num_joints: skeleton for skeleton in (NTU25, KINECT20)}
+_MAX_LABEL = 100_000
+
+Labels = list[tuple[str, int]]  # the name and the label of each clip
+
+
+def find_named_arrays(paths: Collection[str]) -> dict[str, str]:
+    """Return the folder of each pickle of labels that is next to an array for training."""
+    split = [path.rpartition("/") for path in paths]
+    with_labels = {folder for folder, _, name in split if name == _LABELS["train"]}
+    folders = {folder for folder, _, name in split if name in _ARRAYS["train"]} & with_labels
+    return {
+        f"{folder}/{name}": folder
+        for folder, _, name in split
+        if folder in folders and name in _LABELS.values()
+    }
+
+
+def plan_named_arrays(folder: Location) -> RawPlan:
+    """Describe a folder of arrays; InputError with all problems if they cannot be used.
+
+    If all names are NTU's, they give the dataset, and each clip's setup, camera, subject and
+    replication. Else the case of the folder's name, or "fixed", has the parts of the files, of
+    which the last one is tested.
+    """
+    files = _find_files(folder)
+    arrays = NpyArrays(folder)
+    specs = {part: arrays.describe(name) for part, name in files.items()}
+    listed = {part: _read_labels(folder.child(_LABELS[part])) for part in files}
+    if problems := list(_find_problems(folder, files, specs, listed)):
+        raise refuse_file(folder, "the arrays cannot be used", problems)
+    skeleton = _SKELETONS[specs["train"].shape[3]]
+    clips = [clip for part in listed.values() for clip in part]
+    num_classes = max(label for _, label in clips) + 1
+    dataset, missing = name_dataset(folder, skeleton, num_classes), frozenset[str]()
+    if ntu_facts := _read_ntu_names(clips) if skeleton is NTU25 else {}:
+        dataset, missing = name_ntu(ntu_facts.values()), read_missing_names()
+    class_names = name_classes(dataset, num_classes)
+    jobs: list[PartJob] = []
+    parts: dict[str, list[str]] = {"train": [], "test": []}
+    names: set[str] = set()
+    for part, labels in listed.items():
+        rows = list(_choose(labels, ntu_facts, names, missing, len(class_names)))
+        read = partial(_read_clip, origin_joint=skeleton.origin or 0)
+        jobs += cut_row_jobs(arrays, files[part], specs[part], rows, read)
+        is_tested = part == list(listed)[-1]
+        parts["test" if is_tested else "train"] += [
+            row.name for row in rows if isinstance(row, ClipFacts)
+        ]
+    return RawPlan(
+        dataset=dataset,
+        skeleton=skeleton,
+        class_names=class_names,
+        jobs=tuple(jobs),
+        skipped=(),
+        source=_describe_source(folder, files, listed),
+        splits=None if ntu_facts else {find_case(dataset, folder): parts},
+    )
+
+
+def _find_files(folder: Location) -> dict[str, str]:
+    """Return the name of each part's array."""
+    files = {
+        part: found[0]
+        for part, names in _ARRAYS.items()
+        if (found := [name for name in names if folder.child(name).entry() is not None])
+    }
+    wanted = [part for part in ("train", "val") if part not in files]
+    if wanted and not {"train", "test"} <= files.keys():
+        problems = [Problem(_ARRAYS[part][0], "is missing") for part in wanted]
+        raise refuse_file(folder, "the arrays cannot be used", problems)
+    return files
+
+
+def _read_labels(location: Location) -> Labels:
+    """Read the names and labels of clips, (names, labels); InputError if they are something else.
+
+    As in read_pickle, no code is run.
+    """
+    find_file(location)
+    content = read_pickle(location)
+    try:
+        names, labels = content
+        if isinstance(labels, PickledArray):
+            labels = labels.load().tolist()
+        pairs = list(zip(names, labels, strict=True))
+    except (TypeError, ValueError, ClipError) as error:
+        raise refuse_pickle(location, "it is not a list of names and a list of labels") from error
+    for row, (name, label) in enumerate(pairs):
+        if not isinstance(name, str) or not name or not name.isprintable():
+            raise refuse_pickle(location, f"the name of clip {row} is not text")
+        if type(label) is not int or not 0 <= label < _MAX_LABEL:
+            raise refuse_pickle(location, f"the label of clip {row} is not a number of at least 0")
+    return pairs
+
+
+def _find_problems(
+    folder: Location,
+    files: Mapping[str, str],
+    specs: Mapping[str, ArraySpec],
+    listed: Mapping[str, Labels],
+) -> Iterator[Problem]:
+    for part, name in files.items():
+        shape, num_labels = specs[part].shape, len(listed[part])
+        problem = find_array_problem(specs[part], 5, find_file(folder.child(name)))
+        if problem is None and (shape[1] != 3 or shape[3] not in _SKELETONS or shape[4] > 2):
+            known = " or ".join(map(str, _SKELETONS))
+            problem = f"has the shape {shape}, not clips x 3 x frames x {known} x 1 or 2"
+        elif problem is None and (others := specs["train"].shape[3:4]) not in ((), shape[3:4]):
+            problem = f"has {shape[3]} joints, but {files['train']} has {others[0]}"
+        elif problem is None and not 0 < shape[0] == num_labels:
+            problem = f"has {shape[0]} clips, and its pickle {num_labels} labels"
+        if problem is not None:
+            yield Problem(name, problem)
+
+
+def _read_ntu_names(clips: Labels) -> dict[str, ClipFacts]:
+    """Parse the names if all of them are NTU's; else return nothing."""
+    try:
+        return {name: parse_ntu_name(f"{name.removesuffix(_NTU)}{_NTU}") for name, _ in clips}
+    except ClipError:
+        return {}
+
+
+def _choose(
+    labels: Labels,
+    ntu_facts: Mapping[str, ClipFacts],
+    names: set[str],
+    missing: Collection[str],
+    num_classes: int,
+) -> Iterator[Row]:
+    """Yield what is known of each clip, or why it is left out; add the names to `names`."""
+    for name, label in labels:
+        facts = ntu_facts.get(name, ClipFacts(name, label))
+        if facts.name in missing:
+            reason = "on the published list of missing skeletons"
+        elif facts.name in names:
+            reason = "another clip has this name"
+        elif facts.label != label:
+            reason = f"its label is {label}, not {facts.label} as in its name"
+        elif label >= num_classes:
+            reason = f"action {label + 1} of {num_classes}"
+        else:
+            names.add(facts.name)
+            yield facts
+            continue
+        yield Skipped(facts.name, reason)
+
+
+def _read_clip(row_CTVM: Array, origin_joint: int) -> Poses:
+    """Center one clip without its padding; ClipError if it has no pose."""
+    keypoint_MTVC = row_CTVM.transpose(3, 1, 2, 0)
+    seen = np.flatnonzero((keypoint_MTVC != 0).any(axis=(0, 2, 3)))
+    if seen.size == 0:
+        raise refusal("every pose is zero")
+    keypoint_MTVC = keypoint_MTVC[:, : seen[-1] + 1]
+    num_frames = _count_frames(keypoint_MTVC[0])
+    return center(keypoint_MTVC[:, :num_frames], origin_joint=origin_joint)
+
+
+def _count_frames(main_TVC: Array) -> int:
+    """Count the frames before the main actor's are repeated until the end: all if they are not."""
+    if not main_TVC[0].any():
+        return len(main_TVC)
+    # The longest start that is also an end, as in the algorithm of Knuth, Morris and Pratt.
+    pose_T = [pose_VC.tobytes() for pose_VC in main_TVC]
+    lengths = [0]
+    for pose in pose_T[1:]:
+        length = lengths[-1]
+        while length and pose != pose_T[length]:
+            length = lengths[length - 1]
+        lengths.append(length + (pose == pose_T[length]))
+    return len(pose_T) - lengths[-1]
+
+
+def _describe_source(
+    folder: Location, files: Mapping[str, str], listed: Mapping[str, Labels]
+) -> RawSource:
+    sources = [
+        describe_file(place, find_file(place), content=hash_lines(map(str, listed[part])))
+        for part, name in files.items()
+        for place in (folder.child(name), folder.child(_LABELS[part]))
+    ]
+    return RawSource(
+        num_files=len(sources),
+        num_bytes=sum(source.num_bytes for source in sources),
+        fingerprint=hash_lines(source.fingerprint for source in sources),
+        stamp=hash_lines(source.stamp for source in sources),
+    )
+
+
+@dataclass(frozen=True)
+class NpyArrays:
+    """The .npy files of a folder."""
+
+    folder: Location
+
+    def describe(self, name: str) -> ArraySpec:
+        """Describe the array of a file."""
+        place = self.folder.child(name)
+        size_bytes = find_file(place).size_bytes
+        with reading_file(place), place.open() as file:
+            return describe_array(file, size_bytes, size_bytes)
+
+    def read_rows(self, name: str, start: int, stop: int) -> Array:
+        """Read some rows of an array; InputError if they are damaged."""
+        place = self.folder.child(name)
+        with reading_file(place), place.open() as file:
+            shape, dtype, _ = read_header(file)
+            spec = ArraySpec(shape, dtype)
+            file.seek(file.tell() + start * spec.row_bytes)
+            data = file.read((stop - start) * spec.row_bytes)
+            return np.frombuffer(data, dtype).reshape(stop - start, *shape[1:])

@@ -1,0 +1,311 @@
+"""Arrays of 2s-AGCN and ST-GCN with their pickles of labels, made from people that are known."""
+
+import pickle
+import random
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from sgnray.data.skeleton import NTU25
+from sgnray.data.skipped import Skipped
+from sgnray.errors import InputError, UsageError
+from sgnray.prepare.clip import Clip
+from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.readers.named_arrays import plan_named_arrays
+from sgnray.storage.location import locate
+
+from ... import pose_files as files
+
+NUM_FRAMES = 40
+
+
+def make_people(seed, num_actors=1, num_frames=15):
+    """People in front of the camera, who come closer: M x T x V x C."""
+    steps_TVC = np.linspace(0, 1, num_frames)[:, None, None] * (0, 0, -1.0)
+    people = [files.move(NTU25, num_frames, walk_m=1.0, seed=seed + n) for n in range(num_actors)]
+    return np.stack([p + steps_TVC + (n, 0, 3) for n, p in enumerate(people)]).astype("float32")
+
+
+def pad_with_zeros(people_MTVC):
+    """As ST-GCN: C x T x V x M."""
+    row = np.zeros((3, NUM_FRAMES, people_MTVC.shape[2], 2), "float32")
+    row[:, : people_MTVC.shape[1], :, : len(people_MTVC)] = people_MTVC.transpose(3, 1, 2, 0)
+    return row
+
+
+def center_and_repeat(people_MTVC):
+    """As 2s-AGCN: every actor's frames again and again, relative to the main actor's spine."""
+    frames = np.arange(NUM_FRAMES) % people_MTVC.shape[1]
+    repeated_MTVC = people_MTVC[:, frames]
+    repeated_MTVC = repeated_MTVC - repeated_MTVC[:1, :, 1:2]
+    turned_MTVC = np.stack(
+        [repeated_MTVC[..., 2], repeated_MTVC[..., 0], repeated_MTVC[..., 1]], axis=-1
+    )
+    row = np.zeros((3, NUM_FRAMES, people_MTVC.shape[2], 2), "float32")
+    row[..., : len(people_MTVC)] = turned_MTVC.transpose(3, 1, 2, 0)
+    return row
+
+
+def ntu_name(index, camera=1):
+    return f"S001C{camera:03}P{index % 5 + 1:03}R001A{index % 4 + 1:03}.skeleton"
+
+
+def write(folder, data="{}_data_joint.npy", **parts):
+    """Write parts of (rows, names, labels)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, (rows, names, labels) in parts.items():
+        np.save(folder / data.format(part), np.stack(rows))
+        (folder / f"{part}_label.pkl").write_bytes(pickle.dumps((names, labels)))
+    return locate(folder)
+
+
+def make_part(indices, prepare=pad_with_zeros, name=ntu_name, **keys):
+    rows = [prepare(make_people(index, **keys)) for index in indices]
+    return rows, [name(index) for index in indices], [index % 4 for index in indices]
+
+
+def read_all(plan):
+    results = [pickle.loads(pickle.dumps(job)).read() for job in plan.jobs]
+    return [result for job in results for result in job]
+
+
+@pytest.mark.parametrize("num_actors", [1, 2])
+@pytest.mark.parametrize("data", ["{}_data_joint.npy", "{}_data.npy"])
+def test_clips_padded_with_zeros_are_centered(tmp_path, num_actors, data):
+    parts = {
+        "train": make_part(range(5), num_actors=num_actors),
+        "val": make_part(range(5, 8), num_actors=num_actors),
+    }
+    plan = plan_named_arrays(write(tmp_path, data, **parts))
+    assert (plan.dataset, plan.skeleton, len(plan.class_names)) == ("ntu60", NTU25, 60)
+    assert plan.splits is None  # those of NTU's subjects and cameras
+    clips = read_all(plan)
+    for index, clip in enumerate(clips):
+        facts, people_MTVC = clip.facts, make_people(index, num_actors)
+        assert f"{facts.name}.skeleton" == ntu_name(index)
+        assert (facts.label, facts.subject, facts.camera, facts.setup, facts.replication) == (
+            index % 4, index % 5 + 1, 1, 1, 1,
+        )  # fmt: skip
+        expected = (people_MTVC - people_MTVC[0, 0, 1]).transpose(1, 0, 2, 3).reshape(-1, 75)
+        assert clip.poses.num_frames == 15
+        assert clip.poses.values_PD.tobytes() == expected.tobytes()
+        assert clip.poses.bodies.tolist() == list(range(num_actors)) * 15
+
+
+@pytest.mark.parametrize("num_actors", [1, 2])
+@pytest.mark.parametrize("num_frames", [1, 13, 20, 39, 40])
+def test_clips_that_were_repeated_have_their_length_again(tmp_path, num_actors, num_frames):
+    """15 frames fill 40 two and two thirds times."""
+    keys = {"num_actors": num_actors, "num_frames": num_frames}
+    part = make_part(range(2), center_and_repeat, **keys)
+    for clip in read_all(plan_named_arrays(write(tmp_path, train=part, val=part)))[:2]:
+        row = part[0][clip.facts.label]
+        expected = row.transpose(1, 3, 2, 0)[:num_frames, :num_actors].reshape(-1, 75)
+        assert clip.poses.num_frames == num_frames
+        assert clip.poses.values_PD.tobytes() == expected.tobytes()
+
+
+def test_other_names_have_the_case_of_the_files(tmp_path):
+    def name(index):
+        return f"clip {index}"
+
+    part = make_part(range(4), name=name)
+    tested = make_part(range(4, 6), name=name)
+    again = make_part(range(3, 5), name=name)
+    for folder, case in (("xsub", "cs"), ("My clips", "fixed")):
+        plan = plan_named_arrays(write(tmp_path / folder, train=part, val=tested))
+        assert (plan.dataset, len(plan.class_names)) == (folder.lower().replace(" ", "-"), 4)
+        assert plan.splits == {case: {"train": part[1], "test": tested[1]}}
+    # Two parts for tests: the last one is tested.
+    plan = plan_named_arrays(write(tmp_path / "xsub", test=again))
+    assert plan.splits == {"cs": {"train": part[1] + tested[1], "test": []}}
+    reasons = [item.reason for item in read_all(plan) if isinstance(item, Skipped)]
+    assert reasons == ["another clip has this name"] * 2
+
+
+def test_clips_that_cannot_be_used_are_left_out_with_their_reason(tmp_path):
+    rows, names, labels = make_part(range(8))
+    rows[0][:] = 0
+    rows[1][0, 2, 3, 0] = np.nan
+    rows[2] = np.roll(rows[2], 1, axis=-1)  # no main actor
+    labels[3] = 7
+    names[4] = names[5]
+    names[6], labels[6] = "S001C002P005R002A008", 7
+    location = write(tmp_path, train=(rows, names, labels), val=make_part([9], name=str))
+    assert read_all(plan_named_arrays(location))[4].facts.camera is None  # not all are NTU's
+    location = write(tmp_path, val=make_part([2]))
+    reasons = [getattr(result, "reason", "") for result in read_all(plan_named_arrays(location))]
+    assert reasons == [
+        "every pose is zero",
+        "a coordinate is not finite, or too large for float32",
+        "every frame of the main actor is zero",
+        "its label is 7, not 3 as in its name",
+        "its label is 0, not 1 as in its name",
+        "",
+        "on the published list of missing skeletons",
+        "",
+        "another clip has this name",
+    ]
+
+
+def refused(folder):
+    with pytest.raises(InputError) as caught:
+        read_all(plan_named_arrays(locate(folder)))
+    assert "\n" not in caught.value.what
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: rows[:2], "has 2 clips, and its pickle 3 labels"),
+        (lambda rows: rows[0], "has the shape (3, 40, 25, 2), not 5 axes"),
+        (lambda rows: rows[:, :2], "has the shape (3, 2, 40, 25, 2), not clips x 3 x frames x 25"),
+        (lambda rows: rows[:, :, :, :18], "has the shape (3, 3, 40, 18, 2), not clips x 3 x"),
+        (lambda rows: rows[:, :, :, :20], "has 20 joints, but train_data_joint.npy has 25"),
+        (lambda rows: np.repeat(rows, 2, axis=-1), "has the shape (3, 3, 40, 25, 4), not clips"),
+        (lambda rows: rows.astype(int), "contains int64, not numbers of 64 bits or less"),
+        (lambda rows: rows.astype(object), "contains Python objects, which are never unpickled"),
+        (np.asfortranarray, "is stored by columns"),
+    ],
+)
+def test_refused_arrays(tmp_path, change, said):
+    part = make_part(range(3))
+    write(tmp_path, train=part, val=part)
+    np.save(tmp_path / "val_data_joint.npy", change(np.stack(part[0])))
+    (problem,) = refused(tmp_path).problems
+    assert problem.where == "val_data_joint.npy"
+    assert problem.what.startswith(said)
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (exec, (f"open({str(self.path)!r}, 'w')",))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([], "it is not a list of names and a list of labels"),
+        (5, "it is not a list of names and a list of labels"),
+        ((["a", "b"], [1]), "it is not a list of names and a list of labels"),
+        ((["a", "b", 3], [1, 2, 3]), "the name of clip 2 is not text"),
+        ((["a", "b\n", "c"], [1, 2, 3]), "the name of clip 1 is not text"),
+        ((["a", "b", "c"], [1, -2, 3]), "the label of clip 1 is not a number of at least 0"),
+        ((["a", "b", "c"], ["x", 2, 3]), "the label of clip 0 is not a number of at least 0"),
+        ((["a"], [10**80]), "the label of clip 0 is not a number of at least 0"),
+    ],
+)
+def test_refused_labels(tmp_path, content, said):
+    part = make_part(range(3))
+    write(tmp_path, train=part, val=part)
+    (tmp_path / "val_label.pkl").write_bytes(pickle.dumps(content))
+    error = refused(tmp_path)
+    assert said in error.what
+    assert error.where.endswith("val_label.pkl")
+
+
+def test_a_pickle_of_labels_runs_nothing(tmp_path):
+    part = make_part(range(3))
+    write(tmp_path, train=part, val=part)
+    (tmp_path / "val_label.pkl").write_bytes(pickle.dumps((Touch(tmp_path / "ran"), [1])))
+    assert "could run code" in refused(tmp_path).what
+    assert not (tmp_path / "ran").exists()
+
+
+def test_labels_may_be_an_array(tmp_path):
+    part = make_part(range(3))
+    location = write(tmp_path, train=(*part[:2], np.array(part[2])), val=make_part([5]))
+    assert [clip.facts.label for clip in read_all(plan_named_arrays(location))] == [0, 1, 2, 1]
+
+
+def test_missing_files_are_named(tmp_path):
+    part = make_part(range(3))
+    write(tmp_path, train=part)
+    assert refused(tmp_path).problems[0].where == "val_data_joint.npy"
+    write(tmp_path, val=part)
+    (tmp_path / "val_label.pkl").unlink()
+    error = refused(tmp_path)
+    assert (error.what, error.where) == ("file not found", str(tmp_path / "val_label.pkl"))
+
+
+def test_the_folder_is_found_by_its_files(tmp_path):
+    """Also below the given one; bones and motions next to the joints are left out."""
+    part = make_part(range(4))
+    write(tmp_path / "ntu" / "xsub", train=part, val=make_part([5]))
+    np.save(tmp_path / "ntu/xsub/train_data_bone.npy", np.zeros(3))
+    for folder in (tmp_path / "ntu", tmp_path / "ntu" / "xsub"):
+        plan = detect([locate(folder)])
+        assert (plan.dataset, plan.num_clips, plan.source.num_files) == ("ntu60", 5, 4)
+        with pytest.raises(UsageError, match="a name pattern is only for recordings"):
+            detect([locate(folder)], "{label}")
+    write(tmp_path / "ntu" / "xview", train=part, val=make_part([5]))
+    with pytest.raises(UsageError, match="2 files in this folder could be a dataset") as caught:
+        detect([locate(tmp_path / "ntu")])
+    assert caught.value.now.endswith("ntu/xsub")
+    # Recordings are read as before.
+    (tmp_path / "ntu" / "wave").mkdir()
+    (tmp_path / "ntu" / "clap").mkdir()
+    for label, seed in (("wave", 0), ("clap", 1)):
+        (tmp_path / "ntu" / label / "a.json").write_bytes(files.make_file("YOLO", seed))
+    assert detect([locate(tmp_path / "ntu")]).class_names == ("clap", "wave")
+
+
+def test_another_array_makes_another_dataset(tmp_path):
+    part, tested = make_part(range(4)), make_part([5])
+    plans = [plan_named_arrays(write(tmp_path, train=part, val=tested))]
+    part[0][0][0, 0, 0, 0] += 1
+    plans.append(plan_named_arrays(write(tmp_path, train=part, val=tested)))
+    part[1][0] = ntu_name(0, camera=3)
+    plans.append(plan_named_arrays(write(tmp_path, train=part, val=tested)))
+    assert len({plan.source.fingerprint for plan in plans}) == 3
+    assert len({plan.source.num_bytes for plan in plans}) == 1
+
+
+def test_damage_is_refused_skipped_or_gives_finite_poses(tmp_path):
+    """200 random bytes, one at a time: refused, skipped, or finite poses; nothing else."""
+    write(tmp_path, train=make_part(range(3)), val=make_part([5]))
+    rng = random.Random(5)
+    num_read = 0
+    for number in range(200):
+        path = tmp_path / ("train_data_joint.npy", "train_label.pkl")[number % 2]
+        whole = path.read_bytes()
+        data = bytearray(whole)
+        data[rng.choice([rng.randrange(len(data)), rng.randrange(100)])] = rng.randrange(256)
+        path.write_bytes(data[: rng.choice([len(data)] * 9 + [rng.randrange(len(data))])])
+        try:
+            results = read_all(plan_named_arrays(locate(tmp_path)))
+        except InputError:
+            continue
+        finally:
+            path.write_bytes(whole)
+        num_read += 1
+        for result in results:
+            assert isinstance(result, Skipped) or np.isfinite(result.poses.values_PD).all()
+    assert 0 < num_read < 200
+
+
+def test_memory_is_bounded(tmp_path):
+    """600 clips are 108 MB: an array is neither read nor mapped as a whole."""
+    num_clips, row = 600, np.zeros((3, 300, 25, 2), np.float32)
+    row[:, :3] = np.arange(25)[:, None]
+    with (tmp_path / "train_data_joint.npy").open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (num_clips, *row.shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for _ in range(num_clips):
+            file.write(row.tobytes())
+    labels = [index % 4 for index in range(num_clips)]
+    names = [f"clip {index}" for index in range(num_clips)]
+    (tmp_path / "train_label.pkl").write_bytes(pickle.dumps((names, labels)))
+    write(tmp_path, val=([row], ["tested"], [0]))
+    tracemalloc.start()
+    try:
+        plan = plan_named_arrays(locate(tmp_path))
+        assert sum(isinstance(clip, Clip) for job in plan.jobs for clip in job.read()) == 601
+        assert tracemalloc.get_traced_memory()[1] < 40 * 2**20
+    finally:
+        tracemalloc.stop()
