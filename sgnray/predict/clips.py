@@ -6,8 +6,10 @@ import dataclasses
 import hashlib
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,6 +46,7 @@ _DIGEST = 16  # characters of a digest
 
 # One recording or window, with the number of recordings read so far.
 _Numbered = tuple[int, Sample | Skipped]
+_Blocks = Generator[list[_Numbered], None, None]
 
 
 @dataclass(frozen=True)
@@ -242,13 +245,14 @@ class Recognizer:
         self.model.model.to(device)
         in_bf16 = choose_precision(self.precision, device.type) == "bf16"
         results: list[Prediction | Skipped] = []
-        for block in _read_ahead(self._blocks(parts)):
-            if not block:  # the end of a part
-                yield results
-                results = []
-                continue
-            results += self._recognize([item for _, item in block], in_bf16=in_bf16)
-            on_block(block[-1][0])
+        with closing(_read_ahead(self._blocks(parts))) as blocks:
+            for block in blocks:
+                if not block:  # the end of a part
+                    yield results
+                    results = []
+                    continue
+                results += self._recognize([item for _, item in block], in_bf16=in_bf16)
+                on_block(block[-1][0])
 
     def run_part(self, part: Part, device: str) -> list[Prediction | Skipped]:
         """Recognize one part, in a worker."""
@@ -280,7 +284,7 @@ class Recognizer:
             else:
                 yield SkippedWindow(item.clip, found.what, item.place, span=span)
 
-    def _blocks(self, parts: Iterable[Part]) -> Iterator[list[_Numbered]]:
+    def _blocks(self, parts: Iterable[Part]) -> _Blocks:
         """Yield the clips of each part in blocks, and an empty one at its end."""
         num_before = 0
         for part in parts:
@@ -335,13 +339,20 @@ def recognize_each(
         return [recognize_one(clip) for clip in clips]
 
 
-def _read_ahead(blocks: Iterator[list[_Numbered]]) -> Iterator[list[_Numbered]]:
-    """Read the next block while the current one is recognized."""
+def _read_ahead(blocks: _Blocks) -> _Blocks:
+    """Read the next two blocks while one is recognized: every other one may just end a part.
+
+    If it is closed early, it waits for the block that is being read.
+    """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sgn-reader") as reader:
-        coming = reader.submit(next, blocks, None)
-        while (block := coming.result()) is not None:
-            coming = reader.submit(next, blocks, None)
-            yield block
+        coming = deque(reader.submit(next, blocks, None) for _ in range(2))
+        try:
+            while (block := coming.popleft().result()) is not None:
+                coming.append(reader.submit(next, blocks, None))
+                yield block
+        finally:
+            reader.shutdown(cancel_futures=True)
+            blocks.close()
 
 
 def _sliding_window(

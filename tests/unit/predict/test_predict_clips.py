@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -358,6 +359,82 @@ def test_timestamps_are_not_mistaken_for_frame_numbers(flat_run, flat_table, tmp
     found = list(predict_clips(tmp_path / "new.parquet", flat_run, window=60))
     assert Counter(item.clip for item in found[:-1]) == {"clip-00": 1, "clip-01": 3}
     assert found[-1].reason.startswith("its poses are 33 frames apart")
+
+
+class Watched:
+    """Clips of which the event is set when they are read; a clip that is None fails."""
+
+    def __init__(self, items, is_read):
+        self.items, self.is_read = items, is_read
+
+    def __len__(self):
+        return len(self.items)
+
+    def part(self, first, end):
+        return Watched(self.items[first:end], self.is_read[first:end])
+
+    def read(self):
+        for item, event in zip(self.items, self.is_read, strict=True):
+            event.set()
+            if item is None:
+                raise InputError("gone", where="the source", now="find it")
+            yield item
+
+
+@pytest.fixture
+def watched(tiny_run, tiny_raw, monkeypatch):
+    """A plan for nine clips, a block each, and the events."""
+    monkeypatch.setattr("sgnray.predict.clips.PART_RECORDINGS", 1)
+    (source,) = predict_clips(tiny_raw, tiny_run).sources
+    items, is_read = list(source.part(0, 9).read()), [threading.Event() for _ in range(9)]
+
+    def build(*changes, **options):
+        plan = predict_clips(tiny_raw, tiny_run, **options)
+        return replace(plan, sources=(Watched([*items, *changes][-9:], is_read),))
+
+    yield build, is_read
+    assert not [one for one in threading.enumerate() if one.name.startswith("sgn-reader")]
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 12, "stride": 6}])
+def test_the_next_recording_is_read_while_one_is_recognized(watched, options):
+    build, is_read = watched
+    plan, ahead = build(**options), []
+
+    def wait_for_the_next(module, inputs):
+        number = len(ahead)
+        assert is_read[min(number + 1, 8)].wait(10), f"{number} is recognized, and no other is read"
+        ahead.append(sum(event.is_set() for event in is_read) - number)
+
+    plan.recognizer.model.model.register_forward_pre_hook(wait_for_the_next)
+    assert len(list(plan.run())) == len(ahead) == 9
+    assert max(ahead) <= 3
+
+
+def test_a_reader_that_fails_stops(watched):
+    build, _ = watched
+    found = build(None, None).run()
+    assert len([next(found) for _ in range(7)]) == 7
+    with pytest.raises(InputError, match="gone"):
+        next(found)
+
+
+def test_the_reader_of_an_abandoned_prediction_stops(watched):
+    build, is_read = watched
+    found = build().run()
+    next(found)
+    found.close()
+    assert not is_read[5].is_set()
+
+
+def test_an_interrupted_reader_stops(watched):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    build, is_read = watched
+    with pytest.raises(KeyboardInterrupt):
+        list(build().run(on_progress=interrupt))
+    assert not is_read[5].is_set()
 
 
 @pytest.mark.parametrize("kind", ["MMPose", "MediaPipe", "Kinect v2", "PYSKL"])
