@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ from sgnray.data.pose_bank import PoseBank
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.model.sgn import SGN
-from sgnray.prepare.clip import Poses
+from sgnray.prepare.clip import Poses, refusal
 from sgnray.prepare.memory import list_clip
 from sgnray.storage.location import as_folder
 
@@ -91,10 +92,34 @@ class TrainedModel:
 
         `joints` are (T, V, C) for one person or (T, M, V, C) for one or two, in the order and unit
         of the model's skeleton; a person missing from a frame is all NaN or all zero. Frames
-        without a person are ignored. Raises InputError.
+        without a person are ignored. Raises InputError, or CheckpointError as `recognize_one` does.
         """
         poses = list_clip(joints, self.card.skeleton)
-        return self.recognize([poses], num_views=num_views, num_guesses=num_guesses)[0]
+        return self.recognize_one(poses, num_views=num_views, num_guesses=num_guesses)
+
+    def recognize_one(
+        self,
+        clip: Poses,
+        *,
+        num_views: int | None = None,
+        num_guesses: int = 5,
+        in_bf16: bool = False,
+    ) -> tuple[Guess, ...]:
+        """Name the likeliest actions of a prepared clip; ClipError if it has no finite result.
+
+        Raises CheckpointError if the model gives no finite result even for poses of zeros.
+        """
+        recognize = partial(
+            self.recognize, num_views=num_views, num_guesses=num_guesses, in_bf16=in_bf16
+        )
+        try:
+            return recognize([clip])[0]
+        except CheckpointError:
+            recognize([replace(clip, values_PD=np.zeros_like(clip.values_PD))])
+        raise refusal(
+            "the model gives no finite result: are its coordinates in the right unit?",
+            now="give joints in the unit of those that the model was trained on",
+        )
 
     @torch.no_grad()
     def recognize(

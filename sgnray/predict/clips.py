@@ -11,11 +11,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from sgnray.checkpoints.onnx_model import OnnxModel
@@ -34,7 +32,7 @@ from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, ClipError, UsageError
 from sgnray.predict.sources import DatasetSource, Loaded, Part, Sample, Source, find_sources
 from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, cut
-from sgnray.prepare.clip import Poses, refusal
+from sgnray.prepare.clip import Poses
 from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.recording import FRAMES_PER_S
 from sgnray.progress import OnProgress, ignore_progress
@@ -322,19 +320,16 @@ def recognize_each(
 
     Raises CheckpointError if the model gives no finite result even for poses of zeros.
     """
-    recognize = partial(
-        model.recognize, num_views=num_views, num_guesses=num_guesses, in_bf16=in_bf16
-    )
+    options: Any = {"num_views": num_views, "num_guesses": num_guesses, "in_bf16": in_bf16}
 
     def recognize_one(clip: Poses) -> tuple[Guess, ...] | ClipError:
         try:
-            return recognize([clip])[0]
-        except CheckpointError:
-            recognize([dataclasses.replace(clip, values_PD=np.zeros_like(clip.values_PD))])
-        return refusal("the model gives no finite result: are its coordinates in the right unit?")
+            return model.recognize_one(clip, **options)
+        except ClipError as error:
+            return error
 
     try:
-        return [*recognize(clips)] if clips else []
+        return [*model.recognize(clips, **options)] if clips else []
     except CheckpointError:
         return [recognize_one(clip) for clip in clips]
 

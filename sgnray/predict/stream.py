@@ -19,7 +19,7 @@ from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
 from sgnray.data.store import FloatArray
 from sgnray.distributed.device import choose_device
-from sgnray.errors import InputError, UsageError
+from sgnray.errors import InputError, UsageError, count_of
 from sgnray.prepare.memory import MOST_PEOPLE, arrange_frames
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,8 @@ class Stream:
         """Add the next frame, (V, C) or (M, V, C), None or empty if no person is in it.
 
         Returns the likeliest actions, empty if the whole window has no person; None between two
-        predictions. InputError for a frame that cannot be used, which is not counted.
+        predictions. InputError for a frame that cannot be used, which is not counted, and for a
+        window without a finite result, which is left out.
         """
         self._frames.append(self._lay_out(joints))
         self.num_frames += 1
@@ -70,9 +71,15 @@ class Stream:
         frames_TMVC = np.stack(self._frames)
         if np.isnan(frames_TMVC).all():
             return ()
-        return self._model.predict(
-            frames_TMVC, num_views=self._num_views, num_guesses=self._num_guesses
-        )
+        try:
+            return self._model.predict(
+                frames_TMVC, num_views=self._num_views, num_guesses=self._num_guesses
+            )
+        except InputError as error:
+            self._frames.clear()  # else the next windows would fail, too
+            frames = count_of(len(frames_TMVC), "frame")
+            where = f"the {frames} up to frame {self.num_frames} of the stream"
+            raise InputError(error.what, where=where, now=error.now) from error
 
     def _lay_out(self, joints: npt.ArrayLike | None) -> FloatArray:
         """Return the frame as (M, V, C) for the most people there may be, NaN for the absent."""
@@ -115,7 +122,8 @@ def predict_lines(
         try:
             guesses = stream.add(json.loads(line) if line.strip() else None)
         except InputError as error:
-            raise InputError(error.what, where=where, now=error.now) from error
+            place = error.where.replace("frame ", "line ")  # each line is a frame
+            raise InputError(error.what, where=place, now=error.now) from error
         except (RecursionError, ValueError) as error:
             now = "write each frame as one line of JSON: its joints, or null if no person is in it"
             raise InputError(f"this is not JSON: {error}", where=where, now=now) from error

@@ -166,6 +166,24 @@ def test_a_frame_that_cannot_be_used_is_named_and_does_not_count(model, frame, w
     assert stream.add(WALK[1]) == model.predict(WALK[:2])
 
 
+def test_coordinates_without_a_finite_result_are_not_blamed_on_the_model(model):
+    with pytest.raises(InputError, match="the model gives no finite result"):
+        model.predict(WALK * 1e30)
+    stream = Stream(model, window=20, stride=2)
+    for frame in WALK[:3]:
+        stream.add(frame)
+    with pytest.raises(InputError, match="the model gives no finite result") as caught:
+        stream.add(WALK[3] * 1e30)
+    assert caught.value.where == "the 4 frames up to frame 4 of the stream"
+    assert stream.add(WALK[4]) is None
+    assert stream.add(WALK[5]) == model.predict(WALK[4:6])
+    frames = [*WALK[:3], WALK[3] * 1e30]
+    lines = [json.dumps(frame.tolist()).encode() for frame in frames]
+    with pytest.raises(InputError, match="the model gives no finite result") as caught:
+        list(predict_lines(lines, model, stride=4))
+    assert caught.value.where == "the 4 frames up to line 4 of the stream"
+
+
 @pytest.mark.parametrize(
     ("line", "what"),
     [
