@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.data.skeleton import Skeleton
+from sgnray.data.skeleton import ESTIMATED, Skeleton
 from sgnray.data.store import FloatArray
-from sgnray.errors import InputError
-from sgnray.prepare.clip import Poses
+from sgnray.errors import ClipError, InputError
+from sgnray.prepare.clip import Poses, check_meters
 from sgnray.prepare.normalize import center_poses
 
 MOST_PEOPLE = 2
@@ -88,6 +88,12 @@ def arrange_frames(
             where=f"frame {int(is_broken_T.argmax())} of the joints",
             now="fill in single joints; an absent person is NaN or zero throughout",
         )
+    if skeleton.name in ESTIMATED and not (is_absent_TM := _is_absent(frames)).all():
+        try:
+            check_meters(frames[~is_absent_TM], "these are not meters")
+        except ClipError as error:
+            now = "give poses as in the dataset that the model was trained on, in meters with y up"
+            raise InputError(error.what, where="the joints", now=now) from error
     return frames
 
 

@@ -6,17 +6,21 @@ import cProfile
 import itertools
 import json
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from sgnray.checkpoints.trained_model import load_trained_model
-from sgnray.data.skeleton import NTU25
+from sgnray.data.skeleton import COCO17, MEDIAPIPE33, NTU25
 from sgnray.errors import InputError, UsageError
-from sgnray.predict import Stream, predict_clips, predict_lines
+from sgnray.model import SGN
+from sgnray.predict import Stream, predict_clips, predict_lines, read_clip
 from sgnray.prepare.memory import list_clip
 from sgnray.prepare.readers.recordings import find_recordings, read_recordings
+
+from ... import pose_files
 
 WALK = np.random.default_rng(5).normal(size=(50, 25, 3)).cumsum(axis=0).astype(np.float32)
 
@@ -24,6 +28,13 @@ WALK = np.random.default_rng(5).normal(size=(50, 25, 3)).cumsum(axis=0).astype(n
 @pytest.fixture(scope="module")
 def model(tiny_run):
     return load_trained_model(tiny_run)
+
+
+@pytest.fixture(scope="module")
+def coco_model(model):
+    """An untrained model of a pose estimator's joints."""
+    sgn = SGN(3, COCO17.num_joints, 8, num_coordinates=2).eval()
+    return replace(model, model=sgn, card=model.card.replacing(skeleton=COCO17))
 
 
 def test_a_clip_in_memory_is_predicted_like_its_recording(model, tiny_run, tiny_raw):
@@ -164,6 +175,35 @@ def test_a_frame_that_cannot_be_used_is_named_and_does_not_count(model, frame, w
     assert caught.value.what.startswith(what)
     assert caught.value.where == "frame 2 of the stream"
     assert stream.add(WALK[1]) == model.predict(WALK[:2])
+
+
+def test_pixels_are_refused(coco_model):
+    meters_TVC = pose_files.move(COCO17)[..., :2]
+    pixels_TVC = pose_files.project(pose_files.move(COCO17))
+    assert coco_model.predict(meters_TVC)
+    stream = Stream(coco_model)
+    stream.add(meters_TVC[0])
+    for use in (
+        lambda: coco_model.predict(pixels_TVC),
+        lambda: read_clip(json.dumps(pixels_TVC.tolist()).encode(), COCO17),
+        lambda: stream.add(pixels_TVC[1]),
+        lambda: list(predict_lines([json.dumps(pixels_TVC[0].tolist()).encode()], coco_model)),
+        lambda: list_clip(1000 * pose_files.move(MEDIAPIPE33), MEDIAPIPE33),
+    ):
+        with pytest.raises(InputError, match="larger than 20 m: these are not meters") as caught:
+            use()
+        assert "in meters with y up" in caught.value.now
+    assert stream.num_frames == 1
+
+
+def test_a_single_joint_that_is_far_away_is_not_another_unit(coco_model):
+    meters_TVC = pose_files.move(COCO17)[..., :2]
+    meters_TVC[3, 5] = 100
+    assert coco_model.predict(np.insert(meters_TVC, 0, np.nan, axis=0))
+
+
+def test_the_unit_of_a_sensor_is_free(model):
+    assert model.predict(1000 * WALK)
 
 
 def test_coordinates_without_a_finite_result_are_not_blamed_on_the_model(model):
