@@ -20,7 +20,7 @@ from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_m
 from sgnray.data.store import FloatArray
 from sgnray.distributed.device import choose_device
 from sgnray.errors import InputError, UsageError, count_of
-from sgnray.prepare.memory import MOST_PEOPLE, arrange_frames
+from sgnray.prepare.memory import MOST_PEOPLE, arrange_frames, fill_joints, read_null
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,9 @@ DEFAULT_WINDOW, DEFAULT_STRIDE = 60, 15  # two seconds, twice a second, at Kinec
 class Stream:
     """A stream of frames that gives a prediction on the last `window` every `stride` frames.
 
-    A prediction equals that of `TrainedModel.predict` on those frames. Only the last `window`
-    frames are kept, so that memory and time per frame stay the same.
+    A prediction equals that of `TrainedModel.predict` on those frames, after missing joints are
+    filled in as in recordings. Only the last `window` frames are kept, so that memory and time per
+    frame stay the same.
     """
 
     def __init__(
@@ -60,9 +61,10 @@ class Stream:
     def add(self, joints: npt.ArrayLike | None) -> tuple[Guess, ...] | None:
         """Add the next frame, (V, C) or (M, V, C), None or empty if no person is in it.
 
-        Returns the likeliest actions, empty if the whole window has no person; None between two
-        predictions. InputError for a frame that cannot be used, which is not counted, and for a
-        window without a finite result, which is left out.
+        A joint with a NaN is missing; in lists, None may take the place of a coordinate, a joint or
+        a person. Returns the likeliest actions, empty if the whole window has no person; None
+        between two predictions. InputError for a frame that cannot be used, which is not counted,
+        and for a window without a finite result, which is left out.
         """
         self._frames.append(self._lay_out(joints))
         self.num_frames += 1
@@ -73,7 +75,7 @@ class Stream:
             return ()
         try:
             return self._model.predict(
-                frames_TMVC, num_views=self._num_views, num_guesses=self._num_guesses
+                fill_joints(frames_TMVC), num_views=self._num_views, num_guesses=self._num_guesses
             )
         except InputError as error:
             self._frames.clear()  # else the next windows would fail, too
@@ -84,7 +86,8 @@ class Stream:
     def _lay_out(self, joints: npt.ArrayLike | None) -> FloatArray:
         """Return the frame as (M, V, C) for the most people there may be, NaN for the absent."""
         try:
-            found_MVC = arrange_frames([() if joints is None else joints], self._skeleton)[0]
+            frame = read_null(joints, self._skeleton)
+            found_MVC = arrange_frames([frame], self._skeleton, may_miss_joints=True)[0]
         except InputError as error:
             where = f"frame {self.num_frames + 1} of the stream"
             raise InputError(error.what, where=where, now=error.now) from error

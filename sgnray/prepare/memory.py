@@ -6,6 +6,7 @@ Legend: T frames, M people, V joints, C coordinates, P poses.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Poses, check_meters
 from sgnray.prepare.normalize import center_poses
+from sgnray.prepare.readers.people import fill_poses
 
 MOST_PEOPLE = 2
 
@@ -44,12 +46,15 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
 
 
 def arrange_frames(
-    joints: npt.ArrayLike | Sequence[npt.ArrayLike], skeleton: Skeleton
+    joints: npt.ArrayLike | Sequence[npt.ArrayLike],
+    skeleton: Skeleton,
+    *,
+    may_miss_joints: bool = False,
 ) -> FloatArray:
     """Arrange the frames of one or two people: float32 (T, M, V, C), NaN where one is absent.
 
-    A person whose numbers are all zero is absent too, and an empty frame has no person. Raises
-    InputError.
+    A person whose numbers are all zero is absent too, and an empty frame has no person. With
+    `may_miss_joints`, a joint with a NaN is missing, and becomes NaN throughout. Raises InputError.
     """
     shape = (skeleton.num_joints, skeleton.num_coordinates)
     now = f"a frame is {shape} for one person, ({MOST_PEOPLE}, {shape[0]}, {shape[1]}) for two"
@@ -80,21 +85,60 @@ def arrange_frames(
             now="select the people that act, for example those who move most",
         )
     frames[(frames == 0).all(axis=(2, 3))] = np.nan
-    is_finite_TM = np.isfinite(frames).all(axis=(2, 3))
-    is_broken_T = ~(is_finite_TM | _is_absent(frames)).all(axis=1)
+    is_joint_TMV = np.asarray(np.isfinite(frames).all(axis=3))
+    is_person_TM = is_joint_TMV.all(axis=2)
+    is_absent_TM = _is_absent(frames)
+    if may_miss_joints:
+        is_missing_TMV = np.asarray(np.isnan(frames).any(axis=3))
+        is_person_TM = (is_joint_TMV | is_missing_TMV).all(axis=2) & is_joint_TMV.any(axis=2)
+        frames[is_missing_TMV] = np.nan
+    is_broken_T = ~(is_person_TM | is_absent_TM).all(axis=1)
     if is_broken_T.any():
         raise InputError(
             "a coordinate is not finite",
             where=f"frame {int(is_broken_T.argmax())} of the joints",
             now="fill in single joints; an absent person is NaN or zero throughout",
         )
-    if skeleton.name in ESTIMATED and not (is_absent_TM := _is_absent(frames)).all():
+    if skeleton.name in ESTIMATED and is_person_TM.any():
         try:
-            check_meters(frames[~is_absent_TM], "these are not meters")
+            check_meters(frames[is_person_TM], "these are not meters")
         except ClipError as error:
             now = "give poses as in the dataset that the model was trained on, in meters with y up"
             raise InputError(error.what, where="the joints", now=now) from error
     return frames
+
+
+def read_null(frame: Any, skeleton: Skeleton) -> Any:
+    """Replace None by NaN in a frame of JSON's lists: a coordinate, a joint or a person."""
+    if not isinstance(frame, list):
+        return () if frame is None else frame
+    if all(item is None for item in frame):
+        return ()
+    joint = [np.nan] * skeleton.num_coordinates
+    blanks: list[Any] = [joint, np.nan]
+    if any(isinstance(item, list) and any(isinstance(one, list) for one in item) for item in frame):
+        blanks.insert(0, [joint] * skeleton.num_joints)
+    return [_replace_null(item, blanks) for item in frame]
+
+
+def _replace_null(value: Any, blanks: Sequence[Any]) -> Any:
+    """Replace None by the first of the blanks, and inside a list by the following ones."""
+    if value is None:
+        return blanks[0]
+    if isinstance(value, list) and len(blanks) > 1:
+        return [_replace_null(item, blanks[1:]) for item in value]
+    return value
+
+
+def fill_joints(frames_TMVC: FloatArray) -> FloatArray:
+    """Fill in the missing joints of each person, as in recordings of pose estimators."""
+    filled_TMVC = frames_TMVC.copy()
+    for person, is_there_T in enumerate(~_is_absent(frames_TMVC).T):
+        seen_T = np.flatnonzero(is_there_T)
+        if seen_T.size:
+            poses_TVC = frames_TMVC[seen_T, person].astype(np.float64)
+            filled_TMVC[seen_T, person] = fill_poses(poses_TVC, seen_T, seen_T)
+    return filled_TMVC
 
 
 def _is_absent(frames_TMVC: FloatArray) -> npt.NDArray[np.bool_]:

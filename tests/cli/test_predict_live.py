@@ -93,6 +93,14 @@ def test_a_malformed_line_ends_the_stream_and_is_named(predict_text):
     )
 
 
+def test_a_missing_joint_does_not_end_the_stream(predict_text):
+    frames = WALK.tolist()
+    frames[8][3], frames[20][5][1] = None, float("nan")
+    done = predict_text("\n".join(map(json.dumps, frames)))
+    assert (done.code, done.err) == (0, "")
+    assert [json.loads(line)["frame"] for line in done.out.splitlines()] == [15, 30]
+
+
 def test_defaults_and_names_of_classes(predict_text, tiny_run, tmp_path):
     (tmp_path / "classes.txt").write_text("x\ny\nz\n")
     done = predict_text("\n".join(LINES * 2), "--classes", "classes.txt", "--views", "1")

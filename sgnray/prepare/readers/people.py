@@ -183,6 +183,28 @@ def build_recording(
     return Recording(int(has_body_T.sum()), bodies)
 
 
+def fill_poses(
+    poses_TVC: Floats, seen_T: npt.NDArray[np.integer[Any]], times_T: npt.NDArray[np.integer[Any]]
+) -> Floats:
+    """Return a person's poses at `times_T`, from those at `seen_T`, which may have missing joints.
+
+    A joint is interpolated over time, keeps its nearest position before and after it is seen, and
+    is put in the middle of the others if it is never seen.
+    """
+    is_missing_TV = np.isnan(poses_TVC[..., 0])
+    if len(seen_T) == len(times_T) and not is_missing_TV.any():
+        return poses_TVC
+    filled_TVC = np.full((len(times_T), *poses_TVC.shape[1:]), np.nan)
+    for joint in np.flatnonzero(~is_missing_TV.all(axis=0)):
+        known_T = ~is_missing_TV[:, joint]
+        for axis in range(poses_TVC.shape[2]):
+            numbers = poses_TVC[known_T, joint, axis]
+            filled_TVC[:, joint, axis] = np.interp(times_T, seen_T[known_T], numbers)
+    never_V = is_missing_TV.all(axis=0)
+    filled_TVC[:, never_V] = filled_TVC[:, ~never_V].mean(axis=1, keepdims=True)
+    return filled_TVC
+
+
 def _count_missing(numbers: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Count the frames that are missing before each one, by their numbers.
 
@@ -224,22 +246,8 @@ class _Track:
 
     def fill(self) -> Floats:
         """Return the poses without gaps (T, V, C) and without missing joints."""
-        poses_TVC = np.stack(self.poses_VC)
         seen_T = np.array(self.frames) - self.frames[0]
-        num_frames = int(seen_T[-1]) + 1
-        is_missing_TV = np.isnan(poses_TVC[..., 0])
-        if len(seen_T) == num_frames and not is_missing_TV.any():
-            return poses_TVC
-        times_T = np.arange(num_frames)
-        filled_TVC = np.full((num_frames, *poses_TVC.shape[1:]), np.nan)
-        for joint in np.flatnonzero(~is_missing_TV.all(axis=0)):
-            known_T = ~is_missing_TV[:, joint]
-            for axis in range(poses_TVC.shape[2]):
-                numbers = poses_TVC[known_T, joint, axis]
-                filled_TVC[:, joint, axis] = np.interp(times_T, seen_T[known_T], numbers)
-        never_V = is_missing_TV.all(axis=0)
-        filled_TVC[:, never_V] = filled_TVC[:, ~never_V].mean(axis=1, keepdims=True)
-        return filled_TVC
+        return fill_poses(np.stack(self.poses_VC), seen_T, np.arange(seen_T[-1] + 1))
 
 
 def _match_ids(

@@ -156,12 +156,40 @@ def test_people_come_and_go_in_a_stream(model):
     assert stream.num_frames == 10
 
 
+def test_missing_joints_of_a_stream_are_filled_in(model):
+    seen, expected = WALK[:20].copy(), WALK[:20].copy()
+    seen[4:7, 5, 1] = seen[:3, 8] = seen[16:, 9] = seen[:, 11] = np.nan
+    expected[4:7, 5] = [WALK[3, 5] + (WALK[7, 5] - WALK[3, 5]) * step / 4 for step in (1, 2, 3)]
+    expected[:3, 8], expected[16:, 9] = WALK[3, 8], WALK[15, 9]
+    expected[:, 11] = np.delete(expected, 11, axis=1).mean(axis=1)
+    as_json = [
+        [None if number == 11 else [None if np.isnan(x) else x for x in joint]
+         for number, joint in enumerate(frame)]
+        for frame in seen.tolist()
+    ]  # fmt: skip
+    two = [[None, frame] for frame in as_json]
+    alone = np.stack([np.full_like(expected, np.nan), expected], axis=1)
+    for frames, filled in ((seen, expected), (as_json, expected), (two, alone)):
+        stream = Stream(model, window=20, stride=20)
+        found = [stream.add(frame) for frame in frames][-1]
+        shares = [guess.probability for guess in model.predict(filled)]
+        assert [guess.probability for guess in found] == pytest.approx(shares, abs=1e-6)
+    assert found != model.predict(WALK[:20])
+
+
+def test_a_frame_of_null_has_no_person(model):
+    stream = Stream(model, window=2, stride=2)
+    assert [stream.add(frame) for frame in ([None] * 25, [None, None])] == [None, ()]
+
+
 @pytest.mark.parametrize(
     ("frame", "what"),
     [
         (WALK[0, :24], "a frame has the shape (24, 3), and one person of the skeleton ntu25 has"),
         (WALK[:3], "there are 3 people"),
         (WALK[0] * np.inf, "a coordinate is not finite"),
+        (WALK[0] * (1, 1, np.nan), "a coordinate is not finite"),
+        (broken(np.inf)[3], "a coordinate is not finite"),
         ([[1, 2], [3]], "the joints are not an array of numbers"),
         ({"a": 1}, "the joints are not an array of numbers"),
         (5, "a frame has the shape ()"),
@@ -237,7 +265,7 @@ def test_coordinates_without_a_finite_result_are_not_blamed_on_the_model(model):
         (b'"null"\n', "the joints are not an array of numbers"),
         (b'{"frame": 1}\n', "the joints are not an array of numbers"),
         (b"[[1, 2, 3], [4, 5]]\n", "the joints are not an array of numbers"),
-        (str([[[float("nan")] * 3] + [[0.5] * 3] * 24]).replace("nan", "NaN").encode(), "a coord"),
+        (json.dumps([[0.5, 0.5, float("nan")]] * 25).encode(), "a coord"),
     ],
     ids=range(11),
 )
