@@ -41,7 +41,7 @@ class CheckClips:
 def find_clips(trained_model: TrainedModel, clips: Path | None) -> CheckClips:
     """Load clips from the given path, else from the run's dataset, else from the one in data/.
 
-    If none of these exists, poses are drawn at random, with a warning.
+    If none of these exists, poses are drawn at random; the source is then RANDOM.
     """
     places = [clips] if clips is not None else _places(trained_model)
     for place in places:
@@ -51,14 +51,18 @@ def find_clips(trained_model: TrainedModel, clips: Path | None) -> CheckClips:
             if clips is not None:
                 raise
             log.info("%s cannot be used to check the file: %s", place, error.what)
-    log.warning("no clips found: the file is checked on random poses; name clips with --clips")
     shape = (NUM_CLIPS, *trained_model.require_sgn().clip_shape)
     return CheckClips(torch.from_numpy(seeding.normal(0, "check", 0, shape)), RANDOM)
 
 
 @torch.no_grad()
 def compare(
-    trained_model: TrainedModel, exported: Callable[[Tensor], Tensor], clips: CheckClips, path: Path
+    trained_model: TrainedModel,
+    exported: Callable[[Tensor], Tensor],
+    clips: CheckClips,
+    path: Path,
+    *,
+    now: str = "nothing was written; please report this, or export to another format",
 ) -> float:
     """Return the largest difference of any logit; SgnError if it is above the tolerance.
 
@@ -75,7 +79,7 @@ def compare(
             f"the exported file differs from the model by {worst:.1e} in a logit, "
             f"more than {TOLERANCE:.0e}",
             where=f"{path}, {len(clips.joints_BTVC)} clips of {clips.source}",
-            now="nothing was written; please report this, or export to another format",
+            now=now,
         )
     return float(difference_BK.max())
 

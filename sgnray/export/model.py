@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,11 @@ from sgnray.checkpoints.model_card import ModelCard
 from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import TrainedModel, load_trained_model
 from sgnray.errors import UsageError
-from sgnray.export.check import agree, compare, find_clips
+from sgnray.export.check import RANDOM, agree, compare, find_clips
 from sgnray.export.formats import DEFAULT_OPSET, FORMATS, open_onnx, quantize_onnx, write_and_open
 from sgnray.storage.atomic import choose_format, make_parent, refuse_existing, written_aside
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ def export_model(
     path = Path(out or _default_name(trained_model) + FORMATS[to])
     refuse_existing(path, overwrite=overwrite)
     found = find_clips(trained_model, None if clips is None else Path(clips))
+    if found.source == RANDOM:
+        log.warning("no clips found: the file is checked on random poses; name clips with --clips")
     used_opset = DEFAULT_OPSET if opset is None else opset
     make_parent(path)
     with written_aside(path, suffix=FORMATS[to]) as aside:
@@ -82,11 +87,16 @@ def export_model(
 
 
 def through_onnx(trained_model: TrainedModel) -> TrainedModel:
-    """Return the same model run by onnxruntime, after comparing the two; no file is kept."""
+    """Return the same model run by onnxruntime, after comparing the two; no file is kept.
+
+    Without the dataset of the run, they are compared on random poses.
+    """
     with tempfile.TemporaryDirectory(prefix="sgn-onnx-") as folder:
         path = Path(folder) / "model.onnx"
         run = write_and_open(path, trained_model, "onnx", DEFAULT_OPSET)
-        compare(trained_model, run, find_clips(trained_model, None), path)
+        found = find_clips(trained_model, None)
+        now = "use --runtime torch, and please report this"
+        compare(trained_model, run, found, trained_model.path, now=now)
         return replace(load_trained_model(path), path=trained_model.path)
 
 

@@ -23,6 +23,7 @@ from sgnray.evaluate import evaluate_run
 from sgnray.export import export_model
 from sgnray.export.check import RANDOM, CheckClips, agree, compare
 from sgnray.export.formats import FORMATS, open_onnx
+from sgnray.export.model import through_onnx
 from sgnray.predict import predict_clips
 from sgnray.predict.sources import find_source
 
@@ -196,6 +197,18 @@ def test_a_check_without_real_clips_warns(exported, tmp_path, monkeypatch, caplo
     )
     assert found.checked_on == "random poses"
     assert "checked on random poses" in caplog.text
+
+
+def test_a_runtime_is_checked_without_advice_for_exports(exported, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    trained_model = load_trained_model(exported["safetensors"].path)
+    assert through_onnx(trained_model).path == trained_model.path
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+    monkeypatch.setattr("sgnray.export.check.TOLERANCE", -1.0)
+    with pytest.raises(SgnError, match="the exported file differs from the model") as caught:
+        through_onnx(trained_model)
+    assert caught.value.where == f"{trained_model.path}, 200 clips of random poses"
+    assert caught.value.now == "use --runtime torch, and please report this"
 
 
 FILL = """
