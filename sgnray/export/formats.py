@@ -64,6 +64,9 @@ def write_onnx(path: Path, trained_model: TrainedModel, *, opset: int) -> None:
             verbose=False,
         )
     assert program is not None
+    for node in program.model.graph:
+        # Paths on this machine: from another one, the same model would get another file.
+        node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)
     program.model.metadata_props[KEY] = trained_model.card.to_json()
     program.save(path, external_data=False)
 

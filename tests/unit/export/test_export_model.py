@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import sgnray
 from sgnray.checkpoints.model_card import ModelCard
 from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.errors import CheckpointError, MissingExtraError, OutputError, SgnError, UsageError
@@ -90,6 +91,12 @@ def test_the_file_describes_itself(exported, tiny_dataset, tiny_run):
     assert ModelCard.from_json(own) == load_trained_model(tiny_run).card
     (opset,) = [item.version for item in proto.opset_import if item.domain == ""]
     assert opset == 18
+
+
+def test_onnx_does_not_contain_paths_of_this_machine(exported):
+    content = exported["onnx"].path.read_bytes()
+    for module in (sgnray, torch):
+        assert str(Path(module.__file__).parent).encode() not in content
 
 
 def test_safetensors_can_be_used_like_a_checkpoint(exported, tiny_run, tiny_raw, tiny_folder):
