@@ -136,14 +136,11 @@ def predict(
     class_names = read_class_list(classes)
     if live:
         of_ray = (workers, address, cpus_per_worker, gpus_per_worker, accelerator_type, label, wait)
-        if any((files, clip, out, overwrite, *of_ray)) or (precision, runtime) != (
-            "float32",
-            "auto",
-        ):
+        if any((files, clip, out, overwrite, *of_ray)) or precision != "float32":
             raise UsageError(
                 "--live reads frames from stdin, in float32, in this process",
                 where="sgn predict --live",
-                now="leave out FILE, --clip, --out, --precision, --runtime and the options of Ray",
+                now="leave out FILE, --clip, --out, --precision and the options of Ray",
             )
         from sgnray.predict import predict_lines
 

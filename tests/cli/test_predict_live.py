@@ -112,6 +112,16 @@ def test_defaults_and_names_of_classes(predict_text, tiny_run, tmp_path):
     assert [guess["label"] for guess in found[4]["guesses"]] == [guess.label for guess in last]
 
 
+def test_onnxruntime_computes_the_same(predict_text):
+    found, expected = (
+        json.loads(predict_text("\n".join(LINES[:15]), "--runtime", runtime).out)["guesses"]
+        for runtime in ("onnx", "torch")
+    )
+    assert [guess["label"] for guess in found] == [guess["label"] for guess in expected]
+    shares = [guess["probability"] for guess in expected]
+    assert [guess["probability"] for guess in found] == pytest.approx(shares, abs=1e-5)
+
+
 def test_the_default_window_is_two_seconds_of_the_camera(predict_text, tiny_run):
     done = predict_text("\n".join(LINES[:25]), "--fps", "10")
     found = [json.loads(line) for line in done.out.splitlines()]
