@@ -14,6 +14,8 @@ import pyarrow as pa
 import ray
 
 from sgnray import load_trained_model, predict_clips
+from sgnray.data.skipped import Skipped
+from sgnray.errors import InputError, UsageError
 from sgnray.predict import Prediction
 
 SCHEMA = pa.schema(
@@ -29,20 +31,29 @@ class Recognizer:
 
     def __call__(self, batch: dict) -> pa.Table:
         """Recognize a batch of recordings, given by their paths."""
-        found = list(predict_clips([Path(path) for path in batch["path"]], self.model))
+        found = self.recognize(list(batch["path"]))
         best = [item.guesses[0] if isinstance(item, Prediction) else None for item in found]
         columns = {
-            "path": batch["path"],
+            "path": [item.place for item in found],
             "action": [guess and guess.name for guess in best],
             "probability": [guess and guess.probability for guess in best],
             "reason": [getattr(item, "reason", None) for item in found],
         }
         return pa.table(columns, schema=SCHEMA)
 
+    def recognize(self, paths: list[str]) -> list:
+        """Recognize recordings together, or one by one if one of their paths cannot be used."""
+        try:
+            return list(predict_clips(paths, self.model))
+        except (InputError, UsageError) as error:
+            if len(paths) == 1:
+                return [Skipped(paths[0], error.what, place=paths[0])]
+            return [item for path in paths for item in self.recognize([path])]
+
 
 folder, checkpoint, out = sys.argv[1:]
 ray.init()
-paths = sorted(str(path.resolve()) for path in Path(folder).rglob("*.skeleton"))
+paths = sorted(map(str, Path(folder).resolve().rglob("*.skeleton")))
 ray.data.from_items([{"path": path} for path in paths]).map_batches(
     Recognizer,
     fn_constructor_args=(str(Path(checkpoint).resolve()),),

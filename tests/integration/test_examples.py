@@ -90,6 +90,7 @@ def test_ray_data_recognizes_a_folder(tiny_raw, tiny_run, tmp_path):
     text = min(raw.glob("*.skeleton")).read_text().split("\n")
     text[4] = "nan " + text[4].partition(" ")[2]
     (raw / "broken.skeleton").write_text("\n".join(text))
+    (raw / "dead.skeleton").symlink_to(tmp_path / "gone.skeleton")
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "ray_data.py"), "raw", str(tiny_run), "predictions"],
         cwd=tmp_path,
@@ -105,6 +106,11 @@ def test_ray_data_recognizes_a_folder(tiny_raw, tiny_run, tmp_path):
         "action": None,
         "probability": None,
         "reason": "line 5: the coordinate 'nan' is not a number",
+    }
+    assert rows.pop(str(raw / "dead.skeleton")) == {
+        "action": None,
+        "probability": None,
+        "reason": "file or folder not found",
     }
     expected = {item.place: item.guesses[0] for item in predict_clips(tiny_raw, tiny_run)}
     assert {path: row["action"] for path, row in rows.items()} == {
