@@ -197,7 +197,8 @@ def read_clip(data: bytes, skeleton: Skeleton) -> Poses:
         raise InputError(
             f"neither a recording nor JSON: {error}",
             where="the clip",
-            now="give a recording of one file, or a list of frames in JSON",
+            now="give a recording of one file, or a list of frames in JSON; run a pose estimator "
+            "on a video first, as the guide pose-estimators.md shows",
         ) from error
     return list_clip(frames, skeleton)
 

@@ -461,6 +461,8 @@ def test_clips_in_bytes_may_be_skeleton_text_or_json(tiny_raw, tiny_dataset):
     np.testing.assert_allclose(
         found.values_PD, (frames_TVC - frames_TVC[0, 1]).reshape(4, -1), atol=1e-6
     )
-    for data in (b"", b"\x00\xff", b"a,b\n1,2\n", b"[" * 100_000):
-        with pytest.raises(InputError, match="neither a recording nor JSON"):
+    video = b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41\0\0\0\x08free"
+    for data in (b"", b"\x00\xff", b"a,b\n1,2\n", b"[" * 100_000, video):
+        with pytest.raises(InputError, match="neither a recording nor JSON") as caught:
             read_clip(data, NTU25)
+        assert "run a pose estimator on a video first" in caught.value.now
