@@ -105,6 +105,11 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
             raise refusal("its rows alternate between two people: add the columns Frame and BodyId")
     numbers_N = np.arange(len(joints_NVC), dtype=np.float64) if given_N is None else given_N
     starts = _find_frames(numbers_N)
+    if skeleton is MEDIAPIPE33 and bodies_N is None:
+        num_people = max(np.count_nonzero(part) for part in np.split(is_person_N, starts))
+        if num_people > 1:  # each has the origin between their own hips, so boxes cannot tell
+            what = f"a frame has {num_people} people, whose world landmarks overlap"
+            raise refusal(f"{what}: run MediaPipe with num_poses=1, or add the column BodyId")
     if bodies_N is not None:
         if (unnamed_N := np.flatnonzero(is_person_N & (bodies_N == ""))).size:
             raise refusal(f"row {unnamed_N[0] + 1} below the header: it has no {columns['body']}")

@@ -157,6 +157,27 @@ def test_the_confidence_of_each_joint_of_kinect_is_its_score():
     assert abs(body.joints_TVC[5] - TWO[0][5]).max() < 0.1
 
 
+def test_several_people_of_mediapipe_need_ids():
+    """Their world landmarks overlap, so they cannot be tracked."""
+    people = [rows_of(files.format_mediapipe(files.move(MEDIAPIPE33, seed=n))) for n in (0, 1)]
+    header = ["frame", "BodyId", *people[0][0]]
+    rows = [
+        [str(frame), str(body), *row]
+        for frame, both in enumerate(zip(people[0][1:], people[1][1:], strict=True))
+        for body, row in enumerate(both)
+    ]
+    recording = read_joint_csv(files.format_csv([header, *rows]), MEDIAPIPE33)
+    assert [body.num_frames for body in recording.bodies] == [20, 20]
+    without = [[row[0], *row[2:]] for row in [header, *rows]]
+    assert refusal_of(without, MEDIAPIPE33) == (
+        "a frame has 2 people, whose world landmarks overlap: run MediaPipe with num_poses=1, or "
+        "add the column BodyId"
+    )
+    nobody = [["3", *["0"] * (len(header) - 2)] for _ in range(2)]
+    one = [without[0], *without[1:6:2], *nobody]
+    assert read_joint_csv(files.format_csv(one), MEDIAPIPE33).num_frames == 3
+
+
 @pytest.mark.parametrize("word", ["v", "vis", "visible", "visibility", "score"])
 def test_the_score_of_a_joint_whatever_its_column_is_called(word):
     person_TVC = files.move(MEDIAPIPE33)
