@@ -1,14 +1,13 @@
 """A service that recognizes actions, on Ray Serve: clips by POST, streams by WebSocket.
 
 pip install 'sgnray[serve]' && python serve.py runs/NAME 8000  # http://127.0.0.1:8000 has a page
+python serve.py runs/NAME 8000 0.25  # a quarter of a GPU for each worker
 curl --data-binary @S001C001P001R001A001.skeleton http://127.0.0.1:8000/predict
-
-A third argument is the number of GPUs for each worker, such as 1 or 0.25.
 """
 
-import asyncio
 import json
 import sys
+from asyncio import to_thread, wait_for
 from pathlib import Path
 
 from fastapi import FastAPI, Request, WebSocket
@@ -21,6 +20,7 @@ from sgnray.predict import read_clip, recognize_each
 from sgnray.prepare.clip import Poses
 
 PAGE = Path(__file__).with_name("serve.html").read_text(encoding="utf-8")
+IDLE = InputError("no frame came for 60 s", where="the stream", now="connect again")
 app = FastAPI()
 
 
@@ -63,7 +63,7 @@ class Recognizer:
             body += part
             if len(body) > 64 * 2**20:
                 raise InputError("the body is too large", where="the request", now="send less")
-        clip = await asyncio.to_thread(read_clip, bytes(body), self.model.card.skeleton)
+        clip = await to_thread(read_clip, bytes(body), self.model.card.skeleton)
         guesses = await self.recognize(clip)
         if isinstance(guesses, SgnError):
             raise guesses
@@ -72,7 +72,7 @@ class Recognizer:
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.005)
     async def recognize(self, clips: list[Poses]) -> list:
         """Recognize the clips of several requests together."""
-        return await asyncio.to_thread(recognize_each, self.model, clips)
+        return await to_thread(recognize_each, self.model, clips)
 
     @app.websocket("/stream")
     async def stream(self, socket: WebSocket) -> None:
@@ -80,14 +80,15 @@ class Recognizer:
         stream = Stream(self.model)
         await socket.accept()
         try:
-            while (message := await socket.receive())["type"] != "websocket.disconnect":
+            while (message := await wait_for(socket.receive(), 60))["type"] == "websocket.receive":
                 text = message.get("text") or message.get("bytes")
                 frame = parse(text) if text and text.strip() else None
-                if (guesses := await asyncio.to_thread(stream.add, frame)) is not None:
-                    found = {"frame": stream.num_frames, "guesses": list(map(vars, guesses))}
-                    await socket.send_json(found)
-        except SgnError as error:
-            await socket.send_text((await refuse(None, error)).body.decode())
+                if (found := await to_thread(stream.add, frame)) is not None:
+                    guesses = list(map(vars, found))
+                    await socket.send_json({"frame": stream.num_frames, "guesses": guesses})
+        except (SgnError, TimeoutError) as error:
+            answer = await refuse(None, IDLE if isinstance(error, TimeoutError) else error)
+            await socket.send_text(answer.body.decode())
             await socket.close(1007)
 
 

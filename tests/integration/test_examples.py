@@ -195,10 +195,24 @@ def test_the_service_recognizes_streams(service, tiny_run):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
+def test_the_service_closes_an_idle_stream(service):
+    client = pytest.importorskip("websockets.sync.client")
+    with client.connect(f"ws://{service}/stream") as connection:
+        connection.send("null")
+        assert json.loads(connection.recv(120)) == {
+            "error": "no frame came for 60 s",
+            "where": "the stream",
+            "now": "connect again",
+        }
+
+
+@pytest.mark.ray
 @pytest.mark.browser
 def test_the_page_shows_a_stream(service, browser, tmp_path):
     lines = [json.dumps(frame) for frame in [*WALK.tolist(), None, [], *WALK.tolist()]]
     (tmp_path / "frames.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "again.jsonl").write_text("\n".join(lines * 4))
     (tmp_path / "bad.jsonl").write_text("[1, \n")
     page = browser.new_page()
     wrong = []
@@ -211,8 +225,18 @@ def test_the_page_shows_a_stream(service, browser, tmp_path):
     assert page.locator("#guesses li").count() == 3
     assert page.locator("#guesses li").first.inner_text().endswith("%")
     assert page.evaluate("document.querySelector('canvas').toDataURL()") != blank
+    page.set_input_files("#file", tmp_path / "again.jsonl")
+    page.wait_for_function("document.querySelector('#note').textContent !== 'frame 75'")
     page.set_input_files("#file", tmp_path / "bad.jsonl")
     page.wait_for_function("document.querySelector('#note').textContent.includes('JSON lines')")
+    page.wait_for_timeout(2000)  # late answers on the other file do not replace this
+    assert "JSON lines" in page.inner_text("#note")
+    missing = [None, [0, None, 0], *WALK[0, 2:].tolist()]
+    lines = ["[null]", "[null, null]", *[json.dumps(missing)] * 12, json.dumps([None, missing])]
+    (tmp_path / "missing.jsonl").write_text("\n".join(lines) + "\n")
+    page.set_input_files("#file", tmp_path / "missing.jsonl")
+    page.wait_for_function("document.querySelector('#note').textContent === 'frame 15'")
+    assert page.locator("#guesses li").count() == 3
     page.close()
     assert wrong == []
 
