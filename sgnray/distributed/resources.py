@@ -227,7 +227,18 @@ def use_gpu(device: str, resources: Resources, request: WorkerRequest) -> bool:
 
 
 def gpus_per_actor(device: str, resources: Resources, request: WorkerRequest) -> float:
-    """Return the GPUs, or the share of one, that each actor requests; 0 means CPUs."""
+    """Return the GPUs, or the share of one, that each actor requests; 0 means CPUs.
+
+    UsageError for `cuda` without any.
+    """
+    if request.num_gpus == 0:
+        if device == "cuda":
+            raise UsageError(
+                "GPUs are requested, but none for a worker",
+                where="--device cuda --gpus-per-worker 0",
+                now="give each worker a GPU or a share of one, such as 0.25, or use --device cpu",
+            )
+        return 0.0
     if not use_gpu(device, resources, request):
         return 0.0
     return 1.0 if request.num_gpus is None else request.num_gpus

@@ -30,3 +30,13 @@ def test_a_share_of_a_gpu_or_whole_gpus(num_gpus):
 def test_a_gpu_and_a_half_is_refused():
     with pytest.raises(UsageError, match=r"a worker cannot use 1\.5 GPUs"):
         WorkerRequest(num_gpus=1.5)
+
+
+@pytest.mark.parametrize("resources", [SCALED_TO_ZERO, Resources(8, 8, is_local=True)])
+def test_gpus_are_not_used_without_a_share_of_one(resources, caplog):
+    without = WorkerRequest(num_gpus=0.0)
+    with pytest.raises(UsageError, match="GPUs are requested, but none for a worker") as caught:
+        gpus_per_actor("cuda", resources, without)
+    assert caught.value.where == "--device cuda --gpus-per-worker 0"
+    assert gpus_per_actor("auto", resources, without) == 0
+    assert caplog.messages == []
