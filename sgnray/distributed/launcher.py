@@ -26,7 +26,14 @@ from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.reserve import Room, RoomWatch
-from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, use_gpu
+from sgnray.distributed.resources import (
+    Resources,
+    Wait,
+    WorkerRequest,
+    check_local,
+    use_gpu,
+    warn_of_few_cpus,
+)
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
 from sgnray.errors import ClusterError, SgnError, first_line, last_line
@@ -86,6 +93,8 @@ class RayLauncher:
         self._resources = resources
         on_gpu = use_gpu(device, resources, request)
         gpu = " ".join(["cuda", *(f"({name})" for name in resources.accelerators)])
+        if not (on_gpu or request.num_cpus):
+            warn_of_few_cpus(workers.most, resources)
         cpus = request.num_cpus or (1 if on_gpu else resources.cpus_per_worker(workers.most))
         self._num_gpus = 1 if on_gpu else 0
         check_local(workers.fewest, resources, request, num_cpus=cpus, num_gpus=self._num_gpus)

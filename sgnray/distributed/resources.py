@@ -226,6 +226,15 @@ def use_gpu(device: str, resources: Resources, request: WorkerRequest) -> bool:
     return device == "cuda" or (device == "auto" and resources.num_gpus > 0)
 
 
+def warn_of_few_cpus(num_workers: int, resources: Resources) -> None:
+    """Warn if the default share of a worker is one CPU because a cluster has few free CPUs now."""
+    if not resources.is_local and resources.free_cpus < 2 * num_workers:
+        log.warning(
+            "the cluster has %s now: each worker uses 1 thread; --cpus-per-worker asks for more",
+            count_of(resources.free_cpus, "free CPU"),
+        )
+
+
 def gpus_per_actor(device: str, resources: Resources, request: WorkerRequest) -> float:
     """Return the GPUs, or the share of one, that each actor requests; 0 means CPUs.
 

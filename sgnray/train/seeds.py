@@ -39,7 +39,7 @@ from sgnray.config import Recipe, load_recipe, to_dict
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.cluster import connected, is_at_hand, num_cores, own_address
 from sgnray.distributed.device import choose_device, resolve_precision
-from sgnray.distributed.resources import WorkerRequest, use_gpu
+from sgnray.distributed.resources import WorkerRequest, use_gpu, warn_of_few_cpus
 from sgnray.distributed.workers import Workers
 from sgnray.errors import OutputError, Problem, SgnError, UsageError
 from sgnray.storage.atomic import write_text
@@ -296,6 +296,7 @@ def _slots(
                 room = min(room, resources.free_gpus // workers.most)
             num_slots = max(1, min(room, num_seeds))
             if request.num_cpus is None and not on_gpu:
+                warn_of_few_cpus(workers.most, resources)
                 num_cpus = resources.cpus_per_worker(num_slots * workers.most)
                 request = replace(request, num_cpus=num_cpus)
         return [None] * num_slots, device, request

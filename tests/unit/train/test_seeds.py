@@ -22,10 +22,11 @@ FULL = Resources(8, 4, is_local=False, node_cpus=(8,))
         (WITHOUT_GPUS, 4, "cpu", 10, 1),
         (WITHOUT_GPUS, 8, "cpu", 5, 1),
         (FULL, 2, "auto", 1, None),  # waits
+        (FULL, 2, "cpu", 1, 1),
     ],
 )
 def test_seeds_at_once_have_what_the_cluster_has_free(
-    monkeypatch, resources, num_workers, device, num_slots, num_cpus
+    monkeypatch, caplog, resources, num_workers, device, num_slots, num_cpus
 ):
     @contextmanager
     def connected(address, num_workers):
@@ -37,3 +38,5 @@ def test_seeds_at_once_have_what_the_cluster_has_free(
     )
     assert (len(slots), request.num_cpus) == (num_slots, num_cpus)
     assert chosen == ("cpu" if device == "cpu" else "cuda")
+    # Not where one CPU each is what many seeds leave for each other.
+    assert ("each worker uses 1 thread" in caplog.text) is (resources is FULL and device == "cpu")
