@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sgnray.checkpoints.checkpoint import Checkpoint
 from sgnray.checkpoints.run_folder import (
@@ -168,6 +169,7 @@ def _log_start(
             num_epochs,
             where,
         )
+        _log_other_threads(run, hardware)
     else:
         log.info(
             "run %s has finished %s; only the test is repeated",
@@ -187,16 +189,28 @@ def _log_start(
         )
 
 
+def _log_other_threads(run: RunFolder, hardware: Hardware) -> None:
+    """Log another number of threads than before: sums are then rounded in another order."""
+    before = (_last_start(run) or {}).get("threads")
+    now = hardware.threads_per_worker
+    if hardware.device_type == "cpu" and before not in (None, now):
+        log.info(
+            "%s%s now, %s before: the weights may differ in their last bits",
+            count_of(now, "thread"),
+            " per worker" if hardware.workers.most else "",
+            before,
+        )
+
+
 def check_num_workers(run: RunFolder, workers: Workers, *, is_finished: bool) -> None:
     """Raise RunError if a finished run had another number of workers; warn if it is unfinished.
 
     The number decides over which clips batch norm averages, and so changes the result slightly. An
     elastic run has no fixed number.
     """
-    environment = run.environment()
-    if environment is None or workers.is_elastic:
+    last = _last_start(run)
+    if last is None or workers.is_elastic:
         return
-    last = (environment["resumed"] or [environment])[-1]
     fewest, most = last.get("fewest_workers"), last.get("workers")  # older versions wrote neither
     if most is None or fewest != most or max(1, most) == max(1, workers.most):
         return
@@ -211,6 +225,12 @@ def check_num_workers(run: RunFolder, workers: Workers, *, is_finished: bool) ->
         "each batch",
         most,
     )
+
+
+def _last_start(run: RunFolder) -> dict[str, Any] | None:
+    """Return what environment.json says about the newest command of a run."""
+    environment = run.environment()
+    return None if environment is None else [environment, *environment["resumed"]][-1]
 
 
 def _check_same_run(
