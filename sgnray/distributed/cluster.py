@@ -100,6 +100,26 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
 
 
 @contextmanager
+def lost_cluster(now: str) -> Iterator[None]:
+    """Turn errors of Ray itself into a ClusterError: the cluster is lost. `now` is its advice.
+
+    An error of a file or a pipe has a number, and is not one of Ray.
+    """
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except (RayError, ConnectionError, TimeoutError) as error:
+        if not isinstance(error, RayError) and error.errno is not None:
+            raise
+        raise ClusterError(
+            f"the Ray cluster was lost: {first_line(error)}",
+            where="its head node, or Ray on this machine",
+            now=f"start it again; {now}",
+        ) from error
+
+
+@contextmanager
 def set_environment(variables: Mapping[str, str], *, replace: bool = False) -> Iterator[None]:
     """Set variables that Ray reads, and restore them at the end.
 

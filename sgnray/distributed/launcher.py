@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from sgnray.config.schema import Precision
-from sgnray.distributed.cluster import own_address, set_environment
+from sgnray.distributed.cluster import lost_cluster, own_address, set_environment
 from sgnray.distributed.device import choose_precision, describe_device
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.process_group import process_group
@@ -36,7 +36,7 @@ from sgnray.distributed.resources import (
 )
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
-from sgnray.errors import ClusterError, SgnError, first_line, last_line
+from sgnray.errors import ClusterError, SgnError, last_line
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,9 @@ RAY_TRAIN_VARIABLES = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
 
+_lost_cluster = partial(
+    lost_cluster, "rerun the same command to resume after the last finished epoch"
+)
 # The function of a launch: called on each worker with the state to resume from.
 Work = Callable[["Worker", bytes | None], Any]
 
@@ -392,16 +395,15 @@ def ask_precision(device_type: str, resources: Resources, request: WorkerRequest
     if resources.is_local:
         return choose_precision("auto", device_type)
     jobs: list[Precision] = ["auto"]
-    with _lost_cluster():
-        (chosen,) = run_on_actors(
-            choose_precision,
-            jobs,
-            workers=1,
-            address=own_address(None),
-            now="rerun the same command; all machines need the same sgnray",
-            device=device_type,
-            request=request,
-        )
+    (chosen,) = run_on_actors(
+        choose_precision,
+        jobs,
+        workers=1,
+        address=own_address(None),
+        now="rerun the same command; all machines need the same sgnray",
+        device=device_type,
+        request=request,
+    )
     return chosen
 
 
@@ -488,21 +490,6 @@ def own_device(device_type: str) -> torch.device:
     device: torch.device = get_device()
     torch.cuda.set_device(device)
     return device
-
-
-@contextmanager
-def _lost_cluster() -> Iterator[None]:
-    """Turn errors of Ray itself into a ClusterError: the cluster is lost."""
-    from ray.exceptions import RayError
-
-    try:
-        yield
-    except (RayError, ConnectionError, TimeoutError) as error:
-        raise ClusterError(
-            f"the Ray cluster was lost: {first_line(error)}",
-            where="its head node, or Ray on this machine",
-            now="start it again; rerun the same command to resume after the last finished epoch",
-        ) from error
 
 
 def _explain_loss(error: Exception) -> ClusterError:

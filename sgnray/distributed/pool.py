@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
-from sgnray.distributed.cluster import connected
+from sgnray.distributed.cluster import connected, lost_cluster
 from sgnray.distributed.reserve import Reservation
 from sgnray.distributed.resources import WorkerRequest, gpus_per_actor
 from sgnray.errors import ClusterError, SgnError, last_line
@@ -45,7 +45,7 @@ def run_on_actors(
     import ray
 
     request = request or WorkerRequest()
-    with connected(address, num_workers=workers) as resources:
+    with lost_cluster(now), connected(address, num_workers=workers) as resources:
         num_gpus = gpus_per_actor(device, resources, request)
         try:
             with Reservation(workers, resources, request, num_gpus=num_gpus) as room:

@@ -98,6 +98,18 @@ def test_an_error_of_a_worker_looks_like_one_of_this_process(recordings, tiny_ru
 
 
 @pytest.mark.usefixtures("cluster")
+def test_a_lost_cluster_is_named_and_not_a_file(recordings, tiny_run, monkeypatch):
+    def wait(*_, **__):
+        raise ConnectionError("the head does not answer")
+
+    found = predict_clips(recordings, tiny_run, workers=1)
+    monkeypatch.setattr("ray.wait", wait)
+    with pytest.raises(ClusterError, match="the Ray cluster was lost: the head does not") as caught:
+        list(found)
+    assert "with --out it continues where it stopped" in caught.value.now
+
+
+@pytest.mark.usefixtures("cluster")
 def test_a_lost_worker_costs_its_part_only(recordings, tiny_run):
     lost = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import socket
 import socketserver
@@ -12,9 +13,16 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import RaySystemError
 
 from sgnray.distributed import cluster
-from sgnray.distributed.cluster import check_listening, find_address, is_at_hand, set_environment
+from sgnray.distributed.cluster import (
+    check_listening,
+    find_address,
+    is_at_hand,
+    lost_cluster,
+    set_environment,
+)
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, parse_labels
 from sgnray.errors import ClusterError, UsageError
 
@@ -148,6 +156,21 @@ def test_a_recorded_address_that_accepts_no_connection_is_ignored(no_ray_here, m
         address = f"127.0.0.1:{full.getsockname()[1]}"
         (no_ray_here / "ray" / "ray_current_cluster").write_text(address)
         assert find_address(None) is None
+
+
+@pytest.mark.parametrize("kind", [ConnectionError, TimeoutError, RaySystemError])
+def test_a_lost_cluster_is_one_error_whatever_ray_raises(kind):
+    lost = pytest.raises(ClusterError, match=r"the Ray cluster was lost: .*no answer")
+    with lost as caught, lost_cluster("run it again"):
+        raise kind("no answer")
+    assert caught.value.now == "start it again; run it again"
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ETIMEDOUT])
+def test_an_error_of_a_file_or_a_pipe_is_not_a_lost_cluster(number):
+    with pytest.raises(OSError, match="a file") as caught, lost_cluster("run it again"):
+        raise OSError(number, "a file or a pipe")
+    assert isinstance(caught.value, ConnectionError | TimeoutError)
 
 
 def test_environment_variables_for_ray_are_set_temporarily(monkeypatch):
