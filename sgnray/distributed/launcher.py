@@ -27,6 +27,7 @@ from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.reserve import Room, RoomWatch
 from sgnray.distributed.resources import (
+    SLOW_START_S,
     Resources,
     Wait,
     WorkerRequest,
@@ -47,8 +48,6 @@ _GROW_INTERVAL_S = 10.0
 _RELEASE_S = 10.0
 # An elastic run whose room was taken before its workers got it chooses its size again after this.
 _RETRY_START_S = 30.0
-# Workers with room import torch in seconds; a node that fetches an image takes longer.
-_SLOW_START_S = 60.0
 _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 # Settings that Ray Train reads from the environment.
 RAY_TRAIN_VARIABLES = {
@@ -170,7 +169,7 @@ class RayLauncher:
         Once the group has started, an elastic run requests room for its missing workers.
         """
         starting = Wait(
-            self._describe(group.size), verb="still starting", line_after_s=_SLOW_START_S
+            self._describe(group.size), verb="still starting", line_after_s=SLOW_START_S
         )
         room: Room | None = None
         grow_at, had_room = 0.0, False

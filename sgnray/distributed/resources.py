@@ -12,6 +12,8 @@ from sgnray.errors import ClusterError, UsageError, count_of
 
 log = logging.getLogger(__name__)
 
+# Workers with room import torch in seconds; a node that fetches an image takes longer.
+SLOW_START_S = 60.0
 _ACCELERATOR = "accelerator_type:"
 # As Ray accepts them; a value may also be negated or a choice: !spot, in(A100,H100).
 _LABEL_WORD = r"[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?"

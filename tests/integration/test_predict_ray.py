@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from itertools import chain
 
 import psutil
 import pytest
 
+from sgnray.distributed import pool
 from sgnray.errors import ClusterError, InputError
 from sgnray.predict import Prediction, predict_clips, write_predictions
 
@@ -107,6 +109,22 @@ def test_a_lost_cluster_is_named_and_not_a_file(recordings, tiny_run, monkeypatc
     with pytest.raises(ClusterError, match="the Ray cluster was lost: the head does not") as caught:
         list(found)
     assert "with --out it continues where it stopped" in caught.value.now
+
+
+@pytest.mark.usefixtures("cluster")
+def test_workers_that_start_slowly_are_named(recordings, tiny_run, monkeypatch, caplog):
+    class SlowWorker(pool._Worker):
+        def __init__(self, device):
+            super().__init__(device)
+            time.sleep(4)
+
+    monkeypatch.setattr(pool, "_Worker", SlowWorker)
+    monkeypatch.setattr(pool, "SLOW_START_S", 1.0)
+    with caplog.at_level("WARNING"):
+        found = list(predict_clips(recordings, tiny_run, workers=2))
+    check_equal(found, predict_clips(recordings, tiny_run))
+    (said,) = caplog.messages
+    assert said.startswith("still starting 2 workers with 1 CPU each; the cluster has ")
 
 
 @pytest.mark.usefixtures("cluster")
