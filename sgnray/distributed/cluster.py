@@ -10,9 +10,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError, UsageError, first_line
@@ -145,16 +147,36 @@ def _running_here() -> str | None:
     ClusterError if it listens but is silent: it may be busy, and a second Ray would take its cores.
     """
     temp_dir = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    try:
-        address = (Path(temp_dir) / "ray" / "ray_current_cluster").read_text().strip()
-        check_listening(address)
-    except ClusterError as error:
-        if isinstance(error.__cause__, _SilentError):
-            raise
-        return None  # it was stopped
-    except (OSError, ValueError, UsageError):  # never started
-        return None
-    return address
+    for folder in (Path(temp_dir) / "ray", *_temp_dirs()):
+        try:
+            address = (folder / "ray_current_cluster").read_text().strip()
+            check_listening(address)
+        except ClusterError as error:
+            if isinstance(error.__cause__, _SilentError):
+                raise  # else it was stopped
+        except (OSError, ValueError, UsageError):
+            pass  # never started
+        else:
+            return address
+    return None
+
+
+def _temp_dirs() -> list[Path]:
+    """Return the `--temp-dir` of each Ray node that this user has on this machine, newest first.
+
+    Only `ray start` records an address there. A node with an address that this machine does not
+    have is in a container.
+    """
+    own = {each.address for addresses in psutil.net_if_addrs().values() for each in addresses}
+    found: list[tuple[float, Path]] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has ended, or is hidden
+            if process.name() != "raylet" or process.uids().real != os.getuid():
+                continue
+            options = dict(word.partition("=")[::2] for word in process.cmdline())
+            if options.get("--node_ip_address") in own and "--temp_dir" in options:
+                found.append((process.create_time(), Path(options["--temp_dir"])))
+    return [folder for _, folder in sorted(found, reverse=True)]
 
 
 @contextmanager

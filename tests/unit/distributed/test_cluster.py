@@ -8,10 +8,12 @@ import errno
 import os
 import socket
 import socketserver
+import subprocess
 import threading
 import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from ray.exceptions import RaySystemError
 
@@ -110,6 +112,7 @@ def test_an_invalid_address_is_refused(address):
 def no_ray_here(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr(psutil, "process_iter", psutil.Process().children)
     return tmp_path
 
 
@@ -128,6 +131,39 @@ def test_a_ray_that_runs_here_is_found(no_ray_here, monkeypatch):
     assert find_address(None) is None  # it was stopped, and left its file
     (no_ray_here / "ray" / "ray_current_cluster").write_text("")
     assert find_address(None) is None
+
+
+@pytest.fixture
+def start_raylet(tmp_path):
+    """Start a process with the name and options of a Ray node, which does nothing."""
+    program = tmp_path / "raylet"
+    program.write_text("#!/bin/sh\nread line\n")
+    program.chmod(0o755)
+    started = []
+
+    def start(temp_dir, node_address):
+        options = [f"--node_ip_address={node_address}", f"--temp_dir={temp_dir}"]
+        started.append(subprocess.Popen([program, *options], stdin=subprocess.PIPE))
+        while psutil.Process(started[-1].pid).name() != "raylet":
+            time.sleep(0.01)
+
+    yield start
+    for process in started:
+        process.communicate()
+
+
+def test_a_ray_with_another_temporary_folder_is_found(no_ray_here, start_raylet):
+    folders = [no_ray_here / name for name in ("of init", "container", "first", "second")]
+    with answering(SETTINGS) as first, answering(SETTINGS) as second:
+        addresses = [None, *(f"127.0.0.1:{port}" for port in (second, first, second))]
+        expected = [None, None, *addresses[2:]]  # the newest that `ray start` started
+        hosts = ["127.0.0.1", "192.0.2.250", "127.0.0.1", "127.0.0.1"]
+        for folder, address, host, found in zip(folders, addresses, hosts, expected, strict=True):
+            folder.mkdir()
+            if address is not None:
+                (folder / "ray_current_cluster").write_text(address)
+            start_raylet(folder, host)
+            assert find_address(None) == found
 
 
 def test_no_second_ray_is_started_beside_one_that_does_not_answer(no_ray_here, monkeypatch):
