@@ -30,6 +30,7 @@ from sgnray.distributed.workers import Workers
 from sgnray.errors import CheckpointError, RunError, count_of
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.sgn import count_parameters
+from sgnray.storage.location import Location
 from sgnray.storage.mirror import check_uploading, shown
 from sgnray.train.checks import check_run, check_synchronized, warn_of_run
 from sgnray.train.environment import describe_environment
@@ -139,7 +140,7 @@ def _warn_of_other_precision(runs_dir: Runs, recipe: Recipe, precision: Precisio
         folder_in(runs_dir, default_run_name(runs_dir, recipe.replacing({"train.precision": each})))
         for each in (precision, other)
     ]
-    own, left = (isinstance(path, Path) and path.is_dir() for path in paths)
+    own, left = map(_exists, paths)
     if left and not own:
         log.warning(
             "a new run starts in %s; %s is in %s: for that one, add train.precision=%s",
@@ -148,6 +149,10 @@ def _warn_of_other_precision(runs_dir: Runs, recipe: Recipe, precision: Precisio
             other,
             other,
         )
+
+
+def _exists(path: Path | Location) -> bool:
+    return path.is_dir() if isinstance(path, Path) else path.entry() is not None
 
 
 def _log_start(
