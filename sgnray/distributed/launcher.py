@@ -20,8 +20,14 @@ from typing import Any
 import torch
 
 from sgnray.config.schema import Precision
-from sgnray.distributed.cluster import lost_cluster, own_address, set_environment
-from sgnray.distributed.device import choose_precision, describe_device
+from sgnray.distributed.cluster import (
+    connected,
+    is_at_hand,
+    lost_cluster,
+    own_address,
+    set_environment,
+)
+from sgnray.distributed.device import choose_device, choose_precision, describe_device
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
@@ -32,6 +38,7 @@ from sgnray.distributed.resources import (
     Wait,
     WorkerRequest,
     check_local,
+    gpus_per_actor,
     use_gpu,
     warn_of_few_cpus,
 )
@@ -384,6 +391,22 @@ def _is_start_timeout(error: BaseException) -> bool:
         isinstance(error, ControllerError)
         and type(error.controller_failure).__name__ == "WorkerGroupStartupTimeoutError"
     )
+
+
+def resolve_for_workers(
+    device: str, address: str | None, num_workers: int, request: WorkerRequest | None
+) -> tuple[str, Precision]:
+    """Decide on the device of workers that start later, and what the precision `auto` is on it.
+
+    Once for all of them, since nodes may differ. May wait for a node, as `ask_precision` does.
+    """
+    request = request or WorkerRequest()
+    if not is_at_hand(address):  # they start on this machine
+        device_type = "cpu" if request.num_gpus == 0 else choose_device(device).type
+        return device, choose_precision("auto", device_type)
+    with connected(address, num_workers=num_workers) as resources:
+        device_type = "cuda" if gpus_per_actor(device, resources, request) else "cpu"
+        return device_type, ask_precision(device_type, resources, request)
 
 
 def ask_precision(device_type: str, resources: Resources, request: WorkerRequest) -> Precision:

@@ -12,6 +12,7 @@ import pytest
 import ray
 
 from sgnray.distributed.cluster import connected, find_address
+from sgnray.distributed.device import choose_precision
 from sgnray.errors import UsageError
 
 pytestmark = pytest.mark.ray
@@ -30,6 +31,14 @@ for address in (None, "auto", sys.argv[1], "local"):
     except UsageError as error:
         found.append(error.what)
 print(json.dumps(found))
+"""
+
+# Prints the device and precision of workers of that Ray, whose hardware this process lacks.
+RESOLVE = """
+import json, sys, torch
+from sgnray.distributed.launcher import resolve_for_workers
+torch.cpu.get_capabilities = lambda: {"avx512_bf16": sys.argv[2] != "bf16"}
+print(json.dumps(resolve_for_workers("auto", sys.argv[1], 1, None)))
 """
 
 
@@ -58,11 +67,20 @@ def test_another_cluster_is_refused(address, other):
     assert caught.value.where == f"{other}, and not {address}"
 
 
-def test_the_cluster_of_another_process_is_not_local(address, tmp_path):
-    environment = {**os.environ, "RAY_TMPDIR": str(tmp_path)}  # no Ray recorded its address there
-    environment.pop("RAY_ADDRESS", None)
+def run_other(program, *words, **environment):
     done = subprocess.run(
-        [sys.executable, "-c", OTHER, address],
-        env=environment, capture_output=True, text=True, timeout=200, check=True,
+        [sys.executable, "-c", program, *words],
+        env=os.environ | environment, capture_output=True, text=True, timeout=200, check=True,
     )  # fmt: skip
-    assert json.loads(done.stdout) == [False, False, False, "this process already uses another Ray"]
+    return json.loads(done.stdout)
+
+
+def test_the_cluster_of_another_process_is_not_local(address, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    found = run_other(OTHER, address, RAY_TMPDIR=str(tmp_path))  # no Ray recorded its address there
+    assert found == [False, False, False, "this process already uses another Ray"]
+
+
+def test_a_worker_of_an_existing_cluster_decides_on_the_precision(address):
+    here = choose_precision("auto", "cpu")
+    assert run_other(RESOLVE, address, here) == ["cpu", here]

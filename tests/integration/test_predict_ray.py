@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from sgnray.distributed import pool
+from sgnray.distributed.device import choose_precision
 from sgnray.errors import ClusterError, InputError
 from sgnray.predict import Prediction, predict_clips, write_predictions
 
@@ -67,6 +68,18 @@ def test_workers_change_nothing(recordings, tiny_folder, tiny_run):
         )
         assert seen[-1] == (seen[-1][1], seen[-1][1])
         assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_precision_is_decided_once_for_all_workers(recordings, tiny_run, monkeypatch):
+    """Here and not on the workers, whose hardware may differ: this process has another one."""
+    has_bf16 = choose_precision("auto", "cpu") == "bf16"
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": not has_bf16})
+    auto = list(predict_clips(recordings, tiny_run, precision="auto", workers=2))
+    same, other = ("float32", "bf16") if has_bf16 else ("bf16", "float32")
+    check_equal(auto, predict_clips(recordings, tiny_run, precision=same))
+    with pytest.raises(AssertionError):
+        check_equal(auto, predict_clips(recordings, tiny_run, precision=other))
 
 
 @pytest.mark.usefixtures("cluster")
