@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from sgnray.checkpoints.run_folder import claim_run
 from sgnray.distributed.resources import Resources, WorkerRequest
 from sgnray.distributed.workers import Workers
 from sgnray.train import seeds
@@ -40,3 +41,18 @@ def test_seeds_at_once_have_what_the_cluster_has_free(
     assert chosen == ("cpu" if device == "cpu" else "cuda")
     # Not where one CPU each is what many seeds leave for each other.
     assert ("each worker uses 1 thread" in caplog.text) is (resources is FULL and device == "cpu")
+
+
+@pytest.mark.parametrize("name", [None, "mine"])
+def test_seeds_keep_the_precision_that_they_have_begun_in(
+    tiny_recipe, tiny_dataset, tmp_path, name
+):
+    recipe = tiny_recipe.replacing({"train.precision": "auto"})
+    names = {seed: name and f"{name}-seed{seed}" for seed in (0, 1)}
+    found = []
+    for seed, precision in ((0, "bf16"), (1, "float32")):
+        found.append(seeds._known_precision(tmp_path, names, recipe))
+        begun = recipe.replacing({"train.seed": seed, "train.precision": precision})
+        with claim_run(tmp_path, names[seed], begun, tiny_dataset):
+            pass
+    assert [*found, seeds._known_precision(tmp_path, names, recipe)] == [None, "bf16", None]
