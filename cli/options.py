@@ -157,6 +157,10 @@ Wait = Annotated[
 ]
 CpusPerWorker = Annotated[
     int | None,
+    typer.Option(min=1, metavar="N", help="CPUs and threads of each worker. Default: 1."),
+]
+CpusPerTrainWorker = Annotated[
+    int | None,
     typer.Option(
         min=1,
         metavar="N",

@@ -29,7 +29,7 @@ def train(
     runs: options.Runs = "runs",
     address: options.Address = None,
     device: options.Device = "auto",
-    cpus_per_worker: options.CpusPerWorker = None,
+    cpus_per_worker: options.CpusPerTrainWorker = None,
     accelerator_type: options.AcceleratorType = None,
     label: options.Labels = None,
     wait: options.Wait = None,

@@ -10,9 +10,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError, UsageError, first_line
@@ -74,13 +76,17 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
     """Use the cluster that `find_address` finds, else start one on this machine.
 
     A new cluster gets at least one logical CPU for each worker, so that any number of workers
-    runs on a laptop. ClusterError if no cluster can be used.
+    runs on a laptop. ClusterError if no cluster can be used. A process that uses Ray already keeps
+    its cluster; UsageError if `address` names another one.
     """
     import ray
 
     wanted = find_address(address)
     if ray.is_initialized():
-        yield Resources.now(is_local=wanted is None)
+        is_own = _has_started_ray()
+        if address and address != "auto" and not (address == LOCAL and is_own):
+            _check_same(address, str(ray.get_runtime_context().gcs_address))
+        yield Resources.now(is_local=is_own and wanted is None)
         return
     with set_environment(_QUIET):
         with _sigterm_restored():
@@ -97,6 +103,26 @@ def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resou
             yield Resources.now(is_local=wanted is None)
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def lost_cluster(now: str) -> Iterator[None]:
+    """Turn errors of Ray itself into a ClusterError: the cluster is lost. `now` is its advice.
+
+    An error of a file or a pipe has a number, and is not one of Ray.
+    """
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except (RayError, ConnectionError, TimeoutError) as error:
+        if not isinstance(error, RayError) and error.errno is not None:
+            raise
+        raise ClusterError(
+            f"the Ray cluster was lost: {first_line(error)}",
+            where="its head node, or Ray on this machine",
+            now=f"start it again; {now}",
+        ) from error
 
 
 @contextmanager
@@ -125,16 +151,71 @@ def _running_here() -> str | None:
     ClusterError if it listens but is silent: it may be busy, and a second Ray would take its cores.
     """
     temp_dir = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    try:
-        address = (Path(temp_dir) / "ray" / "ray_current_cluster").read_text().strip()
-        check_listening(address)
-    except ClusterError as error:
-        if isinstance(error.__cause__, _SilentError):
-            raise
-        return None  # it was stopped
-    except (OSError, ValueError, UsageError):  # never started
-        return None
-    return address
+    for folder in (Path(temp_dir) / "ray", *_temp_dirs()):
+        try:
+            address = (folder / "ray_current_cluster").read_text().strip()
+            check_listening(address)
+        except ClusterError as error:
+            if isinstance(error.__cause__, _SilentError):
+                raise  # else it was stopped
+        except (OSError, ValueError, UsageError):
+            pass  # never started
+        else:
+            return address
+    return None
+
+
+def _temp_dirs() -> list[Path]:
+    """Return the `--temp-dir` of each Ray node that this user has on this machine, newest first.
+
+    Only `ray start` records an address there. A node with an address that this machine does not
+    have is in a container.
+    """
+    own = _own_addresses()
+    found: list[tuple[float, Path]] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has ended, or is hidden
+            if process.name() != "raylet" or process.uids().real != os.getuid():
+                continue
+            options = dict(word.partition("=")[::2] for word in process.cmdline())
+            if options.get("--node_ip_address") in own and "--temp_dir" in options:
+                found.append((process.create_time(), Path(options["--temp_dir"])))
+    return [folder for _, folder in sorted(found, reverse=True)]
+
+
+def _has_started_ray() -> bool:
+    """Return whether this process has started the Ray that it uses, rather than connected to it."""
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it has ended
+            if child.name() == "gcs_server" and child.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
+
+
+def _check_same(address: str, used: str) -> None:
+    """Raise UsageError if `address` names another Ray than the one that this process uses."""
+    if address == used:
+        return
+    (host, port), (used_host, used_port) = _split(address), _split(used)
+    if port == used_port:
+        own, names, used_names = _own_addresses(), _resolve(host), _resolve(used_host)
+        if names & used_names or (names & own and used_names & own):
+            return
+    raise UsageError(
+        "this process already uses another Ray",
+        where=f"{address}, and not {used}",
+        now="leave the address out to use that one, or call ray.shutdown() first",
+    )
+
+
+def _own_addresses() -> set[str]:
+    return {each.address for found in psutil.net_if_addrs().values() for each in found}
+
+
+def _resolve(host: str) -> set[str]:
+    with suppress(OSError, UnicodeError):
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
+    return set()
 
 
 @contextmanager
@@ -215,8 +296,7 @@ def check_listening(address: str) -> None:
         )
     if address == "auto":
         return  # Ray finds it
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")  # an IPv6 address
+    host, port = _split(address)
     if not host or not port.isdecimal():
         raise UsageError(
             "this is not the address of a Ray cluster",
@@ -228,6 +308,11 @@ def check_listening(address: str) -> None:
             _check_http2(connection)
     except (OSError, OverflowError) as error:
         raise _no_answer(address, error) from error
+
+
+def _split(address: str) -> tuple[str, str]:
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), port  # brackets of an IPv6 address
 
 
 class _SilentError(OSError):

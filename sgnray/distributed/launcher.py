@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,16 +20,31 @@ from typing import Any
 import torch
 
 from sgnray.config.schema import Precision
-from sgnray.distributed.cluster import own_address, set_environment
-from sgnray.distributed.device import choose_precision, describe_device
+from sgnray.distributed.cluster import (
+    connected,
+    is_at_hand,
+    lost_cluster,
+    own_address,
+    set_environment,
+)
+from sgnray.distributed.device import choose_device, choose_precision, describe_device
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.reserve import Room, RoomWatch
-from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, use_gpu
+from sgnray.distributed.resources import (
+    SLOW_START_S,
+    Resources,
+    Wait,
+    WorkerRequest,
+    check_local,
+    gpus_per_actor,
+    use_gpu,
+    warn_of_few_cpus,
+)
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
-from sgnray.errors import ClusterError, SgnError, first_line, last_line
+from sgnray.errors import ClusterError, SgnError, last_line
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +55,6 @@ _GROW_INTERVAL_S = 10.0
 _RELEASE_S = 10.0
 # An elastic run whose room was taken before its workers got it chooses its size again after this.
 _RETRY_START_S = 30.0
-# Workers with room import torch in seconds; a node that fetches an image takes longer.
-_SLOW_START_S = 60.0
 _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 # Settings that Ray Train reads from the environment.
 RAY_TRAIN_VARIABLES = {
@@ -56,6 +69,9 @@ RAY_TRAIN_VARIABLES = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
 
+_lost_cluster = partial(
+    lost_cluster, "rerun the same command to resume after the last finished epoch"
+)
 # The function of a launch: called on each worker with the state to resume from.
 Work = Callable[["Worker", bytes | None], Any]
 
@@ -86,6 +102,8 @@ class RayLauncher:
         self._resources = resources
         on_gpu = use_gpu(device, resources, request)
         gpu = " ".join(["cuda", *(f"({name})" for name in resources.accelerators)])
+        if not (on_gpu or request.num_cpus):
+            warn_of_few_cpus(workers.most, resources)
         cpus = request.num_cpus or (1 if on_gpu else resources.cpus_per_worker(workers.most))
         self._num_gpus = 1 if on_gpu else 0
         check_local(workers.fewest, resources, request, num_cpus=cpus, num_gpus=self._num_gpus)
@@ -158,7 +176,7 @@ class RayLauncher:
         Once the group has started, an elastic run requests room for its missing workers.
         """
         starting = Wait(
-            self._describe(group.size), verb="still starting", line_after_s=_SLOW_START_S
+            self._describe(group.size), verb="still starting", line_after_s=SLOW_START_S
         )
         room: Room | None = None
         grow_at, had_room = 0.0, False
@@ -375,6 +393,22 @@ def _is_start_timeout(error: BaseException) -> bool:
     )
 
 
+def resolve_for_workers(
+    device: str, address: str | None, num_workers: int, request: WorkerRequest | None
+) -> tuple[str, Precision]:
+    """Decide on the device of workers that start later, and what the precision `auto` is on it.
+
+    Once for all of them, since nodes may differ. May wait for a node, as `ask_precision` does.
+    """
+    request = request or WorkerRequest()
+    if not is_at_hand(address):  # they start on this machine
+        device_type = "cpu" if request.num_gpus == 0 else choose_device(device).type
+        return device, choose_precision("auto", device_type)
+    with connected(address, num_workers=num_workers) as resources:
+        device_type = "cuda" if gpus_per_actor(device, resources, request) else "cpu"
+        return device_type, ask_precision(device_type, resources, request)
+
+
 def ask_precision(device_type: str, resources: Resources, request: WorkerRequest) -> Precision:
     """Resolve `auto` for the workers' hardware; on an existing cluster, on one of its workers.
 
@@ -383,16 +417,15 @@ def ask_precision(device_type: str, resources: Resources, request: WorkerRequest
     if resources.is_local:
         return choose_precision("auto", device_type)
     jobs: list[Precision] = ["auto"]
-    with _lost_cluster():
-        (chosen,) = run_on_actors(
-            choose_precision,
-            jobs,
-            workers=1,
-            address=own_address(None),
-            now="rerun the same command; all machines need the same sgnray",
-            device=device_type,
-            request=request,
-        )
+    (chosen,) = run_on_actors(
+        choose_precision,
+        jobs,
+        workers=1,
+        address=own_address(None),
+        now="rerun the same command; all machines need the same sgnray",
+        device=device_type,
+        request=request,
+    )
     return chosen
 
 
@@ -479,21 +512,6 @@ def own_device(device_type: str) -> torch.device:
     device: torch.device = get_device()
     torch.cuda.set_device(device)
     return device
-
-
-@contextmanager
-def _lost_cluster() -> Iterator[None]:
-    """Turn errors of Ray itself into a ClusterError: the cluster is lost."""
-    from ray.exceptions import RayError
-
-    try:
-        yield
-    except (RayError, ConnectionError, TimeoutError) as error:
-        raise ClusterError(
-            f"the Ray cluster was lost: {first_line(error)}",
-            where="its head node, or Ray on this machine",
-            now="start it again; rerun the same command to resume after the last finished epoch",
-        ) from error
 
 
 def _explain_loss(error: Exception) -> ClusterError:

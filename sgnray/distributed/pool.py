@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
-from sgnray.distributed.cluster import connected
+from sgnray.distributed.cluster import connected, lost_cluster
 from sgnray.distributed.reserve import Reservation
-from sgnray.distributed.resources import WorkerRequest, gpus_per_actor
+from sgnray.distributed.resources import SLOW_START_S, Wait, WorkerRequest, gpus_per_actor
 from sgnray.errors import ClusterError, SgnError, last_line
 
 # Jobs queued at each worker, so that it never waits for the next.
@@ -45,7 +45,7 @@ def run_on_actors(
     import ray
 
     request = request or WorkerRequest()
-    with connected(address, num_workers=workers) as resources:
+    with lost_cluster(now), connected(address, num_workers=workers) as resources:
         num_gpus = gpus_per_actor(device, resources, request)
         try:
             with Reservation(workers, resources, request, num_gpus=num_gpus) as room:
@@ -72,7 +72,10 @@ def _run(
     kind = ray.remote(**options)(_Worker)
     # In a list, a reference stays one: each actor, even a restarted one, fetches `work` once.
     shared = [ray.put(work)]
-    idle = [kind.remote(device) for _ in range(num_workers)] * _QUEUED
+    workers = [kind.remote(device) for _ in range(num_workers)]
+    starting = [worker.start.remote() for worker in workers]
+    slow_start = Wait(room.needed, verb="still starting", line_after_s=SLOW_START_S)
+    idle = workers * _QUEUED
     waiting = enumerate(jobs)
     running: dict[Any, tuple[int, Job, Any]] = {}
     arrived: dict[int, Result] = {}
@@ -89,7 +92,10 @@ def _run(
             return
         done, _ = ray.wait(list(running), timeout=_POLL_S)
         if not done:
-            room.check()
+            has_room = room.check()
+            if starting:
+                _, starting = ray.wait(starting, num_returns=len(starting), timeout=0)
+            slow_start.check(is_waiting=has_room and bool(starting))
             continue
         index, job, worker = running.pop(done[0])
         try:
@@ -120,6 +126,9 @@ class _Worker:
     def __init__(self, device: str) -> None:
         self._device = device
         self._work: Any = None
+
+    def start(self) -> None:
+        """Do nothing: the driver learns that this process has started."""
 
     def run(self, shared: list[Any], job: Any) -> Any:
         """Run a job; an SgnError is returned as its result."""

@@ -16,7 +16,7 @@ class Reservation:
     """Room for all workers of a pool at once, held inside the `with` block.
 
     Each worker gets the CPUs of the request, one by default. Entering waits until the cluster has
-    room; ClusterError if that takes longer than the request allows.
+    room; ClusterError if that takes longer than the request allows. `needed` describes the room.
     """
 
     def __init__(
@@ -25,7 +25,8 @@ class Reservation:
         num_cpus = request.num_cpus or 1
         self._each: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": num_gpus}
         check_local(num_workers, resources, request, **self._each)
-        self._wait = Wait(request.describe(num_workers, **self._each), wait_s=request.wait_s)
+        self.needed = request.describe(num_workers, **self._each)
+        self._wait = Wait(self.needed, wait_s=request.wait_s)
         self._group = _ask(num_workers, request, **self._each)
 
     def __enter__(self) -> Reservation:

@@ -12,6 +12,8 @@ from sgnray.errors import ClusterError, UsageError, count_of
 
 log = logging.getLogger(__name__)
 
+# Workers with room import torch in seconds; a node that fetches an image takes longer.
+SLOW_START_S = 60.0
 _ACCELERATOR = "accelerator_type:"
 # As Ray accepts them; a value may also be negated or a choice: !spot, in(A100,H100).
 _LABEL_WORD = r"[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?"
@@ -226,8 +228,28 @@ def use_gpu(device: str, resources: Resources, request: WorkerRequest) -> bool:
     return device == "cuda" or (device == "auto" and resources.num_gpus > 0)
 
 
+def warn_of_few_cpus(num_workers: int, resources: Resources) -> None:
+    """Warn if the default share of a worker is one CPU because a cluster has few free CPUs now."""
+    if not resources.is_local and resources.free_cpus < 2 * num_workers:
+        log.warning(
+            "the cluster has %s now: each worker uses 1 thread; --cpus-per-worker asks for more",
+            count_of(resources.free_cpus, "free CPU"),
+        )
+
+
 def gpus_per_actor(device: str, resources: Resources, request: WorkerRequest) -> float:
-    """Return the GPUs, or the share of one, that each actor requests; 0 means CPUs."""
+    """Return the GPUs, or the share of one, that each actor requests; 0 means CPUs.
+
+    UsageError for `cuda` without any.
+    """
+    if request.num_gpus == 0:
+        if device == "cuda":
+            raise UsageError(
+                "GPUs are requested, but none for a worker",
+                where="--device cuda --gpus-per-worker 0",
+                now="give each worker a GPU or a share of one, such as 0.25, or use --device cpu",
+            )
+        return 0.0
     if not use_gpu(device, resources, request):
         return 0.0
     return 1.0 if request.num_gpus is None else request.num_gpus

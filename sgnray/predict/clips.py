@@ -27,6 +27,7 @@ from sgnray.distributed.device import (
     choose_precision,
     keep_freed_memory,
 )
+from sgnray.distributed.launcher import resolve_for_workers
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, ClipError, UsageError
@@ -113,12 +114,14 @@ def predict_clips(
     if not isinstance(checkpoint, TrainedModel):
         checkpoint = load_trained_model(checkpoint, runs_dir=runs_dir)
     model = checkpoint.named(class_names)
-    if precision == "bf16" and isinstance(model.model, OnnxModel):
-        raise UsageError(
-            "the precision of an ONNX file is fixed",
-            where="--precision bf16",
-            now="leave it out, or name the run that the file was exported from",
-        )
+    if isinstance(model.model, OnnxModel):
+        if precision == "bf16":
+            raise UsageError(
+                "the precision of an ONNX file is fixed",
+                where="--precision bf16",
+                now="leave it out, or name the run that the file was exported from",
+            )
+        precision = "float32"
     skeleton = model.card.skeleton
     paths = [sources] if isinstance(sources, Path | str) else list(sources)
     recognizer = Recognizer(
@@ -160,8 +163,25 @@ class PredictionPlan:
         """Number of recordings, including those that will be skipped."""
         return sum(map(len, self.sources))
 
+    def resolved(self) -> PredictionPlan:
+        """Replace the precision `auto` by one for all recordings and workers.
+
+        With workers, it depends on their hardware: may wait for a node.
+        """
+        if self.recognizer.precision != "auto":
+            return self
+        device = self.device
+        if self.workers:
+            device, precision = resolve_for_workers(
+                device, self.address, self.workers, self.request
+            )
+        else:
+            precision = choose_precision("auto", choose_device(device).type)
+        recognizer = dataclasses.replace(self.recognizer, precision=precision)
+        return dataclasses.replace(self, recognizer=recognizer, device=device)
+
     def describe(self) -> dict[str, str | int | None]:
-        """Return everything that affects the predictions: equal plans give equal predictions."""
+        """Return everything that affects the predictions of a plan that is `resolved`."""
         recordings = hash_lines(source.stamp for source in self.sources)
         return {"recordings": recordings[:_DIGEST], **self.recognizer.describe()}
 
@@ -170,7 +190,7 @@ class PredictionPlan:
 
         `on_progress` is called with the recordings done and their total.
         """
-        total = self.num_recordings
+        plan, total = self.resolved(), self.num_recordings
 
         def on_done(part: Part) -> None:
             nonlocal num_done
@@ -180,11 +200,11 @@ class PredictionPlan:
         parts = self.parts(num_done)
         if not self.workers:
             device = choose_device(self.device)
-            return self.recognizer.run(
+            return plan.recognizer.run(
                 parts, device, lambda number: on_progress(num_done + number, total)
             )
         return run_on_actors(
-            self.recognizer.run_part,
+            plan.recognizer.run_part,
             # A worker reads recordings and tables itself, but may not have the dataset.
             (
                 Loaded(tuple(part.read())) if isinstance(part, DatasetSource) else part
@@ -193,7 +213,7 @@ class PredictionPlan:
             workers=self.workers,
             address=self.address,
             now="rerun the command; with --out it continues where it stopped",
-            device=self.device,
+            device=plan.device,
             request=self.request,
             on_done=on_done,
         )
@@ -239,9 +259,10 @@ class Recognizer:
         self, parts: Iterable[Part], device: torch.device, on_block: Callable[[int], None]
     ) -> Results:
         """Yield a list of predictions for each part; `on_block` gets the recordings done."""
+        assert self.precision != "auto"
         keep_freed_memory()
         self.model.model.to(device)
-        in_bf16 = choose_precision(self.precision, device.type) == "bf16"
+        in_bf16 = self.precision == "bf16"
         results: list[Prediction | Skipped] = []
         with closing(_read_ahead(self._blocks(parts))) as blocks:
             for block in blocks:

@@ -94,6 +94,7 @@ def write_predictions(
     """
     out = check_out(out, overwrite=overwrite)
     with _staging(out) as folder:
+        plan = plan.resolved()
         rows = _Rows(folder, out, plan.describe(), overwrite=overwrite)
         num_done = rows.written.num_recordings
         if num_done:

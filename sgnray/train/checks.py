@@ -42,6 +42,12 @@ def check_run(
     check_device_name(device)
     if workers == 0:
         check_without_ray(address, request, max_failures=max_failures)
+    elif request is not None and request.num_gpus not in (None, 1):
+        raise UsageError(
+            "a worker trains on one GPU, or on CPUs",
+            where=f"num_gpus={request.num_gpus:g}",
+            now="leave it out, and choose with --device; more GPUs take more workers",
+        )
     on_cpus = is_on_cpus(workers, device, address)
     return check_recipe(recipe, dataset, workers=workers, on_cpus=on_cpus)
 

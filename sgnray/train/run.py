@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sgnray.checkpoints.checkpoint import Checkpoint
 from sgnray.checkpoints.run_folder import (
@@ -29,6 +30,7 @@ from sgnray.distributed.workers import Workers
 from sgnray.errors import CheckpointError, RunError, count_of
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.sgn import count_parameters
+from sgnray.storage.location import Location
 from sgnray.storage.mirror import check_uploading, shown
 from sgnray.train.checks import check_run, check_synchronized, warn_of_run
 from sgnray.train.environment import describe_environment
@@ -138,7 +140,7 @@ def _warn_of_other_precision(runs_dir: Runs, recipe: Recipe, precision: Precisio
         folder_in(runs_dir, default_run_name(runs_dir, recipe.replacing({"train.precision": each})))
         for each in (precision, other)
     ]
-    own, left = (isinstance(path, Path) and path.is_dir() for path in paths)
+    own, left = map(_exists, paths)
     if left and not own:
         log.warning(
             "a new run starts in %s; %s is in %s: for that one, add train.precision=%s",
@@ -147,6 +149,10 @@ def _warn_of_other_precision(runs_dir: Runs, recipe: Recipe, precision: Precisio
             other,
             other,
         )
+
+
+def _exists(path: Path | Location) -> bool:
+    return path.is_dir() if isinstance(path, Path) else path.entry() is not None
 
 
 def _log_start(
@@ -168,6 +174,7 @@ def _log_start(
             num_epochs,
             where,
         )
+        _log_other_threads(run, hardware)
     else:
         log.info(
             "run %s has finished %s; only the test is repeated",
@@ -187,16 +194,28 @@ def _log_start(
         )
 
 
+def _log_other_threads(run: RunFolder, hardware: Hardware) -> None:
+    """Log another number of threads than before: sums are then rounded in another order."""
+    before = (_last_start(run) or {}).get("threads")
+    now = hardware.threads_per_worker
+    if hardware.device_type == "cpu" and before not in (None, now):
+        log.info(
+            "%s%s now, %s before: the weights may differ in their last bits",
+            count_of(now, "thread"),
+            " per worker" if hardware.workers.most else "",
+            before,
+        )
+
+
 def check_num_workers(run: RunFolder, workers: Workers, *, is_finished: bool) -> None:
     """Raise RunError if a finished run had another number of workers; warn if it is unfinished.
 
     The number decides over which clips batch norm averages, and so changes the result slightly. An
     elastic run has no fixed number.
     """
-    environment = run.environment()
-    if environment is None or workers.is_elastic:
+    last = _last_start(run)
+    if last is None or workers.is_elastic:
         return
-    last = (environment["resumed"] or [environment])[-1]
     fewest, most = last.get("fewest_workers"), last.get("workers")  # older versions wrote neither
     if most is None or fewest != most or max(1, most) == max(1, workers.most):
         return
@@ -211,6 +230,12 @@ def check_num_workers(run: RunFolder, workers: Workers, *, is_finished: bool) ->
         "each batch",
         most,
     )
+
+
+def _last_start(run: RunFolder) -> dict[str, Any] | None:
+    """Return what environment.json says about the newest command of a run."""
+    environment = run.environment()
+    return None if environment is None else [environment, *environment["resumed"]][-1]
 
 
 def _check_same_run(

@@ -11,7 +11,7 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -36,10 +36,12 @@ from sgnray.checkpoints.run_folder import (
     run_name,
 )
 from sgnray.config import Recipe, load_recipe, to_dict
+from sgnray.config.schema import Precision
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.cluster import connected, is_at_hand, num_cores, own_address
 from sgnray.distributed.device import choose_device, resolve_precision
-from sgnray.distributed.resources import WorkerRequest, use_gpu
+from sgnray.distributed.launcher import resolve_for_workers
+from sgnray.distributed.resources import WorkerRequest, use_gpu, warn_of_few_cpus
 from sgnray.distributed.workers import Workers
 from sgnray.errors import OutputError, Problem, SgnError, UsageError
 from sgnray.storage.atomic import write_text
@@ -152,7 +154,7 @@ def train_seeds(
         request=request,
     )
     warn_of_run(recipe, dataset, workers=wanted.most)
-    if wanted.most == 0:  # else it depends on the workers
+    if wanted.most == 0:
         recipe = resolve_precision(recipe, choose_device(device).type)
     first = recipe.train.seed
     path = folder_in(runs_dir, f"{name or run_name(recipe)}-seeds{_range(first, num_seeds)}.json")
@@ -162,10 +164,16 @@ def train_seeds(
             where=str(path),
             now="remove it, or choose another --name",
         )
-    recipes = {
-        seed: recipe.replacing({"train.seed": seed}) for seed in range(first, first + num_seeds)
+    names = {
+        seed: None if name is None else f"{name}-seed{seed}"
+        for seed in range(first, first + num_seeds)
     }
-    names = {seed: None if name is None else f"{name}-seed{seed}" for seed in recipes}
+    if recipe.train.precision == "auto":  # on workers: one of them decides for all seeds
+        precision = _known_precision(runs_dir, names, recipe)
+        if precision is None:
+            device, precision = resolve_for_workers(device, address, wanted.fewest, request)
+        recipe = recipe.replacing({"train.precision": precision})
+    recipes = {seed: recipe.replacing({"train.seed": seed}) for seed in names}
     finished: dict[int, SeedScore] = {}
     for seed, each in recipes.items():  # all are checked before the first one starts
         score = _finished(runs_dir, names[seed], each, dataset, wanted)
@@ -215,30 +223,34 @@ def _range(first: int, num_seeds: int) -> str:
     return str(num_seeds) if first == 0 else f"{first}-{first + num_seeds - 1}"
 
 
+def _known_precision(
+    runs_dir: Runs, names: Mapping[int, str | None], recipe: Recipe
+) -> Precision | None:
+    """Return the precision of the runs that the seeds have already; None if none, or both."""
+    found: set[Precision] = set()
+    for seed, name in names.items():
+        for precision in ("bf16", "float32"):
+            candidate = recipe.replacing({"train.seed": seed, "train.precision": precision})
+            folder = folder_in(runs_dir, name or default_run_name(runs_dir, candidate))
+            path = read_folder(folder) / RECIPE_FILE
+            if path.is_file():
+                found.add(load_recipe(str(path)).train.precision)
+    return found.pop() if len(found) == 1 else None
+
+
 def _finished(
     runs_dir: Runs, name: str | None, recipe: Recipe, dataset: SkeletonDataset, workers: Workers
 ) -> SeedScore | None:
     """Read the score of a run that has finished; RunError if its folder is another run's."""
-    precisions = [recipe.train.precision]
-    if precisions == ["auto"]:  # on a cluster, it depends on the workers
-        precisions = ["bf16", "float32"]
-        if name is not None:
-            stored = read_folder(folder_in(runs_dir, name)) / RECIPE_FILE
-            if stored.is_file():
-                precisions = [load_recipe(str(stored)).train.precision]
-    for precision in precisions:
-        candidate = recipe.replacing({"train.precision": precision})
-        path = read_folder(folder_in(runs_dir, name or default_run_name(runs_dir, candidate)))
-        if not path.is_dir():
-            continue
-        check_owner(path, candidate, dataset)
-        newest = RunFolder(path).newest_checkpoint()
-        if newest is not None and newest[1].epoch == recipe.train.num_epochs:
-            check_num_workers(RunFolder(path), workers, is_finished=True)
-            score = _read_score(path, candidate, dataset, newest[1].evaluated_epoch)
-            if score is not None:
-                return score
-    return None
+    path = read_folder(folder_in(runs_dir, name or default_run_name(runs_dir, recipe)))
+    if not path.is_dir():
+        return None
+    check_owner(path, recipe, dataset)
+    newest = RunFolder(path).newest_checkpoint()
+    if newest is None or newest[1].epoch != recipe.train.num_epochs:
+        return None
+    check_num_workers(RunFolder(path), workers, is_finished=True)
+    return _read_score(path, recipe, dataset, newest[1].evaluated_epoch)
 
 
 def _read_score(
@@ -296,6 +308,7 @@ def _slots(
                 room = min(room, resources.free_gpus // workers.most)
             num_slots = max(1, min(room, num_seeds))
             if request.num_cpus is None and not on_gpu:
+                warn_of_few_cpus(workers.most, resources)
                 num_cpus = resources.cpus_per_worker(num_slots * workers.most)
                 request = replace(request, num_cpus=num_cpus)
         return [None] * num_slots, device, request

@@ -65,6 +65,14 @@ def test_every_command_shows_an_example_within_80_columns(sgn, command):
         assert option in done.out
 
 
+@pytest.mark.parametrize(
+    ("command", "default"), [("train", "a share of the free CPUs"), ("eval", "1"), ("predict", "1")]
+)
+def test_only_training_divides_the_free_cpus_by_default(sgn, command, default):
+    words = " ".join(sgn(command, "--help").out.split())
+    assert f"CPUs and threads of each worker. Default: {default}" in words
+
+
 def test_help_lists_every_command_in_the_order_of_the_work(sgn):
     done = sgn("--help")
     listed = done.out.partition("Commands:\n")[2].partition("\n\n")[0]

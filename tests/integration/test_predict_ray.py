@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from itertools import chain
 
 import psutil
 import pytest
 
+from sgnray.distributed import pool
+from sgnray.distributed.device import choose_precision
 from sgnray.errors import ClusterError, InputError
 from sgnray.predict import Prediction, predict_clips, write_predictions
 
@@ -68,6 +71,18 @@ def test_workers_change_nothing(recordings, tiny_folder, tiny_run):
 
 
 @pytest.mark.usefixtures("cluster")
+def test_the_precision_is_decided_once_for_all_workers(recordings, tiny_run, monkeypatch):
+    """Here and not on the workers, whose hardware may differ: this process has another one."""
+    has_bf16 = choose_precision("auto", "cpu") == "bf16"
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": not has_bf16})
+    auto = list(predict_clips(recordings, tiny_run, precision="auto", workers=2))
+    same, other = ("float32", "bf16") if has_bf16 else ("bf16", "float32")
+    check_equal(auto, predict_clips(recordings, tiny_run, precision=same))
+    with pytest.raises(AssertionError):
+        check_equal(auto, predict_clips(recordings, tiny_run, precision=other))
+
+
+@pytest.mark.usefixtures("cluster")
 def test_an_interrupted_prediction_is_continued_with_workers(recordings, tiny_run, tmp_path):
     def interrupt(done, total):
         if done > 12:
@@ -95,6 +110,34 @@ def test_an_error_of_a_worker_looks_like_one_of_this_process(recordings, tiny_ru
     shutil.rmtree(mine)
     with pytest.raises(InputError, match="a raw file is missing"):
         list(found)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_lost_cluster_is_named_and_not_a_file(recordings, tiny_run, monkeypatch):
+    def wait(*_, **__):
+        raise ConnectionError("the head does not answer")
+
+    found = predict_clips(recordings, tiny_run, workers=1)
+    monkeypatch.setattr("ray.wait", wait)
+    with pytest.raises(ClusterError, match="the Ray cluster was lost: the head does not") as caught:
+        list(found)
+    assert "with --out it continues where it stopped" in caught.value.now
+
+
+@pytest.mark.usefixtures("cluster")
+def test_workers_that_start_slowly_are_named(recordings, tiny_run, monkeypatch, caplog):
+    class SlowWorker(pool._Worker):
+        def __init__(self, device):
+            super().__init__(device)
+            time.sleep(4)
+
+    monkeypatch.setattr(pool, "_Worker", SlowWorker)
+    monkeypatch.setattr(pool, "SLOW_START_S", 1.0)
+    with caplog.at_level("WARNING"):
+        found = list(predict_clips(recordings, tiny_run, workers=2))
+    check_equal(found, predict_clips(recordings, tiny_run))
+    (said,) = caplog.messages
+    assert said.startswith("still starting 2 workers with 1 CPU each; the cluster has ")
 
 
 @pytest.mark.usefixtures("cluster")

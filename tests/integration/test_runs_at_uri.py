@@ -202,6 +202,23 @@ def test_another_machine_resumes_a_run_and_then_the_first_one_does(
     assert all(weights[name].equal(weight) for name, weight in undisturbed.items())
 
 
+@pytest.mark.parametrize("is_at_uri", [False, True])
+def test_a_new_run_on_other_hardware_names_the_one_in_another_precision(
+    bucket, tiny_recipe, tiny_folder, tmp_path, monkeypatch, caplog, is_at_uri
+):
+    runs_dir = bucket[0]() if is_at_uri else tmp_path
+    recipe = tiny_recipe.replacing({"train.precision": "auto", "train.num_epochs": 1})
+    folders = []
+    for has_bf16 in (True, False, True):
+        assert caplog.text.count("a new run starts in") == (len(folders) == 2)
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda has=has_bf16: {"avx512_bf16": has})
+        folders += [train_run(recipe, tiny_folder, runs_dir=runs_dir, device="cpu").folder]
+    assert folders[0] == folders[2] != folders[1]
+    (said,) = (text for text in caplog.messages if "a new run starts in" in text)
+    assert said.startswith("a new run starts in float32; ")
+    assert f"{shown(folders[0])} is in bf16: for that one, add train.precision=bf16" in said
+
+
 def test_training_continues_while_the_server_is_unreachable(
     bucket, wire, tiny_recipe, tiny_folder, caplog
 ):

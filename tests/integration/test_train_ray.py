@@ -15,6 +15,7 @@ import pytest
 import ray
 
 from sgnray.distributed.cluster import check_listening, connected
+from sgnray.distributed.device import choose_precision
 from sgnray.distributed.launcher import RAY_TRAIN_VARIABLES, RayLauncher
 from sgnray.distributed.resources import Resources, WorkerRequest
 from sgnray.distributed.workers import Workers
@@ -123,6 +124,33 @@ def test_seeds_share_a_cluster(tiny_recipe, tiny_folder, tmp_path):
     assert report.missing == {}
     records = [json.loads(path.read_text()) for path in tmp_path.glob("*/environment.json")]
     assert [record["threads"] for record in records] == [1, 1]
+
+
+@pytest.mark.slow
+def test_the_precision_is_decided_once_for_all_seeds(
+    tiny_recipe, tiny_folder, tmp_path, monkeypatch
+):
+    """Here and not by each seed, whose worker may have other hardware; also in the next command."""
+    has_bf16 = choose_precision("auto", "cpu") == "bf16"
+    expected = "float32" if has_bf16 else "bf16"
+    values = {"train.num_epochs": 1, "optim.milestones": (), "train.precision": "auto"}
+    train = partial(
+        train_seeds,
+        tiny_recipe.replacing(values),
+        tiny_folder,
+        workers=1,
+        runs_dir=tmp_path,
+        device="cpu",
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": not has_bf16})
+        first = train(num_seeds=1)
+    both = train(num_seeds=2)
+    assert (first.missing, both.missing) == ({}, {})
+    assert both.scores[:1] == first.scores
+    assert both.recipe.train.precision == first.recipe.train.precision == expected
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("*/environment.json")]
+    assert [record["precision"] for record in records] == [expected, expected]
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,28 @@ def test_a_broken_contract_is_seen(installed, module, line, contract):
     assert contract in done.stdout
 
 
-def test_only_public_parts_of_libraries_are_used():
-    words = re.compile(r"\b\w+\._(?:private|internal)\b")
-    found = [path for path in (ROOT / "sgnray").rglob("*.py") if words.search(path.read_text())]
+# As in ray._private.services, ray.data._internal, from ray import _raylet, torch._internal.
+PRIVATE = re.compile(
+    r"\b\w+\._(?:private|internal)\b|\bray(?:\.\w+)*\._(?!_)\w|\bfrom ray[\w.]* import .*\b_"
+)
+
+
+@pytest.mark.parametrize("folder", ["sgnray", "cli"])
+def test_only_public_parts_of_libraries_are_used(folder):
+    found = [path for path in (ROOT / folder).rglob("*.py") if PRIVATE.search(path.read_text())]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import ray._private.services",
+        "from ray._private import services",
+        "from ray import init, _private",
+        "from ray.train.v2._internal.execution import controller",
+        "ray._raylet.check_health(address)",
+        "import torch._internal",
+    ],
+)
+def test_a_private_part_is_seen(line):
+    assert PRIVATE.search(f"import os\n    {line}\n")

@@ -24,7 +24,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
-from sgnray.distributed.cluster import set_environment
+from sgnray.distributed.cluster import lost_cluster, set_environment
 from sgnray.distributed.launcher import ask_precision
 from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World
@@ -54,9 +54,11 @@ _ENVIRONMENT = {
 }
 # A trial that loses its worker is restarted twice; the third time it may be the trial's fault.
 _MAX_LOSSES = 2
+_RESUME = "rerun the same command to resume: trials that have ended are not repeated"
 _LOST = "its worker was lost three times: killed, out of memory, or by an error of torch or Ray"
 
 
+@lost_cluster(_RESUME)
 def run_trials(
     search: RunningSearch,
     dataset_dir: Path,
@@ -85,7 +87,7 @@ def run_trials(
         raise ClusterError(
             f"the search stopped on the cluster: {last_line(error)}",
             where=f"Ray; the whole message is in {folder.log_path}",
-            now="rerun the same command to resume: trials that have ended are not repeated",
+            now=_RESUME,
         ) from error
     finally:
         search.end()

@@ -95,6 +95,26 @@ def test_the_same_command_resumes_an_interrupted_run(tiny_recipe, tiny_folder, t
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
     environment = json.loads((tmp_path / "broken" / "environment.json").read_text())
     assert len(environment["resumed"]) == 1
+    assert "the weights may differ" not in caplog.text
+
+
+def test_another_number_of_threads_is_logged(tiny_recipe, tiny_folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    settings = {"runs_dir": tmp_path, "device": "cpu", "name": "run"}
+
+    def interrupt(result):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(tiny_recipe, tiny_folder, **settings, on_epoch=interrupt)
+    path = tmp_path / "run" / "environment.json"
+    environment = json.loads(path.read_text())
+    path.write_text(json.dumps({**environment, "threads": 64}))
+    for _ in range(2):  # the second one has nothing left to train
+        train_run(tiny_recipe, tiny_folder, **settings)
+    now = "1 thread" if environment["threads"] == 1 else f"{environment['threads']} threads"
+    line = f"{now} now, 64 before: the weights may differ in their last bits"
+    assert caplog.messages.count(line) == 1
 
 
 def test_a_run_says_where_it_trains_and_what_it_holds_out(

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import socket
 import socketserver
+import subprocess
 import threading
 import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
+from ray.exceptions import RaySystemError
 
 from sgnray.distributed import cluster
-from sgnray.distributed.cluster import check_listening, find_address, is_at_hand, set_environment
+from sgnray.distributed.cluster import (
+    check_listening,
+    find_address,
+    is_at_hand,
+    lost_cluster,
+    set_environment,
+)
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, parse_labels
 from sgnray.errors import ClusterError, UsageError
 
@@ -102,6 +112,7 @@ def test_an_invalid_address_is_refused(address):
 def no_ray_here(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr(psutil, "process_iter", psutil.Process().children)
     return tmp_path
 
 
@@ -120,6 +131,39 @@ def test_a_ray_that_runs_here_is_found(no_ray_here, monkeypatch):
     assert find_address(None) is None  # it was stopped, and left its file
     (no_ray_here / "ray" / "ray_current_cluster").write_text("")
     assert find_address(None) is None
+
+
+@pytest.fixture
+def start_raylet(tmp_path):
+    """Start a process with the name and options of a Ray node, which does nothing."""
+    program = tmp_path / "raylet"
+    program.write_text("#!/bin/sh\nread line\n")
+    program.chmod(0o755)
+    started = []
+
+    def start(temp_dir, node_address):
+        options = [f"--node_ip_address={node_address}", f"--temp_dir={temp_dir}"]
+        started.append(subprocess.Popen([program, *options], stdin=subprocess.PIPE))
+        while psutil.Process(started[-1].pid).name() != "raylet":
+            time.sleep(0.01)
+
+    yield start
+    for process in started:
+        process.communicate()
+
+
+def test_a_ray_with_another_temporary_folder_is_found(no_ray_here, start_raylet):
+    folders = [no_ray_here / name for name in ("of init", "container", "first", "second")]
+    with answering(SETTINGS) as first, answering(SETTINGS) as second:
+        addresses = [None, *(f"127.0.0.1:{port}" for port in (second, first, second))]
+        expected = [None, None, *addresses[2:]]  # the newest that `ray start` started
+        hosts = ["127.0.0.1", "192.0.2.250", "127.0.0.1", "127.0.0.1"]
+        for folder, address, host, found in zip(folders, addresses, hosts, expected, strict=True):
+            folder.mkdir()
+            if address is not None:
+                (folder / "ray_current_cluster").write_text(address)
+            start_raylet(folder, host)
+            assert find_address(None) == found
 
 
 def test_no_second_ray_is_started_beside_one_that_does_not_answer(no_ray_here, monkeypatch):
@@ -148,6 +192,21 @@ def test_a_recorded_address_that_accepts_no_connection_is_ignored(no_ray_here, m
         address = f"127.0.0.1:{full.getsockname()[1]}"
         (no_ray_here / "ray" / "ray_current_cluster").write_text(address)
         assert find_address(None) is None
+
+
+@pytest.mark.parametrize("kind", [ConnectionError, TimeoutError, RaySystemError])
+def test_a_lost_cluster_is_one_error_whatever_ray_raises(kind):
+    lost = pytest.raises(ClusterError, match=r"the Ray cluster was lost: .*no answer")
+    with lost as caught, lost_cluster("run it again"):
+        raise kind("no answer")
+    assert caught.value.now == "start it again; run it again"
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ETIMEDOUT])
+def test_an_error_of_a_file_or_a_pipe_is_not_a_lost_cluster(number):
+    with pytest.raises(OSError, match="a file") as caught, lost_cluster("run it again"):
+        raise OSError(number, "a file or a pipe")
+    assert isinstance(caught.value, ConnectionError | TimeoutError)
 
 
 def test_environment_variables_for_ray_are_set_temporarily(monkeypatch):

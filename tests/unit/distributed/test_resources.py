@@ -1,8 +1,12 @@
-"""GPUs or CPUs on a cluster that has no GPU at the moment."""
+"""GPUs or CPUs on a cluster that has no GPU, or few CPUs, at the moment."""
+
+import dataclasses
 
 import pytest
 
+from sgnray.distributed.launcher import RayLauncher
 from sgnray.distributed.resources import Resources, WorkerRequest, gpus_per_actor, use_gpu
+from sgnray.distributed.workers import Workers
 from sgnray.errors import UsageError
 
 SCALED_TO_ZERO = Resources(num_cpus=0, num_gpus=0, is_local=False)
@@ -30,3 +34,44 @@ def test_a_share_of_a_gpu_or_whole_gpus(num_gpus):
 def test_a_gpu_and_a_half_is_refused():
     with pytest.raises(UsageError, match=r"a worker cannot use 1\.5 GPUs"):
         WorkerRequest(num_gpus=1.5)
+
+
+@pytest.mark.parametrize("resources", [SCALED_TO_ZERO, Resources(8, 8, is_local=True)])
+def test_gpus_are_not_used_without_a_share_of_one(resources, caplog):
+    without = WorkerRequest(num_gpus=0.0)
+    with pytest.raises(UsageError, match="GPUs are requested, but none for a worker") as caught:
+        gpus_per_actor("cuda", resources, without)
+    assert caught.value.where == "--device cuda --gpus-per-worker 0"
+    assert gpus_per_actor("auto", resources, without) == 0
+    assert caplog.messages == []
+
+
+HEAD_ONLY = Resources(2, 0, is_local=False, node_cpus=(2,), free_cpus=2)
+
+
+@pytest.mark.parametrize(
+    ("resources", "num_workers", "num_cpus", "expected"),
+    [
+        (SCALED_TO_ZERO, 4, None, ["0 free CPUs"]),
+        (HEAD_ONLY, 2, None, ["2 free CPUs"]),
+        (HEAD_ONLY, 1, None, []),
+        (HEAD_ONLY, 2, 8, []),
+        (dataclasses.replace(HEAD_ONLY, is_local=True), 2, None, []),
+    ],
+)
+def test_one_thread_because_the_cluster_is_small_now(
+    caplog, resources, num_workers, num_cpus, expected
+):
+    launcher = RayLauncher(
+        resources,
+        Workers.of(num_workers),
+        device="cpu",
+        max_failures=0,
+        request=WorkerRequest(num_cpus=num_cpus),
+    )
+    assert caplog.messages == [
+        f"the cluster has {free} now: each worker uses 1 thread; --cpus-per-worker asks for more"
+        for free in expected
+    ]
+    if expected:
+        assert launcher.hardware.threads_per_worker == 1

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from sgnray.errors import UsageError
+from sgnray.errors import Problem, UsageError
 from sgnray.predict import predict_clips, write_predictions
 from sgnray.prepare import Skipped
 
@@ -175,6 +175,21 @@ def test_a_prediction_with_other_settings_is_not_continued(
     write_predictions(other, out, overwrite=True, on_progress=lambda *step: seen.append(step))
     assert seen[0][0] == (1 if "window" in changes else 4)  # from the first part on
     assert read(out)
+
+
+def test_another_precision_on_other_hardware_is_not_continued(
+    recordings, tiny_run, tmp_path, monkeypatch
+):
+    out, plan = tmp_path / "p.jsonl", predict_clips(recordings, tiny_run, precision="auto")
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True})
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(plan, out, on_progress=interrupt_at(12))
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+    with pytest.raises(UsageError) as caught:
+        write_predictions(plan, out)
+    assert caught.value.problems == (Problem("--precision", "bf16 before, float32 now"),)
+    write_predictions(predict_clips(recordings, tiny_run, precision="bf16"), out)
+    assert len(read(out)) == 28
 
 
 def test_a_recording_that_changed_is_not_continued(recordings, tiny_run, tmp_path):

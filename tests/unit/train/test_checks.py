@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from sgnray.data.protocols import split_clips
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import MissingExtraError, UsageError
 from sgnray.train.checks import check_recipe, check_run, check_synchronized, warn_of_run
 from sgnray.train.run import train_run
@@ -70,6 +71,8 @@ def test_synchronizing_on_cpus_is_refused_before_ray_starts(
         ({"workers": 0, "address": "head:6379"}, "without workers"),
         ({"workers": 0, "max_failures": 2}, "without workers"),
         ({"workers": 7}, "cannot be shared by 7 workers"),
+        ({"workers": 2, "request": WorkerRequest(num_gpus=2)}, "a worker trains on one GPU"),
+        ({"workers": 1, "request": WorkerRequest(num_gpus=0.0)}, "a worker trains on one GPU"),
     ],
 )
 def test_wrong_settings_are_refused(tiny_recipe, tiny_dataset, settings, what):

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from sgnray.checkpoints.run_folder import claim_run
 from sgnray.distributed.resources import Resources, WorkerRequest
 from sgnray.distributed.workers import Workers
 from sgnray.train import seeds
@@ -22,10 +23,11 @@ FULL = Resources(8, 4, is_local=False, node_cpus=(8,))
         (WITHOUT_GPUS, 4, "cpu", 10, 1),
         (WITHOUT_GPUS, 8, "cpu", 5, 1),
         (FULL, 2, "auto", 1, None),  # waits
+        (FULL, 2, "cpu", 1, 1),
     ],
 )
 def test_seeds_at_once_have_what_the_cluster_has_free(
-    monkeypatch, resources, num_workers, device, num_slots, num_cpus
+    monkeypatch, caplog, resources, num_workers, device, num_slots, num_cpus
 ):
     @contextmanager
     def connected(address, num_workers):
@@ -37,3 +39,20 @@ def test_seeds_at_once_have_what_the_cluster_has_free(
     )
     assert (len(slots), request.num_cpus) == (num_slots, num_cpus)
     assert chosen == ("cpu" if device == "cpu" else "cuda")
+    # Not where one CPU each is what many seeds leave for each other.
+    assert ("each worker uses 1 thread" in caplog.text) is (resources is FULL and device == "cpu")
+
+
+@pytest.mark.parametrize("name", [None, "mine"])
+def test_seeds_keep_the_precision_that_they_have_begun_in(
+    tiny_recipe, tiny_dataset, tmp_path, name
+):
+    recipe = tiny_recipe.replacing({"train.precision": "auto"})
+    names = {seed: name and f"{name}-seed{seed}" for seed in (0, 1)}
+    found = []
+    for seed, precision in ((0, "bf16"), (1, "float32")):
+        found.append(seeds._known_precision(tmp_path, names, recipe))
+        begun = recipe.replacing({"train.seed": seed, "train.precision": precision})
+        with claim_run(tmp_path, names[seed], begun, tiny_dataset):
+            pass
+    assert [*found, seeds._known_precision(tmp_path, names, recipe)] == [None, "bf16", None]

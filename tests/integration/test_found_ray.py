@@ -1,0 +1,49 @@
+"""A Ray that `ray start` started with a temporary folder of its own is found without an address."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from sgnray.distributed.cluster import find_address
+
+from .hosts import hosts
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+# What `find_address` returns, before and after this process starts a Ray for itself alone.
+FIND = """
+import sys, ray
+from sgnray.distributed.cluster import find_address
+print(find_address(None))
+if "alone" in sys.argv:
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    print(find_address(None))
+"""
+
+
+@pytest.fixture
+def host(monkeypatch):
+    with hosts(1) as (built,):
+        # No Ray records its address there. Short, for the paths of Ray's sockets.
+        monkeypatch.setenv("RAY_TMPDIR", str(built.folder / "x"))
+        (built.folder / "x").mkdir()
+        yield built
+
+
+def find(host, *words):
+    process = host.start([sys.executable, "-c", FIND, *words], stdout=subprocess.PIPE)
+    printed, _ = process.communicate(timeout=200)
+    assert process.returncode == 0
+    return printed.decode().split()
+
+
+def test_a_ray_with_its_own_temporary_folder_is_found(host):
+    assert find(host, "alone") == ["None", "None"]
+    host.start_head()
+    assert find(host) == [host.ray_address]
+    assert find_address(None) is None  # it is on another network
+    host.kill_all()
+    assert find(host) == ["None"]
