@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 _Name = Annotated[str, Field(strict=True, min_length=1)]
 _Joint = Annotated[int, Field(strict=True, ge=0)]
@@ -69,7 +69,13 @@ class Skeleton:
         return skeleton
 
 
+def _parse(value: object) -> object:
+    return Skeleton.from_dict(value) if isinstance(value, dict) else value
+
+
 _ADAPTER = TypeAdapter(Skeleton)
+# A field of a pydantic model: a Skeleton, or the output of `to_dict`.
+SkeletonField = Annotated[Skeleton, BeforeValidator(_parse)]
 
 # Joint order of Kinect v2, as NTU RGB+D's files list it.
 NTU25 = Skeleton(

@@ -1,6 +1,6 @@
 """A small dataset written by hand: its content is known, and every part can be damaged."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ class HandMade:
         with pa.ipc.new_file(str(path), schema) as writer:
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
         write_skipped(folder / "skipped.csv", self.skipped)
-        info = replace(self.info, **{"checksum": checksum_file(path), **changes})
+        info = self.info.model_copy(update={"checksum": checksum_file(path), **changes})
         write_info(folder, info)
         return folder
 
@@ -75,7 +75,7 @@ def hand_made():
             num_poses=12,
             num_skipped=3,
             source={"num_files": 8, "num_bytes": 1234},
-            checksum="",
+            checksum=f"sha256:{0:064}",
             splits={
                 "hand": {"train": names[:3], "test": names[4:]},
                 "all": {"train": names[1:], "test": names[:1]},
