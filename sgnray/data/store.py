@@ -4,24 +4,34 @@ clips.arrow is one Arrow IPC file with one record batch, one row per clip, sorte
 there is one batch, all poses of the dataset are one contiguous float32 matrix in the file, and
 opening it maps that matrix without copying it.
 
-Legend: N clips, P poses of the dataset, T frames, M bodies, V joints, C coordinates.
+Legend: N clips, P poses of the dataset, T frames, M bodies, V joints, C coordinates, D = V * C.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sgnray.data.info import INFO_FILE, DatasetInfo, NamedSplits, corrupt, read_info
+from sgnray.data.info import (
+    FORMAT_VERSION,
+    INFO_FILE,
+    DatasetInfo,
+    NamedSplits,
+    corrupt,
+    read_info,
+    write_info,
+)
 from sgnray.data.protocols import ClipTable, IntArray, Split
 from sgnray.data.skeleton import Skeleton
+from sgnray.data.skipped import Skipped, write_skipped
 from sgnray.errors import Problem, UsageError, first_line
 from sgnray.progress import Progress
 
@@ -189,10 +199,44 @@ def clips_schema(skeleton: Skeleton) -> pa.Schema:
     )
 
 
-def poses_column(skeleton: Skeleton, offsets: pa.Int32Array, values: pa.FloatArray) -> pa.ListArray:
-    """Build the poses column over one flat array of P * V * C floats, without copying it."""
-    poses = pa.FixedSizeListArray.from_arrays(values, skeleton.pose_size)
-    return pa.ListArray.from_arrays(offsets, poses)
+def write_dataset(
+    folder: Path,
+    columns: Mapping[str, pa.Array],
+    values_PD: FloatArray,
+    *,
+    dataset: str,
+    skeleton: Skeleton,
+    class_names: tuple[str, ...],
+    source: dict[str, Any],
+    splits: NamedSplits | None,
+    skipped: Sequence[Skipped] = (),
+) -> DatasetInfo:
+    """Write clips.arrow, skipped.csv and dataset.json into a folder, without copying the poses.
+
+    `columns` has the columns of `clips_schema` but the poses; those that are missing are unknown.
+    """
+    poses = pa.FixedSizeListArray.from_arrays(pa.array(values_PD.reshape(-1)), skeleton.pose_size)
+    # One frame number for each pose: both lists have the same offsets.
+    known = {**columns, "poses": pa.ListArray.from_arrays(columns["frame"].offsets, poses)}
+    schema, num_clips = clips_schema(skeleton), len(columns["name"])
+    arrays = [known.get(field.name, pa.nulls(num_clips, field.type)) for field in schema]
+    with (folder / CLIPS_FILE).open("wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    write_skipped(folder / SKIPPED_FILE, skipped)
+    info = DatasetInfo(
+        format_version=FORMAT_VERSION,
+        dataset=dataset,
+        skeleton=skeleton,
+        class_names=class_names,
+        num_clips=num_clips,
+        num_poses=len(poses),
+        num_skipped=len(skipped),
+        source=source,
+        checksum=checksum_file(folder / CLIPS_FILE),
+        splits=splits,
+    )
+    write_info(folder, info)
+    return info
 
 
 def checksum_file(path: Path, progress: Progress | None = None) -> str:
