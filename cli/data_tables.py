@@ -70,8 +70,7 @@ def prepared_data(result: PrepareResult) -> dict[str, Any]:
 def as_data(content: DatasetContent) -> dict[str, Any]:
     """Return all that is known of a dataset, for programs."""
     own = asdict(content)
-    info = own.pop("info")
-    del info["class_names"]  # they are in classes
+    info = own.pop("info").model_dump(exclude={"class_names"})  # they are in classes
     return {**info, **own, "splits": _splits_data(content.splits)}
 
 

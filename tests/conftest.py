@@ -27,16 +27,9 @@ with suppress(ImportError):  # the first import draws from Python's generator, o
     import rich.style  # noqa: F401
 
 from sgnray.config import Recipe, load_recipe
-from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
+from sgnray.data import store
 from sgnray.data.skeleton import Skeleton
-from sgnray.data.store import (
-    CLIPS_FILE,
-    SkeletonDataset,
-    checksum_file,
-    clips_schema,
-    open_dataset,
-    poses_column,
-)
+from sgnray.data.store import SkeletonDataset, open_dataset
 
 # Files with an expensive fixture, such as a Ray cluster, which each process would build again.
 SHARES_A_FIXTURE = frozenset(
@@ -222,44 +215,22 @@ def write_dataset():
     def write(folder, clips, *, dataset="mine", skeleton=FLAT17, splits=None, num_classes=2):
         folder.mkdir(parents=True)
         clips = sorted(clips, key=lambda clip: clip["name"])
-        lengths = [len(clip["poses"]) for clip in clips]
-        values = np.concatenate([np.ravel(clip["poses"]) for clip in clips]).astype(np.float32)
-        columns = {
-            name: [clip.get(name) for clip in clips]
-            for name in ("name", "label", "setup", "camera", "subject", "replication")
-        }
-        columns |= {
-            "num_frames": lengths,
-            "poses": poses_column(
-                skeleton,
-                pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()),
-                pa.array(values),
-            ),
-            "frame": [list(range(length)) for length in lengths],
-            "body": [[0] * length for length in lengths],
-        }
-        schema = clips_schema(skeleton)
-        arrays = [
-            columns[field.name]
-            if isinstance(columns[field.name], pa.Array)
-            else pa.array(columns[field.name], field.type)
-            for field in schema
+        rows = [
+            {**clip, "num_frames": length, "frame": list(range(length)), "body": [0] * length}
+            for clip, length in ((clip, len(clip["poses"])) for clip in clips)
         ]
-        with pa.ipc.new_file(str(folder / CLIPS_FILE), schema) as writer:
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-        info = DatasetInfo(
-            format_version=FORMAT_VERSION,
+        fields = [field for field in store.clips_schema(skeleton) if field.name != "poses"]
+        batch = pa.RecordBatch.from_pylist(rows, pa.schema(fields))
+        store.write_dataset(
+            folder,
+            {name: batch.column(name) for name in batch.schema.names},
+            np.concatenate([clip["poses"] for clip in clips]).astype(np.float32),
             dataset=dataset,
             skeleton=skeleton,
             class_names=tuple(f"class {number}" for number in range(num_classes)),
-            num_clips=len(clips),
-            num_poses=sum(lengths),
-            num_skipped=0,
             source={},
-            checksum=checksum_file(folder / CLIPS_FILE),
             splits=splits,
         )
-        write_info(folder, info)
         return folder
 
     return write

@@ -1,6 +1,6 @@
 """A dataset of noise in the shape of a real one: speed does not depend on what the poses show.
 
-Legend: N clips, P poses, V joints, C coordinates.
+Legend: P poses, D numbers of a pose.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ import pyarrow as pa
 
 from sgnray import seeding
 from sgnray.data.datasets import DATASETS
-from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
 from sgnray.data.protocols import resolve_case
 from sgnray.data.skeleton import Skeleton
-from sgnray.data.skipped import write_skipped
-from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, poses_column
+from sgnray.data.store import write_dataset
 from sgnray.errors import UsageError
 
 
@@ -66,34 +64,25 @@ def write_noise(
     skeleton, length = shape.skeleton, shape.poses_per_clip
     num_clips = num_train + num_test
     names = [f"noise-{clip:07}" for clip in range(num_clips)]
-    values = seeding.uniform(0, "noise", 0, (num_clips * length * skeleton.pose_size,))
+    values_PD = seeding.uniform(0, "noise", 0, (num_clips * length, skeleton.pose_size))
     offsets = pa.array(np.arange(num_clips + 1) * length, pa.int32())
     columns = {
         "name": pa.array(names),
         "label": pa.array(np.arange(num_clips) % shape.num_classes, pa.int32()),
         "num_frames": pa.array(np.full(num_clips, length), pa.int32()),
-        "poses": poses_column(skeleton, offsets, pa.array(values)),
         "frame": _lists(offsets, np.tile(np.arange(length), num_clips), pa.int32()),
         "body": _lists(offsets, np.zeros(num_clips * length), pa.int8()),
     }
-    schema = clips_schema(skeleton)
-    arrays = [columns.get(field.name, pa.nulls(num_clips, field.type)) for field in schema]
-    with pa.ipc.new_file(str(folder / CLIPS_FILE), schema) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-    write_skipped(folder / SKIPPED_FILE, [])
-    info = DatasetInfo(
-        format_version=FORMAT_VERSION,
+    write_dataset(
+        folder,
+        columns,
+        values_PD,
         dataset=name,
         skeleton=skeleton,
         class_names=tuple(f"class {label}" for label in range(shape.num_classes)),
-        num_clips=num_clips,
-        num_poses=num_clips * length,
-        num_skipped=0,
         source={},
-        checksum=checksum_file(folder / CLIPS_FILE),
         splits={case: {"train": names[:num_train], "test": names[num_train:]}},
     )
-    write_info(folder, info)
     return folder
 
 

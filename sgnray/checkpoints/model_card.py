@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sgnray.config import ModelConfig
 from sgnray.config.schema import Selection, Windows, tuple_of_list
-from sgnray.data.skeleton import Skeleton
+from sgnray.data.skeleton import Skeleton, SkeletonField
 from sgnray.errors import CheckpointError, SgnError
 from sgnray.model.sgn import SGN
 from sgnray.version import __version__
@@ -33,10 +33,6 @@ _POSES = (
 )
 
 
-def _skeleton(value: object) -> object:
-    return Skeleton.from_dict(value) if isinstance(value, dict) else value
-
-
 Count = Annotated[int, Field(ge=1, le=10**4)]
 
 
@@ -48,7 +44,7 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, populate_by_name=True)
 
-    skeleton: Annotated[Skeleton, BeforeValidator(_skeleton)]
+    skeleton: SkeletonField
     class_names: Annotated[tuple[str, ...], BeforeValidator(tuple_of_list)]
     config: ModelConfig = Field(validation_alias="model")
     num_frames: Count

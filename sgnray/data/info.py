@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from sgnray.config.schema import Strict, Word
-from sgnray.data.skeleton import SKELETONS, Skeleton
+from sgnray.config.schema import ListOf, Strict, Word
+from sgnray.data.skeleton import SKELETONS, SkeletonField
 from sgnray.errors import InputError
 
 FORMAT_VERSION = 2
@@ -23,45 +22,37 @@ _REBUILD = "prepare it again: sgn prepare --raw PATH --overwrite"
 Count = Annotated[int, Field(ge=0, description="a count")]
 
 
-class _Parts(Strict):
-    train: list[str]
-    test: list[str]
+def _each_once(splits: NamedSplits) -> NamedSplits:
+    for case, parts in splits.items():
+        names = [*parts["train"], *parts["test"]]
+        if len(set(names)) < len(names):
+            raise ValueError(f"names a clip of the case {case} twice")
+    return splits
 
 
-class _Content(Strict):
-    """The keys of the file; error messages use the descriptions."""
-
-    format_version: int = Field(ge=1, description="a version")
-    dataset: Word = Field(description="a name such as ntu60")
-    layout: str = Field(description="the name of a skeleton layout")
-    skeleton: dict[str, Any] = Field(default={}, description="a skeleton")  # Skeleton checks it
-    class_names: list[str] = Field(min_length=1, description="a list of names")
-    num_clips: Count
-    num_poses: Count
-    num_skipped: Count
-    source: dict[str, Any] = Field(description="a record of the source")
-    checksum: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", description="sha256: and 64 hex digits")
-    splits: dict[Word, _Parts] | None = Field(description="the train and test names of each case")
+_Part = Annotated[str, Field(pattern="^(train|test)$")]
+_Parts = Annotated[dict[_Part, list[str]], Field(min_length=2)]
 
 
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What dataset.json says.
+class DatasetInfo(Strict):
+    """What dataset.json says; error messages use the descriptions.
 
     `splits` names the training and test clips of each case that the source itself fixes; None
     if the published protocols split by subject, camera or setup.
     """
 
-    format_version: int
-    dataset: str
-    skeleton: Skeleton
-    class_names: tuple[str, ...]
-    num_clips: int
-    num_poses: int
-    num_skipped: int
-    source: dict[str, Any]
-    checksum: str
-    splits: NamedSplits | None = None
+    format_version: int = Field(ge=1, description="a version")
+    dataset: Word = Field(description="a name such as ntu60")
+    skeleton: SkeletonField = Field(description="a skeleton")
+    class_names: ListOf[str] = Field(min_length=1, description="a list of names")
+    num_clips: Count
+    num_poses: Count
+    num_skipped: Count
+    source: dict[str, Any] = Field(description="a record of the source")
+    checksum: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", description="sha256: and 64 hex digits")
+    splits: Annotated[dict[Word, _Parts], AfterValidator(_each_once)] | None = Field(
+        default=None, description="the train and test names of each case"
+    )
 
     @property
     def identity(self) -> str:
@@ -102,25 +93,30 @@ def read_info(folder: Path) -> DatasetInfo:
             where=str(path),
             now=f"update sgnray, or {_REBUILD}",
         )
-    keys = set(_Content.model_fields) - ({"skeleton"} if version == 1 else set())
+    keys = {"layout", *DatasetInfo.model_fields} - ({"skeleton"} if version == 1 else set())
     if set(data) != keys:
         raise corrupt(path, f"wrong keys {', '.join(sorted(set(data) ^ keys))}")
+    layout = data.pop("layout")
+    if not isinstance(layout, str) or (version == 1 and layout not in SKELETONS):
+        raise corrupt(path, f"layout is {layout!r:.60}, which is unknown")
+    if version == 1:  # it has only the name of one of two layouts
+        data["skeleton"] = SKELETONS[layout]
+    elif isinstance(data["skeleton"], dict):
+        data["skeleton"]["name"] = layout
     try:
-        _Content.model_validate(data)
+        return DatasetInfo.model_validate(data)
     except ValidationError as error:
-        key = min(str(detail["loc"][0]) for detail in error.errors())
-        words = _Content.model_fields[key].description
+        detail = error.errors(include_url=False)[0]
+        key = str(detail["loc"][0])
+        if detail["type"] == "value_error":
+            raise corrupt(path, f"{key}: {detail['ctx']['error']}") from error
+        words = DatasetInfo.model_fields[key].description
         raise corrupt(path, f"{key} is {_show(data[key])}, not {words}") from error
-    layout, splits = data.pop("layout"), data["splits"]
-    data["skeleton"] = _skeleton(path, layout, data.get("skeleton"))
-    if splits is not None and (problem := _overlap(splits)):
-        raise corrupt(path, problem)
-    return DatasetInfo(**{**data, "class_names": tuple(data["class_names"])})
 
 
 def write_info(folder: Path, info: DatasetInfo) -> None:
     """Write dataset.json."""
-    content = asdict(info)
+    content = info.model_dump(mode="json")
     skeleton = content.pop("skeleton")
     head = {key: content.pop(key) for key in ("format_version", "dataset")}
     content = {**head, "layout": skeleton.pop("name"), "skeleton": skeleton, **content}
@@ -133,25 +129,6 @@ def corrupt(path: Path, detail: str) -> InputError:
     return InputError(
         f"the dataset is corrupt or not ours: {detail}", where=str(path), now=_REBUILD
     )
-
-
-def _skeleton(path: Path, layout: str, described: dict[str, Any] | None) -> Skeleton:
-    if described is None:  # format version 1 has only the name of one of two layouts
-        if layout not in SKELETONS:
-            raise corrupt(path, f"layout is {layout!r}, which is unknown")
-        return SKELETONS[layout]
-    try:
-        return Skeleton.from_dict({**described, "name": layout})
-    except ValueError as error:
-        raise corrupt(path, f"skeleton: {error}") from error
-
-
-def _overlap(splits: NamedSplits) -> str | None:
-    for case, parts in splits.items():
-        names = [*parts["train"], *parts["test"]]
-        if len(set(names)) < len(names):
-            return f"splits names a clip of the case {case} twice"
-    return None
 
 
 def _show(value: object) -> str:

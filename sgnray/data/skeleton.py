@@ -7,8 +7,13 @@ M bodies, K classes.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+
+_Name = Annotated[str, Field(strict=True, min_length=1)]
+_Joint = Annotated[int, Field(strict=True, ge=0)]
 
 
 @dataclass(frozen=True)
@@ -19,11 +24,11 @@ class Skeleton:
     preparation puts at zero in the first frame, None if poses are not moved.
     """
 
-    name: str
-    joints: tuple[str, ...]
-    bones: tuple[tuple[int, int], ...]
-    origin: int | None
-    num_coordinates: int = 3
+    name: _Name
+    joints: Annotated[tuple[_Name, ...], Field(min_length=1)]
+    bones: tuple[tuple[_Joint, _Joint], ...]
+    origin: _Joint | None
+    num_coordinates: Annotated[int, Field(strict=True, ge=2, le=3)] = 3
 
     @property
     def num_joints(self) -> int:
@@ -37,58 +42,40 @@ class Skeleton:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data that JSON and a checkpoint can hold."""
-        bones = [list(bone) for bone in self.bones]
-        return asdict(self) | {"joints": list(self.joints), "bones": bones}
+        plain: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        return plain
 
     @classmethod
     def from_dict(cls, data: object) -> Skeleton:
         """Parse the output of `to_dict`; ValueError says what is wrong."""
-        if not isinstance(data, dict) or set(data) != _KEYS:
-            raise ValueError(f"is not a description with {', '.join(sorted(_KEYS))}")
-        name, joints, origin = data["name"], data["joints"], data["origin"]
-        if not isinstance(name, str) or not name:
-            raise ValueError("has no name")
-        if not _are_names(joints):
+        keys = {field.name for field in fields(cls)}
+        if not isinstance(data, dict) or set(data) != keys:
+            raise ValueError(f"is not a description with {', '.join(sorted(keys))}")
+        try:
+            skeleton = _ADAPTER.validate_python(data)
+        except ValidationError as error:
+            detail = error.errors(include_url=False)[0]
+            raise ValueError(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}") from error
+        joints = range(skeleton.num_joints)
+        if len(set(skeleton.joints)) < len(joints):
             raise ValueError("joints is not a list of different names")
-        if not _are_bones(data["bones"], len(joints)):
+        if any(len(set(bone).intersection(joints)) < 2 for bone in skeleton.bones):
             raise ValueError("bones is not a list of pairs of different joints, by their index")
-        if origin is not None and not _is_index(origin, len(joints)):
+        if skeleton.origin not in (None, *joints):
             raise ValueError("origin is not a joint")
-        if not _is_index(data["num_coordinates"], 4) or data["num_coordinates"] < 2:
-            raise ValueError("num_coordinates is not 2 or 3")
-        bones = tuple((child, parent) for child, parent in data["bones"])
-        skeleton = cls(name, tuple(joints), bones, origin, data["num_coordinates"])
-        known = SKELETONS.get(name, skeleton)
+        known = SKELETONS.get(skeleton.name, skeleton)
         if (known.num_joints, known.num_coordinates) != (len(joints), skeleton.num_coordinates):
-            raise ValueError(f"joints or num_coordinates are not those of {name}")
+            raise ValueError(f"joints or num_coordinates are not those of {skeleton.name}")
         return skeleton
 
 
-_KEYS = {"name", "joints", "bones", "origin", "num_coordinates"}
+def _parse(value: object) -> object:
+    return Skeleton.from_dict(value) if isinstance(value, dict) else value
 
 
-def _are_names(joints: object) -> bool:
-    return (
-        isinstance(joints, list)
-        and bool(joints)
-        and all(isinstance(joint, str) and joint for joint in joints)
-        and len(set(joints)) == len(joints)
-    )
-
-
-def _are_bones(bones: object, num_joints: int) -> bool:
-    return isinstance(bones, list) and all(
-        isinstance(bone, list)
-        and len(bone) == 2
-        and all(_is_index(joint, num_joints) for joint in bone)
-        and bone[0] != bone[1]
-        for bone in bones
-    )
-
-
-def _is_index(value: object, num_items: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < num_items
-
+_ADAPTER = TypeAdapter(Skeleton)
+# A field of a pydantic model: a Skeleton, or the output of `to_dict`.
+SkeletonField = Annotated[Skeleton, BeforeValidator(_parse)]
 
 # Joint order of Kinect v2, as NTU RGB+D's files list it.
 NTU25 = Skeleton(

@@ -4,22 +4,34 @@ clips.arrow is one Arrow IPC file with one record batch, one row per clip, sorte
 there is one batch, all poses of the dataset are one contiguous float32 matrix in the file, and
 opening it maps that matrix without copying it.
 
-Legend: N clips, P poses of the dataset, T frames, M bodies, V joints, C coordinates.
+Legend: N clips, P poses of the dataset, T frames, M bodies, V joints, C coordinates, D = V * C.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sgnray.data.info import INFO_FILE, DatasetInfo, NamedSplits, corrupt, read_info
+from sgnray.data.info import (
+    FORMAT_VERSION,
+    INFO_FILE,
+    DatasetInfo,
+    NamedSplits,
+    corrupt,
+    read_info,
+    write_info,
+)
 from sgnray.data.protocols import ClipTable, IntArray, Split
 from sgnray.data.skeleton import Skeleton
+from sgnray.data.skipped import Skipped, write_skipped
 from sgnray.errors import Problem, UsageError, first_line
 from sgnray.progress import Progress
 
@@ -92,25 +104,25 @@ def open_dataset(folder: Path | str) -> SkeletonDataset:
     info = read_info(folder)
     path = folder / CLIPS_FILE
     skeleton = info.skeleton
-    batch = _read_batch(path, clips_schema(skeleton))
-    poses = batch.column("poses")
-    offsets = poses.offsets.to_numpy().astype(np.int64)
-    if (
-        batch.num_rows == 0
-        or batch.num_rows != info.num_clips
-        or offsets[-1] != info.num_poses
-        or len(poses.values) != info.num_poses
-    ):
-        raise corrupt(path, f"{INFO_FILE} counts {info.num_clips} clips, {info.num_poses} poses")
-    if (problem := _find_problem(batch, offsets, len(info.class_names))) is not None:
+    batch = read_batch(path, skeleton)
+    if isinstance(batch, str):
+        raise corrupt(path, batch)
+    problems = chain(
+        find_contradictions(batch, info),
+        find_wrong_labels(batch, info),
+        find_unknown_names(batch, info),
+        _find_wrong_poses(batch),
+    )
+    if (problem := next(problems, None)) is not None:
         raise corrupt(path, problem)
+    poses = batch.column("poses")
     # to_numpy without a copy keeps the mapping alive through the array's base.
     values = poses.values.values.to_numpy(zero_copy_only=True)
     return SkeletonDataset(
         folder=folder,
         info=info,
-        clips=_clip_table(batch, info.splits or {}, path),
-        offsets=offsets,
+        clips=_clip_table(batch, info.splits or {}),
+        offsets=poses.offsets.to_numpy().astype(np.int64),
         poses_PVC=values.reshape(-1, skeleton.num_joints, skeleton.num_coordinates),
         frames_P=batch.column("frame").values.to_numpy(),
         bodies_P=batch.column("body").values.to_numpy(),
@@ -187,10 +199,44 @@ def clips_schema(skeleton: Skeleton) -> pa.Schema:
     )
 
 
-def poses_column(skeleton: Skeleton, offsets: pa.Int32Array, values: pa.FloatArray) -> pa.ListArray:
-    """Build the poses column over one flat array of P * V * C floats, without copying it."""
-    poses = pa.FixedSizeListArray.from_arrays(values, skeleton.pose_size)
-    return pa.ListArray.from_arrays(offsets, poses)
+def write_dataset(
+    folder: Path,
+    columns: Mapping[str, pa.Array],
+    values_PD: FloatArray,
+    *,
+    dataset: str,
+    skeleton: Skeleton,
+    class_names: tuple[str, ...],
+    source: dict[str, Any],
+    splits: NamedSplits | None,
+    skipped: Sequence[Skipped] = (),
+) -> DatasetInfo:
+    """Write clips.arrow, skipped.csv and dataset.json into a folder, without copying the poses.
+
+    `columns` has the columns of `clips_schema` but the poses; those that are missing are unknown.
+    """
+    poses = pa.FixedSizeListArray.from_arrays(pa.array(values_PD.reshape(-1)), skeleton.pose_size)
+    # One frame number for each pose: both lists have the same offsets.
+    known = {**columns, "poses": pa.ListArray.from_arrays(columns["frame"].offsets, poses)}
+    schema, num_clips = clips_schema(skeleton), len(columns["name"])
+    arrays = [known.get(field.name, pa.nulls(num_clips, field.type)) for field in schema]
+    with (folder / CLIPS_FILE).open("wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    write_skipped(folder / SKIPPED_FILE, skipped)
+    info = DatasetInfo(
+        format_version=FORMAT_VERSION,
+        dataset=dataset,
+        skeleton=skeleton,
+        class_names=class_names,
+        num_clips=num_clips,
+        num_poses=len(poses),
+        num_skipped=len(skipped),
+        source=source,
+        checksum=checksum_file(folder / CLIPS_FILE),
+        splits=splits,
+    )
+    write_info(folder, info)
+    return info
 
 
 def checksum_file(path: Path, progress: Progress | None = None) -> str:
@@ -204,55 +250,85 @@ def checksum_file(path: Path, progress: Progress | None = None) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _read_batch(path: Path, schema: pa.Schema) -> pa.RecordBatch:
+def read_batch(path: Path, skeleton: Skeleton, *, full: bool = False) -> pa.RecordBatch | str:
+    """Map the one record batch of clips.arrow, or return why it cannot be read.
+
+    The poses stay on disk, unless `full` checks every value.
+    """
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        if reader.num_record_batches != 1 or not reader.schema.equals(schema):
-            raise corrupt(path, "its columns do not fit this skeleton")
+        if not reader.schema.equals(clips_schema(skeleton)):
+            return "does not have the columns for this skeleton"
+        if reader.num_record_batches != 1:
+            return f"has {reader.num_record_batches} record batches instead of 1"
         batch = reader.get_batch(0)
-        batch.validate()
+        batch.validate(full=full)
         batch.column("name").validate(full=True)
     except (OSError, pa.ArrowException) as error:
-        raise corrupt(path, first_line(error)) from error
+        return f"cannot be read: {first_line(error)}"
     return batch
 
 
-def _find_problem(batch: pa.RecordBatch, offsets: IntArray, num_classes: int) -> str | None:
-    """Return the first contradiction, without reading the poses; None if there is none."""
-    frames, bodies, poses = (batch.column(name) for name in ("frame", "body", "poses"))
-    if has_nulls(batch):
-        return "a required value is null"
-    if offsets[0] != 0 or bool(np.any(np.diff(offsets) < 0)):
-        return "the clips' poses overlap"
-    if not frames.offsets.equals(poses.offsets) or not bodies.offsets.equals(poses.offsets):
-        return "not every pose has one frame and one body"
-    labels = batch.column("label").to_numpy()
-    if not np.all((labels >= 0) & (labels < num_classes)):
-        return f"a label is not one of {num_classes} classes"
-    frame_P, body_P = frames.values.to_numpy(), bodies.values.to_numpy()
-    num_frames_P = np.repeat(batch.column("num_frames").to_numpy(), np.diff(offsets))
-    if frame_P.size != offsets[-1] or body_P.size != offsets[-1]:
-        return "not every pose has one frame and one body"
-    if not np.all((frame_P >= 0) & (frame_P < num_frames_P)) or not np.all(body_P >= 0):
-        return "a pose is outside of its clip's frames, or has no body"
-    return None
-
-
-def has_nulls(batch: pa.RecordBatch) -> bool:
-    """Return whether a required value is null."""
-    frames, bodies, poses = (batch.column(name) for name in ("frame", "body", "poses"))
+def find_contradictions(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
+    """Yield what is wrong with the counts, and why poses cannot be assigned to clips."""
+    poses, frames, bodies = (batch.column(name) for name in ("poses", "frame", "body"))
+    if batch.num_rows == 0:
+        yield "has no clip"
+        return
+    if batch.num_rows != info.num_clips:
+        yield f"has {batch.num_rows} clips, {INFO_FILE} says {info.num_clips}"
+    if len(poses.values) != info.num_poses:
+        yield f"has {len(poses.values)} poses, {INFO_FILE} says {info.num_poses}"
     required = [batch.column(field.name) for field in batch.schema if not field.nullable]
     inner = [poses.values, poses.values.values, frames.values, bodies.values]
-    return any(column.null_count for column in (*required, *inner))
+    if any(column.null_count for column in (*required, *inner)):
+        yield "a required value is null"
+    offsets = poses.offsets.to_numpy()
+    if offsets[0] != 0 or offsets[-1] != len(poses.values):
+        yield "some poses belong to no clip"
+    if np.any(np.diff(offsets) < 0):
+        yield "the clips' poses overlap"
+    for name, column in (("frame", frames), ("body", bodies)):
+        if not column.offsets.equals(poses.offsets) or len(column.values) != len(poses.values):
+            yield f"not every pose has one {name}"
 
 
-def _clip_table(batch: pa.RecordBatch, splits: NamedSplits, path: Path) -> ClipTable:
+def find_wrong_labels(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
+    """Count the labels that are no class."""
+    labels, num_classes = batch.column("label").fill_null(0).to_numpy(), len(info.class_names)
+    if num_wrong := np.count_nonzero((labels < 0) | (labels >= num_classes)):
+        yield f"{num_wrong} clips have a label that is not one of the {num_classes} classes"
+
+
+def find_unknown_names(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
+    """Count the names in the source's own splits that are no clip, for each case."""
+    names = set(batch.column("name").to_pylist()) if info.splits else set()
+    for case, parts in (info.splits or {}).items():
+        if unknown := sorted({*parts["train"], *parts["test"]} - names):
+            some = f"{len(unknown)} clips that do not exist, for example {unknown[0]}"
+            yield f"the case {case} names {some}"
+
+
+def _find_wrong_poses(batch: pa.RecordBatch) -> Iterator[str]:
+    frame_P, body_P = (batch.column(name).values.to_numpy() for name in ("frame", "body"))
+    num_poses_N = np.diff(batch.column("poses").offsets.to_numpy())
+    num_frames_P = np.repeat(batch.column("num_frames").to_numpy(), num_poses_N)
+    if not np.all((frame_P >= 0) & (frame_P < num_frames_P)) or not np.all(body_P >= 0):
+        yield "a pose is outside of its clip's frames, or has no body"
+
+
+def _clip_table(batch: pa.RecordBatch, splits: NamedSplits) -> ClipTable:
     def numbers(column: str) -> IntArray:
         filled = batch.column(column).cast(pa.int64()).fill_null(-1)
         array: IntArray = filled.to_numpy(zero_copy_only=False)
         return array
 
     names = tuple(batch.column("name").to_pylist())
+    row_of = {name: row for row, name in enumerate(names)} if splits else {}
+
+    def rows(part: list[str]) -> IntArray:
+        return np.sort(np.array([row_of[name] for name in part], np.int64))
+
     return ClipTable(
         names=names,
         labels=numbers("label"),
@@ -261,19 +337,8 @@ def _clip_table(batch: pa.RecordBatch, splits: NamedSplits, path: Path) -> ClipT
         subjects=numbers("subject"),
         replications=numbers("replication"),
         num_frames=numbers("num_frames"),
-        splits=_split_rows(splits, names, path),
+        splits={
+            case: Split(train=rows(parts["train"]), test=rows(parts["test"]))
+            for case, parts in splits.items()
+        },
     )
-
-
-def _split_rows(splits: NamedSplits, names: tuple[str, ...], path: Path) -> dict[str, Split]:
-    row_of = {name: row for row, name in enumerate(names)} if splits else {}
-
-    def rows(part: list[str], case: str) -> IntArray:
-        if unknown := [name for name in part if name not in row_of]:
-            raise corrupt(path, f"the case {case} names {unknown[0]!r}, which does not exist")
-        return np.sort(np.array([row_of[name] for name in part], np.int64))
-
-    return {
-        case: Split(train=rows(parts["train"], case), test=rows(parts["test"], case))
-        for case, parts in splits.items()
-    }

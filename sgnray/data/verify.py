@@ -15,8 +15,16 @@ import pyarrow as pa
 
 from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
 from sgnray.data.skipped import read_skipped
-from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, has_nulls
-from sgnray.errors import InputError, Problem, count_problems, first_line
+from sgnray.data.store import (
+    CLIPS_FILE,
+    SKIPPED_FILE,
+    checksum_file,
+    find_contradictions,
+    find_unknown_names,
+    find_wrong_labels,
+    read_batch,
+)
+from sgnray.errors import InputError, Problem, count_problems
 from sgnray.progress import OnProgress, Progress, ignore_progress
 
 _BLOCK_BYTES = 8 << 20
@@ -66,50 +74,18 @@ def _check_skipped(path: Path, info: DatasetInfo) -> Iterator[Problem]:
 
 def _check_clips(path: Path, info: DatasetInfo, progress: Progress) -> Iterator[Problem]:
     """Check the columns; if their structure is wrong, the check of the poses is left out."""
-    batch = _read_batch(path, info)
+    batch = read_batch(path, info.skeleton, full=True)
     if isinstance(batch, str):
         yield Problem(CLIPS_FILE, batch)
         return
-    structure = list(_check_structure(batch, info))
-    for what in (*structure, *_check_names(batch), *_check_labels(batch, info)):
+    structure = list(find_contradictions(batch, info))
+    for what in (*structure, *_check_names(batch), *find_wrong_labels(batch, info)):
         yield Problem(CLIPS_FILE, what)
-    for what in _check_splits(batch, info):
+    for what in find_unknown_names(batch, info):
         yield Problem(INFO_FILE, what)
     if not structure:
         for what in _check_poses(batch, progress):
             yield Problem(CLIPS_FILE, what)
-
-
-def _read_batch(path: Path, info: DatasetInfo) -> pa.RecordBatch | str:
-    """Open the one record batch, or return why it cannot be opened."""
-    try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        if not reader.schema.equals(clips_schema(info.skeleton)):
-            return "does not have the columns for this skeleton"
-        if reader.num_record_batches != 1:
-            return f"has {reader.num_record_batches} record batches instead of 1"
-        batch = reader.get_batch(0)
-        batch.validate(full=True)
-    except (OSError, pa.ArrowException) as error:
-        return f"cannot be read: {first_line(error)}"
-    return batch
-
-
-def _check_structure(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
-    """Check the counts, and that each pose has one frame and one body."""
-    poses, frames, bodies = (batch.column(name) for name in ("poses", "frame", "body"))
-    if batch.num_rows != info.num_clips:
-        yield f"has {batch.num_rows} clips, {INFO_FILE} says {info.num_clips}"
-    if len(poses.values) != info.num_poses:
-        yield f"has {len(poses.values)} poses, {INFO_FILE} says {info.num_poses}"
-    if has_nulls(batch):
-        yield "a required value is null"
-    offsets = poses.offsets.to_numpy()
-    if batch.num_rows and (offsets[0] != 0 or offsets[-1] != len(poses.values)):
-        yield "some poses belong to no clip"
-    for name, column in (("frame", frames), ("body", bodies)):
-        if not column.offsets.equals(poses.offsets) or len(column.values) != len(poses.values):
-            yield f"not every pose has one {name}"
 
 
 def _check_names(batch: pa.RecordBatch) -> Iterator[str]:
@@ -120,25 +96,6 @@ def _check_names(batch: pa.RecordBatch) -> Iterator[str]:
         if None not in (before, name) and before > name:
             yield f"the clips are not sorted by name: {name} comes after {before}"
             return
-
-
-def _check_labels(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
-    labels = batch.column("label").fill_null(0).to_numpy()
-    num_classes = len(info.class_names)
-    num_wrong = int(np.count_nonzero((labels < 0) | (labels >= num_classes)))
-    if num_wrong:
-        yield f"{num_wrong} clips have a label that is not one of the {num_classes} classes"
-
-
-def _check_splits(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
-    names = set(batch.column("name").to_pylist()) if info.splits else set()
-    for case, parts in (info.splits or {}).items():
-        unknown = sorted(name for part in parts.values() for name in part if name not in names)
-        if unknown:
-            yield (
-                f"the case {case} names {len(unknown)} clips that do not exist, "
-                f"for example {unknown[0]}"
-            )
 
 
 def _check_poses(batch: pa.RecordBatch, progress: Progress) -> Iterator[str]:

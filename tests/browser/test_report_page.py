@@ -39,7 +39,9 @@ def page_file(write_dataset, tmp_path_factory):
         for index in range(40)
     ]
     dataset = open_dataset(write_dataset(folder / "data", clips, skeleton=NTU25, num_classes=3))
-    dataset = dataclasses.replace(dataset, info=dataclasses.replace(dataset.info, class_names=EVIL))
+    dataset = dataclasses.replace(
+        dataset, info=dataset.info.model_copy(update={"class_names": EVIL})
+    )
     rows = np.arange(40)
     labels = torch.from_numpy(dataset.clips.labels[rows])
     logits = torch.randn(40, 3, generator=torch.Generator().manual_seed(1)) * 2

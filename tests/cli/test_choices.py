@@ -20,8 +20,18 @@ def put_dataset(tmp_path):
     def put(dataset, folder=None, splits=None):
         path = tmp_path / (folder or f"data/{dataset}")
         path.mkdir(parents=True)
-        checksum = f"sha256:{0:064}"
-        info = DatasetInfo(2, dataset, NTU25, ("a", "b"), 1, 1, 0, {}, checksum, splits)
+        info = DatasetInfo(
+            format_version=2,
+            dataset=dataset,
+            skeleton=NTU25,
+            class_names=("a", "b"),
+            num_clips=1,
+            num_poses=1,
+            num_skipped=0,
+            source={},
+            checksum=f"sha256:{0:064}",
+            splits=splits,
+        )
         write_info(path, info)
         return path
 

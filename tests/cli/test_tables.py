@@ -116,7 +116,7 @@ def make_prepared(skipped=(), reused=False):
         num_poses=58000,
         num_skipped=len(skipped),
         source={},
-        checksum="sha256:00",
+        checksum=f"sha256:{0:064}",
     )
     folder = Path("data/nwucla")
     return PrepareResult(folder, info, reused, tuple(skipped), {"cv": (1020, 464)})

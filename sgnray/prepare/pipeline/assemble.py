@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sgnray.data.info import FORMAT_VERSION, DatasetInfo, NamedSplits, write_info
+from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import Skeleton
-from sgnray.data.skipped import Skipped, count_reasons, write_skipped
-from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file, clips_schema, poses_column
+from sgnray.data.skipped import Skipped, count_reasons
+from sgnray.data.store import write_dataset
 from sgnray.errors import EmptyError, Problem
 from sgnray.prepare.pipeline.parts import Part, map_poses
 from sgnray.prepare.pipeline.staging import SORTED_FILE
@@ -30,22 +30,19 @@ def assemble(gathered: Part, plan: RawPlan, *, aside: Path, ready: Path) -> None
     if gathered.table.num_rows == 0:
         raise _no_clip(skipped)
     gathered = _sort(gathered, aside / SORTED_FILE, plan.skeleton)
-    _write_clips(ready / CLIPS_FILE, plan.skeleton, gathered)
-    write_skipped(ready / SKIPPED_FILE, skipped)
-    names = gathered.table.column("name").to_pylist()
-    info = DatasetInfo(
-        format_version=FORMAT_VERSION,
+    table = gathered.table
+    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+    write_dataset(
+        ready,
+        columns,
+        gathered.values_PD,
         dataset=plan.dataset,
         skeleton=plan.skeleton,
         class_names=plan.class_names,
-        num_clips=len(names),
-        num_poses=len(gathered.values_PD),
-        num_skipped=len(skipped),
         source=describe_source(plan),
-        checksum=checksum_file(ready / CLIPS_FILE),
-        splits=keep_present(plan.splits, frozenset(names)),
+        splits=keep_present(plan.splits, frozenset(columns["name"].to_pylist())),
+        skipped=skipped,
     )
-    write_info(ready, info)
 
 
 def describe_source(plan: RawPlan) -> dict[str, int | str]:
@@ -64,29 +61,12 @@ def _sort(gathered: Part, sorted_path: Path, skeleton: Skeleton) -> Part:
     order = np.array(sorted(range(len(names)), key=names.__getitem__))
     if (order[1:] > order[:-1]).all():
         return gathered
-    offsets = _offsets(gathered.table).to_numpy()
+    offsets = gathered.table.column("frame").combine_chunks().offsets.to_numpy()
     with sorted_path.open("wb") as file:
         for row in order:
             file.write(gathered.values_PD[offsets[row] : offsets[row + 1]].data)
     table = gathered.table.take(pa.array(order)).combine_chunks()
     return Part(table, map_poses(sorted_path, skeleton), gathered.skipped)
-
-
-def _offsets(table: pa.Table) -> pa.Int32Array:
-    # One frame number for each pose: both lists have the same offsets.
-    offsets: pa.Int32Array = table.column("frame").combine_chunks().offsets
-    return offsets
-
-
-def _write_clips(path: Path, skeleton: Skeleton, gathered: Part) -> None:
-    table = gathered.table
-    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
-    values = pa.array(gathered.values_PD.reshape(-1))  # wraps the mapping
-    columns["poses"] = poses_column(skeleton, _offsets(table), values)
-    schema = clips_schema(skeleton)
-    batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
-    with path.open("wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        writer.write_batch(batch)
 
 
 def keep_present(splits: NamedSplits | None, names: frozenset[str]) -> NamedSplits | None:

@@ -175,7 +175,7 @@ def test_another_dataset_in_the_same_folder_is_refused(tiny_recipe, tiny_dataset
             {"dataset_checksum": tiny_dataset.info.checksum, "dataset_dir": "data/synth"}
         )
     changed = dataclasses.replace(
-        tiny_dataset, info=dataclasses.replace(tiny_dataset.info, checksum="sha256:00")
+        tiny_dataset, info=tiny_dataset.info.model_copy(update={"checksum": "sha256:00"})
     )
     with (
         pytest.raises(RunError, match="another dataset"),

@@ -1,16 +1,16 @@
 """A small dataset written by hand: its content is known, and every part can be damaged."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from sgnray.data.info import FORMAT_VERSION, DatasetInfo, write_info
+from sgnray.data.info import write_info
 from sgnray.data.skeleton import Skeleton
-from sgnray.data.skipped import Skipped, write_skipped
-from sgnray.data.store import checksum_file, clips_schema, poses_column
+from sgnray.data.skipped import Skipped
+from sgnray.data.store import clips_schema, write_dataset
 
 STICK = Skeleton("stick", ("foot", "hip", "head"), ((0, 1), (2, 1)), 1, 2)
 
@@ -22,28 +22,24 @@ class HandMade:
     columns: dict = field(default_factory=dict)
     offsets: list = field(default_factory=list)
     values: np.ndarray | None = None
-    info: DatasetInfo | None = None
+    described: dict = field(default_factory=dict)
     skipped: tuple = (Skipped("a.txt", "empty"), Skipped("b.txt", "empty"), Skipped("c", "torn"))
 
     def write(self, folder: Path, **changes) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         schema = clips_schema(STICK)
+        columns = {
+            name: pa.array(column, schema.field(name).type)
+            for name, column in self.columns.items()
+            if name not in ("frame", "body")
+        }
         offsets = pa.array(self.offsets, pa.int32())
-        columns = dict(self.columns)
-        columns["poses"] = poses_column(STICK, offsets, pa.array(self.values))
         for name, kind in (("frame", pa.int32()), ("body", pa.int8())):
-            values = pa.array(columns[name], kind)
+            values = pa.array(self.columns[name], kind)
             columns[name] = pa.ListArray.from_arrays(offsets, values)
-        arrays = [
-            column if isinstance(column, pa.Array) else pa.array(column, kind)
-            for column, kind in ((columns[name], schema.field(name).type) for name in schema.names)
-        ]
-        path = folder / "clips.arrow"
-        with pa.ipc.new_file(str(path), schema) as writer:
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-        write_skipped(folder / "skipped.csv", self.skipped)
-        info = replace(self.info, **{"checksum": checksum_file(path), **changes})
-        write_info(folder, info)
+        values_PD = self.values.reshape(-1, STICK.pose_size)
+        info = write_dataset(folder, columns, values_PD, skipped=self.skipped, **self.described)
+        write_info(folder, info.model_copy(update=changes))
         return folder
 
 
@@ -66,21 +62,16 @@ def hand_made():
         },
         offsets=np.cumsum([0, *poses]).tolist(),
         values=np.arange(12 * 6, dtype=np.float32),
-        info=DatasetInfo(
-            format_version=FORMAT_VERSION,
-            dataset="sticks",
-            skeleton=STICK,
-            class_names=("wave", "clap", "sit", "never"),
-            num_clips=5,
-            num_poses=12,
-            num_skipped=3,
-            source={"num_files": 8, "num_bytes": 1234},
-            checksum="",
-            splits={
+        described={
+            "dataset": "sticks",
+            "skeleton": STICK,
+            "class_names": ("wave", "clap", "sit", "never"),
+            "source": {"num_files": 8, "num_bytes": 1234},
+            "splits": {
                 "hand": {"train": names[:3], "test": names[4:]},
                 "all": {"train": names[1:], "test": names[:1]},
             },
-        ),
+        },
     )
 
 

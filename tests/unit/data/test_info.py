@@ -1,6 +1,5 @@
 """dataset.json: round trips, older versions, and every kind of invalid content."""
 
-import dataclasses
 import json
 
 import pytest
@@ -30,7 +29,9 @@ def edit(folder, **changes):
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not ...}))
 
 
-@pytest.mark.parametrize("info", [INFO, dataclasses.replace(INFO, skeleton=NTU25, splits=None)])
+@pytest.mark.parametrize(
+    "info", [INFO, INFO.model_copy(update={"skeleton": NTU25, "splits": None})]
+)
 def test_dataset_json_round_trips(tmp_path, info):
     write_info(tmp_path, info)
     assert read_info(tmp_path) == info

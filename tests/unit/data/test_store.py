@@ -109,14 +109,14 @@ def test_corrupt_or_unrelated_files_are_refused(folder, damage):
         ("frame", lambda rows: [[-1], *rows[1:]], "outside of its clip's frames"),
         ("frame", lambda rows: [[12], *rows[1:]], "outside of its clip's frames"),
         ("frame", lambda rows: [*rows[:-1], [*rows[-1][:-1], 9]], "outside of its clip's frames"),
-        ("frame", lambda rows: [[0, 0], *rows[1:]], "one frame and one body"),
-        ("frame", lambda rows: rows[::-1], "one frame and one body"),
+        ("frame", lambda rows: [[0, 0], *rows[1:]], "not every pose has one frame"),
+        ("frame", lambda rows: rows[::-1], "not every pose has one frame"),
         ("body", lambda rows: [[-1], *rows[1:]], "has no body"),
-        ("body", lambda rows: [[], *rows[1:]], "one frame and one body"),
+        ("body", lambda rows: [[], *rows[1:]], "not every pose has one body"),
         ("body", lambda rows: [[None], *rows[1:]], "a required value is null"),
         ("num_frames", lambda rows: [0, *rows[1:]], "outside of its clip's frames"),
-        ("label", lambda rows: [3, *rows[1:]], "a label is not one of 2 classes"),
-        ("label", lambda rows: [-1, *rows[1:]], "a label is not one of 2 classes"),
+        ("label", lambda rows: [3, *rows[1:]], "a label that is not one of the 2 classes"),
+        ("label", lambda rows: [-1, *rows[1:]], "a label that is not one of the 2 classes"),
     ],
 )
 def test_columns_that_contradict_each_other_are_refused(
@@ -151,7 +151,9 @@ def test_named_splits_become_rows(write_dataset, tmp_path):
     assert dataset.poses_PVC.shape == (10, 17, 2)
     splits["hand"]["test"] = ["clip-7"]
     folder = write_dataset(tmp_path / "torn", make_clips(4), splits=splits)
-    with pytest.raises(InputError, match="the case hand names 'clip-7', which does not exist"):
+    with pytest.raises(
+        InputError, match="hand names 1 clips that do not exist, for example clip-7"
+    ):
         open_dataset(folder)
 
 

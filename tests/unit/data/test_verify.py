@@ -95,6 +95,13 @@ def test_counts(hand_made, tmp_path):
     ]
 
 
+def test_a_dataset_without_clips(hand_made, tmp_path):
+    hand_made.columns = {name: [] for name in hand_made.columns}
+    hand_made.offsets, hand_made.values = [0], np.empty(0, np.float32)
+    folder = hand_made.write(tmp_path / "sticks", num_clips=0, num_poses=0, splits=None)
+    assert problems_of(folder) == [("clips.arrow", "has no clip")]
+
+
 def test_poses_that_belong_to_no_clip(folder):
     path = folder / "clips.arrow"
     before, after = (np.array([0, 2, 5, 6, 10, end], np.int32).tobytes() for end in (12, 11))

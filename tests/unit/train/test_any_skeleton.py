@@ -49,7 +49,7 @@ def test_a_case_that_its_source_does_not_have(flat_folder, tmp_path):
 def test_bones_are_refused_where_the_skeleton_has_none(flat_folder):
     dataset = open_dataset(flat_folder)
     skeleton = replace(dataset.info.skeleton, bones=())
-    boneless = replace(dataset, info=replace(dataset.info, skeleton=skeleton))
+    boneless = replace(dataset, info=dataset.info.model_copy(update={"skeleton": skeleton}))
     recipe = recipe_for("mine", "people", [*TINY, "model.inputs=[position, bone_velocity]"])
     with pytest.raises(UsageError, match="the dataset's skeleton has none"):
         match_recipe(recipe, boneless)

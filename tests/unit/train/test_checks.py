@@ -119,7 +119,7 @@ def test_a_run_warns(tiny_recipe, tiny_folder, tmp_path, caplog):
 
 
 def test_missing_clips_of_a_published_dataset_are_counted(tiny_recipe, tiny_dataset, caplog):
-    info = dataclasses.replace(tiny_dataset.info, dataset="ntu60")
+    info = tiny_dataset.info.model_copy(update={"dataset": "ntu60"})
     dataset = dataclasses.replace(tiny_dataset, info=info)
     warn_of_run(tiny_recipe, tiny_dataset, workers=0)
     assert "not complete" not in caplog.text  # of synthetic clips, any number is
@@ -134,7 +134,7 @@ def test_a_case_defined_by_its_source_is_not_compared_with_published_counts(
     """Such as a padded file of NTU that fixes its own split."""
     clips = tiny_dataset.clips
     fixed = dataclasses.replace(clips, splits={"fixed": split_clips("synth", "cv", clips)})
-    info = dataclasses.replace(tiny_dataset.info, dataset="ntu60")
+    info = tiny_dataset.info.model_copy(update={"dataset": "ntu60"})
     dataset = dataclasses.replace(tiny_dataset, info=info, clips=fixed)
     recipe = tiny_recipe.replacing({"data.dataset": "ntu60", "data.case": "fixed"})
     warn_of_run(recipe, dataset, workers=0)
