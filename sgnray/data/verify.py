@@ -103,7 +103,7 @@ def _check_poses(batch: pa.RecordBatch, progress: Progress) -> Iterator[str]:
     poses, names = batch.column("poses"), batch.column("name")
     offsets, num_frames_N = poses.offsets.to_numpy(), batch.column("num_frames").to_numpy()
     frame_P, body_P = (batch.column(name).values.to_numpy() for name in ("frame", "body"))
-    values_PD = poses.values.values.to_numpy().reshape(len(poses.values), -1)
+    values_PD = poses.values.values.to_numpy().reshape(-1, poses.values.type.list_size)
     empty = np.flatnonzero(np.diff(offsets) == 0)
     if empty.size:
         yield f"{empty.size} clips have no pose, the first is {names[int(empty[0])]}"

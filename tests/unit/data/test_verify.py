@@ -102,6 +102,13 @@ def test_a_dataset_without_clips(hand_made, tmp_path):
     assert problems_of(folder) == [("clips.arrow", "has no clip")]
 
 
+def test_a_dataset_without_poses(hand_made, tmp_path):
+    hand_made.columns |= {"frame": [], "body": []}
+    hand_made.offsets, hand_made.values = [0] * 6, np.empty(0, np.float32)
+    folder = hand_made.write(tmp_path / "sticks", num_poses=0)
+    assert problems_of(folder) == [("clips.arrow", "5 clips have no pose, the first is clip-1")]
+
+
 def test_poses_that_belong_to_no_clip(folder):
     path = folder / "clips.arrow"
     before, after = (np.array([0, 2, 5, 6, 10, end], np.int32).tobytes() for end in (12, 11))
