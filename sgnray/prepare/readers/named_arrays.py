@@ -2,9 +2,10 @@
 
 An array holds N clips x 3 coordinates x T frames x V joints x M actors, and the pickle next to it
 their names and labels. These projects put the middle of the main actor's spine at zero in each
-frame, turn the clip, and repeat the frames of each actor until the array is full. The repetition is
-undone here; a clip that is only padded with zeros, as ST-GCN's are, is centered here. Arrays are
-read by rows, a few clips at a time.
+frame, turn the clip so that z is up and the main actor's shoulders are along x, and repeat the
+frames of each actor until the array is full. Here, y is turned up again, and repeated frames are
+left out. A clip that is only padded with zeros, as ST-GCN's are, is centered. Arrays are read by
+rows, a few clips at a time.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ _LABELS = {part: f"{part}_label.pkl" for part in _PARTS}
 _NTU = ".skeleton"
 _SKELETONS = {skeleton.num_joints: skeleton for skeleton in (NTU25, KINECT20)}
 _MAX_LABEL = 100_000
+_SPINE, _LEFT_SHOULDER, _RIGHT_SHOULDER = 1, 4, 8  # in both skeletons
+_ALONG, _SAME_M = 1e-4, 1e-5  # more than float32's rounding, less than Kinect's noise
 
 Labels = list[tuple[str, int]]  # the name and the label of each clip
 
@@ -198,29 +201,37 @@ def _choose(
 
 
 def _read_clip(row_CTVM: Array, origin_joint: int) -> Poses:
-    """Center one clip without its padding; ClipError if it has no pose."""
-    keypoint_MTVC = row_CTVM.transpose(3, 1, 2, 0)
-    seen = np.flatnonzero((keypoint_MTVC != 0).any(axis=(0, 2, 3)))
-    if seen.size == 0:
+    """Center one clip without its padding, with y up; ClipError if it has no pose."""
+    people_MTVC = row_CTVM.transpose(3, 1, 2, 0)
+    if not people_MTVC.any():
         raise refusal("every pose is zero")
-    keypoint_MTVC = keypoint_MTVC[:, : seen[-1] + 1]
-    num_frames = _count_frames(keypoint_MTVC[0])
-    return center(keypoint_MTVC[:, :num_frames], origin_joint=origin_joint)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if _is_turned(people_MTVC[0]):
+            people_MTVC = people_MTVC[..., [0, 2, 1]] * (1, 1, -1)
+        keypoint_MTVC = np.stack([_clear_repeats(person_TVC) for person_TVC in people_MTVC])
+    seen = np.flatnonzero((keypoint_MTVC != 0).any(axis=(0, 2, 3)))
+    return center(keypoint_MTVC[:, : seen[-1] + 1], origin_joint=origin_joint)
 
 
-def _count_frames(main_TVC: Array) -> int:
-    """Count the frames before the main actor's are repeated until the end: all if they are not."""
-    if not main_TVC[0].any():
-        return len(main_TVC)
-    # The longest start that is also an end, as in the algorithm of Knuth, Morris and Pratt.
-    pose_T = [pose_VC.tobytes() for pose_VC in main_TVC]
-    lengths = [0]
-    for pose in pose_T[1:]:
-        length = lengths[-1]
-        while length and pose != pose_T[length]:
-            length = lengths[length - 1]
-        lengths.append(length + (pose == pose_T[length]))
-    return len(pose_T) - lengths[-1]
+def _is_turned(main_TVC: Array) -> bool:
+    """Return whether a clip has z up: its main actor's shoulders are along x in the first frame."""
+    is_centered = not main_TVC[:, _SPINE].any()
+    across_C = main_TVC[0, _RIGHT_SHOULDER] - main_TVC[0, _LEFT_SHOULDER]
+    return is_centered and bool(np.abs(across_C[1:]).max() <= _ALONG * across_C[0])
+
+
+def _clear_repeats(person_TVC: Array) -> Array:
+    """Clear the frames that repeat an actor's first ones, if they fill the array to its end."""
+    if not (person_TVC[0].any() and person_TVC[-1].any()):
+        return person_TVC
+    # Actor 2 is relative to the main actor, who may be repeated after another number of frames.
+    poses_TVC = person_TVC - person_TVC[:, _SPINE, None]
+    is_first_T = np.abs(poses_TVC - poses_TVC[0]).max(axis=(1, 2)) <= _SAME_M
+    for period in np.flatnonzero(is_first_T[1:]) + 1:
+        if np.abs(poses_TVC[period:] - poses_TVC[:-period]).max() <= _SAME_M:
+            is_own_T = np.arange(len(person_TVC)) < period
+            return np.where(is_own_T[:, None, None], person_TVC, 0)
+    return person_TVC
 
 
 def _describe_source(
