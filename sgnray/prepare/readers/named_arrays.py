@@ -52,6 +52,8 @@ _NTU = ".skeleton"
 _SKELETONS = {skeleton.num_joints: skeleton for skeleton in (NTU25, KINECT20)}
 _MAX_LABEL = 100_000
 _SPINE, _LEFT_SHOULDER, _RIGHT_SHOULDER = 1, 4, 8  # in both skeletons
+_BONE_ROOT = 20  # between the shoulders: 2s-AGCN's bone from this joint to itself is zero
+_NUM_CHECKED = 8  # clips
 _ALONG, _SAME_M = 1e-4, 1e-5  # more than float32's rounding, less than Kinect's noise
 
 Labels = list[tuple[str, int]]  # the name and the label of each clip
@@ -163,8 +165,23 @@ def _find_problems(
             problem = f"has {shape[3]} joints, but {files['train']} has {others[0]}"
         elif problem is None and not 0 < shape[0] == num_labels:
             problem = f"has {shape[0]} clips, and its pickle {num_labels} labels"
+        elif problem is None:
+            num_rows = min(_NUM_CHECKED, shape[0])
+            problem = _find_stream(NpyArrays(folder).read_rows(name, 0, num_rows)[..., 0])
         if problem is not None:
             yield Problem(name, problem)
+
+
+def _find_stream(main_NCTV: Array) -> str | None:
+    """Explain that the first clips are bones or motions, which 2s-AGCN makes of joints."""
+    has_spine = main_NCTV[..., _SPINE].any()
+    is_of_ntu = main_NCTV.shape[3] == NTU25.num_joints
+    if has_spine and is_of_ntu and not main_NCTV[..., _BONE_ROOT].any():
+        return "has bones, not joints"
+    # Motions are differences of frames, so that the last one is zero: 2s-AGCN's joints fill all.
+    if not has_spine and main_NCTV[:, :, -2:-1].any() and not main_NCTV[:, :, -1].any():
+        return "has motions, not joints"
+    return None
 
 
 def _read_ntu_names(clips: Labels) -> dict[str, ClipFacts]:

@@ -257,6 +257,28 @@ def test_refused_arrays(tmp_path, change, said):
     assert problem.what.startswith(said)
 
 
+def make_bones(rows_NCTVM):
+    bones_NCTVM = np.zeros_like(rows_NCTVM)
+    for child, parent in (*NTU25.bones, (20, 20)):
+        bones_NCTVM[:, :, :, child] = rows_NCTVM[:, :, :, child] - rows_NCTVM[:, :, :, parent]
+    return bones_NCTVM
+
+
+def make_motions(rows_NCTVM):
+    motions_NCTVM = np.zeros_like(rows_NCTVM)
+    motions_NCTVM[:, :, :-1] = np.diff(rows_NCTVM, axis=2)
+    return motions_NCTVM
+
+
+@pytest.mark.parametrize(("make", "what"), [(make_bones, "bones"), (make_motions, "motions")])
+def test_bones_and_motions_with_the_name_of_joints_are_refused(tmp_path, make, what):
+    part = make_part(range(3), seen_and_repeated)
+    changed = (make(np.stack(part[0])), *part[1:])
+    write(tmp_path, train=part, val=changed)
+    (problem,) = refused(tmp_path).problems
+    assert (problem.where, problem.what) == ("val_data_joint.npy", f"has {what}, not joints")
+
+
 class Touch:
     def __init__(self, path):
         self.path = path
