@@ -135,7 +135,8 @@ def test_a_broken_image_is_named(tmp_path):
 # ------------------------------------------------------------------------------------- AlphaPose
 
 
-PIXELS_NVC = files.project(files.move(OPENPOSE18, 40))[:, None]
+PIXELS_NVC = files.project(files.move(OPENPOSE18, 40))[:, None].round()
+PIXELS_NVC[:, :, 1] = PIXELS_NVC[:, :, [2, 5]].mean(axis=2)  # AlphaPose's neck
 
 
 @pytest.fixture
@@ -180,6 +181,18 @@ def test_each_image_of_alphapose(tmp_path, expected, form):
     assert (file.name, file.kind, file.skeleton) == ("clip", "OpenPose", "openpose18")
     assert_equal(recording, expected)
     assert read_one(tmp_path / "clip/3.json")[1].num_frames == 1
+
+
+@pytest.mark.parametrize("form", ["open", "cmu"])
+def test_the_neck_of_alphapose_is_between_the_shoulders(tmp_path, form):
+    """With Halpe's joints, AlphaPose puts the top of the head there."""
+    moved_NVC = PIXELS_NVC.copy()
+    moved_NVC[:, :, 1] -= 70
+    for name, frames_NVC in (("coco", PIXELS_NVC), ("halpe", moved_NVC)):
+        write(tmp_path / name, files.list_alphapose(frames_NVC, form))
+        (tmp_path / f"{name}.json").write_bytes(files.format_alphapose(frames_NVC, form))
+    assert_equal(read_one(tmp_path / "halpe")[1], read_one(tmp_path / "coco")[1])
+    assert_equal(read_one(tmp_path / "halpe.json")[1], read_one(tmp_path / "coco.json")[1])
 
 
 def test_both_files_of_alphapose_are_not_two_clips(tmp_path):
