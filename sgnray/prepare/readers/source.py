@@ -39,6 +39,7 @@ from sgnray.storage.location import Entry, Location, escape_name, is_hidden
 MAX_FILE_BYTES = 64 * 1024 * 1024
 PART_BYTES = 32 * 1024 * 1024
 PART_FILES = 256
+_CROWD_BYTES = 64 * HEAD_BYTES  # of the people of one frame, who may fill the head
 _NUM_OPEN, _BLOCK_FILES = 16, 32  # threads that detect formats, and files per task
 _BOMB_BYTES, _BOMB_RATIO = 16 * 1024 * 1024, 200
 _REMOTE_BUFFER_BYTES = 1024 * 1024
@@ -342,6 +343,8 @@ def _detect_file(file: RawFile) -> tuple[RawFile, str]:
         return file, ""
     try:
         found = detect_format(file.name, lambda: _peek(file))
+        if found and found[0].name == IMAGE_FORMAT and file.size_bytes > HEAD_BYTES:
+            found = detect_format(file.name, lambda: _read(file, _CROWD_BYTES))
     except ClipError as error:  # such as a damaged member
         return file, error.what
     if found is None:
