@@ -30,6 +30,7 @@ from sgnray.prepare.readers.formats import (
 )
 from sgnray.prepare.readers.keypoints import FORMAT as KEYPOINTS
 from sgnray.prepare.readers.keypoints import IMAGE_FORMAT, IMAGE_NAME, NO_FRAME
+from sgnray.prepare.readers.named_arrays import TRAINING_ARRAYS
 from sgnray.prepare.readers.openpose import FORMAT as OPENPOSE
 from sgnray.prepare.readers.openpose import FRAME_NAME, has_person, join_frames
 from sgnray.prepare.readers.people import in_frame
@@ -148,6 +149,9 @@ def list_files(place: Location) -> Listing:
             plain.append(_plain_file(place, item))
         elif _is_zip(item.name):
             zips.append(_plain_file(place, item))
+        elif item.name in TRAINING_ARRAYS:
+            reason = "an array of clips is not a recording: prepare its folder alone"
+            plain.append(Skipped(_plain_file(place, item).path, reason))
     listing = _recognize(plain)
     if listing.files or not zips:
         reason = "a .zip next to recordings is not opened: if it has other ones, unpack it"

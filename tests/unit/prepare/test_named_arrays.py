@@ -14,6 +14,7 @@ from sgnray.prepare.clip import Clip
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.named_arrays import plan_named_arrays
+from sgnray.prepare.readers.recordings import find_recordings
 from sgnray.storage.location import locate
 
 from ... import pose_files as files
@@ -347,12 +348,20 @@ def test_the_folder_is_found_by_its_files(tmp_path):
     with pytest.raises(UsageError, match="2 files in this folder could be a dataset") as caught:
         detect([locate(tmp_path / "ntu")])
     assert caught.value.now.endswith("ntu/xsub")
-    # Recordings are read as before.
+    # Recordings are read as before, and the arrays next to them are named.
     (tmp_path / "ntu" / "wave").mkdir()
     (tmp_path / "ntu" / "clap").mkdir()
     for label, seed in (("wave", 0), ("clap", 1)):
         (tmp_path / "ntu" / label / "a.json").write_bytes(files.make_file("YOLO", seed))
-    assert detect([locate(tmp_path / "ntu")]).class_names == ("clap", "wave")
+    plan = detect([locate(tmp_path / "ntu")])
+    assert plan.class_names == ("clap", "wave")
+    assert sorted(item.name for item in plan.skipped) == [
+        f"{folder}/train_data_joint.npy" for folder in ("xsub", "xview")
+    ]
+    assert "prepare its folder alone" in plan.skipped[0].reason
+    with pytest.raises(InputError) as caught:
+        find_recordings(tmp_path / "ntu" / "xsub")
+    assert caught.value.problems[0].what == plan.skipped[0].reason
 
 
 def test_another_array_makes_another_dataset(tmp_path):
