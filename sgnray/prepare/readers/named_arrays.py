@@ -10,6 +10,7 @@ rows, a few clips at a time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -48,6 +49,7 @@ from sgnray.storage.location import Location
 _PARTS = ("train", "val", "test")
 _ARRAYS = {part: (f"{part}_data_joint.npy", f"{part}_data.npy") for part in _PARTS}
 TRAINING_ARRAYS = _ARRAYS["train"]
+_ARRAY = re.compile(r"train_data.*\.npy")  # also of bones, which are refused
 _LABELS = {part: f"{part}_label.pkl" for part in _PARTS}
 _NTU = ".skeleton"
 _SKELETONS = {skeleton.num_joints: skeleton for skeleton in (NTU25, KINECT20)}
@@ -64,7 +66,7 @@ def find_named_arrays(paths: Collection[str]) -> dict[str, str]:
     """Return the folder of each pickle of labels that is next to an array for training."""
     split = [path.rpartition("/") for path in paths]
     with_labels = {folder for folder, _, name in split if name == _LABELS["train"]}
-    folders = {folder for folder, _, name in split if name in TRAINING_ARRAYS} & with_labels
+    folders = {folder for folder, _, name in split if _ARRAY.fullmatch(name)} & with_labels
     return {
         f"{folder}/{name}": folder
         for folder, _, name in split

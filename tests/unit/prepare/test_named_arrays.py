@@ -3,6 +3,7 @@
 import pickle
 import random
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -362,6 +363,31 @@ def test_the_folder_is_found_by_its_files(tmp_path):
     with pytest.raises(InputError) as caught:
         find_recordings(tmp_path / "ntu" / "xsub")
     assert caught.value.problems[0].what == plan.skipped[0].reason
+
+
+def refused_paths(*paths):
+    with pytest.raises((InputError, UsageError)) as caught:
+        detect([locate(path) for path in paths])
+    return caught.value
+
+
+def test_what_is_almost_a_folder_of_arrays_is_refused_with_advice(tmp_path):
+    part = make_part(range(4))
+    for name in ("xsub", "xview", "bones", "both"):
+        write(tmp_path / name, train=part, val=part)
+    error = refused_paths(tmp_path / "xsub", tmp_path / "xview")
+    assert error.what.startswith("several --raw make one dataset only if")
+    with zipfile.ZipFile(tmp_path / "xsub.zip", "w") as archive:
+        for path in (tmp_path / "xsub").iterdir():
+            archive.write(path, f"xsub/{path.name}")
+    assert refused_paths(tmp_path / "xsub.zip").now == "unpack it, and give the folder"
+    (tmp_path / "bones/train_data_joint.npy").rename(tmp_path / "bones/train_data_bone.npy")
+    (problem,) = refused_paths(tmp_path / "bones").problems
+    assert (problem.where, problem.what) == ("train_data_joint.npy", "is missing")
+    other = tmp_path / "both" / "other.pkl"
+    other.write_bytes(b"")
+    expected = f"give --raw {other}, or move that file to another folder"
+    assert refused_paths(tmp_path / "both").now == expected
 
 
 def test_another_array_makes_another_dataset(tmp_path):
