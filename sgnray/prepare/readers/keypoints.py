@@ -182,7 +182,8 @@ def _read_person(person: Any, skeleton: Skeleton) -> Floats:
         raise refusal(f"keypoints has the shape {numbers.shape}, not joints x 2 or 3")
     num_joints = len(numbers)
     if num_joints not in COCO_COUNTS:
-        what = f"not the {skeleton.num_joints} of {skeleton.name}"
+        others = " or ".join(map(str, COCO_COUNTS[1:]))
+        what = f"not the {skeleton.num_joints} of {skeleton.name}, or {others} that begin with them"
         raise refusal(f"a person has {num_joints} joints, {what}")
     scores = _list_scores(person, num_joints)
     if scores is None:

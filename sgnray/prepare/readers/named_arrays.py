@@ -93,6 +93,8 @@ def plan_named_arrays(folder: Location) -> RawPlan:
     dataset, missing = name_dataset(folder, skeleton, num_classes), frozenset[str]()
     if ntu_facts := _read_ntu_names(clips) if skeleton is NTU25 else {}:
         dataset, missing = name_ntu(ntu_facts.values()), read_missing_names()
+        if all(label == ntu_facts[name].label + 1 for name, label in clips):
+            raise refuse_file(folder, "the labels count from 1, and have to count from 0")
     class_names = name_classes(dataset, num_classes)
     jobs: list[PartJob] = []
     parts: dict[str, list[str]] = {"train": [], "test": []}
@@ -148,7 +150,9 @@ def _read_labels(location: Location) -> Labels:
         if not isinstance(name, str) or not name or not name.isprintable():
             raise refuse_pickle(location, f"the name of clip {row} is not text")
         if type(label) is not int or not 0 <= label < _MAX_LABEL:
-            raise refuse_pickle(location, f"the label of clip {row} is not a number of at least 0")
+            raise refuse_pickle(
+                location, f"the label of clip {row} is not an integer of at least 0"
+            )
     return pairs
 
 

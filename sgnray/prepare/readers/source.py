@@ -133,8 +133,11 @@ def list_files(place: Location) -> Listing:
     if not entry.is_folder:
         if entry.name.lower().endswith(SUFFIXES) and (clips := _pickled_files(place, entry)):
             return Listing(tuple(sorted(clips, key=_order)), ())
-        with place.open() as stream:
-            is_zip = stream.read(4) == b"PK\3\4"
+        try:
+            with place.open() as stream:
+                is_zip = stream.read(4) == b"PK\3\4"
+        except OSError as error:
+            raise _unreadable(_plain_file(place, entry), error) from error
         if is_zip:
             return _recognize(list(_zip_files(place)))
         lists_unknown = has_known_suffix(entry.name)

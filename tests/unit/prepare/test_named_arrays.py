@@ -1,7 +1,10 @@
 """Arrays of 2s-AGCN and ST-GCN with their pickles of labels, made from people that are known."""
 
+import os
 import pickle
 import random
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 
@@ -245,7 +248,7 @@ def refused(folder):
         (lambda rows: rows[:, :, :, :18], "has the shape (3, 3, 40, 18, 2), not clips x 3 x"),
         (lambda rows: rows[:, :, :, :20], "has 20 joints, but train_data_joint.npy has 25"),
         (lambda rows: np.repeat(rows, 2, axis=-1), "has the shape (3, 3, 40, 25, 4), not clips"),
-        (lambda rows: rows.astype(int), "contains int64, not numbers of 64 bits or less"),
+        (lambda rows: rows.astype(int), "contains int64, not floats of 64 bits or less"),
         (lambda rows: rows.astype(object), "contains Python objects, which are never unpickled"),
         (np.asfortranarray, "is stored by columns"),
     ],
@@ -297,9 +300,10 @@ class Touch:
         ((["a", "b"], [1]), "it is not a list of names and a list of labels"),
         ((["a", "b", 3], [1, 2, 3]), "the name of clip 2 is not text"),
         ((["a", "b\n", "c"], [1, 2, 3]), "the name of clip 1 is not text"),
-        ((["a", "b", "c"], [1, -2, 3]), "the label of clip 1 is not a number of at least 0"),
-        ((["a", "b", "c"], ["x", 2, 3]), "the label of clip 0 is not a number of at least 0"),
-        ((["a"], [10**80]), "the label of clip 0 is not a number of at least 0"),
+        ((["a", "b", "c"], [1, -2, 3]), "the label of clip 1 is not an integer of at least 0"),
+        ((["a", "b", "c"], ["x", 2, 3]), "the label of clip 0 is not an integer of at least 0"),
+        ((["a"], [3.0]), "the label of clip 0 is not an integer of at least 0"),
+        ((["a"], [10**80]), "the label of clip 0 is not an integer of at least 0"),
     ],
 )
 def test_refused_labels(tmp_path, content, said):
@@ -317,6 +321,31 @@ def test_a_pickle_of_labels_runs_nothing(tmp_path):
     (tmp_path / "val_label.pkl").write_bytes(pickle.dumps((Touch(tmp_path / "ran"), [1])))
     assert "could run code" in refused(tmp_path).what
     assert not (tmp_path / "ran").exists()
+
+
+def test_labels_that_count_from_1_are_refused(tmp_path):
+    rows, names, labels = make_part(range(3))
+    part = rows, names, [label + 1 for label in labels]
+    write(tmp_path, train=part, val=part)
+    assert refused(tmp_path).what == "the labels count from 1, and have to count from 0"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving up rights takes root")
+@pytest.mark.parametrize("name", ["train_data_joint.npy", "val_label.pkl"])
+def test_files_that_may_not_be_read_are_not_corrupt(tmp_path, name):
+    part = make_part(range(3))
+    write(tmp_path, train=part, val=part)
+    (tmp_path / name).chmod(0)
+    script = (
+        "import sys; from sgnray.errors import SgnError; from sgnray.prepare import *\n"
+        "try: prepare_dataset(sys.argv[1], out='out')\n"
+        "except SgnError as error: print(error.what)\n"
+    )
+    rights = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    command = [*rights, sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "ermission denied" in done.stdout
+    assert "corrupt" not in done.stdout
 
 
 def test_labels_may_be_an_array(tmp_path):
