@@ -106,7 +106,8 @@ class Journal:
     def gather(self) -> Part:
         """Join all parts, with their poses as one mapped matrix."""
         self._poses.flush()
-        table = pa.concat_tables(self._tables).combine_chunks()
+        no_clip = _build_table(self._skeleton, []).replace_schema_metadata()  # there may be no part
+        table = pa.concat_tables([no_clip, *self._tables]).combine_chunks()
         return Part(table, map_poses(self._poses_path, self._skeleton), tuple(self._skipped))
 
     def _take_up(self, index: int) -> bool:

@@ -47,8 +47,10 @@ def read_azure(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame that is wrong."""
     content = parse_json(data)
     frames = content.get("frames") if isinstance(content, dict) else None
-    if not isinstance(frames, list) or not frames:
+    if not isinstance(frames, list):
         raise refusal("not a JSON object with a list `frames`")
+    if not frames:
+        raise refusal("its list `frames` is empty")
     order_V = _order_joints(content.get("joint_names"), skeleton)
     poses_NVC, ids, numbers = [], [], []
     for number, frame in enumerate(frames):
@@ -69,6 +71,8 @@ def _order_joints(names: Any, skeleton: Skeleton) -> npt.NDArray[np.intp]:
     if not isinstance(names, list):
         raise refusal("it has no list `joint_names`")
     keys = [joint_key(str(name)) for name in names]
+    if twice := [name for at, name in enumerate(names) if keys[at] in keys[:at]]:
+        raise refusal(f"joint_names has {show_name(twice[0])} twice")
     wanted = {joint_key(joint): joint for joint in skeleton.joints}
     if sorted(keys) != sorted(wanted):
         missing = [joint for key, joint in wanted.items() if key not in keys]

@@ -34,7 +34,8 @@ _HEAD_BYTES = 16
 _FOLDER_SUFFIXES = (".yaml", ".yml", ".h5", ".hdf5", ".npz", *PICKLE_SUFFIXES)
 _KNOWN = (
     "a folder or .zip of SsssCcccPpppRrrrAaaa.skeleton (NTU RGB+D), of aAA_sSS_eEE_vVV.json "
-    "(NW-UCLA) or of what pose estimators write (OpenPose, COCO key points, MediaPipe, Kinect); "
+    "(NW-UCLA) or of what pose estimators write (OpenPose, COCO key points, MediaPipe, "
+    "Kinect, Azure Kinect); "
     "NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl; a folder of train_data_joint.npy, train_label.pkl "
     "and those of val; or the .yaml of a table of clips"
 )
@@ -81,13 +82,7 @@ def _plan_one(raw: Sequence[Location], kinds: Sequence[Kind], name_pattern: str 
             now="leave it out: this source describes its own clips",
         )
     if len(raw) > 1:
-        raise UsageError(
-            "several --raw make one dataset only if all are folders or .zip files of recordings",
-            where=", ".join(
-                f"{place}: {kind.value}" for place, kind in zip(raw, kinds, strict=True)
-            ),
-            now="prepare them one by one",
-        )
+        raise _refuse_several(raw, [kind.value for kind in kinds])
     if kinds[0] is Kind.TABLE:
         raise UsageError(
             "a table of clips needs the .yaml that names its joints, classes and splits",
@@ -109,6 +104,8 @@ def _plan_recordings(raw: Sequence[Location], name_pattern: str | None) -> RawPl
             return _plan_one([inner], [Kind.NAMED_ARRAYS], name_pattern)
         return detect([inner], name_pattern)
     for place, listing, what in zip(raw, listings, recorded, strict=True):
+        if what is None and len(raw) > 1 and _only_source(place) is not None:
+            raise _refuse_several(raw, [what or "a dataset on its own" for what in recorded])
         if what is None:
             raise _nothing_found(place, listing.unused)
     _check_alike(raw, recorded)
@@ -160,9 +157,13 @@ def _kind_of_file(place: Location, head: bytes) -> Kind:
 def _holds_arrays(place: Location) -> bool:
     try:
         with place.open() as file, zipfile.ZipFile(io.BufferedReader(file)) as archive:
-            return any(name.endswith(".npy") for name in archive.namelist())
+            names = archive.namelist()
     except ZIP_ERRORS:
         return False  # the reader of recordings reports the error
+    if find_named_arrays(names):
+        what = "arrays and their pickles of labels are not read in a .zip"
+        raise UsageError(what, where=f"--raw {place}", now="unpack it, and give the folder")
+    return any(name.endswith(".npy") for name in names)
 
 
 def _only_source(folder: Location) -> Location | None:
@@ -174,10 +175,14 @@ def _only_source(folder: Location) -> Location | None:
     arrays = find_named_arrays(items)
     paths = sorted({arrays.get(path, path) for path in items if path.endswith(_FOLDER_SUFFIXES)})
     if len(paths) > 1:
+        others = [path for path in paths if path not in arrays.values()]
+        now = f"name one, for example --raw {folder.at(paths[0])}"
+        if others and len(others) < len(paths):
+            now = f"give --raw {folder.at(others[0])}, or move that file to another folder"
         raise UsageError(
             f"{len(paths)} files in this folder could be a dataset",
             where=f"--raw {folder}",
-            now=f"name one, for example --raw {folder.at(paths[0])}",
+            now=now,
         )
     if paths and folder.is_local:
         return locate(Path(paths[0]))  # UsageError if its name is not UTF-8
@@ -196,6 +201,14 @@ def _check_alike(raw: Sequence[Location], recorded: Sequence[str | None]) -> Non
             f"--raw {place}: {what}" for place, what in zip(raw, recorded, strict=True)
         ),
         now="give it once" if is_twice else "prepare them one by one, each with its own --out",
+    )
+
+
+def _refuse_several(raw: Sequence[Location], found: Sequence[str]) -> UsageError:
+    return UsageError(
+        "several --raw make one dataset only if all are folders or .zip files of recordings",
+        where=", ".join(f"{place}: {what}" for place, what in zip(raw, found, strict=True)),
+        now="prepare them one by one",
     )
 
 

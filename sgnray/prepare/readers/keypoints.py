@@ -1,9 +1,9 @@
 """Reader of COCO's 17 key points as JSON, one file per recording: YOLO-pose, RTMPose and others.
 
 It accepts a list of frames, each a list of people or an object with `instances` (MMPose); an object
-with this list as `instance_info`; and a list of people with an `image_id` (COCO's results), a
-`frame_id` or a `frame`. The listing joins files of one image each, which are lists of people, as it
-joins OpenPose's frames.
+with this list as `instance_info`; and a list of people with an `image_id` (COCO's results) or
+another key of their frame. The listing joins files of one image each, which are lists of people, as
+it joins OpenPose's frames.
 A person has `keypoints`: 17 points, 51 numbers, or x, y and visible (YOLO). Points of x and y may
 have `keypoint_scores` or `scores`. Of COCO-WholeBody's and Halpe's points, the first 17 are read.
 """
@@ -45,8 +45,9 @@ _KEYS = re.compile(
 )
 _PEOPLE = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[\s*\{.*"keypoints"', re.DOTALL)
 _FRAME_KEYS = (b'"instances"', b'"image_id"')
-_NUMBER_KEYS = ("image_id", "frame_id", "frame")  # of the frame, in a list of people
-_NUMBERS = re.compile(rb'"(frame_id|frame)"\s*:\s*([^,}\]]+)[,}\]]')
+# Of the frame, in a list of people.
+_NUMBER_KEYS = ("image_id", "frame_id", "frame", "frame_number", "timestamp")
+_NUMBERS = re.compile(rb'"(frame_id|frame|frame_number|timestamp)"\s*:\s*([^,}\]]+)[,}\]]')
 _EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[(?:[\s,]*\[\s*\])*[\s,]*[\[\]]?\s*")
 
 _MIN_BOX_SCORE = 0.1  # whom the detector is less sure of is not a person
@@ -109,7 +110,8 @@ def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
         ids = [frame.get("frame_id") if isinstance(frame, dict) else None for frame in content]
         return content, number_frames(ids, "frame_id")
     # A list of people: each has the id of its image, or the number of its frame, or all are in one.
-    key = next((key for key in _NUMBER_KEYS if any(key in item for item in content)), "image_id")
+    values = {key: {str(item.get(key)) for item in content} for key in _NUMBER_KEYS}
+    key = next((key for key, own in values.items() if len(own) > 1), _NUMBER_KEYS[0])
     groups = [(own, list(people)) for own, people in groupby(content, lambda item: item.get(key))]
     images = [str(own) for own, _ in groups]
     if len(set(images)) < len(images):
@@ -180,7 +182,8 @@ def _read_person(person: Any, skeleton: Skeleton) -> Floats:
         raise refusal(f"keypoints has the shape {numbers.shape}, not joints x 2 or 3")
     num_joints = len(numbers)
     if num_joints not in COCO_COUNTS:
-        what = f"not the {skeleton.num_joints} of {skeleton.name}"
+        others = " or ".join(map(str, COCO_COUNTS[1:]))
+        what = f"not the {skeleton.num_joints} of {skeleton.name}, or {others} that begin with them"
         raise refusal(f"a person has {num_joints} joints, {what}")
     scores = _list_scores(person, num_joints)
     if scores is None:

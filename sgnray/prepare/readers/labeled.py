@@ -43,6 +43,7 @@ _PARTS = ("train", "test")
 _EVERY = {"cs": ("subject", 3), "cv": ("camera", 3)}  # every third one is for testing
 _RANDOM_EVERY = 5
 _FIELD = re.compile(r"\{(\w*)\}|(\*)")
+_NAMES_OF_ALPHAPOSE = ("alphapose-results", "sep-json")
 _NOW = (
     "sort them into one folder per class, put a labels.csv (name,label,subject,camera) next to "
     "them, or give --name-pattern 'a{label}_s{subject}_v{camera}'"
@@ -145,25 +146,31 @@ def _choose(listing: Listing, name_pattern: str | None) -> Describe:
 def _by_folder(files: Sequence[RawFile]) -> Describe:
     """Name clips CLASS/FILE, or by more of their paths if several would have the same name."""
     _check_folders_of_frames(files)
-    names = _name_apart(files, num_parts=2)
+    num_parts = {file: 3 if _is_of_alphapose(file) else 2 for file in files}
+    names = _name_apart(num_parts)
 
     def describe(file: RawFile) -> Words:
         parts = PurePosixPath(stem_of(file.path)).parts
         if len(parts) < 2:
             raise refusal("it is not in a class folder")
-        return {"name": names[file], "label": parts[-2]}
+        return {"name": names[file], "label": parts[-num_parts[file]]}
 
     return describe
 
 
-def _name_apart(files: Sequence[RawFile], num_parts: int) -> dict[RawFile, str]:
-    """Name files by the last parts of their paths.
+def _is_of_alphapose(file: RawFile) -> bool:
+    """Return whether the recording is a folder below that of its class: all files have one name."""
+    return file.depth > 1 and stem_of(file.name) in _NAMES_OF_ALPHAPOSE
+
+
+def _name_apart(num_parts: Mapping[RawFile, int]) -> dict[RawFile, str]:
+    """Name files by this many of the last parts of their paths.
 
     Those that would have the same name get their whole paths below what the user named, and if
     these are the same, too, the names of the .zip and the folders above.
     """
-    parts = {file: _parts_on_disk(file) for file in files}
-    lengths = {file: min(num_parts, file.depth + 1) for file in files}
+    parts = {file: _parts_on_disk(file) for file in num_parts}
+    lengths = {file: min(number, file.depth + 1) for file, number in num_parts.items()}
 
     def find_same() -> list[RawFile]:
         ends = {file: parts[file][-length:] for file, length in lengths.items()}
@@ -209,7 +216,7 @@ def _by_pattern(pattern: str, files: Sequence[RawFile]) -> Describe:
     compiled = _compile(pattern)
     by_folder = None if "label" in compiled.groupindex else _by_folder(files)
     num_parts = pattern.count("/") + 1
-    names = _name_apart(files, num_parts) if by_folder is None else {}
+    names = _name_apart(dict.fromkeys(files, num_parts)) if by_folder is None else {}
 
     def describe(file: RawFile) -> Words:
         name = "/".join(PurePosixPath(stem_of(file.path)).parts[-num_parts:])

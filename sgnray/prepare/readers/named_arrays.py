@@ -2,13 +2,15 @@
 
 An array holds N clips x 3 coordinates x T frames x V joints x M actors, and the pickle next to it
 their names and labels. These projects put the middle of the main actor's spine at zero in each
-frame, turn the clip, and repeat the frames of each actor until the array is full. The repetition is
-undone here; a clip that is only padded with zeros, as ST-GCN's are, is centered here. Arrays are
-read by rows, a few clips at a time.
+frame, turn the clip so that z is up and the main actor's shoulders are along x, and repeat the
+frames of each actor until the array is full. Here, y is turned up again, and repeated frames are
+left out. A clip that is only padded with zeros, as ST-GCN's are, is centered. Arrays are read by
+rows, a few clips at a time.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -46,10 +48,16 @@ from sgnray.storage.location import Location
 
 _PARTS = ("train", "val", "test")
 _ARRAYS = {part: (f"{part}_data_joint.npy", f"{part}_data.npy") for part in _PARTS}
+TRAINING_ARRAYS = _ARRAYS["train"]
+_ARRAY = re.compile(r"train_data.*\.npy")  # also of bones, which are refused
 _LABELS = {part: f"{part}_label.pkl" for part in _PARTS}
 _NTU = ".skeleton"
 _SKELETONS = {skeleton.num_joints: skeleton for skeleton in (NTU25, KINECT20)}
 _MAX_LABEL = 100_000
+_SPINE, _LEFT_SHOULDER, _RIGHT_SHOULDER = 1, 4, 8  # in both skeletons
+_BONE_ROOT = 20  # between the shoulders: 2s-AGCN's bone from this joint to itself is zero
+_NUM_CHECKED = 8  # clips
+_ALONG, _SAME_M = 1e-4, 1e-5  # more than float32's rounding, less than Kinect's noise
 
 Labels = list[tuple[str, int]]  # the name and the label of each clip
 
@@ -58,7 +66,7 @@ def find_named_arrays(paths: Collection[str]) -> dict[str, str]:
     """Return the folder of each pickle of labels that is next to an array for training."""
     split = [path.rpartition("/") for path in paths]
     with_labels = {folder for folder, _, name in split if name == _LABELS["train"]}
-    folders = {folder for folder, _, name in split if name in _ARRAYS["train"]} & with_labels
+    folders = {folder for folder, _, name in split if _ARRAY.fullmatch(name)} & with_labels
     return {
         f"{folder}/{name}": folder
         for folder, _, name in split
@@ -85,6 +93,8 @@ def plan_named_arrays(folder: Location) -> RawPlan:
     dataset, missing = name_dataset(folder, skeleton, num_classes), frozenset[str]()
     if ntu_facts := _read_ntu_names(clips) if skeleton is NTU25 else {}:
         dataset, missing = name_ntu(ntu_facts.values()), read_missing_names()
+        if all(label == ntu_facts[name].label + 1 for name, label in clips):
+            raise refuse_file(folder, "the labels count from 1, and have to count from 0")
     class_names = name_classes(dataset, num_classes)
     jobs: list[PartJob] = []
     parts: dict[str, list[str]] = {"train": [], "test": []}
@@ -140,7 +150,9 @@ def _read_labels(location: Location) -> Labels:
         if not isinstance(name, str) or not name or not name.isprintable():
             raise refuse_pickle(location, f"the name of clip {row} is not text")
         if type(label) is not int or not 0 <= label < _MAX_LABEL:
-            raise refuse_pickle(location, f"the label of clip {row} is not a number of at least 0")
+            raise refuse_pickle(
+                location, f"the label of clip {row} is not an integer of at least 0"
+            )
     return pairs
 
 
@@ -160,8 +172,23 @@ def _find_problems(
             problem = f"has {shape[3]} joints, but {files['train']} has {others[0]}"
         elif problem is None and not 0 < shape[0] == num_labels:
             problem = f"has {shape[0]} clips, and its pickle {num_labels} labels"
+        elif problem is None:
+            num_rows = min(_NUM_CHECKED, shape[0])
+            problem = _find_stream(NpyArrays(folder).read_rows(name, 0, num_rows)[..., 0])
         if problem is not None:
             yield Problem(name, problem)
+
+
+def _find_stream(main_NCTV: Array) -> str | None:
+    """Explain that the first clips are bones or motions, which 2s-AGCN makes of joints."""
+    has_spine = main_NCTV[..., _SPINE].any()
+    is_of_ntu = main_NCTV.shape[3] == NTU25.num_joints
+    if has_spine and is_of_ntu and not main_NCTV[..., _BONE_ROOT].any():
+        return "has bones, not joints"
+    # Motions are differences of frames, so that the last one is zero: 2s-AGCN's joints fill all.
+    if not has_spine and main_NCTV[:, :, -2:-1].any() and not main_NCTV[:, :, -1].any():
+        return "has motions, not joints"
+    return None
 
 
 def _read_ntu_names(clips: Labels) -> dict[str, ClipFacts]:
@@ -198,29 +225,37 @@ def _choose(
 
 
 def _read_clip(row_CTVM: Array, origin_joint: int) -> Poses:
-    """Center one clip without its padding; ClipError if it has no pose."""
-    keypoint_MTVC = row_CTVM.transpose(3, 1, 2, 0)
-    seen = np.flatnonzero((keypoint_MTVC != 0).any(axis=(0, 2, 3)))
-    if seen.size == 0:
+    """Center one clip without its padding, with y up; ClipError if it has no pose."""
+    people_MTVC = row_CTVM.transpose(3, 1, 2, 0)
+    if not people_MTVC.any():
         raise refusal("every pose is zero")
-    keypoint_MTVC = keypoint_MTVC[:, : seen[-1] + 1]
-    num_frames = _count_frames(keypoint_MTVC[0])
-    return center(keypoint_MTVC[:, :num_frames], origin_joint=origin_joint)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if _is_turned(people_MTVC[0]):
+            people_MTVC = people_MTVC[..., [0, 2, 1]] * (1, 1, -1)
+        keypoint_MTVC = np.stack([_clear_repeats(person_TVC) for person_TVC in people_MTVC])
+    seen = np.flatnonzero((keypoint_MTVC != 0).any(axis=(0, 2, 3)))
+    return center(keypoint_MTVC[:, : seen[-1] + 1], origin_joint=origin_joint)
 
 
-def _count_frames(main_TVC: Array) -> int:
-    """Count the frames before the main actor's are repeated until the end: all if they are not."""
-    if not main_TVC[0].any():
-        return len(main_TVC)
-    # The longest start that is also an end, as in the algorithm of Knuth, Morris and Pratt.
-    pose_T = [pose_VC.tobytes() for pose_VC in main_TVC]
-    lengths = [0]
-    for pose in pose_T[1:]:
-        length = lengths[-1]
-        while length and pose != pose_T[length]:
-            length = lengths[length - 1]
-        lengths.append(length + (pose == pose_T[length]))
-    return len(pose_T) - lengths[-1]
+def _is_turned(main_TVC: Array) -> bool:
+    """Return whether a clip has z up: its main actor's shoulders are along x in the first frame."""
+    is_centered = not main_TVC[:, _SPINE].any()
+    across_C = main_TVC[0, _RIGHT_SHOULDER] - main_TVC[0, _LEFT_SHOULDER]
+    return is_centered and bool(np.abs(across_C[1:]).max() <= _ALONG * across_C[0])
+
+
+def _clear_repeats(person_TVC: Array) -> Array:
+    """Clear the frames that repeat an actor's first ones, if they fill the array to its end."""
+    if not (person_TVC[0].any() and person_TVC[-1].any()):
+        return person_TVC
+    # Actor 2 is relative to the main actor, who may be repeated after another number of frames.
+    poses_TVC = person_TVC - person_TVC[:, _SPINE, None]
+    is_first_T = np.abs(poses_TVC - poses_TVC[0]).max(axis=(1, 2)) <= _SAME_M
+    for period in np.flatnonzero(is_first_T[1:]) + 1:
+        if np.abs(poses_TVC[period:] - poses_TVC[:-period]).max() <= _SAME_M:
+            is_own_T = np.arange(len(person_TVC)) < period
+            return np.where(is_own_T[:, None, None], person_TVC, 0)
+    return person_TVC
 
 
 def _describe_source(

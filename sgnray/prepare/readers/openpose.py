@@ -2,7 +2,9 @@
 
 The listing joins the files of one recording into one text, frame after frame: join_frames.
 AlphaPose writes COCO-18 in this way (--format open) and in that of an earlier OpenPose (cmu): a
-file per image, whose name is that of the image, and one file with all of them by their names.
+file per image, whose name is that of the image, and one file with all of them by their names. Its
+neck is the middle of the shoulders, which is computed again, since with a model of more than
+COCO's 17 key points, AlphaPose writes another key point there.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ _IMAGES = re.compile(
     rb'(?:\xef\xbb\xbf)?\s*\{\s*"[^"]*"\s*:\s*\{.*"version"\s*:\s*"AlphaPose', re.DOTALL
 )
 _SKELETONS = {3 * skeleton.num_joints: skeleton for skeleton in (OPENPOSE25, OPENPOSE18)}
+_NECK, _SHOULDERS = 1, [2, 5]  # in both skeletons
 _START = b"\x1e"  # cannot occur unescaped in JSON
 
 
@@ -73,9 +76,11 @@ def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:
         with in_frame(f"{number} ({name})" if name else number):
             content = parse_json(frame) if files else frame
             people = _list_people(content)
-            if files and not (FRAME_NAME.fullmatch(name) or _is_of_alphapose(content)):
+            has_neck = not _is_of_alphapose(content)
+            if files and has_neck and not FRAME_NAME.fullmatch(name):
                 raise refusal("it is not named NAME_000000000000_keypoints.json")
-            poses_NVC.append([_read_person(person, skeleton) for person in people])
+            own = [_read_person(person, skeleton, has_neck=has_neck) for person in people]
+            poses_NVC.append(own)
             ids.append([_track_id(person) for person in people])
     return build_recording(poses_NVC, skeleton, check_ids(ids), _number([n for n, _ in frames]))
 
@@ -128,7 +133,7 @@ def _track_id(person: dict[str, Any]) -> int | None:
     return None
 
 
-def _read_person(person: Any, skeleton: Skeleton) -> Floats:
+def _read_person(person: Any, skeleton: Skeleton, *, has_neck: bool) -> Floats:
     if not isinstance(person, dict):
         raise refusal("a person is not a JSON object")
     keys = ("pose_keypoints_2d", "pose_keypoints", "joints")
@@ -138,4 +143,6 @@ def _read_person(person: Any, skeleton: Skeleton) -> Floats:
         what = f"not {3 * skeleton.num_joints} as {skeleton.name}"
         raise refusal(f"pose_keypoints_2d has {numbers.size} numbers, {what}")
     joints_V3 = numbers.reshape(-1, 3)
+    if not has_neck:
+        joints_V3[_NECK] = joints_V3[_SHOULDERS].mean(axis=0)
     return mark_missing(joints_V3[:, :2], joints_V3[:, 2])

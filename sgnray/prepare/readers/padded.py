@@ -195,7 +195,8 @@ def find_array_problem(spec: ArraySpec | None, num_axes: int, entry: Entry) -> s
     if spec.problem is not None:
         return spec.problem
     if spec.dtype.kind not in ("fiub" if num_axes == 2 else "f") or spec.dtype.itemsize > 8:
-        return f"contains {spec.dtype}, not numbers of 64 bits or less"
+        known = "numbers" if num_axes == 2 else "floats"
+        return f"contains {spec.dtype}, not {known} of 64 bits or less"
     if len(spec.shape) != num_axes or 0 in spec.shape[1:]:
         return f"has the shape {spec.shape}, not {num_axes} axes"
     if spec.row_bytes > _MAX_ROW_BYTES:
@@ -398,6 +399,9 @@ def reading_file(
     """Turn a library's errors for a damaged file into an InputError."""
     try:
         yield
+    except PermissionError as error:
+        what = "the file cannot be read: permission denied"
+        raise InputError(what, where=str(location), now="make it readable") from error
     except errors as error:
         reason = f"the file is corrupt or cannot be read: {first_line(error)}"
         raise refuse_file(location, reason) from error

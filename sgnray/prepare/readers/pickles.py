@@ -35,7 +35,8 @@ _MAX_KEY = 2**60
 _CODE = re.compile(r"[biufcSU]\d{1,6}", re.ASCII)
 _OPCODES = (
     "PROTO FRAME STOP NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT "
-    "SHORT_BINUNICODE BINUNICODE BINUNICODE8 SHORT_BINBYTES BINBYTES BINBYTES8 BYTEARRAY8 "
+    "SHORT_BINSTRING BINSTRING SHORT_BINUNICODE BINUNICODE BINUNICODE8 "
+    "SHORT_BINBYTES BINBYTES BINBYTES8 BYTEARRAY8 "
     "MARK BINGET LONG_BINGET BINPUT LONG_BINPUT MEMOIZE TUPLE TUPLE1 TUPLE2 TUPLE3 "
     "EMPTY_LIST EMPTY_DICT EMPTY_SET EMPTY_TUPLE APPEND APPENDS "
     "SETITEM SETITEMS ADDITEMS FROZENSET GLOBAL STACK_GLOBAL REDUCE BUILD"
@@ -81,7 +82,7 @@ def refuse_pickle(location: Location, reason: str) -> InputError:
     return InputError(
         f"the pickle cannot be used: {reason}",
         where=str(location),
-        now="download the file again from its publisher",
+        now="download the file again from its publisher, or write it again with Python 3",
     )
 
 
@@ -143,7 +144,7 @@ class _BoundedFile:
         self._file = io.BufferedReader(stream, buffer_size=2**20)
         self._num_left: int = stream.size()
         if self._num_left < 2 or (head := self._file.peek(2))[:1] != pickle.PROTO:
-            raise PickleError("it does not begin with its protocol")
+            raise PickleError("it does not begin with its protocol, as those of 0 and 1 (Python 2)")
         if head[1] not in _PROTOCOLS:
             raise PickleError(f"it has protocol {head[1]}, not 2 to 5")
 
@@ -191,7 +192,7 @@ class _Unpickler(pickle._Unpickler):
     pop_mark: Callable[[], list[Any]]
 
     def __init__(self, file: _BoundedFile) -> None:
-        super().__init__(file)
+        super().__init__(file, encoding="latin-1")  # of Python 2's text
         own = {
             "BYTEARRAY8": _Unpickler._push_bytes,
             "FROZENSET": _Unpickler._push_frozenset,

@@ -276,12 +276,15 @@ def load_clips(location: Location, changed: int) -> dict[str, Arrays]:
 def _find_skeleton(clips: Sequence[PickledClip], location: Location) -> Skeleton:
     """Return the skeleton of all clips; InputError if it is not one that PYSKL's files have."""
     shapes = {clip.keypoint.final_shape[2:] for clip in clips}
-    if len(shapes) == 1 and shapes <= _SKELETONS.keys():
-        return _SKELETONS[shapes.pop()]
-    listed = ", ".join(" x ".join(map(str, shape)) for shape in sorted(shapes)[:_MAX_PROBLEMS])
+    skeletons = {_SKELETONS.get(shape) for shape in shapes}
+    if len(skeletons) == 1 and (skeleton := skeletons.pop()) is not None:
+        return skeleton
+    unknown = shapes - _SKELETONS.keys()
+    shown = sorted(unknown or shapes)[:_MAX_PROBLEMS]
+    listed = ", ".join(" x ".join(map(str, shape)) for shape in shown)
     known = " or ".join(f"{joints} x {axes}" for joints, axes in _SKELETONS)
     raise InputError(
-        f"the poses have {listed} joints x coordinates, not {known}",
+        f"the poses have {listed} joints x coordinates, not {known if unknown else 'one skeleton'}",
         where=str(location),
         now="for other skeletons, describe the clips in a YAML file of the custom format (README)",
     )

@@ -30,6 +30,7 @@ from sgnray.prepare.readers.formats import (
 )
 from sgnray.prepare.readers.keypoints import FORMAT as KEYPOINTS
 from sgnray.prepare.readers.keypoints import IMAGE_FORMAT, IMAGE_NAME, NO_FRAME
+from sgnray.prepare.readers.named_arrays import TRAINING_ARRAYS
 from sgnray.prepare.readers.openpose import FORMAT as OPENPOSE
 from sgnray.prepare.readers.openpose import FRAME_NAME, has_person, join_frames
 from sgnray.prepare.readers.people import in_frame
@@ -39,6 +40,7 @@ from sgnray.storage.location import Entry, Location, escape_name, is_hidden
 MAX_FILE_BYTES = 64 * 1024 * 1024
 PART_BYTES = 32 * 1024 * 1024
 PART_FILES = 256
+_CROWD_BYTES = 64 * HEAD_BYTES  # of the people of one frame, who may fill the head
 _NUM_OPEN, _BLOCK_FILES = 16, 32  # threads that detect formats, and files per task
 _BOMB_BYTES, _BOMB_RATIO = 16 * 1024 * 1024, 200
 _REMOTE_BUFFER_BYTES = 1024 * 1024
@@ -131,8 +133,11 @@ def list_files(place: Location) -> Listing:
     if not entry.is_folder:
         if entry.name.lower().endswith(SUFFIXES) and (clips := _pickled_files(place, entry)):
             return Listing(tuple(sorted(clips, key=_order)), ())
-        with place.open() as stream:
-            is_zip = stream.read(4) == b"PK\3\4"
+        try:
+            with place.open() as stream:
+                is_zip = stream.read(4) == b"PK\3\4"
+        except OSError as error:
+            raise _unreadable(_plain_file(place, entry), error) from error
         if is_zip:
             return _recognize(list(_zip_files(place)))
         lists_unknown = has_known_suffix(entry.name)
@@ -147,6 +152,9 @@ def list_files(place: Location) -> Listing:
             plain.append(_plain_file(place, item))
         elif _is_zip(item.name):
             zips.append(_plain_file(place, item))
+        elif item.name in TRAINING_ARRAYS:
+            reason = "an array of clips is not a recording: prepare its folder alone"
+            plain.append(Skipped(_plain_file(place, item).path, reason))
     listing = _recognize(plain)
     if listing.files or not zips:
         reason = "a .zip next to recordings is not opened: if it has other ones, unpack it"
@@ -342,6 +350,8 @@ def _detect_file(file: RawFile) -> tuple[RawFile, str]:
         return file, ""
     try:
         found = detect_format(file.name, lambda: _peek(file))
+        if found and found[0].name == IMAGE_FORMAT and file.size_bytes > HEAD_BYTES:
+            found = detect_format(file.name, lambda: _read(file, _CROWD_BYTES))
     except ClipError as error:  # such as a damaged member
         return file, error.what
     if found is None:

@@ -8,6 +8,7 @@ import pytest
 from sgnray.data.skeleton import COCO17, OPENPOSE18
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.readers.formats import HEAD_BYTES
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
 from sgnray.storage.location import locate
 
@@ -110,7 +111,7 @@ def test_single_files_are_what_they_were(tmp_path):
     assert {file.kind for file in found} == {"COCO key points"}
 
 
-@pytest.mark.parametrize("key", ["frame_id", "frame"])
+@pytest.mark.parametrize("key", ["frame_id", "frame", "frame_number", "timestamp"])
 def test_a_list_of_people_with_numbers_of_frames_is_not_an_image(tmp_path, key):
     """Else clip1 and clip2 would be images of one recording; an image may have its number."""
     people = [{key: number, **one} for number, (one,) in enumerate(FRAMES["YOLO"])]
@@ -120,6 +121,19 @@ def test_a_list_of_people_with_numbers_of_frames_is_not_an_image(tmp_path, key):
     assert [read_recording(file)[0].num_frames for file in found] == [40, 30]
     write(tmp_path / "images", [[one] for one in people])
     assert read_one(tmp_path / "images")[1].num_frames == 40
+
+
+def test_a_crowd_is_not_an_image(tmp_path):
+    """The first frame has more than the head of a file that the format is detected by."""
+    crowd = [person for (person,) in FRAMES["YOLO"]] * 5
+    people = [{**one, "frame": number} for number in range(3) for one in crowd]
+    write(tmp_path / "clips", [people, people], "clip{}.json")
+    found = find_recordings(tmp_path / "clips").files
+    assert [file.name for file in found] == ["clip0.json", "clip1.json"]
+    write(tmp_path / "images", [people[:200], people[200:400], people[400:]])
+    assert min(path.stat().st_size for path in tmp_path.glob("*/*.json")) > HEAD_BYTES
+    (file,) = find_recordings(tmp_path / "images").files
+    assert (file.name, len(file.frames)) == ("images", 3)
 
 
 def test_a_broken_image_is_named(tmp_path):
@@ -135,7 +149,8 @@ def test_a_broken_image_is_named(tmp_path):
 # ------------------------------------------------------------------------------------- AlphaPose
 
 
-PIXELS_NVC = files.project(files.move(OPENPOSE18, 40))[:, None]
+PIXELS_NVC = files.project(files.move(OPENPOSE18, 40))[:, None].round()
+PIXELS_NVC[:, :, 1] = PIXELS_NVC[:, :, [2, 5]].mean(axis=2)  # AlphaPose's neck
 
 
 @pytest.fixture
@@ -180,6 +195,18 @@ def test_each_image_of_alphapose(tmp_path, expected, form):
     assert (file.name, file.kind, file.skeleton) == ("clip", "OpenPose", "openpose18")
     assert_equal(recording, expected)
     assert read_one(tmp_path / "clip/3.json")[1].num_frames == 1
+
+
+@pytest.mark.parametrize("form", ["open", "cmu"])
+def test_the_neck_of_alphapose_is_between_the_shoulders(tmp_path, form):
+    """With Halpe's joints, AlphaPose puts the top of the head there."""
+    moved_NVC = PIXELS_NVC.copy()
+    moved_NVC[:, :, 1] -= 70
+    for name, frames_NVC in (("coco", PIXELS_NVC), ("halpe", moved_NVC)):
+        write(tmp_path / name, files.list_alphapose(frames_NVC, form))
+        (tmp_path / f"{name}.json").write_bytes(files.format_alphapose(frames_NVC, form))
+    assert_equal(read_one(tmp_path / "halpe")[1], read_one(tmp_path / "coco")[1])
+    assert_equal(read_one(tmp_path / "halpe.json")[1], read_one(tmp_path / "coco.json")[1])
 
 
 def test_both_files_of_alphapose_are_not_two_clips(tmp_path):

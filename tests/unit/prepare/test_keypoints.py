@@ -131,7 +131,7 @@ def test_names_of_images_have_the_number_of_their_frame(name):
     assert len(recording.bodies) == 2
 
 
-@pytest.mark.parametrize("key", ["frame_id", "frame"])
+@pytest.mark.parametrize("key", ["frame_id", "frame", "frame_number", "timestamp"])
 def test_people_may_have_the_number_of_their_frame(key):
     numbers = [*range(8, 18), *range(37, 47)]
     expected = read(results(numbers))
@@ -140,6 +140,8 @@ def test_people_may_have_the_number_of_their_frame(key):
     # A name of the image comes before it.
     named = [one | {"image_id": f"{number}.jpg"} for number, one in enumerate(people)]
     assert_equal(read(named), read(results(range(20))))
+    # But not the name of the video.
+    assert_equal(read([one | {"image_id": "clip.mp4"} for one in people]), expected)
     assert refusal_of([*people, people[0]]) == f"not sorted by {key}: 8 appears again after another"
 
 

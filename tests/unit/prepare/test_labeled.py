@@ -2,6 +2,7 @@
 
 import html
 import itertools
+import json
 import os
 import pickle
 import shutil
@@ -81,6 +82,27 @@ def test_the_folder_is_the_class(write):
     # One clip in five of each class is tested, and at least one of a class that has two.
     assert planned.splits == {
         "random": {"train": ["clap/a", "wave/a"], "test": ["clap/b", "wave/b"]}
+    }
+
+
+def test_folders_of_alphapose_are_recordings_of_a_class(write):
+    """All of its files have the same name; other names do not change the class."""
+    raw = write(
+        *(f"{clip}/alphapose-results.json" for clip in ("a/wave/clip0", "a/clap/clip0", "hop")),
+        *("a/jump/clip2/sep-json/1.json", "a/jump/clip2/sep-json/2.json", "monday/wave/clip1.json"),
+        kind="COCO",
+    )
+    for number, path in enumerate(sorted(raw.rglob("*.json"))):
+        people = json.loads(files.make_file("COCO"))
+        if path.parent.name == "sep-json":
+            people = [{"keypoints": people[0]["keypoints"]}]
+        path.write_text(json.dumps(people) + number * "\n")
+    assert {name: label for name, (label, *_) in facts_of(plan(raw)).items()} == {
+        "wave/clip0/alphapose-results": "wave",
+        "clap/clip0/alphapose-results": "clap",
+        "hop/alphapose-results": "hop",
+        "jump/clip2/sep-json": "jump",
+        "wave/clip1": "wave",
     }
 
 

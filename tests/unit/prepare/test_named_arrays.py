@@ -1,8 +1,12 @@
 """Arrays of 2s-AGCN and ST-GCN with their pickles of labels, made from people that are known."""
 
+import os
 import pickle
 import random
+import subprocess
+import sys
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -11,8 +15,10 @@ from sgnray.data.skeleton import NTU25
 from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.clip import Clip
+from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.named_arrays import plan_named_arrays
+from sgnray.prepare.readers.recordings import find_recordings
 from sgnray.storage.location import locate
 
 from ... import pose_files as files
@@ -24,7 +30,9 @@ def make_people(seed, num_actors=1, num_frames=15):
     """People in front of the camera, who come closer: M x T x V x C."""
     steps_TVC = np.linspace(0, 1, num_frames)[:, None, None] * (0, 0, -1.0)
     people = [files.move(NTU25, num_frames, walk_m=1.0, seed=seed + n) for n in range(num_actors)]
-    return np.stack([p + steps_TVC + (n, 0, 3) for n, p in enumerate(people)]).astype("float32")
+    people_MTVC = np.stack([p + steps_TVC + (n, 0, 3) for n, p in enumerate(people)])
+    people_MTVC[:, :, -1] += steps_TVC[:, 0] / 10  # no two frames are the same
+    return people_MTVC.astype("float32")
 
 
 def pad_with_zeros(people_MTVC):
@@ -34,17 +42,45 @@ def pad_with_zeros(people_MTVC):
     return row
 
 
-def center_and_repeat(people_MTVC):
-    """As 2s-AGCN: every actor's frames again and again, relative to the main actor's spine."""
-    frames = np.arange(NUM_FRAMES) % people_MTVC.shape[1]
-    repeated_MTVC = people_MTVC[:, frames]
-    repeated_MTVC = repeated_MTVC - repeated_MTVC[:1, :, 1:2]
-    turned_MTVC = np.stack(
-        [repeated_MTVC[..., 2], repeated_MTVC[..., 0], repeated_MTVC[..., 1]], axis=-1
-    )
+def center_and_repeat(people_MTVC, lengths=(NUM_FRAMES, NUM_FRAMES)):
+    """As 2s-AGCN: every actor's frames again and again, from the main actor's spine, and turned."""
     row = np.zeros((3, NUM_FRAMES, people_MTVC.shape[2], 2), "float32")
-    row[..., : len(people_MTVC)] = turned_MTVC.transpose(3, 1, 2, 0)
+    repeated_MTVC = np.stack(
+        [
+            person[np.arange(NUM_FRAMES) % min(len(person), length)]
+            for person, length in zip(people_MTVC, lengths, strict=False)
+        ]
+    )
+    repeated_MTVC = repeated_MTVC - repeated_MTVC[:1, :, 1:2]
+    for start, end, axis in ((0, 1, (0, 0, 1)), (4, 8, (1, 0, 0))):  # first the spine is up
+        bone = repeated_MTVC[0, 0, end] - repeated_MTVC[0, 0, start]
+        turn = turn_to(bone / np.linalg.norm(bone), np.array(axis))
+        repeated_MTVC = (repeated_MTVC @ turn.T).astype("float32")
+    row[..., : len(people_MTVC)] = repeated_MTVC.transpose(3, 1, 2, 0)
     return row
+
+
+def turn_to(start, end):
+    """Make the shortest rotation from one direction to another, by Rodrigues' formula."""
+    x, y, z = np.cross(start, end)
+    cross = np.array([(0, -z, y), (z, 0, -x), (-y, x, 0)])
+    return np.eye(3) + cross + cross @ cross / (1 + start @ end)
+
+
+def with_y_up(row_CTVM):
+    """Give M x T x V x C."""
+    return row_CTVM.transpose(3, 1, 2, 0)[..., [0, 2, 1]] * np.float32([1, 1, -1])
+
+
+def seen_from(side_rad, people_MTVC):
+    """Turn people about the vertical axis."""
+    sin, cos = np.sin(side_rad), np.cos(side_rad)
+    return (people_MTVC @ np.array([(cos, 0, -sin), (0, 1, 0), (sin, 0, cos)])).astype("float32")
+
+
+def seen_and_repeated(people_MTVC):
+    """As center_and_repeat, of people whom the camera sees from one side."""
+    return center_and_repeat(seen_from(0.4, people_MTVC))
 
 
 def ntu_name(index, camera=1):
@@ -98,12 +134,59 @@ def test_clips_padded_with_zeros_are_centered(tmp_path, num_actors, data):
 def test_clips_that_were_repeated_have_their_length_again(tmp_path, num_actors, num_frames):
     """15 frames fill 40 two and two thirds times."""
     keys = {"num_actors": num_actors, "num_frames": num_frames}
-    part = make_part(range(2), center_and_repeat, **keys)
+    part = make_part(range(2), seen_and_repeated, **keys)
     for clip in read_all(plan_named_arrays(write(tmp_path, train=part, val=part)))[:2]:
         row = part[0][clip.facts.label]
-        expected = row.transpose(1, 3, 2, 0)[:num_frames, :num_actors].reshape(-1, 75)
+        expected = with_y_up(row)[:num_actors, :num_frames].transpose(1, 0, 2, 3).reshape(-1, 75)
         assert clip.poses.num_frames == num_frames
-        assert clip.poses.values_PD.tobytes() == expected.tobytes()
+        assert np.array_equal(clip.poses.values_PD, expected)
+
+
+def read_row(tmp_path, row):
+    """Read the poses of one clip, M x T x V x C with zeros for an absent actor, and its bodies."""
+    part = ([row], [ntu_name(0)], [0])
+    clip, *_ = read_all(plan_named_arrays(write(tmp_path, train=part, val=part)))
+    people_MTVC = np.zeros((2, clip.poses.num_frames, row.shape[2], 3), "float32")
+    poses_PVC = clip.poses.values_PD.reshape(-1, row.shape[2], 3)
+    people_MTVC[clip.poses.bodies, clip.poses.frames] = poses_PVC
+    return people_MTVC
+
+
+@pytest.mark.parametrize(
+    "lengths", [(10, 30), (30, 10), (13, 30), (30, 13), (25, 40), (40, 25), (1, 17)]
+)
+def test_each_actor_is_repeated_after_an_own_number_of_frames(tmp_path, lengths):
+    """Also if the main actor, whom actor 2 is measured from, is repeated after another one."""
+    people_MTVC = seen_from(0.4, make_people(0, num_actors=2, num_frames=NUM_FRAMES))
+    row = center_and_repeat(people_MTVC, lengths)
+    found_MTVC, expected_MTVC = read_row(tmp_path, row), with_y_up(row)
+    assert found_MTVC.shape[1] == max(lengths)
+    for found_TVC, expected_TVC, length in zip(found_MTVC, expected_MTVC, lengths, strict=True):
+        assert np.array_equal(found_TVC[:length], expected_TVC[:length])
+        assert not found_TVC[length:].any()
+
+
+@pytest.mark.parametrize("num_frames", [16, NUM_FRAMES])
+def test_a_last_frame_like_the_first_is_kept_before_zeros(tmp_path, num_frames):
+    people_MTVC = make_people(0, num_actors=2, num_frames=num_frames)
+    people_MTVC[:, 15] = people_MTVC[:, 0]
+    assert read_row(tmp_path, pad_with_zeros(people_MTVC)).shape[1] == num_frames
+
+
+@pytest.mark.parametrize("side_rad", [-3, -1.2, 0.4, 2])
+def test_arrays_of_2s_agcn_have_the_axes_of_skeleton_files(tmp_path, make_skeleton, side_rad):
+    """From any side, they show people as a .skeleton file of people who face the camera does."""
+    people_MTVC = make_people(3, num_actors=2)
+    people_MTVC -= people_MTVC[:1, :, 1:2] - (0, 0, 3)
+    people_MTVC[1] += 0.9 * (people_MTVC[1, :1] - people_MTVC[1])  # else it could be the main actor
+    facing_MTVC = seen_from(np.pi, people_MTVC)  # their noses had a larger z
+    frames = [dict(enumerate(people_VC, start=1)) for people_VC in facing_MTVC.swapaxes(0, 1)]
+    recording = files.read_skeleton(make_skeleton(frames))
+    poses_TMVC = normalize(recording, NTU25).values_PD.reshape(-1, 2, 25, 3)
+    turned_MTVC = seen_from(side_rad, people_MTVC)
+    found_MTVC = read_row(tmp_path, center_and_repeat(turned_MTVC))
+    np.testing.assert_allclose(found_MTVC, poses_TMVC.swapaxes(0, 1), atol=1e-5)
+    assert (found_MTVC[0, :, 3, 1] > found_MTVC[0, :, 0, 1]).all()  # the head is above the hips
 
 
 def test_other_names_have_the_case_of_the_files(tmp_path):
@@ -165,7 +248,7 @@ def refused(folder):
         (lambda rows: rows[:, :, :, :18], "has the shape (3, 3, 40, 18, 2), not clips x 3 x"),
         (lambda rows: rows[:, :, :, :20], "has 20 joints, but train_data_joint.npy has 25"),
         (lambda rows: np.repeat(rows, 2, axis=-1), "has the shape (3, 3, 40, 25, 4), not clips"),
-        (lambda rows: rows.astype(int), "contains int64, not numbers of 64 bits or less"),
+        (lambda rows: rows.astype(int), "contains int64, not floats of 64 bits or less"),
         (lambda rows: rows.astype(object), "contains Python objects, which are never unpickled"),
         (np.asfortranarray, "is stored by columns"),
     ],
@@ -177,6 +260,28 @@ def test_refused_arrays(tmp_path, change, said):
     (problem,) = refused(tmp_path).problems
     assert problem.where == "val_data_joint.npy"
     assert problem.what.startswith(said)
+
+
+def make_bones(rows_NCTVM):
+    bones_NCTVM = np.zeros_like(rows_NCTVM)
+    for child, parent in (*NTU25.bones, (20, 20)):
+        bones_NCTVM[:, :, :, child] = rows_NCTVM[:, :, :, child] - rows_NCTVM[:, :, :, parent]
+    return bones_NCTVM
+
+
+def make_motions(rows_NCTVM):
+    motions_NCTVM = np.zeros_like(rows_NCTVM)
+    motions_NCTVM[:, :, :-1] = np.diff(rows_NCTVM, axis=2)
+    return motions_NCTVM
+
+
+@pytest.mark.parametrize(("make", "what"), [(make_bones, "bones"), (make_motions, "motions")])
+def test_bones_and_motions_with_the_name_of_joints_are_refused(tmp_path, make, what):
+    part = make_part(range(3), seen_and_repeated)
+    changed = (make(np.stack(part[0])), *part[1:])
+    write(tmp_path, train=part, val=changed)
+    (problem,) = refused(tmp_path).problems
+    assert (problem.where, problem.what) == ("val_data_joint.npy", f"has {what}, not joints")
 
 
 class Touch:
@@ -195,9 +300,10 @@ class Touch:
         ((["a", "b"], [1]), "it is not a list of names and a list of labels"),
         ((["a", "b", 3], [1, 2, 3]), "the name of clip 2 is not text"),
         ((["a", "b\n", "c"], [1, 2, 3]), "the name of clip 1 is not text"),
-        ((["a", "b", "c"], [1, -2, 3]), "the label of clip 1 is not a number of at least 0"),
-        ((["a", "b", "c"], ["x", 2, 3]), "the label of clip 0 is not a number of at least 0"),
-        ((["a"], [10**80]), "the label of clip 0 is not a number of at least 0"),
+        ((["a", "b", "c"], [1, -2, 3]), "the label of clip 1 is not an integer of at least 0"),
+        ((["a", "b", "c"], ["x", 2, 3]), "the label of clip 0 is not an integer of at least 0"),
+        ((["a"], [3.0]), "the label of clip 0 is not an integer of at least 0"),
+        ((["a"], [10**80]), "the label of clip 0 is not an integer of at least 0"),
     ],
 )
 def test_refused_labels(tmp_path, content, said):
@@ -215,6 +321,31 @@ def test_a_pickle_of_labels_runs_nothing(tmp_path):
     (tmp_path / "val_label.pkl").write_bytes(pickle.dumps((Touch(tmp_path / "ran"), [1])))
     assert "could run code" in refused(tmp_path).what
     assert not (tmp_path / "ran").exists()
+
+
+def test_labels_that_count_from_1_are_refused(tmp_path):
+    rows, names, labels = make_part(range(3))
+    part = rows, names, [label + 1 for label in labels]
+    write(tmp_path, train=part, val=part)
+    assert refused(tmp_path).what == "the labels count from 1, and have to count from 0"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving up rights takes root")
+@pytest.mark.parametrize("name", ["train_data_joint.npy", "val_label.pkl"])
+def test_files_that_may_not_be_read_are_not_corrupt(tmp_path, name):
+    part = make_part(range(3))
+    write(tmp_path, train=part, val=part)
+    (tmp_path / name).chmod(0)
+    script = (
+        "import sys; from sgnray.errors import SgnError; from sgnray.prepare import *\n"
+        "try: prepare_dataset(sys.argv[1], out='out')\n"
+        "except SgnError as error: print(error.what)\n"
+    )
+    rights = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    command = [*rights, sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "ermission denied" in done.stdout
+    assert "corrupt" not in done.stdout
 
 
 def test_labels_may_be_an_array(tmp_path):
@@ -247,12 +378,45 @@ def test_the_folder_is_found_by_its_files(tmp_path):
     with pytest.raises(UsageError, match="2 files in this folder could be a dataset") as caught:
         detect([locate(tmp_path / "ntu")])
     assert caught.value.now.endswith("ntu/xsub")
-    # Recordings are read as before.
+    # Recordings are read as before, and the arrays next to them are named.
     (tmp_path / "ntu" / "wave").mkdir()
     (tmp_path / "ntu" / "clap").mkdir()
     for label, seed in (("wave", 0), ("clap", 1)):
         (tmp_path / "ntu" / label / "a.json").write_bytes(files.make_file("YOLO", seed))
-    assert detect([locate(tmp_path / "ntu")]).class_names == ("clap", "wave")
+    plan = detect([locate(tmp_path / "ntu")])
+    assert plan.class_names == ("clap", "wave")
+    assert sorted(item.name for item in plan.skipped) == [
+        f"{folder}/train_data_joint.npy" for folder in ("xsub", "xview")
+    ]
+    assert "prepare its folder alone" in plan.skipped[0].reason
+    with pytest.raises(InputError) as caught:
+        find_recordings(tmp_path / "ntu" / "xsub")
+    assert caught.value.problems[0].what == plan.skipped[0].reason
+
+
+def refused_paths(*paths):
+    with pytest.raises((InputError, UsageError)) as caught:
+        detect([locate(path) for path in paths])
+    return caught.value
+
+
+def test_what_is_almost_a_folder_of_arrays_is_refused_with_advice(tmp_path):
+    part = make_part(range(4))
+    for name in ("xsub", "xview", "bones", "both"):
+        write(tmp_path / name, train=part, val=part)
+    error = refused_paths(tmp_path / "xsub", tmp_path / "xview")
+    assert error.what.startswith("several --raw make one dataset only if")
+    with zipfile.ZipFile(tmp_path / "xsub.zip", "w") as archive:
+        for path in (tmp_path / "xsub").iterdir():
+            archive.write(path, f"xsub/{path.name}")
+    assert refused_paths(tmp_path / "xsub.zip").now == "unpack it, and give the folder"
+    (tmp_path / "bones/train_data_joint.npy").rename(tmp_path / "bones/train_data_bone.npy")
+    (problem,) = refused_paths(tmp_path / "bones").problems
+    assert (problem.where, problem.what) == ("train_data_joint.npy", "is missing")
+    other = tmp_path / "both" / "other.pkl"
+    other.write_bytes(b"")
+    expected = f"give --raw {other}, or move that file to another folder"
+    assert refused_paths(tmp_path / "both").now == expected
 
 
 def test_another_array_makes_another_dataset(tmp_path):

@@ -94,6 +94,16 @@ def test_numpy_1_names_are_known(tmp_path, protocol):
     assert_equal(load(read_pickle(location)), values)
 
 
+def test_text_of_python_2_is_read(tmp_path):
+    """Protocol 2 of Python 2 has SHORT_BINSTRING and BINSTRING; its protocols 0 and 1 are not."""
+    long = b"T" + struct.pack("<i", 300) + b"b" * 300
+    location = write(tmp_path, b"\x80\x02(U\x02a\xe9" + long + b"t.")
+    assert read_pickle(location) == ("aé", "b" * 300)
+    with pytest.raises(InputError, match="it does not begin with its protocol") as caught:
+        read_pickle(write(tmp_path, b"(S'a'\np0\nI1\nt."))
+    assert caught.value.now.endswith("write it again with Python 3")
+
+
 class Calls:
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -165,6 +175,7 @@ def test_refuses_every_other_opcode_that_could_run_code(tmp_path):
 def test_large_declared_sizes_allocate_nothing(tmp_path, size):
     claims = [
         pickle.BINUNICODE8 + struct.pack("<Q", size),
+        pickle.BINSTRING + struct.pack("<i", min(size, 2**31 - 1)),
         pickle.BINBYTES8 + struct.pack("<Q", size),
         pickle.BYTEARRAY8 + struct.pack("<Q", size),
         pickle.LONG4 + struct.pack("<i", min(size, 2**31 - 1)),

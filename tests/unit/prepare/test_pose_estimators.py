@@ -253,12 +253,13 @@ NAMES = list(files.azure_names())
     ("keys", "reason"),
     [
         ({"frames": 5}, "not a JSON object with a list `frames`"),
-        ({"frames": []}, "not a JSON object with a list `frames`"),
+        ({"frames": []}, "its list `frames` is empty"),
         ({"frames": [{"bodies": []}] * 2}, "none of its 2 frames contains a person"),
         ({"frames": [5]}, "frame 0: not a JSON object with a list `bodies`"),
         ({"joint_names": None}, "it has no list `joint_names`"),
         ({"joint_names": NAMES[:-1]}, "joint_names has 31 joints, not the 32 of azure32: right"),
         ({"joint_names": [*NAMES[:-1], 5]}, "joint_names has 32 joints, not the 32 of azure32: ri"),
+        ({"joint_names": [*NAMES[:-1], NAMES[0]]}, "joint_names has PELVIS twice"),
         ({"joint_names": [*NAMES, "TAIL"]}, "joint_names has 33 joints, not the 32 of azure32: th"),
         ({"bodies": 5}, "frame 1: not a JSON object with a list `bodies`"),
         ({"bodies": [5]}, "frame 1: not a JSON object with a list `bodies`"),
@@ -460,7 +461,7 @@ def person(**keys):
     ("content", "reason"),
     [
         (person(keypoints=known_points(KNOWN, 21)),
-         "frame 0: a person has 21 joints, not the 17 of coco17"),
+         "frame 0: a person has 21 joints, not the 17 of coco17, or 26 or 133 or 136 that"),
         (person(keypoints=[[1, 2, 3, 4]] * 17), "frame 0: keypoints has the shape (17, 4)"),
         (person(keypoints=[[1, 2]] * 16 + [[1]]), "frame 0: keypoints is not a regular list"),
         (person(keypoints=[["a", "b"]] * 17), "frame 0: keypoints contains something that is not"),

@@ -9,6 +9,7 @@ import pytest
 from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError
 from sgnray.prepare.clip import Clip
+from sgnray.prepare.pipeline.run import prepare_dataset
 from sgnray.prepare.readers.pyskl import plan_pyskl
 from sgnray.storage.location import locate
 
@@ -159,13 +160,14 @@ def test_ntu_in_2d_has_the_facts_of_its_names_but_is_another_dataset(tmp_path):
     clips = {clip.facts.name: clip.facts for clip in read_all(plan)}
     assert set(clips) == set(names)
     assert (clips[missing].subject, clips[missing].camera, clips[missing].label) == (5, 2, 7)
-    # Of the 133 points of a whole body, the first 17 are the same.
-    for item in annotations:
-        item["keypoint"] = np.pad(keypoint, [(0, 0), (0, 0), (0, 116), (0, 0)], mode="edge")
-        item["keypoint_score"] = np.ones((1, 20, 133))
-    whole = read_all(plan_pyskl(write(tmp_path, {"annotations": annotations})))
-    for one, other in zip(whole, expected, strict=True):
-        assert one.poses.values_PD.tobytes() == other.poses.values_PD.tobytes()
+    # Of the 133 points of a whole body, the first 17 are the same, also if some clips have only 17.
+    for count in (3, 5):
+        for item in annotations[:count]:
+            item["keypoint"] = np.pad(keypoint, [(0, 0), (0, 0), (0, 116), (0, 0)], mode="edge")
+            item["keypoint_score"] = np.ones((1, 20, 133))
+        whole = read_all(plan_pyskl(write(tmp_path, {"annotations": annotations})))
+        for one, other in zip(whole, expected, strict=True):
+            assert one.poses.values_PD.tobytes() == other.poses.values_PD.tobytes()
 
 
 def test_a_clip_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
@@ -231,6 +233,21 @@ def test_another_skeleton_is_referred_to_the_custom_format(tmp_path, shape):
     with pytest.raises(InputError, match="joints x coordinates") as caught:
         plan_pyskl(write(tmp_path, {"annotations": [annotate("a", np.zeros(shape))]}))
     assert "custom" in caught.value.now
+
+
+def test_clips_of_several_skeletons_are_not_one_dataset(tmp_path):
+    annotations = [annotate("a", np.ones((1, 6, 25, 3))), annotate("b", np.ones((1, 6, 17, 2)))]
+    said = "the poses have 17 x 2, 25 x 3 joints x coordinates, not one skeleton"
+    with pytest.raises(InputError, match=said):
+        plan_pyskl(write(tmp_path, {"annotations": annotations}))
+
+
+def test_clips_that_are_all_left_out_are_an_error_with_the_reason(tmp_path):
+    item = annotate("a", np.ones((1, 6, 25, 3))) | {"total_frames": 7}
+    location = write(tmp_path, {"annotations": [item]})
+    with pytest.raises(InputError, match="none of 1 recordings can be used") as caught:
+        prepare_dataset(location.path, out=tmp_path / "out")
+    assert caught.value.problems[0].what == "total_frames is 7, but it has 6"
 
 
 def test_a_file_that_is_not_a_pyskl_pickle_is_refused(tmp_path):

@@ -1,5 +1,7 @@
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import zipfile
 
@@ -188,6 +190,22 @@ def test_a_file_removed_after_listing_is_not_a_clip_error(tmp_path):
     with pytest.raises(InputError) as caught:
         read_file(file)
     assert not isinstance(caught.value, ClipError)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving up rights takes root")
+def test_a_file_that_may_not_be_read_is_named(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("[]")
+    path.chmod(0)
+    script = (
+        "import sys; from sgnray.prepare.readers.recordings import find_recordings\n"
+        "find_recordings(sys.argv[1])"
+    )
+    rights = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    command = [*rights, sys.executable, "-c", script, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "InputError: a raw file cannot be read: " in done.stderr
+    assert f"Permission denied ({path})" in done.stderr
 
 
 def test_a_missing_raw_folder_is_refused(tmp_path):
