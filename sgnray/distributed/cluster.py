@@ -72,29 +72,32 @@ def own_address(address: str | None) -> str | None:
 
 
 @contextmanager
-def connected(address: str | None = None, *, num_workers: int) -> Iterator[Resources]:
+def connected(
+    address: str | None = None, *, num_workers: int, is_announced: bool = True
+) -> Iterator[Resources]:
     """Use the cluster that `find_address` finds, else start one on this machine.
 
     A new cluster gets at least one logical CPU for each worker, so that any number of workers
     runs on a laptop. ClusterError if no cluster can be used. A process that uses Ray already keeps
-    its cluster; UsageError if `address` names another one.
+    its cluster; UsageError if `address` names another one. A cluster that was found without an
+    address is logged if `is_announced`.
     """
     import ray
 
-    wanted = find_address(address)
     if ray.is_initialized():
         is_own = _has_started_ray()
         if address and address != "auto" and not (address == LOCAL and is_own):
             _check_same(address, str(ray.get_runtime_context().gcs_address))
-        yield Resources.now(is_local=is_own and wanted is None)
+        yield Resources.now(is_local=is_own and address in (None, LOCAL))
         return
+    wanted = find_address(address)
     with set_environment(_QUIET):
         with _sigterm_restored():
             if wanted is None:
                 with set_environment(_NO_DASHBOARD, replace=True):  # its processes inherit them
                     _start(ray, num_workers)
             else:
-                if not address:
+                if not address and is_announced:
                     log.info(
                         "using the Ray cluster at %s; --address local starts a new one", wanted
                     )
@@ -151,17 +154,20 @@ def _running_here() -> str | None:
     ClusterError if it listens but is silent: it may be busy, and a second Ray would take its cores.
     """
     temp_dir = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    silent: ClusterError | None = None
     for folder in (Path(temp_dir) / "ray", *_temp_dirs()):
         try:
             address = (folder / "ray_current_cluster").read_text().strip()
             check_listening(address)
         except ClusterError as error:
             if isinstance(error.__cause__, _SilentError):
-                raise  # else it was stopped
+                silent = silent or error  # else it was stopped
         except (OSError, ValueError, UsageError):
             pass  # never started
         else:
             return address
+    if silent is not None:
+        raise silent
     return None
 
 

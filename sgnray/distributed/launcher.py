@@ -8,6 +8,7 @@ launch.
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import threading
 import time
@@ -55,15 +56,12 @@ _GROW_INTERVAL_S = 10.0
 _RELEASE_S = 10.0
 # An elastic run whose room was taken before its workers got it chooses its size again after this.
 _RETRY_START_S = 30.0
-_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 # Settings that Ray Train reads from the environment.
 RAY_TRAIN_VARIABLES = {
     # How often Ray Train checks whether its workers have ended; its default is 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # A worker that does not answer counts as lost after this long; the default is ten minutes.
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
-    # Keeps the request open, so that an autoscaler sees it; `RoomWatch` ends it earlier.
-    _START_TIMEOUT: "1000000",
     # Saves a process: nothing here uses its results.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -72,6 +70,11 @@ RAY_TRAIN_VARIABLES = {
 _lost_cluster = partial(
     lost_cluster, "rerun the same command to resume after the last finished epoch"
 )
+# How long Ray Train waits for room, in seconds. Forever keeps the request open, so that an
+# autoscaler sees it; `RoomWatch` ends it earlier.
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+FOREVER_S = 1e6
+
 # The function of a launch: called on each worker with the state to resume from.
 Work = Callable[["Worker", bytes | None], Any]
 
@@ -122,6 +125,7 @@ class RayLauncher:
         return ask_precision(self.hardware.device_type, self._resources, self._request)
 
     @set_environment(RAY_TRAIN_VARIABLES)
+    @set_environment({START_TIMEOUT: str(FOREVER_S)}, replace=True)
     def run(
         self,
         work: Work,
@@ -140,11 +144,13 @@ class RayLauncher:
         workers = self.hardware.workers
         num_lost, size = 0, self._choose_size(workers.most if workers.is_elastic else 0)
         while True:
+            # Fewer workers might find room soon; only the fewest that the run may have wait for it.
+            may_shrink = size > workers.fewest
+            os.environ[START_TIMEOUT] = str(_RETRY_START_S if may_shrink else FOREVER_S)
             with _lost_cluster():
-                room_watch = RoomWatch(self._describe(size), wait_s=self._request.wait_s)
-            # Fewer workers might find room; the fewest that the run may have wait for it.
-            start_timeout_s = _RETRY_START_S if size > workers.fewest else None
-            group = _Group(size, partial(self._trainer, work, state(), name, size), start_timeout_s)
+                wait_s = None if may_shrink else self._request.wait_s
+                room_watch = RoomWatch(self._describe(size), wait_s=wait_s)
+            group = _Group(size, partial(self._trainer, work, state(), name, size))
             with group:
                 self._follow(group, room_watch, on_message)
             match group.outcome:
@@ -316,17 +322,11 @@ class _Group:
     In a thread, Ray does not handle Ctrl-C. `outcome` is None while the group runs; then it is the
     first message that ends the work (_Finished, _StopWork or an SgnError), else _NoRoom, or the
     exception that Ray raised for a lost worker. `build` makes the trainer from the queue and a
-    folder for Ray's own files. Without `start_timeout_s`, the group waits for room forever.
+    folder for Ray's own files.
     """
 
-    def __init__(
-        self,
-        size: int,
-        build: Callable[[MessageQueue, str], Any],
-        start_timeout_s: float | None,
-    ) -> None:
+    def __init__(self, size: int, build: Callable[[MessageQueue, str], Any]) -> None:
         self.size = size
-        self._start_timeout_s = start_timeout_s
         self.queue = MessageQueue()
         self.is_started = False
         self.outcome: Any = None
@@ -350,13 +350,10 @@ class _Group:
 
     def _fit(self, build: Callable[[MessageQueue, str], Any]) -> None:
         try:
-            timeout_s = self._start_timeout_s
-            variables = {} if timeout_s is None else {_START_TIMEOUT: str(timeout_s)}
-            with (
-                set_environment(variables, replace=True),
-                tempfile.TemporaryDirectory(prefix="sgn-ray-", ignore_cleanup_errors=True) as own,
-            ):
-                build(self.queue, own).fit()
+            with tempfile.TemporaryDirectory(
+                prefix="sgn-ray-", ignore_cleanup_errors=True
+            ) as folder:
+                build(self.queue, folder).fit()
         except BaseException as error:
             self._error = error
 
@@ -404,7 +401,8 @@ def resolve_for_workers(
     if not is_at_hand(address):  # they start on this machine
         device_type = "cpu" if request.num_gpus == 0 else choose_device(device).type
         return device, choose_precision("auto", device_type)
-    with connected(address, num_workers=num_workers) as resources:
+    # The command announces the cluster when it connects again.
+    with connected(address, num_workers=num_workers, is_announced=False) as resources:
         device_type = "cuda" if gpus_per_actor(device, resources, request) else "cpu"
         return device_type, ask_precision(device_type, resources, request)
 

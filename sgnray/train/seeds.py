@@ -11,6 +11,7 @@ import signal
 import statistics
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -226,16 +227,20 @@ def _range(first: int, num_seeds: int) -> str:
 def _known_precision(
     runs_dir: Runs, names: Mapping[int, str | None], recipe: Recipe
 ) -> Precision | None:
-    """Return the precision of the runs that the seeds have already; None if none, or both."""
-    found: set[Precision] = set()
+    """Return the precision of most runs that the seeds have already; None if there are none."""
+    found: Counter[Precision] = Counter()
     for seed, name in names.items():
         for precision in ("bf16", "float32"):
             candidate = recipe.replacing({"train.seed": seed, "train.precision": precision})
             folder = folder_in(runs_dir, name or default_run_name(runs_dir, candidate))
             path = read_folder(folder) / RECIPE_FILE
             if path.is_file():
-                found.add(load_recipe(str(path)).train.precision)
-    return found.pop() if len(found) == 1 else None
+                found[load_recipe(str(path)).train.precision] += 1
+    if not found:
+        return None
+    ((known, _),) = found.most_common(1)
+    log.info("train.precision=auto means %s, as in the runs that these seeds have already", known)
+    return known
 
 
 def _finished(

@@ -16,7 +16,7 @@ import ray
 
 from sgnray.distributed.cluster import check_listening, connected
 from sgnray.distributed.device import choose_precision
-from sgnray.distributed.launcher import RAY_TRAIN_VARIABLES, RayLauncher
+from sgnray.distributed.launcher import RAY_TRAIN_VARIABLES, START_TIMEOUT, RayLauncher
 from sgnray.distributed.resources import Resources, WorkerRequest
 from sgnray.distributed.workers import Workers
 from sgnray.errors import ClusterError, SgnError, UsageError
@@ -217,7 +217,8 @@ def test_an_elastic_run_whose_room_is_taken_starts_with_fewer_workers(monkeypatc
         with caplog.at_level("WARNING", logger="sgnray"):
             assert start((1, 2), wait_s=100) == 1
     finally:
-        ray.util.remove_placement_group(others[0])
+        for other in others:
+            ray.util.remove_placement_group(other)
     assert sizes == [2, 1]
     assert "the room for 2 workers was taken before they got it" in caplog.text
     assert not pending_groups()
@@ -271,8 +272,9 @@ def test_a_slow_start_of_workers_does_not_count_as_waiting():
     ],
     ids=["label", "accelerator"],
 )
-def test_waiting_for_a_kind_of_node_that_the_cluster_lacks_ends(caplog, asked, needed):
+def test_waiting_for_a_kind_of_node_that_the_cluster_lacks_ends(caplog, monkeypatch, asked, needed):
     """It has enough CPUs; a line is logged after 10 s, and the wait ends on time."""
+    monkeypatch.setenv(START_TIMEOUT, "3")  # meant for other programs
     with (
         caplog.at_level("WARNING", logger="sgnray"),
         pytest.raises(ClusterError, match=re.escape(f"waited 12 s for {needed}")),
