@@ -16,7 +16,7 @@ from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Poses, check_meters
 from sgnray.prepare.normalize import center_poses
-from sgnray.prepare.readers.people import fill_poses
+from sgnray.prepare.readers.people import MIN_JOINTS, fill_poses
 
 MOST_PEOPLE = 2
 
@@ -54,7 +54,8 @@ def arrange_frames(
     """Arrange the frames of one or two people: float32 (T, M, V, C), NaN where one is absent.
 
     A person whose numbers are all zero is absent too, and an empty frame has no person. With
-    `may_miss_joints`, a joint with a NaN is missing, and becomes NaN throughout. Raises InputError.
+    `may_miss_joints`, a joint with a NaN is missing, and becomes NaN throughout; so does a person
+    with fewer than MIN_JOINTS others. Raises InputError.
     """
     shape = (skeleton.num_joints, skeleton.num_coordinates)
     now = f"a frame is {shape} for one person, ({MOST_PEOPLE}, {shape[0]}, {shape[1]}) for two"
@@ -92,6 +93,10 @@ def arrange_frames(
         is_missing_TMV = np.asarray(np.isnan(frames).any(axis=3))
         is_person_TM = (is_joint_TMV | is_missing_TMV).all(axis=2) & is_joint_TMV.any(axis=2)
         frames[is_missing_TMV] = np.nan
+        has_few_TM = is_missing_TMV.any(axis=2) & (is_joint_TMV.sum(axis=2) < MIN_JOINTS)
+        is_absent_TM |= is_person_TM & has_few_TM
+        is_person_TM &= ~has_few_TM
+        frames[is_absent_TM] = np.nan
     is_broken_T = ~(is_person_TM | is_absent_TM).all(axis=1)
     if is_broken_T.any():
         raise InputError(
