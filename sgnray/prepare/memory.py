@@ -117,6 +117,7 @@ def read_null(frame: Any, skeleton: Skeleton) -> Any:
     """Replace None by NaN in a frame of JSON's lists: a coordinate, a joint or a person."""
     if not isinstance(frame, list):
         return () if frame is None else frame
+    frame = [_shorten_null(item, depth=2) for item in frame]  # people or joints, and those of these
     if all(item is None for item in frame):
         return ()
     joint = [np.nan] * skeleton.num_coordinates
@@ -124,6 +125,14 @@ def read_null(frame: Any, skeleton: Skeleton) -> Any:
     if any(isinstance(item, list) and any(isinstance(one, list) for one in item) for item in frame):
         blanks.insert(0, [joint] * skeleton.num_joints)
     return [_replace_null(item, blanks) for item in frame]
+
+
+def _shorten_null(value: Any, depth: int) -> Any:
+    """Replace a list of only None by None, after the lists in it."""
+    if not isinstance(value, list) or not value or depth == 0:
+        return value
+    items = [_shorten_null(item, depth - 1) for item in value]
+    return None if all(item is None for item in items) else items
 
 
 def _replace_null(value: Any, blanks: Sequence[Any]) -> Any:

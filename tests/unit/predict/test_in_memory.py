@@ -205,9 +205,30 @@ def test_a_person_of_one_or_two_joints_is_a_person(model):
         assert Stream(own, window=1, stride=1).add(WALK[0, :num_joints])
 
 
-def test_a_frame_of_null_has_no_person(model):
+@pytest.mark.parametrize(
+    "frame",
+    [
+        [None] * 25,
+        [None, None],
+        [[None] * 25, [None] * 25],
+        [[None] * 25, None],
+        [[[None] * 3] * 25] * 2,
+        [[None] * 25, [[None] * 3] * 25],
+        [[None] * 3] * 25,
+    ],
+)
+def test_a_frame_of_null_has_no_person(model, frame):
     stream = Stream(model, window=2, stride=2)
-    assert [stream.add(frame) for frame in ([None] * 25, [None, None])] == [None, ()]
+    assert [stream.add(frame), stream.add(frame)] == [None, ()]
+
+
+@pytest.mark.parametrize("absent", [None, [None] * 25, [[None] * 3] * 25])
+def test_null_in_the_place_of_a_person(model, absent):
+    stream = Stream(model, window=2, stride=2)
+    stream.add([absent, WALK[0].tolist()])
+    other = np.full((2, 2, 25, 3), np.nan)
+    other[0, 1], other[1, 0] = WALK[:2]
+    assert stream.add([WALK[1].tolist(), absent]) == model.predict(other)
 
 
 @pytest.mark.parametrize(
