@@ -99,10 +99,13 @@ def arrange_frames(
         frames[is_absent_TM] = np.nan
     is_broken_T = ~(is_person_TM | is_absent_TM).all(axis=1)
     if is_broken_T.any():
+        now = "fill in single joints; an absent person is NaN or zero throughout"
+        if may_miss_joints:
+            now = "write null for a missing joint or an absent person"
         raise InputError(
             "a coordinate is not finite",
             where=f"frame {int(is_broken_T.argmax())} of the joints",
-            now="fill in single joints; an absent person is NaN or zero throughout",
+            now=now,
         )
     if skeleton.name in ESTIMATED and is_person_TM.any():
         try:

@@ -231,6 +231,15 @@ def test_null_in_the_place_of_a_person(model, absent):
     assert stream.add([WALK[1].tolist(), absent]) == model.predict(other)
 
 
+def test_the_advice_for_a_stream_is_null(model):
+    with pytest.raises(InputError) as caught:
+        Stream(model).add(broken(np.inf)[3].tolist())
+    assert caught.value.now.startswith("write null for a missing joint")
+    with pytest.raises(InputError) as caught:
+        model.predict(broken(np.inf))
+    assert caught.value.now.startswith("fill in single joints")
+
+
 @pytest.mark.parametrize(
     ("frame", "what"),
     [
