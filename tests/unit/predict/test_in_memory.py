@@ -307,7 +307,7 @@ def test_coordinates_without_a_finite_result_are_not_blamed_on_the_model(model):
     lines = [json.dumps(frame.tolist()).encode() for frame in frames]
     with pytest.raises(InputError, match="the model gives no finite result") as caught:
         list(predict_lines(lines, model, stride=4))
-    assert caught.value.where == "the 4 frames up to line 4 of the stream"
+    assert caught.value.where == "the 4 frames up to frame 4 of the stream"
 
 
 @pytest.mark.parametrize(
