@@ -20,14 +20,15 @@ from sgnray.predict import read_clip, recognize_each
 from sgnray.prepare.clip import Poses
 
 PAGE = Path(__file__).with_name("serve.html").read_text(encoding="utf-8")
-IDLE = InputError("no frame came for 60 s", where="the stream", now="connect again")
+IDLE_S = 300  # a browser runs the timer of a hidden page once a minute
+IDLE = InputError(f"no frame came for {IDLE_S} s", where="the stream", now="connect again")
 app = FastAPI()
 
 
 def parse(text: bytes | str) -> object:
-    """Read JSON; raises InputError."""
+    """Read JSON, None if there is none; raises InputError."""
     try:
-        return json.loads(text)
+        return json.loads(text) if text.strip() else None
     except (RecursionError, ValueError) as error:
         raise InputError(f"not JSON: {error}", where="the request", now="send JSON") from error
 
@@ -80,16 +81,15 @@ class Recognizer:
         stream = Stream(self.model)
         await socket.accept()
         try:
-            while (message := await wait_for(socket.receive(), 60))["type"] == "websocket.receive":
-                text = message.get("text") or message.get("bytes")
-                frame = parse(text) if text and text.strip() else None
+            while (data := await wait_for(socket.receive(), IDLE_S))["type"] == "websocket.receive":
+                frame = parse(data.get("text") or data.get("bytes") or "")
                 if (found := await to_thread(stream.add, frame)) is not None:
                     guesses = list(map(vars, found))
                     await socket.send_json({"frame": stream.num_frames, "guesses": guesses})
         except (SgnError, TimeoutError) as error:
-            answer = await refuse(None, IDLE if isinstance(error, TimeoutError) else error)
-            await socket.send_text(answer.body.decode())
-            await socket.close(1007)
+            code, said = (1001, IDLE) if isinstance(error, TimeoutError) else (1007, error)
+            await socket.send_text((await refuse(None, said)).body.decode())
+            await socket.close(code)
 
 
 checkpoint, port, num_gpus = [*sys.argv[1:], "0"][:3]

@@ -62,6 +62,7 @@ def compare(
     clips: CheckClips,
     path: Path,
     *,
+    what: str = "the exported file",
     now: str = "nothing was written; please report this, or export to another format",
 ) -> float:
     """Return the largest difference of any logit; SgnError if it is above the tolerance.
@@ -76,8 +77,7 @@ def compare(
     worst = float((difference_BK / expected_BK.abs().clamp_min(1)).max())
     if not worst <= TOLERANCE:
         raise SgnError(
-            f"the exported file differs from the model by {worst:.1e} in a logit, "
-            f"more than {TOLERANCE:.0e}",
+            f"{what} differs from the model by {worst:.1e} in a logit, more than {TOLERANCE:.0e}",
             where=f"{path}, {len(clips.joints_BTVC)} clips of {clips.source}",
             now=now,
         )

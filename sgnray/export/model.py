@@ -95,8 +95,14 @@ def through_onnx(trained_model: TrainedModel) -> TrainedModel:
         path = Path(folder) / "model.onnx"
         run = write_and_open(path, trained_model, "onnx", DEFAULT_OPSET)
         found = find_clips(trained_model, None)
-        now = "use --runtime torch, and please report this"
-        compare(trained_model, run, found, trained_model.path, now=now)
+        compare(
+            trained_model,
+            run,
+            found,
+            trained_model.path,
+            what="onnxruntime's result",
+            now="use --runtime torch, and please report this",
+        )
         return replace(load_trained_model(path), path=trained_model.path)
 
 

@@ -125,7 +125,7 @@ def predict_lines(
         try:
             guesses = stream.add(json.loads(line) if line.strip() else None)
         except InputError as error:
-            place = error.where.replace("frame ", "line ")  # each line is a frame
+            place = where if error.where.startswith("frame ") else error.where  # of a window
             raise InputError(error.what, where=place, now=error.now) from error
         except (RecursionError, ValueError) as error:
             now = "write each frame as one line of JSON: its joints, or null if no person is in it"

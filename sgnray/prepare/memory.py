@@ -16,7 +16,7 @@ from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Poses, check_meters
 from sgnray.prepare.normalize import center_poses
-from sgnray.prepare.readers.people import fill_poses
+from sgnray.prepare.readers.people import MIN_JOINTS, fill_poses
 
 MOST_PEOPLE = 2
 
@@ -54,7 +54,8 @@ def arrange_frames(
     """Arrange the frames of one or two people: float32 (T, M, V, C), NaN where one is absent.
 
     A person whose numbers are all zero is absent too, and an empty frame has no person. With
-    `may_miss_joints`, a joint with a NaN is missing, and becomes NaN throughout. Raises InputError.
+    `may_miss_joints`, a joint with a NaN is missing, and becomes NaN throughout; so does a person
+    with fewer than MIN_JOINTS others. Raises InputError.
     """
     shape = (skeleton.num_joints, skeleton.num_coordinates)
     now = f"a frame is {shape} for one person, ({MOST_PEOPLE}, {shape[0]}, {shape[1]}) for two"
@@ -92,12 +93,19 @@ def arrange_frames(
         is_missing_TMV = np.asarray(np.isnan(frames).any(axis=3))
         is_person_TM = (is_joint_TMV | is_missing_TMV).all(axis=2) & is_joint_TMV.any(axis=2)
         frames[is_missing_TMV] = np.nan
+        has_few_TM = is_missing_TMV.any(axis=2) & (is_joint_TMV.sum(axis=2) < MIN_JOINTS)
+        is_absent_TM |= is_person_TM & has_few_TM
+        is_person_TM &= ~has_few_TM
+        frames[is_absent_TM] = np.nan
     is_broken_T = ~(is_person_TM | is_absent_TM).all(axis=1)
     if is_broken_T.any():
+        now = "fill in single joints; an absent person is NaN or zero throughout"
+        if may_miss_joints:
+            now = "write null for a missing joint or an absent person"
         raise InputError(
             "a coordinate is not finite",
             where=f"frame {int(is_broken_T.argmax())} of the joints",
-            now="fill in single joints; an absent person is NaN or zero throughout",
+            now=now,
         )
     if skeleton.name in ESTIMATED and is_person_TM.any():
         try:
@@ -112,6 +120,7 @@ def read_null(frame: Any, skeleton: Skeleton) -> Any:
     """Replace None by NaN in a frame of JSON's lists: a coordinate, a joint or a person."""
     if not isinstance(frame, list):
         return () if frame is None else frame
+    frame = [_shorten_null(item, depth=2) for item in frame]  # people or joints, and those of these
     if all(item is None for item in frame):
         return ()
     joint = [np.nan] * skeleton.num_coordinates
@@ -119,6 +128,14 @@ def read_null(frame: Any, skeleton: Skeleton) -> Any:
     if any(isinstance(item, list) and any(isinstance(one, list) for one in item) for item in frame):
         blanks.insert(0, [joint] * skeleton.num_joints)
     return [_replace_null(item, blanks) for item in frame]
+
+
+def _shorten_null(value: Any, depth: int) -> Any:
+    """Replace a list of only None by None, after the lists in it."""
+    if not isinstance(value, list) or not value or depth == 0:
+        return value
+    items = [_shorten_null(item, depth - 1) for item in value]
+    return None if all(item is None for item in items) else items
 
 
 def _replace_null(value: Any, blanks: Sequence[Any]) -> Any:

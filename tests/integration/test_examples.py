@@ -44,12 +44,18 @@ WALK = np.random.default_rng(5).normal(size=(40, 25, 3)).cumsum(axis=0).round(4)
 @pytest.fixture(scope="module")
 def service(tiny_run, tmp_path_factory):
     """The address of serve.py in a process of its own."""
+    with serve(EXAMPLES, tiny_run, tmp_path_factory) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serve(folder, tiny_run, tmp_path_factory):
     pytest.importorskip("ray.serve", reason="needs sgnray[serve]", exc_type=ImportError)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("serve") / "log.txt"
-    command = [sys.executable, str(EXAMPLES / "serve.py"), str(tiny_run), str(port)]
+    command = [sys.executable, str(folder / "serve.py"), str(tiny_run), str(port)]
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=ENVIRONMENT, stdout=out, stderr=out)
     try:
@@ -196,15 +202,27 @@ def test_the_service_recognizes_streams(service, tiny_run):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_service_closes_an_idle_stream(service):
+def test_the_service_closes_an_idle_stream(tiny_run, tmp_path, tmp_path_factory):
+    """After 5 minutes, here 2 s: a browser runs the timer of a hidden page once a minute."""
     client = pytest.importorskip("websockets.sync.client")
-    with client.connect(f"ws://{service}/stream") as connection:
+    exceptions = pytest.importorskip("websockets.exceptions")
+    script = (EXAMPLES / "serve.py").read_text(encoding="utf-8")
+    assert "\nIDLE_S = 300 " in script
+    shutil.copy(EXAMPLES / "serve.html", tmp_path)
+    (tmp_path / "serve.py").write_text(script.replace("IDLE_S = 300", "IDLE_S = 2"))
+    with (
+        serve(tmp_path, tiny_run, tmp_path_factory) as service,
+        client.connect(f"ws://{service}/stream") as connection,
+    ):
         connection.send("null")
         assert json.loads(connection.recv(120)) == {
-            "error": "no frame came for 60 s",
+            "error": "no frame came for 2 s",
             "where": "the stream",
             "now": "connect again",
         }
+        with pytest.raises(exceptions.ConnectionClosed) as caught:
+            connection.recv(60)
+        assert caught.value.rcvd.code == 1001  # not that of invalid data
 
 
 @pytest.mark.ray

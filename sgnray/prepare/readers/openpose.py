@@ -73,7 +73,8 @@ def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:
     frames: list[tuple[str, Any]] = [*files] or _list_images(parse_json(data))
     poses_NVC, ids = [], []
     for number, (name, frame) in enumerate(frames):
-        with in_frame(f"{number} ({name})" if name else number):
+        shown = name if files else show_name(name)
+        with in_frame(f"{number} ({shown})" if name else number):
             content = parse_json(frame) if files else frame
             people = _list_people(content)
             has_neck = not _is_of_alphapose(content)
@@ -90,7 +91,7 @@ def _list_images(content: Any) -> list[tuple[str, Any]]:
     if _is_of_alphapose(content):
         return [("", content)]
     if isinstance(content, dict) and any(map(_is_of_alphapose, content.values())):
-        return [(show_name(name), image) for name, image in content.items()]
+        return list(content.items())
     if isinstance(content, dict) and isinstance(content.get("people"), list):
         raise refusal("an OpenPose frame that is not named NAME_000000000000_keypoints.json")
     raise refusal(

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sgnray.checkpoints.trained_model import load_trained_model
-from sgnray.data.skeleton import COCO17, MEDIAPIPE33, NTU25
+from sgnray.data.skeleton import COCO17, MEDIAPIPE33, NTU25, Skeleton
 from sgnray.errors import InputError, UsageError
 from sgnray.model import SGN
 from sgnray.predict import Stream, predict_clips, predict_lines, read_clip
@@ -177,9 +177,67 @@ def test_missing_joints_of_a_stream_are_filled_in(model):
     assert found != model.predict(WALK[:20])
 
 
-def test_a_frame_of_null_has_no_person(model):
+def test_fewer_than_three_joints_are_not_a_person(model):
+    """As in recordings of pose estimators."""
+    seen = np.full((6, 2, 25, 3), np.nan)
+    seen[:, 0] = WALK[:6]
+    seen[3, 1, 4:7] = WALK[3, 4:7] + 1
+    expected = Stream(model, window=6, stride=6)
+    (guesses,) = [found for frame in seen if (found := expected.add(frame))]
+    seen[2, 1, 4:6] = WALK[2, 4:6] + 1
+    seen[5, 1, 3] = WALK[5, 3] + 1
+    stream = Stream(model, window=6, stride=6)
+    assert [stream.add(frame) for frame in seen][-1] == guesses
+    alone = Stream(model, window=2, stride=2)
+    assert [alone.add(frame) for frame in (seen[2, 1], seen[5, 1])] == [None, ()]
+    seen[2, 1, 7] = np.inf
+    with pytest.raises(InputError, match="a coordinate is not finite"):
+        alone.add(seen[2])
+
+
+def test_a_person_of_one_or_two_joints_is_a_person(model):
+    """Of a skeleton that has no more of them."""
+    for num_joints in (1, 2):
+        card = model.card.replacing(skeleton=Skeleton(
+            name="own", joints=("a", "b")[:num_joints], bones=(), origin=None, num_coordinates=3,
+        ))  # fmt: skip
+        own = replace(model, model=SGN(3, num_joints, 8).eval(), card=card)
+        assert Stream(own, window=1, stride=1).add(WALK[0, :num_joints])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        [None] * 25,
+        [None, None],
+        [[None] * 25, [None] * 25],
+        [[None] * 25, None],
+        [[[None] * 3] * 25] * 2,
+        [[None] * 25, [[None] * 3] * 25],
+        [[None] * 3] * 25,
+    ],
+)
+def test_a_frame_of_null_has_no_person(model, frame):
     stream = Stream(model, window=2, stride=2)
-    assert [stream.add(frame) for frame in ([None] * 25, [None, None])] == [None, ()]
+    assert [stream.add(frame), stream.add(frame)] == [None, ()]
+
+
+@pytest.mark.parametrize("absent", [None, [None] * 25, [[None] * 3] * 25])
+def test_null_in_the_place_of_a_person(model, absent):
+    stream = Stream(model, window=2, stride=2)
+    stream.add([absent, WALK[0].tolist()])
+    other = np.full((2, 2, 25, 3), np.nan)
+    other[0, 1], other[1, 0] = WALK[:2]
+    assert stream.add([WALK[1].tolist(), absent]) == model.predict(other)
+
+
+def test_the_advice_for_a_stream_is_null(model):
+    with pytest.raises(InputError) as caught:
+        Stream(model).add(broken(np.inf)[3].tolist())
+    assert caught.value.now.startswith("write null for a missing joint")
+    with pytest.raises(InputError) as caught:
+        model.predict(broken(np.inf))
+    assert caught.value.now.startswith("fill in single joints")
 
 
 @pytest.mark.parametrize(
@@ -249,7 +307,7 @@ def test_coordinates_without_a_finite_result_are_not_blamed_on_the_model(model):
     lines = [json.dumps(frame.tolist()).encode() for frame in frames]
     with pytest.raises(InputError, match="the model gives no finite result") as caught:
         list(predict_lines(lines, model, stride=4))
-    assert caught.value.where == "the 4 frames up to line 4 of the stream"
+    assert caught.value.where == "the 4 frames up to frame 4 of the stream"
 
 
 @pytest.mark.parametrize(

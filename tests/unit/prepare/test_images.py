@@ -186,6 +186,19 @@ def test_all_images_of_alphapose(tmp_path, expected, form, is_sorted):
     assert_equal(recording, expected)
 
 
+def test_long_names_of_images_count_the_frames(tmp_path, expected):
+    """A name is cut in messages only."""
+    name = "S001C001P001R001A001_rgb_camera_left_frame_{:06}.jpg"
+    images = {name.format(int(key[:-4])): image for key, image in list_images("open").items()}
+    (tmp_path / "clip.json").write_text(json.dumps(images))
+    assert_equal(read_one(tmp_path / "clip.json")[1], expected)
+    (tmp_path / "clip.json").write_text(json.dumps(images | {name.format(40): 5}))
+    with pytest.raises(
+        ClipError, match=r"^frame 20 \(S001C001P001R001A001_rgb_camera_left_fra\): "
+    ):
+        read_one(tmp_path / "clip.json")
+
+
 @pytest.mark.parametrize("form", ["open", "cmu"])
 def test_each_image_of_alphapose(tmp_path, expected, form):
     """As in its folder sep-json, without the suffix of images."""
