@@ -93,12 +93,11 @@ def tune_recipe(
     recipe = match_recipe(recipe, dataset)
     folds = _validation_folds(recipe, dataset)
     workers, num_clips = resources.num_workers, min(len(fold.train) for fold in folds)
-    device = "cpu" if resources.num_gpus == 0 else "auto"
     check = partial(
         check_recipe,
         dataset=dataset,
         workers=workers,
-        on_cpus=is_on_cpus(workers, device, address),
+        on_cpus=is_on_cpus(workers, resources.device, address),
         num_clips=num_clips,
         workers_option="--workers-per-trial",
     )

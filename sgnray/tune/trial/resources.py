@@ -36,6 +36,13 @@ class TrialResources:
     request: WorkerRequest = field(default_factory=WorkerRequest)
 
     @property
+    def device(self) -> str:
+        """What `--device` would be for a single trial."""
+        if self.num_gpus is None:
+            return "auto"
+        return "cuda" if self.num_gpus else "cpu"
+
+    @property
     def num_threads(self) -> int:
         """Threads of each worker."""
         return max(1, self._min_cpus // self.num_workers)
