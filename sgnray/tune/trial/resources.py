@@ -14,7 +14,7 @@ from sgnray.distributed.resources import (
     check_gpu_share,
     check_local,
 )
-from sgnray.errors import ClusterError, UsageError, count_of
+from sgnray.errors import UsageError, count_of
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class TrialResources:
         return connected(address, num_workers=self.num_workers * at_once)
 
     def allocate(self, cluster: Resources, num_trials: int) -> TrialResources:
-        """Replace what is None; an error if a local cluster has no room for the trials.
+        """Replace what is None; UsageError if a local cluster has no room for the trials.
 
         On an existing cluster, trials queue in Ray, so that an autoscaler sees them.
         """
@@ -88,19 +88,14 @@ class TrialResources:
                     "the cluster has no GPU now: using CPUs; --gpus-per-trial %d waits for GPUs",
                     self.num_workers,
                 )
-        if (
-            self.request.labels
-            or self.request.accelerator_type
-            or self._min_cpus > self.num_workers
-        ):
-            check_local(
-                self.concurrent or 1,
-                cluster,
-                self.request,
-                num_cpus=self._min_cpus,
-                num_gpus=gpus,
-                what="trial",
-            )
+        check_local(
+            self.concurrent or 1,
+            cluster,
+            self.request,
+            num_cpus=self._min_cpus,
+            num_gpus=gpus,
+            what="trial",
+        )
         room = cluster.num_cpus // self._min_cpus
         if gpus:
             room = min(room, int(cluster.num_gpus / gpus))
@@ -108,13 +103,6 @@ class TrialResources:
             # Ray Tune does not know the size of trials with several workers: it would start all.
             at_once = self.concurrent or (max(1, room) if self.num_workers > 1 else None)
             num_trials = min(self.concurrent or num_trials, num_trials)
-        elif room < (self.concurrent or 1):
-            raise ClusterError(
-                f"{self.concurrent or 1} trials at a time need {self._min_cpus} CPUs and {gpus:g} "
-                f"GPUs each, and the cluster has {cluster.num_cpus} and {cluster.num_gpus}",
-                where="--concurrent, --cpus-per-trial, --gpus-per-trial",
-                now="ask for less, or add nodes: ray start --address HEAD:PORT",
-            )
         else:
             num_trials = at_once = min(self.concurrent or room, num_trials)
         # Nodes with GPUs may have fewer CPUs than a share of all.
