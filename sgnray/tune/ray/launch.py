@@ -25,6 +25,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.distributed.cluster import lost_cluster, set_environment
+from sgnray.distributed.gauges import Gauges
 from sgnray.distributed.launcher import ask_precision
 from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World
@@ -122,6 +123,7 @@ def _choose_precision(
 
 
 def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
+    name = search.folder.path.name
     # Ray requires files of its own; a worker may still write there when an interrupt comes.
     with (
         _interruptible() as repeat_interrupt,
@@ -137,10 +139,10 @@ def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
                 # An actor that is still ending Ray Train's workers cannot take the next trial: Ray
                 # gives it 2 s, and then silently drops the new trial.
                 reuse_actors=job.resources.num_workers == 1,
-                trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
+                trial_name_creator=lambda trial: f"{name}-trial-{trial.config['number']}",
             ),
             run_config=tune.RunConfig(
-                name=search.folder.path.name,
+                name=name,
                 storage_path=scratch,
                 verbose=0,
                 stop=budget,
@@ -245,6 +247,7 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         self._search, self._repeat_interrupt, self._budget = search, repeat_interrupt, budget
         self._room_watch = resources.watch_room()
         self._groups: dict[int, str] = {}
+        self._gauges: dict[int, Gauges] = {}
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         self._repeat_interrupt()
@@ -252,13 +255,16 @@ class _Reports(tune.Callback):  # type: ignore[misc]
 
     def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
         report, number = read_result(result), trial.config["number"]
-        if isinstance(report, EpochReport) and report.placement_group:
-            self._groups[number] = report.placement_group
+        if isinstance(report, EpochReport):
+            if report.placement_group:
+                self._groups[number] = report.placement_group
+            gauges = self._gauges.setdefault(number, Gauges(str(trial)))
+            gauges.set({**report.metrics, EPOCH_KEY: report.epoch})
         self._search.on_report(number, report)
 
     def on_trial_recover(self, *_: Any, trial: Any, **__: Any) -> None:
         self._release(trial)
-        log.warning("%s lost its worker and is restarted", trial)
+        log.warning("trial %d lost its worker and is restarted", trial.config["number"])
 
     def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:
         self._release(trial)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
+from sgnray import metric_keys as keys
 from sgnray.errors import SgnError
 from sgnray.tune.space.space import Values
 
@@ -43,6 +44,16 @@ class EpochReport:
     val_loss: float | None = None
     placement_group: str | None = None
     is_saved: bool = True
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What is known of the epoch, by the keys of metric_keys."""
+        known = {
+            keys.TRAIN_LOSS: self.train_loss,
+            keys.VAL_LOSS: self.val_loss,
+            keys.VAL_TOP1: self.score,
+        }
+        return {key: value for key, value in known.items() if value is not None}
 
 
 @dataclass(frozen=True)
