@@ -30,7 +30,7 @@ from sgnray.distributed.launcher import ask_precision
 from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World
 from sgnray.errors import ClusterError, last_line
-from sgnray.tune.plan import REDUCTION_FACTOR
+from sgnray.tune.plan import REDUCTION_FACTOR, Plan
 from sgnray.tune.state.folder import SearchFolder
 from sgnray.tune.state.running import RunningSearch
 from sgnray.tune.state.trials import Reported
@@ -53,6 +53,8 @@ _ENVIRONMENT = {
     # record.jsonl is the record; Ray's own would be thrown away.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
+# Trials that wait for room in Ray at the same time; an autoscaler adds nodes for all of them.
+_MAX_WAITING = 4
 # A trial that loses its worker is restarted twice; the third time it may be the trial's fault.
 _MAX_LOSSES = 2
 _RESUME = "rerun the same command to resume: trials that have ended are not repeated"
@@ -82,7 +84,7 @@ def run_trials(
             folder.states_dir.resolve(),
             precision,
         )
-        with _quiet_ray():
+        with _quiet_ray(), set_environment(_environment(folder.plan, resources)):
             _fit(search, job, budget)
     except (RayError, TuneError) as error:
         raise ClusterError(
@@ -120,6 +122,17 @@ def _choose_precision(
         folder.write_precision(precision)
     log.info("train.precision=auto means %s in this search", precision)
     return precision
+
+
+def _environment(plan: Plan, resources: TrialResources) -> dict[str, str]:
+    """Return what Ray Tune reads from the environment.
+
+    By default, as many trials wait as may run at the same time, and one if there is no limit. With
+    TPE, it stays one: the values of a waiting trial do not depend on the trials that end meanwhile.
+    """
+    if plan.search == "tpe" or resources.concurrent is not None:
+        return _ENVIRONMENT
+    return {**_ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(_MAX_WAITING)}
 
 
 def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
@@ -341,7 +354,6 @@ def _quiet_ray() -> Iterator[None]:
     level = ray_log.level
     ray_log.setLevel(logging.CRITICAL)
     try:
-        with set_environment(_ENVIRONMENT):
-            yield
+        yield
     finally:
         ray_log.setLevel(level)

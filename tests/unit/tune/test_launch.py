@@ -9,7 +9,7 @@ import pytest
 from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError
 from sgnray.tune.ray import launch
-from sgnray.tune.ray.launch import _interruptible, run_trials
+from sgnray.tune.ray.launch import _environment, _interruptible, run_trials
 from sgnray.tune.trial.resources import TrialResources
 
 
@@ -41,3 +41,15 @@ def test_a_lost_cluster_ends_a_search_in_order(monkeypatch, tiny_folder):
         run_trials(search, tiny_folder, TrialResources(), cluster, time_budget_s=None)
     assert "trials that have ended are not repeated" in caught.value.now
     assert ended == [True]
+
+
+@pytest.mark.parametrize(
+    ("search", "concurrent", "num_waiting"),
+    [("random", None, "4"), ("grid", None, "4"), ("tpe", None, None), ("grid", 9, None)],
+)
+def test_more_than_one_trial_waits_for_room_if_its_values_are_known(
+    make_plan, search, concurrent, num_waiting
+):
+    """None: as many as `concurrent`, else one."""
+    found = _environment(make_plan(search=search), TrialResources(concurrent=concurrent))
+    assert found.get("TUNE_MAX_PENDING_TRIALS_PG") == num_waiting
