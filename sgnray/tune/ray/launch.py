@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType, SimpleNamespace
@@ -27,6 +27,7 @@ from sgnray.data.fetch import SharedDataset
 from sgnray.distributed.cluster import lost_cluster, set_environment
 from sgnray.distributed.gauges import Gauges
 from sgnray.distributed.launcher import ask_precision
+from sgnray.distributed.reserve import Room
 from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World
 from sgnray.errors import ClusterError, last_line
@@ -141,11 +142,12 @@ def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
     with (
         _interruptible() as repeat_interrupt,
         tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch,
+        closing(_Proposals(search, job.resources)) as proposals,
     ):
         tune.Tuner(
             tune.with_resources(tune.with_parameters(run_trial, job=job), _request(job.resources)),
             tune_config=tune.TuneConfig(
-                search_alg=_Proposals(search),
+                search_alg=proposals,
                 num_samples=search.num_left,
                 scheduler=_make_scheduler(search),
                 max_concurrent_trials=job.resources.concurrent,
@@ -227,21 +229,57 @@ def _make_scheduler(search: RunningSearch) -> Any:
 class _Proposals(Searcher):  # type: ignore[misc]
     """Gives Ray the next trial until there are no more.
 
+    Ray Tune starts trials of several workers whether or not they have room, so they are held back
+    here: after those that had room at the beginning, one at a time starts, once it has room.
+
     The search gets the results through `_Reports` and keeps its own record, so Ray does not need to
     save this object, whose files and locks could not be pickled.
     """
 
-    def __init__(self, search: RunningSearch) -> None:
+    def __init__(self, search: RunningSearch, resources: TrialResources) -> None:
         super().__init__(metric=SCORE_KEY, mode="max")
-        self._search = search
+        self._search, self._resources = search, resources
+        self._room: Room | None = None
+        self._given: set[str] = set()
+        self._reported: set[str] = set()
 
     def suggest(self, trial_id: str) -> Any:
-        return self._search.next_trial() or Searcher.FINISHED
+        if not self._has_room():
+            return None  # Ray asks again
+        self.close()  # for the trial to take it
+        trial = self._search.next_trial()
+        if trial is None:
+            return Searcher.FINISHED
+        self._given.add(trial_id)
+        return trial
+
+    def _has_room(self) -> bool:
+        """Return whether to give Ray a trial; always if it has none: it would only wait for one."""
+        first = self._resources.room
+        if first is None or len(self._given) < max(1, first):
+            return True
+        if self._given - self._reported:  # they may not have taken their room yet
+            return False
+        self._room = self._room or self._resources.ask_room()
+        return self._room.count() == 1
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._reported.add(trial_id)
+
+    def on_trial_complete(self, trial_id: str, *_: Any, **__: Any) -> None:
+        self._given.discard(trial_id)
+        self._reported.discard(trial_id)
+
+    def close(self) -> None:
+        """Give up the room for the next trial."""
+        if self._room is not None:
+            self._room.release()
+            self._room = None
 
     def _ignore(self, *_: Any, **__: Any) -> None:
         pass
 
-    on_trial_complete = save = restore = _ignore
+    save = restore = _ignore
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -28,8 +28,9 @@ FREE = Resources(num_cpus=64, num_gpus=4, is_local=False, node_cpus=(64,), free_
         (TrialResources(concurrent=5), CLUSTER, 99, TrialResources(1, 1, 1.0, 5)),
         (TrialResources(num_gpus=5.0), CLUSTER, 99, TrialResources(1, 1, 5.0, None)),
         (TrialResources(), SCALED_TO_ZERO, 99, TrialResources(1, 1, 0.0, None)),
-        (TrialResources(num_workers=2), SCALED_TO_ZERO, 99, TrialResources(2, 2, 0.0, 1)),
-        (TrialResources(num_workers=2), CLUSTER, 99, TrialResources(2, 2, 2.0, 2)),
+        (TrialResources(num_workers=2), SCALED_TO_ZERO, 99, TrialResources(2, 2, 0.0, room=0)),
+        (TrialResources(num_workers=2), CLUSTER, 99, TrialResources(2, 2, 2.0, room=2)),
+        (TrialResources(2, concurrent=3), CLUSTER, 99, TrialResources(2, 2, 2.0, 3)),
         # Nodes with GPUs may have few CPUs: one for each worker.
         (TrialResources(), FREE, 2, TrialResources(1, 1, 1.0, None)),
         (TrialResources(num_gpus=0.0), FREE, 2, TrialResources(1, 32, 0.0, None)),
