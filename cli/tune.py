@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,9 +23,8 @@ from .live import shown_epochs
 from .tables import SafeTable, clean, duration, make_table
 
 if TYPE_CHECKING:
-    from sgnray.distributed.resources import WorkerRequest
     from sgnray.train import RunResult
-    from sgnray.tune import TrialRow, TuneResult
+    from sgnray.tune import TrialResources, TrialRow, TuneResult
 
 _MAX_ROWS, _MAX_FAILURES = 20, 5
 _MAX_KEYS = 6  # this many fit into 80 columns
@@ -129,6 +128,13 @@ def tune(
     from sgnray.storage.mirror import pasted, shown
     from sgnray.tune import TrialResources, tune_recipe
 
+    resources = TrialResources(
+        num_workers=workers_per_trial,
+        num_cpus=cpus_per_trial,
+        num_gpus=gpus_per_trial,
+        concurrent=concurrent,
+        request=request,
+    )
     with shown_search() as listener:
         tuned = tune_recipe(
             chosen,
@@ -140,13 +146,7 @@ def tune(
             num_epochs=epochs,
             num_seeds=seeds,
             time_budget_s=budget_s,
-            resources=TrialResources(
-                num_workers=workers_per_trial,
-                num_cpus=cpus_per_trial,
-                num_gpus=gpus_per_trial,
-                concurrent=concurrent,
-                request=request,
-            ),
+            resources=resources,
             runs_dir=runs,
             name=name,
             address=address,
@@ -154,7 +154,7 @@ def tune(
         )
     finished = None
     if final:
-        finished = _train_final(tuned, dataset_dir, workers_per_trial, address, request)
+        finished = _train_final(tuned, dataset_dir, resources, address)
     if json:
         content = result_data(tuned)
         if finished is not None:
@@ -174,13 +174,14 @@ def tune(
 def _train_final(
     tuned: TuneResult,
     dataset_dir: Path,
-    num_workers: int,
+    resources: TrialResources,
     address: str | None,
-    request: WorkerRequest,
 ) -> RunResult:
     from sgnray.distributed.cluster import is_at_hand
     from sgnray.tune import train_final
 
+    num_workers, num_cpus = resources.num_workers, resources.num_cpus
+    cpus_each = None if num_cpus is None else num_cpus // num_workers
     is_alone = num_workers == 1 and not is_at_hand(address)
     with shown_epochs("" if is_alone else str(num_workers)) as screen:
         return train_final(
@@ -188,7 +189,8 @@ def _train_final(
             dataset_dir,
             workers=0 if is_alone else num_workers,
             address=None if is_alone else address,
-            request=None if is_alone else request,
+            device=resources.device,
+            request=None if is_alone else replace(resources.request, num_cpus=cpus_each),
             command=options.command_line(),
             on_epoch=screen,
             on_progress=screen.on_progress,

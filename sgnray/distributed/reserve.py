@@ -59,25 +59,32 @@ class Reservation:
 
 
 class Room:
-    """Room for several workers, each placed independently; held inside the `with` block."""
+    """Room for several workers, or groups of `size` workers, each placed independently.
+
+    It is held inside the `with` block, or until `release`.
+    """
 
     def __init__(
-        self, num_workers: int, request: WorkerRequest, *, num_cpus: int, num_gpus: float
+        self, number: int, request: WorkerRequest, *, num_cpus: int, num_gpus: float, size: int = 1
     ) -> None:
         self._groups = [
-            _ask(1, request, num_cpus=num_cpus, num_gpus=num_gpus) for _ in range(num_workers)
+            _ask(size, request, num_cpus=num_cpus, num_gpus=num_gpus) for _ in range(number)
         ]
 
     def __enter__(self) -> Room:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for group in self._groups:
-            _release(group)
+        self.release()
 
     def count(self) -> int:
-        """Return how many of the workers have room."""
+        """Return how many of the workers or groups have room."""
         return sum(map(_has_room, self._groups))
+
+    def release(self) -> None:
+        """Give up the room, or the request for it."""
+        for group in self._groups:
+            _release(group)
 
 
 class RoomWatch:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ from sgnray.checkpoints.run_folder import Runs, check_reachable
 from sgnray.config import Recipe
 from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
+from sgnray.distributed.resources import Resources
 from sgnray.errors import InputError, Problem, SgnError, count_of
 from sgnray.storage.mirror import shown
 from sgnray.train.checks import (
@@ -27,12 +30,15 @@ from sgnray.tune.report.page import PAGE_FILE, write_page
 from sgnray.tune.space.sampler import make_sampler
 from sgnray.tune.space.space import SearchWay, as_overrides
 from sgnray.tune.space.space_file import load_space
-from sgnray.tune.state.folder import SearchFolder, claim_search
+from sgnray.tune.state.folder import SearchFolder, claim_search, is_begun
 from sgnray.tune.state.running import Listener, RunningSearch
 from sgnray.tune.state.trials import TrialRow, best_of, rank
 from sgnray.tune.trial.resources import TrialResources
 
 log = logging.getLogger(__name__)
+
+# A connected cluster, and what each trial gets of it.
+_Cluster = tuple[Resources, TrialResources]
 
 
 @dataclass(frozen=True)
@@ -93,12 +99,11 @@ def tune_recipe(
     recipe = match_recipe(recipe, dataset)
     folds = _validation_folds(recipe, dataset)
     workers, num_clips = resources.num_workers, min(len(fold.train) for fold in folds)
-    device = "cpu" if resources.num_gpus == 0 else "auto"
     check = partial(
         check_recipe,
         dataset=dataset,
         workers=workers,
-        on_cpus=is_on_cpus(workers, device, address),
+        on_cpus=is_on_cpus(workers, resources.device, address),
         num_clips=num_clips,
         workers_option="--workers-per-trial",
     )
@@ -120,14 +125,24 @@ def tune_recipe(
         split_checksum=dataset.info.split_checksum(recipe.data.case),
     )
     check_reachable(runs_dir)
-    with claim_search(runs_dir, name, plan) as folder, run_log(folder.log_path):
-        running = RunningSearch(folder, sampler, listener)
-        if running.num_left > 0:
-            _run(running, dataset.folder, resources, address=address, budget_s=time_budget_s)
-        else:
-            log.info("search %s is complete; nothing is left to do", shown(folder.path))
-            running.end()
-        return _result(folder, running.table.rows)
+    with ExitStack() as connection:
+        cluster: _Cluster | None = None
+        if not is_begun(runs_dir, name, plan):  # a refusal must not leave a folder
+            cluster = connection.enter_context(
+                _connected(resources, plan, plan.num_trials, address=address)
+            )
+        # The connection is closed first: no worker writes to the folder after it is released.
+        with claim_search(runs_dir, name, plan) as folder, run_log(folder.log_path), connection:
+            running = RunningSearch(folder, sampler, listener)
+            if running.num_left > 0:
+                cluster = cluster or connection.enter_context(
+                    _connected(resources, plan, running.num_left, address=address)
+                )
+                _run(running, dataset.folder, *cluster, budget_s=time_budget_s)
+            else:
+                log.info("search %s is complete; nothing is left to do", shown(folder.path))
+                running.end()
+            return _result(folder, running.table.rows)
 
 
 def _validation_folds(recipe: Recipe, dataset: SkeletonDataset) -> tuple[Split, ...]:
@@ -141,30 +156,37 @@ def _validation_folds(recipe: Recipe, dataset: SkeletonDataset) -> tuple[Split, 
         ) from error
 
 
+@contextmanager
+def _connected(
+    resources: TrialResources, plan: Plan, num_trials: int, *, address: str | None
+) -> Iterator[_Cluster]:
+    """Connect to a cluster on which the trials can run, and allocate their resources there."""
+    with resources.connected(address) as cluster:
+        allocated = resources.allocate(cluster, num_trials)
+        check_synchronized(plan.recipe, allocated.num_workers, allocated.device)
+        yield cluster, allocated
+
+
 def _run(
     running: RunningSearch,
     dataset_dir: Path,
-    resources: TrialResources,
+    cluster: Resources,
+    allocated: TrialResources,
     *,
-    address: str | None,
     budget_s: float | None,
 ) -> None:
     from sgnray.tune.ray.launch import run_trials  # imports Ray
 
     plan = running.folder.plan
-    with resources.connected(address) as cluster:
-        allocated = resources.allocate(cluster, running.num_left)
-        device_type = "cuda" if allocated.num_gpus else "cpu"
-        check_synchronized(plan.recipe, allocated.num_workers, device_type)
-        log.info(
-            "search %s: %s of at most %s, %s at once%s",
-            shown(running.folder.path),
-            count_of(plan.num_trials, "trial"),
-            count_of(plan.num_epochs, "epoch"),
-            allocated.concurrent or "as many as fit",
-            f"; {len(running.ended)} ended before" if running.ended else "",
-        )
-        run_trials(running, dataset_dir, allocated, cluster, time_budget_s=budget_s)
+    log.info(
+        "search %s: %s of at most %s, %s at once%s",
+        shown(running.folder.path),
+        count_of(plan.num_trials, "trial"),
+        count_of(plan.num_epochs, "epoch"),
+        allocated.concurrent or "as many as fit",
+        f"; {len(running.ended)} ended before" if running.ended else "",
+    )
+    run_trials(running, dataset_dir, allocated, cluster, time_budget_s=budget_s)
 
 
 def _result(folder: SearchFolder, rows: tuple[TrialRow, ...]) -> TuneResult:

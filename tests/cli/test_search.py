@@ -14,6 +14,7 @@ from sgnray.cli.options import parse_duration
 from sgnray.cli.tables import duration
 from sgnray.cli.tune import SearchBoard, result_data, result_tables, shown_search, trial_line
 from sgnray.config import load_recipe
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import UsageError
 from sgnray.tune import TrialRow, TuneResult
 from sgnray.tune.plan import Plan
@@ -112,6 +113,33 @@ def test_the_page_is_named_also_after_final_training(sgn, monkeypatch, tiny_fold
     done = sgn("tune", "--case", "cs", "--data", str(tiny_folder), "--final")
     assert done.out.endswith("training clips; run runs/x\n")
     assert done.err.endswith("see runs/t/search.html\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "num_cpus"),
+    [
+        ((), "auto", None),
+        (("--gpus-per-trial", "0", "--cpus-per-trial", "5"), "cpu", 2),
+        (("--gpus-per-trial", "2"), "cuda", None),
+    ],
+)
+def test_the_final_run_gets_the_resources_of_a_trial(
+    sgn, monkeypatch, tiny_folder, options, device, num_cpus
+):
+    seen = {}
+
+    def train_final(*_, **settings):
+        seen.update(settings)
+        report = SimpleNamespace(top1=0.5, num_clips=9)
+        return SimpleNamespace(folder=Path("runs/x"), report=report)
+
+    monkeypatch.setattr(sgnray.tune, "tune_recipe", lambda *_, **__: make_search())
+    monkeypatch.setattr(sgnray.tune, "train_final", train_final)
+    options = (*options, "--workers-per-trial", "2", "--label", "zone=b")
+    done = sgn("tune", "--case", "cs", "--data", str(tiny_folder), "--final", *options)
+    assert done.code == 0, done.err
+    assert (seen["workers"], seen["device"]) == (2, device)
+    assert seen["request"] == WorkerRequest(num_cpus=num_cpus, labels={"zone": "b"})
 
 
 def test_a_search_as_plain_data():

@@ -134,15 +134,44 @@ def wait_until_scaled_down(head, start, output):
     end(waiting)
 
 
-def test_the_trials_of_a_search_wait_for_nodes(head, start, tiny_folder, tmp_path):
+def num_started(folder):
+    """Count the trials that a search has given to Ray."""
+    record = folder / "record.jsonl"
+    return record.read_text().count('"event": "started"') if record.exists() else 0
+
+
+def test_the_trials_of_a_search_ask_for_a_node_each(head, start, tiny_folder, tmp_path):
     output, space = tmp_path / "out.txt", tmp_path / "space.yaml"
     wait_until_scaled_down(head, start, output)
     space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
-    options = ("--address", head.ray_address, "--space", str(space))
-    searching = start(tune_command(tiny_folder, *options))
+    options = ("--address", head.ray_address, "--space", str(space), "--name", "mine")
+    options += ("--cpus-per-trial", "2", "--epochs", "100", "train.num_epochs=100")
+    with autoscaler_stopped(head):
+        searching = start(tune_command(tiny_folder, *options, "train.precision=float32"))
+        folder = tmp_path / "runs" / "mine"
+        wait_until(lambda: num_started(folder) == 2, searching, output=output, timeout_s=100)
+    wait_until(lambda: len(running(head, "ImplicitFunc")) == 2, searching, output=output)
+    assert num_nodes(head) == 3
     assert searching.wait(300) == 0, output.read_text()
-    (table,) = tmp_path.glob("runs/*/trials.csv")
-    assert table.read_text().count(",finished,") == 2
+    assert (folder / "trials.csv").read_text().count(",finished,") == 2
+
+
+def test_a_search_of_two_workers_per_trial_grows(head, start, tiny_folder, tmp_path):
+    """It begins without any room; the second trial gets a node of its own."""
+    output, space = tmp_path / "out.txt", tmp_path / "space.yaml"
+    wait_until_scaled_down(head, start, output)
+    space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2, 3e-2]}\n")
+    options = ("--address", head.ray_address, "--space", str(space), "--name", "mine")
+    options += ("--workers-per-trial", "2", "--epochs", "100000", "train.num_epochs=100000")
+    searching = start(tune_command(tiny_folder, *options))
+    wait_until(lambda: len(running(head, "RayTrainWorker")) == 4, searching, output=output)
+    record = tmp_path / "runs" / "mine" / "record.jsonl"
+    reported = '"event": "reported", "number": 2'
+    wait_until(lambda: reported in record.read_text(), searching, output=output)
+    assert num_nodes(head) == 3
+    assert len(running(head, "RayTrainWorker")) == 4
+    os.killpg(searching.pid, signal.SIGINT)
+    assert searching.wait(100) == 130, output.read_text()
 
 
 def test_a_search_stops_waiting_after_its_limit(head, start, tiny_folder, tmp_path):

@@ -1,10 +1,11 @@
-"""`ray job submit -- sgn train`: a run that a cluster starts, without a terminal."""
+"""`ray job submit -- sgn train` or tune: a cluster starts it, without a terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from .disturbed import SMALL
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -43,7 +46,7 @@ def cluster(tmp_path):
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     environment |= {"RAY_metrics_report_interval_ms": "500"}
     token.write_text(secrets.token_hex(32))
-    command = [RAY, "start", "--head", "--port", str(port), "--num-cpus", "1", "--block",
+    command = [RAY, "start", "--head", "--port", str(port), "--num-cpus", "2", "--block",
                "--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard),
                "--dashboard-agent-listen-port", str(agent), "--metrics-export-port", str(metrics),
                "--object-store-memory", "100000000", "--disable-usage-stats",
@@ -70,12 +73,12 @@ def wait_for_dashboard(port):
     raise AssertionError("the dashboard does not answer")
 
 
-def submit(train, dashboard, metrics, environment):
+def submit(command, dashboard, metrics, environment):
     """Return the exit code, the output, and the gauges that Prometheus could read meanwhile.
 
     The dashboard answers before the agent that starts jobs does.
     """
-    command = [RAY, "job", "submit", "--address", dashboard, "--", *train]
+    command = [RAY, "job", "submit", "--address", dashboard, "--", *command]
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     gauges: dict[str, str] = {}
     for _ in range(20):
@@ -91,26 +94,32 @@ def submit(train, dashboard, metrics, environment):
 
 
 def read_gauges(metrics):
-    """Read the gauges of sgnray by name, each with its labels and value."""
+    """Read the gauges of sgnray and of Ray Train by name, each with its labels and value."""
     with contextlib.suppress(OSError), urllib.request.urlopen(metrics, timeout=10) as page:
-        lines = [line for line in page.read().decode().splitlines() if line.startswith("ray_sgn_")]
-        return dict(line.split("{", 1) for line in lines)
+        lines = page.read().decode().splitlines()
+        ours = [line for line in lines if line.startswith(("ray_sgn_", "ray_train_"))]
+        return dict(line.split("{", 1) for line in ours)
     return {}
+
+
+def train_names(gauges):
+    """Return how Ray Train names its runs."""
+    found = [re.search('ray_train_run_name="([^"]*)"', labels) for labels in gauges.values()]
+    return {name[1] for name in found if name}
 
 
 def test_a_job_trains_on_a_cluster_that_asks_for_a_token(cluster, tiny_folder, tmp_path):
     dashboard, metrics, environment = cluster
     train = [SGN, "train", "--case", "cv", "--data", str(tiny_folder), "--workers", "1",
-             "--runs", str(tmp_path / "runs"), "--name", "job", "--device", "cpu",
-             "data.num_segments=8", "model.embedding_width=8", "model.affinity_width=8",
-             "model.graph_widths=[8,8,8]", "model.frame_width=16", "optim.batch_size=6",
-             "optim.milestones=[]", "train.num_epochs=60"]  # fmt: skip
+             "--runs", str(tmp_path / "runs"), "--name", "job", "--device", "cpu", *SMALL,
+             "train.num_epochs=60"]  # fmt: skip
     code, output, gauges = submit(train, dashboard, metrics, environment)
     assert code == 0, output
     assert "epoch 60/60" in output
     assert "succeeded" in output
     for name in ("epoch", "train_loss", "train_top1", "speed_clips_per_s", "time_wait_s"):
         assert 'run="job"' in gauges[f"ray_sgn_{name}"]
+    assert train_names(gauges) == {"job"}
     report = json.loads((tmp_path / "runs" / "job" / "report.json").read_text())
     assert report["num_clips"] > 0
     made = json.loads((tmp_path / "runs" / "job" / "environment.json").read_text())
@@ -122,3 +131,18 @@ def test_a_job_trains_on_a_cluster_that_asks_for_a_token(cluster, tiny_folder, t
     )  # fmt: skip
     assert confused.returncode == 1
     assert "the address of a dashboard" in confused.stderr
+
+
+def test_a_search_names_its_trials_on_the_cluster(cluster, tiny_folder, tmp_path):
+    dashboard, metrics, environment = cluster
+    space = tmp_path / "space.yaml"
+    space.write_text("rows: [{}]\n")
+    tune = [SGN, "tune", "--case", "cv", "--data", str(tiny_folder), "--space", str(space),
+            "--runs", str(tmp_path / "runs"), "--name", "mine", "--workers-per-trial", "2",
+            "--epochs", "60", *SMALL, "train.num_epochs=60"]  # fmt: skip
+    code, output, gauges = submit(tune, dashboard, metrics, environment)
+    assert code == 0, output
+    for name in ("epoch", "train_loss", "val_loss", "val_top1"):
+        assert 'run="mine-trial-1"' in gauges[f"ray_sgn_{name}"]
+    (name,) = train_names(gauges)
+    assert name.startswith("mine-trial-1-")

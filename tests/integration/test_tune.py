@@ -230,6 +230,30 @@ def test_a_trial_of_several_workers_stops_waiting(cluster, tmp_path, tiny_recipe
 
 
 @pytest.mark.slow
+def test_trials_of_several_workers_run_one_by_one_where_one_has_room(
+    cluster, tmp_path, tiny_recipe, tiny_folder
+):
+    heard, address = Heard(), ray.get_runtime_context().gcs_address
+    tuned = tune_recipe(
+        tiny_recipe,
+        write_space(tmp_path, RATES),
+        tiny_folder,
+        search="grid",
+        scheduler="asha",
+        num_epochs=4,
+        resources=TrialResources(2, cluster.num_cpus),
+        runs_dir=tmp_path,
+        address=address,
+        listener=heard,
+    )
+    assert len(tuned.trials) == 4
+    assert {row.status for row in tuned.trials} <= {"finished", "stopped"}
+    boards = [[row.number for row in rows if not row.has_ended] for rows, *_ in heard.boards]
+    assert max(map(len, boards)) == 1
+    wait_until_free(cluster)
+
+
+@pytest.mark.slow
 def test_all_trials_of_a_search_have_one_precision(
     cluster, tmp_path, tiny_recipe, tiny_folder, caplog
 ):

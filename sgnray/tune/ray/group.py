@@ -28,7 +28,7 @@ def train_group(trial: TrialConfig, job: TrialJob) -> FailureReport | None:
 
     TrainingFailedError if a worker was lost.
     """
-    resources = job.resources
+    resources, context = job.resources, tune.get_context()
     failures = MessageQueue()
     # Ray Train requires a folder shared by all workers; nothing important is written there.
     scratch = tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True)
@@ -36,8 +36,8 @@ def train_group(trial: TrialConfig, job: TrialJob) -> FailureReport | None:
         with scratch as folder:
             make_trainer(
                 partial(_train_worker, trial, job, failures),
-                # Unique: two trials must not continue each other's run.
-                name=f"ray-{tune.get_context().get_trial_id()}",
+                # With the id: another command's trial must not continue this one's run.
+                name=f"{context.get_trial_name()}-{context.get_trial_id()}",
                 folder=str(job.states_dir if job.states_dir.is_dir() else folder),
                 num_workers=resources.num_workers,
                 request=resources.worker_request,

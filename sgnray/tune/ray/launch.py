@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType, SimpleNamespace
@@ -25,11 +25,13 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.distributed.cluster import lost_cluster, set_environment
+from sgnray.distributed.gauges import Gauges
 from sgnray.distributed.launcher import ask_precision
+from sgnray.distributed.reserve import Room
 from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World
 from sgnray.errors import ClusterError, last_line
-from sgnray.tune.plan import REDUCTION_FACTOR
+from sgnray.tune.plan import REDUCTION_FACTOR, Plan
 from sgnray.tune.state.folder import SearchFolder
 from sgnray.tune.state.running import RunningSearch
 from sgnray.tune.state.trials import Reported
@@ -52,6 +54,8 @@ _ENVIRONMENT = {
     # record.jsonl is the record; Ray's own would be thrown away.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
+# Trials that wait for room in Ray at the same time; an autoscaler adds nodes for all of them.
+_MAX_WAITING = 4
 # A trial that loses its worker is restarted twice; the third time it may be the trial's fault.
 _MAX_LOSSES = 2
 _RESUME = "rerun the same command to resume: trials that have ended are not repeated"
@@ -81,7 +85,7 @@ def run_trials(
             folder.states_dir.resolve(),
             precision,
         )
-        with _quiet_ray():
+        with _quiet_ray(), set_environment(_environment(folder.plan, resources)):
             _fit(search, job, budget)
     except (RayError, TuneError) as error:
         raise ClusterError(
@@ -121,26 +125,39 @@ def _choose_precision(
     return precision
 
 
+def _environment(plan: Plan, resources: TrialResources) -> dict[str, str]:
+    """Return what Ray Tune reads from the environment.
+
+    By default, as many trials wait as may run at the same time, and one if there is no limit. With
+    TPE, it stays one: the values of a waiting trial do not depend on the trials that end meanwhile.
+    """
+    if plan.search == "tpe" or resources.concurrent is not None:
+        return _ENVIRONMENT
+    return {**_ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(_MAX_WAITING)}
+
+
 def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
+    name = search.folder.path.name
     # Ray requires files of its own; a worker may still write there when an interrupt comes.
     with (
         _interruptible() as repeat_interrupt,
         tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch,
+        closing(_Proposals(search, job.resources)) as proposals,
     ):
         tune.Tuner(
             tune.with_resources(tune.with_parameters(run_trial, job=job), _request(job.resources)),
             tune_config=tune.TuneConfig(
-                search_alg=_Proposals(search),
+                search_alg=proposals,
                 num_samples=search.num_left,
                 scheduler=_make_scheduler(search),
                 max_concurrent_trials=job.resources.concurrent,
                 # An actor that is still ending Ray Train's workers cannot take the next trial: Ray
                 # gives it 2 s, and then silently drops the new trial.
                 reuse_actors=job.resources.num_workers == 1,
-                trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
+                trial_name_creator=lambda trial: f"{name}-trial-{trial.config['number']}",
             ),
             run_config=tune.RunConfig(
-                name=search.folder.path.name,
+                name=name,
                 storage_path=scratch,
                 verbose=0,
                 stop=budget,
@@ -212,21 +229,57 @@ def _make_scheduler(search: RunningSearch) -> Any:
 class _Proposals(Searcher):  # type: ignore[misc]
     """Gives Ray the next trial until there are no more.
 
+    Ray Tune starts trials of several workers whether or not they have room, so they are held back
+    here: after those that had room at the beginning, one at a time starts, once it has room.
+
     The search gets the results through `_Reports` and keeps its own record, so Ray does not need to
     save this object, whose files and locks could not be pickled.
     """
 
-    def __init__(self, search: RunningSearch) -> None:
+    def __init__(self, search: RunningSearch, resources: TrialResources) -> None:
         super().__init__(metric=SCORE_KEY, mode="max")
-        self._search = search
+        self._search, self._resources = search, resources
+        self._room: Room | None = None
+        self._given: set[str] = set()
+        self._reported: set[str] = set()
 
     def suggest(self, trial_id: str) -> Any:
-        return self._search.next_trial() or Searcher.FINISHED
+        if not self._has_room():
+            return None  # Ray asks again
+        self.close()  # for the trial to take it
+        trial = self._search.next_trial()
+        if trial is None:
+            return Searcher.FINISHED
+        self._given.add(trial_id)
+        return trial
+
+    def _has_room(self) -> bool:
+        """Return whether to give Ray a trial; always if it has none: it would only wait for one."""
+        first = self._resources.room
+        if first is None or len(self._given) < max(1, first):
+            return True
+        if self._given - self._reported:  # they may not have taken their room yet
+            return False
+        self._room = self._room or self._resources.ask_room()
+        return self._room.count() == 1
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._reported.add(trial_id)
+
+    def on_trial_complete(self, trial_id: str, *_: Any, **__: Any) -> None:
+        self._given.discard(trial_id)
+        self._reported.discard(trial_id)
+
+    def close(self) -> None:
+        """Give up the room for the next trial."""
+        if self._room is not None:
+            self._room.release()
+            self._room = None
 
     def _ignore(self, *_: Any, **__: Any) -> None:
         pass
 
-    on_trial_complete = save = restore = _ignore
+    save = restore = _ignore
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -245,6 +298,7 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         self._search, self._repeat_interrupt, self._budget = search, repeat_interrupt, budget
         self._room_watch = resources.watch_room()
         self._groups: dict[int, str] = {}
+        self._gauges: dict[int, Gauges] = {}
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         self._repeat_interrupt()
@@ -252,13 +306,16 @@ class _Reports(tune.Callback):  # type: ignore[misc]
 
     def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
         report, number = read_result(result), trial.config["number"]
-        if isinstance(report, EpochReport) and report.placement_group:
-            self._groups[number] = report.placement_group
+        if isinstance(report, EpochReport):
+            if report.placement_group:
+                self._groups[number] = report.placement_group
+            gauges = self._gauges.setdefault(number, Gauges(str(trial)))
+            gauges.set({**report.metrics, EPOCH_KEY: report.epoch})
         self._search.on_report(number, report)
 
     def on_trial_recover(self, *_: Any, trial: Any, **__: Any) -> None:
         self._release(trial)
-        log.warning("%s lost its worker and is restarted", trial)
+        log.warning("trial %d lost its worker and is restarted", trial.config["number"])
 
     def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:
         self._release(trial)
@@ -335,7 +392,6 @@ def _quiet_ray() -> Iterator[None]:
     level = ray_log.level
     ray_log.setLevel(logging.CRITICAL)
     try:
-        with set_environment(_ENVIRONMENT):
-            yield
+        yield
     finally:
         ray_log.setLevel(level)

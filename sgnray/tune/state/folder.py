@@ -16,8 +16,10 @@ from typing import cast
 from sgnray.checkpoints.run_folder import (
     LOG_FILE,
     Runs,
+    check_name,
     check_unused,
     claimed_folder,
+    folder_in,
     older_folders,
 )
 from sgnray.config import dump_recipe, parse_recipe
@@ -97,6 +99,14 @@ class SearchFolder:
         if best is not None:
             recipe = self.plan.recipe_of(best.values)
             write_text(self.best_path, _header(self, best, rows) + dump_recipe(recipe))
+
+
+def is_begun(runs_dir: Runs, name: str | None, plan: Plan) -> bool:
+    """Return whether the search's folder exists; UsageError for an invalid name."""
+    if name is not None:
+        check_name(name, runs_dir)
+    path = folder_in(runs_dir, name or _default_name(runs_dir, plan))
+    return path.exists() if isinstance(path, Path) else path.entry() is not None
 
 
 @contextmanager

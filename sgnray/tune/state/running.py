@@ -42,6 +42,7 @@ class RunningSearch:
         self._sampler = sampler
         self._listener = listener
         self._error: Exception | None = None
+        self._is_unsaved = False
         self._reasons: dict[int, str] = {}
         self._unfinished = [row for row in self.table.rows if not row.has_ended]
         self._last_number = max((row.number for row in self.table.rows), default=0)
@@ -88,6 +89,13 @@ class RunningSearch:
             return
         with self._errors_kept():
             self._add(Reported(number, report))
+            if not report.is_saved and not self._is_unsaved:
+                self._is_unsaved = True
+                log.warning(
+                    "%s has no access to the search's folder: trials that are lost or interrupted "
+                    "there start again from their first epoch; share --runs among all machines",
+                    report.node,
+                )
             log.debug(
                 "trial %d, epoch %d: top-1 %s, training loss %s, validation loss %s",
                 number,

@@ -59,13 +59,7 @@ class TrialTrackers:
 
 def _history(reports: list[EpochReport]) -> list[Metrics]:
     ends_s = [0.0, *(report.duration_s for report in reports)]
-    history: list[Metrics] = []
-    for report, (before_s, end_s) in zip(reports, pairwise(ends_s), strict=True):
-        known = {
-            keys.TRAIN_LOSS: report.train_loss,
-            keys.VAL_LOSS: report.val_loss,
-            keys.VAL_TOP1: report.score,
-            keys.EPOCH_S: end_s - before_s,
-        }
-        history.append({key: value for key, value in known.items() if value is not None})
-    return history
+    return [
+        {**report.metrics, keys.EPOCH_S: end_s - before_s}
+        for report, (before_s, end_s) in zip(reports, pairwise(ends_s), strict=True)
+    ]

@@ -7,7 +7,7 @@ import socket
 import statistics
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -72,7 +72,7 @@ class TrialJob:
         for report in folds.train_remaining():
             if state_dir is not None:
                 folds.save(state_dir)
-            yield report
+            yield replace(report, is_saved=state_dir is not None)
 
 
 class Folds:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
+from sgnray import metric_keys as keys
 from sgnray.errors import SgnError
 from sgnray.tune.space.space import Values
 
@@ -28,7 +29,8 @@ class EpochReport:
 
     `spread` is the score's standard deviation over seeds, None with one seed; `duration_s` is the
     training time of all epochs so far. `placement_group` holds the CPUs of a trial with several
-    workers, for the driver to release.
+    workers, for the driver to release. `is_saved` is False if the worker has no access to the
+    search's folder: if it is lost, the trial starts again from its first epoch.
     """
 
     epoch: int
@@ -41,6 +43,17 @@ class EpochReport:
     train_loss: float | None = None
     val_loss: float | None = None
     placement_group: str | None = None
+    is_saved: bool = True
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What is known of the epoch, by the keys of metric_keys."""
+        known = {
+            keys.TRAIN_LOSS: self.train_loss,
+            keys.VAL_LOSS: self.val_loss,
+            keys.VAL_TOP1: self.score,
+        }
+        return {key: value for key, value in known.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from sgnray.distributed.cluster import connected, find_address
-from sgnray.distributed.reserve import RoomWatch
+from sgnray.distributed.reserve import Room, RoomWatch
 from sgnray.distributed.resources import (
     Resources,
     WorkerRequest,
     check_gpu_share,
     check_local,
 )
-from sgnray.errors import ClusterError, UsageError, count_of
+from sgnray.errors import UsageError, count_of
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,9 @@ class TrialResources:
 
     `allocate` fills in what is None. `num_gpus` may be a fraction for a single worker. If
     `concurrent` is None after that, as many trials run as the cluster has room for at any time.
-    `request` says which nodes to use, and how long to wait for the first of them; its counts are
-    not used.
+    `room` is for trials of several workers, whose size Ray Tune does not know: so many may start
+    at once, and more as they get room; None leaves it to Ray Tune. `request` says which nodes to
+    use, and how long to wait for the first of them; its counts are not used.
     """
 
     num_workers: int = 1
@@ -34,6 +35,14 @@ class TrialResources:
     num_gpus: float | None = None
     concurrent: int | None = None
     request: WorkerRequest = field(default_factory=WorkerRequest)
+    room: int | None = None
+
+    @property
+    def device(self) -> str:
+        """What `--device` would be for a single trial."""
+        if self.num_gpus is None:
+            return "auto"
+        return "cuda" if self.num_gpus else "cpu"
 
     @property
     def num_threads(self) -> int:
@@ -68,7 +77,7 @@ class TrialResources:
         return connected(address, num_workers=self.num_workers * at_once)
 
     def allocate(self, cluster: Resources, num_trials: int) -> TrialResources:
-        """Replace what is None; an error if a local cluster has no room for the trials.
+        """Replace what is None; UsageError if a local cluster has no room for the trials.
 
         On an existing cluster, trials queue in Ray, so that an autoscaler sees them.
         """
@@ -81,39 +90,42 @@ class TrialResources:
                     "the cluster has no GPU now: using CPUs; --gpus-per-trial %d waits for GPUs",
                     self.num_workers,
                 )
-        if (
-            self.request.labels
-            or self.request.accelerator_type
-            or self._min_cpus > self.num_workers
-        ):
-            check_local(
-                self.concurrent or 1,
-                cluster,
-                self.request,
-                num_cpus=self._min_cpus,
-                num_gpus=gpus,
-                what="trial",
-            )
+        check_local(
+            self.concurrent or 1,
+            cluster,
+            self.request,
+            num_cpus=self._min_cpus,
+            num_gpus=gpus,
+            what="trial",
+        )
         room = cluster.num_cpus // self._min_cpus
         if gpus:
             room = min(room, int(cluster.num_gpus / gpus))
-        if not cluster.is_local:
-            # Ray Tune does not know the size of trials with several workers: it would start all.
-            at_once = self.concurrent or (max(1, room) if self.num_workers > 1 else None)
-            num_trials = min(self.concurrent or num_trials, num_trials)
-        elif room < (self.concurrent or 1):
-            raise ClusterError(
-                f"{self.concurrent or 1} trials at a time need {self._min_cpus} CPUs and {gpus:g} "
-                f"GPUs each, and the cluster has {cluster.num_cpus} and {cluster.num_gpus}",
-                where="--concurrent, --cpus-per-trial, --gpus-per-trial",
-                now="ask for less, or add nodes: ray start --address HEAD:PORT",
-            )
-        else:
-            num_trials = at_once = min(self.concurrent or room, num_trials)
+        at_once = self.concurrent
+        if cluster.is_local:
+            at_once = min(at_once or room, num_trials)
+        num_trials = min(at_once or num_trials, num_trials)
         # Nodes with GPUs may have fewer CPUs than a share of all.
         share = 1 if gpus and not cluster.is_local else cluster.cpus_per_worker(num_trials)
         cpus = self.num_cpus or max(self._min_cpus, share)
-        return replace(self, num_cpus=cpus, num_gpus=gpus, concurrent=at_once)
+        is_open = self.num_workers > 1 and at_once is None
+        return replace(
+            self,
+            num_cpus=cpus,
+            num_gpus=gpus,
+            concurrent=at_once,
+            room=room if is_open else None,
+        )
+
+    def ask_room(self) -> Room:
+        """Request room for one more trial of several workers; an autoscaler sees the request."""
+        return Room(
+            1,
+            self.request,
+            num_cpus=self.num_threads,
+            num_gpus=(self.num_gpus or 0) / self.num_workers,
+            size=self.num_workers,
+        )
 
     def watch_room(self) -> RoomWatch:
         """Watch the room that Ray Tune requests, which is missing while no trial has room."""

@@ -5,11 +5,12 @@ import signal
 from types import SimpleNamespace
 
 import pytest
+from ray.tune.search import Searcher
 
 from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError
 from sgnray.tune.ray import launch
-from sgnray.tune.ray.launch import _interruptible, run_trials
+from sgnray.tune.ray.launch import _environment, _interruptible, _Proposals, run_trials
 from sgnray.tune.trial.resources import TrialResources
 
 
@@ -41,3 +42,110 @@ def test_a_lost_cluster_ends_a_search_in_order(monkeypatch, tiny_folder):
         run_trials(search, tiny_folder, TrialResources(), cluster, time_budget_s=None)
     assert "trials that have ended are not repeated" in caught.value.now
     assert ended == [True]
+
+
+@pytest.mark.parametrize(
+    ("search", "concurrent", "num_waiting"),
+    [("random", None, "4"), ("grid", None, "4"), ("tpe", None, None), ("grid", 9, None)],
+)
+def test_more_than_one_trial_waits_for_room_if_its_values_are_known(
+    make_plan, search, concurrent, num_waiting
+):
+    """None: as many as `concurrent`, else one."""
+    found = _environment(make_plan(search=search), TrialResources(concurrent=concurrent))
+    assert found.get("TUNE_MAX_PENDING_TRIALS_PG") == num_waiting
+
+
+class FakeRoom:
+    """A request for room, which a test grants."""
+
+    def __init__(self):
+        self.is_granted, self.is_released = False, False
+
+    def count(self):
+        assert not self.is_released
+        return int(self.is_granted)
+
+    def release(self):
+        assert not self.is_released
+        self.is_released = True
+
+
+@pytest.fixture
+def asked():
+    """The requests for room so far."""
+    return []
+
+
+@pytest.fixture
+def propose(asked):
+    """Build the proposals of a search of nine trials; each is its number."""
+
+    def ask_room():
+        asked.append(FakeRoom())
+        return asked[-1]
+
+    def build(room):
+        numbers = iter(range(1, 10))
+        search = SimpleNamespace(next_trial=lambda: next(numbers, None))
+        return _Proposals(search, SimpleNamespace(room=room, ask_room=ask_room))
+
+    return build
+
+
+def take(proposals):
+    """Return the trials that Ray gets until it has to ask again."""
+    taken = []
+    while (trial := proposals.suggest(f"trial {len(taken)} of {id(taken)}")) is not None:
+        taken.append(trial)
+        if trial == Searcher.FINISHED:
+            break
+    return taken
+
+
+@pytest.mark.parametrize(("room", "first"), [(0, [1]), (1, [1]), (3, [1, 2, 3])])
+def test_a_trial_of_several_workers_starts_once_there_is_room(propose, asked, room, first):
+    proposals = propose(room)
+    assert take(proposals) == first
+    waiting = sorted(proposals._given)
+    while waiting:  # for their workers
+        assert take(proposals) == []
+        assert not asked
+        proposals.on_trial_result(waiting.pop(), {})
+    for _ in range(3):  # one request, however often Ray asks
+        assert take(proposals) == []
+    (request,) = asked
+    request.is_granted = True
+    assert take(proposals) == [len(first) + 1]
+    assert request.is_released
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("has_reported", [True, False])
+def test_a_trial_that_ends_makes_room_for_the_next(propose, asked, has_reported):
+    """Ray has no trial then, and the room for the next was not granted: nothing may hold it."""
+    proposals = propose(0)
+    for number in range(1, 10):
+        assert take(proposals) == [number]
+        (trial_id,) = proposals._given
+        if has_reported:
+            proposals.on_trial_result(trial_id, {})
+            assert take(proposals) == []
+        proposals.on_trial_complete(trial_id=trial_id, result=None, error=not has_reported)
+    assert take(proposals) == [Searcher.FINISHED]
+    assert len(asked) == (9 if has_reported else 0)
+    assert all(request.is_released for request in asked)
+
+
+def test_a_request_for_room_ends_with_the_search(propose, asked):
+    proposals = propose(1)
+    take(proposals)
+    proposals.on_trial_result(*proposals._given, {})
+    take(proposals)
+    for _ in range(2):
+        proposals.close()
+    assert [request.is_released for request in asked] == [True]
+
+
+def test_ray_tune_decides_how_many_trials_of_one_worker_start(propose):
+    assert take(propose(None)) == [*range(1, 10), Searcher.FINISHED]

@@ -28,8 +28,9 @@ FREE = Resources(num_cpus=64, num_gpus=4, is_local=False, node_cpus=(64,), free_
         (TrialResources(concurrent=5), CLUSTER, 99, TrialResources(1, 1, 1.0, 5)),
         (TrialResources(num_gpus=5.0), CLUSTER, 99, TrialResources(1, 1, 5.0, None)),
         (TrialResources(), SCALED_TO_ZERO, 99, TrialResources(1, 1, 0.0, None)),
-        (TrialResources(num_workers=2), SCALED_TO_ZERO, 99, TrialResources(2, 2, 0.0, 1)),
-        (TrialResources(num_workers=2), CLUSTER, 99, TrialResources(2, 2, 2.0, 2)),
+        (TrialResources(num_workers=2), SCALED_TO_ZERO, 99, TrialResources(2, 2, 0.0, room=0)),
+        (TrialResources(num_workers=2), CLUSTER, 99, TrialResources(2, 2, 2.0, room=2)),
+        (TrialResources(2, concurrent=3), CLUSTER, 99, TrialResources(2, 2, 2.0, 3)),
         # Nodes with GPUs may have few CPUs: one for each worker.
         (TrialResources(), FREE, 2, TrialResources(1, 1, 1.0, None)),
         (TrialResources(num_gpus=0.0), FREE, 2, TrialResources(1, 32, 0.0, None)),
@@ -51,23 +52,16 @@ def test_using_no_gpu_is_reported(caplog):
 
 
 @pytest.mark.parametrize(
-    "wanted",
-    [TrialResources(concurrent=9), TrialResources(num_gpus=1.0)],
-)
-def test_a_request_larger_than_the_machine_is_refused(wanted):
-    with pytest.raises(ClusterError, match="trials at a time need"):
-        wanted.allocate(LAPTOP, 99)
-
-
-@pytest.mark.parametrize(
     ("wanted", "needed"),
     [
+        (TrialResources(concurrent=9), "9 trials with 1 CPU each"),
+        (TrialResources(num_gpus=1.0), "1 trial with 1 CPU and 1 GPU"),
         (TrialResources(num_cpus=9), "1 trial with 9 CPUs"),
         (TrialResources(num_cpus=5, concurrent=2), "2 trials with 5 CPUs each"),
         (TrialResources(num_workers=6, num_cpus=9), "1 trial with 9 CPUs"),
     ],
 )
-def test_more_cpus_than_the_machine_has_cores_are_refused(wanted, needed):
+def test_a_request_larger_than_the_machine_is_refused(wanted, needed):
     with pytest.raises(UsageError) as caught:
         wanted.allocate(LAPTOP, 99)
     assert caught.value.what == f"this machine does not have {needed}"

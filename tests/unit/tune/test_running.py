@@ -66,6 +66,18 @@ def test_the_tables_and_the_caller_follow_the_trials(folder, sampler):
     assert folder.best_path.exists()
 
 
+def test_states_that_no_one_keeps_are_reported_once(folder, sampler, caplog):
+    search = begin(folder, sampler)
+    for number in (1, 2):
+        search.next_trial()
+        report(search, number, 1, 0.5)
+        assert not caplog.messages
+    for number in (1, 2):
+        search.on_report(number, EpochReport(2, 0.5, node="far", is_saved=False))
+    (message,) = caplog.messages
+    assert message.startswith("far has no access to the search's folder: trials that are lost or")
+
+
 def test_the_same_search_resumes_unfinished_trials(folder, sampler):
     first = begin(folder, sampler)
     for _ in range(2):

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
 from sgnray.config import load_recipe, recipe_for
 from sgnray.distributed.device import choose_precision
-from sgnray.errors import InputError, RecipeError, SgnError, UsageError
+from sgnray.distributed.resources import Resources
+from sgnray.errors import ClusterError, InputError, RecipeError, SgnError, UsageError
 from sgnray.tune import TrialResources, TrialRow, train_final, tune_recipe
 from sgnray.tune.search import _result
 from sgnray.tune.state.folder import claim_search
@@ -20,6 +22,41 @@ def refuse(kind, tmp_path, recipe, space, folder, **settings):
         tune_recipe(recipe, space, folder, runs_dir=tmp_path / "runs", **settings)
     assert not (tmp_path / "runs").exists()
     return caught.value
+
+
+def test_a_cluster_that_does_not_answer(tmp_path, tiny_recipe, tiny_folder):
+    for settings in ({}, {"name": "mine"}):
+        error = refuse(
+            ClusterError,
+            tmp_path,
+            tiny_recipe,
+            "default",
+            tiny_folder,
+            address="127.0.0.1:1",
+            **settings,
+        )
+        assert error.what == "no Ray cluster answers"
+
+
+@pytest.mark.parametrize(
+    ("resources", "what"),
+    [
+        (TrialResources(num_workers=2, num_gpus=1.0), "2 workers need a GPU each"),
+        (TrialResources(num_gpus=1.0), "this machine does not have 1 trial with 1 CPU and 1 GPU"),
+    ],
+)
+def test_gpus_that_a_trial_cannot_have(
+    tmp_path, tiny_recipe, tiny_folder, monkeypatch, resources, what
+):
+    @contextmanager
+    def connect(*_, **__):
+        yield Resources(num_cpus=8, num_gpus=0, is_local=True)
+
+    monkeypatch.setattr("sgnray.tune.trial.resources.connected", connect)
+    settings = {"resources": resources, "address": "local"}
+    error = refuse(UsageError, tmp_path, tiny_recipe, "default", tiny_folder, **settings)
+    assert error.what.startswith(what)
+    assert error.exit_code == 2
 
 
 def test_a_missing_dataset(tmp_path, tiny_recipe):
