@@ -14,7 +14,13 @@ from ray.util.placement_group import get_current_placement_group
 from torch.distributed import DistError
 
 from sgnray.distributed.cluster import set_environment
-from sgnray.distributed.launcher import RAY_TRAIN_VARIABLES, make_trainer, own_device
+from sgnray.distributed.launcher import (
+    FOREVER_S,
+    RAY_TRAIN_VARIABLES,
+    START_TIMEOUT,
+    make_trainer,
+    own_device,
+)
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.world import World
@@ -23,6 +29,7 @@ from sgnray.tune.trial.messages import FailureReport, TrialConfig
 
 
 @set_environment(RAY_TRAIN_VARIABLES)
+@set_environment({START_TIMEOUT: str(FOREVER_S)}, replace=True)
 def train_group(trial: TrialConfig, job: TrialJob) -> FailureReport | None:
     """Train a trial with several workers under DDP; return what failed.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from sgnray.storage.mirror import check_uploading
 from sgnray.tune.space.sampler import Sampler
 from sgnray.tune.state.folder import SearchFolder
 from sgnray.tune.state.tracked import TrialTrackers
@@ -88,6 +89,7 @@ class RunningSearch:
             log.debug("trial %d failed:\n%s", number, report.traceback)
             return
         with self._errors_kept():
+            check_uploading(self.folder.path)
             self._add(Reported(number, report))
             if not report.is_saved and not self._is_unsaved:
                 self._is_unsaved = True

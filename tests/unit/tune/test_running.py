@@ -4,7 +4,9 @@ import csv
 
 import pytest
 
-from sgnray.errors import OutputError
+from sgnray.errors import OutputError, RunError
+from sgnray.storage import mirror
+from sgnray.storage.location import locate
 from sgnray.tune.space.sampler import make_sampler
 from sgnray.tune.state.folder import claim_search
 from sgnray.tune.state.running import RunningSearch
@@ -76,6 +78,19 @@ def test_states_that_no_one_keeps_are_reported_once(folder, sampler, caplog):
         search.on_report(number, EpochReport(2, 0.5, node="far", is_saved=False))
     (message,) = caplog.messages
     assert message.startswith("far has no access to the search's folder: trials that are lost or")
+
+
+def test_a_search_ends_after_another_command_has_taken_over_its_folder(
+    folder, sampler, monkeypatch
+):
+    copy = mirror.Mirror(locate(folder.path), folder.path.parent)
+    monkeypatch.setitem(mirror._mirrors, folder.path, copy)
+    search = begin(folder, sampler)
+    search.next_trial()
+    copy.error = RunError("another command has taken over this folder", where="here", now="rerun")
+    report(search, 1, 1, 0.5)
+    with pytest.raises(RunError, match="taken over"):
+        report(search, 1, 2, 0.5)
 
 
 def test_the_same_search_resumes_unfinished_trials(folder, sampler):
