@@ -56,7 +56,7 @@ def evaluate(
     dataset_dir = None if data is None else choose_dataset(data)
 
     from sgnray.evaluate import check_folder, evaluate_run, place_of, write_evaluation
-    from sgnray.storage.mirror import shown
+    from sgnray.storage.mirror import display_name
 
     if out is not None:
         check_folder(out)
@@ -88,4 +88,4 @@ def evaluate(
             render.as_json(report.to_dict())
         else:
             render.result(*tables.report(report))
-    render.note(f"written: {shown(page)}")
+    render.note(f"written: {display_name(page)}")

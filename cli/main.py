@@ -25,7 +25,7 @@ from .eval import evaluate
 from .export import export
 from .predict import predict
 from .prepare import prepare
-from .signals import Ending, ending_in_order
+from .signals import InterruptHandler, interruptible
 from .synth import synth
 from .train import train
 from .tune import tune
@@ -103,7 +103,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     render.start_logging()
     code = _INTERRUPTED
-    with suppress(KeyboardInterrupt), ending_in_order() as ending:
+    with suppress(KeyboardInterrupt), interruptible() as ending:
         code = _run(arguments, ending)
     sys.exit(code)
 
@@ -141,7 +141,7 @@ app.add_typer(
 )
 
 
-def _run(arguments: list[str], ending: Ending) -> int:
+def _run(arguments: list[str], ending: InterruptHandler) -> int:
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="sgn", standalone_mode=False)
         return _interrupted(arguments, ending) if code == _INTERRUPTED else code or 0
@@ -158,7 +158,7 @@ def _run(arguments: list[str], ending: Ending) -> int:
         return error.exit_code
 
 
-def _interrupted(arguments: list[str], ending: Ending) -> int:
+def _interrupted(arguments: list[str], ending: InterruptHandler) -> int:
     ending.stop_repeating()
     verb = next((word for word in arguments if not word.startswith("-")), "")
     given = {verb, *(word.partition("=")[0] for word in arguments if word.startswith("-"))}

@@ -238,11 +238,11 @@ def _skipped(item: Skipped) -> dict[str, Any]:
 def _load_model(checkpoint: str | None, runs: str, runtime: str) -> TrainedModel:
     """Load the model for a runtime; for onnx, export it to a temporary file first."""
     from sgnray.checkpoints.trained_model import load_trained_model
-    from sgnray.storage.mirror import shown
+    from sgnray.storage.mirror import display_name
 
     model = load_trained_model(checkpoint, runs_dir=runs)
     if checkpoint is None and model.run is not None:
-        render.note(f"using {shown(model.run.path)}")
+        render.note(f"using {display_name(model.run.path)}")
     if runtime == "torch":
         model.require_sgn()
     if runtime != "onnx" or model.path.suffix == ".onnx":

@@ -17,9 +17,9 @@ _SAME_SIGNAL_S = 0.5
 
 
 @contextmanager
-def ending_in_order() -> Iterator[Ending]:
+def interruptible() -> Iterator[InterruptHandler]:
     """Raise KeyboardInterrupt at the first SIGINT or SIGTERM, repeatedly until the command ends."""
-    ending = Ending()
+    ending = InterruptHandler()
     if threading.current_thread() is not threading.main_thread():  # no handlers in other threads
         yield ending
         return
@@ -35,7 +35,7 @@ def ending_in_order() -> Iterator[Ending]:
                 signal.signal(number, handler)
 
 
-class Ending:
+class InterruptHandler:
     """Raises KeyboardInterrupt again if the first one was lost.
 
     A signal handler raises it wherever the main thread currently is. If that is inside a callback

@@ -84,19 +84,19 @@ def train(
     if seeds is not None:
         return _train_seeds(chosen, dataset_dir, json=json, num_seeds=seeds, **arguments)
 
-    from sgnray.storage.mirror import pasted, shown
+    from sgnray.storage.mirror import display_name, quoted_name
     from sgnray.train import train_run
 
     with shown_epochs(workers if workers != "0" else "") as screen:
         finished = train_run(
             chosen, dataset_dir, **arguments, on_epoch=screen, on_progress=screen.on_progress
         )
-    run = shown(finished.folder)
+    run = display_name(finished.folder)
     if json:
         content = {"run": run, "resumed_from": finished.resumed_from}
         return render.as_json(content | {"report": finished.report.to_dict()})
     render.result(*tables.scores(finished.report))
-    render.note(f"run {run}; full report: sgn eval {pasted(finished.folder)}")
+    render.note(f"run {run}; full report: sgn eval {quoted_name(finished.folder)}")
     return None
 
 

@@ -125,7 +125,7 @@ def tune(
         render.note(f"searching with the case {chosen.data.case}; --case selects another")
     dataset_dir = choose_dataset(data, name=chosen.data.dataset)
 
-    from sgnray.storage.mirror import pasted, shown
+    from sgnray.storage.mirror import display_name, quoted_name
     from sgnray.tune import TrialResources, tune_recipe
 
     resources = TrialResources(
@@ -158,16 +158,16 @@ def tune(
     if json:
         content = result_data(tuned)
         if finished is not None:
-            run, report = shown(finished.folder), finished.report.to_dict()
+            run, report = display_name(finished.folder), finished.report.to_dict()
             content["final"] = {"run": run, "report": report}
         return render.as_json(content)
     render.result(*result_tables(tuned))
     if finished is not None:
         render.result(final_line(finished))
-        return render.note(f"see {shown(tuned.page_path)}")
+        return render.note(f"see {display_name(tuned.page_path)}")
     return render.note(
-        f"see {shown(tuned.page_path)}; train the best: "
-        f"sgn train --recipe {pasted(tuned.best_recipe_path)}"
+        f"see {display_name(tuned.page_path)}; train the best: "
+        f"sgn train --recipe {quoted_name(tuned.best_recipe_path)}"
     )
 
 
@@ -198,9 +198,9 @@ def _train_final(
 
 
 @contextmanager
-def shown_search() -> Iterator[SearchBoard]:
+def shown_search() -> Iterator[SearchTable]:
     """Show a search: a live table on a terminal, else each ended trial as one line."""
-    board = SearchBoard()
+    board = SearchTable()
     with render.live(
         lambda console: Live(board, console=console, vertical_overflow="crop", transient=True)
     ) as is_live:
@@ -208,7 +208,7 @@ def shown_search() -> Iterator[SearchBoard]:
         yield board
 
 
-class SearchBoard:
+class SearchTable:
     """Draws the running trials and the best ones in the current size of the terminal."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -312,10 +312,10 @@ def ranking(trials: tuple[TrialRow, ...], keys: tuple[str, ...]) -> SafeTable:
 
 def result_data(tuned: TuneResult) -> dict[str, Any]:
     """Return what `result_tables` shows, for programs."""
-    from sgnray.storage.mirror import shown
+    from sgnray.storage.mirror import display_name
 
     return {
-        "folder": shown(tuned.folder),
+        "folder": display_name(tuned.folder),
         "best_trial": tuned.best.number,
         "best_score": tuned.best.score,
         "best_overrides": list(tuned.best_overrides),
@@ -327,12 +327,12 @@ def result_data(tuned: TuneResult) -> dict[str, Any]:
 
 def final_line(finished: RunResult) -> str:
     """Describe the test result of the best recipe."""
-    from sgnray.storage.mirror import shown
+    from sgnray.storage.mirror import display_name
 
     report = finished.report
     return (
         f"test: {report.top1:.2%} of {report.num_clips:,} clips, after training on all training "
-        f"clips; run {shown(finished.folder)}"
+        f"clips; run {display_name(finished.folder)}"
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-_HOMES = {
+_MODULES = {
     "SGN": "sgnray.model",
     "Recipe": "sgnray.config",
     "SgnError": "sgnray.errors",
@@ -46,17 +46,17 @@ if TYPE_CHECKING:
     from sgnray.tune import tune_recipe as tune_recipe
     from sgnray.view import view_clip as view_clip
 else:
-    __all__ = [*_HOMES]
+    __all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> object:
     """Import a public name from its module on first use (PEP 562)."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'sgnray' has no attribute '{name}'")
-    value: object = getattr(import_module(_HOMES[name]), name)
+    value: object = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(_HOMES)
+    return sorted(_MODULES)

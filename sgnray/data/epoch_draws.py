@@ -110,7 +110,7 @@ def _maps(config: DataConfig, table: Callable[..., Tensor], num_coordinates: int
     eye_CC = torch.eye(num_coordinates)
     maps_NCC = None
     if limits_3.any():
-        maps_NCC = turns((table("rotation", 3) * 2 - 1) * limits_3, num_coordinates)
+        maps_NCC = build_rotations((table("rotation", 3) * 2 - 1) * limits_3, num_coordinates)
     if config.scaling:
         scales = (1 + (table("scaling") * 2 - 1) * config.scaling).view(-1, 1, 1)
         maps_NCC = scales * (eye_CC if maps_NCC is None else maps_NCC)
@@ -121,7 +121,7 @@ def _maps(config: DataConfig, table: Callable[..., Tensor], num_coordinates: int
     return maps_NCC
 
 
-def turns(angles_N3: Tensor, num_coordinates: int) -> Tensor:
+def build_rotations(angles_N3: Tensor, num_coordinates: int) -> Tensor:
     """Return the rotation matrices (N, C, C); in 2D, only the third angle counts."""
     if num_coordinates == 2:
         angles_N3 = angles_N3 * angles_N3.new_tensor((0, 0, 1))

@@ -78,7 +78,7 @@ class PoseBank:
         shape = (-1,) + (1,) * (uniform_BT.ndim - 2)
         first, length = self.first_pose_N[rows_B], self.num_poses_N[rows_B]
         if spans_B2 is not None:
-            skipped, length = _stretch(length, spans_B2)
+            skipped, length = _crop(length, spans_B2)
             first = first + skipped
         index_BT = sample_poses(length.view(shape), uniform_BT, windows)
         flat = (first.view(*shape, 1) + index_BT.clamp_min(0)).flatten()
@@ -114,7 +114,7 @@ def choose_pose_device(num_bytes: int, device: torch.device, wanted: PoseDevice)
     return torch.device("cpu")
 
 
-def _stretch(length_B: Tensor, spans_B2: Tensor) -> tuple[Tensor, Tensor]:
+def _crop(length_B: Tensor, spans_B2: Tensor) -> tuple[Tensor, Tensor]:
     """Return how many poses to skip and to keep; at least one is kept if the clip has any."""
     start_B, share_B = spans_B2.unbind(-1)
     skipped_B = (start_B * length_B).long()

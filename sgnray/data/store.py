@@ -80,12 +80,12 @@ class SkeletonDataset:
         """Return the rows of a clip in `poses_PVC`."""
         return slice(self.offsets[clip], self.offsets[clip + 1])
 
-    def lay_out(
+    def arrange(
         self, clip: int, *, num_frames: int, num_bodies: int | None = None, absent: float = 0.0
     ) -> FloatArray:
         """Return a clip as (T, M, V, C) with as many bodies as it has, or `num_bodies`."""
         rows = self.rows_of(clip)
-        return lay_out_poses(
+        return arrange_poses(
             self.poses_PVC[rows],
             self.frames_P[rows],
             self.bodies_P[rows],
@@ -129,7 +129,7 @@ def open_dataset(folder: Path | str) -> SkeletonDataset:
     )
 
 
-def lay_out_poses(
+def arrange_poses(
     poses_PVC: FloatArray,
     frames_P: npt.NDArray[np.int32],
     bodies_P: npt.NDArray[np.int8],

@@ -34,7 +34,7 @@ from sgnray.evaluate.report import Details, EvaluatedModel, Member, Report, make
 from sgnray.evaluate.score import tally_logits
 from sgnray.model.sgn import count_parameters
 from sgnray.progress import OnProgress, ignore_progress
-from sgnray.storage.mirror import shown
+from sgnray.storage.mirror import display_name
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def _load_models(
     for path in paths:
         if paths.count(path) > 1:
             raise UsageError(
-                "a checkpoint is named twice", where=shown(path), now="name each model once"
+                "a checkpoint is named twice", where=display_name(path), now="name each model once"
             )
     return models
 
@@ -142,7 +142,7 @@ def _check_fit(model: TrainedModel, dataset: SkeletonDataset) -> None:
     if what is not None:
         raise CheckpointError(
             f"the checkpoint does not fit the dataset: {what}",
-            where=f"{shown(model.path)}, {dataset.folder}",
+            where=f"{display_name(model.path)}, {dataset.folder}",
             now="name the dataset that it was trained on with --data",
         )
 
@@ -179,7 +179,7 @@ def _choose_case(models: Sequence[TrainedModel], dataset: SkeletonDataset, case:
     if case is None and len(cases) > 1:
         raise UsageError(
             "the checkpoint does not say which case it was trained for",
-            where=shown(models[0].path),
+            where=display_name(models[0].path),
             now=f"choose it: --case {' or --case '.join(cases)}",
         )
     return resolve_case(name, case or cases[0], fixed)
@@ -218,7 +218,7 @@ def _count_seen(
 def _score_member(model: TrainedModel, logits_NWK: Tensor, labels_N: Tensor) -> Member:
     tally = tally_logits(logits_NWK.mean(dim=1), labels_N)
     return Member(
-        checkpoint=shown(model.path),
+        checkpoint=display_name(model.path),
         selection=model.card.selection,
         epoch=model.card.epoch,
         seed=model.card.seed,
@@ -233,7 +233,7 @@ def _summarize(
     epochs = {model.card.epoch for model in models}
     selections = {model.card.selection for model in models}
     return EvaluatedModel(
-        checkpoint=", ".join(shown(model.path) for model in models),
+        checkpoint=", ".join(display_name(model.path) for model in models),
         dataset=dataset.info.dataset,
         dataset_checksum=dataset.info.checksum,
         case=case,

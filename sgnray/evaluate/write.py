@@ -24,9 +24,9 @@ from sgnray.data.info import read_info
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import SgnError, UsageError
 from sgnray.evaluate.report import SELECTION, Mistake, Report
-from sgnray.storage.atomic import output_errors, refuse_uri, written_aside
+from sgnray.storage.atomic import output_errors, refuse_uri, written_atomically
 from sgnray.storage.location import as_folder
-from sgnray.storage.mirror import copy_named, upload
+from sgnray.storage.mirror import find_copy, upload
 from sgnray.view.page import pack_scene, render_page
 from sgnray.view.scene import scene_of_clip
 
@@ -46,7 +46,7 @@ def place_of(report: Report, runs_dir: Runs) -> Path:
     """
     assert report.details is not None
     evaluated = report.evaluated
-    paths = [copy_named(member.checkpoint) for member in report.details.members]
+    paths = [find_copy(member.checkpoint) for member in report.details.members]
     content = "\n".join((evaluated.dataset_checksum, *(str(path.resolve()) for path in paths)))
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     suffix = f"{evaluated.case}-{evaluated.num_views}views-{digest}"
@@ -82,9 +82,10 @@ def write_evaluation(report: Report, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     page = folder / PAGE_FILE
     content = page_of(report, open_dataset(Path(report.details.dataset_dir)))
-    with written_aside(folder / REPORT_FILE) as json_aside, written_aside(page) as page_aside:
-        json_aside.write_text(report.to_json(), encoding="utf-8")
-        page_aside.write_text(content, encoding="utf-8")
+    report_path = folder / REPORT_FILE
+    with written_atomically(report_path) as new_report, written_atomically(page) as new_page:
+        new_report.write_text(report.to_json(), encoding="utf-8")
+        new_page.write_text(content, encoding="utf-8")
     upload(folder)
     return page
 
@@ -127,7 +128,7 @@ def _is_own_test(run: RunFolder, report: Report) -> bool:
     return (
         newest is not None
         and environment is not None
-        and newest[0].resolve() == copy_named(evaluated.checkpoint).resolve()
+        and newest[0].resolve() == find_copy(evaluated.checkpoint).resolve()
         and (recipe.data.case, recipe.evaluate.num_views) == (evaluated.case, evaluated.num_views)
         and report.details is not None
         and is_trained_on(environment, read_info(Path(report.details.dataset_dir)), evaluated.case)

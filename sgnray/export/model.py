@@ -13,7 +13,7 @@ from sgnray.checkpoints.trained_model import TrainedModel, load_trained_model
 from sgnray.errors import UsageError
 from sgnray.export.check import RANDOM, agree, compare, find_clips
 from sgnray.export.formats import DEFAULT_OPSET, FORMATS, open_onnx, quantize_onnx, write_and_open
-from sgnray.storage.atomic import choose_format, make_parent, refuse_existing, written_aside
+from sgnray.storage.atomic import choose_format, make_parent, refuse_existing, written_atomically
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +68,12 @@ def export_model(
         log.warning("no clips found: the file is checked on random poses; name clips with --clips")
     used_opset = DEFAULT_OPSET if opset is None else opset
     make_parent(path)
-    with written_aside(path, suffix=FORMATS[to]) as aside:
-        run = write_and_open(aside, trained_model, to, used_opset)
+    with written_atomically(path, suffix=FORMATS[to]) as temporary:
+        run = write_and_open(temporary, trained_model, to, used_opset)
         difference, agreement = compare(trained_model, run, found, path), None
         if int8:
-            quantize_onnx(aside)
-            agreement = agree(trained_model, open_onnx(aside, opset=used_opset), found, path)
+            quantize_onnx(temporary)
+            agreement = agree(trained_model, open_onnx(temporary, opset=used_opset), found, path)
     return Exported(
         path=path,
         size_bytes=path.stat().st_size,

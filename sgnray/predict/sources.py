@@ -32,18 +32,18 @@ from sgnray.errors import (
     shorten_problems,
 )
 from sgnray.predict.windows import SkippedWindow, Span
+from sgnray.prepare.arrays import list_clip
 from sgnray.prepare.clip import Poses, refusal
-from sgnray.prepare.memory import list_clip
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.readers.formats import HEAD_BYTES, KNOWN, detect_content
+from sgnray.prepare.readers.listing import RawFile
 from sgnray.prepare.readers.recordings import (
     describe_files,
     find_recordings,
     read_recordings,
     skeleton_of,
 )
-from sgnray.prepare.readers.source import RawFile
 from sgnray.prepare.readers.table_clips import open_clips, read_clips
 from sgnray.prepare.readers.tables import Piece, is_table
 from sgnray.prepare.recording import Recording

@@ -20,7 +20,7 @@ from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_m
 from sgnray.data.store import FloatArray
 from sgnray.distributed.device import choose_device
 from sgnray.errors import InputError, UsageError, count_of
-from sgnray.prepare.memory import MOST_PEOPLE, arrange_frames, fill_joints, read_null
+from sgnray.prepare.arrays import MOST_PEOPLE, arrange_frames, fill_joints, read_null
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from sgnray.prepare.recording import Body, Recording
 
 def normalize(recording: Recording, skeleton: Skeleton) -> Poses:
     """Denoise, lay out the actors, move the origin, list the poses; ClipError if none is left."""
-    frames_TMD = lay_out(recording)
+    frames_TMD = arrange(recording)
     if skeleton.origin is not None:
         frames_TMD = translate(
             frames_TMD,
@@ -29,7 +29,7 @@ def normalize(recording: Recording, skeleton: Skeleton) -> Poses:
     return list_poses(frames_TMD)
 
 
-def lay_out(recording: Recording) -> FloatArray:
+def arrange(recording: Recording) -> FloatArray:
     """Put the actors side by side: float32 (T, M, D), zero where an actor is absent.
 
     Where several ids were tracked, frames whose numbers sum to zero (in float32) are dropped; a

@@ -21,24 +21,24 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically; raises OutputError."""
-    with written_aside(path) as aside:
-        aside.write_bytes(content)
+    with written_atomically(path) as temporary:
+        temporary.write_bytes(content)
 
 
 @contextmanager
-def written_aside(path: Path, *, suffix: str = "") -> Iterator[Path]:
+def written_atomically(path: Path, *, suffix: str = "") -> Iterator[Path]:
     """Yield a path next to `path` to write to, which becomes `path` if the block succeeds.
 
     `suffix` is for writers that check the file name. Raises OutputError; no partial file is left.
     """
-    aside = path.with_name(f"{path.name}.partial{suffix}")
+    temporary = path.with_name(f"{path.name}.partial{suffix}")
     with output_errors(path):
         try:
-            yield aside
-            sync(aside)
-            aside.replace(path)
+            yield temporary
+            sync(temporary)
+            temporary.replace(path)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def replace_folder(ready: Path, out: Path, *, previous: Path) -> None:

@@ -36,7 +36,7 @@ _GIVE_UP_AFTER_S = 120.0  # for the last upload, when the work is done
 _RENEW_EVERY_S, _LEASE_S = 20.0, 90.0
 # Commands and trackers remove files only in these folders.
 _PRUNED = {"checkpoints", "states", "tensorboard", "mlflow", "wandb"}
-_SETTLE_S = 0.5  # longer than the time from reading a lease to writing one
+_WRITE_RACE_S = 0.5  # longer than the time from reading a lease to writing one
 
 Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
 Stamps = tuple[Stamp, Stamp]  # of the local and the remote file, when last equal
@@ -104,19 +104,19 @@ def origin(path: Path) -> Path | Location:
     return path
 
 
-def shown(path: Path | str) -> str:
+def display_name(path: Path | str) -> str:
     """Name a file for the user: by its URI if it is in a copy."""
     return str(origin(Path(path)))
 
 
-def pasted(path: Path) -> str:
-    """Name a file as `shown` does, but for a command: with the server of its URI, and quoted."""
+def quoted_name(path: Path) -> str:
+    """Name a file for a command: as `display_name`, but with the server of its URI, and quoted."""
     place = origin(path)
     return shlex.quote(place.address if isinstance(place, Location) else str(place))
 
 
-def copy_named(name: str) -> Path:
-    """Return the file that `shown` gives this name."""
+def find_copy(name: str) -> Path:
+    """Return the file that `display_name` gives this name."""
     for folder, mirror in _mirrors.items():
         if name == str(mirror.place) or name.startswith(f"{mirror.place}/"):
             return folder / name.removeprefix(str(mirror.place)).lstrip("/")
@@ -344,7 +344,7 @@ class _Lease:
         if found is not None and _is_alive(found):
             raise self._busy
         self._write()
-        time.sleep(_SETTLE_S)
+        time.sleep(_WRITE_RACE_S)
         if self._read_owner() != self._owner:  # if two write at once, the last one has it
             raise self._busy
 

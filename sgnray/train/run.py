@@ -31,7 +31,7 @@ from sgnray.errors import CheckpointError, RunError, count_of
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.sgn import count_parameters
 from sgnray.storage.location import Location
-from sgnray.storage.mirror import check_uploading, shown
+from sgnray.storage.mirror import check_uploading, display_name
 from sgnray.train.checks import check_run, check_synchronized, warn_of_run
 from sgnray.train.environment import describe_environment
 from sgnray.train.job import OnTrainProgress, choose_parts
@@ -165,11 +165,11 @@ def _log_start(
     num_epochs = recipe.train.num_epochs
     where = f"{recipe.train.precision} on {hardware.description}"
     if resumed_from == 0:
-        log.info("run %s, %s in %s", shown(run.path), count_of(num_epochs, "epoch"), where)
+        log.info("run %s, %s in %s", display_name(run.path), count_of(num_epochs, "epoch"), where)
     elif resumed_from < num_epochs:
         log.info(
             "run %s resumes after epoch %d of %d, in %s",
-            shown(run.path),
+            display_name(run.path),
             resumed_from,
             num_epochs,
             where,
@@ -178,7 +178,7 @@ def _log_start(
     else:
         log.info(
             "run %s has finished %s; only the test is repeated",
-            shown(run.path),
+            display_name(run.path),
             "its epoch" if num_epochs == 1 else f"all {num_epochs} epochs",
         )
     if recipe.train.selection == "test":
@@ -222,7 +222,7 @@ def check_num_workers(run: RunFolder, workers: Workers, *, is_finished: bool) ->
     if is_finished:
         raise RunError(
             f"the run has finished, with --workers {most}",
-            where=shown(run.path),
+            where=display_name(run.path),
             now=f"choose another --name for --workers {workers.most}; sgn eval tests it again",
         )
     log.warning(
@@ -271,7 +271,7 @@ def _recorder(run: RunFolder, trackers: Trackers, on_epoch: OnEpoch | None) -> O
 def _describe_model(run: RunFolder, recipe: Recipe, dataset: SkeletonDataset) -> EvaluatedModel:
     path, checkpoint = run.require_checkpoint()
     return EvaluatedModel(
-        checkpoint=shown(path),
+        checkpoint=display_name(path),
         dataset=dataset.info.dataset,
         dataset_checksum=dataset.info.checksum,
         case=recipe.data.case,

@@ -15,7 +15,7 @@ from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.distributed.resources import Resources
 from sgnray.errors import InputError, Problem, SgnError, count_of
-from sgnray.storage.mirror import shown
+from sgnray.storage.mirror import display_name
 from sgnray.train.checks import (
     check_recipe,
     check_synchronized,
@@ -140,7 +140,7 @@ def tune_recipe(
                 )
                 _run(running, dataset.folder, *cluster, budget_s=time_budget_s)
             else:
-                log.info("search %s is complete; nothing is left to do", shown(folder.path))
+                log.info("search %s is complete; nothing is left to do", display_name(folder.path))
                 running.end()
             return _result(folder, running.table.rows)
 
@@ -180,7 +180,7 @@ def _run(
     plan = running.folder.plan
     log.info(
         "search %s: %s of at most %s, %s at once%s",
-        shown(running.folder.path),
+        display_name(running.folder.path),
         count_of(plan.num_trials, "trial"),
         count_of(plan.num_epochs, "epoch"),
         allocated.concurrent or "as many as fit",
@@ -202,14 +202,14 @@ def _none_ended(folder: SearchFolder, rows: tuple[TrialRow, ...]) -> SgnError:
     if not rows or any(row.status == "interrupted" for row in rows):
         return SgnError(
             "no trial is complete yet",
-            where=shown(folder.path),
+            where=display_name(folder.path),
             now="rerun the same command with more time: it resumes",
         )
     # Usually all have the same reason, which is then reported once.
     first = {row.error or row.status: row for row in reversed(rows)}
     return SgnError(
         "the only trial failed" if len(rows) == 1 else f"all {len(rows)} trials failed",
-        where=shown(folder.log_path),
+        where=display_name(folder.log_path),
         now="fix the cause and search under another --name; sgn train with the values of one trial "
         "reproduces it",
         problems=[Problem(f"trial {row.number}", reason) for reason, row in first.items()],

@@ -12,8 +12,8 @@ from sgnray.data.info import INFO_FILE
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.readers.formats import stem_of
+from sgnray.prepare.readers.listing import RawFile
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
-from sgnray.prepare.readers.source import RawFile
 from sgnray.prepare.recording import FRAMES_PER_S
 from sgnray.storage.atomic import choose_format, make_parent, refuse_existing, write_bytes
 from sgnray.view.page import write_player

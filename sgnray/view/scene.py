@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from sgnray.data.skeleton import Skeleton
-from sgnray.data.store import FloatArray, SkeletonDataset, lay_out_poses
+from sgnray.data.store import FloatArray, SkeletonDataset, arrange_poses
 from sgnray.errors import ClipError
 from sgnray.prepare.denoise import keep_actors
 from sgnray.prepare.normalize import assign_actors, normalize
@@ -58,7 +58,7 @@ class Scene:
 def scene_of_clip(dataset: SkeletonDataset, row: int) -> Scene:
     """Show one clip of a prepared dataset."""
     num_frames = int(dataset.clips.num_frames[row])
-    joints_TMVC = dataset.lay_out(row, num_frames=num_frames, absent=np.nan)
+    joints_TMVC = dataset.arrange(row, num_frames=num_frames, absent=np.nan)
     panel = Panel("prepared", _tracks(joints_TMVC))
     return Scene(dataset.clips.names[row], dataset.skeleton, (panel,))
 
@@ -75,7 +75,7 @@ def scene_of_recording(title: str, recording: Recording, skeleton: Skeleton) -> 
 
 def _prepared(recording: Recording, skeleton: Skeleton) -> tuple[Track, ...]:
     poses = normalize(recording, skeleton)
-    joints_TMVC = lay_out_poses(
+    joints_TMVC = arrange_poses(
         poses.values_PD.reshape(len(poses.bodies), skeleton.num_joints, -1),
         poses.frames,
         poses.bodies,

@@ -12,7 +12,7 @@ import sgnray.tune
 from sgnray.cli import render
 from sgnray.cli.options import parse_duration
 from sgnray.cli.tables import duration
-from sgnray.cli.tune import SearchBoard, result_data, result_tables, shown_search, trial_line
+from sgnray.cli.tune import SearchTable, result_data, result_tables, shown_search, trial_line
 from sgnray.config import load_recipe
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import UsageError
@@ -160,7 +160,7 @@ def draw(board, width, height):
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (50, 10), (20, 3)])
 def test_a_running_search_is_never_wider_or_higher_than_the_terminal(width, height):
     clock = iter([0.0, *[60.0] * 9])
-    board = SearchBoard(clock=lambda: next(clock))
+    board = SearchTable(clock=lambda: next(clock))
     running = [make_trial(number, "running", 0.1) for number in range(4, 12)]
     board.on_update(TRIALS, 16, 12)
     board.on_update([*TRIALS, *running], 16, 12)
@@ -183,7 +183,7 @@ def test_without_a_terminal_each_trial_is_a_line(capsys):
 
 
 def test_a_search_that_has_not_begun_says_so():
-    assert draw(SearchBoard(), 80, 24) == ["starting"]
+    assert draw(SearchTable(), 80, 24) == ["starting"]
 
 
 @pytest.mark.parametrize(

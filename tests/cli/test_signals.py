@@ -11,7 +11,7 @@ import pytest
 # The signal's first exception is swallowed; a timer raises it again in a process that continues.
 SWALLOWED = """
 import signal, sys, time
-from sgnray.cli.signals import ending_in_order
+from sgnray.cli.signals import interruptible
 
 def lose(number):
     try:
@@ -19,7 +19,7 @@ def lose(number):
     except BaseException:
         print("lost", flush=True)
 
-with ending_in_order() as ending:
+with interruptible() as ending:
     try:
         lose(getattr(signal, sys.argv[1]))
         time.sleep(60)
@@ -33,18 +33,18 @@ sys.exit(128 + ending.signal)
 # Imitates an import of torch, whose C++ code an exception would abort.
 IMPORTING = """
 import signal, time
-from sgnray.cli.signals import ending_in_order
+from sgnray.cli.signals import interruptible
 module = {"__name__": "torch.distributed", "signal": signal, "time": time}
 code = "signal.raise_signal(signal.SIGINT); time.sleep(1); print('imported', flush=True)"
-with ending_in_order():
+with interruptible():
     exec(compile(code, "torch", "exec"), module)
     time.sleep(60)
 """
 STUBBORN = """
 import signal, time
 from {module} import {context}
-from sgnray.cli.signals import ending_in_order
-with ending_in_order(), {context}():
+from sgnray.cli.signals import interruptible
+with interruptible(), {context}():
     try:
         print("ready", flush=True)
         time.sleep(60)

@@ -10,7 +10,7 @@ from sgnray.data.info import read_info
 from sgnray.errors import OutputError
 from sgnray.prepare import prepare_dataset
 from sgnray.prepare.pipeline import run
-from sgnray.prepare.readers import source
+from sgnray.prepare.readers import listing
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
 # Forks, so that modules are imported only once. Each child kills itself after a random delay, which
@@ -20,8 +20,8 @@ import json, os, random, signal, sys, threading, time
 from pathlib import Path
 from sgnray.data.store import checksum_file
 from sgnray.prepare import prepare_dataset
-from sgnray.prepare.readers import source
-source.PART_BYTES = 300_000
+from sgnray.prepare.readers import listing
+listing.PART_BYTES = 300_000
 raw, out, rng = Path(sys.argv[1]), Path(sys.argv[2]), random.Random(0)
 overwrite = out.exists()
 def die(delay_s):
@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_the_dataset_that_was_there(tiny_raw, golden_dataset,
 @pytest.mark.ray
 def test_workers_do_not_change_the_bytes(tiny_raw, tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "_STARTING_BYTES", 0)
-    monkeypatch.setattr(source, "PART_BYTES", 300_000)
+    monkeypatch.setattr(listing, "PART_BYTES", 300_000)
     expected = contents(tiny_folder)
     for workers in (1, 2):
         folder = prepare_dataset(tiny_raw, out=tmp_path / str(workers), workers=workers).folder

@@ -27,7 +27,7 @@ from sgnray.evaluate import evaluate_run, place_of, write_evaluation
 from sgnray.predict import predict_clips
 from sgnray.storage import mirror
 from sgnray.storage.location import Location, locate
-from sgnray.storage.mirror import LEASE_FILE, Mirror, fetched, mirrored, shown
+from sgnray.storage.mirror import LEASE_FILE, Mirror, display_name, fetched, mirrored
 from sgnray.train import train_run, train_seeds
 from sgnray.tune import train_final, tune_recipe
 
@@ -97,7 +97,7 @@ def fast_uploads(tmp_path, monkeypatch):
     """Upload without long pauses, from an empty cache."""
     monkeypatch.setenv("SGNRAY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(mirror, "_LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(mirror, "_SETTLE_S", 0.1)
+    monkeypatch.setattr(mirror, "_WRITE_RACE_S", 0.1)
     monkeypatch.setattr(mirror, "_PAUSES_S", (0.1, 0.5))
     monkeypatch.setattr(mirror, "_mirrors", {})
 
@@ -147,7 +147,7 @@ RUN_FILES = [
 def test_a_run_at_a_uri_equals_a_run_on_disk(bucket, tiny_recipe, tiny_folder, tiny_run, tiny_raw):
     uri_of, files, path = bucket
     result = train_run(tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu")
-    assert shown(result.folder) == f"s3://{path}/run"
+    assert display_name(result.folder) == f"s3://{path}/run"
     assert names_in(files, path) == RUN_FILES
     local, remote = (
         load_checkpoint(RunFolder(folder).require_checkpoint()[0])
@@ -161,7 +161,7 @@ def test_a_run_at_a_uri_equals_a_run_on_disk(bucket, tiny_recipe, tiny_folder, t
     report = evaluate_run("run", runs_dir=uri_of(), dataset_dir=tiny_folder, device="cpu")
     assert report.evaluated.checkpoint == f"s3://{path}/{RUN_FILES[1]}"
     page = write_evaluation(report, place_of(report, uri_of()))
-    assert shown(page) == f"s3://{path}/run/report.html"
+    assert display_name(page) == f"s3://{path}/run/report.html"
     assert "run/report.html" in names_in(files, path)
     again = train_run(tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu")
     assert again.resumed_from == 4
@@ -216,7 +216,7 @@ def test_a_new_run_on_other_hardware_names_the_one_in_another_precision(
     assert folders[0] == folders[2] != folders[1]
     (said,) = (text for text in caplog.messages if "a new run starts in" in text)
     assert said.startswith("a new run starts in float32; ")
-    assert f"{shown(folders[0])} is in bf16: for that one, add train.precision=bf16" in said
+    assert f"{display_name(folders[0])} is in bf16: for that one, add train.precision=bf16" in said
 
 
 def test_training_continues_while_the_server_is_unreachable(
@@ -594,9 +594,11 @@ def test_workers_and_a_search_at_a_uri(bucket, tiny_recipe, tiny_folder, tmp_pat
         train_run(tiny_recipe, tiny_folder, workers=2, runs_dir=uri_of(), name="run", device="cpu")
         tuned = tune_recipe(tiny_recipe, space, tiny_folder, **settings)
     assert names_in(files, path)[: len(RUN_FILES)] == RUN_FILES
-    assert shown(tuned.folder) == f"s3://{path}/search"
+    assert display_name(tuned.folder) == f"s3://{path}/search"
     finished = train_final(tuned, tiny_folder)
-    assert shown(finished.folder) == f"s3://{path}/search/final-trial-{tuned.best.number:04d}"
+    assert (
+        display_name(finished.folder) == f"s3://{path}/search/final-trial-{tuned.best.number:04d}"
+    )
     names = {name for name in names_in(files, path) if name.startswith("search/")}
     expected = {"best.yaml", "search.json", "search.html", "record.jsonl", "final.json"}
     assert {f"search/{name}" for name in expected} <= names

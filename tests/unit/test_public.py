@@ -26,7 +26,7 @@ def test_every_public_name_is_exported():
         sorted(sgnray.__all__, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
         == sgnray.__all__
     )
-    assert set(sgnray.__all__) == set(sgnray._HOMES) == set(dir(sgnray))
+    assert set(sgnray.__all__) == set(sgnray._MODULES) == set(dir(sgnray))
     for name in sgnray.__all__:
         assert getattr(sgnray, name).__name__ == name
 
@@ -35,7 +35,7 @@ def test_type_checkers_see_the_same_names():
     tree = ast.parse(Path(sgnray.__file__).read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     seen = {alias.asname: node.module for node in block.body for alias in node.names}
-    assert seen == sgnray._HOMES
+    assert seen == sgnray._MODULES
 
 
 def test_importing_it_loads_nothing_heavy():

@@ -20,7 +20,7 @@ from sgnray.data.skeleton import COCO17, SKELETONS
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import InputError, UsageError
 from sgnray.progress import OnProgress, ignore_progress
-from sgnray.storage.atomic import make_parent, refuse_existing, written_aside
+from sgnray.storage.atomic import make_parent, refuse_existing, written_atomically
 
 Format = Literal["npz", "h5", "pyskl"]
 
@@ -77,7 +77,7 @@ def export_dataset(
         write = partial(write_npz if to == "npz" else write_h5, split=split)
     refuse_existing(out, overwrite=overwrite)
     make_parent(out)
-    with written_aside(out) as path:
+    with written_atomically(out) as path:
         write(path, dataset, on_progress=on_progress)
     return ExportResult(out, num_clips, out.stat().st_size, tuple(losses))
 

@@ -91,7 +91,7 @@ def _blocks(dataset: SkeletonDataset, clips: IntArray, num_frames: int) -> Itera
         chosen = clips[start : start + step]
         block = np.empty((len(chosen), *shape), "<f4")
         for row, clip in enumerate(chosen):
-            joints_TMVC = dataset.lay_out(clip, num_frames=num_frames, num_bodies=NUM_BODIES)
+            joints_TMVC = dataset.arrange(clip, num_frames=num_frames, num_bodies=NUM_BODIES)
             block[row] = joints_TMVC.reshape(shape)
         yield block
 

@@ -39,7 +39,7 @@ def write_pyskl(
             file.write(_plain("label") + _plain(int(clips.labels[clip])))
             file.write(_plain("total_frames") + _plain(num_frames))
             file.write(_plain("keypoint"))
-            _write_array(file, dataset.lay_out(clip, num_frames=num_frames).swapaxes(0, 1))
+            _write_array(file, dataset.arrange(clip, num_frames=num_frames).swapaxes(0, 1))
             file.write(pickle.SETITEMS)
             progress.add(1)
         file.write(pickle.APPENDS + pickle.SETITEMS + pickle.STOP)

@@ -68,7 +68,7 @@ class Journal:
         self._tables: list[pa.Table] = []
         self._skipped: list[Skipped] = []
         self._end = 0
-        while len(self._tables) < len(plan.jobs) and self._take_up(len(self._tables)):
+        while len(self._tables) < len(plan.jobs) and self._load_finished_part(len(self._tables)):
             pass
         self._poses = self._poses_path.open("r+b")
         self._poses.truncate(self._end)
@@ -110,7 +110,7 @@ class Journal:
         table = pa.concat_tables([no_clip, *self._tables]).combine_chunks()
         return Part(table, map_poses(self._poses_path, self._skeleton), tuple(self._skipped))
 
-    def _take_up(self, index: int) -> bool:
+    def _load_finished_part(self, index: int) -> bool:
         # A part is renamed when it is whole, but a power cut may still have corrupted it.
         try:
             data = part_path(self._folder, index).read_bytes()

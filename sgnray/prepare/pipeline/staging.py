@@ -69,9 +69,9 @@ def partial_folder(out: Path) -> Path:
 
 def write_file(path: Path, data: bytes | memoryview) -> None:
     """Write a file atomically."""
-    aside = path.with_name(f"{path.name}.tmp")
-    aside.write_bytes(data)
-    os.replace(aside, path)
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
 
 
 def part_path(folder: Path, index: int) -> Path:

@@ -13,6 +13,7 @@ from sgnray.errors import InputError, UsageError
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.described import plan_described
 from sgnray.prepare.readers.labeled import plan_labeled
+from sgnray.prepare.readers.listing import ZIP_ERRORS, join_listings, list_files
 from sgnray.prepare.readers.named_arrays import find_named_arrays, plan_named_arrays
 from sgnray.prepare.readers.padded import H5_MAGIC, plan_padded
 from sgnray.prepare.readers.pickles import is_pickle
@@ -26,7 +27,6 @@ from sgnray.prepare.readers.recordings import (
     plan_recordings,
     refuse_place,
 )
-from sgnray.prepare.readers.source import ZIP_ERRORS, join_listings, list_files
 from sgnray.prepare.readers.tables import is_table
 from sgnray.storage.location import Location, locate, resolve
 

@@ -33,9 +33,9 @@ from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, ClipFacts, refusa
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
 from sgnray.prepare.readers.formats import LABELS_FILE, stem_of
 from sgnray.prepare.readers.joint_csv import find_delimiter
+from sgnray.prepare.readers.listing import Listing, RawFile, cut_parts, frames_of, read_file
 from sgnray.prepare.readers.naming import name_after_file
 from sgnray.prepare.readers.recordings import check_one_format, describe_files, prepare_recordings
-from sgnray.prepare.readers.source import Listing, RawFile, cut_parts, frames_of, read_file
 from sgnray.storage.location import Location, escape_name
 
 _COLUMNS = ("name", "label", *CLIP_NUMBERS, "split")

@@ -25,15 +25,15 @@ from sgnray.prepare.readers.formats import (
     RecordedFormat,
     has_known_suffix,
 )
-from sgnray.prepare.readers.ntu import name_ntu
-from sgnray.prepare.readers.padded import holds_padded
-from sgnray.prepare.readers.source import (
+from sgnray.prepare.readers.listing import (
     Listing,
     RawFile,
     cut_parts,
     list_files,
     read_file,
 )
+from sgnray.prepare.readers.ntu import name_ntu
+from sgnray.prepare.readers.padded import holds_padded
 from sgnray.prepare.recording import Recording
 from sgnray.storage.location import Location, locate
 from sgnray.synth.generate import FORMAT_VERSION as SYNTH_VERSION

@@ -15,16 +15,16 @@ from sgnray import metric_keys as keys
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe
 from sgnray.evaluate.report import Report
-from sgnray.storage.atomic import written_aside
+from sgnray.storage.atomic import written_atomically
 from sgnray.train.tracking.plot_style import (
     ACCENT,
     EDGE,
     INK,
     MAIN,
     THIRD,
-    dress,
     legend_above,
     new_figure,
+    style_axes,
 )
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def draw_curves(
     """
     figure = new_figure(_SIZE_INCHES, dpi=_DPI, h_pad=0.06)
     _compose(figure, history, title, report)
-    with written_aside(path) as aside:
-        figure.savefig(aside, format="png")
+    with written_atomically(path) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def _compose(
@@ -87,7 +87,7 @@ def _compose(
 ) -> None:
     loss, accuracy, rate = figure.subplots(3, sharex=True, height_ratios=_HEIGHTS)
     for axes in (loss, accuracy, rate):
-        dress(axes, title if axes is loss else "")
+        style_axes(axes, title if axes is loss else "")
     _draw_loss(loss, history)
     _draw_accuracy(accuracy, history, report)
     _draw_rate(rate, history)

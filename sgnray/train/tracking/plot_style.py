@@ -12,7 +12,7 @@ INK, EDGE, FAINT = "#333333", "#999999", "#e3e3e3"
 MAIN, ACCENT, THIRD = "#4c78a8", "#e4762c", "#2a9d6f"
 
 
-def dress(axes: Axes, title: str = "") -> None:
+def style_axes(axes: Axes, title: str = "") -> None:
     """Set the title of a panel, if any, and thin lines."""
     if title:
         axes.set_title(title, loc="left", fontweight="bold", fontsize=12, color=INK, pad=10)

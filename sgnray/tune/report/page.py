@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from sgnray.storage.atomic import write_bytes, write_text
-from sgnray.storage.mirror import pasted
+from sgnray.storage.mirror import quoted_name
 from sgnray.tune.report.importance import explain_missing
 from sgnray.tune.report.plots import draw_pictures
 from sgnray.tune.space.space import as_overrides, as_text
@@ -38,7 +38,7 @@ def write_page(
         plan=plan,
         best=best,
         changes="\n".join(as_overrides(best.values)) or "nothing",
-        command=f"sgn train --recipe {pasted(folder.best_path)}",
+        command=f"sgn train --recipe {quoted_name(folder.best_path)}",
         counts=", ".join(f"{counts[status]} {status}" for status in _STATUSES if counts[status]),
         pictures={name: base64.b64encode(png).decode("ascii") for name, png in pictures.items()},
         missing="" if importances else explain_missing(plan.space),

@@ -21,9 +21,9 @@ from sgnray.train.tracking.plot_style import (
     FAINT,
     INK,
     MAIN,
-    dress,
     legend_above,
     new_figure,
+    style_axes,
 )
 from sgnray.tune.space.space import Axis, Choice, Range, Space, as_text
 from sgnray.tune.state.trials import TrialRow, best_of, comparable
@@ -80,7 +80,7 @@ def _png(draw: Callable[[Axes], None]) -> bytes:
 def _draw_history(axes: Axes, rows: Sequence[TrialRow]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    dress(axes, "history")
+    style_axes(axes, "history")
     for row in rows:
         epochs = range(1, row.num_epochs + 1)
         color, end = (MAIN, "o") if row.status == "finished" else (EDGE, "x")
@@ -165,7 +165,7 @@ def _title(key: str) -> str:
 
 
 def _draw_frontier(axes: Axes, rows: Sequence[TrialRow]) -> None:
-    dress(axes, "accuracy against cost")
+    style_axes(axes, "accuracy against cost")
     for row in rows:
         axes.errorbar(
             row.flops / 1e6,
@@ -205,7 +205,7 @@ def _draw_frontier(axes: Axes, rows: Sequence[TrialRow]) -> None:
 
 
 def _draw_importance(axes: Axes, importances: Mapping[str, float]) -> None:
-    dress(axes, "importance of each key")
+    style_axes(axes, "importance of each key")
     keys = list(importances)[::-1]
     bars = axes.barh(keys, [importances[key] for key in keys], color=MAIN, height=0.6)
     axes.bar_label(bars, [f"{importances[key]:.0%}" for key in keys], padding=4, fontsize=8)

@@ -26,7 +26,7 @@ from sgnray.config import dump_recipe, parse_recipe
 from sgnray.config.schema import Precision
 from sgnray.errors import RecipeError, RunError, count_of
 from sgnray.storage.atomic import output_errors, write_text
-from sgnray.storage.mirror import pasted
+from sgnray.storage.mirror import quoted_name
 from sgnray.tune.plan import Plan, describe_recipe
 from sgnray.tune.space.space import as_overrides, dump_space
 from sgnray.tune.state.tables import write_tables
@@ -168,7 +168,7 @@ def _header(folder: SearchFolder, best: TrialRow, rows: tuple[TrialRow, ...]) ->
     return "\n".join(
         [
             f"# Found by sgn tune: trial {best.number}, the best of {count}.",
-            f"#   sgn train --recipe {pasted(folder.best_path)}",
+            f"#   sgn train --recipe {quoted_name(folder.best_path)}",
             f"# Search: space {plan.space.source}, {plan.search}{scheduler}, "
             f"seed {plan.recipe.train.seed}, at most {epochs} per trial",
             f"#   of the {num_full} below{scaled}.",

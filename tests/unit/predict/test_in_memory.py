@@ -17,7 +17,7 @@ from sgnray.data.skeleton import COCO17, MEDIAPIPE33, NTU25, Skeleton
 from sgnray.errors import InputError, UsageError
 from sgnray.model import SGN
 from sgnray.predict import Stream, predict_clips, predict_lines, read_clip
-from sgnray.prepare.memory import list_clip
+from sgnray.prepare.arrays import list_clip
 from sgnray.prepare.readers.recordings import find_recordings, read_recordings
 
 from ... import pose_files
@@ -57,7 +57,7 @@ def test_a_clip_of_two_people_is_predicted_like_the_dataset(
 ):
     row = next(row for row in range(27) if tiny_dataset.bodies_P[tiny_dataset.rows_of(row)].any())
     last_frame = tiny_dataset.frames_P[tiny_dataset.rows_of(row)][-1]
-    joints_TMVC = tiny_dataset.lay_out(row, num_frames=last_frame + 1)
+    joints_TMVC = tiny_dataset.arrange(row, num_frames=last_frame + 1)
     (found,) = predict_clips(tiny_folder, tiny_run, clips=[tiny_dataset.clips.names[row]])
     assert model.predict(joints_TMVC) == found.guesses
 

@@ -5,7 +5,7 @@ import pytest
 
 from sgnray.errors import ClipError
 from sgnray.prepare.denoise import find_wide_frames, keep_actors, measure_motion
-from sgnray.prepare.normalize import assign_actors, lay_out, list_poses, translate
+from sgnray.prepare.normalize import arrange, assign_actors, list_poses, translate
 from sgnray.prepare.recording import Body, Recording
 
 
@@ -80,7 +80,7 @@ def test_bodies_that_share_one_frame_are_one_actor():
 def test_a_single_body_id_keeps_its_zero_frames():
     body = make_body(4)
     body.joints_TVC[1] = 0
-    frames_TMD = lay_out(Recording(4, (body,)))
+    frames_TMD = arrange(Recording(4, (body,)))
     assert frames_TMD.shape == (4, 1, 75)
     poses = list_poses(translate(frames_TMD, origin_joint=1))
     assert poses.num_frames == 4

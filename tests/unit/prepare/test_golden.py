@@ -11,7 +11,7 @@ import pytest
 
 from sgnray.data.store import open_dataset
 from sgnray.prepare import prepare_dataset
-from sgnray.prepare.normalize import lay_out, list_poses, translate
+from sgnray.prepare.normalize import arrange, list_poses, translate
 from sgnray.prepare.readers.ntu import read_skeletons
 
 REFERENCE = json.loads(
@@ -49,7 +49,7 @@ def digest(array):
 @pytest.mark.parametrize("name", REFERENCE)
 def test_a_clip_equals_that_of_the_reference(golden_raw, name):
     (recording,) = read_skeletons([(golden_raw / "raw" / f"{name}.skeleton").read_bytes()])
-    frames_TMD = translate(lay_out(recording), origin_joint=1)
+    frames_TMD = translate(arrange(recording), origin_joint=1)
     assert digest(frames_TMD.reshape(len(frames_TMD), -1)) == REFERENCE[name]["translated"]
     assert digest(list_poses(frames_TMD).values_PD) == REFERENCE[name]["poses"]
 

@@ -16,7 +16,7 @@ from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import InputError, OutputError, UsageError
 from sgnray.prepare.pipeline import run
 from sgnray.prepare.pipeline.run import prepare_dataset
-from sgnray.prepare.readers.source import PART_FILES
+from sgnray.prepare.readers.listing import PART_FILES
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sgnray.errors import OutputError, UsageError
-from sgnray.storage.atomic import choose_format, write_text, written_aside
+from sgnray.storage.atomic import choose_format, write_text, written_atomically
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -25,7 +25,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path):
 
 def test_a_failure_while_writing_leaves_nothing(tmp_path):
     def fail():
-        with written_aside(tmp_path / "a.onnx", suffix=".x") as aside:
+        with written_atomically(tmp_path / "a.onnx", suffix=".x") as aside:
             assert aside.name == "a.onnx.partial.x"
             aside.write_text("half")
             raise ZeroDivisionError

@@ -41,9 +41,9 @@ def test_the_address_for_a_command_has_the_server_but_no_secret(path, uri, addre
 def test_a_command_is_quoted_for_a_shell(monkeypatch):
     place = Location("bucket/runs", "s3://bucket/?endpoint_override=host:9000&region=eu")
     monkeypatch.setitem(mirror._mirrors, Path("/cache/runs"), mirror.Mirror(place, Path("/cache")))
-    (named,) = shlex.split(mirror.pasted(Path("/cache/runs/best.yaml")))
+    (named,) = shlex.split(mirror.quoted_name(Path("/cache/runs/best.yaml")))
     assert named == "s3://bucket/runs/best.yaml?endpoint_override=host:9000&region=eu"
-    assert shlex.split(mirror.pasted(Path("my runs/best.yaml"))) == ["my runs/best.yaml"]
+    assert shlex.split(mirror.quoted_name(Path("my runs/best.yaml"))) == ["my runs/best.yaml"]
 
 
 def test_a_link_keeps_its_name_but_folders_above_are_resolved(tmp_path):

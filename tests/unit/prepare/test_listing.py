@@ -9,10 +9,10 @@ import pytest
 
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, UsageError
-from sgnray.prepare.readers import source
+from sgnray.prepare.readers import listing
 from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.readers.listing import MAX_FILE_BYTES, join_listings, list_files, read_file
 from sgnray.prepare.readers.recordings import find_recordings
-from sgnray.prepare.readers.source import MAX_FILE_BYTES, join_listings, list_files, read_file
 from sgnray.storage.location import locate
 
 NAME = "S001C001P001R001A001.skeleton"
@@ -258,13 +258,13 @@ def test_unknown_files_next_to_zips_of_recordings_are_ignored(tmp_path):
 
 def test_formats_of_several_files_are_detected_at_once(tmp_path, monkeypatch):
     """Each file waits until one of another block is read at the same time."""
-    for number in range(2 * source._BLOCK_FILES):
+    for number in range(2 * listing._BLOCK_FILES):
         (tmp_path / f"{number}.json").write_text("{}")
-    together, peek = threading.Barrier(2, timeout=20), source._peek
+    together, peek = threading.Barrier(2, timeout=20), listing._peek
 
     def peek_together(file):
         together.wait()
         return peek(file)
 
-    monkeypatch.setattr(source, "_peek", peek_together)
+    monkeypatch.setattr(listing, "_peek", peek_together)
     assert list_files(locate(tmp_path)).files == ()
