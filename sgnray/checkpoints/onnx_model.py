@@ -18,7 +18,7 @@ from sgnray.errors import import_extra
 
 ONNX_SUFFIX = ".onnx"
 
-Run = Callable[[Tensor], Tensor]
+ComputeLogits = Callable[[Tensor], Tensor]
 
 
 class OnnxModel(torch.nn.Module):
@@ -35,7 +35,7 @@ class OnnxModel(torch.nn.Module):
         self.num_joints = card.skeleton.num_joints
         self.num_coordinates = card.skeleton.num_coordinates
         self.register_buffer("file", torch.frombuffer(bytearray(content), dtype=torch.uint8))
-        self._run: Run | None = None
+        self._run: ComputeLogits | None = None
 
     def forward(self, joints_BTVC: Tensor) -> Tensor:
         """Return the logits (B, K)."""
@@ -71,7 +71,7 @@ def open_session(source: Path | bytes) -> Any:
     return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def run_session(session: Any) -> Run:
+def run_session(session: Any) -> ComputeLogits:
     """Return a function from joints (B, T, V, C) on the CPU to logits (B, K)."""
 
     def run(joints_BTVC: Tensor) -> Tensor:

@@ -363,21 +363,21 @@ class _Group:
 
         self._thread.join(_POLL_S)
         is_over = not self._thread.is_alive()
-        said: Any = None
+        outcome: Any = None
         for message in self.queue.take():
             match message:
                 case _Started():
                     self.is_started = True
                 case _Finished() | _StopWork() | SgnError():
-                    said = said or message
+                    outcome = outcome or message
                 case _:
                     yield message
-        if is_over and said is None:
+        if is_over and outcome is None:
             assert self._error is not None, "the workers ended without a result"
             if not isinstance(self._error, TrainingFailedError):
                 raise self._error
-            said = _NoRoom() if _is_start_timeout(self._error) else self._error
-        self.outcome = said
+            outcome = _NoRoom() if _is_start_timeout(self._error) else self._error
+        self.outcome = outcome
 
 
 def _is_start_timeout(error: BaseException) -> bool:

@@ -188,7 +188,7 @@ class Wait:
         self._needed, self._wait_s = needed, wait_s
         self._verb, self._line_after_s = verb, line_after_s
         self._began: float | None = None
-        self._is_said = False
+        self._is_logged = False
 
     def check(self, *, is_waiting: bool) -> None:
         """Call this often; the time counts from the first call of each wait."""
@@ -196,7 +196,7 @@ class Wait:
             self._began = None
             return
         if self._began is None:
-            self._began, self._is_said = time.monotonic(), False
+            self._began, self._is_logged = time.monotonic(), False
         waited_s = time.monotonic() - self._began
         if self._wait_s is not None and waited_s > self._wait_s:
             raise ClusterError(
@@ -204,8 +204,8 @@ class Wait:
                 where=f"the Ray cluster, which has {Resources.now(is_local=False)}",
                 now="add nodes, ask for less, or wait longer with --wait",
             )
-        if not self._is_said and waited_s > self._line_after_s:
-            self._is_said = True
+        if not self._is_logged and waited_s > self._line_after_s:
+            self._is_logged = True
             has = Resources.now(is_local=False)
             log.warning("%s %s; the cluster has %s", self._verb, self._needed, has)
 

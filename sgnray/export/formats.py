@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sgnray.checkpoints.model_card import KEY
-from sgnray.checkpoints.onnx_model import ONNX_SUFFIX, Run, open_session, run_session
+from sgnray.checkpoints.onnx_model import ONNX_SUFFIX, ComputeLogits, open_session, run_session
 from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors, write_safetensors
 from sgnray.checkpoints.trained_model import TrainedModel
 from sgnray.errors import UsageError, first_line, import_extra
@@ -26,7 +26,7 @@ FORMATS: dict[str, str] = {"onnx": ONNX_SUFFIX, "torch": ".pt2", "safetensors": 
 DEFAULT_OPSET = 18  # the one that torch's exporter writes; it converts to later ones
 
 
-def write_and_open(path: Path, trained_model: TrainedModel, to: str, opset: int) -> Run:
+def write_and_open(path: Path, trained_model: TrainedModel, to: str, opset: int) -> ComputeLogits:
     """Write one of FORMATS, and return a function that runs the file in its own runtime."""
     match to:
         case "onnx":
@@ -88,7 +88,7 @@ def quantize_onnx(path: Path) -> None:
         prepared.unlink(missing_ok=True)
 
 
-def open_onnx(path: Path, *, opset: int) -> Run:
+def open_onnx(path: Path, *, opset: int) -> ComputeLogits:
     """Load an ONNX file with onnxruntime; UsageError for an opset that it does not support."""
     runtime = import_extra("onnxruntime", extra="export")
     try:
@@ -115,10 +115,10 @@ def _write_torch(path: Path, trained_model: TrainedModel) -> None:
     path.write_bytes(written.getbuffer())
 
 
-def _open_torch(path: Path) -> Run:
+def _open_torch(path: Path) -> ComputeLogits:
     with _quiet():
         module = torch.export.load(path).module()
-    run: Run = torch.no_grad()(module)
+    run: ComputeLogits = torch.no_grad()(module)
     return run
 
 

@@ -126,12 +126,12 @@ def _draw_jitter(
         0.004 * (joints_TVC[..., 2:] / 3.0) ** 2 * np.where(states_TV == 1, 3.0, 1.0)[..., None]
     )
     scale_TV1[:, _EXTREMITIES] *= 1.8
-    fresh_TVC = rng.normal(size=joints_TVC.shape)
+    independent_TVC = rng.normal(size=joints_TVC.shape)
     knots = rng.normal(size=(num_frames // 5 + 2, num_joints, 3))
     at = np.arange(num_frames) / 5.0
     before, share = at.astype(np.int64), (at % 1.0)[:, None, None]
-    lingering_TVC = (1.0 - share) * knots[before] + share * knots[before + 1]
-    return scale_TV1 * (fresh_TVC + 1.5 * lingering_TVC)
+    smooth_TVC = (1.0 - share) * knots[before] + share * knots[before + 1]
+    return scale_TV1 * (independent_TVC + 1.5 * smooth_TVC)
 
 
 def _lose_limb(track: Track, rng: np.random.Generator) -> Track:

@@ -240,7 +240,7 @@ def _alternate(bodies_N: npt.NDArray[Any]) -> bool:
 
 
 def _alternate_in_space(centers_PC: Floats) -> bool:
-    """Return whether the people of rows are two who take turns: others are nearer."""
+    """Return whether rows alternate between two people: rows two apart are nearer."""
     if len(centers_PC) < 4:
         return False
     next_m, second_m = (

@@ -50,7 +50,7 @@ _NUMBER_KEYS = ("image_id", "frame_id", "frame", "frame_number", "timestamp")
 _NUMBERS = re.compile(rb'"(frame_id|frame|frame_number|timestamp)"\s*:\s*([^,}\]]+)[,}\]]')
 _EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[(?:[\s,]*\[\s*\])*[\s,]*[\[\]]?\s*")
 
-_MIN_BOX_SCORE = 0.1  # whom the detector is less sure of is not a person
+_MIN_BOX_SCORE = 0.1  # people with a lower score are dropped
 _COCO_DATASETS = ("coco", "coco_wholebody", "halpe", "halpe26")
 _MAX_SCORE = 10  # a larger third number is a coordinate; heat maps may give a little more than 1
 

@@ -51,10 +51,10 @@ def train_group(trial: TrialConfig, job: TrialJob) -> FailureReport | None:
                 callbacks=[TuneReportCallback()],
             ).fit()
     except TrainingFailedError:
-        said: list[FailureReport] = failures.take()
-        if not said:
+        reported: list[FailureReport] = failures.take()
+        if not reported:
             raise
-        return said[0]
+        return reported[0]
     except Exception as error:
         return FailureReport.of(error)
     return None
