@@ -145,15 +145,15 @@ def test_the_trials_of_a_search_ask_for_a_node_each(head, start, tiny_folder, tm
     wait_until_scaled_down(head, start, output)
     space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
     options = ("--address", head.ray_address, "--space", str(space), "--name", "mine")
-    options += ("--cpus-per-trial", "2", "--epochs", "100", "train.num_epochs=100")
+    options += ("--cpus-per-trial", "2", "--epochs", "100000", "train.num_epochs=100000")
     with autoscaler_stopped(head):
         searching = start(tune_command(tiny_folder, *options, "train.precision=float32"))
         folder = tmp_path / "runs" / "mine"
         wait_until(lambda: num_started(folder) == 2, searching, output=output, timeout_s=100)
     wait_until(lambda: len(running(head, "ImplicitFunc")) == 2, searching, output=output)
     assert num_nodes(head) == 3
-    assert searching.wait(300) == 0, output.read_text()
-    assert (folder / "trials.csv").read_text().count(",finished,") == 2
+    os.killpg(searching.pid, signal.SIGINT)
+    assert searching.wait(100) == 130, output.read_text()
 
 
 def test_a_search_of_two_workers_per_trial_grows(head, start, tiny_folder, tmp_path):

@@ -58,6 +58,8 @@ _ENVIRONMENT = {
 _MAX_WAITING = 4
 # A trial that loses its worker is restarted twice; the third time it may be the trial's fault.
 _MAX_LOSSES = 2
+# Longer than Ray Tune takes to notice that a trial has lost a worker.
+_NOTICE_LOSS_S = 10.0
 _RESUME = "rerun the same command to resume: trials that have ended are not repeated"
 _LOST = "its worker was lost three times: killed, out of memory, or by an error of torch or Ray"
 
@@ -162,7 +164,7 @@ def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
                 verbose=0,
                 stop=budget,
                 failure_config=tune.FailureConfig(max_failures=_MAX_LOSSES),
-                callbacks=[_Reports(search, job.resources, repeat_interrupt, budget)],
+                callbacks=[_Reports(search, job.resources, proposals, repeat_interrupt, budget)],
             ),
         ).fit()
 
@@ -230,7 +232,7 @@ class _Proposals(Searcher):  # type: ignore[misc]
     """Gives Ray the next trial until there are no more.
 
     Ray Tune starts trials of several workers whether or not they have room, so they are held back
-    here: after those that had room at the beginning, one at a time starts, once it has room.
+    here: after as many as have run at once so far, one at a time starts, once it has room.
 
     The search gets the results through `_Reports` and keeps its own record, so Ray does not need to
     save this object, whose files and locks could not be pickled.
@@ -240,6 +242,8 @@ class _Proposals(Searcher):  # type: ignore[misc]
         super().__init__(metric=SCORE_KEY, mode="max")
         self._search, self._resources = search, resources
         self._room: Room | None = None
+        self._granted_at: float | None = None
+        self._most = max(1, resources.room or 0)
         self._given: set[str] = set()
         self._reported: set[str] = set()
 
@@ -254,17 +258,27 @@ class _Proposals(Searcher):  # type: ignore[misc]
         return trial
 
     def _has_room(self) -> bool:
-        """Return whether to give Ray a trial; always if it has none: it would only wait for one."""
-        first = self._resources.room
-        if first is None or len(self._given) < max(1, first):
+        """Return whether to give Ray a trial. If it has none, always: else it waits for one."""
+        if self._resources.room is None or len(self._given) < self._most:
             return True
         if self._given - self._reported:  # they may not have taken their room yet
             return False
         self._room = self._room or self._resources.ask_room()
-        return self._room.count() == 1
+        if self._room.count() < 1:
+            self._granted_at = None
+            return False
+        self._granted_at = self._granted_at or time.monotonic()
+        # It may be that of a trial whose loss Ray Tune has not noticed yet.
+        return time.monotonic() - self._granted_at >= _NOTICE_LOSS_S
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._reported.add(trial_id)
+        self._most = max(self._most, len(self._reported))
+
+    def on_lost_worker(self, trial_id: str) -> None:
+        """Leave the room to a trial that is restarted."""
+        self._reported.discard(trial_id)
+        self.close()
 
     def on_trial_complete(self, trial_id: str, *_: Any, **__: Any) -> None:
         self._given.discard(trial_id)
@@ -274,7 +288,7 @@ class _Proposals(Searcher):  # type: ignore[misc]
         """Give up the room for the next trial."""
         if self._room is not None:
             self._room.release()
-            self._room = None
+            self._room = self._granted_at = None
 
     def _ignore(self, *_: Any, **__: Any) -> None:
         pass
@@ -292,10 +306,12 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         self,
         search: RunningSearch,
         resources: TrialResources,
+        proposals: _Proposals,
         repeat_interrupt: Callable[[], None],
         budget: _TimeBudget,
     ) -> None:
-        self._search, self._repeat_interrupt, self._budget = search, repeat_interrupt, budget
+        self._search, self._proposals = search, proposals
+        self._repeat_interrupt, self._budget = repeat_interrupt, budget
         self._room_watch = resources.watch_room()
         self._groups: dict[int, str] = {}
         self._gauges: dict[int, Gauges] = {}
@@ -315,6 +331,7 @@ class _Reports(tune.Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, *_: Any, trial: Any, **__: Any) -> None:
         self._release(trial)
+        self._proposals.on_lost_worker(trial.trial_id)
         log.warning("trial %d lost its worker and is restarted", trial.config["number"])
 
     def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:

@@ -95,7 +95,7 @@ class RunningSearch:
                 self._is_unsaved = True
                 log.warning(
                     "%s has no access to the search's folder: trials that are lost or interrupted "
-                    "there start again from their first epoch; share --runs among all machines",
+                    "there start again from their first epoch; put --runs on a shared disk",
                     report.node,
                 )
             log.debug(

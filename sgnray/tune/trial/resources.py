@@ -25,7 +25,7 @@ class TrialResources:
 
     `allocate` fills in what is None. `num_gpus` may be a fraction for a single worker. If
     `concurrent` is None after that, as many trials run as the cluster has room for at any time.
-    `room` is for trials of several workers, whose size Ray Tune does not know: so many may start
+    `room` is for trials of several workers, whose size Ray Tune does not know: this many may start
     at once, and more as they get room; None leaves it to Ray Tune. `request` says which nodes to
     use, and how long to wait for the first of them; its counts are not used.
     """

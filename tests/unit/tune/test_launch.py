@@ -1,6 +1,7 @@
 """How Ray runs a search: what can be tested without a cluster."""
 
 import contextlib
+import itertools
 import signal
 from types import SimpleNamespace
 
@@ -78,8 +79,9 @@ def asked():
 
 
 @pytest.fixture
-def propose(asked):
+def propose(asked, monkeypatch):
     """Build the proposals of a search of nine trials; each is its number."""
+    monkeypatch.setattr(launch, "_NOTICE_LOSS_S", 0)
 
     def ask_room():
         asked.append(FakeRoom())
@@ -93,10 +95,13 @@ def propose(asked):
     return build
 
 
+TRIAL_IDS = itertools.count()
+
+
 def take(proposals):
     """Return the trials that Ray gets until it has to ask again."""
     taken = []
-    while (trial := proposals.suggest(f"trial {len(taken)} of {id(taken)}")) is not None:
+    while (trial := proposals.suggest(f"trial {next(TRIAL_IDS)}")) is not None:
         taken.append(trial)
         if trial == Searcher.FINISHED:
             break
@@ -123,7 +128,7 @@ def test_a_trial_of_several_workers_starts_once_there_is_room(propose, asked, ro
 
 @pytest.mark.parametrize("has_reported", [True, False])
 def test_a_trial_that_ends_makes_room_for_the_next(propose, asked, has_reported):
-    """Ray has no trial then, and the room for the next was not granted: nothing may hold it."""
+    """Even if its room was not granted: without any trial, Ray Tune would wait for one."""
     proposals = propose(0)
     for number in range(1, 10):
         assert take(proposals) == [number]
@@ -135,6 +140,39 @@ def test_a_trial_that_ends_makes_room_for_the_next(propose, asked, has_reported)
     assert take(proposals) == [Searcher.FINISHED]
     assert len(asked) == (9 if has_reported else 0)
     assert all(request.is_released for request in asked)
+
+
+def test_as_many_trials_as_have_run_at_once_start_without_waiting(propose, asked):
+    proposals = propose(1)
+    for number in (1, 2, 3):
+        assert take(proposals) == [number]
+        for trial_id in sorted(proposals._given):
+            proposals.on_trial_result(trial_id, {})
+        assert take(proposals) == []
+        asked[-1].is_granted = True
+    assert take(proposals) == [4]
+    for trial_id in sorted(proposals._given)[:2]:
+        proposals.on_trial_complete(trial_id)
+    assert take(proposals) == [5]
+
+
+def test_a_trial_that_is_restarted_gets_its_room_back(propose, asked, monkeypatch):
+    """Ray Train frees it before Ray Tune notices the loss: it is not given to the next trial."""
+    monkeypatch.setattr(launch, "_NOTICE_LOSS_S", 1000)
+    proposals = propose(1)
+    take(proposals)
+    (trial_id,) = proposals._given
+    proposals.on_trial_result(trial_id, {})
+    assert take(proposals) == []
+    asked[0].is_granted = True
+    assert take(proposals) == []
+    proposals.on_lost_worker(trial_id)
+    assert asked[0].is_released
+    assert take(proposals) == []
+    assert len(asked) == 1  # none is requested before the trial reports again
+    proposals.on_trial_result(trial_id, {})
+    assert take(proposals) == []
+    assert len(asked) == 2
 
 
 def test_a_request_for_room_ends_with_the_search(propose, asked):
