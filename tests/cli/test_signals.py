@@ -40,6 +40,22 @@ with interruptible():
     exec(compile(code, "torch", "exec"), module)
     time.sleep(60)
 """
+# Some library catches the exception of the signal, and then fails for want of what it cut short.
+BROKEN = """
+import signal
+from sgnray.cli.main import run
+from sgnray.cli import data
+
+def fail(path):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        pass
+    raise AttributeError("partially initialized module")
+
+data.choose_dataset = fail
+run(["data", "verify"])
+"""
 STUBBORN = """
 import signal, time
 from {module} import {context}
@@ -81,6 +97,14 @@ def test_a_signal_that_was_swallowed_is_raised_again(name):
     )
     assert done.stdout.split() == ["lost", "clean"], done.stderr
     assert done.returncode == 128 + getattr(signal, name)
+
+
+def test_what_fails_after_a_signal_is_an_interruption_and_no_bug():
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "interrupted\n"
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_ctrl_c_ends_a_command_at_any_stage(stage, tiny_folder, tmp_path, monkey
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     command = train_command(
-        tiny_folder, "--workers", "2", "train.num_epochs=2", "evaluate.num_views=400"
+        tiny_folder, "--workers", "2", "train.num_epochs=2", "evaluate.num_views=4000"
     )
     process = start_train(tmp_path, *command)
     try:
