@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import signal
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ import pytest
 # Set before torch is imported, and for every command that a test starts: on a busy machine, threads
 # that wait for each other in loops made these small tensors up to a hundred times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Each process of a test run only finds the Ray clusters that its own tests start.
+RAY_TMPDIR = os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="sgn-")
 # Background jobs of a shell and their children ignore Ctrl-C; tests of Ctrl-C need the default.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -54,6 +57,11 @@ def pytest_configure(config):
     """Hide GPUs from all tests but those for GPUs: the others state what CPUs do."""
     if not re.search(r"(?<!not )\b(gpu|bench)\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_unconfigure():
+    """Remove what Ray has written."""
+    shutil.rmtree(RAY_TMPDIR, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -151,11 +151,13 @@ def set_environment(variables: Mapping[str, str], *, replace: bool = False) -> I
 def _running_here() -> str | None:
     """Return the address that `ray start` recorded on this machine, if Ray listens there.
 
-    ClusterError if it listens but is silent: it may be busy, and a second Ray would take its cores.
+    If RAY_TMPDIR is set, only a record below it counts. ClusterError if it listens but is silent:
+    it may be busy, and a second Ray would take its cores.
     """
-    temp_dir = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    own = os.environ.get("RAY_TMPDIR")
+    folders = [Path(own) / "ray"] if own else [Path(tempfile.gettempdir(), "ray"), *_temp_dirs()]
     silent: ClusterError | None = None
-    for folder in (Path(temp_dir) / "ray", *_temp_dirs()):
+    for folder in folders:
         try:
             address = (folder / "ray_current_cluster").read_text().strip()
             check_listening(address)

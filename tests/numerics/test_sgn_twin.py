@@ -63,8 +63,8 @@ def test_logits_gradients_and_statistics_match(model, joints, training):
         outputs.append(logits)
     torch.testing.assert_close(*outputs, atol=1e-11, rtol=0)
     assert all(value.grad is not None for value in model.parameters())  # DDP needs them all
-    gradients = twin.arrange({name: value.grad for name, value in model.named_parameters()})
-    statistics = twin.arrange(model.state_dict())
+    gradients = twin.lay_out({name: value.grad for name, value in model.named_parameters()})
+    statistics = twin.lay_out(model.state_dict())
     for name, parameter in twin.named_parameters():
         torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-10, rtol=0, msg=name)
     for name, buffer in twin.named_buffers():

@@ -9,6 +9,7 @@ import os
 import socket
 import socketserver
 import subprocess
+import tempfile
 import threading
 import time
 from types import SimpleNamespace
@@ -111,7 +112,8 @@ def test_an_invalid_address_is_refused(address):
 @pytest.fixture
 def no_ray_here(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_TMPDIR")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(psutil, "process_iter", psutil.Process().children)
     return tmp_path
 
