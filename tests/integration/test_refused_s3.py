@@ -96,6 +96,7 @@ def test_wrong_credentials(
         assert local_files(tmp_path) == []
 
 
+@pytest.mark.ray  # a search connects before it writes
 def test_a_bucket_that_may_only_be_read(switch_user, refused, s3, tiny_folder, tmp_path):
     uri_of = s3[0]
     switch_user("reader")
