@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import random
@@ -21,7 +22,11 @@ import pytest
 # that wait for each other in loops made these small tensors up to a hundred times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Each process of a test run only finds the Ray clusters that its own tests start.
-RAY_TMPDIR = os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="sgn-")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="sgn-", dir=os.environ["RAY_TMPDIR"])
+else:  # registered before Ray's own end, which comes first and still writes there
+    os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="sgn-")
+    atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 # Background jobs of a shell and their children ignore Ctrl-C; tests of Ctrl-C need the default.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -57,11 +62,6 @@ def pytest_configure(config):
     """Hide GPUs from all tests but those for GPUs: the others state what CPUs do."""
     if not re.search(r"(?<!not )\b(gpu|bench)\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
-
-def pytest_unconfigure():
-    """Remove what Ray has written."""
-    shutil.rmtree(RAY_TMPDIR, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)
