@@ -151,11 +151,11 @@ def _run(arguments: list[str], ending: InterruptHandler) -> int:
         render.close_stdout()
         return 1
     except Exception as failure:
-        if ending.signal is not None and not isinstance(failure, SgnError):
-            return _interrupted(arguments, ending)  # it cut an import short, for example
-        error = _as_sgn_error(failure)
         if render.is_tracing():
             logging.getLogger("sgnray.cli").debug("the traceback", exc_info=failure)
+        if ending.signal is not None and not isinstance(failure, (SgnError, OSError)):
+            return _interrupted(arguments, ending)  # it cut an import short, for example
+        error = _as_sgn_error(failure)
         render.error(error)
         return error.exit_code
 

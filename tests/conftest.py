@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="sgn-", dir=os.environ["RAY_TMPDIR"])
 else:  # registered before Ray's own end, which comes first and still writes there
-    os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="sgn-")
+    os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="sgn-", dir="/tmp")  # short, for sockets
     atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 # Background jobs of a shell and their children ignore Ctrl-C; tests of Ctrl-C need the default.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -162,7 +162,7 @@ class RayLauncher:
                     size = self._choose_size(workers.most)
                 case _NoRoom():
                     log.warning("the room for %d workers was taken before they got it", size)
-                    size = self._choose_size(size)
+                    size = max(workers.fewest, min(self._choose_size(size), size - 1))
                 case lost:
                     num_lost += 1
                     if num_lost > self._max_failures:

@@ -136,15 +136,19 @@ def test_ctrl_c_ends_a_command_at_any_stage(stage, tiny_folder, tmp_path, monkey
     """No process is left, and the same command finishes the run."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
+    num_views = 4000 if stage == "the test" else 5  # long enough to be seen
     command = train_command(
-        tiny_folder, "--workers", "2", "train.num_epochs=2", "evaluate.num_views=4000"
+        tiny_folder, "--workers", "2", "train.num_epochs=2", f"evaluate.num_views={num_views}"
     )
     process = start_train(tmp_path, *command)
     try:
         wait_until(lambda: STAGES[stage](process, run), process, output=output)
         children = descendants(process)
         press_ctrl_c(process)
-        seconds = wait_for_end(process, 130, output=output)
+        begin = time.monotonic()
+        # Python kills itself if the exception went through C++ that ran Python; a shell shows 130.
+        assert process.wait(300) in (130, -signal.SIGINT), output.read_text()
+        seconds = time.monotonic() - begin
     finally:
         end(process)
     print_seconds(f"from Ctrl-C ({stage}) to the end of the command", seconds)

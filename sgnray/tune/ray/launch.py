@@ -278,6 +278,7 @@ class _Proposals(Searcher):  # type: ignore[misc]
     def on_lost_worker(self, trial_id: str) -> None:
         """Leave the room to a trial that is restarted."""
         self._reported.discard(trial_id)
+        self._most = max(1, len(self._reported))  # its node may be gone for good
         self.close()
 
     def on_trial_complete(self, trial_id: str, *_: Any, **__: Any) -> None:
