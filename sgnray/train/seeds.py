@@ -230,10 +230,13 @@ def _known_precision(
     """Return the precision of most runs that the seeds have already; None if there are none."""
     found: Counter[Precision] = Counter()
     for seed, name in names.items():
-        for precision in ("bf16", "float32"):
-            candidate = recipe.replacing({"train.seed": seed, "train.precision": precision})
-            folder = folder_in(runs_dir, name or default_run_name(runs_dir, candidate))
-            path = read_folder(folder) / RECIPE_FILE
+        candidates = (
+            recipe.replacing({"train.seed": seed, "train.precision": precision})
+            for precision in ("bf16", "float32")
+        )
+        runs = (name or default_run_name(runs_dir, candidate) for candidate in candidates)
+        for folder_name in dict.fromkeys(runs):  # one, if it is named
+            path = read_folder(folder_in(runs_dir, folder_name)) / RECIPE_FILE
             if path.is_file():
                 found[load_recipe(str(path)).train.precision] += 1
     if not found:

@@ -102,7 +102,8 @@ def find_people(joints_NVC: Floats) -> npt.NDArray[np.bool_]:
 
 def show_name(name: object) -> str:
     """Return the start of a name in a file, for a message of one line."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(name)[:40])
+    shown = str(name)[:40]
+    return "".join(each if each.isprintable() else "?" for each in shown)
 
 
 def number_frames(ids: Sequence[Any], key: str) -> list[int] | None:
