@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shlex
+from functools import reduce
 from importlib import resources
+from operator import getitem
 from pathlib import Path
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -49,6 +53,53 @@ def test_the_ssh_cluster_follows_rays_schema():
 def cluster_of(name):
     spec = KUBERAY[name]["spec"]
     return spec.get("rayClusterSpec", spec)
+
+
+def check_kuberay(described):
+    """Raise ValidationError for what KubeRay would refuse or ignore."""
+    schema = yaml.safe_load(Path(__file__).with_name("kuberay.yaml").read_text())
+    jsonschema.validate(described, schema)
+    cluster = described["spec"].get("rayClusterSpec", described["spec"])
+    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
+        pod = {"apiVersion": "v1", "kind": "PodTemplate", "template": group["template"]}
+        for version in ("1.25", "1.37"):
+            kubernetes_validate.validate(pod, version, strict=True)
+
+
+@pytest.mark.parametrize("name", ["raycluster", "rayjob"])
+def test_the_kubernetes_files_follow_the_schemas_of_kuberay_and_kubernetes(name):
+    check_kuberay(KUBERAY[name])
+
+
+HEAD = "spec.headGroupSpec"
+GROUP = "spec.workerGroupSpecs.0"
+POD = f"{GROUP}.template.spec"
+MISTAKES = [  # file, path of a value, the mistake there, what the error says
+    ("rayjob", "spec.shutdownAfterJobFinish", True, "shutdownAfterJobFinish"),
+    ("rayjob", "spec.ttlSecondsAfterFinished", "600", "not of type 'integer'"),
+    ("rayjob", "spec.submissionMode", "HTTP", "'HTTP' is not one of"),
+    ("raycluster", "spec.entrypoint", "sgn train", "entrypoint"),
+    ("raycluster", "apiVersion", "ray.io/v2", "'ray.io/v1' was expected"),
+    ("raycluster", "spec.autoscalerOptions.upscalingMode", "Fast", "'Fast' is not one of"),
+    ("raycluster", f"{HEAD}.rayStartParam", {}, "rayStartParam"),
+    ("raycluster", f"{HEAD}.rayStartParams.num-cpus", 0, "not of type 'string'"),
+    ("raycluster", f"{GROUP}.maxReplicas", "8", "not of type 'integer'"),
+    ("raycluster", f"{POD}.restartPolicy", "No", "'No' is not one of"),
+    ("raycluster", f"{POD}.restartpolicy", "Never", "restartpolicy"),
+    ("raycluster", f"{POD}.containers.0", {"image": "sgnray"}, "'name' is a required property"),
+    ("raycluster", f"{POD}.containers.0.volumeMount", [], "volumeMount"),
+    ("raycluster", f"{POD}.containers.0.resources.limits.memory", "16 GB", "does not match"),
+    ("raycluster", f"{POD}.volumes.0.emptyDir.sizelimit", "4Gi", "sizelimit"),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "mistake", "message"), MISTAKES)
+def test_a_mistake_in_a_kubernetes_file_is_found(name, path, mistake, message):
+    described = copy.deepcopy(KUBERAY[name])
+    *keys, last = (int(key) if key.isdigit() else key for key in path.split("."))
+    reduce(getitem, keys, described)[last] = mistake
+    with pytest.raises(jsonschema.ValidationError, match=message):
+        check_kuberay(described)
 
 
 def test_kuberay_runs_the_job_and_then_cleans_up():
