@@ -175,6 +175,14 @@ GpusPerWorker = Annotated[
         help="GPUs of each worker, such as 0.25. Default: 1 if the cluster has any.",
     ),
 ]
+GpusPerTrainWorker = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        metavar="X",
+        help="Share of a GPU for the single worker of each run, such as 0.25. Default: 1.",
+    ),
+]
 AcceleratorType = Annotated[
     str | None, typer.Option(metavar="NAME", help="Kind of GPU by its name in Ray, like A100.")
 ]

@@ -30,6 +30,7 @@ def train(
     address: options.Address = None,
     device: options.Device = "auto",
     cpus_per_worker: options.CpusPerTrainWorker = None,
+    gpus_per_worker: options.GpusPerTrainWorker = None,
     accelerator_type: options.AcceleratorType = None,
     label: options.Labels = None,
     wait: options.Wait = None,
@@ -77,7 +78,11 @@ def train(
         "device": device,
         "max_failures": max_failures,
         "request": options.worker_request(
-            cpus=cpus_per_worker, gpu_type=accelerator_type, labels=label, wait=wait
+            cpus=cpus_per_worker,
+            gpus=gpus_per_worker,
+            gpu_type=accelerator_type,
+            labels=label,
+            wait=wait,
         ),
         "command": options.command_line(),
     }

@@ -108,7 +108,7 @@ class RayLauncher:
         if not (on_gpu or request.num_cpus):
             warn_of_few_cpus(workers.most, resources)
         cpus = request.num_cpus or (1 if on_gpu else resources.cpus_per_worker(workers.most))
-        self._num_gpus = 1 if on_gpu else 0
+        self._num_gpus = (request.num_gpus or 1) if on_gpu else 0
         check_local(workers.fewest, resources, request, num_cpus=cpus, num_gpus=self._num_gpus)
         self._request = replace(request, num_cpus=cpus, num_gpus=self._num_gpus)
         self.hardware = Hardware(

@@ -35,7 +35,7 @@ class Resources:
     accelerators: tuple[str, ...] = ()
     node_cpus: tuple[int, ...] = ()
     free_cpus: int = 0
-    free_gpus: int = 0
+    free_gpus: float = 0
 
     @classmethod
     def now(cls, *, is_local: bool) -> Resources:
@@ -53,7 +53,7 @@ class Resources:
             ),
             node_cpus=tuple(int(node.get("CPU", 0)) for node in nodes),
             free_cpus=int(free.get("CPU", 0)),
-            free_gpus=int(free.get("GPU", 0)),
+            free_gpus=free.get("GPU", 0),
         )
 
     def cpus_per_worker(self, num_workers: int) -> int:

@@ -42,14 +42,27 @@ def check_run(
     check_device_name(device)
     if workers == 0:
         check_without_ray(address, request, max_failures=max_failures)
-    elif request is not None and request.num_gpus not in (None, 1):
-        raise UsageError(
-            "a worker trains on one GPU, or on CPUs",
-            where=f"num_gpus={request.num_gpus:g}",
-            now="leave it out, and choose with --device; more GPUs take more workers",
-        )
+    elif request is not None and request.num_gpus is not None:
+        _check_gpus(request.num_gpus, workers)
     on_cpus = is_on_cpus(workers, device, address)
     return check_recipe(recipe, dataset, workers=workers, on_cpus=on_cpus)
+
+
+def _check_gpus(num_gpus: float, workers: int) -> None:
+    """Raise UsageError for more than one GPU for a worker, or for workers that share one."""
+    where = f"--gpus-per-worker {num_gpus:g}"
+    if not 0 < num_gpus <= 1:
+        raise UsageError(
+            "a worker trains on one GPU, or on CPUs",
+            where=where,
+            now="leave it out, and choose with --device; more GPUs take more workers",
+        )
+    if num_gpus < 1 < workers:
+        raise UsageError(
+            f"{workers} workers need a GPU each, and nccl cannot share a GPU",
+            where=where,
+            now="leave it out, or use --workers 1; the runs of --seeds may share a GPU",
+        )
 
 
 def is_on_cpus(workers: int, device: str, address: str | None) -> bool:

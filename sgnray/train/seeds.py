@@ -302,10 +302,13 @@ def _slots(
     """
     if workers.most > 0:
         if not is_at_hand(address):  # each starts its own Ray, which takes the whole machine
+            if request is not None and request.num_gpus is not None:
+                log.warning("seeds share a GPU only on a Ray that runs already: ray start --head")
             return [None], device, request
         with connected(address, num_workers=workers.fewest) as resources:
             request = request or WorkerRequest()
             room = resources.free_cpus // (workers.most * (request.num_cpus or 1))
+            num_gpus = workers.most * (request.num_gpus or 1)
             on_gpu = use_gpu(device, resources, request)
             device = "cuda" if on_gpu else "cpu"  # for all seeds, even if GPUs are added or lost
             if on_gpu and resources.num_gpus == 0:
@@ -313,7 +316,7 @@ def _slots(
                 # of one would end while another trains.
                 room = num_seeds if request.wait_s is None else 1
             elif on_gpu:
-                room = min(room, resources.free_gpus // workers.most)
+                room = min(room, int(resources.free_gpus / num_gpus))
             num_slots = max(1, min(room, num_seeds))
             if request.num_cpus is None and not on_gpu:
                 warn_of_few_cpus(workers.most, resources)

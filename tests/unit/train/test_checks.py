@@ -73,6 +73,7 @@ def test_synchronizing_on_cpus_is_refused_before_ray_starts(
         ({"workers": 7}, "cannot be shared by 7 workers"),
         ({"workers": 2, "request": WorkerRequest(num_gpus=2)}, "a worker trains on one GPU"),
         ({"workers": 1, "request": WorkerRequest(num_gpus=0.0)}, "a worker trains on one GPU"),
+        ({"workers": 2, "request": WorkerRequest(num_gpus=0.5)}, "nccl cannot share a GPU"),
     ],
 )
 def test_wrong_settings_are_refused(tiny_recipe, tiny_dataset, settings, what):

@@ -1,6 +1,6 @@
 """How many seeds run at once, and on what."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
@@ -41,6 +41,25 @@ def test_seeds_at_once_have_what_the_cluster_has_free(
     assert chosen == ("cpu" if device == "cpu" else "cuda")
     # Not where one CPU each is what many seeds leave for each other.
     assert ("each worker uses 1 thread" in caplog.text) is (resources is FULL and device == "cpu")
+
+
+@pytest.mark.parametrize(
+    ("free_gpus", "share", "num_slots"),
+    [(2, 0.25, 8), (0.75, 0.25, 3), (1, 0.1, 10), (0.75, 1, 1), (0.75, None, 1)],
+)
+def test_seeds_share_the_free_gpus(monkeypatch, free_gpus, share, num_slots):
+    cluster = Resources(64, 2, is_local=False, free_cpus=64, free_gpus=free_gpus)
+    monkeypatch.setattr(seeds, "connected", lambda address, num_workers: nullcontext(cluster))
+    request = WorkerRequest(num_gpus=share)
+    slots, *_ = seeds._slots(10, Workers.of(1), "head:6379", "auto", request)
+    assert len(slots) == num_slots
+
+
+def test_seeds_that_each_start_a_ray_cannot_share_a_gpu(monkeypatch, caplog):
+    monkeypatch.setattr(seeds, "is_at_hand", lambda address: False)
+    slots, *_ = seeds._slots(4, Workers.of(1), None, "auto", WorkerRequest(num_gpus=0.25))
+    assert len(slots) == 1
+    assert "seeds share a GPU only on a Ray that runs already" in caplog.text
 
 
 @pytest.mark.parametrize("name", [None, "mine"])
