@@ -1,8 +1,4 @@
-"""A cluster that scales to zero: Ray's own autoscaler, with nodes that it fakes on this machine.
-
-Everything is in one network namespace. A test can stop the autoscaler's process, so that a command
-waits for a node while the test observes it.
-"""
+"""A cluster that scales to zero: Ray's own autoscaler, with nodes that it fakes on this machine."""
 
 from __future__ import annotations
 
@@ -10,53 +6,20 @@ import json
 import os
 import signal
 import sys
-from contextlib import contextmanager
 
-import psutil
 import pytest
 
+from .autoscaler import autoscaler_stopped, autoscaling_head, num_nodes, running
 from .disturbed import end, num_epochs, train_command, tune_command, wait_until
-from .hosts import hosts
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-NODE = {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 2}
 
 
 @pytest.fixture(scope="module")
 def head():
     """A head without CPUs, whose autoscaler may add two nodes of two CPUs."""
-    with hosts(1) as (host,):
-        host.add_default_route()
-        config = host.folder / "autoscaler.yaml"
-        config.write_text(json.dumps(describe_cluster(host)))
-        host.start_head(
-            f"--autoscaling-config={config}", num_cpus=0,
-            RAY_FAKE_CLUSTER="1", RAY_TMPDIR=str(host.folder), AUTOSCALER_UPDATE_INTERVAL_S="1",
-        )  # fmt: skip
+    with autoscaling_head({"CPU": 2}, max_nodes=2) as host:
         yield host
-
-
-def describe_cluster(host):
-    head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
-    return {
-        "cluster_name": "fake",
-        "max_workers": 2,
-        "idle_timeout_minutes": 0.1,
-        "provider": {
-            "type": "fake_multinode",
-            "gcs_address": host.ray_address,
-            "disable_node_updaters": True,
-            "use_node_id_as_ip": True,  # both nodes have the same address
-        },
-        "available_node_types": {"ray.head.default": head, "worker": NODE},
-        "head_node_type": "ray.head.default",
-        # `ray up` would fill these in.
-        **{key: {} for key in ("auth", "docker", "file_mounts")},
-        **{key: [] for key in ("cluster_synced_files", "initialization_commands")},
-        **{f"{kind}setup_commands": [] for kind in ("", "head_", "worker_")},
-        **{f"{kind}_start_ray_commands": [] for kind in ("head", "worker")},
-    }
 
 
 @pytest.fixture
@@ -81,31 +44,6 @@ def train(head, data, *options):
 def evaluate(head, run, data, *options):
     command = [sys.executable, "-m", "sgnray.cli", "eval", str(run), "--data", str(data)]
     return [*command, "--address", head.ray_address, "--device", "cpu", "--workers", "1", *options]
-
-
-def running(head, program):
-    found = []
-    for pid in head.pids():
-        try:
-            if any(program in word for word in psutil.Process(pid).cmdline()[:3]):
-                found.append(pid)
-        except psutil.NoSuchProcess:
-            pass
-    return found
-
-
-def num_nodes(head):
-    return len(running(head, "raylet/raylet"))
-
-
-@contextmanager
-def autoscaler_stopped(head):
-    (pid,) = running(head, "autoscaler/_private/monitor.py")
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_from_zero_to_training_and_back(head, start, tiny_folder, tmp_path):
