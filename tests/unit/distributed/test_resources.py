@@ -75,3 +75,11 @@ def test_one_thread_because_the_cluster_is_small_now(
     ]
     if expected:
         assert launcher.hardware.threads_per_worker == 1
+
+
+def test_workers_share_the_cpus_of_large_nodes():
+    cluster = Resources(128, 0, is_local=False, node_cpus=(64, 64), free_cpus=128)
+    launcher = RayLauncher(
+        cluster, Workers.of(2), device="cpu", max_failures=0, request=WorkerRequest()
+    )
+    assert launcher.hardware.threads_per_worker == 64

@@ -1,7 +1,9 @@
 """How Ray runs a search: what can be tested without a cluster."""
 
 import contextlib
+import inspect
 import itertools
+import re
 import signal
 from types import SimpleNamespace
 
@@ -55,6 +57,20 @@ def test_more_than_one_trial_waits_for_room_if_its_values_are_known(
     """None: as many as `concurrent`, else one."""
     found = _environment(make_plan(search=search), TrialResources(concurrent=concurrent))
     assert found.get("TUNE_MAX_PENDING_TRIALS_PG") == num_waiting
+
+
+def test_no_private_method_of_ray_is_overridden():
+    """The next version of Ray might not call it."""
+    ours = {
+        name: each
+        for name, each in inspect.getmembers(launch, inspect.isclass)
+        if each.__module__ == launch.__name__ and each.__base__.__module__.startswith("ray.")
+    }
+    assert ours.keys() == {"_Proposals", "_Reports", "_TimeBudget"}
+    for each in ours.values():
+        methods = [name for name, value in vars(each).items() if callable(value)]
+        private = [name for name in methods if re.match("_[^_]", name)]
+        assert [name for name in private if hasattr(each.__base__, name)] == []
 
 
 class FakeRoom:
