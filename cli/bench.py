@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from sgnray.errors import count_of
 
 from . import options, render
-from .choices import DATA_DIR, choose_dataset, choose_recipe, first_case
+from .choices import DATA_DIR, choose_dataset, choose_recipe
 from .tables import SafeTable, facts, make_table, scaled, spaced
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _choose(
     if data is None and recipe is None and not found:
         name = _DATASET.get(case or "", "ntu60")
         return recipe_for(name, resolve_case(name, case or "cs"), overrides), None
-    chosen = choose_recipe(case, recipe, overrides, data=data, default_case=first_case)
+    chosen = choose_recipe(case, recipe, overrides, data=data, default_case="first")
     name = chosen.data.dataset
     if data is None and not any(read_info(folder).dataset == name for folder in found):
         return chosen, None

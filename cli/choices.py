@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sgnray.errors import UsageError
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 DATA_DIR = Path("data")
 
+DefaultCase = Literal["only", "first"]
+
 
 def choose_recipe(
     case: str | None,
@@ -23,11 +25,11 @@ def choose_recipe(
     overrides: Sequence[str] = (),
     *,
     data: str | None,
-    default_case: Callable[[DatasetInfo], str],
+    default_case: DefaultCase,
 ) -> Recipe:
     """Load the recipe that --recipe names, or the shipped one of the dataset and its case.
 
-    `default_case` returns the case of a dataset if neither --case nor --recipe is given.
+    `default_case` says which case is used if neither --case nor --recipe is given.
     """
     from sgnray.config import load_recipe, recipe_for
     from sgnray.data.info import read_info
@@ -78,10 +80,10 @@ def choose_dataset(data: str | None, *, name: str | None = None) -> Path:
 
 
 def _fetch_recipe(uri: str) -> Path:
-    from sgnray.storage.location import locate
-    from sgnray.storage.mirror import fetched
+    from sgnray.checkpoints.run_folder import read_folder
+    from sgnray.storage.location import as_folder
 
-    path = fetched(locate(uri))
+    path = read_folder(as_folder(uri))
     if not path.is_file():
         raise UsageError(
             "recipe not found", where=f"--recipe {uri}", now="name a file such as best.yaml"
@@ -96,29 +98,19 @@ def _fetch(uri: str) -> Path:
         return dataset_at(uri, on_progress)
 
 
-def choose_case(
-    info: DatasetInfo, case: str | None, *, default_case: Callable[[DatasetInfo], str]
-) -> str:
-    """Resolve the requested case, or return the default one if `case` is None."""
-    from sgnray.data.protocols import resolve_case
+def choose_case(info: DatasetInfo, case: str | None, *, default_case: DefaultCase) -> str:
+    """Resolve the requested case; if `case` is None, the first one, or the only one.
 
-    return (
-        default_case(info) if case is None else resolve_case(info.dataset, case, info.splits or ())
-    )
+    UsageError if the dataset has several cases instead of one, or not the requested one.
+    """
+    from sgnray.data.protocols import cases_of, only_case, resolve_case
 
-
-def only_case(info: DatasetInfo) -> str:
-    """Return the case of a dataset that has just one; UsageError lists several."""
-    from sgnray.data.protocols import only_case
-
-    return only_case(info.dataset, info.splits or ())
-
-
-def first_case(info: DatasetInfo) -> str:
-    """Return the first case of a dataset."""
-    from sgnray.data.protocols import cases_of
-
-    return cases_of(info.dataset, info.splits or ())[0]
+    splits = info.splits or ()
+    if case is not None:
+        return resolve_case(info.dataset, case, splits)
+    if default_case == "only":
+        return only_case(info.dataset, splits)
+    return cases_of(info.dataset, splits)[0]
 
 
 def read_class_list(path: Path | None) -> tuple[str, ...] | None:

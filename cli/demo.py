@@ -40,6 +40,7 @@ def demo(
         f"this takes about two minutes; all output goes to {out}; delete it when you are done"
     )
     from sgnray.config import recipe_for
+    from sgnray.errors import RunError
     from sgnray.evaluate import evaluate_run, write_evaluation
     from sgnray.prepare import prepare_dataset
     from sgnray.synth.generate import synthesize
@@ -63,17 +64,21 @@ def demo(
         f"--runs {shlex.quote(str(out))} --name {run.name} {shlex.join(overrides or ())}".rstrip()
     )
     with shown_epochs(str(workers or "")) as screen:
-        finished = train_run(
-            recipe,
-            data,
-            workers=workers,
-            device="cpu",  # fast enough here; on GPUs, each worker needs its own
-            runs_dir=out,
-            name=run.name,
-            command=options.command_line(),
-            on_epoch=screen,
-            on_progress=screen.on_progress,
-        )
+        try:
+            finished = train_run(
+                recipe,
+                data,
+                workers=workers,
+                device="cpu",  # fast enough here; on GPUs, each worker needs its own
+                runs_dir=out,
+                name=run.name,
+                command=options.command_line(),
+                on_epoch=screen,
+                on_progress=screen.on_progress,
+            )
+        except RunError as error:  # a demo with other options; its advice names --name
+            now = f"delete {out}, or choose another folder with --out"
+            raise RunError(error.what, where=error.where, now=now) from error
     render.note(f"\n4/4  sgn eval {run_word} --data {data_word}")
     with render.progress("test clips") as on_progress:
         report = evaluate_run(finished.folder, dataset_dir=data, on_progress=on_progress)

@@ -140,7 +140,7 @@ class TrainingTable:
         epochs = self._epochs
         spent = duration(self._clock() - self._started_at)
         done = f"{epochs.epoch} of {epochs.num_epochs} epochs"
-        return Text(f"{done} done, {spent} here", no_wrap=True, overflow="ellipsis")
+        return Text(f"{done} done in {spent}", no_wrap=True, overflow="ellipsis")
 
     def _line(self, width: int) -> RenderableType:
         """Show the progress of the run; parts that do not fit are dropped from the right."""

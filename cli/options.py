@@ -126,7 +126,7 @@ Views = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Random samples of each clip, whose scores are averaged. Default: the recipe's, 5.",
+        help="Random samples of each clip, whose scores are averaged. Default: as in the recipe.",
     ),
 ]
 Workers = Annotated[

@@ -89,7 +89,7 @@ def scores(report: Report) -> list[RenderableType]:
         {
             "top-1": f"{report.top1:.2%}",
             "top-5": f"{report.top5:.2%}",
-            "mean": f"{report.class_mean_top1:.2%}, where each class counts the same",
+            "class mean": f"{report.class_mean_top1:.2%}",
             "loss": f"{report.loss:.4f}",
             "clips": f"{report.num_clips:,}, the test part of {evaluated.dataset} {evaluated.case}",
             "views": f"{evaluated.num_views} per clip, logits averaged",
@@ -115,7 +115,7 @@ def report(report: Report) -> list[RenderableType]:
         table.add_row(score.name, f"{top1:.1%}", f"{score.num_clips:,}")
     parts.append(table)
     if report.confused:
-        table = make_table("most confused: this", "taken for", "clips>", "share>")
+        table = make_table("most confused", "predicted as", "clips>", "share>")
         for pair in report.confused[:_NUM_CONFUSED]:
             table.add_row(pair.truth, pair.predicted, f"{pair.count:,}", f"{pair.share:.1%}")
         parts.append(table)

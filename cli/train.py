@@ -12,7 +12,7 @@ from sgnray.distributed.workers import parse_workers
 from sgnray.errors import Problem, SgnError
 
 from . import options, render, tables
-from .choices import choose_dataset, choose_recipe, only_case
+from .choices import choose_dataset, choose_recipe
 from .live import shown_epochs
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def train(
     Rerun an interrupted command to resume it.
     """
     wanted = parse_workers(workers)
-    chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case=only_case)
+    chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case="only")
     if dry_run:
         from sgnray.config import dump_recipe, to_dict
 

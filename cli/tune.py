@@ -18,7 +18,7 @@ from rich.text import Text
 from sgnray.errors import count_of
 
 from . import options, render
-from .choices import choose_dataset, choose_recipe, first_case
+from .choices import choose_dataset, choose_recipe
 from .live import shown_epochs
 from .tables import SafeTable, clean, duration, make_table
 
@@ -120,7 +120,7 @@ def tune(
     """
     budget_s = None if time_budget is None else options.parse_duration(time_budget, "--time-budget")
     request = options.worker_request(gpu_type=accelerator_type, labels=label, wait=wait)
-    chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case=first_case)
+    chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case="first")
     if case is None and recipe is None:
         render.note(f"searching with the case {chosen.data.case}; --case selects another")
     dataset_dir = choose_dataset(data, name=chosen.data.dataset)
@@ -153,22 +153,20 @@ def tune(
             listener=listener,
         )
     finished = None
-    if final:
-        finished = _train_final(tuned, dataset_dir, resources, address)
+    try:
+        if final:
+            finished = _train_final(tuned, dataset_dir, resources, address)
+    finally:  # the result of the search is shown also if the final training fails
+        if json:
+            render.as_json(result_data(tuned, finished))
+        else:
+            render.result(*result_tables(tuned))
     if json:
-        content = result_data(tuned)
-        if finished is not None:
-            run, report = display_name(finished.folder), finished.report.to_dict()
-            content["final"] = {"run": run, "report": report}
-        return render.as_json(content)
-    render.result(*result_tables(tuned))
+        return
     if finished is not None:
         render.result(final_line(finished))
-        return render.note(f"see {display_name(tuned.page_path)}")
-    return render.note(
-        f"see {display_name(tuned.page_path)}; train the best: "
-        f"sgn train --recipe {quoted_name(tuned.best_recipe_path)}"
-    )
+    train_best = f"; train the best: sgn train --recipe {quoted_name(tuned.best_recipe_path)}"
+    render.note(f"see {display_name(tuned.page_path)}{'' if final else train_best}")
 
 
 def _train_final(
@@ -310,11 +308,11 @@ def ranking(trials: tuple[TrialRow, ...], keys: tuple[str, ...]) -> SafeTable:
     return table
 
 
-def result_data(tuned: TuneResult) -> dict[str, Any]:
-    """Return what `result_tables` shows, for programs."""
+def result_data(tuned: TuneResult, finished: RunResult | None = None) -> dict[str, Any]:
+    """Return what `result_tables` shows and the final run, for programs."""
     from sgnray.storage.mirror import display_name
 
-    return {
+    content = {
         "folder": display_name(tuned.folder),
         "best_trial": tuned.best.number,
         "best_score": tuned.best.score,
@@ -323,6 +321,10 @@ def result_data(tuned: TuneResult) -> dict[str, Any]:
         "importances": tuned.importances,
         "trials": [asdict(trial) for trial in tuned.trials],
     }
+    if finished is not None:
+        run, report = display_name(finished.folder), finished.report.to_dict()
+        content["final"] = {"run": run, "report": report}
+    return content
 
 
 def final_line(finished: RunResult) -> str:

@@ -156,7 +156,7 @@ def _build_checkpoint(content: State, where: str) -> Checkpoint:
         raise CheckpointError(
             f"it has format version {version}, this sgnray reads up to {FORMAT_VERSION}",
             where=where,
-            now="install a newer sgnray: pip install -U sgnray",
+            now="update sgnray",
         )
     with reading(_INVALID, where, now=_OTHER_CHECKPOINT):
         checkpoint = _parse(content)

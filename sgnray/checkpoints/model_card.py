@@ -99,7 +99,7 @@ class ModelCard(BaseModel):
         if version > FORMAT_VERSION:
             raise ValueError(
                 f"it has format version {version}, this sgnray reads up to {FORMAT_VERSION}: "
-                "install a newer one"
+                "update sgnray"
             )
         try:
             return cls.model_validate(data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from sgnray.errors import CheckpointError, CorruptError, RecipeError, RunError, 
 from sgnray.storage.atomic import make_parent, output_errors, write_bytes, write_text
 from sgnray.storage.location import Location, as_folder
 from sgnray.storage.lock import locked
-from sgnray.storage.mirror import fetched, mirrored
+from sgnray.storage.mirror import display_name, fetched, mirrored, quoted_name
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +71,11 @@ class RunFolder:
             try:
                 return path, load_checkpoint(path)
             except CorruptError as error:
-                log.warning("%s: %s", path, error.what)
+                log.warning("%s: %s", display_name(path), error.what)
         if paths:
             raise CheckpointError(
                 "no checkpoint of the run is complete",
-                where=str(self.checkpoints_dir),
+                where=display_name(self.checkpoints_dir),
                 now="remove the run to start over, or choose another --name",
             )
         return None
@@ -87,7 +86,7 @@ class RunFolder:
         if newest is None:
             raise CheckpointError(
                 "the folder has no complete checkpoint",
-                where=str(self.checkpoints_dir),
+                where=display_name(self.checkpoints_dir),
                 now="name a run folder; sgn train writes a checkpoint to it after each epoch",
             )
         return newest
@@ -107,7 +106,7 @@ class RunFolder:
             what = f"has format version {version}" if is_whole else "is corrupt"
             raise RunError(
                 f"the record of the run {what}",
-                where=str(path),
+                where=display_name(path),
                 now="update sgnray if it is newer, else choose another --name or remove the run",
             )
         return content
@@ -235,7 +234,7 @@ def check_unused(path: Path) -> None:
     if unexpected:
         raise RunError(
             f"the folder exists and contains other files: {', '.join(unexpected[:3])}",
-            where=str(path),
+            where=display_name(path),
             now="choose another --name or --runs",
         )
 
@@ -338,14 +337,14 @@ def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
     if not own.trains_like(recipe):
         raise RunError(
             "the folder contains a run of another recipe",
-            where=str(recipe_path),
+            where=display_name(recipe_path),
             now="choose another --name, or repeat the command with that recipe: "
-            f"sgn train --recipe {shlex.quote(str(recipe_path))}",
+            f"sgn train --recipe {quoted_name(recipe_path)}",
         )
     environment = RunFolder(path).environment()
     if environment is not None and not is_trained_on(environment, dataset.info, recipe.data.case):
         raise RunError(
             "the folder contains a run on another dataset, or on this one before it changed",
-            where=f"{path / ENVIRONMENT_FILE}: {environment['dataset_dir']}",
+            where=f"{display_name(path / ENVIRONMENT_FILE)}: {environment['dataset_dir']}",
             now="choose another --name, or restore the dataset it was started with",
         )

@@ -238,7 +238,8 @@ def _wrong_override(key: str, has_equals: bool) -> str | None:
 def _validate(
     data: dict[str, Any], *, source: str, origins: Mapping[str, str], problems: list[Problem]
 ) -> Recipe:
-    recipe, data = None, _with_text_keys(data)
+    recipe = None
+    data = _with_text_keys(data)
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 @dataclass(frozen=True)
 class NotHashed:
-    """Marks a key that does not decide what is learnt: the hash of a recipe leaves it out."""
+    """Marks a key that does not affect the result: the hash of a recipe leaves it out."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class DataConfig(Section):
     """Which clips, and how a clip becomes a fixed number of poses."""
 
     dataset: Word = "ntu60"
-    """Dataset of the recipe: a published one such as ntu60, synth, or one of your own."""
+    """Dataset of the recipe: ntu60, ntu120, nwucla, synth, or one of your own."""
     case: CaseName = "cs"
     """The split: test subjects (cs, csub), cameras (cv), setups (cset), or a split of your own."""
     num_segments: Count = 20
@@ -117,7 +117,7 @@ class DataConfig(Section):
     scaling: Fraction = 0.0
     """Training clips are scaled by a random factor of 1 plus or minus up to this."""
     shear: NonNegative = 0.0
-    """Training clips are sheared: each axis leans to the others by up to this factor."""
+    """Training clips are sheared: each coordinate gets up to this factor of the others added."""
     jitter_m: NonNegative = 0.0
     """Standard deviation of the noise on every joint of a training clip, in meters."""
     joint_dropout: Fraction = 0.0

@@ -53,7 +53,7 @@ def parse_workers(text: str) -> int | tuple[int, int]:
 
 def _refused(text: str) -> UsageError:
     return UsageError(
-        f"'{text}' is not a number of workers",
+        f"invalid number of workers: '{text}'",
         where=_OPTION,
         now=f"give a number like {_OPTION} 8, or a range like {_OPTION} 1:8 that grows and shrinks "
         "with the cluster",

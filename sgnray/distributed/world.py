@@ -14,14 +14,14 @@ from torch import distributed as dist
 
 @dataclass(frozen=True)
 class World:
-    """The place of this worker: `rank` of `size`; alone by default."""
+    """The rank of this worker among `size` workers; by default the only one."""
 
     rank: int = 0
     size: int = 1
 
     @classmethod
     def current(cls) -> World:
-        """Read the place from torch's process group; alone if there is none."""
+        """Read rank and size from torch's process group; a single worker if there is none."""
         if dist.is_available() and dist.is_initialized():
             return cls(rank=dist.get_rank(), size=dist.get_world_size())
         return cls()

@@ -31,7 +31,8 @@ def written_atomically(path: Path, *, suffix: str = "") -> Iterator[Path]:
 
     `suffix` is for writers that check the file name. Raises OutputError; no partial file is left.
     """
-    temporary = path.with_name(f"{path.name}.partial{suffix}")
+    # Two commands may write the same report.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial{suffix}")
     with output_errors(path):
         try:
             yield temporary

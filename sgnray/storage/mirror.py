@@ -1,8 +1,7 @@
 """A folder at a URI, kept in sync with a local copy that everything is written to.
 
-A copy is in `runs/` of the cache, with a table of the sizes and times of its files when the two
-were last equal. With it, the next command finds files that could not be uploaded, and fetches files
-that another machine has changed since then.
+The copy is in `runs/` of the cache. A table records the size and time of each file at the last
+sync: from it, the next command knows what to upload, and what another machine has changed.
 """
 
 from __future__ import annotations

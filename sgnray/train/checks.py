@@ -94,7 +94,8 @@ def check_recipe(
         raise UsageError(
             f"a batch of {count_of(batch_size, 'clip')} cannot be shared by {workers} workers",
             where=f"{workers_option} {workers}",
-            now=f"ask for {workers_option} {batch_size} or fewer, or raise optim.batch_size",
+            now=f"ask for {workers_option} {batch_size} or fewer"
+            + (", or raise optim.batch_size" if num_clips > batch_size else ""),
         )
     if on_cpus:
         check_synchronized(recipe, workers, "cpu")

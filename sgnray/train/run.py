@@ -47,7 +47,10 @@ OnEpoch = Callable[[EpochResult], None]
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: its folder, the local copy if at a URI; the epoch it resumed after, or 0."""
+    """A finished run.
+
+    `folder` is local: for a URI, its copy. `resumed_from` is the epoch it resumed after, or 0.
+    """
 
     folder: Path
     resumed_from: int
@@ -113,11 +116,10 @@ def train_run(
         with claim_run(runs_dir, name, recipe, dataset) as run, run_log(run.path / LOG_FILE):
             newest = run.newest_checkpoint()
             _check_same_run(newest, recipe, dataset)
-            resumed_from = newest[1].epoch if newest else 0
+            resumed_from, history = (newest[1].epoch, newest[1].history) if newest else (0, [])
             if newest is not None:
                 check_num_workers(run, wanted, is_finished=resumed_from == recipe.train.num_epochs)
             _log_start(run, recipe, dataset, executor.hardware, resumed_from)
-            history = newest[1].history if newest else []
             run.write_metrics(history)
             if resumed_from < recipe.train.num_epochs or run.environment() is None:
                 environment = describe_environment(dataset, executor.hardware, recipe, command)
@@ -143,7 +145,7 @@ def _warn_of_other_precision(runs_dir: Runs, recipe: Recipe, precision: Precisio
     own, left = map(_exists, paths)
     if left and not own:
         log.warning(
-            "a new run starts in %s; %s is in %s: for that one, add train.precision=%s",
+            "starting a new run in %s; to resume %s, which is in %s, add train.precision=%s",
             precision,
             paths[1],
             other,
@@ -223,7 +225,8 @@ def check_num_workers(run: RunFolder, workers: Workers, *, is_finished: bool) ->
         raise RunError(
             f"the run has finished, with --workers {most}",
             where=display_name(run.path),
-            now=f"choose another --name for --workers {workers.most}; sgn eval tests it again",
+            now="to test it again: sgn eval; "
+            f"to train with --workers {workers.most}: choose another --name",
         )
     log.warning(
         "the run was last started with --workers %d: from now on, batch norm sees other shares of "
@@ -250,7 +253,7 @@ def _check_same_run(
     if not same_recipe or not same_classes or checkpoint.skeleton != dataset.skeleton:
         raise CheckpointError(
             "the checkpoint is from another run",
-            where=str(path),
+            where=display_name(path),
             now="remove it, or choose another --name",
         )
 

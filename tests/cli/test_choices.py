@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sgnray.cli.choices import choose_dataset, choose_recipe, first_case, only_case, read_class_list
+from sgnray.cli.choices import choose_dataset, choose_recipe, read_class_list
 from sgnray.config import load_recipe, to_dict
 from sgnray.data.info import DatasetInfo, write_info
 from sgnray.data.skeleton import NTU25
@@ -165,10 +165,10 @@ def test_a_recipe_finds_its_dataset_among_several(put_dataset):
 
 def test_tuning_takes_the_first_case(put_dataset):
     put_dataset("ntu60")
-    recipe = choose_recipe(None, None, data=None, default_case=first_case)
+    recipe = choose_recipe(None, None, data=None, default_case="first")
     assert recipe == load_recipe("ntu60-cs")
     with pytest.raises(UsageError, match="several cases"):
-        choose_recipe(None, None, data=None, default_case=only_case)
+        choose_recipe(None, None, data=None, default_case="only")
 
 
 def test_a_list_of_classes_may_have_a_byte_order_mark(tmp_path):

@@ -23,16 +23,16 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture
 def shell(monkeypatch):
-    """Run one line in a shell that finds this environment's `sgn`; gives its stdout."""
+    """Run a line in a shell that finds this environment's `sgn`; gives its stdout or error."""
     bin_dir = Path(sys.executable).parent
     monkeypatch.setenv("PATH", str(bin_dir), prepend=":")
 
-    def run(line):
+    def run(line, code=0):
         done = subprocess.run(
             line, shell=True, capture_output=True, text=True, timeout=600, check=False
         )
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
-        return done.stdout
+        assert done.returncode == code, f"{line}\n{done.stderr}"
+        return done.stderr if code else done.stdout
 
     return run
 
@@ -63,6 +63,8 @@ def test_a_demo_of_one_epoch(shell):
     report = json.loads(shell("sgn demo --workers 0 train.num_epochs=1 optim.milestones=[] --json"))
     assert (report["case"], report["num_clips"]) == ("cs", 144)
     assert Path("runs/demo/run/report.html").exists()
+    again = shell("sgn demo --workers 0 train.num_epochs=2", code=1)
+    assert "delete runs/demo, or choose another folder with --out" in again
 
 
 @pytest.mark.slow

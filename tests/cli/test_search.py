@@ -15,7 +15,7 @@ from sgnray.cli.tables import duration
 from sgnray.cli.tune import SearchTable, result_data, result_tables, shown_search, trial_line
 from sgnray.config import load_recipe
 from sgnray.distributed.resources import WorkerRequest
-from sgnray.errors import UsageError
+from sgnray.errors import OutputError, UsageError
 from sgnray.tune import TrialRow, TuneResult
 from sgnray.tune.plan import Plan
 from sgnray.tune.space.space_file import load_space
@@ -113,6 +113,19 @@ def test_the_page_is_named_also_after_final_training(sgn, monkeypatch, tiny_fold
     done = sgn("tune", "--case", "cs", "--data", str(tiny_folder), "--final")
     assert done.out.endswith("training clips; run runs/x\n")
     assert done.err.endswith("see runs/t/search.html\n")
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_the_result_is_shown_if_the_final_training_fails(sgn, monkeypatch, tiny_folder, form):
+    def fail(*_, **__):
+        raise OutputError("the disk is full", where="runs/x", now="free some space")
+
+    monkeypatch.setattr(sgnray.tune, "tune_recipe", lambda *_, **__: make_search())
+    monkeypatch.setattr(sgnray.tune, "train_final", fail)
+    done = sgn("tune", "--case", "cs", "--data", str(tiny_folder), "--final", *form)
+    assert done.code == 1
+    assert "runs/t/best.yaml" in done.out if form else "best: trial 3" in done.out
+    assert "the disk is full" in done.err
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def blocks_of(page, language):
 @pytest.mark.ray
 def test_the_python_runs(tiny_raw, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "path").symlink_to(tiny_raw)
+    (tmp_path / "synth-raw").symlink_to(tiny_raw)
     shown = set()
     for page in (README, *sorted(GUIDES.glob("*.md"), reverse=True)):  # first what others continue
         names: dict[str, object] = {}

@@ -19,7 +19,7 @@ import pytest
 from sgnray.checkpoints.checkpoint import load_checkpoint
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.checkpoints.trained_model import load_trained_model
-from sgnray.cli.choices import choose_recipe, first_case
+from sgnray.cli.choices import choose_recipe
 from sgnray.config import dump_recipe
 from sgnray.distributed.cluster import connected
 from sgnray.errors import InputError, OutputError, RunError, UsageError
@@ -337,7 +337,7 @@ def test_a_recipe_at_a_uri(bucket, tiny_recipe):
     uri_of, files, path = bucket
     with files.open_output_stream(f"{path}/search/best.yaml") as stream:
         stream.write(dump_recipe(tiny_recipe).encode())
-    settings = {"data": None, "default_case": first_case}
+    settings = {"data": None, "default_case": "first"}
     assert choose_recipe(None, uri_of("/search/best.yaml"), **settings) == tiny_recipe
     with pytest.raises(UsageError, match="recipe not found"):
         choose_recipe(None, uri_of("/search/absent.yaml"), **settings)

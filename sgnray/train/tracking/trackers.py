@@ -363,4 +363,4 @@ def _digest(uri: str | None) -> str | None:
 def _result(report: Report | None) -> Metrics:
     if report is None:
         return {}
-    return {"test/top1": report.top1, "test/top5": report.top5, "test/loss": report.loss}
+    return {keys.TEST_TOP1: report.top1, keys.TEST_TOP5: report.top5, keys.TEST_LOSS: report.loss}

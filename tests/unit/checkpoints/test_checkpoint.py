@@ -211,7 +211,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(checkpoint, tmp_path):
     path = tmp_path / "c.pt"
     save_checkpoint(path, checkpoint)
     before = path.read_bytes()
-    path.with_name("c.pt.partial").symlink_to("/dev/full")
+    path.with_name(f"c.pt.{os.getpid()}.partial").symlink_to("/dev/full")
     with pytest.raises(OutputError, match="could not be written"):
         save_checkpoint(path, checkpoint)
     assert path.read_bytes() == before

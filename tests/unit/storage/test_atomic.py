@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from sgnray.errors import OutputError, UsageError
@@ -17,7 +19,7 @@ def test_a_file_is_replaced_whole(tmp_path):
 def test_a_full_disk_keeps_what_was_there(tmp_path):
     path = tmp_path / "a.json"
     write_text(path, "one")
-    path.with_name("a.json.partial").symlink_to("/dev/full")
+    path.with_name(f"a.json.{os.getpid()}.partial").symlink_to("/dev/full")
     with pytest.raises(OutputError, match="No space left on device"):
         write_text(path, "two" * 100_000)
     assert path.read_text() == "one"
@@ -26,7 +28,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path):
 def test_a_failure_while_writing_leaves_nothing(tmp_path):
     def fail():
         with written_atomically(tmp_path / "a.onnx", suffix=".x") as aside:
-            assert aside.name == "a.onnx.partial.x"
+            assert aside.name == f"a.onnx.{os.getpid()}.partial.x"
             aside.write_text("half")
             raise ZeroDivisionError
 
