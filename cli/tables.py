@@ -89,7 +89,7 @@ def scores(report: Report) -> list[RenderableType]:
         {
             "top-1": f"{report.top1:.2%}",
             "top-5": f"{report.top5:.2%}",
-            "class mean": f"{report.class_mean_top1:.2%}",
+            "mean": f"{report.class_mean_top1:.2%} over the classes",
             "loss": f"{report.loss:.4f}",
             "clips": f"{report.num_clips:,}, the test part of {evaluated.dataset} {evaluated.case}",
             "views": f"{evaluated.num_views} per clip, logits averaged",

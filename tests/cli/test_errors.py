@@ -99,7 +99,7 @@ RECIPES = ", ".join(list_recipes())
         ),
         (
             ["train", "--workers", "two"],
-            "error: 'two' is not a number of workers\n"
+            "error: invalid number of workers: 'two'\n"
             "  where  --workers\n"
             "  now    give a number like --workers 8, or a range like --workers 1:8 that grows and "
             "shrinks with the cluster\n",

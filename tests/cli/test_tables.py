@@ -48,7 +48,7 @@ def test_a_report(capsys):
     assert lines(tables.report(make_report()), capsys) == [
         "top-1  94.50%",
         "top-5  99.00%",
-        "mean   70.00%, where each class counts the same",
+        "mean   70.00% over the classes",
         "loss   0.2500",
         "clips  18,932, the test part of ntu60 cv",
         "views  5 per clip, logits averaged",
@@ -61,9 +61,9 @@ def test_a_report(capsys):
         "drink            50.0%     10",
         "eat              90.0%  1,000",
         "",
-        "most confused: this  taken for  clips  share",
-        "\u2500" * 44,
-        "drink                eat            5  50.0%",
+        "most confused  predicted as  clips  share",
+        "\u2500" * 41,
+        "drink          eat               5  50.0%",
     ]
 
 

@@ -28,14 +28,14 @@ def test_a_number_or_a_range(text, wanted, fewest, most, is_elastic):
     "text", ["", "x", "-1", "1:", ":4", "4:1", "1:2:3", "1.5", " 2", "\u0663", "9" * 5000]
 )
 def test_anything_else_is_refused(text):
-    with pytest.raises(UsageError, match="is not a number of workers") as caught:
+    with pytest.raises(UsageError, match="invalid number of workers") as caught:
         parse_workers(text)
     assert caught.value.where == "--workers"
 
 
 @pytest.mark.parametrize("wanted", [-1, (4, 1), (-1, 2)])
 def test_the_library_refuses_invalid_numbers_too(wanted):
-    with pytest.raises(UsageError, match="is not a number of workers"):
+    with pytest.raises(UsageError, match="invalid number of workers"):
         Workers.of(wanted)
 
 

@@ -40,7 +40,7 @@ def test_a_run_in_another_precision_than_auto_means_here_is_named(
     caplog.clear()
     second = train_run(recipe.replacing({"train.precision": "auto"}), tiny_folder, **settings)
     assert second.folder != first.folder
-    assert f"for that one, add train.precision={other}" in caplog.text
+    assert f"which is in {other}, add train.precision={other}" in caplog.text
     caplog.clear()
     train_run(recipe.replacing({"train.precision": "auto"}), tiny_folder, **settings)
-    assert "for that one" not in caplog.text
+    assert "to resume" not in caplog.text
