@@ -77,10 +77,7 @@ def keep_freed_memory() -> None:
 
 def _has_bf16(device_type: str) -> bool:
     if device_type == "cuda":
-        # A driver without a GPU sends the work to workers whose GPUs are assumed to support it.
         # Older GPUs emulate it, slower than float32.
-        return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(
-            including_emulation=False
-        )
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -395,10 +395,11 @@ def resolve_for_workers(
 ) -> tuple[str, Precision]:
     """Decide on the device of workers that start later, and what the precision `auto` is on it.
 
-    Once for all of them, since nodes may differ. May wait for a node, as `ask_precision` does.
+    Once for all of them, since nodes may differ; 0 workers are this process. May wait for a node,
+    as `ask_precision` does.
     """
     request = request or WorkerRequest()
-    if not is_at_hand(address):  # they start on this machine
+    if num_workers == 0 or not is_at_hand(address):  # they start on this machine
         device_type = "cpu" if request.num_gpus == 0 else choose_device(device).type
         return device, choose_precision("auto", device_type)
     # The command announces the cluster when it connects again.

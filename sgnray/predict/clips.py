@@ -24,7 +24,6 @@ from sgnray.data.skipped import Skipped
 from sgnray.distributed.device import (
     check_device_name,
     choose_device,
-    choose_precision,
     keep_freed_memory,
 )
 from sgnray.distributed.launcher import resolve_for_workers
@@ -170,13 +169,9 @@ class PredictionPlan:
         """
         if self.recognizer.precision != "auto":
             return self
-        device = self.device
-        if self.workers:
-            device, precision = resolve_for_workers(
-                device, self.address, self.workers, self.request
-            )
-        else:
-            precision = choose_precision("auto", choose_device(device).type)
+        device, precision = resolve_for_workers(
+            self.device, self.address, self.workers, self.request
+        )
         recognizer = dataclasses.replace(self.recognizer, precision=precision)
         return dataclasses.replace(self, recognizer=recognizer, device=device)
 

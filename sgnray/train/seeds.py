@@ -40,7 +40,7 @@ from sgnray.config import Recipe, load_recipe, to_dict
 from sgnray.config.schema import Precision
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.cluster import connected, is_at_hand, num_cores, own_address
-from sgnray.distributed.device import choose_device, resolve_precision
+from sgnray.distributed.device import choose_device
 from sgnray.distributed.launcher import resolve_for_workers
 from sgnray.distributed.resources import WorkerRequest, use_gpu, warn_of_few_cpus
 from sgnray.distributed.workers import Workers
@@ -155,9 +155,16 @@ def train_seeds(
         request=request,
     )
     warn_of_run(recipe, dataset, workers=wanted.most)
-    if wanted.most == 0:
-        recipe = resolve_precision(recipe, choose_device(device).type)
     first = recipe.train.seed
+    names = {
+        seed: None if name is None else f"{name}-seed{seed}"
+        for seed in range(first, first + num_seeds)
+    }
+    if recipe.train.precision == "auto":  # one for all seeds
+        precision = _known_precision(runs_dir, names, recipe)
+        if precision is None:
+            device, precision = resolve_for_workers(device, address, wanted.fewest, request)
+        recipe = recipe.replacing({"train.precision": precision})
     path = folder_in(runs_dir, f"{name or run_name(recipe)}-seeds{_range(first, num_seeds)}.json")
     if isinstance(path, Path) and path.is_dir():
         raise OutputError(
@@ -165,15 +172,6 @@ def train_seeds(
             where=str(path),
             now="remove it, or choose another --name",
         )
-    names = {
-        seed: None if name is None else f"{name}-seed{seed}"
-        for seed in range(first, first + num_seeds)
-    }
-    if recipe.train.precision == "auto":  # on workers: one of them decides for all seeds
-        precision = _known_precision(runs_dir, names, recipe)
-        if precision is None:
-            device, precision = resolve_for_workers(device, address, wanted.fewest, request)
-        recipe = recipe.replacing({"train.precision": precision})
     recipes = {seed: recipe.replacing({"train.seed": seed}) for seed in names}
     finished: dict[int, SeedScore] = {}
     for seed, each in recipes.items():  # all are checked before the first one starts

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
@@ -127,8 +128,9 @@ def test_seeds_share_a_cluster(tiny_recipe, tiny_folder, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
 def test_the_precision_is_decided_once_for_all_seeds(
-    tiny_recipe, tiny_folder, tmp_path, monkeypatch
+    tiny_recipe, tiny_folder, tmp_path, monkeypatch, workers
 ):
     """Here and not by each seed, whose worker may have other hardware; also in the next command."""
     has_bf16 = choose_precision("auto", "cpu") == "bf16"
@@ -138,7 +140,7 @@ def test_the_precision_is_decided_once_for_all_seeds(
         train_seeds,
         tiny_recipe.replacing(values),
         tiny_folder,
-        workers=1,
+        workers=workers,
         runs_dir=tmp_path,
         device="cpu",
     )
@@ -148,6 +150,7 @@ def test_the_precision_is_decided_once_for_all_seeds(
     both = train(num_seeds=2)
     assert (first.missing, both.missing) == ({}, {})
     assert both.scores[:1] == first.scores
+    assert Path(both.path).name == f"{Path(first.scores[0].run).name}-seeds2.json"
     assert both.recipe.train.precision == first.recipe.train.precision == expected
     records = [json.loads(path.read_text()) for path in tmp_path.glob("*/environment.json")]
     assert [record["precision"] for record in records] == [expected, expected]
