@@ -54,8 +54,8 @@ def mirrored(place: Location, *, busy: SgnError) -> Iterator[Path]:
     with ExitStack() as held:
         with mirror.fetching():
             held.enter_context(locked(mirror.lock_path, busy=busy))
+            held.callback(lease.release)  # also if it is interrupted while it takes the lease
             lease.take()
-            held.callback(lease.release)
             mirror.pull(lease.renew)
         mirror.error = None
         with _pushed(mirror, lease):
@@ -108,10 +108,15 @@ def display_name(path: Path | str) -> str:
     return str(origin(Path(path)))
 
 
-def quoted_name(path: Path) -> str:
-    """Name a file for a command: as `display_name`, but with the server of its URI, and quoted."""
+def address_of(path: Path) -> str:
+    """Name a file as a command takes it: as `display_name`, but with the server of its URI."""
     place = origin(path)
-    return shlex.quote(place.address if isinstance(place, Location) else str(place))
+    return place.address if isinstance(place, Location) else str(place)
+
+
+def quoted_name(path: Path) -> str:
+    """Name a file for a shell: its address, quoted."""
+    return shlex.quote(address_of(path))
 
 
 def find_copy(name: str) -> Path:

@@ -47,7 +47,7 @@ from sgnray.distributed.workers import Workers
 from sgnray.errors import OutputError, Problem, SgnError, UsageError
 from sgnray.storage.atomic import write_text
 from sgnray.storage.location import Location, as_folder
-from sgnray.storage.mirror import display_name
+from sgnray.storage.mirror import address_of
 from sgnray.train import checks, run
 from sgnray.train.checks import check_run, warn_of_run
 from sgnray.train.run import RunResult, check_num_workers, train_run
@@ -282,7 +282,7 @@ def _read_score(
 
 
 def _score(report: dict[str, Any], seed: int, folder: Path) -> SeedScore:
-    text = json.dumps({**report, "seed": seed, "run": display_name(folder)})
+    text = json.dumps({**report, "seed": seed, "run": address_of(folder)})
     return TypeAdapter(SeedScore).validate_json(text, strict=True)
 
 

@@ -301,6 +301,18 @@ def test_the_next_command_uploads_what_a_lost_server_did_not_receive(
     assert names_in(files, path) == RUN_FILES
 
 
+def test_a_command_that_is_interrupted_while_it_locks_leaves_no_lease(bucket):
+    uri_of, files, path = bucket
+    busy = RunError("in use", where="here", now="wait")
+    with (
+        mock.patch("time.sleep", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+        mirrored(locate(uri_of("/run")), busy=busy),
+    ):
+        pass
+    assert names_in(files, path) == []
+
+
 def test_one_command_at_a_time(bucket, tmp_path, monkeypatch):
     uri_of, files, path = bucket
     place = locate(uri_of("/run"))
@@ -568,6 +580,7 @@ def test_seeds_at_a_uri(bucket, s3, tiny_recipe, tiny_folder):
     assert report.missing == {}
     assert report.path.startswith(f"s3://{path}/")
     assert [score.run.startswith(f"s3://{path}/") for score in report.scores] == [True, True]
+    assert load_trained_model(report.scores[0].run).card.class_names  # its server is named, too
     names = names_in(files, path)
     assert sum(name.endswith("seeds2.json") for name in names) == 1
     output = []
