@@ -36,8 +36,9 @@ def check_run(
 ) -> Recipe:
     """Check that a recipe can be trained like this; return it, its case named as in the dataset.
 
-    UsageError or MissingExtraError if it cannot. `workers` 0 is this process. `check_synchronized`
-    checks the hardware of a running cluster later, when it is connected.
+    UsageError or MissingExtraError if it cannot; warns of what lowers the accuracy. `workers` 0 is
+    this process. `check_synchronized` checks the hardware of a running cluster later, when it is
+    connected.
     """
     check_device_name(device)
     if workers == 0:
@@ -45,7 +46,9 @@ def check_run(
     elif request is not None and request.num_gpus is not None:
         _check_gpus(request.num_gpus, workers)
     on_cpus = is_on_cpus(workers, device, address)
-    return check_recipe(recipe, dataset, workers=workers, on_cpus=on_cpus)
+    recipe = check_recipe(recipe, dataset, workers=workers, on_cpus=on_cpus)
+    warn_of_run(recipe, dataset, workers=workers)
+    return recipe
 
 
 def _check_gpus(num_gpus: float, workers: int) -> None:

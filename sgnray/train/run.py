@@ -32,7 +32,7 @@ from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.sgn import count_parameters
 from sgnray.storage.location import Location
 from sgnray.storage.mirror import check_uploading, display_name
-from sgnray.train.checks import check_run, check_synchronized, warn_of_run
+from sgnray.train.checks import check_run, check_synchronized
 from sgnray.train.environment import describe_environment
 from sgnray.train.job import OnTrainProgress, choose_parts
 from sgnray.train.launch import open_executor
@@ -94,7 +94,6 @@ def train_run(
         max_failures=max_failures,
         request=request,
     )
-    warn_of_run(recipe, dataset, workers=wanted.most)
     check_reachable(runs_dir)
     if name is not None:  # before Ray starts; checked again when the folder is locked
         check_name(name, runs_dir)

@@ -49,7 +49,7 @@ from sgnray.storage.atomic import write_text
 from sgnray.storage.location import Location, as_folder
 from sgnray.storage.mirror import address_of
 from sgnray.train import checks, run
-from sgnray.train.checks import check_run, warn_of_run
+from sgnray.train.checks import check_run
 from sgnray.train.run import RunResult, check_num_workers, train_run
 
 log = logging.getLogger(__name__)
@@ -154,7 +154,6 @@ def train_seeds(
         max_failures=max_failures,
         request=request,
     )
-    warn_of_run(recipe, dataset, workers=wanted.most)
     first = recipe.train.seed
     names = {
         seed: None if name is None else f"{name}-seed{seed}"
