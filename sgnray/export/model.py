@@ -12,7 +12,7 @@ from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import TrainedModel, load_trained_model
 from sgnray.errors import UsageError
 from sgnray.export.check import RANDOM, agree, compare, find_clips
-from sgnray.export.formats import DEFAULT_OPSET, FORMATS, open_onnx, quantize_onnx, write_and_open
+from sgnray.export.files import DEFAULT_OPSET, FORMATS, open_onnx, quantize_onnx, write_and_open
 from sgnray.storage.atomic import choose_format, make_parent, refuse_existing, written_atomically
 
 log = logging.getLogger(__name__)

@@ -36,7 +36,7 @@ from sgnray.prepare.arrays import list_clip
 from sgnray.prepare.clip import Poses, refusal
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import hash_lines
-from sgnray.prepare.readers.formats import HEAD_BYTES, KNOWN, detect_content
+from sgnray.prepare.readers.format_table import HEAD_BYTES, KNOWN, detect_content
 from sgnray.prepare.readers.listing import RawFile
 from sgnray.prepare.readers.recordings import (
     describe_files,

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from sgnray.data.info import INFO_FILE
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
-from sgnray.prepare.readers.formats import stem_of
+from sgnray.prepare.readers.format_table import stem_of
 from sgnray.prepare.readers.listing import RawFile
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
 from sgnray.prepare.recording import FRAMES_PER_S

@@ -21,7 +21,7 @@ from sgnray.checkpoints.trained_model import load_trained_model, sample_views
 from sgnray.config import ModelConfig
 from sgnray.data.skeleton import NTU25
 from sgnray.distributed.cluster import connected
-from sgnray.export.formats import DEFAULT_OPSET, open_onnx, write_onnx
+from sgnray.export.files import DEFAULT_OPSET, open_onnx, write_onnx
 from sgnray.model.sgn import SGN
 from sgnray.predict import predict_clips, write_predictions
 from sgnray.prepare.normalize import normalize

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sgnray.data.skeleton import OPENPOSE18, OPENPOSE25
 from sgnray.errors import ClipError
 from sgnray.prepare.normalize import normalize
-from sgnray.prepare.readers.formats import FORMATS, detect_format
+from sgnray.prepare.readers.format_table import FORMATS, detect_format
 from sgnray.prepare.readers.openpose import join_frames
 
 from .. import pose_files as files

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from sgnray.export.formats import FORMATS
+from sgnray.export.files import FORMATS
 
 # Run at the start of each process: records every attempt to reach a host.
 _WATCH = """

@@ -31,7 +31,7 @@ from sgnray.errors import (
 )
 from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, ClipFacts, refusal
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
-from sgnray.prepare.readers.formats import LABELS_FILE, stem_of
+from sgnray.prepare.readers.format_table import LABELS_FILE, stem_of
 from sgnray.prepare.readers.joint_csv import find_delimiter
 from sgnray.prepare.readers.listing import Listing, RawFile, cut_parts, frames_of, read_file
 from sgnray.prepare.readers.naming import name_after_file

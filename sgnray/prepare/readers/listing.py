@@ -22,7 +22,7 @@ from sgnray.data.skeleton import COCO17
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, first_line
 from sgnray.prepare.clip import refusal
-from sgnray.prepare.readers.formats import (
+from sgnray.prepare.readers.format_table import (
     HEAD_BYTES,
     SIDECARS,
     detect_format,

@@ -16,7 +16,7 @@ from sgnray.errors import ClipError, InputError, Problem, UsageError, shorten_pr
 from sgnray.prepare.clip import Clip, ClipFacts, refusal
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, cut_blocks, hash_lines
-from sgnray.prepare.readers.formats import (
+from sgnray.prepare.readers.format_table import (
     FORMATS,
     KNOWN,
     LABELS_FILE,

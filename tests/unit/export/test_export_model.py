@@ -23,7 +23,7 @@ from sgnray.errors import CheckpointError, MissingExtraError, OutputError, SgnEr
 from sgnray.evaluate import evaluate_run
 from sgnray.export import export_model
 from sgnray.export.check import RANDOM, CheckClips, agree, compare
-from sgnray.export.formats import FORMATS, open_onnx
+from sgnray.export.files import FORMATS, open_onnx
 from sgnray.export.model import through_onnx
 from sgnray.predict import predict_clips
 from sgnray.predict.sources import find_source
