@@ -79,12 +79,7 @@ def export(
         typer.Option(metavar="CASE", help="Split to write. Default: the only one; for pyskl, all."),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=options.path_of("--out", is_output=True),
-            help="File to write. Default: <dataset>-<case>.<to>.",
-        ),
+        Path | None, options.out_path("FILE", "File to write. Default: <dataset>-<case>.<to>.")
     ] = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,

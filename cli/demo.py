@@ -6,8 +6,6 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from . import options, render, tables
 from .live import shown_epochs
 
@@ -18,15 +16,7 @@ _NUM_REPLICATIONS = 1
 
 def demo(
     overrides: options.Overrides = None,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            parser=options.path_of("--out", is_output=True),
-            help="Folder for all output.",
-        ),
-    ] = Path("runs/demo"),
+    out: Annotated[Path, options.out_path("DIR", "Folder for all output.")] = Path("runs/demo"),
     workers: options.Workers = 2,
     json: options.Json = False,
     verbose: options.Verbose = 0,

@@ -29,10 +29,9 @@ def evaluate(
     runs: options.Runs = "runs",
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            parser=options.path_of("--out", is_output=True),
-            help="Folder for report.json and report.html. Default: the run's folder, or a folder "
+        options.out_path(
+            "DIR",
+            "Folder for report.json and report.html. Default: the run's folder, or a folder "
             "in it or in reports/ if the evaluation differs from the run's own.",
         ),
     ] = None,

@@ -31,12 +31,7 @@ def export(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=options.path_of("--out", is_output=True),
-            help="Default: the run's name, in the current folder.",
-        ),
+        Path | None, options.out_path("FILE", "Default: the run's name, in the current folder.")
     ] = None,
     opset: Annotated[
         int | None, typer.Option(metavar="N", help="ONNX opset version. Default: 18.")

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -41,6 +41,13 @@ def path_of(option: str, *, is_output: bool = False) -> Callable[[str], Path]:
         return Path(text)
 
     return parse
+
+
+def out_path(metavar: str, help_text: str) -> Any:
+    """Return the option --out for a local FILE or DIR."""
+    return typer.Option(
+        "--out", metavar=metavar, parser=path_of("--out", is_output=True), help=help_text
+    )
 
 
 def _set_verbosity(steps: int) -> int:

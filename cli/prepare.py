@@ -32,12 +32,7 @@ def prepare(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            parser=options.path_of("--out", is_output=True),
-            help="Folder to write. Default: data/<dataset>.",
-        ),
+        Path | None, options.out_path("DIR", "Folder to write. Default: data/<dataset>.")
     ] = None,
     workers: options.Workers = 0,
     address: options.Address = None,

@@ -31,12 +31,7 @@ def view(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=options.path_of("--out", is_output=True),
-            help="Default: the clip's name, in the current folder.",
-        ),
+        Path | None, options.out_path("FILE", "Default: the clip's name, in the current folder.")
     ] = None,
     names: Annotated[bool, typer.Option("--names", help="Show the names of the joints.")] = False,
     fps: Annotated[
