@@ -108,9 +108,9 @@ class RayLauncher:
         if not (on_gpu or request.num_cpus):
             warn_of_few_cpus(workers.most, resources)
         cpus = request.num_cpus or (1 if on_gpu else resources.cpus_per_worker(workers.most))
-        self._num_gpus = (request.num_gpus or 1) if on_gpu else 0
-        check_local(workers.fewest, resources, request, num_cpus=cpus, num_gpus=self._num_gpus)
-        self._request = replace(request, num_cpus=cpus, num_gpus=self._num_gpus)
+        num_gpus = (request.num_gpus or 1) if on_gpu else 0
+        self._request = replace(request, num_cpus=cpus, num_gpus=num_gpus)
+        check_local(workers.fewest, resources, self._request)
         self.hardware = Hardware(
             "cuda" if on_gpu else "cpu",
             gpu if on_gpu else describe_device(torch.device("cpu")),
@@ -149,7 +149,7 @@ class RayLauncher:
             os.environ[START_TIMEOUT] = str(_RETRY_START_S if may_shrink else FOREVER_S)
             with _lost_cluster():
                 wait_s = None if may_shrink else self._request.wait_s
-                room_watch = RoomWatch(self._describe(size), wait_s=wait_s)
+                room_watch = RoomWatch(self._request.describe(size), wait_s=wait_s)
             group = _Group(size, partial(self._trainer, work, state(), name, size))
             with group:
                 self._follow(group, room_watch, on_message)
@@ -182,7 +182,7 @@ class RayLauncher:
         Once the group has started, an elastic run requests room for its missing workers.
         """
         starting = Wait(
-            self._describe(group.size), verb="still starting", line_after_s=SLOW_START_S
+            self._request.describe(group.size), verb="still starting", line_after_s=SLOW_START_S
         )
         room: Room | None = None
         grow_at, had_room = 0.0, False
@@ -194,7 +194,7 @@ class RayLauncher:
                         starting.check(is_waiting=room_watch.check())
                     elif room is None:
                         missing = self.hardware.workers.most - group.size
-                        room = held.enter_context(self._ask(missing))
+                        room = held.enter_context(Room(missing, self._request))
                         grow_at = time.monotonic() + _GROW_INTERVAL_S
                     elif time.monotonic() > grow_at:
                         has_room = room.count() > 0
@@ -214,23 +214,10 @@ class RayLauncher:
         if not workers.is_elastic:
             return workers.most
         give_up = time.monotonic() + _RELEASE_S
-        with _lost_cluster(), self._ask(workers.most) as room:
+        with _lost_cluster(), Room(workers.most, self._request) as room:
             while (found := room.count()) < wanted and time.monotonic() < give_up:
                 time.sleep(_POLL_S)
         return max(workers.fewest, found)
-
-    def _ask(self, num_workers: int) -> Room:
-        """Request room for single workers; it is held inside the `with` block."""
-        return Room(
-            num_workers,
-            self._request,
-            num_cpus=self.hardware.threads_per_worker,
-            num_gpus=self._num_gpus,
-        )
-
-    def _describe(self, num_workers: int) -> str:
-        cpus, gpus = self.hardware.threads_per_worker, self._num_gpus
-        return self._request.describe(num_workers, num_cpus=cpus, num_gpus=gpus)
 
     def _trainer(
         self,

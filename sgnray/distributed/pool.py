@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from sgnray.distributed.cluster import connected, lost_cluster
@@ -48,7 +49,7 @@ def run_on_actors(
     with lost_cluster(now), connected(address, num_workers=workers) as resources:
         num_gpus = gpus_per_actor(device, resources, request)
         try:
-            with Reservation(workers, resources, request, num_gpus=num_gpus) as room:
+            with Reservation(workers, resources, replace(request, num_gpus=num_gpus)) as room:
                 yield from _run(work, jobs, room, workers, "cuda" if num_gpus else "cpu", on_done)
         except ray.exceptions.RayError as error:
             raise ClusterError(

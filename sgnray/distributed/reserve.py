@@ -15,19 +15,16 @@ _LOOK_INTERVAL_S = 1.0
 class Reservation:
     """Room for all workers of a pool at once, held inside the `with` block.
 
-    Each worker gets the CPUs of the request, one by default. Entering waits until the cluster has
-    room; ClusterError if that takes longer than the request allows. `needed` describes the room.
+    Each worker gets what the request says: by default one CPU, and no GPU. Entering waits until the
+    cluster has room; ClusterError if that takes longer than the request allows. `needed` describes
+    the room.
     """
 
-    def __init__(
-        self, num_workers: int, resources: Resources, request: WorkerRequest, *, num_gpus: float
-    ) -> None:
-        num_cpus = request.num_cpus or 1
-        self._each: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": num_gpus}
-        check_local(num_workers, resources, request, **self._each)
-        self.needed = request.describe(num_workers, **self._each)
+    def __init__(self, num_workers: int, resources: Resources, request: WorkerRequest) -> None:
+        check_local(num_workers, resources, request)
+        self.needed = request.describe(num_workers)
         self._wait = Wait(self.needed, wait_s=request.wait_s)
-        self._group = _ask(num_workers, request, **self._each)
+        self._request, self._group = request, _ask(num_workers, request)
 
     def __enter__(self) -> Reservation:
         try:
@@ -55,7 +52,11 @@ class Reservation:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         strategy = PlacementGroupSchedulingStrategy(placement_group=self._group)
-        return {**self._each, "scheduling_strategy": strategy}
+        return {
+            "num_cpus": self._request.num_cpus or 1,
+            "num_gpus": self._request.num_gpus or 0,
+            "scheduling_strategy": strategy,
+        }
 
 
 class Room:
@@ -64,12 +65,8 @@ class Room:
     It is held inside the `with` block, or until `release`.
     """
 
-    def __init__(
-        self, number: int, request: WorkerRequest, *, num_cpus: int, num_gpus: float, size: int = 1
-    ) -> None:
-        self._groups = [
-            _ask(size, request, num_cpus=num_cpus, num_gpus=num_gpus) for _ in range(number)
-        ]
+    def __init__(self, number: int, request: WorkerRequest, *, size: int = 1) -> None:
+        self._groups = [_ask(size, request) for _ in range(number)]
 
     def __enter__(self) -> Room:
         return self
@@ -134,10 +131,12 @@ def _own_room_is_missing(earlier: set[str]) -> bool:
     )
 
 
-def _ask(num_workers: int, request: WorkerRequest, *, num_cpus: int, num_gpus: float) -> Any:
+def _ask(num_workers: int, request: WorkerRequest) -> Any:
     import ray
 
-    bundle = {"CPU": float(num_cpus)} | ({"GPU": num_gpus} if num_gpus else {})
+    bundle = {"CPU": float(request.num_cpus or 1)}
+    if request.num_gpus:
+        bundle["GPU"] = request.num_gpus
     if request.accelerator_type:  # as Ray's own accelerator_type= requests it
         bundle[f"accelerator_type:{request.accelerator_type}"] = 0.001
     return ray.util.placement_group(

@@ -90,15 +90,13 @@ class WorkerRequest:
     def __post_init__(self) -> None:
         check_gpu_share(self.num_gpus or 0, where="--gpus-per-worker")
 
-    def describe(
-        self, num_workers: int, *, num_cpus: float, num_gpus: float, what: str = "worker"
-    ) -> str:
+    def describe(self, num_workers: int, *, what: str = "worker") -> str:
         """Name it for a message: "4 workers with 1 CPU and 1 GPU (A100) each"."""
-        gpu = f" and {count_of(num_gpus, 'GPU')}" if num_gpus else ""
+        gpu = f" and {count_of(self.num_gpus, 'GPU')}" if self.num_gpus else ""
         kind = f" ({self.accelerator_type})" if self.accelerator_type else ""
         labels = "".join(f", {key}={value}" for key, value in self.labels.items())
         each = " each" if num_workers > 1 else ""
-        cpus = count_of(num_cpus, "CPU")
+        cpus = count_of(self.num_cpus or 1, "CPU")
         return f"{count_of(num_workers, what)} with {cpus}{gpu}{kind}{labels}{each}"
 
 
@@ -151,24 +149,17 @@ def check_without_ray(
 
 
 def check_local(
-    num_workers: int,
-    resources: Resources,
-    request: WorkerRequest,
-    *,
-    num_cpus: float,
-    num_gpus: float,
-    what: str = "worker",
+    num_workers: int, resources: Resources, request: WorkerRequest, *, what: str = "worker"
 ) -> None:
     """Raise UsageError for a request that a local Ray, which never grows, cannot meet."""
     if not resources.is_local:
         return
     has_kind = request.accelerator_type in (None, *resources.accelerators)
-    has_cpus = num_cpus * num_workers <= resources.num_cpus
-    has_gpus = num_gpus * num_workers <= resources.num_gpus
+    has_cpus = (request.num_cpus or 1) * num_workers <= resources.num_cpus
+    has_gpus = (request.num_gpus or 0) * num_workers <= resources.num_gpus
     if not (has_cpus and has_gpus and has_kind) or request.labels:
-        needed = request.describe(num_workers, num_cpus=num_cpus, num_gpus=num_gpus, what=what)
         raise UsageError(
-            f"this machine does not have {needed}",
+            f"this machine does not have {request.describe(num_workers, what=what)}",
             where=f"Ray on this machine alone, with {resources}",
             now="ask for less, or name a cluster with --address",
         )

@@ -90,14 +90,8 @@ class TrialResources:
                     "the cluster has no GPU now: using CPUs; --gpus-per-trial %d waits for GPUs",
                     self.num_workers,
                 )
-        check_local(
-            self.concurrent or 1,
-            cluster,
-            self.request,
-            num_cpus=self._min_cpus,
-            num_gpus=gpus,
-            what="trial",
-        )
+        request = replace(self.request, num_cpus=self._min_cpus, num_gpus=gpus)
+        check_local(self.concurrent or 1, cluster, request, what="trial")
         room = cluster.num_cpus // self._min_cpus
         if gpus:
             room = min(room, int(cluster.num_gpus / gpus))
@@ -119,19 +113,12 @@ class TrialResources:
 
     def ask_room(self) -> Room:
         """Request room for one more trial of several workers; an autoscaler sees the request."""
-        return Room(
-            1,
-            self.request,
-            num_cpus=self.num_threads,
-            num_gpus=(self.num_gpus or 0) / self.num_workers,
-            size=self.num_workers,
-        )
+        return Room(1, self.worker_request, size=self.num_workers)
 
     def watch_room(self) -> RoomWatch:
         """Watch the room that Ray Tune requests, which is missing while no trial has room."""
-        cpus, gpus = self._min_cpus, self.num_gpus or 0.0
-        needed = self.request.describe(1, num_cpus=cpus, num_gpus=gpus, what="trial")
-        return RoomWatch(needed, wait_s=self.request.wait_s)
+        request = replace(self.request, num_cpus=self._min_cpus, num_gpus=self.num_gpus)
+        return RoomWatch(request.describe(1, what="trial"), wait_s=request.wait_s)
 
     @property
     def _min_cpus(self) -> int:
