@@ -186,24 +186,22 @@ def tiny_dataset(tiny_folder) -> SkeletonDataset:
     return open_dataset(tiny_folder)
 
 
+# A model whose epoch over the tiny dataset takes a fraction of a second.
+TINY = (
+    "data.num_segments=8",
+    "model.embedding_width=8",
+    "model.affinity_width=8",
+    "model.graph_widths=[8, 8, 8]",
+    "model.frame_width=16",
+    "optim.batch_size=6",
+)
+
+
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
-    """A recipe for the tiny dataset whose epoch takes a fraction of a second."""
-    return load_recipe(
-        "synth-cv",
-        [
-            "data.num_segments=8",
-            "model.embedding_width=8",
-            "model.affinity_width=8",
-            "model.graph_widths=[8, 8, 8]",
-            "model.frame_width=16",
-            "optim.batch_size=6",
-            "optim.milestones=[3]",
-            "train.num_epochs=4",
-            "train.precision=float32",
-            "evaluate.num_views=2",
-        ],
-    )
+    """A recipe for the tiny dataset."""
+    few = ("optim.milestones=[3]", "train.num_epochs=4", "evaluate.num_views=2")
+    return load_recipe("synth-cv", [*TINY, *few, "train.precision=float32"])
 
 
 @pytest.fixture(scope="session")

@@ -22,14 +22,8 @@ from sgnray.bench.run import (
 from sgnray.cli import render
 from sgnray.cli.bench import tables_of
 
-TINY = (
-    "data.num_segments=8",
-    "model.embedding_width=8",
-    "model.affinity_width=8",
-    "model.graph_widths=[8, 8, 8]",
-    "model.frame_width=16",
-    "optim.batch_size=6",
-)
+from ..conftest import TINY
+
 NAMES_MODULES = """
 import sys
 from sgnray.cli.main import run

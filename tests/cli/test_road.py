@@ -7,15 +7,9 @@ from pathlib import Path
 
 import pytest
 
-SMALL = (
-    "data.num_segments=8",
-    "model.embedding_width=8",
-    "model.affinity_width=8",
-    "model.graph_widths=[8, 8, 8]",
-    "model.frame_width=16",
-    "optim.batch_size=6",
-    "train.num_epochs=2",
-)
+from ..conftest import TINY
+
+SMALL = (*TINY, "train.num_epochs=2")
 
 
 @pytest.fixture

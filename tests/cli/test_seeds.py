@@ -17,15 +17,9 @@ import pytest
 from sgnray.config import recipe_for
 from sgnray.train import train_run, train_seeds
 
-SMALL = (
-    "data.num_segments=8",
-    "model.embedding_width=8",
-    "model.affinity_width=8",
-    "model.graph_widths=[8, 8, 8]",
-    "model.frame_width=16",
-    "optim.batch_size=6",
-    "optim.milestones=[]",
-)
+from ..conftest import TINY
+
+SMALL = (*TINY, "optim.milestones=[]")
 REPORT = "runs/run-seeds2.json"
 
 

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from ..conftest import TINY
+
 # The signal's first exception is swallowed; a timer raises it again in a process that continues.
 SWALLOWED = """
 import signal, sys, time
@@ -75,14 +77,6 @@ print("up", flush=True)
 from sgnray.cli.main import run
 run(["bench", "--recipe", "synth-cv", "--seconds", "600", *sys.argv[1:]])
 """
-TINY = (
-    "data.num_segments=8",
-    "model.embedding_width=8",
-    "model.affinity_width=8",
-    "model.graph_widths=[8, 8, 8]",
-    "model.frame_width=16",
-    "optim.batch_size=6",
-)
 NUM_MOMENTS, LAST_S, AT_ONCE = 8, 4.0, 2
 
 

@@ -14,6 +14,9 @@ from .disturbed import end, num_epochs, train_command, tune_command, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
+# Longer than any test.
+ENDLESS = ("--epochs", "100000", "train.num_epochs=100000")
+
 
 @pytest.fixture(scope="module")
 def head():
@@ -39,6 +42,14 @@ def start(head, tmp_path):
 
 def train(head, data, *options):
     return train_command(data, "--address", head.ray_address, "--workers", "1", *options)
+
+
+def search(head, data, tmp_path, *options, points):
+    """Return the words of a search named "mine" over some learning rates."""
+    space = tmp_path / "space.yaml"
+    space.write_text(f"optim.learning_rate: {{choice: {points}}}\n")
+    options = ("--space", str(space), "--name", "mine", *options)
+    return tune_command(data, "--address", head.ray_address, *options)
 
 
 def evaluate(head, run, data, *options):
@@ -79,13 +90,11 @@ def num_started(folder):
 
 
 def test_the_trials_of_a_search_ask_for_a_node_each(head, start, tiny_folder, tmp_path):
-    output, space = tmp_path / "out.txt", tmp_path / "space.yaml"
+    output = tmp_path / "out.txt"
     wait_until_scaled_down(head, start, output)
-    space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
-    options = ("--address", head.ray_address, "--space", str(space), "--name", "mine")
-    options += ("--cpus-per-trial", "2", "--epochs", "100000", "train.num_epochs=100000")
+    options = ("--cpus-per-trial", "2", *ENDLESS, "train.precision=float32")
     with autoscaler_stopped(head):
-        searching = start(tune_command(tiny_folder, *options, "train.precision=float32"))
+        searching = start(search(head, tiny_folder, tmp_path, *options, points=[1e-2, 2e-2]))
         folder = tmp_path / "runs" / "mine"
         wait_until(lambda: num_started(folder) == 2, searching, output=output, timeout_s=100)
     wait_until(lambda: len(running(head, "ImplicitFunc")) == 2, searching, output=output)
@@ -96,12 +105,10 @@ def test_the_trials_of_a_search_ask_for_a_node_each(head, start, tiny_folder, tm
 
 def test_a_search_of_two_workers_per_trial_grows(head, start, tiny_folder, tmp_path):
     """It begins without any room; the second trial gets a node of its own."""
-    output, space = tmp_path / "out.txt", tmp_path / "space.yaml"
+    output = tmp_path / "out.txt"
     wait_until_scaled_down(head, start, output)
-    space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2, 3e-2]}\n")
-    options = ("--address", head.ray_address, "--space", str(space), "--name", "mine")
-    options += ("--workers-per-trial", "2", "--epochs", "100000", "train.num_epochs=100000")
-    searching = start(tune_command(tiny_folder, *options))
+    options = ("--workers-per-trial", "2", *ENDLESS)
+    searching = start(search(head, tiny_folder, tmp_path, *options, points=[1e-2, 2e-2, 3e-2]))
     wait_until(lambda: len(running(head, "RayTrainWorker")) == 4, searching, output=output)
     record = tmp_path / "runs" / "mine" / "record.jsonl"
     reported = '"event": "reported", "number": 2'
@@ -113,11 +120,9 @@ def test_a_search_of_two_workers_per_trial_grows(head, start, tiny_folder, tmp_p
 
 
 def test_a_search_stops_waiting_after_its_limit(head, start, tiny_folder, tmp_path):
-    space = tmp_path / "space.yaml"
-    space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
-    options = ("--address", head.ray_address, "--space", str(space))
-    options += ("--gpus-per-trial", "1", "--wait", "2s", "train.precision=float32")
-    assert start(tune_command(tiny_folder, *options)).wait(300) == 1
+    options = ("--gpus-per-trial", "1", "--wait", "2s", "train.precision=float32")
+    searching = start(search(head, tiny_folder, tmp_path, *options, points=[1e-2, 2e-2]))
+    assert searching.wait(300) == 1
     output = (tmp_path / "out.txt").read_text()
     block = output.partition("error: ")[2]
     assert block.startswith("waited 2 s for 1 trial with 1 CPU and 1 GPU\n")

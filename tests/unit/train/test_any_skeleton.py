@@ -15,21 +15,14 @@ from sgnray.evaluate import evaluate_run
 from sgnray.train import train_run
 from sgnray.train.checks import match_recipe
 
-TINY = [
-    "data.num_segments=8",
-    "model.embedding_width=8",
-    "model.affinity_width=8",
-    "model.graph_widths=[8, 8, 8]",
-    "model.frame_width=16",
-    "optim.batch_size=6",
-    "train.num_epochs=2",
-    "evaluate.num_views=2",
-]
+from ...conftest import TINY
+
+SMALL = (*TINY, "train.num_epochs=2", "evaluate.num_views=2")
 
 
 @pytest.mark.parametrize("selection", ["last", "validation"])
 def test_a_custom_skeleton_is_trained_and_evaluated(flat_folder, tmp_path, selection):
-    recipe = recipe_for("mine", "people", [*TINY, f"train.selection={selection}"])
+    recipe = recipe_for("mine", "people", [*SMALL, f"train.selection={selection}"])
     result = train_run(recipe, flat_folder, runs_dir=tmp_path, device="cpu")
     assert result.folder.name.startswith("mine-people-")
     assert result.report.num_clips == 6
@@ -43,14 +36,14 @@ def test_a_custom_skeleton_is_trained_and_evaluated(flat_folder, tmp_path, selec
 
 def test_a_case_that_its_source_does_not_have(flat_folder, tmp_path):
     with pytest.raises(UsageError, match="mine has no case 'cs'; its source defines the split"):
-        train_run(recipe_for("mine", "cs", TINY), flat_folder, runs_dir=tmp_path, device="cpu")
+        train_run(recipe_for("mine", "cs", SMALL), flat_folder, runs_dir=tmp_path, device="cpu")
 
 
 def test_bones_are_refused_where_the_skeleton_has_none(flat_folder):
     dataset = open_dataset(flat_folder)
     skeleton = replace(dataset.info.skeleton, bones=())
     boneless = replace(dataset, info=dataset.info.model_copy(update={"skeleton": skeleton}))
-    recipe = recipe_for("mine", "people", [*TINY, "model.inputs=[position, bone_velocity]"])
+    recipe = recipe_for("mine", "people", [*SMALL, "model.inputs=[position, bone_velocity]"])
     with pytest.raises(UsageError, match="the dataset's skeleton has none"):
         match_recipe(recipe, boneless)
-    match_recipe(recipe_for("mine", "people", TINY), boneless)
+    match_recipe(recipe_for("mine", "people", SMALL), boneless)
