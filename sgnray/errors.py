@@ -134,12 +134,10 @@ def count_problems(problems: Sequence[object]) -> str:
     return count_of(len(problems), "problem")
 
 
-def shorten_problems(problems: Sequence[Problem], limit: int = 10) -> list[Problem]:
-    """Keep the first problems, and say how many more there are."""
-    shown = list(problems[:limit])
-    if len(problems) > limit:
-        shown.append(Problem("and", f"{len(problems) - limit:,} more"))
-    return shown
+def shorten_problems(problems: Sequence[Problem]) -> list[Problem]:
+    """Keep the first ten problems, and say how many more there are."""
+    rest = [Problem("and", f"{len(problems) - 10:,} more")] if len(problems) > 10 else []
+    return [*problems[:10], *rest]
 
 
 def _rebuild(
