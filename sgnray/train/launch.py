@@ -144,8 +144,7 @@ def _run_on_ray(
 class FinishedEpoch:
     """The message of rank 0 to the driver after each epoch; `checkpoint` is the file's content.
 
-    `waited_s` is how long rank 0 waited before it sent the previous message, until the driver had
-    handled the one before that.
+    `waited_s` is how many seconds rank 0 waited for the driver when it sent the message before.
     """
 
     result: EpochResult
@@ -159,9 +158,9 @@ def _train_on_worker(
     """Train on this worker from the driver's state; rank 0 sends each epoch to the driver."""
     is_first = worker.world.rank == 0
 
-    def on_epoch(state: TrainState, result: EpochResult) -> None:
+    def on_epoch(trained: TrainState, result: EpochResult) -> None:
         worker.deliver(
-            FinishedEpoch(result, pack_checkpoint(state.checkpoint()), worker.waited_s)
+            FinishedEpoch(result, pack_checkpoint(trained.checkpoint()), worker.waited_s)
             if is_first
             else None
         )
