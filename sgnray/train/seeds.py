@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import _thread
 import json
 import logging
-import multiprocessing
 import os
-import signal
 import statistics
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter
@@ -48,16 +40,13 @@ from sgnray.errors import OutputError, Problem, SgnError, UsageError
 from sgnray.storage.atomic import write_text
 from sgnray.storage.location import Location, as_folder
 from sgnray.storage.mirror import address_of
-from sgnray.train import checks, run
 from sgnray.train.checks import check_run
-from sgnray.train.run import RunResult, check_num_workers, train_run
+from sgnray.train.run import check_num_workers, train_run
+from sgnray.train.seed_processes import train_in_processes
 
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
-_JOIN_S = 30.0
-
-Train = partial[RunResult]  # `train_run` with all arguments except `on_epoch`
 
 
 @dataclass(frozen=True)
@@ -173,13 +162,16 @@ def train_seeds(
         )
     recipes = {seed: recipe.replacing({"train.seed": seed}) for seed in names}
     finished: dict[int, SeedScore] = {}
+
+    def add(score: SeedScore) -> None:
+        finished[score.seed] = score
+        if on_seed is not None:
+            on_seed(score)
+
     for seed, each in recipes.items():  # all are checked before the first one starts
         score = _finished(runs_dir, names[seed], each, dataset, wanted)
         if score is not None:
-            finished[seed] = score
-            if on_seed is not None:
-                on_seed(score)
-
+            add(score)
     missing: dict[int, str] = {}
     left = [seed for seed in recipes if seed not in finished]
     if left:
@@ -196,8 +188,20 @@ def train_seeds(
             command=command,
         )
         waiting = {seed: partial(train, recipes[seed], name=names[seed]) for seed in left}
-        num_epochs = recipe.train.num_epochs
-        _run_all(waiting, slots, finished, missing, num_epochs, on_epoch=on_epoch, on_seed=on_seed)
+        epochs = dict.fromkeys(left, 0)
+
+        def count_epoch(seed: int, epoch: int) -> None:
+            epochs[seed] = epoch
+            if on_epoch is not None:
+                on_epoch(sum(epochs.values()), recipe.train.num_epochs * len(left))
+
+        train_in_processes(
+            waiting,
+            slots,
+            on_epoch=count_epoch,
+            on_finish=lambda seed, report, run: add(_score(report, seed, run)),
+            on_failure=missing.__setitem__,
+        )
     if not finished:
         raise _all_failed(missing, runs_dir)
     report = SeedsReport(
@@ -275,13 +279,13 @@ def _read_score(
         content = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
         if any(content[key] != value for key, value in expected.items()):
             return None
-        return _score(content, recipe.train.seed, folder)
+        return _score(content, recipe.train.seed, address_of(folder))
     except (OSError, ValueError, TypeError, KeyError):  # pydantic's error is a ValueError
         return None
 
 
-def _score(report: dict[str, Any], seed: int, folder: Path) -> SeedScore:
-    text = json.dumps({**report, "seed": seed, "run": address_of(folder)})
+def _score(report: dict[str, Any], seed: int, run: str) -> SeedScore:
+    text = json.dumps({**report, "seed": seed, "run": run})
     return TypeAdapter(SeedScore).validate_json(text, strict=True)
 
 
@@ -326,155 +330,6 @@ def _slots(
         gpus = visible.split(",")[:num_gpus] if visible else [*map(str, range(num_gpus))]
         return gpus[:num_seeds], "cuda", request
     return [None] * min(num_seeds, num_cores()), device, request
-
-
-def _run_all(
-    waiting: dict[int, Train],
-    slots: Sequence[str | None],
-    finished: dict[int, SeedScore],
-    missing: dict[int, str],
-    num_epochs: int,
-    *,
-    on_epoch: Callable[[int, int], object] | None,
-    on_seed: Callable[[SeedScore], object] | None,
-) -> None:
-    """Run the waiting seeds, one in each slot, and add them to `finished` or `missing`."""
-    # Depends on all seeds, not on those that are left: after a restart, the same number of threads
-    # gives the same bits.
-    num_threads = max(1, min(torch.get_num_threads(), num_cores() // len(slots)))
-    free = list(slots)
-    running: dict[Connection, tuple[int, BaseProcess, str | None]] = {}
-    epochs = dict.fromkeys(waiting, 0)
-    total = num_epochs * len(waiting)
-    logged: set[str] = set()
-    with _ended(running):
-        while waiting or running:
-            while waiting and free:
-                seed = next(iter(waiting))
-                gpu = free.pop(0)
-                connection, process = _start(seed, waiting.pop(seed), gpu, num_threads)
-                running[connection] = (seed, process, gpu)
-            for connection in cast("list[Connection]", wait(list(running))):
-                seed, process, gpu = running[connection]
-                try:
-                    kind, content = connection.recv()
-                except (EOFError, OSError):
-                    _end(process, _JOIN_S)
-                    del running[connection]
-                    free.append(gpu)
-                    if seed not in finished and seed not in missing:
-                        missing[seed] = f"its process ended with exit code {process.exitcode}"
-                        log.info("seed %d: %s", seed, missing[seed])
-                    continue
-                match kind:
-                    case "epoch":
-                        epochs[seed] = content
-                        if on_epoch is not None:
-                            on_epoch(sum(epochs.values()), total)
-                    case "score":
-                        finished[seed] = content
-                        if on_seed is not None:
-                            on_seed(content)
-                    case "log" if content[1] not in logged:  # all seeds log the same warnings
-                        logged.add(content[1])
-                        log.log(*content)
-                    case "failed":
-                        missing[seed] = content
-                        log.info("seed %d: %s", seed, content)
-
-
-@contextmanager
-def _ended(running: dict[Connection, tuple[int, BaseProcess, str | None]]) -> Iterator[None]:
-    """End all processes at exit: a closed connection interrupts the seed at its other end."""
-    try:
-        yield
-    finally:
-        for connection in running:
-            connection.close()
-        deadline = time.monotonic() + _JOIN_S
-        for _, process, _ in running.values():
-            _end(process, max(0.0, deadline - time.monotonic()))
-
-
-def _end(process: BaseProcess, wait_s: float) -> None:
-    process.join(wait_s)
-    if process.is_alive():
-        process.kill()
-        process.join()
-
-
-def _start(
-    seed: int, train: Train, gpu: str | None, num_threads: int
-) -> tuple[Connection, BaseProcess]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_train_seed, args=(theirs, seed, train, gpu, num_threads))
-    with _ctrl_c_ignored():
-        process.start()
-    theirs.close()
-    return ours, process
-
-
-@contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    """Make a process that starts now ignore Ctrl-C: only its closed connection ends it."""
-    if threading.current_thread() is not threading.main_thread():  # handlers need the main thread
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _train_seed(
-    connection: Connection, seed: int, train: Train, gpu: str | None, num_threads: int
-) -> None:
-    """Train one seed in its own process, and send its progress and its result."""
-    with suppress(KeyboardInterrupt, BrokenPipeError):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        threading.Thread(target=_interrupt_at_end_of, args=(connection,), daemon=True).start()
-        logging.getLogger("sgnray").addHandler(_Sender(connection, seed))
-        if gpu is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-        torch.set_num_threads(num_threads)
-        try:
-            result = train(on_epoch=lambda epoch: connection.send(("epoch", epoch.epoch)))
-        except SgnError as error:
-            connection.send(("failed", str(error)))
-        except Exception as error:  # the traceback is in the run's log.txt
-            connection.send(("failed", f"{type(error).__name__}: {error}"))
-        else:
-            score = _score(result.report.to_dict(), seed, result.folder)
-            connection.send(("score", score))
-
-
-def _interrupt_at_end_of(connection: Connection) -> None:
-    """Interrupt this process, as Ctrl-C does, once its parent process is gone."""
-    with suppress(EOFError, OSError):
-        connection.recv()
-    _thread.interrupt_main(signal.SIGTERM)
-
-
-class _Sender(logging.Handler):
-    """Sends the records that the parent process should show; each run's log.txt has the rest."""
-
-    def __init__(self, connection: Connection, seed: int) -> None:
-        super().__init__(logging.INFO)
-        self._connection = connection
-        self._seed = seed
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if record.levelno < logging.WARNING:
-            if record.name != run.__name__:  # which logs a run's folder, and if it resumes
-                return
-            text = f"seed {self._seed}: {text}"
-        elif record.name == checks.__name__:  # the parent process made the same checks
-            return
-        with suppress(OSError):
-            self._connection.send(("log", (record.levelno, text)))
 
 
 def _all_failed(missing: dict[int, str], runs_dir: Runs) -> SgnError:
