@@ -48,6 +48,12 @@ def test_the_keyboard_goes_frame_by_frame(open_page, page_file):
         assert bar.input_value() == str(frame)
 
 
+def test_the_bar_chooses_a_frame(open_page, page_file):
+    page = open_page(page_file)
+    page.locator("input[type=range]").fill("12")
+    assert page.locator("output").inner_text() == "0.4 of 1.0 s"
+
+
 def test_dragging_turns_all_panels(open_page, page_file):
     page = open_page(page_file)
     views = page.locator("canvas")

@@ -193,7 +193,7 @@ const SgnPlayer = (() => {
       if (on) ticket = requestAnimationFrame(tick);
     }
     play.addEventListener("click", () => run(!playing));
-    bar.addEventListener("input", () => { run(false); show(Number(bar.value)); });
+    bar.addEventListener("input", () => { frame = Number(bar.value); run(false); });
     root.onkeydown = (event) => {
       if (event.target === bar || event.target === speed || event.target === play) return;
       if (event.key === " ") run(!playing);
