@@ -13,6 +13,7 @@ _MODULES = {
     "Recipe": "sgnray.config",
     "SgnError": "sgnray.errors",
     "Stream": "sgnray.predict",
+    "TrainedModel": "sgnray.checkpoints.trained_model",
     "evaluate_run": "sgnray.evaluate",
     "export_model": "sgnray.export",
     "load_checkpoint": "sgnray.checkpoints.checkpoint",
@@ -31,6 +32,7 @@ _MODULES = {
 if TYPE_CHECKING:
     from sgnray.checkpoints.checkpoint import load_checkpoint as load_checkpoint
     from sgnray.checkpoints.checkpoint import load_reference as load_reference
+    from sgnray.checkpoints.trained_model import TrainedModel as TrainedModel
     from sgnray.checkpoints.trained_model import load_trained_model as load_trained_model
     from sgnray.config import Recipe as Recipe
     from sgnray.config import load_recipe as load_recipe

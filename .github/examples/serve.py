@@ -14,12 +14,11 @@ from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import HTMLResponse, JSONResponse
 from ray import serve
 
-from sgnray import SgnError, Stream, load_trained_model
+from sgnray import SgnError, Stream, TrainedModel, load_trained_model
 from sgnray.errors import InputError
 from sgnray.predict import read_clip, recognize_each
-from sgnray.prepare.clip import Poses
+from sgnray.view import render_player, scene_of_stream
 
-PAGE = Path(__file__).with_name("serve.html").read_text(encoding="utf-8")
 IDLE_S = 300  # a browser runs the timer of a hidden page once a minute
 IDLE = InputError(f"no frame came for {IDLE_S} s", where="the stream", now="connect again")
 app = FastAPI()
@@ -45,16 +44,16 @@ async def refuse(_: Request | None, error: SgnError) -> JSONResponse:
 )
 @serve.ingress(app)
 class Recognizer:
-    """One worker: it loads the model once."""
+    """One worker, with a copy of the model."""
 
-    def __init__(self, checkpoint: str, device: str) -> None:
-        self.model = load_trained_model(checkpoint)
+    def __init__(self, model: TrainedModel, device: str, page: str) -> None:
+        self.model, self.html = model, page
         self.model.model.to(device)
 
     @app.get("/")
     def page(self) -> HTMLResponse:
-        """Show what happens in a stream."""
-        return HTMLResponse(PAGE.replace("BONES", json.dumps(self.model.card.skeleton.bones)))
+        """Show a stream in the player, with its labels."""
+        return HTMLResponse(self.html)
 
     @app.post("/predict")
     async def predict(self, request: Request) -> list[dict]:
@@ -71,7 +70,7 @@ class Recognizer:
         return list(map(vars, guesses))
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.005)
-    async def recognize(self, clips: list[Poses]) -> list:
+    async def recognize(self, clips: list) -> list:
         """Recognize the clips of several requests together."""
         return await to_thread(recognize_each, self.model, clips)
 
@@ -93,7 +92,8 @@ class Recognizer:
 
 
 checkpoint, port, num_gpus = [*sys.argv[1:], "0"][:3]
+model = load_trained_model(checkpoint)
+page = render_player(scene_of_stream(model.card.skeleton), Path(__file__).with_name("serve.html"))
 recognizer = Recognizer.options(ray_actor_options={"num_gpus": float(num_gpus)})
-device = "cuda" if float(num_gpus) else "cpu"
 serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
-serve.run(recognizer.bind(str(Path(checkpoint).resolve()), device), blocking=True)
+serve.run(recognizer.bind(model, "cuda" if float(num_gpus) else "cpu", page), blocking=True)

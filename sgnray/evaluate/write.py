@@ -96,8 +96,7 @@ def page_of(report: Report, dataset: SkeletonDataset) -> str:
     num_poses = np.diff(dataset.offsets)
     played = choose_played([item for item in report.details.mistakes if num_poses[item.row]])
     return render_page(
-        "report.html",
-        package="sgnray.evaluate",
+        Path(__file__).with_name("html") / "report.html",
         title=f"SGN on {report.evaluated.dataset}, {report.evaluated.case}",
         report=report,
         selection=SELECTION,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sgnray.data.store import FloatArray
@@ -17,21 +17,28 @@ from sgnray.view.scene import Scene
 # In packed coordinates: a joint that is absent, and the largest value that int16 can hold.
 _ABSENT, _FARTHEST = -32768, 32767
 _PER_METER = 1000
+HTML = Path(__file__).with_name("html")
 
 
 def write_player(path: Path, scene: Scene) -> None:
     """Write a page that plays a scene; raises OutputError."""
-    write_text(path, render_page("player.html", title=scene.title, scene=pack_scene(scene)))
+    write_text(path, render_player(scene))
 
 
-def render_page(template: str, *, package: str = "sgnray.view", **values: Any) -> str:
-    """Render a template from the folder html/ of a package.
+def render_player(scene: Scene, template: Path = HTML / "player.html") -> str:
+    """Render a page that plays a scene."""
+    return render_page(template, title=scene.title, scene=pack_scene(scene))
+
+
+def render_page(template: Path, **values: Any) -> str:
+    """Render a template.
 
     It can extend the page.html of sgnray.view, which has the common style, and insert a .css or .js
-    file of either folder, such as the player's, with `asset`. Values are escaped; data for a script
-    go through the filter `tojson`, which is safe inside a script element whatever names are in it.
+    file of its own folder or of that one, such as the player's, with `asset`. Values are escaped;
+    data for a script go through the filter `tojson`, which is safe inside a script element whatever
+    names are in it.
     """
-    loader = ChoiceLoader([PackageLoader(name, "html") for name in (package, "sgnray.view")])
+    loader = FileSystemLoader([template.parent, HTML])
     environment = Environment(
         loader=loader,
         autoescape=True,
@@ -44,7 +51,7 @@ def render_page(template: str, *, package: str = "sgnray.view", **values: Any) -
     environment.filters["thousands"] = lambda number: f"{number:,}"
     # A file of ours, so not escaped.
     environment.globals["asset"] = lambda name: Markup(loader.get_source(environment, name)[0])  # noqa: S704
-    return environment.get_template(template).render(**values)
+    return environment.get_template(template.name).render(**values)
 
 
 def pack_scene(scene: Scene, *, max_frames: int | None = None) -> dict[str, Any]:

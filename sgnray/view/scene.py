@@ -73,6 +73,12 @@ def scene_of_recording(title: str, recording: Recording, skeleton: Skeleton) -> 
     return Scene(title, skeleton, (Panel("recorded", _raw(recording, _roles(recording))), prepared))
 
 
+def scene_of_stream(skeleton: Skeleton) -> Scene:
+    """Show a stream of one or two people, whose frames the player appends."""
+    shape = (0, len(_ROLES), skeleton.num_joints, skeleton.num_coordinates)
+    return Scene("Live stream", skeleton, (Panel("live", _tracks(np.empty(shape, np.float32))),))
+
+
 def _prepared(recording: Recording, skeleton: Skeleton) -> tuple[Track, ...]:
     poses = normalize(recording, skeleton)
     joints_TMVC = arrange_poses(

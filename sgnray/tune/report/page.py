@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 from sgnray.storage.atomic import write_bytes, write_text
 from sgnray.storage.mirror import quoted_name
@@ -32,8 +33,7 @@ def write_page(
         write_bytes(folder.path / f"{name}.png", png)
     counts = Counter[str](row.status for row in rows)
     page = render_page(
-        "search.html",
-        package="sgnray.tune.report",
+        Path(__file__).with_name("html") / "search.html",
         title=folder.path.name,
         plan=plan,
         best=best,

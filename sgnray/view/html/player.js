@@ -1,6 +1,6 @@
 "use strict";
 const SgnPlayer = (() => {
-  const ABSENT = -32768;
+  const ABSENT = -32768, PER_METER = 1000;
   const ROLES = { main: "main actor", second: "second actor", removed: "removed by denoising" };
 
   function element(tag, content = "", attributes = {}) {
@@ -21,28 +21,26 @@ const SgnPlayer = (() => {
     const size = scene.num_coordinates, count = scene.joints.length;
     return Array.from({ length: count }, (_, joint) => {
       const at = (frame * count + joint) * size;
-      if (track.values[at] === ABSENT) return null;
+      if ((track.values[at] ?? ABSENT) === ABSENT) return null;
       return [track.values[at], track.values[at + 1], size > 2 ? track.values[at + 2] : 0];
     });
   }
 
-  /* The middle of all that is ever seen in a panel, and a radius that holds nearly all of it. */
-  function extent(panel, scene) {
+  /* For each axis, the ends of nearly all that is seen in a panel from a frame on. */
+  function extent(panel, scene, first) {
     const axes = [[], [], []];
     for (const track of panel.tracks) {
-      for (let frame = 0; frame < scene.num_frames; frame += 1) {
+      for (let frame = first; frame < scene.num_frames; frame += 1) {
         for (const point of points(track, scene, frame)) {
           if (point) point.forEach((value, axis) => axes[axis].push(value));
         }
       }
     }
-    const ends = axes.map((values) => {
+    return axes.map((values) => {
       values.sort((a, b) => a - b);
       const cut = Math.floor(values.length / 500);
-      return [values[cut] ?? 0, values[values.length - 1 - cut] ?? 0];
+      return [values[cut] ?? Infinity, values[values.length - 1 - cut] ?? -Infinity];
     });
-    const radius = Math.hypot(...ends.map(([low, high]) => (high - low) / 2));
-    return { middle: ends.map(([low, high]) => (low + high) / 2), radius: Math.max(radius, 1) };
   }
 
   class View {
@@ -50,7 +48,8 @@ const SgnPlayer = (() => {
       this.panel = panel;
       this.scene = scene;
       this.turn = turn;
-      Object.assign(this, extent(panel, scene));
+      this.ends = Array(3).fill([Infinity, -Infinity]);
+      this.fit(0);
       this.canvas = element("canvas", "", { role: "img", "aria-label": `${panel.title} skeleton` });
       this.caption = element("figcaption", panel.title);
       this.figure = element("figure");
@@ -72,6 +71,15 @@ const SgnPlayer = (() => {
       for (const end of ["pointerup", "pointercancel"]) {
         this.canvas.addEventListener(end, () => { this.held = null; });
       }
+    }
+
+    /* Widen the view to what is seen from a frame on. */
+    fit(first) {
+      const seen = extent(this.panel, this.scene, first);
+      this.ends = this.ends.map(([low, high], axis) => [Math.min(low, seen[axis][0]), Math.max(high, seen[axis][1])]);
+      const known = this.ends.map((ends) => (ends[0] <= ends[1] ? ends : [0, 0]));
+      this.middle = known.map(([low, high]) => (low + high) / 2);
+      this.radius = Math.max(Math.hypot(...known.map(([low, high]) => (high - low) / 2)), 1);
     }
 
     project([x, y, z]) {
@@ -144,13 +152,15 @@ const SgnPlayer = (() => {
     return list;
   }
 
-  /* Show a scene in an element, in place of what is there; returns what stops it. */
+  /* Show a scene in an element, in place of what is there; returns what stops it, and, if it has no
+     frames yet, what appends one. Then it is live: it does not start again, but waits for frames. */
   function mount(root, packed) {
+    const live = packed.num_frames === 0;
     const scene = { ...packed, panels: packed.panels.map((panel) => ({
-      ...panel, tracks: panel.tracks.map((track) => ({ ...track, values: decode(track.data) })),
+      ...panel, tracks: panel.tracks.map((track) => ({ ...track, values: live ? [] : decode(track.data) })),
     })) };
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    let frame = 0, playing = !still && scene.num_frames > 1, last = null, ticket = 0;
+    let frame = 0, playing = !still && scene.num_frames !== 1, last = null, ticket = 0;
     const turn = { yaw: 0, pitch: 0 };
     const views = scene.panels.map((panel) => new View(panel, scene, turn, () => show(frame)));
     const panels = element("div", "", { class: "panels" });
@@ -170,7 +180,7 @@ const SgnPlayer = (() => {
     root.replaceChildren(panels, controls, legend(scene));
 
     function show(next) {
-      frame = next;
+      frame = live ? Math.max(0, Math.min(next, scene.num_frames - 1)) : (next + scene.num_frames) % scene.num_frames;
       const whole = Math.floor(frame);
       for (const view of views) view.draw(whole);
       bar.value = whole;
@@ -180,7 +190,7 @@ const SgnPlayer = (() => {
     function tick(now) {
       if (last !== null && playing) {
         const step = ((now - last) / 1000) * scene.fps * Number(speed.value);
-        show((frame + step) % scene.num_frames);
+        show(frame + step);
       }
       last = now;
       ticket = playing ? requestAnimationFrame(tick) : 0;
@@ -197,8 +207,8 @@ const SgnPlayer = (() => {
     root.onkeydown = (event) => {
       if (event.target === bar || event.target === speed || event.target === play) return;
       if (event.key === " ") run(!playing);
-      else if (event.key === "ArrowRight") { run(false); show((Math.floor(frame) + 1) % scene.num_frames); }
-      else if (event.key === "ArrowLeft") { run(false); show((Math.floor(frame) + scene.num_frames - 1) % scene.num_frames); }
+      else if (event.key === "ArrowRight") { run(false); show(Math.floor(frame) + 1); }
+      else if (event.key === "ArrowLeft") { run(false); show(Math.floor(frame) - 1); }
       else return;
       event.preventDefault();
     };
@@ -210,6 +220,21 @@ const SgnPlayer = (() => {
     const dark = matchMedia("(prefers-color-scheme: dark)"), redraw = () => show(frame);
     dark.addEventListener("change", redraw);
     run(playing);
+    /* A frame is a list of people, each a list of [x, y, z] in meters; anything else is absent. */
+    function append(people) {
+      const size = scene.num_coordinates;
+      for (const view of views) {
+        view.panel.tracks.forEach((track, person) => scene.joints.forEach((_, joint) => {
+          const point = people[person]?.[joint];
+          const known = Array.isArray(point) && point.length === size && point.every(Number.isFinite);
+          track.values.push(...(known ? point.map((value) => value * PER_METER) : Array(size).fill(ABSENT)));
+        }));
+      }
+      bar.max = scene.num_frames;
+      scene.num_frames += 1;
+      for (const view of views) view.fit(scene.num_frames - 1);
+      if (!playing) show(frame);
+    }
     function destroy() {
       run(false);
       watcher.disconnect();
@@ -217,7 +242,7 @@ const SgnPlayer = (() => {
       root.onkeydown = null;
       root.replaceChildren();
     }
-    return { destroy };
+    return { destroy, append };
   }
 
   return { mount, element };

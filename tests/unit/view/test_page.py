@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sgnray.data.skeleton import NTU25
-from sgnray.view.page import pack_scene, render_page, write_player
+from sgnray.view.page import HTML, pack_scene, render_page, write_player
 from sgnray.view.scene import Panel, Scene, Track, scene_of_clip
 
 
@@ -63,7 +63,7 @@ def test_long_clips_are_thinned_and_keep_their_speed(num_frames, kept, fps):
 
 def test_no_name_ends_a_script():
     evil = {"name": "</script><script>alert(1)</script><!-- & \u2028"}
-    page = render_page("player.html", title="x", scene=evil)
+    page = render_page(HTML / "player.html", title="x", scene=evil)
     text = page.partition('id="scene">')[2].partition("</script>")[0]
     assert json.loads(text) == evil
     assert not set("<>&\u2028") & set(text)
