@@ -5,13 +5,14 @@ from sgnray.predict.clips import Prediction, predict_clips, recognize_each
 from sgnray.predict.sources import read_clip, refuse_skipped
 from sgnray.predict.stream import Stream, predict_lines
 from sgnray.predict.windows import SkippedWindow
-from sgnray.predict.write import check_out, write_predictions
+from sgnray.predict.write import build_table, check_out, write_predictions
 
 __all__ = [
     "Guess",
     "Prediction",
     "SkippedWindow",
     "Stream",
+    "build_table",
     "check_out",
     "predict_clips",
     "predict_lines",

@@ -79,6 +79,7 @@ def predict_clips(
     *,
     runs_dir: Runs = Path("runs"),
     clips: Sequence[str] = (),
+    skip_bad_paths: bool = False,
     class_names: tuple[str, ...] | None = None,
     num_views: int | None = None,
     num_guesses: int = 5,
@@ -99,7 +100,8 @@ def predict_clips(
     With `window`, each window of that many frames gives one prediction, and there is a window every
     `stride` frames (default: half a window); `fps` is the frame rate of the recordings, 30 by
     default, which turns frames into seconds. A recording that cannot be used is yielded as
-    Skipped, with its reason, and so is a window without a result.
+    Skipped, with its reason, and so is a window without a result. `skip_bad_paths` also yields a
+    path that has no usable recording as Skipped, instead of an immediate error.
     bf16 is two to three times as fast if supported by the hardware, and changes the third digit of
     probabilities; auto uses it if supported. `workers` spreads the recordings over Ray actors,
     which must have access to the raw files; 0 needs no Ray. `request` is what each actor requests.
@@ -131,7 +133,7 @@ def predict_clips(
         precision=precision,
     )
     return PredictionPlan(
-        sources=tuple(find_sources(paths, skeleton, clips)),
+        sources=tuple(find_sources(paths, skeleton, clips, skip_bad_paths=skip_bad_paths)),
         recognizer=recognizer,
         device=device,
         workers=workers,

@@ -212,16 +212,27 @@ def _prepare(found: Recording | ClipError, skeleton: Skeleton, wanted: Skeleton)
 
 
 def find_sources(
-    paths: Sequence[Path | str], skeleton: Skeleton, clips: Sequence[str] = ()
+    paths: Sequence[Path | str],
+    skeleton: Skeleton,
+    clips: Sequence[str] = (),
+    *,
+    skip_bad_paths: bool = False,
 ) -> list[Source]:
-    """Find the recordings or clips of each path; one error lists all paths that have none."""
+    """Find the recordings or clips of each path; one error lists all paths that have none.
+
+    With `skip_bad_paths`, these are refused recordings instead.
+    """
     found: list[Source] = []
     errors: list[SgnError] = []
     for path in paths:
         try:
             found.append(find_source(path, skeleton, clips))
         except SgnError as error:
-            errors.append(error)
+            if skip_bad_paths:
+                refused = Skipped(Path(path).name, error.what, error.where)
+                found.append(Recordings((), (refused,), skeleton))
+            else:
+                errors.append(error)
     if len(errors) == 1:
         raise errors[0]
     if errors:

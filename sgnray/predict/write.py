@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -217,6 +217,11 @@ def _row(item: Prediction | Skipped) -> dict[str, Any]:
     return {
         key: escape_name(value) if isinstance(value, str) else value for key, value in row.items()
     }
+
+
+def build_table(results: Iterable[Prediction | Skipped]) -> pa.Table:
+    """Build a table with the rows that `write_predictions` writes."""
+    return pa.Table.from_pylist([_row(item) for item in results], schema=SCHEMA)
 
 
 def _to_parquet(rows: Path) -> Path:

@@ -107,22 +107,19 @@ def test_ray_data_recognizes_a_folder(tiny_raw, tiny_run, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    rows = {row.pop("path"): row for row in pq.read_table(tmp_path / "predictions").to_pylist()}
-    assert rows.pop(str(raw / "broken.skeleton")) == {
-        "action": None,
-        "probability": None,
-        "reason": "line 5: the coordinate 'nan' is not a number",
-    }
-    assert rows.pop(str(raw / "dead.skeleton")) == {
-        "action": None,
-        "probability": None,
-        "reason": "file or folder not found",
-    }
+    rows = {row.pop("place"): row for row in pq.read_table(tmp_path / "predictions").to_pylist()}
+    for name, reason in [
+        ("broken.skeleton", "line 5: the coordinate 'nan' is not a number"),
+        ("dead.skeleton", "file or folder not found"),
+    ]:
+        row = {key: value for key, value in rows.pop(str(raw / name)).items() if value is not None}
+        assert row == {"clip": name, "reason": reason}
     expected = {item.place: item.guesses[0] for item in predict_clips(tiny_raw, tiny_run)}
-    assert {path: row["action"] for path, row in rows.items()} == {
+    found = {path: row["guesses"][0] for path, row in rows.items()}
+    assert {path: guess["name"] for path, guess in found.items()} == {
         str(raw / Path(place).name): guess.name for place, guess in expected.items()
     }
-    assert [rows[path]["probability"] for path in sorted(rows)] == pytest.approx(
+    assert [found[path]["probability"] for path in sorted(found)] == pytest.approx(
         [expected[place].probability for place in sorted(expected)], abs=1e-6
     )
 

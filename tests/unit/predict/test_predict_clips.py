@@ -29,6 +29,7 @@ from sgnray.data.store import CLIPS_FILE
 from sgnray.errors import CheckpointError, ClipError, InputError, UsageError
 from sgnray.predict import (
     Prediction,
+    build_table,
     predict_clips,
     read_clip,
     refuse_skipped,
@@ -128,6 +129,31 @@ def test_a_broken_file_does_not_stop_the_others(tiny_run, tiny_raw, tmp_path):
     assert isinstance(good, Prediction)
     assert isinstance(again, Prediction)
     assert (bad.name, bad.reason) == ("b.skeleton", "line 5: the coordinate 'nan' is not a number")
+
+
+def test_bad_paths_are_skipped_on_request(from_files, tiny_run, tiny_raw, tmp_path):
+    """A dead path, a text, and a recording of another skeleton: rows in a table, as in a file."""
+    (tmp_path / "text.json").write_text("hello")
+    (tmp_path / "other.csv").write_bytes(pose_files.make_file("MediaPipe"))
+    (tmp_path / "empty").mkdir()
+    good = min(tiny_raw.glob("*.skeleton"))
+    reasons = {
+        "gone.skeleton": "file or folder not found",
+        "text.json": "not a recording: its content has no format that sgnray reads",
+        "other.csv": "the model supports ntu25 skeletons, these are mediapipe33",
+        "empty": "no recording found",
+    }
+    paths = [str(good), *(tmp_path / name for name in reasons)]
+    with pytest.raises(UsageError, match="4 of 5 paths contain nothing"):
+        predict_clips(paths, tiny_run)
+    *bad, found = predict_clips(paths, tiny_run, skip_bad_paths=True)
+    assert probabilities(found) == pytest.approx(probabilities(from_files[good.name]), abs=1e-6)
+    assert bad == [
+        Skipped(name, reason, place=str(tmp_path / name)) for name, reason in reasons.items()
+    ]
+    rows = build_table([*bad, found]).to_pylist()
+    assert [row["reason"] for row in rows] == [*reasons.values(), None]
+    assert rows[-1]["guesses"] == found.to_dict()["guesses"]
 
 
 def test_progress_counts_refused_recordings_too(tiny_run, tiny_raw, tmp_path):
