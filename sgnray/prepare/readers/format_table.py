@@ -6,6 +6,7 @@ A new format needs a row here and a module that detects and reads it.
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -119,6 +120,7 @@ FORMATS = {NTU.name: NTU, NWUCLA.name: NWUCLA} | {
     name: RecordedFormat(name, suffixes, skeleton, detect, _each(read))
     for name, suffixes, skeleton, detect, read in _READERS
 }
+_EMPTY_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{\s*\}\s*")
 _SUFFIXES = tuple(sorted({suffix for known in FORMATS.values() for suffix in known.suffixes}))
 
 
@@ -148,7 +150,12 @@ def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat,
     for known in candidates:
         if (skeleton := known.detect(head)) is not None:
             return known, skeleton
-    return next(((known, known.skeleton) for known in candidates if known.has_name(name)), None)
+    for known in candidates:
+        if known.has_name(name):
+            return known, known.skeleton
+    if _EMPTY_OBJECT.fullmatch(head):  # of AlphaPose
+        raise refusal("its object is empty: no frame contains a person")
+    return None
 
 
 def detect_content(head: bytes) -> tuple[RecordedFormat, Skeleton] | None:

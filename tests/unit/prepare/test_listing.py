@@ -233,7 +233,7 @@ def test_a_folder_of_something_else(tmp_path, names):
 def test_files_of_an_unknown_format_are_counted_by_the_reason(tmp_path):
     unknown = "not a recording: its content has no format that sgnray reads"
     for number in range(12):
-        (tmp_path / f"{number:02}.json").write_text("{}")
+        (tmp_path / f"{number:02}.json").write_text("{} {}")
     with pytest.raises(InputError, match="no raw data found") as caught:
         detect([locate(tmp_path)])
     assert caught.value.problems == (Problem("12 .json files, like 00.json", unknown),)

@@ -36,6 +36,12 @@ def test_a_file_of_empty_frames_has_no_person(said, content, indent):
     assert "contains a person" in said(json.dumps(content, indent=indent).encode())
 
 
+@pytest.mark.parametrize("text", ["{}", "\ufeff { }\n"])
+def test_an_object_without_frames_has_no_person(said, text):
+    """As AlphaPose writes it of a video without people."""
+    assert said(text.encode()) == "its object is empty: no frame contains a person"
+
+
 def test_many_empty_frames_do_not_hide_the_format(tmp_path):
     path = tmp_path / "clip.json"
     path.write_text(json.dumps([[] for _ in range(30_000)] + FRAMES))
