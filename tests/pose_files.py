@@ -153,6 +153,24 @@ def format_yolo(frames_NVC):
     ).encode()
 
 
+def format_kinetics(frames_NVC, label="clapping"):
+    """Write OpenPose's COCO joints as ST-GCN does, normalized by the size of the image."""
+    data = [
+        {
+            "frame_index": number,
+            "skeleton": [
+                {
+                    "pose": np.divide(np.nan_to_num(pose_VC), (340, 256)).round(3).ravel().tolist(),
+                    "score": scores_of(pose_VC).tolist(),
+                }
+                for pose_VC in people_NVC
+            ],
+        }
+        for number, people_NVC in enumerate(frames_NVC, start=1)
+    ]
+    return json.dumps({"data": data, "label": label, "label_index": 55}).encode()
+
+
 def format_coco(frames_NVC, key="image_id"):
     """Write COCO key points as a file of results: people in a row, with their image."""
     return json.dumps(
@@ -246,7 +264,7 @@ def annotate_2d(name, frames_TNVC, label=0):
 
 def make_file(kind, seed=0, num_frames=3):
     """Make a valid file of one person, in a format that has a file per recording."""
-    skeletons = {"MediaPipe": MEDIAPIPE33, "AlphaPose": OPENPOSE18}
+    skeletons = {"MediaPipe": MEDIAPIPE33, "AlphaPose": OPENPOSE18, "Kinetics": OPENPOSE18}
     person_TVC = move(skeletons.get(kind, COCO17), num_frames, seed=seed)
     frames_NVC = project(person_TVC)[:, None]
     match kind:
@@ -258,6 +276,8 @@ def make_file(kind, seed=0, num_frames=3):
             return format_yolo(frames_NVC)
         case "COCO":
             return format_coco(frames_NVC)
+        case "Kinetics":
+            return format_kinetics(frames_NVC / 4)  # in its small images
         case "AlphaPose":
             return format_alphapose(frames_NVC, ("open", "cmu")[seed % 2])
         case "flat list":

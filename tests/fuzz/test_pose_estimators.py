@@ -27,7 +27,7 @@ BATCH = 16
 SUFFIXES = {
     "MMPose": ".json", "YOLO": ".json", "COCO": ".json", "flat list": ".json",
     "Halpe": ".json", "OpenPose": ".json", "AlphaPose": ".json",
-    "Azure Kinect": ".json",
+    "Azure Kinect": ".json", "Kinetics": ".json",
     "MediaPipe": ".csv", "Kinect v2": ".csv", "Kinect v1": ".csv", "PYSKL": ".pkl",
 }  # fmt: skip
 NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")

@@ -23,6 +23,7 @@ from sgnray.prepare.readers.recordings import (
     OWN,
     count_refused,
     detect_recordings,
+    find_labels,
     find_videos,
     plan_recordings,
     refuse_place,
@@ -35,7 +36,7 @@ _FOLDER_SUFFIXES = (".yaml", ".yml", ".h5", ".hdf5", ".npz", *PICKLE_SUFFIXES)
 _KNOWN = (
     "a folder or .zip of SsssCcccPpppRrrrAaaa.skeleton (NTU RGB+D), of aAA_sSS_eEE_vVV.json "
     "(NW-UCLA) or of what pose estimators write (OpenPose, COCO key points, MediaPipe, "
-    "Kinect, Azure Kinect); "
+    "Kinect, Azure Kinect, Kinetics-skeleton); "
     "NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl; a folder of train_data_joint.npy, train_label.pkl "
     "and those of val; or the .yaml of a table of clips"
 )
@@ -213,7 +214,7 @@ def _refuse_several(raw: Sequence[Location], found: Sequence[str]) -> UsageError
 
 
 def _nothing_found(place: Location, refused: Sequence[Skipped] = ()) -> InputError:
-    if find_videos(place):
+    if find_videos(place) or find_labels(place):
         return refuse_place(place, f"--raw {place}", refused)
     return InputError(
         "no raw data found",

@@ -22,7 +22,16 @@ from sgnray.data.skeleton import (
 )
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import ClipFacts, refusal
-from sgnray.prepare.readers import azure, joint_csv, keypoints, ntu, nwucla, openpose, pyskl
+from sgnray.prepare.readers import (
+    azure,
+    joint_csv,
+    keypoints,
+    kinetics,
+    ntu,
+    nwucla,
+    openpose,
+    pyskl,
+)
 from sgnray.prepare.recording import Recording
 from sgnray.synth.generate import MANIFEST_NAME as SYNTH_FILE
 
@@ -34,8 +43,9 @@ VIDEOS = (
 )
 HEAD_BYTES = 64 * 1024
 KNOWN = (
-    "give recordings of NTU RGB+D (.skeleton), NW-UCLA, OpenPose, COCO key points or Azure Kinect "
-    "(.json), MediaPipe or Kinect (.csv), or PYSKL (.pkl), or folders or .zip files of them"
+    "give recordings of NTU RGB+D (.skeleton), NW-UCLA, OpenPose, COCO key points, Azure Kinect or "
+    "Kinetics-skeleton (.json), MediaPipe or Kinect (.csv), or PYSKL (.pkl), or folders or .zip "
+    "files of them"
 )
 
 Detect = Callable[[bytes], Skeleton | None]
@@ -112,6 +122,7 @@ _READERS = (  # of pose estimators; with this skeleton unless `detect` finds ano
     (keypoints.IMAGE_FORMAT, (".json",), COCO17, keypoints.detect_image, keypoints.read_keypoints),
     (keypoints.FORMAT, (".json",), COCO17, keypoints.detect_keypoints, keypoints.read_keypoints),
     ("Azure Kinect", (".json",), AZURE32, azure.detect_azure, azure.read_azure),
+    (kinetics.FORMAT, (".json",), OPENPOSE18, kinetics.detect_kinetics, kinetics.read_kinetics),
     ("MediaPipe", (".csv",), MEDIAPIPE33, _columns(MEDIAPIPE33), joint_csv.read_joint_csv),
     ("Kinect", (".csv",), NTU25, _columns(NTU25, KINECT20), joint_csv.read_joint_csv),
     (pyskl.CLIP_FORMAT, pyskl.SUFFIXES, COCO17, pyskl.detect_clip, pyskl.read_pickled_clip),

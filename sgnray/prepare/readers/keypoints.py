@@ -50,6 +50,11 @@ _NUMBER_KEYS = ("image_id", "frame_id", "frame", "frame_number", "timestamp")
 _NUMBERS = re.compile(rb'"(frame_id|frame|frame_number|timestamp)"\s*:\s*([^,}\]]+)[,}\]]')
 _EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[(?:[\s,]*\[\s*\])*[\s,]*[\[\]]?\s*")
 
+# A label of YOLO: class, box and points of x and y, or of x, y and score; then a score and an id.
+_LABEL = re.compile(
+    rb"\d+(?: [-+.\de]+){4}(?:(?: [-+.\de]+){34}|(?: [-+.\de]+){51})(?: [-+.\de]+){0,2}(?:\s*\n|\Z)"
+)
+
 _MIN_BOX_SCORE = 0.1  # people with a lower score are dropped
 _COCO_DATASETS = ("coco", "coco_wholebody", "halpe", "halpe26")
 _MAX_SCORE = 10  # a larger third number is a coordinate; heat maps may give a little more than 1
@@ -71,6 +76,11 @@ def detect_image(head: bytes) -> Skeleton | None:
     numbers = {(key, number.strip()) for key, number in _NUMBERS.findall(head)}
     is_image = len(numbers) == len({key for key, _ in numbers})
     return COCO17 if is_image else None
+
+
+def is_label(head: bytes) -> bool:
+    """Return whether a text has YOLO's labels of people (save_txt), normalized by the image."""
+    return _LABEL.match(head) is not None
 
 
 def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:

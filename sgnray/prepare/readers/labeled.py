@@ -33,6 +33,8 @@ from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, ClipFacts, refusa
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
 from sgnray.prepare.readers.format_table import LABELS_FILE, stem_of
 from sgnray.prepare.readers.joint_csv import find_delimiter
+from sgnray.prepare.readers.kinetics import FORMAT as KINETICS
+from sgnray.prepare.readers.kinetics import read_label
 from sgnray.prepare.readers.listing import Listing, RawFile, cut_parts, frames_of, read_file
 from sgnray.prepare.readers.naming import name_after_file
 from sgnray.prepare.readers.recordings import check_one_format, describe_files, prepare_recordings
@@ -150,6 +152,8 @@ def _by_folder(files: Sequence[RawFile]) -> Describe:
     names = _name_apart(num_parts)
 
     def describe(file: RawFile) -> Words:
+        if file.kind == KINETICS and (label := read_label(read_file(file))):
+            return {"name": names[file], "label": label}
         parts = PurePosixPath(stem_of(file.path)).parts
         if len(parts) < 2:
             raise refusal("it is not in a class folder")

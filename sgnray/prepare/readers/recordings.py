@@ -6,6 +6,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +19,7 @@ from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, cut_blocks, hash_lines
 from sgnray.prepare.readers.format_table import (
     FORMATS,
+    HEAD_BYTES,
     KNOWN,
     LABELS_FILE,
     NTU,
@@ -25,6 +27,7 @@ from sgnray.prepare.readers.format_table import (
     RecordedFormat,
     has_known_suffix,
 )
+from sgnray.prepare.readers.keypoints import is_label
 from sgnray.prepare.readers.listing import (
     Listing,
     RawFile,
@@ -42,6 +45,7 @@ from sgnray.synth.generate import MANIFEST_NAME as SYNTH_FILE
 OWN = "recordings of your own"
 _MAX_ALIKE = 3  # files that are refused for one reason and listed one by one
 _VIDEOS_FIRST = "run a pose estimator on them first, as the guide pose-estimators.md shows, and "
+_PIXELS = "write pixels with YOLO's to_json, as the guide pose-estimators.md shows"
 _BLOCK_BYTES = 6 * 1024 * 1024  # parsed at once: the NTU parser's start costs as much as 100 kB
 
 
@@ -137,6 +141,9 @@ def refuse_place(
     place: Location, where: str, refused: Sequence[Skipped] = (), *, now: str = KNOWN
 ) -> InputError:
     """Build the error for a place without recordings; it says what to do with a video."""
+    if name := find_labels(place):
+        what = f"{name} has YOLO's labels, which lack the image's size"
+        return InputError(what, where=where, now=_PIXELS)
     entry, videos = place.entry(), find_videos(place)
     suffix = PurePosixPath(place.name).suffix.lower()
     if (entry is not None and entry.is_folder) or suffix == ".zip":
@@ -183,6 +190,17 @@ def find_videos(place: Location) -> list[str]:
     found = place.walk() if is_folder else ()
     names = sorted(item.name for item in found if not item.problem) if is_folder else [place.name]
     return [name for name in names if name.lower().endswith(VIDEOS)]
+
+
+def find_labels(place: Location) -> str:
+    """Return the name of the first .txt file at a place if it has YOLO's labels, else nothing."""
+    entry = place.entry()
+    found = place.walk() if entry is not None and entry.is_folder else filter(None, [entry])
+    texts = [item for item in found if item.name.lower().endswith(".txt") and not item.problem]
+    for first in sorted(texts, key=lambda item: item.path)[:1]:
+        with suppress(OSError), place.at(first.path).open() as file:
+            return first.name if is_label(file.read(HEAD_BYTES)) else ""
+    return ""
 
 
 def read_recordings(

@@ -237,6 +237,72 @@ def test_people_of_azure_kinect_have_ids_and_frames(read, gap):
     assert recording.num_frames == (40 if gap == 10 else 20)
 
 
+PEOPLE_NVC = files.project(files.move(OPENPOSE18, 40))[:, None] / 4  # in images of 340 x 256
+
+
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_people_of_kinetics_skeleton(tmp_path, read, is_sorted):
+    """As OpenPose's of the same images; frames are in any order, and some of them missing."""
+    content = json.loads(files.format_kinetics(PEOPLE_NVC))
+    del content["data"][10:30]
+    content["data"][3]["skeleton"] *= is_sorted
+    for number, people_NVC in enumerate(PEOPLE_NVC):
+        if not 10 <= number < 30 and (is_sorted or number != 3):
+            path = tmp_path / f"frames/a_{number:012}_keypoints.json"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(files.format_openpose(people_NVC))
+    if not is_sorted:
+        np.random.default_rng(0).shuffle(content["data"])
+    recording, skeleton = read(json.dumps(content).encode())
+    expected, its_skeleton = read_folder(tmp_path / "frames")
+    assert skeleton is its_skeleton is OPENPOSE18
+    assert [body.num_frames for body in recording.bodies] == [10, 10]
+    for body, other in zip(recording.bodies, expected.bodies, strict=True):
+        assert np.abs(distances_m(body, other.joints_TVC)).max() < 0.01
+
+
+def change_kinetics(**keys):
+    """Change keys of the file, of the second frame, or of its person."""
+    content = json.loads(files.format_kinetics(PEOPLE_NVC))
+    frame = content["data"][1]
+    for place in (content, frame, frame["skeleton"][0]):
+        place.update({key: keys[key] for key in keys.keys() & place.keys()})
+    return content
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"data": 5}, "not a JSON object with a list `data`"),
+        ({"data": []}, "its list `data` is empty: no frame contains a person"),
+        ({"data": [5]}, "frame_index is not a number in each frame"),
+        ({"frame_index": "a"}, "frame_index is not a number in each frame"),
+        ({"skeleton": 5}, "frame 2: not a JSON object with a list `skeleton`"),
+        ({"skeleton": [5]}, "frame 2: a person is not a JSON object"),
+        ({"pose": [0.5] * 50}, "frame 2: pose has 50 numbers and score 18, not 36 and 18 as openp"),
+        ({"score": []}, "frame 2: pose has 36 numbers and score 0, not 36 and 18 as openpose18"),
+        ({"pose": ["a"] * 36}, "frame 2: pose contains something that is not a number"),
+        ({"pose": [170.0] * 36}, "frame 2: pose is not normalized: divide x and y by the width"),
+    ],
+)
+def test_refused_people_of_kinetics_skeleton(read, keys, reason):
+    assert refuse(read, json.dumps(change_kinetics(**keys)).encode()).startswith(reason)
+
+
+@pytest.mark.parametrize("label", ['"a \\"b\\" \\u00e9"', '"unknown"', "null", '"\\ud800"'])
+def test_a_recording_of_kinetics_skeleton_has_its_label(tmp_path, label):
+    """Else that is its folder, which is kinetics_train for all."""
+    for number, own in enumerate(["waving", "clapping", label]):
+        path = tmp_path / f"kinetics_train/{number}.json"
+        path.parent.mkdir(exist_ok=True)
+        data = files.format_kinetics(PEOPLE_NVC + number, own)
+        path.write_bytes(data.replace(json.dumps(label).encode(), label.encode()))
+    plan = detect([locate(tmp_path)])
+    other = 'a "b" é' if "b" in label else "kinetics_train"
+    assert plan.class_names == tuple(sorted(["waving", "clapping", other]))
+    assert plan.skeleton is OPENPOSE18
+
+
 def change_azure(**keys):
     """Change the second frame, or keys of the file, or of the body."""
     content = json.loads(files.make_file("Azure Kinect"))

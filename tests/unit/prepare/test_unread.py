@@ -7,7 +7,9 @@ import pytest
 
 from sgnray.data.skeleton import COCO17
 from sgnray.errors import ClipError, InputError
+from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
+from sgnray.storage.location import locate
 
 from ... import pose_files as files
 
@@ -70,6 +72,28 @@ def test_utf_16(said, encoding, kind):
     data = (mark + files.make_file(kind).decode()).encode(encoding)
     name = "clip.json" if kind == "YOLO" else "clip.csv"
     assert said(data, name) == "it is UTF-16 text: save it as UTF-8"
+
+
+@pytest.mark.parametrize("num_more", [0, 1, 2])  # the score of the box, and the id of the person
+@pytest.mark.parametrize("is_scored", [True, False])
+def test_labels_of_yolo(tmp_path, num_more, is_scored):
+    """Of save_txt=True: they have no size of the image. Other texts are not labels."""
+    point = "0.5 0.25 0.9" if is_scored else "0.5 1e-05"
+    line = " ".join(["0 0.5 0.5 0.2 0.4", *[point] * 17, *["1"] * num_more])
+    (tmp_path / "labels").mkdir()
+    path = tmp_path / "labels/clip_1.txt"
+    path.write_text(f"{line}\n{line}\n")
+    (tmp_path / "clip.mp4").touch()
+    for place in (path, path.parent, tmp_path):
+        for find in (find_recordings, lambda place: detect([locate(place)])):
+            with pytest.raises(InputError) as caught:
+                find(place)
+            assert caught.value.what == "clip_1.txt has YOLO's labels, which lack the image's size"
+            assert caught.value.now.startswith("write pixels with YOLO's to_json, as the guide")
+    for other in ("hello", line + " 1 1 1", line.replace("0.25", "a").replace("1e-05", "a")):
+        path.write_text(other)
+        with pytest.raises(InputError, match=r"a \.txt file, and sgnray reads skeletons"):
+            find_recordings(path)
 
 
 def azure_columns():
