@@ -88,6 +88,15 @@ def as_json(guesses):
     return [vars(guess) for guess in guesses]
 
 
+def test_the_examples_are_short():
+    lines = {
+        name: (EXAMPLES / name).read_text(encoding="utf-8").splitlines()
+        for name in ("serve.py", "ray_data.py")
+    }
+    assert len(lines["serve.py"]) < 100
+    assert sum(bool(line.strip()) for line in lines["ray_data.py"]) <= 30
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_ray_data_recognizes_a_folder(tiny_raw, tiny_run, tmp_path):
