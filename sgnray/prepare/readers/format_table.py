@@ -164,7 +164,7 @@ def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat,
     for known in candidates:
         if known.has_name(name):
             return known, known.skeleton
-    if _EMPTY_OBJECT.fullmatch(head):  # of AlphaPose
+    if name.lower().endswith(".json") and _EMPTY_OBJECT.fullmatch(head):  # of AlphaPose
         raise refusal("its object is empty: no frame contains a person")
     return None
 
