@@ -164,6 +164,11 @@ class PredictionPlan:
         """Number of recordings, including those that will be skipped."""
         return sum(map(len, self.sources))
 
+    def with_model(self, model: TrainedModel) -> PredictionPlan:
+        """Return the same plan with a copy of the model in another runtime."""
+        recognizer = dataclasses.replace(self.recognizer, model=model)
+        return dataclasses.replace(self, recognizer=recognizer)
+
     def resolved(self) -> PredictionPlan:
         """Replace the precision `auto` by one for all recordings and workers.
 

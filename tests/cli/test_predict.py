@@ -73,6 +73,19 @@ def test_onnxruntime_computes_the_same(sgn, recordings, tiny_run):
     assert done.out == sgn(*arguments).out
 
 
+def test_many_recordings_are_recognized_by_onnxruntime(sgn, recordings, tiny_run, monkeypatch):
+    arguments = ("predict", *map(str, recordings), "--checkpoint", str(tiny_run), "--device", "cpu")
+    monkeypatch.setattr("sgnray.cli.predict._MANY_RECORDINGS", len(recordings) + 1)
+    few = sgn(*arguments)
+    assert (few.code, few.err) == (0, "")
+    monkeypatch.setattr("sgnray.cli.predict._MANY_RECORDINGS", len(recordings))
+    many = sgn(*arguments)
+    assert (many.code, many.out) == (0, few.out)
+    assert many.err == "running the model with onnxruntime\n"
+    for options in (("--runtime", "torch"), ("--precision", "bf16")):
+        assert "onnxruntime" not in sgn(*arguments, *options).err
+
+
 def test_json(sgn, recordings, tiny_run):
     arguments = ("predict", str(recordings[0].parent), "--checkpoint", str(tiny_run), "--json")
     content = json.loads(sgn(*arguments).out)
