@@ -87,8 +87,8 @@ class Affinity(nn.Module):
         # phi's bias cancels, but stays in the graph: DDP needs a gradient for each parameter, and
         # weight decay must reach it as it does in the reference.
         shift_C = self.theta.bias @ self.phi.weight + 0.0 * self.phi.bias.sum()
-        queries = linear_beside_code(features_BTVC, code_VC, form_CC, shift_C)
-        of_features, of_code = split_beside_code(queries, code_VC)
+        queries = linear_with_code(features_BTVC, code_VC, form_CC, shift_C)
+        of_features, of_code = split_code(queries, code_VC)
         scores_BTVV = of_features @ features_BTVC.transpose(-1, -2) + of_code @ code_VC.t()
         # In bf16 the softmax is slower than in float32, and the same after rounding.
         affinity_BTVV = torch.softmax(scores_BTVV, dim=-1, dtype=precise(scores_BTVV))
@@ -169,8 +169,8 @@ class GraphLayer(nn.Module):
         if scale_C is not None:
             neighbours, itself = neighbours * scale_C[:, None], itself * scale_C[:, None]
         if code_VC is not None:  # G(Wx) equals W(Gx), and applies W to the code only once
-            sent_BTVC = linear_beside_code(features_BTVC, code_VC, neighbours)
-            return affinity_BTVV @ sent_BTVC + linear_beside_code(
+            sent_BTVC = linear_with_code(features_BTVC, code_VC, neighbours)
+            return affinity_BTVV @ sent_BTVC + linear_with_code(
                 features_BTVC, code_VC, itself, bias_C
             )
         gathered_BTVC = affinity_BTVV @ features_BTVC
@@ -208,15 +208,15 @@ class FrameLevelModule(nn.Module):
         return hidden_BTC.amax(dim=1)
 
 
-def linear_beside_code(
+def linear_with_code(
     features_BTVC: Tensor, code_VC: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor:
     """Map [features | code] linearly: the code is the same in all frames, and mapped once."""
-    of_features, of_code = split_beside_code(weight, code_VC)
+    of_features, of_code = split_code(weight, code_VC)
     return F.linear(features_BTVC, of_features) + F.linear(code_VC, of_code, bias)
 
 
-def split_beside_code(columns: Tensor, code_VC: Tensor) -> tuple[Tensor, Tensor]:
+def split_code(columns: Tensor, code_VC: Tensor) -> tuple[Tensor, Tensor]:
     """Split the last axis into the parts of the features and of the code."""
     width = columns.shape[-1] - code_VC.shape[-1]
     return columns[..., :width], columns[..., width:]
