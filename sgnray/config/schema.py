@@ -124,6 +124,8 @@ class DataConfig(Section):
     """Probability with which a joint of a training clip is missing: zero in all of its poses."""
     crop: Share = 1.0
     """Training clips are cropped to a random part of at least this share of their poses."""
+    corrected_labels: Truth = False
+    """Train with corrected labels where those of a published dataset are known to be wrong."""
     mixing: NonNegative = 0.0
     """Mix pairs of training clips by shares from Beta(mixing, mixing); 0 disables it."""
     pose_device: Annotated[PoseDevice, NotHashed()] = "auto"

@@ -71,10 +71,20 @@ class Case:
 
 
 @dataclass(frozen=True)
+class ExchangedLabels:
+    """Two labels that stand for each other's class in the clips of one subject and camera."""
+
+    subject: int
+    camera: int
+    labels: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class PublishedDataset:
     """A dataset that comes with its own cases; `poses_per_clip` is an approximate mean.
 
     Its classes in label order are `class_names`, or the first `num_classes` of `class_list`.
+    `exchanged` are labels known to be wrong, all of training clips.
     """
 
     skeleton: Skeleton
@@ -83,6 +93,7 @@ class PublishedDataset:
     cases: Mapping[str, Case]
     class_names: tuple[str, ...] = ()
     class_list: str | None = None
+    exchanged: tuple[ExchangedLabels, ...] = ()
 
 
 DATASETS: Mapping[str, PublishedDataset] = {
@@ -122,6 +133,11 @@ DATASETS: Mapping[str, PublishedDataset] = {
             "doffing",
             "throw",
             "carry",
+        ),
+        # Camera 1 shows the same subjects: in its clips, the motion is that of the other label.
+        exchanged=(
+            ExchangedLabels(subject=4, camera=2, labels=(4, 5)),  # sit down, stand up
+            ExchangedLabels(subject=5, camera=2, labels=(6, 7)),  # donning, doffing
         ),
     ),
     # The counts of `sgn synth` without options.

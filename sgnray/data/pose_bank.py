@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sgnray.config.schema import PoseDevice, Windows
+from sgnray.data.protocols import corrected_labels
 from sgnray.data.sampling import PADDING, sample_poses
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import UsageError
@@ -39,12 +40,20 @@ class PoseBank:
 
     @classmethod
     def of(
-        cls, dataset: SkeletonDataset, device: torch.device, *, wanted: PoseDevice = "auto"
+        cls,
+        dataset: SkeletonDataset,
+        device: torch.device,
+        *,
+        wanted: PoseDevice = "auto",
+        has_corrected_labels: bool = False,
     ) -> PoseBank:
         """Wrap the mapping without a copy, or copy all poses to the GPU once.
 
         `wanted` is auto (the GPU if they fit), host, or device (UsageError if they do not fit).
         """
+        labels_N = dataset.clips.labels
+        if has_corrected_labels:
+            labels_N = corrected_labels(dataset.info.dataset, dataset.clips)
         offsets = torch.from_numpy(np.ascontiguousarray(dataset.offsets))
         poses_PVC = _wrap_readonly(dataset.poses_PVC)
         pose_device = choose_pose_device(poses_PVC.nbytes, device, wanted)
@@ -52,7 +61,7 @@ class PoseBank:
             poses_PVC=poses_PVC.to(pose_device),
             first_pose_N=offsets[:-1].to(pose_device),
             num_poses_N=offsets.diff().to(pose_device),
-            labels_N=torch.from_numpy(dataset.clips.labels).to(pose_device),
+            labels_N=torch.from_numpy(labels_N).to(pose_device),
             names=dataset.clips.names,
             device=device,
         )

@@ -53,6 +53,26 @@ class ClipTable:
     splits: Mapping[str, Split] = field(default_factory=dict)
 
 
+def corrected_labels(dataset: str, clips: ClipTable) -> IntArray:
+    """Return the labels (N) of a published dataset, those known to be wrong corrected.
+
+    UsageError if none are known to be wrong.
+    """
+    published = DATASETS.get(dataset)
+    if published is None or not published.exchanged:
+        raise UsageError(
+            f"{dataset} has no labels that are known to be wrong",
+            where="data.corrected_labels",
+            now="leave it out",
+        )
+    labels_N = clips.labels.copy()
+    for exchanged in published.exchanged:
+        of_clips_N = (clips.subjects == exchanged.subject) & (clips.cameras == exchanged.camera)
+        for old, new in (exchanged.labels, exchanged.labels[::-1]):
+            labels_N[of_clips_N & (clips.labels == old)] = new
+    return labels_N
+
+
 def cases_of(dataset: str, fixed: Iterable[str] = ()) -> tuple[str, ...]:
     """Name the cases that a dataset has: the `fixed` ones of its source, else the published."""
     cases = tuple(fixed) or _published_cases(dataset)

@@ -6,7 +6,7 @@ import logging
 
 from sgnray.config import Recipe
 from sgnray.data.datasets import DATASETS
-from sgnray.data.protocols import resolve_case, split_clips
+from sgnray.data.protocols import corrected_labels, resolve_case, split_clips
 from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.cluster import is_at_hand
 from sgnray.distributed.device import check_device_name, choose_device
@@ -135,6 +135,10 @@ def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
             now=f"name another dataset with --data, or set data.dataset={found}",
         )
     _check_bones(recipe, dataset)
+    if recipe.data.corrected_labels:
+        labels_N = corrected_labels(found, dataset.clips)
+        num_clips = int((labels_N != dataset.clips.labels).sum())
+        log.info("%s trained with a corrected label", count_of(num_clips, "clip"))
     case = resolve_case(found, recipe.data.case, dataset.clips.splits)
     return recipe.replacing({"data.case": case})
 

@@ -68,7 +68,7 @@ def run_job(
     """
     keep_freed_memory()
     dataset = open_dataset(dataset_dir)
-    bank = PoseBank.of(dataset, device, wanted=recipe.data.pose_device)
+    bank = open_bank(recipe, dataset, device)
     parts = choose_parts(recipe, dataset)
     state = TrainState.initial(recipe, dataset, device=device, world=world)
     if resume_from is not None:
@@ -109,6 +109,16 @@ def choose_parts(recipe: Recipe, dataset: SkeletonDataset) -> Parts:
         case "validation":
             fold: Split = validation_folds(name, case, clips)[0]
             return Parts(fold.train, fold.test, split.test)
+
+
+def open_bank(recipe: Recipe, dataset: SkeletonDataset, device: torch.device) -> PoseBank:
+    """Open the poses of a dataset and the labels that a recipe trains with."""
+    return PoseBank.of(
+        dataset,
+        device,
+        wanted=recipe.data.pose_device,
+        has_corrected_labels=recipe.data.corrected_labels,
+    )
 
 
 def train_batches(recipe: Recipe, bank: PoseBank, rows: IntArray, *, world: World) -> TrainBatches:

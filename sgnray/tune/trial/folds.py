@@ -17,7 +17,6 @@ from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_chec
 from sgnray.config import Recipe
 from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
-from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.device import keep_freed_memory, resolve_precision
@@ -25,7 +24,7 @@ from sgnray.distributed.world import World
 from sgnray.errors import CheckpointError
 from sgnray.model.flops import forward_flops
 from sgnray.model.sgn import count_parameters
-from sgnray.train.job import train_batches, validator
+from sgnray.train.job import open_bank, train_batches, validator
 from sgnray.train.loop import train_and_validate
 from sgnray.train.state import TrainState
 from sgnray.train.step import choose_steps
@@ -94,7 +93,7 @@ class Folds:
         device, world = device or torch.device("cpu"), world or World()
         recipe = resolve_precision(recipe, device.type)
         keep_freed_memory()
-        bank = PoseBank.of(dataset, device, wanted=recipe.data.pose_device)
+        bank = open_bank(recipe, dataset, device)
         splits = validation_folds(dataset.info.dataset, recipe.data.case, dataset.clips)
         self._recipe, self._world = recipe, world
         self._validators = [validator(recipe, bank, split.test) for split in splits]

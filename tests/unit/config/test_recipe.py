@@ -46,6 +46,7 @@ def test_the_defaults_are_the_papers_cross_subject_run():
             "jitter_m": 0.0,
             "joint_dropout": 0.0,
             "crop": 1.0,
+            "corrected_labels": False,
             "mixing": 0.0,
             "pose_device": "auto",
         },

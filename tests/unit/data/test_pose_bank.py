@@ -1,9 +1,13 @@
 """Where the poses of a dataset are kept."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 
-from sgnray.data.pose_bank import choose_pose_device
+from sgnray.data import datasets
+from sgnray.data.pose_bank import PoseBank, choose_pose_device
 from sgnray.errors import UsageError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -38,3 +42,17 @@ def test_poses_that_do_not_fit_and_must(memory):
 
 def test_on_a_cpu_they_are_in_its_memory():
     assert choose_pose_device(10**15, CPU, "auto") == CPU
+
+
+def test_training_uses_corrected_labels(tiny_dataset, monkeypatch):
+    clips = tiny_dataset.clips
+    subject, camera = int(clips.subjects[0]), int(clips.cameras[0])
+    exchanged = datasets.ExchangedLabels(subject=subject, camera=camera, labels=(0, 1))
+    known = dataclasses.replace(datasets.DATASETS["synth"], exchanged=(exchanged,))
+    monkeypatch.setitem(datasets.DATASETS, "synth", known)
+    of_clips_N = (clips.subjects == subject) & (clips.cameras == camera) & (clips.labels < 2)
+    expected_N = np.where(of_clips_N, 1 - clips.labels, clips.labels)
+    bank = PoseBank.of(tiny_dataset, CPU, has_corrected_labels=True)
+    assert of_clips_N.any()
+    assert bank.labels_N.tolist() == expected_N.tolist()
+    assert PoseBank.of(tiny_dataset, CPU).labels_N.tolist() == clips.labels.tolist()

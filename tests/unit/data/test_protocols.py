@@ -16,6 +16,7 @@ from sgnray.data.protocols import (
     ClipTable,
     Split,
     cases_of,
+    corrected_labels,
     resolve_case,
     split_clips,
     split_counts,
@@ -110,6 +111,20 @@ def test_nwucla_trains_on_two_views():
     folds = validation_folds("nwucla", "cv", clips)
     assert [fold.train.tolist() for fold in folds] == [[1, 4], [0, 5]]
     assert [fold.test.tolist() for fold in folds] == [[0, 5], [1, 4]]
+
+
+def test_only_training_clips_of_nwucla_get_other_labels():
+    subjects, cameras, labels = np.indices((11, 4, 10)).reshape(3, -1)
+    clips = make_table(len(labels), labels=labels, subjects=subjects, cameras=cameras)
+    corrected = corrected_labels("nwucla", clips)
+    changed = np.flatnonzero(corrected != labels)
+    rows = zip(
+        subjects[changed], cameras[changed], labels[changed], corrected[changed], strict=True
+    )
+    assert sorted(rows) == [(4, 2, 4, 5), (4, 2, 5, 4), (5, 2, 6, 7), (5, 2, 7, 6)]
+    assert set(changed) <= set(split_clips("nwucla", "cv", clips).train)
+    with pytest.raises(UsageError, match="no labels that are known to be wrong"):
+        corrected_labels("ntu60", clips)
 
 
 def test_unknown_numbers_are_in_no_part():
