@@ -47,8 +47,10 @@ _PEOPLE = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[\s*\{.*"keypoints"', re.DOTALL)
 _FRAME_KEYS = (b'"instances"', b'"image_id"')
 # Of the frame, in a list of people.
 _NUMBER_KEYS = ("image_id", "frame_id", "frame", "frame_number", "timestamp")
-_NUMBERS = re.compile(rb'"(frame_id|frame|frame_number|timestamp)"\s*:\s*([^,}\]]+)[,}\]]')
-_EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[(?:[\s,]*\[\s*\])*[\s,]*[\[\]]?\s*")
+# Anyone's file is searched with these: where two repetitions in a row match the same bytes, or a
+# search scans to the end in vain, the time would grow with the square of its size.
+_NUMBERS = re.compile(rb'"(frame_id|frame|frame_number|timestamp)"\s*+:\s*+([^,}\]]++)([,}\]]?)')
+_EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[(?:[\s,]*\[\s*\])*[\s,]*(?:[\[\]]\s*)?")
 
 # A label of YOLO: class, box and points of x and y, or of x, y and score; then a score and an id.
 _LABEL = re.compile(
@@ -73,7 +75,8 @@ def detect_image(head: bytes) -> Skeleton | None:
     """Detect the people of a single image."""
     if not _PEOPLE.match(head) or any(key in head for key in _FRAME_KEYS):
         return None
-    numbers = {(key, number.strip()) for key, number in _NUMBERS.findall(head)}
+    # A number without an end is cut off by the end of the head.
+    numbers = {(key, number.strip()) for key, number, end in _NUMBERS.findall(head) if end}
     is_image = len(numbers) == len({key for key, _ in numbers})
     return COCO17 if is_image else None
 

@@ -1,13 +1,14 @@
 """COCO key points as each estimator writes them: what is not COCO's, scores, numbers, ids."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 
 from sgnray.data.skeleton import COCO17
 from sgnray.errors import ClipError
-from sgnray.prepare.readers.keypoints import read_keypoints
+from sgnray.prepare.readers.keypoints import detect_image, detect_keypoints, read_keypoints
 
 from ... import pose_files as files
 
@@ -36,6 +37,23 @@ def refusal_of(content):
         read(content)
     assert "\n" not in caught.value.what
     return caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("detect", "head"),
+    [
+        (detect_keypoints, b"[" + b" " * 65_534 + b"x"),
+        (detect_keypoints, b"[" + b"[ ], " * 13_000 + b"x"),
+        (detect_image, b'[{"keypoints": [], "frame":' + b" " * 200_000),
+        (detect_image, b'[{"keypoints": [], ' + b'"frame":' * 30_000),
+        (detect_image, b'[{"keypoints": [], ' + b'"frame" ' * 30_000),
+    ],
+)
+def test_detection_takes_time_in_proportion_to_the_size(detect, head):
+    """Detection reads files of anybody: none may take minutes."""
+    started = time.process_time()
+    detect(head)
+    assert time.process_time() - started < 1
 
 
 # ----------------------------------------------------------------------------------- other joints
