@@ -19,6 +19,7 @@ from sgnray.prepare.readers.people import (
     build_recording,
     check_ids,
     find_people,
+    find_repeated,
     in_frame,
     mark_missing,
     number_frames,
@@ -71,8 +72,8 @@ def _order_joints(names: Any, skeleton: Skeleton) -> npt.NDArray[np.intp]:
     if not isinstance(names, list):
         raise refusal("it has no list `joint_names`")
     keys = [joint_key(str(name)) for name in names]
-    if twice := [name for at, name in enumerate(names) if keys[at] in keys[:at]]:
-        raise refusal(f"joint_names has {show_name(twice[0])} twice")
+    if (again := find_repeated(keys)) is not None:
+        raise refusal(f"joint_names has {show_name(names[again])} twice")
     wanted = {joint_key(joint): joint for joint in skeleton.joints}
     if sorted(keys) != sorted(wanted):
         missing = [joint for key, joint in wanted.items() if key not in keys]

@@ -24,6 +24,7 @@ from sgnray.prepare.readers.people import (
     Floats,
     build_recording,
     check_ids,
+    find_repeated,
     in_frame,
     mark_missing,
     number_frames,
@@ -127,9 +128,9 @@ def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
     key = next((key for key, own in values.items() if len(own) > 1), _NUMBER_KEYS[0])
     groups = [(own, list(people)) for own, people in groupby(content, lambda item: item.get(key))]
     images = [str(own) for own, _ in groups]
-    if len(set(images)) < len(images):
-        again = next(image for number, image in enumerate(images) if image in images[:number])
-        raise refusal(f"not sorted by {key}: {show_name(again)} appears again after another")
+    if (again := find_repeated(images)) is not None:
+        what = f"{show_name(images[again])} appears again after another"
+        raise refusal(f"not sorted by {key}: {what}")
     return [people for _, people in groups], number_frames([own for own, _ in groups], key)
 
 

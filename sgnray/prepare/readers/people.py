@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -104,6 +104,16 @@ def show_name(name: object) -> str:
     """Return the start of a name in a file, for a message of one line."""
     shown = str(name)[:40]
     return "".join(each if each.isprintable() else "?" for each in shown)
+
+
+def find_repeated(values: Iterable[Hashable]) -> int | None:
+    """Return the index of the first value that is equal to an earlier one."""
+    seen: set[Hashable] = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            return index
+        seen.add(value)
+    return None
 
 
 def number_frames(ids: Sequence[Any], key: str) -> list[int] | None:

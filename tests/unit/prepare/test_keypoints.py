@@ -56,6 +56,14 @@ def test_detection_takes_time_in_proportion_to_the_size(detect, head):
     assert time.process_time() - started < 1
 
 
+def test_a_long_list_of_people_takes_time_in_proportion_to_its_length():
+    images = [*range(40_000), 39_998]
+    content = [{"image_id": image, "keypoints": []} for image in images]
+    started = time.process_time()
+    assert refusal_of(content) == "not sorted by image_id: 39998 appears again after another"
+    assert time.process_time() - started < 2
+
+
 # ----------------------------------------------------------------------------------- other joints
 
 

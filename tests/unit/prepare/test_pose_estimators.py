@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import time
 import zipfile
 
 import numpy as np
@@ -339,6 +340,13 @@ NAMES = list(files.azure_names())
 )  # fmt: skip
 def test_refused_bodies_of_azure_kinect(read, keys, reason):
     assert refuse(read, json.dumps(change_azure(**keys)).encode()).startswith(reason)
+
+
+def test_many_names_of_joints_take_time_in_proportion_to_their_number(read):
+    content = json.dumps(change_azure(joint_names=[f"joint{n}" for n in range(40_000)])).encode()
+    started = time.process_time()
+    assert refuse(read, content).startswith("joint_names has 40000 joints, not the 32 of azure32")
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize(
