@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sgnray.data.datasets import NTU_CLIP_NAME
 from sgnray.errors import UsageError
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.seeding import derive_seed
@@ -134,6 +135,17 @@ def _check_folder(out: Path, *, overwrite: bool) -> None:
             where=str(out),
             now="add --overwrite to replace them, or name another folder",
         )
+    if unexpected := sorted(item.name for item in out.iterdir() if not _is_ours(item)):
+        raise UsageError(
+            f"this folder also contains other files: {', '.join(unexpected[:3])}",
+            where=str(out),
+            now="move them away, or name another folder",
+        )
+
+
+def _is_ours(item: Path) -> bool:
+    is_recording = item.suffix == ".skeleton" and NTU_CLIP_NAME.fullmatch(item.stem)
+    return item.name == MANIFEST_NAME or bool(is_recording)
 
 
 def _list_takes(

@@ -138,6 +138,19 @@ def test_overwrite_replaces_only_synthetic_recordings(tmp_path):
     assert sorted(tmp_path.iterdir()) == [foreign, raw]
 
 
+@pytest.mark.parametrize("name", ["labels.csv", "a1.skeleton", "S001C001P001R001A001.txt"])
+def test_overwrite_keeps_files_that_are_not_ours(tmp_path, name):
+    """The folder would be removed with all that is in it."""
+    raw = tmp_path / "raw"
+    synthesize(raw, **SMALL)
+    (raw / name).write_text("irreplaceable")
+    before = read_all(raw)
+    with pytest.raises(UsageError, match=f"also contains other files: {name}") as caught:
+        synthesize(raw, **SMALL, seed=1, overwrite=True)
+    assert caught.value.where == str(raw)
+    assert read_all(raw) == before
+
+
 def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path, monkeypatch):
     def refuse(path, data):
         raise OSError(errno.ENOSPC, "No space left on device")
