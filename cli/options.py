@@ -38,7 +38,7 @@ def path_of(option: str, *, is_output: bool = False) -> Callable[[str], Path]:
             resolve(text)
         except UsageError as error:
             raise UsageError(error.what, where=f"{option} {error.where}", now=error.now) from error
-        return Path(text)
+        return Path(text).expanduser()  # no shell expands the ~ of --out=~/x
 
     return parse
 

@@ -82,6 +82,7 @@ def prepare_dataset(
     plan = detect(places, name_pattern)
     shown = Path(out or Path(data_dir, plan.dataset))
     target = resolve(shown)
+    shown = shown.expanduser()  # as `target`, but not absolute if it was not
     _check_apart(places, target)
     is_reusable = _is_reusable(target, plan, overwrite=overwrite)
     if is_reusable and not partial_folder(target).exists():  # else a killed process left it

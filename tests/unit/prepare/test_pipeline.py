@@ -38,6 +38,17 @@ def test_counts_of_the_result(make_nwucla, tmp_path):
     assert sorted(path.name for path in result.folder.iterdir()) == sorted(FILES)
 
 
+def test_the_output_may_be_in_the_home_folder(make_nwucla, tmp_path, monkeypatch):
+    """A shell does not expand the ~ of --out=~/nwucla."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    raw = make_nwucla(18)
+    for reused in (False, True):
+        result = prepare_dataset(raw, out="~/data/nwucla")
+        assert (result.folder, result.reused) == (tmp_path / "home" / "data" / "nwucla", reused)
+    assert not (tmp_path / "~").exists()
+
+
 def test_a_refused_preparation_leaves_no_folder(tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
