@@ -224,9 +224,12 @@ AZURE32 = Skeleton(
     origin=1,
 )  # fmt: skip
 
+# Those of Kinect, which the files of 2s-AGCN, CTR-GCN, PYSKL and SGN itself have.
+KINECT = (NTU25, KINECT20)
+
 SKELETONS = {
     skeleton.name: skeleton
-    for skeleton in (NTU25, KINECT20, COCO17, OPENPOSE18, OPENPOSE25, MEDIAPIPE33, AZURE32)
+    for skeleton in (*KINECT, COCO17, OPENPOSE18, OPENPOSE25, MEDIAPIPE33, AZURE32)
 }
 # Names of those that pose estimators write; their prepared poses are in meters.
-ESTIMATED = frozenset(SKELETONS) - {NTU25.name, KINECT20.name}
+ESTIMATED = frozenset(SKELETONS) - {skeleton.name for skeleton in KINECT}

@@ -16,7 +16,7 @@ from sgnray.data.datasets import NTU_CLIP_NAME
 from sgnray.data.formats.padded import NUM_BODIES, last_frames, write_h5, write_npz
 from sgnray.data.formats.pyskl import write_pyskl
 from sgnray.data.protocols import Split, only_case, resolve_case, split_clips, split_counts
-from sgnray.data.skeleton import COCO17, SKELETONS
+from sgnray.data.skeleton import COCO17, KINECT, SKELETONS
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import InputError, UsageError
 from sgnray.progress import OnProgress, ignore_progress
@@ -24,7 +24,7 @@ from sgnray.storage.atomic import make_parent, refuse_existing, written_atomical
 
 Format = Literal["npz", "h5", "pyskl"]
 
-_READABLE_JOINTS = (25, 20)
+_READABLE_JOINTS = tuple(skeleton.num_joints for skeleton in KINECT)
 _READ_ORIGIN = 1  # the origin of both skeletons that PYSKL files are read with
 _NTU = ("ntu60", "ntu120")
 _READ_DIRECTLY = "read clips.arrow in this folder, which pyarrow, polars, DuckDB and pandas open"

@@ -32,6 +32,8 @@ def assemble(gathered: Part, plan: RawPlan, *, aside: Path, ready: Path) -> None
     gathered = _sort(gathered, aside / SORTED_FILE, plan.skeleton)
     table = gathered.table
     columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+    # Readers refuse such a clip: the dataset could not be opened.
+    assert columns["label"].to_numpy().max() < len(plan.class_names), "a label is no class"
     write_dataset(
         ready,
         columns,

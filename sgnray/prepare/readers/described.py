@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from sgnray.config.custom import Description, Rule, SplitRule, parse_description
 from sgnray.data.datasets import DATASETS
 from sgnray.data.info import NamedSplits
-from sgnray.data.skeleton import KINECT20, NTU25, SKELETONS, Skeleton
+from sgnray.data.skeleton import KINECT, SKELETONS, Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, count_problems
 from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, Clip, ClipFacts, refusal
@@ -117,8 +117,10 @@ def _skeleton(description: Description, location: Location) -> Skeleton:
             now="give the dataset a different name, such as my-kinect",
         )
     # Not a pose estimator's, because prepared poses have another scale than its files.
-    for known in (NTU25, KINECT20) if ours is None else (ours,):
-        if ours or (known.joints == joints and _has_shape_of(skeleton, known)):
+    if ours is not None:
+        return replace(skeleton, name=ours.name)
+    for known in KINECT:
+        if known.joints == joints and _has_shape_of(skeleton, known):
             return replace(skeleton, name=known.name)
     if skeleton.name in SKELETONS:
         return replace(skeleton, name=f"{skeleton.name}-own")

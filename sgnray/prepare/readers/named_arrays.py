@@ -18,10 +18,10 @@ from functools import partial
 import numpy as np
 
 from sgnray.data.datasets import read_missing_names
-from sgnray.data.skeleton import KINECT20, NTU25
+from sgnray.data.skeleton import KINECT, NTU25
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, Problem
-from sgnray.prepare.clip import ClipFacts, Poses, refusal
+from sgnray.prepare.clip import NUM_LABELS, ClipFacts, Poses, refusal
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
 from sgnray.prepare.readers.naming import (
     describe_file,
@@ -29,8 +29,9 @@ from sgnray.prepare.readers.naming import (
     find_file,
     name_classes,
     name_dataset,
+    why_left_out,
 )
-from sgnray.prepare.readers.ntu import name_ntu, parse_ntu_name
+from sgnray.prepare.readers.ntu import name_ntu, parse_ntu_names
 from sgnray.prepare.readers.padded import (
     Array,
     ArraySpec,
@@ -51,9 +52,7 @@ _ARRAYS = {part: (f"{part}_data_joint.npy", f"{part}_data.npy") for part in _PAR
 TRAINING_ARRAYS = _ARRAYS["train"]
 _ARRAY = re.compile(r"train_data.*\.npy")  # also of bones, which are refused
 _LABELS = {part: f"{part}_label.pkl" for part in _PARTS}
-_NTU = ".skeleton"
-_SKELETONS = {skeleton.num_joints: skeleton for skeleton in (NTU25, KINECT20)}
-_MAX_LABEL = 100_000
+_SKELETONS = {skeleton.num_joints: skeleton for skeleton in KINECT}
 _SPINE, _LEFT_SHOULDER, _RIGHT_SHOULDER = 1, 4, 8  # in both skeletons
 _BONE_ROOT = 20  # between the shoulders: 2s-AGCN's bone from this joint to itself is zero
 _NUM_CHECKED = 8  # clips
@@ -91,9 +90,10 @@ def plan_named_arrays(folder: Location) -> RawPlan:
     clips = [clip for part in listed.values() for clip in part]
     num_classes = max(label for _, label in clips) + 1
     dataset, missing = name_dataset(folder, skeleton, num_classes), frozenset[str]()
-    if ntu_facts := _read_ntu_names(clips) if skeleton is NTU25 else {}:
+    ntu_names = (_without_suffix(name) for name, _ in clips)
+    if ntu_facts := parse_ntu_names(ntu_names) if skeleton is NTU25 else {}:
         dataset, missing = name_ntu(ntu_facts.values()), read_missing_names()
-        if all(label == ntu_facts[name].label + 1 for name, label in clips):
+        if all(label == ntu_facts[_without_suffix(name)].label + 1 for name, label in clips):
             raise refuse_file(folder, "the labels count from 1, and have to count from 0")
     class_names = name_classes(dataset, num_classes)
     jobs: list[PartJob] = []
@@ -149,7 +149,7 @@ def _read_labels(location: Location) -> Labels:
     for row, (name, label) in enumerate(pairs):
         if not isinstance(name, str) or not name or not name.isprintable():
             raise refuse_pickle(location, f"the name of clip {row} is not text")
-        if type(label) is not int or not 0 <= label < _MAX_LABEL:
+        if type(label) is not int or not 0 <= label < NUM_LABELS:
             raise refuse_pickle(
                 location, f"the label of clip {row} is not an integer of at least 0"
             )
@@ -191,12 +191,8 @@ def _find_stream(main_NCTV: Array) -> str | None:
     return None
 
 
-def _read_ntu_names(clips: Labels) -> dict[str, ClipFacts]:
-    """Parse the names if all of them are NTU's; else return nothing."""
-    try:
-        return {name: parse_ntu_name(f"{name.removesuffix(_NTU)}{_NTU}") for name, _ in clips}
-    except ClipError:
-        return {}
+def _without_suffix(name: str) -> str:
+    return name.removesuffix(".skeleton")
 
 
 def _choose(
@@ -208,20 +204,11 @@ def _choose(
 ) -> Iterator[Row]:
     """Yield what is known of each clip, or why it is left out; add the names to `names`."""
     for name, label in labels:
-        facts = ntu_facts.get(name, ClipFacts(name, label))
-        if facts.name in missing:
-            reason = "on the published list of missing skeletons"
-        elif facts.name in names:
-            reason = "another clip has this name"
-        elif facts.label != label:
-            reason = f"its label is {label}, not {facts.label} as in its name"
-        elif label >= num_classes:
-            reason = f"action {label + 1} of {num_classes}"
-        else:
+        facts = ntu_facts.get(_without_suffix(name), ClipFacts(name, label))
+        reason = why_left_out(facts, label, num_classes=num_classes, before=names, missing=missing)
+        if reason is None:
             names.add(facts.name)
-            yield facts
-            continue
-        yield Skipped(facts.name, reason)
+        yield facts if reason is None else Skipped(facts.name, reason)
 
 
 def _read_clip(row_CTVM: Array, origin_joint: int) -> Poses:

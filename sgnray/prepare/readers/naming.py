@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import PurePosixPath
 
 from sgnray.data.datasets import CASE_ALIASES, DATASETS, find_published, read_class_names
 from sgnray.data.skeleton import Skeleton
 from sgnray.errors import InputError
+from sgnray.prepare.clip import ClipFacts
 from sgnray.prepare.plan import RawSource, hash_lines
 from sgnray.storage.location import Entry, Location
 
@@ -42,6 +44,33 @@ def find_case(dataset: str, location: Location) -> str:
 def name_classes(dataset: str, num_classes: int) -> tuple[str, ...]:
     """Return the published class names, or "class 0" and so on."""
     return read_class_names(dataset) or tuple(f"class {label}" for label in range(num_classes))
+
+
+def why_left_out(
+    facts: ClipFacts,
+    label: int,
+    *,
+    num_classes: int,
+    before: Collection[str],
+    missing: Collection[str],
+) -> str | None:
+    """Explain why a clip with this label is left out, None if it is not.
+
+    `facts` may be those of its name; `before` are the names of clips before it, `missing` those
+    without a skeleton.
+    """
+    if facts.name in missing:
+        return "on the published list of missing skeletons"
+    if facts.name in before:
+        return "another clip has this name"
+    if facts.label != label:
+        return f"its label is {label}, not {facts.label} as in its name"
+    return None if label < num_classes else unknown_action(label, num_classes)
+
+
+def unknown_action(label: int, num_classes: int) -> str:
+    """Explain that a dataset does not have the action that a clip's name gives."""
+    return f"its action is {label + 1}, and the dataset has {num_classes} classes"
 
 
 def find_file(location: Location) -> Entry:

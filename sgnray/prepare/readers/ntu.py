@@ -79,6 +79,14 @@ def parse_ntu_name(file_name: str) -> ClipFacts:
     return ClipFacts(file_name[:-9], action - 1, setup, camera, subject, replication)
 
 
+def parse_ntu_names(names: Iterable[str]) -> dict[str, ClipFacts]:
+    """Read the names of clips, without a suffix, if all of them are NTU's; else return nothing."""
+    try:
+        return {name: parse_ntu_name(f"{name}.skeleton") for name in names}
+    except ClipError:
+        return {}
+
+
 def name_ntu(facts: Iterable[ClipFacts]) -> str:
     """Distinguish ntu60 from ntu120 by the setups and actions that occur."""
     num_classes = DATASETS["ntu60"].num_classes

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy_format
 
-from sgnray.data.skeleton import KINECT20, NTU25
+from sgnray.data.skeleton import KINECT
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, first_line
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, as_float32, refusal
@@ -49,7 +49,7 @@ _MAX_ROW_BYTES = 64 * 2**20
 _CHUNK_CACHE_BYTES = 64 * 2**20
 # The strongest compression of these files is zlib's: at most 1032 times.
 _MAX_RATIO = 1040
-_SKELETONS = {2 * skeleton.pose_size: skeleton for skeleton in (NTU25, KINECT20)}
+_SKELETONS = {2 * skeleton.pose_size: skeleton for skeleton in KINECT}
 _NAME_DIGITS = 6
 _NO_LABEL = -1
 # What the libraries raise over damaged files.

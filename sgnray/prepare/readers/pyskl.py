@@ -23,11 +23,11 @@ import pyarrow as pa
 
 from sgnray.data.datasets import read_missing_names
 from sgnray.data.info import NamedSplits
-from sgnray.data.skeleton import COCO17, COCO_COUNTS, KINECT20, NTU25, Skeleton
+from sgnray.data.skeleton import COCO17, COCO_COUNTS, KINECT, NTU25, Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError, Problem, shorten_problems
-from sgnray.prepare.clip import Clip, ClipFacts, Poses, refusal
+from sgnray.prepare.clip import NUM_LABELS, Clip, ClipFacts, Poses, refusal
 from sgnray.prepare.normalize import list_poses, normalize
 from sgnray.prepare.plan import PartJob, RawPlan, cut_blocks, hash_lines
 from sgnray.prepare.readers.naming import (
@@ -37,8 +37,9 @@ from sgnray.prepare.readers.naming import (
     name_case,
     name_classes,
     name_dataset,
+    why_left_out,
 )
-from sgnray.prepare.readers.ntu import name_ntu, parse_ntu_name
+from sgnray.prepare.readers.ntu import name_ntu, parse_ntu_names
 from sgnray.prepare.readers.people import MAX_PEOPLE, build_recording, mark_missing
 from sgnray.prepare.readers.pickles import (
     PickledArray,
@@ -59,12 +60,11 @@ CLIP_FORMAT = "PYSKL"
 SUFFIXES = (".pkl", ".pickle")
 _JOB_BYTES = 16 * 2**20
 _SKELETONS: dict[tuple[int, ...], Skeleton] = {
-    **{(skeleton.num_joints, 3): skeleton for skeleton in (NTU25, KINECT20)},
+    **{(skeleton.num_joints, 3): skeleton for skeleton in KINECT},
     **{(count, 2): COCO17 for count in COCO_COUNTS},
 }
 _CLIP = re.compile(rb"\x80[\x02-\x05](?:\x95.{8})?\}", re.DOTALL)  # begins with a dict
 _SPLIT_KEY = re.compile(r"(?:(.*)_)?(train|val|test)([0-9]*)", re.DOTALL)  # train1 of HMDB51
-_MAX_LABEL = 100_000
 _MAX_ACTORS = 2
 _MAX_PROBLEMS = 10
 
@@ -89,7 +89,8 @@ def plan_pyskl(location: Location) -> RawPlan:
     content = read_pickle(location)
     clips = _read_each(content, location, _read_annotation)
     skeleton = _find_skeleton(clips, location)
-    ntu_facts = _read_ntu_names(clips) if skeleton in (NTU25, COCO17) else {}
+    names = (clip.facts.name for clip in clips)
+    ntu_facts = parse_ntu_names(names) if skeleton in (NTU25, COCO17) else {}
     num_classes = max(clip.facts.label for clip in clips) + 1
     dataset = published = name_dataset(location, skeleton, num_classes)
     missing: Collection[str] = ()
@@ -97,13 +98,14 @@ def plan_pyskl(location: Location) -> RawPlan:
         published = name_ntu(ntu_facts.values())
         if skeleton is NTU25:  # the list of missing skeletons is about Kinect's
             dataset, missing = published, read_missing_names()
-    kept, skipped = _choose(clips, ntu_facts, missing)
+    class_names = name_classes(published, num_classes)
+    kept, skipped = _choose(clips, ntu_facts, missing, len(class_names))
     lines = [f"{clip.facts.name} {clip.facts.label}" for clip in kept]
     blocks = cut_blocks(kept, lambda clip: clip.keypoint.num_bytes, num_bytes=_JOB_BYTES)
     return RawPlan(
         dataset=dataset,
         skeleton=skeleton,
-        class_names=name_classes(published, num_classes),
+        class_names=class_names,
         jobs=tuple(
             PartJob(len(block), partial(_prepare_clips, block, skeleton)) for block in blocks
         ),
@@ -183,7 +185,7 @@ def _read_annotation(item: Any) -> PickledClip:
     name = item.get("frame_dir")
     if not isinstance(name, str) or not name or not name.isprintable():
         raise ValueError("frame_dir is not a name")
-    label = _read_count(item, "label", limit=_MAX_LABEL)
+    label = _read_count(item, "label", limit=NUM_LABELS)
     total_frames = _read_count(item, "total_frames", limit=2**31)
     try:
         return PickledClip(ClipFacts(name, label), total_frames, *_read_arrays(item))
@@ -290,16 +292,11 @@ def _find_skeleton(clips: Sequence[PickledClip], location: Location) -> Skeleton
     )
 
 
-def _read_ntu_names(clips: Sequence[PickledClip]) -> dict[str, ClipFacts]:
-    """Parse the names if all of them are NTU's; else return nothing."""
-    try:
-        return {clip.facts.name: parse_ntu_name(f"{clip.facts.name}.skeleton") for clip in clips}
-    except ClipError:
-        return {}
-
-
 def _choose(
-    clips: Sequence[PickledClip], ntu_facts: dict[str, ClipFacts], missing: Collection[str]
+    clips: Sequence[PickledClip],
+    ntu_facts: dict[str, ClipFacts],
+    missing: Collection[str],
+    num_classes: int,
 ) -> tuple[list[PickledClip], list[Skipped]]:
     """Separate the clips that will be read from those that are left out already."""
     kept: dict[str, PickledClip] = {}
@@ -307,18 +304,13 @@ def _choose(
     for clip in clips:
         name, label, num_frames = clip.facts.name, clip.facts.label, clip.keypoint.final_shape[1]
         facts = ntu_facts.get(name, clip.facts)
-        if name in missing:
-            reason = "on the published list of missing skeletons"
-        elif name in kept:
-            reason = "another clip has this name"
-        elif clip.total_frames != num_frames:
+        reason = why_left_out(facts, label, num_classes=num_classes, before=kept, missing=missing)
+        if reason is None and clip.total_frames != num_frames:
             reason = f"total_frames is {clip.total_frames}, but it has {num_frames}"
-        elif facts.label != label:
-            reason = f"its label is {label}, not {facts.label} as in its name"
-        else:
+        if reason is None:
             kept[name] = replace(clip, facts=facts)
-            continue
-        skipped.append(Skipped(name, reason))
+        else:
+            skipped.append(Skipped(name, reason))
     return list(kept.values()), skipped
 
 

@@ -35,6 +35,7 @@ from sgnray.prepare.readers.listing import (
     list_files,
     read_file,
 )
+from sgnray.prepare.readers.naming import unknown_action
 from sgnray.prepare.readers.ntu import name_ntu
 from sgnray.prepare.readers.padded import holds_padded
 from sgnray.prepare.recording import Recording
@@ -95,7 +96,7 @@ def prepare_recordings(
         try:
             known = facts[index] if facts else FORMATS[file.kind].parse_name(file.name)
             if known.label >= num_classes:
-                raise refusal(f"action {known.label + 1} of {num_classes}")
+                raise refusal(unknown_action(known.label, num_classes))
             if isinstance(found, ClipError):
                 raise found
             clip = Clip(known, normalize(found, skeleton))

@@ -170,6 +170,20 @@ def test_ntu_in_2d_has_the_facts_of_its_names_but_is_another_dataset(tmp_path):
             assert one.poses.values_PD.tobytes() == other.poses.values_PD.tobytes()
 
 
+@pytest.mark.parametrize("num_joints", [25, 17])
+def test_an_action_beyond_the_classes_is_left_out(tmp_path, num_joints):
+    """NTU RGB+D 120 has no action 130: the dataset would be corrupt."""
+    names = ["S001C001P001R001A001", "S001C001P001R001A130"]
+    keypoint = make_keypoint(0, num_joints=num_joints)[..., : 3 if num_joints == 25 else 2]
+    annotations = [annotate(name, keypoint, int(name[-3:]) - 1) for name in names]
+    plan = plan_pyskl(write(tmp_path, {"annotations": annotations}))
+    assert len(plan.class_names) == 120
+    assert plan.skipped == (
+        Skipped(names[1], "its action is 130, and the dataset has 120 classes"),
+    )
+    assert plan.num_clips == 1
+
+
 def test_a_clip_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
     whole = make_keypoint(0)
     nobody, infinite, far = whole.copy(), whole.copy(), whole.astype("float64")
