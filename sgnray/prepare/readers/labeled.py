@@ -200,18 +200,28 @@ def _parts_on_disk(file: RawFile) -> tuple[str, ...]:
 
 def _check_folders_of_frames(files: Sequence[RawFile]) -> None:
     """Raise InputError if a folder of frames could be a recording or a class."""
-    recordings = [(file, next(frames_of(file)).full_path.parent) for file in files if file.frames]
-    counts = Counter(folder for _, folder in recordings)
-    # A recording is named after its frames if a folder has several; some of them may be refused.
-    is_after_frames = any(folder.name and file.full_path != folder for file, folder in recordings)
+    counts: Counter[PurePosixPath] = Counter()
+    # Below what the user named: on a disk, paths are absolute, and in a .zip they are not.
+    paths: dict[PurePosixPath, PurePosixPath] = {}
+    is_after_frames = False
+    for file in files:
+        if file.frames:
+            folder, path = next(frames_of(file)).full_path.parent, PurePosixPath(file.path)
+            # It is named after its frames if a folder has several; some of them may be refused.
+            is_named_after_frames = bool(folder.name) and file.full_path != folder
+            is_after_frames |= is_named_after_frames
+            counts[folder] += 1
+            paths[folder] = path.parent if is_named_after_frames else path
     if 1 not in counts.values() or not is_after_frames:
         return
-    common = os.path.commonpath(counts)
-    if any(len(folder.relative_to(common).parts) > 1 for folder in counts):
+    common = os.path.commonpath(paths.values())
+    if any(len(path.relative_to(common).parts) > 1 for path in paths.values()):
         ((folder, num_recordings),) = counts.most_common(1)
+        above = [folder, *folder.parents]
+        num_levels = 0 if num_recordings > 1 else len(paths[folder].relative_to(common).parts)
         raise InputError(
             "some folders have the frames of several recordings, others those of one",
-            where=str(folder) if num_recordings > 1 else common,
+            where=str(above[num_levels]),
             now="write each recording to its own folder, or say what each is in labels.csv",
         )
 

@@ -765,6 +765,28 @@ def test_folders_of_openpose_are_recordings_or_classes(tmp_path):
     assert found == ["a/f", "b/f", "b/g"]
 
 
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_folders_of_openpose_may_be_in_several_places(tmp_path, is_mixed):
+    """Paths in a .zip are not absolute, and those on a disk are."""
+    frames_NVC = files.project(files.move(OPENPOSE18, 3))[:, None]
+    names = [("wave", folder, start) for folder in ("wave", "bow") for start in ("f", "g")]
+    names += [("clap", "clap", "f"), ("clap", "bow", "f"), ("clap", "bow", "h")]
+    if is_mixed:  # the folder `one` could be a class or a recording
+        names.append(("clap", "clap/one", "f"))
+    for place, folder, start in names:
+        files.write_openpose(tmp_path / place / folder, start, frames_NVC)
+    with zipfile.ZipFile(tmp_path / "clap.zip", "w") as archive:
+        for path in (tmp_path / "clap").rglob("*.json"):
+            archive.write(path, path.relative_to(tmp_path / "clap"))
+    raw = [locate(tmp_path / "wave"), locate(tmp_path / "clap.zip")]
+    if is_mixed:
+        with pytest.raises(InputError, match="have the frames of several recordings") as caught:
+            detect(raw)
+        assert caught.value.where.endswith("bow")
+    else:
+        assert detect(raw).class_names == ("bow", "clap", "wave")
+
+
 def pack(folder, archive):
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
         for path in sorted(folder.rglob("*.*")):
