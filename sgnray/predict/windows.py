@@ -13,7 +13,7 @@ import numpy as np
 
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped
-from sgnray.prepare.clip import Poses, refusal
+from sgnray.prepare.clip import NOT_BY_TIME, Poses, refusal
 from sgnray.prepare.normalize import center_poses
 from sgnray.prepare.recording import FRAMES_PER_S
 
@@ -72,7 +72,7 @@ class SlidingWindow:
         frames = np.unique(poses.frames)
         if len(frames) > 1 and (step := int(np.median(np.diff(frames)))) * _MIN_POSES > self.size:
             what = f"its poses are {step} frames apart, too far for windows of {self.size}"
-            raise refusal(f"{what}: number its frames 0, 1, ..., not by time")
+            raise refusal(f"{what}: {NOT_BY_TIME}")
         first, last = 0, max(0, poses.num_frames - self.size)
         for frame in frames.tolist():  # not window by window: gaps may be of any length
             first = max(first, -(-(frame - self.size + 1) // self.stride) * self.stride)

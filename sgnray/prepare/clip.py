@@ -15,6 +15,7 @@ from sgnray.errors import ClipError
 
 CLIP_NUMBERS = ("subject", "camera", "setup", "replication")
 MAX_CLIP_NUMBER = 32_767  # of the dataset's columns
+NOT_BY_TIME = "number its frames 0, 1, ..., not by time"
 NUM_LABELS = 100_000  # more than any dataset has
 _LARGEST_M = 20
 

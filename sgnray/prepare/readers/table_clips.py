@@ -16,7 +16,14 @@ from sgnray.data.protocols import IntArray
 from sgnray.data.skeleton import ESTIMATED, Skeleton
 from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError, Problem, count_of
-from sgnray.prepare.clip import CLIP_NUMBERS, Poses, as_float32, check_meters, refusal
+from sgnray.prepare.clip import (
+    CLIP_NUMBERS,
+    NOT_BY_TIME,
+    Poses,
+    as_float32,
+    check_meters,
+    refusal,
+)
 from sgnray.prepare.normalize import center_poses
 from sgnray.prepare.readers.tables import Piece, Table, open_table
 from sgnray.storage.location import Location
@@ -27,6 +34,7 @@ CORRECT_TABLE = (
 )
 _COLUMNS = ("name", *POSE_COLUMNS)
 _REQUIRED = ("name", "label", "poses")
+_MAX_STEP = 1000  # frames between most poses; times in milliseconds are closer, but do no harm
 _IN_DATASET = (
     "its poses must be as in the dataset that the model was trained on, in meters with y up"
 )
@@ -198,6 +206,10 @@ def _frames_and_bodies(
         return np.arange(num_poses), bodies
     if np.any(np.diff(frames * max_bodies + bodies) <= 0):
         raise refusal("its poses are not in order: frame by frame, and in a frame body by body")
+    # A clip has room for every frame, so times would exhaust memory. A single gap may be long.
+    steps = np.diff(np.unique(frames))
+    if len(steps) > 1 and (step := int(np.median(steps))) > _MAX_STEP:
+        raise refusal(f"its poses are {step:,} frames apart: {NOT_BY_TIME}")
     return frames, bodies
 
 

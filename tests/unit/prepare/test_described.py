@@ -232,6 +232,8 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         "twice": {"frame": [1, 1], "body": [0, 0]},
         "gap": {"frame": [0, 86_400_000]},
         "clock": {"frame": [1_600_000_000_000, 1_600_000_000_033]},
+        "microseconds": {"poses": [good[0]] * 4, "frame": [0, 33_333, 66_667, 100_000]},
+        "every second": {"poses": [good[0]] * 4, "frame": [0, 60, 120, 180]},
         "no main": {"body": [1, 1]},
         "subject": {"subject": 40_000},
         "good": {},
@@ -245,7 +247,11 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
     write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
     results = read(plan_described(describe(tmp_path, splits=None)))
     reasons = [(r.name, r.reason) for r in results if isinstance(r, Skipped)]
-    assert [r.facts.name for r in results if isinstance(r, Clip)] == ["gap", "good"]
+    assert [r.facts.name for r in results if isinstance(r, Clip)] == [
+        "gap",
+        "every second",
+        "good",
+    ]
     assert reasons == [
         ("zero", "every pose is zero"),
         ("empty", "it has no poses"),
@@ -262,11 +268,15 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("back", "its poses are not in order: frame by frame, and in a frame body by body"),
         ("twice", "its poses are not in order: frame by frame, and in a frame body by body"),
         ("clock", "a number in frame is below 0, or too large: it must count from 0"),
+        (
+            "microseconds",
+            "its poses are 33,333 frames apart: number its frames 0, 1, ..., not by time",
+        ),
         ("no main", "it has no pose of body 0 to center it on"),
         ("subject", "its subject is 40000, not null or a number from 0 to 32,767"),
         ("good", "another clip has this name"),
-        ("row 20 of clips.table", "it has no name"),
-        ("row 21 of clips.table", "it has no name"),
+        ("row 22 of clips.table", "it has no name"),
+        ("row 23 of clips.table", "it has no name"),
     ]
 
 
