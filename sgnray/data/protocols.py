@@ -21,6 +21,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 _COLUMNS: tuple[Column, ...] = ("subject", "camera", "setup")
 _FOLD_STRIDE = 5  # about a fifth of the groups validates
+_MAX_CAMERA_FOLDS = 5  # a trial of a search trains one model per fold
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def validation_folds(dataset: str, case: str, clips: ClipTable) -> tuple[Split, 
     """Cut validation folds from the training clips, in the way that the case cuts the dataset.
 
     `test` of each returned Split is the validation part. cs, csub: one fold, every fifth training
-    subject held out. cset: one fold, every fifth training setup. cv: each training camera in turn.
+    subject held out. cset: one fold, every fifth training setup. cv: each of up to five training
+    cameras in turn; of more, every fifth in one fold.
     A case that the source fixes is divided by the column that separates its two parts: subjects,
     cameras or setups. If there is none, about every fifth clip is held out at random.
     """
@@ -163,11 +165,11 @@ def validation_folds(dataset: str, case: str, clips: ClipTable) -> tuple[Split, 
 
 
 def _held_out(word: Column, groups: IntArray) -> list[BoolArray]:
-    """Hold out each camera in turn, or every fifth subject or setup; nothing if only one exists."""
+    """Hold out each of few cameras in turn, else every fifth group; nothing if only one exists."""
     present = np.unique(groups)
     if present.size < 2:
         return []
-    if word == "camera":
+    if word == "camera" and present.size <= _MAX_CAMERA_FOLDS:
         return [np.equal(groups, group) for group in present]
     chosen = present[2::_FOLD_STRIDE] if present.size > 2 else present[-1:]
     return [np.isin(groups, chosen)]

@@ -138,7 +138,13 @@ def tune_recipe(
                 cluster = cluster or connection.enter_context(
                     _connected(resources, plan, running.num_left, address=address)
                 )
-                _run(running, dataset.folder, *cluster, budget_s=time_budget_s)
+                _run(
+                    running,
+                    dataset.folder,
+                    *cluster,
+                    num_folds=len(folds),
+                    budget_s=time_budget_s,
+                )
             else:
                 log.info("search %s is complete; nothing is left to do", display_name(folder.path))
                 running.end()
@@ -173,16 +179,18 @@ def _run(
     cluster: Resources,
     allocated: TrialResources,
     *,
+    num_folds: int,
     budget_s: float | None,
 ) -> None:
     from sgnray.tune.ray.launch import run_trials  # imports Ray
 
     plan = running.folder.plan
     log.info(
-        "search %s: %s of at most %s, %s at once%s",
+        "search %s: %s of at most %s and %s, %s at once%s",
         display_name(running.folder.path),
         count_of(plan.num_trials, "trial"),
         count_of(plan.num_epochs, "epoch"),
+        count_of(num_folds * plan.num_seeds, "model"),
         allocated.concurrent or "as many as fit",
         f"; {len(running.ended)} ended before" if running.ended else "",
     )

@@ -260,6 +260,18 @@ def test_validation_mirrors_the_column_that_separates_a_fixed_split():
     assert folds_of(fixed(make_table(4, setups=setups), hand=(range(3), [3]))) == [[2]]
 
 
+@pytest.mark.parametrize("num_cameras", [5, 6, 300])
+def test_many_cameras_are_not_held_out_one_by_one(num_cameras):
+    """A trial of a search trains a model for each fold."""
+    cameras = list(range(num_cameras + 1))
+    parts = (range(num_cameras), [num_cameras])
+    clips = fixed(make_table(num_cameras + 1, cameras=cameras), hand=parts)
+    if num_cameras == 5:
+        assert folds_of(clips) == [[camera] for camera in range(5)]
+    else:
+        assert folds_of(clips) == [[*range(2, num_cameras, 5)]]
+
+
 @pytest.mark.parametrize(
     "columns",
     [
