@@ -59,7 +59,8 @@ class PoseBank:
         pose_device = choose_pose_device(poses_PVC.nbytes, device, wanted)
         return cls(
             poses_PVC=poses_PVC.to(pose_device),
-            first_pose_N=offsets[:-1].to(pose_device),
+            # That of a last clip without poses is not a row; of a padded one, any row is read.
+            first_pose_N=offsets[:-1].clamp_max(len(poses_PVC) - 1).to(pose_device),
             num_poses_N=offsets.diff().to(pose_device),
             labels_N=torch.from_numpy(labels_N).to(pose_device),
             names=dataset.clips.names,

@@ -8,6 +8,7 @@ import torch
 
 from sgnray.data import datasets
 from sgnray.data.pose_bank import PoseBank, choose_pose_device
+from sgnray.data.store import open_dataset
 from sgnray.errors import UsageError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -56,3 +57,20 @@ def test_training_uses_corrected_labels(tiny_dataset, monkeypatch):
     assert of_clips_N.any()
     assert bank.labels_N.tolist() == expected_N.tolist()
     assert PoseBank.of(tiny_dataset, CPU).labels_N.tolist() == clips.labels.tolist()
+
+
+@pytest.mark.parametrize("clip", range(5))
+def test_a_clip_without_poses_is_zero(hand_made, tmp_path, clip):
+    """Also the last one, which begins after the last pose."""
+    start, stop = hand_made.offsets[clip : clip + 2]
+    rows = range(start, stop)
+    hand_made.values = np.delete(hand_made.values.reshape(-1, 6), rows, axis=0) + 1
+    for name in ("frame", "body"):
+        hand_made.columns[name] = np.delete(hand_made.columns[name], rows).tolist()
+    moved = np.array(hand_made.offsets)
+    moved[clip + 1 :] -= len(rows)
+    hand_made.offsets = moved.tolist()
+    bank = PoseBank.of(open_dataset(hand_made.write(tmp_path / "sticks")), CPU)
+    joints_BTVC = bank.gather(torch.arange(5), torch.zeros(5, 4), windows="paper")
+    is_empty = (joints_BTVC == 0).flatten(1).all(dim=1)
+    assert is_empty.tolist() == [row == clip for row in range(5)]
