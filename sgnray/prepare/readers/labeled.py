@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import itertools
+import logging
 import os
 import re
 from collections import Counter, defaultdict
@@ -26,6 +27,7 @@ from sgnray.errors import (
     InputError,
     Problem,
     UsageError,
+    count_of,
     count_problems,
     shorten_problems,
 )
@@ -39,6 +41,8 @@ from sgnray.prepare.readers.listing import Listing, RawFile, cut_parts, frames_o
 from sgnray.prepare.readers.naming import name_after_file
 from sgnray.prepare.readers.recordings import check_one_format, describe_files, prepare_recordings
 from sgnray.storage.location import Location, escape_name
+
+log = logging.getLogger(__name__)
 
 _COLUMNS = ("name", "label", *CLIP_NUMBERS, "split")
 _PARTS = ("train", "test")
@@ -135,7 +139,7 @@ def _find_copies(files: Sequence[RawFile]) -> set[RawFile]:
 def _choose(listing: Listing, name_pattern: str | None) -> Describe:
     tables = [file for file in listing.sidecars if file.name == LABELS_FILE]
     if name_pattern is None:
-        return _by_table(tables) if tables else _by_folder(listing.files)
+        return _by_table(tables, listing) if tables else _by_folder(listing.files)
     if tables:
         raise UsageError(
             "labels.csv and --name-pattern cannot be combined",
@@ -268,7 +272,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile("".join((*parts, re.escape(pattern[end:]))), re.ASCII)
 
 
-def _by_table(tables: Sequence[RawFile]) -> Describe:
+def _by_table(tables: Sequence[RawFile], listing: Listing) -> Describe:
     rows: dict[str, Words] = {}
     for table in tables:
         found = _read_table(table)
@@ -281,14 +285,23 @@ def _by_table(tables: Sequence[RawFile]) -> Describe:
             raise _refuse_table(table, twice)
         rows |= found
 
-    def describe(file: RawFile) -> Words:
-        parts = PurePosixPath(stem_of(file.path)).parts
+    def find_row(path: str) -> str | None:
+        parts = PurePosixPath(stem_of(path)).parts
         names = ["/".join(parts[start:]) for start in range(len(parts))]
-        name = next((name for name in names if name in rows), None)
+        return next((name for name in names if name in rows), None)
+
+    def describe(file: RawFile) -> Words:
+        name = find_row(file.path)
         if name is None:
             raise refusal(f"it is not in {LABELS_FILE}")
         return rows[name]
 
+    paths = [*(file.path for file in listing.files), *(item.name for item in listing.unused)]
+    if unmatched := list(rows.keys() - {find_row(path) for path in paths}):
+        log.warning(
+            "there is no recording for %s of %s, such as %.80r",
+            *(count_of(len(unmatched), "row"), LABELS_FILE, min(unmatched)),
+        )
     return describe
 
 

@@ -305,6 +305,18 @@ def test_labels_csv_describes_files_and_their_folders(write):
     assert [item.reason for item in planned.skipped] == ["it is not in labels.csv"]
 
 
+def test_rows_of_labels_csv_without_a_recording_are_named(write, caplog):
+    raw = write("monday/a.csv", "monday/b.csv", "broken.csv")
+    (raw / "broken.csv").write_text("")
+    text = "name,label\nmonday/a,wave\nmonday/b,clap\nbroken,wave\n"
+    (raw / "labels.csv").write_text(text)
+    assert plan(raw).num_clips == 2
+    assert caplog.text == ""
+    (raw / "labels.csv").write_text(f"{text}tuesday/a,wave\nc,wave\n")
+    assert plan(raw).num_clips == 2
+    assert caplog.messages == ["there is no recording for 2 rows of labels.csv, such as 'c'"]
+
+
 def test_labels_csv_describes_recordings_of_openpose(tmp_path):
     for name in ("wave", "clap"):
         write_openpose(tmp_path / "raw", name)
