@@ -11,6 +11,7 @@ from pathlib import Path
 from sgnray.errors import InputError
 
 _HEADER = ["file", "reason"]
+_MAX_CELL = 10_000  # characters
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,13 @@ def write_skipped(path: Path, skipped: Iterable[Skipped]) -> None:
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_HEADER)
-        # csv writes a bare carriage return without quotes, and then cannot read it back.
-        writer.writerows(
-            (item.name.replace("\r", "\\r"), item.reason.replace("\r", "\\r")) for item in skipped
-        )
+        writer.writerows((_to_cell(item.name), _to_cell(item.reason)) for item in skipped)
+
+
+def _to_cell(text: str) -> str:
+    """Change a text that csv writes, but cannot read: too long, or with a bare carriage return."""
+    shown = text if len(text) <= _MAX_CELL else f"{text[:_MAX_CELL]}..."
+    return shown.replace("\r", "\\r")
 
 
 def read_skipped(path: Path) -> tuple[Skipped, ...]:

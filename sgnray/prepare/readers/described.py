@@ -255,7 +255,7 @@ def _read_facts(values: dict[str, object], class_names: tuple[str, ...]) -> Clip
         raise refusal("it has no label")
     if isinstance(label, str):
         if label not in class_names:
-            raise refusal(f"its label {label!r} is not one of the classes")
+            raise refusal(f"its label {label!r:.60} is not one of the classes")
         label = class_names.index(label)
     assert isinstance(label, int)
     if not 0 <= label < len(class_names):

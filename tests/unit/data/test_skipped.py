@@ -45,3 +45,13 @@ def test_an_invalid_list_is_refused(tmp_path, data, what):
         read_skipped(path)
     assert what in caught.value.what
     assert caught.value.where == str(path)
+
+
+def test_a_long_name_or_reason_is_shortened(tmp_path):
+    """csv writes any field, and reads none of more than 131,072 characters."""
+    path = tmp_path / "skipped.csv"
+    write_skipped(path, [Skipped("n" * 200_000, "r" * 200_000), Skipped("b", "empty")])
+    long, short = read_skipped(path)
+    assert (long.name[:5], long.name[-5:]) == ("nnnnn", "nn...")
+    assert long.reason.endswith("rr...")
+    assert short == Skipped("b", "empty")

@@ -280,6 +280,13 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
     ]
 
 
+def test_the_reason_for_an_unknown_label_is_short(tmp_path):
+    row = {"name": "a", "label": "x" * 200_000, "poses": [[1.0] * 34]}
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist([row]))
+    (result,) = read(plan_described(describe(tmp_path, splits=None)))
+    assert result.reason == f"its label '{'x' * 59} is not one of the classes"
+
+
 def test_a_table_for_the_skeleton_of_a_pose_estimator_is_in_meters(tmp_path):
     """Its pixels became meters when the model's dataset was prepared."""
     poses_PVC = np.random.default_rng(0).normal(size=(5, 17, 2))
