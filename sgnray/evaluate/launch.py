@@ -6,6 +6,7 @@ Legend: N clips, W views, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,16 +64,21 @@ def compute_logits(
     parts = [rows[at : at + _BLOCK_CLIPS] for at in range(0, len(rows), _BLOCK_CLIPS)]
     tasks = [(number, part) for number in range(len(models)) for part in parts]
     blocks: list[Tensor] = []
-    with connected(address, num_workers=workers):
-        found = run_on_actors(
-            _Scorer(SharedDataset.of(dataset_dir), models, num_views).logits,
-            tasks,
-            workers=workers,
-            address=address,
-            now="run it again, or in this process with --workers 0",
-            device=device,
-            request=request,
-        )
+    with (
+        connected(address, num_workers=workers),
+        # After an error, the workers are released before Ray is disconnected.
+        closing(
+            run_on_actors(
+                _Scorer(SharedDataset.of(dataset_dir), models, num_views).logits,
+                tasks,
+                workers=workers,
+                address=address,
+                now="run it again, or in this process with --workers 0",
+                device=device,
+                request=request,
+            )
+        ) as found,
+    ):
         for block in found:
             blocks.append(torch.from_numpy(block))
             progress.add(len(block))

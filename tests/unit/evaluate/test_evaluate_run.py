@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.data.skeleton import NTU25
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import CheckpointError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run
+from sgnray.evaluate.launch import compute_logits
 
 
 @pytest.fixture
@@ -140,3 +146,42 @@ def evaluate_reference(save, folder, runs_dir, *, num_classes, case):
 
 def dataset_of(runs_dir: Path) -> Path:
     return Path(json.loads((runs_dir / "first" / "environment.json").read_text())["dataset_dir"])
+
+
+def test_an_error_releases_the_workers_before_ray_is_disconnected(runs_dir, monkeypatch):
+    events = []
+
+    @contextmanager
+    def connect(*_, **__):
+        try:
+            yield
+        finally:
+            events.append("disconnected")
+
+    def run(work, jobs, **_):
+        try:
+            yield from (work(job, "cpu") for job in jobs)
+        finally:
+            events.append("released")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    shared = SimpleNamespace(local_dir=lambda: dataset_of(runs_dir))
+    monkeypatch.setattr("sgnray.evaluate.launch.SharedDataset.of", lambda _: shared)
+    monkeypatch.setattr("sgnray.evaluate.launch.connected", connect)
+    monkeypatch.setattr("sgnray.evaluate.launch.run_on_actors", run)
+    trained = load_trained_model(runs_dir / "first")
+    with pytest.raises(KeyboardInterrupt):
+        compute_logits(
+            [(trained.require_sgn(), trained.card.windows)],
+            dataset_of(runs_dir),
+            np.arange(3),
+            num_views=1,
+            workers=1,
+            address=None,
+            device="cpu",
+            request=WorkerRequest(),
+            on_progress=interrupt,
+        )
+    assert events == ["released", "disconnected"]
