@@ -87,11 +87,11 @@ def evaluate_run(
         on_progress=on_progress,
     )
     labels_N = torch.from_numpy(dataset.clips.labels[rows])
+    pairs = zip(models, logits, strict=True)
+    members = tuple(_score_member(model, own_NWK, labels_N) for model, own_NWK in pairs)
     logits_NWK = torch.stack(logits).mean(dim=0)
     logits_NK = logits_NWK.mean(dim=1)
     tally = tally_logits(logits_NK, labels_N)
-    pairs = zip(models, logits, strict=True)
-    members = tuple(_score_member(model, own_NWK, labels_N) for model, own_NWK in pairs)
     scores = [member.top1 for member in members]
     details = Details(
         dataset_dir=str(dataset.folder),
@@ -216,9 +216,10 @@ def _count_seen(
 
 
 def _score_member(model: TrainedModel, logits_NWK: Tensor, labels_N: Tensor) -> Member:
-    tally = tally_logits(logits_NWK.mean(dim=1), labels_N)
+    name = display_name(model.path)
+    tally = tally_logits(logits_NWK.mean(dim=1), labels_N, where=name)
     return Member(
-        checkpoint=display_name(model.path),
+        checkpoint=name,
         selection=model.card.selection,
         epoch=model.card.epoch,
         seed=model.card.seed,

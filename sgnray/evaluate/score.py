@@ -16,7 +16,7 @@ from sgnray.data.batches import view_draws
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray
 from sgnray.distributed.world import World
-from sgnray.errors import SgnError
+from sgnray.errors import SgnError, count_of
 from sgnray.evaluate.metrics import Tally
 from sgnray.model.sgn import SGN
 from sgnray.progress import OnProgress, Progress, ignore_progress
@@ -73,24 +73,28 @@ def view_logits(
     return logits_NWK
 
 
-def tally_logits(logits_NK: Tensor, labels_N: Tensor) -> Tally:
-    """Tally logits as score_clips does, chunk by chunk, so that even the loss is the same."""
+def tally_logits(logits_NK: Tensor, labels_N: Tensor, *, where: str = "") -> Tally:
+    """Tally logits as score_clips does, chunk by chunk, so that even the loss is the same.
+
+    SgnError, which names `where`, if they are not finite.
+    """
     tally = Tally.empty(logits_NK.shape[1], logits_NK.device)
     chunks = zip(
         torch.split(logits_NK, CHUNK_CLIPS), torch.split(labels_N, CHUNK_CLIPS), strict=True
     )
     for logits_BK, labels_B in chunks:
         tally += Tally.of(logits_BK, labels_B)
-    check_finite(tally)
+    check_finite(tally, where)
     return tally
 
 
-def check_finite(tally: Tally) -> None:
+def check_finite(tally: Tally, where: str = "") -> None:
     """Raise SgnError if a model gave NaN or infinite logits."""
     if not math.isfinite(tally.loss):
+        scores = f"the scores of {count_of(tally.num_clips, 'clip')}"
         raise SgnError(
             "the model's output is not finite",
-            where=f"the scores of {tally.num_clips} clips",
+            where=f"{where}, {scores}" if where else scores,
             now="train again with a smaller optim.learning_rate, or with train.precision=float32",
         )
 

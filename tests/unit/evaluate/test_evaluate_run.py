@@ -84,8 +84,10 @@ def test_a_model_with_nan_weights_is_refused(runs_dir, tmp_path):
     checkpoint = load_checkpoint(path)
     weights = {key: value * float("nan") for key, value in checkpoint.weights.items()}
     save_checkpoint(tmp_path / "nan.pt", checkpoint.model_copy(update={"weights": weights}))
-    with pytest.raises(SgnError, match="output is not finite"):
-        evaluate_run(tmp_path / "nan.pt", dataset_dir=dataset_of(runs_dir))
+    for targets in ([tmp_path / "nan.pt"], [runs_dir / "first", tmp_path / "nan.pt"]):
+        with pytest.raises(SgnError, match="output is not finite") as caught:
+            evaluate_run(targets, dataset_dir=dataset_of(runs_dir))
+        assert caught.value.where == f"{tmp_path / 'nan.pt'}, the scores of 9 clips"
 
 
 def test_a_checkpoint_of_other_classes_is_refused(runs_dir, tmp_path):
