@@ -263,7 +263,10 @@ def load_clips(location: Location, changed: int) -> dict[str, Arrays]:
     # Cached, because a pickle can only be read from its start.
     items = _list_annotations(read_pickle(location), location)
     arrays = _read_each(items, location, _read_arrays)
-    found = {str(item.get("frame_dir", at)): arrays[at] for at, item in enumerate(items)}
+    found: dict[str, Arrays] = {}
+    for at, item in enumerate(items):
+        name = str(item.get("frame_dir", at))
+        found[f"{name} ({at})" if name in found else name] = arrays[at]
     for name, (keypoint, _) in found.items():
         if _SKELETONS.get(keypoint.final_shape[2:]) is not COCO17:
             raise InputError(

@@ -888,6 +888,18 @@ def test_clips_of_a_pickle_of_many_are_read_one_by_one(tmp_path):
         assert error_TV.max() < 0.5
 
 
+def test_clips_of_a_pickle_with_the_same_name_are_all_read(tmp_path):
+    annotations = [
+        files.annotate_2d("clip", files.project(files.move(COCO17, num_frames))[:, None])
+        for num_frames in (4, 5, 6)
+    ]
+    path = tmp_path / "many.pkl"
+    path.write_bytes(pickle.dumps({"annotations": annotations}))
+    listed = find_recordings(path).files
+    assert [file.name for file in listed] == ["clip", "clip (1)", "clip (2)"]
+    assert [found.num_frames for _, _, found in read_recordings(listed)] == [4, 5, 6]
+
+
 def test_a_damaged_array_in_a_pickle_of_many_does_not_stop_the_others(tmp_path):
     """In protocol 2 an array is text, each of whose characters has to be one byte."""
     people = [files.project(files.move(COCO17, 20, seed=seed))[:, None] for seed in range(2)]
