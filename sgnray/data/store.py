@@ -32,7 +32,7 @@ from sgnray.data.info import (
 from sgnray.data.protocols import ClipTable, IntArray, Split
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped, write_skipped
-from sgnray.errors import Problem, UsageError, first_line
+from sgnray.errors import InputError, Problem, UsageError, first_line
 from sgnray.progress import Progress
 
 CLIPS_FILE = "clips.arrow"
@@ -155,24 +155,32 @@ def find_dataset(data_dir: Path | str = Path("data"), *, name: str | None = None
     data_dir = Path(data_dir)
     if (data_dir / INFO_FILE).is_file():
         return data_dir
-    found = sorted(path.parent for path in data_dir.glob(f"*/{INFO_FILE}"))
-    if name is not None:
-        same_folder = [folder for folder in found if folder.name == name]
-        found = same_folder or [path for path in found if read_info(path).dataset == name]
+    folders = sorted(path.parent for path in data_dir.glob(f"*/{INFO_FILE}"))
+    found = [folder for folder in folders if name in (None, folder.name)]
+    found = found or [folder for folder in folders if _read_name(folder) == name]
     if not found:
         raise UsageError(
             f"prepared dataset{f' {name}' if name else ''} not found",
             where=str(data_dir),
             now="prepare one: sgn prepare --raw PATH, or try everything with sgn demo",
+            problems=[Problem(str(folder), _read_name(folder)) for folder in folders],
         )
     if len(found) > 1:
         raise UsageError(
             f"there are {len(found)} prepared datasets",
             where=str(data_dir),
             now=f"name one, for example --data {found[0]}",
-            problems=[Problem(str(folder), read_info(folder).dataset) for folder in found],
+            problems=[Problem(str(folder), _read_name(folder)) for folder in found],
         )
     return found[0]
+
+
+def _read_name(folder: Path) -> str:
+    """Return the name of a dataset or, if it cannot be read, the reason."""
+    try:
+        return read_info(folder).dataset
+    except InputError as error:
+        return error.what
 
 
 def clips_schema(skeleton: Skeleton) -> pa.Schema:

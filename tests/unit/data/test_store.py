@@ -198,3 +198,21 @@ def test_no_dataset_or_several_are_refused(folder, tmp_path):
     ]
     assert find_dataset(tmp_path / "data", name="mine").name == "mine"
     assert find_dataset(tmp_path / "data", name="nwucla") == folder
+
+
+def test_an_unreadable_dataset_does_not_block_the_search_for_others(folder, tmp_path):
+    """It is listed with the reason."""
+    newer, broken = make_dataset(tmp_path, "newer"), make_dataset(tmp_path, "broken")
+    edit_info(newer, format_version=3)
+    (broken / "dataset.json").write_text("")
+    renamed = folder.rename(folder.with_name("mine"))
+    data_dir = tmp_path / "data"
+    assert find_dataset(data_dir, name="nwucla") == renamed
+    for name, names in ((None, "there are 3 prepared datasets"), ("ntu60", "ntu60 not found")):
+        with pytest.raises(UsageError, match=names) as caught:
+            find_dataset(data_dir, name=name)
+        assert [(problem.where, problem.what) for problem in caught.value.problems] == [
+            (str(broken), "the dataset is corrupt or not ours: it is not valid JSON"),
+            (str(renamed), "nwucla"),
+            (str(newer), "the dataset has format version 3, this sgnray reads up to 2"),
+        ]
