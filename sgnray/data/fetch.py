@@ -84,6 +84,13 @@ def dataset_at(text: str, on_progress: OnProgress = ignore_progress) -> Path:
     return cached_dataset(info.identity, copy)
 
 
+def holds_dataset(place: Path | Location) -> bool:
+    """Return whether a folder, here or at a URI, is that of a prepared dataset."""
+    if isinstance(place, Path):
+        return (place / INFO_FILE).is_file()
+    return place.child(INFO_FILE).entry() is not None
+
+
 def _read_remote_info(place: Location) -> DatasetInfo:
     """Read dataset.json alone, before any large file is fetched."""
     with tempfile.TemporaryDirectory(prefix="sgn-") as folder:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +38,13 @@ class CheckClips:
     source: str
 
 
-def find_clips(trained_model: TrainedModel, clips: Path | None) -> CheckClips:
-    """Load clips from the given path, else from the run's dataset, else from the one in data/.
+def find_clips(trained_model: TrainedModel, clips: Path | str | None) -> CheckClips:
+    """Load clips from `clips`, else from the run's dataset, else from the one in data/.
 
-    If none of these exists, poses are drawn at random; the source is then RANDOM.
+    `clips` is a path or a URI. If none of these exists, poses are drawn at random; the source is
+    then RANDOM.
     """
-    places = [clips] if clips is not None else _places(trained_model)
+    places: Sequence[Path | str] = [clips] if clips is not None else _places(trained_model)
     for place in places:
         try:
             return _real_clips(trained_model, place)
@@ -119,7 +120,7 @@ def _places(trained_model: TrainedModel) -> list[Path]:
     return [place for place in places if place is not None]
 
 
-def _real_clips(trained_model: TrainedModel, place: Path) -> CheckClips:
+def _real_clips(trained_model: TrainedModel, place: Path | str) -> CheckClips:
     """Load up to NUM_CLIPS clips, spread evenly over a dataset."""
     source = find_source(place, trained_model.card.skeleton)
     if isinstance(source, DatasetSource):

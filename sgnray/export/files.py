@@ -20,7 +20,7 @@ from sgnray.checkpoints.model_card import KEY
 from sgnray.checkpoints.onnx_model import ONNX_SUFFIX, ComputeLogits, open_session, run_session
 from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors, write_safetensors
 from sgnray.checkpoints.trained_model import TrainedModel
-from sgnray.errors import UsageError, first_line, import_extra
+from sgnray.errors import SgnError, UsageError, first_line, import_extra
 
 FORMATS: dict[str, str] = {"onnx": ONNX_SUFFIX, "torch": ".pt2", "safetensors": SAFETENSORS_SUFFIX}
 DEFAULT_OPSET = 18  # the one that torch's exporter writes; it converts to later ones
@@ -94,6 +94,12 @@ def open_onnx(path: Path, *, opset: int) -> ComputeLogits:
     try:
         return run_session(open_session(path))
     except Exception as error:  # onnxruntime's exceptions are private
+        if opset <= DEFAULT_OPSET:
+            raise SgnError(
+                f"onnxruntime cannot load the file: {first_line(error)}",
+                where=f"onnxruntime {runtime.__version__}",
+                now="install another version of it, or export with --to torch",
+            ) from error
         raise UsageError(
             f"onnxruntime {runtime.__version__} does not run opset {opset}: {first_line(error)}",
             where=f"--opset {opset}",

@@ -63,7 +63,7 @@ def export_model(
     trained_model.require_sgn()
     path = Path(out or _default_name(trained_model) + FORMATS[to])
     refuse_existing(path, overwrite=overwrite)
-    found = find_clips(trained_model, None if clips is None else Path(clips))
+    found = find_clips(trained_model, clips)
     if found.source == RANDOM:
         log.warning("no clips found: the file is checked on random poses; name clips with --clips")
     used_opset = DEFAULT_OPSET if opset is None else opset

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sgnray.data.fetch import dataset_at
-from sgnray.data.info import INFO_FILE
+from sgnray.data.fetch import dataset_at, holds_dataset
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.data.store import SkeletonDataset, open_dataset
@@ -267,11 +266,7 @@ def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ())
     Raises UsageError, InputError.
     """
     place = as_folder(path)
-    if isinstance(place, Path):
-        is_dataset = (place / INFO_FILE).is_file()
-    else:
-        is_dataset = place.child(INFO_FILE).entry() is not None
-    if is_dataset:
+    if holds_dataset(place):
         return _open(dataset_at(str(path)), skeleton, clips)
     if clips:
         raise UsageError(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from sgnray.data.info import INFO_FILE
+from sgnray.data.fetch import dataset_at, holds_dataset
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.readers.format_table import stem_of
@@ -16,6 +16,7 @@ from sgnray.prepare.readers.listing import RawFile
 from sgnray.prepare.readers.recordings import find_recordings, read_recording
 from sgnray.prepare.recording import FRAMES_PER_S
 from sgnray.storage.atomic import choose_format, make_parent, refuse_existing, write_bytes
+from sgnray.storage.location import as_folder
 from sgnray.view.page import write_player
 from sgnray.view.pictures import draw_gif, draw_sheet
 from sgnray.view.scene import Scene, scene_of_clip, scene_of_recording
@@ -37,9 +38,9 @@ def view_clip(
 ) -> Path:
     """Write a clip as an animated GIF, a sheet of frames (png), or a page that plays it (html).
 
-    `source` is a raw recording, a folder or .zip of them, or the folder of a prepared dataset;
-    if it has several clips, `clip` names one. Without `to` the suffix of `out` decides; the
-    default is a GIF. Raw recordings are shown next to the prepared clip. `names`
+    `source` is a raw recording, a folder or .zip of them, or the folder of a prepared dataset, here
+    or at a URI; if it has several clips, `clip` names one. Without `to` the suffix of `out`
+    decides; the default is a GIF. Raw recordings are shown next to the prepared clip. `names`
     writes the joints' names into pictures. `fps` is the frame rate at which the clip was recorded.
     Raises UsageError, InputError, OutputError.
     """
@@ -50,7 +51,7 @@ def view_clip(
             now=f"give the frames per second of the camera, from {_MIN_FPS} to {_MAX_FPS:,}",
         )
     to = choose_format(to, out, FORMATS, default="gif")
-    scene = replace(find_scene(Path(source), clip), frames_per_s=fps)
+    scene = replace(find_scene(source, clip), frames_per_s=fps)
     path = Path(out or f"{PurePosixPath(stem_of(scene.title)).name}.{to}")
     refuse_existing(path, overwrite=overwrite)
     make_parent(path)
@@ -62,25 +63,27 @@ def view_clip(
     return path
 
 
-def find_scene(source: Path, clip: str | None) -> Scene:
-    """Find the recording or clip to show."""
-    if (source / INFO_FILE).is_file():
-        dataset = open_dataset(source)
-        row = _choose(dataset.clips.names, clip, source)
+def find_scene(source: Path | str, clip: str | None) -> Scene:
+    """Find the recording or clip to show, here or at a URI."""
+    place = as_folder(source)
+    shown = str(place)  # without a password
+    if holds_dataset(place):
+        dataset = open_dataset(dataset_at(str(source)))
+        row = _choose(dataset.clips.names, clip, shown)
         if dataset.offsets[row] == dataset.offsets[row + 1]:
             raise InputError(
                 "the clip has no pose",
-                where=f"{source}, {dataset.clips.names[row]}",
+                where=f"{shown}, {dataset.clips.names[row]}",
                 now="choose another clip",
             )
         return scene_of_clip(dataset, row)
     files = find_recordings(source).files
-    named = [] if clip is None else _find_named(files, clip, source)
-    file = named[0] if named else files[_choose([file.path for file in files], clip, source)]
+    named = [] if clip is None else _find_named(files, clip, shown)
+    file = named[0] if named else files[_choose([file.path for file in files], clip, shown)]
     return scene_of_recording(file.name, *read_recording(file))
 
 
-def _find_named(files: Sequence[RawFile], clip: str, source: Path) -> list[RawFile]:
+def _find_named(files: Sequence[RawFile], clip: str, source: str) -> list[RawFile]:
     """Find the file with a name, whose suffix and folders may be left out; UsageError if several.
 
     A whole path goes before a name without its folders.
@@ -98,26 +101,26 @@ def _find_named(files: Sequence[RawFile], clip: str, source: Path) -> list[RawFi
         more = ", ..." if len(paths) > _NUM_SHOWN else ""
         raise UsageError(
             f"there are {len(named):,} clips with the name {clip!r}",
-            where=str(source),
+            where=source,
             now=f"{now}{', '.join(paths[:_NUM_SHOWN])}{more}",
         )
     return named
 
 
-def _choose(names: Sequence[str], clip: str | None, source: Path) -> int:
+def _choose(names: Sequence[str], clip: str | None, source: str) -> int:
     if clip is None and len(names) == 1:
         return 0
     if clip is None:
         raise UsageError(
             f"there are {len(names):,} clips, and only one can be shown",
-            where=str(source),
-            now="name it, for example: " + shlex.join(["sgn", "view", str(source), names[0]]),
+            where=source,
+            now="name it, for example: " + shlex.join(["sgn", "view", source, names[0]]),
         )
     if clip not in names:
         near = difflib.get_close_matches(clip, names, n=3)
         raise UsageError(
             f"clip {clip!r} not found",
-            where=str(source),
+            where=source,
             now=f"did you mean {', '.join(near)}?" if near else f"one of them is {names[0]}",
         )
     return list(names).index(clip)

@@ -68,6 +68,8 @@ def detect(raw: Sequence[Location], name_pattern: str | None = None) -> RawPlan:
     `name_pattern` reads the names of recordings, such as a{label}_s{subject}_v{camera}. UsageError
     if a place does not exist or they do not belong together, InputError if it is not raw data.
     """
+    if not raw:
+        raise UsageError("no raw data are named", where="raw", now=f"give {_KNOWN}")
     kinds = [detect_kind(place) for place in raw]
     if set(kinds) == {Kind.RECORDINGS}:
         return _plan_recordings(raw, name_pattern)

@@ -152,6 +152,16 @@ def test_an_opset_that_the_runtime_lacks(exported, tmp_path):
         open_onnx(tmp_path / "new.onnx", opset=999)
 
 
+def test_a_file_that_the_runtime_cannot_load(exported, tmp_path):
+    """Below the default opset there is none to choose."""
+    (tmp_path / "cut.onnx").write_bytes(exported["onnx"].path.read_bytes()[:-100])
+    with pytest.raises(SgnError, match="onnxruntime cannot load the file") as caught:
+        open_onnx(tmp_path / "cut.onnx", opset=18)
+    assert "opset" not in caught.value.now
+    with pytest.raises(UsageError, match=r"does not run opset 19"):
+        open_onnx(tmp_path / "cut.onnx", opset=19)
+
+
 def test_eight_bits(exported, tiny_run, tmp_path):
     found = export_model(tiny_run, out=tmp_path / "a.onnx", int8=True)
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
@@ -287,6 +297,8 @@ def _one_body(folder):
 def test_one_clip_is_enough_to_check_with(tiny_run, tiny_raw, tmp_path):
     path = min(tiny_raw.glob("*.skeleton"))
     found = export_model(tiny_run, to="torch", out=tmp_path / "a.pt2", clips=path)
+    again = export_model(tiny_run, to="torch", out=tmp_path / "b.pt2", clips=path.as_uri())
+    assert again.num_clips == found.num_clips
     assert found.num_clips == 1
     module = torch.export.load(tmp_path / "a.pt2").module()
     assert module(torch.zeros(7, 8, 25, 3)).shape == (7, 3)

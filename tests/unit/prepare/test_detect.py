@@ -5,6 +5,7 @@ import pytest
 from sgnray.data.datasets import read_class_names
 from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError, UsageError
+from sgnray.prepare import prepare_dataset
 from sgnray.prepare.readers.detect import detect
 from sgnray.storage.location import locate
 
@@ -32,6 +33,11 @@ def test_ntu_is_recognized_by_the_names(tmp_path, names, dataset, num_classes):
     plan = detect([locate(tmp_path)])
     assert (plan.dataset, len(plan.class_names)) == (dataset, num_classes)
     assert [file.name for file in files_of(plan)] == [f"{name}.skeleton" for name in names]
+
+
+def test_no_raw_data_at_all(tmp_path):
+    with pytest.raises(UsageError, match="no raw data are named"):
+        prepare_dataset([], data_dir=tmp_path)
 
 
 def test_class_names():

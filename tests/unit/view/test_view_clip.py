@@ -39,6 +39,15 @@ def test_a_gif_takes_as_long_as_the_clip(path, tmp_path):
         assert picture.size[0] == 640  # raw beside prepared
 
 
+def test_a_recording_or_a_dataset_may_be_at_a_uri(path, flat_folder, tmp_path):
+    for source, clip in ((path, None), (flat_folder, "clip-03")):
+        written = [
+            view_clip(place, clip, out=tmp_path / f"{number}.png", overwrite=True).read_bytes()
+            for number, place in enumerate((source, source.as_uri()))
+        ]
+        assert written[0] == written[1]
+
+
 def test_a_camera_of_another_rate_plays_at_its_own_speed(flat_folder, path, tmp_path):
     page = view_clip(path, out=tmp_path / "a.html", fps=50).read_text()
     assert '"fps":50' in page
