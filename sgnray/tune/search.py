@@ -88,7 +88,7 @@ def tune_recipe(
     """Search a space around a recipe; the same call resumes a search that was interrupted.
 
     Trials train for at most `num_epochs`: 12, or the recipe's if that is fewer. The schedule is
-    shortened in proportion; best.yaml has the recipe's full length. Each trial trains `num_seeds`
+    shortened in proportion, or lengthened; best.yaml has the recipe's full length. Each trial trains `num_seeds`
     models on each validation fold, and its score is their mean. Test clips are never used.
 
     `search` None means that of the space's file; `scheduler` None means ASHA, or none for a grid.
@@ -124,6 +124,11 @@ def tune_recipe(
         dataset_checksum=dataset.info.checksum,
         split_checksum=dataset.info.split_checksum(recipe.data.case),
     )
+    if plan.num_epochs > recipe.train.num_epochs:
+        log.warning(
+            "trials train for %s, more than the %d of the recipe: the schedule is lengthened",
+            *(count_of(plan.num_epochs, "epoch"), recipe.train.num_epochs),
+        )
     check_reachable(runs_dir)
     with ExitStack() as connection:
         cluster: _Cluster | None = None

@@ -38,6 +38,16 @@ def test_a_cluster_that_does_not_answer(tmp_path, tiny_recipe, tiny_folder):
         assert error.what == "no Ray cluster answers"
 
 
+@pytest.mark.parametrize("num_epochs", [4, 9])
+def test_trials_that_are_longer_than_the_recipe(
+    tmp_path, tiny_recipe, tiny_folder, num_epochs, caplog
+):
+    settings = {"num_epochs": num_epochs, "address": "127.0.0.1:1"}
+    refuse(ClusterError, tmp_path, tiny_recipe, "default", tiny_folder, **settings)
+    warning = "trials train for 9 epochs, more than the 4 of the recipe: the schedule is lengthened"
+    assert (warning in caplog.messages) == (num_epochs == 9)
+
+
 @pytest.mark.parametrize(
     ("resources", "what"),
     [
