@@ -88,8 +88,9 @@ def tune_recipe(
     """Search a space around a recipe; the same call resumes a search that was interrupted.
 
     Trials train for at most `num_epochs`: 12, or the recipe's if that is fewer. The schedule is
-    shortened in proportion, or lengthened; best.yaml has the recipe's full length. Each trial trains `num_seeds`
-    models on each validation fold, and its score is their mean. Test clips are never used.
+    shortened in proportion, or lengthened; best.yaml has the recipe's full length. Each trial
+    trains `num_seeds` models on each validation fold, and its score is their mean. Test clips are
+    never used.
 
     `search` None means that of the space's file; `scheduler` None means ASHA, or none for a grid.
     After `time_budget_s`, running trials are interrupted; the next such call resumes them.

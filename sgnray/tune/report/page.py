@@ -40,9 +40,18 @@ def write_page(
         changes="\n".join(as_overrides(best.values)) or "nothing",
         command=f"sgn train --recipe {quoted_name(folder.best_path)}",
         counts=", ".join(f"{counts[status]} {status}" for status in _STATUSES if counts[status]),
+        ends=_describe_ends(counts),
         pictures={name: base64.b64encode(png).decode("ascii") for name, png in pictures.items()},
         missing="" if importances else explain_missing(plan.space),
         rows=rank(rows),
         as_text=as_text,
     )
     write_text(folder.path / PAGE_FILE, page)
+
+
+def _describe_ends(counts: Mapping[str, int]) -> str:
+    if counts.keys() == {"finished"}:
+        return "all ran to the end"
+    if "stopped" in counts:
+        return "ASHA stopped the worse ones early"
+    return "not all ran to the end"

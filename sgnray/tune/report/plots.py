@@ -93,7 +93,7 @@ def _draw_history(axes: Axes, rows: Sequence[TrialRow]) -> None:
         axes.plot(epochs, best.scores, color=ACCENT, linewidth=2.2, label=label)
     axes.plot([], [], "o-", color=MAIN, markersize=4, label="ran to the end")
     if any(row.status != "finished" for row in rows):
-        axes.plot([], [], "x-", color=EDGE, markersize=4, label="stopped early")
+        axes.plot([], [], "x-", color=EDGE, markersize=4, label="not finished")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _label_score(axes, "epoch")
 
@@ -185,7 +185,7 @@ def _draw_frontier(axes: Axes, rows: Sequence[TrialRow]) -> None:
         color=ACCENT,
         markersize=7,
         linewidth=1.6,
-        label="nothing better for less",
+        label="Pareto front",
     )
     for row in pareto if len(rows) > _MAX_LABELS else rows:
         changes = [

@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 import matplotlib.image
 import pytest
 
+from sgnray.train.tracking.plot_style import new_figure
 from sgnray.tune.report.page import write_page
-from sgnray.tune.report.plots import draw_pictures, frontier
+from sgnray.tune.report.plots import _draw_history, draw_pictures, frontier
 from sgnray.tune.space.space import Choice, Range, Space
 from sgnray.tune.state.folder import claim_search
 from sgnray.tune.state.trials import TrialRow, best_of
@@ -104,3 +105,30 @@ def test_the_page_needs_nothing_else(page):
     assert all(link.startswith("data:image/png;base64,") for link in shown.links)
     assert not re.search(r"https?://|@import|url\(", page)
     assert "50.00%" in page
+
+
+@pytest.mark.parametrize(
+    ("statuses", "text"),
+    [
+        (("finished", "finished"), "all ran to the end"),
+        (("finished", "failed"), "not all ran to the end"),
+        (("finished", "interrupted"), "not all ran to the end"),
+        (("finished", "stopped", "failed"), "ASHA stopped the worse ones early"),
+    ],
+)
+@pytest.mark.parametrize("scheduler", ["asha", "none"])
+def test_the_page_says_how_the_trials_ended(tmp_path, make_plan, scheduler, statuses, text):
+    values = {"optim.learning_rate": 0.01, "data.num_segments": 4}
+    rows = tuple(
+        TrialRow(number, each, values, (number / 10,)) for number, each in enumerate(statuses, 1)
+    )
+    with claim_search(tmp_path, "mine", make_plan(scheduler=scheduler)) as folder:
+        write_page(folder, rows, best_of(rows), {})
+    assert f"the schedule in proportion; {text}</dd>" in (folder.path / "search.html").read_text()
+
+
+def test_a_trial_that_was_interrupted_was_not_stopped_early():
+    axes = new_figure((4.0, 4.0), dpi=50, h_pad=0.1).subplots()
+    rows = [TrialRow(1, "finished", {}, (0.5,)), TrialRow(2, "interrupted", {}, (0.4,))]
+    _draw_history(axes, rows)
+    assert axes.get_legend_handles_labels()[1][1:] == ["ran to the end", "not finished"]
