@@ -46,9 +46,11 @@ def write_pyskl(
 
 
 def _name_splits(names: tuple[str, ...], splits: Mapping[str, Split]) -> dict[str, list[str]]:
-    named = {}
+    named: dict[str, list[str]] = {}
     for case, split in splits.items():
         word = _WORDS.get(case, case)
+        if word in splits or f"{word}_train" in named:  # of another case
+            word = case
         named[f"{word}_train"] = [names[clip] for clip in split.train]
         named[f"{word}_val"] = [names[clip] for clip in split.test]
     return named

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sgnray.data.formats.export import export_dataset
-from sgnray.data.protocols import split_clips
+from sgnray.data.protocols import Split, split_clips
 from sgnray.data.skeleton import COCO17
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
@@ -120,6 +120,25 @@ def test_a_pyskl_file_gives_clips_names_and_cases_back(golden_dataset, tmp_path)
         assert parts["train"] == [table.names[row] for row in split.train]
         assert parts["test"] == [table.names[row] for row in split.test]
     assert result.losses == ()
+
+
+def test_cases_of_the_same_published_name_are_all_in_a_pyskl_file(tiny_dataset, tmp_path):
+    """cs, csub and xsub are names of one split, which a description may give to several."""
+    cases = {"cs": ([0], [1]), "csub": ([2], [3]), "cv": ([4], [5])}
+    for more in ({}, {"xsub": ([6], [7])}):
+        given = {
+            case: Split(*(np.array(rows) for rows in parts))
+            for case, parts in (cases | more).items()
+        }
+        clips = replace(tiny_dataset.clips, splits=given)
+        out = tmp_path / f"{len(given)}.pkl"
+        export_dataset(replace(tiny_dataset, clips=clips), out, to="pyskl")
+        found = pickle.loads(out.read_bytes())["split"]
+        words = ["cs" if more else "xsub", "csub", "xview", *more]
+        for word, split in zip(words, given.values(), strict=True):
+            assert found.pop(f"{word}_train") == [clips.names[row] for row in split.train]
+            assert found.pop(f"{word}_val") == [clips.names[row] for row in split.test]
+        assert not found
 
 
 def test_standard_tools_read_the_files(golden_dataset, tmp_path):
