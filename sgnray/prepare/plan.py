@@ -14,6 +14,8 @@ from sgnray.prepare.clip import Clip
 
 Item = TypeVar("Item")
 
+JOB_BYTES = 16 * 2**20
+
 
 @dataclass(frozen=True)
 class PartJob:
@@ -71,7 +73,7 @@ def hash_lines(lines: Iterable[str]) -> str:
 
 
 def cut_blocks(
-    items: Iterable[Item], size_of: Callable[[Item], int], *, num_bytes: int
+    items: Iterable[Item], size_of: Callable[[Item], int], *, num_bytes: int = JOB_BYTES
 ) -> Iterator[tuple[Item, ...]]:
     """Cut items into blocks; a block ends as soon as it has at least `num_bytes`."""
     block: list[Item] = []

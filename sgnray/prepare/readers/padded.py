@@ -30,7 +30,7 @@ from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, first_line
 from sgnray.prepare.clip import Clip, ClipFacts, Poses, as_float32, refusal
 from sgnray.prepare.normalize import list_poses
-from sgnray.prepare.plan import PartJob, RawPlan, hash_lines
+from sgnray.prepare.plan import JOB_BYTES, PartJob, RawPlan, hash_lines
 from sgnray.prepare.readers.naming import (
     describe_file,
     find_case,
@@ -43,7 +43,6 @@ from sgnray.storage.location import Entry, Location
 H5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK\x03\x04"
 _SUFFIX = ".npy"
-_JOB_BYTES = 16 * 2**20
 _MAX_ROW_BYTES = 64 * 2**20
 # Keeps a chunk of rows that are compressed together while its other rows are read.
 _CHUNK_CACHE_BYTES = 64 * 2**20
@@ -208,7 +207,7 @@ def find_array_problem(spec: ArraySpec | None, num_axes: int, entry: Entry) -> s
 
 def _read_labels(arrays: H5Arrays | NpzArrays, array: str, spec: ArraySpec) -> list[int]:
     labels: list[int] = []
-    step = max(1, _JOB_BYTES // spec.row_bytes)
+    step = max(1, JOB_BYTES // spec.row_bytes)
     for start in range(0, spec.shape[0], step):
         rows = arrays.read_rows(array, start, min(start + step, spec.shape[0]))
         is_one_hot = ((rows != 0).sum(axis=1) == 1) & (rows == 1).any(axis=1)
@@ -220,7 +219,7 @@ def cut_row_jobs(
     arrays: Arrays, array: str, spec: ArraySpec, rows: Sequence[Row], read_clip: ReadClip
 ) -> Iterator[PartJob]:
     """Cut an array into jobs of about 16 MiB, at the borders of its chunks if they are small."""
-    step = max(1, _JOB_BYTES // spec.row_bytes)
+    step = max(1, JOB_BYTES // spec.row_bytes)
     if spec.chunk_rows * spec.row_bytes <= _MAX_ROW_BYTES:
         step = -(-step // spec.chunk_rows) * spec.chunk_rows
     for start in range(0, len(rows), step):

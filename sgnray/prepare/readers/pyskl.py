@@ -58,7 +58,6 @@ Arrays = tuple[PickledArray, PickledArray | None]  # key points and their scores
 
 CLIP_FORMAT = "PYSKL"
 SUFFIXES = (".pkl", ".pickle")
-_JOB_BYTES = 16 * 2**20
 _SKELETONS: dict[tuple[int, ...], Skeleton] = {
     **{(skeleton.num_joints, 3): skeleton for skeleton in KINECT},
     **{(count, 2): COCO17 for count in COCO_COUNTS},
@@ -101,7 +100,7 @@ def plan_pyskl(location: Location) -> RawPlan:
     class_names = name_classes(published, num_classes)
     kept, skipped = _choose(clips, ntu_facts, missing, len(class_names))
     lines = [f"{clip.facts.name} {clip.facts.label}" for clip in kept]
-    blocks = cut_blocks(kept, lambda clip: clip.keypoint.num_bytes, num_bytes=_JOB_BYTES)
+    blocks = cut_blocks(kept, lambda clip: clip.keypoint.num_bytes)
     return RawPlan(
         dataset=dataset,
         skeleton=skeleton,

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgnray.errors import InputError, first_line
+from sgnray.prepare.plan import JOB_BYTES
 from sgnray.storage.location import Location
 
-JOB_BYTES = 16 * 1024 * 1024
 JOB_ROWS = 1024
 _STEP_BYTES = 2 * 1024 * 1024
 _MAGIC = (b"ARROW1", b"PAR1", b"\xff\xff\xff\xff")

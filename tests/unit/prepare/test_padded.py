@@ -122,7 +122,7 @@ def test_h5_with_an_empty_part_and_chunks(tmp_path):
 
 
 def test_jobs_may_come_in_any_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(padded, "_JOB_BYTES", 4 * 300 * 150 * 2)
+    monkeypatch.setattr(padded, "JOB_BYTES", 4 * 300 * 150 * 2)
     parts = {"train": make_part(0, 7), "test": make_part(1, 3)}
     for location in (
         write_npz(tmp_path, **parts),
