@@ -22,8 +22,9 @@ from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.data.store import clips_schema
 from sgnray.prepare.clip import Clip
-from sgnray.prepare.pipeline.staging import POSES_FILE, part_path, write_file
+from sgnray.prepare.pipeline.staging import POSES_FILE, part_path
 from sgnray.prepare.plan import PartJob, RawPlan
+from sgnray.storage.atomic import write_bytes
 
 _SKIPPED_KEY, _END_KEY, _CRC_KEY = b"skipped", b"poses_end", b"poses_crc32"
 
@@ -80,7 +81,7 @@ class Journal:
         return len(self._tables)
 
     def append(self, part: Part) -> None:
-        """Store the next part; raises OSError if writing fails."""
+        """Store the next part; raises OSError or OutputError if writing fails."""
         self._poses.write(part.values_PD.data)
         self._poses.flush()
         self._end += part.values_PD.nbytes
@@ -94,7 +95,7 @@ class Journal:
         with pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
         data = sink.getvalue()
-        write_file(part_path(self._folder, self.num_finished), data)
+        write_bytes(part_path(self._folder, self.num_finished), data)
         # Keep the written copy, not the part: its columns may be in Ray's small object store, and
         # would keep all poses of the part there.
         self._keep(pa.ipc.open_file(data).read_all(), part.skipped)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from sgnray.data.info import INFO_FILE
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE
 from sgnray.errors import EmptyError, OutputError, UsageError
-from sgnray.storage.atomic import output_errors, replace_folder, sync
+from sgnray.storage.atomic import output_errors, replace_folder, sync, write_text
 from sgnray.storage.lock import LOCK_FILE, take_folder_lock
 
 _PART_PATTERN = "part-*.arrow"
@@ -21,8 +20,9 @@ _READY = "ready"
 _PREVIOUS = "previous"
 POSES_FILE = "poses.f32"
 SORTED_FILE = "sorted.f32"
-_OWN_NAMES = {LOCK_FILE, _KEY_FILE, f"{_KEY_FILE}.tmp", _READY, _PREVIOUS, POSES_FILE, SORTED_FILE}
-_OWN_PART = re.compile(r"part-\d{5,}\.arrow(\.tmp)?", re.ASCII)
+_OWN_NAMES = {LOCK_FILE, _READY, _PREVIOUS, POSES_FILE, SORTED_FILE}
+# Also those that a killed process was writing; earlier versions called them .tmp.
+_OWN_FILE = re.compile(rf"({_KEY_FILE}|part-\d{{5,}}\.arrow)(\.tmp|(\.\d+)?\.partial)?", re.ASCII)
 
 
 @contextmanager
@@ -67,13 +67,6 @@ def partial_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.partial")
 
 
-def write_file(path: Path, data: bytes | memoryview) -> None:
-    """Write a file atomically."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
-
-
 def part_path(folder: Path, index: int) -> Path:
     """Name the file of one part in a staging folder."""
     return folder / f"part-{index:05d}.arrow"
@@ -103,7 +96,7 @@ def _check_own(folder: Path) -> None:
     unexpected = [
         entry.name
         for entry in (folder.iterdir() if folder.is_dir() else ())
-        if entry.name not in _OWN_NAMES and not _OWN_PART.fullmatch(entry.name)
+        if entry.name not in _OWN_NAMES and not _OWN_FILE.fullmatch(entry.name)
     ]
     if unexpected:
         raise UsageError(
@@ -122,4 +115,4 @@ def _keep_parts(folder: Path, key: str) -> None:
             shutil.rmtree(entry)
         elif entry.name != LOCK_FILE:
             entry.unlink()
-    write_file(path, key.encode())
+    write_text(path, key)

@@ -262,6 +262,16 @@ def test_a_staging_folder_that_holds_something_else_is_left_alone(make_nwucla, t
     assert (tmp_path / "out.partial" / "thesis.tex").read_text() == "precious"
 
 
+def test_files_that_a_killed_process_was_writing_are_ours(make_nwucla, tmp_path):
+    """Also those of an earlier version."""
+    (tmp_path / "out.partial").mkdir()
+    for name in ("key.tmp", "key.7.partial", "key.partial", "part-00000.arrow.tmp"):
+        (tmp_path / "out.partial" / name).write_text("cut")
+    (tmp_path / "out.partial" / "part-00001.arrow.123.partial").write_text("cut")
+    prepare_dataset(make_nwucla(3), out=tmp_path / "out")
+    assert not (tmp_path / "out.partial").exists()
+
+
 def test_a_missing_file_stops_the_preparation_and_keeps_finished_parts(make_nwucla, tmp_path):
     raw, out = make_nwucla(PART_FILES + 2), tmp_path / "out"
     last = sorted(raw.rglob("*.json"))[-1]
