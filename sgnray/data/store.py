@@ -9,8 +9,9 @@ Legend: N clips, P poses of the dataset, T frames, M bodies, V joints, C coordin
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -181,6 +182,17 @@ def _read_name(folder: Path) -> str:
         return read_info(folder).dataset
     except InputError as error:
         return error.what
+
+
+def unknown_clip(clip: str, names: Iterable[str], *, where: str) -> UsageError:
+    """Build the error for a clip that is not among the names; it shows similar ones."""
+    listed = list(names)
+    near = difflib.get_close_matches(clip, listed, n=3)
+    return UsageError(
+        f"clip {clip!r} not found",
+        where=where,
+        now=f"did you mean {', '.join(near)}?" if near else f"one of them is {listed[0]}",
+    )
 
 
 def clips_schema(skeleton: Skeleton) -> pa.Schema:

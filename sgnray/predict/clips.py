@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,7 @@ from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, ClipError, UsageError
 from sgnray.predict.sources import DatasetSource, Loaded, Part, Sample, Source, find_sources
-from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, cut
+from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, check_window, cut
 from sgnray.prepare.clip import Poses
 from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.recording import FRAMES_PER_S
@@ -385,10 +384,5 @@ def _sliding_window(
         return None
     stride = max(1, window // 2) if stride is None else stride
     fps = FRAMES_PER_S if fps is None else fps
-    if min(window, stride) < 1 or not 0 < fps < math.inf:
-        raise UsageError(
-            "window and stride must be at least one frame, and the frame rate positive",
-            where=f"--window {window} --stride {stride} --fps {fps:g}",
-            now="give numbers of frames; Kinect records 30 per second",
-        )
+    check_window(window, stride, fps)
     return SlidingWindow(window, stride, fps)

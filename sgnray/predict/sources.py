@@ -5,7 +5,6 @@ Legend: P poses of a clip, D = V * C numbers of a pose.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import logging
@@ -20,7 +19,7 @@ import numpy as np
 from sgnray.data.fetch import dataset_at, holds_dataset
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped
-from sgnray.data.store import SkeletonDataset, open_dataset
+from sgnray.data.store import SkeletonDataset, open_dataset, unknown_clip
 from sgnray.errors import (
     CheckpointError,
     ClipError,
@@ -318,12 +317,7 @@ def _open(folder: Path, skeleton: Skeleton, clips: Sequence[str]) -> DatasetSour
     row_of = {name: row for row, name in enumerate(dataset.clips.names)}
     unknown = next((clip for clip in clips if clip not in row_of), None)
     if unknown is not None:
-        near = difflib.get_close_matches(unknown, row_of, n=3)
-        raise UsageError(
-            f"clip {unknown!r} not found",
-            where=str(folder),
-            now=f"did you mean {', '.join(near)}?" if near else "list the dataset with sgn data",
-        )
+        raise unknown_clip(unknown, row_of, where=str(folder))
     rows = [row_of[clip] for clip in clips] if clips else range(len(row_of))
     return DatasetSource(dataset, tuple(rows))
 

@@ -19,7 +19,8 @@ from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
 from sgnray.data.store import FloatArray
 from sgnray.distributed.device import choose_device
-from sgnray.errors import InputError, UsageError, count_of
+from sgnray.errors import InputError, count_of
+from sgnray.predict.windows import check_window
 from sgnray.prepare.arrays import MOST_PEOPLE, arrange_frames, fill_joints, read_null
 
 log = logging.getLogger(__name__)
@@ -44,12 +45,7 @@ class Stream:
         num_views: int | None = None,
         num_guesses: int = 5,
     ) -> None:
-        if min(window, stride) < 1:
-            raise UsageError(
-                "window and stride must be at least one frame",
-                where=f"window {window}, stride {stride}",
-                now="give numbers of frames",
-            )
+        check_window(window, stride)
         self.num_frames = 0
         self._model = model
         self._skeleton = model.card.skeleton

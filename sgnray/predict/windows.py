@@ -5,6 +5,7 @@ Legend: P poses, D = V * C numbers of a pose, V joints, C coordinates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped
+from sgnray.errors import UsageError
 from sgnray.prepare.clip import NOT_BY_TIME, Poses, refusal
 from sgnray.prepare.normalize import center_poses
 from sgnray.prepare.recording import FRAMES_PER_S
@@ -80,6 +82,16 @@ class SlidingWindow:
                 yield Span(first, first + self.size, self.frames_per_s)
                 first += self.stride
         yield Span(last, poses.num_frames, self.frames_per_s)
+
+
+def check_window(window: int, stride: int, fps: float = FRAMES_PER_S) -> None:
+    """Raise UsageError for numbers of frames, or a frame rate, that make no windows."""
+    if min(window, stride) < 1 or not 0 < fps < math.inf:
+        raise UsageError(
+            "window and stride must be at least one frame, and the frame rate positive",
+            where=f"--window {window} --stride {stride} --fps {fps:g}",
+            now="give numbers of frames; Kinect records 30 per second",
+        )
 
 
 def cut(poses: Poses, span: Span, skeleton: Skeleton) -> Poses | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from sgnray.data.fetch import dataset_at, holds_dataset
-from sgnray.data.store import open_dataset
+from sgnray.data.store import open_dataset, unknown_clip
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.readers.format_table import stem_of
 from sgnray.prepare.readers.listing import RawFile
@@ -117,10 +116,5 @@ def _choose(names: Sequence[str], clip: str | None, source: str) -> int:
             now="name it, for example: " + shlex.join(["sgn", "view", source, names[0]]),
         )
     if clip not in names:
-        near = difflib.get_close_matches(clip, names, n=3)
-        raise UsageError(
-            f"clip {clip!r} not found",
-            where=source,
-            now=f"did you mean {', '.join(near)}?" if near else f"one of them is {names[0]}",
-        )
+        raise unknown_clip(clip, names, where=source)
     return list(names).index(clip)
