@@ -14,7 +14,7 @@ from sgnray.config.schema import CaseName, ListOf, Strict, Word, tuple_of_list
 from sgnray.errors import InputError, Problem, RecipeError, count_problems
 
 FORMAT_VERSION = 1
-Column = Literal["subject", "camera", "setup", "replication"]
+ClipNumber = Literal["subject", "camera", "setup", "replication"]
 
 _NOW = "correct the description; 'Your own skeletons' in .github/docs/data.md shows one"
 
@@ -28,7 +28,7 @@ Names = Annotated[ListOf[Name], Field(min_length=1)]
 Files = Annotated[Names, BeforeValidator(_list_of_one)]
 Numbers = Annotated[ListOf[int], Field(min_length=1)]
 Bone = Annotated[tuple[Name, Name], BeforeValidator(tuple_of_list)]
-Rule = Names | dict[Column, Numbers]
+Rule = Names | dict[ClipNumber, Numbers]
 
 
 class SplitRule(Strict):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from sgnray.errors import InputError, UsageError
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-_COLUMNS: tuple[Column, ...] = ("subject", "camera", "setup")
+_COLUMNS: tuple[Column, ...] = get_args(Column)
 _FOLD_STRIDE = 5  # about a fifth of the groups validates
 _MAX_CAMERA_FOLDS = 5  # a trial of a search trains one model per fold
 

@@ -6,14 +6,15 @@ Legend: P poses of a clip, D = V * C numbers of a pose.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from sgnray.config.custom import ClipNumber
 from sgnray.errors import ClipError
 
-CLIP_NUMBERS = ("subject", "camera", "setup", "replication")
+CLIP_NUMBERS: tuple[str, ...] = get_args(ClipNumber)
 MAX_CLIP_NUMBER = 32_767  # of the dataset's columns
 NOT_BY_TIME = "number its frames 0, 1, ..., not by time"
 NUM_LABELS = 100_000  # more than any dataset has
