@@ -33,7 +33,7 @@ from sgnray.data.info import (
 from sgnray.data.protocols import ClipTable, IntArray, Split
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped, write_skipped
-from sgnray.errors import InputError, Problem, UsageError, first_line
+from sgnray.errors import InputError, Problem, UsageError, count_of, first_line
 from sgnray.progress import Progress
 
 CLIPS_FILE = "clips.arrow"
@@ -296,9 +296,9 @@ def find_contradictions(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[st
         yield "has no clip"
         return
     if batch.num_rows != info.num_clips:
-        yield f"has {batch.num_rows} clips, {INFO_FILE} says {info.num_clips}"
+        yield f"has {count_of(batch.num_rows, 'clip')}, {INFO_FILE} says {info.num_clips}"
     if len(poses.values) != info.num_poses:
-        yield f"has {len(poses.values)} poses, {INFO_FILE} says {info.num_poses}"
+        yield f"has {count_of(len(poses.values), 'pose')}, {INFO_FILE} says {info.num_poses}"
     required = [batch.column(field.name) for field in batch.schema if not field.nullable]
     inner = [poses.values, poses.values.values, frames.values, bodies.values]
     if any(column.null_count for column in (*required, *inner)):
@@ -317,7 +317,8 @@ def find_wrong_labels(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]
     """Count the labels that are no class."""
     labels, num_classes = batch.column("label").fill_null(0).to_numpy(), len(info.class_names)
     if num_wrong := np.count_nonzero((labels < 0) | (labels >= num_classes)):
-        yield f"{num_wrong} clips have a label that is not one of the {num_classes} classes"
+        wrong = count_of(num_wrong, "clip")
+        yield f"{wrong} with a label that is not one of the {num_classes} classes"
 
 
 def find_unknown_names(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
@@ -325,8 +326,8 @@ def find_unknown_names(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str
     names = set(batch.column("name").to_pylist()) if info.splits else set()
     for case, parts in (info.splits or {}).items():
         if unknown := sorted({*parts["train"], *parts["test"]} - names):
-            some = f"{len(unknown)} clips that do not exist, for example {unknown[0]}"
-            yield f"the case {case} names {some}"
+            some = count_of(len(unknown), "unknown clip")
+            yield f"the case {case} names {some}, for example {unknown[0]}"
 
 
 def _find_wrong_poses(batch: pa.RecordBatch) -> Iterator[str]:

@@ -24,7 +24,7 @@ from sgnray.data.store import (
     find_wrong_labels,
     read_batch,
 )
-from sgnray.errors import InputError, Problem, count_problems
+from sgnray.errors import InputError, Problem, count_of, count_problems
 from sgnray.progress import OnProgress, Progress, ignore_progress
 
 _BLOCK_BYTES = 8 << 20
@@ -91,7 +91,7 @@ def _check_clips(path: Path, info: DatasetInfo, progress: Progress) -> Iterator[
 def _check_names(batch: pa.RecordBatch) -> Iterator[str]:
     names = batch.column("name").to_pylist()
     if len(set(names)) < len(names):
-        yield f"{len(names) - len(set(names))} clips have the same name as another"
+        yield f"{count_of(len(names) - len(set(names)), 'clip')} with the same name as another"
     for before, name in pairwise(names):
         if None not in (before, name) and before > name:
             yield f"the clips are not sorted by name: {name} comes after {before}"
@@ -106,7 +106,7 @@ def _check_poses(batch: pa.RecordBatch, progress: Progress) -> Iterator[str]:
     values_PD = poses.values.values.to_numpy().reshape(-1, poses.values.type.list_size)
     empty = np.flatnonzero(np.diff(offsets) == 0)
     if empty.size:
-        yield f"{empty.size} clips have no pose, the first is {names[int(empty[0])]}"
+        yield f"{count_of(empty.size, 'clip')} without poses, the first is {names[int(empty[0])]}"
     counts: Counter[str] = Counter()
     first_row: dict[str, int] = {}
     step = max(1, _BLOCK_BYTES // (4 * values_PD.shape[1]))
@@ -114,10 +114,10 @@ def _check_poses(batch: pa.RecordBatch, progress: Progress) -> Iterator[str]:
         block = slice(start, min(start + step, len(values_PD)))
         row_P = np.searchsorted(offsets, np.arange(block.start, block.stop), side="right") - 1
         masks = {
-            "contain numbers that are not finite": ~np.isfinite(values_PD[block]).all(axis=1),
-            "are outside of their clip's frames": (frame_P[block] < 0)
+            "with numbers that are not finite": ~np.isfinite(values_PD[block]).all(axis=1),
+            "outside of the frames of a clip": (frame_P[block] < 0)
             | (frame_P[block] >= num_frames_N[row_P]),
-            "have a body below 0": body_P[block] < 0,
+            "with a body below 0": body_P[block] < 0,
         }
         for what, is_wrong_P in masks.items():
             counts[what] += int(np.count_nonzero(is_wrong_P))
@@ -126,4 +126,4 @@ def _check_poses(batch: pa.RecordBatch, progress: Progress) -> Iterator[str]:
         progress.add(values_PD[block].nbytes)
     for what, count in counts.items():
         if count:
-            yield f"{count} poses {what}, the first in {names[first_row[what]]}"
+            yield f"{count_of(count, 'pose')} {what}, the first in {names[first_row[what]]}"

@@ -18,7 +18,7 @@ from sgnray.data.formats.pyskl import write_pyskl
 from sgnray.data.protocols import Split, only_case, resolve_case, split_clips, split_counts
 from sgnray.data.skeleton import COCO17, KINECT, SKELETONS
 from sgnray.data.store import SkeletonDataset
-from sgnray.errors import InputError, UsageError
+from sgnray.errors import InputError, UsageError, count_of
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import make_parent, refuse_existing, written_atomically
 
@@ -131,12 +131,12 @@ def _padded_losses(dataset: SkeletonDataset, split: Split) -> list[str]:
         "classes, are not in the file"
     ]
     if (num_left := len(dataset.clips.names) - len(split.clips)) > 0:
-        losses.append(f"{num_left:,} clips in neither part of the case are left out")
+        losses.append(f"left out: {count_of(num_left, 'clip')} in neither part of the case")
     is_longer = last_frames(dataset) + 1 < dataset.clips.num_frames
     if num_longer := np.count_nonzero(is_longer[split.clips]):
         losses.append(
-            f"the zero frames at the end of {num_longer:,} clips cannot be distinguished "
-            "from padding"
+            f"the zero frames at the end of {count_of(num_longer, 'clip')} cannot be "
+            "distinguished from padding"
         )
     if dataset.skeleton.num_joints not in _READABLE_JOINTS:
         losses.append("sgnray cannot read the file back: it reads padded files of 25 and 20 joints")
@@ -161,7 +161,8 @@ def _pyskl_losses(dataset: SkeletonDataset) -> list[str]:
         )
     elif num_moved := _count_not_centered(dataset):
         losses.append(
-            f"{num_moved:,} clips are not centered on actor 1; reading the file back centers them"
+            f"{count_of(num_moved, 'clip')} {'is' if num_moved == 1 else 'are'} not centered on "
+            "actor 1; reading the file back centers them"
         )
     return losses
 

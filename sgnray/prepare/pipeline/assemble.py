@@ -12,7 +12,7 @@ from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped, count_reasons
 from sgnray.data.store import write_dataset
-from sgnray.errors import EmptyError, Problem
+from sgnray.errors import EmptyError, Problem, count_of
 from sgnray.prepare.pipeline.parts import Part, map_poses
 from sgnray.prepare.pipeline.staging import SORTED_FILE
 from sgnray.prepare.plan import RawPlan
@@ -90,7 +90,7 @@ def _no_clip(skipped: Sequence[Skipped]) -> EmptyError:
         else "all for one reason",
         now="check that the files are complete, and that their suffixes are right",
         problems=[
-            Problem(f"{row.num_files} files, like {row.example}", row.reason)
+            Problem(f"{count_of(row.num_files, 'file')}, like {row.example}", row.reason)
             for row in reasons[:_NUM_REASONS]
         ],
     )

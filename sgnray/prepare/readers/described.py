@@ -13,7 +13,7 @@ from sgnray.data.datasets import DATASETS
 from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import KINECT, SKELETONS, Skeleton
 from sgnray.data.skipped import Skipped
-from sgnray.errors import ClipError, InputError, Problem, count_problems
+from sgnray.errors import ClipError, InputError, Problem, count_of, count_problems
 from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, Clip, ClipFacts, refusal
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
 from sgnray.prepare.readers.table_clips import (
@@ -205,7 +205,7 @@ def _name_splits(
         found += [f"leaves no clips for {part}" for part, chosen in parts.items() if not chosen]
         both = set(parts["train"]) & set(parts["test"])
         if both:
-            found.append(f"has {len(both)} clips in both parts, such as {min(both)!r}")
+            found.append(f"has {count_of(len(both), 'clip')} in both parts, such as {min(both)!r}")
         problems += [Problem(f"splits.{case}", what) for what in found]
         splits[case] = parts
     if problems:

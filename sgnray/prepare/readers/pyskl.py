@@ -26,7 +26,7 @@ from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import COCO17, COCO_COUNTS, KINECT, NTU25, Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.data.store import FloatArray
-from sgnray.errors import ClipError, InputError, Problem, shorten_problems
+from sgnray.errors import ClipError, InputError, Problem, count_of, shorten_problems
 from sgnray.prepare.clip import NUM_LABELS, Clip, ClipFacts, Poses, refusal
 from sgnray.prepare.normalize import list_poses, normalize
 from sgnray.prepare.plan import PartJob, RawPlan, cut_blocks, hash_lines
@@ -333,8 +333,8 @@ def _read_splits(
         unknown = [name for name in names if name not in known]
         if unknown:
             log.warning(
-                "the split %s of %s lists %d clips that are missing, such as %.80r: left out",
-                *(key, location, len(unknown), unknown[0]),
+                "the split %s of %s lists %s not in the file, such as %.80r: left out",
+                *(key, location, count_of(len(unknown), "clip"), unknown[0]),
             )
         word, part, number = match[1], match[2], match[3]
         case = name_case(dataset, word) if word else "split" if number else NO_CASE
@@ -345,7 +345,9 @@ def _read_splits(
         if (tested := found.get("test") or found.get("val")) and found.get("train")
     }
     problems = [
-        Problem(f"split {case}", f"{len(both)} clips are in both parts, such as {min(both)}")
+        Problem(
+            f"split {case}", f"{count_of(len(both), 'clip')} in both parts, such as {min(both)}"
+        )
         for case, found in splits.items()
         if (both := set(found["train"]) & set(found["test"]))
     ]

@@ -151,9 +151,7 @@ def test_named_splits_become_rows(write_dataset, tmp_path):
     assert dataset.poses_PVC.shape == (10, 17, 2)
     splits["hand"]["test"] = ["clip-7"]
     folder = write_dataset(tmp_path / "torn", make_clips(4), splits=splits)
-    with pytest.raises(
-        InputError, match="hand names 1 clips that do not exist, for example clip-7"
-    ):
+    with pytest.raises(InputError, match="hand names 1 unknown clip, for example clip-7"):
         open_dataset(folder)
 
 

@@ -50,17 +50,17 @@ def test_one_flipped_bit(folder):
             "values",
             6 * 6,
             np.nan,
-            "1 poses contain numbers that are not finite, the first in clip-4",
+            "1 pose with numbers that are not finite, the first in clip-4",
         ),
-        ("values", 71, -np.inf, "1 poses contain numbers that are not finite, the first in clip-5"),
-        ("frame", 5, 9, "1 poses are outside of their clip's frames, the first in clip-3"),
-        ("frame", 0, -1, "1 poses are outside of their clip's frames, the first in clip-1"),
-        ("body", 11, -1, "1 poses have a body below 0, the first in clip-5"),
-        ("label", 1, 4, "1 clips have a label that is not one of the 4 classes"),
-        ("label", 1, -1, "1 clips have a label that is not one of the 4 classes"),
-        ("name", 1, "clip-1", "1 clips have the same name as another"),
+        ("values", 71, -np.inf, "1 pose with numbers that are not finite, the first in clip-5"),
+        ("frame", 5, 9, "1 pose outside of the frames of a clip, the first in clip-3"),
+        ("frame", 0, -1, "1 pose outside of the frames of a clip, the first in clip-1"),
+        ("body", 11, -1, "1 pose with a body below 0, the first in clip-5"),
+        ("label", 1, 4, "1 clip with a label that is not one of the 4 classes"),
+        ("label", 1, -1, "1 clip with a label that is not one of the 4 classes"),
+        ("name", 1, "clip-1", "1 clip with the same name as another"),
         ("name", 1, "clip-0", "the clips are not sorted by name: clip-0 comes after clip-1"),
-        ("num_frames", 4, 1, "1 poses are outside of their clip's frames, the first in clip-5"),
+        ("num_frames", 4, 1, "1 pose outside of the frames of a clip, the first in clip-5"),
     ],
 )
 def test_one_wrong_value(hand_made, tmp_path, monkeypatch, column, index, value, what, block_poses):
@@ -74,7 +74,7 @@ def test_the_first_of_many_is_named(hand_made, tmp_path, monkeypatch):
     monkeypatch.setattr(verify, "_BLOCK_BYTES", 24)
     hand_made.values[[13, 14, 71]] = np.inf
     assert problems_of(hand_made.write(tmp_path / "sticks")) == [
-        ("clips.arrow", "2 poses contain numbers that are not finite, the first in clip-2")
+        ("clips.arrow", "2 poses with numbers that are not finite, the first in clip-2")
     ]
 
 
@@ -82,7 +82,7 @@ def test_a_clip_without_poses(hand_made, tmp_path):
     hand_made.offsets[1] = 0
     hand_made.columns["num_frames"][1] = 9
     assert problems_of(hand_made.write(tmp_path / "sticks")) == [
-        ("clips.arrow", "1 clips have no pose, the first is clip-1")
+        ("clips.arrow", "1 clip without poses, the first is clip-1")
     ]
 
 
@@ -106,7 +106,7 @@ def test_a_dataset_without_poses(hand_made, tmp_path):
     hand_made.columns |= {"frame": [], "body": []}
     hand_made.offsets, hand_made.values = [0] * 6, np.empty(0, np.float32)
     folder = hand_made.write(tmp_path / "sticks", num_poses=0)
-    assert problems_of(folder) == [("clips.arrow", "5 clips have no pose, the first is clip-1")]
+    assert problems_of(folder) == [("clips.arrow", "5 clips without poses, the first is clip-1")]
 
 
 def test_poses_that_belong_to_no_clip(folder):
@@ -147,7 +147,7 @@ def test_splits_that_name_unknown_clips(hand_made, tmp_path):
     splits = {"hand": {"train": ["clip-1", "clip-9"], "test": ["clip-8"]}}
     folder = hand_made.write(tmp_path / "sticks", splits=splits)
     assert problems_of(folder) == [
-        ("dataset.json", "the case hand names 2 clips that do not exist, for example clip-8")
+        ("dataset.json", "the case hand names 2 unknown clips, for example clip-8")
     ]
 
 

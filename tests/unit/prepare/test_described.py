@@ -336,7 +336,7 @@ def test_wrong_splits_are_listed_at_once(tmp_path):
     assert [(problem.where, problem.what) for problem in caught.value.problems] == [
         ("splits.a", "leaves no clips for test"),
         ("splits.b", "clip 'no' not found, and 1 more are unknown"),
-        ("splits.b", "has 1 clips in both parts, such as 'clip-001'"),
+        ("splits.b", "has 1 clip in both parts, such as 'clip-001'"),
         ("splits.c", "leaves no clips for train"),
         ("splits.c", "leaves no clips for test"),
     ]
