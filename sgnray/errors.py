@@ -129,6 +129,12 @@ def count_of(number: float, noun: str) -> str:
     return f"{number:.12g} {noun}{'' if number == 1 else 's'}"
 
 
+def show_first(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many others there are: "a, and 2 others"."""
+    others = f", and {count_of(len(names) - 1, 'other')}" if len(names) > 1 else ""
+    return f"{names[0]}{others}"
+
+
 def count_problems(problems: Sequence[object]) -> str:
     """Return "1 problem" or "N problems"."""
     return count_of(len(problems), "problem")

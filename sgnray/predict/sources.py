@@ -28,6 +28,7 @@ from sgnray.errors import (
     SgnError,
     UsageError,
     shorten_problems,
+    show_first,
 )
 from sgnray.predict.windows import SkippedWindow, Span
 from sgnray.prepare.arrays import list_clip
@@ -236,7 +237,7 @@ def find_sources(
     if errors:
         raise type(errors[0])(
             f"{len(errors)} of {len(paths)} paths contain nothing that can be recognized",
-            where="the paths above",
+            where=show_first([error.where for error in errors]),
             now="give recordings, folders or .zip files of them, a table of clips, or the folder "
             "of a dataset",
             problems=[Problem(error.where, error.what) for error in errors],
@@ -351,7 +352,7 @@ def refuse_skipped(skipped: Sequence[Skipped], *, num_files: int) -> None:
     wholly = " throughout" if any(isinstance(item, SkippedWindow) for item in skipped) else ""
     raise InputError(
         f"{len(failed):,} of {num_files:,} recordings could not be used{wholly}",
-        where="the recordings above" if len(failed) > 1 else skipped[0].name,
+        where=show_first([problem.where for problem in failed.values()]),
         now=f"correct or replace {them}, or leave {them} out{rest}",
         problems=shorten_problems([*failed.values()]),
     )

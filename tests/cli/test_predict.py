@@ -228,7 +228,7 @@ def test_all_unusable_paths_are_listed_at_once(sgn, recordings, tiny_run, tmp_pa
         "  gone.skeleton  file or folder not found\n"
         "  film.avi       this is a video, and sgnray reads skeletons: joint positions in "
         "each frame\n"
-        "  where  the paths above\n"
+        "  where  gone.skeleton, and 1 other\n"
         "  now    give recordings, folders or .zip files of them, a table of clips, or the folder "
         "of a dataset\n"
     )

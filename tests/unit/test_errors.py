@@ -16,6 +16,7 @@ from sgnray.errors import (
     first_line,
     import_extra,
     last_line,
+    show_first,
 )
 
 KINDS = [
@@ -71,6 +72,12 @@ def test_lines_of_any_exception(error, first, last):
 def test_a_noun_follows_its_number():
     counts = ((0, "0 GPUs"), (0.25, "0.25 GPUs"), (1.0, "1 GPU"), (1_234_567, "1234567 GPUs"))
     assert all(count_of(number, "GPU") == text for number, text in counts)
+
+
+def test_the_first_of_some_names_is_shown():
+    assert show_first(["a"]) == "a"
+    assert show_first(["a", "b"]) == "a, and 1 other"
+    assert show_first(["a", "b", "c"]) == "a, and 2 others"
 
 
 def test_problems_are_counted():

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from sgnray.data.datasets import read_class_names, read_missing_names
 from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.data.skipped import Skipped
-from sgnray.errors import ClipError, InputError, Problem, UsageError, shorten_problems
+from sgnray.errors import ClipError, InputError, Problem, UsageError, shorten_problems, show_first
 from sgnray.prepare.clip import Clip, ClipFacts, refusal
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, cut_blocks, hash_lines
@@ -114,7 +114,7 @@ def check_one_format(files: Sequence[RawFile]) -> None:
     example = {(file.kind, file.skeleton): file for file in reversed(files)}
     raise InputError(
         "these recordings have different formats and do not make one dataset",
-        where="the recordings above",
+        where=show_first([file.where for file in files]),
         now="sort them into one folder per format, and prepare these one by one",
         problems=[
             Problem(f"{count} like {example[group].path}", f"{group[0]}, {group[1]}")

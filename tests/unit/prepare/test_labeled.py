@@ -438,7 +438,7 @@ def test_mixed_formats_are_refused_with_an_example_of_each(write):
         ("2 like wave/a.csv", "MediaPipe, mediapipe33"),
         ("1 like clap/c.json", "COCO key points, coco17"),
     ]
-    assert caught.value.where == "the recordings above"
+    assert caught.value.where == f"{raw}/wave/a.csv, and 2 others"
 
 
 def test_several_places_make_one_dataset(write):
