@@ -104,8 +104,8 @@ def predict_clips(
     bf16 is two to three times as fast if supported by the hardware, and changes the third digit of
     probabilities; auto uses it if supported. `workers` spreads the recordings over Ray actors,
     which must have access to the raw files; 0 needs no Ray. `request` is what each actor requests.
-    Raises UsageError, InputError and CheckpointError immediately. Iterating recognizes, and raises
-    ClusterError, or CheckpointError for a model without finite results.
+    Raises UsageError, InputError and CheckpointError immediately. Iterating runs the model, and
+    may raise ClusterError, or CheckpointError for a model without finite results.
     """
     check_device_name(device)
     if not workers:

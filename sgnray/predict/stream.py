@@ -62,7 +62,7 @@ class Stream:
         between two predictions. InputError for a frame that cannot be used, which is not counted,
         and for a window without a finite result, which is left out.
         """
-        self._frames.append(self._lay_out(joints))
+        self._frames.append(self._arrange(joints))
         self.num_frames += 1
         if self.num_frames % self._stride:
             return None
@@ -79,7 +79,7 @@ class Stream:
             where = f"the {frames} up to frame {self.num_frames} of the stream"
             raise InputError(error.what, where=where, now=error.now) from error
 
-    def _lay_out(self, joints: npt.ArrayLike | None) -> FloatArray:
+    def _arrange(self, joints: npt.ArrayLike | None) -> FloatArray:
         """Return the frame as (M, V, C) for the most people there may be, NaN for the absent."""
         try:
             frame = read_null(joints, self._skeleton)

@@ -18,7 +18,7 @@ from sgnray.prepare.recording import Body, Recording
 
 
 def normalize(recording: Recording, skeleton: Skeleton) -> Poses:
-    """Denoise, lay out the actors, move the origin, list the poses; ClipError if none is left."""
+    """Denoise, arrange the actors, move the origin, list the poses; ClipError if none is left."""
     frames_TMD = arrange(recording)
     if skeleton.origin is not None:
         frames_TMD = translate(

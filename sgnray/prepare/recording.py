@@ -14,7 +14,7 @@ FRAMES_PER_S = 30.0  # of Kinect; no recording format stores its frame rate
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """One tracked body: its poses in meters, laid out without gaps from its first frame."""
+    """One tracked body: its poses in meters, without gaps from its first frame."""
 
     first_frame: int
     joints_TVC: FloatArray

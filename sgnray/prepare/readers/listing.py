@@ -157,7 +157,9 @@ def list_files(place: Location) -> Listing:
             plain.append(Skipped(_plain_file(place, item).path, reason))
     listing = _recognize(plain)
     if listing.files or not zips:
-        reason = "a .zip next to recordings is not opened: if it has other ones, unpack it"
+        reason = (
+            "a .zip next to recordings is not opened: unpack it if it contains other recordings"
+        )
         unopened = tuple(Skipped(file.path, reason) for file in zips)
         return replace(listing, left_out=listing.left_out + unopened)
     inside = _recognize([member for file in zips for member in _zip_files(file.place)])

@@ -258,7 +258,10 @@ class _Proposals(Searcher):  # type: ignore[misc]
         return trial
 
     def _has_room(self) -> bool:
-        """Return whether to give Ray a trial. If it has none, always: else it waits for one."""
+        """Return whether to give Ray a trial.
+
+        Always True while Ray has no trial, because Ray would wait for one forever.
+        """
         if self._resources.room is None or len(self._given) < self._most:
             return True
         if self._given - self._reported:  # they may not have taken their room yet
@@ -276,7 +279,7 @@ class _Proposals(Searcher):  # type: ignore[misc]
         self._most = max(self._most, len(self._reported))
 
     def on_lost_worker(self, trial_id: str) -> None:
-        """Leave the room to a trial that is restarted."""
+        """Release the reserved room, so that the restarted trial can take it."""
         self._reported.discard(trial_id)
         self._most = max(1, len(self._reported))  # its node may be gone for good
         self.close()

@@ -35,8 +35,8 @@ _MOST_RANDOM, _FEWEST_RANDOM, _RANDOM_SHARE = 10, 4, 4
 def make_sampler(space: Space, search: SearchWay, num_trials: int, seed: int) -> Sampler:
     """Build the sampler for a way of search; a grid ignores `num_trials`: all its points are run.
 
-    RecipeError for a grid over a range and for draws from rows; MissingExtraError if TPE lacks
-    Optuna.
+    RecipeError for a grid over a range and for draws from rows; MissingExtraError for TPE if
+    Optuna is not installed.
     """
     if search == "grid":
         _check_grid(space)

@@ -120,7 +120,7 @@ def test_a_zip_that_is_not_opened_is_listed(tmp_path):
     (tmp_path / "raw" / NAME).write_text("text")
     listing = list_files(locate(tmp_path / "raw"))
     assert [file.path for file in listing.files] == [NAME]
-    reason = "a .zip next to recordings is not opened: if it has other ones, unpack it"
+    reason = "a .zip next to recordings is not opened: unpack it if it contains other recordings"
     assert (listing.refused, listing.left_out) == ((), (Skipped("more/jump.zip", reason),))
 
 
