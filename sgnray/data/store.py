@@ -316,7 +316,7 @@ def find_contradictions(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[st
 def find_wrong_labels(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str]:
     """Count the labels that are no class."""
     labels, num_classes = batch.column("label").fill_null(0).to_numpy(), len(info.class_names)
-    if num_wrong := np.count_nonzero((labels < 0) | (labels >= num_classes)):
+    if num_wrong := int(np.count_nonzero((labels < 0) | (labels >= num_classes))):
         wrong = count_of(num_wrong, "clip")
         yield f"{wrong} with a label that is not one of the {num_classes} classes"
 

@@ -19,12 +19,12 @@ from sgnray.distributed.world import World
 class Tally:
     """Counts and sums over scored clips, which can be added.
 
-    `confusion_KK` counts clips by (true class, likeliest class); `top5` those whose class is among
-    the five likeliest; `loss_sum` adds the plain cross-entropy.
+    `confusion_KK` counts clips by (true class, likeliest class); `num_in_top5` those whose class is
+    among the five likeliest; `loss_sum` adds the plain cross-entropy.
     """
 
     confusion_KK: Tensor
-    top5: Tensor
+    num_in_top5: Tensor
     loss_sum: Tensor
 
     @classmethod
@@ -32,7 +32,7 @@ class Tally:
         """Start with no clip scored."""
         return cls(
             confusion_KK=torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device),
-            top5=torch.zeros((), dtype=torch.int64, device=device),
+            num_in_top5=torch.zeros((), dtype=torch.int64, device=device),
             loss_sum=torch.zeros((), dtype=torch.float64, device=device),
         )
 
@@ -46,14 +46,14 @@ class Tally:
         counts = cells.new_zeros(num_classes**2).index_add_(0, cells, torch.ones_like(cells))
         return cls(
             confusion_KK=counts.view(num_classes, num_classes),
-            top5=(likeliest_B5 == labels_B[:, None]).sum(),
+            num_in_top5=(likeliest_B5 == labels_B[:, None]).sum(),
             loss_sum=F.cross_entropy(logits_BK.double(), labels_B, reduction="sum"),
         )
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
             confusion_KK=self.confusion_KK + other.confusion_KK,
-            top5=self.top5 + other.top5,
+            num_in_top5=self.num_in_top5 + other.num_in_top5,
             loss_sum=self.loss_sum + other.loss_sum,
         )
 
@@ -81,9 +81,9 @@ class Tally:
         return self.num_correct / max(1, self.num_clips)
 
     @property
-    def top5_share(self) -> float:
+    def top5(self) -> float:
         """Share of clips whose class is among the five likeliest."""
-        return int(self.top5) / max(1, self.num_clips)
+        return int(self.num_in_top5) / max(1, self.num_clips)
 
     @property
     def loss(self) -> float:
@@ -91,4 +91,4 @@ class Tally:
         return float(self.loss_sum) / max(1, self.num_clips)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Tally:
-        return Tally(change(self.confusion_KK), change(self.top5), change(self.loss_sum))
+        return Tally(change(self.confusion_KK), change(self.num_in_top5), change(self.loss_sum))

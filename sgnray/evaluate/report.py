@@ -207,7 +207,7 @@ def make_report(
         num_clips=tally.num_clips,
         num_correct=tally.num_correct,
         top1=tally.top1,
-        top5=tally.top5_share,
+        top5=tally.top5,
         loss=tally.loss,
         per_class=_per_class(tally, class_names),
         confused=_most_confused(tally, class_names),

@@ -23,7 +23,7 @@ from sgnray.config import load_recipe
 from sgnray.data.info import read_info
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import SgnError, UsageError
-from sgnray.evaluate.report import SELECTION, Mistake, Report
+from sgnray.evaluate.report import SELECTION, Details, Mistake, Report
 from sgnray.storage.atomic import output_errors, refuse_uri, written_atomically
 from sgnray.storage.location import as_folder
 from sgnray.storage.mirror import find_copy, upload
@@ -44,9 +44,8 @@ def place_of(report: Report, runs_dir: Runs) -> Path:
     several checkpoints or one outside a run. Reports of other checkpoints, cases, views or datasets
     have other folders.
     """
-    assert report.details is not None
     evaluated = report.evaluated
-    paths = [find_copy(member.checkpoint) for member in report.details.members]
+    paths = [find_copy(member.checkpoint) for member in _details_of(report).members]
     content = "\n".join((evaluated.dataset_checksum, *(str(path.resolve()) for path in paths)))
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     suffix = f"{evaluated.case}-{evaluated.num_views}views-{digest}"
@@ -76,12 +75,11 @@ def write_evaluation(report: Report, folder: Path) -> Path:
     If the folder is in the local copy of a run at a URI, they are also uploaded. Raises UsageError,
     OutputError.
     """
-    assert report.details is not None
     check_folder(folder)
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     page = folder / PAGE_FILE
-    content = page_of(report, open_dataset(Path(report.details.dataset_dir)))
+    content = page_of(report, open_dataset(Path(_details_of(report).dataset_dir)))
     report_path = folder / REPORT_FILE
     with written_atomically(report_path) as new_report, written_atomically(page) as new_page:
         new_report.write_text(report.to_json(), encoding="utf-8")
@@ -92,18 +90,17 @@ def write_evaluation(report: Report, folder: Path) -> Path:
 
 def page_of(report: Report, dataset: SkeletonDataset) -> str:
     """Return the page of a report with details on `dataset`."""
-    assert report.details is not None
-    num_poses = np.diff(dataset.offsets)
-    played = choose_played([item for item in report.details.mistakes if num_poses[item.row]])
+    details, num_poses = _details_of(report), np.diff(dataset.offsets)
+    played = choose_played([item for item in details.mistakes if num_poses[item.row]])
     return render_page(
         Path(__file__).with_name("html") / "report.html",
         title=f"SGN on {report.evaluated.dataset}, {report.evaluated.case}",
         report=report,
         selection=SELECTION,
-        views_range=_range_with_margin(report.details.top1_by_views),
+        views_range=_range_with_margin(details.top1_by_views),
         num_listed=_NUM_LISTED,
         num_played=len(played),
-        data=_script_data(report, dataset, played),
+        data=_script_data(details, dataset, played),
     )
 
 
@@ -116,9 +113,15 @@ def choose_played(mistakes: Sequence[Mistake]) -> list[Mistake]:
     return list(itertools.islice(filter(None, in_turn), _NUM_PLAYED))
 
 
+def _details_of(report: Report) -> Details:
+    """Return what only the report that training writes does not have."""
+    assert report.details is not None
+    return report.details
+
+
 def _is_own_test(run: RunFolder, report: Report) -> bool:
     """Return whether a report is on the run's last checkpoint and its own case, views and data."""
-    evaluated = report.evaluated
+    evaluated, dataset_dir = report.evaluated, _details_of(report).dataset_dir
     try:
         recipe = load_recipe(str(run.path / RECIPE_FILE))
         newest, environment = run.newest_checkpoint(), run.environment()
@@ -129,8 +132,7 @@ def _is_own_test(run: RunFolder, report: Report) -> bool:
         and environment is not None
         and newest[0].resolve() == find_copy(evaluated.checkpoint).resolve()
         and (recipe.data.case, recipe.evaluate.num_views) == (evaluated.case, evaluated.num_views)
-        and report.details is not None
-        and is_trained_on(environment, read_info(Path(report.details.dataset_dir)), evaluated.case)
+        and is_trained_on(environment, read_info(Path(dataset_dir)), evaluated.case)
     )
 
 
@@ -141,16 +143,15 @@ def _range_with_margin(shares: Sequence[float]) -> tuple[float, float]:
 
 
 def _script_data(
-    report: Report, dataset: SkeletonDataset, played: Sequence[Mistake]
+    details: Details, dataset: SkeletonDataset, played: Sequence[Mistake]
 ) -> dict[str, Any]:
     """Collect the data that report.js shows."""
-    assert report.details is not None
     scene_of = {mistake.row: number for number, mistake in enumerate(played)}
-    listed = [*played, *(item for item in report.details.mistakes if item.row not in scene_of)]
+    listed = [*played, *(item for item in details.mistakes if item.row not in scene_of)]
     listed = sorted(listed[:_NUM_LISTED], key=lambda item: -item.probability)
     return {
         "classes": dataset.info.class_names,
-        "confusion": report.details.confusion_KK,
+        "confusion": details.confusion_KK,
         "mistakes": [
             {
                 "clip": item.clip,

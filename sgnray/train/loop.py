@@ -83,7 +83,7 @@ def train_and_validate(
         metrics |= {
             keys.VAL_LOSS: tally.loss,
             keys.VAL_TOP1: tally.top1,
-            keys.VAL_TOP5: tally.top5_share,
+            keys.VAL_TOP5: tally.top5,
         }
     metrics[keys.EPOCH_S] = time.perf_counter() - start
     return metrics

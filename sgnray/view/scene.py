@@ -96,17 +96,17 @@ def _tracks(joints_TMVC: FloatArray) -> tuple[Track, ...]:
     return tuple(Track(joints_TVC, _ROLES[min(body, 1)]) for body, joints_TVC in bodies)
 
 
-def _roles(recording: Recording) -> dict[int, Role]:
-    """Map the id() of each body that preparation keeps to the role of its actor."""
+def _roles(recording: Recording) -> dict[Body, Role]:
+    """Return the role of each body that preparation keeps."""
     if len(recording.bodies) == 1:
-        return {id(recording.bodies[0]): "main"}
+        return {recording.bodies[0]: "main"}
     actors = assign_actors(keep_actors(recording.bodies))
-    return {id(body): role for role, bodies in zip(_ROLES, actors, strict=False) for body in bodies}
+    return {body: role for role, bodies in zip(_ROLES, actors, strict=False) for body in bodies}
 
 
-def _raw(recording: Recording, roles: dict[int, Role]) -> tuple[Track, ...]:
+def _raw(recording: Recording, roles: dict[Body, Role]) -> tuple[Track, ...]:
     return tuple(
-        Track(_placed(body, recording.num_frames), roles.get(id(body), "removed"))
+        Track(_placed(body, recording.num_frames), roles.get(body, "removed"))
         for body in recording.bodies
     )
 

@@ -46,7 +46,7 @@ def test_every_test_clip_is_scored_once_with_the_same_result(results, size):
     single, several = results[1]["tally"], results[size]["tally"]
     assert several["confusion_KK"].sum() == 9
     assert torch.equal(several["confusion_KK"], single["confusion_KK"])
-    assert torch.equal(several["top5"], single["top5"])
+    assert torch.equal(several["num_in_top5"], single["num_in_top5"])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

@@ -133,7 +133,7 @@ def _padded_losses(dataset: SkeletonDataset, split: Split) -> list[str]:
     if (num_left := len(dataset.clips.names) - len(split.clips)) > 0:
         losses.append(f"left out: {count_of(num_left, 'clip')} in neither part of the case")
     is_longer = last_frames(dataset) + 1 < dataset.clips.num_frames
-    if num_longer := np.count_nonzero(is_longer[split.clips]):
+    if num_longer := int(np.count_nonzero(is_longer[split.clips])):
         losses.append(
             f"the zero frames at the end of {count_of(num_longer, 'clip')} cannot be "
             "distinguished from padding"

@@ -156,6 +156,7 @@ def _read_rows(
     table: Table, class_names: tuple[str, ...], names: set[str]
 ) -> Iterator[ClipFacts | Skipped]:
     """Read the facts of each row, or why it is refused; add the names to `names`."""
+    label_of = {name: label for label, name in enumerate(class_names)}
     light = table.columns(present_columns(table, _LIGHT_COLUMNS))
     row = 0
     for batch in light.to_batches(max_chunksize=4096):
@@ -166,7 +167,7 @@ def _read_rows(
                 if name in names:
                     raise refusal("another clip has this name")
                 names.add(name)
-                yield _read_facts(values, class_names)
+                yield _read_facts(values, label_of)
             except ClipError as error:
                 shown = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..."
                 yield Skipped(shown, error.what)
@@ -244,7 +245,7 @@ def _unknown_names(rule: SplitRule, names: Set[str]) -> Iterator[str]:
             yield f"clip {unknown[0]!r} not found{more}"
 
 
-def _read_facts(values: dict[str, object], class_names: tuple[str, ...]) -> ClipFacts:
+def _read_facts(values: dict[str, object], label_of: Mapping[str, int]) -> ClipFacts:
     """Read the light columns of one row; ClipError says what is wrong with it."""
     name, label = values["name"], values["label"]
     if not isinstance(name, str) or not name:
@@ -254,12 +255,12 @@ def _read_facts(values: dict[str, object], class_names: tuple[str, ...]) -> Clip
     if label is None:
         raise refusal("it has no label")
     if isinstance(label, str):
-        if label not in class_names:
+        if label not in label_of:
             raise refusal(f"its label {label!r:.60} is not one of the classes")
-        label = class_names.index(label)
+        label = label_of[label]
     assert isinstance(label, int)
-    if not 0 <= label < len(class_names):
-        raise refusal(f"its label is {label}, not one of 0 to {len(class_names) - 1}")
+    if not 0 <= label < len(label_of):
+        raise refusal(f"its label is {label}, not one of 0 to {len(label_of) - 1}")
     numbers: dict[str, int | None] = {}
     for key in CLIP_NUMBERS:
         number = values.get(key)

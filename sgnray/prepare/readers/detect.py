@@ -108,7 +108,7 @@ def _plan_recordings(raw: Sequence[Location], name_pattern: str | None) -> RawPl
         return detect([inner], name_pattern)
     for place, listing, what in zip(raw, listings, recorded, strict=True):
         if what is None and len(raw) > 1 and _only_source(place) is not None:
-            raise _refuse_several(raw, [what or "a dataset on its own" for what in recorded])
+            raise _refuse_several(raw, [kind or "a dataset on its own" for kind in recorded])
         if what is None:
             raise _nothing_found(place, listing.unused)
     _check_alike(raw, recorded)

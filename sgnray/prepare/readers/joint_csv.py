@@ -96,6 +96,21 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     if is_person_N.any():
         check_meters(joints_NVC[is_person_N], "these are not meters")
     bodies_N = table.get(columns.get("body", ""))
+    numbers_N, starts = _assign_frames(table, columns, joints_NVC, skeleton)
+    ids = None if bodies_N is None else [part.tolist() for part in np.split(bodies_N, starts)]
+    numbers = numbers_N[np.concatenate(([0], starts))]
+    return build_recording(np.split(joints_NVC, starts), skeleton, ids, numbers)
+
+
+def _assign_frames(
+    table: Mapping[str, Any], columns: Mapping[str, str], joints_NVC: Floats, skeleton: Skeleton
+) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """Return the frame number of each row (N), and the rows where a new frame begins.
+
+    ClipError if the people of a frame cannot be told apart.
+    """
+    is_person_N = find_people(joints_NVC)
+    bodies_N = table.get(columns.get("body", ""))
     given_N = _frame_numbers(table, columns)
     if given_N is None:
         centers_PC = np.nanmean(joints_NVC[is_person_N], axis=1)
@@ -115,9 +130,7 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
             raise refusal(f"row {unnamed_N[0] + 1} below the header: it has no {columns['body']}")
         if given_N is None and _alternate(bodies_N[is_person_N]):
             raise refusal("it has several people, but no column Frame")
-    ids = None if bodies_N is None else [part.tolist() for part in np.split(bodies_N, starts)]
-    numbers = numbers_N[np.concatenate(([0], starts))]
-    return build_recording(np.split(joints_NVC, starts), skeleton, ids, numbers)
+    return numbers_N, starts
 
 
 def _read_header(data: bytes) -> tuple[list[str], str, bool]:

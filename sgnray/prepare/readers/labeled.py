@@ -95,7 +95,8 @@ def plan_labeled(listing: Listing, raw: Sequence[Location], name_pattern: str | 
         raise InputError(what, where=where, now=_NOW)
     names = sorted(words_of)
     files = [words_of[name][0] for name in names]
-    facts = [_read_facts(words_of[name][1], class_names) for name in names]
+    label_of = {name: label for label, name in enumerate(class_names)}
+    facts = [_read_facts(words_of[name][1], label_of) for name in names]
     rest = iter(facts)
     prepare = partial(prepare_recordings, num_classes=len(class_names))
     return RawPlan(
@@ -376,9 +377,9 @@ def _sort_labels(labels: set[str]) -> tuple[str, ...]:
     return tuple(sorted(labels))
 
 
-def _read_facts(words: Words, class_names: tuple[str, ...]) -> ClipFacts:
+def _read_facts(words: Words, label_of: Mapping[str, int]) -> ClipFacts:
     numbers = {key: int(words[key]) for key in CLIP_NUMBERS if key in words}
-    return ClipFacts(words["name"], class_names.index(words["label"]), **numbers)
+    return ClipFacts(words["name"], label_of[words["label"]], **numbers)
 
 
 def _split(facts: Sequence[ClipFacts], given: Mapping[str, str]) -> NamedSplits:
@@ -393,9 +394,11 @@ def _split(facts: Sequence[ClipFacts], given: Mapping[str, str]) -> NamedSplits:
             tested = groups[every - 1 :: every] or groups[-1:]
             names = {fact.name for fact in known if getattr(fact, column) in tested}
             splits[case] = _parts(known, names)
+    names_of: dict[int, list[str]] = defaultdict(list)
+    for fact in facts:
+        names_of[fact.label].append(fact.name)
     tested_names: set[str] = set()
-    for label in {fact.label for fact in facts}:
-        own = [fact.name for fact in facts if fact.label == label]
+    for own in names_of.values():
         tested_names.update(own[_RANDOM_EVERY - 1 :: _RANDOM_EVERY] or own[1:][-1:])
     if tested_names:
         splits["random"] = _parts(facts, tested_names)
@@ -403,10 +406,11 @@ def _split(facts: Sequence[ClipFacts], given: Mapping[str, str]) -> NamedSplits:
 
 
 def _parts(facts: Sequence[ClipFacts], tested: set[str]) -> dict[str, list[str]]:
-    parts: dict[str, list[str]] = {part: [] for part in _PARTS}
-    for fact in facts:
-        parts[_PARTS[fact.name in tested]].append(fact.name)
-    return parts
+    names = [fact.name for fact in facts]
+    return {
+        "train": [name for name in names if name not in tested],
+        "test": [name for name in names if name in tested],
+    }
 
 
 def _describe_source(

@@ -21,7 +21,7 @@ def test_counts_by_hand():
     assert tally.num_clips == 4
     assert tally.num_correct == 3
     assert tally.top1 == 0.75
-    assert tally.top5_share == 0.75
+    assert tally.top5 == 0.75
     assert tally.confusion_KK[1, 0] == 1
     expected = torch.nn.functional.cross_entropy(LOGITS.double(), LABELS).item()
     assert tally.loss == pytest.approx(expected, abs=1e-12)
@@ -33,11 +33,11 @@ def test_uneven_parts_add_up_to_the_whole():
     for part in (slice(0, 1), slice(1, 4)):
         parts += Tally.of(LOGITS[part], LABELS[part])
     assert torch.equal(parts.confusion_KK, whole.confusion_KK)
-    assert (int(parts.top5), parts.loss) == (int(whole.top5), pytest.approx(whole.loss))
+    assert (parts.top5, parts.loss) == (whole.top5, pytest.approx(whole.loss))
 
 
 def test_fewer_than_five_classes():
-    assert Tally.of(torch.eye(3), torch.tensor([2, 1, 0])).top5_share == 1.0
+    assert Tally.of(torch.eye(3), torch.tensor([2, 1, 0])).top5 == 1.0
 
 
 def test_an_empty_tally_has_a_score_of_zero():
