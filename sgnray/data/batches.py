@@ -43,7 +43,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Rows:
+class BatchRows:
     """The clips of a rank's slice, and the clips that they may be mixed with."""
 
     clips_B: Tensor
@@ -94,14 +94,14 @@ class TrainBatches:
             num_coordinates=num_coordinates,
         ).to(self.bank.pose_device)
 
-    def slices(self, epoch: int) -> Iterator[Rows]:
+    def slices(self, epoch: int) -> Iterator[BatchRows]:
         """Yield the clips of this rank's batches; all slices of an epoch have the same size."""
         order_N = torch.from_numpy(self.order(epoch)).to(self.bank.pose_device)
         for start in range(0, self.num_batches * self.batch_size, self.batch_size):
             whole = order_N[start : start + self.batch_size]
             share = self.world.slice_of(len(whole))
             # Partners come from the whole batch, so that the pairs do not depend on the world size.
-            yield Rows(whole[share], whole.roll(1)[share], len(whole))
+            yield BatchRows(whole[share], whole.roll(1)[share], len(whole))
 
     def order(self, epoch: int) -> IntArray:
         """Return all training clips in the order of one epoch, on the host."""
@@ -113,7 +113,7 @@ class TrainBatches:
         rows = self.order(epoch)[start : start + self.batch_size]
         return [self.bank.names[row] for row in rows]
 
-    def batch(self, draws: EpochDraws, rows: Rows) -> Batch:
+    def batch(self, draws: EpochDraws, rows: BatchRows) -> Batch:
         """Make one batch without waiting for a GPU."""
         deliver = self.bank.deliver
         joints_BTVC = self._view(draws, rows.clips_B)

@@ -29,7 +29,14 @@ from sgnray.distributed.launcher import resolve_for_workers
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, ClipError, UsageError
-from sgnray.predict.sources import DatasetSource, Loaded, Part, Sample, Source, find_sources
+from sgnray.predict.sources import (
+    DatasetSource,
+    Loaded,
+    PredictionPart,
+    Sample,
+    Source,
+    find_sources,
+)
 from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, check_window, cut
 from sgnray.prepare.clip import Poses
 from sgnray.prepare.plan import hash_lines
@@ -193,7 +200,7 @@ class PredictionPlan:
         """
         plan, total = self.resolved(), self.num_recordings
 
-        def on_done(part: Part) -> None:
+        def on_done(part: PredictionPart) -> None:
             nonlocal num_done
             num_done += len(part)
             on_progress(num_done, total)
@@ -257,7 +264,7 @@ class Recognizer:
         }
 
     def run(
-        self, parts: Iterable[Part], device: torch.device, on_block: Callable[[int], None]
+        self, parts: Iterable[PredictionPart], device: torch.device, on_block: Callable[[int], None]
     ) -> Results:
         """Yield a list of predictions for each part; `on_block` gets the recordings done."""
         assert self.precision != "auto"
@@ -274,7 +281,7 @@ class Recognizer:
                 results += self._recognize([item for _, item in block], in_bf16=in_bf16)
                 on_block(block[-1][0])
 
-    def run_part(self, part: Part, device: str) -> list[Prediction | Skipped]:
+    def run_part(self, part: PredictionPart, device: str) -> list[Prediction | Skipped]:
         """Recognize one part, in a worker."""
         (results,) = self.run([part], torch.device(device), lambda _: None)
         return results
@@ -304,7 +311,7 @@ class Recognizer:
             else:
                 yield SkippedWindow(item.clip, found.what, item.place, span=span)
 
-    def _blocks(self, parts: Iterable[Part]) -> _Blocks:
+    def _blocks(self, parts: Iterable[PredictionPart]) -> _Blocks:
         """Yield the clips of each part in blocks, and an empty one at its end."""
         num_before = 0
         for part in parts:
@@ -314,7 +321,7 @@ class Recognizer:
             yield []
             num_before += len(part)
 
-    def _clips(self, part: Part, num_before: int) -> Iterator[_Numbered]:
+    def _clips(self, part: PredictionPart, num_before: int) -> Iterator[_Numbered]:
         """Yield recordings, or the windows of each, with the recording's number from 1."""
         skeleton = self.model.card.skeleton
         for number, item in enumerate(part.read(), start=num_before + 1):

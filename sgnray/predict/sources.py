@@ -178,7 +178,7 @@ class Loaded:
 
 
 Source = Recordings | DatasetSource | TableSource
-Part = Source | Loaded
+PredictionPart = Source | Loaded
 
 
 def read_clip(data: bytes, skeleton: Skeleton) -> Poses:

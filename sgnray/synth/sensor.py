@@ -30,7 +30,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Track:
+class BodyTrack:
     """One body id: the frames in which it is seen, and its joints in each of them.
 
     `joints_TVC` and `turned_TVCC` as in Motion, `states_TV` 2 for tracked and 1 for inferred.
@@ -42,9 +42,9 @@ class Track:
     turned_TVCC: Floats
     states_TV: npt.NDArray[np.int64]
 
-    def during(self, kept: npt.NDArray[np.bool_], body_id: int) -> Track:
+    def during(self, kept: npt.NDArray[np.bool_], body_id: int) -> BodyTrack:
         """Keep some of the frames, under the given id."""
-        return Track(
+        return BodyTrack(
             body_id,
             self.frames[kept],
             self.joints_TVC[kept],
@@ -58,7 +58,7 @@ class SensorRecording:
     """The recording of one sensor; frame t lists its bodies cyclically, starting at `first[t]`."""
 
     num_frames: int
-    tracks: tuple[Track, ...]
+    tracks: tuple[BodyTrack, ...]
     first: npt.NDArray[np.int64]
 
 
@@ -89,7 +89,7 @@ def record(
 
 def _see(
     motion: Motion, setup: Setup, camera: int, body_id: int, rng: np.random.Generator
-) -> Track:
+) -> BodyTrack:
     aim_m = 0.95
     pitch = np.arctan2(setup.height_m - aim_m, setup.distance_m)
     # Seen from the left, the world is turned to the right; a raised sensor looks down.
@@ -99,7 +99,7 @@ def _see(
     away = np.array((0.0, 0.0, np.hypot(setup.distance_m, setup.height_m - aim_m)))
     joints_TVC = (motion.joints_TVC - (0.0, aim_m, 0.0)) @ turn.T + away
     states_TV = _find_hidden(joints_TVC)
-    track = Track(
+    track = BodyTrack(
         body_id,
         np.arange(len(joints_TVC)),
         joints_TVC + _draw_jitter(joints_TVC, states_TV, rng),
@@ -134,7 +134,7 @@ def _draw_jitter(
     return scale_TV1 * (independent_TVC + 1.5 * smooth_TVC)
 
 
-def _lose_limb(track: Track, rng: np.random.Generator) -> Track:
+def _lose_limb(track: BodyTrack, rng: np.random.Generator) -> BodyTrack:
     """Displace one limb for a few frames, like a tracking error."""
     limb = list(_LIMBS[rng.integers(len(_LIMBS))])
     length = int(rng.integers(2, 7))
@@ -145,12 +145,12 @@ def _lose_limb(track: Track, rng: np.random.Generator) -> Track:
     return replace(track, joints_TVC=joints_TVC, states_TV=states_TV)
 
 
-def _arrive_late(track: Track, rng: np.random.Generator) -> Track:
+def _arrive_late(track: BodyTrack, rng: np.random.Generator) -> BodyTrack:
     late = int(len(track.frames) * rng.uniform(0.05, 0.25))
     return track.during(track.frames >= late, track.body_id)
 
 
-def _retrack(track: Track, body_id: int, rng: np.random.Generator) -> list[Track]:
+def _retrack(track: BodyTrack, body_id: int, rng: np.random.Generator) -> list[BodyTrack]:
     """Give a person a new id from some frame on, after a gap of up to three frames."""
     at = int(track.frames[0] + len(track.frames) * rng.uniform(0.2, 0.8))
     gap = int(rng.integers(4))
@@ -160,7 +160,7 @@ def _retrack(track: Track, body_id: int, rng: np.random.Generator) -> list[Track
     ]
 
 
-def _draw_ghost(num_frames: int, setup: Setup, body_id: int, rng: np.random.Generator) -> Track:
+def _draw_ghost(num_frames: int, setup: Setup, body_id: int, rng: np.random.Generator) -> BodyTrack:
     """Draw a body that is not a person: flat and wide, or seen for at most eleven frames."""
     is_wide = rng.random() < 0.5
     length = int(rng.integers(3, 21 if is_wide else 12))
@@ -171,10 +171,12 @@ def _draw_ghost(num_frames: int, setup: Setup, body_id: int, rng: np.random.Gene
     joints_TVC = middle + shape_VC + rng.normal(0.0, 0.02, (length, NTU25.num_joints, 3))
     turned_TVCC = np.broadcast_to(np.eye(3), (*joints_TVC.shape, 3))
     states_TV = np.ones(joints_TVC.shape[:2], dtype=np.int64)
-    return Track(body_id, np.arange(start, start + length), joints_TVC, turned_TVCC, states_TV)
+    return BodyTrack(body_id, np.arange(start, start + length), joints_TVC, turned_TVCC, states_TV)
 
 
-def _lose_frames(tracks: list[Track], num_frames: int, rng: np.random.Generator) -> list[Track]:
+def _lose_frames(
+    tracks: list[BodyTrack], num_frames: int, rng: np.random.Generator
+) -> list[BodyTrack]:
     """Remove all bodies from one to five frames: at the start, in between or at the end."""
     length = int(rng.integers(1, 6))
     middle = int(rng.integers(1, num_frames - length))

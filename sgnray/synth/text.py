@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sgnray.data.skeleton import NTU25
 from sgnray.synth.body import Floats, joints_ending
-from sgnray.synth.sensor import SensorRecording, Track
+from sgnray.synth.sensor import BodyTrack, SensorRecording
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -38,7 +38,7 @@ def format_recording(recording: SensorRecording, *, newline: str = "\n") -> byte
     return b"".join(parts).replace(b"\n", newline.encode())
 
 
-def _format_bodies(track: Track) -> list[bytes]:
+def _format_bodies(track: BodyTrack) -> list[bytes]:
     """Format each frame of a body: a header, the number of joints, and a line for each joint."""
     num_frames = len(track.frames)
     text = _format_joints(track).reshape(num_frames, -1)
@@ -56,7 +56,7 @@ def _format_bodies(track: Track) -> list[bytes]:
     ]
 
 
-def _format_joints(track: Track) -> Bytes:
+def _format_joints(track: BodyTrack) -> Bytes:
     """Format the twelve columns of every joint into (T, V, width) characters; 0 means none."""
     joints_TVC = track.joints_TVC
     pixels = [_project(joints_TVC, camera) for camera in (_DEPTH_CAMERA, _COLOR_CAMERA)]

@@ -22,7 +22,7 @@ _ROLES: tuple[Role, ...] = ("main", "second")  # by the number of the body
 
 
 @dataclass(frozen=True, eq=False)
-class Track:
+class SceneTrack:
     """One skeleton over all frames of a scene, in meters; NaN in frames where it is absent.
 
     Denoising dropped a `removed` track as noise, as furniture, or as one person too many.
@@ -37,7 +37,7 @@ class Panel:
     """One view of a clip: as it was recorded, or as it was prepared."""
 
     title: str
-    tracks: tuple[Track, ...]
+    tracks: tuple[SceneTrack, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def scene_of_stream(skeleton: Skeleton) -> Scene:
     return Scene("Live stream", skeleton, (Panel("live", _tracks(np.empty(shape, np.float32))),))
 
 
-def _prepared(recording: Recording, skeleton: Skeleton) -> tuple[Track, ...]:
+def _prepared(recording: Recording, skeleton: Skeleton) -> tuple[SceneTrack, ...]:
     poses = normalize(recording, skeleton)
     joints_TMVC = arrange_poses(
         poses.values_PD.reshape(len(poses.bodies), skeleton.num_joints, -1),
@@ -91,9 +91,9 @@ def _prepared(recording: Recording, skeleton: Skeleton) -> tuple[Track, ...]:
     return _tracks(joints_TMVC[: recording.num_frames])
 
 
-def _tracks(joints_TMVC: FloatArray) -> tuple[Track, ...]:
+def _tracks(joints_TMVC: FloatArray) -> tuple[SceneTrack, ...]:
     bodies = enumerate(joints_TMVC.swapaxes(0, 1))
-    return tuple(Track(joints_TVC, _ROLES[min(body, 1)]) for body, joints_TVC in bodies)
+    return tuple(SceneTrack(joints_TVC, _ROLES[min(body, 1)]) for body, joints_TVC in bodies)
 
 
 def _roles(recording: Recording) -> dict[Body, Role]:
@@ -104,9 +104,9 @@ def _roles(recording: Recording) -> dict[Body, Role]:
     return {body: role for role, bodies in zip(_ROLES, actors, strict=False) for body in bodies}
 
 
-def _raw(recording: Recording, roles: dict[Body, Role]) -> tuple[Track, ...]:
+def _raw(recording: Recording, roles: dict[Body, Role]) -> tuple[SceneTrack, ...]:
     return tuple(
-        Track(_placed(body, recording.num_frames), roles.get(body, "removed"))
+        SceneTrack(_placed(body, recording.num_frames), roles.get(body, "removed"))
         for body in recording.bodies
     )
 

@@ -9,7 +9,7 @@ import pytest
 
 from sgnray.data.skeleton import NTU25
 from sgnray.view.page import write_player
-from sgnray.view.scene import Panel, Scene, Track
+from sgnray.view.scene import Panel, Scene, SceneTrack
 
 pytestmark = pytest.mark.browser
 
@@ -20,8 +20,8 @@ def page_file(tmp_path_factory):
     random = np.random.default_rng(0)
     joints = random.normal(size=(1, 25, 3)) + 0.05 * np.arange(30)[:, None, None] * [1, 0, 0]
     joints = joints.astype(np.float32)
-    raw = Panel("recorded", (Track(joints, "main"), Track(joints + 1, "removed")))
-    one = Scene("first", NTU25, (raw, Panel("prepared", (Track(joints, "main"),))))
+    raw = Panel("recorded", (SceneTrack(joints, "main"), SceneTrack(joints + 1, "removed")))
+    one = Scene("first", NTU25, (raw, Panel("prepared", (SceneTrack(joints, "main"),))))
     path = tmp_path_factory.mktemp("player") / "clip.html"
     write_player(path, one)
     return path
@@ -116,7 +116,7 @@ def test_a_legend_only_where_there_is_a_choice(open_page, page_file, tmp_path):
     assert page.locator(".legend li").all_inner_texts() == ["main actor", "removed by denoising"]
     flat = dataclasses.replace(NTU25, name="flat", num_coordinates=2)
     joints = np.random.default_rng(0).normal(size=(30, 25, 2)).astype(np.float32)
-    scene = Scene("flat", flat, (Panel("prepared", (Track(joints, "main"),)),))
+    scene = Scene("flat", flat, (Panel("prepared", (SceneTrack(joints, "main"),)),))
     write_player(tmp_path / "flat.html", scene)
     page = open_page(tmp_path / "flat.html")
     assert page.locator("canvas").count() == 1

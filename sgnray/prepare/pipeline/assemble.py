@@ -13,7 +13,7 @@ from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped, count_reasons
 from sgnray.data.store import write_dataset
 from sgnray.errors import EmptyError, Problem, count_of
-from sgnray.prepare.pipeline.parts import Part, map_poses
+from sgnray.prepare.pipeline.parts import PreparedPart, map_poses
 from sgnray.prepare.pipeline.staging import SORTED_FILE
 from sgnray.prepare.plan import RawPlan
 
@@ -21,7 +21,7 @@ PREPARE_VERSION = 1
 _NUM_REASONS = 8
 
 
-def assemble(gathered: Part, plan: RawPlan, *, aside: Path, ready: Path) -> None:
+def assemble(gathered: PreparedPart, plan: RawPlan, *, aside: Path, ready: Path) -> None:
     """Write clips.arrow, dataset.json and skipped.csv into `ready`; EmptyError without a clip.
 
     Clips that are not sorted by name are sorted through another file in `aside`.
@@ -57,7 +57,7 @@ def describe_source(plan: RawPlan) -> dict[str, int | str]:
     }
 
 
-def _sort(gathered: Part, sorted_path: Path, skeleton: Skeleton) -> Part:
+def _sort(gathered: PreparedPart, sorted_path: Path, skeleton: Skeleton) -> PreparedPart:
     """Sort the clips by name; parts that are already sorted are returned as they are."""
     names = gathered.table.column("name").to_pylist()
     order = np.array(sorted(range(len(names)), key=names.__getitem__))
@@ -68,7 +68,7 @@ def _sort(gathered: Part, sorted_path: Path, skeleton: Skeleton) -> Part:
         for row in order:
             file.write(gathered.values_PD[offsets[row] : offsets[row + 1]].data)
     table = gathered.table.take(pa.array(order)).combine_chunks()
-    return Part(table, map_poses(sorted_path, skeleton), gathered.skipped)
+    return PreparedPart(table, map_poses(sorted_path, skeleton), gathered.skipped)
 
 
 def keep_present(splits: NamedSplits | None, names: frozenset[str]) -> NamedSplits | None:

@@ -30,7 +30,7 @@ _SKIPPED_KEY, _END_KEY, _CRC_KEY = b"skipped", b"poses_end", b"poses_crc32"
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class PreparedPart:
     """The clips of one job, or of all: `values_PD` are their poses, `table` all other columns."""
 
     table: pa.Table
@@ -40,7 +40,7 @@ class Part:
 
 def prepare_part(
     job: PartJob, skeleton: Skeleton, on_clip: Callable[[], None] | None = None
-) -> Part:
+) -> PreparedPart:
     """Carry out a job, clip by clip."""
     clips: list[Clip] = []
     skipped: list[Skipped] = []
@@ -54,7 +54,7 @@ def prepare_part(
     # A part whose clips were all refused has no array to join.
     no_pose = np.empty((0, skeleton.pose_size), np.float32)
     poses = [no_pose, *(clip.poses.values_PD for clip in clips)]
-    return Part(_build_table(skeleton, clips), np.concatenate(poses), tuple(skipped))
+    return PreparedPart(_build_table(skeleton, clips), np.concatenate(poses), tuple(skipped))
 
 
 class Journal:
@@ -80,7 +80,7 @@ class Journal:
         """How many parts are done, from the first one on without a gap."""
         return len(self._tables)
 
-    def append(self, part: Part) -> None:
+    def append(self, part: PreparedPart) -> None:
         """Store the next part; raises OSError or OutputError if writing fails."""
         self._poses.write(part.values_PD.data)
         self._poses.flush()
@@ -104,12 +104,14 @@ class Journal:
         """Close the files."""
         self._poses.close()
 
-    def gather(self) -> Part:
+    def gather(self) -> PreparedPart:
         """Join all parts, with their poses as one mapped matrix."""
         self._poses.flush()
         no_clip = _build_table(self._skeleton, []).replace_schema_metadata()  # there may be no part
         table = pa.concat_tables([no_clip, *self._tables]).combine_chunks()
-        return Part(table, map_poses(self._poses_path, self._skeleton), tuple(self._skipped))
+        return PreparedPart(
+            table, map_poses(self._poses_path, self._skeleton), tuple(self._skipped)
+        )
 
     def _load_finished_part(self, index: int) -> bool:
         # A part is renamed when it is whole, but a power cut may still have corrupted it.

@@ -18,7 +18,7 @@ from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.pipeline.assemble import assemble, describe_source, keep_present
-from sgnray.prepare.pipeline.parts import Journal, Part, prepare_part
+from sgnray.prepare.pipeline.parts import Journal, PreparedPart, prepare_part
 from sgnray.prepare.pipeline.staging import (
     hold_staging,
     move_into_place,
@@ -112,7 +112,7 @@ def _run(
     address: str | None,
     request: WorkerRequest | None,
     on_progress: OnProgress,
-) -> Iterator[Part]:
+) -> Iterator[PreparedPart]:
     """Carry out the jobs that an interrupted preparation has not finished, here or on Ray."""
     if num_finished:
         log.info("continuing: %d of %d parts are done", num_finished, len(plan.jobs))

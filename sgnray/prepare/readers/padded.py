@@ -73,13 +73,13 @@ class Arrays(Protocol):
 
 
 # The arrays of a part's poses and of its one-hot labels. All parts but "test" train.
-Parts = dict[str, tuple[str, str]]
-_H5_PARTS: Parts = {
+ArrayNames = dict[str, tuple[str, str]]
+_H5_PARTS: ArrayNames = {
     "train": ("x", "y"),
     "valid": ("valid_x", "valid_y"),
     "test": ("test_x", "test_y"),
 }
-_NPZ_PARTS: Parts = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
+_NPZ_PARTS: ArrayNames = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 
 
 def plan_padded(location: Location) -> RawPlan:
@@ -149,7 +149,7 @@ def read_padded_clip(row_TX: Array) -> Poses:
     return list_poses(frames_TMD[: seen[-1] + 1])
 
 
-def _open_arrays(location: Location, entry: Entry) -> tuple[H5Arrays | NpzArrays, Parts]:
+def _open_arrays(location: Location, entry: Entry) -> tuple[H5Arrays | NpzArrays, ArrayNames]:
     with reading_file(location, (OSError,)), location.open() as file:
         magic = file.read(len(H5_MAGIC))
     if magic == H5_MAGIC:
@@ -159,7 +159,7 @@ def _open_arrays(location: Location, entry: Entry) -> tuple[H5Arrays | NpzArrays
     raise refuse_file(location, "the file is neither HDF5 nor .npz")
 
 
-def _find_problems(specs: dict[str, ArraySpec], parts: Parts, entry: Entry) -> list[Problem]:
+def _find_problems(specs: dict[str, ArraySpec], parts: ArrayNames, entry: Entry) -> list[Problem]:
     """List all problems of the single arrays or, if there are none, of the arrays together."""
     problems: list[Problem] = []
     for names in parts.values():

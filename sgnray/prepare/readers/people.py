@@ -158,8 +158,8 @@ def build_recording(
     meters estimated from the length of limbs.
     ClipError if there are no people, or if points in an image are not pixels.
     """
-    tracks: list[_Track] = []
-    active: list[_Track] = []
+    tracks: list[_PersonTrack] = []
+    active: list[_PersonTrack] = []
     frame_T = np.arange(len(frames_NVC)) + (0 if numbers is None else _count_missing(numbers))
     for index, (frame, listed) in enumerate(zip(frame_T.tolist(), frames_NVC, strict=True)):
         people_NVC = np.reshape(listed, (-1, skeleton.num_joints, skeleton.num_coordinates))
@@ -167,7 +167,7 @@ def build_recording(
         if len(found) > MAX_PEOPLE:
             raise refusal(f"frame {index}: {len(found)} people, more than {MAX_PEOPLE}")
         own = [None] * len(people_NVC) if ids is None else ids[index]
-        people = [_Track(own[person], frame, people_NVC[person]) for person in found]
+        people = [_PersonTrack(own[person], frame, people_NVC[person]) for person in found]
         active = [track for track in active if frame - track.frames[-1] <= MAX_GAP]
         chosen = _match(active, people, frame) if ids is None else _match_ids(active, people, index)
         for person, track in zip(people, chosen, strict=True):
@@ -232,7 +232,7 @@ def _count_missing(numbers: npt.ArrayLike) -> npt.NDArray[np.int64]:
     return np.concatenate(([0], missing.cumsum())).astype(np.int64)
 
 
-class _Track:
+class _PersonTrack:
     """The poses of one person so far, at least one."""
 
     def __init__(self, own_id: Hashable, frame: int, pose_VC: Floats) -> None:
@@ -245,7 +245,7 @@ class _Track:
         """Return the last pose's first two coordinates (V, 2), extrapolated to a frame."""
         return self.poses_VC[-1][:, :2] + self._step_2 * (frame - self.frames[-1])
 
-    def add(self, person: _Track) -> None:
+    def add(self, person: _PersonTrack) -> None:
         """Continue with a person of a later frame."""
         frame, pose_VC = person.frames[0], person.poses_VC[0]
         step_V2 = (pose_VC - self.poses_VC[-1])[:, :2] / (frame - self.frames[-1])
@@ -262,17 +262,19 @@ class _Track:
 
 
 def _match_ids(
-    active: Sequence[_Track], people: Sequence[_Track], index: int
-) -> list[_Track | None]:
+    active: Sequence[_PersonTrack], people: Sequence[_PersonTrack], index: int
+) -> list[_PersonTrack | None]:
     known = {track.own_id: track for track in active}
     if len({person.own_id for person in people}) < len(people):
         raise refusal(f"frame {index}: the same body twice")
     return [known.get(person.own_id) for person in people]
 
 
-def _match(active: Sequence[_Track], people: Sequence[_Track], frame: int) -> list[_Track | None]:
+def _match(
+    active: Sequence[_PersonTrack], people: Sequence[_PersonTrack], frame: int
+) -> list[_PersonTrack | None]:
     """Find the track of each person: the largest overlap first, each track once."""
-    chosen: list[_Track | None] = [None] * len(people)
+    chosen: list[_PersonTrack | None] = [None] * len(people)
     if not active or not people:
         return chosen
     expected_AV2 = np.stack([track.expect(frame) for track in active])
@@ -307,7 +309,7 @@ def _overlaps(expected_AV2: Floats, person_V2: Floats) -> Floats:
     return shares_A
 
 
-def _meters_per_pixel(tracks: Sequence[_Track], skeleton: Skeleton) -> Floats:
+def _meters_per_pixel(tracks: Sequence[_PersonTrack], skeleton: Skeleton) -> Floats:
     """Estimate the scale of a clip from limbs that are seen, with the sign that turns y up."""
     poses_PVC = np.stack([pose_VC for track in tracks for pose_VC in track.poses_VC])
     if np.nanmax(np.abs(poses_PVC)) <= _MAX_NORMALIZED:

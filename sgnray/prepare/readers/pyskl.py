@@ -54,7 +54,7 @@ from sgnray.storage.location import Location
 log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
-Arrays = tuple[PickledArray, PickledArray | None]  # key points and their scores
+ClipArrays = tuple[PickledArray, PickledArray | None]  # key points and their scores
 
 CLIP_FORMAT = "PYSKL"
 SUFFIXES = (".pkl", ".pickle")
@@ -199,7 +199,7 @@ def _read_count(item: dict[Any, Any], key: str, *, limit: int) -> int:
     return count
 
 
-def _read_arrays(item: Any) -> Arrays:
+def _read_arrays(item: Any) -> ClipArrays:
     """Check the key points of an annotation, and the scores of those in 2D; raises ValueError."""
     known = item if isinstance(item, dict) else {}
     keypoint, score = known.get("keypoint"), known.get("keypoint_score")
@@ -250,19 +250,19 @@ def read_pickled_clip(data: bytes, skeleton: Skeleton) -> Recording:
         raise refusal(f"the pickle cannot be used: {error}") from error
 
 
-def pickle_clip(arrays: Arrays) -> bytes:
+def pickle_clip(arrays: ClipArrays) -> bytes:
     """Make the pickle of one clip, as read_pickled_clip reads it."""
     named = zip(("keypoint", "keypoint_score"), arrays, strict=True)
     return pickle.dumps({key: array.load() for key, array in named if array is not None})
 
 
 @lru_cache(maxsize=1)
-def load_clips(location: Location, changed: int) -> dict[str, Arrays]:
+def load_clips(location: Location, changed: int) -> dict[str, ClipArrays]:
     """Return the arrays of each clip in a pickle of 2D clips; InputError for anything else."""
     # Cached, because a pickle can only be read from its start.
     items = _list_annotations(read_pickle(location), location)
     arrays = _read_each(items, location, _read_arrays)
-    found: dict[str, Arrays] = {}
+    found: dict[str, ClipArrays] = {}
     for at, item in enumerate(items):
         name = str(item.get("frame_dir", at))
         found[f"{name} ({at})" if name in found else name] = arrays[at]

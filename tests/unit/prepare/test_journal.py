@@ -9,7 +9,7 @@ import pytest
 from sgnray.data.skeleton import KINECT20
 from sgnray.data.skipped import Skipped
 from sgnray.prepare.clip import Clip, ClipFacts, Poses
-from sgnray.prepare.pipeline.parts import Journal, Part, prepare_part
+from sgnray.prepare.pipeline.parts import Journal, PreparedPart, prepare_part
 from sgnray.prepare.plan import RawPlan, RawSource
 
 WIDTH = 60
@@ -97,7 +97,7 @@ def test_the_journal_keeps_no_reference_to_a_part(tmp_path, plan):
     column = part.table.schema.get_field_index("subject")
     table = part.table.set_column(column, part.table.schema.field(column), pa.array(subjects))
     with closing(Journal(tmp_path, plan)) as journal:
-        journal.append(Part(table, part.values_PD, part.skipped))
+        journal.append(PreparedPart(table, part.values_PD, part.skipped))
         subjects[:] = 99
         assert journal.gather().table.column("subject").to_pylist() == [5, 6]
 

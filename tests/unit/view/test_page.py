@@ -10,7 +10,7 @@ import pytest
 
 from sgnray.data.skeleton import NTU25
 from sgnray.view.page import HTML, pack_scene, render_page, write_player
-from sgnray.view.scene import Panel, Scene, Track, scene_of_clip
+from sgnray.view.scene import Panel, Scene, SceneTrack, scene_of_clip
 
 
 def unpack(packed, panel, track):
@@ -31,7 +31,7 @@ def test_a_clip_is_packed_to_the_millimeter(tiny_dataset):
 def test_absent_and_far_away_people_are_packed():
     joints = np.zeros((3, 25, 3), np.float32)
     joints[1], joints[2, 0] = np.nan, 1e6
-    packed = pack_scene(Scene("x", NTU25, (Panel("p", (Track(joints, "main"),)),)))
+    packed = pack_scene(Scene("x", NTU25, (Panel("p", (SceneTrack(joints, "main"),)),)))
     values = unpack(packed, 0, 0)
     assert (values[1] == -32768).all()
     assert (values[2, 0] == 32767).all()
@@ -40,21 +40,21 @@ def test_absent_and_far_away_people_are_packed():
 
 def test_poses_in_pixels_keep_their_proportions():
     joints = np.random.default_rng(0).uniform(0, 1920, (4, 25, 3)).astype(np.float32)
-    packed = pack_scene(Scene("x", NTU25, (Panel("p", (Track(joints, "main"),)),)))
+    packed = pack_scene(Scene("x", NTU25, (Panel("p", (SceneTrack(joints, "main"),)),)))
     shown = unpack(packed, 0, 0) / 32767 * joints.max()
     np.testing.assert_allclose(shown, joints, atol=0.03)
 
 
 def test_a_scene_without_people_is_packed():
     joints = np.full((2, 25, 3), np.nan, np.float32)
-    packed = pack_scene(Scene("x", NTU25, (Panel("p", (Track(joints, "main"),)),)))
+    packed = pack_scene(Scene("x", NTU25, (Panel("p", (SceneTrack(joints, "main"),)),)))
     assert (unpack(packed, 0, 0) == -32768).all()
 
 
 @pytest.mark.parametrize(("num_frames", "kept", "fps"), [(60, 60, 30), (61, 31, 15), (300, 60, 6)])
 def test_long_clips_are_thinned_and_keep_their_speed(num_frames, kept, fps):
     joints = np.arange(num_frames, dtype=np.float32)[:, None, None] / 1000 * np.ones((1, 25, 3))
-    scene = Scene("x", NTU25, (Panel("p", (Track(joints.astype(np.float32), "main"),)),))
+    scene = Scene("x", NTU25, (Panel("p", (SceneTrack(joints.astype(np.float32), "main"),)),))
     packed = pack_scene(scene, max_frames=60)
     assert (packed["num_frames"], packed["fps"]) == (kept, fps)
     step = round(30 / fps)

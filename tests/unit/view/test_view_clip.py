@@ -14,7 +14,7 @@ from sgnray.errors import UsageError
 from sgnray.view import view_clip
 from sgnray.view.clip import find_scene
 from sgnray.view.pictures import COLORS, draw_gif, draw_sheet
-from sgnray.view.scene import Panel, Scene, Track
+from sgnray.view.scene import Panel, Scene, SceneTrack
 
 from ... import pose_files as files
 
@@ -62,9 +62,9 @@ def test_a_camera_of_another_rate_plays_at_its_own_speed(flat_folder, path, tmp_
 @pytest.mark.parametrize("removed", [False, True])
 def test_what_was_removed_has_a_color_of_its_own(removed, tmp_path):
     joints = np.random.default_rng(0).normal(size=(30, 25, 3)).astype(np.float32)
-    tracks = [Track(joints, "main")]
+    tracks = [SceneTrack(joints, "main")]
     if removed:
-        tracks.append(Track(joints + 1, "removed"))
+        tracks.append(SceneTrack(joints + 1, "removed"))
     scene = Scene("x", NTU25, (Panel("recorded", tuple(tracks)),))
     for draw, name in ((draw_gif, "a.gif"), (draw_sheet, "a.png")):
         (tmp_path / name).write_bytes(draw(scene))
@@ -92,7 +92,7 @@ def test_a_sheet_has_twelve_frames(path, tmp_path):
 
 def test_long_clips_make_small_files(tmp_path):
     joints = np.random.default_rng(0).normal(size=(3000, 25, 3)).astype(np.float32)
-    scene = Scene("x", NTU25, (Panel("recorded", (Track(joints, "main"),)),))
+    scene = Scene("x", NTU25, (Panel("recorded", (SceneTrack(joints, "main"),)),))
     (tmp_path / "a.gif").write_bytes(draw_gif(scene))
     with Image.open(tmp_path / "a.gif") as picture:
         assert picture.n_frames <= 240
@@ -106,10 +106,10 @@ def test_a_skeleton_in_the_plane(flat_folder, tmp_path):
 
 def test_empty_frames_and_a_single_point_are_drawn(tmp_path):
     joints = np.full((5, 25, 3), np.nan, np.float32)
-    scene = Scene("nobody", NTU25, (Panel("recorded", (Track(joints, "main"),)),))
+    scene = Scene("nobody", NTU25, (Panel("recorded", (SceneTrack(joints, "main"),)),))
     assert draw_sheet(scene)
     assert draw_gif(scene)
-    assert draw_gif(Scene("a point", NTU25, (Panel("p", (Track(joints * 0 + 1, "main"),)),)))
+    assert draw_gif(Scene("a point", NTU25, (Panel("p", (SceneTrack(joints * 0 + 1, "main"),)),)))
 
 
 @pytest.mark.parametrize(
