@@ -138,7 +138,7 @@ def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
     if recipe.data.corrected_labels:
         labels_N = corrected_labels(found, dataset.clips)
         num_clips = int((labels_N != dataset.clips.labels).sum())
-        log.info("%s trained with a corrected label", count_of(num_clips, "clip"))
+        log.info("trained with corrected labels: %s", count_of(num_clips, "clip"))
     case = resolve_case(found, recipe.data.case, dataset.clips.splits)
     return recipe.replacing({"data.case": case})
 
