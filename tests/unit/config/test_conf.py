@@ -59,10 +59,10 @@ def test_the_papers_recipes_differ_in_the_rotation_only(name, rotation_rad):
     )
 
 
-def test_the_best_recipes_differ_in_dataset_and_case_only():
+def test_the_best_recipes_differ_in_what_they_train_on_only():
     best = [path.stem for path in FILES if path.stem.endswith("-best")]
     assert len(best) == 6
-    same = ["data.dataset=synth", "data.case=cs"]
+    same = ["data.dataset=synth", "data.case=cs", "data.corrected_labels=false"]
     assert len({recipe_hash(load_recipe(name, same)) for name in best}) == 1
 
 
