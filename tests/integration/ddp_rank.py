@@ -1,4 +1,4 @@
-"""One rank of gloo groups of one, two and three: a gradient, a tally and a resumed trial from each.
+"""One rank of gloo groups of one, two and three: a gradient, a tally, an epoch and a resumed trial.
 
 Run as a script: ddp_rank.py RANK FOLDER DATASET, with the recipe in FOLDER/recipe.yaml; rank 0
 writes FOLDER/world<size>.pt.
@@ -21,6 +21,7 @@ from sgnray.data.store import open_dataset
 from sgnray.distributed.world import World
 from sgnray.evaluate.score import score_clips
 from sgnray.train.job import train_batches
+from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
 from sgnray.train.step import backward
 from sgnray.tune.trial.folds import Folds
@@ -53,6 +54,43 @@ def find_results(folder: Path, dataset_dir: Path) -> dict:
     }
 
 
+def trained_epoch(folder: Path, dataset_dir: Path) -> list[dict]:
+    """Train an epoch; return each rank's first dropout mask, and running statistics by moment.
+
+    Collective: every rank must call this.
+    """
+    world = World.current()
+    one_epoch = {"train.num_epochs": 1, "optim.milestones": (), "train.ema_decay": 0.5}
+    recipe = load_recipe(str(folder / "recipe.yaml")).replacing(one_epoch)
+    dataset = open_dataset(dataset_dir)
+    bank = PoseBank.of(dataset, CPU)
+    state = TrainState.initial(recipe, dataset, device=CPU, world=world)
+    split = split_clips(dataset.info.dataset, recipe.data.case, dataset.clips)
+    level, statistics, masks = state.model.frame_level, {}, []
+    level.dropout = 0.5
+    torch.nn.init.constant_(level.temporal_norm.bias, 100.0)  # only dropout makes zeros
+
+    def keep(moment):
+        models = state.model, state.averaged
+        buffers = [buffer.flatten().double() for model in models for buffer in model.buffers()]
+        statistics[moment] = torch.cat(buffers)
+
+    def validate(state):
+        keep("validate")
+        return score_clips(
+            state.scored_model, bank, split.test, num_views=1, windows="paper", world=world
+        )
+
+    # No rank has fewer than two clips.
+    level.pointwise.register_forward_pre_hook(lambda _, inputs: masks.append(inputs[0][:2, 0] > 0))
+    batches = train_batches(recipe, bank, split.train, world=world)
+    fit(state, batches, validate=validate, on_epoch=lambda _: keep("on_epoch"))
+    of_ranks = [{"statistics": statistics, "mask": masks[0]}] * world.size
+    if world.size > 1:
+        dist.all_gather_object(of_ranks, of_ranks[0])
+    return of_ranks
+
+
 def resumed_epochs(folder: Path, dataset_dir: Path) -> int:
     """The epochs that all ranks have done after only rank 0 could read the trial's state."""
     world = World.current()
@@ -77,6 +115,7 @@ def main(rank: int, folder: Path, dataset_dir: Path) -> None:
                 timeout=timedelta(seconds=400),
             )
         results = find_results(folder, dataset_dir)
+        results["epoch_of_ranks"] = trained_epoch(folder, dataset_dir)
         results["resumed_epochs"] = resumed_epochs(folder, dataset_dir)
         if rank == 0:
             torch.save(results, folder / f"world{size}.pt")

@@ -54,6 +54,21 @@ def test_running_statistics_are_averaged_over_ranks(results, size):
     assert results[size]["mean_rank"] == pytest.approx((size - 1) / 2)
 
 
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("moment", ["validate", "on_epoch"])
+def test_all_ranks_score_and_write_the_same_running_statistics(results, size, moment):
+    first, *others = (rank["statistics"][moment] for rank in results[size]["epoch_of_ranks"])
+    assert len(others) == size - 1
+    assert all(torch.equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_each_rank_draws_its_own_dropout(results, size):
+    masks = [tuple(rank["mask"].flatten().tolist()) for rank in results[size]["epoch_of_ranks"]]
+    assert len(set(masks)) == size
+    assert {value for mask in masks for value in mask} == {False, True}
+
+
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_a_trial_resumes_on_all_ranks_if_one_can_read_its_state(results, size):
     assert results[size]["resumed_epochs"] == size
