@@ -9,6 +9,7 @@ import os
 import socket
 import socketserver
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -21,6 +22,7 @@ from ray.exceptions import RaySystemError
 from sgnray.distributed import cluster
 from sgnray.distributed.cluster import (
     check_listening,
+    connected,
     find_address,
     is_at_hand,
     lost_cluster,
@@ -244,6 +246,51 @@ def test_another_failure_of_ray_is_not_repeated():
     with pytest.raises(ClusterError, match="no such option"):
         cluster._start(SimpleNamespace(init=init), 1)
     assert len(started) == 1
+
+
+@pytest.fixture
+def starts_of_ray(monkeypatch):
+    """Replace Ray; return the options of each start, and whether it may report its usage."""
+    starts = []
+
+    def init(**options):
+        starts.append((options, os.environ.get("RAY_USAGE_STATS_ENABLED")))
+
+    fake = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setattr(cluster, "num_cores", lambda: 4)
+    monkeypatch.setattr(Resources, "now", lambda is_local: Resources(4, 0, is_local))
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+    return starts
+
+
+@pytest.mark.parametrize(("num_workers", "num_cpus"), [(1, 4), (4, 4), (9, 9)])
+def test_a_new_ray_has_no_dashboard_and_a_cpu_for_each_worker(
+    starts_of_ray, caplog, num_workers, num_cpus
+):
+    with caplog.at_level("WARNING", logger="sgnray"), connected("local", num_workers=num_workers):
+        pass
+    ((options, _),) = starts_of_ray
+    assert options["address"] == "local"
+    assert options["num_cpus"] == num_cpus
+    assert options["include_dashboard"] is False
+    assert options["dashboard_host"] == "127.0.0.1"
+    shared = [text for text in caplog.messages if "9 workers share the 4 cores" in text]
+    assert caplog.messages == shared
+    assert len(shared) == (num_workers > 4)
+
+
+@pytest.mark.parametrize(("of_user", "expected"), [(None, "0"), ("1", "1")])
+def test_ray_does_not_report_its_usage_unless_the_user_wants_it(
+    starts_of_ray, monkeypatch, of_user, expected
+):
+    if of_user is not None:
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", of_user)
+    with connected("local", num_workers=1):
+        pass
+    ((_, reports),) = starts_of_ray
+    assert reports == expected
+    assert os.environ.get("RAY_USAGE_STATS_ENABLED") == of_user
 
 
 def test_ray_client_is_refused(no_ray_here):
