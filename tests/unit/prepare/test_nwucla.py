@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from sgnray.data.datasets import read_class_names
+from sgnray.data.datasets import DATASETS, read_class_names
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError
 from sgnray.prepare.readers.detect import detect
@@ -49,8 +49,31 @@ def test_refusals(text, reason):
     assert caught.value.what == reason
 
 
-def test_names_and_labels():
-    assert len(ACTIONS) == len(read_class_names("nwucla")) == 10
+def test_labels_and_counts_are_the_published_ones():
+    """The order in which the official list numbers its actions, without the two never released."""
+    assert ACTIONS == (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
+    names = read_class_names("nwucla")
+    assert {
+        action: names[parse_nwucla_name(f"a{action:02}_s01_e00_v01.json").label]
+        for action in ACTIONS
+    } == {
+        1: "pick up with one hand",
+        2: "pick up with two hands",
+        3: "drop trash",
+        4: "walk around",
+        5: "sit down",
+        6: "stand up",
+        8: "donning",
+        9: "doffing",
+        11: "throw",
+        12: "carry",
+    }
+    assert len(names) == DATASETS["nwucla"].num_classes == 10
+    (case,) = DATASETS["nwucla"].cases.values()
+    assert (case.num_train, case.num_test) == (1020, 464)
+
+
+def test_names():
     name = parse_nwucla_name("a12_s10_e05_v03.json")
     assert (name.label, name.subject, name.replication, name.camera) == (9, 10, 5, 3)
     assert name.setup is None
