@@ -117,13 +117,23 @@ def test_dropout_drops_whole_channels_of_a_clip(model, joints):
 
 
 def test_initial_weights_follow_the_reference():
+    """Its convolutions are normal with variance 2 / (kernel * out channels), W is zero."""
     torch.manual_seed(0)
     model = SGN(60)
-    assert model.position.outer.weight.std().item() == pytest.approx((2 / 64) ** 0.5, rel=0.05)
-    # The kernel of 3 counts: sqrt(2 / (3 * 256)).
-    temporal = model.frame_level.temporal.weight
-    assert temporal.std().item() == pytest.approx((2 / (3 * 256)) ** 0.5, rel=0.02)
-    assert not any(layer.neighbours.weight.any() for layer in model.graph_layers)
-    bias = model.frame_level.temporal.bias
-    assert bias.abs().max().item() == pytest.approx((1 / (3 * 256)) ** 0.5, rel=0.05)
+    zero = [layer.neighbours for layer in model.graph_layers]
+    convolutions = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module not in (*zero, model.classifier)
+    }
+    assert len(convolutions) == 15
+    for name, module in convolutions.items():
+        kernel = 3 if name == "frame_level.temporal" else 1
+        std, count = (2 / (kernel * module.out_features)) ** 0.5, module.weight.numel()
+        error = 4 / count**0.5  # of the mean: four standard errors
+        assert module.weight.mean().item() == pytest.approx(0, abs=error * std), name
+        assert module.weight.std().item() == pytest.approx(std, rel=error / 2**0.5), name
+        limit = (1 / module.in_features) ** 0.5
+        assert 0.8 * limit < module.bias.abs().max().item() <= limit, name
+    assert not any(layer.weight.any() for layer in zero)
     assert model.classifier.weight.abs().max().item() == pytest.approx((1 / 512) ** 0.5, rel=0.05)
