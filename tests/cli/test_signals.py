@@ -58,16 +58,21 @@ def fail(path):
 data.choose_dataset = fail
 run(["data", "verify"])
 """
+# A second signal is taken for the first one again until a line arrives.
 STUBBORN = """
-import signal, time
+import sys, time
 from {module} import {context}
-from sgnray.cli.signals import interruptible
-with interruptible(), {context}():
+from sgnray.cli import signals
+signals._SAME_SIGNAL_S = 600.0
+with signals.interruptible(), {context}():
     try:
         print("ready", flush=True)
         time.sleep(60)
     finally:
         print("cleaning", flush=True)
+        sys.stdin.readline()
+        signals._SAME_SIGNAL_S = 0.0
+        print("later", flush=True)
         time.sleep(60)
 """
 # Python itself handles signals while it starts, so the clock begins after that.
@@ -111,16 +116,18 @@ def test_what_fails_after_a_signal_is_an_interruption_and_no_bug():
 def test_a_second_signal_ends_at_once(module, context, first):
     script = STUBBORN.format(module=module, context=context)
     with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(first)
         assert process.stdout.readline() == "cleaning\n"
         # The same signal again, as if it was forwarded twice: the cleanup continues.
         process.send_signal(first)
-        time.sleep(0.7)
-        assert process.poll() is None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "later\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=100) == 128 + signal.SIGINT
 
