@@ -62,7 +62,8 @@ def verify(
         info = verify_dataset(folder, on_progress)
     if json:
         counts = {"num_clips": info.num_clips, "num_poses": info.num_poses}
-        return render.as_json({"folder": str(folder), **counts, "checksum": info.checksum})
+        content = {"folder": str(folder), **counts, "checksum": info.checksum}
+        return render.as_json(content, version=1)
     return render.result(
         f"valid: {info.num_clips:,} clips, {info.num_poses:,} poses, checksum {info.checksum}"
     )
@@ -100,7 +101,7 @@ def export(
             dataset, target, to=to, case=case, overwrite=overwrite, on_progress=on_progress
         )
     if json:
-        return render.as_json(asdict(result))
+        return render.as_json(asdict(result), version=1)
     for loss in result.losses:
         render.warning(loss)
     size = data_tables.size(result.num_bytes)

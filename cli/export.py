@@ -76,9 +76,9 @@ def export(
         overwrite=overwrite,
     )
     if json:
-        content = {"format_version": 1, **vars(exported), "path": str(exported.path)}
+        content = {**vars(exported), "path": str(exported.path)}
         content.pop("card")
-        return render.as_json(content)
+        return render.as_json(content, version=1)
     rows = {
         "written": str(exported.path),
         "size": f"{exported.size_bytes / 1e6:.2f} MB",

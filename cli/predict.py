@@ -210,10 +210,10 @@ def predict(
     if json:
         render.as_json(
             {
-                "format_version": 1,
                 "predictions": [prediction.to_dict() for prediction in predictions],
                 "skipped": [_skipped(item) for item in skipped],
-            }
+            },
+            version=1,
         )
     else:
         render.result(*_tables(predictions))
@@ -281,7 +281,7 @@ def _write(plan: PredictionPlan, out: str, *, overwrite: bool, json: bool) -> No
     with render.progress("recordings") as on_progress:
         done = write_predictions(plan, out, overwrite=overwrite, on_progress=on_progress)
     if json:
-        render.as_json({"format_version": 1, "out": out, **vars(done)})
+        render.as_json({"out": out, **vars(done)}, version=1)
     else:
         render.result(
             f"{done.num_predictions:,} predictions of {done.num_recordings:,} recordings: {out}"

@@ -62,5 +62,5 @@ def prepare(
             on_progress=on_progress,
         )
     if json:
-        return render.as_json(data_tables.prepared_data(prepared))
+        return render.as_json(data_tables.prepared_data(prepared), version=1)
     return render.result(*data_tables.prepared(prepared))

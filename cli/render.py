@@ -75,9 +75,16 @@ def close_stdout() -> None:
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the exit
 
 
-def as_json(content: Mapping[str, Any], *, indent: int | None = 2) -> None:
-    """Print one JSON object on stdout, paths as text; without an indent, on one line."""
-    text(json.dumps(content, indent=indent, allow_nan=False, default=os.fspath) + "\n")
+def as_json(
+    content: Mapping[str, Any], *, version: int | None = None, indent: int | None = 2
+) -> None:
+    """Print one JSON object on stdout, paths as text; without an indent, on one line.
+
+    `version` is its format version, for content that does not hold its own.
+    """
+    head = {} if version is None else {"format_version": version}
+    document = {**head, **content}
+    text(json.dumps(document, indent=indent, allow_nan=False, default=os.fspath) + "\n")
 
 
 def note(line: str) -> None:

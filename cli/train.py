@@ -99,7 +99,7 @@ def train(
     run = display_name(finished.folder)
     if json:
         content = {"run": run, "resumed_from": finished.resumed_from}
-        return render.as_json(content | {"report": finished.report.to_dict()})
+        return render.as_json(content | {"report": finished.report.to_dict()}, version=1)
     render.result(*tables.scores(finished.report))
     render.note(f"run {run}; full report: sgn eval {quoted_name(finished.folder)}")
     return None

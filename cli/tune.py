@@ -158,7 +158,7 @@ def tune(
             finished = _train_final(tuned, dataset_dir, resources, address)
     finally:  # the result of the search is shown also if the final training fails
         if json:
-            render.as_json(result_data(tuned, finished))
+            render.as_json(result_data(tuned, finished), version=1)
         else:
             render.result(*result_tables(tuned))
     if json:

@@ -52,5 +52,5 @@ def view(
 
     path = view_clip(source, clip, to=to, out=out, names=names, fps=fps, overwrite=overwrite)
     if json:
-        return render.as_json({"format_version": 1, "path": str(path)})
+        return render.as_json({"path": str(path)}, version=1)
     return render.result(f"written: {path}")

@@ -191,6 +191,7 @@ def test_verify_reports_a_valid_dataset(sgn, folder):
     assert (done.code, done.err) == (0, "")
     assert done.out == f"valid: 27 clips, {info.num_poses:,} poses, checksum {info.checksum}\n"
     assert json.loads(sgn("data", "verify", "--json").out) == {
+        "format_version": 1,
         "folder": "data/synth",
         "num_clips": 27,
         "num_poses": info.num_poses,

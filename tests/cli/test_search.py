@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -124,7 +125,11 @@ def test_the_result_is_shown_if_the_final_training_fails(sgn, monkeypatch, tiny_
     monkeypatch.setattr(sgnray.tune, "train_final", fail)
     done = sgn("tune", "--case", "cs", "--data", str(tiny_folder), "--final", *form)
     assert done.code == 1
-    assert "runs/t/best.yaml" in done.out if form else "best: trial 3" in done.out
+    if form:
+        content = json.loads(done.out)
+        assert (content["format_version"], content["best_recipe"]) == (1, "runs/t/best.yaml")
+    else:
+        assert "best: trial 3" in done.out
     assert "the disk is full" in done.err
 
 
