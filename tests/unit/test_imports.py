@@ -1,4 +1,4 @@
-"""Imports run one way, and ray, torch, typer and others are imported only where allowed."""
+"""Imports run one way and do no work; ray, torch, typer and others are imported where allowed."""
 
 import os
 import re
@@ -87,3 +87,62 @@ def test_only_public_parts_of_libraries_are_used(folder):
 )
 def test_a_private_part_is_seen(line):
     assert PRIVATE.search(f"import os\n    {line}\n")
+
+
+# Prints the files that an import of the modules opens.
+WATCHED = """
+import importlib, os, sys
+opened = []
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[0], str):
+        opened.append(os.path.abspath(arguments[0]))
+sys.addaudithook(watch)
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+print(*dict.fromkeys(opened), sep="\\n")
+"""
+# Files that other packages may read: their own, and the system's.
+OF_OTHERS = [*filter(None, sys.path), sys.prefix, sys.base_prefix]
+OF_OTHERS += ["/dev", "/etc", "/proc", "/sys", "/usr"]
+
+
+def read_by_imports(folder, *modules):
+    """Return the files, other than code, that an import of modules in a folder opens."""
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", WATCHED, *modules],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    paths = [Path(line) for line in done.stdout.splitlines()]
+    assert any(path.is_relative_to(folder) for path in paths)
+    return [
+        path
+        for path in paths
+        if path.suffix not in (".py", ".pyc", ".so")
+        and not any(path.is_relative_to(other) for other in OF_OTHERS)
+    ]
+
+
+def test_imports_read_no_files(installed):
+    files = (path.relative_to(installed).with_suffix("") for path in installed.rglob("*.py"))
+    modules = [".".join(file.parts).removesuffix(".__init__") for file in files]
+    modules = sorted({module for module in modules if not module.endswith("__main__")})
+    assert {"sgnray", "sgnray.cli.main", "sgnray.train.loop"} <= set(modules)
+    assert read_by_imports(installed, *modules) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pathlib; pathlib.Path('pyproject.toml').read_text()",
+        "from importlib.resources import files; (files('sgnray') / 'py.typed').read_text()",
+    ],
+)
+def test_a_file_that_an_import_reads_is_seen(installed, line):
+    path = installed / "sgnray" / "seeding.py"
+    path.write_text(f"{path.read_text()}\n{line}\n")
+    (file,) = read_by_imports(installed, "sgnray.seeding")
+    assert file.is_relative_to(installed)
