@@ -1,5 +1,6 @@
 """A small dataset written by hand: its content is known, and every part can be damaged."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,15 @@ from sgnray.data.skipped import Skipped
 from sgnray.data.store import clips_schema, write_dataset
 
 STICK = Skeleton("stick", ("foot", "hip", "head"), ((0, 1), (2, 1)), 1, 2)
+
+
+@pytest.fixture(autouse=True)
+def torchs_generator_untouched():
+    """Batches and augmentations draw by seed; torch's global one is for weights and dropout."""
+    torch = sys.modules.get("torch")
+    before = None if torch is None else torch.get_rng_state()
+    yield
+    assert torch is None or torch.equal(before, torch.get_rng_state())
 
 
 @dataclass
