@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import shlex
+import subprocess
 from functools import reduce
 from importlib import resources
 from operator import getitem
@@ -48,6 +49,31 @@ def test_the_ssh_cluster_follows_rays_schema():
     jsonschema.validate(described, schema)
     starts = [described[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker")]
     assert ["ray start --head" in start for start in starts] == [True, False]
+    assert [each for each in described["rsync_exclude"] if not each.startswith("/")] == []
+
+
+def test_the_ssh_cluster_starts_ray_from_its_own_environment(tmp_path):
+    home, system = tmp_path / "home", tmp_path / "bin"
+    home.mkdir()
+    system.mkdir()
+    (home / ".bashrc").touch()
+    venv = '#!/bin/sh\nmkdir -p "$3/bin"\ncp "$0" "$3/bin/pip"\ncp "$0" "$3/bin/ray"\n'
+    (system / "python3").write_text(f'[ "$2" = venv ] || exit 0\n{venv}')
+    (system / "python3").chmod(0o755)
+    environment = {"HOME": str(home), "PATH": f"{system}:/usr/bin:/bin"}
+
+    def run(command):
+        # as ray.autoscaler._private.command_runner._with_interactive does it
+        script = f"source ~/.bashrc; ({command})"
+        words = ["bash", "--noprofile", "-c", "-i", script]
+        return subprocess.run(
+            words, env=environment, check=True, capture_output=True, text=True, timeout=300
+        )
+
+    described = yaml.safe_load((FOLDER / "ray-cluster.yaml").read_text())
+    for command in described["setup_commands"]:
+        run(command)
+    assert run("command -v ray").stdout.strip() == str(home / "venv" / "bin" / "ray")
 
 
 def cluster_of(name):
