@@ -119,7 +119,7 @@ def parse_labels(texts: Sequence[str]) -> dict[str, str]:
             raise UsageError(
                 f"'{text}' is not a label",
                 where="--label",
-                now="give a key and a value, like --label market-type=spot",
+                now="give a key and a value, like --label ray.io/market-type=spot",
             )
         labels[key] = value
     return labels
