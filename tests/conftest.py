@@ -72,7 +72,7 @@ def pytest_cmdline_main(config):
     is_worker = "PYTEST_XDIST_WORKER" in os.environ  # it would start workers of its own
     is_free = not is_interactive and not is_worker and not option.file_or_dir
     if is_free and getattr(option, "numprocesses", 0) is None:
-        option.numprocesses = os.cpu_count()
+        option.numprocesses = len(os.sched_getaffinity(0))
         option.dist = "loadscope"
 
 

@@ -78,7 +78,7 @@ def test_from_zero_to_training_and_back(head, start, tiny_folder, tmp_path):
 
 
 def wait_until_scaled_down(head, start, output):
-    waiting = start(["sleep", "100"])
+    waiting = start(["sleep", "900"])
     wait_until(lambda: num_nodes(head) == 1, waiting, output=output)
     end(waiting)
 
@@ -96,7 +96,7 @@ def test_the_trials_of_a_search_ask_for_a_node_each(head, start, tiny_folder, tm
     with autoscaler_stopped(head):
         searching = start(search(head, tiny_folder, tmp_path, *options, points=[1e-2, 2e-2]))
         folder = tmp_path / "runs" / "mine"
-        wait_until(lambda: num_started(folder) == 2, searching, output=output, timeout_s=100)
+        wait_until(lambda: num_started(folder) == 2, searching, output=output)
     wait_until(lambda: len(running(head, "ImplicitFunc")) == 2, searching, output=output)
     assert num_nodes(head) == 3
     os.killpg(searching.pid, signal.SIGINT)

@@ -54,23 +54,25 @@ def cluster(tmp_path):
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     head = subprocess.Popen(command, env=environment, **quiet)
     try:
-        wait_for_dashboard(dashboard)
+        wait_for_dashboard(dashboard, head)
         yield f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{metrics}/metrics", environment
     finally:
-        for process in [*psutil.Process(head.pid).children(recursive=True), head]:
-            process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended
+            for process in [*psutil.Process(head.pid).children(recursive=True), head]:
+                process.kill()
         head.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_for_dashboard(port):
-    for _ in range(600):
-        try:
+def wait_for_dashboard(port, head):
+    deadline = time.monotonic() + 300
+    while True:
+        with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the dashboard does not answer")
+        assert head.poll() is None, "the head has ended"
+        assert time.monotonic() < deadline, "the dashboard does not answer"
+        time.sleep(0.1)
 
 
 def submit(command, dashboard, metrics, environment):

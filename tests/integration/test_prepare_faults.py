@@ -100,7 +100,9 @@ def small_disk(tmp_path):
     """A file system of 600 kB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", disk], check=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "none", disk]
+    if subprocess.run(mount, check=False).returncode != 0:  # as root in a container
+        pytest.skip("this machine does not allow it to mount a disk")
     yield disk
     subprocess.run(["umount", disk], check=True)
 

@@ -253,17 +253,21 @@ def test_workers_that_die_while_they_start_count_as_lost():
 def test_a_slow_start_of_workers_does_not_count_as_waiting():
     """The wait ends once the workers have room, however slowly they start."""
     other = ray.util.placement_group([{"CPU": 1.0}] * int(ray.cluster_resources()["CPU"]))
-    assert other.wait(60)
+    assert other.wait(300)
+    is_over = threading.Event()
 
     def make_room():
-        while not pending_groups():
-            time.sleep(0.1)
+        while not pending_groups() and not is_over.wait(0.1):
+            pass
         ray.util.remove_placement_group(other)
 
     making_room = threading.Thread(target=make_room)
     making_room.start()
-    assert start(2, wait_s=6.0) == 2
-    making_room.join()
+    try:
+        assert start(2, wait_s=6.0) == 2
+    finally:
+        is_over.set()
+        making_room.join()
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import multiprocessing
 import os
 import signal
@@ -17,10 +16,10 @@ from sgnray.storage.lock import locked, take_lock
 BUSY = RunError("in use", where="here", now="wait")
 
 
-def hold(path, ready, seconds=60.0):
+def hold(path, ready, released):
     with locked(path, busy=BUSY):
         ready.set()
-        multiprocessing.Event().wait(seconds)
+        released.wait(300)
 
 
 @pytest.fixture
@@ -29,12 +28,12 @@ def holding(tmp_path):
     context = multiprocessing.get_context("fork")
     started = []
 
-    def start(seconds):
-        ready = context.Event()
-        started.append(context.Process(target=hold, args=(tmp_path / "lock", ready, seconds)))
+    def start():
+        ready, released = context.Event(), context.Event()
+        started.append(context.Process(target=hold, args=(tmp_path / "lock", ready, released)))
         started[-1].start()
-        assert ready.wait(60)
-        return started[-1]
+        assert ready.wait(300)
+        return started[-1], released
 
     yield start
     for process in started:
@@ -43,7 +42,7 @@ def holding(tmp_path):
 
 
 def test_a_busy_lock_is_refused_until_its_holder_dies(holding, tmp_path):
-    process = holding(60)
+    process, _ = holding()
     with pytest.raises(RunError, match="in use"), locked(tmp_path / "lock", busy=BUSY):
         pass
     os.kill(process.pid, signal.SIGKILL)
@@ -53,8 +52,14 @@ def test_a_busy_lock_is_refused_until_its_holder_dies(holding, tmp_path):
 
 
 def test_a_busy_lock_is_waited_for(holding, tmp_path, caplog):
-    holding(0.3)
-    with caplog.at_level(logging.INFO), locked(tmp_path / "lock", busy="waiting"):
+    _, released = holding()
+
+    def release(record):
+        released.set()
+        return True
+
+    path = tmp_path / "lock"
+    with caplog.at_level("INFO"), caplog.filtering(release), locked(path, busy="waiting"):
         pass
     assert "waiting: " in caplog.text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -106,14 +107,22 @@ def test_wandb_groups_the_trials(run_search):
     from wandb.proto import wandb_internal_pb2
 
     folder = run_search("wandb") / "trackers"
-    groups = {}
-    for path in folder.glob("trial-*/wandb/offline-run-*/run-*.wandb"):
-        for content in leveldb_records(path.read_bytes()):
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(content)
-            if record.run.run_id:
-                groups[record.run.display_name] = record.run.run_group
-    assert groups == {f"trial-{number:04d}": "mine" for number in (1, 2, 3)}
+
+    def read_groups():
+        groups = {}
+        for path in folder.glob("trial-*/wandb/offline-run-*/run-*.wandb"):
+            for content in leveldb_records(path.read_bytes()):
+                record = wandb_internal_pb2.Record()
+                record.ParseFromString(content)
+                if record.run.run_id:
+                    groups[record.run.display_name] = record.run.run_group
+        return groups
+
+    expected = {f"trial-{number:04d}": "mine" for number in (1, 2, 3)}
+    until = time.monotonic() + 100  # W&B's own process closes its file a little later
+    while (groups := read_groups()) != expected:
+        assert time.monotonic() < until, groups
+        time.sleep(0.1)
 
 
 def test_a_failing_tracker_is_reported_once_per_command(run_search, monkeypatch, caplog):
