@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from sgnray.version import __version__
+
 COMMANDS = (
     *("demo", "synth", "prepare", "data", "bench", "train", "tune"),
     *("eval", "predict", "export", "view"),
@@ -87,8 +89,8 @@ def test_sgn_alone_is_help(sgn):
 
 def test_version(sgn):
     done = sgn("--version")
-    assert (done.code, done.out, done.err) == (0, "sgn 0.1.0\n", "")
-    assert sgn("--version", "train").out == "sgn 0.1.0\n"
+    assert (done.code, done.out, done.err) == (0, f"sgn {__version__}\n", "")
+    assert sgn("--version", "train").out == f"sgn {__version__}\n"
 
 
 def test_defaults_are_the_librarys():

@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from sgnray.cli import main
+from sgnray.version import __version__
 
 ROOT = Path(main.__file__).parents[1]
 README = ROOT / "README.md"
@@ -114,9 +115,12 @@ def test_github_gets_valid_yaml():
     loaded = {form.stem: yaml.safe_load(form.read_text()) for form in forms}
     asked = {part["attributes"]["label"] for part in loaded["bug"]["body"]}
     assert {"environment.json", "log.txt"} <= asked
-    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
-    assert {"run": "bash .ci/run"} in workflow["jobs"]["ci"]["steps"]
+    for name in ("ci", "nightly"):
+        workflow = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
+        ((job, described),) = workflow["jobs"].items()
+        commands = [step["run"] for step in described["steps"] if "run" in step]
+        assert "bash .ci/run" in commands[-1], job
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     assert [hook["entry"].split()[0] for hook in hooks] == ["ruff", "ruff", "mypy"]
     citation = yaml.safe_load((ROOT / ".github/CITATION.cff").read_text())
-    assert citation["cff-version"] == "1.2.0"
+    assert (citation["cff-version"], citation["version"]) == ("1.2.0", __version__)

@@ -14,8 +14,8 @@ OTHER = "import ray, time; ray.init('local', num_cpus=1); print('up', flush=True
 SCRIPT = """
 "${@:3}" >"$1/log.txt" 2>&1 & run=$!
 until grep -q "epoch " "$1/log.txt"; do sleep 0.2; kill -0 $run || exit 9; done
-python -c "$2" >"$1/other.txt" &
-until grep -q up "$1/other.txt"; do sleep 0.2; done
+python -c "$2" >"$1/other.txt" & other=$!
+until grep -q up "$1/other.txt"; do sleep 0.2; kill -0 $other || exit 8; done
 sleep 15  # Ray Train asks every second
 kill -0 $run
 """
@@ -34,4 +34,4 @@ def test_its_dashboard_does_not_end_a_run(host, tiny_folder, tmp_path):
     options = ["--address", "local", "--workers", "2", "--runs", str(tmp_path / "runs"), *SMALL]
     command = [*train, *options, "train.num_epochs=100000"]
     run = host.start([*alone, "bash", "-c", SCRIPT, "bash", str(tmp_path), OTHER, *command])
-    assert run.wait(200) == 0, (tmp_path / "log.txt").read_text()[-2000:]
+    assert run.wait(600) == 0, (tmp_path / "log.txt").read_text()[-2000:]

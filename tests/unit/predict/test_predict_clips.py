@@ -429,7 +429,9 @@ def test_the_next_recording_is_read_while_one_is_recognized(watched, options):
 
     def wait_for_the_next(module, inputs):
         number = len(ahead)
-        assert is_read[min(number + 1, 8)].wait(10), f"{number} is recognized, and no other is read"
+        assert is_read[min(number + 1, 8)].wait(300), (
+            f"{number} is recognized, and no other is read"
+        )
         ahead.append(sum(event.is_set() for event in is_read) - number)
 
     plan.recognizer.model.model.register_forward_pre_hook(wait_for_the_next)

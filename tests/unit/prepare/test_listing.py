@@ -260,7 +260,7 @@ def test_formats_of_several_files_are_detected_at_once(tmp_path, monkeypatch):
     """Each file waits until one of another block is read at the same time."""
     for number in range(2 * listing._BLOCK_FILES):
         (tmp_path / f"{number}.json").write_text("{}")
-    together, peek = threading.Barrier(2, timeout=20), listing._peek
+    together, peek = threading.Barrier(2, timeout=300), listing._peek
 
     def peek_together(file):
         together.wait()
