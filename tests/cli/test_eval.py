@@ -22,7 +22,8 @@ def test_a_run(sgn, run):
     assert done.code == 0, done.err
     assert "9, the test part of synth cv" in done.out
     assert "probabilities are off by" in done.out
-    assert "by people" in done.out or "by setup" in done.out
+    assert "by people    1 person " in done.out
+    assert "by setup     setup 1 " in done.out
     assert all(len(line) <= 80 for line in done.out.splitlines() if "checkpoint.pt" not in line)
     assert done.err.endswith("written: runs/first/report.html\n")
     assert json.loads((run / "report.json").read_text())["top1_by_views"]
