@@ -133,6 +133,28 @@ def global_generators_untouched(request):
     assert (str(np.random.get_state()), random.getstate()) == before
 
 
+@pytest.fixture
+def tracker_environment(monkeypatch):
+    """Hide the settings of trackers, and restore those that trackers make."""
+    from sgnray.train.tracking import trackers
+
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
+        monkeypatch.delenv(name)
+    for name, value in trackers._ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def one_thread():
+    """On a busy machine, two threads of torch that wait for each other take seconds."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @dataclass
 class Outcome:
     code: int

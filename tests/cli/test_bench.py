@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from sgnray.bench.measure import Rate
 from sgnray.bench.run import (
@@ -24,23 +23,7 @@ from sgnray.cli.bench import tables_of
 
 from ..conftest import TINY
 
-NAMES_MODULES = """
-import sys
-from sgnray.cli.main import run
-try:
-    run(["bench", "--help"])
-except SystemExit as leaving:
-    assert leaving.code == 0, leaving.code
-    print("MODULES", *sys.modules)
-"""
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def rate(median, spread=0.02):
@@ -124,14 +107,6 @@ def test_a_disturbed_measurement_shows_no_impossible_figures(capsys):
     assert "disturbed" in lines[first]
     assert not any("%" in line for line in lines[first : first + 2])
     assert max(map(len, lines)) <= 80
-
-
-def test_help_loads_neither_torch_nor_ray():
-    command = [sys.executable, "-c", NAMES_MODULES]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    modules = done.stdout.rpartition("MODULES")[2].split()
-    assert "sgnray.cli.bench" in modules
-    assert not {"torch", "ray", "pyarrow", "numpy"} & set(modules)
 
 
 def test_a_dataset_in_tables_of_80_columns(sgn, tiny_folder):

@@ -28,7 +28,15 @@ except SystemExit as leaving:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("train", "--help"), ("data", "--help"), ("--version",), ()]
+    "arguments",
+    [
+        ("--help",),
+        ("train", "--help"),
+        ("data", "--help"),
+        ("bench", "--help"),
+        ("--version",),
+        (),
+    ],
 )
 def test_help_loads_nothing_heavy(arguments):
     # typer itself imports pydantic to convert the options before a command.

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -18,6 +17,7 @@ from sgnray.config import recipe_for
 from sgnray.train import train_run, train_seeds
 
 from ..conftest import TINY
+from ..integration.disturbed import wait_until
 
 SMALL = (*TINY, "optim.milestones=[]")
 REPORT = "runs/run-seeds2.json"
@@ -49,14 +49,6 @@ def start(tiny_folder):
         process.wait()
 
 
-def wait_for(condition, process, folder):
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert process.poll() is None, (folder / "out.txt").read_text()
-        assert time.monotonic() < deadline, "what the test waits for does not happen"
-        time.sleep(0.02)
-
-
 def num_epochs(folder, seed):
     metrics = folder / f"runs/run-seed{seed}/metrics.jsonl"
     return len(metrics.read_text().splitlines()) if metrics.exists() else 0
@@ -71,7 +63,7 @@ def trained(folder, seed):
 def test_killed_half_way_and_run_again(start, tiny_folder, tmp_path):
     """Finished seeds are not trained again, and each seed equals a run of `train_run`."""
     process = start(tmp_path, "train.num_epochs=15")
-    wait_for(lambda: num_epochs(tmp_path, 1) >= 2, process, tmp_path)
+    wait_until(lambda: num_epochs(tmp_path, 1) >= 2, process, output=tmp_path / "out.txt")
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()  # only the parent: the running seed must notice by itself
     assert not psutil.wait_procs(children, 300)[1]
@@ -97,7 +89,7 @@ def test_killed_half_way_and_run_again(start, tiny_folder, tmp_path):
 
 def test_ctrl_c_ends_all_seeds_in_order(start, tmp_path):
     process = start(tmp_path, "train.num_epochs=5000")
-    wait_for(lambda: num_epochs(tmp_path, 0) >= 1, process, tmp_path)
+    wait_until(lambda: num_epochs(tmp_path, 0) >= 1, process, output=tmp_path / "out.txt")
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)  # the whole group gets it, as in a terminal
     assert process.wait(200) == 130
@@ -109,7 +101,7 @@ def test_ctrl_c_ends_all_seeds_in_order(start, tmp_path):
 
 def test_a_lost_seed_is_missing_and_the_others_finish(start, tmp_path):
     process = start(tmp_path, "train.num_epochs=30")
-    wait_for(lambda: num_epochs(tmp_path, 0) >= 1, process, tmp_path)
+    wait_until(lambda: num_epochs(tmp_path, 0) >= 1, process, output=tmp_path / "out.txt")
     seed_0 = [
         child
         for child in psutil.Process(process.pid).children(recursive=True)

@@ -9,6 +9,8 @@ from sgnray.bench.run import shorten, worker_counts
 from sgnray.errors import UsageError
 from sgnray.train.tracking import trackers
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_a_dataset_is_measured(tiny_recipe, tiny_folder, tiny_dataset):
     heard = []

@@ -9,6 +9,8 @@ from sgnray.data.store import open_dataset
 from sgnray.data.verify import verify_dataset
 from sgnray.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.mark.parametrize("name", ["ntu60-cv", "nwucla-cv", "synth-cset"])
 def test_noise_is_a_valid_dataset_with_the_requested_split(name, tmp_path):

@@ -7,6 +7,8 @@ import torch
 
 from sgnray.bench.measure import MIN_ROUNDS, Rate, interleave, rate_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 
 

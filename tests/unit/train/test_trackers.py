@@ -16,6 +16,8 @@ from sgnray.train.tracking import trackers as tracking
 from sgnray.train.tracking.curves import CURVES_FILE
 from sgnray.train.tracking.trackers import MEMORY_FILE, Trackers, tracked
 
+pytestmark = pytest.mark.usefixtures("tracker_environment")
+
 REPORT = SimpleNamespace(
     top1=0.75, top5=1.0, loss=0.5, evaluated=SimpleNamespace(epoch=4), num_clips=9
 )
@@ -24,14 +26,6 @@ HISTORY = [
     for epoch in range(1, 5)
 ]
 LOSSES = [(epoch, 4.0 - epoch) for epoch in range(1, 5)]
-
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch):
-    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
-        monkeypatch.delenv(name)
-    for name in tracking._ENVIRONMENT:  # so that it is restored at the end
-        monkeypatch.setenv(name, tracking._ENVIRONMENT[name])
 
 
 @pytest.fixture

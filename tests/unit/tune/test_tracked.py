@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
@@ -14,13 +13,7 @@ from sgnray.tune.trial.messages import EpochReport, FailureReport
 
 from ..train.test_trackers import leveldb_records
 
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch):
-    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
-        monkeypatch.delenv(name)
-    for name in tracking._ENVIRONMENT:  # so that it is restored at the end
-        monkeypatch.setenv(name, tracking._ENVIRONMENT[name])
+pytestmark = pytest.mark.usefixtures("tracker_environment")
 
 
 @pytest.fixture
