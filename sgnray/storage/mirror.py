@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 LEASE_FILE = ".lease"
 _TABLE_FILE = "mirror.json"
-_TABLE_VERSION = 1
+_TABLE_VERSION = _LEASE_VERSION = 1
 _LOOK_EVERY_S = 2.0
 _PAUSES_S = (1.0, 60.0)  # between attempts to upload: the first and the longest
 _GIVE_UP_AFTER_S = 120.0  # for the last upload, when the work is done
@@ -247,14 +247,29 @@ class Mirror:
             yield from (path for path in paths if path.is_file())
 
     def _read_table(self) -> dict[str, Stamps]:
+        """Read the table; RunError for one that cannot be used.
+
+        Without it, files that are newer here could not be distinguished from those newer there.
+        """
+        if not self._table_path.exists():
+            return {}
+        again = f"move {self._table_path.parent} away; the same command then fetches all files"
         try:
             content = json.loads(self._table_path.read_text(encoding="utf-8"))
             if content["format_version"] != _TABLE_VERSION:
-                return {}
+                raise RunError(
+                    f"the copy of {self.place} is of another version of sgnray",
+                    where=str(self._table_path),
+                    now=f"update sgnray, or {again}",
+                )
             files = content["files"].items()
             return {name: (tuple(here), tuple(there)) for name, (here, there) in files}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return {}  # then all remote files are fetched again
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RunError(
+                f"the record of what is uploaded to {self.place} is corrupt",
+                where=str(self._table_path),
+                now=again,
+            ) from error
 
     def _write_table(self) -> None:
         content = {
@@ -343,8 +358,14 @@ class _Lease:
         self._renewed = 0.0
 
     def take(self) -> None:
-        """Become the owner; raises `busy` if another one is alive."""
+        """Become the owner; raises `busy` if another one is alive, RunError if that is unknown."""
         found = self._read()
+        if found is not None and found.get("format_version", _LEASE_VERSION) != _LEASE_VERSION:
+            raise RunError(
+                "a command of another version of sgnray may be using this folder",
+                where=str(self._file),
+                now="update sgnray, or remove that file if no command uses the folder",
+            )
         if found is not None and _is_alive(found):
             raise self._busy
         self._write()
@@ -379,7 +400,7 @@ class _Lease:
     def _write(self) -> None:
         now = time.time()
         content = {
-            "format_version": 1,
+            "format_version": _LEASE_VERSION,
             "owner": self._owner,
             "host": socket.gethostname(),
             "machine": _machine(),

@@ -339,9 +339,11 @@ def test_one_command_at_a_time(bucket, tmp_path, monkeypatch):
         leave(**changes)
         with mirrored(place, busy=busy):
             pass
-    leave(pid=ended.pid, machine="other")
-    with pytest.raises(RunError, match="in use"), mirrored(place, busy=busy):
-        pass
+    newer = {"format_version": 2, "renewed": "yesterday"}
+    for changes, message in (({"machine": "other"}, "in use"), (newer, "another version")):
+        leave(pid=ended.pid, **changes)
+        with pytest.raises(RunError, match=message), mirrored(place, busy=busy):
+            pass
 
 
 def test_a_recipe_at_a_uri(bucket, tiny_recipe):
@@ -436,6 +438,32 @@ def test_an_incomplete_upload_is_not_mistaken_for_another_machines(bucket, monke
     assert (copy / "a").read_text() == "newer, not uploaded yet"
     with files.open_input_stream(f"{path}/run/a") as stream:
         assert stream.read() == b"newer, not uploaded yet"
+
+
+@pytest.mark.parametrize(
+    ("table", "what"),
+    [
+        ('{"format_version": 2, "files": {}}', "of another version of sgnray"),
+        ('{"format_version": 1, "files": []}', "is corrupt"),
+        ("", "is corrupt"),
+    ],
+)
+def test_files_are_not_replaced_where_the_record_of_uploads_is_of_no_use(
+    bucket, monkeypatch, table, what
+):
+    place, busy = locate(bucket[0]("/run")), RunError("in use", where="here", now="wait")
+    with mirrored(place, busy=busy) as copy:
+        (copy / "a").write_text("old", encoding="utf-8")
+    (copy / "a").write_text("newer, not uploaded yet", encoding="utf-8")
+    (copy.parent / "mirror.json").write_text(table, encoding="utf-8")
+    monkeypatch.setattr(mirror, "_mirrors", {})  # as another process
+    for use in (lambda: mirrored(place, busy=busy).__enter__(), lambda: fetched(place)):
+        with pytest.raises(RunError, match=what) as caught:
+            use()
+        assert f"move {copy.parent} away" in caught.value.now
+    assert (copy / "a").read_text() == "newer, not uploaded yet"
+    copy.parent.rename(copy.parent.with_name("away"))
+    assert (fetched(place) / "a").read_text() == "old"
 
 
 def test_one_file_is_fetched_only_if_it_has_changed_at_the_uri(bucket, monkeypatch):
