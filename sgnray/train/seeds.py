@@ -37,6 +37,7 @@ from sgnray.distributed.launcher import resolve_for_workers
 from sgnray.distributed.resources import WorkerRequest, use_gpu, warn_of_few_cpus
 from sgnray.distributed.workers import Workers
 from sgnray.errors import OutputError, Problem, SgnError, UsageError
+from sgnray.evaluate.report import FORMAT_VERSION as REPORT_VERSION
 from sgnray.storage.atomic import write_text
 from sgnray.storage.location import Location, as_folder
 from sgnray.storage.mirror import address_of
@@ -270,6 +271,7 @@ def _read_score(
     A report of another epoch than `epoch`, which is scored at the end, does not count.
     """
     expected = {
+        "format_version": REPORT_VERSION,
         "dataset_checksum": dataset.info.checksum,
         "case": recipe.data.case,
         "num_views": recipe.evaluate.num_views,

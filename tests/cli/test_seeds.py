@@ -129,11 +129,13 @@ def test_where_all_seeds_diverge_each_has_its_reason(sgn, tiny_folder):
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("selection", ["last", "validation"])
+@pytest.mark.parametrize(
+    ("selection", "key"), [("last", "case"), ("last", "format_version"), ("validation", "epoch")]
+)
 def test_only_a_missing_report_is_computed_again(
-    tiny_recipe, tiny_folder, tmp_path, caplog, selection
+    tiny_recipe, tiny_folder, tmp_path, caplog, selection, key
 ):
-    """A report of another test is not mistaken for the seed's own."""
+    """A report of another test, or of another version, is not mistaken for the seed's own."""
     recipe = tiny_recipe.replacing({"train.selection": selection})
 
     def train():
@@ -144,8 +146,8 @@ def test_only_a_missing_report_is_computed_again(
     path = Path(scores[0].run) / "report.json"
     content = json.loads(path.read_text())
     # Of another test, or of an epoch that was the best when it was scored, but is not at the end.
-    other = {"case": "cs"} if selection == "last" else {"epoch": content["epoch"] % 4 + 1}
-    path.write_text(json.dumps(content | other | {"num_correct": 1, "num_clips": 2}))
+    other = {"case": "cs", "format_version": 2, "epoch": content["epoch"] % 4 + 1}
+    path.write_text(json.dumps(content | {key: other[key], "num_correct": 1, "num_clips": 2}))
     caplog.clear()
     assert train().scores == scores
     assert caplog.text.count("seed 0: run ") == 1
