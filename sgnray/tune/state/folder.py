@@ -27,7 +27,7 @@ from sgnray.config.schema import Precision
 from sgnray.errors import RecipeError, RunError, count_of
 from sgnray.storage.atomic import output_errors, write_text
 from sgnray.storage.mirror import quoted_name
-from sgnray.tune.plan import Plan, describe_recipe
+from sgnray.tune.plan import FORMAT_VERSION, Plan, describe_recipe
 from sgnray.tune.space.space import as_overrides, dump_space
 from sgnray.tune.state.tables import write_tables
 from sgnray.tune.state.trials import Record, TrialRow, best_of
@@ -143,11 +143,31 @@ def _read_plan(search_path: Path) -> object:
         return None
 
 
+def _read_version(search_path: Path) -> int | None:
+    try:
+        version = json.loads(search_path.read_text(encoding="utf-8"))["format_version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return version if isinstance(version, int) else None
+
+
 def _check_owner(path: Path, plan: Plan) -> None:
     search_path = path / SEARCH_FILE
     if not search_path.exists():
         check_unused(path)
         return
+    version = _read_version(search_path) or FORMAT_VERSION
+    if version != FORMAT_VERSION:
+        kind, now = (
+            ("a newer", "update sgnray, or choose another --name")
+            if version > FORMAT_VERSION
+            else ("an earlier", "choose another --name to search again; its trials are not resumed")
+        )
+        raise RunError(
+            f"the folder contains a search of {kind} version of sgnray",
+            where=str(search_path),
+            now=now,
+        )
     if not plan.is_described_by(_read_plan(search_path)):
         raise RunError(
             "the folder contains another search: its space, recipe, data, trials or epochs differ",

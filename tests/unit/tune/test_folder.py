@@ -67,6 +67,25 @@ def test_a_corrupt_search_is_refused(tmp_path, plan):
         claim(tmp_path, plan, "mine")
 
 
+@pytest.mark.parametrize(
+    ("version", "what", "now"),
+    [
+        (1, "an earlier version", "choose another --name to search again"),
+        (3, "a newer version", "update sgnray, or choose another --name"),
+    ],
+)
+def test_a_search_of_another_version_is_named_as_such(tmp_path, plan, version, what, now):
+    claim(tmp_path, plan, "mine")
+    path = tmp_path / "mine" / "search.json"
+    content = json.loads(path.read_text()) | {"format_version": version, "recipe": {"new": 1}}
+    path.write_text(json.dumps(content))
+    with pytest.raises(RunError) as caught:
+        claim(tmp_path, plan, "mine")
+    assert caught.value.what == f"the folder contains a search of {what} of sgnray"
+    assert caught.value.now.startswith(now)
+    assert json.loads(path.read_text()) == content
+
+
 def test_a_run_is_not_taken_for_a_search(tmp_path, plan):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "recipe.yaml").touch()
