@@ -113,6 +113,18 @@ def choose_case(info: DatasetInfo, case: str | None, *, default_case: DefaultCas
     return cases_of(info.dataset, splits)[0]
 
 
+def choose_run(target: str | None, runs: str) -> Path | str:
+    """Return the requested run or checkpoint; without one, the newest run, which is reported."""
+    if target is not None:
+        return target
+    from sgnray.checkpoints.run_folder import newest_run
+    from sgnray.storage.mirror import display_name
+
+    run = newest_run(runs).path
+    render.note(f"using {display_name(run)}")
+    return run
+
+
 def read_class_list(path: Path | None) -> tuple[str, ...] | None:
     """Read class names, one per line; UsageError if the file is not such a list."""
     if path is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options, render, tables
-from .choices import DATA_DIR, choose_dataset
+from .choices import DATA_DIR, choose_dataset, choose_run
 
 
 def evaluate(
@@ -66,9 +66,10 @@ def evaluate(
         labels=label,
         wait=wait,
     )
+    chosen = targets or choose_run(None, runs)
     with render.progress("test clips") as on_progress:
         report = evaluate_run(
-            targets,
+            chosen,
             runs_dir=runs,
             data_dir=DATA_DIR,
             dataset_dir=dataset_dir,

@@ -10,7 +10,7 @@ import typer
 from sgnray.errors import count_of
 
 from . import options, render
-from .choices import read_class_list
+from .choices import choose_run, read_class_list
 from .tables import facts
 
 
@@ -65,7 +65,7 @@ def export(
     from sgnray.export import export_model
 
     exported = export_model(
-        target,
+        choose_run(target, runs),
         to=to,
         out=out,
         opset=opset,

@@ -17,7 +17,7 @@ from rich.console import RenderableType
 from sgnray.errors import EmptyError, UsageError
 
 from . import options, render
-from .choices import read_class_list
+from .choices import choose_run, read_class_list
 from .tables import SafeTable, make_table, spaced
 
 if TYPE_CHECKING:
@@ -248,11 +248,8 @@ def _skipped(item: Skipped) -> dict[str, Any]:
 def _load_model(checkpoint: str | None, runs: str, runtime: str) -> TrainedModel:
     """Load the model for a runtime; for onnx, export it to a temporary file first."""
     from sgnray.checkpoints.trained_model import load_trained_model
-    from sgnray.storage.mirror import display_name
 
-    model = load_trained_model(checkpoint, runs_dir=runs)
-    if checkpoint is None and model.run is not None:
-        render.note(f"using {display_name(model.run.path)}")
+    model = load_trained_model(choose_run(checkpoint, runs), runs_dir=runs)
     if runtime == "torch":
         model.require_sgn()
     return _through_onnx(model) if runtime == "onnx" else model

@@ -240,7 +240,10 @@ def check_unused(path: Path) -> None:
 
 
 def newest_run(runs_dir: Runs) -> RunFolder:
-    """Return the run that finished an epoch last; UsageError if no run has a checkpoint."""
+    """Return the run that finished an epoch last; UsageError if no run has a checkpoint.
+
+    It may also be in a folder of `runs_dir`, such as that of a search or of the demo.
+    """
     place = as_folder(runs_dir)
     newest = _newest_at(place) if isinstance(place, Location) else _newest_in(place)
     if newest is None:
@@ -253,12 +256,14 @@ def newest_run(runs_dir: Runs) -> RunFolder:
 
 
 def _newest_in(runs_dir: Path) -> Path | None:
-    found = {path.parents[2] for path in runs_dir.glob(f"*/{CHECKPOINTS_DIR}/*/{CHECKPOINT_FILE}")}
+    below = f"{CHECKPOINTS_DIR}/*/{CHECKPOINT_FILE}"
+    patterns = (f"*/{below}", f"*/*/{below}")
+    found = {path.parents[2] for pattern in patterns for path in runs_dir.glob(pattern)}
     return max(found, key=_last_written, default=None)
 
 
 def _newest_at(place: Location) -> Path | None:
-    pattern = re.compile(rf"([^/]+)/{CHECKPOINTS_DIR}/[^/]+/{CHECKPOINT_FILE}")
+    pattern = re.compile(rf"([^/]+(?:/[^/]+)?)/{CHECKPOINTS_DIR}/[^/]+/{CHECKPOINT_FILE}")
     newest: tuple[int, str] | None = None
     for entry in place.walk() if place.entry() is not None else ():
         match = pattern.fullmatch(entry.path.removeprefix(place.path).lstrip("/"))

@@ -25,8 +25,14 @@ def test_a_run(sgn, run):
     assert "by people    1 person " in done.out
     assert "by setup     setup 1 " in done.out
     assert all(len(line) <= 80 for line in done.out.splitlines() if "checkpoint.pt" not in line)
-    assert done.err.endswith("written: runs/first/report.html\n")
+    assert done.err == "using runs/first\nwritten: runs/first/report.html\n"
     assert json.loads((run / "report.json").read_text())["top1_by_views"]
+
+
+def test_a_run_that_a_search_has_trained_is_the_newest(sgn, run):
+    shutil.move(run, run.parent / "tune" / "final-trial-0001")
+    done = sgn("eval")
+    assert (done.code, done.err.splitlines()[0]) == (0, "using runs/tune/final-trial-0001")
 
 
 def test_several_models(sgn, run):

@@ -22,7 +22,9 @@ def test_what_is_written_is_shown(sgn, tiny_run, tiny_folder, tmp_path):
 
 def test_json(sgn, tiny_run, tiny_folder, tmp_path):
     arguments = ("export", "--runs", str(tiny_run.parent), "--to", "safetensors", "--out", "a.st")
-    content = json.loads(sgn(*arguments, "--json").out)
+    done = sgn(*arguments, "--json")
+    assert done.err == f"using {tiny_run}\n"
+    content = json.loads(done.out)
     assert content["format_version"] == 1
     assert content["path"] == "a.st"
     assert content["size_bytes"] == (tmp_path / "a.st").stat().st_size

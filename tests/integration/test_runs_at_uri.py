@@ -169,6 +169,15 @@ def test_a_run_at_a_uri_equals_a_run_on_disk(bucket, tiny_recipe, tiny_folder, t
     assert next(iter(predicted)).guesses
 
 
+def test_the_newest_run_may_be_that_of_a_search(bucket, tiny_recipe, tiny_folder):
+    uri_of, _, path = bucket
+    train_run(
+        epochs_of(tiny_recipe, 1), tiny_folder, runs_dir=uri_of("/tune"), name="final", device="cpu"
+    )
+    newest = load_trained_model(runs_dir=uri_of()).run
+    assert display_name(newest.path) == f"s3://{path}/tune/final"
+
+
 def test_another_machine_resumes_a_run_and_then_the_first_one_does(
     bucket, tiny_recipe, tiny_folder, tiny_run, tmp_path, monkeypatch
 ):

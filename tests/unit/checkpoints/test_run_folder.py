@@ -261,6 +261,9 @@ def test_the_newest_run_is_the_one_that_finished_an_epoch_last(tmp_path):
     make_run(tmp_path / "checkpoints only", epoch=9, metrics_time=30)
     (tmp_path / "checkpoints only" / "metrics.jsonl").unlink()
     assert newest_run(tmp_path).path == tmp_path / "a"
+    make_run(tmp_path / "tune" / "final-trial-0001", epoch=3, metrics_time=40)
+    make_run(tmp_path / "tune" / "deep" / "er", epoch=3, metrics_time=50)
+    assert newest_run(tmp_path).path == tmp_path / "tune" / "final-trial-0001"
 
 
 def test_a_kill_in_the_first_file_does_not_lock_the_name(tiny_recipe, tiny_dataset, tmp_path):
