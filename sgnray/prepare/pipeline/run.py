@@ -17,7 +17,12 @@ from sgnray.distributed.cluster import is_at_hand
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import InputError, UsageError
-from sgnray.prepare.pipeline.assemble import assemble, describe_source, keep_present
+from sgnray.prepare.pipeline.assemble import (
+    PREPARE_VERSION,
+    assemble,
+    describe_source,
+    keep_present,
+)
 from sgnray.prepare.pipeline.parts import Journal, PreparedPart, prepare_part
 from sgnray.prepare.pipeline.staging import (
     hold_staging,
@@ -154,10 +159,13 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
     elif not overwrite:
         try:
             info = read_info(target)
-            if info.source == describe_source(plan):
+            source = describe_source(plan)
+            if info.source == source:
                 if _has_same_splits(info, plan):
                     return True
                 found = "a dataset with other splits"
+            elif {**info.source, "prepare_version": PREPARE_VERSION} == source:
+                found = "a dataset from these raw files, prepared by another version of sgnray"
             else:
                 found = "a dataset from other raw files"
         except InputError as error:

@@ -14,7 +14,7 @@ import pytest
 from sgnray.data.store import open_dataset
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import InputError, OutputError, UsageError
-from sgnray.prepare.pipeline import run
+from sgnray.prepare.pipeline import assemble, run
 from sgnray.prepare.pipeline.run import prepare_dataset
 from sgnray.prepare.readers.listing import PART_FILES
 
@@ -127,6 +127,18 @@ def test_another_dataset_in_the_way(make_nwucla, tmp_path):
     )
     assert contents(out) == before
     assert prepare_dataset(other, out=out, overwrite=True).info.num_clips == 7
+
+
+def test_a_dataset_that_another_version_prepared_is_named_as_such(
+    make_nwucla, tmp_path, monkeypatch
+):
+    raw, out = make_nwucla(6), tmp_path / "out"
+    prepare_dataset(raw, out=out)
+    for module in (assemble, run):
+        monkeypatch.setattr(module, "PREPARE_VERSION", 2)
+    with pytest.raises(UsageError, match="these raw files, prepared by another version of sgnray"):
+        prepare_dataset(raw, out=out)
+    assert prepare_dataset(raw, out=out, overwrite=True).info.source["prepare_version"] == 2
 
 
 def test_a_folder_that_is_not_a_dataset_is_never_overwritten(make_nwucla, tmp_path):
