@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import psutil
 import pytest
 import ray
@@ -132,6 +133,7 @@ def test_asha_stops_trials_early_and_frees_all_workers(
     cluster, tmp_path, tiny_recipe, tiny_folder, num_workers
 ):
     """Ray itself would keep the CPUs of stopped trials that have two workers each."""
+    state = str(np.random.get_state())
     space = write_space(tmp_path, "optim.learning_rate: {choice: [5e-3, 1e-9]}\n")
     learns = {"model.embedding_width": 32, "model.graph_widths": [64, 64, 64]}
     tuned = tune_recipe(
@@ -147,6 +149,7 @@ def test_asha_stops_trials_early_and_frees_all_workers(
     learnt, stayed = tuned.trials
     assert (learnt.status, learnt.num_epochs) == ("finished", 16)
     assert (stayed.status, stayed.num_epochs) in (("stopped", 4), ("stopped", 12))
+    assert str(np.random.get_state()) == state  # it is the caller's
     wait_until_free(cluster)
 
 

@@ -208,7 +208,7 @@ def _make_scheduler(search: RunningSearch) -> Any:
     plan = search.folder.plan
     if plan.scheduler == "none":
         return FIFOScheduler()
-    asha = ASHAScheduler(
+    asha = _Asha(
         time_attr=EPOCH_KEY,
         metric=SCORE_KEY,
         mode="max",
@@ -217,15 +217,22 @@ def _make_scheduler(search: RunningSearch) -> Any:
         reduction_factor=REDUCTION_FACTOR,
     )
     trials = {row.number: SimpleNamespace(trial_id=f"trial-{row.number}") for row in search.ended}
-    # Ray draws each trial's bracket from numpy's global generator, although there is only one.
-    state = np.random.get_state()
     for trial in trials.values():
         asha.on_trial_add(None, trial)
-    np.random.set_state(state)
     for event in search.events:
         if isinstance(event, Reported) and event.number in trials:
             asha.on_trial_result(None, trials[event.number], asdict(event.report))
     return asha
+
+
+class _Asha(ASHAScheduler):  # type: ignore[misc]
+    """ASHA that leaves numpy's global generator, which is the caller's, as it is."""
+
+    def on_trial_add(self, *arguments: Any) -> None:
+        # Ray draws each trial's bracket, although there is only one.
+        state = np.random.get_state()
+        super().on_trial_add(*arguments)
+        np.random.set_state(state)
 
 
 class _Proposals(Searcher):  # type: ignore[misc]
