@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import sgnray
 from sgnray.config import dump_recipe, list_recipes, load_recipe, recipe_hash
@@ -36,6 +37,15 @@ def test_the_header_says_what_it_is_how_to_run_it_and_what_was_measured(path):
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert any(f"sgn train --recipe {path.stem}" in line for line in header)
     assert any(re.match(r"# Measured: \S", line) for line in header)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_recipe_has_only_keys_that_differ_from_its_base(path):
+    content = yaml.safe_load(path.read_text())
+    base = content.pop("base", None)
+    values = {f"{name}.{key}={v}" for name, keys in content.items() for key, v in keys.items()}
+    same = {each for each in values if base and load_recipe(base, [each]) == load_recipe(base)}
+    assert same == set()
 
 
 @pytest.mark.parametrize(
