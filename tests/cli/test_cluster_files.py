@@ -186,3 +186,13 @@ def test_the_image_has_all_that_is_installed():
     assert {cluster_of(name)["rayVersion"] for name in KUBERAY} == {version}
     (extras,) = re.findall(r"pip install .*'/src\[(.*)\]'", dockerfile)
     assert set(extras.split(",")) <= set(re.findall(r"^(\w+) = \[", project, flags=re.MULTILINE))
+
+
+def test_no_ray_sends_usage_statistics():
+    """KubeRay starts Ray in the image; the other files start it themselves."""
+    assert "ENV RAY_USAGE_STATS_ENABLED=0\n" in (FOLDER / "Dockerfile").read_text()
+    for name, num_starts in (("ray-cluster.yaml", 2), ("slurm.sh", 1)):
+        text = (FOLDER / name).read_text()
+        code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+        starts = re.split(r"\bray (?:start|symmetric-run)\b", code)[1:]
+        assert ["--disable-usage-stats" in each for each in starts] == [True] * num_starts
