@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sgnray.errors import UsageError
+from sgnray.errors import Problem, UsageError, count_problems, shorten_problems
 
 from . import render
 
@@ -136,13 +136,22 @@ def read_class_list(path: Path | None) -> tuple[str, ...] | None:
         raise UsageError(f"the list of classes {what}", where=str(path), now=_CLASS_LIST) from error
     while names and not names[-1]:
         names.pop()
+    problems = []
     for number, name in enumerate(names, start=1):
         first = names.index(name) + 1
         if not name or first < number:
             what = f"repeats line {first}" if name else "has an empty line"
-            raise UsageError(
-                f"the list of classes {what}", where=f"{path}, line {number}", now=_CLASS_LIST
-            )
+            problems.append(Problem(f"line {number}", what))
+    if len(problems) == 1:
+        where, what = f"{path}, {problems[0].where}", problems[0].what
+        raise UsageError(f"the list of classes {what}", where=where, now=_CLASS_LIST)
+    if problems:
+        raise UsageError(
+            f"the list of classes has {count_problems(problems)}",
+            where=str(path),
+            now=_CLASS_LIST,
+            problems=shorten_problems(problems),
+        )
     return tuple(names)
 
 

@@ -99,7 +99,10 @@ def _read_remote_info(place: Location) -> DatasetInfo:
             return read_info(Path(folder))
         except InputError as error:
             raise InputError(
-                error.what, where=str(place.child(INFO_FILE)), now=error.now
+                error.what,
+                where=str(place.child(INFO_FILE)),
+                now=error.now,
+                problems=error.problems,
             ) from error
 
 

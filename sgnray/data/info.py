@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from sgnray.config.schema import ListOf, Strict, Word
 from sgnray.data.skeleton import SKELETONS, SkeletonField
-from sgnray.errors import InputError
+from sgnray.errors import InputError, Problem
 
 FORMAT_VERSION = 2
 INFO_FILE = "dataset.json"
@@ -106,12 +107,24 @@ def read_info(folder: Path) -> DatasetInfo:
     try:
         return DatasetInfo.model_validate(data)
     except ValidationError as error:
-        detail = error.errors(include_url=False)[0]
+        wrong = _explain(error, data)
+        if len(wrong) == 1:
+            raise corrupt(path, "".join(*wrong.items())) from error
+        problems = [Problem(key, what.lstrip(": ")) for key, what in wrong.items()]
+        raise corrupt(path, f"{len(wrong)} values are wrong", problems) from error
+
+
+def _explain(error: ValidationError, data: dict[str, Any]) -> dict[str, str]:
+    """Return every key with a wrong value, and the rest of a sentence that begins with it."""
+    wrong: dict[str, str] = {}
+    for detail in error.errors(include_url=False):
         key = str(detail["loc"][0])
         if detail["type"] == "value_error":
-            raise corrupt(path, f"{key}: {detail['ctx']['error']}") from error
-        words = DatasetInfo.model_fields[key].description
-        raise corrupt(path, f"{key} is {_show(data[key])}, not {words}") from error
+            what = f": {detail['ctx']['error']}"
+        else:
+            what = f" is {_show(data[key])}, not {DatasetInfo.model_fields[key].description}"
+        wrong.setdefault(key, what)
+    return wrong
 
 
 def write_info(folder: Path, info: DatasetInfo) -> None:
@@ -124,10 +137,13 @@ def write_info(folder: Path, info: DatasetInfo) -> None:
     (folder / INFO_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def corrupt(path: Path, detail: str) -> InputError:
+def corrupt(path: Path, detail: str, problems: Sequence[Problem] = ()) -> InputError:
     """Build the error for a dataset that is corrupt or not ours."""
     return InputError(
-        f"the dataset is corrupt or not ours: {detail}", where=str(path), now=_REBUILD
+        f"the dataset is corrupt or not ours: {detail}",
+        where=str(path),
+        now=_REBUILD,
+        problems=problems,
     )
 
 

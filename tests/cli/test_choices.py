@@ -159,3 +159,14 @@ def test_a_list_of_classes_may_have_a_byte_order_mark(tmp_path):
     path = tmp_path / "classes.txt"
     path.write_bytes(b"\xef\xbb\xbfclap\r\nwave\r\n")
     assert read_class_list(path) == ("clap", "wave")
+
+
+def test_all_wrong_lines_of_a_list_of_classes_are_named(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("clap\n\nwave\nclap\n")
+    with pytest.raises(UsageError, match="the list of classes has 2 problems") as caught:
+        read_class_list(path)
+    assert [(problem.where, problem.what) for problem in caught.value.problems] == [
+        ("line 2", "has an empty line"),
+        ("line 4", "repeats line 1"),
+    ]

@@ -96,6 +96,19 @@ def test_invalid_content_is_named(tmp_path, changes, message):
         read_info(tmp_path)
 
 
+def test_all_wrong_values_are_named_at_once(tmp_path):
+    splits = {"a": {"train": ["x"], "test": ["x"]}}
+    edit(tmp_path, num_clips=-1, checksum="", splits=splits, class_names=["a", 1, 2])
+    with pytest.raises(InputError, match="the dataset is corrupt or not ours: 4 values") as caught:
+        read_info(tmp_path)
+    assert {(problem.where, problem.what) for problem in caught.value.problems} == {
+        ("num_clips", "is -1, not a count"),
+        ("checksum", 'is "", not sha256: and 64 hex digits'),
+        ("splits", "names a clip of the case a twice"),
+        ("class_names", 'is ["a", 1, 2], not a list of names'),
+    }
+
+
 @pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000, '"\ud800"', "\xff"])
 def test_a_file_that_is_not_a_json_object_is_refused(tmp_path, text):
     (tmp_path / "dataset.json").write_bytes(text.encode("latin-1", "backslashreplace"))
