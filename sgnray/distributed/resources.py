@@ -111,24 +111,27 @@ def check_gpu_share(num_gpus: float, *, where: str) -> None:
 
 
 def parse_labels(texts: Sequence[str]) -> dict[str, str]:
-    """Parse labels written as KEY=VALUE; UsageError for an invalid one."""
-    labels = {}
+    """Parse labels written as KEY=VALUE; UsageError for invalid ones."""
+    labels, invalid = {}, []
     for text in texts:
         key, _, value = text.partition("=")
         if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
-            raise UsageError(
-                f"'{text}' is not a label",
-                where="--label",
-                now="give a key and a value, like --label ray.io/market-type=spot",
-            )
+            invalid.append(f"'{text}'")
         labels[key] = value
+    if invalid:
+        what = "is not a label" if len(invalid) == 1 else "are not labels"
+        raise UsageError(
+            f"{', '.join(invalid)} {what}",
+            where="--label",
+            now="give a key and a value, like --label ray.io/market-type=spot",
+        )
     return labels
 
 
 def check_without_ray(
     address: str | None, request: WorkerRequest | None, *, max_failures: int | None = None
 ) -> None:
-    """Raise UsageError for an option that only applies to Ray workers."""
+    """Raise UsageError for options that only apply to Ray workers."""
     request = request or WorkerRequest()
     given = {
         "--address": address,
@@ -136,15 +139,15 @@ def check_without_ray(
         "--cpus-per-worker": request.num_cpus,
         "--gpus-per-worker": request.num_gpus,
         "--accelerator-type": request.accelerator_type,
-        "--label": next((f"{key}={value}" for key, value in request.labels.items()), None),
+        "--label": " --label ".join(map("=".join, request.labels.items())) or None,
         "--wait": None if request.wait_s is None else f"{request.wait_s:g}s",
     }
-    option = next((f"{name} {value}" for name, value in given.items() if value is not None), None)
-    if option is not None:
+    names = [name for name, value in given.items() if value is not None]
+    if names:
         raise UsageError(
             "without workers, Ray is not used",
-            where=option,
-            now=f"add --workers 1 or more, or remove {option.split()[0]}",
+            where=" ".join(f"{name} {given[name]}" for name in names),
+            now=f"add --workers 1 or more, or remove {', '.join(names)}",
         )
 
 

@@ -5,7 +5,14 @@ import dataclasses
 import pytest
 
 from sgnray.distributed.launcher import RayLauncher
-from sgnray.distributed.resources import Resources, WorkerRequest, gpus_per_actor, use_gpu
+from sgnray.distributed.resources import (
+    Resources,
+    WorkerRequest,
+    check_without_ray,
+    gpus_per_actor,
+    parse_labels,
+    use_gpu,
+)
 from sgnray.distributed.workers import Workers
 from sgnray.errors import UsageError
 
@@ -44,6 +51,23 @@ def test_gpus_are_not_used_without_a_share_of_one(resources, caplog):
     assert caught.value.where == "--device cuda --gpus-per-worker 0"
     assert gpus_per_actor("auto", resources, without) == 0
     assert caplog.messages == []
+
+
+def test_all_invalid_labels_are_named():
+    with pytest.raises(UsageError) as caught:
+        parse_labels(["zone=a", "zone", "b=!"])
+    assert caught.value.what == "'zone', 'b=!' are not labels"
+
+
+def test_all_options_that_need_workers_are_named():
+    request = WorkerRequest(num_cpus=2, labels={"zone": "a", "kind": "b"}, wait_s=5)
+    given = "--address auto --max-failures 3 --cpus-per-worker 2 --label zone=a --label kind=b"
+    with pytest.raises(UsageError) as caught:
+        check_without_ray("auto", request, max_failures=3)
+    assert caught.value.where == f"{given} --wait 5s"
+    assert caught.value.now.endswith(
+        "or remove --address, --max-failures, --cpus-per-worker, --label, --wait"
+    )
 
 
 HEAD_ONLY = Resources(2, 0, is_local=False, node_cpus=(2,), free_cpus=2)
