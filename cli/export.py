@@ -64,17 +64,19 @@ def export(
     """
     from sgnray.export import export_model
 
-    exported = export_model(
-        choose_run(target, runs),
-        to=to,
-        out=out,
-        opset=opset,
-        int8=int8,
-        clips=clips,
-        class_names=read_class_list(classes),
-        runs_dir=runs,
-        overwrite=overwrite,
-    )
+    class_names, run = read_class_list(classes), choose_run(target, runs)
+    with render.spinner("exporting"):
+        exported = export_model(
+            run,
+            to=to,
+            out=out,
+            opset=opset,
+            int8=int8,
+            clips=clips,
+            class_names=class_names,
+            runs_dir=runs,
+            overwrite=overwrite,
+        )
     if json:
         content = {**vars(exported), "path": str(exported.path)}
         content.pop("card")

@@ -61,6 +61,7 @@ class TrainingLines:
 
     def __init__(self) -> None:
         self._on_test = render.lines_of_progress("test clips")
+        self._epoch, self._on_steps = 0, render.lines_of_progress("steps")
 
     def __call__(self, epoch: EpochResult) -> None:
         """Print a finished epoch."""
@@ -77,9 +78,15 @@ class TrainingLines:
         render.note("  ".join(parts))
 
     def on_progress(self, progress: TrainProgress) -> None:
-        """Print the progress of the final test."""
+        """Print the progress of a long epoch and of the final test."""
         if progress.stage == "test":
             self._on_test(progress.done, progress.total)
+            return
+        if progress.epoch != self._epoch:
+            what = f"epoch {progress.epoch}/{progress.num_epochs}, steps"
+            self._epoch = progress.epoch
+            self._on_steps = render.lines_of_progress(what, interval_s=render.LONG_INTERVAL_S)
+        self._on_steps(progress.done, progress.total)
 
 
 class TrainingTable:

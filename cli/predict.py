@@ -178,29 +178,30 @@ def predict(
         labels=label,
         wait=wait,
     )
-    plan = predict_clips(
-        files,
-        _load_model(checkpoint, runs, runtime),
-        clips=clip or (),
-        class_names=class_names,
-        num_views=views,
-        num_guesses=top,
-        window=window,
-        stride=stride,
-        fps=fps,
-        precision=precision,
-        device=device,
-        workers=workers,
-        address=address,
-        request=request,
-    )
-    if (
-        runtime == "auto"
-        and workers == 0
-        and plan.num_recordings >= _MANY_RECORDINGS
-        and _is_onnx_faster(device, precision)
-    ):
-        plan = plan.with_model(_through_onnx(plan.recognizer.model))
+    with render.spinner("loading"):
+        plan = predict_clips(
+            files,
+            _load_model(checkpoint, runs, runtime),
+            clips=clip or (),
+            class_names=class_names,
+            num_views=views,
+            num_guesses=top,
+            window=window,
+            stride=stride,
+            fps=fps,
+            precision=precision,
+            device=device,
+            workers=workers,
+            address=address,
+            request=request,
+        )
+        if (
+            runtime == "auto"
+            and workers == 0
+            and plan.num_recordings >= _MANY_RECORDINGS
+            and _is_onnx_faster(device, precision)
+        ):
+            plan = plan.with_model(_through_onnx(plan.recognizer.model))
     if out is not None:
         return _write(plan, out, overwrite=overwrite, json=json)
     with render.progress("recordings") as on_progress:

@@ -18,6 +18,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -32,6 +33,7 @@ from .tables import clean
 _TRACE = 1
 _LEVELS = {-1: logging.ERROR, 0: logging.INFO, 1: logging.DEBUG, 2: _TRACE}
 _PLAIN_INTERVAL_S, _PLAIN_STEP = 2.0, 0.05
+LONG_INTERVAL_S = 60.0  # between lines about a part of a training, whose other lines come by epoch
 _live: Console | None = None  # while a bar is drawn, lines go above it through its console
 
 
@@ -190,6 +192,20 @@ def progress(what: str) -> Iterator[OnProgress]:
 
 
 @contextmanager
+def spinner(what: str) -> Iterator[None]:
+    """Show on a terminal that work of unknown length continues; it may not show a bar itself."""
+    with redirect_stdout(sys.stderr):
+        if is_quiet() or not _stderr().is_terminal:
+            yield
+        else:
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            shown = Progress(*columns, console=_stderr(), transient=True)
+            shown.add_task(what, total=None)
+            with _alive(shown):
+                yield
+
+
+@contextmanager
 def live(display: Callable[[Console], Live]) -> Iterator[bool]:
     """Keep a live display on stderr; yield False, showing nothing, if quiet or no real terminal."""
     console = _stderr()
@@ -201,14 +217,14 @@ def live(display: Callable[[Console], Live]) -> Iterator[bool]:
                 yield True
 
 
-def lines_of_progress(what: str) -> OnProgress:
-    """Return a callback that prints a line from time to time."""
+def lines_of_progress(what: str, *, interval_s: float = _PLAIN_INTERVAL_S) -> OnProgress:
+    """Return a callback that prints a line from time to time, at most one per interval."""
     shown_at, shown = time.monotonic(), 0.0
 
     def update(done: int, total: int) -> None:
         nonlocal shown_at, shown
         now, share = time.monotonic(), done / max(total, 1)
-        if now - shown_at >= _PLAIN_INTERVAL_S and share - shown >= _PLAIN_STEP:
+        if now - shown_at >= interval_s and share - shown >= _PLAIN_STEP:
             shown_at, shown = now, share
             note(f"{what}: {done:,} of {total:,}")
 

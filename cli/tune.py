@@ -216,12 +216,17 @@ class SearchTable:
         self._rows: Sequence[TrialRow] = ()
         self._num_trials = self._num_epochs = 0
         self._first_done: int | None = None
+        self._lines = render.lines_of_progress(
+            "epochs of all trials", interval_s=render.LONG_INTERVAL_S
+        )
 
     def on_update(self, rows: Sequence[TrialRow], num_trials: int, num_epochs: int) -> None:
         """Update the table with all trials started so far."""
         self._rows, self._num_trials, self._num_epochs = rows, num_trials, num_epochs
         if self._first_done is None:  # epochs of an earlier command do not count for the pace
             self._first_done = self._done()
+        if not self.is_live:
+            self._lines(self._done(), num_trials * num_epochs)
 
     def on_trial_end(self, row: TrialRow) -> None:
         """Print a trial; on a terminal only if it failed, since the table shows the others."""

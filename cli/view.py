@@ -50,7 +50,8 @@ def view(
     """
     from sgnray.view import view_clip
 
-    path = view_clip(source, clip, to=to, out=out, names=names, fps=fps, overwrite=overwrite)
+    with render.spinner("drawing"):
+        path = view_clip(source, clip, to=to, out=out, names=names, fps=fps, overwrite=overwrite)
     if json:
         return render.as_json({"path": str(path)}, version=1)
     return render.result(f"written: {path}")

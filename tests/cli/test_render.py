@@ -12,6 +12,7 @@ import pytest
 from sgnray.cli import render
 from sgnray.cli.live import shown_epochs
 from sgnray.train import EpochResult
+from sgnray.train.job import TrainProgress
 
 SHOW_PROGRESS = """
 import time
@@ -136,11 +137,48 @@ def test_epochs_are_lines_in_a_pipe(capsys):
     assert second.startswith("epoch 2/2  loss 1.000")
 
 
+def test_a_long_epoch_in_a_pipe_has_a_line_every_minute(capsys, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with shown_epochs() as show:
+        for epoch in (1, 2):
+            for done in range(0, 100, 4):
+                now += 24
+                show.on_progress(TrainProgress("train", epoch, 2, done, 100, num_workers=1))
+    assert capsys.readouterr().err.splitlines()[::4] == [
+        "epoch 1/2, steps: 12 of 100",
+        "epoch 1/2, steps: 60 of 100",
+        "epoch 2/2, steps: 12 of 100",
+        "epoch 2/2, steps: 60 of 100",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [("view", "drawing"), ("predict", "loading"), ("export", "exporting")],
+)
+def test_work_of_unknown_length_is_shown_on_a_terminal(
+    terminal, tiny_raw, tiny_run, tmp_path, command, shown
+):
+    recording = str(next(tiny_raw.glob("*.skeleton")))
+    arguments = {
+        "view": [recording, "--to", "png"],
+        "predict": [recording, "--checkpoint", str(tiny_run)],
+        "export": [str(tiny_run), "--to", "safetensors"],
+    }[command]
+    drawn = terminal(sys.executable, "-m", "sgnray.cli", command, *arguments)
+    assert shown in drawn
+    assert "\x1b[?25h" in drawn[drawn.rindex(shown) :]  # the cursor is back
+    assert "error" not in drawn
+
+
 def test_quiet_draws_nothing(capsys):
     render.set_verbosity(-1)
     try:
         with render.progress("clips") as update:
             update(1, 1)
+        with render.spinner("loading"):
+            pass
         with shown_epochs() as show:
             show(EpochResult(2, (METRICS,)))
         render.note("a note")

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -198,6 +199,19 @@ def test_without_a_terminal_each_trial_is_a_line(capsys):
             listener.on_trial_end(trial)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [line for trial in TRIALS for line in trial_line(trial).split("\n")]
+
+
+def test_without_a_terminal_long_trials_have_a_line_every_minute(capsys, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with shown_search() as listener:
+        for num_epochs in range(7):
+            now += 31
+            row = make_trial(1, "running", *[0.5] * num_epochs)
+            listener.on_update((row,), num_trials=2, num_epochs=12)
+    assert capsys.readouterr().err.splitlines() == [
+        f"epochs of all trials: {done} of 24" for done in (2, 4, 6)
+    ]
 
 
 def test_a_search_that_has_not_begun_says_so():
