@@ -135,7 +135,7 @@ def test_test_progress_is_shown_and_the_final_line_stays(table):
     assert drawn(table)[-1].endswith("1,024/16,487 clips  2 workers")
     table._clock.now = 61.0
     table.end()
-    assert drawn(table)[-1] == "3 of 3 epochs done, 0:01:01 here"
+    assert drawn(table)[-1] == "3 of 3 epochs done in 0:01:01"
 
 
 def test_a_run_without_finished_epochs_says_so(table):

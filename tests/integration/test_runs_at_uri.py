@@ -219,13 +219,13 @@ def test_a_new_run_on_other_hardware_names_the_one_in_another_precision(
     recipe = tiny_recipe.replacing({"train.precision": "auto", "train.num_epochs": 1})
     folders = []
     for has_bf16 in (True, False, True):
-        assert caplog.text.count("a new run starts in") == (len(folders) == 2)
+        assert caplog.text.count("starting a new run in") == (len(folders) == 2)
         monkeypatch.setattr("torch.cpu.get_capabilities", lambda has=has_bf16: {"avx512_bf16": has})
         folders += [train_run(recipe, tiny_folder, runs_dir=runs_dir, device="cpu").folder]
     assert folders[0] == folders[2] != folders[1]
-    (said,) = (text for text in caplog.messages if "a new run starts in" in text)
-    assert said.startswith("a new run starts in float32; ")
-    assert f"{display_name(folders[0])} is in bf16: for that one, add train.precision=bf16" in said
+    (said,) = (text for text in caplog.messages if "starting a new run in" in text)
+    assert said.startswith("starting a new run in float32; ")
+    assert f"{display_name(folders[0])}, which is in bf16, add train.precision=bf16" in said
 
 
 def test_training_continues_while_the_server_is_unreachable(
