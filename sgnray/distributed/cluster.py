@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,10 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 _MAX_STARTS = 3
 _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 10.0  # longer: the cores of that machine may be busy
+# If the head does not answer for this long, Ray ends the process without an exception.
+_HEAD_TIMEOUT, _HEAD_TIMEOUT_S = "RAY_gcs_rpc_server_reconnect_timeout_s", 60.0
+_END_S = 20.0  # a command needs less than this to end
+_HEAD_POLL_S = 1.0
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -106,6 +111,35 @@ def connected(
             yield Resources.now(is_local=wanted is None)
         finally:
             ray.shutdown()
+
+
+def wait_for_head() -> None:
+    """Wait until the head node of the connected cluster answers; ConnectionError if it is lost.
+
+    Call this often, and before a question to Ray about the cluster: without a head, Ray would not
+    answer, and after a minute end this process without an exception.
+    """
+    if is_head_alive():
+        return
+    log.warning("the head node of the Ray cluster does not answer; waiting for it")
+    timeout_s = float(os.environ.get(_HEAD_TIMEOUT, _HEAD_TIMEOUT_S))
+    give_up = time.monotonic() + timeout_s - _END_S
+    while time.monotonic() < give_up:
+        time.sleep(_HEAD_POLL_S)
+        if is_head_alive():
+            return
+    raise ConnectionError("its head node does not answer")
+
+
+def is_head_alive() -> bool:
+    """Return whether the head node of the connected cluster listens, even if it is busy."""
+    import ray
+
+    try:
+        check_listening(str(ray.get_runtime_context().gcs_address))
+    except ClusterError as error:
+        return isinstance(error.__cause__, _SilentError)
+    return True
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from sgnray.distributed.cluster import (
     lost_cluster,
     own_address,
     set_environment,
+    wait_for_head,
 )
 from sgnray.distributed.device import choose_device, choose_precision, describe_device
 from sgnray.distributed.pool import run_on_actors
@@ -50,6 +51,7 @@ from sgnray.errors import ClusterError, SgnError, last_line
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.1
+_LOOK_INTERVAL_S = 1.0
 # An elastic run grows when resources have been free for this long.
 _GROW_INTERVAL_S = 10.0
 # How long to wait for the cluster to free the resources of lost or ended workers.
@@ -185,11 +187,14 @@ class RayLauncher:
             self._request.describe(group.size), verb="still starting", line_after_s=SLOW_START_S
         )
         room: Room | None = None
-        grow_at, had_room = 0.0, False
+        look_at, grow_at, had_room = 0.0, 0.0, False
         with ExitStack() as held:
             while group.outcome is None:
                 messages: list[Any] = []
                 with _lost_cluster():
+                    if time.monotonic() > look_at:
+                        wait_for_head()
+                        look_at = time.monotonic() + _LOOK_INTERVAL_S
                     if not group.is_started:
                         starting.check(is_waiting=room_watch.check())
                     elif room is None:
@@ -332,7 +337,8 @@ class _Group:
 
         with suppress(RayError):  # the cluster may be lost
             self.queue.ask_to_stop()
-        if kind is None or (self.is_started and issubclass(kind, Exception)):
+        is_lost = kind is not None and issubclass(kind, ClusterError)  # then they cannot end
+        if kind is None or (self.is_started and issubclass(kind, Exception) and not is_lost):
             self._thread.join(_RELEASE_S)
 
     def _fit(self, build: Callable[[MessageQueue, str], Any]) -> None:

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from sgnray.distributed.cluster import is_head_alive, wait_for_head
 from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local
 
 _POLL_S = 0.1
@@ -43,6 +44,7 @@ class Reservation:
 
         Call this often while waiting for workers; ClusterError if room is missing for too long.
         """
+        wait_for_head()
         has_room = _has_room(self._group)
         self._wait.check(is_waiting=not has_room)
         return has_room
@@ -76,12 +78,12 @@ class Room:
 
     def count(self) -> int:
         """Return how many of the workers or groups have room."""
+        wait_for_head()
         return sum(map(_has_room, self._groups))
 
     def release(self) -> None:
         """Give up the room, or the request for it."""
-        for group in self._groups:
-            _release(group)
+        _release(*self._groups)
 
 
 class RoomWatch:
@@ -106,6 +108,7 @@ class RoomWatch:
         """
         began = time.monotonic()
         if began >= self._look_at:
+            wait_for_head()
             self._is_missing = _own_room_is_missing(self._earlier)
             # Ray lists all groups that ever existed: spend at most a tenth of the time on that.
             self._look_at = began + max(_LOOK_INTERVAL_S, 10 * (time.monotonic() - began))
@@ -151,9 +154,10 @@ def _has_room(group: Any) -> bool:
     return bool(ray.util.placement_group_table(group)["state"] == "CREATED")
 
 
-def _release(group: Any) -> None:
+def _release(*groups: Any) -> None:
     import ray
     from ray.exceptions import RayError
 
     with suppress(RayError):  # the cluster may be lost
-        ray.util.remove_placement_group(group)
+        for group in groups if is_head_alive() else ():
+            ray.util.remove_placement_group(group)

@@ -89,6 +89,8 @@ def run_trials(
         )
         with _quiet_ray(), set_environment(_environment(folder.plan, resources)):
             _fit(search, job, budget)
+    except _LostHead as lost:
+        raise ConnectionError(*lost.args) from lost
     except (RayError, TuneError) as error:
         raise ClusterError(
             f"the search stopped on the cluster: {last_line(error)}",
@@ -310,6 +312,10 @@ class _Proposals(Searcher):  # type: ignore[misc]
         return {}
 
 
+class _LostHead(BaseException):
+    """The head node is lost. After an Exception, Ray Tune would release resources, and block."""
+
+
 class _Reports(tune.Callback):  # type: ignore[misc]
     """Passes the results of Ray's trials to the search, and Ctrl-C to Ray."""
 
@@ -329,7 +335,10 @@ class _Reports(tune.Callback):  # type: ignore[misc]
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         self._repeat_interrupt()
-        self._room_watch.check()
+        try:
+            self._room_watch.check()
+        except ConnectionError as error:
+            raise _LostHead(*error.args) from error
 
     def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
         report, number = read_result(result), trial.config["number"]
