@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import time
 
 import psutil
@@ -162,6 +163,43 @@ def test_ctrl_c_ends_a_command_at_any_stage(stage, tiny_folder, tmp_path, monkey
         finally:
             end(again)
         assert (run / "report.json").exists()
+
+
+POOL_STAGES = {
+    "Ray starts": "gcs_server",
+    "Ray's node starts": "raylet/raylet",
+    "workers start": "ray::_Worker",
+    "scoring": "ray::_Worker.run",
+}
+
+
+@pytest.mark.parametrize("stage", POOL_STAGES)
+@pytest.mark.parametrize("command", ["eval", "predict"])
+def test_ctrl_c_ends_eval_and_predict_at_any_stage(
+    command, stage, tiny_run, tiny_raw, tiny_folder, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    output = tmp_path / "out.txt"
+    words = {
+        "eval": [tiny_run, "--data", tiny_folder, "--out", "report"],
+        "predict": [tiny_raw, "--checkpoint", tiny_run, "--window", "12", "--out", "p.jsonl"],
+    }[command]
+    options = ["--workers", "2", "--device", "cpu", "--views", "20000"]  # long enough to be seen
+    process = start_train(tmp_path, sys.executable, "-m", "sgnray.cli", command, *words, *options)
+    try:
+        wait_until(lambda: has_child(process, POOL_STAGES[stage]), process, output=output)
+        children = descendants(process)
+        press_ctrl_c(process)
+        begin = time.monotonic()
+        assert process.wait(300) in (130, -signal.SIGINT), output.read_text()
+        seconds = time.monotonic() - begin
+    finally:
+        end(process)
+    print_seconds(f"from Ctrl-C ({command}, {stage}) to the end of the command", seconds)
+    assert not psutil.wait_procs(children, timeout=200)[1]
+    assert "Traceback" not in output.read_text()
+    assert not (tmp_path / "report").exists()
+    assert not (tmp_path / "p.jsonl").exists()
 
 
 def ids(processes):
