@@ -23,6 +23,7 @@ from sgnray.errors import ClusterError, UsageError, first_line
 log = logging.getLogger(__name__)
 
 LOCAL = "local"
+_CLIENT = "ray://"
 # Ray's default is 30% of memory. Only preparation sends poses: a few MB per worker at a time.
 _OBJECT_STORE_BYTES = 256 * 2**20
 _MAX_STARTS = 3
@@ -52,14 +53,18 @@ def find_address(address: str | None) -> str | None:
     the Ray of this machine does not answer.
     """
     address = address or os.environ.get("RAY_ADDRESS") or _running_here()
-    if address is not None and address.startswith("ray://"):
+    _refuse_client(address)
+    return None if address == LOCAL else address
+
+
+def _refuse_client(address: str | None) -> None:
+    if address is not None and address.startswith(_CLIENT):
         raise UsageError(
             "Ray Client (ray://) cannot train: the driver must run on a machine of the cluster",
             where=address,
             now="run this on the head node with --address auto, or submit it: "
             "ray job submit -- sgn train ...",
         )
-    return None if address == LOCAL else address
 
 
 def is_at_hand(address: str | None) -> bool:
@@ -90,6 +95,7 @@ def connected(
     import ray
 
     if ray.is_initialized():
+        _refuse_client(_CLIENT if ray.util.client.ray.is_connected() else address)
         is_own = _has_started_ray()
         if address and address != "auto" and not (address == LOCAL and is_own):
             _check_same(address, str(ray.get_runtime_context().gcs_address))

@@ -33,6 +33,19 @@ for address in (None, "auto", sys.argv[1], "local"):
 print(json.dumps(found))
 """
 
+# Connects with Ray Client to the server at a port, and prints what `connected` says to that.
+CLIENT = """
+import json, sys, ray
+from sgnray.distributed.cluster import connected
+from sgnray.errors import UsageError
+ray.init(f"ray://127.0.0.1:{sys.argv[1]}", logging_level="ERROR")
+try:
+    with connected(num_workers=1):
+        pass
+except UsageError as error:
+    print(json.dumps(error.what))
+"""
+
 # Prints the device and precision of workers of that Ray, whose hardware this process lacks.
 RESOLVE = """
 import json, sys, torch
@@ -65,6 +78,24 @@ def test_another_cluster_is_refused(address, other):
     with refused as caught, connected(other, num_workers=1):
         raise AssertionError
     assert caught.value.where == f"{other}, and not {address}"
+
+
+def test_ray_client_is_refused(address, tmp_path):
+    with pytest.raises(UsageError, match="Ray Client"), connected("ray://a:10001", num_workers=1):
+        raise AssertionError
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    words = ["--mode", "specific-server", "--address", address, "--port", port]
+    with (tmp_path / "server.txt").open("wb") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "ray.util.client.server", *words, "--host", "127.0.0.1"],
+            stdout=out, stderr=out,
+        )  # fmt: skip
+    try:
+        assert run_other(CLIENT, port).startswith("Ray Client (ray://) cannot train")
+    finally:
+        server.kill()
+        server.wait()
 
 
 def run_other(program, *words, **environment):
