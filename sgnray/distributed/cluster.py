@@ -60,10 +60,9 @@ def find_address(address: str | None) -> str | None:
 def _refuse_client(address: str | None) -> None:
     if address is not None and address.startswith(_CLIENT):
         raise UsageError(
-            "Ray Client (ray://) cannot train: the driver must run on a machine of the cluster",
+            "Ray Client (ray://) is not supported: sgn must run on a machine of the cluster",
             where=address,
-            now="run this on the head node with --address auto, or submit it: "
-            "ray job submit -- sgn train ...",
+            now="run it there with --address auto, or submit it: ray job submit -- sgn ...",
         )
 
 

@@ -106,7 +106,12 @@ class RayLauncher:
         self._max_failures = max_failures
         self._resources = resources
         on_gpu = use_gpu(device, resources, request)
-        gpu = " ".join(["cuda", *(f"({name})" for name in resources.accelerators)])
+        kinds = resources.accelerators
+        if request.accelerator_type:
+            kinds = (request.accelerator_type,)
+        gpu = " ".join(["cuda", *(f"({kind})" for kind in kinds)])
+        # The CPUs of a cluster may differ from that of this machine.
+        cpu = describe_device(torch.device("cpu")) if resources.is_local else "cpu"
         if not (on_gpu or request.num_cpus):
             warn_of_few_cpus(workers.most, resources)
         cpus = request.num_cpus or (1 if on_gpu else resources.cpus_per_worker(workers.most))
@@ -115,7 +120,7 @@ class RayLauncher:
         check_local(workers.fewest, resources, self._request)
         self.hardware = Hardware(
             "cuda" if on_gpu else "cpu",
-            gpu if on_gpu else describe_device(torch.device("cpu")),
+            gpu if on_gpu else cpu,
             workers,
             cpus,
         )
@@ -144,7 +149,7 @@ class RayLauncher:
         any SgnError that a worker raised.
         """
         workers = self.hardware.workers
-        num_lost, size = 0, self._choose_size(workers.most if workers.is_elastic else 0)
+        num_lost, size = 0, self._choose_size(workers.most)
         while True:
             # Fewer workers might find room soon; only the fewest that the run may have wait for it.
             may_shrink = size > workers.fewest
@@ -487,6 +492,7 @@ def _run_worker(
         except _StopWork as stop:
             outcome = stop
         except SgnError as error:
+            worker.flush()  # a small message may overtake the last epoch
             # Send it inside the process group: once this rank leaves, Ray ends all the others.
             ray.get(queue.put(error))
             raise

@@ -162,7 +162,7 @@ def check_local(
     has_gpus = (request.num_gpus or 0) * num_workers <= resources.num_gpus
     if not (has_cpus and has_gpus and has_kind) or request.labels:
         raise UsageError(
-            f"this machine does not have {request.describe(num_workers, what=what)}",
+            f"this machine has no room for {request.describe(num_workers, what=what)}",
             where=f"Ray on this machine alone, with {resources}",
             now="ask for less, or name a cluster with --address",
         )

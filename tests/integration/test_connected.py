@@ -92,7 +92,7 @@ def test_ray_client_is_refused(address, tmp_path):
             stdout=out, stderr=out,
         )  # fmt: skip
     try:
-        assert run_other(CLIENT, port).startswith("Ray Client (ray://) cannot train")
+        assert run_other(CLIENT, port).startswith("Ray Client (ray://) is not supported")
     finally:
         server.kill()
         server.wait()

@@ -351,7 +351,7 @@ def test_labels_as_ray_takes_them(label):
 )
 def test_a_request_that_this_machine_cannot_meet_is_refused(request_):
     alone = Resources(num_cpus=2, num_gpus=0, is_local=True)
-    with pytest.raises(UsageError, match="this machine does not have 2 workers"):
+    with pytest.raises(UsageError, match="this machine has no room for 2 workers"):
         check_local(2, alone, request_)
     check_local(2, dataclasses.replace(alone, is_local=False), request_)
     check_local(2, alone, WorkerRequest())

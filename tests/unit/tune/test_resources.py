@@ -64,7 +64,7 @@ def test_using_no_gpu_is_reported(caplog):
 def test_a_request_larger_than_the_machine_is_refused(wanted, needed):
     with pytest.raises(UsageError) as caught:
         wanted.allocate(LAPTOP, 99)
-    assert caught.value.what == f"this machine does not have {needed}"
+    assert caught.value.what == f"this machine has no room for {needed}"
 
 
 @pytest.mark.parametrize(

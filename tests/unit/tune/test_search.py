@@ -52,7 +52,7 @@ def test_trials_that_are_longer_than_the_recipe(
     ("resources", "what"),
     [
         (TrialResources(num_workers=2, num_gpus=1.0), "2 workers need a GPU each"),
-        (TrialResources(num_gpus=1.0), "this machine does not have 1 trial with 1 CPU and 1 GPU"),
+        (TrialResources(num_gpus=1.0), "this machine has no room for 1 trial with 1 CPU and 1 GPU"),
     ],
 )
 def test_gpus_that_a_trial_cannot_have(
