@@ -17,10 +17,16 @@ from sgnray.config import Recipe, dump_recipe, load_recipe, recipe_hash
 from sgnray.data.info import DatasetInfo
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import CheckpointError, CorruptError, RecipeError, RunError, UsageError
-from sgnray.storage.atomic import make_parent, output_errors, write_bytes, write_text
+from sgnray.storage.atomic import (
+    check_writable,
+    make_parent,
+    output_errors,
+    write_bytes,
+    write_text,
+)
 from sgnray.storage.location import Location, as_folder
 from sgnray.storage.lock import locked
-from sgnray.storage.mirror import display_name, fetched, mirrored, quoted_name
+from sgnray.storage.mirror import check_free, display_name, fetched, mirrored, quoted_name
 
 log = logging.getLogger(__name__)
 
@@ -178,11 +184,7 @@ def claimed_folder(runs_dir: Runs, name: str | None, *, default: str) -> Iterato
     if name is not None:
         check_name(name, runs_dir)
     path = folder_in(runs_dir, default if name is None else name)
-    busy = RunError(
-        "another command is using this folder",
-        where=str(path),
-        now="wait for it, or choose another --name",
-    )
+    busy = _busy(path)
     if isinstance(path, Location):
         with mirrored(path, busy=busy) as copy:
             yield copy
@@ -199,11 +201,33 @@ def folder_in(runs_dir: Runs, name: str) -> Path | Location:
     return place.child(name) if isinstance(place, Location) else place / name
 
 
-def check_reachable(runs_dir: Runs) -> None:
-    """Raise InputError if `runs_dir` is a URI that does not respond."""
+def check_claim(runs_dir: Runs, name: str | None) -> None:
+    """Raise what `claimed_folder` would, and create nothing: a refusal before Ray starts.
+
+    UsageError for an invalid name, OutputError or InputError if nothing can be written there,
+    RunError if a command uses the folder. `name` is None if it is not known yet.
+    """
+    if name is not None:
+        check_name(name, runs_dir)
     place = as_folder(runs_dir)
     if isinstance(place, Location):
-        place.entry()
+        if name is not None:
+            check_free(place.child(name), busy=_busy(place.child(name)))
+        place.check_writable()
+        return
+    path = place / (name or "")
+    check_writable(path)
+    if (path / _CLAIM_FILE).exists():
+        with locked(path / _CLAIM_FILE, busy=_busy(path)):
+            pass
+
+
+def _busy(path: Path | Location) -> RunError:
+    return RunError(
+        "another command is using this folder",
+        where=str(path),
+        now="wait for it, or choose another --name",
+    )
 
 
 def read_folder(path: Path | Location) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from sgnray.data.info import read_info
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import SgnError, UsageError
 from sgnray.evaluate.report import SELECTION, Details, Mistake, Report
-from sgnray.storage.atomic import output_errors, refuse_uri, written_atomically
+from sgnray.storage.atomic import check_writable, output_errors, refuse_uri, written_atomically
 from sgnray.storage.location import as_folder
 from sgnray.storage.mirror import find_copy, upload
 from sgnray.view.page import pack_scene, render_page
@@ -64,9 +63,7 @@ def check_folder(folder: Path) -> None:
     refuse_uri(folder)
     if folder.is_file():
         raise UsageError("this is a file", where=str(folder), now="choose a folder with --out")
-    with output_errors(folder):
-        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        tempfile.TemporaryFile(dir=existing).close()
+    check_writable(folder)
 
 
 def write_evaluation(report: Report, folder: Path) -> Path:

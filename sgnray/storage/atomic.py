@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,6 +103,13 @@ def choose_format(
             now="leave out --to, or give the file another suffix",
         )
     return to or implied or default
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OutputError if no file can be written to a folder that may not exist yet."""
+    with output_errors(folder):
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        tempfile.TemporaryFile(dir=existing).close()
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

@@ -95,6 +95,12 @@ class Location:
         with _remote_errors(self, is_writing=True), suppress(FileNotFoundError):
             _file_system(self.uri).delete_file(self.path)
 
+    def check_writable(self) -> None:
+        """Raise OutputError if no file can be written to this folder, or removed from it."""
+        probe = self.child(".sgn-probe")
+        probe.put(b"\n")
+        probe.remove()
+
     def open(self) -> pa.NativeFile:
         """Open a file for random access; raises OSError, such as FileNotFoundError."""
         return _file_system(self.uri).open_input_file(self.path)

@@ -62,6 +62,11 @@ def mirrored(place: Location, *, busy: SgnError) -> Iterator[Path]:
             yield mirror.path
 
 
+def check_free(place: Location, *, busy: SgnError) -> None:
+    """Raise `busy` if a command holds a folder at a URI."""
+    _Lease(place, busy).check_free()
+
+
 def fetched(place: Location) -> Path:
     """Return a copy of a file or folder at a URI, or the one that a command here is writing."""
     entry = place.entry()
@@ -359,6 +364,14 @@ class _Lease:
 
     def take(self) -> None:
         """Become the owner; raises `busy` if another one is alive, RunError if that is unknown."""
+        self.check_free()
+        self._write()
+        time.sleep(_WRITE_RACE_S)
+        if self._read_owner() != self._owner:  # if two write at once, the last one has it
+            raise self._busy
+
+    def check_free(self) -> None:
+        """Raise `busy` if another owner is alive, RunError if that is unknown."""
         found = self._read()
         if found is not None and found.get("format_version", _LEASE_VERSION) != _LEASE_VERSION:
             raise RunError(
@@ -367,10 +380,6 @@ class _Lease:
                 now="update sgnray, or remove that file if no command uses the folder",
             )
         if found is not None and _is_alive(found):
-            raise self._busy
-        self._write()
-        time.sleep(_WRITE_RACE_S)
-        if self._read_owner() != self._owner:  # if two write at once, the last one has it
             raise self._busy
 
     def renew(self) -> None:

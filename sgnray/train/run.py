@@ -14,9 +14,8 @@ from sgnray.checkpoints.run_folder import (
     REPORT_FILE,
     RunFolder,
     Runs,
-    check_name,
+    check_claim,
     check_owner,
-    check_reachable,
     claim_run,
     default_run_name,
     folder_in,
@@ -94,9 +93,10 @@ def train_run(
         max_failures=max_failures,
         request=request,
     )
-    check_reachable(runs_dir)
+    is_auto = recipe.train.precision == "auto"  # then the default name is not known yet
+    default = None if is_auto else default_run_name(runs_dir, recipe)
+    check_claim(runs_dir, default if name is None else name)
     if name is not None:  # before Ray starts; checked again when the folder is locked
-        check_name(name, runs_dir)
         folder = folder_in(runs_dir, name)
         if isinstance(folder, Path) and folder.is_dir():
             check_owner(folder, recipe, dataset)
@@ -108,7 +108,7 @@ def train_run(
         request=request,
     ) as executor:
         precision = executor.choose_precision(recipe.train.precision)
-        if recipe.train.precision == "auto" and name is None:
+        if is_auto and name is None:
             _warn_of_other_precision(runs_dir, recipe, precision)
         recipe = recipe.replacing({"train.precision": precision})
         check_synchronized(recipe, wanted.most, executor.hardware.device_type)

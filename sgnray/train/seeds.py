@@ -21,6 +21,7 @@ from sgnray.checkpoints.run_folder import (
     REPORT_FILE,
     RunFolder,
     Runs,
+    check_claim,
     check_name,
     check_owner,
     default_run_name,
@@ -134,6 +135,7 @@ def train_seeds(
         )
     if name is not None:
         check_name(name, runs_dir)
+    check_claim(runs_dir, None)
     wanted, dataset = Workers.of(workers), open_dataset(dataset_dir)
     recipe = check_run(
         recipe,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sgnray.checkpoints.run_folder import Runs, check_reachable
+from sgnray.checkpoints.run_folder import Runs
 from sgnray.config import Recipe
 from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
@@ -130,7 +130,6 @@ def tune_recipe(
             "trials train for %s, more than the %d of the recipe: the schedule is lengthened",
             *(count_of(plan.num_epochs, "epoch"), recipe.train.num_epochs),
         )
-    check_reachable(runs_dir)
     with ExitStack() as connection:
         cluster: _Cluster | None = None
         if not is_begun(runs_dir, name, plan):  # a refusal must not leave a folder

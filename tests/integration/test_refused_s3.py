@@ -60,6 +60,7 @@ def refused(sgn):
         done = sgn(*words)
         assert not re.search("s3:.*trying again", done.err)  # as an upload that fails otherwise
         assert done.code == 1, done.err
+        assert "starting Ray" not in done.err
         block = done.err.partition("error: ")[2]
         assert [line[:9] for line in block.splitlines()[1:]] == ["  where  ", "  now    "]
         return block, done.out
@@ -95,13 +96,14 @@ def test_wrong_credentials(
         assert local_files(tmp_path) == []
 
 
-@pytest.mark.ray  # a search connects before it writes
 def test_a_bucket_that_may_only_be_read(switch_user, refused, s3, tiny_folder, tmp_path):
     uri_of = s3[0]
     switch_user("reader")
     new = ("--runs", uri_of("bucket/refused/new"))
     for words in (
         train_command(tiny_folder, *new)[3:],
+        train_command(tiny_folder, *new, "--workers", "2")[3:],
+        train_command(tiny_folder, *new, "--workers", "2", "--seeds", "2")[3:],
         ["tune", "--data", str(tiny_folder), *new],
     ):
         block, out = refused(*words)

@@ -16,7 +16,7 @@ from typing import cast
 from sgnray.checkpoints.run_folder import (
     LOG_FILE,
     Runs,
-    check_name,
+    check_claim,
     check_unused,
     claimed_folder,
     folder_in,
@@ -102,10 +102,10 @@ class SearchFolder:
 
 
 def is_begun(runs_dir: Runs, name: str | None, plan: Plan) -> bool:
-    """Return whether the search's folder exists; UsageError for an invalid name."""
-    if name is not None:
-        check_name(name, runs_dir)
-    path = folder_in(runs_dir, name or _default_name(runs_dir, plan))
+    """Return whether the search's folder exists; raises what `check_claim` raises."""
+    name = _default_name(runs_dir, plan) if name is None else name
+    check_claim(runs_dir, name)
+    path = folder_in(runs_dir, name)
     return path.exists() if isinstance(path, Path) else path.entry() is not None
 
 
