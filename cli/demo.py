@@ -67,8 +67,10 @@ def demo(
                 on_progress=screen.on_progress,
             )
         except RunError as error:  # a demo with other options; its advice names --name
-            now = f"delete {out}, or choose another folder with --out"
-            raise RunError(error.what, where=error.where, now=now) from error
+            now = f"choose another folder with --out, or delete {out} if no command uses it"
+            raise RunError(
+                error.what, where=error.where, now=now, problems=error.problems
+            ) from error
     render.note(f"\n4/4  sgn eval {run_word} --data {data_word}")
     with render.progress("test clips") as on_progress:
         report = evaluate_run(finished.folder, dataset_dir=data, on_progress=on_progress)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import RenderableType
 
-from sgnray.errors import EmptyError, UsageError
+from sgnray.errors import EmptyError, SgnError, UsageError
 
 from . import options, render
 from .choices import choose_run, read_class_list
@@ -201,7 +201,10 @@ def predict(
             and plan.num_recordings >= _MANY_RECORDINGS
             and _is_onnx_faster(device, precision)
         ):
-            plan = plan.with_model(_through_onnx(plan.recognizer.model))
+            try:
+                plan = plan.with_model(_through_onnx(plan.recognizer.model))
+            except SgnError as error:
+                render.warning(f"the model runs in torch, because of onnxruntime: {error.what}")
     if out is not None:
         return _write(plan, out, overwrite=overwrite, json=json)
     with render.progress("recordings") as on_progress:

@@ -126,7 +126,7 @@ def last_line(error: BaseException) -> str:
 
 def count_of(number: float, noun: str) -> str:
     """Return a number with its noun: "1 epoch" or "2 epochs"."""
-    return f"{number:.12g} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,.12g} {noun}{'' if number == 1 else 's'}"
 
 
 def show_first(names: Sequence[str]) -> str:

@@ -45,21 +45,21 @@ class PoseBank:
         device: torch.device,
         *,
         wanted: PoseDevice = "auto",
-        has_corrected_labels: bool = False,
+        use_corrected_labels: bool = False,
     ) -> PoseBank:
         """Wrap the mapping without a copy, or copy all poses to the GPU once.
 
         `wanted` is auto (the GPU if they fit), host, or device (UsageError if they do not fit).
         """
         labels_N = dataset.clips.labels
-        if has_corrected_labels:
+        if use_corrected_labels:
             labels_N = corrected_labels(dataset.info.dataset, dataset.clips)
         offsets = torch.from_numpy(np.ascontiguousarray(dataset.offsets))
         poses_PVC = _wrap_readonly(dataset.poses_PVC)
         pose_device = choose_pose_device(poses_PVC.nbytes, device, wanted)
         return cls(
             poses_PVC=poses_PVC.to(pose_device),
-            # That of a last clip without poses is not a row; of a padded one, any row is read.
+            # A last clip without poses would start after the last row; any row will do for it.
             first_pose_N=offsets[:-1].clamp_max(len(poses_PVC) - 1).to(pose_device),
             num_poses_N=offsets.diff().to(pose_device),
             labels_N=torch.from_numpy(labels_N).to(pose_device),

@@ -33,6 +33,7 @@ _ANSWER_TIMEOUT_S = 10.0  # longer: the cores of that machine may be busy
 _HEAD_TIMEOUT, _HEAD_TIMEOUT_S = "RAY_gcs_rpc_server_reconnect_timeout_s", 60.0
 _END_S = 20.0  # a command needs less than this to end
 _HEAD_POLL_S = 1.0
+_head_seen_at: dict[str, float] = {}  # by its address
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -122,9 +123,15 @@ def wait_for_head() -> None:
     """Wait until the head node of the connected cluster answers; ConnectionError if it is lost.
 
     Call this often, and before a question to Ray about the cluster: without a head, Ray would not
-    answer, and after a minute end this process without an exception.
+    answer, and after a minute end this process without an exception. It looks once a second.
     """
+    import ray
+
+    address = str(ray.get_runtime_context().gcs_address)
+    if time.monotonic() - _head_seen_at.get(address, -_HEAD_POLL_S) < _HEAD_POLL_S:
+        return
     if is_head_alive():
+        _head_seen_at[address] = time.monotonic()
         return
     log.warning("the head node of the Ray cluster does not answer; waiting for it")
     timeout_s = float(os.environ.get(_HEAD_TIMEOUT, _HEAD_TIMEOUT_S))

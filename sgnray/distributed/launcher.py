@@ -51,7 +51,6 @@ from sgnray.errors import ClusterError, SgnError, last_line
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.1
-_LOOK_INTERVAL_S = 1.0
 # An elastic run grows when resources have been free for this long.
 _GROW_INTERVAL_S = 10.0
 # How long to wait for the cluster to free the resources of lost or ended workers.
@@ -192,14 +191,12 @@ class RayLauncher:
             self._request.describe(group.size), verb="still starting", line_after_s=SLOW_START_S
         )
         room: Room | None = None
-        look_at, grow_at, had_room = 0.0, 0.0, False
+        grow_at, had_room = 0.0, False
         with ExitStack() as held:
             while group.outcome is None:
                 messages: list[Any] = []
                 with _lost_cluster():
-                    if time.monotonic() > look_at:
-                        wait_for_head()
-                        look_at = time.monotonic() + _LOOK_INTERVAL_S
+                    wait_for_head()
                     if not group.is_started:
                         starting.check(is_waiting=room_watch.check())
                     elif room is None:

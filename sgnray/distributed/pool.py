@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from sgnray.distributed.cluster import connected, lost_cluster
+from sgnray.distributed.cluster import connected, lost_cluster, wait_for_head
 from sgnray.distributed.reserve import Reservation
 from sgnray.distributed.resources import SLOW_START_S, Wait, WorkerRequest, gpus_per_actor
 from sgnray.errors import ClusterError, SgnError, last_line
@@ -83,6 +83,7 @@ def _run(
     lost_at: dict[int, float] = {}
     num_yielded = 0
     while True:
+        wait_for_head()
         while idle and len(running) + len(arrived) < _AHEAD * num_workers:
             index, job = next(waiting, (-1, None))
             if job is None:

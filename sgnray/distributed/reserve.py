@@ -106,9 +106,9 @@ class RoomWatch:
 
         Call this often; ClusterError if room is missing for longer than `wait_s`.
         """
-        began = time.monotonic()
-        if began >= self._look_at:
+        if time.monotonic() >= self._look_at:
             wait_for_head()
+            began = time.monotonic()
             self._is_missing = _own_room_is_missing(self._earlier)
             # Ray lists all groups that ever existed: spend at most a tenth of the time on that.
             self._look_at = began + max(_LOOK_INTERVAL_S, 10 * (time.monotonic() - began))

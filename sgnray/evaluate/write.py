@@ -111,7 +111,7 @@ def choose_played(mistakes: Sequence[Mistake]) -> list[Mistake]:
 
 
 def _details_of(report: Report) -> Details:
-    """Return what only the report that training writes does not have."""
+    """Return the report's details; only a report written by training has none."""
     assert report.details is not None
     return report.details
 

@@ -254,6 +254,7 @@ class Recognizer:
             weights.update(tensor.cpu().numpy().tobytes())
         return {
             "model": weights.hexdigest()[:_DIGEST],
+            "--runtime": "onnx" if isinstance(self.model.model, OnnxModel) else "torch",
             "classes": hash_lines(self.model.card.class_names)[:_DIGEST],
             "--views": self.num_views,
             "--top": self.num_guesses,

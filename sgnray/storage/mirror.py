@@ -254,7 +254,7 @@ class Mirror:
     def _read_table(self) -> dict[str, Stamps]:
         """Read the table; RunError for one that cannot be used.
 
-        Without it, files that are newer here could not be distinguished from those newer there.
+        Without the table, it is unknown whether the local or the remote file is newer.
         """
         if not self._table_path.exists():
             return {}
@@ -263,7 +263,7 @@ class Mirror:
             content = json.loads(self._table_path.read_text(encoding="utf-8"))
             if content["format_version"] != _TABLE_VERSION:
                 raise RunError(
-                    f"the copy of {self.place} is of another version of sgnray",
+                    f"the copy of {self.place} was written by another version of sgnray",
                     where=str(self._table_path),
                     now=f"update sgnray, or {again}",
                 )

@@ -112,6 +112,13 @@ def warn_of_run(
 ) -> None:
     """Warn of what makes the accuracy of a checked run lower, or not comparable."""
     _warn_of_missing_clips(recipe, dataset)
+    if recipe.data.corrected_labels:
+        labels_N = corrected_labels(dataset.info.dataset, dataset.clips)
+        num_corrected = int((labels_N != dataset.clips.labels).sum())
+        if num_corrected:
+            log.info("training with corrected labels for %s", count_of(num_corrected, "clip"))
+        else:
+            log.warning("no label is corrected: the dataset does not record subjects and cameras")
     if num_clips is None:
         num_clips = len(choose_parts(recipe, dataset).train)
     share = min(recipe.optim.batch_size, num_clips) // max(1, workers)
@@ -136,9 +143,7 @@ def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
         )
     _check_bones(recipe, dataset)
     if recipe.data.corrected_labels:
-        labels_N = corrected_labels(found, dataset.clips)
-        num_clips = int((labels_N != dataset.clips.labels).sum())
-        log.info("trained with corrected labels: %s", count_of(num_clips, "clip"))
+        corrected_labels(found, dataset.clips)  # UsageError if none are known to be wrong
     case = resolve_case(found, recipe.data.case, dataset.clips.splits)
     return recipe.replacing({"data.case": case})
 

@@ -117,7 +117,7 @@ def open_bank(recipe: Recipe, dataset: SkeletonDataset, device: torch.device) ->
         dataset,
         device,
         wanted=recipe.data.pose_device,
-        has_corrected_labels=recipe.data.corrected_labels,
+        use_corrected_labels=recipe.data.corrected_labels,
     )
 
 

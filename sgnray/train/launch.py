@@ -144,7 +144,7 @@ def _run_on_ray(
 class FinishedEpoch:
     """The message of rank 0 to the driver after each epoch; `checkpoint` is the file's content.
 
-    `waited_s` is how many seconds rank 0 waited for the driver when it sent the message before.
+    `waited_s` is how many seconds rank 0 waited for the driver when it sent the previous message.
     """
 
     result: EpochResult

@@ -307,8 +307,11 @@ def _slots(
     """
     if workers.most > 0:
         if not is_at_hand(address):  # each starts its own Ray, which takes the whole machine
-            if request is not None and request.num_gpus is not None:
-                log.warning("seeds share a GPU only on a Ray that runs already: ray start --head")
+            if request is not None and request.num_gpus not in (None, 1):
+                log.warning(
+                    "seeds can share a GPU only on a running Ray cluster; start one with: "
+                    "ray start --head"
+                )
             return [None], device, request
         with connected(address, num_workers=workers.fewest) as resources:
             request = request or WorkerRequest()
@@ -321,7 +324,7 @@ def _slots(
                 # of one would end while another trains.
                 room = num_seeds if request.wait_s is None else 1
             elif on_gpu:
-                room = min(room, int(resources.free_gpus / num_gpus))
+                room = min(room, int(resources.free_gpus / num_gpus + 1e-6))  # 0.6 / 0.2 is 2.99...
             num_slots = max(1, min(room, num_seeds))
             if request.num_cpus is None and not on_gpu:
                 warn_of_few_cpus(workers.most, resources)

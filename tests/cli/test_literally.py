@@ -64,7 +64,7 @@ def test_a_demo_of_one_epoch(shell):
     assert (report["case"], report["num_clips"]) == ("cs", 144)
     assert Path("runs/demo/run/report.html").exists()
     again = shell("sgn demo --workers 0 train.num_epochs=2", code=1)
-    assert "delete runs/demo, or choose another folder with --out" in again
+    assert "choose another folder with --out, or delete runs/demo" in again
 
 
 @pytest.mark.slow

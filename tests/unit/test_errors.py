@@ -70,7 +70,7 @@ def test_lines_of_any_exception(error, first, last):
 
 
 def test_a_noun_follows_its_number():
-    counts = ((0, "0 GPUs"), (0.25, "0.25 GPUs"), (1.0, "1 GPU"), (1_234_567, "1234567 GPUs"))
+    counts = ((0, "0 GPUs"), (0.25, "0.25 GPUs"), (1.0, "1 GPU"), (1_234_567, "1,234,567 GPUs"))
     assert all(count_of(number, "GPU") == text for number, text in counts)
 
 

@@ -300,7 +300,7 @@ def _by_table(tables: Sequence[RawFile], listing: Listing) -> Describe:
     paths = [*(file.path for file in listing.files), *(item.name for item in listing.unused)]
     if unmatched := list(rows.keys() - {find_row(path) for path in paths}):
         log.warning(
-            "there is no recording for %s of %s, such as %.80r",
+            "no recording found for %s of %s, such as %.80r",
             *(count_of(len(unmatched), "row"), LABELS_FILE, min(unmatched)),
         )
     return describe

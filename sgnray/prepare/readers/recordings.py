@@ -44,6 +44,7 @@ from sgnray.synth.generate import FORMAT_VERSION as SYNTH_VERSION
 from sgnray.synth.generate import MANIFEST_NAME as SYNTH_FILE
 
 OWN = "recordings of your own"
+_NUM_TEXTS = 5  # files that are read to see whether they are labels; a README may be one
 _MAX_ALIKE = 3  # files that are refused for one reason and listed one by one
 _VIDEOS_FIRST = "run a pose estimator on them first, as the guide pose-estimators.md shows, and "
 _PIXELS = "write pixels with YOLO's to_json, as the guide pose-estimators.md shows"
@@ -194,13 +195,14 @@ def find_videos(place: Location) -> list[str]:
 
 
 def find_labels(place: Location) -> str:
-    """Return the name of the first .txt file at a place if it has YOLO's labels, else nothing."""
+    """Return the name of a .txt file at a place that has YOLO's labels; empty if there is none."""
     entry = place.entry()
     found = place.walk() if entry is not None and entry.is_folder else filter(None, [entry])
     texts = [item for item in found if item.name.lower().endswith(".txt") and not item.problem]
-    for first in sorted(texts, key=lambda item: item.path)[:1]:
-        with suppress(OSError), place.at(first.path).open() as file:
-            return first.name if is_label(file.read(HEAD_BYTES)) else ""
+    for text in sorted(texts, key=lambda item: item.path)[:_NUM_TEXTS]:
+        with suppress(OSError), place.at(text.path).open() as file:
+            if is_label(file.read(HEAD_BYTES)):
+                return text.name
     return ""
 
 

@@ -257,8 +257,9 @@ class _Proposals(Searcher):  # type: ignore[misc]
         self._reported: set[str] = set()
 
     def suggest(self, trial_id: str) -> Any:
-        if not self._has_room():
-            return None  # Ray asks again
+        with _ending_tune():
+            if not self._has_room():
+                return None  # Ray asks again
         self.close()  # for the trial to take it
         trial = self._search.next_trial()
         if trial is None:
@@ -316,6 +317,14 @@ class _LostHead(BaseException):
     """The head node is lost. After an Exception, Ray Tune would release resources, and block."""
 
 
+@contextmanager
+def _ending_tune() -> Iterator[None]:
+    try:
+        yield
+    except ConnectionError as error:
+        raise _LostHead(*error.args) from error
+
+
 class _Reports(tune.Callback):  # type: ignore[misc]
     """Passes the results of Ray's trials to the search, and Ctrl-C to Ray."""
 
@@ -335,10 +344,8 @@ class _Reports(tune.Callback):  # type: ignore[misc]
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         self._repeat_interrupt()
-        try:
+        with _ending_tune():
             self._room_watch.check()
-        except ConnectionError as error:
-            raise _LostHead(*error.args) from error
 
     def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
         report, number = read_result(result), trial.config["number"]

@@ -53,7 +53,7 @@ def test_training_uses_corrected_labels(tiny_dataset, monkeypatch):
     monkeypatch.setitem(datasets.DATASETS, "synth", known)
     of_clips_N = (clips.subjects == subject) & (clips.cameras == camera) & (clips.labels < 2)
     expected_N = np.where(of_clips_N, 1 - clips.labels, clips.labels)
-    bank = PoseBank.of(tiny_dataset, CPU, has_corrected_labels=True)
+    bank = PoseBank.of(tiny_dataset, CPU, use_corrected_labels=True)
     assert of_clips_N.any()
     assert bank.labels_N.tolist() == expected_N.tolist()
     assert PoseBank.of(tiny_dataset, CPU).labels_N.tolist() == clips.labels.tolist()

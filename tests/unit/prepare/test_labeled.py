@@ -314,7 +314,7 @@ def test_rows_of_labels_csv_without_a_recording_are_named(write, caplog):
     assert caplog.text == ""
     (raw / "labels.csv").write_text(f"{text}tuesday/a,wave\nc,wave\n")
     assert plan(raw).num_clips == 2
-    assert caplog.messages == ["there is no recording for 2 rows of labels.csv, such as 'c'"]
+    assert caplog.messages == ["no recording found for 2 rows of labels.csv, such as 'c'"]
 
 
 def test_labels_csv_describes_recordings_of_openpose(tmp_path):

@@ -59,7 +59,7 @@ def test_seeds_that_each_start_a_ray_cannot_share_a_gpu(monkeypatch, caplog):
     monkeypatch.setattr(seeds, "is_at_hand", lambda address: False)
     slots, *_ = seeds._slots(4, Workers.of(1), None, "auto", WorkerRequest(num_gpus=0.25))
     assert len(slots) == 1
-    assert "seeds share a GPU only on a Ray that runs already" in caplog.text
+    assert "seeds can share a GPU only on a running Ray cluster" in caplog.text
 
 
 @pytest.mark.parametrize("name", [None, "mine"])
