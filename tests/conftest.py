@@ -72,7 +72,8 @@ def pytest_cmdline_main(config):
     is_worker = "PYTEST_XDIST_WORKER" in os.environ  # it would start workers of its own
     is_free = not is_interactive and not is_worker and not option.file_or_dir
     if is_free and getattr(option, "numprocesses", 0) is None:
-        option.numprocesses = len(os.sched_getaffinity(0))
+        has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+        option.numprocesses = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
         option.dist = "loadscope"
 
 

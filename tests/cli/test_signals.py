@@ -129,7 +129,7 @@ def test_a_second_signal_ends_at_once(module, context, first):
         process.stdin.flush()
         assert process.stdout.readline() == "later\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=100) == 128 + signal.SIGINT
+        assert process.wait(timeout=300) == 128 + signal.SIGINT
 
 
 def maps_file(process, name):

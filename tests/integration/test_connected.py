@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 
 import pytest
 import ray
@@ -86,16 +88,29 @@ def test_ray_client_is_refused(address, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     words = ["--mode", "specific-server", "--address", address, "--port", port]
-    with (tmp_path / "server.txt").open("wb") as out:
+    output = tmp_path / "server.txt"
+    with output.open("wb") as out:
         server = subprocess.Popen(
             [sys.executable, "-m", "ray.util.client.server", *words, "--host", "127.0.0.1"],
             stdout=out, stderr=out,
         )  # fmt: skip
     try:
+        until = time.monotonic() + 200
+        while not accepts(port):
+            assert server.poll() is None, output.read_text()
+            assert time.monotonic() < until, output.read_text()
+            time.sleep(0.1)
+        assert server.poll() is None, output.read_text()  # not another program at its port
         assert run_other(CLIENT, port).startswith("Ray Client (ray://) is not supported")
     finally:
         server.kill()
         server.wait()
+
+
+def accepts(port):
+    with suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), timeout=10):
+        return True
+    return False
 
 
 def run_other(program, *words, **environment):

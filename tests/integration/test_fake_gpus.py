@@ -89,7 +89,7 @@ def test_four_seeds_train_on_one_gpu_and_the_fifth_waits(head, start, tiny_folde
     assert len(running(head, "RayTrainWorker")) == 4
     assert num_nodes(head) == 2
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(100) == 130, output.read_text()
+    assert process.wait(300) == 130, output.read_text()
 
 
 def test_two_workers_do_not_wait_for_ever_for_one_gpu(start, tiny_folder, tiny_run, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 import pytest
@@ -61,13 +63,18 @@ def copy_of_run(folder, process):
     return found[0].parent
 
 
+def interrupt(process, output):
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(300) in (130, -signal.SIGINT), output.read_text()
+
+
 def assert_uploaded(bucket, copy):
     """The bucket has the files of the copy, and no others."""
     infos = bucket.get_file_info(fs.FileSelector("bucket/run", recursive=True))
     there = {info.path.removeprefix("bucket/run/") for info in infos if info.is_file}
     here = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
     assert there == here
-    assert "report.json" in here
+    assert "metrics.jsonl" in here
     for name in here:
         with bucket.open_input_stream(f"bucket/run/{name}") as stream:
             assert stream.read() == (copy / name).read_bytes(), name
@@ -75,7 +82,7 @@ def assert_uploaded(bucket, copy):
 
 def test_a_server_that_is_gone_for_a_while(start, bucket, persistent_s3, tiny_folder, tmp_path):
     output = tmp_path / "out.txt"
-    process = start(120)  # more than it finishes before it notices the loss
+    process = start(100000)  # endless: no machine finishes it before it notices the loss
     copy = copy_of_run(tmp_path, process)
     wait_until(lambda: num_epochs(copy) >= 2, process, output=output)
     persistent_s3.kill()
@@ -84,7 +91,14 @@ def test_a_server_that_is_gone_for_a_while(start, bucket, persistent_s3, tiny_fo
     lost_at = num_epochs(copy)
     wait_until(lambda: num_epochs(copy) >= lost_at + 10, process, output=output)
     persistent_s3.start()
-    wait_for_end(process, 0, output=output)
+    uploaded = "everything is uploaded now"
+    wait_until(lambda: uploaded in output.read_text(), process, output=output)
+    interrupt(process, output)
+    assert_uploaded(bucket, copy)
+    interrupted_at = num_epochs(copy)
+    process = start(100000)
+    wait_until(lambda: num_epochs(copy) >= interrupted_at + 2, process, output=output)
+    interrupt(process, output)
     assert_uploaded(bucket, copy)
     assert_undisturbed(copy, tiny_folder, tmp_path, size=2)
 
@@ -107,3 +121,4 @@ def test_a_server_that_is_gone_for_good(start, bucket, persistent_s3, tmp_path):
     wait_for_end(start(20), 0, output=output)
     assert "has finished all 20 epochs" in output.read_text()
     assert_uploaded(bucket, copy)
+    assert (copy / "report.json").exists()

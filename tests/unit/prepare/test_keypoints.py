@@ -42,26 +42,26 @@ def refusal_of(content):
 @pytest.mark.parametrize(
     ("detect", "head"),
     [
-        (detect_keypoints, b"[" + b" " * 65_534 + b"x"),
-        (detect_keypoints, b"[" + b"[ ], " * 13_000 + b"x"),
-        (detect_image, b'[{"keypoints": [], "frame":' + b" " * 200_000),
-        (detect_image, b'[{"keypoints": [], ' + b'"frame":' * 30_000),
-        (detect_image, b'[{"keypoints": [], ' + b'"frame" ' * 30_000),
+        (detect_keypoints, b"[" + b" " * 400_000 + b"x"),
+        (detect_keypoints, b"[" + b"[ ], " * 80_000 + b"x"),
+        (detect_image, b'[{"keypoints": [], "frame":' + b" " * 1_000_000),
+        (detect_image, b'[{"keypoints": [], ' + b'"frame":' * 200_000),
+        (detect_image, b'[{"keypoints": [], ' + b'"frame" ' * 200_000),
     ],
 )
 def test_detection_takes_time_in_proportion_to_the_size(detect, head):
     """Detection reads files of anybody: none may take minutes."""
     started = time.process_time()
     detect(head)
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 20
 
 
 def test_a_long_list_of_people_takes_time_in_proportion_to_its_length():
-    images = [*range(40_000), 39_998]
+    images = [*range(100_000), 99_998]
     content = [{"image_id": image, "keypoints": []} for image in images]
     started = time.process_time()
-    assert refusal_of(content) == "not sorted by image_id: 39998 appears again after another"
-    assert time.process_time() - started < 2
+    assert refusal_of(content) == "not sorted by image_id: 99998 appears again after another"
+    assert time.process_time() - started < 20
 
 
 # ----------------------------------------------------------------------------------- other joints

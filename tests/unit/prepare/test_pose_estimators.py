@@ -343,10 +343,10 @@ def test_refused_bodies_of_azure_kinect(read, keys, reason):
 
 
 def test_many_names_of_joints_take_time_in_proportion_to_their_number(read):
-    content = json.dumps(change_azure(joint_names=[f"joint{n}" for n in range(40_000)])).encode()
+    content = json.dumps(change_azure(joint_names=[f"joint{n}" for n in range(200_000)])).encode()
     started = time.process_time()
-    assert refuse(read, content).startswith("joint_names has 40000 joints, not the 32 of azure32")
-    assert time.process_time() - started < 2
+    assert refuse(read, content).startswith("joint_names has 200000 joints, not the 32 of azure32")
+    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize(

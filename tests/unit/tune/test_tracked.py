@@ -112,7 +112,7 @@ def test_wandb_groups_the_trials(run_search):
         return groups
 
     expected = {f"trial-{number:04d}": "mine" for number in (1, 2, 3)}
-    until = time.monotonic() + 100  # W&B's own process closes its file a little later
+    until = time.monotonic() + 300  # W&B's own process closes its file a little later
     while (groups := read_groups()) != expected:
         assert time.monotonic() < until, groups
         time.sleep(0.1)
