@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sgnray.config import Recipe
 from sgnray.data.datasets import DATASETS
@@ -11,7 +14,7 @@ from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.cluster import is_at_hand
 from sgnray.distributed.device import check_device_name, choose_device
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
-from sgnray.errors import UsageError, count_of
+from sgnray.errors import RunError, UsageError, count_of
 from sgnray.model.inputs import needs_bones
 from sgnray.train.job import choose_parts
 from sgnray.train.tracking.trackers import check_trackers
@@ -22,6 +25,26 @@ log = logging.getLogger(__name__)
 _FEW_CLIPS = 8
 # The share of the initial weights that the mean of the weights may still contain at the end.
 _LARGEST_START = 0.02
+_training = threading.RLock()
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Raise RunError if another thread of this process trains or searches.
+
+    The two would draw from one generator of torch, so that neither could be repeated, and write
+    each other's log.
+    """
+    if not _training.acquire(blocking=False):
+        raise RunError(
+            "this process is already training",
+            where="another thread",
+            now="wait for it, or train in a process of its own, as train_seeds does for each seed",
+        )
+    try:
+        yield
+    finally:
+        _training.release()
 
 
 def check_run(

@@ -31,7 +31,7 @@ from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.sgn import count_parameters
 from sgnray.storage.location import Location
 from sgnray.storage.mirror import check_uploading, display_name
-from sgnray.train.checks import check_run, check_synchronized
+from sgnray.train.checks import check_run, check_synchronized, one_at_a_time
 from sgnray.train.environment import describe_environment
 from sgnray.train.job import OnTrainProgress, choose_parts
 from sgnray.train.launch import open_executor
@@ -56,6 +56,7 @@ class RunResult:
     report: Report
 
 
+@one_at_a_time()
 def train_run(
     recipe: Recipe,
     dataset_dir: Path | str,
@@ -78,6 +79,7 @@ def train_run(
     most) on as many as the cluster has room for at the time. `max_failures` is how many lost
     workers to tolerate: by default none, or 10 if the number of workers may change. `request` is
     what each worker requests from the cluster, and how long to wait for it. `command` is recorded.
+    A process trains one run at a time: RunError if another thread trains.
 
     `on_epoch` is called in this process after the epoch's checkpoint is in the run folder,
     `on_progress` about every second within an epoch and within the test.

@@ -21,6 +21,7 @@ from sgnray.train.checks import (
     check_synchronized,
     is_on_cpus,
     match_recipe,
+    one_at_a_time,
     warn_of_run,
 )
 from sgnray.train.run_log import run_log
@@ -68,6 +69,7 @@ class TuneResult:
         return as_overrides(self.best.values)
 
 
+@one_at_a_time()
 def tune_recipe(
     recipe: Recipe,
     space: str | Path = "default",

@@ -1,15 +1,17 @@
 """What cannot be trained is refused before Ray starts and before a folder is made."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from sgnray.data.protocols import split_clips
 from sgnray.distributed.resources import WorkerRequest
-from sgnray.errors import MissingExtraError, UsageError
+from sgnray.errors import MissingExtraError, RunError, UsageError
 from sgnray.train.checks import check_recipe, check_run, check_synchronized, warn_of_run
 from sgnray.train.run import train_run
 from sgnray.train.tracking import trackers
+from sgnray.tune import tune_recipe
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -140,3 +142,18 @@ def test_a_case_defined_by_its_source_is_not_compared_with_published_counts(
     recipe = tiny_recipe.replacing({"data.dataset": "ntu60", "data.case": "fixed"})
     warn_of_run(recipe, dataset, workers=0)
     assert "not complete" not in caplog.text
+
+
+def test_a_process_trains_one_run_at_a_time(tiny_recipe, tiny_folder, tmp_path):
+    settings = {"dataset_dir": tiny_folder, "runs_dir": tmp_path}
+    with ThreadPoolExecutor(1) as other:
+
+        def on_epoch(result):
+            for function in (train_run, tune_recipe):
+                with pytest.raises(RunError, match="this process is already training"):
+                    other.submit(function, tiny_recipe, name="other", **settings).result()
+
+        recipe = tiny_recipe.replacing({"train.num_epochs": 1})
+        train_run(recipe, name="first", on_epoch=on_epoch, **settings)
+        assert [path.name for path in tmp_path.iterdir()] == ["first"]
+        assert other.submit(train_run, recipe, name="other", **settings).result().report
