@@ -53,7 +53,8 @@ def test_train_then_eval(sgn, prepared):
 
     for arguments in (("eval",), ("eval", run), ("eval", "--data", "data/synth")):
         scored = sgn(*arguments)
-        assert (scored.code, notes(scored)) == (0, [f"written: {run}/report.html"])
+        using = [] if run in arguments else [f"using {run}"]
+        assert (scored.code, notes(scored)) == (0, [*using, f"written: {run}/report.html"])
         assert scored.out.startswith(done.out)
         assert "weakest classes" in scored.out
     report = json.loads(sgn("eval", "--json").out)

@@ -187,7 +187,7 @@ def test_after_the_time_budget_the_same_command_resumes(
     [
         pytest.param(
             TrialResources(num_cpus=10_000, request=WorkerRequest(wait_s=2)),
-            "1 trial with 10000 CPUs",
+            "1 trial with 10,000 CPUs",
             marks=pytest.mark.slow,
             id="CPUs",
         ),
@@ -227,7 +227,7 @@ def test_a_trial_of_several_workers_stops_waiting(cluster, tmp_path, tiny_recipe
     settings = {"search": "grid", "num_epochs": 1, "runs_dir": tmp_path, "resources": resources}
     address = ray.get_runtime_context().gcs_address
     space = write_space(tmp_path, RATES)
-    with pytest.raises(ClusterError, match="waited 2 s for 1 trial with 10000 CPUs"):
+    with pytest.raises(ClusterError, match="waited 2 s for 1 trial with 10,000 CPUs"):
         tune_recipe(tiny_recipe, space, tiny_folder, address=address, **settings)
     wait_until_free(cluster)
 
