@@ -120,10 +120,11 @@ def connected(
 
 
 def wait_for_head() -> None:
-    """Wait until the head node of the connected cluster answers; ConnectionError if it is lost.
+    """Wait until the head node of the connected cluster listens; ConnectionError if it is lost.
 
-    Call this often, and before a question to Ray about the cluster: without a head, Ray would not
-    answer, and after a minute end this process without an exception. It looks once a second.
+    Call this often, and before a call that asks Ray about the cluster: without a head, it would
+    block, and after a minute Ray would end this process without an exception. It looks once a
+    second.
     """
     import ray
 
@@ -144,13 +145,14 @@ def wait_for_head() -> None:
 
 
 def is_head_alive() -> bool:
-    """Return whether the head node of the connected cluster listens, even if it is busy."""
+    """Return whether the head node of the connected cluster listens, however busy it is."""
     import ray
 
+    host, port = _split(str(ray.get_runtime_context().gcs_address))
     try:
-        check_listening(str(ray.get_runtime_context().gcs_address))
-    except ClusterError as error:
-        return isinstance(error.__cause__, _SilentError)
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
     return True
 
 
