@@ -452,7 +452,7 @@ def test_an_incomplete_upload_is_not_mistaken_for_another_machines(bucket, monke
 @pytest.mark.parametrize(
     ("table", "what"),
     [
-        ('{"format_version": 2, "files": {}}', "of another version of sgnray"),
+        ('{"format_version": 2, "files": {}}', "by another version of sgnray"),
         ('{"format_version": 1, "files": []}', "is corrupt"),
         ("", "is corrupt"),
     ],
