@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -119,17 +120,17 @@ def connected(
             ray.shutdown()
 
 
-def wait_for_head() -> None:
+def wait_for_head(*, seen_within_s: float = 0.0) -> None:
     """Wait until the head node of the connected cluster listens; ConnectionError if it is lost.
 
     Call this often, and before a call that asks Ray about the cluster: without a head, it would
-    block, and after a minute Ray would end this process without an exception. It looks once a
-    second.
+    block, and after a minute Ray would end this process without an exception. A loop that asks
+    nothing may pass over a look if the head was seen within some time.
     """
     import ray
 
     address = str(ray.get_runtime_context().gcs_address)
-    if time.monotonic() - _head_seen_at.get(address, -_HEAD_POLL_S) < _HEAD_POLL_S:
+    if time.monotonic() - _head_seen_at.get(address, -math.inf) < seen_within_s:
         return
     if is_head_alive():
         _head_seen_at[address] = time.monotonic()

@@ -196,7 +196,7 @@ class RayLauncher:
             while group.outcome is None:
                 messages: list[Any] = []
                 with _lost_cluster():
-                    wait_for_head()
+                    wait_for_head(seen_within_s=1.0)
                     if not group.is_started:
                         starting.check(is_waiting=room_watch.check())
                     elif room is None:

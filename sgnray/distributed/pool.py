@@ -83,7 +83,7 @@ def _run(
     lost_at: dict[int, float] = {}
     num_yielded = 0
     while True:
-        wait_for_head()
+        wait_for_head(seen_within_s=1.0)
         while idle and len(running) + len(arrived) < _AHEAD * num_workers:
             index, job = next(waiting, (-1, None))
             if job is None:
