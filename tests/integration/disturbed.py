@@ -146,6 +146,10 @@ def _train_straight(run: Path, epoch: int, data: Path, scratch: Path, size: int)
     return out
 
 
+class _Reached(Exception):
+    """The epoch of interest is done."""
+
+
 def _main(rank: int, size: int, run: Path, epoch: int, data: Path, out: Path) -> None:
     from sgnray.checkpoints.checkpoint import save_checkpoint
     from sgnray.config import load_recipe
@@ -163,8 +167,11 @@ def _main(rank: int, size: int, run: Path, epoch: int, data: Path, out: Path) ->
     def on_epoch(state, result):
         if rank == 0 and result.epoch == epoch:
             save_checkpoint(out, state.checkpoint())
+        if result.epoch == epoch:  # the recipe may be endless
+            raise _Reached
 
-    run_job(recipe, data, device=torch.device("cpu"), world=World.current(), on_epoch=on_epoch)
+    with suppress(_Reached):
+        run_job(recipe, data, device=torch.device("cpu"), world=World.current(), on_epoch=on_epoch)
     gc.collect()  # DDP is in cycles, and would otherwise be freed while the interpreter exits
     if size > 1:
         dist.barrier()
