@@ -223,8 +223,8 @@ TINY = (
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
     """A recipe for the tiny dataset."""
-    few = ("optim.milestones=[3]", "train.num_epochs=4", "evaluate.num_views=2")
-    return load_recipe("synth-cv", [*TINY, *few, "train.precision=float32"])
+    few = ("optim.milestones=[3]", "train.num_epochs=4", "train.precision=float32")
+    return load_recipe("synth-cv", [*TINY, *few, "evaluate.num_views=2", "evaluate.turn_rad=0.5"])
 
 
 @pytest.fixture(scope="session")

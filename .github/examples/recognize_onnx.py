@@ -29,7 +29,12 @@ if model["windows"] == "paper":
     joints = np.pad(joints, ((0, max(0, num_frames - len(joints))), (0, 0), (0, 0)))
 draws = np.random.default_rng(0).random((model["num_views"], num_frames))
 index = ((np.arange(num_frames) + draws) * width).astype(int)
-logits = session.run(["logits"], {"joints": joints[index]})[0].mean(axis=0)
+views = joints[index]
+for number, view in enumerate(views):
+    angle = (0, model["turn_rad"], -model["turn_rad"])[number % 3]
+    cos, sin = np.cos(angle), np.sin(angle)
+    view[:] = view @ np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], np.float32)
+logits = session.run(["logits"], {"joints": views})[0].mean(axis=0)
 shares = np.exp(logits - logits.max())
 for label in np.argsort(-shares)[:5]:
     print(f"{shares[label] / shares.sum():7.2%}  {model['class_names'][label]}")

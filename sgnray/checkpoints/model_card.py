@@ -26,6 +26,10 @@ _WINDOWS = {
     "with fewer poses than num_frames gives them all, then zeros",
     "even": "num_frames segments of P / num_frames poses, not rounded, one pose drawn from each",
 }
+_TURN = (
+    "; view w, counted from 0, is turned about the y axis by the angle "
+    "a = (0, turn_rad, -turn_rad)[w % 3]: x' = x cos a - z sin a, z' = x sin a + z cos a"
+)
 _ORIGIN = "the origin joint of the main person's first pose is subtracted from all joints; "
 _POSES = (
     "poses that are all zero are left out; where two people are in a frame, both are poses, the "
@@ -50,6 +54,7 @@ class ModelCard(BaseModel):
     num_frames: Count
     windows: Windows
     num_views: Count
+    turn_rad: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     dataset: str | None
     case: str | None
     seed: int | None
@@ -79,7 +84,7 @@ class ModelCard(BaseModel):
             "input": "joints: float32 (clips, num_frames, joints, coordinates)",
             "output": "logits: float32 (clips, classes); average them over num_views draws",
             "preparation": ("" if self.skeleton.origin is None else _ORIGIN) + _POSES,
-            "sampling": _WINDOWS[self.windows],
+            "sampling": _WINDOWS[self.windows] + (_TURN if self.turn_rad else ""),
             "model": self.config.model_dump(mode="json"),
             "skeleton": self.skeleton.to_dict(),
             "class_names": list(self.class_names),

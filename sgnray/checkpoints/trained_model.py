@@ -31,7 +31,7 @@ from sgnray.checkpoints.run_folder import (
 )
 from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors
 from sgnray.config import ModelConfig
-from sgnray.data.batches import view_draws
+from sgnray.data.batches import gather_views, view_draws
 from sgnray.data.datasets import find_published, read_class_names
 from sgnray.data.info import INFO_FILE, read_info
 from sgnray.data.pose_bank import PoseBank
@@ -198,7 +198,8 @@ def sample_views(poses: Sequence[Poses], trained_model: TrainedModel, num_views:
         device=torch.device("cpu"),
     )
     draws_BWT = view_draws(1, num_views, model.num_frames).expand(len(poses), -1, -1)
-    return bank.gather(torch.arange(len(poses)), draws_BWT, windows=trained_model.card.windows)
+    card, rows_B = trained_model.card, torch.arange(len(poses))
+    return gather_views(bank, rows_B, draws_BWT, windows=card.windows, turn_rad=card.turn_rad)
 
 
 def dataset_of(trained_model: TrainedModel) -> Path | None:
@@ -243,6 +244,7 @@ def _from_checkpoint(path: Path, checkpoint: Checkpoint) -> TrainedModel:
         num_frames=recipe.data.num_segments,
         windows=recipe.data.windows,
         num_views=recipe.evaluate.num_views,
+        turn_rad=recipe.evaluate.turn_rad,
         dataset=recipe.data.dataset,
         case=recipe.data.case,
         seed=recipe.train.seed,

@@ -204,6 +204,8 @@ class EvaluateConfig(Section):
 
     num_views: Count = 5
     """Draws per test clip, whose logits are averaged."""
+    turn_rad: NonNegative = 0.0
+    """Views of a test clip turn about y by 0, this angle in radians, its negative, 0 and so on."""
 
 
 class RecipeSections(Section):

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from sgnray import seeding
 from sgnray.config import DataConfig
-from sgnray.data.epoch_draws import EpochDraws
+from sgnray.config.schema import Windows
+from sgnray.data.epoch_draws import EpochDraws, build_rotations, transform
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray
 from sgnray.distributed.world import World
@@ -146,3 +147,21 @@ def view_draws(num_clips: int, num_views: int, num_segments: int) -> Tensor:
         for view in range(num_views)
     ]
     return torch.from_numpy(np.stack(views, axis=1))
+
+
+def gather_views(
+    bank: PoseBank, rows_B: Tensor, draws_BWT: Tensor, *, windows: Windows, turn_rad: float
+) -> Tensor:
+    """Return the views of clips as evaluation sees them (B, W, T, V, C), on the poses' device.
+
+    The views turn about the vertical axis by 0, `turn_rad` and -`turn_rad`, over and over.
+    """
+    joints_BWTVC = bank.gather(rows_B, draws_BWT, windows=windows)
+    num_clips, num_views, *shape_TVC = joints_BWTVC.shape
+    if not turn_rad:
+        return joints_BWTVC
+    angles_W3 = torch.zeros(num_views, 3)
+    angles_W3[1::3, 1], angles_W3[2::3, 1] = turn_rad, -turn_rad
+    turns_WCC = build_rotations(angles_W3, shape_TVC[-1]).to(joints_BWTVC.device)
+    turned = transform(joints_BWTVC.flatten(0, 1), turns_WCC.repeat(num_clips, 1, 1))
+    return turned.view(joints_BWTVC.shape)

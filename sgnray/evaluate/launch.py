@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgnray.config.schema import Windows
+from sgnray.checkpoints.model_card import ModelCard
 from sgnray.data.fetch import SharedDataset
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray
@@ -31,7 +31,7 @@ from sgnray.progress import OnProgress, Progress
 # Clips of one task: whole chunks, so that no logit depends on the number of workers.
 _BLOCK_CLIPS = 16 * CHUNK_CLIPS
 
-Model = tuple[SGN, Windows]
+Model = tuple[SGN, ModelCard]
 
 
 def compute_logits(
@@ -57,9 +57,15 @@ def compute_logits(
         bank = PoseBank.of(open_dataset(dataset_dir), here)
         return [
             view_logits(
-                model.to(here), bank, rows, num_views=num_views, windows=windows, progress=progress
+                model.to(here),
+                bank,
+                rows,
+                num_views=num_views,
+                windows=card.windows,
+                turn_rad=card.turn_rad,
+                progress=progress,
             )
-            for model, windows in models
+            for model, card in models
         ]
     parts = [rows[at : at + _BLOCK_CLIPS] for at in range(0, len(rows), _BLOCK_CLIPS)]
     tasks = [(number, part) for number in range(len(models)) for part in parts]
@@ -102,9 +108,14 @@ class _Scorer:
             keep_freed_memory()
             self.bank = PoseBank.of(open_dataset(self.dataset.local_dir()), target)
         number, rows = task
-        model, windows = self.models[number]
+        model, card = self.models[number]
         # A copy, because Ray's shared memory is read-only and torch warns about that.
         logits_NWK = view_logits(
-            model.to(target), self.bank, np.array(rows), num_views=self.num_views, windows=windows
+            model.to(target),
+            self.bank,
+            np.array(rows),
+            num_views=self.num_views,
+            windows=card.windows,
+            turn_rad=card.turn_rad,
         )
         return logits_NWK.numpy()

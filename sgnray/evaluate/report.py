@@ -44,7 +44,10 @@ class Confusion:
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """What was evaluated, and on what; `selection` says how its epoch was chosen."""
+    """What was evaluated, and on what; `selection` says how its epoch was chosen.
+
+    The views of a clip are turned by up to `turn_rad`.
+    """
 
     checkpoint: str
     dataset: str
@@ -53,6 +56,7 @@ class EvaluatedModel:
     selection: str
     epoch: int | None
     num_views: int
+    turn_rad: float
     num_parameters: int
 
 

@@ -76,7 +76,7 @@ def evaluate_run(
     num_views = num_views or max(model.card.num_views for model in models)
     num_seen = _count_seen(models, dataset, rows)
     logits = compute_logits(
-        [(each.require_sgn(), each.card.windows) for each in models],
+        [(each.require_sgn(), each.card) for each in models],
         dataset.folder,
         rows,
         num_views=num_views,
@@ -242,5 +242,6 @@ def _summarize(
         selection=next(how for how in ("test", "validation", "last") if how in selections),
         epoch=epochs.pop() if len(epochs) == 1 else None,
         num_views=num_views,
+        turn_rad=max(model.card.turn_rad for model in models),
         num_parameters=sum(count_parameters(model.model) for model in models),
     )

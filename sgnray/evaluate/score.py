@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sgnray.config.schema import Windows
-from sgnray.data.batches import view_draws
+from sgnray.data.batches import gather_views, view_draws
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray
 from sgnray.distributed.world import World
@@ -33,17 +33,21 @@ def score_clips(
     *,
     num_views: int,
     windows: Windows,
+    turn_rad: float = 0.0,
     world: World | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Tally:
     """Tally the clips `rows`, logits averaged over `num_views` draws each, in float32.
 
+    `turn_rad` turns the views, as `gather_views` does.
     Collective: every rank must call this; all get the tally of all ranks. The model keeps its
     mode, training or evaluation. SgnError if its logits are not finite.
     """
     world = world or World()
     tally = Tally.empty(model.num_classes, bank.device)
-    chunks = _chunks(model, bank, rows, num_views=num_views, windows=windows, world=world)
+    chunks = _chunks(
+        model, bank, rows, num_views=num_views, windows=windows, turn_rad=turn_rad, world=world
+    )
     for start, rows_B, logits_BWK in chunks:
         tally += Tally.of(logits_BWK.mean(dim=1), bank.deliver(bank.labels_N[rows_B]))
         on_progress(min(start + CHUNK_CLIPS * world.size, len(rows)), len(rows))
@@ -59,13 +63,15 @@ def view_logits(
     *,
     num_views: int,
     windows: Windows,
+    turn_rad: float = 0.0,
     progress: Progress | None = None,
 ) -> Tensor:
     """Return the logits (N, W, K) of each view of the clips `rows`, float32 on the CPU."""
     logits_NWK = torch.empty(len(rows), num_views, model.num_classes)
-    for start, rows_B, logits_BWK in _chunks(
-        model, bank, rows, num_views=num_views, windows=windows, world=World()
-    ):
+    chunks = _chunks(
+        model, bank, rows, num_views=num_views, windows=windows, turn_rad=turn_rad, world=World()
+    )
+    for start, rows_B, logits_BWK in chunks:
         end = start + len(rows_B)
         logits_NWK[start:end] = logits_BWK.cpu()
         if progress is not None:
@@ -101,7 +107,14 @@ def check_finite(tally: Tally, where: str = "") -> None:
 
 @torch.no_grad()
 def _chunks(
-    model: SGN, bank: PoseBank, rows: IntArray, *, num_views: int, windows: Windows, world: World
+    model: SGN,
+    bank: PoseBank,
+    rows: IntArray,
+    *,
+    num_views: int,
+    windows: Windows,
+    turn_rad: float,
+    world: World,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yield this rank's chunks: the start in `rows`, the rows and the logits (B, W, K) of each."""
     was_training = model.training
@@ -111,6 +124,9 @@ def _chunks(
     all_rows = torch.from_numpy(rows).to(bank.pose_device)
     for start in range(CHUNK_CLIPS * world.rank, len(rows), CHUNK_CLIPS * world.size):
         rows_B = all_rows[start : start + CHUNK_CLIPS]
-        joints_BWTVC = bank.deliver(bank.gather(rows_B, draws_NWT[rows_B], windows=windows))
-        yield start, rows_B, model(joints_BWTVC.flatten(0, 1)).view(len(rows_B), num_views, -1)
+        joints_BWTVC = gather_views(
+            bank, rows_B, draws_NWT[rows_B], windows=windows, turn_rad=turn_rad
+        )
+        logits = model(bank.deliver(joints_BWTVC).flatten(0, 1))
+        yield start, rows_B, logits.view(len(rows_B), num_views, -1)
     model.train(was_training)

@@ -89,6 +89,7 @@ def run_job(
         parts.test,
         num_views=recipe.evaluate.num_views,
         windows=recipe.data.windows,
+        turn_rad=recipe.evaluate.turn_rad,
         world=world,
         on_progress=reporter.on_clips,
     )

@@ -282,5 +282,6 @@ def _describe_model(run: RunFolder, recipe: Recipe, dataset: SkeletonDataset) ->
         selection=recipe.train.selection,
         epoch=checkpoint.evaluated_epoch,
         num_views=recipe.evaluate.num_views,
+        turn_rad=recipe.evaluate.turn_rad,
         num_parameters=count_parameters(checkpoint.build_model()),
     )

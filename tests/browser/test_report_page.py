@@ -61,7 +61,7 @@ def page_file(write_dataset, tmp_path_factory):
         confusion_KK=tuple(map(tuple, tally.confusion_KK.tolist())),
         mistakes=find_mistakes(logits, labels, dataset, rows),
     )
-    evaluated = EvaluatedModel(EVIL[1], "mine", "sha256:0", "cv", "test", 120, 5, 691048)
+    evaluated = EvaluatedModel(EVIL[1], "mine", "sha256:0", "cv", "test", 120, 5, 0.0, 691048)
     report = make_report(evaluated, tally, EVIL, details)
     (folder / "report.html").write_text(page_of(report, dataset), encoding="utf-8")
     one_view = dataclasses.replace(details, top1_by_views=(0.5,))

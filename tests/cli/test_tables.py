@@ -23,6 +23,7 @@ def make_report(selection="last", epoch=120):
             selection=selection,
             epoch=epoch,
             num_views=5,
+            turn_rad=0.0,
             num_parameters=691048,
         ),
         num_clips=18932,

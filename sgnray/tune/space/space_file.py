@@ -43,6 +43,7 @@ _FIXED = {
     "train.num_epochs": "is the same in all trials; set it with --epochs",
     "train.selection": "does nothing in a trial, which is scored after its last epoch",
     "evaluate.num_views": "does nothing in a trial, which is scored from one view",
+    "evaluate.turn_rad": "does nothing in a trial, whose view is not turned",
     "train.log": "does not change the score; set it for all trials, as train.log=[...]",
     "data.pose_device": "does not change the score; set it for all trials, as data.pose_device=...",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from sgnray import seeding
 from sgnray.config import DataConfig
-from sgnray.data.batches import TrainBatches, view_draws
+from sgnray.data.batches import TrainBatches, gather_views, view_draws
 from sgnray.data.pose_bank import PoseBank, choose_pose_device
 from sgnray.data.sampling import PADDING, sample_poses
 from sgnray.distributed.world import World
@@ -41,6 +42,25 @@ def test_gather_reads_the_clip_that_was_asked_for(bank, tiny_dataset):
             index = sample_poses(torch.tensor([end - start]), uniform[row, w][None])[0].tolist()
             expected = np.stack([clip[i] if i != PADDING else np.zeros((25, 3)) for i in index])
             assert np.array_equal(joints[b, w].numpy(), expected.astype(np.float32))
+
+
+def test_views_turn_about_the_vertical_axis(bank):
+    draws, rows = view_draws(27, 5, 8), torch.tensor([20, 3])
+    plain = bank.gather(rows, draws[rows], windows="even")
+    turned = gather_views(bank, rows, draws[rows], windows="even", turn_rad=0.8)
+    for w, angle in enumerate([0, 0.8, -0.8, 0, 0.8]):
+        x, y, z = plain[:, w].unbind(-1)
+        cos, sin = math.cos(angle), math.sin(angle)
+        expected = torch.stack([x * cos - z * sin, y, x * sin + z * cos], dim=-1)
+        torch.testing.assert_close(turned[:, w], expected)
+    assert torch.equal(gather_views(bank, rows, draws[rows], windows="even", turn_rad=0), plain)
+
+
+def test_views_of_two_coordinates_do_not_turn(bank):
+    draws, rows = view_draws(27, 3, 8), torch.tensor([20, 3])
+    flat = dataclasses.replace(bank, poses_PVC=bank.poses_PVC[..., :2].contiguous())
+    turned = gather_views(flat, rows, draws[rows], windows="even", turn_rad=0.8)
+    torch.testing.assert_close(turned, flat.gather(rows, draws[rows], windows="even"))
 
 
 def test_an_epoch_shows_each_clip_once_and_drops_the_partial_batch(bank):

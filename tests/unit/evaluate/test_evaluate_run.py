@@ -176,7 +176,7 @@ def test_an_error_releases_the_workers_before_ray_is_disconnected(runs_dir, monk
     trained = load_trained_model(runs_dir / "first")
     with pytest.raises(KeyboardInterrupt):
         compute_logits(
-            [(trained.require_sgn(), trained.card.windows)],
+            [(trained.require_sgn(), trained.card)],
             dataset_of(runs_dir),
             np.arange(3),
             num_views=1,

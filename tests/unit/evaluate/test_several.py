@@ -58,7 +58,12 @@ def twin(paths, folder):
         trained_model = load_trained_model(path)
         own = [
             view_logits(
-                trained_model.model, bank, rows[index : index + 1], num_views=2, windows="paper"
+                trained_model.model,
+                bank,
+                rows[index : index + 1],
+                num_views=2,
+                windows="paper",
+                turn_rad=0.5,
             )
             for index in range(len(rows))
         ]

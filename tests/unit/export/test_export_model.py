@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 import sgnray
 from sgnray.checkpoints.model_card import ModelCard
 from sgnray.checkpoints.trained_model import load_trained_model
+from sgnray.data.epoch_draws import rotation_matrices
 from sgnray.errors import CheckpointError, MissingExtraError, OutputError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.export import export_model
@@ -279,6 +280,7 @@ def test_the_example_needs_onnxruntime_and_numpy_alone(exported, tiny_run, tiny_
     draws = np.random.default_rng(0).random((2, 8))
     index = ((np.arange(8) + draws) * (len(sample.poses.bodies) // 8)).astype(int)
     clip = torch.from_numpy(sample.poses.values_PD[index].reshape(2, 8, 25, 3))
+    clip[1] = clip[1] @ rotation_matrices(torch.tensor([[0.0, 0.5, 0.0]]))[0].T  # the second view
     with torch.no_grad():
         shares = trained_model.model(clip).mean(dim=0).softmax(dim=0).tolist()
     names = trained_model.card.class_names

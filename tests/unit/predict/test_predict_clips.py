@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import shutil
 import subprocess
@@ -66,7 +67,7 @@ def from_files(tiny_run, tiny_raw):
 
 
 def test_a_prediction_is_the_output_of_the_model(from_files, tiny_run, tiny_dataset):
-    """One clip by hand: two views, each of 8 windows, in float64."""
+    """One clip by hand: two views, each of 8 windows, the second one turned, in float64."""
     trained_model = load_trained_model(tiny_run)
     row = 5
     poses = tiny_dataset.poses_PVC[tiny_dataset.offsets[row] : tiny_dataset.offsets[row + 1]]
@@ -75,7 +76,9 @@ def test_a_prediction_is_the_output_of_the_model(from_files, tiny_run, tiny_data
     for view in range(2):
         draws = seeding.uniform(0, "evaluation view", view, (1, 8))[0]
         index = [width * t + min(int(draws[t] * width), width - 1) for t in range(8)]
-        clip = torch.from_numpy(np.array(poses[index])).double()
+        x, y, z = np.array(poses[index], np.float64).transpose(2, 0, 1)
+        cos, sin = math.cos(0.5 * view), math.sin(0.5 * view)
+        clip = torch.from_numpy(np.stack([x * cos - z * sin, y, x * sin + z * cos], axis=-1))
         logits = logits + trained_model.model.double()(clip[None])[0] / 2
     expected = logits.softmax(dim=0).detach()
     found = from_files[f"{tiny_dataset.clips.names[row]}.skeleton"]
