@@ -15,12 +15,11 @@ import torch
 
 from sgnray.config import Recipe
 from sgnray.data.batches import TrainBatches
-from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.world import World
 from sgnray.progress import OnProgress
-from sgnray.train.job import train_batches
+from sgnray.train.job import open_bank, train_batches
 from sgnray.train.loop import train_epoch
 from sgnray.train.state import TrainState
 from sgnray.train.step import LaunchedSteps, Steps, backward, choose_steps
@@ -80,7 +79,7 @@ def measure_process(
     In clips/s: "data"; for each precision, "training step ..." and "forward ..."; "bare" (only the
     steps of an epoch) and "epoch" (the whole epoch). In FLOP/s: "product ...".
     """
-    bank = PoseBank.of(dataset, device, wanted=recipe.data.pose_device)
+    bank = open_bank(recipe, dataset, device)
     batch_size = recipe.optim.batch_size
 
     def prepare(precision: str, num_clips: int) -> Steps:

@@ -18,6 +18,7 @@ from sgnray.errors import import_extra
 
 ONNX_SUFFIX = ".onnx"
 
+# From joints (B, T, V, C) to logits (B, K).
 ComputeLogits = Callable[[Tensor], Tensor]
 
 

@@ -42,6 +42,8 @@ from sgnray.prepare.arrays import list_clip
 from sgnray.prepare.clip import Poses, refusal
 from sgnray.storage.location import as_folder
 
+TORCH_EXPORT_SUFFIX = ".pt2"
+
 log = logging.getLogger(__name__)
 
 
@@ -168,7 +170,7 @@ def load_trained_model(
         return TrainedModel(path, *read_safetensors(path), run=None)
     if path.suffix == ONNX_SUFFIX:
         return TrainedModel(path, *read_onnx(path), run=None)
-    if path.suffix == ".pt2":
+    if path.suffix == TORCH_EXPORT_SUFFIX:
         raise UsageError(
             "a torch.export file cannot be used as a checkpoint",
             where=str(path),

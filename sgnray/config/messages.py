@@ -34,6 +34,7 @@ def explain_together(
 ) -> list[Problem]:
     """Report keys that contradict each other, unless one of them is invalid by itself.
 
+    So far the only such pair is the epochs of the warmup and of the run.
     If only one of them was set on the command line, the problem is reported for that key.
     """
     warmup, epochs = _value(data, _WARMUP), _value(data, _EPOCHS)

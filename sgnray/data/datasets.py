@@ -18,8 +18,6 @@ Column = Literal["subject", "camera", "setup"]
 
 # SsssCcccPpppRrrrAaaa: setup, camera, subject (performer), replication, action.
 NTU_CLIP_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
-# aAA_sSS_eEE_vVV: action, subject, episode (replication), view (camera).
-NWUCLA_CLIP_NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)", re.ASCII)
 
 # NTU RGB+D's own lists (Shahroudy et al. 2016, Liu et al. 2019).
 _NTU60_TRAIN_SUBJECTS = (
@@ -94,6 +92,7 @@ class PublishedDataset:
     class_names: tuple[str, ...] = ()
     class_list: str | None = None
     exchanged: tuple[ExchangedLabels, ...] = ()
+    is_synthetic: bool = False
 
 
 DATASETS: Mapping[str, PublishedDataset] = {
@@ -150,6 +149,7 @@ DATASETS: Mapping[str, PublishedDataset] = {
             "cv": Case("camera", 512, 256, train=(2, 3), test=(1,)),
             "cset": Case("setup", 384, 384),
         },
+        is_synthetic=True,
     ),
 }
 
@@ -158,7 +158,7 @@ def find_published(num_classes: int, skeleton: Skeleton) -> str | None:
     """Recognize a published dataset by its classes and skeleton; synthetic ones do not match."""
     for name, dataset in DATASETS.items():
         shape = (dataset.num_classes, dataset.skeleton.name)
-        if name != "synth" and shape == (num_classes, skeleton.name):
+        if not dataset.is_synthetic and shape == (num_classes, skeleton.name):
             return name
     return None
 

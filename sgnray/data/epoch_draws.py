@@ -52,26 +52,21 @@ class EpochDraws:
         def table(purpose: str, *shape: int) -> Tensor:
             return torch.from_numpy(seeding.uniform(seed, purpose, epoch, (num_clips, *shape)))
 
-        noise = noise_place_N = kept_NV = shares_N = None
+        tables: dict[str, Tensor | None] = {"maps_NCC": _maps(config, table, num_coordinates)}
+        if config.crop < 1:
+            tables["spans_N2"] = _spans(table("crop", 2), config.crop)
         if config.jitter_m:
             size = _NOISE_POOL + config.num_segments * num_joints * num_coordinates
             drawn = seeding.normal(seed, "jitter", epoch, (size,))
-            noise = torch.from_numpy(drawn) * config.jitter_m
-            noise_place_N = (table("jitter place") * _NOISE_POOL).long()
+            tables["noise"] = torch.from_numpy(drawn) * config.jitter_m
+            tables["noise_place_N"] = (table("jitter place") * _NOISE_POOL).long()
         if config.joint_dropout:
-            kept_NV = (table("joint dropout", num_joints) >= config.joint_dropout).float()
+            kept_NV = table("joint dropout", num_joints) >= config.joint_dropout
+            tables["kept_NV"] = kept_NV.float()
         if config.mixing:
             drawn = seeding.beta(seed, "mixing", epoch, num_clips, config.mixing)
-            shares_N = torch.from_numpy(drawn)
-        return cls(
-            poses_NT=table("poses", config.num_segments),
-            maps_NCC=_maps(config, table, num_coordinates),
-            spans_N2=_spans(table("crop", 2), config.crop) if config.crop < 1 else None,
-            noise=noise,
-            noise_place_N=noise_place_N,
-            kept_NV=kept_NV,
-            shares_N=shares_N,
-        )
+            tables["shares_N"] = torch.from_numpy(drawn)
+        return cls(poses_NT=table("poses", config.num_segments), **tables)
 
     def to(self, device: torch.device) -> EpochDraws:
         """Return the draws on a device."""

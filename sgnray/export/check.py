@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sgnray import seeding
+from sgnray.checkpoints.onnx_model import ComputeLogits
 from sgnray.checkpoints.trained_model import TrainedModel, dataset_of, sample_views
 from sgnray.data.store import find_dataset
 from sgnray.errors import SgnError, UsageError
@@ -59,7 +60,7 @@ def find_clips(trained_model: TrainedModel, clips: Path | str | None) -> CheckCl
 @torch.no_grad()
 def compare(
     trained_model: TrainedModel,
-    exported: Callable[[Tensor], Tensor],
+    exported: ComputeLogits,
     clips: CheckClips,
     path: Path,
     *,
@@ -87,7 +88,7 @@ def compare(
 
 @torch.no_grad()
 def agree(
-    trained_model: TrainedModel, exported: Callable[[Tensor], Tensor], clips: CheckClips, path: Path
+    trained_model: TrainedModel, exported: ComputeLogits, clips: CheckClips, path: Path
 ) -> float:
     """Return the share of clips that get the same class; SgnError if it is too small.
 

@@ -19,10 +19,14 @@ from torch import Tensor
 from sgnray.checkpoints.model_card import KEY
 from sgnray.checkpoints.onnx_model import ONNX_SUFFIX, ComputeLogits, open_session, run_session
 from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors, write_safetensors
-from sgnray.checkpoints.trained_model import TrainedModel
+from sgnray.checkpoints.trained_model import TORCH_EXPORT_SUFFIX, TrainedModel
 from sgnray.errors import SgnError, UsageError, first_line, import_extra
 
-FORMATS: dict[str, str] = {"onnx": ONNX_SUFFIX, "torch": ".pt2", "safetensors": SAFETENSORS_SUFFIX}
+FORMATS: dict[str, str] = {
+    "onnx": ONNX_SUFFIX,
+    "torch": TORCH_EXPORT_SUFFIX,
+    "safetensors": SAFETENSORS_SUFFIX,
+}
 DEFAULT_OPSET = 18  # the one that torch's exporter writes; it converts to later ones
 
 

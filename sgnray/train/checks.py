@@ -184,7 +184,7 @@ def check_synchronized(recipe: Recipe, num_workers: int, device_type: str) -> No
 def _warn_of_missing_clips(recipe: Recipe, dataset: SkeletonDataset) -> None:
     """Warn if clips of a published dataset are missing: accuracies are then not comparable."""
     name, case = recipe.data.dataset, recipe.data.case
-    if name not in DATASETS or name == "synth":  # can have any number of clips
+    if name not in DATASETS or DATASETS[name].is_synthetic:  # can have any number of clips
         return
     published, split = DATASETS[name].cases.get(case), split_clips(name, case, dataset.clips)
     if published is None:  # the source of the clips has its own split

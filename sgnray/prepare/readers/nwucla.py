@@ -7,7 +7,6 @@ import re
 
 import numpy as np
 
-from sgnray.data.datasets import NWUCLA_CLIP_NAME
 from sgnray.data.skeleton import KINECT20, Skeleton
 from sgnray.prepare.clip import ClipFacts, as_float32, refusal
 from sgnray.prepare.recording import Body, Recording
@@ -15,7 +14,8 @@ from sgnray.prepare.recording import Body, Recording
 # Action numbers in the order of their labels; 7 and 10 were never released.
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 _NUM_JOINTS = KINECT20.num_joints
-_NAME = re.compile(NWUCLA_CLIP_NAME.pattern + r"\.json", re.ASCII)
+# Action, subject, episode (replication) and view (camera).
+_NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)\.json", re.ASCII)
 _KEY = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{.*"skeletons"', re.DOTALL)
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import recipe_for
-from sgnray.data.store import open_dataset
 from sgnray.errors import UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.train import train_run
-from sgnray.train.checks import match_recipe
 
 from ...conftest import TINY
 
@@ -37,13 +34,3 @@ def test_a_custom_skeleton_is_trained_and_evaluated(flat_folder, tmp_path, selec
 def test_a_case_that_its_source_does_not_have(flat_folder, tmp_path):
     with pytest.raises(UsageError, match="mine has no case 'cs'; its source defines the split"):
         train_run(recipe_for("mine", "cs", SMALL), flat_folder, runs_dir=tmp_path, device="cpu")
-
-
-def test_bones_are_refused_where_the_skeleton_has_none(flat_folder):
-    dataset = open_dataset(flat_folder)
-    skeleton = replace(dataset.info.skeleton, bones=())
-    boneless = replace(dataset, info=dataset.info.model_copy(update={"skeleton": skeleton}))
-    recipe = recipe_for("mine", "people", [*SMALL, "model.inputs=[position, bone_velocity]"])
-    with pytest.raises(UsageError, match="the dataset's skeleton has none"):
-        match_recipe(recipe, boneless)
-    match_recipe(recipe_for("mine", "people", SMALL), boneless)

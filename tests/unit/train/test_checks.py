@@ -5,13 +5,23 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from sgnray.config import recipe_for
 from sgnray.data.protocols import split_clips
+from sgnray.data.store import open_dataset
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import MissingExtraError, RunError, UsageError
-from sgnray.train.checks import check_recipe, check_run, check_synchronized, warn_of_run
+from sgnray.train.checks import (
+    check_recipe,
+    check_run,
+    check_synchronized,
+    match_recipe,
+    warn_of_run,
+)
 from sgnray.train.run import train_run
 from sgnray.train.tracking import trackers
 from sgnray.tune import tune_recipe
+
+from ...conftest import TINY
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -157,3 +167,15 @@ def test_a_process_trains_one_run_at_a_time(tiny_recipe, tiny_folder, tmp_path):
         train_run(recipe, name="first", on_epoch=on_epoch, **settings)
         assert [path.name for path in tmp_path.iterdir()] == ["first"]
         assert other.submit(train_run, recipe, name="other", **settings).result().report
+
+
+def test_bones_are_refused_where_the_skeleton_has_none(flat_folder):
+    dataset = open_dataset(flat_folder)
+    skeleton = dataclasses.replace(dataset.info.skeleton, bones=())
+    boneless = dataclasses.replace(
+        dataset, info=dataset.info.model_copy(update={"skeleton": skeleton})
+    )
+    recipe = recipe_for("mine", "people", [*TINY, "model.inputs=[position, bone_velocity]"])
+    with pytest.raises(UsageError, match="the dataset's skeleton has none"):
+        match_recipe(recipe, boneless)
+    match_recipe(recipe_for("mine", "people", TINY), boneless)
