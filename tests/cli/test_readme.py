@@ -117,9 +117,9 @@ def test_github_gets_valid_yaml():
     assert {"environment.json", "log.txt"} <= asked
     for name in ("ci", "nightly"):
         workflow = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
-        ((job, described),) = workflow["jobs"].items()
-        commands = [step["run"] for step in described["steps"] if "run" in step]
-        assert "bash .ci/run" in commands[-1], job
+        for job, described in workflow["jobs"].items():
+            commands = [step["run"] for step in described["steps"] if "run" in step]
+            assert "bash .ci/run" in commands[-1], job
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     assert [hook["entry"].split()[0] for hook in hooks] == ["ruff", "ruff", "mypy"]
     citation = yaml.safe_load((ROOT / ".github/CITATION.cff").read_text())
