@@ -105,7 +105,7 @@ class DataConfig(Section):
     """Which clips, and how a clip becomes a fixed number of poses."""
 
     dataset: Word = "ntu60"
-    """Dataset of the recipe: ntu60, ntu120, nwucla, synth, or one of your own."""
+    """Dataset of the recipe: a published one, such as ntu60, or one of your own."""
     case: CaseName = "cs"
     """The split: test subjects (cs, csub), cameras (cv), setups (cset), or a split of your own."""
     num_segments: Count = 20

@@ -35,7 +35,7 @@ from sgnray.prepare.arrays import list_clip
 from sgnray.prepare.clip import Poses, refusal
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import hash_lines
-from sgnray.prepare.readers.format_table import HEAD_BYTES, KNOWN, detect_content
+from sgnray.prepare.readers.format_table import HEAD_BYTES, detect_content
 from sgnray.prepare.readers.listing import RawFile
 from sgnray.prepare.readers.recordings import (
     describe_files,
@@ -50,7 +50,7 @@ from sgnray.storage.location import Location, as_folder, locate
 
 log = logging.getLogger(__name__)
 
-_KNOWN = f"{KNOWN}; or a table of clips (Parquet or Arrow), or the folder of a dataset"
+_ALSO = "; or a table of clips (Parquet or Arrow), or the folder of a dataset"
 _MAGIC_BYTES = 8
 
 
@@ -279,7 +279,7 @@ def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ())
         if not pieces:
             raise InputError("the table has no rows", where=str(location), now="add clips to it")
         return TableSource(pieces, skeleton)
-    found = find_recordings(path, now=_KNOWN)
+    found = find_recordings(path, also=_ALSO)
     kinds = {skeleton_of(file).name for file in found.files}
     if skeleton.name not in kinds:
         raise CheckpointError(

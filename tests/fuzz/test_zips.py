@@ -74,7 +74,10 @@ def read_zip(path, data):
     try:
         with memory_bound(160 * MIB):  # twice the largest file, while it unpacks
             listing = list_files(place)
-            results = [*listing.refused, *prepare_recordings(listing.files, NUM_CLASSES)]
+            results = [
+                *listing.refused,
+                *prepare_recordings(listing.files, NUM_CLASSES, parse_name=parse_ntu_name),
+            ]
             try:
                 detect([place])
             except InputError as error:

@@ -12,6 +12,7 @@ from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.described import plan_described
+from sgnray.prepare.readers.format_table import describe_formats, describe_published
 from sgnray.prepare.readers.labeled import plan_labeled
 from sgnray.prepare.readers.listing import ZIP_ERRORS, join_listings, list_files
 from sgnray.prepare.readers.named_arrays import find_named_arrays, plan_named_arrays
@@ -33,10 +34,7 @@ from sgnray.storage.location import Location, locate, resolve
 
 _HEAD_BYTES = 16
 _FOLDER_SUFFIXES = (".yaml", ".yml", ".h5", ".hdf5", ".npz", *PICKLE_SUFFIXES)
-_KNOWN = (
-    "a folder or .zip of SsssCcccPpppRrrrAaaa.skeleton (NTU RGB+D), of aAA_sSS_eEE_vVV.json "
-    "(NW-UCLA) or of what pose estimators write (OpenPose, COCO key points, MediaPipe, "
-    "Kinect, Azure Kinect, Kinetics-skeleton); "
+_OTHERS = (
     "NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl; a folder of train_data_joint.npy, train_label.pkl "
     "and those of val; or the .yaml of a table of clips"
 )
@@ -69,7 +67,7 @@ def detect(raw: Sequence[Location], name_pattern: str | None = None) -> RawPlan:
     if a place does not exist or they do not belong together, InputError if it is not raw data.
     """
     if not raw:
-        raise UsageError("no raw data are named", where="raw", now=f"give {_KNOWN}")
+        raise UsageError("no raw data are named", where="raw", now=f"give {_describe_known()}")
     kinds = [detect_kind(place) for place in raw]
     if set(kinds) == {Kind.RECORDINGS}:
         return _plan_recordings(raw, name_pattern)
@@ -215,12 +213,17 @@ def _refuse_several(raw: Sequence[Location], found: Sequence[str]) -> UsageError
     )
 
 
+def _describe_known() -> str:
+    estimated = f"what pose estimators write: {describe_formats(without_published=True)}"
+    return f"a folder or .zip of {describe_published()}, or of {estimated}; {_OTHERS}"
+
+
 def _nothing_found(place: Location, refused: Sequence[Skipped] = ()) -> InputError:
     if find_videos(place) or find_labels(place):
-        return refuse_place(place, f"--raw {place}", refused)
+        return refuse_place(place, f"--raw {place}", refused, now=f"give {_describe_known()}")
     return InputError(
         "no raw data found",
         where=f"--raw {place}",
-        now=f"give {_KNOWN}; or generate some: sgn synth OUT",
+        now=f"give {_describe_known()}; or generate some: sgn synth OUT",
         problems=count_refused(refused),
     )

@@ -1,13 +1,14 @@
-"""The table of the formats of raw recordings, used by all code that reads recordings.
+"""The tables of raw recordings: their formats, and the published datasets that have them.
 
-A new format needs a row here and a module that detects and reads it.
+A new format needs a row in FORMATS and a module that detects and reads it; a new dataset in a known
+format needs a row in PUBLISHED.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sgnray.data.skeleton import (
@@ -42,18 +43,9 @@ VIDEOS = (
     *(".ts", ".3gp"),
 )
 HEAD_BYTES = 64 * 1024
-KNOWN = (
-    "give recordings of NTU RGB+D (.skeleton), NW-UCLA, OpenPose, COCO key points, Azure Kinect or "
-    "Kinetics-skeleton (.json), MediaPipe or Kinect (.csv), or PYSKL (.pkl), or folders or .zip "
-    "files of them"
-)
 
 Detect = Callable[[bytes], Skeleton | None]
 ReadFiles = Callable[[Sequence[bytes], Skeleton], list[Recording | ClipError]]
-
-
-def _refuse_name(_: str) -> ClipFacts:
-    raise refusal("its name has no label")
 
 
 @dataclass(frozen=True)
@@ -62,9 +54,7 @@ class RecordedFormat:
 
     `detect` returns the skeleton in the first HEAD_BYTES of a file, None for another format, and
     raises ClipError for a file of this format that holds nothing.
-    `read_files` returns a recording or a ClipError for each file's bytes. If published datasets
-    have the format, `parse_name` reads their file names and `skeleton` is theirs; `dataset` is the
-    name of the dataset if there is only one.
+    `read_files` returns a recording or a ClipError for each file's bytes.
     """
 
     name: str
@@ -72,11 +62,23 @@ class RecordedFormat:
     skeleton: Skeleton
     detect: Detect
     read_files: ReadFiles
-    parse_name: Callable[[str], ClipFacts] = _refuse_name
-    dataset: str = ""
+
+
+@dataclass(frozen=True)
+class PublishedRecordings:
+    """The recordings of a published dataset, or of several, told by the names of their files.
+
+    `names` shows such a name in messages. `parse_name` raises ClipError for any other name.
+    `name_dataset` returns the dataset's name in sgnray, given all clips.
+    """
+
+    kind: RecordedFormat
+    names: str
+    parse_name: Callable[[str], ClipFacts]
+    name_dataset: Callable[[Iterable[ClipFacts]], str]
 
     def has_name(self, name: str) -> bool:
-        """Return whether a file has a name of the published dataset."""
+        """Return whether a file has such a name."""
         try:
             return bool(self.parse_name(name))
         except ClipError:
@@ -105,18 +107,9 @@ NTU = RecordedFormat(
     NTU25,
     ntu.detect_ntu,
     lambda files, _: ntu.read_skeletons(files),
-    ntu.parse_ntu_name,
 )
-NWUCLA = RecordedFormat(
-    "NW-UCLA",
-    (".json",),
-    KINECT20,
-    nwucla.detect_nwucla,
-    _each(lambda data, _: nwucla.read_nwucla(data)),
-    nwucla.parse_nwucla_name,
-    "nwucla",
-)
-_READERS = (  # of pose estimators; with this skeleton unless `detect` finds another
+_READERS = (  # of one file each; it has this skeleton unless `detect` finds another
+    (nwucla.FORMAT, (".json",), KINECT20, nwucla.detect_nwucla, nwucla.read_nwucla),
     ("AlphaPose", (".json",), OPENPOSE18, openpose.detect_alphapose, openpose.read_openpose),
     (openpose.FORMAT, (".json",), OPENPOSE25, openpose.detect_openpose, openpose.read_openpose),
     (keypoints.IMAGE_FORMAT, (".json",), COCO17, keypoints.detect_image, keypoints.read_keypoints),
@@ -127,12 +120,41 @@ _READERS = (  # of pose estimators; with this skeleton unless `detect` finds ano
     ("Kinect", (".csv",), NTU25, _columns(NTU25, KINECT20), joint_csv.read_joint_csv),
     (pyskl.CLIP_FORMAT, pyskl.SUFFIXES, COCO17, pyskl.detect_clip, pyskl.read_pickled_clip),
 )
-FORMATS = {NTU.name: NTU, NWUCLA.name: NWUCLA} | {
+FORMATS: Mapping[str, RecordedFormat] = {NTU.name: NTU} | {
     name: RecordedFormat(name, suffixes, skeleton, detect, _each(read))
     for name, suffixes, skeleton, detect, read in _READERS
 }
+# By the names that messages show.
+PUBLISHED: Mapping[str, PublishedRecordings] = {
+    "NTU RGB+D": PublishedRecordings(
+        NTU, "SsssCcccPpppRrrrAaaa.skeleton", ntu.parse_ntu_name, ntu.name_ntu
+    ),
+    "NW-UCLA": PublishedRecordings(
+        FORMATS[nwucla.FORMAT],
+        "aAA_sSS_eEE_vVV.json",
+        nwucla.parse_nwucla_name,
+        lambda _: "nwucla",
+    ),
+}
 _EMPTY_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{\s*\}\s*")
 _SUFFIXES = tuple(sorted({suffix for known in FORMATS.values() for suffix in known.suffixes}))
+
+
+def describe_published() -> str:
+    """Name the published datasets and their files, for messages."""
+    return ", ".join(f"{known.names} ({title})" for title, known in PUBLISHED.items())
+
+
+def describe_formats(*, without_published: bool = False) -> str:
+    """Name the formats by their suffixes, for messages."""
+    left_out = [FORMATS[keypoints.IMAGE_FORMAT]]  # a part of another one
+    if without_published:
+        left_out += [known.kind for known in PUBLISHED.values()]
+    by_suffix: dict[str, list[str]] = {}
+    for known in FORMATS.values():
+        if known not in left_out:
+            by_suffix.setdefault(known.suffixes[0], []).append(known.name)
+    return ", ".join(f"{', '.join(names)} ({suffix})" for suffix, names in by_suffix.items())
 
 
 def has_known_suffix(name: str) -> bool:
@@ -161,9 +183,9 @@ def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat,
     for known in candidates:
         if (skeleton := known.detect(head)) is not None:
             return known, skeleton
-    for known in candidates:
-        if known.has_name(name):
-            return known, known.skeleton
+    for published in PUBLISHED.values():
+        if published.kind in candidates and published.has_name(name):
+            return published.kind, published.kind.skeleton
     if name.lower().endswith(".json") and _EMPTY_OBJECT.fullmatch(head):  # of AlphaPose
         raise refusal("its object is empty: no frame contains a person")
     return None

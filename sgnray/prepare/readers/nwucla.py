@@ -11,6 +11,7 @@ from sgnray.data.skeleton import KINECT20, Skeleton
 from sgnray.prepare.clip import ClipFacts, as_float32, refusal
 from sgnray.prepare.recording import Body, Recording
 
+FORMAT = "NW-UCLA"
 # Action numbers in the order of their labels; 7 and 10 were never released.
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 _NUM_JOINTS = KINECT20.num_joints
@@ -35,7 +36,7 @@ def parse_nwucla_name(file_name: str) -> ClipFacts:
     return ClipFacts(file_name[:-5], ACTIONS.index(action), None, view, subject, episode)
 
 
-def read_nwucla(data: bytes) -> Recording:
+def read_nwucla(data: bytes, _: Skeleton = KINECT20) -> Recording:
     """Read one .json file; ClipError if `skeletons` is not frames x 20 x 3 finite numbers."""
     try:
         skeletons = json.loads(data)["skeletons"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -20,11 +20,13 @@ from sgnray.prepare.plan import PartJob, RawPlan, RawSource, cut_blocks, hash_li
 from sgnray.prepare.readers.format_table import (
     FORMATS,
     HEAD_BYTES,
-    KNOWN,
     LABELS_FILE,
     NTU,
+    PUBLISHED,
     VIDEOS,
+    PublishedRecordings,
     RecordedFormat,
+    describe_formats,
     has_known_suffix,
 )
 from sgnray.prepare.readers.keypoints import is_label
@@ -36,7 +38,6 @@ from sgnray.prepare.readers.listing import (
     read_file,
 )
 from sgnray.prepare.readers.naming import unknown_action
-from sgnray.prepare.readers.ntu import name_ntu
 from sgnray.prepare.readers.padded import holds_padded
 from sgnray.prepare.recording import Recording
 from sgnray.storage.location import Location, locate
@@ -44,6 +45,7 @@ from sgnray.synth.generate import FORMAT_VERSION as SYNTH_VERSION
 from sgnray.synth.generate import MANIFEST_NAME as SYNTH_FILE
 
 OWN = "recordings of your own"
+SYNTHETIC = "synthetic people"
 _NUM_TEXTS = 5  # files that are read to see whether they are labels; a README may be one
 _MAX_ALIKE = 3  # files that are refused for one reason and listed one by one
 _VIDEOS_FIRST = "run a pose estimator on them first, as the guide pose-estimators.md shows, and "
@@ -58,44 +60,57 @@ def detect_recordings(listing: Listing, *, is_described: bool = False) -> str | 
     """
     if is_described or any(file.name == LABELS_FILE for file in listing.sidecars):
         return OWN if listing.files else None
-    if any(NTU.has_name(file.name) for file in listing.files):
-        has_manifest = any(file.name == SYNTH_FILE for file in listing.sidecars)
-        return "synthetic people" if has_manifest else "NTU RGB+D"
-    for file in listing.files:
-        if (known := FORMATS[file.kind]).dataset and known.has_name(file.name):
-            return known.name
+    for title, known in PUBLISHED.items():
+        alike = (file for file in listing.files if file.kind == known.kind.name)
+        if any(known.has_name(file.name) for file in alike):
+            has_manifest = any(file.name == SYNTH_FILE for file in listing.sidecars)
+            return SYNTHETIC if has_manifest and known.kind is NTU else title
     # A .skeleton file is not opened while it is listed, so its content is checked here.
     return OWN if any(file.kind != NTU.name or _is_ntu(file) for file in listing.files) else None
 
 
 def plan_recordings(listing: Listing, recorded: str) -> RawPlan:
     """Plan the dataset of recordings; `recorded` is what detect_recordings gives."""
-    match recorded:
-        case "synthetic people":
-            synth = [file for file in listing.sidecars if file.name == SYNTH_FILE]
-            class_names = _read_synth(min(synth, key=lambda file: (file.depth, file.place.path)))
-            return _plan(listing, "synth", NTU, class_names)
-        case "NTU RGB+D":
-            known = [file.name for file in listing.files if NTU.has_name(file.name)]
-            dataset = name_ntu(NTU.parse_name(name) for name in known)
-            return _plan(listing, dataset, NTU, read_class_names(dataset), read_missing_names())
-        case other:
-            assert other in FORMATS, other
-            dataset = FORMATS[other].dataset
-            return _plan(listing, dataset, FORMATS[other], read_class_names(dataset))
+    check_one_format(listing.files)
+    is_synthetic = recorded == SYNTHETIC
+    published = PUBLISHED["NTU RGB+D" if is_synthetic else recorded]
+    missing = frozenset[str]() if is_synthetic else read_missing_names()
+    chosen, skipped = _choose(listing.files, published, missing)
+    if is_synthetic:
+        dataset, class_names = "synth", _read_synth(listing)
+    else:
+        names = [file.name for file in listing.files if published.has_name(file.name)]
+        dataset = published.name_dataset(published.parse_name(name) for name in names)
+        class_names = read_class_names(dataset)
+    prepare = partial(
+        prepare_recordings, num_classes=len(class_names), parse_name=published.parse_name
+    )
+    return RawPlan(
+        dataset=dataset,
+        skeleton=published.kind.skeleton,
+        class_names=class_names,
+        jobs=tuple(PartJob(len(files), partial(prepare, files)) for files in cut_parts(chosen)),
+        skipped=(*listing.unused, *skipped),
+        source=describe_files(listing.files),
+    )
 
 
 def prepare_recordings(
-    files: Sequence[RawFile], num_classes: int, facts: Sequence[ClipFacts] = ()
+    files: Sequence[RawFile],
+    num_classes: int,
+    *,
+    parse_name: Callable[[str], ClipFacts] | None = None,
+    facts: Sequence[ClipFacts] = (),
 ) -> Iterator[Clip | Skipped]:
     """Yield each recording's clip, for a dataset with this many classes, or why it is left out.
 
-    `facts` describe recordings whose names do not. Names that users choose may occur twice, so
-    that such a recording is reported by its path when it is skipped.
+    `parse_name` reads the names of a published dataset, or `facts` describe the recordings. Names
+    that users choose may occur twice, so that such a recording is reported by its path when it is
+    skipped.
     """
     for index, (file, skeleton, found) in enumerate(read_recordings(files)):
         try:
-            known = facts[index] if facts else FORMATS[file.kind].parse_name(file.name)
+            known = parse_name(file.name) if parse_name else facts[index]
             if known.label >= num_classes:
                 raise refusal(unknown_action(known.label, num_classes))
             if isinstance(found, ClipError):
@@ -124,11 +139,12 @@ def check_one_format(files: Sequence[RawFile]) -> None:
     )
 
 
-def find_recordings(path: Path | str, *, now: str = KNOWN) -> Listing:
+def find_recordings(path: Path | str, *, also: str = "") -> Listing:
     """List the recordings of a file, a folder or a .zip, here or at a URI, and what was refused.
 
-    UsageError or InputError if none is found; `now` says what to give.
+    UsageError or InputError if none is found; `also` is what else could be given.
     """
+    now = f"give recordings of {describe_formats()}, or folders or .zip files of them{also}"
     place = locate(path)
     shown = str(path) if place.is_local else str(place)  # without a password
     if place.entry() is None:
@@ -140,7 +156,7 @@ def find_recordings(path: Path | str, *, now: str = KNOWN) -> Listing:
 
 
 def refuse_place(
-    place: Location, where: str, refused: Sequence[Skipped] = (), *, now: str = KNOWN
+    place: Location, where: str, refused: Sequence[Skipped] = (), *, now: str
 ) -> InputError:
     """Build the error for a place without recordings; it says what to do with a video."""
     if name := find_labels(place):
@@ -259,37 +275,15 @@ def _try_read(file: RawFile) -> bytes | ClipError:
         return error
 
 
-def _plan(
-    listing: Listing,
-    dataset: str,
-    kind: RecordedFormat,
-    class_names: tuple[str, ...],
-    missing: frozenset[str] = frozenset(),
-) -> RawPlan:
-    check_one_format(listing.files)
-    chosen, skipped = _choose(listing.files, kind, missing)
-    return RawPlan(
-        dataset=dataset,
-        skeleton=kind.skeleton,
-        class_names=class_names,
-        jobs=tuple(
-            PartJob(len(files), partial(prepare_recordings, files, len(class_names)))
-            for files in cut_parts(chosen)
-        ),
-        skipped=(*listing.unused, *skipped),
-        source=describe_files(listing.files),
-    )
-
-
 def _choose(
-    candidates: Sequence[RawFile], kind: RecordedFormat, missing: frozenset[str]
+    candidates: Sequence[RawFile], published: PublishedRecordings, missing: frozenset[str]
 ) -> tuple[list[RawFile], list[Skipped]]:
     """Take each name once; the others are skipped with a reason."""
     chosen: dict[str, RawFile] = {}
     skipped: list[Skipped] = []
     for file in candidates:
         try:
-            if kind.parse_name(file.name).name in missing:
+            if published.parse_name(file.name).name in missing:
                 raise refusal("on the published list of missing skeletons")
             if file.name in chosen:
                 raise refusal("another file has this name")
@@ -300,7 +294,10 @@ def _choose(
     return list(chosen.values()), skipped
 
 
-def _read_synth(file: RawFile) -> tuple[str, ...]:
+def _read_synth(listing: Listing) -> tuple[str, ...]:
+    """Read the class names of `sgn synth` from its description nearest to the top."""
+    found = [file for file in listing.sidecars if file.name == SYNTH_FILE]
+    file = min(found, key=lambda file: (file.depth, file.place.path))
     where, now = str(file.place), "synthesize it again: sgn synth OUT"
     try:
         data = json.loads(read_file(file))

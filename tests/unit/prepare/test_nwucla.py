@@ -1,4 +1,6 @@
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +8,10 @@ import pytest
 from sgnray.data.datasets import DATASETS, read_class_names
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError
+from sgnray.prepare.clip import ClipFacts, refusal
 from sgnray.prepare.readers.detect import detect
-from sgnray.prepare.readers.nwucla import ACTIONS, parse_nwucla_name, read_nwucla
+from sgnray.prepare.readers.format_table import FORMATS, PUBLISHED, PublishedRecordings
+from sgnray.prepare.readers.nwucla import ACTIONS, FORMAT, parse_nwucla_name, read_nwucla
 from sgnray.storage.location import locate
 
 
@@ -94,3 +98,24 @@ def test_an_action_that_was_never_released_is_refused(make_nwucla):
     (raw / "all_sqe" / "a01_s01_e00_v01.json").rename(raw / "a07_s01_e00_v01.json")
     expected = Skipped("a07_s01_e00_v01.json", "action 7 is not one of NW-UCLA's")
     assert detect([locate(raw)]).skipped == (expected,)
+
+
+def parse_other_name(file_name):
+    match = re.fullmatch(r"other(\d\d)\.json", file_name)
+    if match is None:
+        raise refusal("not a name of the other dataset")
+    return ClipFacts(file_name[:-5], int(match[1]) % 2, None, None, int(match[1]), None)
+
+
+def test_another_dataset_with_files_of_this_format_is_told_by_their_names(make_nwucla, monkeypatch):
+    other = PublishedRecordings(FORMATS[FORMAT], "otherNN.json", parse_other_name, lambda _: "x")
+    monkeypatch.setitem(DATASETS, "x", replace(DATASETS["nwucla"], class_names=("a", "b")))
+    monkeypatch.setitem(PUBLISHED, "the other dataset", other)
+    raw = make_nwucla(8)
+    assert detect([locate(raw)]).dataset == "nwucla"
+    for number, path in enumerate(sorted((raw / "all_sqe").glob("*.json"))):
+        path.rename(path.with_name(f"other{number:02}.json"))
+    plan = detect([locate(raw)])
+    assert (plan.dataset, plan.class_names, plan.skipped) == ("x", ("a", "b"), ())
+    clips = [clip for job in plan.jobs for clip in job.read()]
+    assert [clip.facts.subject for clip in clips] == list(range(8))
