@@ -281,7 +281,7 @@ def make_file(kind, seed=0, num_frames=3):
         case "AlphaPose":
             return format_alphapose(frames_NVC, ("open", "cmu")[seed % 2])
         case "flat list":
-            return format_coco(frames_NVC, "frame")
+            return format_coco(frames_NVC, ("frame", "frameIdx", "t")[seed % 3])
         case "MediaPipe":
             return format_mediapipe(person_TVC)
         case "Azure Kinect":

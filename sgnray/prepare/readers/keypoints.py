@@ -10,9 +10,9 @@ have `keypoint_scores` or `scores`. Of COCO-WholeBody's and Halpe's points, the 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from sgnray.prepare.readers.people import (
     Floats,
     build_recording,
     check_ids,
+    find_overlaps,
     find_repeated,
     in_frame,
     mark_missing,
@@ -46,11 +47,18 @@ _KEYS = re.compile(
 )
 _PEOPLE = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[\s*\{.*"keypoints"', re.DOTALL)
 _FRAME_KEYS = (b'"instances"', b'"image_id"')
-# Of the frame, in a list of people.
-_NUMBER_KEYS = ("image_id", "frame_id", "frame", "frame_number", "timestamp")
+# Of the frame, in a list of people: keys in small letters without _, the first one that changes.
+_NUMBER_KEYS = (
+    *("imageid", "frameid", "frame", "framenumber", "frameindex", "frameidx", "framenum"),
+    *("frameno", "image", "imagename", "img", "filename", "timestamp", "time", "t"),
+)
 # Anyone's file is searched with these: where two repetitions in a row match the same bytes, or a
 # search scans to the end in vain, the time would grow with the square of its size.
-_NUMBERS = re.compile(rb'"(frame_id|frame|frame_number|timestamp)"\s*+:\s*+([^,}\]]++)([,}\]]?)')
+_NUMBERS = re.compile(
+    rb'"(frame(?:_?(?:id|number|index|idx|num|no))?|image(?:_?name)?|img|file_?name|time(?:_?stamp)?'
+    rb'|t)"\s*+:\s*+([^,}\]]++)([,}\]]?)',
+    re.IGNORECASE,
+)
 _EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[(?:[\s,]*\[\s*\])*[\s,]*(?:[\[\]]\s*)?")
 
 # A label of YOLO: class, box and points of x and y, or of x, y and score; then a score and an id.
@@ -59,6 +67,7 @@ _LABEL = re.compile(
 )
 
 _MIN_BOX_SCORE = 0.1  # people with a lower score are dropped
+_MIN_STACKED, _STACKED = 6, 0.5  # people on each other, and the overlap of one with the next
 _COCO_DATASETS = ("coco", "coco_wholebody", "halpe", "halpe26")
 _MAX_SCORE = 10  # a larger third number is a coordinate; heat maps may give a little more than 1
 
@@ -90,7 +99,8 @@ def is_label(head: bytes) -> bool:
 def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame that is wrong."""
     files = list(split_frames(data))
-    frames, numbers = _list_images(files) if files else _list_frames(parse_json(data))
+    content = None if files else parse_json(data)
+    frames, numbers = _list_images(files) if files else _list_frames(content)
     names = [f" ({name})" for name, _ in files] or [""] * len(frames)
     listed = []
     for number, frame in enumerate(frames):
@@ -101,6 +111,8 @@ def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
         with in_frame(f"{number}{names[number]}"):
             poses_NVC.append([_read_person(person, skeleton) for person in people])
         ids.append([_track_id(person) for person in people])
+    if files or (len(frames) == 1 and isinstance(content, list) and _is_person(content[0])):
+        _check_apart(poses_NVC)
     return build_recording(poses_NVC, skeleton, check_ids(ids), numbers)
 
 
@@ -120,18 +132,51 @@ def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
         content = content.get("instance_info")
     if not isinstance(content, list) or not content:
         raise refusal("neither a list of frames nor an object with a list `instance_info`")
-    if not all(isinstance(item, dict) and "keypoints" in item for item in content):
-        ids = [frame.get("frame_id") if isinstance(frame, dict) else None for frame in content]
-        return content, number_frames(ids, "frame_id")
+    if not all(map(_is_person, content)):
+        key = _find_key(content)
+        ids = [frame.get(key) if isinstance(frame, dict) else None for frame in content]
+        return content, number_frames(ids, key)
     # A list of people: each has the id of its image, or the number of its frame, or all are in one.
-    values = {key: {str(item.get(key)) for item in content} for key in _NUMBER_KEYS}
-    key = next((key for key, own in values.items() if len(own) > 1), _NUMBER_KEYS[0])
-    groups = [(own, list(people)) for own, people in groupby(content, lambda item: item.get(key))]
+    key = _find_key(content)
+    groups = [
+        (own, list(people))
+        for own, people in itertools.groupby(content, lambda item: item.get(key))
+    ]
     images = [str(own) for own, _ in groups]
     if (again := find_repeated(images)) is not None:
         what = f"{show_name(images[again])} appears again after another"
         raise refusal(f"not sorted by {key}: {what}")
     return [people for _, people in groups], number_frames([own for own, _ in groups], key)
+
+
+def _is_person(item: Any) -> bool:
+    return isinstance(item, dict) and "keypoints" in item
+
+
+def _find_key(items: Sequence[Any]) -> str:
+    """Return the key that has the frame of people, or of lists of people."""
+    known = {word: number for number, word in enumerate(_NUMBER_KEYS)}
+    values: dict[str, set[str]] = {}
+    for item in items:
+        for key in item if isinstance(item, dict) else ():
+            if key.lower().replace("_", "") in known:
+                values.setdefault(key, set()).add(str(item[key]))
+    keys = sorted(values, key=lambda key: known[key.lower().replace("_", "")])
+    return next((key for key in keys if len(values[key]) > 1), "frame")
+
+
+def _check_apart(frames_NVC: Sequence[Sequence[Floats]]) -> None:
+    """Raise ClipError if most frames have many people on each other: one person in many frames."""
+    counts = []
+    for people_NVC in filter(None, frames_NVC):
+        pairs = itertools.pairwise(people_NVC)
+        overlaps = [find_overlaps(one[None], other)[0] for one, other in pairs]
+        is_stacked = len(people_NVC) >= _MIN_STACKED and np.median(overlaps) > _STACKED
+        counts.append(len(people_NVC) if is_stacked else 0)
+    stacked = [count for count in counts if count]
+    if 2 * len(stacked) > len(counts):
+        what = f"a frame has {max(stacked)} people at the same place"
+        raise refusal(f"{what}: if they are one person, give each its frame, as `frame`")
 
 
 def _check_names(meta: Any) -> None:

@@ -279,7 +279,7 @@ def _match(
         return chosen
     expected_AV2 = np.stack([track.expect(frame) for track in active])
     overlaps_AN = np.stack(
-        [_overlaps(expected_AV2, person.poses_VC[0][:, :2]) for person in people], axis=1
+        [find_overlaps(expected_AV2, person.poses_VC[0][:, :2]) for person in people], axis=1
     )
     while overlaps_AN.max() > 0:
         track, person = divmod(int(overlaps_AN.argmax()), len(people))
@@ -288,7 +288,7 @@ def _match(
     return chosen
 
 
-def _overlaps(expected_AV2: Floats, person_V2: Floats) -> Floats:
+def find_overlaps(expected_AV2: Floats, person_V2: Floats) -> Floats:
     """Return the intersection over union of a person's box with each expected one.
 
     Each pair of boxes is around the joints that both poses have, since a missing hand would shrink

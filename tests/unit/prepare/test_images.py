@@ -111,7 +111,9 @@ def test_single_files_are_what_they_were(tmp_path):
     assert {file.kind for file in found} == {"COCO key points"}
 
 
-@pytest.mark.parametrize("key", ["frame_id", "frame", "frame_number", "timestamp"])
+@pytest.mark.parametrize(
+    "key", ["frame_id", "frame", "frame_number", "timestamp", "frame_idx", "frameId", "img", "t"]
+)
 def test_a_list_of_people_with_numbers_of_frames_is_not_an_image(tmp_path, key):
     """Else clip1 and clip2 would be images of one recording; an image may have its number."""
     people = [{key: number, **one} for number, (one,) in enumerate(FRAMES["YOLO"])]

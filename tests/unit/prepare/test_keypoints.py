@@ -9,6 +9,7 @@ import pytest
 from sgnray.data.skeleton import COCO17
 from sgnray.errors import ClipError
 from sgnray.prepare.readers.keypoints import detect_image, detect_keypoints, read_keypoints
+from sgnray.prepare.readers.openpose import join_frames
 
 from ... import pose_files as files
 
@@ -47,6 +48,7 @@ def refusal_of(content):
         (detect_image, b'[{"keypoints": [], "frame":' + b" " * 1_000_000),
         (detect_image, b'[{"keypoints": [], ' + b'"frame":' * 200_000),
         (detect_image, b'[{"keypoints": [], ' + b'"frame" ' * 200_000),
+        (detect_image, b'[{"keypoints": [], ' + b'"frame_' * 200_000),
     ],
 )
 def test_detection_takes_time_in_proportion_to_the_size(detect, head):
@@ -157,7 +159,14 @@ def test_names_of_images_have_the_number_of_their_frame(name):
     assert len(recording.bodies) == 2
 
 
-@pytest.mark.parametrize("key", ["frame_id", "frame", "frame_number", "timestamp"])
+KEYS = [
+    *("frame_id", "frame", "frame_number", "timestamp", "frame_idx", "frame_index", "frame_no"),
+    *("frame_num", "frameId", "frameIndex", "img", "image", "image_name", "file_name", "filename"),
+    *("t", "time"),
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
 def test_people_may_have_the_number_of_their_frame(key):
     numbers = [*range(8, 18), *range(37, 47)]
     expected = read(results(numbers))
@@ -192,6 +201,42 @@ def test_mmpose_numbers_its_frames():
     assert len(read({"instance_info": frames}).bodies) == 2
     assert len(read([*frames_of(), *frames]).bodies) == 1  # not all frames have a number
     assert refusal_of([*frames, *frames]).startswith("not sorted by frame_id: 8 comes after 39")
+
+
+@pytest.mark.parametrize("key", ["frame_index", "frame", "frameId", "image_id"])
+def test_lists_of_people_may_have_the_number_of_their_frame(key):
+    numbers = [*range(8, 11), *range(37, 40)]
+    frames = [{key: n, **frame} for frame, n in zip(frames_of(), numbers, strict=True)]
+    assert len(read(frames).bodies) == 2
+    named = [{"image": f"{n}.jpg", **frame} for frame, n in zip(frames_of(), numbers, strict=True)]
+    assert len(read(named).bodies) == 2
+
+
+@pytest.mark.parametrize("form", ["flat", "one image", "files"])
+def test_many_people_at_the_same_place_are_one_person_in_many_frames(form):
+    """Whose frames nobody wrote down: they would become one frame."""
+    pixels_TVC = files.project(files.move(COCO17, 40, walk_m=4.0))
+    people = [{"keypoints": pose.tolist()} for pose in pixels_TVC]
+    if form == "one image":
+        people = [one | {"image_id": "clip.mp4"} for one in people]
+    data = json.dumps(people).encode()
+    if form == "files":
+        data = join_frames([(f"clip_{number}.json", data) for number in range(3)])
+    with pytest.raises(ClipError, match="40 people at the same place: if they are one person, gi"):
+        read_keypoints(data, COCO17)
+
+
+def test_a_crowd_side_by_side_is_one_frame():
+    pixels_VC = files.project(files.move(COCO17, 1))[0]
+    shoulders_px = pixels_VC[5, 0] - pixels_VC[6, 0]
+    crowd = [
+        {"keypoints": (pixels_VC + np.array((n * shoulders_px, 0))).tolist()} for n in range(20)
+    ]
+    recording = read(crowd)
+    assert (recording.num_frames, len(recording.bodies)) == (1, 20)
+    assert len(read(crowd[:1] * 5).bodies) == 5  # a detector may find somebody again
+    framed = [[{"keypoints": pixels_VC.tolist()}] * 10]
+    assert len(read(framed).bodies) == 10
 
 
 # -------------------------------------------------------------------------------------- track ids
