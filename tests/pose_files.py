@@ -182,9 +182,10 @@ def format_coco(frames_NVC, key="image_id"):
     ).encode()
 
 
-def format_mediapipe(person_TVC, *, is_headed=True):
+def format_mediapipe(person_TVC, *, is_headed=True, form="{0}"):
     """Write world landmarks, whose y is down, a row per frame with the visibility of each."""
-    names = [joint.replace(" ", "_") for joint in MEDIAPIPE33.joints]
+    joints = enumerate(MEDIAPIPE33.joints)
+    names = [form.format(joint.replace(" ", "_"), number) for number, joint in joints]
     header = [f"{name}_{axis}" for name in names for axis in ("x", "y", "z", "visibility")]
     rows = []
     for pose_VC in person_TVC:
@@ -283,7 +284,8 @@ def make_file(kind, seed=0, num_frames=3):
         case "flat list":
             return format_coco(frames_NVC, ("frame", "frameIdx", "t")[seed % 3])
         case "MediaPipe":
-            return format_mediapipe(person_TVC)
+            form = ("{0}", "pose_{1:02}", "world_{0}")[seed % 3]
+            return format_mediapipe(person_TVC, form=form)
         case "Azure Kinect":
             return format_azure([move(AZURE32, num_frames, seed=seed)])
         case "Kinect v2":

@@ -1,7 +1,8 @@
 """Reader of CSV files with named columns, one row per frame: MediaPipe and Kinect.
 
 Each joint has the columns x, y and z, such as nose_x, x_nose or SpineBase.X, in any order;
-MediaPipe's may have numbers (x0 to x32, or landmark_1_x to landmark_33_x) or no header at all.
+MediaPipe's may have numbers (x0 to x32, or landmark_1_x to landmark_33_x) or no header at all; of
+landmarks in the image and in the world, those that say `world` are read.
 Optional columns are a score for each joint, the frame number (rows with the same number, or else
 with the same time, are people in one frame), and the body's id.
 """
@@ -26,6 +27,7 @@ from sgnray.prepare.readers.people import Floats, build_recording, find_people, 
 from sgnray.prepare.recording import Recording
 
 _AXES = ("x", "y", "z")
+_ENDS = ("_x", "_y", "_z")
 _SCORES = ("visibility", "visible", "vis", "score", "confidence", "v")
 _FRAMES = {"frame", "framenumber", "frameid", "framenum"}
 _OTHER_FRAMES = {"frameidx", "frameindex", "frameno", "framecount"}  # if there is none of those
@@ -38,6 +40,8 @@ _COLUMNS = (
     re.compile(rf"(?P<kind>{_WORDS})(?P<joint>.+)"),
 )
 _NO_JOINT = re.compile("(pose)?landmark|lm(?=[0-9])|jointtype|position")  # words to leave out
+_NUMBERED = re.compile("([a-z0-9]*[a-z])?0*([0-9]{1,3})")  # a joint such as 7, 07 or pose7
+_WORLD = "world"  # in the names of columns
 _ALIASES = {"spinemid": "spinemiddle", "spinenaval": "spinenavel"}  # as Kinect's SDKs write it
 # World landmarks have y down and z away from the camera: half a turn about the x axis.
 _MEDIAPIPE_SIGNS = np.array([1.0, -1.0, -1.0])
@@ -56,7 +60,7 @@ def detect_columns(head: bytes, *skeletons: Skeleton) -> Skeleton | None:
     """
     names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
     counts = [  # without scores, which would count like more joints
-        sum(column[-2:] in ("_x", "_y", "_z") for column in _find_columns(names, skeleton))
+        sum(column.endswith(_ENDS) for column in _find_columns(names, skeleton))
         for skeleton in skeletons
     ]
     best = counts.index(max(counts))
@@ -88,9 +92,10 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     if any(scores):
         full_N = np.ones(len(joints_NVC))
         scores_NV = np.stack([table[name] if name else full_N for name in scores], axis=1)
+    if skeleton is MEDIAPIPE33:  # also hips that are hardly seen are about the origin
+        _check_world(mark_missing(joints_NVC))
     joints_NVC = mark_missing(joints_NVC, scores_NV)
     if skeleton is MEDIAPIPE33:
-        _check_world(joints_NVC)
         joints_NVC = joints_NVC * _MEDIAPIPE_SIGNS
     is_person_N = find_people(joints_NVC)
     if is_person_N.any():
@@ -160,14 +165,18 @@ def _is_number(text: str) -> bool:
 def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
     """Map JOINT_AXIS, JOINT_score, frame, time and body to the names of their columns."""
     joints = {joint_key(joint): joint for joint in skeleton.joints}
-    words = [_NO_JOINT.sub("", _normalize(name)) for name in names]
+    words = [_normalize(name) for name in names]
+    worlds = [skeleton is MEDIAPIPE33 and _WORLD in word for word in words]
+    words = [
+        _NO_JOINT.sub("", word.replace(_WORLD, "") if is_world else word)
+        for word, is_world in zip(words, worlds, strict=True)
+    ]
     if skeleton is MEDIAPIPE33:
-        first = 0 if {"x0", "0x"} & set(words) else 1
-        joints |= {str(index + first): joint for index, joint in enumerate(skeleton.joints)}
+        joints |= _find_numbered(words, skeleton)
     columns: dict[str, str] = {}
     other: dict[str, str] = {}
-    for name, word in zip(names, words, strict=True):
-        matches = [match for column in _COLUMNS if (match := column.fullmatch(word))]
+    world: dict[str, str] = {}
+    for name, word, is_world in zip(names, words, worlds, strict=True):
         if word in _FRAMES:
             columns.setdefault("frame", name)
         elif word in _OTHER_FRAMES:
@@ -177,11 +186,46 @@ def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
         elif word in _TIMES and names.count(name) == 1:
             columns.setdefault("time", name)
         else:
-            for match in matches:
-                if joint := joints.get(joint_key(match["joint"])):
-                    kind = "score" if match["kind"] in _SCORES else match["kind"]
-                    columns.setdefault(f"{joint}_{kind}", name)
-    return other | columns
+            for key, kind in _match_joint(word):
+                if joint := joints.get(joint_key(key)):
+                    kind = "score" if kind in _SCORES else kind
+                    (world if is_world else columns).setdefault(f"{joint}_{kind}", name)
+    if any(key.endswith(_ENDS) for key in world):  # scores may be those of the image
+        columns = {key: name for key, name in columns.items() if not key.endswith(_ENDS)}
+    return other | columns | world
+
+
+def _match_joint(word: str) -> list[tuple[str, str]]:
+    """Return how a word can be split into a joint and an axis, or into a joint and a score."""
+    matches = [match for column in _COLUMNS if (match := column.fullmatch(word))]
+    return [(match["joint"], match["kind"]) for match in matches]
+
+
+def _find_numbered(words: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
+    """Map the numbers of joints as they are written, from 0 or 1, to the joints.
+
+    They may have a prefix if it is the only one that all joints have, and no other number.
+    """
+    found: dict[str, dict[tuple[int, str], str]] = {}
+    for word in words:
+        for key, kind in _match_joint(word):
+            if kind in _AXES and (match := _NUMBERED.fullmatch(key)):
+                found.setdefault(match[1] or "", {})[int(match[2]), kind] = key
+    numbers = {prefix: sorted({number for number, _ in own}) for prefix, own in found.items()}
+    count = skeleton.num_joints
+    whole = [
+        prefix
+        for prefix, own in numbers.items()
+        if own in ([*range(count)], [*range(1, count + 1)])
+        and len(found[prefix]) == count * len(_AXES)
+    ]
+    prefix = whole[0] if len(whole) == 1 else ""
+    first = 0 if 0 in numbers.get(prefix, ()) else 1
+    return {
+        joint_key(key): skeleton.joints[number - first]
+        for (number, _), key in found.get(prefix, {}).items()
+        if 0 <= number - first < count
+    }
 
 
 def joint_key(joint: str) -> str:

@@ -191,7 +191,11 @@ def test_the_score_of_a_joint_whatever_its_column_is_called(word):
 @pytest.mark.parametrize(
     "form",
     ["landmark_{0}_{2}", "lm{0}_{2}", "{2}_landmark_{0}", "pose_landmark_{0}_{2}", "{0}_{2}",
-     "PoseLandmark.{1}_{2}", "{2}_{1}", "{1}.{2}", "{1} {2}"],
+     "PoseLandmark.{1}_{2}", "{2}_{1}", "{1}.{2}", "{1} {2}",
+     "landmark_{0:02}_{2}", "{2}{0:02}", "pose_{0}_{2}", "joint_{0}_{2}", "kp{0}_{2}",
+     "{2}_kp{0:02}", "landmarks_{0}_{2}", "Pose.Point{0:03}.{2}",
+     "{1}_world_{2}", "world_{1}_{2}", "{2}_world_{1}", "world_landmark_{0}_{2}",
+     "pose_world_landmark_{0}_{2}", "pose_world_landmarks_{0:02}_{2}", "world_{0}_{2}"],
 )  # fmt: skip
 @pytest.mark.parametrize("first", [0, 1])
 def test_the_columns_of_landmarks_whatever_their_form(form, first):
@@ -209,6 +213,55 @@ def test_the_columns_of_landmarks_whatever_their_form(form, first):
     assert detect_columns(data, MEDIAPIPE33) is MEDIAPIPE33
     (body,) = read_joint_csv(data, MEDIAPIPE33).bodies
     np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    ("image", "world"),
+    [("{1}_{2}", "{1}_world_{2}"), ("landmark_{0}_{2}", "world_landmark_{0}_{2}"),
+     ("pose_{0}_{2}", "pose_world_{0}_{2}"), ("{1}_{2}", "world_{0}_{2}")],
+)  # fmt: skip
+def test_columns_of_world_landmarks_are_preferred(is_first, image, world):
+    person_TVC = files.move(MEDIAPIPE33)
+    names = [joint.replace(" ", "_").upper() for joint in MEDIAPIPE33.joints]
+    form, other = (image, world) if is_first else (world, image)
+    header = [
+        form.format(number, name, axis)
+        for form in (form, other)
+        for number, name in enumerate(names)
+        for axis in ("x", "y", "z", *(("visibility",) if form == image else ()))
+    ]
+    _, *rows = rows_of(files.format_mediapipe(person_TVC))
+    points = [[cell for at, cell in enumerate(row) if at % 4 < 3] for row in rows]
+    images = [["0.7" if at % 4 < 3 else cell for at, cell in enumerate(row)] for row in rows]
+    both = zip(*((images, points) if is_first else (points, images)), strict=True)
+    data = files.format_csv([header, *(one + other for one, other in both)])
+    assert detect_columns(data, MEDIAPIPE33) is MEDIAPIPE33
+    (body,) = read_joint_csv(data, MEDIAPIPE33).bodies
+    np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=1e-5)
+
+
+def test_points_with_other_numbers_are_not_landmarks():
+    """Of two sets of 33 points, or another number of points, none are known to be a pose."""
+    for parts in (["a", "b"], ["a"]):
+        count = 33 if len(parts) == 2 else 34
+        names = [f"{part}_{n}_{axis}" for part in parts for n in range(count) for axis in "xyz"]
+        assert detect_columns(files.format_csv([names]), MEDIAPIPE33) is None
+
+
+def test_landmarks_in_the_image_are_refused_whatever_the_score_of_the_hips():
+    """Somebody whose hips are out of the picture: y is from 0 to 1 and down."""
+    image_TVC = files.move(MEDIAPIPE33) * (0.4, -0.4, 0.4) + (0.5, 0.6, 0)
+    header, *rows = rows_of(files.format_mediapipe(image_TVC * (1, -1, -1)))
+    for row in rows:
+        for joint in (23, 24):
+            row[4 * joint + 3] = "0.01"
+    assert refusal_of([header, *rows], MEDIAPIPE33).startswith("these are not world landmarks")
+    world = [
+        [cell if at % 4 < 3 else "0.01" if at > 92 else "0.9" for at, cell in enumerate(row)]
+        for row in rows_of(files.format_mediapipe(files.move(MEDIAPIPE33)))[1:]
+    ]
+    assert read_joint_csv(files.format_csv([header, *world]), MEDIAPIPE33).num_frames == 20
 
 
 @pytest.mark.parametrize("form", ["JointType_{0}_{1}", "{0}_Position{1}", "{0}.Position.{1}"])
