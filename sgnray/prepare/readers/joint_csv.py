@@ -23,7 +23,14 @@ import pyarrow.csv as pa_csv
 from sgnray.data.skeleton import MEDIAPIPE33, Skeleton
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import check_meters, refusal
-from sgnray.prepare.readers.people import Floats, build_recording, find_people, mark_missing
+from sgnray.prepare.readers.people import (
+    MIN_JOINTS,
+    Floats,
+    build_recording,
+    find_people,
+    mark_missing,
+    show_name,
+)
 from sgnray.prepare.recording import Recording
 
 _AXES = ("x", "y", "z")
@@ -50,6 +57,8 @@ _APART_M = 0.2  # two people are further from each other, and nobody moves this 
 _MAX_FRAME = 2**53  # float64 is exact for integers below this
 _NUM_SHOWN = 5
 _MAX_HEADER = 64 * 1024
+_DELIMITER_LINE = re.compile(rb'"?sep=.?"?(\r\n|\r|\n)', re.IGNORECASE)  # of Excel
+_MISSING = [*pa_csv.ConvertOptions().null_values, "None", "none"]
 _BAD_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+): .*(invalid value.*)")
 
 
@@ -70,7 +79,7 @@ def detect_columns(head: bytes, *skeletons: Skeleton) -> Skeleton | None:
 def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError says what is wrong, in which row or column."""
     data = data.removeprefix(b"\xef\xbb\xbf")
-    names, delimiter, is_headed = _read_header(data)
+    names, delimiter, num_skipped = _read_header(data)
     columns = _find_columns(names, skeleton)
     wanted = [f"{joint}_{axis}" for joint in skeleton.joints for axis in _AXES]
     missing = [name for name in wanted if name not in columns]
@@ -85,7 +94,7 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
         # The SDK's HandLeftConfidence is not that of the joint: it says if the hand is open.
         columns = {key: name for key, name in columns.items() if name not in scores}
         scores = []
-    table = _read_table(data, names, delimiter, is_headed, columns)
+    table = _read_table(data, names, delimiter, num_skipped, columns)
     joints_NVC = np.stack([table[columns[name]] for name in wanted], axis=1)
     joints_NVC = joints_NVC.reshape(-1, skeleton.num_joints, len(_AXES))
     scores_NV = None
@@ -138,15 +147,31 @@ def _assign_frames(
     return numbers_N, starts
 
 
-def _read_header(data: bytes) -> tuple[list[str], str, bool]:
-    """Return the column names, the delimiter, and whether the first line is a header."""
-    line = re.split(rb"[\r\n]", data[:_MAX_HEADER], maxsplit=1)[0].decode("utf-8", "replace")
+def describe_columns(head: bytes) -> str:
+    """Explain why a CSV file is none of MediaPipe or Kinect; empty if it has too few columns."""
+    names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
+    if len(names) < MIN_JOINTS:
+        return ""
+    shown = ", ".join(map(show_name, names[:_NUM_SHOWN]))
+    more = f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else ""
+    return (
+        f"its columns are {shown}{more}, not x, y and z of the joints of MediaPipe or Kinect, such "
+        "as nose_x or SpineBase.X"
+    )
+
+
+def _read_header(data: bytes) -> tuple[list[str], str, int]:
+    """Return the column names, the delimiter, and the number of lines before the first row."""
+    marked = _DELIMITER_LINE.match(data)
+    num_skipped, start = (1, marked.end()) if marked else (0, 0)
+    head = data[start : start + _MAX_HEADER]
+    line = re.split(rb"[\r\n]", head, maxsplit=1)[0].decode("utf-8", "replace")
     delimiter = find_delimiter(line)
     names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
     axes = (*_AXES, "v")[: len(names) // MEDIAPIPE33.num_joints]
     if len(names) in (99, 132) and all(map(_is_number, names)):
-        return [f"{axis}{index}" for index in range(33) for axis in axes], delimiter, False
-    return names, delimiter, True
+        return [f"{axis}{index}" for index in range(33) for axis in axes], delimiter, num_skipped
+    return names, delimiter, num_skipped + 1
 
 
 def find_delimiter(header: str) -> str:
@@ -244,25 +269,30 @@ def _read_table(
     data: bytes,
     names: list[str],
     delimiter: str,
-    is_headed: bool,
+    num_skipped: int,
     columns: Mapping[str, str],
     decimal_point: str = ".",
+    *,
+    has_extra: bool = False,
 ) -> dict[str, npt.NDArray[Any]]:
     """Read the columns as numbers, but as text the bodies, whose ids are too large, and times."""
     # By number, because the names of other columns may be repeated.
     numbers = {name: str(names.index(name)) for name in columns.values()}
     types = dict.fromkeys(numbers.values(), pa.float64())
     types |= {numbers[columns[key]]: pa.string() for key in ("body", "time") if key in columns}
-    all_numbers = [str(number) for number in range(len(names))]
+    all_numbers = [str(number) for number in range(len(names) + has_extra)]
+    if has_extra:  # rows that all end in a comma
+        types[all_numbers[-1]] = pa.null()
     try:
         table = pa_csv.read_csv(
             pa.BufferReader(data),
-            pa_csv.ReadOptions(
-                use_threads=False, column_names=all_numbers, skip_rows=int(is_headed)
-            ),
+            pa_csv.ReadOptions(use_threads=False, column_names=all_numbers, skip_rows=num_skipped),
             pa_csv.ParseOptions(delimiter=delimiter),
             pa_csv.ConvertOptions(
-                include_columns=list(types), column_types=types, decimal_point=decimal_point
+                include_columns=list(types),
+                column_types=types,
+                null_values=_MISSING,
+                decimal_point=decimal_point,
             ),
         )
     except pa.ArrowInvalid as error:
@@ -270,8 +300,14 @@ def _read_table(
         if found := _BAD_NUMBER.match(reason):
             if delimiter != "," != decimal_point:
                 with suppress(ClipError):
-                    return _read_table(data, names, delimiter, is_headed, columns, ",")
-            reason = f"line {found[2]}, column {names[int(found[1])]}: {found[3]}"
+                    return _read_table(
+                        data, names, delimiter, num_skipped, columns, ",", has_extra=has_extra
+                    )
+            at = int(found[1])
+            name = names[at] if at < len(names) else f"{at + 1}, which has no name"
+            reason = f"line {found[2]}, column {name}: {found[3]}"
+        elif not has_extra and f"Expected {len(names)} columns, got {len(names) + 1}:" in reason:
+            return _read_table(data, names, delimiter, num_skipped, columns, has_extra=True)
         raise refusal(f"malformed CSV: {reason}") from error
     if table.num_rows == 0:
         raise refusal("it has no rows")

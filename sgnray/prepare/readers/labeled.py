@@ -316,8 +316,11 @@ def _read_table(table: RawFile) -> dict[str, Words]:
     except (UnicodeDecodeError, csv.Error, ClipError) as error:
         what = error.what if isinstance(error, ClipError) else str(error)
         raise _refuse_table(table, [Problem("the file", what)]) from error
+    if cells and cells[0][1] and cells[0][1][0].lower().startswith("sep="):  # of Excel
+        del cells[0]
     # Spreadsheets may write empty columns and rows.
     (_, columns), *rows = [line for line in cells if any(line[1])] or [(1, [])]
+    columns = [name.lower() for name in columns]
     problems = [
         Problem(f"column {name!r}", f"unknown; there are {', '.join(_COLUMNS)}")
         for name in columns

@@ -28,12 +28,14 @@ from sgnray.prepare.readers.format_table import (
     detect_format,
     has_known_suffix,
 )
+from sgnray.prepare.readers.joint_csv import describe_columns
 from sgnray.prepare.readers.keypoints import FORMAT as KEYPOINTS
 from sgnray.prepare.readers.keypoints import IMAGE_FORMAT, IMAGE_NAME, NO_FRAME
 from sgnray.prepare.readers.named_arrays import TRAINING_ARRAYS
 from sgnray.prepare.readers.openpose import FORMAT as OPENPOSE
 from sgnray.prepare.readers.openpose import FRAME_NAME, has_person, join_frames
 from sgnray.prepare.readers.people import in_frame
+from sgnray.prepare.readers.pickles import is_pickle
 from sgnray.prepare.readers.pyskl import CLIP_FORMAT, SUFFIXES, load_clips, pickle_clip
 from sgnray.storage.location import Entry, Location, escape_name, is_hidden
 
@@ -51,6 +53,7 @@ ZIP_ERRORS = (
     *(OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError),
     *(KeyError, RuntimeError, ValueError, OverflowError),
 )
+_BOXES = re.compile(rb'"b?box"')  # of a detector
 # The other methods of zipfile decompress without a limit on memory.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -357,14 +360,22 @@ def _detect_file(file: RawFile) -> tuple[RawFile, str]:
     except ClipError as error:  # such as a damaged member
         return file, error.what
     if found is None:
-        return file, _describe_unknown(file.size_bytes)
+        return file, _describe_unknown(file)
     return replace(file, kind=found[0].name, skeleton=found[1].name), ""
 
 
-def _describe_unknown(size_bytes: int) -> str:
+def _describe_unknown(file: RawFile) -> str:
     """Explain why a file with the suffix of a recording is not a recording."""
-    what = "its content has no format that sgnray reads" if size_bytes else "it is empty"
-    return f"not a recording: {what}"
+    if not file.size_bytes:
+        return "not a recording: it is empty"
+    head, name, more = _peek(file), file.name.lower(), ""
+    if name.endswith(SUFFIXES) and is_pickle(head) and b"keypoint" in head:
+        return "it is a pickle of many clips: name this file itself, unpacked"
+    if name.endswith(".csv"):
+        more = describe_columns(head)
+    elif name.endswith(".json") and _BOXES.search(head) and b'"keypoints"' not in head:
+        more = "it has boxes but no keypoints: use a pose model, such as yolo11n-pose.pt"
+    return "not a recording: its content has no format that sgnray reads" + (more and f": {more}")
 
 
 def _peek(file: RawFile) -> bytes:

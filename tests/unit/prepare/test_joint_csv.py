@@ -326,3 +326,41 @@ def test_two_people_in_turns_without_ids_and_frames_are_refused():
     header, *rows = rows_of(files.format_kinect([walk_TVC]))
     data = files.format_csv([header[2:], *(row[2:] for row in rows)])
     assert len(read_joint_csv(data, NTU25).bodies) == 1
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+@pytest.mark.parametrize("line", ["sep={}\r\n", '"sep={}"\n', "SEP={}\n"])
+def test_the_first_line_of_excel_is_not_the_header(line, delimiter):
+    data = files.format_kinect(TWO).replace(b",", delimiter.encode())
+    marked = b"\xef\xbb\xbf" + line.format(delimiter).encode() + data
+    assert detect_columns(marked, NTU25, KINECT20) is NTU25
+    expected = read_joint_csv(data, NTU25).bodies
+    for body, other in zip(read_joint_csv(marked, NTU25).bodies, expected, strict=True):
+        assert body.joints_TVC.tobytes() == other.joints_TVC.tobytes()
+    first, second, third, rest = data.split(b"\n", 3)
+    cells = third.split(delimiter.encode())
+    broken = [first, second, delimiter.encode().join([*cells[:2], b"high", *cells[3:]]), rest]
+    with pytest.raises(ClipError, match=r"malformed CSV: line 4, column SpineBase\.X: invalid val"):
+        read_joint_csv(line.format(delimiter).encode() + b"\n".join(broken), NTU25)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_rows_may_end_in_a_comma(delimiter):
+    """Without one in the header: programs write it after each number."""
+    header, *rows = files.format_kinect(TWO).replace(b",", delimiter.encode()).splitlines()
+    expected = read_joint_csv(b"\n".join([header, *rows]), NTU25).bodies
+    data = b"\n".join([header, *(row + delimiter.encode() for row in rows)])
+    for body, other in zip(read_joint_csv(data, NTU25).bodies, expected, strict=True):
+        assert body.joints_TVC.tobytes() == other.joints_TVC.tobytes()
+    with pytest.raises(ClipError, match="malformed CSV: line 41, column 78, which has no name"):
+        read_joint_csv(data + b"7", NTU25)
+    with pytest.raises(ClipError, match="malformed CSV: CSV parse error"):
+        read_joint_csv(b"\n".join([header, rows[0], *data.splitlines()[2:]]), NTU25)
+
+
+@pytest.mark.parametrize("cell", ["", "None", "none", "NaN", "null"])
+def test_cells_of_missing_joints(cell):
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    rows[5][2:5] = [cell] * 3
+    (body,) = read_joint_csv(files.format_csv([header, *rows]), NTU25).bodies
+    np.testing.assert_allclose(body.joints_TVC, TWO[0], atol=0.05)

@@ -360,6 +360,8 @@ def test_a_dataset_with_another_split_is_not_reused(write, tmp_path):
         "name,label,subject,,\na,x,1,,\nb,y,2,,\n,,,,\n",
         "name,,label,subject\n\na,,x,1, ,\n , \nb,,y,2\n",
         "\n,,\nname,label,subject\na,x,1\nb,y,2\n",
+        "sep=,\nname,label,subject\na,x,1\nb,y,2\n",
+        "\ufeffsep=;\r\nName;LABEL;Subject\r\na;x;1\r\nb;y;2\r\n",
     ],
 )
 def test_a_labels_csv_may_come_from_a_spreadsheet(write, text):

@@ -1,6 +1,8 @@
 """What is said about files that look like recordings and are not, or not ones that can be read."""
 
 import json
+import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -118,6 +120,45 @@ def test_columns_that_are_few_are_no_format(said):
     assert said(files.format_csv([columns, [1.0] * len(columns)]), "clip.csv").startswith(
         "not a recording: its content has no format that sgnray reads"
     )
+
+
+def test_what_a_csv_lacks_is_said(said):
+    """Such as key points in 2D, one row per joint, or an order of words that is unknown."""
+    columns = ["frame", "nose_a", "nose_b", "l\tsho", "chin", "r"]
+    assert said(files.format_csv([columns, [1.0] * 6]), "clip.csv").partition(": its columns")[
+        2
+    ] == (
+        " are frame, nose_a, nose_b, l?sho, chin and 1 more, not x, y and z of the joints of "
+        "MediaPipe or Kinect, such as nose_x or SpineBase.X"
+    )
+
+
+@pytest.mark.parametrize("key", ["box", "bbox"])
+def test_a_model_without_key_points_is_said_to_be_one(said, key):
+    data = json.dumps([[{"name": "person", "class": 0, key: {"x1": 1.0}}]]).encode()
+    reason = said(data, "clip.json")
+    assert reason.endswith(
+        "it has boxes but no keypoints: use a pose model, such as yolo11n-pose.pt"
+    )
+
+
+@pytest.mark.parametrize("is_list", [True, False])
+def test_a_pickle_of_many_clips_in_a_folder_is_said_to_be_one(tmp_path, is_list):
+    people_NVC = files.project(files.move(COCO17, 3))[:, None]
+    items = [files.annotate_2d(f"clip {number}", people_NVC) for number in range(2)]
+    content = items if is_list else {"split": {}, "annotations": items}
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/many.pkl").write_bytes(pickle.dumps(content))
+    with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
+        archive.write(tmp_path / "raw/many.pkl", "raw/many.pkl")
+    for path in ("raw", "raw.zip"):
+        with pytest.raises(InputError) as caught:
+            find_recordings(tmp_path / path)
+        (problem,) = caught.value.problems
+        assert problem.what == "it is a pickle of many clips: name this file itself, unpacked"
+    (tmp_path / "raw/one.pkl").write_bytes(pickle.dumps(items[0]))
+    (refused,) = find_recordings(tmp_path / "raw").refused
+    assert refused.reason.startswith("it is a pickle of many clips")
 
 
 def test_arrays_that_must_be_prepared_are_said_to_be(tmp_path):
