@@ -88,7 +88,7 @@ def _no_clip(skipped: Sequence[Skipped]) -> EmptyError:
         where=f"{len(reasons)} reasons, the most frequent first"
         if len(reasons) > 1
         else "all for one reason",
-        now="check that the files are complete, and that their suffixes are right",
+        now="correct what the reasons say, in the files or in what names and labels them",
         problems=[
             Problem(f"{count_of(row.num_files, 'file')}, like {row.example}", row.reason)
             for row in reasons[:_NUM_REASONS]

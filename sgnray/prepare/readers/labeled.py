@@ -33,7 +33,7 @@ from sgnray.errors import (
 )
 from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, ClipFacts, refusal
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
-from sgnray.prepare.readers.format_table import LABELS_FILE, stem_of
+from sgnray.prepare.readers.format_table import LABELS_FILE, VIDEOS, stem_of
 from sgnray.prepare.readers.joint_csv import find_delimiter
 from sgnray.prepare.readers.kinetics import FORMAT as KINETICS
 from sgnray.prepare.readers.kinetics import read_label
@@ -86,13 +86,15 @@ def plan_labeled(listing: Listing, raw: Sequence[Location], name_pattern: str | 
         raise InputError(
             "no recording has a known label",
             where=where,
-            now=_NOW,
+            now=_advise(listing, name_pattern),
             problems=shorten_problems([Problem(item.name, item.reason) for item in skipped]),
         )
     class_names = _sort_labels({words["label"] for _, words in words_of.values()})
     if len(class_names) < 2:
         what = f"all recordings have the label {class_names[0]!r}, but a model needs two classes"
-        raise InputError(what, where=where, now=_NOW)
+        has_table = name_pattern is None and bool(_find_tables(listing))
+        now = f"give them different labels in {LABELS_FILE}" if has_table else _NOW
+        raise InputError(what, where=where, now=now)
     names = sorted(words_of)
     files = [words_of[name][0] for name in names]
     label_of = {name: label for label, name in enumerate(class_names)}
@@ -113,6 +115,20 @@ def plan_labeled(listing: Listing, raw: Sequence[Location], name_pattern: str | 
         source=_describe_source(listing.files, facts, class_names),
         splits=_split(facts, {name: words_of[name][1].get("split", "") for name in names}),
     )
+
+
+def _advise(listing: Listing, name_pattern: str | None) -> str:
+    """Say how recordings get labels, by what gives them now."""
+    example = stem_of(listing.files[0].path)
+    if name_pattern is not None:
+        return f"give a --name-pattern that fits their names, such as {example}"
+    if _find_tables(listing):
+        return f"list the recordings in {LABELS_FILE}, such as {example} with its label"
+    return _NOW
+
+
+def _find_tables(listing: Listing) -> list[RawFile]:
+    return [file for file in listing.sidecars if file.name == LABELS_FILE]
 
 
 def _find_copies(files: Sequence[RawFile]) -> set[RawFile]:
@@ -138,7 +154,7 @@ def _find_copies(files: Sequence[RawFile]) -> set[RawFile]:
 
 
 def _choose(listing: Listing, name_pattern: str | None) -> Describe:
-    tables = [file for file in listing.sidecars if file.name == LABELS_FILE]
+    tables = _find_tables(listing)
     if name_pattern is None:
         return _by_table(tables, listing) if tables else _by_folder(listing.files)
     if tables:
@@ -155,9 +171,16 @@ def _by_folder(files: Sequence[RawFile]) -> Describe:
     _check_folders_of_frames(files)
     num_parts = {file: 3 if _is_of_alphapose(file) else 2 for file in files}
     names = _name_apart(num_parts)
+    is_labeled: set[bool] = set()
 
     def describe(file: RawFile) -> Words:
-        if file.kind == KINETICS and (label := read_label(read_file(file))):
+        label = read_label(read_file(file)) if file.kind == KINETICS else ""
+        if file.kind == KINETICS and bool(label) not in is_labeled:
+            is_labeled.add(bool(label))
+            if len(is_labeled) == 2:
+                what = "has a label in it and other files have none" if label else "has no label"
+                log.warning("%s %s: without a label, the folder is the class", file.path, what)
+        if label:
             return {"name": names[file], "label": label}
         parts = PurePosixPath(stem_of(file.path)).parts
         if len(parts) < 2:
@@ -286,16 +309,25 @@ def _by_table(tables: Sequence[RawFile], listing: Listing) -> Describe:
             raise _refuse_table(table, twice)
         rows |= found
 
+    _number_subjects(rows, tables[0])
+    videos: dict[str, list[str]] = defaultdict(list)  # rows by their names without .mp4
+    for name in rows:
+        videos[_without_video(name)].append(name)
+
     def find_row(path: str) -> str | None:
         parts = PurePosixPath(stem_of(path)).parts
         names = ["/".join(parts[start:]) for start in range(len(parts))]
-        return next((name for name in names if name in rows), None)
+        short = [_without_video(name) for name in names]
+        found = [name for name in names if name in rows]
+        found += [videos[name][0] for name in short if len(videos.get(name, ())) == 1]
+        return found[0] if found else None
 
     def describe(file: RawFile) -> Words:
         name = find_row(file.path)
         if name is None:
             raise refusal(f"it is not in {LABELS_FILE}")
-        return rows[name]
+        is_exact = stem_of(file.path).endswith(name)
+        return rows[name] | ({} if is_exact else {"name": _without_video(name)})
 
     paths = [*(file.path for file in listing.files), *(item.name for item in listing.unused)]
     if unmatched := list(rows.keys() - {find_row(path) for path in paths}):
@@ -304,6 +336,29 @@ def _by_table(tables: Sequence[RawFile], listing: Listing) -> Describe:
             *(count_of(len(unmatched), "row"), LABELS_FILE, min(unmatched)),
         )
     return describe
+
+
+def _without_video(name: str) -> str:
+    """Return the name of a recording that may be that of its video: clap-0.mp4 is clap-0."""
+    return name[: name.rindex(".")] if name.lower().endswith(VIDEOS) else name
+
+
+def _number_subjects(rows: dict[str, Words], table: RawFile) -> None:
+    """Replace subjects that have names, such as P01, by numbers from 1, in the order of names."""
+    subjects = sorted({words["subject"] for words in rows.values() if "subject" in words})
+    named = [subject for subject in subjects if _is_name(subject)]
+    if named and len(named) < len(subjects):
+        other = next(subject for subject in subjects if not _is_name(subject))
+        what = f"is a name such as {named[0]!r}, and a number such as {other!r}"
+        raise _refuse_table(table, [Problem("subject", what)])
+    number_of = {subject: str(number) for number, subject in enumerate(named, start=1)}
+    for name, words in rows.items():
+        if named and "subject" in words:
+            rows[name] = words | {"subject": number_of[words["subject"]]}
+
+
+def _is_name(text: str) -> bool:
+    return any(letter.isalpha() for letter in text)
 
 
 def _read_table(table: RawFile) -> dict[str, Words]:
@@ -334,11 +389,13 @@ def _read_table(table: RawFile) -> dict[str, Words]:
         Problem(f"column {name}", "is there twice") for name in _COLUMNS if counts[name] > 1
     ]
     found: dict[str, Words] = {}
+    subjects = [dict(zip(columns, row, strict=False)).get("subject") for _, row in rows]
+    are_named = all(_is_name(subject) for subject in subjects if subject)
     for number, row in [] if problems else rows:
         pairs = itertools.zip_longest(columns, row, fillvalue="")
         words = {key: cell for key, cell in pairs if cell}
         words["name"] = stem_of(words.get("name", ""))
-        wrong = _find_wrong_numbers(words)
+        wrong = _find_wrong_numbers(words, but="subject" if are_named else "")
         wrong += ["it has no name"] if not words["name"] else []
         wrong += ["it has no label"] if "label" not in words else []
         wrong += ["it has more cells than the header"] if "" in words else []
@@ -361,11 +418,11 @@ def _refuse_table(table: RawFile, problems: list[Problem]) -> InputError:
     )
 
 
-def _find_wrong_numbers(words: Words) -> list[str]:
+def _find_wrong_numbers(words: Words, but: str = "") -> list[str]:
     return [
         f"{key} is {words[key]!r}, not a number from 0 to {MAX_CLIP_NUMBER:,}"
         for key in CLIP_NUMBERS
-        if key in words and not _is_number(words[key])
+        if key in words and key != but and not _is_number(words[key])
     ]
 
 

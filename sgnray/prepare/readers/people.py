@@ -152,7 +152,8 @@ def build_recording(
 
     `numbers` count the frames with any start and step; a missing number is a frame without people.
     A person continues the body whose bounding box, extrapolated to this frame, overlaps most with
-    theirs, over the joints that both have; `ids` identify the bodies instead. A missing joint is
+    theirs, over the joints that both have, and somebody alone is who was alone in the frame before;
+    `ids` identify the bodies instead. A missing joint is
     interpolated over time, carried to the ends of its body, and put in the middle of the other
     joints if it is never seen. Poses in an image (y down, pixels) are returned with y up, in
     meters estimated from the length of limbs.
@@ -273,10 +274,15 @@ def _match_ids(
 def _match(
     active: Sequence[_PersonTrack], people: Sequence[_PersonTrack], frame: int
 ) -> list[_PersonTrack | None]:
-    """Find the track of each person: the largest overlap first, each track once."""
+    """Find the track of each person: the largest overlap first, each track once.
+
+    Somebody alone is who was alone in the frame before, also without an overlap.
+    """
     chosen: list[_PersonTrack | None] = [None] * len(people)
     if not active or not people:
         return chosen
+    if len(active) == len(people) == 1 and active[0].frames[-1] == frame - 1:
+        return [active[0]]
     expected_AV2 = np.stack([track.expect(frame) for track in active])
     overlaps_AN = np.stack(
         [find_overlaps(expected_AV2, person.poses_VC[0][:, :2]) for person in people], axis=1

@@ -307,3 +307,17 @@ def test_scores_of_alphapose_are_sums():
     content = results(range(4), score=2.9)
     content[2]["score"] = 0.05
     assert read(content).num_frames == 4
+
+
+def test_one_person_alone_is_the_same_however_far_they_move():
+    """In frames that follow one another; several people may have changed places."""
+    pose_VC = files.project(files.move(COCO17, 1))[0]
+    far = [pose_VC + np.array((900 * (frame % 3), 0)) for frame in range(6)]
+    recording = read([[{"keypoints": pose.tolist()}] for pose in far])
+    assert [body.num_frames for body in recording.bodies] == [6]
+    two = [[{"keypoints": pose.tolist()} for pose in (far[0], other)] for other in far[1:3]]
+    later = [*two, [{"keypoints": (far[0] + np.array((0, 2000))).tolist()}]]
+    assert len(read(later).bodies) == 4
+    places = zip((0, 1, 5, 6), (0, 0, 1, 1), strict=True)  # somebody else may have come
+    apart = [{"frame": frame, "keypoints": far[place].tolist()} for frame, place in places]
+    assert [body.num_frames for body in read(apart).bodies] == [2, 2]

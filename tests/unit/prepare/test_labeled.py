@@ -317,6 +317,63 @@ def test_rows_of_labels_csv_without_a_recording_are_named(write, caplog):
     assert caplog.messages == ["no recording found for 2 rows of labels.csv, such as 'c'"]
 
 
+@pytest.mark.parametrize("name", ["clap-0.mp4", "x/clap-0.MP4", "clap-0.avi", "clap-0"])
+def test_labels_csv_may_list_the_videos(write, name):
+    raw = write("x/clap-0.csv", "x/wave.mp4.csv", "x/bow.mp4.csv", "x/bow.avi.csv")
+    text = f"name,label\n{name},clap\nwave,wave\nbow.mp4,one\nbow.avi,two\n"
+    (raw / "labels.csv").write_text(text)
+    assert {name: facts[0] for name, facts in facts_of(plan(raw)).items()} == {
+        name.removesuffix(".mp4").removesuffix(".MP4").removesuffix(".avi"): "clap",
+        "wave": "wave", "bow.mp4": "one", "bow.avi": "two",
+    }  # fmt: skip
+
+
+def test_videos_of_one_name_in_labels_csv_are_not_mixed_up(write, caplog):
+    raw = write("a.csv", "b.csv", "c.csv")
+    (raw / "labels.csv").write_text("name,label\na.mp4,one\na.avi,two\nb,x\nc,y\n")
+    planned = plan(raw)
+    assert list(facts_of(planned)) == ["b", "c"]
+    assert [item.reason for item in planned.skipped] == ["it is not in labels.csv"]
+    assert caplog.messages == ["no recording found for 2 rows of labels.csv, such as 'a.avi'"]
+
+
+def test_subjects_with_names_are_numbered_in_their_order(write):
+    raw = write("one/a.csv", "one/b.csv", "two/a.csv", "two/b.csv")
+    for folder, first in (("one", "P07"), ("two", "anna")):
+        (raw / folder / "labels.csv").write_text(
+            f"name,label,subject\n{folder}/a,x,{first}\n{folder}/b,y,P01\n"
+        )
+    planned = plan(raw)
+    assert {name: facts[1] for name, facts in facts_of(planned).items()} == {
+        "one/a": 2, "one/b": 1, "two/a": 3, "two/b": 1,
+    }  # fmt: skip
+    assert planned.splits["cs"]["test"] == ["two/a"]
+    (raw / "two/labels.csv").write_text("name,label,subject\ntwo/a,x,7\n")
+    with pytest.raises(InputError) as caught:
+        plan(raw)
+    assert [(problem.where, problem.what) for problem in caught.value.problems] == [
+        ("subject", "is a name such as 'P01', and a number such as '7'")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "pattern", "now"),
+    [
+        ("name,label\nc,x\nd,y\n", None, "list the recordings in labels.csv, such as a with its"),
+        ("name,label\na,x\nb,x\n", None, "give them different labels in labels.csv"),
+        (None, "v{label}", "give a --name-pattern that fits their names, such as a"),
+        (None, None, "sort them into one folder per class, put a labels.csv"),
+    ],
+)
+def test_advice_is_about_the_source_of_the_labels(write, table, pattern, now):
+    raw = write("a.csv", "b.csv")
+    if table:
+        (raw / "labels.csv").write_text(table)
+    with pytest.raises(InputError) as caught:
+        plan(raw, pattern)
+    assert caught.value.now.startswith(now)
+
+
 def test_labels_csv_describes_recordings_of_openpose(tmp_path):
     for name in ("wave", "clap"):
         write_openpose(tmp_path / "raw", name)

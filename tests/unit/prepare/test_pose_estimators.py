@@ -304,6 +304,23 @@ def test_a_recording_of_kinetics_skeleton_has_its_label(tmp_path, label):
     assert plan.skeleton is OPENPOSE18
 
 
+@pytest.mark.parametrize(
+    ("labels", "warned"),
+    [(["a", "unknown", "b", "unknown"], "train/1.json has no label: without a label, the folder"),
+     (["unknown", "a", "b"], "train/1.json has a label in it and other files have none: without"),
+     (["a", "b"], "")],
+)  # fmt: skip
+def test_a_missing_label_among_labels_is_named(tmp_path, caplog, labels, warned):
+    """Its folder becomes a class."""
+    for number, label in enumerate(labels):
+        path = tmp_path / f"raw/train/{number}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(files.format_kinetics(PEOPLE_NVC + number, label))
+    detect([locate(tmp_path / "raw")])
+    assert caplog.text.count("train/1.json") == len(caplog.messages) == bool(warned)
+    assert warned in caplog.text
+
+
 def change_azure(**keys):
     """Change the second frame, or keys of the file, or of the body."""
     content = json.loads(files.make_file("Azure Kinect"))
