@@ -182,6 +182,22 @@ def format_coco(frames_NVC, key="image_id"):
     ).encode()
 
 
+def format_lines(frames_NVC, form="OpenPifPaf"):
+    """Write a frame in each line: as OpenPifPaf does, a list as YOLO's, or one of rtmlib's."""
+    frames = []
+    for number, people_NVC in enumerate(frames_NVC):
+        points, scores = np.nan_to_num(people_NVC).round(3).tolist(), map(scores_of, people_NVC)
+        people = [{"keypoints": flat(np.nan_to_num(one), scores_of(one))} for one in people_NVC]
+        match form:
+            case "OpenPifPaf":
+                frames.append({"frame": number, "predictions": people})
+            case "YOLO":
+                frames.append(people)
+            case "rtmlib":
+                frames.append({"keypoints": points, "scores": [own.tolist() for own in scores]})
+    return b"".join(json.dumps(frame).encode() + b"\n" for frame in frames)
+
+
 def format_mediapipe(person_TVC, *, is_headed=True, form="{0}"):
     """Write world landmarks, whose y is down, a row per frame with the visibility of each."""
     joints = enumerate(MEDIAPIPE33.joints)
@@ -281,6 +297,8 @@ def make_file(kind, seed=0, num_frames=3):
             return format_kinetics(frames_NVC / 4)  # in its small images
         case "AlphaPose":
             return format_alphapose(frames_NVC, ("open", "cmu")[seed % 2])
+        case "lines":
+            return format_lines([*frames_NVC, []], ("OpenPifPaf", "YOLO", "rtmlib")[seed % 3])
         case "flat list":
             return format_coco(frames_NVC, ("frame", "frameIdx", "t")[seed % 3])
         case "MediaPipe":

@@ -26,7 +26,7 @@ from .skeleton_files import CHANGES, DRAW, TOKENS
 BATCH = 16
 SUFFIXES = {
     "MMPose": ".json", "YOLO": ".json", "COCO": ".json", "flat list": ".json",
-    "Halpe": ".json", "OpenPose": ".json", "AlphaPose": ".json",
+    "Halpe": ".json", "lines": ".json", "OpenPose": ".json", "AlphaPose": ".json",
     "Azure Kinect": ".json", "Kinetics": ".json",
     "MediaPipe": ".csv", "Kinect v2": ".csv", "Kinect v1": ".csv", "PYSKL": ".pkl",
 }  # fmt: skip

@@ -1,9 +1,10 @@
 """Reader of COCO's 17 key points as JSON, one file per recording: YOLO-pose, RTMPose and others.
 
-It accepts a list of frames, each a list of people or an object with `instances` (MMPose); an object
-with this list as `instance_info`; and a list of people with an `image_id` (COCO's results) or
-another key of their frame. The listing joins files of one image each, which are lists of people, as
-it joins OpenPose's frames.
+It accepts a list of frames, or frames one after another as in JSON lines, each a list of people or
+an object with `instances` (MMPose), `predictions` (OpenPifPaf) or the `keypoints` of all people
+(rtmlib); an object with this list as `instance_info`; and a list of people with an `image_id`
+(COCO's results) or another key of their frame. The listing joins files of one image each, which are
+lists of people, as it joins OpenPose's frames.
 A person has `keypoints`: 17 points, 51 numbers, or x, y and visible (YOLO). Points of x and y may
 have `keypoint_scores` or `scores`. Of COCO-WholeBody's and Halpe's points, the first 17 are read.
 """
@@ -11,6 +12,7 @@ have `keypoint_scores` or `scores`. Of COCO-WholeBody's and Halpe's points, the 
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -46,7 +48,9 @@ _KEYS = re.compile(
     rb'^(?:\xef\xbb\xbf)?\s*[\[{].*"(keypoints|instances|instance_info)\\?"', re.DOTALL
 )
 _PEOPLE = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[\s*\{.*"keypoints"', re.DOTALL)
-_FRAME_KEYS = (b'"instances"', b'"image_id"')
+_FRAME_KEYS = (b'"instances"', b'"predictions"', b'"image_id"')
+_LINES = re.compile(rb"[\]}]\s*+[\[{]")  # a value after another one, as in JSON lines
+_PEOPLE_OF_FRAME = re.compile(rb'"keypoints"\s*+:\s*+\[\s*+\[\s*+\[')
 # Of the frame, in a list of people: keys in small letters without _, the first one that changes.
 _NUMBER_KEYS = (
     *("imageid", "frameid", "frame", "framenumber", "frameindex", "frameidx", "framenum"),
@@ -66,6 +70,7 @@ _LABEL = re.compile(
     rb"\d+(?: [-+.\de]+){4}(?:(?: [-+.\de]+){34}|(?: [-+.\de]+){51})(?: [-+.\de]+){0,2}(?:\s*\n|\Z)"
 )
 
+_SPACE = re.compile(r"[ \t\r\n]*+")  # of JSON
 _MIN_BOX_SCORE = 0.1  # people with a lower score are dropped
 _MIN_STACKED, _STACKED = 6, 0.5  # people on each other, and the overlap of one with the next
 _COCO_DATASETS = ("coco", "coco_wholebody", "halpe", "halpe26")
@@ -85,6 +90,8 @@ def detect_image(head: bytes) -> Skeleton | None:
     """Detect the people of a single image."""
     if not _PEOPLE.match(head) or any(key in head for key in _FRAME_KEYS):
         return None
+    if _LINES.search(head) or _PEOPLE_OF_FRAME.search(head):
+        return None
     # A number without an end is cut off by the end of the head.
     numbers = {(key, number.strip()) for key, number, end in _NUMBERS.findall(head) if end}
     is_image = len(numbers) == len({key for key, _ in numbers})
@@ -99,7 +106,7 @@ def is_label(head: bytes) -> bool:
 def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame that is wrong."""
     files = list(split_frames(data))
-    content = None if files else parse_json(data)
+    content = None if files else _parse(data)
     frames, numbers = _list_images(files) if files else _list_frames(content)
     names = [f" ({name})" for name, _ in files] or [""] * len(frames)
     listed = []
@@ -114,6 +121,24 @@ def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
     if files or (len(frames) == 1 and isinstance(content, list) and _is_person(content[0])):
         _check_apart(poses_NVC)
     return build_recording(poses_NVC, skeleton, check_ids(ids), numbers)
+
+
+def _parse(data: bytes) -> Any:
+    """Parse JSON, or several values as a list of them."""
+    if not _LINES.search(data):
+        return parse_json(data)
+    decoder, values, at = json.JSONDecoder(), [], 0
+    try:
+        text = data.decode("utf-8-sig").rstrip()
+        while at < len(text):
+            if space := _SPACE.match(text, at):
+                value, at = decoder.raw_decode(text, space.end())
+                values.append(value)
+    except RecursionError as error:
+        raise refusal("malformed JSON: nested too deeply") from error
+    except ValueError as error:
+        raise refusal(f"malformed JSON: {error}") from error
+    return values if len(values) > 1 else values[0]
 
 
 def _list_images(files: Sequence[tuple[str, bytes]]) -> tuple[list[Any], list[int] | None]:
@@ -150,7 +175,13 @@ def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
 
 
 def _is_person(item: Any) -> bool:
-    return isinstance(item, dict) and "keypoints" in item
+    """Return whether an item has the key points of one person, not those of all in a frame."""
+    if not isinstance(item, dict) or "keypoints" not in item:
+        return False
+    match item["keypoints"]:
+        case [[[*_], *_], *_]:
+            return False
+    return True
 
 
 def _find_key(items: Sequence[Any]) -> str:
@@ -195,12 +226,22 @@ def _check_names(meta: Any) -> None:
 
 
 def _list_people(frame: Any) -> list[Any]:
-    listed = frame.get("instances") if isinstance(frame, dict) else frame
+    listed = frame
+    if isinstance(frame, dict):
+        listed = frame.get("instances", frame.get("predictions", frame.get("keypoints")))
     if isinstance(listed, str):
         raise refusal("it is text: json.loads each frame before you write them")
     if not isinstance(listed, list):
         raise refusal("neither a list of people nor an object with a list `instances`")
-    return listed
+    if listed is frame or listed is not frame.get("keypoints"):
+        return listed
+    scores = frame.get("keypoint_scores", frame.get("scores"))
+    if not isinstance(scores, list):
+        return [{"keypoints": points} for points in listed]
+    if len(scores) != len(listed):
+        raise refusal(f"{len(scores)} lists of scores for {len(listed)} people")
+    pairs = zip(listed, scores, strict=True)
+    return [{"keypoints": points, "keypoint_scores": own} for points, own in pairs]
 
 
 def _drop_unsure(frames: Sequence[list[Any]]) -> list[list[Any]]:

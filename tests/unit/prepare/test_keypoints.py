@@ -10,6 +10,7 @@ from sgnray.data.skeleton import COCO17
 from sgnray.errors import ClipError
 from sgnray.prepare.readers.keypoints import detect_image, detect_keypoints, read_keypoints
 from sgnray.prepare.readers.openpose import join_frames
+from sgnray.prepare.readers.recordings import find_recordings, read_recording
 
 from ... import pose_files as files
 
@@ -321,3 +322,76 @@ def test_one_person_alone_is_the_same_however_far_they_move():
     places = zip((0, 1, 5, 6), (0, 0, 1, 1), strict=True)  # somebody else may have come
     apart = [{"frame": frame, "keypoints": far[place].tolist()} for frame, place in places]
     assert [body.num_frames for body in read(apart).bodies] == [2, 2]
+
+
+# ----------------------------------------------------------------------------- a frame in each line
+
+
+FRAMES_NVC = [[], *np.stack([PIXELS_TVC, PIXELS_TVC + 600], axis=1), []]  # two people in each
+
+
+@pytest.mark.parametrize("form", ["OpenPifPaf", "YOLO", "rtmlib"])
+@pytest.mark.parametrize("is_indented", [False, True])
+@pytest.mark.parametrize("name", ["clip_1.json", "clip_1.jsonl", "clip.mp4.openpifpaf.json"])
+def test_frames_may_be_in_lines(tmp_path, form, is_indented, name):
+    """One after the other, or several lines each, also in the list that they should be in."""
+    data = files.format_lines(FRAMES_NVC, form)
+    content = [json.loads(line) for line in data.splitlines()]
+    expected = read([[{"keypoints": one.round(3).tolist()} for one in own] for own in FRAMES_NVC])
+    assert [body.num_frames for body in expected.bodies] == [6, 6]
+    assert_equal(read(content), expected)
+    if is_indented:
+        data = b"\n".join(json.dumps(frame, indent=2).encode() for frame in content)
+    for number, text in enumerate((data, json.dumps(content).encode())):
+        path = tmp_path / str(number) / name
+        path.parent.mkdir()
+        path.write_bytes(text)
+        (file,) = find_recordings(path.parent).files
+        assert (file.name, file.kind) == (name, "COCO key points")
+        assert_equal(read_recording(file)[0], expected)
+
+
+def test_people_in_lines_have_frames():
+    people = results([*range(8, 18), *range(37, 47)])
+    lines = b"\n".join(json.dumps(one).encode() for one in people)
+    assert_equal(read_keypoints(lines, COCO17), read(people))
+
+
+def test_lines_may_have_numbers_of_frames():
+    lines = files.format_lines(FRAMES_NVC).splitlines()
+    lines = [lines[1], *lines[2:4], *(line.replace(b'me": ', b'me": 4') for line in lines[4:7])]
+    assert len(read_keypoints(b"\n".join(lines), COCO17).bodies) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda data: data[:-40], "malformed JSON: "),
+        (lambda data: data + b'{"a": 1}', "frame 8: neither a list of people nor an object"),
+        (lambda data: data + b"5", "frame 8: neither a list of people nor an object"),
+        (lambda data: data + b"\xff", "malformed JSON: "),
+        (lambda data: data + b"[" * 100_000, "malformed JSON: nested too deeply"),
+        (lambda data: data.replace(b'es": [[', b'es": [[0.9], ['), "frame 1: 3 lists of scores fo"),
+        (lambda data: data.replace(b'es": [[', b'es": [[0.9, '), "frame 1: a person has 18 scores"),
+    ],
+)  # fmt: skip
+def test_refused_lines(change, reason):
+    with pytest.raises(ClipError) as caught:
+        read_keypoints(change(files.format_lines(FRAMES_NVC, "rtmlib")), COCO17)
+    assert caught.value.what.startswith(reason)
+
+
+def test_many_lines_take_time_in_proportion_to_their_number():
+    started = time.process_time()
+    with pytest.raises(ClipError, match="none of its 20000 frames contains a person"):
+        read_keypoints((b"[]" + b" " * 2_000 + b"\n") * 20_000, COCO17)
+    assert time.process_time() - started < 20
+
+
+def test_brackets_in_a_name_are_not_lines():
+    content = [[{"name": "] [", **person[0]}] for person in frames_to_lists()]
+    assert_equal(read(content), read(frames_to_lists()))
+
+
+def frames_to_lists():
+    return [[{"keypoints": pose.tolist()}] for pose in PIXELS_TVC]
