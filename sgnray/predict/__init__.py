@@ -6,6 +6,7 @@ from sgnray.predict.sources import read_clip, refuse_skipped
 from sgnray.predict.stream import Stream, predict_lines
 from sgnray.predict.windows import SkippedWindow
 from sgnray.predict.write import build_table, check_out, write_predictions
+from sgnray.prepare.readers.people import meters_per_pixel
 
 __all__ = [
     "Guess",
@@ -14,6 +15,7 @@ __all__ = [
     "Stream",
     "build_table",
     "check_out",
+    "meters_per_pixel",
     "predict_clips",
     "predict_lines",
     "read_clip",

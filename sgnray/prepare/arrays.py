@@ -19,6 +19,10 @@ from sgnray.prepare.normalize import center_poses
 from sgnray.prepare.readers.people import MIN_JOINTS, fill_poses
 
 MOST_PEOPLE = 2
+_FROM_PIXELS = (
+    ": multiply x by f and y by -f, where f is 0.50 m / pixels from shoulder to hip "
+    "(sgnray.predict.meters_per_pixel)"
+)
 
 
 def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
@@ -112,6 +116,7 @@ def arrange_frames(
             check_meters(frames[is_person_TM], "these are not meters")
         except ClipError as error:
             now = "give poses as in the dataset that the model was trained on, in meters with y up"
+            now += _FROM_PIXELS if skeleton.num_coordinates == 2 else ""
             raise InputError(error.what, where="the joints", now=now) from error
     return frames
 

@@ -44,6 +44,7 @@ _LENGTHS_M = {("left shoulder", "right shoulder"): 0.36} | {
         ("knee", "ankle", 0.42),
     )
 }
+_NO_LIMB = "no frame shows a whole limb, so the size of its people is unknown"
 _FORESHORTENED = 75  # percentile: a limb often looks shorter than it is, rarely longer
 
 
@@ -180,7 +181,10 @@ def build_recording(
     if not tracks:
         raise refusal(f"none of its {len(frames_NVC)} frames contains a person")
     filled = [track.fill() for track in tracks]
-    scale = _meters_per_pixel(tracks, skeleton) if skeleton.num_coordinates == 2 else np.ones(3)
+    scale = np.ones(3)
+    if skeleton.num_coordinates == 2:
+        poses_PVC = np.stack([pose_VC for track in tracks for pose_VC in track.poses_VC])
+        scale = _estimate_scale(poses_PVC, skeleton)
     has_body_T = np.zeros(frame_T[-1] + 1, bool)
     for track in tracks:
         has_body_T[track.frames[0] : track.frames[-1] + 1] = True
@@ -315,9 +319,26 @@ def find_overlaps(expected_AV2: Floats, person_V2: Floats) -> Floats:
     return shares_A
 
 
-def _meters_per_pixel(tracks: Sequence[_PersonTrack], skeleton: Skeleton) -> Floats:
+def meters_per_pixel(frames: npt.ArrayLike, skeleton: Skeleton) -> Floats:
+    """Return the factors of x and y that turn pixels into meters with y up, as in recordings.
+
+    `frames` are (T, V, 2) or (T, M, V, 2) of the people; a joint that is NaN or zero is missing.
+    Use the same factors for all frames of a clip or stream. ClipError if they have no scale.
+    """
+    if skeleton.num_coordinates != 2:
+        raise refusal(f"the skeleton {skeleton.name} is not in an image")
+    points = read_numbers(frames, what="frames")
+    if points.ndim < 2 or points.shape[-2:] != (skeleton.num_joints, 2):
+        raise refusal(
+            f"the pixels have the shape {points.shape}, not ... x {skeleton.num_joints} x 2"
+        )
+    return _estimate_scale(mark_missing(points.reshape(-1, *points.shape[-2:])), skeleton)
+
+
+def _estimate_scale(poses_PVC: Floats, skeleton: Skeleton) -> Floats:
     """Estimate the scale of a clip from limbs that are seen, with the sign that turns y up."""
-    poses_PVC = np.stack([pose_VC for track in tracks for pose_VC in track.poses_VC])
+    if np.isnan(poses_PVC).all():
+        raise refusal(_NO_LIMB)
     if np.nanmax(np.abs(poses_PVC)) <= _MAX_NORMALIZED:
         raise refusal(
             "the points are normalized, which distorts them: write pixels (OpenPose without "
@@ -333,5 +354,5 @@ def _meters_per_pixel(tracks: Sequence[_PersonTrack], skeleton: Skeleton) -> Flo
     seen = ratios_LP[~np.isnan(ratios_LP)]
     pixels_per_meter = float(np.percentile(seen, _FORESHORTENED)) if seen.size else 0.0
     if pixels_per_meter <= 0:
-        raise refusal("no frame shows a whole limb, so the size of its people is unknown")
+        raise refusal(_NO_LIMB)
     return np.array([1.0, -1.0]) / pixels_per_meter

@@ -14,10 +14,18 @@ import torch
 
 from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.data.skeleton import COCO17, MEDIAPIPE33, NTU25, Skeleton
-from sgnray.errors import InputError, UsageError
+from sgnray.errors import ClipError, InputError, UsageError
 from sgnray.model import SGN
-from sgnray.predict import Stream, predict_clips, predict_lines, read_clip
+from sgnray.predict import (
+    Stream,
+    meters_per_pixel,
+    predict_clips,
+    predict_lines,
+    read_clip,
+    recognize_each,
+)
 from sgnray.prepare.arrays import list_clip
+from sgnray.prepare.readers.keypoints import read_keypoints
 from sgnray.prepare.readers.recordings import find_recordings, read_recordings
 
 from ... import pose_files
@@ -269,17 +277,60 @@ def test_pixels_are_refused(coco_model):
     assert coco_model.predict(meters_TVC)
     stream = Stream(coco_model)
     stream.add(meters_TVC[0])
-    for use in (
+    uses = (
         lambda: coco_model.predict(pixels_TVC),
         lambda: read_clip(json.dumps(pixels_TVC.tolist()).encode(), COCO17),
         lambda: stream.add(pixels_TVC[1]),
         lambda: list(predict_lines([json.dumps(pixels_TVC[0].tolist()).encode()], coco_model)),
         lambda: list_clip(1000 * pose_files.move(MEDIAPIPE33), MEDIAPIPE33),
-    ):
+    )
+    for use in uses:
         with pytest.raises(InputError, match="larger than 20 m: these are not meters") as caught:
             use()
         assert "in meters with y up" in caught.value.now
+        is_image = use is not uses[-1]
+        assert ("sgnray.predict.meters_per_pixel" in caught.value.now) == is_image
     assert stream.num_frames == 1
+
+
+def test_pixels_become_meters_as_in_recordings(coco_model):
+    """With the factor of the whole clip, also of a window of it; a joint at zero is missing."""
+    pixels_TVC = pose_files.project(pose_files.move(COCO17))
+    pixels_TVC[:, 3] = 0
+    data = json.dumps([[{"keypoints": pose.tolist()}] for pose in pixels_TVC]).encode()
+    (body,) = read_keypoints(data, COCO17).bodies
+    factor = meters_per_pixel(pixels_TVC, COCO17)
+    found_TVC = np.delete(pixels_TVC * factor, 3, axis=1)
+    np.testing.assert_allclose(found_TVC, np.delete(body.joints_TVC, 3, axis=1), rtol=1e-6)
+    # As the guide and the message say it: 0.50 m from shoulder to hip.
+    height_px = pixels_TVC[0, 11, 1] - pixels_TVC[0, 5, 1]
+    np.testing.assert_allclose(factor, np.array((1, -1)) * 0.5 / height_px, rtol=1e-6)
+    two = np.stack([pixels_TVC[:4], pixels_TVC[:4] + 300], axis=1)
+    np.testing.assert_allclose(meters_per_pixel(two.tolist(), COCO17), factor)
+    two[:, 1] = np.nan
+    np.testing.assert_allclose(meters_per_pixel(two, COCO17), factor)
+    stream = Stream(coco_model, window=20, stride=20)
+    for pose in np.delete(pixels_TVC, 3, axis=1):
+        guesses = stream.add(np.insert(pose * factor, 3, np.nan, axis=0))
+    (expected,) = recognize_each(coco_model, [read_clip(data, COCO17)])
+    assert [guess.label for guess in guesses] == [guess.label for guess in expected]
+
+
+@pytest.mark.parametrize(
+    ("frames", "skeleton", "what"),
+    [
+        (np.ones((2, 16, 2)), COCO17, "the pixels have the shape (2, 16, 2), not ... x 17 x 2"),
+        ("text", COCO17, "frames contains something that is not a number"),
+        (np.ones((2, 25, 3)), NTU25, "the skeleton ntu25 is not in an image"),
+        (np.full((2, 17, 2), np.nan), COCO17, "no frame shows a whole limb"),
+        (np.full((2, 17, 2), np.inf), COCO17, "a coordinate is not finite"),
+        (np.full((2, 17, 2), 0.5), COCO17, "the points are normalized"),
+    ],
+)
+def test_pixels_without_a_scale_are_refused(frames, skeleton, what):
+    with pytest.raises(ClipError) as caught:
+        meters_per_pixel(frames, skeleton)
+    assert caught.value.what.startswith(what)
 
 
 def test_a_single_joint_that_is_far_away_is_not_another_unit(coco_model):
