@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -48,7 +49,6 @@ OWN = "recordings of your own"
 SYNTHETIC = "synthetic people"
 _NUM_TEXTS = 5  # files that are read to see whether they are labels; a README may be one
 _MAX_ALIKE = 3  # files that are refused for one reason and listed one by one
-_VIDEOS_FIRST = "run a pose estimator on them first, as the guide pose-estimators.md shows, and "
 _PIXELS = "write pixels with YOLO's to_json, as the guide pose-estimators.md shows"
 _BLOCK_BYTES = 6 * 1024 * 1024  # parsed at once: the NTU parser's start costs as much as 100 kB
 
@@ -178,11 +178,17 @@ def refuse_place(
         kind = "a video" if videos else f"a {suffix} file" if suffix else "a file without a suffix"
         kind += " of NumPy arrays" if suffix in (".npy", ".npz") else ""
         what = f"this is {kind}, and sgnray reads skeletons: joint positions in each frame"
-    return InputError(
-        what,
-        where=where,
-        now=(_VIDEOS_FIRST if videos else "") + now,
-        problems=count_refused(refused),
+    if videos:
+        now = _advise(videos[0], "it" if videos == [place.name] else "each of them") + now
+    return InputError(what, where=where, now=now, problems=count_refused(refused))
+
+
+def _advise(video: str, them: str) -> str:
+    """Say how to get recordings from videos, in the words before what to give."""
+    name, folder = shlex.quote(video), shlex.quote(PurePosixPath(video).stem)
+    return (
+        f"run a pose estimator on {them} first, such as openpose.bin --video {name} --write_json "
+        f"{folder} --display 0 --render_pose 0 (more in .github/docs/pose-estimators.md), and "
     )
 
 

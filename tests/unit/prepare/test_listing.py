@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zipfile
 
 import pytest
@@ -268,3 +269,20 @@ def test_formats_of_several_files_are_detected_at_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(listing, "_peek", peek_together)
     assert list_files(locate(tmp_path)).files == ()
+
+
+@pytest.mark.parametrize("suffix", [".skeleton", ".json"])
+def test_a_listed_file_takes_little_memory(tmp_path, suffix):
+    """For millions of recordings; the path of the folder counts, too."""
+    data = b"0\n" if suffix == ".skeleton" else b'[[{"keypoints": []}]]'
+    for number in range(2_000):
+        (tmp_path / f"clip{number}{suffix}").write_bytes(data)
+    list_files(locate(tmp_path))
+    tracemalloc.start()
+    try:
+        found = list_files(locate(tmp_path))
+        size_bytes = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(found.files) == 2_000
+    assert size_bytes < 2_000 * 2_000

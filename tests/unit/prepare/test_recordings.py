@@ -119,6 +119,18 @@ def test_other_files(tmp_path, name, message):
     assert ".skeleton" in caught.value.now
 
 
+@pytest.mark.parametrize(("name", "word"), [("a b.mp4", "it"), ("", "each of them")])
+def test_a_video_is_answered_with_a_command(tmp_path, name, word):
+    (tmp_path / "a b.mp4").write_bytes(b"RIFF")
+    with pytest.raises(InputError) as caught:
+        find_recordings(tmp_path / name)
+    assert caught.value.now.startswith(
+        f"run a pose estimator on {word} first, such as openpose.bin --video 'a b.mp4' "
+        "--write_json 'a b' --display 0 --render_pose 0 (more in .github/docs/pose-estimators.md), "
+        "and give recordings of "
+    )
+
+
 def test_sources_without_recordings_are_refused(tmp_path):
     with pytest.raises(UsageError, match="not found"):
         find_recordings(tmp_path / "absent.skeleton")
