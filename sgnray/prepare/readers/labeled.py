@@ -184,7 +184,8 @@ def _by_folder(files: Sequence[RawFile]) -> Describe:
             return {"name": names[file], "label": label}
         parts = PurePosixPath(stem_of(file.path)).parts
         if len(parts) < 2:
-            raise refusal("it is not in a class folder")
+            what = f": its {len(file.frames)} files count as the frames of one recording"
+            raise refusal("it is not in a class folder" + (what if file.frames else ""))
         return {"name": names[file], "label": parts[-num_parts[file]]}
 
     return describe

@@ -84,6 +84,17 @@ def test_folders_and_prefixes_are_recordings(tmp_path):
     assert (plan.skeleton, plan.class_names) == (COCO17, ("clap", "wave"))
 
 
+def test_files_that_count_as_frames_are_said_to(tmp_path):
+    """Such as five recordings without the frames of their people."""
+    for label in ("wave", "clap"):
+        write(tmp_path / label, [FRAMES["YOLO"][0]] * 5)
+    with pytest.raises(InputError, match="no recording has a known label") as caught:
+        detect([locate(tmp_path)])
+    assert {problem.what for problem in caught.value.problems} == {
+        "it is not in a class folder: its 5 files count as the frames of one recording"
+    }
+
+
 def test_files_of_images_in_a_zip(tmp_path):
     write(tmp_path / "clip")
     with zipfile.ZipFile(tmp_path / "clips.zip", "w") as archive:

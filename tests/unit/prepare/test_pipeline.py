@@ -178,6 +178,7 @@ def test_a_dataset_without_usable_clips_is_refused(make_nwucla, tmp_path):
     with pytest.raises(InputError) as caught:
         prepare_dataset(raw, out=tmp_path / "out")
     assert caught.value.what == "none of 2 recordings can be used"
+    assert caught.value.now.startswith("correct what the reasons say, in the files or in what name")
     (problem,) = caught.value.problems
     assert problem.where == "2 files, like a01_s01_e00_v01.json"
     assert problem.what.startswith("not a JSON object")
