@@ -103,6 +103,8 @@ def connected(
         yield Resources.now(is_local=is_own and address in (None, LOCAL))
         return
     wanted = find_address(address)
+    if wanted == "auto":
+        wanted = _find_here()
     with set_environment(_QUIET):
         with _sigterm_restored():
             if wanted is None:
@@ -208,7 +210,10 @@ def _running_here() -> str | None:
     silent: ClusterError | None = None
     for folder in folders:
         try:
-            address = (folder / "ray_current_cluster").read_text().strip()
+            record = folder / "ray_current_cluster"
+            if record.stat().st_uid not in (0, os.getuid()):
+                continue  # anyone can write to /tmp
+            address = record.read_text().strip()
             check_listening(address)
         except ClusterError as error:
             if isinstance(error.__cause__, _SilentError):
@@ -222,22 +227,56 @@ def _running_here() -> str | None:
     return None
 
 
-def _temp_dirs() -> list[Path]:
-    """Return the `--temp-dir` of each Ray node that this user has on this machine, newest first.
+def _find_here() -> str:
+    """Return the address of a Ray on this machine, also of one that another process started.
 
-    Only `ray start` records an address there. A node with an address that this machine does not
-    have is in a container.
+    ClusterError if none answers.
+    """
+    if recorded := _running_here():
+        return recorded
+    for options in _own_nodes():
+        with suppress(ClusterError, UsageError):
+            check_listening(options.get("--gcs-address", ""))
+            return options["--gcs-address"]
+    raise ClusterError(
+        "no Ray cluster answers on this machine",
+        where="auto, as --address or RAY_ADDRESS",
+        now="start one with 'ray start --head', name one as HOST:6379, or use --address local",
+    )
+
+
+def _temp_dirs() -> list[Path]:
+    """Return the `--temp-dir` of each Ray node of `_own_nodes`.
+
+    Only `ray start` records an address there.
+    """
+    return [Path(options["--temp_dir"]) for options in _own_nodes() if "--temp_dir" in options]
+
+
+def _own_nodes() -> list[dict[str, str]]:
+    """Return the options of each Ray node that this user has on this machine, newest first.
+
+    A node with an address that this machine does not have is in a container.
     """
     own = _own_addresses()
-    found: list[tuple[float, Path]] = []
-    for process in psutil.process_iter():
+    found: list[tuple[float, dict[str, str]]] = []
+    for process in _raylets():
         with suppress(psutil.Error):  # it has ended, or is hidden
-            if process.name() != "raylet" or process.uids().real != os.getuid():
-                continue
-            options = dict(word.partition("=")[::2] for word in process.cmdline())
-            if options.get("--node_ip_address") in own and "--temp_dir" in options:
-                found.append((process.create_time(), Path(options["--temp_dir"])))
-    return [folder for _, folder in sorted(found, reverse=True)]
+            if process.uids().real == os.getuid():
+                options = dict(word.partition("=")[::2] for word in process.cmdline())
+                if options.get("--node_ip_address") in own:
+                    found.append((process.create_time(), options))
+    found.sort(key=lambda node: node[0], reverse=True)
+    return [options for _, options in found]
+
+
+def _raylets() -> Iterator[psutil.Process]:
+    """Find the processes of Ray nodes on this machine, of all users."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            # An emulator may have its own name, and Ray itself looks at the first word.
+            if process.name() == "raylet" or "raylet" in "".join(process.cmdline()[:1]):
+                yield process
 
 
 def _has_started_ray() -> bool:
@@ -288,17 +327,30 @@ def _sigterm_restored() -> Iterator[None]:
 
 def _connect(ray: Any, address: str) -> None:
     check_listening(address)
+    if next(_raylets(), None) is None:  # Ray would look for one for a minute
+        raise _not_a_node(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise _no_answer(address, error) from error
     except (RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
+        if "No node info found" in str(error):  # the nodes here are of another cluster
+            raise _not_a_node(address) from error
         raise ClusterError(
             f"the Ray cluster does not accept this driver: {first_line(error)}",
             where=address,
             now="use the same versions of Python and Ray on all machines, and a token if "
             "the cluster requires one",
         ) from error
+
+
+def _not_a_node(address: str) -> ClusterError:
+    return ClusterError(
+        "this machine is not a node of that Ray cluster",
+        where=address,
+        now="run sgn on one of its nodes, submit a job: ray job submit -- sgn ..., or let this "
+        f"machine join: ray start --address {address}",
+    )
 
 
 def _start(ray: Any, num_workers: int) -> None:

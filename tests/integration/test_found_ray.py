@@ -45,3 +45,29 @@ def test_a_ray_with_its_own_temporary_folder_is_found(host):
     assert find_address(None) != host.ray_address  # it is on another network
     host.kill_all()
     assert find(host) == ["None"]
+
+
+# What `connected` says to the address of a cluster.
+CONNECT = """
+import sys
+from sgnray.distributed.cluster import connected
+from sgnray.errors import ClusterError
+try:
+    with connected(sys.argv[1], num_workers=1):
+        print("connected")
+except ClusterError as error:
+    print(error.what)
+"""
+
+
+def test_a_machine_that_is_not_a_node_of_the_cluster_is_refused_at_once(host):
+    """It sees no process of Ray, as another machine."""
+    host.start_head()
+    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    command = [sys.executable, "-c", CONNECT, host.ray_address]
+    for words, printed in (
+        (command, "connected"),
+        ([*alone, *command], "this machine is not a node of that Ray cluster"),
+    ):
+        process = host.start(words, stdout=subprocess.PIPE)
+        assert process.communicate(timeout=50)[0].decode().strip() == printed

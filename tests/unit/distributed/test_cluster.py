@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from ray import exceptions
 from ray.exceptions import RaySystemError
 
 from sgnray.distributed import cluster
@@ -145,8 +146,8 @@ def start_raylet(tmp_path):
     program.chmod(0o755)
     started = []
 
-    def start(temp_dir, node_address):
-        options = [f"--node_ip_address={node_address}", f"--temp_dir={temp_dir}"]
+    def start(temp_dir, node_address, *more):
+        options = [f"--node_ip_address={node_address}", f"--temp_dir={temp_dir}", *more]
         started.append(subprocess.Popen([program, *options], stdin=subprocess.PIPE))
         while psutil.Process(started[-1].pid).name() != "raylet":
             time.sleep(0.01)
@@ -196,6 +197,55 @@ def test_a_recorded_address_that_accepts_no_connection_is_ignored(no_ray_here, m
         address = f"127.0.0.1:{full.getsockname()[1]}"
         (no_ray_here / "ray" / "ray_current_cluster").write_text(address)
         assert find_address(None) is None
+
+
+def test_a_recorded_address_of_another_user_is_ignored(no_ray_here, monkeypatch):
+    (no_ray_here / "ray").mkdir()
+    record = no_ray_here / "ray" / "ray_current_cluster"
+    with answering(SETTINGS) as port:
+        record.write_text(f"127.0.0.1:{port}")
+        assert find_address(None) == f"127.0.0.1:{port}"
+        monkeypatch.setattr(os, "getuid", lambda: 4321)
+        if record.stat().st_uid == 0:
+            os.chown(record, 1234, -1)
+        assert find_address(None) is None
+
+
+def test_auto_means_a_ray_that_answers_here(no_ray_here, start_raylet, monkeypatch):
+    connections = []
+    monkeypatch.setattr(cluster, "_connect", lambda _, address: connections.append(address))
+    monkeypatch.setattr(Resources, "now", lambda is_local: Resources(4, 0, is_local))
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    (no_ray_here / "ray").mkdir()
+    record = no_ray_here / "ray" / "ray_current_cluster"
+    record.write_text("127.0.0.1:1")  # it was stopped
+    for name in ("auto", None):
+        with pytest.raises(ClusterError, match="on this machine"), connected(name, num_workers=1):
+            pass
+    with answering(SETTINGS) as port, answering(SETTINGS) as unrecorded:
+        addresses = [f"127.0.0.1:{number}" for number in (unrecorded, port)]
+        start_raylet(no_ray_here / "other", "127.0.0.1", f"--gcs-address={addresses[0]}")
+        with connected("auto", num_workers=1):
+            pass
+        record.write_text(addresses[1])
+        with connected(None, num_workers=1):
+            pass
+    assert connections == addresses
+
+
+def test_a_machine_that_is_not_a_node_is_refused_at_once(no_ray_here, start_raylet):
+    """Ray itself looks for a node for a minute; those of another cluster do not help."""
+
+    def init(**_):
+        raise RuntimeError("No node info found matching attributes: '' when trying to resolve")
+
+    fake = SimpleNamespace(init=lambda **_: pytest.fail("it asks Ray"))
+    with answering(SETTINGS) as port:
+        for ray in (fake, SimpleNamespace(init=init, exceptions=exceptions)):
+            with pytest.raises(ClusterError, match="is not a node of that") as caught:
+                cluster._connect(ray, f"127.0.0.1:{port}")
+            assert f"ray start --address 127.0.0.1:{port}" in caught.value.now
+            start_raylet(no_ray_here, "192.0.2.250")
 
 
 @pytest.mark.parametrize("kind", [ConnectionError, TimeoutError, RaySystemError])
