@@ -156,7 +156,11 @@ class RayLauncher:
             with _lost_cluster():
                 wait_s = None if may_shrink else self._request.wait_s
                 room_watch = RoomWatch(self._request.describe(size), wait_s=wait_s)
-            group = _Group(size, partial(self._trainer, work, state(), name, size))
+            group = _Group(
+                size,
+                partial(self._trainer, work, state(), name, size),
+                partial(room_watch.cancel, size, self._request),
+            )
             with group:
                 self._follow(group, room_watch, on_message)
             match group.outcome:
@@ -316,11 +320,14 @@ class _Group:
     In a thread, Ray does not handle Ctrl-C. `outcome` is None while the group runs; then it is the
     first message that ends the work (_Finished, _StopWork or an SgnError), else _NoRoom, or the
     exception that Ray raised for a lost worker. `build` makes the trainer from the queue and a
-    folder for Ray's own files.
+    folder for Ray's own files, `cancel` removes its request for room, see `RoomWatch`.
     """
 
-    def __init__(self, size: int, build: Callable[[MessageQueue, str], Any]) -> None:
+    def __init__(
+        self, size: int, build: Callable[[MessageQueue, str], Any], cancel: Callable[[], bool]
+    ) -> None:
         self.size = size
+        self._cancel = cancel
         self.queue = MessageQueue()
         self.is_started = False
         self.outcome: Any = None
@@ -342,6 +349,11 @@ class _Group:
         is_lost = kind is not None and issubclass(kind, ClusterError)  # then they cannot end
         if kind is None or (self.is_started and issubclass(kind, Exception) and not is_lost):
             self._thread.join(_RELEASE_S)
+        elif not self.is_started:  # the request would outlive this run, and an autoscaler sees it
+            give_up = time.monotonic() + _RELEASE_S
+            with suppress(RayError):
+                while self._thread.is_alive() and time.monotonic() < give_up and self._cancel():
+                    self._thread.join(_POLL_S)
 
     def _fit(self, build: Callable[[MessageQueue, str], Any]) -> None:
         try:

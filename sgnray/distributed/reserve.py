@@ -115,23 +115,50 @@ class RoomWatch:
         self._wait.check(is_waiting=self._is_missing)
         return not self._is_missing
 
+    def cancel(self, num_workers: int, request: WorkerRequest) -> bool:
+        """Remove the requests of this driver for such workers, if they wait for room.
+
+        Returns False once there is room or the head is lost: then, no request will follow.
+        """
+        import ray
+        from ray.util.placement_group import PlacementGroup
+
+        if not is_head_alive():
+            return False
+        groups = _own_groups(self._earlier)
+        for group in groups:
+            bundles = group["bundles"]
+            is_same = (len(bundles), bundles[0].get("CPU")) == (num_workers, request.num_cpus)
+            if is_same and group["state"] not in ("CREATED", "REMOVED"):
+                name = ray.PlacementGroupID.from_hex(group["placement_group_id"])
+                ray.util.remove_placement_group(PlacementGroup(name))
+        return not _is_any_placed(groups)
+
 
 def _own_room_is_missing(earlier: set[str]) -> bool:
-    """Return whether a group of this driver is waiting, and none with CPUs is placed.
+    """Return whether a group of this driver is waiting, and none with CPUs is placed."""
+    own = _own_groups(earlier)
+    return not _is_any_placed(own) and any(
+        group["state"] not in ("CREATED", "REMOVED") for group in own
+    )
+
+
+def _own_groups(earlier: set[str]) -> list[dict[str, Any]]:
+    """Return the placement groups of this driver except earlier ones.
 
     The id of a placement group ends with the id of its job, which is the driver with all actors.
-    Ray Tune's own group for a trial of several workers requests no CPU. Groups that other code
-    creates in this process count as well.
+    Groups that other code creates in this process count as well.
     """
     import ray
 
     job = ray.get_runtime_context().get_job_id()
     groups = ray.util.placement_group_table()
-    own = [groups[name] for name in groups.keys() - earlier if name.endswith(job)]
-    placed = [group for group in own if group["state"] == "CREATED"]
-    return not any("CPU" in group["bundles"][0] for group in placed) and any(
-        group["state"] not in ("CREATED", "REMOVED") for group in own
-    )
+    return [groups[name] for name in groups.keys() - earlier if name.endswith(job)]
+
+
+def _is_any_placed(groups: list[dict[str, Any]]) -> bool:
+    # Ray Tune's own group for a trial of several workers requests no CPU.
+    return any(group["state"] == "CREATED" and "CPU" in group["bundles"][0] for group in groups)
 
 
 def _ask(num_workers: int, request: WorkerRequest) -> Any:

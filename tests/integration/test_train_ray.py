@@ -288,6 +288,29 @@ def test_waiting_for_a_kind_of_node_that_the_cluster_lacks_ends(caplog, monkeypa
     ):
         start(2, wait_s=12.0, **asked)
     assert any(message.startswith(f"waiting for {needed}; ") for message in caplog.messages)
+    assert_nothing_is_left()
+
+
+def assert_nothing_is_left():
+    """An autoscaler would start nodes for the requests of a run that has ended."""
+    until = time.monotonic() + 10
+    while pending_groups():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert "sgn-fit" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_interrupted_while_it_starts_leaves_no_request(monkeypatch):
+    """It has not even requested its room yet."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sgnray.distributed.launcher.RoomWatch.check", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        start(2, labels={"zone": "b"})
+    assert_nothing_is_left()
 
 
 def test_a_ray_is_known_by_its_address():
