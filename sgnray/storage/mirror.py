@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sgnray.errors import InputError, OutputError, RunError, SgnError
 from sgnray.storage.atomic import make_parent, output_errors, write_bytes, write_text
@@ -33,6 +34,7 @@ _LOOK_EVERY_S = 2.0
 _PAUSES_S = (1.0, 60.0)  # between attempts to upload: the first and the longest
 _GIVE_UP_AFTER_S = 120.0  # for the last upload, when the work is done
 _RENEW_EVERY_S, _LEASE_S = 20.0, 90.0
+_SILENT_S = 30.0  # an owner that has not renewed its lease for so long may be lost
 # Commands and trackers remove files only in these folders.
 _PRUNED = {"checkpoints", "states", "tensorboard", "mlflow", "wandb"}
 _WRITE_RACE_S = 0.5  # longer than the time from reading a lease to writing one
@@ -371,7 +373,32 @@ class _Lease:
             raise self._busy
 
     def check_free(self) -> None:
-        """Raise `busy` if another owner is alive, RunError if that is unknown."""
+        """Raise `busy` if another owner is alive, RunError if that is unknown.
+
+        An owner that does not respond may be lost: waits until it does, or its lease ends.
+        """
+        seen: float | None = None
+        while (found := self._read_live()) is not None:
+            renewed = float(found["renewed"])
+            age_s = time.time() - renewed
+            host = found.get("host", "another machine")
+            is_silent = age_s > _SILENT_S and found.get("machine") != _machine()
+            if not is_silent or seen not in (None, renewed):
+                what = f"{self._busy.what}: on {host}, {max(0.0, age_s):.0f} s ago"
+                raise type(self._busy)(what, where=self._busy.where, now=self._busy.now)
+            if seen is None:
+                log.warning(
+                    "%s: its owner on %s has not responded for %.0f s; waiting until %s",
+                    self._place,
+                    host,
+                    age_s,
+                    time.strftime("%H:%M:%S", time.localtime(renewed + _LEASE_S)),
+                )
+            seen = renewed
+            time.sleep(_LOOK_EVERY_S)
+
+    def _read_live(self) -> dict[str, Any] | None:
+        """Read the lease of an owner that may be alive; RunError for one of another version."""
         found = self._read()
         if found is not None and found.get("format_version", _LEASE_VERSION) != _LEASE_VERSION:
             raise RunError(
@@ -379,8 +406,7 @@ class _Lease:
                 where=str(self._file),
                 now="update sgnray, or remove that file if no command uses the folder",
             )
-        if found is not None and _is_alive(found):
-            raise self._busy
+        return found if found is not None and _is_alive(found) else None
 
     def renew(self) -> None:
         """Write it again if it is due; RunError if another command has taken over the folder."""
@@ -419,7 +445,7 @@ class _Lease:
         self._file.put(json.dumps(content).encode())
         self._renewed = now
 
-    def _read(self) -> dict[str, object] | None:
+    def _read(self) -> dict[str, Any] | None:
         try:
             content = json.loads(self._file.get())
         except (FileNotFoundError, ValueError):
@@ -431,7 +457,7 @@ class _Lease:
         return None if found is None else found.get("owner")
 
 
-def _is_alive(lease: dict[str, object]) -> bool:
+def _is_alive(lease: dict[str, Any]) -> bool:
     renewed, pid = lease.get("renewed"), lease.get("pid")
     if not isinstance(renewed, int | float) or time.time() - renewed > _LEASE_S:
         return False

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from unittest import mock
 
@@ -353,6 +353,33 @@ def test_one_command_at_a_time(bucket, tmp_path, monkeypatch):
         leave(pid=ended.pid, **changes)
         with pytest.raises(RunError, match=message), mirrored(place, busy=busy):
             pass
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_an_owner_that_does_not_respond_is_waited_for(bucket, monkeypatch, caplog, is_lost):
+    """On a lost machine, it holds the run until its lease ends; a busy one responds again."""
+    uri_of, files, path = bucket
+    place, now, sleep = locate(uri_of("/run")), time.time(), time.sleep
+    lease = {"format_version": 1, "owner": "other", "host": "gpu7", "machine": "other", "pid": 1}
+
+    def leave(renewed):
+        with files.open_output_stream(f"{path}/run/{LEASE_FILE}") as stream:
+            stream.write(json.dumps(lease | {"renewed": renewed}).encode())
+
+    def respond(seconds):
+        if not is_lost and "waiting until" in caplog.text:
+            leave(now)
+        sleep(min(seconds, 0.2))
+
+    leave(now - 50)
+    monkeypatch.setattr(mirror, "_LEASE_S", 52.0)
+    monkeypatch.setattr(time, "sleep", respond)
+    busy = RunError("in use", where="here", now="wait")
+    refused = pytest.raises(RunError, match=r"in use: on gpu7, \d+ s ago")
+    with nullcontext() if is_lost else refused, mirrored(place, busy=busy):
+        pass
+    assert caplog.text.count("its owner on gpu7 has not responded for 5") == 1
+    assert names_in(files, path) == ([] if is_lost else [f"run/{LEASE_FILE}"])
 
 
 def test_a_recipe_at_a_uri(bucket, tiny_recipe):
