@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import psutil
@@ -45,6 +45,9 @@ _QUIET = {
 # default port of this machine or at the user's own address, whether the run is still there, and
 # ends the workers of a run that the other does not know. Nothing listens at port 0.
 _NO_DASHBOARD = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:0"}
+
+# Linux: the control groups of this process, and the files of all of them.
+_OWN_CGROUPS, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def find_address(address: str | None) -> str | None:
@@ -388,8 +391,32 @@ def _start(ray: Any, num_workers: int) -> None:
 
 
 def num_cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Count the cores that this process may use; a container may have a share of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), *_cpu_quotas())
+    return os.cpu_count() or 1
+
+
+def _cpu_quotas() -> list[int]:
+    """Return the CPUs that each control group above this process allows, rounded up."""
+    quotas = [sys.maxsize]
+    with suppress(OSError):
+        for line in _OWN_CGROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers:  # version 1
+                root, files = _CGROUPS / "cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            else:
+                root, files = _CGROUPS, ("cpu.max",)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            below = PurePath(path.lstrip("/"))
+            for folder in (below, *below.parents):
+                with suppress(OSError, ValueError):  # it is not seen from here, or "max"
+                    words = " ".join((root / folder / name).read_text() for name in files)
+                    quota, period = map(int, words.split())
+                    if quota > 0:
+                        quotas.append(math.ceil(quota / period))
+    return quotas
 
 
 def check_listening(address: str) -> None:

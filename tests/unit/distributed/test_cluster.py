@@ -343,6 +343,40 @@ def test_ray_does_not_report_its_usage_unless_the_user_wants_it(
     assert os.environ.get("RAY_USAGE_STATS_ENABLED") == of_user
 
 
+V1 = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/pod/own", {"pod/own/cpu.max": "250000 100000"}, 3),
+        ("0::/pod/own", {"pod/own/cpu.max": "max 100000", "pod/cpu.max": "50000 100000"}, 1),
+        ("0::/not/seen/in/a/container", {"cpu.max": "400000 100000"}, 4),
+        ("0::/", {"cpu.max": "9900000 100000"}, 8),
+        (
+            "5:cpuset:/\n4:cpu,cpuacct:/own\n0::/",
+            {f"cpu/own/{V1[0]}": "-1", f"cpu/own/{V1[1]}": "100000"},
+            8,
+        ),
+        ("4:cpu,cpuacct:/own", {f"cpu/own/{V1[0]}": "150000", f"cpu/own/{V1[1]}": "100000"}, 2),
+        (None, {}, 8),
+    ],
+)
+def test_the_cores_of_a_container_are_those_of_its_quota(
+    monkeypatch, tmp_path, groups, files, expected
+):
+    for name, text in files.items():
+        path = tmp_path / "all" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    if groups is not None:
+        (tmp_path / "own").write_text(f"{groups}\n")
+    monkeypatch.setattr(cluster, "_OWN_CGROUPS", tmp_path / "own", raising=False)
+    monkeypatch.setattr(cluster, "_CGROUPS", tmp_path / "all", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert cluster.num_cores() == expected
+
+
 def test_ray_client_is_refused(no_ray_here):
     with pytest.raises(UsageError, match="Ray Client") as caught:
         find_address("ray://head:10001")
