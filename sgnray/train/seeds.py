@@ -49,6 +49,7 @@ from sgnray.train.seed_processes import train_in_processes
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
+_NUM_WAITING = 4  # seeds that wait for room on a cluster, each in a process of its own
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,10 @@ def train_seeds(
 
     Each seed is a run as `train_run` makes it, in a process of its own, named after its recipe or
     `<name>-seed<number>`. Seeds that finished before are not trained again. Without workers, as
-    many run at once as there are GPUs, or CPU cores; on a cluster, as many as it has room for. A
-    seed that fails is in `missing`, the others continue; SgnError if all fail. `on_epoch` is
-    called with (epochs done, epochs of all seeds), `on_seed` with each finished seed.
+    many run at once as there are GPUs, or CPU cores; on a cluster, as many as it has room for,
+    and a few more wait for room. A seed that fails is in `missing`, the others continue; SgnError
+    if all fail. `on_epoch` is called with (epochs done, epochs of all seeds), `on_seed` with each
+    finished seed.
     """
     if num_seeds < 1:
         raise UsageError(
@@ -320,8 +322,8 @@ def _slots(
             on_gpu = use_gpu(device, resources, request)
             device = "cuda" if on_gpu else "cpu"  # for all seeds, even if GPUs are added or lost
             if on_gpu and resources.num_gpus == 0:
-                # All seeds request GPUs at once, so that an autoscaler sees them, unless the wait
-                # of one would end while another trains.
+                # All seeds request GPUs at once, unless the wait of one would end while another
+                # trains.
                 room = num_seeds if request.wait_s is None else 1
             elif on_gpu:
                 room = min(room, int(resources.free_gpus / num_gpus + 1e-6))  # 0.6 / 0.2 is 2.99...
@@ -330,6 +332,9 @@ def _slots(
                 warn_of_few_cpus(workers.most, resources)
                 num_cpus = resources.cpus_per_worker(num_slots * workers.most)
                 request = replace(request, num_cpus=num_cpus)
+            # An autoscaler sees the requests of seeds that wait.
+            if request.wait_s is None and not resources.is_local:
+                num_slots = min(num_slots + _NUM_WAITING, num_seeds)
         return [None] * num_slots, device, request
     if choose_device(device).type == "cuda":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")

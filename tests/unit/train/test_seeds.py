@@ -1,6 +1,7 @@
 """How many seeds run at once, and on what."""
 
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_seeds_at_once_have_what_the_cluster_has_free(
 
     monkeypatch.setattr(seeds, "connected", connected)
     slots, chosen, request = seeds._slots(
-        10, Workers.of(num_workers), "head:6379", device, WorkerRequest()
+        10, Workers.of(num_workers), "head:6379", device, WorkerRequest(wait_s=60)
     )
     assert (len(slots), request.num_cpus) == (num_slots, num_cpus)
     assert chosen == ("cpu" if device == "cpu" else "cuda")
@@ -50,9 +51,22 @@ def test_seeds_at_once_have_what_the_cluster_has_free(
 def test_seeds_share_the_free_gpus(monkeypatch, free_gpus, share, num_slots):
     cluster = Resources(64, 2, is_local=False, free_cpus=64, free_gpus=free_gpus)
     monkeypatch.setattr(seeds, "connected", lambda address, num_workers: nullcontext(cluster))
-    request = WorkerRequest(num_gpus=share)
+    request = WorkerRequest(num_gpus=share, wait_s=60)
     slots, *_ = seeds._slots(10, Workers.of(1), "head:6379", "auto", request)
     assert len(slots) == num_slots
+
+
+@pytest.mark.parametrize(
+    ("resources", "num_slots", "num_cpus"),
+    [(FULL, 5, 1), (replace(BUSY, free_cpus=4), 6, 1), (replace(FULL, is_local=True), 1, 4)],
+)
+def test_a_few_seeds_more_ask_for_room_that_a_cluster_lacks(
+    monkeypatch, resources, num_slots, num_cpus
+):
+    """Without a limit for their wait; their share is that of the seeds that have room now."""
+    monkeypatch.setattr(seeds, "connected", lambda address, num_workers: nullcontext(resources))
+    slots, _, request = seeds._slots(10, Workers.of(2), "head:6379", "cpu", None)
+    assert (len(slots), request.num_cpus) == (num_slots, num_cpus)
 
 
 def test_seeds_that_each_start_a_ray_cannot_share_a_gpu(monkeypatch, caplog):
