@@ -33,9 +33,8 @@ from sgnray.distributed.device import choose_device, choose_precision, describe_
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
-from sgnray.distributed.reserve import Room, RoomWatch
+from sgnray.distributed.reserve import Reservation, Room, RoomWatch
 from sgnray.distributed.resources import (
-    SLOW_START_S,
     Resources,
     Wait,
     WorkerRequest,
@@ -104,6 +103,7 @@ class RayLauncher:
     ) -> None:
         self._max_failures = max_failures
         self._resources = resources
+        self._waited_s = 0.0  # for room, since it was created
         on_gpu = use_gpu(device, resources, request)
         kinds = resources.accelerators
         if request.accelerator_type:
@@ -128,6 +128,10 @@ class RayLauncher:
         """Replace `auto` by what `ask_precision` finds; may wait for a node."""
         if precision != "auto":
             return precision
+        if self._request.wait_s is not None and not self._resources.is_local:  # it counts once
+            with _lost_cluster(), Reservation(1, self._resources, self._request) as room:
+                # The workers may get the room of this one a moment later.
+                self._waited_s = max(0.0, min(room.waited_s, self._request.wait_s - _RELEASE_S))
         return ask_precision(self.hardware.device_type, self._resources, self._request)
 
     @set_environment(RAY_TRAIN_VARIABLES)
@@ -154,12 +158,15 @@ class RayLauncher:
             may_shrink = size > workers.fewest
             os.environ[START_TIMEOUT] = str(_RETRY_START_S if may_shrink else FOREVER_S)
             with _lost_cluster():
-                wait_s = None if may_shrink else self._request.wait_s
-                room_watch = RoomWatch(self._request.describe(size), wait_s=wait_s)
+                request = replace(self._request, wait_s=None) if may_shrink else self._request
+                room_watch = RoomWatch(
+                    self._request.describe(size), request, waited_s=self._waited_s
+                )
+                self._waited_s = 0.0
             group = _Group(
                 size,
                 partial(self._trainer, work, state(), name, size),
-                partial(room_watch.cancel, size, self._request),
+                partial(room_watch.cancel, size),
             )
             with group:
                 self._follow(group, room_watch, on_message)
@@ -173,6 +180,12 @@ class RayLauncher:
                 case _NoRoom():
                     log.warning("the room for %d workers was taken before they got it", size)
                     size = max(workers.fewest, min(self._choose_size(size), size - 1))
+                case lost if _controller_failure(lost) == "InsufficientClusterResourcesError":
+                    raise ClusterError(
+                        f"the cluster can never have {self._request.describe(size)}",
+                        where=" ".join(str(lost).splitlines()[1:3]),
+                        now="ask for less, or raise the limits of the autoscaler",
+                    ) from lost
                 case lost:
                     num_lost += 1
                     if num_lost > self._max_failures:
@@ -191,9 +204,7 @@ class RayLauncher:
 
         Once the group has started, an elastic run requests room for its missing workers.
         """
-        starting = Wait(
-            self._request.describe(group.size), verb="still starting", line_after_s=SLOW_START_S
-        )
+        starting = Wait(self._request.describe(group.size))
         room: Room | None = None
         grow_at, had_room = 0.0, False
         with ExitStack() as held:
@@ -383,18 +394,18 @@ class _Group:
             assert self._error is not None, "the workers ended without a result"
             if not isinstance(self._error, TrainingFailedError):
                 raise self._error
-            outcome = _NoRoom() if _is_start_timeout(self._error) else self._error
+            has_no_room = _controller_failure(self._error) == "WorkerGroupStartupTimeoutError"
+            outcome = _NoRoom() if has_no_room else self._error
         self.outcome = outcome
 
 
-def _is_start_timeout(error: BaseException) -> bool:
+def _controller_failure(error: BaseException) -> str:
+    """Return Ray's class of an error of Ray Train's controller; empty for any other error."""
     from ray.train import ControllerError
 
-    # Ray's class for it is not public. If it is renamed, the timeout counts as a lost worker.
-    return (
-        isinstance(error, ControllerError)
-        and type(error.controller_failure).__name__ == "WorkerGroupStartupTimeoutError"
-    )
+    # These classes are not public. If one is renamed, its errors count as lost workers.
+    is_known = isinstance(error, ControllerError)
+    return type(error.controller_failure).__name__ if is_known else ""
 
 
 def resolve_for_workers(

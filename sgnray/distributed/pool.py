@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sgnray.distributed.cluster import connected, lost_cluster, wait_for_head
 from sgnray.distributed.reserve import Reservation
-from sgnray.distributed.resources import SLOW_START_S, Wait, WorkerRequest, gpus_per_actor
+from sgnray.distributed.resources import Wait, WorkerRequest, gpus_per_actor
 from sgnray.errors import ClusterError, SgnError, last_line
 
 # Jobs queued at each worker, so that it never waits for the next.
@@ -75,7 +75,7 @@ def _run(
     shared = [ray.put(work)]
     workers = [kind.remote(device) for _ in range(num_workers)]
     starting = [worker.start.remote() for worker in workers]
-    slow_start = Wait(room.needed, verb="still starting", line_after_s=SLOW_START_S)
+    slow_start = Wait(room.needed)
     idle = workers * _QUEUED
     waiting = enumerate(jobs)
     running: dict[Any, tuple[int, Job, Any]] = {}

@@ -24,16 +24,21 @@ class Reservation:
     def __init__(self, num_workers: int, resources: Resources, request: WorkerRequest) -> None:
         check_local(num_workers, resources, request)
         self.needed = request.describe(num_workers)
-        self._wait = Wait(self.needed, wait_s=request.wait_s)
+        can_share = request.num_gpus == 1 and num_workers > resources.num_gpus > 0
+        advice = "; with --gpus-per-worker 0.5, two workers share a GPU" if can_share else ""
+        self._wait = Wait(self.needed, request, advice=advice)
         self._request, self._group = request, _ask(num_workers, request)
+        self.waited_s = 0.0  # on entering
 
     def __enter__(self) -> Reservation:
+        began = time.monotonic()
         try:
             while not self.check():
                 time.sleep(_POLL_S)
         except BaseException:
             _release(self._group)
             raise
+        self.waited_s = time.monotonic() - began
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -89,14 +94,15 @@ class Room:
 class RoomWatch:
     """Watches whether Ray Train or Ray Tune get the room that they request themselves.
 
-    `needed` describes it for a message. Create this before they request room: earlier requests, by
-    work that has failed since, do not count.
+    `needed` describes it for a message, `request` is that of each worker; `waited_s` of the time
+    have passed before. Create this before they request room: earlier requests, by work that has
+    failed since, do not count.
     """
 
-    def __init__(self, needed: str, *, wait_s: float | None) -> None:
+    def __init__(self, needed: str, request: WorkerRequest, *, waited_s: float = 0.0) -> None:
         import ray
 
-        self._wait = Wait(needed, wait_s=wait_s)
+        self._wait, self._request = Wait(needed, request, waited_s=waited_s), request
         self._earlier = set(ray.util.placement_group_table())
         self._is_missing = False
         self._look_at = 0.0
@@ -104,7 +110,7 @@ class RoomWatch:
     def check(self) -> bool:
         """Return whether there is room, or nothing was requested yet.
 
-        Call this often; ClusterError if room is missing for longer than `wait_s`.
+        Call this often; ClusterError if room is missing for longer than the request allows.
         """
         if time.monotonic() >= self._look_at:
             wait_for_head()
@@ -115,8 +121,8 @@ class RoomWatch:
         self._wait.check(is_waiting=self._is_missing)
         return not self._is_missing
 
-    def cancel(self, num_workers: int, request: WorkerRequest) -> bool:
-        """Remove the requests of this driver for such workers, if they wait for room.
+    def cancel(self, num_workers: int) -> bool:
+        """Remove the requests of this driver for so many workers, if they wait for room.
 
         Returns False once there is room or the head is lost: then, no request will follow.
         """
@@ -128,7 +134,7 @@ class RoomWatch:
         groups = _own_groups(self._earlier)
         for group in groups:
             bundles = group["bundles"]
-            is_same = (len(bundles), bundles[0].get("CPU")) == (num_workers, request.num_cpus)
+            is_same = (len(bundles), bundles[0].get("CPU")) == (num_workers, self._request.num_cpus)
             if is_same and group["state"] not in ("CREATED", "REMOVED"):
                 name = ray.PlacementGroupID.from_hex(group["placement_group_id"])
                 ray.util.remove_placement_group(PlacementGroup(name))

@@ -14,7 +14,9 @@ log = logging.getLogger(__name__)
 
 # Workers with room import torch in seconds; a node that fetches an image takes longer.
 SLOW_START_S = 60.0
+_FIRST_LINE_S, _REPEAT_LINE_S = 10.0, 300.0  # of a wait
 _ACCELERATOR = "accelerator_type:"
+_ON_CPUS = {"worker": "use --device cpu", "trial": "use --gpus-per-trial 0"}
 # As Ray accepts them; a value may also be negated or a choice: !spot, in(A100,H100).
 _LABEL_WORD = r"[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?"
 _LABEL_KEY = re.compile(rf"(?:[A-Za-z0-9.-]+/)?{_LABEL_WORD}", re.ASCII)
@@ -26,7 +28,7 @@ _LABEL_VALUE = re.compile(rf"!?(?:{_LABEL_WORD}|in\({_LABEL_WORDS}\))", re.ASCII
 class Resources:
     """What the cluster has now; `is_local` is True if this process started it and will end it.
 
-    `node_cpus` has the CPUs of each node; `free_cpus` and `free_gpus` are not in use.
+    `node_cpus` and `node_gpus` have those of each node; `free_cpus` and `free_gpus` are not in use.
     """
 
     num_cpus: int
@@ -36,6 +38,7 @@ class Resources:
     node_cpus: tuple[int, ...] = ()
     free_cpus: int = 0
     free_gpus: float = 0
+    node_gpus: tuple[float, ...] = ()
 
     @classmethod
     def now(cls, *, is_local: bool) -> Resources:
@@ -54,6 +57,7 @@ class Resources:
             node_cpus=tuple(int(node.get("CPU", 0)) for node in nodes),
             free_cpus=int(free.get("CPU", 0)),
             free_gpus=free.get("GPU", 0),
+            node_gpus=tuple(node.get("GPU", 0) for node in nodes),
         )
 
     def cpus_per_worker(self, num_workers: int) -> int:
@@ -98,6 +102,15 @@ class WorkerRequest:
         each = " each" if num_workers > 1 else ""
         cpus = count_of(self.num_cpus or 1, "CPU")
         return f"{count_of(num_workers, what)} with {cpus}{gpu}{kind}{labels}{each}"
+
+    def describe_lack(self, resources: Resources) -> str:
+        """Say for a message that no node is large enough for one worker; empty if one is."""
+        cpus, gpus = self.num_cpus or 1, self.num_gpus or 0
+        nodes = zip(resources.node_cpus, resources.node_gpus, strict=True)
+        if any(cpus <= node_cpus and gpus <= node_gpus for node_cpus, node_gpus in nodes):
+            return ""
+        needed = count_of(cpus, "CPU") + (f" and {count_of(gpus, 'GPU')}" if gpus else "")
+        return f"; no node now has {needed}: this ends only if the autoscaler can add one"
 
 
 def check_gpu_share(num_gpus: float, *, where: str) -> None:
@@ -161,47 +174,60 @@ def check_local(
     has_cpus = (request.num_cpus or 1) * num_workers <= resources.num_cpus
     has_gpus = (request.num_gpus or 0) * num_workers <= resources.num_gpus
     if not (has_cpus and has_gpus and has_kind) or request.labels:
+        on_cpus = "" if has_gpus else f", {_ON_CPUS[what]}"
         raise UsageError(
             f"this machine has no room for {request.describe(num_workers, what=what)}",
             where=f"Ray on this machine alone, with {resources}",
-            now="ask for less, or name a cluster with --address",
+            now=f"ask for less{on_cpus}, or name a cluster with --address",
         )
 
 
 class Wait:
-    """A wait for `needed`: it is logged once, and a ClusterError ends it after `wait_s`."""
+    """A wait for `needed`: logged every five minutes; ClusterError once it takes too long.
+
+    It is for the room of workers with this request, which limits it; without one, for their start.
+    `waited_s` of the time has passed before. `advice` is part of the message.
+    """
 
     def __init__(
         self,
         needed: str,
+        request: WorkerRequest | None = None,
         *,
-        wait_s: float | None = None,
-        verb: str = "waiting for",
-        line_after_s: float = 10.0,
+        waited_s: float = 0.0,
+        advice: str = "",
     ) -> None:
-        self._needed, self._wait_s = needed, wait_s
-        self._verb, self._line_after_s = verb, line_after_s
+        self._needed, self._request, self._advice = needed, request, advice
+        self._waited_s = waited_s
         self._began: float | None = None
-        self._is_logged = False
+        self._line_at = 0.0
 
     def check(self, *, is_waiting: bool) -> None:
         """Call this often; the time counts from the first call of each wait."""
         if not is_waiting:
             self._began = None
             return
+        now = time.monotonic()
         if self._began is None:
-            self._began, self._is_logged = time.monotonic(), False
-        waited_s = time.monotonic() - self._began
-        if self._wait_s is not None and waited_s > self._wait_s:
+            self._began, self._waited_s = now - self._waited_s, 0.0
+            self._line_at = now + (_FIRST_LINE_S if self._request else SLOW_START_S)
+        wait_s = self._request.wait_s if self._request else None
+        if wait_s is not None and now - self._began > wait_s:
             raise ClusterError(
-                f"waited {self._wait_s:g} s for {self._needed}",
+                f"waited {wait_s:g} s for {self._needed}",
                 where=f"the Ray cluster, which has {Resources.now(is_local=False)}",
                 now="add nodes, ask for less, or wait longer with --wait",
             )
-        if not self._is_logged and waited_s > self._line_after_s:
-            self._is_logged = True
+        if now > self._line_at:
+            self._line_at = now + _REPEAT_LINE_S
             has = Resources.now(is_local=False)
-            log.warning("%s %s; the cluster has %s", self._verb, self._needed, has)
+            if self._request is None:
+                log.warning("still starting %s; the cluster has %s", self._needed, has)
+                return
+            lack = self._request.describe_lack(has)
+            end = f"--wait ends this after {wait_s:g} s" if wait_s else "--wait TIME limits this"
+            text = "waiting for %s; the cluster has %s%s%s; %s, Ctrl-C ends it"
+            log.warning(text, self._needed, has, lack, self._advice, end)
 
 
 def use_gpu(device: str, resources: Resources, request: WorkerRequest) -> bool:

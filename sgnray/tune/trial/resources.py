@@ -118,7 +118,7 @@ class TrialResources:
     def watch_room(self) -> RoomWatch:
         """Watch the room that Ray Tune requests, which is missing while no trial has room."""
         request = replace(self.request, num_cpus=self._min_cpus, num_gpus=self.num_gpus)
-        return RoomWatch(request.describe(1, what="trial"), wait_s=request.wait_s)
+        return RoomWatch(request.describe(1, what="trial"), self.worker_request)
 
     @property
     def _min_cpus(self) -> int:

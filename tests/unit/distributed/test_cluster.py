@@ -20,7 +20,7 @@ import pytest
 from ray import exceptions
 from ray.exceptions import RaySystemError
 
-from sgnray.distributed import cluster
+from sgnray.distributed import cluster, reserve
 from sgnray.distributed.cluster import (
     check_listening,
     connected,
@@ -435,8 +435,9 @@ def test_labels_as_ray_takes_them(label):
 )
 def test_a_request_that_this_machine_cannot_meet_is_refused(request_):
     alone = Resources(num_cpus=2, num_gpus=0, is_local=True)
-    with pytest.raises(UsageError, match="this machine has no room for 2 workers"):
+    with pytest.raises(UsageError, match="this machine has no room for 2 workers") as caught:
         check_local(2, alone, request_)
+    assert ("--device cpu" in caught.value.now) == bool(request_.num_gpus)
     check_local(2, dataclasses.replace(alone, is_local=False), request_)
     check_local(2, alone, WorkerRequest())
 
@@ -446,7 +447,8 @@ def clock(monkeypatch):
     """A clock that only the test advances, and a cluster to name in messages."""
     now = [time.monotonic()]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(Resources, "now", lambda is_local: Resources(2, 0, is_local))
+    nodes = {"node_cpus": (1, 2), "node_gpus": (0, 1)}
+    monkeypatch.setattr(Resources, "now", lambda is_local: Resources(3, 1, is_local, **nodes))
 
     def advance(seconds):
         now[0] += seconds
@@ -455,7 +457,7 @@ def clock(monkeypatch):
 
 
 def test_only_the_time_without_room_counts(clock):
-    waiting = Wait("1 worker", wait_s=60.0)
+    waiting = Wait("1 worker", WorkerRequest(wait_s=60.0))
     for _ in range(3):  # room is found, and lost again
         waiting.check(is_waiting=True)
         clock(59)
@@ -468,10 +470,65 @@ def test_only_the_time_without_room_counts(clock):
         waiting.check(is_waiting=True)
 
 
-def test_waiting_is_logged_once(clock, caplog):
-    waiting = Wait("1 worker")
+def test_the_time_that_was_waited_before_counts_once(clock):
+    waiting = Wait("1 worker", WorkerRequest(wait_s=60.0), waited_s=50.0)
+    waiting.check(is_waiting=True)
+    clock(9)
+    waiting.check(is_waiting=True)
+    waiting.check(is_waiting=False)
+    waiting.check(is_waiting=True)
+    clock(59)
+    waiting.check(is_waiting=True)
+    clock(2)
+    with pytest.raises(ClusterError, match="waited 60 s for 1 worker"):
+        waiting.check(is_waiting=True)
+
+
+NO_NODE = "; no node now has 1 CPU and 2 GPUs: this ends only if the autoscaler can add one"
+
+
+@pytest.mark.parametrize(
+    ("request_", "advice", "expected"),
+    [
+        (WorkerRequest(), "", "; --wait TIME limits this, Ctrl-C ends it"),
+        (WorkerRequest(wait_s=9e9), "; do", "; do; --wait ends this after 9e+09 s, Ctrl-C ends it"),
+        (WorkerRequest(num_gpus=2), "", f"{NO_NODE}; --wait TIME limits this, Ctrl-C ends it"),
+        (WorkerRequest(num_cpus=2, num_gpus=1), "", "; --wait TIME limits this, Ctrl-C ends it"),
+    ],
+)
+def test_waiting_is_logged_after_a_moment_and_every_five_minutes(
+    clock, caplog, request_, advice, expected
+):
+    waiting = Wait("1 worker", request_, advice=advice)
     with caplog.at_level("WARNING", logger="sgnray"):
-        for _ in range(30):
+        for _ in range(400):
             waiting.check(is_waiting=True)
             clock(1)
-    assert caplog.messages == ["waiting for 1 worker; the cluster has 2 CPUs (0 free) and 0 GPUs"]
+    has = "the cluster has 3 CPUs (0 free) and 1 GPU"
+    assert caplog.messages == [f"waiting for 1 worker; {has}{expected}"] * 2
+
+
+def test_a_slow_start_is_logged_without_advice(clock, caplog):
+    waiting = Wait("1 worker")
+    with caplog.at_level("WARNING", logger="sgnray"):
+        for _ in range(70):
+            waiting.check(is_waiting=True)
+            clock(1)
+    has = "the cluster has 3 CPUs (0 free) and 1 GPU"
+    assert caplog.messages == [f"still starting 1 worker; {has}"]
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "resources", "is_shared"),
+    [
+        (4, Resources(8, 1, is_local=False), True),
+        (1, Resources(8, 1, is_local=False), False),
+        (4, Resources(8, 0, is_local=False), False),
+    ],
+)
+def test_more_workers_than_gpus_may_share_them(monkeypatch, num_workers, resources, is_shared):
+    advice = []
+    monkeypatch.setattr(reserve, "_ask", lambda number, request: None)
+    monkeypatch.setattr(reserve, "Wait", lambda *_, **settings: advice.append(settings["advice"]))
+    reserve.Reservation(num_workers, resources, WorkerRequest(num_gpus=1))
+    assert ["--gpus-per-worker 0.5" in text for text in advice] == [is_shared]

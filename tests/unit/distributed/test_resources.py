@@ -1,9 +1,12 @@
 """GPUs or CPUs on a cluster that has no GPU, or few CPUs, at the moment."""
 
 import dataclasses
+from unittest.mock import MagicMock
 
 import pytest
+from ray.train import ControllerError
 
+from sgnray.distributed import launcher
 from sgnray.distributed.launcher import RayLauncher
 from sgnray.distributed.resources import (
     Resources,
@@ -14,7 +17,7 @@ from sgnray.distributed.resources import (
     use_gpu,
 )
 from sgnray.distributed.workers import Workers
-from sgnray.errors import UsageError
+from sgnray.errors import ClusterError, UsageError
 
 SCALED_TO_ZERO = Resources(num_cpus=0, num_gpus=0, is_local=False)
 
@@ -99,6 +102,48 @@ def test_one_thread_because_the_cluster_is_small_now(
     ]
     if expected:
         assert launcher.hardware.threads_per_worker == 1
+
+
+class InsufficientClusterResourcesError(Exception):
+    """As Ray calls it."""
+
+
+def test_a_request_beyond_the_limits_of_the_autoscaler_is_not_repeated(monkeypatch):
+    """It is not a lost worker."""
+    failure = (
+        "Insufficient cluster resources\nIt requires 4 but the maximum is 2.\nPlease reduce it"
+    )
+    outcome = ControllerError(InsufficientClusterResourcesError(failure))
+    fake = MagicMock(outcome=outcome)
+    monkeypatch.setattr(launcher, "RoomWatch", MagicMock())
+    monkeypatch.setattr(launcher, "_Group", lambda *_: fake)
+    monkeypatch.setattr(RayLauncher, "_follow", lambda *_: None)
+    ray_launcher = RayLauncher(
+        HEAD_ONLY, Workers.of(4), device="cpu", max_failures=3, request=WorkerRequest()
+    )
+    with pytest.raises(ClusterError, match="can never have 4 workers") as caught:
+        ray_launcher.run(print, name="run", state=lambda: None, on_message=print)
+    assert "It requires 4 but the maximum is 2." in caught.value.where
+    assert caught.value.now.startswith("ask for less")
+
+
+@pytest.mark.parametrize(("wait_s", "expected"), [(60, 45), (50, 40), (5, 0), (None, 0)])
+def test_the_wait_to_learn_the_precision_is_part_of_the_wait(monkeypatch, wait_s, expected):
+    room = MagicMock()
+    room.return_value.__enter__.return_value.waited_s = 45
+    monkeypatch.setattr(launcher, "Reservation", room)
+    monkeypatch.setattr(launcher, "ask_precision", lambda *_: "bf16")
+    ray_launcher = RayLauncher(
+        HEAD_ONLY, Workers.of(1), device="cpu", max_failures=0, request=WorkerRequest(wait_s=wait_s)
+    )
+    assert ray_launcher.choose_precision("auto") == "bf16"
+    watch, group = MagicMock(), MagicMock(outcome=launcher._Finished(None))
+    monkeypatch.setattr(launcher, "RoomWatch", watch)
+    monkeypatch.setattr(launcher, "_Group", lambda *_: group)
+    monkeypatch.setattr(RayLauncher, "_follow", lambda *_: None)
+    for _ in range(2):
+        ray_launcher.run(print, name="run", state=lambda: None, on_message=print)
+    assert [call.kwargs["waited_s"] for call in watch.call_args_list] == [expected, 0]
 
 
 def test_workers_share_the_cpus_of_large_nodes():
