@@ -404,9 +404,9 @@ def _cpu_quotas() -> list[int]:
         for line in _OWN_CGROUPS.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers:  # version 1
-                root, files = _CGROUPS / "cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+                root, files = _CGROUPS / "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
             else:
-                root, files = _CGROUPS, ("cpu.max",)
+                root, files = _CGROUPS, ["cpu.max"]
             if controllers and "cpu" not in controllers.split(","):
                 continue
             below = PurePath(path.lstrip("/"))

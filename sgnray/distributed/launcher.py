@@ -404,8 +404,7 @@ def _controller_failure(error: BaseException) -> str:
     from ray.train import ControllerError
 
     # These classes are not public. If one is renamed, its errors count as lost workers.
-    is_known = isinstance(error, ControllerError)
-    return type(error.controller_failure).__name__ if is_known else ""
+    return type(error.controller_failure).__name__ if isinstance(error, ControllerError) else ""
 
 
 def resolve_for_workers(

@@ -248,12 +248,15 @@ def use_gpu(device: str, resources: Resources, request: WorkerRequest) -> bool:
     return device == "cuda" or (device == "auto" and resources.num_gpus > 0)
 
 
-def warn_of_few_cpus(num_workers: int, resources: Resources) -> None:
+def warn_of_few_cpus(
+    num_workers: int, resources: Resources, *, option: str = "--cpus-per-worker"
+) -> None:
     """Warn if the default share of a worker is one CPU because a cluster has few free CPUs now."""
     if not resources.is_local and resources.free_cpus < 2 * num_workers:
         log.warning(
-            "the cluster has %s now: each worker uses 1 thread; --cpus-per-worker asks for more",
+            "the cluster has %s now: each worker uses 1 thread; %s asks for more",
             count_of(resources.free_cpus, "free CPU"),
+            option,
         )
 
 

@@ -13,6 +13,7 @@ from sgnray.distributed.resources import (
     WorkerRequest,
     check_gpu_share,
     check_local,
+    warn_of_few_cpus,
 )
 from sgnray.errors import UsageError, count_of
 
@@ -71,6 +72,13 @@ class TrialResources:
             )
         gpus_per_worker = (self.num_gpus or 0) / self.num_workers
         check_gpu_share(gpus_per_worker, where=f"--gpus-per-trial {self.num_gpus or 0:g}")
+        if gpus_per_worker > 1:
+            raise UsageError(
+                "a worker trains on one GPU, or on CPUs",
+                where=f"--gpus-per-trial {self.num_gpus:g}",
+                now=f"give each trial {self.num_workers}, or add --workers-per-trial "
+                f"{self.num_gpus:g}",
+            )
         is_existing = find_address(address) is not None
         # A local cluster gets a logical CPU for each worker of the trials that run at once.
         at_once = 1 if is_existing else self.concurrent or 1
@@ -90,6 +98,8 @@ class TrialResources:
                     "the cluster has no GPU now: using CPUs; --gpus-per-trial %d waits for GPUs",
                     self.num_workers,
                 )
+        if not (gpus or self.num_cpus):
+            warn_of_few_cpus(self.num_workers, cluster, option="--cpus-per-trial")
         request = replace(self.request, num_cpus=self._min_cpus, num_gpus=gpus)
         check_local(self.concurrent or 1, cluster, request, what="trial")
         room = cluster.num_cpus // self._min_cpus

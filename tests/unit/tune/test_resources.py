@@ -52,6 +52,21 @@ def test_using_no_gpu_is_reported(caplog):
 
 
 @pytest.mark.parametrize(
+    ("wanted", "cluster", "is_small"),
+    [
+        (TrialResources(), SCALED_TO_ZERO, True),
+        (TrialResources(num_cpus=4), SCALED_TO_ZERO, False),
+        (TrialResources(num_gpus=1.0), SCALED_TO_ZERO, False),
+        (TrialResources(num_gpus=0.0), FREE, False),
+        (TrialResources(), LAPTOP, False),
+    ],
+)
+def test_one_thread_because_the_cluster_is_small_now(caplog, wanted, cluster, is_small):
+    wanted.allocate(cluster, 99)
+    assert ("uses 1 thread; --cpus-per-trial asks for more" in caplog.text) is is_small
+
+
+@pytest.mark.parametrize(
     ("wanted", "needed"),
     [
         (TrialResources(concurrent=9), "9 trials with 1 CPU each"),
@@ -118,3 +133,13 @@ def test_two_workers_cannot_share_a_gpu():
     ):
         pass
     assert caught.value.where == "--gpus-per-trial 1"
+
+
+@pytest.mark.parametrize(("num_workers", "num_gpus"), [(1, 2.0), (2, 4.0)])
+def test_a_worker_trains_on_one_gpu(num_workers, num_gpus):
+    with (
+        pytest.raises(UsageError, match="a worker trains on one GPU") as caught,
+        TrialResources(num_workers, num_gpus=num_gpus).connected("127.0.0.1:1"),
+    ):
+        pass
+    assert caught.value.where == f"--gpus-per-trial {num_gpus:g}"
