@@ -12,6 +12,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from sgnray.errors import OutputError, SgnError
 from sgnray.storage.atomic import output_errors
+from sgnray.storage.location import cache_dir
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +64,13 @@ def _acquire(lock: BaseFileLock, path: Path, *, blocking: bool) -> None:
         raise
     except (OSError, NotImplementedError) as error:
         if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:
+            is_cache = path.absolute().is_relative_to(cache_dir())
+            choose = "set SGNRAY_CACHE to" if is_cache else "choose"
+            nodes = ", on all nodes" if is_cache else ""
             raise OutputError(
                 "the file system does not support file locks",
                 where=str(path),
-                now="choose a folder on a local disk, or mount this one with file locks",
+                now=f"{choose} a folder on a local disk{nodes}, or mount this one with file locks",
             ) from error
         with output_errors(path):
             raise

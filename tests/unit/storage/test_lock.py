@@ -83,3 +83,8 @@ def test_a_disk_without_locks_is_reported(tmp_path, monkeypatch, code):
     with pytest.raises(OutputError, match="does not support file locks") as caught:
         take_lock(tmp_path / "lock", busy="waiting")
     assert caught.value.where == str(tmp_path / "lock")
+    assert caught.value.now.startswith("choose a folder on a local disk, or")
+    monkeypatch.setenv("SGNRAY_CACHE", str(tmp_path))
+    with pytest.raises(OutputError) as caught:
+        take_lock(tmp_path / "datasets.lock", busy="waiting")
+    assert "set SGNRAY_CACHE to a folder on a local disk, on all nodes" in caught.value.now
