@@ -249,5 +249,7 @@ def worker_request(
 
 
 def command_line() -> str:
-    """Return the command as it was typed, to record it in the run."""
-    return shlex.join(["sgn", *sys.argv[1:]])
+    """Return the command as it was typed, but without credentials, to record it in the run."""
+    from sgnray.storage.location import without_secrets
+
+    return shlex.join(["sgn", *map(without_secrets, sys.argv[1:])])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -99,7 +100,15 @@ class Location:
         """Raise OutputError if no file can be written to this folder, or removed from it."""
         probe = self.child(".sgn-probe")
         probe.put(b"\n")
-        probe.remove()
+        try:
+            probe.remove()
+        except OutputError as error:
+            cause = first_line(error.__cause__ or error)
+            raise OutputError(
+                f"files can be written here, but not removed: {cause}",
+                where=str(self),
+                now="add the permission to delete: leases and old checkpoints are removed",
+            ) from error
 
     def open(self) -> pa.NativeFile:
         """Open a file for random access; raises OSError, such as FileNotFoundError."""
@@ -156,6 +165,17 @@ class Entry:
     def name(self) -> str:
         """The last part of the path."""
         return self.path.rpartition("/")[2]
+
+
+def without_secrets(text: str) -> str:
+    """Return a word of a command; a URI in it stays complete except for credentials."""
+    start = re.search(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE)
+    if start is None:
+        return text
+    before, parts = text[: start.start()], urlsplit(text[start.start() :])
+    query = urlencode([each for each in parse_qsl(parts.query) if each[0] in _PUBLIC], safe=":/")
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{before}{shown}?{query}" if query else f"{before}{shown}"
 
 
 def locate(text: str | Path) -> Location:

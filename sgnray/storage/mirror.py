@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sgnray.errors import InputError, OutputError, RunError, SgnError
+from sgnray.errors import InputError, OutputError, RunError, SgnError, first_line
 from sgnray.storage.atomic import make_parent, output_errors, write_bytes, write_text
 from sgnray.storage.location import Entry, Location, cache_dir
 from sgnray.storage.lock import locked
@@ -229,6 +229,12 @@ class Mirror:
             content = path.read_bytes()
         except FileNotFoundError:  # pruned meanwhile
             return
+        except OSError as error:
+            raise InputError(
+                f"a file of the copy cannot be read: {error.strerror or error}",
+                where=str(path),
+                now="make it readable",
+            ) from error
         target = self.place.child(name)
         target.put(content)
         entry = target.entry()
@@ -317,15 +323,16 @@ def _push_until(mirror: Mirror, lease: _Lease, ended: threading.Event) -> None:
         try:
             lease.renew()
             mirror.push(removing=True, on_file=lease.renew)
-        except (InputError, OutputError) as error:
+        except Exception as error:
+            what = error.what if isinstance(error, SgnError) else first_line(error)
+            if isinstance(error, SgnError) and not isinstance(error, InputError | OutputError):
+                log.error("%s: %s; nothing more is uploaded", mirror.place, what)
+                mirror.error = error
+                return
             pause_s = min(2 * pause_s, _PAUSES_S[1]) if has_failed else _PAUSES_S[0]
             if not has_failed:
-                log.warning("%s: %s; trying again", mirror.place, error.what)
+                log.warning("%s: %s; trying again", mirror.place, what)
             has_failed = True
-        except SgnError as error:
-            log.error("%s: %s; nothing more is uploaded", mirror.place, error.what)
-            mirror.error = error
-            return
         else:
             if has_failed:
                 log.info("%s: everything is uploaded now", mirror.place)

@@ -382,6 +382,27 @@ def test_an_owner_that_does_not_respond_is_waited_for(bucket, monkeypatch, caplo
     assert names_in(files, path) == ([] if is_lost else [f"run/{LEASE_FILE}"])
 
 
+def test_a_local_file_that_cannot_be_read_does_not_end_the_uploads(bucket, monkeypatch, caplog):
+    uri_of, files, path = bucket
+    busy, failures = RunError("in use", where="here", now="wait"), [OSError(5, "I/O error")] * 2
+    read = Path.read_bytes
+
+    def fail(file):
+        if file.name == "bad" and failures:
+            raise failures.pop()
+        return read(file)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with caplog.at_level("INFO"), mirrored(locate(uri_of("/run")), busy=busy) as copy:
+        (copy / "bad").write_text("b", encoding="utf-8")
+        deadline = time.monotonic() + 60
+        while "everything is uploaded now" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert "run/bad" in names_in(files, path)
+    assert caplog.text.count("cannot be read: I/O error; trying again") == 1
+
+
 def test_a_recipe_at_a_uri(bucket, tiny_recipe):
     """Such as the best.yaml that a search at a URI names."""
     uri_of, files, path = bucket

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sgnray.cli.options import command_line
+from sgnray.errors import OutputError
 from sgnray.storage import mirror
 from sgnray.storage.location import Location, locate
 
@@ -36,6 +38,27 @@ def test_a_location_is_shown_without_credentials(path, uri, name):
 )
 def test_the_address_for_a_command_has_the_server_but_no_secret(path, uri, address):
     assert Location(path, uri).address == address
+
+
+def test_a_recorded_command_has_no_credentials(monkeypatch):
+    server = "endpoint_override=host:9000"
+    typed = f"sgn train s3://key:secret@bucket/a --runs=s3://k:s@b/runs?{server}&secret_key=s"
+    typed += " --data hdfs://me@host:8020/x optim.learning_rate=0.1 --name a@b hdfs:///x"
+    recorded = f"sgn train s3://bucket/a '--runs=s3://b/runs?{server}'"
+    recorded += " --data hdfs://host:8020/x optim.learning_rate=0.1 --name a@b hdfs:///x"
+    monkeypatch.setattr("sys.argv", typed.split())
+    assert command_line() == recorded
+
+
+def test_a_place_where_nothing_can_be_removed_is_refused(monkeypatch, tmp_path):
+    def refuse(_):
+        raise OutputError("refused", where="s3://b/x", now="check") from OSError("ACCESS_DENIED")
+
+    monkeypatch.setattr(Location, "remove", refuse)
+    with pytest.raises(OutputError, match="not removed: ACCESS_DENIED") as caught:
+        Location(str(tmp_path)).check_writable()
+    assert caught.value.where == str(tmp_path)
+    assert "permission to delete" in caught.value.now
 
 
 def test_a_command_is_quoted_for_a_shell(monkeypatch):
