@@ -21,9 +21,10 @@ head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 export RAY_TMPDIR=/tmp/ray-$SLURM_JOB_ID
 
 # Ray starts on every node, and sgn on the first one, where it finds Ray and waits for the others.
+# Without --gpus-per-node, each node has one worker.
 # Without --cpus-per-task, srun would bind all of it to one core. Do not use --min-nodes: Ray 2.60
 # then exits with code 1 even if the command succeeded.
 srun --cpus-per-task="$SLURM_CPUS_ON_NODE" \
     ray symmetric-run --address "$head:6379" --num-cpus "$SLURM_CPUS_ON_NODE" \
     --disable-usage-stats -- \
-    sgn train --case cv --workers "$((SLURM_JOB_NUM_NODES * SLURM_GPUS_ON_NODE))" "$@"
+    sgn train --case cv --workers "$((SLURM_JOB_NUM_NODES * ${SLURM_GPUS_ON_NODE:-1}))" "$@"

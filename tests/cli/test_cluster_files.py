@@ -76,6 +76,23 @@ def test_the_ssh_cluster_starts_ray_from_its_own_environment(tmp_path):
     assert run("command -v ray").stdout.strip() == str(home / "venv" / "bin" / "ray")
 
 
+@pytest.mark.parametrize(("gpus", "num_workers"), [({"SLURM_GPUS_ON_NODE": "4"}, 8), ({}, 2)])
+def test_a_slurm_job_has_a_worker_for_each_gpu_or_node(tmp_path, gpus, num_workers):
+    for name, text in {"scontrol": "echo node1", "srun": 'echo "$@"'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "1", **gpus}
+    environment |= {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_NUM_NODES": "2"}
+    done = subprocess.run(
+        ["bash", FOLDER / "slurm.sh", "train.seed=1"],
+        env=environment | {"SLURM_CPUS_ON_NODE": "16"}, cwd=tmp_path,
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.strip().endswith(f"--case cv --workers {num_workers} train.seed=1")
+
+
 def cluster_of(name):
     spec = KUBERAY[name]["spec"]
     return spec.get("rayClusterSpec", spec)
