@@ -1,4 +1,4 @@
-"""Messages and files between a driver and its workers, over Ray actors on the driver's machine.
+"""Messages, files and states between a driver and its workers, by actors on the driver's machine.
 
 The processes of these actors do not load torch, which takes longer than all their work. So this
 module does not import it, and the actors handle messages only as pickled bytes.
@@ -15,6 +15,7 @@ from typing import Any
 from sgnray.storage.atomic import output_errors
 
 _ANSWER_TIMEOUT_S = 60.0
+_ARRIVAL_S = 5.0
 _PIECE_BYTES = 8 * 2**20
 
 
@@ -68,6 +69,56 @@ class FileServer:
                 while piece := ray.get(files.read.remote(name, file.tell())):
                     with output_errors(folder / name):
                         file.write(piece)
+
+
+class StateStore:
+    """The newest state of each unfinished trial, for its next worker and for the driver to write.
+
+    It is in the memory of an actor that reserves no CPU: a restarted trial finds its state there,
+    even if the driver has not written it.
+    """
+
+    def __init__(self) -> None:
+        self._actor: Any = _actor_on(_own_node_id(), _States).remote()
+        self._sent: Any = None
+
+    def put(self, number: int, state: bytes) -> Any:
+        """Replace the state of a trial; return a Ray reference that is set once it has arrived."""
+        return self._actor.put.remote(number, state)
+
+    def send(self, number: int, state: bytes) -> None:
+        """Send a state from a worker; do nothing while an earlier one has not arrived.
+
+        Waits until it has arrived, so that it does so before the report of the same epoch, but not
+        for long: without it, a lost trial only repeats some epochs.
+        """
+        import ray
+
+        if self._sent is None or ray.wait([self._sent], timeout=0)[0]:
+            self._sent = self.put(number, state)
+            ray.wait([self._sent], timeout=_ARRIVAL_S)
+
+    def newest(self, number: int) -> bytes | None:
+        """Return the newest state of a trial; None if there is none, or the driver is lost."""
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            state: bytes | None = ray.get(self._actor.newest.remote(number))
+        except RayError:
+            return None
+        return state
+
+    def take(self, number: int) -> bytes | None:
+        """Return a trial's state for the driver to write; None if it has not changed since then."""
+        import ray
+
+        state: bytes | None = ray.get(self._actor.take.remote(number), timeout=_ANSWER_TIMEOUT_S)
+        return state
+
+    def drop(self, number: int) -> None:
+        """Forget a trial that has ended, whatever still arrives of it."""
+        self._actor.drop.remote(number)
 
 
 def _own_node_id() -> str:
@@ -135,3 +186,35 @@ class _Files:
         with (self._folder / name).open("rb") as file:
             file.seek(start)
             return file.read(_PIECE_BYTES)
+
+
+class _States:
+    """The actor behind a StateStore."""
+
+    def __init__(self) -> None:
+        self._newest: dict[int, bytes] = {}
+        self._unwritten: set[int] = set()
+        self._dropped: set[int] = set()
+
+    def put(self, number: int, state: bytes) -> None:
+        """Keep a trial's state instead of its earlier one."""
+        if number not in self._dropped:
+            self._newest[number] = state
+            self._unwritten.add(number)
+
+    def newest(self, number: int) -> bytes | None:
+        """Return a trial's state."""
+        return self._newest.get(number)
+
+    def take(self, number: int) -> bytes | None:
+        """Return a trial's state if it has changed since the last call."""
+        if number not in self._unwritten:
+            return None
+        self._unwritten.remove(number)
+        return self._newest[number]
+
+    def drop(self, number: int) -> None:
+        """Forget a trial for good."""
+        self._dropped.add(number)
+        self._newest.pop(number, None)
+        self._unwritten.discard(number)

@@ -92,14 +92,12 @@ def trained_epoch(folder: Path, dataset_dir: Path) -> list[dict]:
 
 
 def resumed_epochs(folder: Path, dataset_dir: Path) -> int:
-    """The epochs that all ranks have done after only rank 0 could read the trial's state."""
+    """The epochs that all ranks have done after only rank 0 had the trial's state."""
     world = World.current()
     recipe, dataset = load_recipe(str(folder / "recipe.yaml")), open_dataset(dataset_dir)
     first, resumed = (Folds(recipe, dataset, world=world) for _ in range(2))
     next(first.train_remaining())
-    states = folder / f"states{world.size}"
-    first.save(states)
-    resumed.restore(states if world.rank == 0 else None)
+    resumed.restore(world.from_first(first.pack() if world.rank == 0 else None))
     return int(world.sum(torch.tensor(resumed.epoch)))
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ import psutil
 import pytest
 import ray
 
+from sgnray.checkpoints.checkpoint import unpack_checkpoint
 from sgnray.config import dump_recipe, load_recipe
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
@@ -347,7 +349,14 @@ def test_ctrl_c_ends_the_search_and_leaves_no_process(tmp_path, searching):
     assert errors.rstrip().endswith("KeyboardInterrupt")
     _, alive = psutil.wait_procs(children, timeout=200)
     assert not alive
-    assert "running" not in {row["status"] for row in read_table(tmp_path / "mine")}
+    table = read_table(tmp_path / "mine")
+    assert "running" not in {row["status"] for row in table}
+    for row in table:
+        if row["status"] == "interrupted" and int(row["epochs"]) > 0:
+            state = tmp_path / "mine" / "states" / f"{int(row['trial']):04d}.zip"
+            with zipfile.ZipFile(state) as archive:
+                checkpoint = unpack_checkpoint(archive.read("0.pt"), where=str(state))
+            assert checkpoint.epoch >= int(row["epochs"])
 
 
 def test_a_killed_search_does_not_repeat_finished_trials(

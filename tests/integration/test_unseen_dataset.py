@@ -8,9 +8,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from .disturbed import num_epochs, train_command, tune_command, wait_for_end, wait_for_epoch
+from sgnray.config import load_recipe
+from sgnray.data.store import open_dataset
+from sgnray.tune.plan import shorten
+from sgnray.tune.state.trials import Record, Reported, TrialTable
+from sgnray.tune.trial.folds import Folds
+
+from .disturbed import (
+    num_epochs,
+    train_command,
+    tune_command,
+    wait_for_end,
+    wait_for_epoch,
+    wait_until,
+)
 from .hosts import hosts
 
 pytestmark = pytest.mark.ray
@@ -43,12 +57,12 @@ def test_a_dataset_that_a_machine_does_not_have_is_fetched_once(tiny_folder, tmp
 
 
 @pytest.fixture
-def two_hosts(tmp_path):
+def two_hosts(tmp_path, request):
     """A head and another host, which do not share the folder `disk`; each has its own cache."""
     (tmp_path / "disk").mkdir()
     with hosts(2) as (head, other):
         other.hidden = tmp_path / "disk"
-        head.start_head()
+        head.start_head(num_cpus=getattr(request, "param", 1))
         other.join(head, SGNRAY_CACHE=str(tmp_path / "cache"))
         yield head, other
 
@@ -89,3 +103,57 @@ def test_two_hosts_with_disks_of_their_own(two_hosts, tiny_folder, tmp_path):
     wait_for_end(start(tune_command(data, *both[2:], *split)), 0, output=output)
     (table,) = (disk / "runs").glob("*/trials.csv")
     assert table.read_text().count(",finished,") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("two_hosts", [0], indirect=True, ids=["no CPU on the head"])
+def test_trials_resume_from_the_states_that_the_driver_has(two_hosts, tiny_folder, tmp_path):
+    """After Ctrl-C and after a killed worker, on a host that does not see the search's folder."""
+    (head, other), disk = two_hosts, tmp_path / "disk"
+    search, output = disk / "runs" / "search", disk / "out.txt"
+    space = disk / "space.yaml"
+    space.write_text("optim.learning_rate: {choice: [1e-2, 2e-2]}\n")
+    options = ("--space", str(space), "--name", "search", "--epochs", "40")
+    command = tune_command(tiny_folder, "--address", head.ray_address, *options)
+    record = Record(search / "record.jsonl")
+
+    def start():
+        with output.open("ab") as out:
+            words = [*command, "train.precision=float32"]
+            return head.start(words, cwd=disk, stdout=out, stderr=out)
+
+    def wait_for_epochs(number, count, process):
+        def has_them():
+            rows = TrialTable(record.read()).rows
+            return any(row.number == number and row.num_epochs >= count for row in rows)
+
+        wait_until(has_them, process, output=output)
+
+    process = start()
+    wait_for_epochs(1, 5, process)
+    process.send_signal(signal.SIGINT)
+    wait_for_end(process, 130, output=output)
+    assert TrialTable(record.read()).row(1).num_epochs < 40
+    assert [path.name for path in (search / "states").iterdir()] == ["0001.zip"]
+
+    process = start()
+    wait_for_epochs(2, 5, process)
+    for worker in map(psutil.Process, other.pids()):
+        if "ImplicitFunc" in " ".join(worker.cmdline()):
+            worker.kill()
+    wait_for_end(process, 0, output=output)
+    assert "trial 2 lost its worker and is restarted" in (search / "log.txt").read_text()
+
+    trained = {}
+    for event in record.read():
+        if isinstance(event, Reported):
+            times = trained.setdefault((event.number, event.report.epoch), [])
+            times.append(event.report.duration_s)
+    assert {number for (number, epoch), times in trained.items() if len(times) > 1} == {1, 2}
+    assert all(len(set(times)) == 1 for times in trained.values())  # else it was trained twice
+    assert not list((search / "states").iterdir())
+    base, dataset = load_recipe(str(search / "base.yaml")), open_dataset(tiny_folder)
+    for row in TrialTable(record.read()).rows:
+        recipe = shorten(base.replacing(row.values), 40)
+        straight = [report.score for report in Folds(recipe, dataset).train_remaining()]
+        assert list(row.scores) == straight

@@ -37,7 +37,7 @@ def train_group(trial: TrialConfig, job: TrialJob) -> FailureReport | None:
     """
     resources, context = job.resources, tune.get_context()
     failures = MessageQueue()
-    # Ray Train requires a folder shared by all workers; nothing important is written there.
+    # Ray requires files of its own.
     scratch = tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True)
     try:
         with scratch as folder:
@@ -45,7 +45,7 @@ def train_group(trial: TrialConfig, job: TrialJob) -> FailureReport | None:
                 partial(_train_worker, trial, job, failures),
                 # With the id: another command's trial must not continue this one's run.
                 name=f"{context.get_trial_name()}-{context.get_trial_id()}",
-                folder=str(job.states_dir if job.states_dir.is_dir() else folder),
+                folder=folder,
                 num_workers=resources.num_workers,
                 request=resources.worker_request,
                 callbacks=[TuneReportCallback()],

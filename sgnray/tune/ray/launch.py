@@ -15,6 +15,7 @@ from types import FrameType, SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import ray
 from ray import PlacementGroupID, tune
 from ray.exceptions import RayError
 from ray.tune.error import TuneError
@@ -24,9 +25,15 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
-from sgnray.distributed.cluster import lost_cluster, set_environment
+from sgnray.distributed.cluster import (
+    is_head_alive,
+    lost_cluster,
+    set_environment,
+    wait_for_head,
+)
 from sgnray.distributed.gauges import Gauges
 from sgnray.distributed.launcher import ask_precision
+from sgnray.distributed.queue import StateStore
 from sgnray.distributed.reserve import Room
 from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World
@@ -84,7 +91,7 @@ def run_trials(
             folder.plan,
             SharedDataset.of(dataset_dir),
             resources,
-            folder.states_dir.resolve(),
+            _stored_states(search),
             precision,
         )
         with _quiet_ray(), set_environment(_environment(folder.plan, resources)):
@@ -99,6 +106,13 @@ def run_trials(
         ) from error
     finally:
         search.end()
+
+
+def _stored_states(search: RunningSearch) -> StateStore:
+    states = StateStore()
+    for number, state in search.read_states():
+        ray.get(states.put(number, state))
+    return states
 
 
 def _choose_precision(
@@ -142,11 +156,13 @@ def _environment(plan: Plan, resources: TrialResources) -> dict[str, str]:
 
 def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
     name = search.folder.path.name
+    saver = _StateSaver(search, job.states)
     # Ray requires files of its own; a worker may still write there when an interrupt comes.
     with (
         _interruptible() as repeat_interrupt,
         tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch,
         closing(_Proposals(search, job.resources)) as proposals,
+        closing(saver),
     ):
         tune.Tuner(
             tune.with_resources(tune.with_parameters(run_trial, job=job), _request(job.resources)),
@@ -166,7 +182,9 @@ def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
                 verbose=0,
                 stop=budget,
                 failure_config=tune.FailureConfig(max_failures=_MAX_LOSSES),
-                callbacks=[_Reports(search, job.resources, proposals, repeat_interrupt, budget)],
+                callbacks=[
+                    _Reports(search, job.resources, proposals, saver, repeat_interrupt, budget)
+                ],
             ),
         ).fit()
 
@@ -313,16 +331,50 @@ class _Proposals(Searcher):  # type: ignore[misc]
         return {}
 
 
+class _StateSaver:
+    """Writes the states of unfinished trials, the rest at the end."""
+
+    def __init__(self, search: RunningSearch, states: StateStore) -> None:
+        self._search, self._states = search, states
+        self._save_at = 0.0
+
+    def save(self, number: int) -> None:
+        """Write the newest state of a trial, but spend at most a tenth of the time on states.
+
+        Meanwhile, they are in the memory of this machine.
+        """
+        began = time.monotonic()
+        if began >= self._save_at:
+            wait_for_head(seen_within_s=1.0)
+            self._search.save_state(number, self._states.take(number))
+            self._save_at = began + 10 * (time.monotonic() - began)
+
+    def drop_ended(self, number: int) -> None:
+        """Forget the state of a trial unless it resumes."""
+        if self._search.table.row(number).has_ended:
+            self._states.drop(number)
+
+    def close(self) -> None:
+        """Write all states."""
+        with suppress(RayError):
+            for row in self._search.table.rows if is_head_alive() else ():
+                if not row.has_ended:
+                    self._search.save_state(row.number, self._states.take(row.number))
+
+
 class _LostHead(BaseException):
-    """The head node is lost. After an Exception, Ray Tune would release resources, and block."""
+    """The head node, or the actor with the states, is lost.
+
+    After an Exception, Ray Tune would release resources, and block.
+    """
 
 
 @contextmanager
 def _ending_tune() -> Iterator[None]:
     try:
         yield
-    except ConnectionError as error:
-        raise _LostHead(*error.args) from error
+    except (ConnectionError, RayError) as error:
+        raise _LostHead(str(error)) from error
 
 
 class _Reports(tune.Callback):  # type: ignore[misc]
@@ -333,10 +385,11 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         search: RunningSearch,
         resources: TrialResources,
         proposals: _Proposals,
+        saver: _StateSaver,
         repeat_interrupt: Callable[[], None],
         budget: _TimeBudget,
     ) -> None:
-        self._search, self._proposals = search, proposals
+        self._search, self._proposals, self._saver = search, proposals, saver
         self._repeat_interrupt, self._budget = repeat_interrupt, budget
         self._room_watch = resources.watch_room()
         self._groups: dict[int, str] = {}
@@ -354,6 +407,8 @@ class _Reports(tune.Callback):  # type: ignore[misc]
                 self._groups[number] = report.placement_group
             gauges = self._gauges.setdefault(number, Gauges(str(trial)))
             gauges.set({**report.metrics, EPOCH_KEY: report.epoch})
+            with _ending_tune():
+                self._saver.save(number)
         self._search.on_report(number, report)
 
     def on_trial_recover(self, *_: Any, trial: Any, **__: Any) -> None:
@@ -364,10 +419,12 @@ class _Reports(tune.Callback):  # type: ignore[misc]
     def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:
         self._release(trial)
         self._search.on_end(trial.config["number"], is_cut=self._budget.is_spent)
+        self._saver.drop_ended(trial.config["number"])
 
     def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:
         self._release(trial)
         self._search.on_lost(trial.config["number"], _LOST)
+        self._saver.drop_ended(trial.config["number"])
 
     def _release(self, trial: Any) -> None:
         """Release the CPUs of a trial's workers: Ray keeps them when it stops the trial."""

@@ -67,8 +67,12 @@ class SearchFolder:
 
     @property
     def states_dir(self) -> Path:
-        """The state of unfinished trials, a folder each."""
+        """The state of unfinished trials, a file each."""
         return self.path / STATES_DIR
+
+    def state_path(self, number: int) -> Path:
+        """Return the file of a trial's state."""
+        return self.states_dir / f"{number:04d}.zip"
 
     def read_precision(self) -> Precision | None:
         """Return what `auto` means in all trials; None if not chosen yet, RunError if corrupt."""

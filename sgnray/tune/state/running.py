@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from sgnray.storage.atomic import write_bytes
 from sgnray.storage.mirror import check_uploading
 from sgnray.tune.space.sampler import Sampler
 from sgnray.tune.state.folder import SearchFolder
@@ -43,7 +44,6 @@ class RunningSearch:
         self._sampler = sampler
         self._listener = listener
         self._error: Exception | None = None
-        self._is_unsaved = False
         self._reasons: dict[int, str] = {}
         self._unfinished = [row for row in self.table.rows if not row.has_ended]
         self._last_number = max((row.number for row in self.table.rows), default=0)
@@ -80,6 +80,19 @@ class RunningSearch:
         self._add(Started(number, values))
         return {"number": number, "values": values}
 
+    def read_states(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the number and the state of each unfinished trial that has one."""
+        for row in self._unfinished:
+            path = self.folder.state_path(row.number)
+            if path.is_file():
+                yield row.number, path.read_bytes()
+
+    def save_state(self, number: int, state: bytes | None) -> None:
+        """Write the state of an unfinished trial, if there is a newer one."""
+        if state is not None:
+            with self._errors_kept():
+                write_bytes(self.folder.state_path(number), state)
+
     def on_report(self, number: int, report: EpochReport | FailureReport) -> None:
         """Handle an epoch or a failure that a trial reported."""
         if self._error is not None:
@@ -91,13 +104,6 @@ class RunningSearch:
         with self._errors_kept():
             check_uploading(self.folder.path)
             self._add(Reported(number, report))
-            if not report.is_saved and not self._is_unsaved:
-                self._is_unsaved = True
-                log.warning(
-                    "%s has no access to the search's folder: trials that are lost or interrupted "
-                    "there start again from their first epoch; put --runs on a shared disk",
-                    report.node,
-                )
             log.debug(
                 "trial %d, epoch %d: top-1 %s, training loss %s, validation loss %s",
                 number,
@@ -125,11 +131,11 @@ class RunningSearch:
         """Write the results so far, whether or not the search is complete."""
         self.table.interrupt()
         self._trackers.close()
-        # Keep only the state of unfinished trials: Ray leaves folders here too.
-        needed = {f"{row.number:04d}" for row in self.table.rows if not row.has_ended}
-        for path in self.folder.states_dir.iterdir():
-            if path.name not in needed:
-                shutil.rmtree(path, ignore_errors=True)
+        # Earlier versions left folders here.
+        rows = self.table.rows
+        needed = {self.folder.state_path(row.number) for row in rows if not row.has_ended}
+        for path in set(self.folder.states_dir.iterdir()) - needed:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.folder.write(self.table.rows)
         self._notify()
         if self._error is not None:
@@ -138,7 +144,7 @@ class RunningSearch:
     def _end(self, event: Ended) -> None:
         with self._errors_kept():
             row = self._add(event)
-            shutil.rmtree(self.folder.states_dir / f"{row.number:04d}", ignore_errors=True)
+            self.folder.state_path(row.number).unlink(missing_ok=True)
             self._learn(row)
             self.folder.write(self.table.rows)
             if self._listener is not None:

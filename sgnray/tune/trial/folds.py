@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
+import io
+import json
 import socket
 import statistics
-import uuid
+import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 
 from sgnray import metric_keys as keys
-from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sgnray.checkpoints.checkpoint import Checkpoint, pack_checkpoint, unpack_checkpoint
 from sgnray.config import Recipe
 from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.data.protocols import validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.device import keep_freed_memory, resolve_precision
+from sgnray.distributed.queue import StateStore
 from sgnray.distributed.world import World
 from sgnray.errors import CheckpointError
 from sgnray.model.flops import forward_flops
@@ -32,10 +33,13 @@ from sgnray.tune.plan import Plan
 from sgnray.tune.trial.messages import EpochReport, TrialConfig
 from sgnray.tune.trial.resources import TrialResources
 
+STATE_VERSION = 1
+_HEADER_FILE = "state.json"
+
 
 @dataclass(frozen=True)
 class TrialJob:
-    """The job of a search's workers; unfinished trials keep their state in `states_dir`.
+    """The job of a search's workers; they send the state of unfinished trials to `states`.
 
     `precision` replaces `auto` in all trials, so that they can be compared.
     """
@@ -43,7 +47,7 @@ class TrialJob:
     plan: Plan
     dataset: SharedDataset
     resources: TrialResources
-    states_dir: Path
+    states: StateStore
     precision: Precision = "auto"
 
     def train(self, trial: TrialConfig, world: World) -> Iterator[EpochReport]:
@@ -63,15 +67,15 @@ class TrialJob:
             device=torch.device("cuda" if self.resources.num_gpus else "cpu"),
             world=world,
         )
-        # A machine without access to the search's folder trains without saving its state.
-        state_dir = self.states_dir / f"{trial['number']:04d}" if self.states_dir.is_dir() else None
-        folds.restore(state_dir)
+        # Rank 0 asks for all ranks: those at different epochs would wait for each other.
+        state = self.states.newest(trial["number"]) if world.rank == 0 else None
+        folds.restore(world.from_first(state))
         for epoch in range(1, folds.epoch + 1):
             yield folds.report(epoch)
         for report in folds.train_remaining():
-            if state_dir is not None:
-                folds.save(state_dir)
-            yield replace(report, is_saved=state_dir is not None)
+            if world.rank == 0:
+                self.states.send(trial["number"], folds.pack())
+            yield report
 
 
 class Folds:
@@ -95,7 +99,7 @@ class Folds:
         keep_freed_memory()
         bank = open_bank(recipe, dataset, device)
         splits = validation_folds(dataset.info.dataset, recipe.data.case, dataset.clips)
-        self._recipe, self._world = recipe, world
+        self._recipe, self._dataset_identity = recipe, dataset.info.identity
         self._validators = [validator(recipe, bank, split.test) for split in splits]
         first = recipe.train.seed
         seeded = [
@@ -149,52 +153,44 @@ class Folds:
             val_loss=mean(self._states, keys.VAL_LOSS),
         )
 
-    def save(self, folder: Path) -> None:
-        """Write all that another process needs to continue; replaces what was saved before."""
-        if self._world.rank != 0:
-            return
-        new = folder / f"{self.epoch:04d}"
-        # A trial that lost its worker may still run on an unreachable machine for a moment.
-        partial = folder / f"{new.name}-{uuid.uuid4().hex[:8]}.partial"
-        partial.mkdir(parents=True)
-        for index, state in enumerate(self._states):
-            save_checkpoint(partial / f"{index}.pt", state.checkpoint())
-        shutil.rmtree(new, ignore_errors=True)
-        partial.replace(new)
-        for old in _saved(folder):
-            if old != new:
-                shutil.rmtree(old, ignore_errors=True)
+    def pack(self) -> bytes:
+        """Return all that another process needs to continue: a .zip file of checkpoints."""
+        header = {"format_version": STATE_VERSION, "dataset": self._dataset_identity}
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(_HEADER_FILE, json.dumps(header))
+            for index, state in enumerate(self._states):
+                archive.writestr(f"{index}.pt", pack_checkpoint(state.checkpoint()))
+        return file.getvalue()
 
-    def restore(self, folder: Path | None) -> None:
-        """Continue from the newest complete state of `save`, or start over if there is none.
-
-        Rank 0 reads it for all ranks: the others may be on machines without access to the folder,
-        and ranks at different epochs would wait for each other.
-        """
-        found = self._newest(folder) if folder is not None and self._world.rank == 0 else None
-        found = self._world.from_first(found)
+    def restore(self, packed: bytes | None) -> None:
+        """Continue from what `pack` returned, or start over if it does not fit or is corrupt."""
+        found = None if packed is None else self._unpack(packed)
         if found is not None:
             for state, checkpoint in zip(self._states, found, strict=True):
                 state.restore(checkpoint)
 
-    def _newest(self, folder: Path) -> list[Checkpoint] | None:
-        """Read the newest complete state of this trial."""
-        for saved in reversed(_saved(folder)):
-            try:
-                checkpoints = [load_checkpoint(path) for path in sorted(saved.glob("*.pt"))]
-            except CheckpointError:
-                continue
-            if len(checkpoints) == len(self._states) and all(
+    def _unpack(self, packed: bytes) -> list[Checkpoint] | None:
+        """Read a state; None unless it is one of this recipe on this dataset."""
+        try:
+            with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+                header = json.loads(archive.read(_HEADER_FILE))
+                checkpoints = [
+                    unpack_checkpoint(archive.read(f"{index}.pt"), where=f"{index}.pt")
+                    for index in range(len(archive.namelist()) - 1)
+                ]
+        except (CheckpointError, zipfile.BadZipFile, KeyError, ValueError):
+            return None
+        is_ours = (
+            header == {"format_version": STATE_VERSION, "dataset": self._dataset_identity}
+            and len(checkpoints) == len(self._states)
+            and all(
                 checkpoint.parse_recipe().trains_like(state.recipe)
                 for checkpoint, state in zip(checkpoints, self._states, strict=True)
-            ):
-                return checkpoints
-        return None
+            )
+        )
+        return checkpoints if is_ours else None
 
     @property
     def _states(self) -> list[TrainState]:
         return [steps.state for folds in self._seeds for steps in folds]
-
-
-def _saved(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("[0-9]*") if path.name.isdecimal())

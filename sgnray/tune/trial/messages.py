@@ -29,8 +29,7 @@ class EpochReport:
 
     `spread` is the score's standard deviation over seeds, None with one seed; `duration_s` is the
     training time of all epochs so far. `placement_group` holds the CPUs of a trial with several
-    workers, for the driver to release. `is_saved` is False if the worker has no access to the
-    search's folder: if it is lost, the trial starts again from its first epoch.
+    workers, for the driver to release.
     """
 
     epoch: int
@@ -43,7 +42,6 @@ class EpochReport:
     train_loss: float | None = None
     val_loss: float | None = None
     placement_group: str | None = None
-    is_saved: bool = True
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -56,9 +56,10 @@ def test_the_tables_and_the_caller_follow_the_trials(folder, sampler):
     report(search, 1, 2, 0.6)
     search.on_end(1, is_cut=False)
     report(search, 2, 1, 0.5)
-    (folder.states_dir / "0002").mkdir()
+    search.save_state(2, b"state")
+    assert list(search.folder.states_dir.iterdir()) == [folder.state_path(2)]
     search.on_end(2, is_cut=False)
-    assert not (folder.states_dir / "0002").exists()
+    assert not list(search.folder.states_dir.iterdir())
     search.on_report(3, FailureReport("ValueError: no", "Traceback"))
     search.on_end(3, is_cut=False)
     assert statuses(folder) == ["finished", "stopped", "failed"]
@@ -68,16 +69,20 @@ def test_the_tables_and_the_caller_follow_the_trials(folder, sampler):
     assert folder.best_path.exists()
 
 
-def test_states_that_no_one_keeps_are_reported_once(folder, sampler, caplog):
+def test_only_states_of_unfinished_trials_are_kept(folder, sampler):
     search = begin(folder, sampler)
-    for number in (1, 2):
+    for number in (1, 2, 3):
         search.next_trial()
         report(search, number, 1, 0.5)
-        assert not caplog.messages
-    for number in (1, 2):
-        search.on_report(number, EpochReport(2, 0.5, node="far", is_saved=False))
-    (message,) = caplog.messages
-    assert message.startswith("far has no access to the search's folder: trials that are lost or")
+        search.save_state(number, f"state {number}".encode())
+    search.save_state(1, None)  # no newer one
+    search.on_end(2, is_cut=False)
+    search.save_state(2, b"that of a trial that Ray still ends")
+    (folder.states_dir / "0001").mkdir()  # an earlier version's
+    search.on_end(3, is_cut=True)
+    search.end()
+    assert sorted(folder.states_dir.iterdir()) == [folder.state_path(1), folder.state_path(3)]
+    assert dict(begin(folder, sampler).read_states()) == {1: b"state 1", 3: b"state 3"}
 
 
 def test_a_search_ends_after_another_command_has_taken_over_its_folder(

@@ -122,16 +122,15 @@ def weights(folds):
     return [fold.state.model.state_dict() for seed in folds._seeds for fold in seed]
 
 
-def test_an_interrupted_trial_ends_in_the_same_weights(tiny_dataset, tiny_recipe, tmp_path):
+def test_an_interrupted_trial_ends_in_the_same_weights(tiny_dataset, tiny_recipe):
     recipe = shorten(tiny_recipe, 3)
     whole = Folds(recipe, tiny_dataset)
     expected = [report.train_loss for report in whole.train_remaining()]
     first = Folds(recipe, tiny_dataset)
     remaining = first.train_remaining()
     next(remaining), next(remaining)
-    first.save(tmp_path)
     second = Folds(recipe, tiny_dataset)
-    second.restore(tmp_path)
+    second.restore(first.pack())
     assert second.epoch == 2
     assert [second.report(epoch).train_loss for epoch in (1, 2)] == expected[:2]
     assert [report.train_loss for report in second.train_remaining()] == expected[2:]
@@ -139,40 +138,69 @@ def test_an_interrupted_trial_ends_in_the_same_weights(tiny_dataset, tiny_recipe
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_a_corrupt_state_is_skipped(tiny_dataset, short_recipe, tmp_path):
+def break_off(state):
+    return state[:-100]
+
+
+def damage(state):
+    place = len(state) // 4
+    return state[:place] + bytes([state[place] ^ 1]) + state[place + 1 :]
+
+
+@pytest.mark.parametrize("spoil", [break_off, damage])
+def test_a_corrupt_state_is_not_taken_up(tiny_dataset, short_recipe, spoil):
     folds = Folds(short_recipe, tiny_dataset)
     next(folds.train_remaining())
-    folds.save(tmp_path)
-    saved = tmp_path / "0001" / "1.pt"
-    saved.write_bytes(saved.read_bytes()[:-100])
     fresh = Folds(short_recipe, tiny_dataset)
-    fresh.restore(tmp_path)
+    fresh.restore(spoil(folds.pack()))
     assert fresh.epoch == 0
+    fresh.restore(folds.pack())
+    assert fresh.epoch == 1
+
+
+def test_a_state_of_another_recipe_dataset_or_number_of_seeds_is_not_taken_up(
+    tiny_dataset, short_recipe
+):
+    folds = Folds(short_recipe, tiny_dataset)
+    next(folds.train_remaining())
+    info = tiny_dataset.info.model_copy(update={"checksum": "sha256:00"})
+    others = [
+        Folds(short_recipe.replacing({"optim.learning_rate": 0.5}), tiny_dataset),
+        Folds(short_recipe, dataclasses.replace(tiny_dataset, info=info)),
+        Folds(short_recipe, tiny_dataset, num_seeds=2),
+    ]
+    for other in others:
+        other.restore(folds.pack())
+        assert other.epoch == 0
+
+
+class States:
+    """A StateStore without Ray."""
+
+    def __init__(self):
+        self.of_trials = {}
+
+    def send(self, number, state):
+        self.of_trials[number] = state
+
+    def newest(self, number):
+        return self.of_trials.get(number)
 
 
 @pytest.fixture
-def job(plan, tiny_dataset, tmp_path, monkeypatch):
+def job(plan, tiny_dataset, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # of this process
     shared = SharedDataset(tiny_dataset.folder, tiny_dataset.info.identity, file_server=None)
-    return TrialJob(plan, shared, TrialResources(), tmp_path)
+    return TrialJob(plan, shared, TrialResources(), States())
 
 
 def test_a_resumed_trial_first_reports_the_epochs_that_it_did_before(job):
     trial = {"number": 7, "values": {"optim.learning_rate": 0.02}}
     first = next(job.train(trial, World()))
-    assert [path.name for path in (job.states_dir / "0007").iterdir()] == ["0001"]
+    assert list(job.states.of_trials) == [7]
     resumed = list(job.train(trial, World()))
     assert resumed[0] == first
     assert [report.epoch for report in resumed] == [1, 2]
-
-
-def test_a_trial_runs_on_a_node_without_the_search_folder(job, tmp_path):
-    elsewhere = dataclasses.replace(job, states_dir=tmp_path / "none")
-    trial = {"number": 1, "values": {}}
-    reports = list(elsewhere.train(trial, World()))
-    assert [report.is_saved for report in reports] == [False, False]
-    assert not (tmp_path / "none").exists()
-    assert next(job.train(trial, World())).is_saved
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -184,7 +212,7 @@ def test_auto_is_the_precision_of_the_search(job, precision):
     def with_precision(precision):
         recipe = job.plan.recipe.replacing({"train.precision": precision})
         plan = dataclasses.replace(job.plan, recipe=recipe)
-        return dataclasses.replace(job, plan=plan, states_dir=job.states_dir / "none")
+        return dataclasses.replace(job, plan=plan, states=States())
 
     chosen = dataclasses.replace(with_precision("auto"), precision=precision)
     assert first_loss(chosen) == first_loss(with_precision(precision))
