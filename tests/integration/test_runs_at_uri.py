@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from sgnray.storage.location import Location, locate
 from sgnray.storage.mirror import LEASE_FILE, Mirror, display_name, fetched, mirrored
 from sgnray.train import train_run, train_seeds
 from sgnray.tune import train_final, tune_recipe
+from sgnray.tune.state.trials import Record, Reported
 
 
 class Wire:
@@ -698,3 +700,36 @@ def test_workers_and_a_search_at_a_uri(bucket, tiny_recipe, tiny_folder, tmp_pat
     expected = {"best.yaml", "search.json", "search.html", "record.jsonl", "final.json"}
     assert {f"search/{name}" for name in expected} <= names
     assert tune_recipe(tiny_recipe, space, tiny_folder, **settings).trials == tuned.trials
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_another_machine_resumes_the_trials_of_a_search(
+    bucket, tiny_recipe, tiny_folder, tmp_path, monkeypatch
+):
+    uri_of, files, path = bucket
+    space = tmp_path / "space.yaml"
+    space.write_text("optim.learning_rate: {choice: [1e-2]}\n", encoding="utf-8")
+    settings = {"search": "grid", "num_epochs": 20, "runs_dir": uri_of(), "name": "search"}
+
+    class Interrupts:
+        def on_update(self, rows, num_trials, num_epochs):
+            if any(row.num_epochs >= 5 for row in rows):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        def on_trial_end(self, row):
+            pass
+
+    with pytest.raises(KeyboardInterrupt):
+        tune_recipe(tiny_recipe, space, tiny_folder, listener=Interrupts(), **settings)
+    assert "search/states/0001.zip" in names_in(files, path)
+    with another_machine(monkeypatch, tmp_path / "other"):
+        tuned = tune_recipe(tiny_recipe, space, tiny_folder, **settings)
+    assert "search/states/0001.zip" not in names_in(files, path)
+    trained = {}
+    for event in Record(tuned.folder / "record.jsonl").read():
+        if isinstance(event, Reported):
+            trained.setdefault(event.report.epoch, []).append(event.report.duration_s)
+    assert sorted(trained) == list(range(1, 21))
+    assert len(trained[1]) == len(trained[5]) == 2
+    assert all(len(set(times)) == 1 for times in trained.values())  # else it was trained twice
