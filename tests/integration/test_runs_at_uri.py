@@ -710,11 +710,11 @@ def test_another_machine_resumes_the_trials_of_a_search(
     uri_of, files, path = bucket
     space = tmp_path / "space.yaml"
     space.write_text("optim.learning_rate: {choice: [1e-2]}\n", encoding="utf-8")
-    settings = {"search": "grid", "num_epochs": 20, "runs_dir": uri_of(), "name": "search"}
+    settings = {"search": "grid", "num_epochs": 8, "runs_dir": uri_of(), "name": "search"}
 
     class Interrupts:
         def on_update(self, rows, num_trials, num_epochs):
-            if any(row.num_epochs >= 5 for row in rows):
+            if any(row.num_epochs >= 3 for row in rows):
                 os.kill(os.getpid(), signal.SIGINT)
 
         def on_trial_end(self, row):
@@ -730,6 +730,6 @@ def test_another_machine_resumes_the_trials_of_a_search(
     for event in Record(tuned.folder / "record.jsonl").read():
         if isinstance(event, Reported):
             trained.setdefault(event.report.epoch, []).append(event.report.duration_s)
-    assert sorted(trained) == list(range(1, 21))
-    assert len(trained[1]) == len(trained[5]) == 2
+    assert sorted(trained) == list(range(1, 9))
+    assert len(trained[1]) == len(trained[3]) == 2
     assert all(len(set(times)) == 1 for times in trained.values())  # else it was trained twice

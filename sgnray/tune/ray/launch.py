@@ -332,20 +332,17 @@ class _Proposals(Searcher):  # type: ignore[misc]
 
 
 class _StateSaver:
-    """Writes the states of unfinished trials, the rest at the end."""
+    """Writes the states of unfinished trials: the newest ones as time allows, and at the end."""
 
     def __init__(self, search: RunningSearch, states: StateStore) -> None:
         self._search, self._states = search, states
         self._save_at = 0.0
 
     def save(self, number: int) -> None:
-        """Write the newest state of a trial, but spend at most a tenth of the time on states.
-
-        Meanwhile, they are in the memory of this machine.
-        """
-        began = time.monotonic()
-        if began >= self._save_at:
+        """Write the newest state of a trial, but spend at most a tenth of the time on states."""
+        if time.monotonic() >= self._save_at:
             wait_for_head(seen_within_s=1.0)
+            began = time.monotonic()
             self._search.save_state(number, self._states.take(number))
             self._save_at = began + 10 * (time.monotonic() - began)
 
