@@ -187,10 +187,18 @@ def _has_room(group: Any) -> bool:
     return bool(ray.util.placement_group_table(group)["state"] == "CREATED")
 
 
+def release_group(group_id: str) -> None:
+    """Release the room of a placement group that Ray Train made; its workers end."""
+    from ray import PlacementGroupID
+    from ray.util.placement_group import PlacementGroup
+
+    _release(PlacementGroup(PlacementGroupID(bytes.fromhex(group_id))))
+
+
 def _release(*groups: Any) -> None:
     import ray
     from ray.exceptions import RayError
 
-    with suppress(RayError):  # the cluster may be lost
+    with suppress(RayError, ValueError):  # the cluster may be lost, or the group gone
         for group in groups if is_head_alive() else ():
             ray.util.remove_placement_group(group)

@@ -11,6 +11,7 @@ import sys
 import time
 import zipfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -182,6 +183,31 @@ def test_after_the_time_budget_the_same_command_resumes(
 
     first, time_budget_s = cut_until(lambda reached: min(reached.values()) > 0, 12)
     cut_until(lambda reached: all(reached[trial] > first[trial] for trial in first), time_budget_s)
+
+
+@pytest.mark.slow
+def test_a_time_budget_frees_the_workers_of_the_trials_that_it_cuts(
+    cluster, tmp_path, tiny_recipe, tiny_folder, monkeypatch
+):
+    class Clock(Heard):
+        def on_update(self, rows, num_trials, num_epochs):
+            if any(row.num_epochs for row in rows):  # the budget is used up
+                late = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600)
+                monkeypatch.setattr("sgnray.tune.ray.launch.time", late)
+
+    with pytest.raises(SgnError, match="no trial is complete yet"):
+        tune_recipe(
+            tiny_recipe,
+            write_space(tmp_path, RATES),
+            tiny_folder,
+            search="grid",
+            num_epochs=100000,
+            time_budget_s=3600,
+            resources=TrialResources(num_workers=2),
+            runs_dir=tmp_path,
+            listener=Clock(),
+        )
+    wait_until_free(cluster)
 
 
 @pytest.mark.parametrize(

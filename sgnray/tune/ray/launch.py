@@ -16,12 +16,11 @@ from typing import Any, cast
 
 import numpy as np
 import ray
-from ray import PlacementGroupID, tune
+from ray import tune
 from ray.exceptions import RayError
 from ray.tune.error import TuneError
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
-from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
@@ -34,7 +33,7 @@ from sgnray.distributed.cluster import (
 from sgnray.distributed.gauges import Gauges
 from sgnray.distributed.launcher import ask_precision
 from sgnray.distributed.queue import StateStore
-from sgnray.distributed.reserve import Room
+from sgnray.distributed.reserve import Room, release_group
 from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World
 from sgnray.errors import ClusterError, last_line
@@ -163,6 +162,9 @@ def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
         tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch,
         closing(_Proposals(search, job.resources)) as proposals,
         closing(saver),
+        closing(
+            _Reports(search, job.resources, proposals, saver, repeat_interrupt, budget)
+        ) as reports,
     ):
         tune.Tuner(
             tune.with_resources(tune.with_parameters(run_trial, job=job), _request(job.resources)),
@@ -182,9 +184,7 @@ def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
                 verbose=0,
                 stop=budget,
                 failure_config=tune.FailureConfig(max_failures=_MAX_LOSSES),
-                callbacks=[
-                    _Reports(search, job.resources, proposals, saver, repeat_interrupt, budget)
-                ],
+                callbacks=[reports],
             ),
         ).fit()
 
@@ -427,8 +427,12 @@ class _Reports(tune.Callback):  # type: ignore[misc]
         """Release the CPUs of a trial's workers: Ray keeps them when it stops the trial."""
         group = self._groups.pop(trial.config["number"], None)
         if group is not None:
-            with suppress(RayError, ValueError):
-                remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+            release_group(group)
+
+    def close(self) -> None:
+        """Release the CPUs of trials that were cut: Ray Tune reports no end of them."""
+        for group in self._groups.values():
+            release_group(group)
 
 
 class _TimeBudget(tune.Stopper):  # type: ignore[misc]
