@@ -13,7 +13,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from sgnray.evaluate import Report
-    from sgnray.evaluate.report import Details, EvaluatedModel
+    from sgnray.evaluate.report import Details
     from sgnray.train import SeedsReport
 
 _NUM_WORST = 5
@@ -92,7 +92,7 @@ def scores(report: Report) -> list[RenderableType]:
             "mean": f"{report.class_mean_top1:.2%} over the classes",
             "loss": f"{report.loss:.4f}",
             "clips": f"{report.num_clips:,}, the test part of {evaluated.dataset} {evaluated.case}",
-            "views": _views(evaluated),
+            "views": evaluated.describe_views(),
             "model": f"{evaluated.num_parameters:,} parameters",
         }
     )
@@ -159,11 +159,6 @@ def _details(details: Details) -> Table:
         if len(groups) > 1:
             rows[f"by {name}"] = ", ".join(f"{score.name} {score.top1:.1%}" for score in groups)
     return facts(rows)
-
-
-def _views(evaluated: EvaluatedModel) -> str:
-    turned = f"turned by up to {evaluated.turn_rad:g} rad, " if evaluated.turn_rad else ""
-    return f"{evaluated.num_views} per clip, {turned}logits averaged"
 
 
 def _chosen(selection: str, epoch: int | None) -> str:

@@ -30,8 +30,9 @@ if model["windows"] == "paper":
 draws = np.random.default_rng(0).random((model["num_views"], num_frames))
 index = ((np.arange(num_frames) + draws) * width).astype(int)
 views = joints[index]
+turn = model.get("turn_rad", 0)
 for number, view in enumerate(views):
-    angle = (0, model["turn_rad"], -model["turn_rad"])[number % 3]
+    angle = (0, turn, -turn)[number % 3]
     cos, sin = np.cos(angle), np.sin(angle)
     view[:] = view @ np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], np.float32)
 logits = session.run(["logits"], {"joints": views})[0].mean(axis=0)

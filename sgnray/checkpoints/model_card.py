@@ -18,7 +18,7 @@ from sgnray.errors import CheckpointError, SgnError
 from sgnray.model.sgn import SGN
 from sgnray.version import __version__
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # of a model whose views turn, which an older sgnray would not do; else 1
 KEY = "sgnray"  # the metadata key in every export format
 
 _WINDOWS = {
@@ -79,7 +79,7 @@ class ModelCard(BaseModel):
     def to_json(self) -> str:
         """Return the card as JSON."""
         content = {
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT_VERSION if self.turn_rad else 1,
             "sgnray": __version__,
             "input": "joints: float32 (clips, num_frames, joints, coordinates)",
             "output": "logits: float32 (clips, classes); average them over num_views draws",

@@ -46,6 +46,7 @@ _QUIET = {
 # ends the workers of a run that the other does not know. Nothing listens at port 0.
 _NO_DASHBOARD = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:0"}
 
+_JOIN_S = 10.0  # for the process of a node that is starting
 # Linux: the control groups of this process, and the files of all of them.
 _OWN_CGROUPS, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
@@ -214,10 +215,14 @@ def _running_here() -> str | None:
     for folder in folders:
         try:
             record = folder / "ray_current_cluster"
-            if record.stat().st_uid not in (0, os.getuid()):
-                continue  # anyone can write to /tmp
             address = record.read_text().strip()
             check_listening(address)
+            if os.getuid() not in (0, owner := record.stat().st_uid) and owner != 0:
+                # Anyone can write to /tmp.
+                log.warning(
+                    "not using the Ray of another user at %s: name it with --address", address
+                )
+                continue
         except ClusterError as error:
             if isinstance(error.__cause__, _SilentError):
                 silent = silent or error  # else it was stopped
@@ -262,15 +267,16 @@ def _own_nodes() -> list[dict[str, str]]:
     A node with an address that this machine does not have is in a container.
     """
     own = _own_addresses()
-    found: list[tuple[float, dict[str, str]]] = []
+    found: list[tuple[float, int, dict[str, str]]] = []
     for process in _raylets():
         with suppress(psutil.Error):  # it has ended, or is hidden
-            if process.uids().real == os.getuid():
+            if os.getuid() in (0, process.uids().real):
                 options = dict(word.partition("=")[::2] for word in process.cmdline())
                 if options.get("--node_ip_address") in own:
-                    found.append((process.create_time(), options))
-    found.sort(key=lambda node: node[0], reverse=True)
-    return [options for _, options in found]
+                    # The time is in hundredths of a second.
+                    found.append((process.create_time(), process.pid, options))
+    found.sort(key=lambda node: node[:2], reverse=True)
+    return [options for _, _, options in found]
 
 
 def _raylets() -> Iterator[psutil.Process]:
@@ -330,8 +336,11 @@ def _sigterm_restored() -> Iterator[None]:
 
 def _connect(ray: Any, address: str) -> None:
     check_listening(address)
-    if next(_raylets(), None) is None:  # Ray would look for one for a minute
-        raise _not_a_node(address)
+    give_up = time.monotonic() + _JOIN_S
+    while next(_raylets(), None) is None:  # Ray would look for one for a minute
+        if time.monotonic() > give_up:
+            raise _not_a_node(address)
+        time.sleep(_JOIN_S / 20)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:

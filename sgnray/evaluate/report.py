@@ -59,6 +59,11 @@ class EvaluatedModel:
     turn_rad: float
     num_parameters: int
 
+    def describe_views(self) -> str:
+        """Describe the views of a clip, for a table."""
+        turned = f"turned by up to {self.turn_rad:g} rad, " if self.turn_rad else ""
+        return f"{self.num_views} per clip, {turned}logits averaged"
+
 
 @dataclass(frozen=True)
 class Member:

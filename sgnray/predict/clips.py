@@ -188,7 +188,7 @@ class PredictionPlan:
         recognizer = dataclasses.replace(self.recognizer, precision=precision)
         return dataclasses.replace(self, recognizer=recognizer, device=device)
 
-    def describe(self) -> dict[str, str | int | None]:
+    def describe(self) -> dict[str, str | float | None]:
         """Return everything that affects the predictions of a plan that is `resolved`."""
         recordings = hash_lines(source.stamp for source in self.sources)
         return {"recordings": recordings[:_DIGEST], **self.recognizer.describe()}
@@ -246,7 +246,7 @@ class Recognizer:
     sliding: SlidingWindow | None
     precision: Precision
 
-    def describe(self) -> dict[str, str | int | None]:
+    def describe(self) -> dict[str, str | float | None]:
         """Return everything that affects a prediction, under the names that users know."""
         rate = self.sliding.frames_per_s if self.sliding else FRAMES_PER_S
         weights = hashlib.sha256()
@@ -257,6 +257,8 @@ class Recognizer:
             "--runtime": "onnx" if isinstance(self.model.model, OnnxModel) else "torch",
             "classes": hash_lines(self.model.card.class_names)[:_DIGEST],
             "--views": self.num_views,
+            "turned by": self.model.card.turn_rad or None,
+            "windows": None if self.model.card.windows == "paper" else self.model.card.windows,
             "--top": self.num_guesses,
             "--window": self.sliding.size if self.sliding else None,
             "--stride": self.sliding.stride if self.sliding else None,

@@ -168,14 +168,18 @@ class Entry:
 
 
 def without_secrets(text: str) -> str:
-    """Return a word of a command; a URI in it stays complete except for credentials."""
-    start = re.search(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE)
-    if start is None:
-        return text
-    before, parts = text[: start.start()], urlsplit(text[start.start() :])
+    """Return a word of a command; URIs in it stay complete except for credentials."""
+    return re.sub(r"[a-z][a-z0-9+.-]*://[^\s,]*", _without_secrets, text, flags=re.IGNORECASE)
+
+
+def _without_secrets(uri: re.Match[str]) -> str:
+    try:
+        parts = urlsplit(uri[0])
+    except ValueError:
+        return "..."
     query = urlencode([each for each in parse_qsl(parts.query) if each[0] in _PUBLIC], safe=":/")
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    return f"{before}{shown}?{query}" if query else f"{before}{shown}"
+    return shown + (query and f"?{query}") + (parts.fragment and f"#{parts.fragment}")
 
 
 def locate(text: str | Path) -> Location:

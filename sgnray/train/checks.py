@@ -167,8 +167,12 @@ def match_recipe(recipe: Recipe, dataset: SkeletonDataset) -> Recipe:
     _check_bones(recipe, dataset)
     if recipe.data.corrected_labels:
         corrected_labels(found, dataset.clips)  # UsageError if none are known to be wrong
+    changes: dict[str, object] = {}
+    if recipe.evaluate.turn_rad and dataset.skeleton.num_coordinates == 2:
+        log.info("views of test clips do not turn: the skeleton has two coordinates")
+        changes["evaluate.turn_rad"] = 0.0
     case = resolve_case(found, recipe.data.case, dataset.clips.splits)
-    return recipe.replacing({"data.case": case})
+    return recipe.replacing({**changes, "data.case": case})
 
 
 def check_synchronized(recipe: Recipe, num_workers: int, device_type: str) -> None:

@@ -215,9 +215,10 @@ def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
                 if joint := joints.get(joint_key(key)):
                     kind = "score" if kind in _SCORES else kind
                     (world if is_world else columns).setdefault(f"{joint}_{kind}", name)
-    if any(key.endswith(_ENDS) for key in world):  # scores may be those of the image
-        columns = {key: name for key, name in columns.items() if not key.endswith(_ENDS)}
-    return other | columns | world
+    if sum(key.endswith(_ENDS) for key in world) == len(_ENDS) * skeleton.num_joints:
+        # Scores may be those of the image.
+        columns = {key: name for key, name in columns.items() if not key.endswith(_ENDS)} | world
+    return other | world | columns
 
 
 def _match_joint(word: str) -> list[tuple[str, str]]:

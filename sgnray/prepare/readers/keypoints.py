@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from sgnray.data.skeleton import COCO17, COCO_COUNTS, Skeleton
+from sgnray.errors import ClipError
 from sgnray.prepare.clip import refusal
 from sgnray.prepare.readers.openpose import split_frames
 from sgnray.prepare.readers.people import (
@@ -52,10 +53,12 @@ _FRAME_KEYS = (b'"instances"', b'"predictions"', b'"image_id"')
 _LINES = re.compile(rb"[\]}]\s*+[\[{]")  # a value after another one, as in JSON lines
 _PEOPLE_OF_FRAME = re.compile(rb'"keypoints"\s*+:\s*+\[\s*+\[\s*+\[')
 # Of the frame, in a list of people: keys in small letters without _, the first one that changes.
-_NUMBER_KEYS = (
+_FRAME_NUMBER_KEYS = (
     *("imageid", "frameid", "frame", "framenumber", "frameindex", "frameidx", "framenum"),
-    *("frameno", "image", "imagename", "img", "filename", "timestamp", "time", "t"),
+    "frameno",
 )
+_IMAGE_KEYS = ("image", "imagename", "img", "filename")
+_NUMBER_KEYS = (*_FRAME_NUMBER_KEYS, *_IMAGE_KEYS, "timestamp", "time", "t")
 # Anyone's file is searched with these: where two repetitions in a row match the same bytes, or a
 # search scans to the end in vain, the time would grow with the square of its size.
 _NUMBERS = re.compile(
@@ -72,7 +75,8 @@ _LABEL = re.compile(
 
 _SPACE = re.compile(r"[ \t\r\n]*+")  # of JSON
 _MIN_BOX_SCORE = 0.1  # people with a lower score are dropped
-_MIN_STACKED, _STACKED = 6, 0.5  # people on each other, and the overlap of one with the next
+# People on each other, and the overlap of one with the next; fewer frames are no body anyway.
+_MIN_STACKED, _STACKED = 12, 0.5
 _COCO_DATASETS = ("coco", "coco_wholebody", "halpe", "halpe26")
 _MAX_SCORE = 10  # a larger third number is a coordinate; heat maps may give a little more than 1
 
@@ -158,11 +162,16 @@ def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
     if not isinstance(content, list) or not content:
         raise refusal("neither a list of frames nor an object with a list `instance_info`")
     if not all(map(_is_person, content)):
-        key = _find_key(content)
+        key = _find_key(content, (*_FRAME_NUMBER_KEYS, *_IMAGE_KEYS))
         ids = [frame.get(key) if isinstance(frame, dict) else None for frame in content]
-        return content, number_frames(ids, key)
+        try:
+            return content, number_frames(ids, key)
+        except ClipError:
+            if _key_word(key) in _FRAME_NUMBER_KEYS:
+                raise
+            return content, None  # names of images may have any order
     # A list of people: each has the id of its image, or the number of its frame, or all are in one.
-    key = _find_key(content)
+    key = _find_key(content, _NUMBER_KEYS)
     groups = [
         (own, list(people))
         for own, people in itertools.groupby(content, lambda item: item.get(key))
@@ -184,16 +193,20 @@ def _is_person(item: Any) -> bool:
     return True
 
 
-def _find_key(items: Sequence[Any]) -> str:
-    """Return the key that has the frame of people, or of lists of people."""
-    known = {word: number for number, word in enumerate(_NUMBER_KEYS)}
+def _find_key(items: Sequence[Any], keys: Sequence[str]) -> str:
+    """Return the one of `keys` that has the frame of people, or of lists of people."""
+    known = {word: number for number, word in enumerate(keys)}
     values: dict[str, set[str]] = {}
     for item in items:
         for key in item if isinstance(item, dict) else ():
-            if key.lower().replace("_", "") in known:
+            if _key_word(key) in known:
                 values.setdefault(key, set()).add(str(item[key]))
-    keys = sorted(values, key=lambda key: known[key.lower().replace("_", "")])
-    return next((key for key in keys if len(values[key]) > 1), "frame")
+    found = sorted(values, key=lambda key: known[_key_word(key)])
+    return next((key for key in found if len(values[key]) > 1), "frame")
+
+
+def _key_word(key: str) -> str:
+    return key.lower().replace("_", "")
 
 
 def _check_apart(frames_NVC: Sequence[Sequence[Floats]]) -> None:

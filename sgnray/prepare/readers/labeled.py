@@ -346,13 +346,17 @@ def _without_video(name: str) -> str:
 
 def _number_subjects(rows: dict[str, Words], table: RawFile) -> None:
     """Replace subjects that have names, such as P01, by numbers from 1, in the order of names."""
-    subjects = sorted({words["subject"] for words in rows.values() if "subject" in words})
+    names = {words["subject"] for words in rows.values() if "subject" in words}
+    subjects = sorted(names, key=lambda name: [part.zfill(9) for part in re.split(r"(\d+)", name)])
     named = [subject for subject in subjects if _is_name(subject)]
     if named and len(named) < len(subjects):
         other = next(subject for subject in subjects if not _is_name(subject))
         what = f"is a name such as {named[0]!r}, and a number such as {other!r}"
         raise _refuse_table(table, [Problem("subject", what)])
     number_of = {subject: str(number) for number, subject in enumerate(named, start=1)}
+    if named:
+        listed = ", ".join(f"{name} is {number}" for name, number in number_of.items())
+        log.info("subjects: %s", listed)
     for name, words in rows.items():
         if named and "subject" in words:
             rows[name] = words | {"subject": number_of[words["subject"]]}

@@ -41,7 +41,7 @@ from sgnray.tune.plan import REDUCTION_FACTOR, Plan
 from sgnray.tune.state.folder import SearchFolder
 from sgnray.tune.state.running import RunningSearch
 from sgnray.tune.state.trials import Reported
-from sgnray.tune.trial.folds import TrialJob
+from sgnray.tune.trial.folds import TrialJob, check_version
 from sgnray.tune.trial.messages import (
     EPOCH_KEY,
     SCORE_KEY,
@@ -110,6 +110,7 @@ def run_trials(
 def _stored_states(search: RunningSearch) -> StateStore:
     states = StateStore()
     for number, state in search.read_states():
+        check_version(state, where=str(search.folder.state_path(number)))
         ray.get(states.put(number, state))
     return states
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from sgnray.storage.atomic import write_bytes
@@ -135,7 +135,8 @@ class RunningSearch:
         rows = self.table.rows
         needed = {self.folder.state_path(row.number) for row in rows if not row.has_ended}
         for path in set(self.folder.states_dir.iterdir()) - needed:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            with suppress(OSError):  # they do no harm
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.folder.write(self.table.rows)
         self._notify()
         if self._error is not None:

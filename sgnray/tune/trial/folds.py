@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import socket
 import statistics
 import zipfile
@@ -22,7 +23,7 @@ from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.device import keep_freed_memory, resolve_precision
 from sgnray.distributed.queue import StateStore
 from sgnray.distributed.world import World
-from sgnray.errors import CheckpointError
+from sgnray.errors import RunError
 from sgnray.model.flops import forward_flops
 from sgnray.model.sgn import count_parameters
 from sgnray.train.job import open_bank, train_batches, validator
@@ -35,6 +36,23 @@ from sgnray.tune.trial.resources import TrialResources
 
 STATE_VERSION = 1
 _HEADER_FILE = "state.json"
+
+log = logging.getLogger(__name__)
+
+
+def check_version(packed: bytes, where: str) -> None:
+    """Raise RunError if a newer sgnray packed the state of a trial."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            version = json.loads(archive.read(_HEADER_FILE))["format_version"]
+    except Exception:  # what a corrupt .zip raises is not documented
+        return
+    if version > STATE_VERSION:
+        raise RunError(
+            f"the state of a trial has format version {version}, this sgnray reads {STATE_VERSION}",
+            where=where,
+            now="update sgnray",
+        )
 
 
 @dataclass(frozen=True)
@@ -166,6 +184,8 @@ class Folds:
     def restore(self, packed: bytes | None) -> None:
         """Continue from what `pack` returned, or start over if it does not fit or is corrupt."""
         found = None if packed is None else self._unpack(packed)
+        if found is None and packed is not None:
+            log.warning("the state of a trial does not fit, or is corrupt: it starts over")
         if found is not None:
             for state, checkpoint in zip(self._states, found, strict=True):
                 state.restore(checkpoint)
@@ -179,7 +199,7 @@ class Folds:
                     unpack_checkpoint(archive.read(f"{index}.pt"), where=f"{index}.pt")
                     for index in range(len(archive.namelist()) - 1)
                 ]
-        except (CheckpointError, zipfile.BadZipFile, KeyError, ValueError):
+        except Exception:  # what a corrupt .zip raises is not documented
             return None
         is_ours = (
             header == {"format_version": STATE_VERSION, "dataset": self._dataset_identity}

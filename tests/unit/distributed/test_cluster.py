@@ -149,7 +149,7 @@ def start_raylet(tmp_path):
     def start(temp_dir, node_address, *more):
         options = [f"--node_ip_address={node_address}", f"--temp_dir={temp_dir}", *more]
         started.append(subprocess.Popen([program, *options], stdin=subprocess.PIPE))
-        while psutil.Process(started[-1].pid).name() != "raylet":
+        while options[0] not in psutil.Process(started[-1].pid).cmdline():  # its shell starts
             time.sleep(0.01)
 
     yield start

@@ -49,6 +49,7 @@ def test_a_run_goes_by_its_bare_name(runs_dir):
 def test_other_views_and_another_case(runs_dir, caplog):
     report = evaluate_run(runs_dir / "first", case="cset", num_views=1)
     assert (report.evaluated.case, report.evaluated.num_views) == ("cset", 1)
+    assert report.evaluated.turn_rad == 0  # the first view does not turn
     assert "12 of these 18 clips were used in training" in caplog.text
     assert report.details.num_seen == 12
 

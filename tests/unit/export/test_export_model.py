@@ -90,6 +90,9 @@ def test_the_file_describes_itself(exported, tiny_dataset, tiny_run):
     assert (content["num_frames"], content["num_views"], content["windows"]) == (8, 2, "paper")
     assert (content["dataset"], content["case"], content["selection"]) == ("synth", "cv", "last")
     assert ModelCard.from_json(own) == load_trained_model(tiny_run).card
+    assert content["format_version"] == 2  # its views turn, which an older sgnray would not do
+    straight = json.loads(load_trained_model(tiny_run).card.replacing(turn_rad=0.0).to_json())
+    assert (straight["format_version"], "y axis" in straight["sampling"]) == (1, False)
     (opset,) = [item.version for item in proto.opset_import if item.domain == ""]
     assert opset == 18
 

@@ -8,12 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.errors import Problem, UsageError
 from sgnray.predict import predict_clips, write_predictions
 from sgnray.prepare import Skipped
@@ -281,3 +283,10 @@ def test_a_name_that_is_not_utf8(recordings, tiny_run, tmp_path):
         write_predictions(plan, tmp_path / name)
         (row,) = read(tmp_path / name)
         assert row["clip"] == "caf\\udce9.skeleton"
+
+
+def test_a_model_whose_views_turn_otherwise_continues_nothing(tiny_raw, tiny_run):
+    model = load_trained_model(tiny_run)
+    other = replace(model, card=model.card.replacing(turn_rad=0.0))
+    one, two = (predict_clips(tiny_raw, each).recognizer.describe() for each in (model, other))
+    assert {key for key in one if one[key] != two[key]} == {"turned by"}

@@ -241,6 +241,14 @@ def test_columns_of_world_landmarks_are_preferred(is_first, image, world):
     np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=1e-5)
 
 
+def test_a_single_column_of_the_world_does_not_replace_the_others():
+    person_TVC = files.move(MEDIAPIPE33)
+    header, *rows = rows_of(files.format_mediapipe(person_TVC))
+    data = files.format_csv([[*header, "world_nose_x"], *([*row, "9"] for row in rows)])
+    (body,) = read_joint_csv(data, MEDIAPIPE33).bodies
+    np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=1e-5)
+
+
 def test_points_with_other_numbers_are_not_landmarks():
     """Of two sets of 33 points, or another number of points, none are known to be a pose."""
     for parts in (["a", "b"], ["a"]):

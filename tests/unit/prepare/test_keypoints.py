@@ -238,6 +238,25 @@ def test_a_crowd_side_by_side_is_one_frame():
     assert len(read(crowd[:1] * 5).bodies) == 5  # a detector may find somebody again
     framed = [[{"keypoints": pixels_VC.tolist()}] * 10]
     assert len(read(framed).bodies) == 10
+    close = [{"keypoints": (pixels_VC + np.array((12.0 * n, 0))).tolist()} for n in range(6)]
+    assert len(read(close).bodies) == 6
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("time", [30, 31, 32, 30, 31, 33]),  # how long the model took
+        ("t", [0, 33, 66, 2066, 2099, 2133]),
+        (
+            "image",
+            ["img_19.jpg", "img_2.jpg", "img_20.jpg", "img_21.jpg", "img_3.jpg", "img_4.jpg"],
+        ),
+    ],
+)
+def test_other_values_of_listed_frames_are_no_numbers_of_frames(key, values):
+    frames = [{key: value, **frame} for value, frame in zip(values, frames_of() * 6, strict=False)]
+    recording = read(frames)
+    assert (recording.num_frames, len(recording.bodies)) == (6, 1)
 
 
 # -------------------------------------------------------------------------------------- track ids

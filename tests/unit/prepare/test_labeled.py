@@ -339,9 +339,9 @@ def test_videos_of_one_name_in_labels_csv_are_not_mixed_up(write, caplog):
 
 def test_subjects_with_names_are_numbered_in_their_order(write):
     raw = write("one/a.csv", "one/b.csv", "two/a.csv", "two/b.csv")
-    for folder, first in (("one", "P07"), ("two", "anna")):
+    for folder, first in (("one", "P10"), ("two", "anna")):
         (raw / folder / "labels.csv").write_text(
-            f"name,label,subject\n{folder}/a,x,{first}\n{folder}/b,y,P01\n"
+            f"name,label,subject\n{folder}/a,x,{first}\n{folder}/b,y,P2\n"
         )
     planned = plan(raw)
     assert {name: facts[1] for name, facts in facts_of(planned).items()} == {
@@ -352,7 +352,7 @@ def test_subjects_with_names_are_numbered_in_their_order(write):
     with pytest.raises(InputError) as caught:
         plan(raw)
     assert [(problem.where, problem.what) for problem in caught.value.problems] == [
-        ("subject", "is a name such as 'P01', and a number such as '7'")
+        ("subject", "is a name such as 'P2', and a number such as '7'")
     ]
 
 

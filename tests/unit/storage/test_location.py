@@ -8,7 +8,7 @@ import pytest
 from sgnray.cli.options import command_line
 from sgnray.errors import OutputError
 from sgnray.storage import mirror
-from sgnray.storage.location import Location, locate
+from sgnray.storage.location import Location, locate, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,16 @@ def test_a_recorded_command_has_no_credentials(monkeypatch):
     recorded += " --data hdfs://host:8020/x optim.learning_rate=0.1 --name a@b hdfs:///x"
     monkeypatch.setattr("sys.argv", typed.split())
     assert command_line() == recorded
+
+
+def test_words_of_a_command_may_have_several_uris_or_none():
+    assert (
+        without_secrets("train.log=[s3://k:s@b/x,s3://k2:s2@b/y]")
+        == "train.log=[s3://b/x,s3://b/y]"
+    )
+    assert without_secrets("s3://k:s@b/a#b") == "s3://b/a#b"
+    assert without_secrets("s3://[x/runs") == "..."
+    assert without_secrets("runs/a@b") == "runs/a@b"
 
 
 def test_a_place_where_nothing_can_be_removed_is_refused(monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from sgnray.checkpoints.run_folder import RunFolder
+from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.config import recipe_for
 from sgnray.errors import UsageError
 from sgnray.evaluate import evaluate_run
@@ -34,3 +35,10 @@ def test_a_custom_skeleton_is_trained_and_evaluated(flat_folder, tmp_path, selec
 def test_a_case_that_its_source_does_not_have(flat_folder, tmp_path):
     with pytest.raises(UsageError, match="mine has no case 'cs'; its source defines the split"):
         train_run(recipe_for("mine", "cs", SMALL), flat_folder, runs_dir=tmp_path, device="cpu")
+
+
+def test_views_of_two_coordinates_do_not_turn(flat_folder, tmp_path):
+    recipe = recipe_for("mine", "people", [*SMALL, "evaluate.turn_rad=0.8"])
+    result = train_run(recipe, flat_folder, runs_dir=tmp_path, device="cpu")
+    assert result.report.evaluated.turn_rad == 0
+    assert load_trained_model(result.folder).card.turn_rad == 0

@@ -10,12 +10,12 @@ from sgnray.data.fetch import SharedDataset
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import Split, split_clips, validation_folds
 from sgnray.distributed.world import World
-from sgnray.errors import SgnError
+from sgnray.errors import RunError, SgnError
 from sgnray.train.job import train_batches, validator
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
 from sgnray.tune.plan import shorten
-from sgnray.tune.trial.folds import Folds, TrialJob
+from sgnray.tune.trial.folds import Folds, TrialJob, check_version
 from sgnray.tune.trial.resources import TrialResources
 
 
@@ -156,6 +156,29 @@ def test_a_corrupt_state_is_not_taken_up(tiny_dataset, short_recipe, spoil):
     assert fresh.epoch == 0
     fresh.restore(folds.pack())
     assert fresh.epoch == 1
+
+
+def test_whatever_bit_of_a_state_is_wrong_the_trial_starts_over(tiny_dataset, short_recipe):
+    folds, fresh = (Folds(short_recipe, tiny_dataset) for _ in range(2))
+    folds.restore(None)
+    state = bytearray(folds.pack())
+    ends = [*range(60), *range(len(state) - 300, len(state))]  # the first header, the directory
+    for place in ends:
+        for bit in (1, 8, 128):
+            state[place] ^= bit
+            fresh.restore(bytes(state))
+            check_version(bytes(state), "here")
+            state[place] ^= bit
+    assert fresh.epoch == 0
+
+
+def test_a_state_of_a_newer_sgnray_is_refused(tiny_dataset, short_recipe, monkeypatch):
+    monkeypatch.setattr("sgnray.tune.trial.folds.STATE_VERSION", 2)
+    state = Folds(short_recipe, tiny_dataset).pack()
+    check_version(state, "here")
+    monkeypatch.undo()
+    with pytest.raises(RunError, match="format version 2, this sgnray reads 1"):
+        check_version(state, "here")
 
 
 def test_a_state_of_another_recipe_dataset_or_number_of_seeds_is_not_taken_up(
