@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -24,13 +25,15 @@ def interruptible() -> Iterator[InterruptHandler]:
         yield ending
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    atexit.register(ending.ignore_signals)  # before those of other libraries, so that it runs last
     try:
         for number in before:
             signal.signal(number, ending.on_signal)
         yield ending
     finally:
         ending.stop_repeating()
-        if ending.signal is None:  # else a second signal may still cut Python's exit short
+        if ending.signal is None:  # else a second signal may still cut the exit short
+            atexit.unregister(ending.ignore_signals)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -63,6 +66,11 @@ class InterruptHandler:
         if self.signal is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
+    def ignore_signals(self) -> None:
+        """Ignore further signals: Python resets its handlers, and one would kill the process."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
     def _repeat(self, number: int, frame: FrameType | None) -> None:
         if not _is_unwinding() and not _is_importing_torch(frame):

@@ -193,3 +193,22 @@ def test_an_import_of_torch_is_not_interrupted():
     )
     assert done.stdout == "imported\n"
     assert done.stderr.endswith("KeyboardInterrupt\n")
+
+
+# What is registered first runs last in Python's exit, which then resets the handlers.
+LATE = """
+import atexit, signal
+from contextlib import suppress
+from sgnray.cli.signals import interruptible
+
+atexit.register(lambda: print(signal.getsignal(signal.SIGINT).name))
+with suppress(KeyboardInterrupt), interruptible():
+    signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_a_second_ctrl_c_at_the_end_of_pythons_exit_is_ignored():
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout == "SIG_IGN\n", done.stderr

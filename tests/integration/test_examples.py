@@ -213,6 +213,19 @@ def test_the_service_recognizes_streams(service, tiny_run):
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize("num_sent", [0, 1000, None])
+def test_a_client_that_breaks_off_a_request_leaves_the_service_up(service, num_sent):
+    """Before its body, in it, and before the answer."""
+    host, _, port = service.partition(":")
+    body = json.dumps(WALK.tolist()).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: {service}\r\nContent-Length: {len(body)}\r\n\r\n"
+    for _ in range(20):
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode() + body[:num_sent])
+    assert post(service, body)[0] == 200
+
+
+@pytest.mark.ray
 @pytest.mark.slow
 def test_the_service_closes_an_idle_stream(tiny_run, tmp_path, tmp_path_factory):
     """After 5 minutes, here 2 s: a browser runs the timer of a hidden page once a minute."""
