@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from sgnray.cli.options import command_line
 from sgnray.errors import OutputError
 from sgnray.storage import mirror
 from sgnray.storage.location import Location, locate, without_secrets
@@ -38,16 +37,6 @@ def test_a_location_is_shown_without_credentials(path, uri, name):
 )
 def test_the_address_for_a_command_has_the_server_but_no_secret(path, uri, address):
     assert Location(path, uri).address == address
-
-
-def test_a_recorded_command_has_no_credentials(monkeypatch):
-    server = "endpoint_override=host:9000"
-    typed = f"sgn train s3://key:secret@bucket/a --runs=s3://k:s@b/runs?{server}&secret_key=s"
-    typed += " --data hdfs://me@host:8020/x optim.learning_rate=0.1 --name a@b hdfs:///x"
-    recorded = f"sgn train s3://bucket/a '--runs=s3://b/runs?{server}'"
-    recorded += " --data hdfs://host:8020/x optim.learning_rate=0.1 --name a@b hdfs:///x"
-    monkeypatch.setattr("sys.argv", typed.split())
-    assert command_line() == recorded
 
 
 def test_words_of_a_command_may_have_several_uris_or_none():
