@@ -126,27 +126,21 @@ class RoomWatch:
 
         Returns False once there is room or the head is lost: then, no request will follow.
         """
-        import ray
-        from ray.util.placement_group import PlacementGroup
-
         if not is_head_alive():
             return False
         groups = _own_groups(self._earlier)
         for group in groups:
             bundles = group["bundles"]
             is_same = (len(bundles), bundles[0].get("CPU")) == (num_workers, self._request.num_cpus)
-            if is_same and group["state"] not in ("CREATED", "REMOVED"):
-                name = ray.PlacementGroupID.from_hex(group["placement_group_id"])
-                ray.util.remove_placement_group(PlacementGroup(name))
+            if is_same and _is_waiting(group):
+                release_group(group["placement_group_id"])
         return not _is_any_placed(groups)
 
 
 def _own_room_is_missing(earlier: set[str]) -> bool:
     """Return whether a group of this driver is waiting, and none with CPUs is placed."""
     own = _own_groups(earlier)
-    return not _is_any_placed(own) and any(
-        group["state"] not in ("CREATED", "REMOVED") for group in own
-    )
+    return not _is_any_placed(own) and any(map(_is_waiting, own))
 
 
 def _own_groups(earlier: set[str]) -> list[dict[str, Any]]:
@@ -160,6 +154,10 @@ def _own_groups(earlier: set[str]) -> list[dict[str, Any]]:
     job = ray.get_runtime_context().get_job_id()
     groups = ray.util.placement_group_table()
     return [groups[name] for name in groups.keys() - earlier if name.endswith(job)]
+
+
+def _is_waiting(group: dict[str, Any]) -> bool:
+    return group["state"] not in ("CREATED", "REMOVED")
 
 
 def _is_any_placed(groups: list[dict[str, Any]]) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -43,8 +43,7 @@ class Location:
     @property
     def address(self) -> str:
         """The URI for a command: complete except for credentials."""
-        query = [pair for pair in parse_qsl(urlsplit(self.uri or "").query) if pair[0] in _PUBLIC]
-        return f"{self}?{urlencode(query, safe=':/')}" if query else str(self)
+        return str(self) + _public_query(urlsplit(self.uri or ""))
 
     @property
     def identity(self) -> str:
@@ -177,9 +176,14 @@ def _without_secrets(uri: re.Match[str]) -> str:
         parts = urlsplit(uri[0])
     except ValueError:
         return "..."
-    query = urlencode([each for each in parse_qsl(parts.query) if each[0] in _PUBLIC], safe=":/")
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    return shown + (query and f"?{query}") + (parts.fragment and f"#{parts.fragment}")
+    return shown + _public_query(parts) + (parts.fragment and f"#{parts.fragment}")
+
+
+def _public_query(parts: SplitResult) -> str:
+    """Return what of a URI's query is no secret, with its question mark; empty if nothing is."""
+    pairs = [pair for pair in parse_qsl(parts.query) if pair[0] in _PUBLIC]
+    return f"?{urlencode(pairs, safe=':/')}" if pairs else ""
 
 
 def locate(text: str | Path) -> Location:

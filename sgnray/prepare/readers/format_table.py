@@ -66,7 +66,7 @@ class RecordedFormat:
 
 @dataclass(frozen=True)
 class PublishedRecordings:
-    """The recordings of a published dataset, or of several, told by the names of their files.
+    """The recordings of a published dataset, or of several, recognized by their file names.
 
     `names` shows such a name in messages. `parse_name` raises ClipError for any other name.
     `name_dataset` returns the dataset's name in sgnray, given all clips.

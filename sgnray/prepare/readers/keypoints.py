@@ -30,6 +30,7 @@ from sgnray.prepare.readers.people import (
     find_overlaps,
     find_repeated,
     in_frame,
+    json_errors,
     mark_missing,
     number_frames,
     parse_json,
@@ -52,7 +53,7 @@ _PEOPLE = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[\s*\{.*"keypoints"', re.DOTALL)
 _FRAME_KEYS = (b'"instances"', b'"predictions"', b'"image_id"')
 _LINES = re.compile(rb"[\]}]\s*+[\[{]")  # a value after another one, as in JSON lines
 _PEOPLE_OF_FRAME = re.compile(rb'"keypoints"\s*+:\s*+\[\s*+\[\s*+\[')
-# Of the frame, in a list of people: keys in small letters without _, the first one that changes.
+# Of the frame, in a list of people: keys in lower case without _, the first one that changes.
 _FRAME_NUMBER_KEYS = (
     *("imageid", "frameid", "frame", "framenumber", "frameindex", "frameidx", "framenum"),
     "frameno",
@@ -132,16 +133,12 @@ def _parse(data: bytes) -> Any:
     if not _LINES.search(data):
         return parse_json(data)
     decoder, values, at = json.JSONDecoder(), [], 0
-    try:
+    with json_errors():
         text = data.decode("utf-8-sig").rstrip()
         while at < len(text):
             if space := _SPACE.match(text, at):
                 value, at = decoder.raw_decode(text, space.end())
                 values.append(value)
-    except RecursionError as error:
-        raise refusal("malformed JSON: nested too deeply") from error
-    except ValueError as error:
-        raise refusal(f"malformed JSON: {error}") from error
     return values if len(values) > 1 else values[0]
 
 

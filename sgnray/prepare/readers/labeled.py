@@ -174,14 +174,14 @@ def _by_folder(files: Sequence[RawFile]) -> Describe:
     is_labeled: set[bool] = set()
 
     def describe(file: RawFile) -> Words:
-        label = read_label(read_file(file)) if file.kind == KINETICS else ""
-        if file.kind == KINETICS and bool(label) not in is_labeled:
-            is_labeled.add(bool(label))
-            if len(is_labeled) == 2:
+        if file.kind == KINETICS:
+            label = read_label(read_file(file))
+            if bool(label) not in is_labeled and is_labeled:
                 what = "has a label in it and other files have none" if label else "has no label"
                 log.warning("%s %s: without a label, the folder is the class", file.path, what)
-        if label:
-            return {"name": names[file], "label": label}
+            is_labeled.add(bool(label))
+            if label:
+                return {"name": names[file], "label": label}
         parts = PurePosixPath(stem_of(file.path)).parts
         if len(parts) < 2:
             what = f": its {len(file.frames)} files count as the frames of one recording"
@@ -363,7 +363,7 @@ def _number_subjects(rows: dict[str, Words], table: RawFile) -> None:
 
 
 def _is_name(text: str) -> bool:
-    return any(letter.isalpha() for letter in text)
+    return any(map(str.isalpha, text))
 
 
 def _read_table(table: RawFile) -> dict[str, Words]:

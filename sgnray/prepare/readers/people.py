@@ -50,8 +50,15 @@ _FORESHORTENED = 75  # percentile: a limb often looks shorter than it is, rarely
 
 def parse_json(data: bytes) -> Any:
     """Parse JSON; ClipError says where it is malformed."""
-    try:
+    with json_errors():
         return json.loads(data)
+
+
+@contextmanager
+def json_errors() -> Iterator[None]:
+    """Turn an error of a parser of JSON into a ClipError that says where it is malformed."""
+    try:
+        yield
     except RecursionError as error:
         raise refusal("malformed JSON: nested too deeply") from error
     except ValueError as error:
