@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +30,6 @@ from sgnray.distributed.cluster import (
 )
 from sgnray.distributed.device import choose_device, choose_precision, describe_device
 from sgnray.distributed.pool import run_on_actors
-from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.reserve import Reservation, Room, RoomWatch
 from sgnray.distributed.resources import (
@@ -42,6 +40,13 @@ from sgnray.distributed.resources import (
     gpus_per_actor,
     use_gpu,
     warn_of_few_cpus,
+)
+from sgnray.distributed.train_workers import (
+    FOREVER_S,
+    RAY_TRAIN_VARIABLES,
+    START_TIMEOUT,
+    process_group,
+    run_trainer,
 )
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
@@ -56,25 +61,9 @@ _GROW_INTERVAL_S = 10.0
 _RELEASE_S = 10.0
 # An elastic run whose room was taken before its workers got it chooses its size again after this.
 _RETRY_START_S = 30.0
-# Settings that Ray Train reads from the environment.
-RAY_TRAIN_VARIABLES = {
-    # How often Ray Train checks whether its workers have ended; its default is 2 s.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # A worker that does not answer counts as lost after this long; the default is ten minutes.
-    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
-    # Saves a process: nothing here uses its results.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-}
-
 _lost_cluster = partial(
     lost_cluster, "rerun the same command to resume after the last finished epoch"
 )
-# How long Ray Train waits for room, in seconds. Forever keeps the request open, so that an
-# autoscaler sees it; `RoomWatch` ends it earlier.
-START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
-FOREVER_S = 1e6
-
 # The function of a launch: called on each worker with the state to resume from.
 Work = Callable[["Worker", bytes | None], Any]
 
@@ -165,7 +154,7 @@ class RayLauncher:
                 self._waited_s = 0.0
             group = _Group(
                 size,
-                partial(self._trainer, work, state(), name, size),
+                partial(self._run_workers, work, state(), name, size),
                 partial(room_watch.cancel, size),
             )
             with group:
@@ -241,25 +230,18 @@ class RayLauncher:
                 time.sleep(_POLL_S)
         return max(workers.fewest, found)
 
-    def _trainer(
-        self,
-        work: Work,
-        state: bytes | None,
-        name: str,
-        size: int,
-        queue: MessageQueue,
-        folder: str,
-    ) -> Any:
+    def _run_workers(
+        self, work: Work, state: bytes | None, name: str, size: int, queue: MessageQueue
+    ) -> None:
         import ray
 
         hardware = self.hardware
         shared = None if state is None else ray.put(state)
-        return make_trainer(
+        run_trainer(
             partial(
                 _run_worker, work, shared, queue, hardware.device_type, hardware.threads_per_worker
             ),
             name=name,
-            folder=folder,
             num_workers=size,
             request=self._request,
         )
@@ -330,12 +312,12 @@ class _Group:
 
     In a thread, Ray does not handle Ctrl-C. `outcome` is None while the group runs; then it is the
     first message that ends the work (_Finished, _StopWork or an SgnError), else _NoRoom, or the
-    exception that Ray raised for a lost worker. `build` makes the trainer from the queue and a
-    folder for Ray's own files, `cancel` removes its request for room, see `RoomWatch`.
+    exception that Ray raised for a lost worker. `run` runs the workers, which send
+    to its queue; `cancel` removes the request for room, see `RoomWatch`.
     """
 
     def __init__(
-        self, size: int, build: Callable[[MessageQueue, str], Any], cancel: Callable[[], bool]
+        self, size: int, run: Callable[[MessageQueue], None], cancel: Callable[[], bool]
     ) -> None:
         self.size = size
         self._cancel = cancel
@@ -343,9 +325,7 @@ class _Group:
         self.is_started = False
         self.outcome: Any = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(
-            target=self._fit, args=(build,), name="sgn-fit", daemon=True
-        )
+        self._thread = threading.Thread(target=self._fit, args=(run,), name="sgn-fit", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> _Group:
@@ -366,12 +346,9 @@ class _Group:
                 while self._thread.is_alive() and time.monotonic() < give_up and self._cancel():
                     self._thread.join(_POLL_S)
 
-    def _fit(self, build: Callable[[MessageQueue, str], Any]) -> None:
+    def _fit(self, run: Callable[[MessageQueue], None]) -> None:
         try:
-            with tempfile.TemporaryDirectory(
-                prefix="sgn-ray-", ignore_cleanup_errors=True
-            ) as folder:
-                build(self.queue, folder).fit()
+            run(self.queue)
         except BaseException as error:
             self._error = error
 
@@ -445,54 +422,6 @@ def ask_precision(device_type: str, resources: Resources, request: WorkerRequest
     return chosen
 
 
-def make_trainer(
-    work: Callable[[], None],
-    *,
-    name: str,
-    folder: str,
-    num_workers: int,
-    request: WorkerRequest,
-    callbacks: list[Any] | None = None,
-) -> Any:
-    """Return Ray's trainer that calls `work` on every worker; `folder` is for Ray's own files.
-
-    `request` has the CPUs and GPUs of each worker.
-    """
-    from ray.train import BackendConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    # We create the process group ourselves. This is not a TorchConfig, because Ray Train's
-    # controller would have to load torch just to read it.
-    class NoProcessGroup(BackendConfig):  # type: ignore[misc]
-        backend = "none"  # TorchTrainer checks that it exists
-
-    return TorchTrainer(
-        work,  # no config: the controller would load torch to read it
-        torch_config=NoProcessGroup(),
-        scaling_config=ScalingConfig(
-            num_workers=num_workers,
-            use_gpu=bool(request.num_gpus),
-            resources_per_worker={
-                "CPU": request.num_cpus,
-                **({"GPU": request.num_gpus} if request.num_gpus else {}),
-            },
-            accelerator_type=request.accelerator_type,
-            label_selector=request.labels or None,
-        ),
-        run_config=RunConfig(
-            name=name,
-            storage_path=folder,
-            callbacks=callbacks,
-            # Ray Train itself would restart all workers, and from the state of this launch; workers
-            # that fail while they start, it would restart forever.
-            failure_config=FailureConfig(
-                max_failures=0, max_preemption_failures=0, controller_failure_limit=0
-            ),
-            logging_config=LoggingConfig(log_level="ERROR"),
-        ),
-    )
-
-
 def _run_worker(
     work: Work, state: Any, queue: MessageQueue, device_type: str, num_threads: int
 ) -> None:
@@ -500,9 +429,8 @@ def _run_worker(
     import ray
 
     torch.set_num_threads(num_threads)
-    device = own_device(device_type)
     state = None if state is None else ray.get(state)
-    with process_group(device):
+    with process_group(device_type) as device:
         worker = Worker(queue, device)
         outcome: object
         try:
@@ -518,17 +446,6 @@ def _run_worker(
         worker.flush()
         if worker.world.rank == 0:
             ray.get(queue.put(outcome))  # wait, or the message would be lost with this process
-
-
-def own_device(device_type: str) -> torch.device:
-    """Return the device of this worker of Ray Train; a GPU becomes the current one."""
-    if device_type != "cuda":
-        return torch.device("cpu")
-    from ray.train.torch import get_device
-
-    device: torch.device = get_device()
-    torch.cuda.set_device(device)
-    return device
 
 
 def _explain_loss(error: Exception) -> ClusterError:

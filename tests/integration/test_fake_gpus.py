@@ -19,22 +19,22 @@ WITHOUT_CUDA = """
 import importlib.util
 import sys
 
-class Launcher:
+class TrainWorkers:
     def find_spec(name, path=None, target=None):
-        if name != "sgnray.distributed.launcher":
+        if name != "sgnray.distributed.train_workers":
             return None
-        sys.meta_path.remove(Launcher)
+        sys.meta_path.remove(TrainWorkers)
         spec = importlib.util.find_spec(name)
         load = spec.loader.exec_module
 
         def exec_module(module):
             load(module)
-            module.own_device = lambda device_type: module.torch.device("cpu")
+            module._own_device = lambda device_type: module.torch.device("cpu")
 
         spec.loader.exec_module = exec_module
         return spec
 
-sys.meta_path.insert(0, Launcher)
+sys.meta_path.insert(0, TrainWorkers)
 """
 
 

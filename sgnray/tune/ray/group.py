@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -14,15 +13,14 @@ from ray.util.placement_group import get_current_placement_group
 from torch.distributed import DistError
 
 from sgnray.distributed.cluster import set_environment
-from sgnray.distributed.launcher import (
+from sgnray.distributed.queue import MessageQueue
+from sgnray.distributed.train_workers import (
     FOREVER_S,
     RAY_TRAIN_VARIABLES,
     START_TIMEOUT,
-    make_trainer,
-    own_device,
+    process_group,
+    run_trainer,
 )
-from sgnray.distributed.process_group import process_group
-from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.world import World
 from sgnray.tune.trial.folds import TrialJob
 from sgnray.tune.trial.messages import FailureReport, TrialConfig
@@ -37,19 +35,15 @@ def train_group(trial: TrialConfig, job: TrialJob) -> FailureReport | None:
     """
     resources, context = job.resources, tune.get_context()
     failures = MessageQueue()
-    # Ray requires files of its own.
-    scratch = tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True)
     try:
-        with scratch as folder:
-            make_trainer(
-                partial(_train_worker, trial, job, failures),
-                # With the id: another command's trial must not continue this one's run.
-                name=f"{context.get_trial_name()}-{context.get_trial_id()}",
-                folder=folder,
-                num_workers=resources.num_workers,
-                request=resources.worker_request,
-                callbacks=[TuneReportCallback()],
-            ).fit()
+        run_trainer(
+            partial(_train_worker, trial, job, failures),
+            # With the id: another command's trial must not continue this one's run.
+            name=f"{context.get_trial_name()}-{context.get_trial_id()}",
+            num_workers=resources.num_workers,
+            request=resources.worker_request,
+            callbacks=[TuneReportCallback()],
+        )
     except TrainingFailedError:
         reported: list[FailureReport] = failures.take()
         if not reported:
@@ -62,7 +56,7 @@ def train_group(trial: TrialConfig, job: TrialJob) -> FailureReport | None:
 
 def _train_worker(trial: TrialConfig, job: TrialJob, failures: MessageQueue) -> None:
     group = get_current_placement_group().id.hex()
-    with process_group(own_device("cuda" if job.resources.num_gpus else "cpu")):
+    with process_group("cuda" if job.resources.num_gpus else "cpu"):
         try:
             for report in job.train(trial, World.current()):
                 ray.train.report(asdict(replace(report, placement_group=group)))
