@@ -1,4 +1,4 @@
-"""Choose the device and the precision, describe them, and tune memory allocation."""
+"""Choose and describe the device, and tune memory allocation."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import sys
 
 import torch
 
-from sgnray.config import Recipe
-from sgnray.config.schema import Precision
 from sgnray.errors import UsageError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -40,19 +38,6 @@ def check_device_name(device: str) -> None:
         )
 
 
-def resolve_precision(recipe: Recipe, device_type: str) -> Recipe:
-    """Replace `auto` by bf16 if the hardware supports it, else by float32."""
-    precision = choose_precision(recipe.train.precision, device_type)
-    return recipe.replacing({"train.precision": precision})
-
-
-def choose_precision(precision: Precision, device_type: str) -> Precision:
-    """Replace `auto` by bf16 if the hardware supports it, else by float32."""
-    if precision != "auto":
-        return precision
-    return "bf16" if _has_bf16(device_type) else "float32"
-
-
 def describe_device(device: torch.device) -> str:
     """Name the hardware behind a device, for the records."""
     if device.type == "cuda":
@@ -73,11 +58,3 @@ def keep_freed_memory() -> None:
     if hasattr(libc, "gnu_get_libc_version"):
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT_BYTES)
-
-
-def _has_bf16(device_type: str) -> bool:
-    if device_type == "cuda":
-        # Older GPUs emulate it, slower than float32.
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -3,6 +3,17 @@
 The driver chooses the number of workers, replaces lost ones and keeps the state to resume from;
 Ray Train starts one group of workers of a fixed size at a time. Ray is imported only at the first
 launch.
+
+A group waits for room. Once its workers have joined the process group, rank 0 sends `_Started`, and
+then the messages of the work. The group ends with one outcome, and the driver
+
+- returns the result of `_Finished`: the work is done,
+- raises an SgnError that a worker sent,
+- starts another group after `_StopWork`: it had asked this one to stop, because it can grow,
+- starts a smaller group after `_NoRoom`: others took the room before the workers got it,
+- starts another group after any other exception, which means a lost worker, `max_failures` times.
+
+Another group resumes from the state that the driver has then.
 """
 
 from __future__ import annotations
@@ -20,16 +31,9 @@ from typing import Any
 import torch
 
 from sgnray.config.schema import Precision
-from sgnray.distributed.cluster import (
-    connected,
-    is_at_hand,
-    lost_cluster,
-    own_address,
-    set_environment,
-    wait_for_head,
-)
-from sgnray.distributed.device import choose_device, choose_precision, describe_device
-from sgnray.distributed.pool import run_on_actors
+from sgnray.distributed.cluster import lost_cluster, set_environment, wait_for_head
+from sgnray.distributed.device import describe_device
+from sgnray.distributed.precision import ask_precision
 from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.reserve import Reservation, Room, RoomWatch
 from sgnray.distributed.resources import (
@@ -37,7 +41,6 @@ from sgnray.distributed.resources import (
     Wait,
     WorkerRequest,
     check_local,
-    gpus_per_actor,
     use_gpu,
     warn_of_few_cpus,
 )
@@ -61,9 +64,11 @@ _GROW_INTERVAL_S = 10.0
 _RELEASE_S = 10.0
 # An elastic run whose room was taken before its workers got it chooses its size again after this.
 _RETRY_START_S = 30.0
+
 _lost_cluster = partial(
     lost_cluster, "rerun the same command to resume after the last finished epoch"
 )
+
 # The function of a launch: called on each worker with the state to resume from.
 Work = Callable[["Worker", bytes | None], Any]
 
@@ -311,9 +316,9 @@ class _Group:
     """One group of workers from its start to its end; Ray Train runs it in a thread of the driver.
 
     In a thread, Ray does not handle Ctrl-C. `outcome` is None while the group runs; then it is the
-    first message that ends the work (_Finished, _StopWork or an SgnError), else _NoRoom, or the
-    exception that Ray raised for a lost worker. `run` runs the workers, which send
-    to its queue; `cancel` removes the request for room, see `RoomWatch`.
+    first message that ends the work, else _NoRoom, or the exception that Ray raised for a lost
+    worker. `run` runs the workers, which send to its queue; `cancel` removes the request for room,
+    see `RoomWatch`.
     """
 
     def __init__(
@@ -382,44 +387,6 @@ def _controller_failure(error: BaseException) -> str:
 
     # These classes are not public. If one is renamed, its errors count as lost workers.
     return type(error.controller_failure).__name__ if isinstance(error, ControllerError) else ""
-
-
-def resolve_for_workers(
-    device: str, address: str | None, num_workers: int, request: WorkerRequest | None
-) -> tuple[str, Precision]:
-    """Decide on the device of workers that start later, and what the precision `auto` is on it.
-
-    Once for all of them, since nodes may differ; 0 workers are this process. May wait for a node,
-    as `ask_precision` does.
-    """
-    request = request or WorkerRequest()
-    if num_workers == 0 or not is_at_hand(address):  # they start on this machine
-        device_type = "cpu" if request.num_gpus == 0 else choose_device(device).type
-        return device, choose_precision("auto", device_type)
-    # The command announces the cluster when it connects again.
-    with connected(address, num_workers=num_workers, is_announced=False) as resources:
-        device_type = "cuda" if gpus_per_actor(device, resources, request) else "cpu"
-        return device_type, ask_precision(device_type, resources, request)
-
-
-def ask_precision(device_type: str, resources: Resources, request: WorkerRequest) -> Precision:
-    """Resolve `auto` for the workers' hardware; on an existing cluster, on one of its workers.
-
-    May wait for a node; ClusterError if that takes longer than the request allows.
-    """
-    if resources.is_local:
-        return choose_precision("auto", device_type)
-    jobs: list[Precision] = ["auto"]
-    (chosen,) = run_on_actors(
-        choose_precision,
-        jobs,
-        workers=1,
-        address=own_address(None),
-        now="rerun the same command; all machines need the same sgnray",
-        device=device_type,
-        request=request,
-    )
-    return chosen
 
 
 def _run_worker(

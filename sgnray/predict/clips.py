@@ -25,8 +25,8 @@ from sgnray.distributed.device import (
     choose_device,
     keep_freed_memory,
 )
-from sgnray.distributed.launcher import resolve_for_workers
 from sgnray.distributed.pool import run_on_actors
+from sgnray.distributed.precision import resolve_for_workers
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, ClipError, UsageError
 from sgnray.predict.sources import (

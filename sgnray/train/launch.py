@@ -16,9 +16,10 @@ from sgnray.config import Recipe
 from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.distributed.cluster import connected
-from sgnray.distributed.device import choose_device, choose_precision, describe_device
+from sgnray.distributed.device import choose_device, describe_device
 from sgnray.distributed.gauges import Gauges
 from sgnray.distributed.launcher import Hardware, RayLauncher, Worker
+from sgnray.distributed.precision import choose_precision
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World

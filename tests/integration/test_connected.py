@@ -14,7 +14,7 @@ import pytest
 import ray
 
 from sgnray.distributed.cluster import connected, find_address
-from sgnray.distributed.device import choose_precision
+from sgnray.distributed.precision import choose_precision
 from sgnray.errors import UsageError
 
 pytestmark = pytest.mark.ray
@@ -51,7 +51,7 @@ except UsageError as error:
 # Prints the device and precision of workers of that Ray, whose hardware this process lacks.
 RESOLVE = """
 import json, sys, torch
-from sgnray.distributed.launcher import resolve_for_workers
+from sgnray.distributed.precision import resolve_for_workers
 torch.cpu.get_capabilities = lambda: {"avx512_bf16": sys.argv[2] != "bf16"}
 print(json.dumps(resolve_for_workers("auto", sys.argv[1], 1, None)))
 """

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from sgnray.distributed import pool
-from sgnray.distributed.device import choose_precision
+from sgnray.distributed.precision import choose_precision
 from sgnray.errors import ClusterError, InputError
 from sgnray.predict import Prediction, predict_clips, write_predictions
 

@@ -16,8 +16,8 @@ import pytest
 import ray
 
 from sgnray.distributed.cluster import check_listening, connected
-from sgnray.distributed.device import choose_precision
 from sgnray.distributed.launcher import RayLauncher
+from sgnray.distributed.precision import choose_precision
 from sgnray.distributed.resources import Resources, WorkerRequest
 from sgnray.distributed.train_workers import RAY_TRAIN_VARIABLES, START_TIMEOUT
 from sgnray.distributed.workers import Workers

@@ -22,7 +22,7 @@ from sgnray.checkpoints.checkpoint import unpack_checkpoint
 from sgnray.config import dump_recipe, load_recipe
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
-from sgnray.distributed.device import choose_precision
+from sgnray.distributed.precision import choose_precision
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import ClusterError, SgnError
 from sgnray.tune import TrialResources, train_final, tune_recipe

@@ -31,7 +31,7 @@ from sgnray.distributed.cluster import (
     wait_for_head,
 )
 from sgnray.distributed.gauges import Gauges
-from sgnray.distributed.launcher import ask_precision
+from sgnray.distributed.precision import ask_precision
 from sgnray.distributed.queue import StateStore
 from sgnray.distributed.reserve import Room, release_group
 from sgnray.distributed.resources import Resources

@@ -20,7 +20,8 @@ from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.data.protocols import validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.distributed.device import keep_freed_memory, resolve_precision
+from sgnray.distributed.device import keep_freed_memory
+from sgnray.distributed.precision import resolve_precision
 from sgnray.distributed.queue import StateStore
 from sgnray.distributed.world import World
 from sgnray.errors import RunError

@@ -4,7 +4,7 @@ from importlib import metadata
 
 import pytest
 
-from sgnray.distributed.device import choose_precision
+from sgnray.distributed.precision import choose_precision
 from sgnray.train.environment import _version
 from sgnray.train.run import train_run
 from sgnray.train.run_log import run_log

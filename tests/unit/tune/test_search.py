@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from sgnray.config import load_recipe, recipe_for
-from sgnray.distributed.device import choose_precision
+from sgnray.distributed.precision import choose_precision
 from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError, InputError, RecipeError, SgnError, UsageError
 from sgnray.tune import TrialResources, TrialRow, train_final, tune_recipe

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sgnray.distributed.device import choose_precision
+from sgnray.distributed.precision import choose_precision
 
 
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "float32")])

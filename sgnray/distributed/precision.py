@@ -1,0 +1,77 @@
+"""What the precision `auto` means: bf16 if the hardware supports it, else float32.
+
+The hardware of this machine answers `choose_precision`, for a whole recipe `resolve_precision`:
+training without Ray, a trial of a search and measurements ask them. One worker of a cluster answers
+`ask_precision`: a launch on Ray workers and a search ask it once they are connected. Several seeds
+and predictions ask `resolve_for_workers` before they start their workers; it asks either.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from sgnray.config import Recipe
+from sgnray.config.schema import Precision
+from sgnray.distributed.cluster import connected, is_at_hand, own_address
+from sgnray.distributed.device import choose_device
+from sgnray.distributed.pool import run_on_actors
+from sgnray.distributed.resources import Resources, WorkerRequest, gpus_per_actor
+
+
+def resolve_for_workers(
+    device: str, address: str | None, num_workers: int, request: WorkerRequest | None
+) -> tuple[str, Precision]:
+    """Decide on the device of workers that start later, and what the precision `auto` is on it.
+
+    Once for all of them, since nodes may differ; 0 workers are this process. May wait for a node,
+    as `ask_precision` does.
+    """
+    request = request or WorkerRequest()
+    if num_workers == 0 or not is_at_hand(address):  # they start on this machine
+        device_type = "cpu" if request.num_gpus == 0 else choose_device(device).type
+        return device, choose_precision("auto", device_type)
+    # The command announces the cluster when it connects again.
+    with connected(address, num_workers=num_workers, is_announced=False) as resources:
+        device_type = "cuda" if gpus_per_actor(device, resources, request) else "cpu"
+        return device_type, ask_precision(device_type, resources, request)
+
+
+def ask_precision(device_type: str, resources: Resources, request: WorkerRequest) -> Precision:
+    """Resolve `auto` for the workers' hardware; on an existing cluster, on one of its workers.
+
+    May wait for a node; ClusterError if that takes longer than the request allows.
+    """
+    if resources.is_local:
+        return choose_precision("auto", device_type)
+    jobs: list[Precision] = ["auto"]
+    (chosen,) = run_on_actors(
+        choose_precision,
+        jobs,
+        workers=1,
+        address=own_address(None),
+        now="rerun the same command; all machines need the same sgnray",
+        device=device_type,
+        request=request,
+    )
+    return chosen
+
+
+def resolve_precision(recipe: Recipe, device_type: str) -> Recipe:
+    """Replace `auto` by bf16 if the hardware supports it, else by float32."""
+    precision = choose_precision(recipe.train.precision, device_type)
+    return recipe.replacing({"train.precision": precision})
+
+
+def choose_precision(precision: Precision, device_type: str) -> Precision:
+    """Replace `auto` by bf16 if the hardware supports it, else by float32."""
+    if precision != "auto":
+        return precision
+    return "bf16" if _has_bf16(device_type) else "float32"
+
+
+def _has_bf16(device_type: str) -> bool:
+    if device_type == "cuda":
+        # Older GPUs emulate it, slower than float32.
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
