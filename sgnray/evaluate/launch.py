@@ -56,15 +56,7 @@ def compute_logits(
         here = choose_device(device)
         bank = PoseBank.of(open_dataset(dataset_dir), here)
         return [
-            view_logits(
-                model.to(here),
-                bank,
-                rows,
-                num_views=num_views,
-                windows=card.windows,
-                turn_rad=card.turn_rad,
-                progress=progress,
-            )
+            view_logits(model.to(here), card, bank, rows, num_views=num_views, progress=progress)
             for model, card in models
         ]
     parts = [rows[at : at + _BLOCK_CLIPS] for at in range(0, len(rows), _BLOCK_CLIPS)]
@@ -111,11 +103,6 @@ class _Scorer:
         model, card = self.models[number]
         # A copy, because Ray's shared memory is read-only and torch warns about that.
         logits_NWK = view_logits(
-            model.to(target),
-            self.bank,
-            np.array(rows),
-            num_views=self.num_views,
-            windows=card.windows,
-            turn_rad=card.turn_rad,
+            model.to(target), card, self.bank, np.array(rows), num_views=self.num_views
         )
         return logits_NWK.numpy()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from sgnray.checkpoints.model_card import ModelCard
 from sgnray.config.schema import Windows
 from sgnray.data.batches import gather_views, view_draws
 from sgnray.data.pose_bank import PoseBank
@@ -58,18 +59,26 @@ def score_clips(
 
 def view_logits(
     model: SGN,
+    card: ModelCard,
     bank: PoseBank,
     rows: IntArray,
     *,
     num_views: int,
-    windows: Windows,
-    turn_rad: float = 0.0,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Return the logits (N, W, K) of each view of the clips `rows`, float32 on the CPU."""
+    """Return the logits (N, W, K) of each view of the clips `rows`, float32 on the CPU.
+
+    The views are those of the model's card, but `num_views` of them.
+    """
     logits_NWK = torch.empty(len(rows), num_views, model.num_classes)
     chunks = _chunks(
-        model, bank, rows, num_views=num_views, windows=windows, turn_rad=turn_rad, world=World()
+        model,
+        bank,
+        rows,
+        num_views=num_views,
+        windows=card.windows,
+        turn_rad=card.turn_rad,
+        world=World(),
     )
     for start, rows_B, logits_BWK in chunks:
         end = start + len(rows_B)

@@ -56,15 +56,9 @@ def twin(paths, folder):
     logits = []
     for path in paths:
         trained_model = load_trained_model(path)
+        card = trained_model.card.replacing(windows="paper", turn_rad=0.5)
         own = [
-            view_logits(
-                trained_model.model,
-                bank,
-                rows[index : index + 1],
-                num_views=2,
-                windows="paper",
-                turn_rad=0.5,
-            )
+            view_logits(trained_model.model, card, bank, rows[index : index + 1], num_views=2)
             for index in range(len(rows))
         ]
         logits.append(torch.cat(own).double())
