@@ -17,8 +17,14 @@ import torch
 from torch import Tensor
 
 from sgnray.checkpoints.checkpoint import Checkpoint, load_either
+from sgnray.checkpoints.exported import (
+    ONNX_SUFFIX,
+    SAFETENSORS_SUFFIX,
+    OnnxModel,
+    read_onnx,
+    read_safetensors,
+)
 from sgnray.checkpoints.model_card import ModelCard
-from sgnray.checkpoints.onnx_model import ONNX_SUFFIX, OnnxModel, read_onnx
 from sgnray.checkpoints.run_folder import (
     CHECKPOINT_FILE,
     RunFolder,
@@ -29,7 +35,6 @@ from sgnray.checkpoints.run_folder import (
     read_folder,
     run_of,
 )
-from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors
 from sgnray.config import ModelConfig
 from sgnray.data.batches import gather_views, view_draws
 from sgnray.data.datasets import find_published, read_class_names

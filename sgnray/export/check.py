@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sgnray import seeding
-from sgnray.checkpoints.onnx_model import ComputeLogits
+from sgnray.checkpoints.exported import ComputeLogits
 from sgnray.checkpoints.trained_model import TrainedModel, dataset_of, sample_views
 from sgnray.data.store import find_dataset
 from sgnray.errors import SgnError, UsageError

@@ -16,9 +16,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sgnray.checkpoints.exported import (
+    ONNX_SUFFIX,
+    SAFETENSORS_SUFFIX,
+    ComputeLogits,
+    open_session,
+    read_safetensors,
+    run_session,
+    write_safetensors,
+)
 from sgnray.checkpoints.model_card import KEY
-from sgnray.checkpoints.onnx_model import ONNX_SUFFIX, ComputeLogits, open_session, run_session
-from sgnray.checkpoints.safetensors import SAFETENSORS_SUFFIX, read_safetensors, write_safetensors
 from sgnray.checkpoints.trained_model import TORCH_EXPORT_SUFFIX, TrainedModel
 from sgnray.errors import SgnError, UsageError, first_line, import_extra
 
