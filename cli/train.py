@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sgnray.distributed.workers import parse_workers
+from sgnray.distributed.resources import parse_workers
 from sgnray.errors import Problem, SgnError
 
 from . import options, render, tables

@@ -29,7 +29,7 @@ from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.cluster import connected, is_at_hand
 from sgnray.distributed.device import choose_device, describe_device
 from sgnray.distributed.precision import choose_precision, resolve_precision
-from sgnray.distributed.workers import Workers
+from sgnray.distributed.resources import Workers
 from sgnray.metric_keys import CLIPS_PER_S
 from sgnray.model.flops import STEP_FACTOR, forward_flops
 from sgnray.model.sgn import count_parameters

@@ -35,11 +35,11 @@ from sgnray.distributed.cluster import lost_cluster, set_environment, wait_for_h
 from sgnray.distributed.device import describe_device
 from sgnray.distributed.precision import ask_precision
 from sgnray.distributed.queue import MessageQueue
-from sgnray.distributed.reserve import Reservation, Room, RoomWatch
+from sgnray.distributed.reserve import Reservation, Room, RoomWatch, Wait
 from sgnray.distributed.resources import (
     Resources,
-    Wait,
     WorkerRequest,
+    Workers,
     check_local,
     use_gpu,
     warn_of_few_cpus,
@@ -51,7 +51,6 @@ from sgnray.distributed.train_workers import (
     process_group,
     run_trainer,
 )
-from sgnray.distributed.workers import Workers
 from sgnray.distributed.world import World
 from sgnray.errors import ClusterError, SgnError, last_line
 

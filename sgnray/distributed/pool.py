@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from sgnray.distributed.cluster import connected, lost_cluster, wait_for_head
-from sgnray.distributed.reserve import Reservation
-from sgnray.distributed.resources import Wait, WorkerRequest, gpus_per_actor
+from sgnray.distributed.reserve import Reservation, Wait
+from sgnray.distributed.resources import WorkerRequest, gpus_per_actor
 from sgnray.errors import ClusterError, SgnError, last_line
 
 # Jobs queued at each worker, so that it never waits for the next.

@@ -1,14 +1,24 @@
-"""Room for workers on the nodes of a cluster: placement groups, which an autoscaler sees."""
+"""Room for workers on the nodes of a cluster, and the wait for it.
+
+It is requested with placement groups, which an autoscaler sees.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import suppress
 from typing import Any
 
 from sgnray.distributed.cluster import is_head_alive, wait_for_head
-from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local
+from sgnray.distributed.resources import Resources, WorkerRequest, check_local
+from sgnray.errors import ClusterError
 
+log = logging.getLogger(__name__)
+
+# Workers with room import torch in seconds; a node that fetches an image takes longer.
+SLOW_START_S = 60.0
+_FIRST_LINE_S, _REPEAT_LINE_S = 10.0, 300.0  # of a wait
 _POLL_S = 0.1
 _LOOK_INTERVAL_S = 1.0
 
@@ -89,6 +99,54 @@ class Room:
     def release(self) -> None:
         """Give up the room, or the request for it."""
         _release(*self._groups)
+
+
+class Wait:
+    """A wait for `needed`: logged every five minutes; ClusterError once it takes too long.
+
+    It is for the room of workers with this request, which limits it; without one, for their start.
+    `waited_s` of the time has passed before. `advice` is part of the message.
+    """
+
+    def __init__(
+        self,
+        needed: str,
+        request: WorkerRequest | None = None,
+        *,
+        waited_s: float = 0.0,
+        advice: str = "",
+    ) -> None:
+        self._needed, self._request, self._advice = needed, request, advice
+        self._waited_s = waited_s
+        self._began: float | None = None
+        self._line_at = 0.0
+
+    def check(self, *, is_waiting: bool) -> None:
+        """Call this often; the time counts from the first call of each wait."""
+        if not is_waiting:
+            self._began = None
+            return
+        now = time.monotonic()
+        if self._began is None:
+            self._began, self._waited_s = now - self._waited_s, 0.0
+            self._line_at = now + (_FIRST_LINE_S if self._request else SLOW_START_S)
+        wait_s = self._request.wait_s if self._request else None
+        if wait_s is not None and now - self._began > wait_s:
+            raise ClusterError(
+                f"waited {wait_s:g} s for {self._needed}",
+                where=f"the Ray cluster, which has {Resources.now(is_local=False)}",
+                now="add nodes, ask for less, or wait longer with --wait",
+            )
+        if now > self._line_at:
+            self._line_at = now + _REPEAT_LINE_S
+            has = Resources.now(is_local=False)
+            if self._request is None:
+                log.warning("still starting %s; the cluster has %s", self._needed, has)
+                return
+            lack = self._request.describe_lack(has)
+            end = f"--wait ends this after {wait_s:g} s" if wait_s else "--wait TIME limits this"
+            text = "waiting for %s; the cluster has %s%s%s; %s, Ctrl-C ends it"
+            log.warning(text, self._needed, has, lack, self._advice, end)
 
 
 class RoomWatch:

@@ -1,20 +1,17 @@
-"""The resources of a cluster, the request of each worker, and the wait for it."""
+"""The resources of a cluster, the number of workers of a run, and the request of each worker."""
 
 from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sgnray.errors import ClusterError, UsageError, count_of
+from sgnray.errors import UsageError, count_of
 
 log = logging.getLogger(__name__)
 
-# Workers with room import torch in seconds; a node that fetches an image takes longer.
-SLOW_START_S = 60.0
-_FIRST_LINE_S, _REPEAT_LINE_S = 10.0, 300.0  # of a wait
+_WORKERS = re.compile(r"([0-9]{1,6})(?::([0-9]{1,6}))?")
 _ACCELERATOR = "accelerator_type:"
 _ON_CPUS = {"worker": "use --device cpu", "trial": "use --gpus-per-trial 0"}
 # As Ray accepts them; a value may also be negated or a choice: !spot, in(A100,H100).
@@ -76,6 +73,52 @@ class Resources:
         return f"{count_of(self.num_cpus, 'CPU')} ({self.free_cpus} free) and " + count_of(
             self.num_gpus, "GPU"
         )
+
+
+@dataclass(frozen=True)
+class Workers:
+    """From `fewest` to `most` workers; both are 0 for this process, without Ray."""
+
+    fewest: int
+    most: int
+
+    @classmethod
+    def of(cls, wanted: int | tuple[int, int]) -> Workers:
+        """Convert a number, or a range (fewest, most); UsageError if it is invalid."""
+        fewest, most = wanted if isinstance(wanted, tuple) else (wanted, wanted)
+        if fewest < 0 or most < fewest:
+            raise _refused(f"{fewest}:{most}" if isinstance(wanted, tuple) else str(wanted))
+        if fewest == 0 and most > 0:
+            raise UsageError(
+                "a run in this process cannot grow to Ray workers",
+                where=f"--workers 0:{most}",
+                now=f"ask for --workers 1:{most}",
+            )
+        return cls(fewest, most)
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number may change during the run."""
+        return self.fewest < self.most
+
+
+def parse_workers(text: str) -> int | tuple[int, int]:
+    """Read N or MIN:MAX; UsageError for anything else."""
+    found = _WORKERS.fullmatch(text)
+    if found is None:
+        raise _refused(text)
+    wanted = int(found[1]) if found[2] is None else (int(found[1]), int(found[2]))
+    Workers.of(wanted)
+    return wanted
+
+
+def _refused(text: str) -> UsageError:
+    return UsageError(
+        f"invalid number of workers: '{text}'",
+        where="--workers",
+        now="give a number like --workers 8, or a range like --workers 1:8 that grows and shrinks "
+        "with the cluster",
+    )
 
 
 @dataclass(frozen=True)
@@ -180,54 +223,6 @@ def check_local(
             where=f"Ray on this machine alone, with {resources}",
             now=f"ask for less{on_cpus}, or name a cluster with --address",
         )
-
-
-class Wait:
-    """A wait for `needed`: logged every five minutes; ClusterError once it takes too long.
-
-    It is for the room of workers with this request, which limits it; without one, for their start.
-    `waited_s` of the time has passed before. `advice` is part of the message.
-    """
-
-    def __init__(
-        self,
-        needed: str,
-        request: WorkerRequest | None = None,
-        *,
-        waited_s: float = 0.0,
-        advice: str = "",
-    ) -> None:
-        self._needed, self._request, self._advice = needed, request, advice
-        self._waited_s = waited_s
-        self._began: float | None = None
-        self._line_at = 0.0
-
-    def check(self, *, is_waiting: bool) -> None:
-        """Call this often; the time counts from the first call of each wait."""
-        if not is_waiting:
-            self._began = None
-            return
-        now = time.monotonic()
-        if self._began is None:
-            self._began, self._waited_s = now - self._waited_s, 0.0
-            self._line_at = now + (_FIRST_LINE_S if self._request else SLOW_START_S)
-        wait_s = self._request.wait_s if self._request else None
-        if wait_s is not None and now - self._began > wait_s:
-            raise ClusterError(
-                f"waited {wait_s:g} s for {self._needed}",
-                where=f"the Ray cluster, which has {Resources.now(is_local=False)}",
-                now="add nodes, ask for less, or wait longer with --wait",
-            )
-        if now > self._line_at:
-            self._line_at = now + _REPEAT_LINE_S
-            has = Resources.now(is_local=False)
-            if self._request is None:
-                log.warning("still starting %s; the cluster has %s", self._needed, has)
-                return
-            lack = self._request.describe_lack(has)
-            end = f"--wait ends this after {wait_s:g} s" if wait_s else "--wait TIME limits this"
-            text = "waiting for %s; the cluster has %s%s%s; %s, Ctrl-C ends it"
-            log.warning(text, self._needed, has, lack, self._advice, end)
 
 
 def use_gpu(device: str, resources: Resources, request: WorkerRequest) -> bool:

@@ -20,8 +20,7 @@ from sgnray.distributed.device import choose_device, describe_device
 from sgnray.distributed.gauges import Gauges
 from sgnray.distributed.launcher import Hardware, RayLauncher, Worker
 from sgnray.distributed.precision import choose_precision
-from sgnray.distributed.resources import WorkerRequest
-from sgnray.distributed.workers import Workers
+from sgnray.distributed.resources import WorkerRequest, Workers
 from sgnray.distributed.world import World
 from sgnray.evaluate.metrics import Tally
 from sgnray.metric_keys import WAIT_S

@@ -24,8 +24,7 @@ from sgnray.config import Recipe
 from sgnray.config.schema import Precision
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.launcher import Hardware
-from sgnray.distributed.resources import WorkerRequest
-from sgnray.distributed.workers import Workers
+from sgnray.distributed.resources import WorkerRequest, Workers
 from sgnray.errors import CheckpointError, RunError, count_of
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.sgn import count_parameters

@@ -35,8 +35,7 @@ from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.cluster import connected, is_at_hand, num_cores, own_address
 from sgnray.distributed.device import choose_device
 from sgnray.distributed.precision import resolve_for_workers
-from sgnray.distributed.resources import WorkerRequest, use_gpu, warn_of_few_cpus
-from sgnray.distributed.workers import Workers
+from sgnray.distributed.resources import WorkerRequest, Workers, use_gpu, warn_of_few_cpus
 from sgnray.errors import OutputError, Problem, SgnError, UsageError
 from sgnray.evaluate.report import FORMAT_VERSION as REPORT_VERSION
 from sgnray.storage.atomic import write_text

@@ -132,7 +132,7 @@ def test_workers_that_start_slowly_are_named(recordings, tiny_run, monkeypatch, 
             time.sleep(4)
 
     monkeypatch.setattr(pool, "_Worker", SlowWorker)
-    monkeypatch.setattr("sgnray.distributed.resources.SLOW_START_S", 1.0)
+    monkeypatch.setattr("sgnray.distributed.reserve.SLOW_START_S", 1.0)
     with caplog.at_level("WARNING"):
         found = list(predict_clips(recordings, tiny_run, workers=2))
     check_equal(found, predict_clips(recordings, tiny_run))

@@ -18,9 +18,8 @@ import ray
 from sgnray.distributed.cluster import check_listening, connected
 from sgnray.distributed.launcher import RayLauncher
 from sgnray.distributed.precision import choose_precision
-from sgnray.distributed.resources import Resources, WorkerRequest
+from sgnray.distributed.resources import Resources, WorkerRequest, Workers
 from sgnray.distributed.train_workers import RAY_TRAIN_VARIABLES, START_TIMEOUT
-from sgnray.distributed.workers import Workers
 from sgnray.errors import ClusterError, SgnError, UsageError
 from sgnray.train import train_run, train_seeds
 

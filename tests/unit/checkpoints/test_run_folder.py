@@ -19,7 +19,7 @@ from sgnray.checkpoints.run_folder import (
     run_name,
 )
 from sgnray.config import load_recipe, recipe_hash, to_dict
-from sgnray.distributed.workers import Workers
+from sgnray.distributed.resources import Workers
 from sgnray.errors import CheckpointError, ClusterError, RunError, UsageError
 from sgnray.train import train_run
 from sgnray.train.run import check_num_workers

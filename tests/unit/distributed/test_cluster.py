@@ -29,7 +29,8 @@ from sgnray.distributed.cluster import (
     lost_cluster,
     set_environment,
 )
-from sgnray.distributed.resources import Resources, Wait, WorkerRequest, check_local, parse_labels
+from sgnray.distributed.reserve import Wait
+from sgnray.distributed.resources import Resources, WorkerRequest, check_local, parse_labels
 from sgnray.errors import ClusterError, UsageError
 
 # An HTTP/2 server begins with a frame of settings, here an empty one.

@@ -11,12 +11,12 @@ from sgnray.distributed.launcher import RayLauncher
 from sgnray.distributed.resources import (
     Resources,
     WorkerRequest,
+    Workers,
     check_without_ray,
     gpus_per_actor,
     parse_labels,
     use_gpu,
 )
-from sgnray.distributed.workers import Workers
 from sgnray.errors import ClusterError, UsageError
 
 SCALED_TO_ZERO = Resources(num_cpus=0, num_gpus=0, is_local=False)

@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 
 from sgnray.checkpoints.run_folder import claim_run
-from sgnray.distributed.resources import Resources, WorkerRequest
-from sgnray.distributed.workers import Workers
+from sgnray.distributed.resources import Resources, WorkerRequest, Workers
 from sgnray.train import seeds
 
 BUSY = Resources(64, 8, is_local=False, node_cpus=(64,), free_cpus=40, free_gpus=5)
