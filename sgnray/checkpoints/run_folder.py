@@ -1,4 +1,4 @@
-"""The folder of a run: its files, its owner, and the checkpoint to resume from."""
+"""The files of a run, and the recipe and the dataset that it belongs to."""
 
 from __future__ import annotations
 
@@ -13,20 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from sgnray.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from sgnray.checkpoints.claim import Runs, check_unused, claimed_folder, older_folders
 from sgnray.config import Recipe, dump_recipe, load_recipe, recipe_hash
 from sgnray.data.info import DatasetInfo
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import CheckpointError, CorruptError, RecipeError, RunError, UsageError
-from sgnray.storage.atomic import (
-    check_writable,
-    make_parent,
-    output_errors,
-    write_bytes,
-    write_text,
-)
+from sgnray.storage.atomic import make_parent, write_bytes, write_text
 from sgnray.storage.location import Location, as_folder
-from sgnray.storage.lock import locked
-from sgnray.storage.mirror import check_free, display_name, fetched, mirrored, quoted_name
+from sgnray.storage.mirror import display_name, fetched, quoted_name
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +32,10 @@ REPORT_FILE = "report.json"
 LOG_FILE = "log.txt"
 CHECKPOINTS_DIR = "checkpoints"
 CHECKPOINT_FILE = "checkpoint.pt"
-_CLAIM_FILE = ".lock"  # locked by the command that uses the folder
 
 # The newest, and the one before it in case the newest is corrupt.
 _NUM_CHECKPOINTS_KEPT = 2
-# Where runs are kept: a folder of this machine, or at a URI such as s3://bucket/runs.
-Runs = Path | str | Location
-
-_HASH = "[0-9a-f]" * 8
 _IN_RUN = re.compile(rf"/{CHECKPOINTS_DIR}/epoch-\d+(/{CHECKPOINT_FILE})?$")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -175,61 +163,6 @@ def claim_run(
         yield RunFolder(path)
 
 
-@contextmanager
-def claimed_folder(runs_dir: Runs, name: str | None, *, default: str) -> Iterator[Path]:
-    """Create or reuse a folder in `runs_dir`, locked against other processes.
-
-    For a URI, it is a local copy that is kept in sync with the URI.
-    """
-    if name is not None:
-        check_name(name, runs_dir)
-    path = folder_in(runs_dir, default if name is None else name)
-    busy = _busy(path)
-    if isinstance(path, Location):
-        with mirrored(path, busy=busy) as copy:
-            yield copy
-        return
-    with output_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
-    with locked(path / _CLAIM_FILE, busy=busy):
-        yield path
-
-
-def folder_in(runs_dir: Runs, name: str) -> Path | Location:
-    """Return where a run or search of this name is kept."""
-    place = as_folder(runs_dir)
-    return place.child(name) if isinstance(place, Location) else place / name
-
-
-def check_claim(runs_dir: Runs, name: str | None) -> None:
-    """Raise what `claimed_folder` would, and create nothing: a refusal before Ray starts.
-
-    UsageError for an invalid name, OutputError or InputError if nothing can be written there,
-    RunError if a command uses the folder. `name` is None if it is not known yet.
-    """
-    if name is not None:
-        check_name(name, runs_dir)
-    place = as_folder(runs_dir)
-    if isinstance(place, Location):
-        if name is not None:
-            check_free(place.child(name), busy=_busy(place.child(name)))
-        place.check_writable()
-        return
-    path = place / (name or "")
-    check_writable(path)
-    if (path / _CLAIM_FILE).exists():
-        with locked(path / _CLAIM_FILE, busy=_busy(path)):
-            pass
-
-
-def _busy(path: Path | Location) -> RunError:
-    return RunError(
-        "another command is using this folder",
-        where=str(path),
-        now="wait for it, or choose another --name",
-    )
-
-
 def read_folder(path: Path | Location) -> Path:
     """Return the local path of a run or of a file in it; a run at a URI is fetched first."""
     if isinstance(path, Path):
@@ -238,29 +171,6 @@ def read_folder(path: Path | Location) -> Path:
     if within is None:
         return fetched(path)
     return fetched(path.at(path.path[: within.start()])) / within[0][1:]
-
-
-def check_name(name: str, runs_dir: Runs) -> None:
-    """Raise UsageError for anything but a plain folder name: it could leave `runs_dir`."""
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"'{name}' is not a valid folder name in {runs_dir}",
-            where="--name",
-            now="use letters, digits, '.', '_' and '-', beginning with a letter or digit",
-        )
-
-
-def check_unused(path: Path) -> None:
-    """Raise RunError if a folder that should be new contains other files."""
-    # A killed process may have left its first file as a .partial.
-    names = sorted(item.name for item in path.iterdir())
-    unexpected = [name for name in names if name != _CLAIM_FILE and not name.endswith(".partial")]
-    if unexpected:
-        raise RunError(
-            f"the folder exists and contains other files: {', '.join(unexpected[:3])}",
-            where=display_name(path),
-            now="choose another --name or --runs",
-        )
 
 
 def newest_run(runs_dir: Runs) -> RunFolder:
@@ -319,15 +229,6 @@ def default_run_name(runs_dir: Runs, recipe: Recipe) -> str:
     name = run_name(recipe)
     older = [path for path in older_folders(runs_dir, name) if _is_run_of(path, recipe)]
     return max(older, key=_last_written).name if older else name
-
-
-def older_folders(runs_dir: Runs, name: str) -> list[Path]:
-    """If `name` does not exist, list the folders that older versions may have used instead."""
-    place = as_folder(runs_dir)
-    # Older versions could not write to a URI.
-    if isinstance(place, Location) or (place / name).exists():
-        return []
-    return sorted(place.glob(f"{name.rpartition('-')[0]}-{_HASH}"))
 
 
 def _is_run_of(path: Path, recipe: Recipe) -> bool:

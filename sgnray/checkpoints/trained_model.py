@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sgnray.checkpoints.checkpoint import Checkpoint, load_either
+from sgnray.checkpoints.claim import Runs, folder_in
 from sgnray.checkpoints.exported import (
     ONNX_SUFFIX,
     SAFETENSORS_SUFFIX,
@@ -28,8 +29,6 @@ from sgnray.checkpoints.model_card import ModelCard
 from sgnray.checkpoints.run_folder import (
     CHECKPOINT_FILE,
     RunFolder,
-    Runs,
-    folder_in,
     is_trained_on,
     newest_run,
     read_folder,

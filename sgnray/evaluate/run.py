@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgnray.checkpoints.run_folder import Runs, is_trained_on
+from sgnray.checkpoints.claim import Runs
+from sgnray.checkpoints.run_folder import is_trained_on
 from sgnray.checkpoints.trained_model import TrainedModel, dataset_of, load_trained_model
 from sgnray.data.protocols import IntArray, cases_of, resolve_case, split_clips
 from sgnray.data.skeleton import Skeleton

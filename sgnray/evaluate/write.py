@@ -10,14 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sgnray.checkpoints.run_folder import (
-    RECIPE_FILE,
-    REPORT_FILE,
-    RunFolder,
-    Runs,
-    is_trained_on,
-    run_of,
-)
+from sgnray.checkpoints.claim import Runs
+from sgnray.checkpoints.run_folder import RECIPE_FILE, REPORT_FILE, RunFolder, is_trained_on, run_of
 from sgnray.config import load_recipe
 from sgnray.data.info import read_info
 from sgnray.data.store import SkeletonDataset, open_dataset

@@ -7,8 +7,8 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sgnray.checkpoints.claim import Runs
 from sgnray.checkpoints.model_card import ModelCard
-from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import TrainedModel, load_trained_model
 from sgnray.errors import UsageError
 from sgnray.export.check import RANDOM, agree, compare, find_clips

@@ -15,16 +15,12 @@ from typing import Any
 
 import torch
 
+from sgnray.checkpoints.claim import Runs
 from sgnray.checkpoints.exported import OnnxModel
-from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
 from sgnray.config.schema import Precision
 from sgnray.data.skipped import Skipped
-from sgnray.distributed.device import (
-    check_device_name,
-    choose_device,
-    keep_freed_memory,
-)
+from sgnray.distributed.device import check_device_name, choose_device, keep_freed_memory
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.precision import resolve_for_workers
 from sgnray.distributed.resources import WorkerRequest, check_without_ray

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.checkpoints.run_folder import Runs
+from sgnray.checkpoints.claim import Runs
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
 from sgnray.data.store import FloatArray
 from sgnray.distributed.device import choose_device

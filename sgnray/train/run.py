@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from sgnray.checkpoints.checkpoint import Checkpoint
+from sgnray.checkpoints.claim import Runs, check_claim, folder_in
 from sgnray.checkpoints.run_folder import (
     LOG_FILE,
     REPORT_FILE,
     RunFolder,
-    Runs,
-    check_claim,
     check_owner,
     claim_run,
     default_run_name,
-    folder_in,
 )
 from sgnray.config import Recipe
 from sgnray.config.schema import Precision

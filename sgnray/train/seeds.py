@@ -16,16 +16,13 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
+from sgnray.checkpoints.claim import Runs, check_claim, check_name, folder_in
 from sgnray.checkpoints.run_folder import (
     RECIPE_FILE,
     REPORT_FILE,
     RunFolder,
-    Runs,
-    check_claim,
-    check_name,
     check_owner,
     default_run_name,
-    folder_in,
     read_folder,
     run_name,
 )

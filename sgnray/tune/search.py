@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sgnray.checkpoints.run_folder import Runs
+from sgnray.checkpoints.claim import Runs
 from sgnray.config import Recipe
 from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from sgnray.checkpoints.run_folder import claimed_folder
+from sgnray.checkpoints.claim import claimed_folder
 
 COMMANDS = {
     "train": ("train", "--case", "cv", "--workers", "2", "--name", "mine"),

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from sgnray.checkpoints.run_folder import (
-    LOG_FILE,
+from sgnray.checkpoints.claim import (
     Runs,
     check_claim,
     check_unused,
@@ -22,6 +21,7 @@ from sgnray.checkpoints.run_folder import (
     folder_in,
     older_folders,
 )
+from sgnray.checkpoints.run_folder import LOG_FILE
 from sgnray.config import dump_recipe, parse_recipe
 from sgnray.config.schema import Precision
 from sgnray.errors import RecipeError, RunError, count_of

@@ -11,13 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sgnray.checkpoints.run_folder import (
-    RunFolder,
-    claim_run,
-    claimed_folder,
-    newest_run,
-    run_name,
-)
+from sgnray.checkpoints.claim import claimed_folder
+from sgnray.checkpoints.run_folder import RunFolder, claim_run, newest_run, run_name
 from sgnray.config import load_recipe, recipe_hash, to_dict
 from sgnray.distributed.resources import Workers
 from sgnray.errors import CheckpointError, ClusterError, RunError, UsageError
