@@ -9,9 +9,10 @@ from pathlib import Path
 
 from sgnray.errors import RunError, UsageError
 from sgnray.storage.atomic import check_writable, output_errors
+from sgnray.storage.lease import Lease
 from sgnray.storage.location import Location, as_folder
 from sgnray.storage.lock import locked
-from sgnray.storage.mirror import check_free, display_name, mirrored
+from sgnray.storage.mirror import display_name, mirrored
 
 # Where runs are kept: a folder of this machine, or at a URI such as s3://bucket/runs.
 Runs = Path | str | Location
@@ -58,7 +59,7 @@ def check_claim(runs_dir: Runs, name: str | None) -> None:
     place = as_folder(runs_dir)
     if isinstance(place, Location):
         if name is not None:
-            check_free(place.child(name), busy=_busy(place.child(name)))
+            Lease(place.child(name), _busy(place.child(name))).check_free()
         place.check_writable()
         return
     path = place / (name or "")

@@ -2,6 +2,9 @@
 
 The copy is in `runs/` of the cache. A table records the size and time of each file at the last
 sync: from it, the next command knows what to upload, and what another machine has changed.
+
+A message names a file by `display_name`, a command is given its `address_of`, and a line to copy
+into a shell its `quoted_name`; `find_copy` finds the file of a `display_name`, `origin` its place.
 """
 
 from __future__ import annotations
@@ -11,33 +14,27 @@ import json
 import logging
 import os
 import shlex
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from sgnray.errors import InputError, OutputError, RunError, SgnError, first_line
 from sgnray.storage.atomic import make_parent, output_errors, write_bytes, write_text
+from sgnray.storage.lease import Lease
 from sgnray.storage.location import Entry, Location, cache_dir
 from sgnray.storage.lock import locked
 
 log = logging.getLogger(__name__)
 
-LEASE_FILE = ".lease"
 _TABLE_FILE = "mirror.json"
-_TABLE_VERSION = _LEASE_VERSION = 1
-_LOOK_EVERY_S = 2.0
+_TABLE_VERSION = 1
+_LOOK_EVERY_S = 2.0  # for files to upload
 _PAUSES_S = (1.0, 60.0)  # between attempts to upload: the first and the longest
 _GIVE_UP_AFTER_S = 120.0  # for the last upload, when the work is done
-_RENEW_EVERY_S, _LEASE_S = 20.0, 90.0
-_SILENT_S = 30.0  # an owner that has not renewed its lease for so long may be lost
 # Commands and trackers remove files only in these folders.
 _PRUNED = {"checkpoints", "states", "tensorboard", "mlflow", "wandb"}
-_WRITE_RACE_S = 0.5  # longer than the time from reading a lease to writing one
 
 Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
 Stamps = tuple[Stamp, Stamp]  # of the local and the remote file, when last equal
@@ -52,7 +49,7 @@ def mirrored(place: Location, *, busy: SgnError) -> Iterator[Path]:
     upload is repeated with growing pauses. OutputError if the last state cannot be uploaded: it
     stays in the copy, and the next command that holds the folder uploads it.
     """
-    mirror, lease = Mirror.of(place), _Lease(place, busy)
+    mirror, lease = Mirror.of(place), Lease(place, busy)
     with ExitStack() as held:
         with mirror.fetching():
             held.enter_context(locked(mirror.lock_path, busy=busy))
@@ -62,11 +59,6 @@ def mirrored(place: Location, *, busy: SgnError) -> Iterator[Path]:
         mirror.error = None
         with _pushed(mirror, lease):
             yield mirror.path
-
-
-def check_free(place: Location, *, busy: SgnError) -> None:
-    """Raise `busy` if a command holds a folder at a URI."""
-    _Lease(place, busy).check_free()
 
 
 def fetched(place: Location) -> Path:
@@ -294,7 +286,7 @@ class Mirror:
 
 
 @contextmanager
-def _pushed(mirror: Mirror, lease: _Lease) -> Iterator[None]:
+def _pushed(mirror: Mirror, lease: Lease) -> Iterator[None]:
     """Upload changes while the block runs, and the rest when it ends."""
     ended = threading.Event()
     thread = threading.Thread(
@@ -317,7 +309,7 @@ def _pushed(mirror: Mirror, lease: _Lease) -> Iterator[None]:
     _push_at_last(mirror, lease)
 
 
-def _push_until(mirror: Mirror, lease: _Lease, ended: threading.Event) -> None:
+def _push_until(mirror: Mirror, lease: Lease, ended: threading.Event) -> None:
     pause_s, has_failed = _LOOK_EVERY_S, False
     while not ended.wait(pause_s):
         try:
@@ -339,7 +331,7 @@ def _push_until(mirror: Mirror, lease: _Lease, ended: threading.Event) -> None:
             pause_s, has_failed = _LOOK_EVERY_S, False
 
 
-def _push_at_last(mirror: Mirror, lease: _Lease) -> None:
+def _push_at_last(mirror: Mirror, lease: Lease) -> None:
     deadline, pause_s = time.monotonic() + _GIVE_UP_AFTER_S, _PAUSES_S[0]
     while True:
         try:
@@ -357,142 +349,11 @@ def _push_at_last(mirror: Mirror, lease: _Lease) -> None:
         pause_s = min(2 * pause_s, _PAUSES_S[1])
 
 
-class _Lease:
-    """A file that names the command that writes a folder at a URI, where there are no locks.
-
-    It is valid for _LEASE_S after it was last renewed; the clocks of two machines must differ by
-    less than that. On the machine where its owner was killed, it ends at once.
-    """
-
-    def __init__(self, place: Location, busy: SgnError) -> None:
-        self._place = place
-        self._file = place.child(LEASE_FILE)
-        self._busy = busy
-        self._owner = uuid.uuid4().hex
-        self._renewed = 0.0
-
-    def take(self) -> None:
-        """Become the owner; raises `busy` if another one is alive, RunError if that is unknown."""
-        self.check_free()
-        self._write()
-        time.sleep(_WRITE_RACE_S)
-        if self._read_owner() != self._owner:  # if two write at once, the last one has it
-            raise self._busy
-
-    def check_free(self) -> None:
-        """Raise `busy` if another owner is alive, RunError if that is unknown.
-
-        An owner that does not respond may be lost: waits until it does, or its lease ends.
-        """
-        seen: float | None = None
-        while (found := self._read_live()) is not None:
-            renewed = float(found["renewed"])
-            age_s = time.time() - renewed
-            host = found.get("host", "another machine")
-            is_silent = age_s > _SILENT_S and found.get("machine") != _machine()
-            if not is_silent or seen not in (None, renewed):
-                what = f"{self._busy.what}: on {host}, {max(0.0, age_s):.0f} s ago"
-                raise type(self._busy)(what, where=self._busy.where, now=self._busy.now)
-            if seen is None:
-                log.warning(
-                    "%s: its owner on %s has not responded for %.0f s; waiting until %s",
-                    self._place,
-                    host,
-                    age_s,
-                    time.strftime("%H:%M:%S", time.localtime(renewed + _LEASE_S)),
-                )
-            seen = renewed
-            time.sleep(_LOOK_EVERY_S)
-
-    def _read_live(self) -> dict[str, Any] | None:
-        """Read the lease of an owner that may be alive; RunError for one of another version."""
-        found = self._read()
-        if found is not None and found.get("format_version", _LEASE_VERSION) != _LEASE_VERSION:
-            raise RunError(
-                "a command of another version of sgnray may be using this folder",
-                where=str(self._file),
-                now="update sgnray, or remove that file if no command uses the folder",
-            )
-        return found if found is not None and _is_alive(found) else None
-
-    def renew(self) -> None:
-        """Write it again if it is due; RunError if another command has taken over the folder."""
-        # By the wall clock, because time.monotonic() stops while a machine sleeps.
-        if abs(time.time() - self._renewed) > _RENEW_EVERY_S:
-            self.check()
-            self._write()
-
-    def check(self) -> None:
-        """Raise RunError if another command has taken over the folder, or may have had it."""
-        owner = self._read_owner()
-        has_ended = time.time() - self._renewed > _LEASE_S
-        if owner != self._owner and (owner is not None or has_ended):
-            raise RunError(
-                "another command has taken over this folder, because this one did not respond",
-                where=str(self._place),
-                now="rerun the command when the other one has ended, or choose another --name",
-            )
-
-    def release(self) -> None:
-        """Release the folder; if that fails, others have to wait for the end of the lease."""
-        with suppress(SgnError):
-            if self._read_owner() == self._owner:
-                self._file.remove()
-
-    def _write(self) -> None:
-        now = time.time()
-        content = {
-            "format_version": _LEASE_VERSION,
-            "owner": self._owner,
-            "host": socket.gethostname(),
-            "machine": _machine(),
-            "pid": os.getpid(),
-            "renewed": now,
-        }
-        self._file.put(json.dumps(content).encode())
-        self._renewed = now
-
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            content = json.loads(self._file.get())
-        except (FileNotFoundError, ValueError):
-            return None
-        return content if isinstance(content, dict) else None
-
-    def _read_owner(self) -> object:
-        found = self._read()
-        return None if found is None else found.get("owner")
-
-
-def _is_alive(lease: dict[str, Any]) -> bool:
-    renewed, pid = lease.get("renewed"), lease.get("pid")
-    if not isinstance(renewed, int | float) or time.time() - renewed > _LEASE_S:
-        return False
-    if lease.get("machine") != _machine() or not isinstance(pid, int):
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
-
-
 def _is_ours(name: str) -> bool:
     """Return whether a file is part of a run, and not a lease, a lock or a temporary file."""
     last = PurePosixPath(name).name
     is_journal = last.endswith(("-journal", "-wal", "-shm"))  # temporary files of SQLite
     return not (last.startswith(".") or ".partial" in last or is_journal)
-
-
-def _machine() -> str:
-    """Identify this machine since its boot, and the pid namespace of this process."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return uuid.uuid4().hex  # differs in each process, so that pids are not compared
 
 
 def _stamp(path: Path) -> Stamp:

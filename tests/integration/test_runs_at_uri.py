@@ -26,9 +26,10 @@ from sgnray.distributed.cluster import connected
 from sgnray.errors import InputError, OutputError, RunError, UsageError
 from sgnray.evaluate import evaluate_run, place_of, write_evaluation
 from sgnray.predict import predict_clips
-from sgnray.storage import mirror
+from sgnray.storage import lease, mirror
+from sgnray.storage.lease import LEASE_FILE
 from sgnray.storage.location import Location, locate
-from sgnray.storage.mirror import LEASE_FILE, Mirror, display_name, fetched, mirrored
+from sgnray.storage.mirror import Mirror, display_name, fetched, mirrored
 from sgnray.train import train_run, train_seeds
 from sgnray.tune import train_final, tune_recipe
 from sgnray.tune.state.trials import Record, Reported
@@ -99,7 +100,8 @@ def fast_uploads(tmp_path, monkeypatch):
     """Upload without long pauses, from an empty cache."""
     monkeypatch.setenv("SGNRAY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(mirror, "_LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(mirror, "_WRITE_RACE_S", 0.1)
+    monkeypatch.setattr(lease, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(lease, "_WRITE_RACE_S", 0.1)
     monkeypatch.setattr(mirror, "_PAUSES_S", (0.1, 0.5))
     monkeypatch.setattr(mirror, "_mirrors", {})
 
@@ -119,7 +121,7 @@ def another_machine(monkeypatch, folder):
     with monkeypatch.context() as patch:
         patch.setenv("SGNRAY_CACHE", str(folder))
         patch.setattr(mirror, "_mirrors", {})
-        patch.setattr(mirror, "_machine", lambda: "another")
+        patch.setattr(lease, "_machine", lambda: "another")
         yield
 
 
@@ -337,12 +339,12 @@ def test_one_command_at_a_time(bucket, tmp_path, monkeypatch):
             mirrored(place, busy=busy),
         ):
             pass
-        lease = json.loads(files.open_input_stream(f"{path}/run/{LEASE_FILE}").read())
+        theirs = json.loads(files.open_input_stream(f"{path}/run/{LEASE_FILE}").read())
     assert names_in(files, path) == []
 
     def leave(**changes):
         with files.open_output_stream(f"{path}/run/{LEASE_FILE}") as stream:
-            stream.write(json.dumps(lease | {"owner": "lost"} | changes).encode())
+            stream.write(json.dumps(theirs | {"owner": "lost"} | changes).encode())
 
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -362,11 +364,11 @@ def test_an_owner_that_does_not_respond_is_waited_for(bucket, monkeypatch, caplo
     """On a lost machine, it holds the run until its lease ends; a busy one responds again."""
     uri_of, files, path = bucket
     place, now, sleep = locate(uri_of("/run")), time.time(), time.sleep
-    lease = {"format_version": 1, "owner": "other", "host": "gpu7", "machine": "other", "pid": 1}
+    theirs = {"format_version": 1, "owner": "other", "host": "gpu7", "machine": "other", "pid": 1}
 
     def leave(renewed):
         with files.open_output_stream(f"{path}/run/{LEASE_FILE}") as stream:
-            stream.write(json.dumps(lease | {"renewed": renewed}).encode())
+            stream.write(json.dumps(theirs | {"renewed": renewed}).encode())
 
     def respond(seconds):
         if not is_lost and "waiting until" in caplog.text:
@@ -374,7 +376,7 @@ def test_an_owner_that_does_not_respond_is_waited_for(bucket, monkeypatch, caplo
         sleep(min(seconds, 0.2))
 
     leave(now - 50)
-    monkeypatch.setattr(mirror, "_LEASE_S", 52.0)
+    monkeypatch.setattr(lease, "_LEASE_S", 52.0)
     monkeypatch.setattr(time, "sleep", respond)
     busy = RunError("in use", where="here", now="wait")
     refused = pytest.raises(RunError, match=r"in use: on gpu7, \d+ s ago")
