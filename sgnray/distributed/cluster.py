@@ -1,4 +1,4 @@
-"""Connect to a Ray cluster: the one that is named, one that runs on this machine, or a new one."""
+"""Connect to a Ray cluster, or start one on this machine, and watch its head node."""
 
 from __future__ import annotations
 
@@ -6,30 +6,36 @@ import logging
 import math
 import os
 import signal
-import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePath
 from typing import Any
 
 import psutil
 
+from sgnray.distributed.address import (
+    CLIENT,
+    LOCAL,
+    check_listening,
+    check_same,
+    find_address,
+    find_here,
+    is_listening,
+    no_answer,
+    raylets,
+    refuse_client,
+)
+from sgnray.distributed.cores import num_cores
 from sgnray.distributed.resources import Resources
-from sgnray.errors import ClusterError, UsageError, first_line
+from sgnray.errors import ClusterError, first_line
 
 log = logging.getLogger(__name__)
 
-LOCAL = "local"
-_CLIENT = "ray://"
 # Ray's default is 30% of memory. Only preparation sends poses: a few MB per worker at a time.
 _OBJECT_STORE_BYTES = 256 * 2**20
 _MAX_STARTS = 3
-_CONNECT_TIMEOUT_S = 5.0
-_ANSWER_TIMEOUT_S = 10.0  # longer: the cores of that machine may be busy
 # If the head does not answer for this long, Ray ends the process without an exception.
 _HEAD_TIMEOUT, _HEAD_TIMEOUT_S = "RAY_gcs_rpc_server_reconnect_timeout_s", 60.0
 _END_S = 20.0  # a command needs less than this to end
@@ -47,29 +53,6 @@ _QUIET = {
 _NO_DASHBOARD = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:0"}
 
 _JOIN_S = 10.0  # for the process of a node that is starting
-# Linux: the control groups of this process, and the files of all of them.
-_OWN_CGROUPS, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-
-
-def find_address(address: str | None) -> str | None:
-    """Return the address of the cluster to use; None if a new one must be started.
-
-    In this order: `address`, RAY_ADDRESS, a Ray that `ray start` started on this machine.
-    "local" means a new one. UsageError for an address that training cannot use, ClusterError if
-    the Ray of this machine does not answer.
-    """
-    address = address or os.environ.get("RAY_ADDRESS") or _running_here()
-    _refuse_client(address)
-    return None if address == LOCAL else address
-
-
-def _refuse_client(address: str | None) -> None:
-    if address is not None and address.startswith(_CLIENT):
-        raise UsageError(
-            "Ray Client (ray://) is not supported: sgn must run on a machine of the cluster",
-            where=address,
-            now="run it there with --address auto, or submit it: ray job submit -- sgn ...",
-        )
 
 
 def is_at_hand(address: str | None) -> bool:
@@ -100,15 +83,15 @@ def connected(
     import ray
 
     if ray.is_initialized():
-        _refuse_client(_CLIENT if ray.util.client.ray.is_connected() else address)
+        refuse_client(CLIENT if ray.util.client.ray.is_connected() else address)
         is_own = _has_started_ray()
         if address and address != "auto" and not (address == LOCAL and is_own):
-            _check_same(address, str(ray.get_runtime_context().gcs_address))
+            check_same(address, str(ray.get_runtime_context().gcs_address))
         yield Resources.now(is_local=is_own and address in (None, LOCAL))
         return
     wanted = find_address(address)
     if wanted == "auto":
-        wanted = _find_here()
+        wanted = find_here()
     with set_environment(_QUIET):
         with _sigterm_restored():
             if wanted is None:
@@ -155,12 +138,7 @@ def is_head_alive() -> bool:
     """Return whether the head node of the connected cluster listens, however busy it is."""
     import ray
 
-    host, port = _split(str(ray.get_runtime_context().gcs_address))
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
-    except OSError:
-        return False
-    return True
+    return is_listening(str(ray.get_runtime_context().gcs_address))
 
 
 @contextmanager
@@ -203,91 +181,6 @@ def set_environment(variables: Mapping[str, str], *, replace: bool = False) -> I
                 os.environ[name] = value
 
 
-def _running_here() -> str | None:
-    """Return the address that `ray start` recorded on this machine, if Ray listens there.
-
-    If RAY_TMPDIR is set, only a record below it counts. ClusterError if it listens but is silent:
-    it may be busy, and a second Ray would take its cores.
-    """
-    own = os.environ.get("RAY_TMPDIR")
-    folders = [Path(own) / "ray"] if own else [Path(tempfile.gettempdir(), "ray"), *_temp_dirs()]
-    silent: ClusterError | None = None
-    for folder in folders:
-        try:
-            record = folder / "ray_current_cluster"
-            address = record.read_text().strip()
-            check_listening(address)
-            if os.getuid() not in (0, owner := record.stat().st_uid) and owner != 0:
-                # Anyone can write to /tmp.
-                log.warning(
-                    "not using the Ray of another user at %s: name it with --address", address
-                )
-                continue
-        except ClusterError as error:
-            if isinstance(error.__cause__, _SilentError):
-                silent = silent or error  # else it was stopped
-        except (OSError, ValueError, UsageError):
-            pass  # never started
-        else:
-            return address
-    if silent is not None:
-        raise silent
-    return None
-
-
-def _find_here() -> str:
-    """Return the address of a Ray on this machine, also of one that another process started.
-
-    ClusterError if none answers.
-    """
-    if recorded := _running_here():
-        return recorded
-    for options in _own_nodes():
-        with suppress(ClusterError, UsageError):
-            check_listening(options.get("--gcs-address", ""))
-            return options["--gcs-address"]
-    raise ClusterError(
-        "no Ray cluster answers on this machine",
-        where="auto, as --address or RAY_ADDRESS",
-        now="start one with 'ray start --head', name one as HOST:6379, or use --address local",
-    )
-
-
-def _temp_dirs() -> list[Path]:
-    """Return the `--temp-dir` of each Ray node of `_own_nodes`.
-
-    Only `ray start` records an address there.
-    """
-    return [Path(options["--temp_dir"]) for options in _own_nodes() if "--temp_dir" in options]
-
-
-def _own_nodes() -> list[dict[str, str]]:
-    """Return the options of each Ray node that this user has on this machine, newest first.
-
-    A node with an address that this machine does not have is in a container.
-    """
-    own = _own_addresses()
-    found: list[tuple[float, int, dict[str, str]]] = []
-    for process in _raylets():
-        with suppress(psutil.Error):  # it has ended, or is hidden
-            if os.getuid() in (0, process.uids().real):
-                options = dict(word.partition("=")[::2] for word in process.cmdline())
-                if options.get("--node_ip_address") in own:
-                    # The time is in hundredths of a second.
-                    found.append((process.create_time(), process.pid, options))
-    found.sort(key=lambda node: node[:2], reverse=True)
-    return [options for _, _, options in found]
-
-
-def _raylets() -> Iterator[psutil.Process]:
-    """Find the processes of Ray nodes on this machine, of all users."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            # An emulator may have its own name, and Ray itself looks at the first word.
-            if process.name() == "raylet" or "raylet" in "".join(process.cmdline()[:1]):
-                yield process
-
-
 def _has_started_ray() -> bool:
     """Return whether this process has started the Ray that it uses, rather than connected to it."""
     for child in psutil.Process().children():
@@ -295,32 +188,6 @@ def _has_started_ray() -> bool:
             if child.name() == "gcs_server" and child.status() != psutil.STATUS_ZOMBIE:
                 return True
     return False
-
-
-def _check_same(address: str, used: str) -> None:
-    """Raise UsageError if `address` names another Ray than the one that this process uses."""
-    if address == used:
-        return
-    (host, port), (used_host, used_port) = _split(address), _split(used)
-    if port == used_port:
-        own, names, used_names = _own_addresses(), _resolve(host), _resolve(used_host)
-        if names & used_names or (names & own and used_names & own):
-            return
-    raise UsageError(
-        "this process already uses another Ray",
-        where=f"{address}, and not {used}",
-        now="leave the address out to use that one, or call ray.shutdown() first",
-    )
-
-
-def _own_addresses() -> set[str]:
-    return {each.address for found in psutil.net_if_addrs().values() for each in found}
-
-
-def _resolve(host: str) -> set[str]:
-    with suppress(OSError, UnicodeError):
-        return {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
-    return set()
 
 
 @contextmanager
@@ -337,14 +204,14 @@ def _sigterm_restored() -> Iterator[None]:
 def _connect(ray: Any, address: str) -> None:
     check_listening(address)
     give_up = time.monotonic() + _JOIN_S
-    while next(_raylets(), None) is None:  # Ray would look for one for a minute
+    while next(raylets(), None) is None:  # Ray would look for one for a minute
         if time.monotonic() > give_up:
             raise _not_a_node(address)
         time.sleep(_JOIN_S / 20)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        raise _no_answer(address, error) from error
+        raise no_answer(address, error) from error
     except (RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         if "No node info found" in str(error):  # the nodes here are of another cluster
             raise _not_a_node(address) from error
@@ -397,99 +264,3 @@ def _start(ray: Any, num_workers: int) -> None:
                 where="this machine",
                 now="run it again when the machine is less busy, or without Ray: --workers 0",
             ) from error
-
-
-def num_cores() -> int:
-    """Count the cores that this process may use; a container may have a share of them."""
-    if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), *_cpu_quotas())
-    return os.cpu_count() or 1
-
-
-def _cpu_quotas() -> list[int]:
-    """Return the CPUs that each control group above this process allows, rounded up."""
-    quotas = [sys.maxsize]
-    with suppress(OSError):
-        for line in _OWN_CGROUPS.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers:  # version 1
-                root, files = _CGROUPS / "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
-            else:
-                root, files = _CGROUPS, ["cpu.max"]
-            if controllers and "cpu" not in controllers.split(","):
-                continue
-            below = PurePath(path.lstrip("/"))
-            for folder in (below, *below.parents):
-                with suppress(OSError, ValueError):  # it is not seen from here, or "max"
-                    words = " ".join((root / folder / name).read_text() for name in files)
-                    quota, period = map(int, words.split())
-                    if quota > 0:
-                        quotas.append(math.ceil(quota / period))
-    return quotas
-
-
-def check_listening(address: str) -> None:
-    """Raise ClusterError if no Ray listens at an address; Ray itself would retry for a minute.
-
-    UsageError for text that is not an address.
-    """
-    if address.startswith(("http://", "https://")):
-        raise ClusterError(
-            "this is the address of a dashboard, which accepts jobs but not drivers",
-            where=address,
-            now="use it with 'ray job submit', or name the cluster as HOST:6379",
-        )
-    if address == "auto":
-        return  # Ray finds it
-    host, port = _split(address)
-    if not host or not port.isdecimal():
-        raise UsageError(
-            "this is not the address of a Ray cluster",
-            where=address,
-            now="name it as HOST:6379, or use auto or local",
-        )
-    try:
-        with socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S) as connection:
-            _check_http2(connection)
-    except (OSError, OverflowError) as error:
-        raise _no_answer(address, error) from error
-
-
-def _split(address: str) -> tuple[str, str]:
-    host, _, port = address.rpartition(":")
-    return host.removeprefix("[").removesuffix("]"), port  # brackets of an IPv6 address
-
-
-class _SilentError(OSError):
-    """Something listens but takes too long to answer."""
-
-
-def _check_http2(connection: socket.socket) -> None:
-    """Raise OSError if the other end does not answer in HTTP/2, as Ray's gRPC does."""
-    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-        return  # the connection is encrypted
-    # The client preface and an empty SETTINGS frame; the server also begins with SETTINGS.
-    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0")
-    connection.settimeout(_ANSWER_TIMEOUT_S)
-    try:
-        answer = connection.recv(9)
-    except TimeoutError as error:
-        raise _SilentError("it does not answer") from error
-    if answer[3:4] != b"\x04":
-        raise ConnectionError("it is not Ray")
-
-
-def _no_answer(address: str, error: Exception) -> ClusterError:
-    if isinstance(error, _SilentError):
-        return ClusterError(
-            "a Ray cluster, or something else, listens but does not answer",
-            where=address,
-            now="rerun the command when that machine is less busy, end a Ray that never answers "
-            "with 'ray stop --force', or use --address of another cluster or --address local",
-        )
-    return ClusterError(
-        "no Ray cluster answers",
-        where=address,
-        now="start one there with 'ray start --head', correct --address or RAY_ADDRESS, set "
-        "RAY_AUTH_MODE=token if it requires a token, or use --address local",
-    )

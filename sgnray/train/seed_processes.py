@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import torch
 
-from sgnray.distributed.cluster import num_cores
+from sgnray.distributed.cores import num_cores
 from sgnray.errors import SgnError
 from sgnray.storage.mirror import address_of
 from sgnray.train import checks, run

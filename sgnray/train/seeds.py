@@ -29,7 +29,8 @@ from sgnray.checkpoints.run_folder import (
 from sgnray.config import Recipe, load_recipe, to_dict
 from sgnray.config.schema import Precision
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.distributed.cluster import connected, is_at_hand, num_cores, own_address
+from sgnray.distributed.cluster import connected, is_at_hand, own_address
+from sgnray.distributed.cores import num_cores
 from sgnray.distributed.device import choose_device
 from sgnray.distributed.precision import resolve_for_workers
 from sgnray.distributed.resources import WorkerRequest, Workers, use_gpu, warn_of_few_cpus

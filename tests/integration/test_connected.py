@@ -13,7 +13,8 @@ from contextlib import suppress
 import pytest
 import ray
 
-from sgnray.distributed.cluster import connected, find_address
+from sgnray.distributed.address import find_address
+from sgnray.distributed.cluster import connected
 from sgnray.distributed.precision import choose_precision
 from sgnray.errors import UsageError
 
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.ray
 # Connects to the Ray of another process; prints whether that counts as its own.
 OTHER = """
 import json, sys, ray
-from sgnray.distributed.cluster import connected, find_address
+from sgnray.distributed.cluster import connected
+from sgnray.distributed.address import find_address
 from sgnray.errors import UsageError
 ray.init(sys.argv[1], log_to_driver=False)
 found = []

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sgnray.distributed.cluster import find_address
+from sgnray.distributed.address import find_address
 
 from .hosts import hosts
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 # What `find_address` returns, before and after this process starts a Ray for itself alone.
 FIND = """
 import sys, ray
-from sgnray.distributed.cluster import find_address
+from sgnray.distributed.address import find_address
 print(find_address(None))
 if "alone" in sys.argv:
     ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)

@@ -15,7 +15,8 @@ import psutil
 import pytest
 import ray
 
-from sgnray.distributed.cluster import check_listening, connected
+from sgnray.distributed.address import check_listening
+from sgnray.distributed.cluster import connected
 from sgnray.distributed.launcher import RayLauncher
 from sgnray.distributed.precision import choose_precision
 from sgnray.distributed.resources import Resources, WorkerRequest, Workers

@@ -6,7 +6,8 @@ import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
-from sgnray.distributed.cluster import connected, find_address
+from sgnray.distributed.address import find_address
+from sgnray.distributed.cluster import connected
 from sgnray.distributed.reserve import Room, RoomWatch
 from sgnray.distributed.resources import (
     Resources,

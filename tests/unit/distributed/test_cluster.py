@@ -20,15 +20,9 @@ import pytest
 from ray import exceptions
 from ray.exceptions import RaySystemError
 
-from sgnray.distributed import cluster, reserve
-from sgnray.distributed.cluster import (
-    check_listening,
-    connected,
-    find_address,
-    is_at_hand,
-    lost_cluster,
-    set_environment,
-)
+from sgnray.distributed import cluster, cores, reserve
+from sgnray.distributed.address import check_listening, find_address
+from sgnray.distributed.cluster import connected, is_at_hand, lost_cluster, set_environment
 from sgnray.distributed.reserve import Wait
 from sgnray.distributed.resources import Resources, WorkerRequest, check_local, parse_labels
 from sgnray.errors import ClusterError, UsageError
@@ -93,7 +87,7 @@ def test_a_closed_port_is_refused_at_once(server):
     ids=["a web server", "Redis", "silence"],
 )
 def test_a_server_that_is_not_ray_is_refused_quickly(monkeypatch, answer):
-    monkeypatch.setattr(cluster, "_ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("sgnray.distributed.address._ANSWER_TIMEOUT_S", 0.5)
     with answering(answer) as port:
         with pytest.raises(ClusterError, match="answer"):
             check_listening(f"127.0.0.1:{port}")
@@ -173,7 +167,7 @@ def test_a_ray_with_another_temporary_folder_is_found(no_ray_here, start_raylet)
 
 
 def test_no_second_ray_is_started_beside_one_that_does_not_answer(no_ray_here, monkeypatch):
-    monkeypatch.setattr(cluster, "_ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("sgnray.distributed.address._ANSWER_TIMEOUT_S", 0.5)
     (no_ray_here / "ray").mkdir()
     with answering(b"") as port:
         address = f"127.0.0.1:{port}"
@@ -187,7 +181,7 @@ def test_no_second_ray_is_started_beside_one_that_does_not_answer(no_ray_here, m
 
 def test_a_recorded_address_that_accepts_no_connection_is_ignored(no_ray_here, monkeypatch):
     """Such as that of another network, to which this machine was connected before."""
-    monkeypatch.setattr(cluster, "_CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("sgnray.distributed.address._CONNECT_TIMEOUT_S", 0.5)
     (no_ray_here / "ray").mkdir()
     with socket.socket() as full, socket.socket() as first:
         full.bind(("127.0.0.1", 0))
@@ -372,10 +366,10 @@ def test_the_cores_of_a_container_are_those_of_its_quota(
         path.write_text(f"{text}\n")
     if groups is not None:
         (tmp_path / "own").write_text(f"{groups}\n")
-    monkeypatch.setattr(cluster, "_OWN_CGROUPS", tmp_path / "own", raising=False)
-    monkeypatch.setattr(cluster, "_CGROUPS", tmp_path / "all", raising=False)
+    monkeypatch.setattr(cores, "_OWN_CGROUPS", tmp_path / "own", raising=False)
+    monkeypatch.setattr(cores, "_CGROUPS", tmp_path / "all", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    assert cluster.num_cores() == expected
+    assert cores.num_cores() == expected
 
 
 def test_ray_client_is_refused(no_ray_here):

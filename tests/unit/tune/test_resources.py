@@ -3,7 +3,7 @@
 import pytest
 import ray
 
-from sgnray.distributed.cluster import num_cores
+from sgnray.distributed.cores import num_cores
 from sgnray.distributed.resources import Resources, WorkerRequest
 from sgnray.errors import ClusterError, UsageError
 from sgnray.tune.trial.resources import TrialResources
