@@ -1,7 +1,8 @@
-"""The content of environment.json: what a run was trained with, and where."""
+"""The content of environment.json: what a run was trained with, and where; compared with now."""
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import subprocess
@@ -10,10 +11,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe
 from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.launcher import Hardware
+from sgnray.distributed.resources import Workers
+from sgnray.errors import RunError
+from sgnray.storage.mirror import display_name
 from sgnray.version import __version__
+
+log = logging.getLogger(__name__)
 
 _PACKAGES = ("torch", "ray", "numpy", "pyarrow")
 
@@ -41,6 +48,38 @@ def describe_environment(
         "dataset_checksum": dataset.info.checksum,
         "split_checksum": dataset.info.split_checksum(recipe.data.case),
     }
+
+
+def check_num_workers(run: RunFolder, workers: Workers, *, is_finished: bool) -> None:
+    """Raise RunError if a finished run had another number of workers; warn if it is unfinished.
+
+    The number decides over which clips batch norm averages, and so changes the result slightly. An
+    elastic run has no fixed number.
+    """
+    last = last_start(run)
+    if last is None or workers.is_elastic:
+        return
+    fewest, most = last.get("fewest_workers"), last.get("workers")  # older versions wrote neither
+    if most is None or fewest != most or max(1, most) == max(1, workers.most):
+        return
+    if is_finished:
+        raise RunError(
+            f"the run has finished, with --workers {most}",
+            where=display_name(run.path),
+            now="to test it again: sgn eval; "
+            f"to train with --workers {workers.most}: choose another --name",
+        )
+    log.warning(
+        "the run was last started with --workers %d: from now on, batch norm sees other shares of "
+        "each batch",
+        most,
+    )
+
+
+def last_start(run: RunFolder) -> dict[str, Any] | None:
+    """Return what environment.json says about the newest command of a run."""
+    environment = run.environment()
+    return None if environment is None else [environment, *environment["resumed"]][-1]
 
 
 def _version(package: str) -> str | None:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sgnray.checkpoints.checkpoint import Checkpoint
 from sgnray.checkpoints.claim import Runs, check_claim, folder_in
@@ -23,13 +22,13 @@ from sgnray.config.schema import Precision
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.launcher import Hardware
 from sgnray.distributed.resources import WorkerRequest, Workers
-from sgnray.errors import CheckpointError, RunError, count_of
+from sgnray.errors import CheckpointError, count_of
 from sgnray.evaluate.report import EvaluatedModel, Report, make_report
 from sgnray.model.sgn import count_parameters
 from sgnray.storage.location import Location
 from sgnray.storage.mirror import check_uploading, display_name
 from sgnray.train.checks import check_run, check_synchronized, one_at_a_time
-from sgnray.train.environment import describe_environment
+from sgnray.train.environment import check_num_workers, describe_environment, last_start
 from sgnray.train.job import OnTrainProgress, choose_parts
 from sgnray.train.launch import open_executor
 from sgnray.train.loop import EpochResult
@@ -196,7 +195,7 @@ def _log_start(
 
 def _log_other_threads(run: RunFolder, hardware: Hardware) -> None:
     """Log another number of threads than before: sums are then rounded in another order."""
-    before = (_last_start(run) or {}).get("threads")
+    before = (last_start(run) or {}).get("threads")
     now = hardware.threads_per_worker
     if hardware.device_type == "cpu" and before not in (None, now):
         log.info(
@@ -205,38 +204,6 @@ def _log_other_threads(run: RunFolder, hardware: Hardware) -> None:
             " per worker" if hardware.workers.most else "",
             before,
         )
-
-
-def check_num_workers(run: RunFolder, workers: Workers, *, is_finished: bool) -> None:
-    """Raise RunError if a finished run had another number of workers; warn if it is unfinished.
-
-    The number decides over which clips batch norm averages, and so changes the result slightly. An
-    elastic run has no fixed number.
-    """
-    last = _last_start(run)
-    if last is None or workers.is_elastic:
-        return
-    fewest, most = last.get("fewest_workers"), last.get("workers")  # older versions wrote neither
-    if most is None or fewest != most or max(1, most) == max(1, workers.most):
-        return
-    if is_finished:
-        raise RunError(
-            f"the run has finished, with --workers {most}",
-            where=display_name(run.path),
-            now="to test it again: sgn eval; "
-            f"to train with --workers {workers.most}: choose another --name",
-        )
-    log.warning(
-        "the run was last started with --workers %d: from now on, batch norm sees other shares of "
-        "each batch",
-        most,
-    )
-
-
-def _last_start(run: RunFolder) -> dict[str, Any] | None:
-    """Return what environment.json says about the newest command of a run."""
-    environment = run.environment()
-    return None if environment is None else [environment, *environment["resumed"]][-1]
 
 
 def _check_same_run(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import TypeAdapter
@@ -40,8 +40,9 @@ from sgnray.storage.atomic import write_text
 from sgnray.storage.location import Location, as_folder
 from sgnray.storage.mirror import address_of
 from sgnray.train.checks import check_run
-from sgnray.train.run import check_num_workers, train_run
-from sgnray.train.seed_processes import train_in_processes
+from sgnray.train.environment import check_num_workers
+from sgnray.train.run import train_run
+from sgnray.train.seed_processes import Train, train_in_processes
 
 log = logging.getLogger(__name__)
 
@@ -126,15 +127,7 @@ def train_seeds(
     if all fail. `on_epoch` is called with (epochs done, epochs of all seeds), `on_seed` with each
     finished seed.
     """
-    if num_seeds < 1:
-        raise UsageError(
-            f"invalid number of seeds: {num_seeds}",
-            where="--seeds",
-            now="ask for one seed or more, for example --seeds 5",
-        )
-    if name is not None:
-        check_name(name, runs_dir)
-    check_claim(runs_dir, None)
+    _check_wanted(num_seeds, runs_dir, name)
     wanted, dataset = Workers.of(workers), open_dataset(dataset_dir)
     recipe = check_run(
         recipe,
@@ -145,23 +138,14 @@ def train_seeds(
         max_failures=max_failures,
         request=request,
     )
-    first = recipe.train.seed
-    names = {
-        seed: None if name is None else f"{name}-seed{seed}"
-        for seed in range(first, first + num_seeds)
-    }
+    numbers = range(recipe.train.seed, recipe.train.seed + num_seeds)
+    names = {seed: None if name is None else f"{name}-seed{seed}" for seed in numbers}
     if recipe.train.precision == "auto":  # one for all seeds
         precision = _known_precision(runs_dir, names, recipe)
         if precision is None:
             device, precision = resolve_for_workers(device, address, wanted.fewest, request)
         recipe = recipe.replacing({"train.precision": precision})
-    path = folder_in(runs_dir, f"{name or run_name(recipe)}-seeds{_range(first, num_seeds)}.json")
-    if isinstance(path, Path) and path.is_dir():
-        raise OutputError(
-            "the report of all seeds cannot be written: a folder has its name",
-            where=str(path),
-            now="remove it, or choose another --name",
-        )
+    path = _report_path(runs_dir, name or run_name(recipe), numbers)
     recipes = {seed: recipe.replacing({"train.seed": seed}) for seed in names}
     finished: dict[int, SeedScore] = {}
 
@@ -175,35 +159,22 @@ def train_seeds(
         if score is not None:
             add(score)
     missing: dict[int, str] = {}
-    left = [seed for seed in recipes if seed not in finished]
-    if left:
-        slots, device, request = _slots(num_seeds, wanted, address, device, request)
+    if len(finished) < num_seeds:
+        slots = _slots(num_seeds, wanted, address, device, request)
         train = partial(
             train_run,
             dataset_dir=dataset.folder,
             workers=workers,
             runs_dir=runs_dir,
             address=own_address(address) if wanted.most else address,
-            device=device,
+            device=slots.device,
             max_failures=max_failures,
-            request=request,
+            request=slots.request,
             command=command,
         )
+        left = [seed for seed in recipes if seed not in finished]
         waiting = {seed: partial(train, recipes[seed], name=names[seed]) for seed in left}
-        epochs = dict.fromkeys(left, 0)
-
-        def count_epoch(seed: int, epoch: int) -> None:
-            epochs[seed] = epoch
-            if on_epoch is not None:
-                on_epoch(sum(epochs.values()), recipe.train.num_epochs * len(left))
-
-        train_in_processes(
-            waiting,
-            slots,
-            on_epoch=count_epoch,
-            on_finish=lambda seed, report, run: add(_score(report, seed, run)),
-            on_failure=missing.__setitem__,
-        )
+        missing = _train_rest(waiting, slots, recipe.train.num_epochs, on_epoch, add)
     if not finished:
         raise _all_failed(missing, runs_dir)
     report = SeedsReport(
@@ -214,17 +185,21 @@ def train_seeds(
         scores=tuple(finished[seed] for seed in sorted(finished)),
         missing=dict(sorted(missing.items())),
     )
-    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-    if isinstance(path, Location):
-        path.put(f"{text}\n".encode())
-    else:
-        write_text(path, text + "\n")
+    _write(path, report)
     return report
 
 
-def _range(first: int, num_seeds: int) -> str:
-    """Name the seeds in a file name: their number, or the first and the last if not from 0."""
-    return str(num_seeds) if first == 0 else f"{first}-{first + num_seeds - 1}"
+def _check_wanted(num_seeds: int, runs_dir: Runs, name: str | None) -> None:
+    """Raise UsageError for an invalid number or name, or what `check_claim` raises."""
+    if num_seeds < 1:
+        raise UsageError(
+            f"invalid number of seeds: {num_seeds}",
+            where="--seeds",
+            now="ask for one seed or more, for example --seeds 5",
+        )
+    if name is not None:
+        check_name(name, runs_dir)
+    check_claim(runs_dir, None)
 
 
 def _known_precision(
@@ -247,6 +222,19 @@ def _known_precision(
     ((known, _),) = found.most_common(1)
     log.info("train.precision=auto means %s, as in the runs that these seeds have already", known)
     return known
+
+
+def _report_path(runs_dir: Runs, name: str, numbers: range) -> Path | Location:
+    """Return the file of the report: it names the number of seeds, or their range if not from 0."""
+    seeds = f"{numbers[0]}-{numbers[-1]}" if numbers[0] else str(len(numbers))
+    path = folder_in(runs_dir, f"{name}-seeds{seeds}.json")
+    if isinstance(path, Path) and path.is_dir():
+        raise OutputError(
+            "the report of all seeds cannot be written: a folder has its name",
+            where=str(path),
+            now="remove it, or choose another --name",
+        )
+    return path
 
 
 def _finished(
@@ -292,17 +280,24 @@ def _score(report: dict[str, Any], seed: int, run: str) -> SeedScore:
     return TypeAdapter(SeedScore).validate_json(text, strict=True)
 
 
+class _Slots(NamedTuple):
+    """The GPU of each seed that may run at once, or None; the device and request of all seeds."""
+
+    gpus: Sequence[str | None]
+    device: str
+    request: WorkerRequest | None
+
+
 def _slots(
     num_seeds: int,
     workers: Workers,
     address: str | None,
     device: str,
     request: WorkerRequest | None,
-) -> tuple[Sequence[str | None], str, WorkerRequest | None]:
-    """Return one entry per seed that may run at once, their device, and their workers' request.
+) -> _Slots:
+    """Decide how many seeds may run at once, and on what.
 
-    An entry is the seed's GPU, or None if it has none. Seeds on one cluster divide its CPUs: a
-    single seed would request all of them.
+    Seeds on one cluster divide its CPUs: a single seed would request all of them.
     """
     if workers.most > 0:
         if not is_at_hand(address):  # each starts its own Ray, which takes the whole machine
@@ -311,7 +306,7 @@ def _slots(
                     "seeds can share a GPU only on a running Ray cluster; start one with: "
                     "ray start --head"
                 )
-            return [None], device, request
+            return _Slots([None], device, request)
         with connected(address, num_workers=workers.fewest) as resources:
             request = request or WorkerRequest()
             room = resources.free_cpus // (workers.most * (request.num_cpus or 1))
@@ -332,13 +327,39 @@ def _slots(
             # An autoscaler sees the requests of seeds that wait.
             if request.wait_s is None and not resources.is_local:
                 num_slots = min(num_slots + _NUM_WAITING, num_seeds)
-        return [None] * num_slots, device, request
+        return _Slots([None] * num_slots, device, request)
     if choose_device(device).type == "cuda":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         num_gpus = torch.cuda.device_count()  # CUDA ends the list at the first that is not there
         gpus = visible.split(",")[:num_gpus] if visible else [*map(str, range(num_gpus))]
-        return gpus[:num_seeds], "cuda", request
-    return [None] * min(num_seeds, num_cores()), device, request
+        return _Slots(gpus[:num_seeds], "cuda", request)
+    return _Slots([None] * min(num_seeds, num_cores()), device, request)
+
+
+def _train_rest(
+    waiting: dict[int, Train],
+    slots: _Slots,
+    num_epochs: int,
+    on_epoch: Callable[[int, int], object] | None,
+    on_seed: Callable[[SeedScore], None],
+) -> dict[int, str]:
+    """Train the seeds that have not finished; return why each that fails did."""
+    missing: dict[int, str] = {}
+    epochs = dict.fromkeys(waiting, 0)
+
+    def count_epoch(seed: int, epoch: int) -> None:
+        epochs[seed] = epoch
+        if on_epoch is not None:
+            on_epoch(sum(epochs.values()), num_epochs * len(epochs))
+
+    train_in_processes(
+        waiting,
+        slots.gpus,
+        on_epoch=count_epoch,
+        on_finish=lambda seed, report, run: on_seed(_score(report, seed, run)),
+        on_failure=missing.__setitem__,
+    )
+    return missing
 
 
 def _all_failed(missing: dict[int, str], runs_dir: Runs) -> SgnError:
@@ -348,3 +369,11 @@ def _all_failed(missing: dict[int, str], runs_dir: Runs) -> SgnError:
         now="read log.txt in the folder of a run, or train one seed alone: leave out --seeds",
         problems=[Problem(f"seed {seed}", reason) for seed, reason in missing.items()],
     )
+
+
+def _write(path: Path | Location, report: SeedsReport) -> None:
+    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    if isinstance(path, Location):
+        path.put(f"{text}\n".encode())
+    else:
+        write_text(path, text + "\n")

@@ -17,7 +17,7 @@ from sgnray.config import load_recipe, recipe_hash, to_dict
 from sgnray.distributed.resources import Workers
 from sgnray.errors import CheckpointError, ClusterError, RunError, UsageError
 from sgnray.train import train_run
-from sgnray.train.run import check_num_workers
+from sgnray.train.environment import check_num_workers
 from sgnray.train.seeds import train_seeds
 
 
