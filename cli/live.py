@@ -25,7 +25,15 @@ from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
-from sgnray.metric_keys import CLIPS_PER_S, EPOCH_S, LEARNING_RATE, TRAIN_LOSS, TRAIN_TOP1, VAL_TOP1
+from sgnray.metric_keys import (
+    CLIPS_PER_S,
+    EPOCH_S,
+    LEARNING_RATE,
+    TRAIN_LOSS,
+    TRAIN_TOP1,
+    VAL_TOP1,
+    Metrics,
+)
 
 from . import render
 from .tables import duration
@@ -33,8 +41,6 @@ from .tables import duration
 if TYPE_CHECKING:
     from sgnray.train import EpochResult
     from sgnray.train.job import TrainProgress
-
-Metrics = Mapping[str, float]
 
 _MAX_ROWS, _ROWS_BESIDES = 10, 6  # header, rule, best, its rule, progress line, cursor line
 _RECENT = 5

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+Metrics = Mapping[str, float]
+
 TRAIN_LOSS = "train/loss"
 TRAIN_TOP1 = "train/top1"
 VAL_LOSS = "val/loss"

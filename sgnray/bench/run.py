@@ -36,7 +36,7 @@ from sgnray.model.sgn import count_parameters
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.train.checks import check_recipe, is_on_cpus, match_recipe
 from sgnray.train.job import VALIDATION_VIEWS, choose_parts
-from sgnray.train.launch import Executor, open_executor
+from sgnray.train.launch import open_executor
 from sgnray.train.loop import EpochResult
 
 FORMAT_VERSION = 3
@@ -317,23 +317,15 @@ def _measure_workers(
                 precision = executor.choose_precision(recipe.train.precision)
                 resolved = recipe.replacing({"train.precision": precision})
                 run = RunFolder(folder / f"workers-{count}")
-                rate = Rate.of(train_on(executor, resolved, dataset, run))
+                run.path.mkdir()
+                epochs: list[EpochResult] = []
+                executor.run(resolved, dataset, run, epochs.append)
+                history = epochs[-1].history  # of all epochs; the first one is not counted
+                rate = Rate.of([metrics[CLIPS_PER_S] for metrics in history[1:]])
                 threads = executor.hardware.threads_per_worker
             per_thread = rate.median / (count * threads)
             one_thread = one_thread or per_thread
             yield WorkersSpeed(count, threads, precision, rate, per_thread / one_thread)
-
-
-def train_on(executor: Executor, recipe: Recipe, dataset_dir: Path, run: RunFolder) -> list[float]:
-    """Train as `sgn train` does; return the clips/s of each epoch but the first."""
-    run.path.mkdir()
-    history: list[dict[str, float]] = []
-
-    def on_epoch(epoch: EpochResult) -> None:
-        history[:] = epoch.history
-
-    executor.run(recipe, dataset_dir, run, on_epoch)
-    return [metrics[CLIPS_PER_S] for metrics in history[1:]]
 
 
 def _speeds(

@@ -18,6 +18,7 @@ from sgnray.config import Recipe, dump_recipe, load_recipe, recipe_hash
 from sgnray.data.info import DatasetInfo
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import CheckpointError, CorruptError, RecipeError, RunError, UsageError
+from sgnray.metric_keys import Metrics
 from sgnray.storage.atomic import make_parent, write_bytes, write_text
 from sgnray.storage.location import Location, as_folder
 from sgnray.storage.mirror import display_name, fetched, quoted_name
@@ -105,7 +106,7 @@ class RunFolder:
             )
         return content
 
-    def write_metrics(self, history: Sequence[dict[str, float]]) -> None:
+    def write_metrics(self, history: Sequence[Metrics]) -> None:
         """Rewrite metrics.jsonl: one line per finished epoch."""
         lines = [
             json.dumps({"epoch": epoch, **metrics}, allow_nan=False) + "\n"

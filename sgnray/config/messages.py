@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from sgnray.config.schema import Expected, dotted_keys, field_of, sections
 from sgnray.errors import Problem
 
+COMMAND_LINE = "command line"  # the origin of an override
 _WARMUP, _EPOCHS = "optim.warmup_epochs", "train.num_epochs"
 
 
@@ -29,9 +30,7 @@ def explain(error: ValidationError, *, origins: Mapping[str, str]) -> list[Probl
     return list(rows.values())
 
 
-def explain_together(
-    data: Mapping[str, object], *, origins: Mapping[str, str], command_line: str
-) -> list[Problem]:
+def explain_together(data: Mapping[str, object], *, origins: Mapping[str, str]) -> list[Problem]:
     """Report keys that contradict each other, unless one of them is invalid by itself.
 
     So far the only such pair is the epochs of the warmup and of the run.
@@ -40,7 +39,7 @@ def explain_together(
     warmup, epochs = _value(data, _WARMUP), _value(data, _EPOCHS)
     if warmup is None or epochs is None or not 0 < epochs <= warmup:
         return []
-    if origins.get(_EPOCHS) == command_line != origins.get(_WARMUP):
+    if origins.get(_EPOCHS) == COMMAND_LINE != origins.get(_WARMUP):
         key, what = _EPOCHS, f"must be more than {_WARMUP}, which is {warmup}, got {epochs}"
     else:
         key, what = _WARMUP, f"must be less than {_EPOCHS}, which is {epochs}, got {warmup}"

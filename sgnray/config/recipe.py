@@ -20,7 +20,7 @@ from sgnray.config.document import (
     read_named,
     read_value,
 )
-from sgnray.config.messages import explain, explain_together, unknown_key
+from sgnray.config.messages import COMMAND_LINE, explain, explain_together, unknown_key
 from sgnray.config.schema import (
     RENAMED_KEYS,
     NotHashed,
@@ -35,7 +35,6 @@ FORMAT_VERSION = 1
 _PACKAGE = "sgnray.conf"
 _OTHERS = "custom"
 _HEADER_KEYS = ("base", "format_version")
-_COMMAND_LINE = "command line"
 
 
 class Recipe(RecipeSections):
@@ -218,12 +217,12 @@ def _apply_overrides(
             except ValueError as error:
                 what = f"is not a value: {error}"
         if what is not None:
-            problems.append(Problem(f"{text} ({_COMMAND_LINE})", what))
+            problems.append(Problem(f"{text} ({COMMAND_LINE})", what))
             continue
         section, _, name = key.partition(".")
         if isinstance(merged.setdefault(section, {}), dict):
             merged[section] = merged[section] | {name: parsed}
-        origins[key] = _COMMAND_LINE
+        origins[key] = COMMAND_LINE
     return problems
 
 
@@ -244,10 +243,10 @@ def _validate(
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         problems = problems + explain(error, origins=origins)
-    problems = problems + explain_together(data, origins=origins, command_line=_COMMAND_LINE)
+    problems = problems + explain_together(data, origins=origins)
     if recipe is not None and not problems:
         return recipe
-    is_command_line = all(problem.where.endswith(f"({_COMMAND_LINE})") for problem in problems)
+    is_command_line = all(problem.where.endswith(f"({COMMAND_LINE})") for problem in problems)
     place = "the command line" if is_command_line else source
     raise RecipeError(
         f"{place} has {count_problems(problems)}",

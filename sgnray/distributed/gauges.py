@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
+
+from sgnray.metric_keys import Metrics
 
 
 class Gauges:
@@ -13,7 +14,7 @@ class Gauges:
         self._tags = {"run": run}
         self._gauges: dict[str, Any] = {}
 
-    def set(self, metrics: Mapping[str, float]) -> None:
+    def set(self, metrics: Metrics) -> None:
         """Set the gauges to the newest metrics; their keys are those of metric_keys."""
         from ray.util.metrics import Gauge
 

@@ -226,13 +226,8 @@ def _is_any_placed(groups: list[dict[str, Any]]) -> bool:
 def _ask(num_workers: int, request: WorkerRequest) -> Any:
     import ray
 
-    bundle = {"CPU": float(request.num_cpus or 1)}
-    if request.num_gpus:
-        bundle["GPU"] = request.num_gpus
-    if request.accelerator_type:  # as Ray's own accelerator_type= requests it
-        bundle[f"accelerator_type:{request.accelerator_type}"] = 0.001
     return ray.util.placement_group(
-        [bundle] * num_workers,
+        [request.bundle()] * num_workers,
         **({"bundle_label_selector": [request.labels] * num_workers} if request.labels else {}),
     )
 

@@ -137,6 +137,15 @@ class WorkerRequest:
     def __post_init__(self) -> None:
         check_gpu_share(self.num_gpus or 0, where="--gpus-per-worker")
 
+    def bundle(self) -> dict[str, float]:
+        """Return what a placement group reserves for one worker."""
+        bundle = {"CPU": float(self.num_cpus or 1)}
+        if self.num_gpus:
+            bundle["GPU"] = self.num_gpus
+        if self.accelerator_type:  # as Ray's own accelerator_type= requests it
+            bundle[f"{_ACCELERATOR}{self.accelerator_type}"] = 0.001
+        return bundle
+
     def describe(self, num_workers: int, *, what: str = "worker") -> str:
         """Name it for a message: "4 workers with 1 CPU and 1 GPU (A100) each"."""
         gpu = f" and {count_of(self.num_gpus, 'GPU')}" if self.num_gpus else ""

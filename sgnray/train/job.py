@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -79,7 +80,7 @@ def run_job(
         train_batches(recipe, bank, parts.train, world=world),
         validate=validator(recipe, bank, parts.validation),
         on_epoch=lambda result: on_epoch(state, result),
-        on_step=reporter.on_step,
+        on_step=partial(reporter.report, "train"),
     )
     if state.selected is not None:
         state.scored_model.load_state_dict(state.selected.weights, strict=True)
@@ -91,7 +92,7 @@ def run_job(
         windows=recipe.data.windows,
         turn_rad=recipe.evaluate.turn_rad,
         world=world,
-        on_progress=reporter.on_clips,
+        on_progress=partial(reporter.report, "test"),
     )
 
 
@@ -164,15 +165,8 @@ class ProgressReporter:
     clock: Callable[[], float] = time.monotonic
     _reported_at: float = field(default=float("-inf"), init=False)
 
-    def on_step(self, done: int, total: int) -> None:
-        """Report steps of the current epoch."""
-        self._report("train", done, total)
-
-    def on_clips(self, done: int, total: int) -> None:
-        """Report tested clips."""
-        self._report("test", done, total)
-
-    def _report(self, stage: Literal["train", "test"], done: int, total: int) -> None:
+    def report(self, stage: Literal["train", "test"], done: int, total: int) -> None:
+        """Report steps of the current epoch, or tested clips."""
         now = self.clock()
         if self.on_progress is None or now - self._reported_at < _PROGRESS_INTERVAL_S:
             return

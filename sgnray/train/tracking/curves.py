@@ -7,7 +7,7 @@ no global state.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from sgnray import metric_keys as keys
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe
 from sgnray.evaluate.report import Report
+from sgnray.metric_keys import Metrics
 from sgnray.storage.atomic import written_atomically
 from sgnray.train.tracking.plot_style import (
     ACCENT,
@@ -44,15 +45,15 @@ _MAX_DOTS = 30
 class Curves:
     """A tracker that keeps curves.png in the run's folder: once a minute, and at the end."""
 
-    def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Mapping[str, float]]) -> int:
+    def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> int:
         """Draw nothing yet, so that training starts sooner."""
         self._path = run.path / CURVES_FILE
         self._title = f"{recipe.data.dataset} {recipe.data.case}"
-        self._history: list[Mapping[str, float]] = []
+        self._history: list[Metrics] = []
         self._drawn_at = time.monotonic()
         return 0
 
-    def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
+    def log(self, epoch: int, metrics: Metrics) -> None:
         """Add an epoch."""
         self._history.append(metrics)
         if time.monotonic() - self._drawn_at >= _REDRAW_INTERVAL_S:
@@ -67,7 +68,7 @@ class Curves:
 
 def draw_curves(
     path: Path,
-    history: Sequence[Mapping[str, float]],
+    history: Sequence[Metrics],
     *,
     title: str,
     report: Report | None = None,
@@ -82,9 +83,7 @@ def draw_curves(
         figure.savefig(temporary, format="png")
 
 
-def _compose(
-    figure: Figure, history: Sequence[Mapping[str, float]], title: str, report: Report | None
-) -> None:
+def _compose(figure: Figure, history: Sequence[Metrics], title: str, report: Report | None) -> None:
     loss, accuracy, rate = figure.subplots(3, sharex=True, height_ratios=_HEIGHTS)
     for axes in (loss, accuracy, rate):
         style_axes(axes, title if axes is loss else "")
@@ -102,15 +101,13 @@ def _compose(
     rate.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
-def _draw_loss(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
+def _draw_loss(axes: Axes, history: Sequence[Metrics]) -> None:
     _line(axes, history, keys.TRAIN_LOSS, color=MAIN, label="training")
     _line(axes, history, keys.VAL_LOSS, color=ACCENT, label="validation")
     _legend(axes)
 
 
-def _draw_accuracy(
-    axes: Axes, history: Sequence[Mapping[str, float]], report: Report | None
-) -> None:
+def _draw_accuracy(axes: Axes, history: Sequence[Metrics], report: Report | None) -> None:
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     _line(axes, history, keys.TRAIN_TOP1, color=MAIN, label="training")
     _line(axes, history, keys.VAL_TOP1, color=ACCENT, label="validation")
@@ -127,7 +124,7 @@ def _draw_accuracy(
     _legend(axes)
 
 
-def _draw_rate(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
+def _draw_rate(axes: Axes, history: Sequence[Metrics]) -> None:
     rates = [metrics[keys.LEARNING_RATE] for metrics in history]
     axes.step(range(1, len(rates) + 1), rates, where="mid", color=INK, linewidth=1.2)
     if len(rates) == 1:
@@ -142,16 +139,14 @@ def _draw_rate(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
     axes.set_yticks(levels, [f"{level:.2g}" for level in levels])
 
 
-def _rate_steps(history: Sequence[Mapping[str, float]]) -> list[int]:
+def _rate_steps(history: Sequence[Metrics]) -> list[int]:
     """List the epochs that began with another learning rate; none if it changes all the time."""
     rates = [metrics[keys.LEARNING_RATE] for metrics in history]
     steps = [epoch + 1 for epoch in range(1, len(rates)) if rates[epoch] != rates[epoch - 1]]
     return steps if len(steps) <= _MAX_STEPS_MARKED else []
 
 
-def _line(
-    axes: Axes, history: Sequence[Mapping[str, float]], key: str, *, color: str, label: str
-) -> None:
+def _line(axes: Axes, history: Sequence[Metrics], key: str, *, color: str, label: str) -> None:
     points = [(epoch, values[key]) for epoch, values in enumerate(history, 1) if key in values]
     if points:
         dots = "o" if len(points) <= _MAX_DOTS else ""

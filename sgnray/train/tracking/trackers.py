@@ -22,12 +22,11 @@ from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe, dotted_values, dump_recipe, to_dict
 from sgnray.errors import MissingExtraError, RunError, SgnError, first_line
 from sgnray.evaluate.report import Report
+from sgnray.metric_keys import Metrics
 from sgnray.storage.atomic import write_text
 from sgnray.train.tracking.curves import Curves
 
 log = logging.getLogger(__name__)
-
-Metrics = Mapping[str, float]
 
 TENSORBOARD_DIR = "tensorboard"
 MLFLOW_DIR = "mlflow"

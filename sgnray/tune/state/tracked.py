@@ -7,8 +7,9 @@ from itertools import pairwise
 
 from sgnray import metric_keys as keys
 from sgnray.checkpoints.run_folder import RunFolder
+from sgnray.metric_keys import Metrics
 from sgnray.storage.atomic import output_errors
-from sgnray.train.tracking.trackers import Metrics, Trackers
+from sgnray.train.tracking.trackers import Trackers
 from sgnray.tune.space.space import Values
 from sgnray.tune.state.folder import SearchFolder
 from sgnray.tune.state.trials import Ended, Event, Reported, Started

@@ -16,7 +16,7 @@ def test_progress_is_reported_at_most_once_a_second():
     reporter = ProgressReporter(STATE, seen.append, clock=lambda: clock.now)
     for step in range(1, 11):
         clock.now += 0.25
-        reporter.on_step(step, 10)
+        reporter.report("train", step, 10)
     assert [news.done for news in seen] == [1, 5, 9]
     assert seen[0] == TrainProgress("train", 4, 4, 1, 10, 2)
 
@@ -24,9 +24,9 @@ def test_progress_is_reported_at_most_once_a_second():
 def test_test_progress_belongs_to_the_last_epoch():
     seen = []
     state = SimpleNamespace(**(vars(STATE) | {"epoch": 4}))
-    ProgressReporter(state, seen.append).on_clips(32, 464)
+    ProgressReporter(state, seen.append).report("test", 32, 464)
     assert seen == [TrainProgress("test", 4, 4, 32, 464, 2)]
 
 
 def test_progress_without_a_listener_is_ignored():
-    ProgressReporter(STATE, None).on_step(1, 2)
+    ProgressReporter(STATE, None).report("train", 1, 2)
