@@ -19,6 +19,10 @@ source .venv/bin/activate
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 # /tmp/ray may contain another user's files. Ray's socket paths have a length limit, so keep it short.
 export RAY_TMPDIR=/tmp/ray-$SLURM_JOB_ID
+# A token of this job alone. Without it, only the first node would require one if ~/.ray/auth_token exists,
+# as after sgn demo, and the others could not join.
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+export RAY_AUTH_TOKEN RAY_AUTH_MODE=token
 
 # Ray starts on every node, and sgn on the first one, where it finds Ray and waits for the others.
 # Without --gpus-per-node, each node has one worker.

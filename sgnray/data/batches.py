@@ -6,6 +6,7 @@ V joints, C coordinates.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -140,8 +141,12 @@ class TrainBatches:
         return draws.augment(joints_BTVC, rows_B)
 
 
+@functools.lru_cache(maxsize=2)  # the validation's and the test's
 def view_draws(num_clips: int, num_views: int, num_segments: int) -> Tensor:
-    """Return the fixed draws of evaluation (N, W, T): the same for every run that is compared."""
+    """Return the fixed draws of evaluation (N, W, T): the same for every run that is compared.
+
+    They are kept for the next call, so nothing may write to them.
+    """
     views = [
         seeding.uniform(0, "evaluation view", view, (num_clips, num_segments))
         for view in range(num_views)
@@ -160,8 +165,8 @@ def gather_views(
     num_clips, num_views, *shape_TVC = joints_BWTVC.shape
     if not turn_rad:
         return joints_BWTVC
-    angles_W3 = torch.zeros(num_views, 3)
+    angles_W3 = torch.zeros(num_views, 3, device=joints_BWTVC.device)
     angles_W3[1::3, 1], angles_W3[2::3, 1] = turn_rad, -turn_rad
-    turns_WCC = build_rotations(angles_W3, shape_TVC[-1]).to(joints_BWTVC.device)
+    turns_WCC = build_rotations(angles_W3, shape_TVC[-1])
     turned = transform(joints_BWTVC.flatten(0, 1), turns_WCC.repeat(num_clips, 1, 1))
     return turned.view(joints_BWTVC.shape)

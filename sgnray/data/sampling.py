@@ -42,7 +42,10 @@ def _pick_even(num_poses_B1: Tensor, uniform_BT: Tensor) -> Tensor:
     A clip shorter than T repeats poses; only an empty one gives padding.
     """
     # Compute the fraction first: (i + u) / T has float32's full precision for clips of any length.
-    place_BT = (_segments(uniform_BT) + uniform_BT) / uniform_BT.shape[-1]
+    # The divisor is a tensor, because a GPU multiplies by the reciprocal of a plain number, which
+    # would pick another pose here and there than a CPU.
+    num_segments = uniform_BT.new_full((), uniform_BT.shape[-1])
+    place_BT = (_segments(uniform_BT) + uniform_BT) / num_segments
     index_BT = (place_BT * num_poses_B1).long().minimum(num_poses_B1 - 1)
     return torch.where(num_poses_B1 > 0, index_BT, PADDING)
 

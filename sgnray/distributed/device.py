@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
-from sgnray.errors import UsageError
+from sgnray.errors import SgnError, UsageError, first_line
+
+log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
+_NVIDIA_DEVICE = Path("/dev/nvidia0")
+_gpu_faults: list[str] = []  # torch says it once per process
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -19,15 +28,52 @@ _LARGEST_BLOCK_BYTES, _MOST_KEPT_BYTES = 2**30, 2**31 - 1
 def choose_device(device: str) -> torch.device:
     """Return the device of this process; `auto` is a GPU if there is one."""
     check_device_name(device)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
+    if device == "cpu" or (device == "auto" and not has_gpu()):
+        return torch.device("cpu")
+    if not has_gpu():
         raise UsageError(
-            "this machine has no GPU that torch can use",
+            ": ".join(["this machine has no GPU that torch can use", *_gpu_faults]),
             where="--device cuda",
             now="use --device cpu, or --address of a cluster with GPUs",
         )
-    return torch.device(device)
+    require_float32_products()
+    return torch.device("cuda")
+
+
+def has_gpu() -> bool:
+    """Return whether torch can use a GPU of this machine; warn if there is one that it cannot."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        is_found = torch.cuda.is_available()
+    faults = [str(warning.message).splitlines()[0] for warning in caught]
+    if torch.version.cuda is None and _NVIDIA_DEVICE.exists():
+        faults = ["this torch is built for CPUs only"]
+    if not is_found and faults and not _gpu_faults:
+        _gpu_faults.extend(faults)
+        log.warning("torch cannot use the GPU of this machine: %s", "; ".join(faults))
+    return is_found
+
+
+def require_float32_products() -> None:
+    """Compute float32 products on a GPU in float32, whatever the environment says.
+
+    NVIDIA's containers choose TF32, which has 10 bits of mantissa, by an environment variable.
+    """
+    torch.set_float32_matmul_precision("highest")
+
+
+@contextmanager
+def explained_gpu_memory() -> Iterator[None]:
+    """Raise SgnError instead of torch's error if a GPU has no memory left."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise SgnError(
+            "the GPU has no memory left",
+            where=first_line(error),
+            now="end other programs on it, use a smaller optim.batch_size or "
+            "data.pose_device=host, or use --device cpu",
+        ) from error
 
 
 def check_device_name(device: str) -> None:

@@ -237,8 +237,13 @@ def check_local(
 def use_gpu(device: str, resources: Resources, request: WorkerRequest) -> bool:
     """Decide between GPUs and CPUs; `auto` takes GPUs if the cluster has any now.
 
-    `cuda` on an existing cluster may wait for GPUs; UsageError on a new one without.
+    `cuda` on an existing cluster may wait for GPUs; UsageError on a new one without. Ray also
+    counts GPUs that torch cannot use, so a new one, on this machine, is asked twice.
     """
+    if device != "cpu" and resources.is_local and resources.num_gpus:
+        from sgnray.distributed.device import choose_device  # loads torch
+
+        return choose_device(device).type == "cuda"
     if device == "cuda" and resources.is_local and resources.num_gpus == 0:
         raise UsageError(
             "this machine has no GPU that Ray can use",

@@ -21,7 +21,11 @@ from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
-from sgnray.distributed.device import choose_device, keep_freed_memory
+from sgnray.distributed.device import (
+    choose_device,
+    explained_gpu_memory,
+    keep_freed_memory,
+)
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.evaluate.score import CHUNK_CLIPS, view_logits
@@ -34,6 +38,7 @@ _BLOCK_CLIPS = 16 * CHUNK_CLIPS
 Model = tuple[SGN, ModelCard]
 
 
+@explained_gpu_memory()
 def compute_logits(
     models: Sequence[Model],
     dataset_dir: Path,
@@ -93,6 +98,7 @@ class _Scorer:
     num_views: int
     bank: PoseBank | None = None
 
+    @explained_gpu_memory()
     def logits(self, task: tuple[int, IntArray], device: str) -> Any:
         """Return the logits (N, W, K) of one model for some rows."""
         target = choose_device(device)

@@ -129,7 +129,7 @@ def _chunks(
     was_training = model.training
     model.eval()
     # Moved once: a copy for each chunk would make a GPU wait.
-    draws_NWT = view_draws(int(rows.max()) + 1, num_views, model.num_frames).to(bank.pose_device)
+    draws_NWT = view_draws(len(bank.names), num_views, model.num_frames).to(bank.pose_device)
     all_rows = torch.from_numpy(rows).to(bank.pose_device)
     for start in range(CHUNK_CLIPS * world.rank, len(rows), CHUNK_CLIPS * world.size):
         rows_B = all_rows[start : start + CHUNK_CLIPS]

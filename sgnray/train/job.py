@@ -17,7 +17,7 @@ from sgnray.data.batches import TrainBatches
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray, Split, split_clips, validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.distributed.device import keep_freed_memory
+from sgnray.distributed.device import explained_gpu_memory, keep_freed_memory
 from sgnray.distributed.world import World
 from sgnray.evaluate.metrics import Tally
 from sgnray.evaluate.score import score_clips
@@ -53,6 +53,7 @@ class TrainProgress:
 OnTrainProgress = Callable[[TrainProgress], object]
 
 
+@explained_gpu_memory()
 def run_job(
     recipe: Recipe,
     dataset_dir: Path,

@@ -5,6 +5,7 @@ Legend: B clips, K classes, S steps of an epoch.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 
@@ -164,12 +165,17 @@ def _on_side_stream(step: Callable[[], None]) -> None:
     """Take a step on a separate CUDA stream, if CUDA is available."""
     if not torch.cuda.is_available():
         return step()
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream = _side_stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         step()
     torch.cuda.current_stream().wait_stream(stream)
     return None
+
+
+@functools.cache  # each stream keeps workspaces of its own, some ten MB
+def _side_stream() -> torch.cuda.Stream:
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
 
 def _capture(step: Callable[[], None]) -> Callable[[], None]:

@@ -93,6 +93,34 @@ def test_a_slurm_job_has_a_worker_for_each_gpu_or_node(tmp_path, gpus, num_worke
     assert done.stdout.strip().endswith(f"--case cv --workers {num_workers} train.seed=1")
 
 
+def test_the_nodes_of_a_slurm_job_share_a_token_of_their_own(tmp_path):
+    """Ray's head requires one as soon as ~/.ray has one, and other nodes would not send it."""
+    for name, text in {"scontrol": "echo node1", "srun": "env"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "1"}
+    environment |= {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_NUM_NODES": "2"}
+    tokens = set()
+    for _ in range(2):
+        done = subprocess.run(
+            ["bash", FOLDER / "slurm.sh"], env=environment | {"SLURM_CPUS_ON_NODE": "16"},
+            cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        seen = dict(line.split("=", 1) for line in done.stdout.splitlines())
+        assert seen["RAY_AUTH_MODE"] == "token"
+        assert re.fullmatch("[0-9a-f]{64}", seen["RAY_AUTH_TOKEN"])
+        tokens.add(seen["RAY_AUTH_TOKEN"])
+    assert len(tokens) == 2
+
+
+def test_the_head_of_the_ssh_cluster_requires_no_token_that_the_others_would_not_send():
+    described = yaml.safe_load((FOLDER / "ray-cluster.yaml").read_text())
+    starts = [described[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker")]
+    assert [shlex.split(each).count("RAY_AUTH_MODE=disabled") for each in starts] == [1, 0]
+
+
 def cluster_of(name):
     spec = KUBERAY[name]["spec"]
     return spec.get("rayClusterSpec", spec)

@@ -65,7 +65,6 @@ def test_a_slurm_job_trains_on_two_nodes_that_share_no_disk(nodes, tiny_folder, 
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {
         "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "disabled",  # no token of an earlier Ray on this machine
         "SGNRAY_CACHE": str(tmp_path / "cache"),
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # the other node ends sooner, not in 60 s
         "SLURM_JOB_ID": job,
