@@ -2,7 +2,7 @@
 
 from sgnray.tune.final import train_final
 from sgnray.tune.search import TuneResult, tune_recipe
-from sgnray.tune.state.trials import TrialRow
-from sgnray.tune.trial.resources import TrialResources
+from sgnray.tune.trial_resources import TrialResources
+from sgnray.tune.trials import TrialRow
 
 __all__ = ["TrialResources", "TrialRow", "TuneResult", "train_final", "tune_recipe"]

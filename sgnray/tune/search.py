@@ -25,16 +25,15 @@ from sgnray.train.checks import (
     warn_of_run,
 )
 from sgnray.train.run_log import run_log
+from sgnray.tune.folder import SearchFolder, claim_search, is_begun
+from sgnray.tune.page import PAGE_FILE, compute_importances, write_page
 from sgnray.tune.plan import DEFAULT_EPOCHS, DEFAULT_TRIALS, Plan, Scheduler
-from sgnray.tune.report.importance import importances
-from sgnray.tune.report.page import PAGE_FILE, write_page
-from sgnray.tune.space.sampler import make_sampler
-from sgnray.tune.space.space import SearchWay, as_overrides
-from sgnray.tune.space.space_file import load_space
-from sgnray.tune.state.folder import SearchFolder, claim_search, is_begun
-from sgnray.tune.state.running import Listener, RunningSearch
-from sgnray.tune.state.trials import TrialRow, best_of, rank
-from sgnray.tune.trial.resources import TrialResources
+from sgnray.tune.running import Listener, RunningSearch
+from sgnray.tune.sampler import make_sampler
+from sgnray.tune.space import SearchWay, as_overrides
+from sgnray.tune.space_file import load_space
+from sgnray.tune.trial_resources import TrialResources
+from sgnray.tune.trials import TrialRow, best_of, rank
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +207,7 @@ def _result(folder: SearchFolder, rows: tuple[TrialRow, ...]) -> TuneResult:
     best = best_of(rows)
     if best is None:
         raise _none_ended(folder, rows)
-    found = importances(rows, folder.plan.space)
+    found = compute_importances(rows, folder.plan.space)
     write_page(folder, rows, best, found)
     return TuneResult(folder.path, folder.plan, rows, best, folder.best_path, found)
 

@@ -18,8 +18,8 @@ from sgnray.config import recipe_for
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
 from sgnray.tune import TrialResources, tune_recipe
+from sgnray.tune.folds import Folds
 from sgnray.tune.plan import shorten
-from sgnray.tune.trial.folds import Folds
 
 pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.timeout(3600)]
 

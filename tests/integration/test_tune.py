@@ -26,9 +26,9 @@ from sgnray.distributed.device import choose_precision
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import ClusterError, SgnError
 from sgnray.tune import TrialResources, train_final, tune_recipe
+from sgnray.tune.folds import Folds
 from sgnray.tune.plan import shorten
-from sgnray.tune.state.trials import Ended, Record, Reported
-from sgnray.tune.trial.folds import Folds
+from sgnray.tune.trials import Ended, Record, Reported
 
 pytestmark = pytest.mark.ray
 

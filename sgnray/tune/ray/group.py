@@ -24,8 +24,8 @@ from sgnray.distributed.launcher import (
 from sgnray.distributed.process_group import process_group
 from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.world import World
-from sgnray.tune.trial.folds import TrialJob
-from sgnray.tune.trial.messages import FailureReport, TrialConfig
+from sgnray.tune.folds import TrialJob
+from sgnray.tune.trials import FailureReport, TrialConfig
 
 
 @set_environment(RAY_TRAIN_VARIABLES)

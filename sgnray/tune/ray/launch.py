@@ -37,20 +37,20 @@ from sgnray.distributed.reserve import Room, release_group
 from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World
 from sgnray.errors import ClusterError, last_line
+from sgnray.tune.folder import SearchFolder
+from sgnray.tune.folds import TrialJob, check_version
 from sgnray.tune.plan import REDUCTION_FACTOR, Plan
-from sgnray.tune.state.folder import SearchFolder
-from sgnray.tune.state.running import RunningSearch
-from sgnray.tune.state.trials import Reported
-from sgnray.tune.trial.folds import TrialJob, check_version
-from sgnray.tune.trial.messages import (
+from sgnray.tune.running import RunningSearch
+from sgnray.tune.trial_resources import TrialResources
+from sgnray.tune.trials import (
     EPOCH_KEY,
     SCORE_KEY,
     EpochReport,
     FailureReport,
+    Reported,
     TrialConfig,
     read_result,
 )
-from sgnray.tune.trial.resources import TrialResources
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError
 from sgnray.tune.ray import launch
 from sgnray.tune.ray.launch import _environment, _interruptible, _Proposals, run_trials
-from sgnray.tune.trial.resources import TrialResources
+from sgnray.tune.trial_resources import TrialResources
 
 
 def test_a_search_is_interrupted_only_if_the_handler_of_the_caller_raises():

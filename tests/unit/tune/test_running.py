@@ -7,10 +7,10 @@ import pytest
 from sgnray.errors import OutputError, RunError
 from sgnray.storage import mirror
 from sgnray.storage.location import locate
-from sgnray.tune.space.sampler import make_sampler
-from sgnray.tune.state.folder import claim_search
-from sgnray.tune.state.running import RunningSearch
-from sgnray.tune.trial.messages import EpochReport, FailureReport
+from sgnray.tune.folder import claim_search
+from sgnray.tune.running import RunningSearch
+from sgnray.tune.sampler import make_sampler
+from sgnray.tune.trials import EpochReport, FailureReport
 
 
 class Heard:

@@ -14,9 +14,9 @@ from sgnray.errors import RunError, SgnError
 from sgnray.train.job import train_batches, validator
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
+from sgnray.tune.folds import Folds, TrialJob, check_version
 from sgnray.tune.plan import shorten
-from sgnray.tune.trial.folds import Folds, TrialJob, check_version
-from sgnray.tune.trial.resources import TrialResources
+from sgnray.tune.trial_resources import TrialResources
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_whatever_bit_of_a_state_is_wrong_the_trial_starts_over(tiny_dataset, sh
 
 
 def test_a_state_of_a_newer_sgnray_is_refused(tiny_dataset, short_recipe, monkeypatch):
-    monkeypatch.setattr("sgnray.tune.trial.folds.STATE_VERSION", 2)
+    monkeypatch.setattr("sgnray.tune.folds.STATE_VERSION", 2)
     state = Folds(short_recipe, tiny_dataset).pack()
     check_version(state, "here")
     monkeypatch.undo()

@@ -31,8 +31,8 @@ from sgnray.train.loop import train_and_validate
 from sgnray.train.state import TrainState
 from sgnray.train.step import choose_steps
 from sgnray.tune.plan import Plan
-from sgnray.tune.trial.messages import EpochReport, TrialConfig
-from sgnray.tune.trial.resources import TrialResources
+from sgnray.tune.trial_resources import TrialResources
+from sgnray.tune.trials import EpochReport, TrialConfig
 
 STATE_VERSION = 1
 _HEADER_FILE = "state.json"
