@@ -32,7 +32,7 @@ from sgnray.train.state import TrainState
 from sgnray.train.step import choose_steps
 from sgnray.tune.plan import Plan
 from sgnray.tune.trial_resources import TrialResources
-from sgnray.tune.trials import EpochReport, TrialConfig
+from sgnray.tune.trials import EpochReport, Started
 
 STATE_VERSION = 1
 _HEADER_FILE = "state.json"
@@ -68,14 +68,14 @@ class TrialJob:
     states: StateStore
     precision: Precision = "auto"
 
-    def train(self, trial: TrialConfig, world: World) -> Iterator[EpochReport]:
+    def train(self, trial: Started, world: World) -> Iterator[EpochReport]:
         """Train a trial and yield each epoch. Collective: every rank of `world` must call this.
 
         A resumed trial first yields its earlier epochs again, so that the scheduler sees the same
         reports whether the trial was interrupted or not.
         """
         torch.set_num_threads(self.resources.num_threads)
-        recipe = self.plan.trial_recipe(trial["values"])
+        recipe = self.plan.trial_recipe(trial.values)
         if recipe.train.precision == "auto":
             recipe = recipe.replacing({"train.precision": self.precision})
         folds = Folds(
@@ -86,13 +86,13 @@ class TrialJob:
             world=world,
         )
         # Rank 0 asks for all ranks: those at different epochs would wait for each other.
-        state = self.states.newest(trial["number"]) if world.rank == 0 else None
+        state = self.states.newest(trial.number) if world.rank == 0 else None
         folds.restore(world.from_first(state))
         for epoch in range(1, folds.epoch + 1):
             yield folds.report(epoch)
         for report in folds.train_remaining():
             if world.rank == 0:
-                self.states.send(trial["number"], folds.pack())
+                self.states.send(trial.number, folds.pack())
             yield report
 
 

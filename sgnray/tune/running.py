@@ -25,7 +25,6 @@ from sgnray.tune.trials import (
     FailureReport,
     Reported,
     Started,
-    TrialConfig,
     TrialRow,
     TrialTable,
 )
@@ -79,7 +78,7 @@ class RunningSearch:
         self.folder.write(self.table.rows)
         self._notify()
 
-    def next_trial(self) -> TrialConfig | None:
+    def next_trial(self) -> Started | None:
         """Return the trial to run next, interrupted ones first; None after the last one."""
         if self._unfinished:
             row = self._unfinished.pop(0)
@@ -91,8 +90,9 @@ class RunningSearch:
             if proposed is None:
                 return None
             self._last_number, values = number, proposed
-        self._add(Started(number, values))
-        return {"number": number, "values": values}
+        trial = Started(number, values)
+        self._add(trial)
+        return trial
 
     def read_states(self) -> Iterator[tuple[int, bytes]]:
         """Yield the number and the state of each unfinished trial that has one."""

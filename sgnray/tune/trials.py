@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 from sgnray import metric_keys as keys
 from sgnray.errors import RunError, SgnError
@@ -23,13 +23,6 @@ Status = Literal["running", "finished", "stopped", "failed", "interrupted"]
 # The fields of a report by which Ray's scheduler compares trials.
 EPOCH_KEY, SCORE_KEY = "epoch", "score"
 _MAX_REASON = 300
-
-
-class TrialConfig(TypedDict):
-    """The trial that a worker trains; numbers count from 1."""
-
-    number: int
-    values: Values
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,7 @@ def read_result(result: Mapping[str, Any]) -> EpochReport | FailureReport:
 
 @dataclass(frozen=True)
 class Started:
-    """A trial starts, or restarts, with these values."""
+    """A trial starts, or restarts, with these values; a worker trains it. Numbers count from 1."""
 
     number: int
     values: Values

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType, SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import ray
@@ -48,7 +48,7 @@ from sgnray.tune.trials import (
     EpochReport,
     FailureReport,
     Reported,
-    TrialConfig,
+    Started,
     read_result,
 )
 
@@ -190,13 +190,13 @@ def _fit(search: RunningSearch, job: TrialJob, budget: _TimeBudget) -> None:
         ).fit()
 
 
-def run_trial(config: dict[str, object], *, job: TrialJob) -> None:
+def run_trial(config: dict[str, Any], *, job: TrialJob) -> None:
     """Train the trial that `config` names in a Ray worker, and report each epoch.
 
     An exception is reported, not raised: Ray would restart the trial, which only helps after a lost
     worker.
     """
-    trial = cast(TrialConfig, config)
+    trial = Started(config["number"], config["values"])  # Ray may add keys of its own
     failure: FailureReport | None = None
     if job.resources.num_workers > 1:
         # Ray Train takes a second to import, and most trials do not need it.
@@ -284,7 +284,7 @@ class _Proposals(Searcher):  # type: ignore[misc]
         if trial is None:
             return Searcher.FINISHED
         self._given.add(trial_id)
-        return trial
+        return asdict(trial)
 
     def _has_room(self) -> bool:
         """Return whether to give Ray a trial.

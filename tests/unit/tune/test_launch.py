@@ -15,6 +15,7 @@ from sgnray.errors import ClusterError
 from sgnray.tune.ray import launch
 from sgnray.tune.ray.launch import _environment, _interruptible, _Proposals, run_trials
 from sgnray.tune.trial_resources import TrialResources
+from sgnray.tune.trials import Started
 
 
 def test_a_search_is_interrupted_only_if_the_handler_of_the_caller_raises():
@@ -96,7 +97,7 @@ def asked():
 
 @pytest.fixture
 def propose(asked, monkeypatch):
-    """Build the proposals of a search of nine trials; each is its number."""
+    """Build the proposals of a search of nine trials."""
     monkeypatch.setattr(launch, "_NOTICE_LOSS_S", 0)
 
     def ask_room():
@@ -104,8 +105,8 @@ def propose(asked, monkeypatch):
         return asked[-1]
 
     def build(room):
-        numbers = iter(range(1, 10))
-        search = SimpleNamespace(next_trial=lambda: next(numbers, None))
+        trials = (Started(number, {}) for number in range(1, 10))
+        search = SimpleNamespace(next_trial=lambda: next(trials, None))
         return _Proposals(search, SimpleNamespace(room=room, ask_room=ask_room))
 
     return build
@@ -115,12 +116,14 @@ TRIAL_IDS = itertools.count()
 
 
 def take(proposals):
-    """Return the trials that Ray gets until it has to ask again."""
+    """Return the numbers of the trials that Ray gets until it has to ask again."""
     taken = []
-    while (trial := proposals.suggest(f"trial {next(TRIAL_IDS)}")) is not None:
-        taken.append(trial)
-        if trial == Searcher.FINISHED:
+    while (config := proposals.suggest(f"trial {next(TRIAL_IDS)}")) is not None:
+        if config == Searcher.FINISHED:
+            taken.append(config)
             break
+        assert config.keys() == {"number", "values"}
+        taken.append(config["number"])
     return taken
 
 

@@ -17,6 +17,7 @@ from sgnray.train.state import TrainState
 from sgnray.tune.folds import Folds, TrialJob, check_version
 from sgnray.tune.plan import shorten
 from sgnray.tune.trial_resources import TrialResources
+from sgnray.tune.trials import Started
 
 
 @pytest.fixture
@@ -218,7 +219,7 @@ def job(plan, tiny_dataset, monkeypatch):
 
 
 def test_a_resumed_trial_first_reports_the_epochs_that_it_did_before(job):
-    trial = {"number": 7, "values": {"optim.learning_rate": 0.02}}
+    trial = Started(7, {"optim.learning_rate": 0.02})
     first = next(job.train(trial, World()))
     assert list(job.states.of_trials) == [7]
     resumed = list(job.train(trial, World()))
@@ -229,7 +230,7 @@ def test_a_resumed_trial_first_reports_the_epochs_that_it_did_before(job):
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_auto_is_the_precision_of_the_search(job, precision):
     def first_loss(job):
-        trial = {"number": 1, "values": {}}
+        trial = Started(1, {})
         return next(job.train(trial, World())).train_loss
 
     def with_precision(precision):
