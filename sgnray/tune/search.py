@@ -144,12 +144,14 @@ def tune_recipe(
                 cluster = cluster or connection.enter_context(
                     _connected(resources, plan, running.num_left, address=address)
                 )
-                _run(
+                from sgnray.tune.ray.launch import run_trials  # imports Ray
+
+                run_trials(
                     running,
                     dataset.folder,
                     *cluster,
                     num_folds=len(folds),
-                    budget_s=time_budget_s,
+                    time_budget_s=time_budget_s,
                 )
             else:
                 log.info("search %s is complete; nothing is left to do", display_name(folder.path))
@@ -177,30 +179,6 @@ def _connected(
         allocated = resources.allocate(cluster, num_trials)
         check_synchronized(plan.recipe, allocated.num_workers, allocated.device)
         yield cluster, allocated
-
-
-def _run(
-    running: RunningSearch,
-    dataset_dir: Path,
-    cluster: Resources,
-    allocated: TrialResources,
-    *,
-    num_folds: int,
-    budget_s: float | None,
-) -> None:
-    from sgnray.tune.ray.launch import run_trials  # imports Ray
-
-    plan = running.folder.plan
-    log.info(
-        "search %s: %s of at most %s and %s, %s at once%s",
-        display_name(running.folder.path),
-        count_of(plan.num_trials, "trial"),
-        count_of(plan.num_epochs, "epoch"),
-        count_of(num_folds * plan.num_seeds, "model"),
-        allocated.concurrent or "as many as fit",
-        f"; {len(running.ended)} ended before" if running.ended else "",
-    )
-    run_trials(running, dataset_dir, allocated, cluster, time_budget_s=budget_s)
 
 
 def _result(folder: SearchFolder, rows: tuple[TrialRow, ...]) -> TuneResult:

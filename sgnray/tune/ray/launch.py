@@ -36,7 +36,8 @@ from sgnray.distributed.queue import StateStore
 from sgnray.distributed.reserve import Room, release_group
 from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World
-from sgnray.errors import ClusterError, last_line
+from sgnray.errors import ClusterError, count_of, last_line
+from sgnray.storage.mirror import display_name
 from sgnray.tune.folder import SearchFolder
 from sgnray.tune.folds import TrialJob, check_version
 from sgnray.tune.plan import REDUCTION_FACTOR, Plan
@@ -74,26 +75,36 @@ _LOST = "its worker was lost three times: killed, out of memory, or by an error 
 def run_trials(
     search: RunningSearch,
     dataset_dir: Path,
-    resources: TrialResources,
     cluster: Resources,
+    resources: TrialResources,
     *,
+    num_folds: int,
     time_budget_s: float | None,
 ) -> None:
     """Run all trials on the connected cluster; `search` receives their reports."""
-    folder, budget = search.folder, _TimeBudget(time_budget_s)
+    folder, plan, budget = search.folder, search.folder.plan, _TimeBudget(time_budget_s)
+    log.info(
+        "search %s: %s of at most %s and %s, %s at once%s",
+        display_name(folder.path),
+        count_of(plan.num_trials, "trial"),
+        count_of(plan.num_epochs, "epoch"),
+        count_of(num_folds * plan.num_seeds, "model"),
+        resources.concurrent or "as many as fit",
+        f"; {len(search.ended)} ended before" if search.ended else "",
+    )
     search.begin()
     try:
         precision = _choose_precision(folder, resources, cluster, budget)
         if precision is None:
             return
         job = TrialJob(
-            folder.plan,
+            plan,
             SharedDataset.of(dataset_dir),
             resources,
             _stored_states(search),
             precision,
         )
-        with _quiet_ray(), set_environment(_environment(folder.plan, resources)):
+        with _quiet_ray(), set_environment(_environment(plan, resources)):
             _fit(search, job, budget)
     except _LostHead as lost:
         raise ConnectionError(*lost.args) from lost

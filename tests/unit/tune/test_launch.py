@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 
 from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError
+from sgnray.tune.folder import SearchFolder
 from sgnray.tune.ray import launch
 from sgnray.tune.ray.launch import _environment, _interruptible, _Proposals, run_trials
 from sgnray.tune.trial_resources import TrialResources
@@ -34,16 +35,17 @@ def test_a_search_is_interrupted_only_if_the_handler_of_the_caller_raises():
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_lost_cluster_ends_a_search_in_order(monkeypatch, tiny_folder):
+def test_a_lost_cluster_ends_a_search_in_order(monkeypatch, tmp_path, plan, tiny_folder):
     def choose_precision(*_):
         raise TimeoutError("the head does not answer")
 
     ended = []
-    search = SimpleNamespace(folder=None, begin=list, end=lambda: ended.append(True))
+    folder = SearchFolder(tmp_path, plan)
+    search = SimpleNamespace(folder=folder, ended=[], begin=list, end=lambda: ended.append(True))
     monkeypatch.setattr(launch, "_choose_precision", choose_precision)
     cluster = Resources(1, 0, is_local=False)
     with pytest.raises(ClusterError, match="lost: the head does not answer") as caught:
-        run_trials(search, tiny_folder, TrialResources(), cluster, time_budget_s=None)
+        run_trials(search, tiny_folder, cluster, TrialResources(), num_folds=2, time_budget_s=None)
     assert "trials that have ended are not repeated" in caught.value.now
     assert ended == [True]
 
