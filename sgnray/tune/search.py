@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,7 @@ from sgnray.tune.page import PAGE_FILE, compute_importances, write_page
 from sgnray.tune.plan import DEFAULT_EPOCHS, DEFAULT_TRIALS, Plan, Scheduler
 from sgnray.tune.running import Listener, RunningSearch
 from sgnray.tune.sampler import make_sampler
-from sgnray.tune.space import SearchWay, as_overrides
+from sgnray.tune.space import SearchWay, Space, as_overrides
 from sgnray.tune.space_file import load_space
 from sgnray.tune.trial_resources import TrialResources
 from sgnray.tune.trials import TrialRow, best_of, rank
@@ -100,18 +100,7 @@ def tune_recipe(
     dataset = open_dataset(dataset_dir or find_dataset(name=recipe.data.dataset))
     recipe = match_recipe(recipe, dataset)
     folds = _validation_folds(recipe, dataset)
-    workers, num_clips = resources.num_workers, min(len(fold.train) for fold in folds)
-    check = partial(
-        check_recipe,
-        dataset=dataset,
-        workers=workers,
-        on_cpus=is_on_cpus(workers, resources.device, address),
-        num_clips=num_clips,
-        workers_option="--workers-per-trial",
-    )
-    check(recipe)
-    warn_of_run(recipe, dataset, workers=workers, num_clips=num_clips)
-    checked = load_space(str(space), recipe, check)
+    checked = _checked_space(space, recipe, dataset, folds, resources, address)
     search = search or checked.search
     sampler = make_sampler(checked, search, num_trials or DEFAULT_TRIALS, recipe.train.seed)
     plan = Plan(
@@ -131,32 +120,24 @@ def tune_recipe(
             "trials train for %s, more than the %d of the recipe: the schedule is lengthened",
             *(count_of(plan.num_epochs, "epoch"), recipe.train.num_epochs),
         )
-    with ExitStack() as connection:
-        cluster: _Cluster | None = None
-        if not is_begun(runs_dir, name, plan):  # a refusal must not leave a folder
-            cluster = connection.enter_context(
-                _connected(resources, plan, plan.num_trials, address=address)
-            )
-        # The connection is closed first: no worker writes to the folder after it is released.
-        with claim_search(runs_dir, name, plan) as folder, run_log(folder.log_path), connection:
-            running = RunningSearch(folder, sampler, listener)
-            if running.num_left > 0:
-                cluster = cluster or connection.enter_context(
-                    _connected(resources, plan, running.num_left, address=address)
-                )
-                from sgnray.tune.ray.launch import run_trials  # imports Ray
+    with _claimed_folder(runs_dir, name, plan, resources, address) as (folder, connect):
+        running = RunningSearch(folder, sampler, listener)
+        if running.num_left > 0:
+            cluster, allocated = connect(running.num_left)
+            from sgnray.tune.ray.launch import run_trials  # imports Ray
 
-                run_trials(
-                    running,
-                    dataset.folder,
-                    *cluster,
-                    num_folds=len(folds),
-                    time_budget_s=time_budget_s,
-                )
-            else:
-                log.info("search %s is complete; nothing is left to do", display_name(folder.path))
-                running.end()
-            return _result(folder, running.table.rows)
+            run_trials(
+                running,
+                dataset.folder,
+                cluster,
+                allocated,
+                num_folds=len(folds),
+                time_budget_s=time_budget_s,
+            )
+        else:
+            log.info("search %s is complete; nothing is left to do", display_name(folder.path))
+            running.end()
+        return _result(folder, running.table.rows)
 
 
 def _validation_folds(recipe: Recipe, dataset: SkeletonDataset) -> tuple[Split, ...]:
@@ -170,9 +151,60 @@ def _validation_folds(recipe: Recipe, dataset: SkeletonDataset) -> tuple[Split, 
         ) from error
 
 
+def _checked_space(
+    space: str | Path,
+    recipe: Recipe,
+    dataset: SkeletonDataset,
+    folds: Sequence[Split],
+    resources: TrialResources,
+    address: str | None,
+) -> Space:
+    """Load the space, and check the recipe as it is and with the values of the space."""
+    workers, num_clips = resources.num_workers, min(len(fold.train) for fold in folds)
+    check = partial(
+        check_recipe,
+        dataset=dataset,
+        workers=workers,
+        on_cpus=is_on_cpus(workers, resources.device, address),
+        num_clips=num_clips,
+        workers_option="--workers-per-trial",
+    )
+    check(recipe)
+    warn_of_run(recipe, dataset, workers=workers, num_clips=num_clips)
+    return load_space(str(space), recipe, check)
+
+
+@contextmanager
+def _claimed_folder(
+    runs_dir: Runs, name: str | None, plan: Plan, resources: TrialResources, address: str | None
+) -> Iterator[tuple[SearchFolder, Callable[[int], _Cluster]]]:
+    """Claim the search's folder; yield it, and what connects to a cluster for a number of trials.
+
+    A new search is connected before its folder is created, so that a refusal leaves no folder. One
+    that resumes is connected when it asks, since it may have no trial left. Either connection is
+    closed before the folder is released, so that no worker writes to it afterwards.
+    """
+    with ExitStack() as early:
+        cluster: _Cluster | None = None
+        if not is_begun(runs_dir, name, plan):
+            cluster = early.enter_context(_connected(resources, plan, plan.num_trials, address))
+        with (
+            claim_search(runs_dir, name, plan) as folder,
+            run_log(folder.log_path),
+            early.pop_all() as connection,
+        ):
+
+            def connect(num_trials: int) -> _Cluster:
+                return cluster or connection.enter_context(
+                    _connected(resources, plan, num_trials, address)
+                )
+
+            yield folder, connect
+
+
 @contextmanager
 def _connected(
-    resources: TrialResources, plan: Plan, num_trials: int, *, address: str | None
+    resources: TrialResources, plan: Plan, num_trials: int, address: str | None
 ) -> Iterator[_Cluster]:
     """Connect to a cluster on which the trials can run, and allocate their resources there."""
     with resources.connected(address) as cluster:
