@@ -13,8 +13,9 @@ from ray.tune.search import Searcher
 from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError
 from sgnray.tune.folder import SearchFolder
-from sgnray.tune.ray import launch
-from sgnray.tune.ray.launch import _environment, _interruptible, _Proposals, run_trials
+from sgnray.tune.ray import callbacks, launch
+from sgnray.tune.ray.callbacks import Proposals
+from sgnray.tune.ray.launch import _environment, _interruptible, run_trials
 from sgnray.tune.trial_resources import TrialResources
 from sgnray.tune.trials import Started
 
@@ -66,10 +67,11 @@ def test_no_private_method_of_ray_is_overridden():
     """The next version of Ray might not call it."""
     ours = {
         name: each
-        for name, each in inspect.getmembers(launch, inspect.isclass)
-        if each.__module__ == launch.__name__ and each.__base__.__module__.startswith("ray.")
+        for module in (launch, callbacks)
+        for name, each in inspect.getmembers(module, inspect.isclass)
+        if each.__module__ == module.__name__ and each.__base__.__module__.startswith("ray.")
     }
-    assert ours.keys() == {"_Asha", "_Proposals", "_Reports", "_TimeBudget"}
+    assert ours.keys() == {"_Asha", "Proposals", "Reports", "TimeBudget"}
     for each in ours.values():
         methods = [name for name, value in vars(each).items() if callable(value)]
         private = [name for name in methods if re.match("_[^_]", name)]
@@ -100,7 +102,7 @@ def asked():
 @pytest.fixture
 def propose(asked, monkeypatch):
     """Build the proposals of a search of nine trials."""
-    monkeypatch.setattr(launch, "_NOTICE_LOSS_S", 0)
+    monkeypatch.setattr(callbacks, "_NOTICE_LOSS_S", 0)
 
     def ask_room():
         asked.append(FakeRoom())
@@ -109,7 +111,7 @@ def propose(asked, monkeypatch):
     def build(room):
         trials = (Started(number, {}) for number in range(1, 10))
         search = SimpleNamespace(next_trial=lambda: next(trials, None))
-        return _Proposals(search, SimpleNamespace(room=room, ask_room=ask_room))
+        return Proposals(search, SimpleNamespace(room=room, ask_room=ask_room))
 
     return build
 
@@ -179,7 +181,7 @@ def test_as_many_trials_as_have_run_at_once_start_without_waiting(propose, asked
 
 def test_a_trial_that_is_restarted_gets_its_room_back(propose, asked, monkeypatch):
     """Ray Train frees it before Ray Tune notices the loss: it is not given to the next trial."""
-    monkeypatch.setattr(launch, "_NOTICE_LOSS_S", 1000)
+    monkeypatch.setattr(callbacks, "_NOTICE_LOSS_S", 1000)
     proposals = propose(1)
     take(proposals)
     (trial_id,) = proposals._given
