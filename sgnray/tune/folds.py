@@ -82,7 +82,7 @@ class TrialJob:
             recipe,
             open_dataset(self.dataset.local_dir()),
             num_seeds=self.plan.num_seeds,
-            device=torch.device("cuda" if self.resources.num_gpus else "cpu"),
+            device=torch.device(self.resources.device),
             world=world,
         )
         # Rank 0 asks for all ranks: those at different epochs would wait for each other.

@@ -125,7 +125,7 @@ def _choose_precision(
         limits = [each for each in (resources.request.wait_s, budget.left_s) if each is not None]
         request = replace(resources.worker_request, wait_s=min(limits, default=None))
         try:
-            precision = ask_precision("cuda" if resources.num_gpus else "cpu", cluster, request)
+            precision = ask_precision(resources.device, cluster, request)
         except ClusterError:
             if budget.stop_all():
                 return None
