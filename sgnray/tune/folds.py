@@ -20,7 +20,7 @@ from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.data.protocols import validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.distributed.device import keep_freed_memory, resolve_precision
+from sgnray.distributed.device import keep_freed_memory
 from sgnray.distributed.queue import StateStore
 from sgnray.distributed.world import World
 from sgnray.errors import RunError
@@ -66,7 +66,7 @@ class TrialJob:
     dataset: SharedDataset
     resources: TrialResources
     states: StateStore
-    precision: Precision = "auto"
+    precision: Precision
 
     def train(self, trial: Started, world: World) -> Iterator[EpochReport]:
         """Train a trial and yield each epoch. Collective: every rank of `world` must call this.
@@ -112,8 +112,8 @@ class Folds:
         device: torch.device | None = None,
         world: World | None = None,
     ) -> None:
+        assert recipe.train.precision != "auto"  # each node might choose another
         device, world = device or torch.device("cpu"), world or World()
-        recipe = resolve_precision(recipe, device.type)
         keep_freed_memory()
         bank = open_bank(recipe, dataset, device)
         splits = validation_folds(dataset.info.dataset, recipe.data.case, dataset.clips)

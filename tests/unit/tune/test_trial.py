@@ -215,7 +215,7 @@ class States:
 def job(plan, tiny_dataset, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # of this process
     shared = SharedDataset(tiny_dataset.folder, tiny_dataset.info.identity, file_server=None)
-    return TrialJob(plan, shared, TrialResources(num_gpus=0), States())
+    return TrialJob(plan, shared, TrialResources(num_gpus=0), States(), "float32")
 
 
 def test_a_resumed_trial_first_reports_the_epochs_that_it_did_before(job):
