@@ -235,7 +235,7 @@ class SearchTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the table."""
-        from sgnray.tune.state.trials import best_first
+        from sgnray.tune.trials import best_first
 
         room = max(0, console.size.height - _ROWS_BESIDES)
         best = best_first(self._rows)[: min(_BEST_SHOWN, room)]

@@ -28,7 +28,7 @@ from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.cluster import connected, is_at_hand
 from sgnray.distributed.device import choose_device, describe_device
-from sgnray.distributed.precision import choose_precision, resolve_precision
+from sgnray.distributed.precision import choose_precision
 from sgnray.distributed.resources import Workers
 from sgnray.metric_keys import CLIPS_PER_S
 from sgnray.model.flops import STEP_FACTOR, forward_flops
@@ -175,7 +175,8 @@ def bench_recipe(
             on_cpus=is_on_cpus(workers, device, address),
             num_clips=shape.num_train,
         )
-        resolved = resolve_precision(recipe, here.type)
+        precision = choose_precision(recipe.train.precision, here.type)
+        resolved = recipe.replacing({"train.precision": precision})
         workload = _describe(resolved, shape, here, has_dataset=dataset_dir is not None)
         fastest = choose_precision("auto", here.type)
         precisions = tuple(dict.fromkeys(("float32", fastest, workload.precision)))

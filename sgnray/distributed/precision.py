@@ -1,16 +1,15 @@
 """What the precision `auto` means: bf16 if the hardware supports it, else float32.
 
-The hardware of this machine answers `choose_precision`, for a whole recipe `resolve_precision`:
-training without Ray, a trial of a search and measurements ask them. One worker of a cluster answers
-`ask_precision`: a launch on Ray workers and a search ask it once they are connected. Several seeds
-and predictions ask `resolve_for_workers` before they start their workers; it asks either.
+This machine's hardware answers `choose_precision`: training without Ray and measurements ask it.
+One worker of a cluster answers `ask_precision`: a launch on Ray workers and a search ask it once
+they are connected. Several seeds and predictions ask `resolve_for_workers` before they start their
+workers; it asks either.
 """
 
 from __future__ import annotations
 
 import torch
 
-from sgnray.config import Recipe
 from sgnray.config.schema import Precision
 from sgnray.distributed.cluster import connected, is_at_hand, own_address
 from sgnray.distributed.device import choose_device
@@ -54,12 +53,6 @@ def ask_precision(device_type: str, resources: Resources, request: WorkerRequest
         request=request,
     )
     return chosen
-
-
-def resolve_precision(recipe: Recipe, device_type: str) -> Recipe:
-    """Replace `auto` by bf16 if the hardware supports it, else by float32."""
-    precision = choose_precision(recipe.train.precision, device_type)
-    return recipe.replacing({"train.precision": precision})
 
 
 def choose_precision(precision: Precision, device_type: str) -> Precision:

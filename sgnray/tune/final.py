@@ -14,8 +14,8 @@ from sgnray.storage.mirror import origin, upload
 from sgnray.train.job import OnTrainProgress
 from sgnray.train.loop import EpochResult
 from sgnray.train.run import RunResult, train_run
+from sgnray.tune.folder import SearchFolder
 from sgnray.tune.search import TuneResult
-from sgnray.tune.state.folder import SearchFolder
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sgnray.config import Recipe, to_dict
-from sgnray.tune.space.space import SearchWay, Space, Values
+from sgnray.tune.space import SearchWay, Space, Values
 
 FORMAT_VERSION = 2
 Scheduler = Literal["asha", "none"]

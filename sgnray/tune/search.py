@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,16 +25,15 @@ from sgnray.train.checks import (
     warn_of_run,
 )
 from sgnray.train.run_log import run_log
+from sgnray.tune.folder import SearchFolder, claim_search, is_begun
+from sgnray.tune.page import PAGE_FILE, compute_importances, write_page
 from sgnray.tune.plan import DEFAULT_EPOCHS, DEFAULT_TRIALS, Plan, Scheduler
-from sgnray.tune.report.importance import importances
-from sgnray.tune.report.page import PAGE_FILE, write_page
-from sgnray.tune.space.sampler import make_sampler
-from sgnray.tune.space.space import SearchWay, as_overrides
-from sgnray.tune.space.space_file import load_space
-from sgnray.tune.state.folder import SearchFolder, claim_search, is_begun
-from sgnray.tune.state.running import Listener, RunningSearch
-from sgnray.tune.state.trials import TrialRow, best_of, rank
-from sgnray.tune.trial.resources import TrialResources
+from sgnray.tune.running import Listener, RunningSearch
+from sgnray.tune.sampler import make_sampler
+from sgnray.tune.space import SearchWay, Space, as_overrides
+from sgnray.tune.space_file import load_space
+from sgnray.tune.trial_resources import TrialResources
+from sgnray.tune.trials import TrialRow, best_of, rank
 
 log = logging.getLogger(__name__)
 
@@ -101,18 +100,7 @@ def tune_recipe(
     dataset = open_dataset(dataset_dir or find_dataset(name=recipe.data.dataset))
     recipe = match_recipe(recipe, dataset)
     folds = _validation_folds(recipe, dataset)
-    workers, num_clips = resources.num_workers, min(len(fold.train) for fold in folds)
-    check = partial(
-        check_recipe,
-        dataset=dataset,
-        workers=workers,
-        on_cpus=is_on_cpus(workers, resources.device, address),
-        num_clips=num_clips,
-        workers_option="--workers-per-trial",
-    )
-    check(recipe)
-    warn_of_run(recipe, dataset, workers=workers, num_clips=num_clips)
-    checked = load_space(str(space), recipe, check)
+    checked = _checked_space(space, recipe, dataset, folds, resources, address)
     search = search or checked.search
     sampler = make_sampler(checked, search, num_trials or DEFAULT_TRIALS, recipe.train.seed)
     plan = Plan(
@@ -132,30 +120,24 @@ def tune_recipe(
             "trials train for %s, more than the %d of the recipe: the schedule is lengthened",
             *(count_of(plan.num_epochs, "epoch"), recipe.train.num_epochs),
         )
-    with ExitStack() as connection:
-        cluster: _Cluster | None = None
-        if not is_begun(runs_dir, name, plan):  # a refusal must not leave a folder
-            cluster = connection.enter_context(
-                _connected(resources, plan, plan.num_trials, address=address)
+    with _claimed_folder(runs_dir, name, plan, resources, address) as (folder, connect):
+        running = RunningSearch(folder, sampler, listener)
+        if running.num_left > 0:
+            cluster, allocated = connect(running.num_left)
+            from sgnray.tune.ray.launch import run_trials  # imports Ray
+
+            run_trials(
+                running,
+                dataset.folder,
+                cluster,
+                allocated,
+                num_folds=len(folds),
+                time_budget_s=time_budget_s,
             )
-        # The connection is closed first: no worker writes to the folder after it is released.
-        with claim_search(runs_dir, name, plan) as folder, run_log(folder.log_path), connection:
-            running = RunningSearch(folder, sampler, listener)
-            if running.num_left > 0:
-                cluster = cluster or connection.enter_context(
-                    _connected(resources, plan, running.num_left, address=address)
-                )
-                _run(
-                    running,
-                    dataset.folder,
-                    *cluster,
-                    num_folds=len(folds),
-                    budget_s=time_budget_s,
-                )
-            else:
-                log.info("search %s is complete; nothing is left to do", display_name(folder.path))
-                running.end()
-            return _result(folder, running.table.rows)
+        else:
+            log.info("search %s is complete; nothing is left to do", display_name(folder.path))
+            running.end()
+        return _result(folder, running.table.rows)
 
 
 def _validation_folds(recipe: Recipe, dataset: SkeletonDataset) -> tuple[Split, ...]:
@@ -169,9 +151,60 @@ def _validation_folds(recipe: Recipe, dataset: SkeletonDataset) -> tuple[Split, 
         ) from error
 
 
+def _checked_space(
+    space: str | Path,
+    recipe: Recipe,
+    dataset: SkeletonDataset,
+    folds: Sequence[Split],
+    resources: TrialResources,
+    address: str | None,
+) -> Space:
+    """Load the space, and check the recipe as it is and with the values of the space."""
+    workers, num_clips = resources.num_workers, min(len(fold.train) for fold in folds)
+    check = partial(
+        check_recipe,
+        dataset=dataset,
+        workers=workers,
+        on_cpus=is_on_cpus(workers, resources.device, address),
+        num_clips=num_clips,
+        workers_option="--workers-per-trial",
+    )
+    check(recipe)
+    warn_of_run(recipe, dataset, workers=workers, num_clips=num_clips)
+    return load_space(str(space), recipe, check)
+
+
+@contextmanager
+def _claimed_folder(
+    runs_dir: Runs, name: str | None, plan: Plan, resources: TrialResources, address: str | None
+) -> Iterator[tuple[SearchFolder, Callable[[int], _Cluster]]]:
+    """Claim the search's folder; yield it, and what connects to a cluster for a number of trials.
+
+    A new search is connected before its folder is created, so that a refusal leaves no folder. One
+    that resumes is connected when it asks, since it may have no trial left. Either connection is
+    closed before the folder is released, so that no worker writes to it afterwards.
+    """
+    with ExitStack() as early:
+        cluster: _Cluster | None = None
+        if not is_begun(runs_dir, name, plan):
+            cluster = early.enter_context(_connected(resources, plan, plan.num_trials, address))
+        with (
+            claim_search(runs_dir, name, plan) as folder,
+            run_log(folder.log_path),
+            early.pop_all() as connection,
+        ):
+
+            def connect(num_trials: int) -> _Cluster:
+                return cluster or connection.enter_context(
+                    _connected(resources, plan, num_trials, address)
+                )
+
+            yield folder, connect
+
+
 @contextmanager
 def _connected(
-    resources: TrialResources, plan: Plan, num_trials: int, *, address: str | None
+    resources: TrialResources, plan: Plan, num_trials: int, address: str | None
 ) -> Iterator[_Cluster]:
     """Connect to a cluster on which the trials can run, and allocate their resources there."""
     with resources.connected(address) as cluster:
@@ -180,35 +213,11 @@ def _connected(
         yield cluster, allocated
 
 
-def _run(
-    running: RunningSearch,
-    dataset_dir: Path,
-    cluster: Resources,
-    allocated: TrialResources,
-    *,
-    num_folds: int,
-    budget_s: float | None,
-) -> None:
-    from sgnray.tune.ray.launch import run_trials  # imports Ray
-
-    plan = running.folder.plan
-    log.info(
-        "search %s: %s of at most %s and %s, %s at once%s",
-        display_name(running.folder.path),
-        count_of(plan.num_trials, "trial"),
-        count_of(plan.num_epochs, "epoch"),
-        count_of(num_folds * plan.num_seeds, "model"),
-        allocated.concurrent or "as many as fit",
-        f"; {len(running.ended)} ended before" if running.ended else "",
-    )
-    run_trials(running, dataset_dir, allocated, cluster, time_budget_s=budget_s)
-
-
 def _result(folder: SearchFolder, rows: tuple[TrialRow, ...]) -> TuneResult:
     best = best_of(rows)
     if best is None:
         raise _none_ended(folder, rows)
-    found = importances(rows, folder.plan.space)
+    found = compute_importances(rows, folder.plan.space)
     write_page(folder, rows, best, found)
     return TuneResult(folder.path, folder.plan, rows, best, folder.best_path, found)
 

@@ -17,9 +17,10 @@ import torch
 from sgnray.config import recipe_for
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
+from sgnray.distributed.precision import choose_precision
 from sgnray.tune import TrialResources, tune_recipe
+from sgnray.tune.folds import Folds
 from sgnray.tune.plan import shorten
-from sgnray.tune.trial.folds import Folds
 
 pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.timeout(3600)]
 
@@ -33,7 +34,9 @@ def test_sixteen_short_trials(tmp_path, concurrent):
         pytest.skip("SGNRAY_BENCH_DATA names no dataset")
     folder = Path(os.environ["SGNRAY_BENCH_DATA"])
     dataset = open_dataset(folder)
-    recipe = recipe_for(dataset.info.dataset, "cv").replacing(SMALL)
+    recipe = recipe_for(dataset.info.dataset, "cv")
+    precision = choose_precision(recipe.train.precision, "cpu")  # as the search does
+    recipe = recipe.replacing({**SMALL, "train.precision": precision})
     space = tmp_path / "space.yaml"
     space.write_text(f"optim.learning_rate: {{choice: {RATES}}}\n")
     torch.set_num_threads(1)

@@ -20,7 +20,7 @@ from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import OutputError, UsageError
 from sgnray.tune import TrialRow, TuneResult
 from sgnray.tune.plan import Plan
-from sgnray.tune.space.space_file import load_space
+from sgnray.tune.space_file import load_space
 
 VALUES = {
     "data.num_segments": 20,

@@ -24,7 +24,7 @@ from sgnray.train.job import train_batches
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
 from sgnray.train.step import backward
-from sgnray.tune.trial.folds import Folds
+from sgnray.tune.folds import Folds
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ import pytest
 
 import sgnray
 from sgnray import load_recipe, prepare_dataset
-from sgnray.tune.space.space_file import load_space
+from sgnray.tune.space_file import load_space
 
 ROOT = Path(sgnray.__file__).parents[1]
 README = ROOT / "README.md"

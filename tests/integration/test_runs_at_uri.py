@@ -32,7 +32,7 @@ from sgnray.storage.location import Location, locate
 from sgnray.storage.mirror import Mirror, display_name, fetched, mirrored
 from sgnray.train import train_run, train_seeds
 from sgnray.tune import train_final, tune_recipe
-from sgnray.tune.state.trials import Record, Reported
+from sgnray.tune.trials import Record, Reported
 
 
 class Wire:

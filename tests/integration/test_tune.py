@@ -26,9 +26,9 @@ from sgnray.distributed.precision import choose_precision
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import ClusterError, SgnError
 from sgnray.tune import TrialResources, train_final, tune_recipe
+from sgnray.tune.folds import Folds
 from sgnray.tune.plan import shorten
-from sgnray.tune.state.trials import Ended, Record, Reported
-from sgnray.tune.trial.folds import Folds
+from sgnray.tune.trials import Ended, Record, Reported
 
 pytestmark = pytest.mark.ray
 
@@ -193,7 +193,7 @@ def test_a_time_budget_frees_the_workers_of_the_trials_that_it_cuts(
         def on_update(self, rows, num_trials, num_epochs):
             if any(row.num_epochs for row in rows):  # the budget is used up
                 late = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600)
-                monkeypatch.setattr("sgnray.tune.ray.launch.time", late)
+                monkeypatch.setattr("sgnray.tune.ray.callbacks.time", late)
 
     with pytest.raises(SgnError, match="no trial is complete yet"):
         tune_recipe(

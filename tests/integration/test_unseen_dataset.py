@@ -13,9 +13,9 @@ import pytest
 
 from sgnray.config import load_recipe
 from sgnray.data.store import open_dataset
+from sgnray.tune.folds import Folds
 from sgnray.tune.plan import shorten
-from sgnray.tune.state.trials import Record, Reported, TrialTable
-from sgnray.tune.trial.folds import Folds
+from sgnray.tune.trials import Record, Reported, TrialTable
 
 from .disturbed import (
     num_epochs,

@@ -22,13 +22,13 @@ from sgnray.distributed.train_workers import (
     run_trainer,
 )
 from sgnray.distributed.world import World
-from sgnray.tune.trial.folds import TrialJob
-from sgnray.tune.trial.messages import FailureReport, TrialConfig
+from sgnray.tune.folds import TrialJob
+from sgnray.tune.trials import FailureReport, Started
 
 
 @set_environment(RAY_TRAIN_VARIABLES)
 @set_environment({START_TIMEOUT: str(FOREVER_S)}, replace=True)
-def train_group(trial: TrialConfig, job: TrialJob) -> FailureReport | None:
+def train_group(trial: Started, job: TrialJob) -> FailureReport | None:
     """Train a trial with several workers under DDP; return what failed.
 
     TrainingFailedError if a worker was lost.
@@ -54,7 +54,7 @@ def train_group(trial: TrialConfig, job: TrialJob) -> FailureReport | None:
     return None
 
 
-def _train_worker(trial: TrialConfig, job: TrialJob, failures: MessageQueue) -> None:
+def _train_worker(trial: Started, job: TrialJob, failures: MessageQueue) -> None:
     group = get_current_placement_group().id.hex()
     with process_group("cuda" if job.resources.num_gpus else "cpu"):
         try:

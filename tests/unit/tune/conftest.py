@@ -3,8 +3,8 @@
 import pytest
 
 from sgnray.tune.plan import Plan
-from sgnray.tune.space.sampler import make_sampler
-from sgnray.tune.space.space import Choice, Range, Space
+from sgnray.tune.sampler import make_sampler
+from sgnray.tune.space import Choice, Range, Space
 
 SPACE = Space(
     "mine",

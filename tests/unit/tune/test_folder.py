@@ -8,10 +8,9 @@ import pytest
 from sgnray.checkpoints.run_folder import newest_run
 from sgnray.config import load_recipe
 from sgnray.errors import RunError, UsageError
-from sgnray.tune.space.space_file import load_space
-from sgnray.tune.state.folder import claim_search
-from sgnray.tune.state.trials import Ended, Reported, Started, TrialTable
-from sgnray.tune.trial.messages import EpochReport
+from sgnray.tune.folder import claim_search
+from sgnray.tune.space_file import load_space
+from sgnray.tune.trials import Ended, EpochReport, Reported, Started, TrialTable
 
 
 def claim(runs_dir, plan, name=None):

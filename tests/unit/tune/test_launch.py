@@ -12,9 +12,12 @@ from ray.tune.search import Searcher
 
 from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError
-from sgnray.tune.ray import launch
-from sgnray.tune.ray.launch import _environment, _interruptible, _Proposals, run_trials
-from sgnray.tune.trial.resources import TrialResources
+from sgnray.tune.folder import SearchFolder
+from sgnray.tune.ray import callbacks, launch
+from sgnray.tune.ray.callbacks import Proposals
+from sgnray.tune.ray.launch import _environment, _interruptible, run_trials
+from sgnray.tune.trial_resources import TrialResources
+from sgnray.tune.trials import Started
 
 
 def test_a_search_is_interrupted_only_if_the_handler_of_the_caller_raises():
@@ -33,16 +36,17 @@ def test_a_search_is_interrupted_only_if_the_handler_of_the_caller_raises():
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_lost_cluster_ends_a_search_in_order(monkeypatch, tiny_folder):
+def test_a_lost_cluster_ends_a_search_in_order(monkeypatch, tmp_path, plan, tiny_folder):
     def choose_precision(*_):
         raise TimeoutError("the head does not answer")
 
     ended = []
-    search = SimpleNamespace(folder=None, begin=list, end=lambda: ended.append(True))
+    folder = SearchFolder(tmp_path, plan)
+    search = SimpleNamespace(folder=folder, ended=[], begin=list, end=lambda: ended.append(True))
     monkeypatch.setattr(launch, "_choose_precision", choose_precision)
     cluster = Resources(1, 0, is_local=False)
     with pytest.raises(ClusterError, match="lost: the head does not answer") as caught:
-        run_trials(search, tiny_folder, TrialResources(), cluster, time_budget_s=None)
+        run_trials(search, tiny_folder, cluster, TrialResources(), num_folds=2, time_budget_s=None)
     assert "trials that have ended are not repeated" in caught.value.now
     assert ended == [True]
 
@@ -63,10 +67,11 @@ def test_no_private_method_of_ray_is_overridden():
     """The next version of Ray might not call it."""
     ours = {
         name: each
-        for name, each in inspect.getmembers(launch, inspect.isclass)
-        if each.__module__ == launch.__name__ and each.__base__.__module__.startswith("ray.")
+        for module in (launch, callbacks)
+        for name, each in inspect.getmembers(module, inspect.isclass)
+        if each.__module__ == module.__name__ and each.__base__.__module__.startswith("ray.")
     }
-    assert ours.keys() == {"_Asha", "_Proposals", "_Reports", "_TimeBudget"}
+    assert ours.keys() == {"_Asha", "Proposals", "Reports", "TimeBudget"}
     for each in ours.values():
         methods = [name for name, value in vars(each).items() if callable(value)]
         private = [name for name in methods if re.match("_[^_]", name)]
@@ -96,17 +101,17 @@ def asked():
 
 @pytest.fixture
 def propose(asked, monkeypatch):
-    """Build the proposals of a search of nine trials; each is its number."""
-    monkeypatch.setattr(launch, "_NOTICE_LOSS_S", 0)
+    """Build the proposals of a search of nine trials."""
+    monkeypatch.setattr(callbacks, "_NOTICE_LOSS_S", 0)
 
     def ask_room():
         asked.append(FakeRoom())
         return asked[-1]
 
     def build(room):
-        numbers = iter(range(1, 10))
-        search = SimpleNamespace(next_trial=lambda: next(numbers, None))
-        return _Proposals(search, SimpleNamespace(room=room, ask_room=ask_room))
+        trials = (Started(number, {}) for number in range(1, 10))
+        search = SimpleNamespace(next_trial=lambda: next(trials, None))
+        return Proposals(search, SimpleNamespace(room=room, ask_room=ask_room))
 
     return build
 
@@ -115,12 +120,14 @@ TRIAL_IDS = itertools.count()
 
 
 def take(proposals):
-    """Return the trials that Ray gets until it has to ask again."""
+    """Return the numbers of the trials that Ray gets until it has to ask again."""
     taken = []
-    while (trial := proposals.suggest(f"trial {next(TRIAL_IDS)}")) is not None:
-        taken.append(trial)
-        if trial == Searcher.FINISHED:
+    while (config := proposals.suggest(f"trial {next(TRIAL_IDS)}")) is not None:
+        if config == Searcher.FINISHED:
+            taken.append(config)
             break
+        assert config.keys() == {"number", "values"}
+        taken.append(config["number"])
     return taken
 
 
@@ -174,7 +181,7 @@ def test_as_many_trials_as_have_run_at_once_start_without_waiting(propose, asked
 
 def test_a_trial_that_is_restarted_gets_its_room_back(propose, asked, monkeypatch):
     """Ray Train frees it before Ray Tune notices the loss: it is not given to the next trial."""
-    monkeypatch.setattr(launch, "_NOTICE_LOSS_S", 1000)
+    monkeypatch.setattr(callbacks, "_NOTICE_LOSS_S", 1000)
     proposals = propose(1)
     take(proposals)
     (trial_id,) = proposals._given

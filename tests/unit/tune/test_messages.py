@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from sgnray.errors import RunError
-from sgnray.tune.trial.messages import EpochReport, FailureReport, read_result
+from sgnray.tune.trials import EpochReport, FailureReport, read_result
 
 RAYS_OWN = {"training_iteration": 1, "done": False, "config": {"number": 1}}
 

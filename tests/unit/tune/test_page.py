@@ -8,11 +8,11 @@ import matplotlib.image
 import pytest
 
 from sgnray.train.tracking.plot_style import new_figure
-from sgnray.tune.report.page import write_page
-from sgnray.tune.report.plots import _draw_history, draw_pictures, frontier
-from sgnray.tune.space.space import Choice, Range, Space
-from sgnray.tune.state.folder import claim_search
-from sgnray.tune.state.trials import TrialRow, best_of
+from sgnray.tune.folder import claim_search
+from sgnray.tune.page import write_page
+from sgnray.tune.plots import _draw_history, draw_pictures, frontier
+from sgnray.tune.space import Choice, Range, Space
+from sgnray.tune.trials import TrialRow, best_of
 
 SPACE = Space(
     "mine",

@@ -4,7 +4,7 @@ import pytest
 
 from sgnray.config import recipe_for
 from sgnray.tune.plan import shorten
-from sgnray.tune.space.space import Choice, Space
+from sgnray.tune.space import Choice, Space
 
 
 def test_asha_compares_after_a_quarter(make_plan):

@@ -3,8 +3,7 @@
 import pytest
 
 from sgnray.errors import RunError
-from sgnray.tune.state.trials import Ended, Record, Reported, Started
-from sgnray.tune.trial.messages import EpochReport
+from sgnray.tune.trials import Ended, EpochReport, Record, Reported, Started
 
 EVENTS = [
     Started(1, {"model.graph_widths": [8, 8], "data.windows": "even", "optim.decay": 0.1}),

@@ -6,7 +6,7 @@ import ray
 from sgnray.distributed.cores import num_cores
 from sgnray.distributed.resources import Resources, WorkerRequest
 from sgnray.errors import ClusterError, UsageError
-from sgnray.tune.trial.resources import TrialResources
+from sgnray.tune.trial_resources import TrialResources
 
 LAPTOP = Resources(num_cpus=8, num_gpus=0, is_local=True)
 SCALED_TO_ZERO = Resources(num_cpus=0, num_gpus=0, is_local=False)

@@ -7,10 +7,10 @@ import pytest
 from sgnray.errors import OutputError, RunError
 from sgnray.storage import mirror
 from sgnray.storage.location import locate
-from sgnray.tune.space.sampler import make_sampler
-from sgnray.tune.state.folder import claim_search
-from sgnray.tune.state.running import RunningSearch
-from sgnray.tune.trial.messages import EpochReport, FailureReport
+from sgnray.tune.folder import claim_search
+from sgnray.tune.running import RunningSearch
+from sgnray.tune.sampler import make_sampler
+from sgnray.tune.trials import EpochReport, FailureReport, Started
 
 
 class Heard:
@@ -49,8 +49,8 @@ def test_the_tables_and_the_caller_follow_the_trials(folder, sampler):
     heard = Heard()
     search = begin(folder, sampler, heard)
     trials = [search.next_trial() for _ in range(3)]
-    assert [trial["number"] for trial in trials] == [1, 2, 3]
-    assert trials[1]["values"] == sampler.propose(2)
+    assert [trial.number for trial in trials] == [1, 2, 3]
+    assert trials[1].values == sampler.propose(2)
     assert search.next_trial() is None
     report(search, 1, 1, 0.5)
     report(search, 1, 2, 0.6)
@@ -111,8 +111,8 @@ def test_the_same_search_resumes_unfinished_trials(folder, sampler):
     assert statuses(folder) == ["interrupted", "finished"]
     second = begin(folder, sampler)
     assert [row.number for row in second.ended] == [2]
-    assert second.next_trial() == {"number": 1, "values": sampler.propose(1)}
-    assert second.next_trial() == {"number": 3, "values": sampler.propose(3)}
+    assert second.next_trial() == Started(1, sampler.propose(1))
+    assert second.next_trial() == Started(3, sampler.propose(3))
     assert second.next_trial() is None
 
 
@@ -124,10 +124,10 @@ def test_tpe_learns_from_the_trials_of_an_earlier_command(tmp_path, make_plan):
             search = begin(folder, make_sampler(plan.space, "tpe", 8, 0))
             trials = [search.next_trial() for _ in range(2)]
             for trial in trials:
-                report(search, trial["number"], 1, 0.5)
-                report(search, trial["number"], 2, 0.6)
-                search.on_end(trial["number"], is_cut=False)
-            proposals += [trial["number"] for trial in trials]
+                report(search, trial.number, 1, 0.5)
+                report(search, trial.number, 2, 0.6)
+                search.on_end(trial.number, is_cut=False)
+            proposals += [trial.number for trial in trials]
         assert proposals == [1, 2, 3, 4]
         study = search._sampler._study
         assert sum(trial.value == 0.6 for trial in study.trials) == 4
@@ -142,8 +142,8 @@ def test_tpe_does_not_repeat_the_trials_that_an_interrupt_left_unfinished(tmp_pa
             search = begin(folder, make_sampler(plan.space, "tpe", 8, 0))
             trials = [search.next_trial() for _ in range(num_started)]
             search.end()
-    assert [trial["number"] for trial in trials] == [1, 2, 3, 4]
-    assert len({str(trial["values"]) for trial in trials}) == 4
+    assert [trial.number for trial in trials] == [1, 2, 3, 4]
+    assert len({str(trial.values) for trial in trials}) == 4
 
 
 def test_an_error_in_the_callers_listener_is_raised_again(folder, sampler):

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from sgnray.errors import MissingExtraError, RecipeError
-from sgnray.tune.space.sampler import make_sampler
-from sgnray.tune.space.space import Choice, Range, Space
+from sgnray.tune.sampler import make_sampler
+from sgnray.tune.space import Choice, Range, Space
 
 AXES = {
     "optim.schedule": Choice(("steps", "cosine")),
@@ -44,7 +44,7 @@ def test_random_trials_are_the_spaces_draws_however_many_follow():
 
 
 def test_repeated_draws_are_skipped_with_a_warning(caplog):
-    caplog.set_level(logging.WARNING, logger="sgnray.tune.space.sampler")
+    caplog.set_level(logging.WARNING, logger="sgnray.tune.sampler")
     space = Space("mine", {"data.num_segments": Choice((4, 8))})
     sampler = make_sampler(space, "random", 8, 0)
     assert sampler.num_trials == 2

@@ -11,10 +11,9 @@ from sgnray.distributed.precision import choose_precision
 from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError, InputError, RecipeError, SgnError, UsageError
 from sgnray.tune import TrialResources, TrialRow, train_final, tune_recipe
+from sgnray.tune.folder import claim_search
 from sgnray.tune.search import _result
-from sgnray.tune.state.folder import claim_search
-from sgnray.tune.state.trials import Ended, Reported, Started, TrialTable
-from sgnray.tune.trial.messages import EpochReport
+from sgnray.tune.trials import Ended, EpochReport, Reported, Started, TrialTable
 
 
 def refuse(kind, tmp_path, recipe, space, folder, **settings):
@@ -62,7 +61,7 @@ def test_gpus_that_a_trial_cannot_have(
     def connect(*_, **__):
         yield Resources(num_cpus=8, num_gpus=0, is_local=True)
 
-    monkeypatch.setattr("sgnray.tune.trial.resources.connected", connect)
+    monkeypatch.setattr("sgnray.tune.trial_resources.connected", connect)
     settings = {"resources": resources, "address": "local"}
     error = refuse(UsageError, tmp_path, tiny_recipe, "default", tiny_folder, **settings)
     assert error.what.startswith(what)
@@ -135,9 +134,9 @@ def test_the_final_run_has_the_precision_of_the_trials(
 
 
 def test_importing_the_search_does_not_load_ray():
-    code = "import sys, sgnray.tune, sgnray.tune.trial.folds; sys.exit('ray' in sys.modules)"
+    code = "import sys, sgnray.tune, sgnray.tune.folds; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert TrialRow.__module__ == "sgnray.tune.state.trials"
+    assert TrialRow.__module__ == "sgnray.tune.trials"
 
 
 def test_more_workers_per_trial_than_clips_in_a_batch(tmp_path, tiny_recipe, tiny_folder):

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from sgnray.config import load_recipe
-from sgnray.tune.space.space import Choice, Range, Space, as_overrides, dump_space
-from sgnray.tune.space.space_file import load_space
+from sgnray.tune.space import Choice, Range, Space, as_overrides, dump_space
+from sgnray.tune.space_file import load_space
 
 SPACE = Space(
     "mine",

@@ -5,8 +5,8 @@ import pytest
 from sgnray.config import recipe_for
 from sgnray.config.document import list_shipped
 from sgnray.errors import RecipeError
-from sgnray.tune.space.space import Choice, Range
-from sgnray.tune.space.space_file import load_space
+from sgnray.tune.space import Choice, Range
+from sgnray.tune.space_file import load_space
 
 
 @pytest.fixture

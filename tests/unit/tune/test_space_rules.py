@@ -4,8 +4,8 @@ import pytest
 
 from sgnray.config import load_recipe
 from sgnray.errors import RecipeError
-from sgnray.tune.space.space import dump_space
-from sgnray.tune.space.space_file import load_space
+from sgnray.tune.space import dump_space
+from sgnray.tune.space_file import load_space
 
 HEAD = "optim.schedule: {choice: [steps, cosine]}\n"
 

@@ -6,10 +6,10 @@ import optuna
 import pyarrow.parquet as pq
 import pytest
 
-from sgnray.tune.report.importance import explain_missing, importances
-from sgnray.tune.space.space import Choice, Range, Space
-from sgnray.tune.state.tables import trial_table, write_tables
-from sgnray.tune.state.trials import TrialRow
+from sgnray.tune.folder import trial_table, write_tables
+from sgnray.tune.page import compute_importances, explain_missing
+from sgnray.tune.space import Choice, Range, Space
+from sgnray.tune.trials import TrialRow
 
 ROWS = (
     TrialRow(
@@ -77,7 +77,7 @@ def make_trials(count):
 
 def test_the_key_that_determines_the_score_is_most_important():
     optuna.logging.set_verbosity(optuna.logging.INFO)  # as it is after the import
-    found = importances(
+    found = compute_importances(
         [*make_trials(40), TrialRow(41, "stopped", {"model.dropout": 0.0}, (0.1,))], SPACE
     )
     assert list(found) == ["model.dropout", "optim.decay"]
@@ -87,7 +87,7 @@ def test_the_key_that_determines_the_score_is_most_important():
 
 
 def test_few_trials_have_no_importances():
-    assert importances(make_trials(5), SPACE) == {}
+    assert compute_importances(make_trials(5), SPACE) == {}
     assert explain_missing(SPACE).startswith("fewer than 8 trials")
     rows = Space("mine", rows=({}, {"model.dropout": 0.1}))
-    assert importances(make_trials(9), rows) == {}
+    assert compute_importances(make_trials(9), rows) == {}

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from sgnray.train.tracking import trackers as tracking
-from sgnray.tune.state.folder import claim_search
-from sgnray.tune.state.running import RunningSearch
-from sgnray.tune.trial.messages import EpochReport, FailureReport
+from sgnray.tune.folder import claim_search
+from sgnray.tune.running import RunningSearch
+from sgnray.tune.trials import EpochReport, FailureReport
 
 from ..train.test_trackers import leveldb_records
 

@@ -14,9 +14,10 @@ from sgnray.errors import RunError, SgnError
 from sgnray.train.job import train_batches, validator
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
+from sgnray.tune.folds import Folds, TrialJob, check_version
 from sgnray.tune.plan import shorten
-from sgnray.tune.trial.folds import Folds, TrialJob, check_version
-from sgnray.tune.trial.resources import TrialResources
+from sgnray.tune.trial_resources import TrialResources
+from sgnray.tune.trials import Started
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ def test_whatever_bit_of_a_state_is_wrong_the_trial_starts_over(tiny_dataset, sh
 
 
 def test_a_state_of_a_newer_sgnray_is_refused(tiny_dataset, short_recipe, monkeypatch):
-    monkeypatch.setattr("sgnray.tune.trial.folds.STATE_VERSION", 2)
+    monkeypatch.setattr("sgnray.tune.folds.STATE_VERSION", 2)
     state = Folds(short_recipe, tiny_dataset).pack()
     check_version(state, "here")
     monkeypatch.undo()
@@ -214,11 +215,11 @@ class States:
 def job(plan, tiny_dataset, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # of this process
     shared = SharedDataset(tiny_dataset.folder, tiny_dataset.info.identity, file_server=None)
-    return TrialJob(plan, shared, TrialResources(), States())
+    return TrialJob(plan, shared, TrialResources(num_gpus=0), States(), "float32")
 
 
 def test_a_resumed_trial_first_reports_the_epochs_that_it_did_before(job):
-    trial = {"number": 7, "values": {"optim.learning_rate": 0.02}}
+    trial = Started(7, {"optim.learning_rate": 0.02})
     first = next(job.train(trial, World()))
     assert list(job.states.of_trials) == [7]
     resumed = list(job.train(trial, World()))
@@ -229,7 +230,7 @@ def test_a_resumed_trial_first_reports_the_epochs_that_it_did_before(job):
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_auto_is_the_precision_of_the_search(job, precision):
     def first_loss(job):
-        trial = {"number": 1, "values": {}}
+        trial = Started(1, {})
         return next(job.train(trial, World())).train_loss
 
     def with_precision(precision):

@@ -1,7 +1,8 @@
 """The table of trials: which one is the best, and what is left to do."""
 
-from sgnray.tune.state.trials import (
+from sgnray.tune.trials import (
     Ended,
+    EpochReport,
     Reported,
     Started,
     TrialRow,
@@ -9,7 +10,6 @@ from sgnray.tune.state.trials import (
     best_of,
     rank,
 )
-from sgnray.tune.trial.messages import EpochReport
 
 VALUES = {"optim.decay": 0.1}
 

@@ -21,7 +21,6 @@ from sgnray.data.fetch import SharedDataset
 from sgnray.data.protocols import validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.device import keep_freed_memory
-from sgnray.distributed.precision import resolve_precision
 from sgnray.distributed.queue import StateStore
 from sgnray.distributed.world import World
 from sgnray.errors import RunError
@@ -32,8 +31,8 @@ from sgnray.train.loop import train_and_validate
 from sgnray.train.state import TrainState
 from sgnray.train.step import choose_steps
 from sgnray.tune.plan import Plan
-from sgnray.tune.trial.messages import EpochReport, TrialConfig
-from sgnray.tune.trial.resources import TrialResources
+from sgnray.tune.trial_resources import TrialResources
+from sgnray.tune.trials import EpochReport, Started
 
 STATE_VERSION = 1
 _HEADER_FILE = "state.json"
@@ -67,33 +66,33 @@ class TrialJob:
     dataset: SharedDataset
     resources: TrialResources
     states: StateStore
-    precision: Precision = "auto"
+    precision: Precision
 
-    def train(self, trial: TrialConfig, world: World) -> Iterator[EpochReport]:
+    def train(self, trial: Started, world: World) -> Iterator[EpochReport]:
         """Train a trial and yield each epoch. Collective: every rank of `world` must call this.
 
         A resumed trial first yields its earlier epochs again, so that the scheduler sees the same
         reports whether the trial was interrupted or not.
         """
         torch.set_num_threads(self.resources.num_threads)
-        recipe = self.plan.trial_recipe(trial["values"])
+        recipe = self.plan.trial_recipe(trial.values)
         if recipe.train.precision == "auto":
             recipe = recipe.replacing({"train.precision": self.precision})
         folds = Folds(
             recipe,
             open_dataset(self.dataset.local_dir()),
             num_seeds=self.plan.num_seeds,
-            device=torch.device("cuda" if self.resources.num_gpus else "cpu"),
+            device=torch.device(self.resources.device),
             world=world,
         )
         # Rank 0 asks for all ranks: those at different epochs would wait for each other.
-        state = self.states.newest(trial["number"]) if world.rank == 0 else None
+        state = self.states.newest(trial.number) if world.rank == 0 else None
         folds.restore(world.from_first(state))
         for epoch in range(1, folds.epoch + 1):
             yield folds.report(epoch)
         for report in folds.train_remaining():
             if world.rank == 0:
-                self.states.send(trial["number"], folds.pack())
+                self.states.send(trial.number, folds.pack())
             yield report
 
 
@@ -113,8 +112,8 @@ class Folds:
         device: torch.device | None = None,
         world: World | None = None,
     ) -> None:
+        assert recipe.train.precision != "auto"  # each node might choose another
         device, world = device or torch.device("cpu"), world or World()
-        recipe = resolve_precision(recipe, device.type)
         keep_freed_memory()
         bank = open_bank(recipe, dataset, device)
         splits = validation_folds(dataset.info.dataset, recipe.data.case, dataset.clips)

@@ -25,8 +25,8 @@ from sgnray.train.tracking.plot_style import (
     new_figure,
     style_axes,
 )
-from sgnray.tune.space.space import Axis, Choice, Range, Space, as_text
-from sgnray.tune.state.trials import TrialRow, best_of, comparable
+from sgnray.tune.space import Axis, Choice, Range, Space, as_text
+from sgnray.tune.trials import TrialRow, best_of, comparable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

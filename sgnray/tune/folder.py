@@ -1,4 +1,4 @@
-"""The folder of a search: its files, and which search it belongs to.
+"""The folder of a search: its files, the tables of its trials, and which search it belongs to.
 
 search.json  base.yaml  space.yaml  record.jsonl  states/  trials.parquet  trials.csv  best.yaml
 precision.txt  log.txt  *.png  search.html  trackers/
@@ -6,12 +6,17 @@ precision.txt  log.txt  *.png  search.html  trackers/
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sgnray.checkpoints.claim import (
     Runs,
@@ -25,12 +30,11 @@ from sgnray.checkpoints.run_folder import LOG_FILE
 from sgnray.config import dump_recipe, parse_recipe
 from sgnray.config.schema import Precision
 from sgnray.errors import RecipeError, RunError, count_of
-from sgnray.storage.atomic import output_errors, write_text
+from sgnray.storage.atomic import output_errors, write_bytes, write_text
 from sgnray.storage.mirror import quoted_name
 from sgnray.tune.plan import FORMAT_VERSION, Plan, describe_recipe
-from sgnray.tune.space.space import as_overrides, dump_space
-from sgnray.tune.state.tables import write_tables
-from sgnray.tune.state.trials import Record, TrialRow, best_of
+from sgnray.tune.space import as_overrides, dump_space
+from sgnray.tune.trials import Record, TrialRow, best_of
 
 SEARCH_FILE = "search.json"
 # Not recipe.yaml: that file makes a folder a run.
@@ -41,6 +45,8 @@ BEST_FILE = "best.yaml"
 PRECISION_FILE = "precision.txt"
 STATES_DIR = "states"
 TRACKERS_DIR = "trackers"
+# For programs, and for people.
+PARQUET_FILE, CSV_FILE = "trials.parquet", "trials.csv"
 
 
 @dataclass(frozen=True)
@@ -207,3 +213,70 @@ def _header(folder: SearchFolder, best: TrialRow, rows: tuple[TrialRow, ...]) ->
             "",
         ]
     )
+
+
+# Spreadsheets treat a cell that starts with one of these as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+_COLUMNS: dict[str, tuple[pa.DataType, Callable[[TrialRow], object]]] = {
+    "trial": (pa.int64(), lambda row: row.number),
+    "status": (pa.string(), lambda row: row.status),
+    "epochs": (pa.int64(), lambda row: row.num_epochs),
+    "val_top1": (pa.float64(), lambda row: row.score),
+    "spread": (pa.float64(), lambda row: row.spread),
+    "best_epoch_val_top1": (pa.float64(), lambda row: row.best_score),
+    "duration_s": (pa.float64(), lambda row: row.duration_s or None),
+    "num_parameters": (pa.int64(), lambda row: row.num_parameters or None),
+    "flops": (pa.int64(), lambda row: row.flops or None),
+    "node": (pa.string(), lambda row: row.node or None),
+}
+
+
+def trial_table(rows: Sequence[TrialRow], keys: Sequence[str]) -> pa.Table:
+    """Return the trials as a table: a row each, a column for each searched key, null if unknown.
+
+    `val_top1` is the score, a share; `spread` its standard deviation over seeds; `flops` are those
+    of one clip's forward pass. Each key has one type: lists and mixed types are written as JSON.
+    """
+    columns = {
+        name: pa.array([of(row) for row in rows], type=kind)
+        for name, (kind, of) in _COLUMNS.items()
+    }
+    columns |= {key: _column([row.values.get(key) for row in rows]) for key in keys}
+    columns["curve"] = pa.array([list(row.scores) for row in rows], type=pa.list_(pa.float64()))
+    columns["error"] = pa.array([row.error for row in rows], type=pa.string())
+    return pa.table(columns)
+
+
+def write_tables(folder: Path, rows: Sequence[TrialRow], keys: Sequence[str]) -> None:
+    """Write both files, each atomically; raises OutputError."""
+    table = trial_table(rows, keys)
+    parquet = io.BytesIO()
+    pq.write_table(table, parquet)
+    write_bytes(folder / PARQUET_FILE, parquet.getvalue())
+    write_text(folder / CSV_FILE, _as_csv(table.drop_columns(["curve"])))
+
+
+def _as_csv(table: pa.Table) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.column_names)
+    writer.writerows([_cell(value) for value in row.values()] for row in table.to_pylist())
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return "" if value is None else value
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """Store a key's values as one type; mixed types and lists become JSON."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds in ({int}, {float}, {int, float}, {bool}, {str}):
+        return pa.array(values)
+    texts = [None if value is None else json.dumps(value) for value in values]
+    return pa.array(texts, type=pa.string())

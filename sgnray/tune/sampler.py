@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgnray.errors import Problem, RecipeError, import_extra
 from sgnray.seeding import derive_seed
-from sgnray.tune.space.space import (
+from sgnray.tune.space import (
     MAX_GRID_POINTS,
     Axis,
     Choice,

@@ -1,20 +1,34 @@
-"""A running search: which trial is next, and what the trials report."""
+"""A running search: which trial is next, what the trials report, and the trackers of each."""
 
 from __future__ import annotations
 
 import logging
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from typing import Protocol
 
-from sgnray.storage.atomic import write_bytes
+from sgnray import metric_keys as keys
+from sgnray.checkpoints.run_folder import RunFolder
+from sgnray.metric_keys import Metrics
+from sgnray.storage.atomic import output_errors, write_bytes
 from sgnray.storage.mirror import check_uploading
-from sgnray.tune.space.sampler import Sampler
-from sgnray.tune.state.folder import SearchFolder
-from sgnray.tune.state.tracked import TrialTrackers
-from sgnray.tune.state.trials import Ended, Event, Reported, Started, TrialRow, TrialTable
-from sgnray.tune.trial.messages import EpochReport, FailureReport, TrialConfig
+from sgnray.train.tracking.trackers import Trackers
+from sgnray.tune.folder import SearchFolder
+from sgnray.tune.sampler import Sampler
+from sgnray.tune.space import Values
+from sgnray.tune.trials import (
+    Ended,
+    EpochReport,
+    Event,
+    FailureReport,
+    Reported,
+    Started,
+    TrialRow,
+    TrialTable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +79,7 @@ class RunningSearch:
         self.folder.write(self.table.rows)
         self._notify()
 
-    def next_trial(self) -> TrialConfig | None:
+    def next_trial(self) -> Started | None:
         """Return the trial to run next, interrupted ones first; None after the last one."""
         if self._unfinished:
             row = self._unfinished.pop(0)
@@ -77,8 +91,9 @@ class RunningSearch:
             if proposed is None:
                 return None
             self._last_number, values = number, proposed
-        self._add(Started(number, values))
-        return {"number": number, "values": values}
+        trial = Started(number, values)
+        self._add(trial)
+        return trial
 
     def read_states(self) -> Iterator[tuple[int, bytes]]:
         """Yield the number and the state of each unfinished trial that has one."""
@@ -173,3 +188,55 @@ class RunningSearch:
             yield
         except Exception as error:
             self._error = self._error or error
+
+
+class TrialTrackers:
+    """Passes the events of a search on to the trackers that its recipe asks for.
+
+    Each trial is a run of its own, grouped under the search's name.
+
+    A trial that resumes first reports its earlier epochs again; its history comes from these.
+    """
+
+    def __init__(self, folder: SearchFolder) -> None:
+        self._folder = folder
+        self._reports: dict[int, list[EpochReport]] = defaultdict(list)
+        self._open: dict[int, Trackers] = {}
+        self._failed: set[str] = set()
+        self._started: set[str] = set()
+
+    def apply(self, event: Event) -> None:
+        """Start, follow or finish a trial; SgnError if a tracker does not start for the first."""
+        if not self._folder.plan.recipe.train.log:
+            return
+        match event:
+            case Started(number, values) if number not in self._open:
+                self._open[number] = self._start(number, values)
+            case Reported(number, report) if number in self._open:
+                # An epoch that is repeated after a lost worker replaces the first.
+                self._reports[number][report.epoch - 1 :] = [report]
+                self._open[number].log(_history(self._reports[number]))
+            case Ended(number, status) if number in self._open:
+                self._open.pop(number).finish(None, is_complete=status != "failed")
+
+    def close(self) -> None:
+        """Close the trackers of interrupted trials."""
+        while self._open:
+            self._open.popitem()[1].finish(None)
+
+    def _start(self, number: int, values: Values) -> Trackers:
+        folder = self._folder.trial_dir(number)
+        with output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        trackers = Trackers(self._folder.path.name, self._failed, self._started)
+        recipe = self._folder.plan.trial_recipe(values)
+        trackers.start(recipe, RunFolder(folder), _history(self._reports[number]))
+        return trackers
+
+
+def _history(reports: list[EpochReport]) -> list[Metrics]:
+    ends_s = [0.0, *(report.duration_s for report in reports)]
+    return [
+        {**report.metrics, keys.EPOCH_S: end_s - before_s}
+        for report, (before_s, end_s) in zip(reports, pairwise(ends_s), strict=True)
+    ]

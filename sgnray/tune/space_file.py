@@ -20,7 +20,7 @@ from sgnray.config.document import Document, checked_version, read_document, rea
 from sgnray.config.messages import did_you_mean, unknown_key
 from sgnray.config.schema import dotted_keys, field_of, sections
 from sgnray.errors import Problem, RecipeError, UsageError, count_problems
-from sgnray.tune.space.space import (
+from sgnray.tune.space import (
     FORMAT_VERSION,
     MAX_GRID_POINTS,
     Axis,

@@ -1,1 +1,0 @@
-"""What is searched, and in which order."""

@@ -1,1 +1,0 @@
-"""What a search has done so far, on disk and in memory."""

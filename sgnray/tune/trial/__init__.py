@@ -1,1 +1,0 @@
-"""One trial, in a Ray worker."""
