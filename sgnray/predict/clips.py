@@ -38,9 +38,8 @@ from sgnray.predict.sources import (
     find_sources,
 )
 from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, check_window, cut
-from sgnray.prepare.clip import Poses
+from sgnray.prepare.clip import FRAMES_PER_S, Poses
 from sgnray.prepare.plan import hash_lines
-from sgnray.prepare.recording import FRAMES_PER_S
 from sgnray.progress import OnProgress, ignore_progress
 
 # Recordings per part, which is repeated after a kill and sent to a worker as a whole.

@@ -32,7 +32,7 @@ from sgnray.errors import (
 )
 from sgnray.predict.windows import SkippedWindow, Span
 from sgnray.prepare.arrays import list_clip
-from sgnray.prepare.clip import Poses, refusal
+from sgnray.prepare.clip import Poses, Recording, refusal
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.readers.format_table import HEAD_BYTES, detect_content
@@ -45,7 +45,6 @@ from sgnray.prepare.readers.recordings import (
 )
 from sgnray.prepare.readers.table_clips import open_clips, read_clips
 from sgnray.prepare.readers.tables import Piece, is_table
-from sgnray.prepare.recording import Recording
 from sgnray.storage.location import Location, as_folder, locate
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,8 @@ import numpy as np
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.errors import UsageError
-from sgnray.prepare.clip import NOT_BY_TIME, Poses, refusal
+from sgnray.prepare.clip import FRAMES_PER_S, NOT_BY_TIME, Poses, refusal
 from sgnray.prepare.normalize import center_poses
-from sgnray.prepare.recording import FRAMES_PER_S
 
 _MIN_POSES = 3  # per window; fewer mean that frames are times
 

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgnray.data.store import FloatArray
-from sgnray.prepare.clip import refusal
-from sgnray.prepare.recording import Body
+from sgnray.prepare.clip import Body, refusal
 
 SHORTEST_GHOST = 11  # bodies of at most this many frames are ghosts
 WIDE_RATIO = 0.8  # a frame is wide if its x-spread exceeds this share of its y-spread

@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import FloatArray
-from sgnray.prepare.clip import Poses, refusal
+from sgnray.prepare.clip import Body, Poses, Recording, refusal
 from sgnray.prepare.denoise import keep_actors
-from sgnray.prepare.recording import Body, Recording
 
 
 def normalize(recording: Recording, skeleton: Skeleton) -> Poses:

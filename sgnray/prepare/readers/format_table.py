@@ -22,7 +22,7 @@ from sgnray.data.skeleton import (
     Skeleton,
 )
 from sgnray.errors import ClipError
-from sgnray.prepare.clip import ClipFacts, refusal
+from sgnray.prepare.clip import ClipFacts, Recording, refusal
 from sgnray.prepare.readers import (
     azure,
     joint_csv,
@@ -33,7 +33,6 @@ from sgnray.prepare.readers import (
     openpose,
     pyskl,
 )
-from sgnray.prepare.recording import Recording
 from sgnray.synth.generate import MANIFEST_NAME as SYNTH_FILE
 
 LABELS_FILE = "labels.csv"

@@ -22,7 +22,7 @@ import pyarrow.csv as pa_csv
 
 from sgnray.data.skeleton import MEDIAPIPE33, Skeleton
 from sgnray.errors import ClipError
-from sgnray.prepare.clip import check_meters, refusal
+from sgnray.prepare.clip import Recording, check_meters, refusal
 from sgnray.prepare.readers.people import (
     MIN_JOINTS,
     Floats,
@@ -31,7 +31,6 @@ from sgnray.prepare.readers.people import (
     mark_missing,
     show_name,
 )
-from sgnray.prepare.recording import Recording
 
 _AXES = ("x", "y", "z")
 _ENDS = ("_x", "_y", "_z")

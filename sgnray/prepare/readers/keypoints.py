@@ -21,7 +21,7 @@ import numpy as np
 
 from sgnray.data.skeleton import COCO17, COCO_COUNTS, Skeleton
 from sgnray.errors import ClipError
-from sgnray.prepare.clip import refusal
+from sgnray.prepare.clip import Recording, refusal
 from sgnray.prepare.readers.openpose import split_frames
 from sgnray.prepare.readers.people import (
     Floats,
@@ -37,7 +37,6 @@ from sgnray.prepare.readers.people import (
     read_numbers,
     show_name,
 )
-from sgnray.prepare.recording import Recording
 
 FORMAT = "COCO key points"
 IMAGE_FORMAT = "COCO key points of one image"

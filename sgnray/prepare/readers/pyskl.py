@@ -27,7 +27,7 @@ from sgnray.data.skeleton import COCO17, COCO_COUNTS, KINECT, NTU25, Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError, Problem, count_of, shorten_problems
-from sgnray.prepare.clip import NUM_LABELS, Clip, ClipFacts, Poses, refusal
+from sgnray.prepare.clip import NUM_LABELS, Clip, ClipFacts, Poses, Recording, refusal
 from sgnray.prepare.normalize import list_poses, normalize
 from sgnray.prepare.plan import PartJob, RawPlan, cut_blocks, hash_lines
 from sgnray.prepare.readers.naming import (
@@ -48,7 +48,6 @@ from sgnray.prepare.readers.pickles import (
     read_pickle,
     refuse_pickle,
 )
-from sgnray.prepare.recording import Recording
 from sgnray.storage.location import Location
 
 log = logging.getLogger(__name__)

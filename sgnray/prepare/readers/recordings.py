@@ -15,7 +15,7 @@ from sgnray.data.datasets import read_class_names, read_missing_names
 from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, UsageError, shorten_problems, show_first
-from sgnray.prepare.clip import Clip, ClipFacts, refusal
+from sgnray.prepare.clip import Clip, ClipFacts, Recording, refusal
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, cut_blocks, hash_lines
 from sgnray.prepare.readers.format_table import (
@@ -40,7 +40,6 @@ from sgnray.prepare.readers.listing import (
 )
 from sgnray.prepare.readers.naming import unknown_action
 from sgnray.prepare.readers.padded import holds_padded
-from sgnray.prepare.recording import Recording
 from sgnray.storage.location import Location, locate
 from sgnray.synth.generate import FORMAT_VERSION as SYNTH_VERSION
 from sgnray.synth.generate import MANIFEST_NAME as SYNTH_FILE
