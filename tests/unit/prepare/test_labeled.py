@@ -13,7 +13,7 @@ import pytest
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.clip import Clip
-from sgnray.prepare.pipeline.run import prepare_dataset
+from sgnray.prepare.dataset import prepare_dataset
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.recordings import find_recordings
 from sgnray.storage.location import locate

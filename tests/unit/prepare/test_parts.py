@@ -9,7 +9,7 @@ import pytest
 from sgnray.data.skeleton import KINECT20
 from sgnray.data.skipped import Skipped
 from sgnray.prepare.clip import Clip, ClipFacts, Poses
-from sgnray.prepare.pipeline.parts import Journal, PreparedPart, prepare_part
+from sgnray.prepare.parts import Journal, PreparedPart, prepare_part
 from sgnray.prepare.plan import RawPlan, RawSource
 
 WIDTH = 60
