@@ -162,22 +162,8 @@ class TableSource:
                     yield Sample(name, place, found)
 
 
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """Clips in memory."""
-
-    items: tuple[Sample | Skipped, ...]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def read(self) -> Iterator[Sample | Skipped]:
-        """Yield each clip."""
-        yield from self.items
-
-
 Source = Recordings | DatasetSource | TableSource
-PredictionPart = Source | Loaded
+PredictionPart = Source | tuple[Sample | Skipped, ...]  # to be read, or clips in memory
 
 
 def read_clip(data: bytes, skeleton: Skeleton) -> Poses:
