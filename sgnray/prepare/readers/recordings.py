@@ -86,7 +86,7 @@ def plan_recordings(listing: Listing, recorded: str) -> RawPlan:
     )
     return RawPlan(
         dataset=dataset,
-        skeleton=published.kind.skeleton,
+        skeleton=skeleton_of(listing.files[0]),
         class_names=class_names,
         jobs=tuple(PartJob(len(files), partial(prepare, files)) for files in cut_parts(chosen)),
         skipped=(*listing.unused, *skipped),
