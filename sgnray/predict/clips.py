@@ -40,7 +40,7 @@ from sgnray.predict.sources import (
     Source,
     find_sources,
 )
-from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, check_window, cut
+from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, cut
 from sgnray.prepare.clip import FRAMES_PER_S, Poses
 from sgnray.prepare.plan import hash_lines
 from sgnray.progress import OnProgress, ignore_progress
@@ -389,6 +389,4 @@ def _sliding_window(
                 )
         return None
     stride = max(1, window // 2) if stride is None else stride
-    fps = FRAMES_PER_S if fps is None else fps
-    check_window(window, stride, fps)
-    return SlidingWindow(window, stride, fps)
+    return SlidingWindow(window, stride, FRAMES_PER_S if fps is None else fps)

@@ -101,8 +101,9 @@ def plan_named_arrays(folder: Location) -> RawPlan:
     names: set[str] = set()
     for part, labels in listed.items():
         rows = list(_choose(labels, ntu_facts, names, missing, len(class_names)))
-        read = partial(_read_clip, origin_joint=skeleton.origin or 0)
-        jobs += cut_row_jobs(arrays, files[part], specs[part], rows, read)
+        read_rows = partial(arrays.read_rows, files[part])
+        read_clip = partial(_read_clip, origin_joint=skeleton.origin or 0)
+        jobs += cut_row_jobs(read_rows, specs[part], rows, read_clip)
         is_tested = part == list(listed)[-1]
         parts["test" if is_tested else "train"] += [
             row.name for row in rows if isinstance(row, ClipFacts)
@@ -112,7 +113,6 @@ def plan_named_arrays(folder: Location) -> RawPlan:
         skeleton=skeleton,
         class_names=class_names,
         jobs=tuple(jobs),
-        skipped=(),
         source=_describe_source(folder, files, listed),
         splits=None if ntu_facts else {find_case(dataset, folder): parts},
     )

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import prod
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,14 +62,8 @@ _NPZ_ERRORS = (
 
 Array = npt.NDArray[Any]
 Row = ClipFacts | Skipped  # what is known about the clip of a row, or why it is left out
+ReadRows = Callable[[int, int], Array]  # from a row to another one, of one array
 ReadClip = Callable[[Array], Poses]
-
-
-class Arrays(Protocol):
-    """The arrays of a file or a folder, by name."""
-
-    def read_rows(self, name: str, start: int, stop: int) -> Array:
-        """Read some rows of an array; InputError if they are damaged."""
 
 
 # The arrays of a part's poses and of its one-hot labels. All parts but "test" train.
@@ -110,7 +104,7 @@ def plan_padded(location: Location) -> RawPlan:
             else Skipped(name, "its label is not one-hot")
             for name, label in zip(names, labels, strict=True)
         ]
-        jobs += cut_row_jobs(arrays, poses, specs[poses], rows, read_padded_clip)
+        jobs += cut_row_jobs(partial(arrays.read_rows, poses), specs[poses], rows, read_padded_clip)
         lines.append(f"{part} {labels}")
         cases["test" if part == "test" else "train"] += names
     return RawPlan(
@@ -118,7 +112,6 @@ def plan_padded(location: Location) -> RawPlan:
         skeleton=skeleton,
         class_names=name_classes(dataset, num_classes),
         jobs=tuple(jobs),
-        skipped=(),
         source=describe_file(location, entry, content=hash_lines(lines)),
         splits={find_case(dataset, location): cases},
     )
@@ -216,7 +209,7 @@ def _read_labels(arrays: H5Arrays | NpzArrays, array: str, spec: ArraySpec) -> l
 
 
 def cut_row_jobs(
-    arrays: Arrays, array: str, spec: ArraySpec, rows: Sequence[Row], read_clip: ReadClip
+    read_rows: ReadRows, spec: ArraySpec, rows: Sequence[Row], read_clip: ReadClip
 ) -> Iterator[PartJob]:
     """Cut an array into jobs of about 16 MiB, at the borders of its chunks if they are small."""
     step = max(1, JOB_BYTES // spec.row_bytes)
@@ -224,14 +217,14 @@ def cut_row_jobs(
         step = -(-step // spec.chunk_rows) * spec.chunk_rows
     for start in range(0, len(rows), step):
         own = rows[start : start + step]
-        yield PartJob(len(own), partial(_prepare_rows, arrays, array, start, own, read_clip))
+        yield PartJob(len(own), partial(_prepare_rows, read_rows, start, own, read_clip))
 
 
 def _prepare_rows(
-    arrays: Arrays, array: str, start: int, rows: Sequence[Row], read_clip: ReadClip
+    read_rows: ReadRows, start: int, rows: Sequence[Row], read_clip: ReadClip
 ) -> Iterator[Clip | Skipped]:
     """Yield one result for each of some rows; InputError if the file itself is damaged."""
-    numbers = arrays.read_rows(array, start, start + len(rows))
+    numbers = read_rows(start, start + len(rows))
     for row, numbers_of_row in zip(rows, numbers, strict=True):
         if isinstance(row, Skipped):
             yield row

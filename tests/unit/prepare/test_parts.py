@@ -35,7 +35,7 @@ class Job:
 @pytest.fixture
 def plan():
     source = RawSource(0, 0, "", "")
-    return RawPlan("own", KINECT20, ("a",), tuple(Job(number) for number in range(4)), (), source)
+    return RawPlan("own", KINECT20, ("a",), tuple(Job(number) for number in range(4)), source)
 
 
 def appended(folder, plan, num_parts):
