@@ -35,14 +35,10 @@ from sgnray.prepare.arrays import list_clip
 from sgnray.prepare.clip import Poses, Recording, refusal
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import hash_lines
+from sgnray.prepare.readers.find_recordings import find_recordings
 from sgnray.prepare.readers.format_table import HEAD_BYTES, detect_content
-from sgnray.prepare.readers.listing import RawFile
-from sgnray.prepare.readers.recordings import (
-    describe_files,
-    find_recordings,
-    read_recordings,
-    skeleton_of,
-)
+from sgnray.prepare.readers.raw_files import RawFile
+from sgnray.prepare.readers.recordings import describe_files, read_recordings, skeleton_of
 from sgnray.prepare.readers.table_clips import open_clips, read_clips
 from sgnray.prepare.readers.tables import Piece, is_table
 from sgnray.storage.location import Location, as_folder, locate

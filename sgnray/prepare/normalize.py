@@ -147,6 +147,28 @@ def center_poses(
     return moved_PVC
 
 
+def center_actors(keypoint_MTVC: npt.NDArray[Any], *, origin_joint: int) -> Poses:
+    """Put actor 1's origin joint at zero in the first frame that has it, and list the poses.
+
+    An actor that is all zero in a frame is absent, and stays zero. ClipError if actor 1 never
+    appears, or a number is not finite.
+    """
+    num_actors, num_frames = keypoint_MTVC.shape[:2]
+    with np.errstate(over="ignore", invalid="ignore"):
+        frames_TMVC: FloatArray = keypoint_MTVC.astype(np.float32).transpose(1, 0, 2, 3)
+        is_there_TM = (frames_TMVC != 0).any(axis=(2, 3))
+        seen = np.flatnonzero(is_there_TM[:, 0])
+        if seen.size == 0:
+            raise refusal("every frame of the main actor is zero")
+        origin = frames_TMVC[seen[0], 0, origin_joint]
+        # Poses that are already centered do not change, not even the sign of their zeros.
+        moved_TMVC = frames_TMVC - origin if origin.any() else frames_TMVC
+    moved_TMVC = np.where(is_there_TM[:, :, None, None], moved_TMVC, np.float32(0))
+    if not np.isfinite(moved_TMVC).all():
+        raise refusal("a coordinate is not finite, or too large for float32")
+    return list_poses(moved_TMVC.reshape(num_frames, num_actors, -1))
+
+
 def list_poses(frames_TMD: FloatArray) -> Poses:
     """List the poses that are not all zero, frame by frame, main actor first."""
     frames, bodies = np.nonzero((frames_TMD != 0).any(axis=2))

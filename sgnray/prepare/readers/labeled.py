@@ -37,8 +37,9 @@ from sgnray.prepare.readers.format_table import LABELS_FILE, VIDEOS, stem_of
 from sgnray.prepare.readers.joint_csv import find_delimiter
 from sgnray.prepare.readers.kinetics import FORMAT as KINETICS
 from sgnray.prepare.readers.kinetics import read_label
-from sgnray.prepare.readers.listing import Listing, RawFile, cut_parts, frames_of, read_file
+from sgnray.prepare.readers.listing import Listing, cut_parts
 from sgnray.prepare.readers.naming import name_after_file
+from sgnray.prepare.readers.raw_files import RawFile, frames_of, read_file
 from sgnray.prepare.readers.recordings import check_one_format, describe_files, prepare_recordings
 from sgnray.storage.location import Location, escape_name
 
