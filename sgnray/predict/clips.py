@@ -24,22 +24,12 @@ from sgnray.checkpoints.run_folder import Runs
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
 from sgnray.config.schema import Precision
 from sgnray.data.skipped import Skipped
-from sgnray.distributed.device import (
-    check_device_name,
-    choose_device,
-    keep_freed_memory,
-)
+from sgnray.distributed.device import check_device_name, choose_device, keep_freed_memory
 from sgnray.distributed.launcher import resolve_for_workers
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, ClipError, UsageError
-from sgnray.predict.sources import (
-    DatasetSource,
-    PredictionPart,
-    Sample,
-    Source,
-    find_sources,
-)
+from sgnray.predict.sources import DatasetSource, PredictionPart, Sample, Source, find_sources
 from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, cut
 from sgnray.prepare.clip import FRAMES_PER_S, Poses
 from sgnray.prepare.plan import hash_lines

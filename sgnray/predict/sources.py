@@ -31,8 +31,8 @@ from sgnray.errors import (
     show_first,
 )
 from sgnray.predict.windows import SkippedWindow, Span
-from sgnray.prepare.arrays import list_clip
 from sgnray.prepare.clip import Poses, Recording, refusal
+from sgnray.prepare.in_memory import list_clip
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.readers.find_recordings import find_recordings

@@ -21,7 +21,7 @@ from sgnray.data.store import FloatArray
 from sgnray.distributed.device import choose_device
 from sgnray.errors import InputError, count_of
 from sgnray.predict.windows import SlidingWindow
-from sgnray.prepare.arrays import MOST_PEOPLE, arrange_frames, fill_joints, read_null
+from sgnray.prepare.in_memory import MOST_PEOPLE, arrange_frames, fill_joints, read_null
 
 log = logging.getLogger(__name__)
 

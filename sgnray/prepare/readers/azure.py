@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sgnray.data.skeleton import AZURE32, Skeleton
 from sgnray.prepare.clip import Recording, check_meters, refusal
-from sgnray.prepare.readers.joint_csv import joint_key
+from sgnray.prepare.readers.joint_columns import joint_key
 from sgnray.prepare.readers.people import (
     Floats,
     build_recording,
