@@ -103,14 +103,12 @@ def choose_case(info: DatasetInfo, case: str | None, *, default_case: DefaultCas
 
     UsageError if the dataset has several cases instead of one, or not the requested one.
     """
-    from sgnray.data.protocols import cases_of, only_case, resolve_case
+    from sgnray.data.protocols import cases_of, resolve_case
 
     splits = info.splits or ()
-    if case is not None:
-        return resolve_case(info.dataset, case, splits)
-    if default_case == "only":
-        return only_case(info.dataset, splits)
-    return cases_of(info.dataset, splits)[0]
+    if case is None and default_case == "first":
+        return cases_of(info.dataset, splits)[0]
+    return resolve_case(info.dataset, case, splits)
 
 
 def choose_run(target: str | None, runs: str) -> Path | str:

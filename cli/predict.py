@@ -227,7 +227,7 @@ def predict(
 def _live_window(window: int | None, stride: int | None, fps: float | None) -> tuple[int, int]:
     """Return the window and the stride in frames; those not given follow from the frame rate."""
     from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW
-    from sgnray.prepare.recording import FRAMES_PER_S
+    from sgnray.prepare.clip import FRAMES_PER_S
 
     if fps is not None and (not math.isfinite(fps) or (window and stride)):
         raise UsageError(

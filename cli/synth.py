@@ -52,13 +52,7 @@ def synth(
             on_progress=on_progress,
         )
     if json:
-        content = {
-            "folder": str(made.folder),
-            "num_files": made.num_files,
-            "num_bytes": made.num_bytes,
-            "class_names": list(made.class_names),
-        }
-        return render.as_json(content, version=1)
+        return render.as_json(vars(made), version=1)
     render.result(
         f"{made.num_files:,} recordings of {len(made.class_names)} actions, "
         f"{made.num_bytes / 1e6:,.0f} MB, in {made.folder}"

@@ -42,8 +42,8 @@ from sgnray.data.pose_bank import PoseBank
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import CheckpointError, UsageError
 from sgnray.model.sgn import SGN
-from sgnray.prepare.arrays import list_clip
 from sgnray.prepare.clip import Poses, refusal
+from sgnray.prepare.in_memory import list_clip
 from sgnray.storage.location import as_folder
 
 TORCH_EXPORT_SUFFIX = ".pt2"

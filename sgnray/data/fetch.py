@@ -95,15 +95,7 @@ def _read_remote_info(place: Location) -> DatasetInfo:
     """Read dataset.json alone, before any large file is fetched."""
     with tempfile.TemporaryDirectory(prefix="sgn-") as folder:
         _copy(place.child(INFO_FILE), Path(folder))
-        try:
-            return read_info(Path(folder))
-        except InputError as error:
-            raise InputError(
-                error.what,
-                where=str(place.child(INFO_FILE)),
-                now=error.now,
-                problems=error.problems,
-            ) from error
+        return read_info(Path(folder), where=str(place.child(INFO_FILE)))
 
 
 def _copy(source: Location, folder: Path, on_progress: OnProgress = ignore_progress) -> None:

@@ -72,34 +72,38 @@ def _digest(content: Any) -> str:
     return f"sha256:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
 
 
-def read_info(folder: Path) -> DatasetInfo:
-    """Read and check dataset.json; InputError names the key that is missing or wrong."""
+def read_info(folder: Path, *, where: str | None = None) -> DatasetInfo:
+    """Read and check dataset.json; InputError names the key that is missing or wrong.
+
+    `where` is the file's place for messages, if this is a copy of it.
+    """
     path = folder / INFO_FILE
+    where = where or str(path)
     if not path.is_file():
         raise InputError(
             "not a prepared dataset" if folder.exists() else "dataset not found",
-            where=str(path),
+            where=where,
             now="prepare one: sgn prepare --raw PATH",
         )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise corrupt(path, "it is not valid JSON") from error
+        raise corrupt(where, "it is not valid JSON") from error
     version = data.get("format_version") if isinstance(data, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise corrupt(path, "no readable format_version")
+        raise corrupt(where, "no readable format_version")
     if version > FORMAT_VERSION:
         raise InputError(
             f"the dataset has format version {version}, this sgnray reads up to {FORMAT_VERSION}",
-            where=str(path),
+            where=where,
             now=f"update sgnray, or {_REBUILD}",
         )
     keys = {"layout", *DatasetInfo.model_fields} - ({"skeleton"} if version == 1 else set())
     if set(data) != keys:
-        raise corrupt(path, f"wrong keys {', '.join(sorted(set(data) ^ keys))}")
+        raise corrupt(where, f"wrong keys {', '.join(sorted(set(data) ^ keys))}")
     layout = data.pop("layout")
     if not isinstance(layout, str) or (version == 1 and layout not in SKELETONS):
-        raise corrupt(path, f"layout is {layout!r:.60}, which is unknown")
+        raise corrupt(where, f"layout is {layout!r:.60}, which is unknown")
     if version == 1:  # it has only the name of one of two layouts
         data["skeleton"] = SKELETONS[layout]
     elif isinstance(data["skeleton"], dict):
@@ -109,9 +113,9 @@ def read_info(folder: Path) -> DatasetInfo:
     except ValidationError as error:
         wrong = _explain(error, data)
         if len(wrong) == 1:
-            raise corrupt(path, "".join(*wrong.items())) from error
+            raise corrupt(where, "".join(*wrong.items())) from error
         problems = [Problem(key, what.lstrip(": ")) for key, what in wrong.items()]
-        raise corrupt(path, f"{len(wrong)} values are wrong", problems) from error
+        raise corrupt(where, f"{len(wrong)} values are wrong", problems) from error
 
 
 def _explain(error: ValidationError, data: dict[str, Any]) -> dict[str, str]:
@@ -137,11 +141,11 @@ def write_info(folder: Path, info: DatasetInfo) -> None:
     (folder / INFO_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def corrupt(path: Path, detail: str, problems: Sequence[Problem] = ()) -> InputError:
+def corrupt(where: Path | str, detail: str, problems: Sequence[Problem] = ()) -> InputError:
     """Build the error for a dataset that is corrupt or not ours."""
     return InputError(
         f"the dataset is corrupt or not ours: {detail}",
-        where=str(path),
+        where=str(where),
         now=_REBUILD,
         problems=problems,
     )

@@ -1,7 +1,9 @@
-"""All poses of a dataset on the device that makes batches: a GPU, or the host's mapped file.
+"""All poses of a dataset on the device that makes batches, and which of a clip the model sees.
 
-Legend: B clips in a batch, N clips of the dataset, P poses of the dataset, T frames, V joints,
-C coordinates.
+The device is a GPU, or the host with the mapped file.
+
+Legend: B clips in a batch, N clips of the dataset, P poses of the dataset, T segments of a
+clip, each of which gives one frame, V joints, C coordinates. Leading axes of draws broadcast.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from torch import Tensor
 
 from sgnray.config.schema import PoseDevice, Windows
 from sgnray.data.protocols import corrected_labels
-from sgnray.data.sampling import PADDING, sample_poses
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import UsageError
 
 log = logging.getLogger(__name__)
 
+PADDING = -1
 # The share of a GPU's free memory that poses may take; the rest is for activations.
 _LARGEST_SHARE = 0.5
 
@@ -101,6 +103,47 @@ class PoseBank:
         if tensor.device.type == self.device.type:
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def sample_poses(num_poses_B: Tensor, uniform_BT: Tensor, windows: Windows = "paper") -> Tensor:
+    """Pick one pose from each of T segments, uniformly.
+
+    `num_poses_B` holds the lengths L, `uniform_BT` numbers in [0, 1); returns int64 pose indices
+    (B, T), PADDING where there is no pose.
+    """
+    pick = _pick_paper if windows == "paper" else _pick_even
+    return pick(num_poses_B.unsqueeze(-1), uniform_BT)
+
+
+def _pick_paper(num_poses_B1: Tensor, uniform_BT: Tensor) -> Tensor:
+    """Pick from segments of L // T poses; the rest at the end of the clip is never used.
+
+    A clip shorter than T gives its poses, then padding. The paper's code does the same
+    (`Tolist_fix`).
+    """
+    width_B1 = (num_poses_B1 // uniform_BT.shape[-1]).clamp_min(1)
+    # A product just below the width may round up to it, so clamp to the segment's last pose.
+    offset_BT = (uniform_BT * width_B1).long().minimum(width_B1 - 1)
+    index_BT = _segments(uniform_BT) * width_B1 + offset_BT
+    return torch.where(index_BT < num_poses_B1, index_BT, PADDING)
+
+
+def _pick_even(num_poses_B1: Tensor, uniform_BT: Tensor) -> Tensor:
+    """Pick from segments of L / T poses, not rounded; the whole clip is used.
+
+    A clip shorter than T repeats poses; only an empty one gives padding.
+    """
+    # Compute the fraction first: (i + u) / T has float32's full precision for clips of any length.
+    # The divisor is a tensor, because a GPU multiplies by the reciprocal of a plain number, which
+    # would pick another pose here and there than a CPU.
+    num_segments = uniform_BT.new_full((), uniform_BT.shape[-1])
+    place_BT = (_segments(uniform_BT) + uniform_BT) / num_segments
+    index_BT = (place_BT * num_poses_B1).long().minimum(num_poses_B1 - 1)
+    return torch.where(num_poses_B1 > 0, index_BT, PADDING)
+
+
+def _segments(uniform_BT: Tensor) -> Tensor:
+    return torch.arange(uniform_BT.shape[-1], device=uniform_BT.device)
 
 
 def choose_pose_device(num_bytes: int, device: torch.device, wanted: PoseDevice) -> torch.device:

@@ -88,22 +88,20 @@ def cases_of(dataset: str, fixed: Iterable[str] = ()) -> tuple[str, ...]:
     return cases
 
 
-def only_case(dataset: str, fixed: Iterable[str] = ()) -> str:
-    """Return the case of a dataset that has just one; UsageError lists several."""
-    cases = cases_of(dataset, fixed)
-    if len(cases) == 1:
-        return cases[0]
-    raise UsageError(
-        f"{dataset} has several cases: {', '.join(cases)}",
-        where="--case is missing",
-        now=f"name one, for example: --case {cases[0]}",
-    )
+def resolve_case(dataset: str, case: str | None, fixed: Iterable[str] = ()) -> str:
+    """Return the name that a dataset gives a case; accepts xsub, xview, xset and cs/csub too.
 
-
-def resolve_case(dataset: str, case: str, fixed: Iterable[str] = ()) -> str:
-    """Return the name that a dataset gives a case; accepts xsub, xview, xset and cs/csub too."""
+    None is the only case of a dataset that has just one; UsageError lists several.
+    """
     fixed = tuple(fixed)
     cases = cases_of(dataset, fixed)
+    if case is None and len(cases) > 1:
+        raise UsageError(
+            f"{dataset} has several cases: {', '.join(cases)}",
+            where="--case is missing",
+            now=f"name one, for example: --case {cases[0]}",
+        )
+    case = cases[0] if case is None else case
     for candidate in (case, *CASE_ALIASES.get(case, ())):
         if candidate in cases:
             return candidate

@@ -1,4 +1,8 @@
-"""The likeliest actions of recordings: read in one thread, recognized in blocks."""
+"""The likeliest actions of recordings: read in one thread, recognized in blocks.
+
+`predict_clips` builds a `PredictionPlan`, which cuts the recordings into parts; a thread reads
+them, and the `Recognizer` runs the model on what was read.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +29,10 @@ from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.precision import resolve_for_workers
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, ClipError, UsageError
-from sgnray.predict.sources import (
-    DatasetSource,
-    Loaded,
-    PredictionPart,
-    Sample,
-    Source,
-    find_sources,
-)
-from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, check_window, cut
-from sgnray.prepare.clip import Poses
+from sgnray.predict.sources import DatasetSource, PredictionPart, Sample, Source, find_sources
+from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, cut
+from sgnray.prepare.clip import FRAMES_PER_S, Poses
 from sgnray.prepare.plan import hash_lines
-from sgnray.prepare.recording import FRAMES_PER_S
 from sgnray.progress import OnProgress, ignore_progress
 
 # Recordings per part, which is repeated after a kill and sent to a worker as a whole.
@@ -44,9 +40,8 @@ PART_RECORDINGS = 32
 _BLOCK_CLIPS = 32
 _DIGEST = 16  # characters of a digest
 
-# One recording or window, with the number of recordings read so far.
-_Numbered = tuple[int, Sample | Skipped]
-_Blocks = Generator[list[_Numbered], None, None]
+# Recordings or windows of a part in lists, then the part itself.
+_Blocks = Generator[list[Sample | Skipped] | PredictionPart, None, None]
 
 
 @dataclass(frozen=True)
@@ -203,17 +198,11 @@ class PredictionPlan:
 
         parts = self.parts(num_done)
         if not self.workers:
-            device = choose_device(self.device)
-            return plan.recognizer.run(
-                parts, device, lambda number: on_progress(num_done + number, total)
-            )
+            return plan.recognizer.run(parts, choose_device(self.device), on_done)
         return run_on_actors(
             plan.recognizer.run_part,
             # A worker reads recordings and tables itself, but may not have the dataset.
-            (
-                Loaded(tuple(part.read())) if isinstance(part, DatasetSource) else part
-                for part in parts
-            ),
+            (tuple(part.read()) if isinstance(part, DatasetSource) else part for part in parts),
             workers=self.workers,
             address=self.address,
             now="rerun the command; with --out it continues where it stopped",
@@ -263,9 +252,12 @@ class Recognizer:
         }
 
     def run(
-        self, parts: Iterable[PredictionPart], device: torch.device, on_block: Callable[[int], None]
+        self,
+        parts: Iterable[PredictionPart],
+        device: torch.device,
+        on_done: Callable[[PredictionPart], None],
     ) -> Results:
-        """Yield a list of predictions for each part; `on_block` gets the recordings done."""
+        """Yield a list of predictions for each part, after calling `on_done` with it."""
         assert self.precision != "auto"
         keep_freed_memory()
         self.model.model.to(device)
@@ -273,12 +265,12 @@ class Recognizer:
         results: list[Prediction | Skipped] = []
         with closing(_read_ahead(self._blocks(parts))) as blocks:
             for block in blocks:
-                if not block:  # the end of a part
-                    yield results
-                    results = []
+                if isinstance(block, list):
+                    results += self._recognize(block, in_bf16=in_bf16)
                     continue
-                results += self._recognize([item for _, item in block], in_bf16=in_bf16)
-                on_block(block[-1][0])
+                on_done(block)  # the part
+                yield results
+                results = []
 
     def run_part(self, part: PredictionPart, device: str) -> list[Prediction | Skipped]:
         """Recognize one part, in a worker."""
@@ -311,29 +303,27 @@ class Recognizer:
                 yield SkippedWindow(item.clip, found.what, item.place, span=span)
 
     def _blocks(self, parts: Iterable[PredictionPart]) -> _Blocks:
-        """Yield the clips of each part in blocks, and an empty one at its end."""
-        num_before = 0
+        """Yield the clips of each part in blocks, and the part at its end."""
         for part in parts:
-            clips = self._clips(part, num_before)
+            clips = self._clips(part)
             while block := list(itertools.islice(clips, _BLOCK_CLIPS)):
                 yield block
-            yield []
-            num_before += len(part)
+            yield part
 
-    def _clips(self, part: PredictionPart, num_before: int) -> Iterator[_Numbered]:
-        """Yield recordings, or the windows of each, with the recording's number from 1."""
+    def _clips(self, part: PredictionPart) -> Iterator[Sample | Skipped]:
+        """Yield recordings, or the windows of each."""
         skeleton = self.model.card.skeleton
-        for number, item in enumerate(part.read(), start=num_before + 1):
+        for item in part if isinstance(part, tuple) else part.read():
             if self.sliding is None or isinstance(item, Skipped):
-                yield number, item
+                yield item
                 continue
             try:
                 for span in self.sliding.spans(item.poses):
                     poses = cut(item.poses, span, skeleton)
                     if poses is not None:
-                        yield number, dataclasses.replace(item, poses=poses, span=span)
+                        yield dataclasses.replace(item, poses=poses, span=span)
             except ClipError as error:
-                yield number, Skipped(item.clip, error.what, item.place)
+                yield Skipped(item.clip, error.what, item.place)
 
 
 def recognize_each(
@@ -389,6 +379,4 @@ def _sliding_window(
                 )
         return None
     stride = max(1, window // 2) if stride is None else stride
-    fps = FRAMES_PER_S if fps is None else fps
-    check_window(window, stride, fps)
-    return SlidingWindow(window, stride, fps)
+    return SlidingWindow(window, stride, FRAMES_PER_S if fps is None else fps)

@@ -31,21 +31,16 @@ from sgnray.errors import (
     show_first,
 )
 from sgnray.predict.windows import SkippedWindow, Span
-from sgnray.prepare.arrays import list_clip
-from sgnray.prepare.clip import Poses, refusal
+from sgnray.prepare.clip import Poses, Recording, refusal
+from sgnray.prepare.in_memory import list_clip
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import hash_lines
+from sgnray.prepare.readers.find_recordings import find_recordings
 from sgnray.prepare.readers.format_table import HEAD_BYTES, detect_content
-from sgnray.prepare.readers.listing import RawFile
-from sgnray.prepare.readers.recordings import (
-    describe_files,
-    find_recordings,
-    read_recordings,
-    skeleton_of,
-)
+from sgnray.prepare.readers.raw_files import RawFile
+from sgnray.prepare.readers.recordings import describe_files, read_recordings, skeleton_of
 from sgnray.prepare.readers.table_clips import open_clips, read_clips
 from sgnray.prepare.readers.tables import Piece, is_table
-from sgnray.prepare.recording import Recording
 from sgnray.storage.location import Location, as_folder, locate
 
 log = logging.getLogger(__name__)
@@ -163,22 +158,8 @@ class TableSource:
                     yield Sample(name, place, found)
 
 
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """Clips in memory."""
-
-    items: tuple[Sample | Skipped, ...]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def read(self) -> Iterator[Sample | Skipped]:
-        """Yield each clip."""
-        yield from self.items
-
-
 Source = Recordings | DatasetSource | TableSource
-PredictionPart = Source | Loaded
+PredictionPart = Source | tuple[Sample | Skipped, ...]  # to be read, or clips in memory
 
 
 def read_clip(data: bytes, skeleton: Skeleton) -> Poses:

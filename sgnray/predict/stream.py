@@ -20,8 +20,8 @@ from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_m
 from sgnray.data.store import FloatArray
 from sgnray.distributed.device import choose_device
 from sgnray.errors import InputError, count_of
-from sgnray.predict.windows import check_window
-from sgnray.prepare.arrays import MOST_PEOPLE, arrange_frames, fill_joints, read_null
+from sgnray.predict.windows import SlidingWindow
+from sgnray.prepare.in_memory import MOST_PEOPLE, arrange_frames, fill_joints, read_null
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +45,11 @@ class Stream:
         num_views: int | None = None,
         num_guesses: int = 5,
     ) -> None:
-        check_window(window, stride)
+        self._window = SlidingWindow(window, stride)
         self.num_frames = 0
         self._model = model
         self._skeleton = model.card.skeleton
-        self._stride = stride
+
         self._num_views = num_views
         self._num_guesses = num_guesses
         self._frames: deque[FloatArray] = deque(maxlen=window)
@@ -64,7 +64,7 @@ class Stream:
         """
         self._frames.append(self._arrange(joints))
         self.num_frames += 1
-        if self.num_frames % self._stride:
+        if self.num_frames % self._window.stride:
             return None
         frames_TMVC = np.stack(self._frames)
         if np.isnan(frames_TMVC).all():

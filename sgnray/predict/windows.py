@@ -15,9 +15,8 @@ import numpy as np
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.errors import UsageError
-from sgnray.prepare.clip import NOT_BY_TIME, Poses, refusal
+from sgnray.prepare.clip import FRAMES_PER_S, NOT_BY_TIME, Poses, refusal
 from sgnray.prepare.normalize import center_poses
-from sgnray.prepare.recording import FRAMES_PER_S
 
 _MIN_POSES = 3  # per window; fewer mean that frames are times
 
@@ -65,6 +64,16 @@ class SlidingWindow:
     stride: int
     frames_per_s: float = FRAMES_PER_S
 
+    def __post_init__(self) -> None:
+        """Raise UsageError for numbers that make no windows."""
+        if min(self.size, self.stride) < 1 or not 0 < self.frames_per_s < math.inf:
+            options = f"--window {self.size} --stride {self.stride} --fps {self.frames_per_s:g}"
+            raise UsageError(
+                "window and stride must be at least one frame, and the frame rate positive",
+                where=options,
+                now="give numbers of frames; Kinect records 30 per second",
+            )
+
     def spans(self, poses: Poses) -> Iterator[Span]:
         """Yield the windows that have a pose, and the last one, which ends with the recording.
 
@@ -82,16 +91,6 @@ class SlidingWindow:
                 yield Span(first, first + self.size, self.frames_per_s)
                 first += self.stride
         yield Span(last, poses.num_frames, self.frames_per_s)
-
-
-def check_window(window: int, stride: int, fps: float = FRAMES_PER_S) -> None:
-    """Raise UsageError for numbers of frames, or a frame rate, that make no windows."""
-    if min(window, stride) < 1 or not 0 < fps < math.inf:
-        raise UsageError(
-            "window and stride must be at least one frame, and the frame rate positive",
-            where=f"--window {window} --stride {stride} --fps {fps:g}",
-            now="give numbers of frames; Kinect records 30 per second",
-        )
 
 
 def cut(poses: Poses, span: Span, skeleton: Skeleton) -> Poses | None:

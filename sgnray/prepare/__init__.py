@@ -1,6 +1,6 @@
 """Raw recordings to one Arrow dataset."""
 
 from sgnray.data.skipped import Skipped
-from sgnray.prepare.pipeline.run import PrepareResult, prepare_dataset
+from sgnray.prepare.dataset import PrepareResult, prepare_dataset
 
 __all__ = ["PrepareResult", "Skipped", "prepare_dataset"]

@@ -1,6 +1,9 @@
-"""The output of every reader: clips ready for the dataset, or the reason why one is left out.
+"""What readers return: tracked bodies, clips, or the reason why one is left out.
 
-Legend: P poses of a clip, D = V * C numbers of a pose.
+Some readers parse a `Recording`, which `normalize` turns into the poses of a clip; others yield
+clips ready for the dataset.
+
+Legend: T frames, V joints, C coordinates, P poses of a clip, D = V * C numbers of a pose.
 """
 
 from __future__ import annotations
@@ -12,13 +15,36 @@ import numpy as np
 import numpy.typing as npt
 
 from sgnray.config.custom import ClipNumber
+from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError
 
 CLIP_NUMBERS: tuple[str, ...] = get_args(ClipNumber)
+FRAMES_PER_S = 30.0  # of Kinect; no recording format stores its frame rate
 MAX_CLIP_NUMBER = 32_767  # of the dataset's columns
 NOT_BY_TIME = "number its frames 0, 1, ..., not by time"
 NUM_LABELS = 100_000  # more than any dataset has
 _LARGEST_M = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """One tracked body: its poses in meters, without gaps from its first frame."""
+
+    first_frame: int
+    joints_TVC: FloatArray
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames in which the body was tracked."""
+        return len(self.joints_TVC)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The bodies of one raw file in order of first appearance; only frames with a body count."""
+
+    num_frames: int
+    bodies: tuple[Body, ...]
 
 
 @dataclass(frozen=True)

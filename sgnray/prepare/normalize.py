@@ -1,4 +1,7 @@
-"""From tracked bodies to a clip: who is actor 1 and 2, the origin, and the list of poses.
+"""From tracked bodies to a clip: which are people, who is actor 1 and 2, the origin, the poses.
+
+Sums and variances are numpy's float32 reductions over the reference's own shapes, because their
+order decides the last bit, and the last bit can decide the order of two actors.
 
 Legend: T frames, M actors (1 or 2), V joints, C coordinates, D = V * C numbers of a pose, P poses.
 """
@@ -12,9 +15,11 @@ import numpy.typing as npt
 
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import FloatArray
-from sgnray.prepare.clip import Poses, refusal
-from sgnray.prepare.denoise import keep_actors
-from sgnray.prepare.recording import Body, Recording
+from sgnray.prepare.clip import Body, Poses, Recording, refusal
+
+SHORTEST_GHOST = 11  # bodies of at most this many frames are ghosts
+WIDE_RATIO = 0.8  # a frame is wide if its x-spread exceeds this share of its y-spread
+WIDE_SHARE = 0.69754  # a body this often wide is furniture
 
 
 def normalize(recording: Recording, skeleton: Skeleton) -> Poses:
@@ -43,6 +48,52 @@ def arrange(recording: Recording) -> FloatArray:
         sums = frames_TMD.reshape(len(frames_TMD), -1).sum(axis=1)
     kept_TMD: FloatArray = frames_TMD[sums != 0]
     return kept_TMD
+
+
+def keep_actors(bodies: tuple[Body, ...]) -> list[Body]:
+    """Drop ghosts and furniture; sort the remaining bodies by motion, most motion first.
+
+    For recordings with more than one body id. ClipError if every body is too short.
+    """
+    kept = [body for body in bodies if body.num_frames > SHORTEST_GHOST]
+    if not kept:
+        raise refusal(f"no body is longer than {SHORTEST_GHOST} frames")
+    if len(kept) == 1:
+        return kept
+    motions: list[np.float32] = []
+    actors: list[Body] = []
+    num_left = len(kept)
+    for body in kept:
+        motion = measure_motion(body.joints_TVC)
+        is_wide = find_wide_frames(body.joints_TVC)
+        num_wide = int(is_wide.sum())
+        # The last body left is kept, however wide it is.
+        if num_left > 1 and num_wide > 0:
+            if num_wide / body.num_frames >= WIDE_SHARE:
+                num_left -= 1
+                continue
+            motion = min(motion, measure_motion(body.joints_TVC[~is_wide]))
+        motions.append(motion)
+        actors.append(body)
+    order = sorted(range(len(actors)), key=lambda index: motions[index], reverse=True)
+    return [actors[index] for index in order]
+
+
+def measure_motion(joints_TVC: FloatArray) -> np.float32:
+    """Return the variance over all joints and frames, summed over coordinates, in float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        motion: np.float32 = np.sum(np.var(joints_TVC.reshape(-1, joints_TVC.shape[-1]), axis=0))
+    return motion
+
+
+def find_wide_frames(joints_TVC: FloatArray) -> npt.NDArray[np.bool_]:
+    """Mark the frames whose x-spread exceeds WIDE_RATIO of their y-spread, in float32."""
+    x_TV, y_TV = joints_TVC[:, :, 0], joints_TVC[:, :, 1]
+    with np.errstate(over="ignore"):
+        x_spread = x_TV.max(axis=1) - x_TV.min(axis=1)
+        y_spread = y_TV.max(axis=1) - y_TV.min(axis=1)
+        is_wide: npt.NDArray[np.bool_] = x_spread > np.float32(WIDE_RATIO) * y_spread
+    return is_wide
 
 
 def assign_actors(bodies: list[Body]) -> list[list[Body]]:
@@ -94,6 +145,28 @@ def center_poses(
     first = int(np.argmin(bodies_P))
     moved_PVC: FloatArray = poses_PVC - poses_PVC[first, skeleton.origin]
     return moved_PVC
+
+
+def center_actors(keypoint_MTVC: npt.NDArray[Any], *, origin_joint: int) -> Poses:
+    """Put actor 1's origin joint at zero in the first frame that has it, and list the poses.
+
+    An actor that is all zero in a frame is absent, and stays zero. ClipError if actor 1 never
+    appears, or a number is not finite.
+    """
+    num_actors, num_frames = keypoint_MTVC.shape[:2]
+    with np.errstate(over="ignore", invalid="ignore"):
+        frames_TMVC: FloatArray = keypoint_MTVC.astype(np.float32).transpose(1, 0, 2, 3)
+        is_there_TM = (frames_TMVC != 0).any(axis=(2, 3))
+        seen = np.flatnonzero(is_there_TM[:, 0])
+        if seen.size == 0:
+            raise refusal("every frame of the main actor is zero")
+        origin = frames_TMVC[seen[0], 0, origin_joint]
+        # Poses that are already centered do not change, not even the sign of their zeros.
+        moved_TMVC = frames_TMVC - origin if origin.any() else frames_TMVC
+    moved_TMVC = np.where(is_there_TM[:, :, None, None], moved_TMVC, np.float32(0))
+    if not np.isfinite(moved_TMVC).all():
+        raise refusal("a coordinate is not finite, or too large for float32")
+    return list_poses(moved_TMVC.reshape(num_frames, num_actors, -1))
 
 
 def list_poses(frames_TMD: FloatArray) -> Poses:

@@ -54,8 +54,8 @@ class RawPlan:
     skeleton: Skeleton
     class_names: tuple[str, ...]
     jobs: tuple[PartJob, ...]
-    skipped: tuple[Skipped, ...]
     source: RawSource
+    skipped: tuple[Skipped, ...] = ()
     splits: NamedSplits | None = None
 
     @property

@@ -10,10 +10,11 @@ from pathlib import Path, PurePosixPath
 from sgnray.data.fetch import dataset_at, holds_dataset
 from sgnray.data.store import open_dataset, unknown_clip
 from sgnray.errors import InputError, UsageError
+from sgnray.prepare.clip import FRAMES_PER_S
+from sgnray.prepare.readers.find_recordings import find_recordings
 from sgnray.prepare.readers.format_table import stem_of
-from sgnray.prepare.readers.listing import RawFile
-from sgnray.prepare.readers.recordings import find_recordings, read_recording
-from sgnray.prepare.recording import FRAMES_PER_S
+from sgnray.prepare.readers.raw_files import RawFile
+from sgnray.prepare.readers.recordings import read_recording
 from sgnray.storage.atomic import choose_format, make_parent, refuse_existing, write_bytes
 from sgnray.storage.location import as_folder
 from sgnray.view.page import write_player

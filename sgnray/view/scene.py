@@ -13,9 +13,8 @@ import numpy as np
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import FloatArray, SkeletonDataset, arrange_poses
 from sgnray.errors import ClipError
-from sgnray.prepare.denoise import keep_actors
-from sgnray.prepare.normalize import assign_actors, normalize
-from sgnray.prepare.recording import FRAMES_PER_S, Body, Recording
+from sgnray.prepare.clip import FRAMES_PER_S, Body, Recording
+from sgnray.prepare.normalize import assign_actors, keep_actors, normalize
 
 Role = Literal["main", "second", "removed"]
 _ROLES: tuple[Role, ...] = ("main", "second")  # by the number of the body

@@ -31,10 +31,9 @@ def prepare(raw, out, workers):
 
     Measured twice: as a whole, and from the first part read to the last, when Ray is running.
     """
-    from sgnray.prepare import prepare_dataset
-    from sgnray.prepare.pipeline import run
+    from sgnray.prepare import dataset, prepare_dataset
 
-    run._STARTING_BYTES = 0  # with workers it is Ray that is measured
+    dataset._STARTING_BYTES = 0  # with workers it is Ray that is measured
 
     reached = []
 

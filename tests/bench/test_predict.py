@@ -25,9 +25,10 @@ from sgnray.export.files import DEFAULT_OPSET, open_onnx, write_onnx
 from sgnray.model.sgn import SGN
 from sgnray.predict import predict_clips, write_predictions
 from sgnray.prepare.normalize import normalize
-from sgnray.prepare.readers.listing import read_file
+from sgnray.prepare.readers.find_recordings import find_recordings
 from sgnray.prepare.readers.ntu import read_skeletons
-from sgnray.prepare.readers.recordings import find_recordings, read_recordings
+from sgnray.prepare.readers.raw_files import read_file
+from sgnray.prepare.readers.recordings import read_recordings
 from sgnray.synth.generate import synthesize
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]

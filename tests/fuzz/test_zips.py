@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import ClipError, InputError
-from sgnray.prepare.clip import Clip
+from sgnray.prepare.clip import Body, Clip, Recording
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.listing import list_files
 from sgnray.prepare.readers.ntu import parse_ntu_name
 from sgnray.prepare.readers.recordings import prepare_recordings
-from sgnray.prepare.recording import Body, Recording
 from sgnray.storage.location import locate
 
 from .limits import MIB, fuzz, memory_bound

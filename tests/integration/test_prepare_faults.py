@@ -8,8 +8,7 @@ import pytest
 
 from sgnray.data.info import read_info
 from sgnray.errors import OutputError
-from sgnray.prepare import prepare_dataset
-from sgnray.prepare.pipeline import run
+from sgnray.prepare import dataset, prepare_dataset
 from sgnray.prepare.readers import listing
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
@@ -120,7 +119,7 @@ def test_a_full_disk_leaves_the_dataset_that_was_there(tiny_raw, golden_dataset,
 
 @pytest.mark.ray
 def test_workers_do_not_change_the_bytes(tiny_raw, tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "_STARTING_BYTES", 0)
+    monkeypatch.setattr(dataset, "_STARTING_BYTES", 0)
     monkeypatch.setattr(listing, "PART_BYTES", 300_000)
     expected = contents(tiny_folder)
     for workers in (1, 2):

@@ -17,7 +17,7 @@ from sgnray import seeding
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.data.batches import view_draws
 from sgnray.data.epoch_draws import rotation_matrices
-from sgnray.data.sampling import PADDING, sample_poses
+from sgnray.data.pose_bank import PADDING, sample_poses
 from sgnray.distributed.world import World
 from sgnray.train import train_run
 from sgnray.train.state import TrainState

@@ -15,7 +15,7 @@ import numpy as np
 from sgnray.data.datasets import NTU_CLIP_NAME
 from sgnray.data.formats.padded import NUM_BODIES, last_frames, write_h5, write_npz
 from sgnray.data.formats.pyskl import write_pyskl
-from sgnray.data.protocols import Split, only_case, resolve_case, split_clips, split_counts
+from sgnray.data.protocols import Split, resolve_case, split_clips, split_counts
 from sgnray.data.skeleton import COCO17, KINECT, SKELETONS
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import InputError, UsageError, count_of
@@ -70,8 +70,8 @@ def export_dataset(
         write = partial(write_pyskl, splits=splits)
     else:
         _check_padded(dataset)
-        name = dataset.info.dataset
-        split = split_clips(name, case or only_case(name, dataset.clips.splits), dataset.clips)
+        name, clips = dataset.info.dataset, dataset.clips
+        split = split_clips(name, resolve_case(name, case, clips.splits), clips)
         losses = _padded_losses(dataset, split)
         num_clips = len(split.clips)
         write = partial(write_npz if to == "npz" else write_h5, split=split)

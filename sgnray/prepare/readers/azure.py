@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sgnray.data.skeleton import AZURE32, Skeleton
-from sgnray.prepare.clip import check_meters, refusal
-from sgnray.prepare.readers.joint_csv import joint_key
+from sgnray.prepare.clip import Recording, check_meters, refusal
+from sgnray.prepare.readers.joint_columns import joint_key
 from sgnray.prepare.readers.people import (
     Floats,
     build_recording,
@@ -27,7 +27,6 @@ from sgnray.prepare.readers.people import (
     read_numbers,
     show_name,
 )
-from sgnray.prepare.recording import Recording
 
 # Of its bones or its first body: keys are sorted, so the names of the joints are after the frames.
 _KEYS = ((b'"bone_list"', b'"SPINE_CHEST"'), (b'"body_id"', b'"joint_positions"'))

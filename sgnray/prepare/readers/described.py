@@ -56,7 +56,6 @@ def plan_described(location: Location) -> RawPlan:
         skeleton=skeleton,
         class_names=description.classes,
         jobs=tuple(jobs),
-        skipped=(),
         source=_source(location, text, tables),
         splits=_name_splits(description.splits, clips, names, location),
     )

@@ -12,23 +12,22 @@ from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.described import plan_described
+from sgnray.prepare.readers.find_recordings import (
+    count_refused,
+    find_labels,
+    find_videos,
+    refuse_place,
+)
 from sgnray.prepare.readers.format_table import describe_formats, describe_published
 from sgnray.prepare.readers.labeled import plan_labeled
-from sgnray.prepare.readers.listing import ZIP_ERRORS, join_listings, list_files
+from sgnray.prepare.readers.listing import join_listings, list_files
 from sgnray.prepare.readers.named_arrays import find_named_arrays, plan_named_arrays
 from sgnray.prepare.readers.padded import H5_MAGIC, plan_padded
 from sgnray.prepare.readers.pickles import is_pickle
 from sgnray.prepare.readers.pyskl import SUFFIXES as PICKLE_SUFFIXES
 from sgnray.prepare.readers.pyskl import plan_pyskl
-from sgnray.prepare.readers.recordings import (
-    OWN,
-    count_refused,
-    detect_recordings,
-    find_labels,
-    find_videos,
-    plan_recordings,
-    refuse_place,
-)
+from sgnray.prepare.readers.raw_files import ZIP_ERRORS
+from sgnray.prepare.readers.recordings import OWN, detect_recordings, plan_recordings
 from sgnray.prepare.readers.tables import is_table
 from sgnray.storage.location import Location, locate, resolve
 

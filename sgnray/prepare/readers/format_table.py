@@ -11,18 +11,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sgnray.data.skeleton import (
-    AZURE32,
-    COCO17,
-    KINECT20,
-    MEDIAPIPE33,
-    NTU25,
-    OPENPOSE18,
-    OPENPOSE25,
-    Skeleton,
-)
+from sgnray.data.datasets import DATASETS
+from sgnray.data.skeleton import KINECT20, MEDIAPIPE33, NTU25, Skeleton
 from sgnray.errors import ClipError
-from sgnray.prepare.clip import ClipFacts, refusal
+from sgnray.prepare.clip import ClipFacts, Recording, refusal
 from sgnray.prepare.readers import (
     azure,
     joint_csv,
@@ -33,7 +25,6 @@ from sgnray.prepare.readers import (
     openpose,
     pyskl,
 )
-from sgnray.prepare.recording import Recording
 from sgnray.synth.generate import MANIFEST_NAME as SYNTH_FILE
 
 LABELS_FILE = "labels.csv"
@@ -59,7 +50,6 @@ class RecordedFormat:
 
     name: str
     suffixes: tuple[str, ...]
-    skeleton: Skeleton
     detect: Detect
     read_files: ReadFiles
 
@@ -104,31 +94,24 @@ def _columns(*skeletons: Skeleton) -> Detect:
 NTU = RecordedFormat(
     "NTU RGB+D",
     (".skeleton",),
-    NTU25,
     ntu.detect_ntu,
     lambda files, _: ntu.read_skeletons(files),
 )
-_READERS = (  # of one file each; it has this skeleton unless `detect` finds another
-    (nwucla.FORMAT, (".json",), KINECT20, nwucla.detect_nwucla, nwucla.read_nwucla),
-    ("AlphaPose", (".json",), OPENPOSE18, openpose.detect_alphapose, openpose.read_openpose),
-    (openpose.FORMAT, (".json",), OPENPOSE25, openpose.detect_openpose, openpose.read_openpose),
-    (keypoints.IMAGE_FORMAT, (".json",), COCO17, keypoints.detect_image, keypoints.read_keypoints),
-    (
-        keypoints.FORMAT,
-        (".json", ".jsonl"),
-        COCO17,
-        keypoints.detect_keypoints,
-        keypoints.read_keypoints,
-    ),
-    ("Azure Kinect", (".json",), AZURE32, azure.detect_azure, azure.read_azure),
-    (kinetics.FORMAT, (".json",), OPENPOSE18, kinetics.detect_kinetics, kinetics.read_kinetics),
-    ("MediaPipe", (".csv",), MEDIAPIPE33, _columns(MEDIAPIPE33), joint_csv.read_joint_csv),
-    ("Kinect", (".csv",), NTU25, _columns(NTU25, KINECT20), joint_csv.read_joint_csv),
-    (pyskl.CLIP_FORMAT, pyskl.SUFFIXES, COCO17, pyskl.detect_clip, pyskl.read_pickled_clip),
+_READERS = (  # of one file each
+    (nwucla.FORMAT, (".json",), nwucla.detect_nwucla, nwucla.read_nwucla),
+    ("AlphaPose", (".json",), openpose.detect_alphapose, openpose.read_openpose),
+    (openpose.FORMAT, (".json",), openpose.detect_openpose, openpose.read_openpose),
+    (keypoints.IMAGE_FORMAT, (".json",), keypoints.detect_image, keypoints.read_keypoints),
+    (keypoints.FORMAT, (".json", ".jsonl"), keypoints.detect_keypoints, keypoints.read_keypoints),
+    ("Azure Kinect", (".json",), azure.detect_azure, azure.read_azure),
+    (kinetics.FORMAT, (".json",), kinetics.detect_kinetics, kinetics.read_kinetics),
+    ("MediaPipe", (".csv",), _columns(MEDIAPIPE33), joint_csv.read_joint_csv),
+    ("Kinect", (".csv",), _columns(NTU25, KINECT20), joint_csv.read_joint_csv),
+    (pyskl.CLIP_FORMAT, pyskl.SUFFIXES, pyskl.detect_clip, pyskl.read_pickled_clip),
 )
 FORMATS: Mapping[str, RecordedFormat] = {NTU.name: NTU} | {
-    name: RecordedFormat(name, suffixes, skeleton, detect, _each(read))
-    for name, suffixes, skeleton, detect, read in _READERS
+    name: RecordedFormat(name, suffixes, detect, _each(read))
+    for name, suffixes, detect, read in _READERS
 }
 # By the names that messages show.
 PUBLISHED: Mapping[str, PublishedRecordings] = {
@@ -191,7 +174,8 @@ def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat,
             return known, skeleton
     for published in PUBLISHED.values():
         if published.kind in candidates and published.has_name(name):
-            return published.kind, published.kind.skeleton
+            dataset = published.name_dataset([published.parse_name(name)])
+            return published.kind, DATASETS[dataset].skeleton
     if name.lower().endswith(".json") and _EMPTY_OBJECT.fullmatch(head):  # of AlphaPose
         raise refusal("its object is empty: no frame contains a person")
     return None

@@ -1,17 +1,16 @@
 """Reader of CSV files with named columns, one row per frame: MediaPipe and Kinect.
 
-Each joint has the columns x, y and z, such as nose_x, x_nose or SpineBase.X, in any order;
-MediaPipe's may have numbers (x0 to x32, or landmark_1_x to landmark_33_x) or no header at all; of
-landmarks in the image and in the world, those that say `world` are read.
-Optional columns are a score for each joint, the frame number (rows with the same number, or else
-with the same time, are people in one frame), and the body's id.
+Each joint has the columns x, y and z, in any order; joint_columns.py shows how they may be named.
+MediaPipe's may have no header at all; of landmarks in the image and in the world, those that say
+`world` are read. Optional columns are a score for each joint, the frame number (rows with the same
+number, or else with the same time, are people in one frame), and the body's id.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -22,7 +21,8 @@ import pyarrow.csv as pa_csv
 
 from sgnray.data.skeleton import MEDIAPIPE33, Skeleton
 from sgnray.errors import ClipError
-from sgnray.prepare.clip import check_meters, refusal
+from sgnray.prepare.clip import Recording, check_meters, refusal
+from sgnray.prepare.readers.joint_columns import AXES, ENDS, find_columns, has_frame_numbers
 from sgnray.prepare.readers.people import (
     MIN_JOINTS,
     Floats,
@@ -31,25 +31,7 @@ from sgnray.prepare.readers.people import (
     mark_missing,
     show_name,
 )
-from sgnray.prepare.recording import Recording
 
-_AXES = ("x", "y", "z")
-_ENDS = ("_x", "_y", "_z")
-_SCORES = ("visibility", "visible", "vis", "score", "confidence", "v")
-_FRAMES = {"frame", "framenumber", "frameid", "framenum"}
-_OTHER_FRAMES = {"frameidx", "frameindex", "frameno", "framecount"}  # if there is none of those
-_TIMES = {"time", "timestamp"}
-_BODIES = {"body", "bodyid", "person", "personid", "trackingid", "trackid"}
-_WORDS = "|".join((*_AXES, *_SCORES))
-# Such as nosex, and xnose or x0; a joint may also end with a letter of an axis (left index).
-_COLUMNS = (
-    re.compile(rf"(?P<joint>.+?)(?P<kind>{_WORDS})"),
-    re.compile(rf"(?P<kind>{_WORDS})(?P<joint>.+)"),
-)
-_NO_JOINT = re.compile("(pose)?landmark|lm(?=[0-9])|jointtype|position")  # words to leave out
-_NUMBERED = re.compile("([a-z0-9]*[a-z])?0*([0-9]{1,3})")  # a joint such as 7, 07 or pose7
-_WORLD = "world"  # in the names of columns
-_ALIASES = {"spinemid": "spinemiddle", "spinenaval": "spinenavel"}  # as Kinect's SDKs write it
 # World landmarks have y down and z away from the camera: half a turn about the x axis.
 _MEDIAPIPE_SIGNS = np.array([1.0, -1.0, -1.0])
 _MAX_HIP_OFFSET_M = 0.1
@@ -69,7 +51,7 @@ def detect_columns(head: bytes, *skeletons: Skeleton) -> Skeleton | None:
     """
     names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
     counts = [  # without scores, which would count like more joints
-        sum(column.endswith(_ENDS) for column in _find_columns(names, skeleton))
+        sum(column.endswith(ENDS) for column in find_columns(names, skeleton))
         for skeleton in skeletons
     ]
     best = counts.index(max(counts))
@@ -80,8 +62,8 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError says what is wrong, in which row or column."""
     data = data.removeprefix(b"\xef\xbb\xbf")
     names, delimiter, num_skipped = _read_header(data)
-    columns = _find_columns(names, skeleton)
-    wanted = [f"{joint}_{axis}" for joint in skeleton.joints for axis in _AXES]
+    columns = find_columns(names, skeleton)
+    wanted = [f"{joint}_{axis}" for joint in skeleton.joints for axis in AXES]
     missing = [name for name in wanted if name not in columns]
     if missing:
         more = f" and {len(missing) - _NUM_SHOWN} more" if len(missing) > _NUM_SHOWN else ""
@@ -96,7 +78,7 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
         scores = []
     table = _read_table(data, names, delimiter, num_skipped, columns)
     joints_NVC = np.stack([table[columns[name]] for name in wanted], axis=1)
-    joints_NVC = joints_NVC.reshape(-1, skeleton.num_joints, len(_AXES))
+    joints_NVC = joints_NVC.reshape(-1, skeleton.num_joints, len(AXES))
     scores_NV = None
     if any(scores):
         full_N = np.ones(len(joints_NVC))
@@ -168,7 +150,7 @@ def _read_header(data: bytes) -> tuple[list[str], str, int]:
     line = re.split(rb"[\r\n]", head, maxsplit=1)[0].decode("utf-8", "replace")
     delimiter = find_delimiter(line)
     names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
-    axes = (*_AXES, "v")[: len(names) // MEDIAPIPE33.num_joints]
+    axes = (*AXES, "v")[: len(names) // MEDIAPIPE33.num_joints]
     if len(names) in (99, 132) and all(map(_is_number, names)):
         return [f"{axis}{index}" for index in range(33) for axis in axes], delimiter, num_skipped
     return names, delimiter, num_skipped + 1
@@ -185,85 +167,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
-    """Map JOINT_AXIS, JOINT_score, frame, time and body to the names of their columns."""
-    joints = {joint_key(joint): joint for joint in skeleton.joints}
-    words = [_normalize(name) for name in names]
-    worlds = [skeleton is MEDIAPIPE33 and _WORLD in word for word in words]
-    words = [
-        _NO_JOINT.sub("", word.replace(_WORLD, "") if is_world else word)
-        for word, is_world in zip(words, worlds, strict=True)
-    ]
-    if skeleton is MEDIAPIPE33:
-        joints |= _find_numbered(words, skeleton)
-    columns: dict[str, str] = {}
-    other: dict[str, str] = {}
-    world: dict[str, str] = {}
-    for name, word, is_world in zip(names, words, worlds, strict=True):
-        if word in _FRAMES:
-            columns.setdefault("frame", name)
-        elif word in _OTHER_FRAMES:
-            other.setdefault("frame", name)
-        elif word in _BODIES:
-            columns.setdefault("body", name)
-        elif word in _TIMES and names.count(name) == 1:
-            columns.setdefault("time", name)
-        else:
-            for key, kind in _match_joint(word):
-                if joint := joints.get(joint_key(key)):
-                    kind = "score" if kind in _SCORES else kind
-                    (world if is_world else columns).setdefault(f"{joint}_{kind}", name)
-    if sum(key.endswith(_ENDS) for key in world) == len(_ENDS) * skeleton.num_joints:
-        # Scores may be those of the image.
-        columns = {key: name for key, name in columns.items() if not key.endswith(_ENDS)} | world
-    return other | world | columns
-
-
-def _match_joint(word: str) -> list[tuple[str, str]]:
-    """Return how a word can be split into a joint and an axis, or into a joint and a score."""
-    matches = [match for column in _COLUMNS if (match := column.fullmatch(word))]
-    return [(match["joint"], match["kind"]) for match in matches]
-
-
-def _find_numbered(words: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
-    """Map the numbers of joints as they are written, from 0 or 1, to the joints.
-
-    They may have a prefix if it is the only one that all joints have, and no other number.
-    """
-    found: dict[str, dict[tuple[int, str], str]] = {}
-    for word in words:
-        for key, kind in _match_joint(word):
-            if kind in _AXES and (match := _NUMBERED.fullmatch(key)):
-                found.setdefault(match[1] or "", {})[int(match[2]), kind] = key
-    numbers = {prefix: sorted({number for number, _ in own}) for prefix, own in found.items()}
-    count = skeleton.num_joints
-    whole = [
-        prefix
-        for prefix, own in numbers.items()
-        if own in ([*range(count)], [*range(1, count + 1)])
-        and len(found[prefix]) == count * len(_AXES)
-    ]
-    prefix = whole[0] if len(whole) == 1 else ""
-    first = 0 if 0 in numbers.get(prefix, ()) else 1
-    return {
-        joint_key(key): skeleton.joints[number - first]
-        for (number, _), key in found.get(prefix, {}).items()
-        if 0 <= number - first < count
-    }
-
-
-def joint_key(joint: str) -> str:
-    """Normalize the name of a joint: its side first, letters and digits only."""
-    word = _normalize(joint)
-    word = _ALIASES.get(word, word)
-    side = next((side for side in ("left", "right") if side in word), "")
-    return side + word.replace(side, "", 1) if side else word
-
-
-def _normalize(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _read_table(
@@ -380,7 +283,7 @@ def _frame_numbers(
 ) -> Floats | None:
     """Return the frame of each row; None if no column has it."""
     numbers_N = table.get(columns.get("frame", ""))
-    if numbers_N is None or _normalize(columns["frame"]) in _FRAMES:
+    if numbers_N is None or has_frame_numbers(columns["frame"]):
         return numbers_N
     # One FrameCount in all rows is how many frames there are.
     return None if np.all(numbers_N == numbers_N[0]) else numbers_N

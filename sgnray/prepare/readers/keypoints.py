@@ -1,12 +1,21 @@
 """Reader of COCO's 17 key points as JSON, one file per recording: YOLO-pose, RTMPose and others.
 
-It accepts a list of frames, or frames one after another as in JSON lines, each a list of people or
-an object with `instances` (MMPose), `predictions` (OpenPifPaf) or the `keypoints` of all people
-(rtmlib); an object with this list as `instance_info`; and a list of people with an `image_id`
-(COCO's results) or another key of their frame. The listing joins files of one image each, which are
-lists of people, as it joins OpenPose's frames.
-A person has `keypoints`: 17 points, 51 numbers, or x, y and visible (YOLO). Points of x and y may
-have `keypoint_scores` or `scores`. Of COCO-WholeBody's and Halpe's points, the first 17 are read.
+    what is in the file, a frame, a person          written by           read by
+    file: [frame, ...], or one after another        YOLO, JSON lines     _list_frames
+    file: {"instance_info": [frame, ...]}           MMPose               _list_frames
+    file: [person with a key of the frame, ...]     COCO, AlphaPose      _list_frames
+    a file for each image: [person, ...]            MMPose, AlphaPose    _list_images
+    frame: [person, ...]                            YOLO                 _list_people
+    frame: {"instances": [person, ...]}             MMPose               _list_people
+    frame: {"predictions": [person, ...]}           OpenPifPaf           _list_people
+    frame: {"keypoints": ..., "scores": ...}        rtmlib               _list_people
+    person: {"keypoints": 17 x 2 or 17 x 3}         MMPose               _read_person
+    person: {"keypoints": 51 numbers}               COCO                 _read_person
+    person: {"keypoints": {"x", "y", "visible"}}    YOLO                 _read_person
+
+The key of the frame is `image_id` in COCO's results; others are in `_NUMBER_KEYS`. The listing
+joins files of one image each as it joins OpenPose's frames. Points of x and y may have
+`keypoint_scores` or `scores`. Of COCO-WholeBody's and Halpe's points, the first 17 are read.
 """
 
 from __future__ import annotations
@@ -21,7 +30,7 @@ import numpy as np
 
 from sgnray.data.skeleton import COCO17, COCO_COUNTS, Skeleton
 from sgnray.errors import ClipError
-from sgnray.prepare.clip import refusal
+from sgnray.prepare.clip import Recording, refusal
 from sgnray.prepare.readers.openpose import split_frames
 from sgnray.prepare.readers.people import (
     Floats,
@@ -37,7 +46,6 @@ from sgnray.prepare.readers.people import (
     read_numbers,
     show_name,
 )
-from sgnray.prepare.recording import Recording
 
 FORMAT = "COCO key points"
 IMAGE_FORMAT = "COCO key points of one image"

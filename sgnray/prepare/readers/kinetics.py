@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sgnray.data.skeleton import OPENPOSE18, Skeleton
-from sgnray.prepare.clip import refusal
+from sgnray.prepare.clip import Recording, refusal
 from sgnray.prepare.readers.people import (
     Floats,
     build_recording,
@@ -24,7 +24,6 @@ from sgnray.prepare.readers.people import (
     parse_json,
     read_numbers,
 )
-from sgnray.prepare.recording import Recording
 
 FORMAT = "Kinetics-skeleton"
 _OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")

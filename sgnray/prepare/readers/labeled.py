@@ -1,20 +1,19 @@
 """A user's own recordings as a dataset, labeled by labels.csv, their names or their folders.
 
-The clips of a class are in its folder, unless labels.csv (name, label, subject, camera, ...) is
-next to them or a pattern such as a{label}_s{subject}_v{camera} reads their names.
+With a name pattern, such as a{label}_s{subject}_v{camera}, their names are read; else, if there is
+a labels.csv, its rows; else the clips of a class are in its folder. A pattern without {label}
+leaves the class to the folder, and a pattern with a labels.csv is refused.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import itertools
 import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
 from functools import partial
 from pathlib import PurePosixPath
@@ -22,30 +21,27 @@ from pathlib import PurePosixPath
 from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import SKELETONS
 from sgnray.data.skipped import Skipped
-from sgnray.errors import (
-    ClipError,
-    InputError,
-    Problem,
-    UsageError,
-    count_of,
-    count_problems,
-    shorten_problems,
-)
-from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, ClipFacts, refusal
+from sgnray.errors import ClipError, InputError, Problem, UsageError, shorten_problems
+from sgnray.prepare.clip import CLIP_NUMBERS, ClipFacts, refusal
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
-from sgnray.prepare.readers.format_table import LABELS_FILE, VIDEOS, stem_of
-from sgnray.prepare.readers.joint_csv import find_delimiter
+from sgnray.prepare.readers.format_table import LABELS_FILE, stem_of
 from sgnray.prepare.readers.kinetics import FORMAT as KINETICS
 from sgnray.prepare.readers.kinetics import read_label
-from sgnray.prepare.readers.listing import Listing, RawFile, cut_parts, frames_of, read_file
+from sgnray.prepare.readers.labels_csv import (
+    PARTS,
+    ClipWords,
+    Labeler,
+    find_wrong_numbers,
+    label_by_table,
+)
+from sgnray.prepare.readers.listing import Listing, cut_parts
 from sgnray.prepare.readers.naming import name_after_file
+from sgnray.prepare.readers.raw_files import RawFile, frames_of, read_file
 from sgnray.prepare.readers.recordings import check_one_format, describe_files, prepare_recordings
 from sgnray.storage.location import Location, escape_name
 
 log = logging.getLogger(__name__)
 
-_COLUMNS = ("name", "label", *CLIP_NUMBERS, "split")
-_PARTS = ("train", "test")
 _EVERY = {"cs": ("subject", 3), "cv": ("camera", 3)}  # every third one is for testing
 _RANDOM_EVERY = 5
 _FIELD = re.compile(r"\{(\w*)\}|(\*)")
@@ -54,9 +50,6 @@ _NOW = (
     "sort them into one folder per class, put a labels.csv (name,label,subject,camera) next to "
     "them, or give --name-pattern 'a{label}_s{subject}_v{camera}'"
 )
-
-Words = dict[str, str]  # the facts of a clip by column, with its `name`
-Describe = Callable[[RawFile], Words]
 
 
 def plan_labeled(listing: Listing, raw: Sequence[Location], name_pattern: str | None) -> RawPlan:
@@ -67,9 +60,9 @@ def plan_labeled(listing: Listing, raw: Sequence[Location], name_pattern: str | 
     random. InputError if the labels are unknown or all the same, or if formats are mixed.
     """
     check_one_format(listing.files)
-    describe = _choose(listing, name_pattern)
+    describe = _choose_labeler(listing, name_pattern)
     where = ", ".join(f"--raw {place}" for place in raw)
-    words_of: dict[str, tuple[RawFile, Words]] = {}
+    words_of: dict[str, tuple[RawFile, ClipWords]] = {}
     skipped, copies = list(listing.unused), _find_copies(listing.files)
     for file in listing.files:
         try:
@@ -153,27 +146,27 @@ def _find_copies(files: Sequence[RawFile]) -> set[RawFile]:
     return copies
 
 
-def _choose(listing: Listing, name_pattern: str | None) -> Describe:
+def _choose_labeler(listing: Listing, name_pattern: str | None) -> Labeler:
     tables = _find_tables(listing)
     if name_pattern is None:
-        return _by_table(tables, listing) if tables else _by_folder(listing.files)
+        return label_by_table(tables, listing) if tables else _label_by_folder(listing.files)
     if tables:
         raise UsageError(
             "labels.csv and --name-pattern cannot be combined",
             where=f"--name-pattern {name_pattern!r}, {tables[0].place}",
             now="leave out one of them",
         )
-    return _by_pattern(name_pattern, listing.files)
+    return _label_by_pattern(name_pattern, listing.files)
 
 
-def _by_folder(files: Sequence[RawFile]) -> Describe:
+def _label_by_folder(files: Sequence[RawFile]) -> Labeler:
     """Name clips CLASS/FILE, or by more of their paths if several would have the same name."""
     _check_folders_of_frames(files)
     num_parts = {file: 3 if _is_of_alphapose(file) else 2 for file in files}
     names = _name_apart(num_parts)
     is_labeled: set[bool] = set()
 
-    def describe(file: RawFile) -> Words:
+    def describe(file: RawFile) -> ClipWords:
         if file.kind == KINETICS:
             label = read_label(read_file(file))
             if bool(label) not in is_labeled and is_labeled:
@@ -255,19 +248,19 @@ def _check_folders_of_frames(files: Sequence[RawFile]) -> None:
         )
 
 
-def _by_pattern(pattern: str, files: Sequence[RawFile]) -> Describe:
+def _label_by_pattern(pattern: str, files: Sequence[RawFile]) -> Labeler:
     compiled = _compile(pattern)
-    by_folder = None if "label" in compiled.groupindex else _by_folder(files)
+    by_folder = None if "label" in compiled.groupindex else _label_by_folder(files)
     num_parts = pattern.count("/") + 1
     names = _name_apart(dict.fromkeys(files, num_parts)) if by_folder is None else {}
 
-    def describe(file: RawFile) -> Words:
+    def describe(file: RawFile) -> ClipWords:
         name = "/".join(PurePosixPath(stem_of(file.path)).parts[-num_parts:])
         match = compiled.fullmatch(name)
         if match is None:
             raise refusal(f"its name does not fit the pattern {pattern}")
         words = match.groupdict()
-        if wrong := _find_wrong_numbers(words):
+        if wrong := find_wrong_numbers(words):
             raise refusal(f"in its name, {wrong[0]}")
         return words | ({"name": names[file]} if by_folder is None else by_folder(file))
 
@@ -297,144 +290,6 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile("".join((*parts, re.escape(pattern[end:]))), re.ASCII)
 
 
-def _by_table(tables: Sequence[RawFile], listing: Listing) -> Describe:
-    rows: dict[str, Words] = {}
-    for table in tables:
-        found = _read_table(table)
-        twice = [
-            Problem(name, f"is something else in another {LABELS_FILE}: write names with folders")
-            for name in found
-            if rows.get(name, found[name]) != found[name]
-        ]
-        if twice:
-            raise _refuse_table(table, twice)
-        rows |= found
-
-    _number_subjects(rows, tables[0])
-    videos: dict[str, list[str]] = defaultdict(list)  # rows by their names without .mp4
-    for name in rows:
-        videos[_without_video(name)].append(name)
-
-    def find_row(path: str) -> str | None:
-        parts = PurePosixPath(stem_of(path)).parts
-        names = ["/".join(parts[start:]) for start in range(len(parts))]
-        short = [_without_video(name) for name in names]
-        found = [name for name in names if name in rows]
-        found += [videos[name][0] for name in short if len(videos.get(name, ())) == 1]
-        return found[0] if found else None
-
-    def describe(file: RawFile) -> Words:
-        name = find_row(file.path)
-        if name is None:
-            raise refusal(f"it is not in {LABELS_FILE}")
-        is_exact = stem_of(file.path).endswith(name)
-        return rows[name] | ({} if is_exact else {"name": _without_video(name)})
-
-    paths = [*(file.path for file in listing.files), *(item.name for item in listing.unused)]
-    if unmatched := list(rows.keys() - {find_row(path) for path in paths}):
-        log.warning(
-            "no recording found for %s of %s, such as %.80r",
-            *(count_of(len(unmatched), "row"), LABELS_FILE, min(unmatched)),
-        )
-    return describe
-
-
-def _without_video(name: str) -> str:
-    """Return the name of a recording that may be that of its video: clap-0.mp4 is clap-0."""
-    return name[: name.rindex(".")] if name.lower().endswith(VIDEOS) else name
-
-
-def _number_subjects(rows: dict[str, Words], table: RawFile) -> None:
-    """Replace subjects that have names, such as P01, by numbers from 1, in the order of names."""
-    names = {words["subject"] for words in rows.values() if "subject" in words}
-    subjects = sorted(names, key=lambda name: [part.zfill(9) for part in re.split(r"(\d+)", name)])
-    named = [subject for subject in subjects if _is_name(subject)]
-    if named and len(named) < len(subjects):
-        other = next(subject for subject in subjects if not _is_name(subject))
-        what = f"is a name such as {named[0]!r}, and a number such as {other!r}"
-        raise _refuse_table(table, [Problem("subject", what)])
-    number_of = {subject: str(number) for number, subject in enumerate(named, start=1)}
-    if named:
-        listed = ", ".join(f"{name} is {number}" for name, number in number_of.items())
-        log.info("subjects: %s", listed)
-    for name, words in rows.items():
-        if named and "subject" in words:
-            rows[name] = words | {"subject": number_of[words["subject"]]}
-
-
-def _is_name(text: str) -> bool:
-    return any(map(str.isalpha, text))
-
-
-def _read_table(table: RawFile) -> dict[str, Words]:
-    """Read labels.csv; InputError lists what is wrong with it, line by line."""
-    try:
-        text = read_file(table).decode("utf-8-sig")
-        delimiter = find_delimiter(text.lstrip().partition("\n")[0])
-        lines = enumerate(csv.reader(io.StringIO(text), strict=True, delimiter=delimiter), start=1)
-        cells = [(number, [cell.strip() for cell in line]) for number, line in lines]
-    except (UnicodeDecodeError, csv.Error, ClipError) as error:
-        what = error.what if isinstance(error, ClipError) else str(error)
-        raise _refuse_table(table, [Problem("the file", what)]) from error
-    if cells and cells[0][1] and cells[0][1][0].lower().startswith("sep="):  # of Excel
-        del cells[0]
-    # Spreadsheets may write empty columns and rows.
-    (_, columns), *rows = [line for line in cells if any(line[1])] or [(1, [])]
-    columns = [name.lower() for name in columns]
-    problems = [
-        Problem(f"column {name!r}", f"unknown; there are {', '.join(_COLUMNS)}")
-        for name in columns
-        if name and name not in _COLUMNS
-    ]
-    problems += [
-        Problem(f"column {name}", "is missing") for name in _COLUMNS[:2] if name not in columns
-    ]
-    counts = Counter(columns)
-    problems += [
-        Problem(f"column {name}", "is there twice") for name in _COLUMNS if counts[name] > 1
-    ]
-    found: dict[str, Words] = {}
-    subjects = [dict(zip(columns, row, strict=False)).get("subject") for _, row in rows]
-    are_named = all(_is_name(subject) for subject in subjects if subject)
-    for number, row in [] if problems else rows:
-        pairs = itertools.zip_longest(columns, row, fillvalue="")
-        words = {key: cell for key, cell in pairs if cell}
-        words["name"] = stem_of(words.get("name", ""))
-        wrong = _find_wrong_numbers(words, but="subject" if are_named else "")
-        wrong += ["it has no name"] if not words["name"] else []
-        wrong += ["it has no label"] if "label" not in words else []
-        wrong += ["it has more cells than the header"] if "" in words else []
-        wrong += [f"{words['name']} is listed twice"] if words["name"] in found else []
-        if words.get("split", "test") not in _PARTS:
-            wrong.append(f"split is {words['split']!r}, neither train nor test")
-        problems += [Problem(f"row {number}", what) for what in wrong]
-        found[words["name"]] = words
-    if problems:
-        raise _refuse_table(table, problems)
-    return found
-
-
-def _refuse_table(table: RawFile, problems: list[Problem]) -> InputError:
-    return InputError(
-        f"{LABELS_FILE} has {count_problems(problems)}",
-        where=table.where,
-        now="correct it; the guide pose-estimators.md shows one",
-        problems=shorten_problems(problems),
-    )
-
-
-def _find_wrong_numbers(words: Words, but: str = "") -> list[str]:
-    return [
-        f"{key} is {words[key]!r}, not a number from 0 to {MAX_CLIP_NUMBER:,}"
-        for key in CLIP_NUMBERS
-        if key in words and key != but and not _is_number(words[key])
-    ]
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= MAX_CLIP_NUMBER
-
-
 def _sort_labels(labels: set[str]) -> tuple[str, ...]:
     """Sort labels, numbers by their value."""
     if all(label.isascii() and label.isdigit() for label in labels):
@@ -442,7 +297,7 @@ def _sort_labels(labels: set[str]) -> tuple[str, ...]:
     return tuple(sorted(labels))
 
 
-def _read_facts(words: Words, label_of: Mapping[str, int]) -> ClipFacts:
+def _read_facts(words: ClipWords, label_of: Mapping[str, int]) -> ClipFacts:
     numbers = {key: int(words[key]) for key in CLIP_NUMBERS if key in words}
     return ClipFacts(words["name"], label_of[words["label"]], **numbers)
 
@@ -450,8 +305,8 @@ def _read_facts(words: Words, label_of: Mapping[str, int]) -> ClipFacts:
 def _split(facts: Sequence[ClipFacts], given: Mapping[str, str]) -> NamedSplits:
     """Name the training and test clips of each case."""
     splits: NamedSplits = {}
-    if set(given.values()) >= set(_PARTS):
-        splits["given"] = {part: [name for name in given if given[name] == part] for part in _PARTS}
+    if set(given.values()) >= set(PARTS):
+        splits["given"] = {part: [name for name in given if given[name] == part] for part in PARTS}
     for case, (column, every) in _EVERY.items():
         known = [fact for fact in facts if getattr(fact, column) is not None]
         groups = sorted({getattr(fact, column) for fact in known})
@@ -481,7 +336,7 @@ def _parts(facts: Sequence[ClipFacts], tested: set[str]) -> dict[str, list[str]]
 def _describe_source(
     files: Sequence[RawFile], facts: Sequence[ClipFacts], class_names: tuple[str, ...]
 ) -> RawSource:
-    """Describe the files and their facts: another label or subject makes another dataset."""
+    """Labeler the files and their facts: another label or subject makes another dataset."""
     source = describe_files(files)
     lines = [source.fingerprint, str(class_names), *(str(astuple(fact)) for fact in facts)]
     return replace(source, fingerprint=hash_lines(lines))

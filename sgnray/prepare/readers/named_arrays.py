@@ -22,17 +22,9 @@ from sgnray.data.skeleton import KINECT, NTU25
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, Problem
 from sgnray.prepare.clip import NUM_LABELS, ClipFacts, Poses, refusal
+from sgnray.prepare.normalize import center_actors
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
-from sgnray.prepare.readers.naming import (
-    describe_file,
-    find_case,
-    find_file,
-    name_classes,
-    name_dataset,
-    why_left_out,
-)
-from sgnray.prepare.readers.ntu import name_ntu, parse_ntu_names
-from sgnray.prepare.readers.padded import (
+from sgnray.prepare.readers.array_files import (
     Array,
     ArraySpec,
     Row,
@@ -43,8 +35,16 @@ from sgnray.prepare.readers.padded import (
     reading_file,
     refuse_file,
 )
+from sgnray.prepare.readers.naming import (
+    describe_file,
+    find_case,
+    find_file,
+    name_classes,
+    name_dataset,
+    why_left_out,
+)
+from sgnray.prepare.readers.ntu import name_ntu, parse_ntu_names
 from sgnray.prepare.readers.pickles import PickledArray, read_pickle, refuse_pickle
-from sgnray.prepare.readers.pyskl import center
 from sgnray.storage.location import Location
 
 _PARTS = ("train", "val", "test")
@@ -101,8 +101,9 @@ def plan_named_arrays(folder: Location) -> RawPlan:
     names: set[str] = set()
     for part, labels in listed.items():
         rows = list(_choose(labels, ntu_facts, names, missing, len(class_names)))
-        read = partial(_read_clip, origin_joint=skeleton.origin or 0)
-        jobs += cut_row_jobs(arrays, files[part], specs[part], rows, read)
+        read_rows = partial(arrays.read_rows, files[part])
+        read_clip = partial(_read_clip, origin_joint=skeleton.origin or 0)
+        jobs += cut_row_jobs(read_rows, specs[part], rows, read_clip)
         is_tested = part == list(listed)[-1]
         parts["test" if is_tested else "train"] += [
             row.name for row in rows if isinstance(row, ClipFacts)
@@ -112,7 +113,6 @@ def plan_named_arrays(folder: Location) -> RawPlan:
         skeleton=skeleton,
         class_names=class_names,
         jobs=tuple(jobs),
-        skipped=(),
         source=_describe_source(folder, files, listed),
         splits=None if ntu_facts else {find_case(dataset, folder): parts},
     )
@@ -221,7 +221,7 @@ def _read_clip(row_CTVM: Array, origin_joint: int) -> Poses:
             people_MTVC = people_MTVC[..., [0, 2, 1]] * (1, 1, -1)
         keypoint_MTVC = np.stack([_clear_repeats(person_TVC) for person_TVC in people_MTVC])
     seen = np.flatnonzero((keypoint_MTVC != 0).any(axis=(0, 2, 3)))
-    return center(keypoint_MTVC[:, : seen[-1] + 1], origin_joint=origin_joint)
+    return center_actors(keypoint_MTVC[:, : seen[-1] + 1], origin_joint=origin_joint)
 
 
 def _is_turned(main_TVC: Array) -> bool:

@@ -23,8 +23,7 @@ from sgnray.data.datasets import DATASETS, NTU60_SETUPS, NTU_CLIP_NAME
 from sgnray.data.skeleton import NTU25, Skeleton
 from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError
-from sgnray.prepare.clip import ClipFacts, refusal
-from sgnray.prepare.recording import Body, Recording
+from sgnray.prepare.clip import Body, ClipFacts, Recording, refusal
 
 _NAME = re.compile(NTU_CLIP_NAME.pattern + r"\.skeleton", re.ASCII)
 _NUM_JOINTS = NTU25.num_joints

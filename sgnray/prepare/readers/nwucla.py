@@ -8,8 +8,7 @@ import re
 import numpy as np
 
 from sgnray.data.skeleton import KINECT20, Skeleton
-from sgnray.prepare.clip import ClipFacts, as_float32, refusal
-from sgnray.prepare.recording import Body, Recording
+from sgnray.prepare.clip import Body, ClipFacts, Recording, as_float32, refusal
 
 FORMAT = "NW-UCLA"
 # Action numbers in the order of their labels; 7 and 10 were never released.

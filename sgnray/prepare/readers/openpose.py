@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sgnray.data.skeleton import OPENPOSE18, OPENPOSE25, Skeleton
-from sgnray.prepare.clip import refusal
+from sgnray.prepare.clip import Recording, refusal
 from sgnray.prepare.readers.people import (
     Floats,
     build_recording,
@@ -26,7 +26,6 @@ from sgnray.prepare.readers.people import (
     read_numbers,
     show_name,
 )
-from sgnray.prepare.recording import Recording
 
 FORMAT = "OpenPose"
 # NAME_000000000012_keypoints.json: the recording, and the number of the frame.

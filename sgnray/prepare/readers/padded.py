@@ -1,36 +1,39 @@
 """Readers of padded clips: SGN's own NTU_CS.h5 family and CTR-GCN's NTU60_CS.npz family.
 
 Their poses are already prepared and centered, and are read bit for bit. A clip is one row of
-frames x numbers: a frame has those of actor 1, then those of actor 2. The arrays of a file are
-checked before any number is read, then read by rows, and never unpickled.
+frames x numbers: a frame has those of actor 1, then those of actor 2.
 
 Legend: T frames, M actors (always 2), D = V * C numbers of a pose.
 """
 
 from __future__ import annotations
 
-import struct
-import tokenize
-import warnings
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from math import prod
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
-from numpy.lib import format as npy_format
 
 from sgnray.data.skeleton import KINECT
 from sgnray.data.skipped import Skipped
-from sgnray.errors import ClipError, InputError, Problem, first_line
-from sgnray.prepare.clip import Clip, ClipFacts, Poses, as_float32, refusal
+from sgnray.errors import InputError, Problem
+from sgnray.prepare.clip import ClipFacts, Poses, as_float32, refusal
 from sgnray.prepare.normalize import list_poses
 from sgnray.prepare.plan import JOB_BYTES, PartJob, RawPlan, hash_lines
+from sgnray.prepare.readers.array_files import (
+    H5_ERRORS,
+    Array,
+    ArraySpec,
+    cut_row_jobs,
+    describe_array,
+    find_array_problem,
+    read_header,
+    reading_file,
+    refuse_file,
+)
 from sgnray.prepare.readers.naming import (
     describe_file,
     find_case,
@@ -43,34 +46,11 @@ from sgnray.storage.location import Entry, Location
 H5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK\x03\x04"
 _SUFFIX = ".npy"
-_MAX_ROW_BYTES = 64 * 2**20
 # Keeps a chunk of rows that are compressed together while its other rows are read.
 _CHUNK_CACHE_BYTES = 64 * 2**20
-# The strongest compression of these files is zlib's: at most 1032 times.
-_MAX_RATIO = 1040
 _SKELETONS = {2 * skeleton.pose_size: skeleton for skeleton in KINECT}
 _NAME_DIGITS = 6
 _NO_LABEL = -1
-# What the libraries raise over damaged files.
-_H5_ERRORS = (
-    OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError,
-)  # fmt: skip
-_NPZ_ERRORS = (
-    *_H5_ERRORS,
-    *(EOFError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile, tokenize.TokenError),
-)
-
-Array = npt.NDArray[Any]
-Row = ClipFacts | Skipped  # what is known about the clip of a row, or why it is left out
-ReadClip = Callable[[Array], Poses]
-
-
-class Arrays(Protocol):
-    """The arrays of a file or a folder, by name."""
-
-    def read_rows(self, name: str, start: int, stop: int) -> Array:
-        """Read some rows of an array; InputError if they are damaged."""
-
 
 # The arrays of a part's poses and of its one-hot labels. All parts but "test" train.
 ArrayNames = dict[str, tuple[str, str]]
@@ -110,7 +90,7 @@ def plan_padded(location: Location) -> RawPlan:
             else Skipped(name, "its label is not one-hot")
             for name, label in zip(names, labels, strict=True)
         ]
-        jobs += cut_row_jobs(arrays, poses, specs[poses], rows, read_padded_clip)
+        jobs += cut_row_jobs(partial(arrays.read_rows, poses), specs[poses], rows, read_padded_clip)
         lines.append(f"{part} {labels}")
         cases["test" if part == "test" else "train"] += names
     return RawPlan(
@@ -118,7 +98,6 @@ def plan_padded(location: Location) -> RawPlan:
         skeleton=skeleton,
         class_names=name_classes(dataset, num_classes),
         jobs=tuple(jobs),
-        skipped=(),
         source=describe_file(location, entry, content=hash_lines(lines)),
         splits={find_case(dataset, location): cases},
     )
@@ -187,24 +166,6 @@ def _find_problems(specs: dict[str, ArraySpec], parts: ArrayNames, entry: Entry)
     return problems
 
 
-def find_array_problem(spec: ArraySpec | None, num_axes: int, entry: Entry) -> str | None:
-    """Explain why an array of poses, or one of labels with its two axes, cannot be used."""
-    if spec is None:
-        return "is missing"
-    if spec.problem is not None:
-        return spec.problem
-    if spec.dtype.kind not in ("fiub" if num_axes == 2 else "f") or spec.dtype.itemsize > 8:
-        known = "numbers" if num_axes == 2 else "floats"
-        return f"contains {spec.dtype}, not {known} of 64 bits or less"
-    if len(spec.shape) != num_axes or 0 in spec.shape[1:]:
-        return f"has the shape {spec.shape}, not {num_axes} axes"
-    if spec.row_bytes > _MAX_ROW_BYTES:
-        return f"has rows of {spec.row_bytes:,} bytes, more than any clip needs"
-    if spec.stored_bytes > entry.size_bytes or spec.num_bytes > spec.stored_bytes * _MAX_RATIO:
-        return f"has the shape {spec.shape}, for which the file is too small (cut off?)"
-    return None
-
-
 def _read_labels(arrays: H5Arrays | NpzArrays, array: str, spec: ArraySpec) -> list[int]:
     labels: list[int] = []
     step = max(1, JOB_BYTES // spec.row_bytes)
@@ -213,57 +174,6 @@ def _read_labels(arrays: H5Arrays | NpzArrays, array: str, spec: ArraySpec) -> l
         is_one_hot = ((rows != 0).sum(axis=1) == 1) & (rows == 1).any(axis=1)
         labels += np.where(is_one_hot, (rows != 0).argmax(axis=1), _NO_LABEL).tolist()
     return labels
-
-
-def cut_row_jobs(
-    arrays: Arrays, array: str, spec: ArraySpec, rows: Sequence[Row], read_clip: ReadClip
-) -> Iterator[PartJob]:
-    """Cut an array into jobs of about 16 MiB, at the borders of its chunks if they are small."""
-    step = max(1, JOB_BYTES // spec.row_bytes)
-    if spec.chunk_rows * spec.row_bytes <= _MAX_ROW_BYTES:
-        step = -(-step // spec.chunk_rows) * spec.chunk_rows
-    for start in range(0, len(rows), step):
-        own = rows[start : start + step]
-        yield PartJob(len(own), partial(_prepare_rows, arrays, array, start, own, read_clip))
-
-
-def _prepare_rows(
-    arrays: Arrays, array: str, start: int, rows: Sequence[Row], read_clip: ReadClip
-) -> Iterator[Clip | Skipped]:
-    """Yield one result for each of some rows; InputError if the file itself is damaged."""
-    numbers = arrays.read_rows(array, start, start + len(rows))
-    for row, numbers_of_row in zip(rows, numbers, strict=True):
-        if isinstance(row, Skipped):
-            yield row
-            continue
-        try:
-            yield Clip(row, read_clip(numbers_of_row))
-        except ClipError as error:
-            yield Skipped(row.name, error.what)
-
-
-@dataclass(frozen=True)
-class ArraySpec:
-    """One array of a file; `chunk_rows` is how many rows can only be read together.
-
-    `problem` says why it cannot be used, if that is already known.
-    """
-
-    shape: tuple[int, ...] = ()
-    dtype: np.dtype[Any] = np.dtype(np.float32)  # noqa: RUF009 - a dtype never changes
-    stored_bytes: int = 0
-    chunk_rows: int = 1
-    problem: str | None = None
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of all its numbers."""
-        return prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def row_bytes(self) -> int:
-        """Size of one row's numbers."""
-        return prod(self.shape[1:]) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -289,7 +199,7 @@ def _open_h5(location: Location) -> Iterator[Any]:
     import h5py
 
     with (
-        reading_file(location, _H5_ERRORS),
+        reading_file(location, H5_ERRORS),
         location.open() as stream,
         h5py.File(stream, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES) as file,
     ):
@@ -362,52 +272,3 @@ def _describe_npz(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArraySpec:
         return ArraySpec(problem="uses a compression that numpy does not write")
     with archive.open(info) as stream:
         return describe_array(stream, info.file_size, info.compress_size)
-
-
-def describe_array(stream: Any, file_bytes: int, stored_bytes: int) -> ArraySpec:
-    """Describe the .npy file that a stream begins with."""
-    shape, dtype, in_columns = read_header(stream)
-    data_start = stream.tell()
-    if dtype.hasobject:
-        return ArraySpec(problem="contains Python objects, which are never unpickled")
-    spec = ArraySpec(shape, dtype, stored_bytes)
-    if min(shape, default=0) < 0 or data_start + spec.num_bytes != file_bytes:
-        return ArraySpec(problem=f"is cut off: its header declares the shape {shape}")
-    if in_columns and len(shape) > 1:
-        return ArraySpec(problem="is stored by columns: save np.ascontiguousarray of it")
-    return spec
-
-
-def read_header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    """Read shape, type and order; only format 1.0, whose header is below 64 KiB."""
-    if npy_format.read_magic(stream) != (1, 0):
-        raise ValueError("an array's header has an unusual format")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a header that numpy has to repair is damaged
-        try:
-            shape, in_columns, dtype = npy_format.read_array_header_1_0(stream)
-        except Warning as warning:
-            raise ValueError(str(warning)) from warning
-    return shape, dtype, in_columns
-
-
-@contextmanager
-def reading_file(
-    location: Location, errors: tuple[type[Exception], ...] = _NPZ_ERRORS
-) -> Iterator[None]:
-    """Turn a library's errors for a damaged file into an InputError."""
-    try:
-        yield
-    except PermissionError as error:
-        what = "the file cannot be read: permission denied"
-        raise InputError(what, where=str(location), now="make it readable") from error
-    except errors as error:
-        reason = f"the file is corrupt or cannot be read: {first_line(error)}"
-        raise refuse_file(location, reason) from error
-
-
-def refuse_file(location: Location, what: str, problems: Sequence[Problem] = ()) -> InputError:
-    """Build the InputError for a file that cannot be used as a whole."""
-    return InputError(
-        what, where=str(location), now="download or write this file again", problems=problems
-    )

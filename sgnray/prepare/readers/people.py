@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from sgnray.data.skeleton import Skeleton
 from sgnray.errors import ClipError
-from sgnray.prepare.clip import as_float32, refusal
-from sgnray.prepare.recording import Body, Recording
+from sgnray.prepare.clip import Body, Recording, as_float32, refusal
 
 Floats = npt.NDArray[np.float64]
 

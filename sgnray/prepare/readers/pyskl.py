@@ -18,17 +18,15 @@ from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from sgnray.data.datasets import read_missing_names
 from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import COCO17, COCO_COUNTS, KINECT, NTU25, Skeleton
 from sgnray.data.skipped import Skipped
-from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError, Problem, count_of, shorten_problems
-from sgnray.prepare.clip import NUM_LABELS, Clip, ClipFacts, Poses, refusal
-from sgnray.prepare.normalize import list_poses, normalize
+from sgnray.prepare.clip import NUM_LABELS, Clip, ClipFacts, Recording, refusal
+from sgnray.prepare.normalize import center_actors, normalize
 from sgnray.prepare.plan import PartJob, RawPlan, cut_blocks, hash_lines
 from sgnray.prepare.readers.naming import (
     NO_CASE,
@@ -48,7 +46,6 @@ from sgnray.prepare.readers.pickles import (
     read_pickle,
     refuse_pickle,
 )
-from sgnray.prepare.recording import Recording
 from sgnray.storage.location import Location
 
 log = logging.getLogger(__name__)
@@ -127,33 +124,11 @@ def _prepare_clips(clips: Sequence[PickledClip], skeleton: Skeleton) -> Iterator
             if skeleton == COCO17:
                 poses = normalize(_track_people(clip.keypoint, clip.score), COCO17)
             else:
-                poses = center(clip.keypoint.load(), origin_joint=skeleton.origin or 0)
+                poses = center_actors(clip.keypoint.load(), origin_joint=skeleton.origin or 0)
         except ClipError as error:
             yield Skipped(clip.facts.name, error.what)
         else:
             yield Clip(clip.facts, poses)
-
-
-def center(keypoint_MTVC: npt.NDArray[Any], *, origin_joint: int) -> Poses:
-    """Put actor 1's origin joint at zero in the first frame that has it, and list the poses.
-
-    An actor that is all zero in a frame is absent, and stays zero. ClipError if actor 1 never
-    appears, or a number is not finite.
-    """
-    num_actors, num_frames = keypoint_MTVC.shape[:2]
-    with np.errstate(over="ignore", invalid="ignore"):
-        frames_TMVC: FloatArray = keypoint_MTVC.astype(np.float32).transpose(1, 0, 2, 3)
-        is_there_TM = (frames_TMVC != 0).any(axis=(2, 3))
-        seen = np.flatnonzero(is_there_TM[:, 0])
-        if seen.size == 0:
-            raise refusal("every frame of the main actor is zero")
-        origin = frames_TMVC[seen[0], 0, origin_joint]
-        # Poses that are already centered do not change, not even the sign of their zeros.
-        moved_TMVC = frames_TMVC - origin if origin.any() else frames_TMVC
-    moved_TMVC = np.where(is_there_TM[:, :, None, None], moved_TMVC, np.float32(0))
-    if not np.isfinite(moved_TMVC).all():
-        raise refusal("a coordinate is not finite, or too large for float32")
-    return list_poses(moved_TMVC.reshape(num_frames, num_actors, -1))
 
 
 def _read_each(content: Any, location: Location, read: Callable[[Any], Found]) -> list[Found]:

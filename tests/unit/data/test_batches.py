@@ -12,8 +12,7 @@ import torch
 from sgnray import seeding
 from sgnray.config import DataConfig
 from sgnray.data.batches import TrainBatches, gather_views, view_draws
-from sgnray.data.pose_bank import PoseBank, choose_pose_device
-from sgnray.data.sampling import PADDING, sample_poses
+from sgnray.data.pose_bank import PADDING, PoseBank, choose_pose_device, sample_poses
 from sgnray.distributed.world import World
 
 CPU = torch.device("cpu")

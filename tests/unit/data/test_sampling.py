@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import torch
 
-from sgnray.data.sampling import PADDING, sample_poses
+from sgnray.data.pose_bank import PADDING, sample_poses
 
 
 def plain_sample(num_poses: int, uniform: list[float]) -> list[int]:

@@ -23,9 +23,8 @@ from sgnray.data.epoch_draws import rotation_matrices
 from sgnray.errors import CheckpointError, MissingExtraError, OutputError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.export import export_model
-from sgnray.export.check import RANDOM, CheckClips, agree, compare
 from sgnray.export.files import FORMATS, open_onnx
-from sgnray.export.model import through_onnx
+from sgnray.export.model import RANDOM, CheckClips, agree, compare, through_onnx
 from sgnray.predict import predict_clips
 from sgnray.predict.sources import find_source
 
@@ -225,7 +224,7 @@ def test_a_runtime_is_checked_without_advice_for_exports(exported, tmp_path, mon
     trained_model = load_trained_model(exported["safetensors"].path)
     assert through_onnx(trained_model).path == trained_model.path
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
-    monkeypatch.setattr("sgnray.export.check.TOLERANCE", -1.0)
+    monkeypatch.setattr("sgnray.export.model.TOLERANCE", -1.0)
     with pytest.raises(SgnError, match=r"^onnxruntime's result differs from the model") as caught:
         through_onnx(trained_model)
     assert caught.value.where == f"{trained_model.path}, 200 clips of random poses"

@@ -24,9 +24,10 @@ from sgnray.predict import (
     read_clip,
     recognize_each,
 )
-from sgnray.prepare.arrays import list_clip
+from sgnray.prepare.in_memory import list_clip
+from sgnray.prepare.readers.find_recordings import find_recordings
 from sgnray.prepare.readers.keypoints import read_keypoints
-from sgnray.prepare.readers.recordings import find_recordings, read_recordings
+from sgnray.prepare.readers.recordings import read_recordings
 
 from ... import pose_files
 

@@ -37,7 +37,8 @@ from sgnray.predict import (
     write_predictions,
 )
 from sgnray.prepare.normalize import normalize
-from sgnray.prepare.readers.recordings import find_recordings, read_recording
+from sgnray.prepare.readers.find_recordings import find_recordings
+from sgnray.prepare.readers.recordings import read_recording
 from sgnray.train import train_run
 
 from ... import pose_files

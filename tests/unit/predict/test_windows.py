@@ -10,9 +10,8 @@ import pytest
 from sgnray.data.skeleton import NTU25
 from sgnray.errors import ClipError
 from sgnray.predict.windows import SlidingWindow, Span, cut
-from sgnray.prepare.clip import Poses
+from sgnray.prepare.clip import Body, Poses, Recording
 from sgnray.prepare.normalize import normalize
-from sgnray.prepare.recording import Body, Recording
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import pytest
 
 from sgnray.data.skeleton import COCO17
 from sgnray.errors import ClipError
+from sgnray.prepare.readers.find_recordings import find_recordings
 from sgnray.prepare.readers.keypoints import detect_image, detect_keypoints, read_keypoints
 from sgnray.prepare.readers.openpose import join_frames
-from sgnray.prepare.readers.recordings import find_recordings, read_recording
+from sgnray.prepare.readers.recordings import read_recording
 
 from ... import pose_files as files
 

@@ -13,9 +13,9 @@ import pytest
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.clip import Clip
-from sgnray.prepare.pipeline.run import prepare_dataset
+from sgnray.prepare.dataset import prepare_dataset
 from sgnray.prepare.readers.detect import detect
-from sgnray.prepare.readers.recordings import find_recordings
+from sgnray.prepare.readers.find_recordings import find_recordings
 from sgnray.storage.location import locate
 from sgnray.view.clip import view_clip
 

@@ -12,8 +12,9 @@ from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, UsageError
 from sgnray.prepare.readers import listing
 from sgnray.prepare.readers.detect import detect
-from sgnray.prepare.readers.listing import MAX_FILE_BYTES, join_listings, list_files, read_file
-from sgnray.prepare.readers.recordings import find_recordings
+from sgnray.prepare.readers.find_recordings import find_recordings
+from sgnray.prepare.readers.listing import join_listings, list_files
+from sgnray.prepare.readers.raw_files import MAX_FILE_BYTES, read_file
 from sgnray.storage.location import locate
 
 NAME = "S001C001P001R001A001.skeleton"
@@ -199,7 +200,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path):
     path.write_text("[]")
     path.chmod(0)
     script = (
-        "import sys; from sgnray.prepare.readers.recordings import find_recordings\n"
+        "import sys; from sgnray.prepare.readers.find_recordings import find_recordings\n"
         "find_recordings(sys.argv[1])"
     )
     rights = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]

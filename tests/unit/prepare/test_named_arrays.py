@@ -17,8 +17,8 @@ from sgnray.errors import InputError, UsageError
 from sgnray.prepare.clip import Clip
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.readers.find_recordings import find_recordings
 from sgnray.prepare.readers.named_arrays import plan_named_arrays
-from sgnray.prepare.readers.recordings import find_recordings
 from sgnray.storage.location import locate
 
 from ... import pose_files as files

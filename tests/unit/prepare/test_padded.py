@@ -12,7 +12,7 @@ import pytest
 from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError
 from sgnray.prepare.clip import Clip
-from sgnray.prepare.readers import padded
+from sgnray.prepare.readers import array_files, padded
 from sgnray.prepare.readers.padded import NpzArrays, plan_padded
 from sgnray.storage.location import locate
 
@@ -122,7 +122,8 @@ def test_h5_with_an_empty_part_and_chunks(tmp_path):
 
 
 def test_jobs_may_come_in_any_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(padded, "JOB_BYTES", 4 * 300 * 150 * 2)
+    for module in (array_files, padded):
+        monkeypatch.setattr(module, "JOB_BYTES", 4 * 300 * 150 * 2)
     parts = {"train": make_part(0, 7), "test": make_part(1, 3)}
     for location in (
         write_npz(tmp_path, **parts),

@@ -21,8 +21,9 @@ from sgnray.data.skeleton import (
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.readers.find_recordings import find_recordings
 from sgnray.prepare.readers.openpose import join_frames, read_openpose
-from sgnray.prepare.readers.recordings import find_recordings, read_recording, read_recordings
+from sgnray.prepare.readers.recordings import read_recording, read_recordings
 from sgnray.storage.location import locate
 
 from ... import pose_files as files

@@ -9,7 +9,7 @@ import pytest
 from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError
 from sgnray.prepare.clip import Clip
-from sgnray.prepare.pipeline.run import prepare_dataset
+from sgnray.prepare.dataset import prepare_dataset
 from sgnray.prepare.readers.pyskl import plan_pyskl
 from sgnray.storage.location import locate
 

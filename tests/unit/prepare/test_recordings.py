@@ -9,12 +9,9 @@ import pytest
 
 from sgnray.data.skeleton import KINECT20, NTU25
 from sgnray.errors import ClipError, InputError, UsageError
-from sgnray.prepare.readers.recordings import (
-    find_recordings,
-    read_recording,
-    read_recordings,
-)
-from sgnray.prepare.recording import Recording
+from sgnray.prepare.clip import Recording
+from sgnray.prepare.readers.find_recordings import find_recordings
+from sgnray.prepare.readers.recordings import read_recording, read_recordings
 
 NWUCLA = "a01_s01_e00_v01.json"
 

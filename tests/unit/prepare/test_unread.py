@@ -10,7 +10,8 @@ import pytest
 from sgnray.data.skeleton import COCO17
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.readers.detect import detect
-from sgnray.prepare.readers.recordings import find_recordings, read_recording
+from sgnray.prepare.readers.find_recordings import find_recordings
+from sgnray.prepare.readers.recordings import read_recording
 from sgnray.storage.location import locate
 
 from ... import pose_files as files

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sgnray.errors import ClipError
-from sgnray.prepare.denoise import keep_actors
+from sgnray.prepare.normalize import keep_actors
 from sgnray.synth.actions import list_actions
 from sgnray.synth.body import turn_about
 from sgnray.synth.people import draw_person, perform

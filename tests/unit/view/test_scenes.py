@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sgnray.data.skeleton import NTU25
+from sgnray.prepare.clip import Body, Recording
 from sgnray.prepare.normalize import normalize
-from sgnray.prepare.recording import Body, Recording
 from sgnray.view.scene import scene_of_recording
 
 

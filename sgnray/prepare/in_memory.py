@@ -1,4 +1,4 @@
-"""Prepare clips that are in memory like those of a file.
+"""Poses given in memory, as arrays or lists, prepared like those of a file.
 
 Legend: T frames, M people, V joints, C coordinates, P poses.
 """
@@ -61,34 +61,7 @@ def arrange_frames(
     `may_miss_joints`, a joint with a NaN is missing, and becomes NaN throughout; so does a person
     with fewer than MIN_JOINTS others. Raises InputError.
     """
-    shape = (skeleton.num_joints, skeleton.num_coordinates)
-    now = f"a frame is {shape} for one person, ({MOST_PEOPLE}, {shape[0]}, {shape[1]}) for two"
-    try:
-        given = np.asarray(joints)
-    except (RuntimeError, TypeError, ValueError) as error:  # a ragged list, a tensor on a GPU
-        what = f"the joints are not an array of numbers: {error}"
-        raise InputError(what, where="the joints", now=now) from error
-    if given.dtype.kind not in "fiu":
-        raise InputError("the joints are not an array of numbers", where="the joints", now=now)
-    if given.ndim > 0 and len(given) > 0 and given.size == 0:
-        return np.full((len(given), 1, *shape), np.nan, np.float32)
-    with np.errstate(over="ignore"):  # infinite, which is refused below
-        frames = given.astype(np.float32)
-    if frames.ndim == 3:
-        frames = frames[:, None]
-    if frames.ndim != 4 or frames.shape[2:] != shape or len(frames) == 0:
-        raise InputError(
-            f"a frame has the shape {given.shape[1:]}, and one person of the skeleton "
-            f"{skeleton.name} has {shape}",
-            where="the joints",
-            now=now,
-        )
-    if frames.shape[1] > MOST_PEOPLE:
-        raise InputError(
-            f"there are {frames.shape[1]} people, and the model supports at most {MOST_PEOPLE}",
-            where="the joints",
-            now="select the people that act, for example those who move most",
-        )
+    frames = _shape_frames(joints, skeleton)
     frames[(frames == 0).all(axis=(2, 3))] = np.nan
     is_joint_TMV = np.asarray(np.isfinite(frames).all(axis=3))
     is_person_TM = is_joint_TMV.all(axis=2)
@@ -119,6 +92,41 @@ def arrange_frames(
             now += _FROM_PIXELS if skeleton.num_coordinates == 2 else ""
             raise InputError(error.what, where="the joints", now=now) from error
     return frames
+
+
+def _shape_frames(
+    joints: npt.ArrayLike | Sequence[npt.ArrayLike], skeleton: Skeleton
+) -> FloatArray:
+    """Copy the frames to float32 (T, M, V, C); NaN if all are empty. Raises InputError."""
+    shape = (skeleton.num_joints, skeleton.num_coordinates)
+    now = f"a frame is {shape} for one person, ({MOST_PEOPLE}, {shape[0]}, {shape[1]}) for two"
+    try:
+        given = np.asarray(joints)
+    except (RuntimeError, TypeError, ValueError) as error:  # a ragged list, a tensor on a GPU
+        what = f"the joints are not an array of numbers: {error}"
+        raise InputError(what, where="the joints", now=now) from error
+    if given.dtype.kind not in "fiu":
+        raise InputError("the joints are not an array of numbers", where="the joints", now=now)
+    if given.ndim > 0 and len(given) > 0 and given.size == 0:
+        return np.full((len(given), 1, *shape), np.nan, np.float32)
+    with np.errstate(over="ignore"):  # infinite, which the caller refuses
+        frames_TMVC = given.astype(np.float32)
+    if frames_TMVC.ndim == 3:
+        frames_TMVC = frames_TMVC[:, None]
+    if frames_TMVC.ndim != 4 or frames_TMVC.shape[2:] != shape or len(frames_TMVC) == 0:
+        raise InputError(
+            f"a frame has the shape {given.shape[1:]}, and one person of the skeleton "
+            f"{skeleton.name} has {shape}",
+            where="the joints",
+            now=now,
+        )
+    if (num_people := frames_TMVC.shape[1]) > MOST_PEOPLE:
+        raise InputError(
+            f"there are {num_people} people, and the model supports at most {MOST_PEOPLE}",
+            where="the joints",
+            now="select the people that act, for example those who move most",
+        )
+    return frames_TMVC
 
 
 def read_null(frame: Any, skeleton: Skeleton) -> Any:

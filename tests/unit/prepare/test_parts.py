@@ -9,7 +9,7 @@ import pytest
 from sgnray.data.skeleton import KINECT20
 from sgnray.data.skipped import Skipped
 from sgnray.prepare.clip import Clip, ClipFacts, Poses
-from sgnray.prepare.pipeline.parts import Journal, PreparedPart, prepare_part
+from sgnray.prepare.parts import Journal, PreparedPart, prepare_part
 from sgnray.prepare.plan import RawPlan, RawSource
 
 WIDTH = 60
@@ -35,7 +35,7 @@ class Job:
 @pytest.fixture
 def plan():
     source = RawSource(0, 0, "", "")
-    return RawPlan("own", KINECT20, ("a",), tuple(Job(number) for number in range(4)), (), source)
+    return RawPlan("own", KINECT20, ("a",), tuple(Job(number) for number in range(4)), source)
 
 
 def appended(folder, plan, num_parts):

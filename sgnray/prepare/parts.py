@@ -22,8 +22,8 @@ from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.data.store import clips_schema
 from sgnray.prepare.clip import Clip
-from sgnray.prepare.pipeline.staging import POSES_FILE, part_path
 from sgnray.prepare.plan import PartJob, RawPlan
+from sgnray.prepare.staging import POSES_FILE, part_path
 from sgnray.storage.atomic import write_bytes
 
 _SKIPPED_KEY, _END_KEY, _CRC_KEY = b"skipped", b"poses_end", b"poses_crc32"

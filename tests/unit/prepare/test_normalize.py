@@ -1,12 +1,19 @@
-"""Thresholds of the denoising rules; the golden files test the rules together."""
+"""Thresholds of the rules that remove bodies; the golden files test the rules together."""
 
 import numpy as np
 import pytest
 
 from sgnray.errors import ClipError
-from sgnray.prepare.denoise import find_wide_frames, keep_actors, measure_motion
-from sgnray.prepare.normalize import arrange, assign_actors, list_poses, translate
-from sgnray.prepare.recording import Body, Recording
+from sgnray.prepare.clip import Body, Recording
+from sgnray.prepare.normalize import (
+    arrange,
+    assign_actors,
+    find_wide_frames,
+    keep_actors,
+    list_poses,
+    measure_motion,
+    translate,
+)
 
 
 def make_body(num_frames, *, num_wide=0, motion=1.0, first_frame=0, seed=0):

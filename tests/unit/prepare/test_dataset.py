@@ -14,8 +14,8 @@ import pytest
 from sgnray.data.store import open_dataset
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import InputError, OutputError, UsageError
-from sgnray.prepare.pipeline import assemble, run
-from sgnray.prepare.pipeline.run import prepare_dataset
+from sgnray.prepare import dataset
+from sgnray.prepare.dataset import prepare_dataset
 from sgnray.prepare.readers.listing import PART_FILES
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
@@ -134,8 +134,7 @@ def test_a_dataset_that_another_version_prepared_is_named_as_such(
 ):
     raw, out = make_nwucla(6), tmp_path / "out"
     prepare_dataset(raw, out=out)
-    for module in (assemble, run):
-        monkeypatch.setattr(module, "PREPARE_VERSION", 2)
+    monkeypatch.setattr(dataset, "PREPARE_VERSION", 2)
     with pytest.raises(UsageError, match="these raw files, prepared by another version of sgnray"):
         prepare_dataset(raw, out=out)
     assert prepare_dataset(raw, out=out, overwrite=True).info.source["prepare_version"] == 2
@@ -228,7 +227,7 @@ def test_zip_and_folder_are_the_same_source(make_nwucla, tmp_path):
 
 @pytest.mark.ray
 def test_two_workers_give_the_same_bytes(make_nwucla, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "_STARTING_BYTES", 0)
+    monkeypatch.setattr(dataset, "_STARTING_BYTES", 0)
     raw = make_nwucla(2 * PART_FILES + 10)
     steps = []
     result = prepare_dataset(
@@ -346,8 +345,8 @@ def test_workers_wait_as_long_as_asked(tiny_raw, tmp_path, monkeypatch):
         asked.append(request)
         return (work(job, "cpu") for job in jobs)
 
-    monkeypatch.setattr("sgnray.prepare.pipeline.run._STARTING_BYTES", 0)
-    monkeypatch.setattr("sgnray.prepare.pipeline.run.run_on_actors", run)
+    monkeypatch.setattr("sgnray.prepare.dataset._STARTING_BYTES", 0)
+    monkeypatch.setattr("sgnray.prepare.dataset.run_on_actors", run)
     request = WorkerRequest(wait_s=5)
     prepare_dataset(tiny_raw, out=tmp_path / "data", workers=2, request=request)
     assert asked == [request]

@@ -9,38 +9,39 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
+import numpy as np
+import pyarrow as pa
+
+from sgnray.data.info import INFO_FILE, DatasetInfo, NamedSplits, read_info
 from sgnray.data.protocols import split_counts
-from sgnray.data.skipped import Skipped, read_skipped
-from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, open_dataset
+from sgnray.data.skeleton import Skeleton
+from sgnray.data.skipped import Skipped, count_reasons, read_skipped
+from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, open_dataset, write_dataset
 from sgnray.distributed.cluster import is_at_hand
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
-from sgnray.errors import InputError, UsageError
-from sgnray.prepare.pipeline.assemble import (
-    PREPARE_VERSION,
-    assemble,
-    describe_source,
-    keep_present,
-)
-from sgnray.prepare.pipeline.parts import Journal, PreparedPart, prepare_part
-from sgnray.prepare.pipeline.staging import (
+from sgnray.errors import EmptyError, InputError, Problem, UsageError, count_of
+from sgnray.prepare.parts import Journal, PreparedPart, map_poses, prepare_part
+from sgnray.prepare.plan import RawPlan
+from sgnray.prepare.readers.detect import detect
+from sgnray.prepare.staging import (
+    SORTED_FILE,
     hold_staging,
     move_into_place,
     partial_folder,
     ready_folder,
 )
-from sgnray.prepare.plan import RawPlan
-from sgnray.prepare.readers.detect import detect
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import output_errors, refuse_uri
 from sgnray.storage.location import Location, locate, resolve
 
 log = logging.getLogger(__name__)
 
+PREPARE_VERSION = 1
 # What one process reads while Ray starts and stops (6 s), or connects and starts workers.
 _STARTING_BYTES = 1500 * 10**6
 _CONNECTING_BYTES = 250 * 10**6
+_NUM_REASONS = 8
 _OWN_FILES = {CLIPS_FILE, INFO_FILE, SKIPPED_FILE}
 
 Raw = str | Path
@@ -93,7 +94,9 @@ def prepare_dataset(
     if is_reusable and not partial_folder(target).exists():  # else a killed process left it
         log.info("the raw data are assumed unchanged: same names and sizes")
         return _result(shown, reused=True)
-    key = hashlib.sha256(f"{describe_source(plan)} {plan.source.stamp} {plan.class_names}".encode())
+    key = hashlib.sha256(
+        f"{_describe_source(plan)} {plan.source.stamp} {plan.class_names}".encode()
+    )
     with hold_staging(target, key=key.hexdigest()) as folder:
         # Check again: now no other process can write it, and an interrupted move is undone.
         if _is_reusable(target, plan, overwrite=overwrite):
@@ -105,7 +108,7 @@ def prepare_dataset(
                 with output_errors(target):
                     journal.append(part)
             with output_errors(target):
-                assemble(journal.gather(), plan, aside=folder, ready=ready_folder(folder))
+                _assemble(journal.gather(), plan, aside=folder, ready=ready_folder(folder))
                 move_into_place(folder, target)
     return _result(shown, reused=False)
 
@@ -159,7 +162,7 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
     elif not overwrite:
         try:
             info = read_info(target)
-            source = describe_source(plan)
+            source = _describe_source(plan)
             if info.source == source:
                 if _has_same_splits(info, plan):
                     return True
@@ -183,7 +186,7 @@ def _has_same_splits(info: DatasetInfo, plan: RawPlan) -> bool:
     """Compare the source's own splits; those of a dataset are without the refused clips."""
     found = info.splits or {}
     known = {name for parts in found.values() for names in parts.values() for name in names}
-    return info.splits == keep_present(plan.splits, frozenset(known))
+    return info.splits == _keep_present(plan.splits, frozenset(known))
 
 
 def _check_apart(places: Sequence[Location], target: Path) -> None:
@@ -197,6 +200,82 @@ def _check_apart(places: Sequence[Location], target: Path) -> None:
                 where=f"{source} and {target}",
                 now="choose another folder with --out",
             )
+
+
+def _assemble(gathered: PreparedPart, plan: RawPlan, *, aside: Path, ready: Path) -> None:
+    """Write clips.arrow, dataset.json and skipped.csv into `ready`; EmptyError without a clip.
+
+    Memory does not grow with the number of poses: clips that are not sorted by name are sorted
+    through another file in `aside`.
+    """
+    skipped = sorted([*plan.skipped, *gathered.skipped], key=lambda item: (item.name, item.reason))
+    if gathered.table.num_rows == 0:
+        raise _no_clip(skipped)
+    gathered = _sort(gathered, aside / SORTED_FILE, plan.skeleton)
+    table = gathered.table
+    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+    # Readers refuse such a clip: the dataset could not be opened.
+    assert columns["label"].to_numpy().max() < len(plan.class_names), "a label is no class"
+    write_dataset(
+        ready,
+        columns,
+        gathered.values_PD,
+        dataset=plan.dataset,
+        skeleton=plan.skeleton,
+        class_names=plan.class_names,
+        source=_describe_source(plan),
+        splits=_keep_present(plan.splits, frozenset(columns["name"].to_pylist())),
+        skipped=skipped,
+    )
+
+
+def _describe_source(plan: RawPlan) -> dict[str, int | str]:
+    """Describe the source of a dataset: the same for a folder and a .zip of it, at any time."""
+    return {
+        "num_files": plan.source.num_files,
+        "num_bytes": plan.source.num_bytes,
+        "fingerprint": f"sha256:{plan.source.fingerprint}",
+        "prepare_version": PREPARE_VERSION,
+    }
+
+
+def _sort(gathered: PreparedPart, sorted_path: Path, skeleton: Skeleton) -> PreparedPart:
+    """Sort the clips by name; parts that are already sorted are returned as they are."""
+    names = gathered.table.column("name").to_pylist()
+    order = np.array(sorted(range(len(names)), key=names.__getitem__))
+    if (order[1:] > order[:-1]).all():
+        return gathered
+    offsets = gathered.table.column("frame").combine_chunks().offsets.to_numpy()
+    with sorted_path.open("wb") as file:
+        for row in order:
+            file.write(gathered.values_PD[offsets[row] : offsets[row + 1]].data)
+    table = gathered.table.take(pa.array(order)).combine_chunks()
+    return PreparedPart(table, map_poses(sorted_path, skeleton), gathered.skipped)
+
+
+def _keep_present(splits: NamedSplits | None, names: frozenset[str]) -> NamedSplits | None:
+    """Remove refused clips from the splits."""
+    if splits is None:
+        return None
+    return {
+        case: {part: [name for name in listed if name in names] for part, listed in parts.items()}
+        for case, parts in splits.items()
+    }
+
+
+def _no_clip(skipped: Sequence[Skipped]) -> EmptyError:
+    reasons = count_reasons(skipped)
+    return EmptyError(
+        f"none of {len(skipped)} recordings can be used",
+        where=f"{len(reasons)} reasons, the most frequent first"
+        if len(reasons) > 1
+        else "all for one reason",
+        now="correct what the reasons say, in the files or in what names and labels them",
+        problems=[
+            Problem(f"{count_of(row.num_files, 'file')}, like {row.example}", row.reason)
+            for row in reasons[:_NUM_REASONS]
+        ],
+    )
 
 
 def _result(folder: Path, *, reused: bool) -> PrepareResult:

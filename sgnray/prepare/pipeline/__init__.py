@@ -1,1 +1,0 @@
-"""Many recordings to one dataset: plan, parts, journal, assembly."""
