@@ -141,6 +141,11 @@ def check_same(address: str, used: str) -> None:
     )
 
 
+def is_on_this_machine(address: str) -> bool:
+    """Return whether an address is one of this machine."""
+    return bool(_resolve(_split(address)[0]) & _own_addresses())
+
+
 def _own_addresses() -> set[str]:
     return {each.address for found in psutil.net_if_addrs().values() for each in found}
 

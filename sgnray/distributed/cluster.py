@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,6 +24,7 @@ from sgnray.distributed.address import (
     find_address,
     find_here,
     is_listening,
+    is_on_this_machine,
     no_answer,
     raylets,
     refuse_client,
@@ -80,19 +82,20 @@ def connected(
     its cluster; UsageError if `address` names another one. A cluster that was found without an
     address is logged if `is_announced`.
     """
-    import ray
-
-    if ray.is_initialized():
-        refuse_client(CLIENT if ray.util.client.ray.is_connected() else address)
+    used = sys.modules.get("ray")
+    if used is not None and used.is_initialized():
+        refuse_client(CLIENT if used.util.client.ray.is_connected() else address)
         is_own = _has_started_ray()
         if address and address != "auto" and not (address == LOCAL and is_own):
-            check_same(address, str(ray.get_runtime_context().gcs_address))
+            check_same(address, str(used.get_runtime_context().gcs_address))
         yield Resources.now(is_local=is_own and address in (None, LOCAL))
         return
     wanted = find_address(address)
     if wanted == "auto":
         wanted = find_here()
-    with set_environment(_QUIET):
+    with set_environment(_QUIET | _token_mode(wanted)):
+        import ray  # reads the mode once
+
         with _sigterm_restored():
             if wanted is None:
                 with set_environment(_NO_DASHBOARD, replace=True):  # its processes inherit them
@@ -107,6 +110,19 @@ def connected(
             yield Resources.now(is_local=wanted is None)
         finally:
             ray.shutdown()
+
+
+def _token_mode(address: str | None) -> dict[str, str]:
+    """Return the variable that makes Ray send the user's token to a Ray on this machine.
+
+    `ray start` requires a token as soon as there is one, and a Ray that Python starts, as in
+    `sgn demo`, leaves one in the home folder. Ray sends it only if it looks for the cluster itself.
+    """
+    folder = os.path.expanduser("~")
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    has_token = bool(given) or Path(folder, ".ray", "auth_token").is_file()
+    is_sent = address is not None and has_token and is_on_this_machine(address)
+    return {"RAY_AUTH_MODE": "token"} if is_sent else {}
 
 
 def wait_for_head(*, seen_within_s: float = 0.0) -> None:
@@ -259,8 +275,9 @@ def _start(ray: Any, num_workers: int) -> None:
             if "timed out during startup" in str(error) and attempt < _MAX_STARTS:
                 log.warning("Ray did not start in time; trying again")
                 continue
+            now = "run it again when the machine is less busy, or without Ray: --workers 0"
+            if isinstance(error, OSError):
+                now = "set HOME to a folder that can be written: Ray keeps its token there"
             raise ClusterError(
-                f"Ray could not be started: {first_line(error)}",
-                where="this machine",
-                now="run it again when the machine is less busy, or without Ray: --workers 0",
+                f"Ray could not be started: {first_line(error)}", where="this machine", now=now
             ) from error

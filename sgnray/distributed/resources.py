@@ -234,7 +234,9 @@ def check_local(
         )
 
 
-def use_gpu(device: str, resources: Resources, request: WorkerRequest) -> bool:
+def use_gpu(
+    device: str, resources: Resources, request: WorkerRequest, *, option: str = "--device cuda"
+) -> bool:
     """Decide between GPUs and CPUs; `auto` takes GPUs if the cluster has any now.
 
     `cuda` on an existing cluster may wait for GPUs; UsageError on a new one without. Ray also
@@ -253,7 +255,7 @@ def use_gpu(device: str, resources: Resources, request: WorkerRequest) -> bool:
     if device == "auto" and resources.num_gpus == 0 and not resources.is_local:
         if request.accelerator_type or request.num_gpus:
             return True  # it asks for a kind or a share of GPU: the cluster may be scaled to zero
-        log.warning("the cluster has no GPU now: using CPUs; --device cuda waits for GPUs")
+        log.warning("the cluster has no GPU now: using CPUs; %s waits for GPUs", option)
     return device == "cuda" or (device == "auto" and resources.num_gpus > 0)
 
 

@@ -19,7 +19,9 @@ import torch
 from torch import distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from sgnray.distributed.device import has_gpu, require_float32_products
 from sgnray.distributed.resources import WorkerRequest
+from sgnray.errors import ClusterError
 
 # Settings that Ray Train reads from the environment.
 RAY_TRAIN_VARIABLES = {
@@ -124,7 +126,16 @@ def process_group(device_type: str) -> Iterator[torch.device]:
 def _own_device(device_type: str) -> torch.device:
     """Return the device of this worker of Ray Train; a GPU becomes the current one."""
     if device_type != "cuda":
+        # Ray leaves it the GPUs of the machine, and torch's optimizers would begin to use one.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return torch.device("cpu")
+    if not has_gpu():
+        raise ClusterError(
+            "Ray gave this worker a GPU that its torch cannot use",
+            where=socket.gethostname(),
+            now="install a torch for the GPU's driver on all machines, or use --device cpu",
+        )
+    require_float32_products()
     from ray.train.torch import get_device
 
     device: torch.device = get_device()

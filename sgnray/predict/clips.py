@@ -24,7 +24,12 @@ from sgnray.checkpoints.exported import OnnxModel
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
 from sgnray.config.schema import Precision
 from sgnray.data.skipped import Skipped
-from sgnray.distributed.device import check_device_name, choose_device, keep_freed_memory
+from sgnray.distributed.device import (
+    check_device_name,
+    choose_device,
+    explained_gpu_memory,
+    keep_freed_memory,
+)
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.precision import resolve_for_workers
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
@@ -263,7 +268,7 @@ class Recognizer:
         self.model.model.to(device)
         in_bf16 = self.precision == "bf16"
         results: list[Prediction | Skipped] = []
-        with closing(_read_ahead(self._blocks(parts))) as blocks:
+        with closing(_read_ahead(self._blocks(parts))) as blocks, explained_gpu_memory():
             for block in blocks:
                 if isinstance(block, list):
                     results += self._recognize(block, in_bf16=in_bf16)

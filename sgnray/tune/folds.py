@@ -20,7 +20,7 @@ from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.data.protocols import validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.distributed.device import keep_freed_memory
+from sgnray.distributed.device import explained_gpu_memory, keep_freed_memory
 from sgnray.distributed.queue import StateStore
 from sgnray.distributed.world import World
 from sgnray.errors import RunError
@@ -143,12 +143,16 @@ class Folds:
     def train_remaining(self) -> Iterator[EpochReport]:
         """Train to the recipe's end and yield each epoch."""
         while self.epoch < self._recipe.train.num_epochs:
-            for folds in self._seeds:
-                for steps, validate in zip(folds, self._validators, strict=True):
-                    metrics = train_and_validate(steps, validate)
-                    # A score would keep the best epoch's weights, which are not needed here.
-                    steps.state.finish_epoch(metrics, score=None)
+            self._train_epoch()
             yield self.report(self.epoch)
+
+    @explained_gpu_memory()
+    def _train_epoch(self) -> None:
+        for folds in self._seeds:
+            for steps, validate in zip(folds, self._validators, strict=True):
+                metrics = train_and_validate(steps, validate)
+                # A score would keep the best epoch's weights, which are not needed here.
+                steps.state.finish_epoch(metrics, score=None)
 
     def report(self, epoch: int) -> EpochReport:
         """Return the report of a finished epoch, counted from 1: means over the models."""

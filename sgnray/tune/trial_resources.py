@@ -14,6 +14,7 @@ from sgnray.distributed.resources import (
     WorkerRequest,
     check_gpu_share,
     check_local,
+    use_gpu,
     warn_of_few_cpus,
 )
 from sgnray.errors import UsageError, count_of
@@ -92,13 +93,10 @@ class TrialResources:
         """
         gpus = self.num_gpus
         if gpus is None:
-            has_gpus = cluster.num_gpus > 0 or self.request.accelerator_type is not None
-            gpus = float(self.num_workers) if has_gpus else 0.0
-            if not cluster.is_local and not gpus:
-                log.warning(
-                    "the cluster has no GPU now: using CPUs; --gpus-per-trial %d waits for GPUs",
-                    self.num_workers,
-                )
+            wants_gpus = use_gpu(
+                self.device, cluster, self.request, option=f"--gpus-per-trial {self.num_workers}"
+            )
+            gpus = float(self.num_workers) if wants_gpus else 0.0
         if not (gpus or self.num_cpus):
             warn_of_few_cpus(self.num_workers, cluster, option="--cpus-per-trial")
         request = replace(self.request, num_cpus=self._min_cpus, num_gpus=gpus)
