@@ -108,12 +108,16 @@ def _own_nodes() -> list[dict[str, str]]:
     for process in raylets():
         with suppress(psutil.Error):  # it has ended, or is hidden
             if os.getuid() in (0, process.uids().real):
-                options = dict(word.partition("=")[::2] for word in process.cmdline())
+                options = _options(process)
                 if options.get("--node_ip_address") in own:
                     # The time is in hundredths of a second.
                     found.append((process.create_time(), process.pid, options))
     found.sort(key=lambda node: node[:2], reverse=True)
     return [options for _, _, options in found]
+
+
+def _options(raylet: psutil.Process) -> dict[str, str]:
+    return dict(word.partition("=")[::2] for word in raylet.cmdline())
 
 
 def raylets() -> Iterator[psutil.Process]:
@@ -127,23 +131,30 @@ def raylets() -> Iterator[psutil.Process]:
 
 def check_same(address: str, used: str) -> None:
     """Raise UsageError if `address` names another Ray than the one that this process uses."""
-    if address == used:
-        return
-    (host, port), (used_host, used_port) = _split(address), _split(used)
-    if port == used_port:
-        own, names, used_names = _own_addresses(), _resolve(host), _resolve(used_host)
-        if names & used_names or (names & own and used_names & own):
-            return
-    raise UsageError(
-        "this process already uses another Ray",
-        where=f"{address}, and not {used}",
-        now="leave the address out to use that one, or call ray.shutdown() first",
-    )
+    if not _is_same(address, used):
+        raise UsageError(
+            "this process already uses another Ray",
+            where=f"{address}, and not {used}",
+            now="leave the address out to use that one, or call ray.shutdown() first",
+        )
 
 
-def is_on_this_machine(address: str) -> bool:
-    """Return whether an address is one of this machine."""
-    return bool(_resolve(_split(address)[0]) & _own_addresses())
+def _is_same(address: str, other: str) -> bool:
+    if address == other:
+        return True
+    (host, port), (other_host, other_port) = _split(address), _split(other)
+    if port != other_port:
+        return False
+    own, names, other_names = _own_addresses(), _resolve(host), _resolve(other_host)
+    return bool(names & other_names) or bool(names & own and other_names & own)
+
+
+def node_environments(address: str) -> Iterator[dict[str, str]]:
+    """Yield the variables of each node of the cluster at `address` that this user has here."""
+    for process in raylets():
+        with suppress(psutil.Error):  # it has ended, or is another user's
+            if _is_same(address, _options(process).get("--gcs-address", "")):
+                yield process.environ()
 
 
 def _own_addresses() -> set[str]:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -24,8 +23,8 @@ from sgnray.distributed.address import (
     find_address,
     find_here,
     is_listening,
-    is_on_this_machine,
     no_answer,
+    node_environments,
     raylets,
     refuse_client,
 )
@@ -113,16 +112,15 @@ def connected(
 
 
 def _token_mode(address: str | None) -> dict[str, str]:
-    """Return the variable that makes Ray send the user's token to a Ray on this machine.
+    """Return the variable that makes Ray send the user's token, if the cluster requires one.
 
     `ray start` requires a token as soon as there is one, and a Ray that Python starts, as in
     `sgn demo`, leaves one in the home folder. Ray sends it only if it looks for the cluster itself.
     """
-    folder = os.path.expanduser("~")
-    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
-    has_token = bool(given) or Path(folder, ".ray", "auth_token").is_file()
-    is_sent = address is not None and has_token and is_on_this_machine(address)
-    return {"RAY_AUTH_MODE": "token"} if is_sent else {}
+    requires_token = address is not None and any(
+        node.get("RAY_AUTH_MODE", "").lower() == "token" for node in node_environments(address)
+    )
+    return {"RAY_AUTH_MODE": "token"} if requires_token else {}
 
 
 def wait_for_head(*, seen_within_s: float = 0.0) -> None:
@@ -163,12 +161,13 @@ def lost_cluster(now: str) -> Iterator[None]:
 
     An error of a file or a pipe has a number, and is not one of Ray.
     """
-    from ray.exceptions import RayError
-
     try:
         yield
-    except (RayError, ConnectionError, TimeoutError) as error:
-        if not isinstance(error, RayError) and error.errno is not None:
+    except Exception as error:
+        from ray.exceptions import RayError  # not before `connected`
+
+        is_of_system = isinstance(error, (ConnectionError, TimeoutError)) and error.errno is None
+        if not isinstance(error, RayError) and not is_of_system:
             raise
         raise ClusterError(
             f"the Ray cluster was lost: {first_line(error)}",
@@ -276,7 +275,8 @@ def _start(ray: Any, num_workers: int) -> None:
                 log.warning("Ray did not start in time; trying again")
                 continue
             now = "run it again when the machine is less busy, or without Ray: --workers 0"
-            if isinstance(error, OSError):
+            path = str(getattr(error, "filename", None))
+            if path.startswith(os.path.expanduser("~")):
                 now = "set HOME to a folder that can be written: Ray keeps its token there"
             raise ClusterError(
                 f"Ray could not be started: {first_line(error)}", where="this machine", now=now

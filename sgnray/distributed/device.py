@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -46,12 +47,21 @@ def has_gpu() -> bool:
         warnings.simplefilter("always")
         is_found = torch.cuda.is_available()
     faults = [str(warning.message).splitlines()[0] for warning in caught]
-    if torch.version.cuda is None and _NVIDIA_DEVICE.exists():
+    is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    if torch.version.cuda is None and _NVIDIA_DEVICE.exists() and not is_hidden:
         faults = ["this torch is built for CPUs only"]
     if not is_found and faults and not _gpu_faults:
         _gpu_faults.extend(faults)
         log.warning("torch cannot use the GPU of this machine: %s", "; ".join(faults))
     return is_found
+
+
+def hide_gpus() -> None:
+    """Hide the GPUs from a process of Ray that computes on CPUs.
+
+    Ray leaves it those of the machine, and torch's optimizers would take memory of the first.
+    """
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def require_float32_products() -> None:
@@ -71,8 +81,8 @@ def explained_gpu_memory() -> Iterator[None]:
         raise SgnError(
             "the GPU has no memory left",
             where=first_line(error),
-            now="end other programs on it, use a smaller optim.batch_size or "
-            "data.pose_device=host, or use --device cpu",
+            now="end other programs on it, or use --device cpu; training needs less with a "
+            "smaller optim.batch_size or data.pose_device=host",
         ) from error
 
 

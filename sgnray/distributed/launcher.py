@@ -396,7 +396,12 @@ def _run_worker(
 
     torch.set_num_threads(num_threads)
     state = None if state is None else ray.get(state)
-    with process_group(device_type) as device:
+    with ExitStack() as stack:
+        try:
+            device = stack.enter_context(process_group(device_type))
+        except SgnError as error:
+            ray.get(queue.put(error))
+            raise
         worker = Worker(queue, device)
         outcome: object
         try:

@@ -43,10 +43,10 @@ def run_on_actors(
     May wait for the cluster, at the start and after the loss of a node. Raises ClusterError, whose
     advice is `now`, and any SgnError that `work` raises.
     """
-    import ray
-
     request = request or WorkerRequest()
     with lost_cluster(now), connected(address, num_workers=workers) as resources:
+        import ray  # not before `connected`, which says how
+
         num_gpus = gpus_per_actor(device, resources, request)
         try:
             with Reservation(workers, resources, replace(request, num_gpus=num_gpus)) as room:

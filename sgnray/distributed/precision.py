@@ -1,9 +1,8 @@
 """What the precision `auto` means: bf16 if the hardware supports it, else float32.
 
-This machine's hardware answers `choose_precision`: training without Ray and measurements ask it.
-One worker of a cluster answers `ask_precision`: a launch on Ray workers and a search ask it once
-they are connected. Several seeds and predictions ask `resolve_for_workers` before they start their
-workers; it asks either.
+- `choose_precision` asks this machine: for training without Ray, and for `sgn bench`.
+- `ask_precision` asks one worker of a connected cluster: for training on Ray, and for a search.
+- `resolve_for_workers` does either, before workers start: for several seeds, and for predictions.
 """
 
 from __future__ import annotations

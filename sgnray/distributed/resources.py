@@ -240,7 +240,7 @@ def use_gpu(
     """Decide between GPUs and CPUs; `auto` takes GPUs if the cluster has any now.
 
     `cuda` on an existing cluster may wait for GPUs; UsageError on a new one without. Ray also
-    counts GPUs that torch cannot use, so a new one, on this machine, is asked twice.
+    counts GPUs that torch cannot use, so for a Ray that was started here torch is asked as well.
     """
     if device != "cpu" and resources.is_local and resources.num_gpus:
         from sgnray.distributed.device import choose_device  # loads torch

@@ -19,7 +19,7 @@ import torch
 from torch import distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from sgnray.distributed.device import has_gpu, require_float32_products
+from sgnray.distributed.device import has_gpu, hide_gpus, require_float32_products
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import ClusterError
 
@@ -95,7 +95,8 @@ def run_trainer(
 def process_group(device_type: str) -> Iterator[torch.device]:
     """Join the workers of this run, and yield this one's device. Collective: every rank must call.
 
-    One rank needs no process group.
+    One rank needs no process group, but its device is prepared as well. ClusterError if Ray gave
+    this worker a GPU that torch cannot use.
     """
     import ray
     from ray.train import get_context
@@ -126,8 +127,7 @@ def process_group(device_type: str) -> Iterator[torch.device]:
 def _own_device(device_type: str) -> torch.device:
     """Return the device of this worker of Ray Train; a GPU becomes the current one."""
     if device_type != "cuda":
-        # Ray leaves it the GPUs of the machine, and torch's optimizers would begin to use one.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        hide_gpus()
         return torch.device("cpu")
     if not has_gpu():
         raise ClusterError(

@@ -137,9 +137,6 @@ def through_onnx(trained_model: TrainedModel) -> TrainedModel:
         return replace(load_trained_model(path), path=trained_model.path)
 
 
-log = logging.getLogger(__name__)
-
-
 def _check_options(to: str, opset: int | None, *, int8: bool) -> None:
     for option, is_given in (("--opset", opset is not None), ("--int8", int8)):
         if is_given and to != "onnx":

@@ -49,7 +49,6 @@ class Stream:
         self.num_frames = 0
         self._model = model
         self._skeleton = model.card.skeleton
-
         self._num_views = num_views
         self._num_guesses = num_guesses
         self._frames: deque[FloatArray] = deque(maxlen=window)

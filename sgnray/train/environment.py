@@ -1,4 +1,7 @@
-"""The content of environment.json: what a run was trained with, and where; compared with now."""
+"""The content of environment.json: what a run was trained with, and where.
+
+A run that is resumed is compared with it.
+"""
 
 from __future__ import annotations
 

@@ -48,6 +48,22 @@ TRACKERS_DIR = "trackers"
 # For programs, and for people.
 PARQUET_FILE, CSV_FILE = "trials.parquet", "trials.csv"
 
+# Spreadsheets treat a cell that starts with one of these as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+_COLUMNS: dict[str, tuple[pa.DataType, Callable[[TrialRow], object]]] = {
+    "trial": (pa.int64(), lambda row: row.number),
+    "status": (pa.string(), lambda row: row.status),
+    "epochs": (pa.int64(), lambda row: row.num_epochs),
+    "val_top1": (pa.float64(), lambda row: row.score),
+    "spread": (pa.float64(), lambda row: row.spread),
+    "best_epoch_val_top1": (pa.float64(), lambda row: row.best_score),
+    "duration_s": (pa.float64(), lambda row: row.duration_s or None),
+    "num_parameters": (pa.int64(), lambda row: row.num_parameters or None),
+    "flops": (pa.int64(), lambda row: row.flops or None),
+    "node": (pa.string(), lambda row: row.node or None),
+}
+
 
 @dataclass(frozen=True)
 class SearchFolder:
@@ -213,23 +229,6 @@ def _header(folder: SearchFolder, best: TrialRow, rows: tuple[TrialRow, ...]) ->
             "",
         ]
     )
-
-
-# Spreadsheets treat a cell that starts with one of these as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-_COLUMNS: dict[str, tuple[pa.DataType, Callable[[TrialRow], object]]] = {
-    "trial": (pa.int64(), lambda row: row.number),
-    "status": (pa.string(), lambda row: row.status),
-    "epochs": (pa.int64(), lambda row: row.num_epochs),
-    "val_top1": (pa.float64(), lambda row: row.score),
-    "spread": (pa.float64(), lambda row: row.spread),
-    "best_epoch_val_top1": (pa.float64(), lambda row: row.best_score),
-    "duration_s": (pa.float64(), lambda row: row.duration_s or None),
-    "num_parameters": (pa.int64(), lambda row: row.num_parameters or None),
-    "flops": (pa.int64(), lambda row: row.flops or None),
-    "node": (pa.string(), lambda row: row.node or None),
-}
 
 
 def trial_table(rows: Sequence[TrialRow], keys: Sequence[str]) -> pa.Table:

@@ -71,3 +71,14 @@ def test_a_machine_that_is_not_a_node_of_the_cluster_is_refused_at_once(host):
     ):
         process = host.start(words, stdout=subprocess.PIPE)
         assert process.communicate(timeout=50)[0].decode().strip() == printed
+
+
+def test_a_gpu_that_torch_cannot_use_is_named(host, tiny_folder, tmp_path):
+    """Ray counts it, and the worker's torch is for CPUs or its driver too old."""
+    host.start_head("--num-gpus", "1", num_cpus=2, CUDA_VISIBLE_DEVICES="99")
+    command = ["sgn", "train", f"--data={tiny_folder}", "--case=cv", f"--runs={tmp_path}"]
+    options = ["--workers=1", "--device=cuda", f"--address={host.ray_address}"]
+    process = host.start([*command, *options], stderr=subprocess.PIPE)
+    _, told = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "error: Ray gave this worker a GPU that its torch cannot use" in told.decode()

@@ -336,7 +336,7 @@ def _parts(facts: Sequence[ClipFacts], tested: set[str]) -> dict[str, list[str]]
 def _describe_source(
     files: Sequence[RawFile], facts: Sequence[ClipFacts], class_names: tuple[str, ...]
 ) -> RawSource:
-    """Labeler the files and their facts: another label or subject makes another dataset."""
+    """Describe the files and their facts: another label or subject makes another dataset."""
     source = describe_files(files)
     lines = [source.fingerprint, str(class_names), *(str(astuple(fact)) for fact in facts)]
     return replace(source, fingerprint=hash_lines(lines))

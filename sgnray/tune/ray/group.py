@@ -56,15 +56,15 @@ def train_group(trial: Started, job: TrialJob) -> FailureReport | None:
 
 def _train_worker(trial: Started, job: TrialJob, failures: MessageQueue) -> None:
     group = get_current_placement_group().id.hex()
-    with process_group("cuda" if job.resources.num_gpus else "cpu"):
-        try:
+    try:
+        with process_group(job.resources.device):
             for report in job.train(trial, World.current()):
                 ray.train.report(asdict(replace(report, placement_group=group)))
-        except Exception as error:
-            if not _may_be_a_loss(error):
-                # Wait until it has arrived: once this rank leaves, Ray ends all the others.
-                ray.get(failures.send(FailureReport.of(error)))
-            raise
+    except Exception as error:
+        if not _may_be_a_loss(error):
+            # Wait until it has arrived: once this rank leaves, Ray ends all the others.
+            ray.get(failures.send(FailureReport.of(error)))
+        raise
 
 
 def _may_be_a_loss(error: Exception) -> bool:

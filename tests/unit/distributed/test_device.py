@@ -52,6 +52,7 @@ def test_a_torch_for_cpus_beside_a_gpu_is_named(monkeypatch, tmp_path, caplog):
     (tmp_path / "nvidia0").touch()
     monkeypatch.setattr(module, "_NVIDIA_DEVICE", tmp_path / "nvidia0")
     monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(module, "_gpu_faults", [])
     assert choose_device("auto") == torch.device("cpu")
     assert "built for CPUs only" in caplog.text
