@@ -92,7 +92,8 @@ def wait_for_epoch(run: Path, epoch: int, process: subprocess.Popen[bytes]) -> f
 def wait_for_end(process: subprocess.Popen[bytes], code: int, *, output: Path) -> float:
     """Wait until a process ends with an exit code; return the seconds."""
     start = time.monotonic()
-    assert process.wait(300) == code, output.read_text()
+    found = process.wait(300)
+    assert found == code, f"exit code {found}: {output.read_text()}"
     return time.monotonic() - start
 
 
