@@ -7,10 +7,20 @@ import csv
 import io
 import json
 import pickle
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from sgnray.data.skeleton import AZURE32, COCO17, KINECT20, MEDIAPIPE33, NTU25, OPENPOSE18
+from sgnray.data.skeleton import (
+    AZURE32,
+    COCO17,
+    KINECT20,
+    MEDIAPIPE33,
+    NTU25,
+    OPENPOSE18,
+    Skeleton,
+)
 from sgnray.errors import ClipError
 from sgnray.prepare.readers.ntu import read_skeletons
 
@@ -279,40 +289,69 @@ def annotate_2d(name, frames_TNVC, label=0):
     }
 
 
+class Sample(NamedTuple):
+    """A format with a file per recording; `make` writes a person (T, V, 3), whose seed it gets."""
+
+    suffix: str
+    skeleton: Skeleton
+    make: Callable[[np.ndarray, int], bytes]
+
+
+SAMPLES = {
+    "MMPose": Sample(".json", COCO17, lambda person, _: format_mmpose(see(person))),
+    "Halpe": Sample(".json", COCO17, lambda person, _: format_mmpose(add_joints(see(person), 9))),
+    "YOLO": Sample(".json", COCO17, lambda person, _: format_yolo(see(person))),
+    "COCO": Sample(".json", COCO17, lambda person, _: format_coco(see(person))),
+    "flat list": Sample(
+        ".json",
+        COCO17,
+        lambda person, seed: format_coco(see(person), ("frame", "frameIdx", "t")[seed % 3]),
+    ),
+    "lines": Sample(
+        ".json",
+        COCO17,
+        lambda person, seed: format_lines(
+            [*see(person), []], ("OpenPifPaf", "YOLO", "rtmlib")[seed % 3]
+        ),
+    ),
+    "AlphaPose": Sample(
+        ".json",
+        OPENPOSE18,
+        lambda person, seed: format_alphapose(see(person), ("open", "cmu")[seed % 2]),
+    ),
+    "Kinetics": Sample(  # in its small images
+        ".json", OPENPOSE18, lambda person, _: format_kinetics(see(person) / 4)
+    ),
+    "PYSKL": Sample(
+        ".pkl", COCO17, lambda person, _: pickle.dumps(annotate_2d("clip", see(person)))
+    ),
+    "MediaPipe": Sample(
+        ".csv",
+        MEDIAPIPE33,
+        lambda person, seed: format_mediapipe(
+            person, form=("{0}", "pose_{1:02}", "world_{0}")[seed % 3]
+        ),
+    ),
+    "Azure Kinect": Sample(".json", AZURE32, lambda person, _: format_azure([person])),
+    "Kinect v2": Sample(".csv", NTU25, lambda person, _: format_kinect([person])),
+    "Kinect v1": Sample(".csv", KINECT20, lambda person, _: format_kinect([person], KINECT20)),
+}
+
+
 def make_file(kind, seed=0, num_frames=3):
     """Make a valid file of one person, in a format that has a file per recording."""
-    skeletons = {"MediaPipe": MEDIAPIPE33, "AlphaPose": OPENPOSE18, "Kinetics": OPENPOSE18}
-    person_TVC = move(skeletons.get(kind, COCO17), num_frames, seed=seed)
-    frames_NVC = project(person_TVC)[:, None]
-    match kind:
-        case "MMPose":
-            return format_mmpose(frames_NVC)
-        case "Halpe":  # nine more joints: COCO's are the first
-            return format_mmpose(np.pad(frames_NVC, [(0, 0), (0, 0), (0, 9), (0, 0)], mode="edge"))
-        case "YOLO":
-            return format_yolo(frames_NVC)
-        case "COCO":
-            return format_coco(frames_NVC)
-        case "Kinetics":
-            return format_kinetics(frames_NVC / 4)  # in its small images
-        case "AlphaPose":
-            return format_alphapose(frames_NVC, ("open", "cmu")[seed % 2])
-        case "lines":
-            return format_lines([*frames_NVC, []], ("OpenPifPaf", "YOLO", "rtmlib")[seed % 3])
-        case "flat list":
-            return format_coco(frames_NVC, ("frame", "frameIdx", "t")[seed % 3])
-        case "MediaPipe":
-            form = ("{0}", "pose_{1:02}", "world_{0}")[seed % 3]
-            return format_mediapipe(person_TVC, form=form)
-        case "Azure Kinect":
-            return format_azure([move(AZURE32, num_frames, seed=seed)])
-        case "Kinect v2":
-            return format_kinect([move(NTU25, num_frames, seed=seed)])
-        case "Kinect v1":
-            return format_kinect([move(KINECT20, num_frames, seed=seed)], KINECT20)
-        case "PYSKL":
-            return pickle.dumps(annotate_2d("clip", frames_NVC))
-    raise AssertionError(kind)
+    sample = SAMPLES[kind]
+    return sample.make(move(sample.skeleton, num_frames, seed=seed), seed)
+
+
+def see(person_TVC):
+    """Give the frames, each with one person, in pixels."""
+    return project(person_TVC)[:, None]
+
+
+def add_joints(frames_NVC, num_joints):
+    """Give people more joints, as Halpe does, whose first are COCO's."""
+    return np.pad(frames_NVC, [(0, 0), (0, 0), (0, num_joints), (0, 0)], mode="edge")
 
 
 def read_skeleton(data):

@@ -86,14 +86,13 @@ class TrainBatches:
 
     def draws(self, epoch: int) -> EpochDraws:
         """Draw the random numbers of one epoch, on the device that holds the poses."""
-        _, num_joints, num_coordinates = self.bank.poses_PVC.shape
+        assert self.bank.skeleton is not None, "only clips of a dataset are trained on"
         return EpochDraws.draw(
             self.config,
             seed=self.seed,
             epoch=epoch,
             num_clips=int(self.rows.max()) + 1,
-            num_joints=num_joints,
-            num_coordinates=num_coordinates,
+            skeleton=self.bank.skeleton,
         ).to(self.bank.pose_device)
 
     def slices(self, epoch: int) -> Iterator[BatchRows]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sgnray import seeding
 from sgnray.config import DataConfig
+from sgnray.data.skeleton import Skeleton
 
 # Each clip reads its noise from one shared pool, at its own offset: a table for all clips of NTU
 # would take 240 MB in every epoch.
@@ -44,24 +45,24 @@ class EpochDraws:
         seed: int,
         epoch: int,
         num_clips: int,
-        num_joints: int,
-        num_coordinates: int,
+        skeleton: Skeleton,
     ) -> EpochDraws:
         """Draw for the clips 0 to `num_clips`: a pure function of seed, epoch and clip."""
 
         def table(purpose: str, *shape: int) -> Tensor:
             return torch.from_numpy(seeding.uniform(seed, purpose, epoch, (num_clips, *shape)))
 
-        tables: dict[str, Tensor | None] = {"maps_NCC": _maps(config, table, num_coordinates)}
+        maps_NCC = _maps(config, table, skeleton.num_coordinates)
+        tables: dict[str, Tensor | None] = {"maps_NCC": maps_NCC}
         if config.crop < 1:
             tables["spans_N2"] = _spans(table("crop", 2), config.crop)
         if config.jitter_m:
-            size = _NOISE_POOL + config.num_segments * num_joints * num_coordinates
+            size = _NOISE_POOL + config.num_segments * skeleton.pose_size
             drawn = seeding.normal(seed, "jitter", epoch, (size,))
             tables["noise"] = torch.from_numpy(drawn) * config.jitter_m
             tables["noise_place_N"] = (table("jitter place") * _NOISE_POOL).long()
         if config.joint_dropout:
-            kept_NV = table("joint dropout", num_joints) >= config.joint_dropout
+            kept_NV = table("joint dropout", skeleton.num_joints) >= config.joint_dropout
             tables["kept_NV"] = kept_NV.float()
         if config.mixing:
             drawn = seeding.beta(seed, "mixing", epoch, num_clips, config.mixing)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sgnray.config.schema import PoseDevice, Windows
 from sgnray.data.protocols import corrected_labels
+from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import UsageError
 
@@ -31,7 +32,10 @@ _LARGEST_SHARE = 0.5
 
 @dataclass(frozen=True)
 class PoseBank:
-    """The clips of a dataset; batches are made on `pose_device` and delivered to `device`."""
+    """The clips of a dataset; batches are made on `pose_device` and delivered to `device`.
+
+    `skeleton` is None for clips that are not of a dataset, which cannot be augmented.
+    """
 
     poses_PVC: Tensor
     first_pose_N: Tensor
@@ -39,6 +43,7 @@ class PoseBank:
     labels_N: Tensor
     names: tuple[str, ...]
     device: torch.device
+    skeleton: Skeleton | None = None
 
     @classmethod
     def of(
@@ -67,6 +72,7 @@ class PoseBank:
             labels_N=torch.from_numpy(labels_N).to(pose_device),
             names=dataset.clips.names,
             device=device,
+            skeleton=dataset.skeleton,
         )
 
     @property

@@ -24,12 +24,7 @@ from .limits import MIB, fuzz, memory_bound
 from .skeleton_files import CHANGES, DRAW, TOKENS
 
 BATCH = 16
-SUFFIXES = {
-    "MMPose": ".json", "YOLO": ".json", "COCO": ".json", "flat list": ".json",
-    "Halpe": ".json", "lines": ".json", "OpenPose": ".json", "AlphaPose": ".json",
-    "Azure Kinect": ".json", "Kinetics": ".json",
-    "MediaPipe": ".csv", "Kinect v2": ".csv", "Kinect v1": ".csv", "PYSKL": ".pkl",
-}  # fmt: skip
+KINDS = [*files.SAMPLES, "OpenPose"]
 NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 JSON_TOKENS = [*TOKENS, b"[]", b"{}", b"[1,2]", b'{"x":1}', b"null", b"Infinity", b"[" * 5000]
 JSON_PARTS = re.compile(rb'"[a-z_0-9]+"|[\[\]{},:]')
@@ -96,9 +91,10 @@ def detect_or_refuse(name, head):
         return error
 
 
-@pytest.mark.parametrize("kind", SUFFIXES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_refuses_or_reads_finite_poses(kind):
     tally = Counter()
+    suffix = ".json" if kind == "OpenPose" else files.SAMPLES[kind].suffix
 
     @fuzz(num_files=160, batch=BATCH)
     @given(st.lists(broken_files(), min_size=BATCH, max_size=BATCH))
@@ -109,7 +105,7 @@ def test_refuses_or_reads_finite_poses(kind):
             if kind == "PYSKL" and len(data) > MIB:
                 continue
             with memory_bound(256 * MIB):
-                found = detect_or_refuse(f"clip{SUFFIXES[kind]}", data[: 64 * 1024])
+                found = detect_or_refuse(f"clip{suffix}", data[: 64 * 1024])
                 if found is None:
                     assert changes
                     tally["of no format"] += 1

@@ -1,7 +1,7 @@
 """The tables of raw recordings: their formats, and the published datasets that have them.
 
-A new format needs a row in FORMATS and a module that detects and reads it; a new dataset in a known
-format needs a row in PUBLISHED.
+A new format needs a row in `_READERS` and a module that detects and reads it; a new dataset in a
+known format needs a row in PUBLISHED.
 """
 
 from __future__ import annotations

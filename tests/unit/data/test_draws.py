@@ -9,16 +9,17 @@ import torch
 
 from sgnray.config import DataConfig
 from sgnray.data.epoch_draws import EpochDraws, build_rotations, rotation_matrices, transform
+from sgnray.data.skeleton import Skeleton
 
-ALL = {
-    "rotation_rad": [0.1, 1.2, 0.3],
-    "scaling": 0.15,
-    "shear": 0.2,
-    "jitter_m": 0.01,
-    "joint_dropout": 0.3,
-    "crop": 0.5,
-    "mixing": 0.4,
-}
+from ...augmentations import AUGMENTATIONS
+
+SKELETONS = {
+    num_coordinates: Skeleton(
+        "stick", ("head", "left hand", "right hand", "left foot", "right foot"),
+        ((1, 0), (2, 0), (3, 0), (4, 0)), 0, num_coordinates,
+    )
+    for num_coordinates in (2, 3)
+}  # fmt: skip
 ROWS = torch.arange(40)
 
 
@@ -29,8 +30,7 @@ def draw(*, epoch=0, num_clips=40, num_coordinates=3, **knobs) -> EpochDraws:
         seed=7,
         epoch=epoch,
         num_clips=num_clips,
-        num_joints=5,
-        num_coordinates=num_coordinates,
+        skeleton=SKELETONS[num_coordinates],
     )
 
 
@@ -43,8 +43,17 @@ def test_no_augmentation_returns_the_clips_unchanged(joints):
     assert draw().augment(joints, ROWS) is joints
 
 
+@pytest.mark.parametrize("key", AUGMENTATIONS)
+def test_each_augmentation_is_drawn_if_it_is_on(key):
+    def drawn(**knobs):
+        return {name for name, table in vars(draw(**knobs)).items() if table is not None}
+
+    assert drawn() == {"poses_NT"}
+    assert drawn(**{key: AUGMENTATIONS[key]}) > {"poses_NT"}
+
+
 def test_a_clips_draws_depend_on_nothing_but_the_clip(joints):
-    few, many = draw(num_clips=12, **ALL), draw(num_clips=40, **ALL)
+    few, many = draw(num_clips=12, **AUGMENTATIONS), draw(num_clips=40, **AUGMENTATIONS)
     rows = torch.tensor([3, 11])
     torch.testing.assert_close(few.augment(joints[rows], rows), many.augment(joints[rows], rows))
     torch.testing.assert_close(
@@ -55,7 +64,7 @@ def test_a_clips_draws_depend_on_nothing_but_the_clip(joints):
 
 
 def test_epochs_repeat_and_differ(joints):
-    first, again, other = (draw(epoch=e, **ALL).augment(joints, ROWS) for e in (2, 2, 3))
+    first, again, other = (draw(epoch=e, **AUGMENTATIONS).augment(joints, ROWS) for e in (2, 2, 3))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -130,7 +139,7 @@ def test_clips_in_2d_rotate_by_the_third_angle():
 
 
 def test_draws_of_another_epoch_can_be_copied_in_place():
-    tables, other = draw(epoch=0, **ALL), draw(epoch=1, **ALL)
+    tables, other = draw(epoch=0, **AUGMENTATIONS), draw(epoch=1, **AUGMENTATIONS)
     place = tables.poses_NT.data_ptr()
     tables.copy_(other)
     assert tables.poses_NT.data_ptr() == place

@@ -28,11 +28,6 @@ from sgnray.storage.location import locate
 
 from ... import pose_files as files
 
-SKELETON_OF = {
-    "MMPose": COCO17, "YOLO": COCO17, "COCO": COCO17, "PYSKL": COCO17,
-    "MediaPipe": MEDIAPIPE33, "Kinect v2": NTU25, "Kinect v1": KINECT20, "Azure Kinect": AZURE32,
-}  # fmt: skip
-SUFFIX_OF = {"PYSKL": ".pkl", "MediaPipe": ".csv", "Kinect v2": ".csv", "Kinect v1": ".csv"}
 FORMATTERS = {
     "MMPose": files.format_mmpose,
     "YOLO": files.format_yolo,
@@ -417,7 +412,7 @@ def assert_followed(recording, known):
 @pytest.mark.parametrize("kind", FORMATTERS)
 def test_people_who_cross_stay_apart(read, kind):
     known, frames_NVC = make_crossing(COCO17)
-    recording, skeleton = read(FORMATTERS[kind](frames_NVC), SUFFIX_OF.get(kind, ".json"))
+    recording, skeleton = read(FORMATTERS[kind](frames_NVC), files.SAMPLES[kind].suffix)
     assert_followed(recording, known)
     assert normalize(recording, skeleton).bodies.max() == 1
 
@@ -742,15 +737,15 @@ def test_a_file_that_is_not_a_recording_is_refused(read, suffix, data):
 # -------------------------------------------------------------- folders, .zip files, many in one
 
 
-@pytest.mark.parametrize("kind", SKELETON_OF)
+@pytest.mark.parametrize("kind", files.SAMPLES)
 def test_folders_and_zips_give_the_same(tmp_path, kind):
-    suffix = SUFFIX_OF.get(kind, ".json")
+    suffix = files.SAMPLES[kind].suffix
     folder = tmp_path / "tree"
     for number, name in enumerate(("a/one", "a/two", "b/one")):
         path = folder / f"{name}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(files.make_file(kind, seed=number))
-    assert_same_in_zip(folder, tmp_path / "tree.zip", SKELETON_OF[kind])
+    assert_same_in_zip(folder, tmp_path / "tree.zip", files.SAMPLES[kind].skeleton)
 
 
 @pytest.mark.parametrize("is_by_folder", [True, False])
@@ -956,7 +951,7 @@ def test_normalized_points_are_refused(read, kind, scale):
     offset = 1 if scale[0] > 1 / 1000 else 0
     frames_NVC = files.project(files.move(COCO17, 6))[:, None] * scale - offset
     data = FORMATTERS[kind](frames_NVC)
-    assert refuse(read, data, SUFFIX_OF.get(kind, ".json")).startswith(
+    assert refuse(read, data, files.SAMPLES[kind].suffix).startswith(
         "the points are normalized, which distorts them: write pixels"
     )
 

@@ -18,16 +18,11 @@ from sgnray.train.loop import train_epoch
 from sgnray.train.state import TrainState
 from sgnray.train.step import CapturedSteps, LaunchedSteps, choose_steps, train_step
 
+from ...augmentations import AUGMENTATIONS
+
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 EITHER = pytest.mark.parametrize("device", [CPU, pytest.param(GPU, marks=pytest.mark.gpu)], ids=str)
-EVERYTHING = {
-    "data.scaling": 0.1,
-    "data.shear": 0.1,
-    "data.jitter_m": 0.01,
-    "data.joint_dropout": 0.1,
-    "data.crop": 0.7,
-    "data.mixing": 0.2,
-}
+EVERYTHING = {f"data.{key}": value for key, value in AUGMENTATIONS.items()}
 
 
 @pytest.fixture
