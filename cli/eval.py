@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sgnray.checkpoints.model_files import describe_loadable
+
 from . import options, render, tables
 from .choices import DATA_DIR, choose_dataset, choose_run
 
@@ -16,8 +18,9 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="RUN|CHECKPOINT",
-            help="Run folders, checkpoints, official .pth or exported .safetensors files; several "
-            "are also scored as an ensemble, by the mean of their logits. Default: the newest run.",
+            help="Run folders, checkpoints, official .pth or exported "
+            f"{describe_loadable(with_weights=True)} files; several are also scored as an "
+            "ensemble, by the mean of their logits. Default: the newest run.",
         ),
     ] = None,
     case: Annotated[

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from sgnray.checkpoints.model_files import MODEL_FORMATS, FormatName, describe_loadable
 from sgnray.errors import count_of
 
 from . import options, render
 from .choices import choose_run, read_class_list
 from .tables import facts
+
+_FORMATS = ", ".join(f"{known.title} ({known.suffix})" for known in MODEL_FORMATS.values())
 
 
 def export(
@@ -19,15 +22,15 @@ def export(
         str | None,
         typer.Argument(
             metavar="RUN|CHECKPOINT",
-            help="A run folder, a checkpoint, an official .pth, or an exported .safetensors. "
-            "Default: the newest run.",
+            help="A run folder, a checkpoint, an official .pth, or an exported "
+            f"{describe_loadable(with_weights=True)}. Default: the newest run.",
         ),
     ] = None,
     to: Annotated[
-        Literal["onnx", "torch", "safetensors"] | None,
+        FormatName | None,
         typer.Option(
-            metavar="onnx|torch|safetensors",
-            help="File format. Default: by the suffix of --out, else onnx.",
+            metavar="|".join(MODEL_FORMATS),
+            help=f"File format: {_FORMATS}. Default: by the suffix of --out, else onnx.",
         ),
     ] = None,
     out: Annotated[
@@ -57,7 +60,7 @@ def export(
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a trained model as ONNX, torch.export or safetensors.
+    """Write a trained model as ONNX or in another format.
 
     The file describes its joints and classes, and how clips are prepared and sampled. It is kept
     only if its logits match the model's on up to 200 clips.

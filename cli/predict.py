@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import RenderableType
 
+from sgnray.checkpoints.model_files import MODEL_FORMATS, describe_loadable
 from sgnray.errors import EmptyError, SgnError, UsageError
 
 from . import options, render
@@ -46,8 +47,8 @@ def predict(
         str | None,
         typer.Option(
             metavar="RUN|CHECKPOINT",
-            help="A run folder, a checkpoint, an official .pth, or an exported .safetensors or "
-            ".onnx. Default: the newest run.",
+            help="A run folder, a checkpoint, an official .pth, or an exported "
+            f"{describe_loadable()}. Default: the newest run.",
         ),
     ] = None,
     clip: Annotated[
@@ -260,7 +261,7 @@ def _load_model(checkpoint: str | None, runs: str, runtime: str) -> TrainedModel
 
 
 def _through_onnx(model: TrainedModel) -> TrainedModel:
-    if model.path.suffix == ".onnx":
+    if model.path.suffix == MODEL_FORMATS["onnx"].suffix:
         return model
     from sgnray.export.model import through_onnx
 

@@ -17,9 +17,9 @@ def prepare(
         typer.Option(
             metavar="PATH",
             help="Raw data, a path or a URI like s3://bucket/folder; several make one dataset. "
-            "Folders or .zip files of NTU RGB+D, NW-UCLA, sgn synth or pose estimators; "
-            "NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl; a folder of train_data_joint.npy and "
-            "train_label.pkl; or the .yaml of your own clips.",
+            "Folders or .zip files of a published dataset such as NTU RGB+D, of sgn synth or of a "
+            "pose estimator; NTU_CS.h5, NTU60_CS.npz, ntu60_3danno.pkl; a folder of "
+            "train_data_joint.npy and train_label.pkl; or the .yaml of your own clips.",
         ),
     ],
     name_pattern: Annotated[

@@ -18,14 +18,9 @@ from torch import Tensor
 
 from sgnray.checkpoints.checkpoint import Checkpoint, load_either
 from sgnray.checkpoints.claim import Runs, folder_in
-from sgnray.checkpoints.exported import (
-    ONNX_SUFFIX,
-    SAFETENSORS_SUFFIX,
-    OnnxModel,
-    read_onnx,
-    read_safetensors,
-)
 from sgnray.checkpoints.model_card import ModelCard
+from sgnray.checkpoints.model_files import MODEL_FORMATS
+from sgnray.checkpoints.onnx_model import OnnxModel
 from sgnray.checkpoints.run_folder import (
     CHECKPOINT_FILE,
     RunFolder,
@@ -45,8 +40,6 @@ from sgnray.model.sgn import SGN
 from sgnray.prepare.clip import Poses, refusal
 from sgnray.prepare.in_memory import list_clip
 from sgnray.storage.location import as_folder
-
-TORCH_EXPORT_SUFFIX = ".pt2"
 
 log = logging.getLogger(__name__)
 
@@ -164,21 +157,22 @@ class TrainedModel:
 def load_trained_model(
     target: Path | str | None = None, *, runs_dir: Runs = Path("runs")
 ) -> TrainedModel:
-    """Load a run, a checkpoint, an exported .safetensors or .onnx, or the reference's .pth.
+    """Load a run, a checkpoint, a file of MODEL_FORMATS that has a reader, or an official .pth.
 
     A run is given by the path or URI of its folder, or by its name in `runs_dir`; the default is
     the newest run. Raises UsageError or CheckpointError.
     """
     path = _find_checkpoint(target, runs_dir)
-    if path.suffix == SAFETENSORS_SUFFIX:
-        return TrainedModel(path, *read_safetensors(path), run=None)
-    if path.suffix == ONNX_SUFFIX:
-        return TrainedModel(path, *read_onnx(path), run=None)
-    if path.suffix == TORCH_EXPORT_SUFFIX:
+    for known in MODEL_FORMATS.values():
+        if path.suffix != known.suffix:
+            continue
+        if known.read is not None:
+            return TrainedModel(path, *known.read(path), run=None)
+        loadable = [name for name, other in MODEL_FORMATS.items() if other.read is not None]
         raise UsageError(
-            "a torch.export file cannot be used as a checkpoint",
+            f"a {known.title} file cannot be used as a checkpoint",
             where=str(path),
-            now="use the run that it was exported from, or export that to onnx or safetensors",
+            now=f"use the run that it was exported from, or export that to {' or '.join(loadable)}",
         )
     loaded = load_either(path)
     if isinstance(loaded, Checkpoint):

@@ -227,9 +227,10 @@ AZURE32 = Skeleton(
 # Those of Kinect, which the files of 2s-AGCN, CTR-GCN, PYSKL and SGN itself have.
 KINECT = (NTU25, KINECT20)
 
-SKELETONS = {
-    skeleton.name: skeleton
-    for skeleton in (*KINECT, COCO17, OPENPOSE18, OPENPOSE25, MEDIAPIPE33, AZURE32)
-}
-# Names of those that pose estimators write; their prepared poses are in meters.
-ESTIMATED = frozenset(SKELETONS) - {skeleton.name for skeleton in KINECT}
+# A new skeleton belongs to one of these two. Datasets recorded with a sensor keep their unit.
+_RECORDED = (*KINECT,)
+# Those that pose estimators write; their prepared poses are in meters, which is checked.
+_ESTIMATED = (COCO17, OPENPOSE18, OPENPOSE25, MEDIAPIPE33, AZURE32)
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (*_RECORDED, *_ESTIMATED)}
+ESTIMATED = frozenset(skeleton.name for skeleton in _ESTIMATED)  # their names

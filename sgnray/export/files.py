@@ -1,6 +1,6 @@
 """The file formats of an export: written with the model card, and read back to compare.
 
-A new format needs its suffix in FORMATS, and a writer and a reader in `write_and_open`.
+A new format needs a row in MODEL_FORMATS, and a writer and a reader in `write_and_open`.
 Legend: B clips, T frames, V joints, C coordinates, K classes.
 """
 
@@ -16,24 +16,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sgnray.checkpoints.exported import (
-    ONNX_SUFFIX,
-    SAFETENSORS_SUFFIX,
-    ComputeLogits,
-    open_session,
-    read_safetensors,
-    run_session,
-    write_safetensors,
-)
 from sgnray.checkpoints.model_card import KEY
-from sgnray.checkpoints.trained_model import TORCH_EXPORT_SUFFIX, TrainedModel
+from sgnray.checkpoints.model_files import MODEL_FORMATS, read_safetensors, write_safetensors
+from sgnray.checkpoints.onnx_model import ComputeLogits, open_session, run_session
+from sgnray.checkpoints.trained_model import TrainedModel
 from sgnray.errors import SgnError, UsageError, first_line, import_extra
 
-FORMATS: dict[str, str] = {
-    "onnx": ONNX_SUFFIX,
-    "torch": TORCH_EXPORT_SUFFIX,
-    "safetensors": SAFETENSORS_SUFFIX,
-}
+# The suffix of each format, by the name in --to.
+FORMATS: dict[str, str] = {name: known.suffix for name, known in MODEL_FORMATS.items()}
 DEFAULT_OPSET = 18  # the one that torch's exporter writes; it converts to later ones
 
 

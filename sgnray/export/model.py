@@ -18,8 +18,8 @@ from torch import Tensor
 
 from sgnray import seeding
 from sgnray.checkpoints.claim import Runs
-from sgnray.checkpoints.exported import ComputeLogits
 from sgnray.checkpoints.model_card import ModelCard
+from sgnray.checkpoints.onnx_model import ComputeLogits
 from sgnray.checkpoints.trained_model import (
     TrainedModel,
     dataset_of,

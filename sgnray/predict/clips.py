@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from sgnray.checkpoints.claim import Runs
-from sgnray.checkpoints.exported import OnnxModel
+from sgnray.checkpoints.onnx_model import OnnxModel
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
 from sgnray.config.schema import Precision
 from sgnray.data.skipped import Skipped

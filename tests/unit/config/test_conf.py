@@ -10,6 +10,7 @@ import yaml
 import sgnray
 from sgnray.config import dump_recipe, list_recipes, load_recipe, recipe_hash
 from sgnray.config.schema import Section, dotted_keys, sections
+from sgnray.data.datasets import DATASETS
 from sgnray.train import train_run
 
 ROOT = Path(sgnray.__file__).parent.parent
@@ -48,6 +49,17 @@ def test_a_recipe_has_only_keys_that_differ_from_its_base(path):
     values = {f"{name}.{key}={v}" for name, keys in content.items() for key, v in keys.items()}
     same = {each for each in values if base and load_recipe(base, [each]) == load_recipe(base)}
     assert same == set()
+
+
+PUBLISHED = [name for name, known in DATASETS.items() if not known.is_synthetic]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_dataset_has_recipes_and_rows_in_the_guide(name):
+    guide = (ROOT / ".github" / "docs" / "data.md").read_text()
+    for case, known in DATASETS[name].cases.items():
+        assert f"{name}-{case}" in list_recipes()
+        assert f"| {known.num_train:,} / {known.num_test:,} |" in guide
 
 
 @pytest.mark.parametrize(

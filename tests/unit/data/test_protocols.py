@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sgnray.data.datasets import DATASETS, read_missing_names
+from sgnray.data.datasets import DATASETS, read_class_names, read_missing_names
 from sgnray.data.protocols import (
     ClipTable,
     Split,
@@ -50,6 +50,12 @@ def make_clips(names):
         replications=numbers(13),
         num_frames=np.full(len(names), 50, np.int64),
     )
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_each_published_class_has_a_name(name):
+    known = DATASETS[name]
+    assert len(set(read_class_names(name))) == (0 if known.is_synthetic else known.num_classes)
 
 
 def test_published_counts(ntu60, ntu120):

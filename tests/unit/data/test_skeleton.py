@@ -2,13 +2,28 @@ import json
 
 import pytest
 
-from sgnray.data.skeleton import KINECT20, NTU25, SKELETONS, Skeleton
+from sgnray.data import skeleton
+from sgnray.data.datasets import DATASETS
+from sgnray.data.skeleton import ESTIMATED, KINECT20, NTU25, SKELETONS, Skeleton
 
 
 @pytest.mark.parametrize("layout", SKELETONS.values(), ids=list(SKELETONS))
 def test_our_skeletons_round_trip_through_json(layout):
     assert Skeleton.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
     assert len(layout.bones) == layout.num_joints - 1
+
+
+def test_each_skeleton_is_listed():
+    ours = {value.name for value in vars(skeleton).values() if isinstance(value, Skeleton)}
+    assert ours == set(SKELETONS)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_skeleton_of_a_published_dataset_is_recorded(name):
+    """Else its poses, which keep the unit of its files, would be checked for meters."""
+    known = DATASETS[name].skeleton
+    assert SKELETONS[known.name] is known
+    assert known.name not in ESTIMATED
 
 
 def test_a_custom_skeleton_round_trips():

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import sgnray
 from sgnray.checkpoints.model_card import ModelCard
+from sgnray.checkpoints.model_files import MODEL_FORMATS
 from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.data.epoch_draws import rotation_matrices
 from sgnray.errors import CheckpointError, MissingExtraError, OutputError, SgnError, UsageError
@@ -25,9 +26,12 @@ from sgnray.evaluate import evaluate_run
 from sgnray.export import export_model
 from sgnray.export.files import FORMATS, open_onnx
 from sgnray.export.model import RANDOM, CheckClips, agree, compare, through_onnx
+from sgnray.model.sgn import SGN
 from sgnray.predict import predict_clips
 from sgnray.predict.sources import find_source
 
+LOADABLE = [name for name, known in MODEL_FORMATS.items() if known.read is not None]
+WITH_WEIGHTS = [name for name in LOADABLE if MODEL_FORMATS[name].has_weights]
 EXAMPLE = Path(__file__).parents[3] / ".github" / "examples" / "recognize_onnx.py"
 
 
@@ -102,8 +106,9 @@ def test_onnx_does_not_contain_paths_of_this_machine(exported):
         assert str(Path(module.__file__).parent).encode() not in content
 
 
-def test_safetensors_can_be_used_like_a_checkpoint(exported, tiny_run, tiny_raw, tiny_folder):
-    path = exported["safetensors"].path
+@pytest.mark.parametrize("to", WITH_WEIGHTS)
+def test_weights_can_be_used_like_a_checkpoint(exported, tiny_run, tiny_raw, tiny_folder, to):
+    path = exported[to].path
     one = list(predict_clips(tiny_raw, path))
     assert one == list(predict_clips(tiny_raw, tiny_run))
     report = evaluate_run(path, dataset_dir=tiny_folder)
@@ -135,16 +140,28 @@ def test_a_file_that_contradicts_itself_is_refused(exported, tmp_path, change, m
         load_trained_model(tmp_path / "bad.safetensors")
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "text"])
-def test_a_corrupt_file_is_refused(exported, tmp_path, damage):
-    path = tmp_path / "bad.safetensors"
-    whole = exported["safetensors"].path.read_bytes()
-    if damage == "foreign":
-        save_file({"x": torch.zeros(1)}, path)
-    else:
-        path.write_bytes({"cut": whole[:-50], "empty": b"", "text": b"hello"}[damage])
+@pytest.mark.parametrize("to", LOADABLE)
+@pytest.mark.parametrize("damage", ["cut", "empty", "text"])
+def test_a_corrupt_file_is_refused(exported, tmp_path, to, damage):
+    path = tmp_path / f"bad{FORMATS[to]}"
+    whole = exported[to].path.read_bytes()
+    path.write_bytes({"cut": whole[:-50], "empty": b"", "text": b"hello"}[damage])
     with pytest.raises(CheckpointError, match="the file cannot be used"):
         load_trained_model(path)
+
+
+def test_a_safetensors_file_of_another_program_is_refused(tmp_path):
+    path = tmp_path / "bad.safetensors"
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="the file cannot be used"):
+        load_trained_model(path)
+
+
+@pytest.mark.parametrize("to", LOADABLE)
+def test_the_table_says_which_files_have_weights(exported, tmp_path, to):
+    path = shutil.copy(exported[to].path, tmp_path / f"sgn{FORMATS[to]}")
+    has_weights = isinstance(load_trained_model(path).model, SGN)
+    assert has_weights == MODEL_FORMATS[to].has_weights
 
 
 def test_an_opset_that_the_runtime_lacks(exported, tmp_path):

@@ -22,7 +22,7 @@ NAME = "S001C001P001R001A001.skeleton"
 
 def test_folders_are_searched_and_other_files_ignored(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
-    for path in (f"a/b/{NAME}", "a/notes.txt", f"a/._{NAME}", "S001C001P001R001A000.skeleton"):
+    for path in (f"a/b/{NAME}", "a/notes.unknown", f"a/._{NAME}", "S001C001P001R001A000.skeleton"):
         (tmp_path / path).write_bytes(path.encode())
     files = list_files(locate(tmp_path)).files
     assert [(file.name, file.depth) for file in files] == [
@@ -65,7 +65,7 @@ def test_a_file_larger_than_any_recording_is_not_read(tmp_path):
 
 def test_pipes_and_dead_links_are_listed_with_the_reason(tmp_path):
     (tmp_path / "wave").mkdir()
-    for name in ("wave/S001C001P001R001A002.skeleton", "jump", "notes.txt", ".#lock.csv"):
+    for name in ("wave/S001C001P001R001A002.skeleton", "jump", "notes.unknown", ".#lock.csv"):
         (tmp_path / name).symlink_to(tmp_path / "absent")
     (tmp_path / "itself.csv").symlink_to("itself.csv")
     os.mkfifo(tmp_path / "S001C001P001R001A003.skeleton")
@@ -223,7 +223,7 @@ def test_neither_folder_nor_zip(tmp_path):
     assert caught.value.what.startswith("no raw data found")
 
 
-@pytest.mark.parametrize("names", [[], ["notes.txt"], ["notes.json"], ["notes.skeleton"]])
+@pytest.mark.parametrize("names", [[], ["notes.unknown"], ["notes.json"], ["notes.skeleton"]])
 def test_a_folder_of_something_else(tmp_path, names):
     for name in names:
         (tmp_path / name).write_text("{}")

@@ -53,7 +53,7 @@ def test_a_folder_and_its_zip_hold_the_same(path, tmp_path):
     shutil.copy(path, folder / "deep")
     write_nwucla(folder / NWUCLA)
     (folder / "synth.json").write_text("{}")  # describes recordings, but is not one
-    (folder / "notes.txt").write_text("")
+    (folder / "notes.unknown").write_text("")
     with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
         for item in folder.rglob("*.*"):
             archive.write(item, item.relative_to(folder))
@@ -104,7 +104,7 @@ def test_a_broken_member_is_named_beside_its_zip(tmp_path):
         ("poses.csv", "not a recording: its content has no format that sgnray reads"),
         ("poses.json", "not a recording: its content has no format that sgnray reads"),
         ("empty.csv", "not a recording: it is empty"),
-        ("poses.txt", "this is a .txt file, and sgnray reads skeletons"),
+        ("poses.unknown", "this is a .unknown file, and sgnray reads skeletons"),
         ("poses", "this is a file without a suffix, and sgnray reads skeletons"),
     ],
 )

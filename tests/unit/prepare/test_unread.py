@@ -10,7 +10,7 @@ import pytest
 from sgnray.data.skeleton import COCO17
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.readers.detect import detect
-from sgnray.prepare.readers.find_recordings import find_recordings
+from sgnray.prepare.readers.find_recordings import find_labels, find_recordings
 from sgnray.prepare.readers.recordings import read_recording
 from sgnray.storage.location import locate
 
@@ -95,7 +95,8 @@ def test_labels_of_yolo(tmp_path, num_more, is_scored):
             assert caught.value.now.startswith("write pixels with YOLO's to_json, as the guide")
     for other in ("hello", line + " 1 1 1", line.replace("0.25", "a").replace("1e-05", "a")):
         path.write_text(other)
-        with pytest.raises(InputError, match=r"a \.txt file, and sgnray reads skeletons"):
+        assert find_labels(locate(path)) == ""
+        with pytest.raises(InputError, match="sgnray reads"):  # also if a format has this suffix
             find_recordings(path)
 
 
