@@ -185,7 +185,7 @@ def sample_views(poses: Sequence[Poses], trained_model: TrainedModel, num_views:
 
     All clips get the same draws, so that a prediction does not depend on the clips around it.
     """
-    model = trained_model.model
+    model, card = trained_model.model, trained_model.card
     shape = (-1, model.num_joints, model.num_coordinates)
     lengths = torch.tensor([len(clip.bodies) for clip in poses])
     values_PVC = np.concatenate([clip.values_PD for clip in poses]).reshape(shape)
@@ -196,9 +196,10 @@ def sample_views(poses: Sequence[Poses], trained_model: TrainedModel, num_views:
         labels_N=torch.zeros_like(lengths),
         names=("",) * len(poses),
         device=torch.device("cpu"),
+        skeleton=card.skeleton,
     )
     draws_BWT = view_draws(1, num_views, model.num_frames).expand(len(poses), -1, -1)
-    card, rows_B = trained_model.card, torch.arange(len(poses))
+    rows_B = torch.arange(len(poses))
     return gather_views(bank, rows_B, draws_BWT, windows=card.windows, turn_rad=card.turn_rad)
 
 

@@ -86,7 +86,6 @@ class TrainBatches:
 
     def draws(self, epoch: int) -> EpochDraws:
         """Draw the random numbers of one epoch, on the device that holds the poses."""
-        assert self.bank.skeleton is not None, "only clips of a dataset are trained on"
         return EpochDraws.draw(
             self.config,
             seed=self.seed,

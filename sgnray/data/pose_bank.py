@@ -32,10 +32,7 @@ _LARGEST_SHARE = 0.5
 
 @dataclass(frozen=True)
 class PoseBank:
-    """The clips of a dataset; batches are made on `pose_device` and delivered to `device`.
-
-    `skeleton` is None for clips that are not of a dataset, which cannot be augmented.
-    """
+    """The clips of a dataset; batches are made on `pose_device` and delivered to `device`."""
 
     poses_PVC: Tensor
     first_pose_N: Tensor
@@ -43,7 +40,7 @@ class PoseBank:
     labels_N: Tensor
     names: tuple[str, ...]
     device: torch.device
-    skeleton: Skeleton | None = None
+    skeleton: Skeleton
 
     @classmethod
     def of(
