@@ -1,7 +1,7 @@
 """The files that `sgn export` writes, and how those that can be used as models are read.
 
-Such a file contains no code, but the model card. The help of `sgn` is built from the table, so that
-torch and numpy are imported in functions only.
+Each has the model card; those that are read contain no code. The help of `sgn` is built from this
+table, so torch and numpy are imported in functions only.
 """
 
 from __future__ import annotations

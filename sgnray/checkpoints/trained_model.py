@@ -157,7 +157,7 @@ class TrainedModel:
 def load_trained_model(
     target: Path | str | None = None, *, runs_dir: Runs = Path("runs")
 ) -> TrainedModel:
-    """Load a run, a checkpoint, a file of MODEL_FORMATS that has a reader, or an official .pth.
+    """Load a run, a checkpoint, an exported file (.onnx, .safetensors), or an official .pth.
 
     A run is given by the path or URI of its folder, or by its name in `runs_dir`; the default is
     the newest run. Raises UsageError or CheckpointError.

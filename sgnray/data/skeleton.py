@@ -228,7 +228,7 @@ AZURE32 = Skeleton(
 KINECT = (NTU25, KINECT20)
 
 # A new skeleton belongs to one of these two. Datasets recorded with a sensor keep their unit.
-_RECORDED = (*KINECT,)
+_RECORDED = KINECT
 # Those that pose estimators write; their prepared poses are in meters, which is checked.
 _ESTIMATED = (COCO17, OPENPOSE18, OPENPOSE25, MEDIAPIPE33, AZURE32)
 

@@ -150,7 +150,7 @@ def _is_same(address: str, other: str) -> bool:
 
 
 def node_environments(address: str) -> Iterator[dict[str, str]]:
-    """Yield the variables of each node of the cluster at `address` that this user has here."""
+    """Yield the environment of each node of a cluster here, if this user may read it."""
     for process in raylets():
         with suppress(psutil.Error):  # it has ended, or is another user's
             if _is_same(address, _options(process).get("--gcs-address", "")):

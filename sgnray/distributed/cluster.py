@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -92,6 +93,8 @@ def connected(
     wanted = find_address(address)
     if wanted == "auto":
         wanted = find_here()
+    if wanted is not None:
+        _wait_for_node(wanted)
     with set_environment(_QUIET | _token_mode(wanted)):
         import ray  # reads the mode once
 
@@ -116,6 +119,7 @@ def _token_mode(address: str | None) -> dict[str, str]:
 
     `ray start` requires a token as soon as there is one, and a Ray that Python starts, as in
     `sgn demo`, leaves one in the home folder. Ray sends it only if it looks for the cluster itself.
+    The node of another user does not show whether it requires one.
     """
     requires_token = address is not None and any(
         node.get("RAY_AUTH_MODE", "").lower() == "token" for node in node_environments(address)
@@ -164,10 +168,12 @@ def lost_cluster(now: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        from ray.exceptions import RayError  # not before `connected`
+        from ray.exceptions import RayError  # after `connected` has set what Ray reads on import
 
-        is_of_system = isinstance(error, (ConnectionError, TimeoutError)) and error.errno is None
-        if not isinstance(error, RayError) and not is_of_system:
+        is_of_ray = isinstance(error, RayError) or (
+            isinstance(error, (ConnectionError, TimeoutError)) and error.errno is None
+        )
+        if not is_of_ray:
             raise
         raise ClusterError(
             f"the Ray cluster was lost: {first_line(error)}",
@@ -216,13 +222,17 @@ def _sigterm_restored() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _connect(ray: Any, address: str) -> None:
+def _wait_for_node(address: str) -> None:
+    """Wait for a node of Ray on this machine, which may be starting; Ray itself waits a minute."""
     check_listening(address)
     give_up = time.monotonic() + _JOIN_S
-    while next(raylets(), None) is None:  # Ray would look for one for a minute
+    while next(raylets(), None) is None:
         if time.monotonic() > give_up:
             raise _not_a_node(address)
         time.sleep(_JOIN_S / 20)
+
+
+def _connect(ray: Any, address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
@@ -275,8 +285,8 @@ def _start(ray: Any, num_workers: int) -> None:
                 log.warning("Ray did not start in time; trying again")
                 continue
             now = "run it again when the machine is less busy, or without Ray: --workers 0"
-            path = str(getattr(error, "filename", None))
-            if path.startswith(os.path.expanduser("~")):
+            path = getattr(error, "filename", None)
+            if path is not None and Path(path).is_relative_to(os.path.expanduser("~")):
                 now = "set HOME to a folder that can be written: Ray keeps its token there"
             raise ClusterError(
                 f"Ray could not be started: {first_line(error)}", where="this machine", now=now

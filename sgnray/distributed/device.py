@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from sgnray.errors import SgnError, UsageError, first_line
+from sgnray.errors import ClusterError, SgnError, UsageError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,17 @@ def has_gpu() -> bool:
         _gpu_faults.extend(faults)
         log.warning("torch cannot use the GPU of this machine: %s", "; ".join(faults))
     return is_found
+
+
+def require_gpu() -> None:
+    """Raise ClusterError in a process to which Ray gave a GPU, if torch cannot use it."""
+    if not has_gpu():
+        raise ClusterError(
+            ": ".join(["Ray gave this worker a GPU that its torch cannot use", *_gpu_faults]),
+            where=socket.gethostname(),
+            now="install a torch for the GPU's driver on all machines, or use CPUs",
+        )
+    require_float32_products()
 
 
 def hide_gpus() -> None:

@@ -45,7 +45,7 @@ def run_on_actors(
     """
     request = request or WorkerRequest()
     with lost_cluster(now), connected(address, num_workers=workers) as resources:
-        import ray  # not before `connected`, which says how
+        import ray  # after `connected` has set what Ray reads on import
 
         num_gpus = gpus_per_actor(device, resources, request)
         try:

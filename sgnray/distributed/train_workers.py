@@ -19,9 +19,8 @@ import torch
 from torch import distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from sgnray.distributed.device import has_gpu, hide_gpus, require_float32_products
+from sgnray.distributed.device import hide_gpus, require_gpu
 from sgnray.distributed.resources import WorkerRequest
-from sgnray.errors import ClusterError
 
 # Settings that Ray Train reads from the environment.
 RAY_TRAIN_VARIABLES = {
@@ -129,13 +128,7 @@ def _own_device(device_type: str) -> torch.device:
     if device_type != "cuda":
         hide_gpus()
         return torch.device("cpu")
-    if not has_gpu():
-        raise ClusterError(
-            "Ray gave this worker a GPU that its torch cannot use",
-            where=socket.gethostname(),
-            now="install a torch for the GPU's driver on all machines, or use --device cpu",
-        )
-    require_float32_products()
+    require_gpu()
     from ray.train.torch import get_device
 
     device: torch.device = get_device()

@@ -20,7 +20,7 @@ from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.data.protocols import validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
-from sgnray.distributed.device import choose_device, explained_gpu_memory, keep_freed_memory
+from sgnray.distributed.device import explained_gpu_memory, keep_freed_memory
 from sgnray.distributed.queue import StateStore
 from sgnray.distributed.world import World
 from sgnray.errors import RunError
@@ -82,7 +82,7 @@ class TrialJob:
             recipe,
             open_dataset(self.dataset.local_dir()),
             num_seeds=self.plan.num_seeds,
-            device=choose_device(self.resources.device),
+            device=torch.device(self.resources.device),
             world=world,
         )
         # Rank 0 asks for all ranks: those at different epochs would wait for each other.

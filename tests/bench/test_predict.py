@@ -15,8 +15,8 @@ import psutil
 import pytest
 import torch
 
-from sgnray.checkpoints.exported import write_safetensors
 from sgnray.checkpoints.model_card import ModelCard
+from sgnray.checkpoints.model_files import write_safetensors
 from sgnray.checkpoints.trained_model import load_trained_model, sample_views
 from sgnray.config import ModelConfig
 from sgnray.data.skeleton import NTU25

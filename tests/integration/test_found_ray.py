@@ -1,4 +1,4 @@
-"""A Ray that `ray start` started with a temporary folder of its own is found without an address."""
+"""A Ray that `ray start` started on this machine: how it is found, and what its GPUs are worth."""
 
 from __future__ import annotations
 
@@ -79,6 +79,6 @@ def test_a_gpu_that_torch_cannot_use_is_named(host, tiny_folder, tmp_path):
     command = ["sgn", "train", f"--data={tiny_folder}", "--case=cv", f"--runs={tmp_path}"]
     options = ["--workers=1", "--device=cuda", f"--address={host.ray_address}"]
     process = host.start([*command, *options], stderr=subprocess.PIPE)
-    _, told = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 1
-    assert "error: Ray gave this worker a GPU that its torch cannot use" in told.decode()
+    assert "error: Ray gave this worker a GPU that its torch cannot use" in err.decode()

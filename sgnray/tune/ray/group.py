@@ -7,6 +7,7 @@ from functools import partial
 
 import ray.train
 from ray import tune
+from ray.exceptions import RayError
 from ray.train import TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.placement_group import get_current_placement_group
@@ -68,5 +69,5 @@ def _train_worker(trial: Started, job: TrialJob, failures: MessageQueue) -> None
 
 
 def _may_be_a_loss(error: Exception) -> bool:
-    """Return whether this may be how torch reports that another rank is gone."""
-    return type(error) is RuntimeError or isinstance(error, DistError)
+    """Return whether this may be how torch or Ray reports that another rank is gone."""
+    return type(error) is RuntimeError or isinstance(error, (DistError, RayError))

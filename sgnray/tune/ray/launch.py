@@ -23,7 +23,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.distributed.cluster import lost_cluster, set_environment
-from sgnray.distributed.device import hide_gpus
+from sgnray.distributed.device import hide_gpus, require_gpu
 from sgnray.distributed.precision import ask_precision
 from sgnray.distributed.queue import StateStore
 from sgnray.distributed.resources import Resources
@@ -197,9 +197,11 @@ def run_trial(config: dict[str, Any], *, job: TrialJob) -> None:
 
         failure = train_group(trial, job)
     else:
-        if job.resources.device == "cpu":
-            hide_gpus()
         try:
+            if job.resources.device == "cpu":
+                hide_gpus()
+            else:
+                require_gpu()
             for report in job.train(trial, World()):
                 tune.report(asdict(report))
         except Exception as error:

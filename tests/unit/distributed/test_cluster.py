@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import psutil
@@ -234,13 +235,16 @@ def test_a_machine_that_is_not_a_node_is_refused_at_once(no_ray_here, start_rayl
     def init(**_):
         raise RuntimeError("No node info found matching attributes: '' when trying to resolve")
 
-    fake = SimpleNamespace(init=lambda **_: pytest.fail("it asks Ray"))
+    ray = SimpleNamespace(init=init, exceptions=exceptions)
     with answering(SETTINGS) as port:
-        for ray in (fake, SimpleNamespace(init=init, exceptions=exceptions)):
+        address = f"127.0.0.1:{port}"
+        # Without a node, Ray is not asked.
+        for refuse in (cluster._wait_for_node, partial(cluster._connect, ray)):
             with pytest.raises(ClusterError, match="is not a node of that") as caught:
-                cluster._connect(ray, f"127.0.0.1:{port}")
-            assert f"ray start --address 127.0.0.1:{port}" in caught.value.now
+                refuse(address)
+            assert f"ray start --address {address}" in caught.value.now
             start_raylet(no_ray_here, "192.0.2.250")
+        cluster._wait_for_node(address)
 
 
 @pytest.mark.parametrize("kind", [ConnectionError, TimeoutError, RaySystemError])

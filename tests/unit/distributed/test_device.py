@@ -52,8 +52,11 @@ def test_a_torch_for_cpus_beside_a_gpu_is_named(monkeypatch, tmp_path, caplog):
     (tmp_path / "nvidia0").touch()
     monkeypatch.setattr(module, "_NVIDIA_DEVICE", tmp_path / "nvidia0")
     monkeypatch.setattr(torch.version, "cuda", None)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(module, "_gpu_faults", [])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_device("auto") == torch.device("cpu")
+    assert caplog.text == ""  # the user hides it
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert choose_device("auto") == torch.device("cpu")
     assert "built for CPUs only" in caplog.text
 

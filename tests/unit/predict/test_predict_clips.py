@@ -196,7 +196,7 @@ def test_classes_of_another_name(tiny_run, tiny_raw):
         ("gone.skeleton", UsageError, "not found"),
         ("film.avi", InputError, "this is a video, and sgnray reads skeletons"),
         ("clips.csv", InputError, "not a recording: its content has no format"),
-        ("notes.txt", InputError, "this is a .txt file"),
+        ("notes.unknown", InputError, "this is a .unknown file"),
         ("empty", InputError, "no recording found"),
         ("torn.zip", InputError, "zip cannot be read"),
         ("a01_s01_e00_v01.json", CheckpointError, "supports ntu25 skeletons, these are kinect20"),

@@ -223,7 +223,7 @@ def test_neither_folder_nor_zip(tmp_path):
     assert caught.value.what.startswith("no raw data found")
 
 
-@pytest.mark.parametrize("names", [[], ["notes.unknown"], ["notes.json"], ["notes.skeleton"]])
+@pytest.mark.parametrize("names", [[], ["a.unknown"], ["a.txt"], ["a.json"], ["a.skeleton"]])
 def test_a_folder_of_something_else(tmp_path, names):
     for name in names:
         (tmp_path / name).write_text("{}")
