@@ -74,11 +74,12 @@ def test_onnxruntime_computes_the_same(sgn, recordings, tiny_run):
 
 
 def test_many_recordings_are_recognized_by_onnxruntime(sgn, recordings, tiny_run, monkeypatch):
-    arguments = ("predict", *map(str, recordings), "--checkpoint", str(tiny_run), "--device", "cpu")
-    monkeypatch.setattr("sgnray.cli.predict._MANY_RECORDINGS", len(recordings) + 1)
+    checkpoint = ("--checkpoint", str(tiny_run))
+    arguments = ("predict", *map(str, recordings), *checkpoint, "--device", "cpu", "--views", "3")
+    monkeypatch.setattr("sgnray.cli.predict._MANY_VIEWS", 3 * len(recordings) + 1)
     few = sgn(*arguments)
     assert (few.code, few.err) == (0, "")
-    monkeypatch.setattr("sgnray.cli.predict._MANY_RECORDINGS", len(recordings))
+    monkeypatch.setattr("sgnray.cli.predict._MANY_VIEWS", 3 * len(recordings))
     many = sgn(*arguments)
     assert (many.code, many.out) == (0, few.out)
     assert many.err == "running the model with onnxruntime\n"
