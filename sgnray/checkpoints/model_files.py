@@ -86,5 +86,4 @@ def describe_loadable(*, with_weights: bool = False) -> str:
         for known in MODEL_FORMATS.values()
         if known.read is not None and (known.has_weights or not with_weights)
     ]
-    *most, last = suffixes
-    return f"{', '.join(most)} or {last}" if most else last
+    return " or ".join(suffixes)

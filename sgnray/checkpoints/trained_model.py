@@ -163,11 +163,10 @@ def load_trained_model(
     the newest run. Raises UsageError or CheckpointError.
     """
     path = _find_checkpoint(target, runs_dir)
-    for known in MODEL_FORMATS.values():
-        if path.suffix != known.suffix:
-            continue
-        if known.read is not None:
-            return TrainedModel(path, *known.read(path), run=None)
+    known = {each.suffix: each for each in MODEL_FORMATS.values()}.get(path.suffix)
+    if known is not None and known.read is not None:
+        return TrainedModel(path, *known.read(path), run=None)
+    if known is not None:
         loadable = [name for name, other in MODEL_FORMATS.items() if other.read is not None]
         raise UsageError(
             f"a {known.title} file cannot be used as a checkpoint",

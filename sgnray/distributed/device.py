@@ -30,19 +30,19 @@ _LARGEST_BLOCK_BYTES, _MOST_KEPT_BYTES = 2**30, 2**31 - 1
 def choose_device(device: str) -> torch.device:
     """Return the device of this process; `auto` is a GPU if there is one."""
     check_device_name(device)
-    if device == "cpu" or (device == "auto" and not has_gpu()):
-        return torch.device("cpu")
-    if not has_gpu():
+    if device != "cpu" and _has_gpu():
+        _require_float32_products()
+        return torch.device("cuda")
+    if device == "cuda":
         raise UsageError(
             ": ".join(["this machine has no GPU that torch can use", *_gpu_faults]),
             where="--device cuda",
             now="use --device cpu, or --address of a cluster with GPUs",
         )
-    require_float32_products()
-    return torch.device("cuda")
+    return torch.device("cpu")
 
 
-def has_gpu() -> bool:
+def _has_gpu() -> bool:
     """Return whether torch can use a GPU of this machine; warn if there is one that it cannot."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -57,26 +57,25 @@ def has_gpu() -> bool:
     return is_found
 
 
-def require_gpu() -> None:
-    """Raise ClusterError in a process to which Ray gave a GPU, if torch cannot use it."""
-    if not has_gpu():
+def prepare_device(device_type: str) -> None:
+    """Prepare a process of Ray for the device that it computes on.
+
+    On CPUs, GPUs are hidden: Ray leaves it those of the machine, and torch's optimizers would take
+    memory of the first. ClusterError if Ray gave it a GPU that torch cannot use.
+    """
+    if device_type == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return
+    if not _has_gpu():
         raise ClusterError(
             ": ".join(["Ray gave this worker a GPU that its torch cannot use", *_gpu_faults]),
             where=socket.gethostname(),
             now="install a torch for the GPU's driver on all machines, or use CPUs",
         )
-    require_float32_products()
+    _require_float32_products()
 
 
-def hide_gpus() -> None:
-    """Hide the GPUs from a process of Ray that computes on CPUs.
-
-    Ray leaves it those of the machine, and torch's optimizers would take memory of the first.
-    """
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
-
-def require_float32_products() -> None:
+def _require_float32_products() -> None:
     """Compute float32 products on a GPU in float32, whatever the environment says.
 
     NVIDIA's containers choose TF32, which has 10 bits of mantissa, by an environment variable.

@@ -19,7 +19,7 @@ import torch
 from torch import distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from sgnray.distributed.device import hide_gpus, require_gpu
+from sgnray.distributed.device import prepare_device
 from sgnray.distributed.resources import WorkerRequest
 
 # Settings that Ray Train reads from the environment.
@@ -125,10 +125,9 @@ def process_group(device_type: str) -> Iterator[torch.device]:
 
 def _own_device(device_type: str) -> torch.device:
     """Return the device of this worker of Ray Train; a GPU becomes the current one."""
-    if device_type != "cuda":
-        hide_gpus()
+    prepare_device(device_type)
+    if device_type == "cpu":
         return torch.device("cpu")
-    require_gpu()
     from ray.train.torch import get_device
 
     device: torch.device = get_device()

@@ -23,7 +23,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.distributed.cluster import lost_cluster, set_environment
-from sgnray.distributed.device import hide_gpus, require_gpu
+from sgnray.distributed.device import prepare_device
 from sgnray.distributed.precision import ask_precision
 from sgnray.distributed.queue import StateStore
 from sgnray.distributed.resources import Resources
@@ -198,10 +198,7 @@ def run_trial(config: dict[str, Any], *, job: TrialJob) -> None:
         failure = train_group(trial, job)
     else:
         try:
-            if job.resources.device == "cpu":
-                hide_gpus()
-            else:
-                require_gpu()
+            prepare_device(job.resources.device)
             for report in job.train(trial, World()):
                 tune.report(asdict(report))
         except Exception as error:
@@ -213,12 +210,9 @@ def run_trial(config: dict[str, Any], *, job: TrialJob) -> None:
 def _request(resources: TrialResources) -> tune.PlacementGroupFactory:
     if resources.num_workers > 1:  # Ray Train requests the workers' CPUs; Tune needs any request
         return tune.PlacementGroupFactory([{"memory": 1}])
-    bundle = {"CPU": resources.num_cpus, "GPU": resources.num_gpus or 0}
-    if kind := resources.request.accelerator_type:
-        bundle[f"accelerator_type:{kind}"] = 0.001
-    labels = resources.request.labels
-    only = {"bundle_label_selector": [labels]} if labels else {}
-    return tune.PlacementGroupFactory([bundle], **only)
+    request = resources.worker_request
+    only = {"bundle_label_selector": [request.labels]} if request.labels else {}
+    return tune.PlacementGroupFactory([request.bundle()], **only)
 
 
 def _make_scheduler(search: RunningSearch) -> Any:

@@ -27,11 +27,11 @@ def test_auto_is_bf16_only_where_a_gpu_does_not_emulate_it(monkeypatch, has_bf16
 @pytest.fixture
 def old_driver(monkeypatch):
     """A GPU whose driver is too old: torch warns once, and has no GPU."""
-    told = []
+    warned = []
 
     def is_available():
-        if not told:
-            told.append(True)
+        if not warned:
+            warned.append(True)
             warnings.warn("CUDA initialization: the driver is too old\nmore", stacklevel=1)
         return False
 
