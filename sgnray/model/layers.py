@@ -31,7 +31,7 @@ class CoordinateEmbedding(nn.Module):
         """Embed every joint of every frame."""
         shape = coordinates_BTVC.shape
         # Statistics over clips and frames, one pair for each coordinate of each joint.
-        normed = self.norm(coordinates_BTVC.reshape(shape[0] * shape[1], -1)).view(shape)
+        normed = self.norm(coordinates_BTVC.flatten(2).flatten(0, 1)).view(shape)
         return F.relu(self.outer(F.relu(self.inner(normed))))
 
 
@@ -136,7 +136,7 @@ class GraphLayer(nn.Module):
     ) -> Tensor:
         """Return the next features of every joint."""
         bias_C = self.itself.bias
-        if self.training:
+        if self.norm.training:
             mixed_BTVC = self._mix(features_BTVC, affinity_BTVV, code_VC, bias_C=bias_C)
             return norm_relu(self.norm, mixed_BTVC)
         scale_C, shift_C = fold(self.norm, bias_C)
@@ -146,7 +146,7 @@ class GraphLayer(nn.Module):
         self, features_BTVC: Tensor, affinity_BTVV: Tensor, code_VC: Tensor | None = None
     ) -> Tensor:
         """Return the maximum over the joints of the next features, (B, T, width)."""
-        if not self.training:
+        if not self.norm.training:
             scale_C, shift_C = fold(self.norm, self.itself.bias)
             mixed_BTVC = self._mix(features_BTVC, affinity_BTVV, code_VC, scale_C=scale_C)
             return F.relu(mixed_BTVC.amax(dim=2) + shift_C)
@@ -177,7 +177,7 @@ class GraphLayer(nn.Module):
         # Flattened, because autograd would copy a view before adding to it in place.
         mixed = F.linear(gathered_BTVC.flatten(0, 2), neighbours)
         mixed += F.linear(features_BTVC.flatten(0, 2), itself, bias_C)
-        return mixed.view(*features_BTVC.shape[:3], -1)
+        return mixed.view(*features_BTVC.shape[:3], len(neighbours))
 
 
 class FrameLevelModule(nn.Module):
@@ -191,7 +191,7 @@ class FrameLevelModule(nn.Module):
         # The kernel is flattened: [frame before | this frame | frame after].
         self.temporal = nn.Linear(3 * in_width, in_width)
         self.temporal_norm = nn.BatchNorm1d(in_width)
-        self.dropout = dropout
+        self.dropout = nn.Dropout(dropout)
         self.pointwise = nn.Linear(in_width, width)
         self.pointwise_norm = nn.BatchNorm1d(width)
 
@@ -200,10 +200,9 @@ class FrameLevelModule(nn.Module):
         padded = F.pad(frames_BTC, (0, 0, 1, 1))
         windows = torch.cat((padded[:, :-2], frames_BTC, padded[:, 2:]), dim=-1)
         hidden_BTC = norm_relu(self.temporal_norm, self.temporal(windows))
-        if self.training and self.dropout > 0.0:
+        if self.dropout.training and self.dropout.p > 0.0:
             # Drop whole channels of a clip over all of its frames (the reference's Dropout2d).
-            kept_B1C = F.dropout(torch.ones_like(hidden_BTC[:, :1]), self.dropout)
-            hidden_BTC = hidden_BTC * kept_B1C
+            hidden_BTC = hidden_BTC * self.dropout(torch.ones_like(hidden_BTC[:, :1]))
         hidden_BTC = norm_relu(self.pointwise_norm, self.pointwise(hidden_BTC))
         return hidden_BTC.amax(dim=1)
 

@@ -46,7 +46,7 @@ def peak_norm_relu(norm: _BatchNorm, signed_BTVC: Tensor, bias_C: Tensor) -> Ten
     peak_BTC, mean_C = peak_BTC + signed_bias_C, mean_C + signed_bias_C
     _track(norm, sign_C * mean_C.detach(), var_C.detach() * (count / (count - 1)))
     scale_C = sign_C * norm.weight * torch.rsqrt(var_C + norm.eps)
-    return F.relu((peak_BTC - mean_C) * scale_C + norm.bias)
+    return F.relu((peak_BTC - mean_C) * scale_C + norm.bias).to(norm.weight.dtype)
 
 
 @torch.no_grad()
@@ -57,8 +57,8 @@ def _track(norm: _BatchNorm, mean_C: Tensor, unbiased_var_C: Tensor) -> None:
     assert norm.running_var is not None
     assert norm.momentum is not None
     norm.num_batches_tracked.add_(1)
-    norm.running_mean.lerp_(mean_C, norm.momentum)
-    norm.running_var.lerp_(unbiased_var_C, norm.momentum)
+    norm.running_mean.lerp_(mean_C.to(norm.running_mean), norm.momentum)
+    norm.running_var.lerp_(unbiased_var_C.to(norm.running_var), norm.momentum)
 
 
 class PeakAndMoments(torch.autograd.Function):

@@ -77,7 +77,7 @@ def model() -> SGN:
     state = golden_state()
     keys = reference_keys(model)
     model.load_state_dict({ours: from_reference(ours, state[keys[ours]], model) for ours in keys})
-    model.frame_level.dropout = 0.0
+    model.frame_level.dropout.p = 0.0
     return model
 
 

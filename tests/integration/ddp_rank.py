@@ -67,7 +67,7 @@ def trained_epoch(folder: Path, dataset_dir: Path) -> list[dict]:
     state = TrainState.initial(recipe, dataset, device=CPU, world=world)
     split = split_clips(dataset.info.dataset, recipe.data.case, dataset.clips)
     level, statistics, masks = state.model.frame_level, {}, []
-    level.dropout = 0.5
+    level.dropout.p = 0.5
     torch.nn.init.constant_(level.temporal_norm.bias, 100.0)  # only dropout makes zeros
 
     def keep(moment):

@@ -95,6 +95,38 @@ def test_clips_of_another_shape_are_refused(model, shape):
         model(torch.zeros(shape, dtype=torch.float64))
 
 
+def test_norms_in_eval_mode_use_their_running_statistics_inside_a_training_model(model, joints):
+    """As when gradients of several workers are compared with those of one."""
+    expected, state = model(joints), {name: value.clone() for name, value in model.named_buffers()}
+    model.train()
+    model.frame_level.dropout.p = 0.0
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.eval()
+    torch.testing.assert_close(model(joints), expected, atol=1e-12, rtol=0)
+    for name, value in model.named_buffers():
+        torch.testing.assert_close(value, state[name], atol=0, rtol=0)
+
+
+def test_no_clips_give_no_logits(model, joints):
+    assert model(joints[:0]).shape == (0, 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_converted_as_a_whole_can_be_trained(model, joints, dtype):
+    model.to(dtype).train()
+    model(joints.to(dtype)).sum().backward()
+    assert all(weight.grad.isfinite().all() for weight in model.parameters())
+    assert all(buffer.isfinite().all() for buffer in model.buffers())
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_compiled_in_one_graph_it_gives_the_same_output(model, joints):
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(joints), model(joints), atol=1e-12, rtol=0)
+
+
 def test_every_parameter_gets_a_gradient(model, joints):
     # DDP would wait for one that does not; phi's bias has a gradient of zero.
     model.train()(joints).sum().backward()
@@ -104,14 +136,14 @@ def test_every_parameter_gets_a_gradient(model, joints):
 
 def test_dropout_drops_whole_channels_of_a_clip(model, joints):
     model.train()
-    model.frame_level.dropout = 0.5
+    model.frame_level.dropout.p = 0.5
     level = model.frame_level
     seen = []
     level.pointwise.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     model(joints)
     dropped = (seen[0] == 0).all(dim=1)  # (B, C): zero in all frames of the clip
     assert 0.2 < dropped.double().mean() < 0.95
-    model.frame_level.dropout = 0.0
+    model.frame_level.dropout.p = 0.0
     model(joints)
     assert (seen[1] == 0).all(dim=1).double().mean() < dropped.double().mean()
 
