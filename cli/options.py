@@ -132,6 +132,7 @@ Views = Annotated[
     int | None,
     typer.Option(
         min=1,
+        max=10_000,
         metavar="N",
         help="Random samples of each clip, whose scores are averaged. Default: as in the recipe.",
     ),

@@ -241,14 +241,14 @@ def _print(line: Text) -> None:
 
 def _hanging(head: str, body: str) -> list[str]:
     """Wrap for a terminal only: in a file or a pipe, one problem stays one line."""
-    console = _stderr()
+    console, indent = _stderr(), " " * min(len(head), 24)
     if not console.is_terminal:
-        return [head + body]
+        return [head + body.replace("\n", f"\n{indent}")]
     return textwrap.wrap(
         body,
         width=max(40, console.width - 1),
         initial_indent=head,
-        subsequent_indent=" " * min(len(head), 24),
+        subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,
     ) or [head.rstrip()]

@@ -52,7 +52,9 @@ class SafeTable(Table):
 
     def add_row(self, *cells: RenderableType | None, **options: object) -> None:
         """Add a row of cleaned cells."""
-        safe = [clean(cell) if isinstance(cell, str) else cell for cell in cells]
+        safe = [
+            clean(cell.replace("\n", "\\n")) if isinstance(cell, str) else cell for cell in cells
+        ]
         super().add_row(*safe, **options)  # type: ignore[arg-type]
 
 

@@ -46,6 +46,7 @@ def train(
         int | None,
         typer.Option(
             min=1,
+            max=1000,
             metavar="N",
             help="Train N seeds from train.seed on, one run each; report the mean and standard "
             "deviation.",
@@ -65,7 +66,11 @@ def train(
     wanted = parse_workers(workers)
     chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case="only")
     if dry_run:
+        from sgnray.checkpoints.claim import check_name
         from sgnray.config import dump_recipe, to_dict
+
+        if name is not None:
+            check_name(name, runs)
 
         return render.as_json(to_dict(chosen)) if json else render.text(dump_recipe(chosen))
     dataset_dir = choose_dataset(data, name=chosen.data.dataset)

@@ -42,7 +42,12 @@ def tune(
     ] = "default",
     trials: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Trials to run. Default: 16; all points of a grid."),
+        typer.Option(
+            min=1,
+            max=100_000,
+            metavar="N",
+            help="Trials to run. Default: 16; all points of a grid.",
+        ),
     ] = None,
     search: Annotated[
         Literal["random", "grid", "tpe"] | None,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from torch import Tensor
 
 from sgnray.config import ModelConfig
-from sgnray.config.schema import Selection, Windows, tuple_of_list
+from sgnray.config.schema import Selection, SmallCount, Windows, tuple_of_list
 from sgnray.data.skeleton import Skeleton, SkeletonField
 from sgnray.errors import CheckpointError, SgnError
 from sgnray.model.sgn import SGN
@@ -37,9 +37,6 @@ _POSES = (
 )
 
 
-Count = Annotated[int, Field(ge=1, le=10**4)]
-
-
 class ModelCard(BaseModel):
     """A model's widths, skeleton, classes and sampling, and where it comes from.
 
@@ -51,9 +48,9 @@ class ModelCard(BaseModel):
     skeleton: SkeletonField
     class_names: Annotated[tuple[str, ...], BeforeValidator(tuple_of_list)]
     config: ModelConfig = Field(validation_alias="model")
-    num_frames: Count
+    num_frames: SmallCount
     windows: Windows
-    num_views: Count
+    num_views: SmallCount
     turn_rad: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     dataset: str | None
     case: str | None

@@ -76,8 +76,17 @@ class RunFolder:
         return None
 
     def require_checkpoint(self) -> tuple[Path, Checkpoint]:
-        """Return the newest intact checkpoint; CheckpointError if there is none yet."""
+        """Return the newest intact checkpoint; CheckpointError if there is none yet.
+
+        UsageError if this is another folder than that of a run.
+        """
         newest = self.newest_checkpoint()
+        if newest is None and not (self.path / RECIPE_FILE).is_file():
+            raise UsageError(
+                "this is not the folder of a run",
+                where=display_name(self.path),
+                now="name a folder that sgn train has written; without one, the newest run is used",
+            )
         if newest is None:
             raise CheckpointError(
                 "the folder has no complete checkpoint",

@@ -50,6 +50,7 @@ _Word = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Word = Annotated[_Word, Expected("a name such as ntu60")]
 CaseName = Annotated[_Word, Expected("the name of a case, such as cs")]
 Count = Annotated[_PositiveInt, Expected("a positive integer")]
+SmallCount = Annotated[int, Field(ge=1, le=10_000), Expected("an integer from 1 to 10,000")]
 Natural = Annotated[int, Field(ge=0), Expected("an integer of at least 0")]
 Positive = Annotated[float, Field(gt=0), Expected("a positive number")]
 NonNegative = Annotated[float, Field(ge=0), Expected("a number of at least 0")]
@@ -108,7 +109,7 @@ class DataConfig(Section):
     """Dataset of the recipe: a published one, such as ntu60, or one of your own."""
     case: CaseName = "cs"
     """The split: test subjects (cs, csub), cameras (cv), setups (cset), or a split of your own."""
-    num_segments: Count = 20
+    num_segments: SmallCount = 20
     """Segments of a clip; one pose is drawn from each."""
     windows: Windows = "paper"
     """Segments of L // T poses, which miss a clip's end (paper), or of L / T (even)."""
@@ -202,7 +203,7 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """How a test clip is scored."""
 
-    num_views: Count = 5
+    num_views: SmallCount = 5
     """Draws per test clip, whose logits are averaged."""
     turn_rad: NonNegative = 0.0
     """Views of a test clip turn about y by 0, this angle in radians, its negative, 0 and so on."""

@@ -66,12 +66,17 @@ class SlidingWindow:
 
     def __post_init__(self) -> None:
         """Raise UsageError for numbers that make no windows."""
-        if min(self.size, self.stride) < 1 or not 0 < self.frames_per_s < math.inf:
-            options = f"--window {self.size} --stride {self.stride} --fps {self.frames_per_s:g}"
+        if min(self.size, self.stride) < 1:
             raise UsageError(
-                "window and stride must be at least one frame, and the frame rate positive",
-                where=options,
-                now="give numbers of frames; Kinect records 30 per second",
+                "window and stride must be at least one frame",
+                where=f"--window {self.size} --stride {self.stride}",
+                now="give numbers of frames",
+            )
+        if not 0 < self.frames_per_s < math.inf:
+            raise UsageError(
+                "invalid frame rate",
+                where=f"--fps {self.frames_per_s:g}",
+                now="give the frames per second of the camera; Kinect records 30",
             )
 
     def spans(self, poses: Poses) -> Iterator[Span]:

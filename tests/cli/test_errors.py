@@ -57,7 +57,7 @@ RECIPES = ", ".join(list_recipes())
             "error: the command line has 2 problems\n"
             "  optim.lerning_rate=1 (command line)  unknown key; did you mean "
             "optim.learning_rate?\n"
-            "  data.num_segments (command line)     must be a positive integer, got 0\n"
+            "  data.num_segments (command line)     must be an integer from 1 to 10,000, got 0\n"
             "  where  overrides of ntu60-cs\n"
             "  now    correct them; 'sgn train --recipe ntu60-cs --dry-run' shows every key\n",
         ),
@@ -109,6 +109,18 @@ def test_usage_errors_of_training(sgn, arguments, what, where):
         (["train", "--recipe"], "option '--recipe' requires an argument"),
         (["data", "verify", "two"], "got unexpected extra argument"),
         (["synth", "out", "--classes", "1"], "--classes: "),
+        (
+            ["train", "--seeds", "999999999999"],
+            "--seeds: the value must be less than or equal to 1000",
+        ),
+        (
+            ["tune", "--trials", "1000000000000"],
+            "--trials: the value must be less than or equal to 100000",
+        ),
+        (
+            ["predict", "x", "--views", "10001"],
+            "--views: the value must be less than or equal to 10000",
+        ),
         (["--wrong"], "unknown option --wrong"),
         (["bench", "--workers", "x"], "--workers: the value must be a valid integer\n"),
         (["view", "x", "--fps", "x"], "--fps: the value must be a valid number\n"),
@@ -217,6 +229,15 @@ def test_problems_are_aligned(sgn, capsys):
     )
 
 
+def test_lines_of_a_name_cannot_pass_for_others_of_the_block(capsys):
+    render.error(SgnError("it failed", where="a\n  now    b", now="c"))
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "  where  a",
+        "           now    b",
+        "  now    c",
+    ]
+
+
 def test_log_messages_follow_the_verbosity(sgn, monkeypatch):
     def talk(*_, **__):
         log = logging.getLogger("sgnray.prepare")
@@ -231,6 +252,11 @@ def test_log_messages_follow_the_verbosity(sgn, monkeypatch):
     assert sgn("synth", "out", "-v").err == f"a detail\na note\nwarning: a doubt\n{block}"
     assert sgn("-v", "synth", "out").err == f"a detail\na note\nwarning: a doubt\n{block}"
     assert sgn("synth", "out", "-q").err == block
+
+
+def test_a_dry_run_refuses_the_name_that_a_run_would_refuse(sgn):
+    done = sgn("train", "--recipe", "ntu60-cs", "--name", "../x", "--dry-run")
+    assert (done.code, done.out) == (2, "")
 
 
 def test_exit_codes_reach_the_shell(sgn_process):

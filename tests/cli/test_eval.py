@@ -91,6 +91,12 @@ def test_an_unknown_run_is_refused(sgn, run):
     assert done.err.startswith("error: run or checkpoint not found\n")
 
 
+def test_a_folder_that_is_no_run_is_refused(sgn, tmp_path):
+    done = sgn("eval", str(tmp_path))
+    assert done.code == 2
+    assert done.err.startswith(f"error: this is not the folder of a run\n  where  {tmp_path}\n")
+
+
 def content_of(run):
     return json.loads((run / "report.json").read_text())
 

@@ -73,6 +73,13 @@ def test_a_report_says_when_the_test_set_chose_the_epoch(capsys):
     assert "ON THE TEST SET, so this score is too high" in " ".join(text.split())
 
 
+def test_a_name_with_a_line_end_stays_in_its_row(capsys):
+    table = tables.SafeTable("name", box=None)
+    table.add_row("a\nb")
+    render.result(table)
+    assert capsys.readouterr().out.splitlines()[-1].strip() == "a\\nb"
+
+
 def test_a_report_without_an_epoch(capsys):
     assert "epoch  the epoch that was best" in "\n".join(
         lines(tables.scores(make_report("validation", None)), capsys)

@@ -43,7 +43,7 @@ def test_all_problems_of_a_file_are_listed_at_once(fail):
             "data.case (line 8)",
             "must be the name of a case, such as cs, got 'C Sub'",
         ),
-        ("data.num_segments (line 7)", "must be a positive integer, got 0"),
+        ("data.num_segments (line 7)", "must be an integer from 1 to 10,000, got 0"),
         ("modle (line 9)", "unknown section; did you mean model?"),
         ("optim.batch_size (line 4)", "must be a positive integer, got true"),
         ("optim.lerning_rate (line 3)", "unknown key; did you mean optim.learning_rate?"),
@@ -62,7 +62,7 @@ def test_problems_of_the_command_line_and_the_file_are_listed_together(fail):
             "optim (command line)",
             "is not an override; write section.key=value, like optim.batch_size=32",
         ),
-        ("data.num_segments (line 2)", "must be a positive integer, got 'x'"),
+        ("data.num_segments (line 2)", "must be an integer from 1 to 10,000, got 'x'"),
         ("train.seed (command line)", "must be an integer of at least 0, got -1"),
     ]
 

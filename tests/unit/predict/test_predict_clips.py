@@ -242,7 +242,7 @@ def test_a_stride_needs_a_window(tiny_run, tiny_raw):
         predict_clips(tiny_raw, tiny_run, stride=5)
     with pytest.raises(UsageError, match="a frame rate needs a window"):
         predict_clips(tiny_raw, tiny_run, fps=25)
-    with pytest.raises(UsageError, match="the frame rate positive"):
+    with pytest.raises(UsageError, match="invalid frame rate"):
         predict_clips(tiny_raw, tiny_run, window=5, fps=float("nan"))
 
 

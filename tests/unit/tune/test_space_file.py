@@ -72,8 +72,8 @@ def test_all_problems_are_reported_at_once(fail):
     assert [(problem.where, problem.what) for problem in error.problems] == [
         ("optim.lerning_rate (line 1)", "unknown key; did you mean optim.learning_rate?"),
         ("optim (line 2)", f"is a section; write its keys as optim.key, like {like}"),
-        ("data.num_segments (line 3)", "must be a positive integer, got 0"),
-        ("data.num_segments (line 3)", "must be a positive integer, got 'x'"),
+        ("data.num_segments (line 3)", "must be an integer from 1 to 10,000, got 0"),
+        ("data.num_segments (line 3)", "must be an integer from 1 to 10,000, got 'x'"),
         ("data.case (line 4)", "must be the same in all trials; choose it with --case"),
         ("model.dropout (line 5)", "must be a number from 0 to below 1, got 1.0"),
         (
