@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -159,6 +161,23 @@ def test_a_bug_is_named_as_one_and_its_traceback_is_in_a_file(sgn_fails_with):
     os.unlink(path)
     assert "Traceback" in story
     assert "raise_it" in story
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_the_report_of_a_bug_has_no_credentials(sgn_fails_with, monkeypatch, has_file):
+    monkeypatch.setattr("sys.argv", ["sgn", "train", "--runs", "s3://key:secret@bucket/runs"])
+    if not has_file:
+        monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    done = sgn_fails_with(ZeroDivisionError("in 's3://key:secret@bucket/runs'"))
+    shown = done.err
+    if has_file:
+        path = Path(done.err.splitlines()[1].removeprefix("  where  "))
+        shown += path.read_text(encoding="utf-8")
+        path.unlink()
+        assert "sgn train --runs s3://bucket/runs\n" in shown
+    assert "Traceback" in shown
+    assert "in 's3://bucket/runs'" in shown
+    assert "secret@" not in shown
 
 
 def test_vv_shows_the_traceback_too(sgn_fails_with):
