@@ -243,6 +243,6 @@ def _summarize(
         selection=next(how for how in ("test", "validation", "last") if how in selections),
         epoch=epochs.pop() if len(epochs) == 1 else None,
         num_views=num_views,
-        turn_rad=max(model.card.turn_rad for model in models) if num_views > 1 else 0.0,
+        turn_rad=max(model.card.turn_rad for model in models),
         num_parameters=sum(count_parameters(model.model) for model in models),
     )
