@@ -242,7 +242,7 @@ def default_run_name(runs_dir: Runs, recipe: Recipe) -> str:
 
 def _is_run_of(path: Path, recipe: Recipe) -> bool:
     try:
-        return load_recipe(path / RECIPE_FILE).trains_like(recipe)
+        return load_recipe(path / RECIPE_FILE).makes_same_run(recipe)
     except RecipeError:
         return False
 
@@ -272,7 +272,7 @@ def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
     own = load_recipe(str(recipe_path))
     if recipe.train.precision == "auto":
         recipe = recipe.replacing({"train.precision": own.train.precision})
-    if not own.trains_like(recipe):
+    if not own.makes_same_run(recipe):
         raise RunError(
             "the folder contains a run of another recipe",
             where=display_name(recipe_path),
