@@ -66,6 +66,11 @@ def test_other_views_and_another_case(runs_dir, caplog):
     assert report.details.num_seen == 12
 
 
+def test_no_views(runs_dir):
+    with pytest.raises(UsageError, match="invalid number of views: 0"):
+        evaluate_run(runs_dir / "first", num_views=0)
+
+
 def test_no_run_at_all(tmp_path):
     with pytest.raises(UsageError, match="no run"):
         evaluate_run(runs_dir=tmp_path)
