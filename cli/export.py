@@ -46,11 +46,11 @@ def export(
         ),
     ] = False,
     clips: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="PATH",
-            parser=options.path_of("--clips"),
-            help="Recordings or a dataset to compare on. Default: the run's own dataset.",
+            help="Recordings or a dataset to compare on; a path or a URI. Default: the run's own "
+            "dataset.",
         ),
     ] = None,
     classes: options.Classes = None,

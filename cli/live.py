@@ -124,7 +124,8 @@ class TrainingTable:
         if self._first is None:
             self._first = (self._clock(), progress)
         self._progress = progress
-        self._workers = str(progress.num_workers)
+        if self._workers:  # else the run trains in this process
+            self._workers = str(progress.num_workers)
 
     def end(self) -> None:
         """Replace the progress line with a summary, which stays on the screen."""

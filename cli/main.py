@@ -184,9 +184,11 @@ def _as_sgn_error(failure: Exception) -> SgnError:
             where=str(failure.filename or "stdout, or a file whose name is not known"),
             now="check that the disk has space and that the folder is readable and writable",
         )
+    from sgnray.storage.location import without_secrets
+
     return SgnError(
-        f"this is a bug in sgnray: {type(failure).__name__}: {failure}",
-        where=_write_traceback(failure),
+        without_secrets(f"this is a bug in sgnray: {type(failure).__name__}: {failure}"),
+        where=_write_traceback(without_secrets("".join(traceback.format_exception(failure)))),
         now="please report it with this file; finished work is kept",
     )
 
@@ -217,8 +219,7 @@ def _parser_message(failure: Any, context: Any) -> str:
     return message[:1].lower() + message[1:].rstrip(".")
 
 
-def _write_traceback(failure: Exception) -> str:
-    text = "".join(traceback.format_exception(failure))
+def _write_traceback(text: str) -> str:
     try:
         with tempfile.NamedTemporaryFile(
             "w",
@@ -228,7 +229,7 @@ def _write_traceback(failure: Exception) -> str:
             encoding="utf-8",
             errors="backslashreplace",
         ) as file:
-            file.write(f"sgn {__version__}: {' '.join(sys.argv)}\n{text}")
+            file.write(f"sgnray {__version__}: {options.command_line()}\n{text}")
     except OSError:
         return f"no file could be written for the traceback\n{text}"
     return file.name

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -138,6 +139,7 @@ def predict(
     Reads raw files; the dataset that the model was trained on is not needed. Frames in which no
     person is tracked are left out.
     """
+    _check_runtime(checkpoint, runtime, precision)
     class_names = read_class_list(classes)
     if live:
         of_ray = (workers, address, cpus_per_worker, gpus_per_worker, accelerator_type, label, wait)
@@ -226,6 +228,25 @@ def predict(
     return refuse_skipped(skipped, num_files=plan.num_recordings)
 
 
+def _check_runtime(checkpoint: str | None, runtime: str, precision: str) -> None:
+    if runtime == "torch" and checkpoint is not None and _is_onnx(checkpoint):
+        raise UsageError(
+            "an ONNX file runs only in onnxruntime",
+            where="--runtime torch",
+            now="leave out --runtime, or name the run that the file was exported from",
+        )
+    if runtime == "onnx" and precision == "bf16":
+        raise UsageError(
+            "onnxruntime computes in float32",
+            where="--runtime onnx --precision bf16",
+            now="leave out one of them",
+        )
+
+
+def _is_onnx(path: Path | str) -> bool:
+    return str(path).endswith(MODEL_FORMATS["onnx"].suffix)
+
+
 def _live_window(window: int | None, stride: int | None, fps: float | None) -> tuple[int, int]:
     """Return the window and the stride in frames; those not given follow from the frame rate."""
     from sgnray.predict.stream import DEFAULT_STRIDE, DEFAULT_WINDOW
@@ -256,13 +277,11 @@ def _load_model(checkpoint: str | None, runs: str, runtime: str) -> TrainedModel
     from sgnray.checkpoints.trained_model import load_trained_model
 
     model = load_trained_model(choose_run(checkpoint, runs), runs_dir=runs)
-    if runtime == "torch":
-        model.require_sgn()
     return _through_onnx(model) if runtime == "onnx" else model
 
 
 def _through_onnx(model: TrainedModel) -> TrainedModel:
-    if model.path.suffix == MODEL_FORMATS["onnx"].suffix:
+    if _is_onnx(model.path):
         return model
     from sgnray.export.model import through_onnx
 

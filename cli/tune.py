@@ -327,7 +327,7 @@ def result_data(tuned: TuneResult, finished: RunResult | None = None) -> dict[st
         "best_trial": tuned.best.number,
         "best_score": tuned.best.score,
         "best_overrides": list(tuned.best_overrides),
-        "best_recipe": str(tuned.best_recipe_path),
+        "best_recipe": display_name(tuned.best_recipe_path),
         "importances": tuned.importances,
         "trials": [asdict(trial) for trial in tuned.trials],
     }

@@ -12,11 +12,10 @@ from . import options, render
 
 def view(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="FILE|DATASET",
-            parser=options.path_of("FILE"),
-            help="A recording, a folder or .zip of them, or a prepared dataset.",
+            help="A recording, a folder or .zip of them, or a prepared dataset; a path or a URI.",
         ),
     ],
     clip: Annotated[

@@ -129,6 +129,16 @@ def count_of(number: float, noun: str) -> str:
     return f"{number:,.12g} {noun}{'' if number == 1 else 's'}"
 
 
+def check_count(number: int | None, noun: str, *, option: str) -> None:
+    """Raise UsageError for a number below 1; None is the default."""
+    if number is not None and number < 1:
+        raise UsageError(
+            f"invalid number of {noun}s: {number}",
+            where=option,
+            now=f"ask for one {noun} or more, for example {option} 5",
+        )
+
+
 def show_first(names: Sequence[str]) -> str:
     """Return the first of some names, and how many others there are: "a, and 2 others"."""
     others = f", and {count_of(len(names) - 1, 'other')}" if len(names) > 1 else ""

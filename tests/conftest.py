@@ -136,13 +136,9 @@ def global_generators_untouched(request):
 
 @pytest.fixture
 def tracker_environment(monkeypatch):
-    """Hide the settings of trackers, and restore those that trackers make."""
-    from sgnray.train.tracking import trackers
-
+    """Hide the settings of trackers."""
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
         monkeypatch.delenv(name)
-    for name, value in trackers._ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

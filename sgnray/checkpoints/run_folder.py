@@ -202,8 +202,16 @@ def newest_run(runs_dir: Runs) -> RunFolder:
 def _newest_in(runs_dir: Path) -> Path | None:
     below = f"{CHECKPOINTS_DIR}/*/{CHECKPOINT_FILE}"
     patterns = (f"*/{below}", f"*/*/{below}")
-    found = {path.parents[2] for pattern in patterns for path in runs_dir.glob(pattern)}
-    return max(found, key=_last_written, default=None)
+    found = [path for pattern in patterns for path in runs_dir.glob(pattern)]
+    newest = max(found, key=_last_changed, default=None)
+    return None if newest is None else newest.parents[2]
+
+
+def _last_changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # a run that trains has removed an older checkpoint meanwhile
+        return 0.0
 
 
 def _newest_at(place: Location) -> Path | None:
@@ -243,15 +251,14 @@ def default_run_name(runs_dir: Runs, recipe: Recipe) -> str:
 
 def _is_run_of(path: Path, recipe: Recipe) -> bool:
     try:
-        return load_recipe(path / RECIPE_FILE).trains_like(recipe)
+        return load_recipe(path / RECIPE_FILE).makes_same_run(recipe)
     except RecipeError:
         return False
 
 
 def _last_written(path: Path) -> float:
     files = (path / METRICS_FILE, path / RECIPE_FILE)
-    # Both are missing if only the checkpoints of a run were copied.
-    return next((file.stat().st_mtime for file in files if file.exists()), 0.0)
+    return next(file.stat().st_mtime for file in files if file.exists())
 
 
 def is_trained_on(environment: Mapping[str, Any], info: DatasetInfo, case: str | None) -> bool:
@@ -274,7 +281,7 @@ def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
     own = load_recipe(str(recipe_path))
     if recipe.train.precision == "auto":
         recipe = recipe.replacing({"train.precision": own.train.precision})
-    if not own.trains_like(recipe):
+    if not own.makes_same_run(recipe):
         raise RunError(
             "the folder contains a run of another recipe",
             where=display_name(recipe_path),

@@ -51,8 +51,8 @@ class Recipe(RecipeSections):
             data[section] = {**data.get(section, {}), name: value}
         return parse_recipe(data, source=source)
 
-    def trains_like(self, other: Recipe) -> bool:
-        """Return whether both train the same model; trackers and the like may differ."""
+    def makes_same_run(self, other: Recipe) -> bool:
+        """Return whether both make the same run: the same weights, tested in the same way."""
         return _deciding_values(self) == _deciding_values(other)
 
 
@@ -114,7 +114,7 @@ def dotted_values(recipe: Recipe) -> dict[str, Any]:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Return 8 hex digits that change with every value that affects the trained model.
+    """Return 8 hex digits that change with every value that affects the weights or their test.
 
     Only values that differ from the defaults count, so that adding a key changes no hash.
     """
@@ -139,7 +139,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def _deciding_values(recipe: Recipe) -> dict[str, Any]:
-    """Return the values that affect the trained model, by dotted key."""
+    """Return the values that affect the weights or their test, by dotted key."""
     return {
         key: value
         for key, value in dotted_values(recipe).items()

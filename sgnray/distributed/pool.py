@@ -136,8 +136,13 @@ class _Worker:
         """Run a job; an SgnError is returned as its result."""
         import ray
 
-        self._work = self._work or ray.get(shared[0])
         try:
+            if self._work is None:
+                if self._device == "cuda":
+                    from sgnray.distributed.device import prepare_device  # loads torch
+
+                    prepare_device("cuda")
+                self._work = ray.get(shared[0])
             return self._work(job, self._device)
         except SgnError as error:
             return error

@@ -101,7 +101,7 @@ class _Scorer:
     @explained_gpu_memory()
     def logits(self, task: tuple[int, IntArray], device: str) -> Any:
         """Return the logits (N, W, K) of one model for some rows."""
-        target = choose_device(device)
+        target = torch.device(device)
         if self.bank is None:
             keep_freed_memory()
             self.bank = PoseBank.of(open_dataset(self.dataset.local_dir()), target)

@@ -46,7 +46,7 @@ class Confusion:
 class EvaluatedModel:
     """What was evaluated, and on what; `selection` says how its epoch was chosen.
 
-    The views of a clip are turned by up to `turn_rad`.
+    The views of a clip are turned by up to `turn_rad`; it is 0 for a single view.
     """
 
     checkpoint: str
@@ -58,6 +58,10 @@ class EvaluatedModel:
     num_views: int
     turn_rad: float
     num_parameters: int
+
+    def __post_init__(self) -> None:
+        if self.num_views == 1:  # the first view is never turned
+            object.__setattr__(self, "turn_rad", 0.0)
 
     def describe_views(self) -> str:
         """Describe the views of a clip, for a table."""

@@ -22,7 +22,7 @@ from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.distributed.device import check_device_name, choose_device
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
-from sgnray.errors import CheckpointError, UsageError
+from sgnray.errors import CheckpointError, UsageError, check_count
 from sgnray.evaluate.analysis import (
     calibrate,
     find_mistakes,
@@ -63,6 +63,7 @@ def evaluate_run(
     CheckpointError or ClusterError.
     """
     check_device_name(device)
+    check_count(num_views, "view", option="--views")
     if not workers:
         check_without_ray(address, request)
     local_device = choose_device("auto" if workers and device == "cuda" else device)
@@ -243,6 +244,6 @@ def _summarize(
         selection=next(how for how in ("test", "validation", "last") if how in selections),
         epoch=epochs.pop() if len(epochs) == 1 else None,
         num_views=num_views,
-        turn_rad=max(model.card.turn_rad for model in models) if num_views > 1 else 0.0,
+        turn_rad=max(model.card.turn_rad for model in models),
         num_parameters=sum(count_parameters(model.model) for model in models),
     )

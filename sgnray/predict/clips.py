@@ -33,7 +33,7 @@ from sgnray.distributed.device import (
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.precision import resolve_for_workers
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
-from sgnray.errors import CheckpointError, ClipError, UsageError
+from sgnray.errors import CheckpointError, ClipError, UsageError, check_count
 from sgnray.predict.sources import DatasetSource, PredictionPart, Sample, Source, find_sources
 from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, cut
 from sgnray.prepare.clip import FRAMES_PER_S, Poses
@@ -111,6 +111,7 @@ def predict_clips(
     may raise ClusterError, or CheckpointError for a model without finite results.
     """
     check_device_name(device)
+    check_count(num_views, "view", option="--views")
     if not workers:
         check_without_ray(address, request)
         choose_device(device)

@@ -68,9 +68,11 @@ def check_run(
         check_without_ray(address, request, max_failures=max_failures)
     elif request is not None and request.num_gpus is not None:
         _check_gpus(request.num_gpus, workers)
+    recipe = match_recipe(recipe, dataset)
+    num_clips = len(choose_parts(recipe, dataset).train)
     on_cpus = is_on_cpus(workers, device, address)
-    recipe = check_recipe(recipe, dataset, workers=workers, on_cpus=on_cpus)
-    warn_of_run(recipe, dataset, workers=workers)
+    check_recipe(recipe, dataset, workers=workers, on_cpus=on_cpus, num_clips=num_clips)
+    warn_of_run(recipe, dataset, workers=workers, num_clips=num_clips)
     return recipe
 
 
@@ -103,17 +105,12 @@ def check_recipe(
     *,
     workers: int,
     on_cpus: bool,
-    num_clips: int | None = None,
+    num_clips: int,
     workers_option: str = "--workers",
 ) -> Recipe:
-    """Check a recipe alone, as `check_run` does with the settings of a run.
-
-    `num_clips` is the number of training clips if it differs from the recipe's own split.
-    """
+    """Check a recipe for `num_clips` training clips, as `check_run` does for a run."""
     recipe = match_recipe(recipe, dataset)
     check_trackers(recipe)
-    if num_clips is None:
-        num_clips = len(choose_parts(recipe, dataset).train)
     batch_size = min(recipe.optim.batch_size, num_clips)
     share = batch_size // max(1, workers)
     if share == 0:  # some worker would get no clip
@@ -130,9 +127,7 @@ def check_recipe(
     return recipe
 
 
-def warn_of_run(
-    recipe: Recipe, dataset: SkeletonDataset, *, workers: int, num_clips: int | None = None
-) -> None:
+def warn_of_run(recipe: Recipe, dataset: SkeletonDataset, *, workers: int, num_clips: int) -> None:
     """Warn of what makes the accuracy of a checked run lower, or not comparable."""
     _warn_of_missing_clips(recipe, dataset)
     if recipe.data.corrected_labels:
@@ -142,8 +137,6 @@ def warn_of_run(
             log.info("training with corrected labels for %s", count_of(num_corrected, "clip"))
         else:
             log.warning("no label is corrected: the dataset does not record subjects and cameras")
-    if num_clips is None:
-        num_clips = len(choose_parts(recipe, dataset).train)
     share = min(recipe.optim.batch_size, num_clips) // max(1, workers)
     if workers > 1 and not recipe.train.sync_batch_norm and share < _FEW_CLIPS:
         log.warning(

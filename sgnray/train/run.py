@@ -213,7 +213,7 @@ def _check_same_run(
     if newest is None:
         return
     path, checkpoint = newest
-    same_recipe = checkpoint.parse_recipe().trains_like(recipe)
+    same_recipe = checkpoint.parse_recipe().makes_same_run(recipe)
     same_classes = tuple(checkpoint.class_names) == dataset.info.class_names
     if not same_recipe or not same_classes or checkpoint.skeleton != dataset.skeleton:
         raise CheckpointError(

@@ -34,7 +34,7 @@ from sgnray.distributed.cores import num_cores
 from sgnray.distributed.device import choose_device
 from sgnray.distributed.precision import resolve_for_workers
 from sgnray.distributed.resources import WorkerRequest, Workers, use_gpu, warn_of_few_cpus
-from sgnray.errors import OutputError, Problem, SgnError, UsageError
+from sgnray.errors import OutputError, Problem, SgnError, check_count
 from sgnray.evaluate.report import FORMAT_VERSION as REPORT_VERSION
 from sgnray.storage.atomic import write_text
 from sgnray.storage.location import Location, as_folder
@@ -191,12 +191,7 @@ def train_seeds(
 
 def _check_wanted(num_seeds: int, runs_dir: Runs, name: str | None) -> None:
     """Raise UsageError for an invalid number or name, or what `check_claim` raises."""
-    if num_seeds < 1:
-        raise UsageError(
-            f"invalid number of seeds: {num_seeds}",
-            where="--seeds",
-            now="ask for one seed or more, for example --seeds 5",
-        )
+    check_count(num_seeds, "seed", option="--seeds")
     if name is not None:
         check_name(name, runs_dir)
     check_claim(runs_dir, None)

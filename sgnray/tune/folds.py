@@ -209,7 +209,7 @@ class Folds:
             header == {"format_version": STATE_VERSION, "dataset": self._dataset_identity}
             and len(checkpoints) == len(self._states)
             and all(
-                checkpoint.parse_recipe().trains_like(state.recipe)
+                checkpoint.parse_recipe().makes_same_run(state.recipe)
                 for checkpoint, state in zip(checkpoints, self._states, strict=True)
             )
         )

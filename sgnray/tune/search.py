@@ -14,7 +14,7 @@ from sgnray.config import Recipe
 from sgnray.data.protocols import Split, validation_folds
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.distributed.resources import Resources
-from sgnray.errors import InputError, Problem, SgnError, count_of
+from sgnray.errors import InputError, Problem, SgnError, check_count, count_of
 from sgnray.storage.mirror import display_name
 from sgnray.train.checks import (
     check_recipe,
@@ -96,6 +96,9 @@ def tune_recipe(
     `search` None means that of the space's file; `scheduler` None means ASHA, or none for a grid.
     After `time_budget_s`, running trials are interrupted; the next such call resumes them.
     """
+    check_count(num_trials, "trial", option="--trials")
+    check_count(num_epochs, "epoch", option="--epochs")
+    check_count(num_seeds, "seed", option="--seeds")
     resources = resources or TrialResources()
     dataset = open_dataset(dataset_dir or find_dataset(name=recipe.data.dataset))
     recipe = match_recipe(recipe, dataset)

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -171,6 +173,23 @@ def test_a_bug_is_named_as_one_and_its_traceback_is_in_a_file(sgn_fails_with):
     os.unlink(path)
     assert "Traceback" in story
     assert "raise_it" in story
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_the_report_of_a_bug_has_no_credentials(sgn_fails_with, monkeypatch, has_file):
+    monkeypatch.setattr("sys.argv", ["sgn", "train", "--runs", "s3://key:secret@bucket/runs"])
+    if not has_file:
+        monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    done = sgn_fails_with(ZeroDivisionError("in 's3://key:secret@bucket/runs'"))
+    shown = done.err
+    if has_file:
+        path = Path(done.err.splitlines()[1].removeprefix("  where  "))
+        shown += path.read_text(encoding="utf-8")
+        path.unlink()
+        assert "sgn train --runs s3://bucket/runs\n" in shown
+    assert "Traceback" in shown
+    assert "in 's3://bucket/runs'" in shown
+    assert "secret@" not in shown
 
 
 def test_vv_shows_the_traceback_too(sgn_fails_with):
@@ -352,7 +371,7 @@ PATHS = [
     "predict a.skeleton --out",
     "predict a.skeleton --classes",
     "export --out",
-    "export --clips",
+    "export RUN --clips",
     "view",
     "view a.skeleton --out",
 ]
@@ -387,7 +406,8 @@ def test_paths_that_cannot_be_used(sgn, fill_in, tmp_path, words, path, message)
     [
         words
         for words in PATHS
-        if words.split()[-1] in ("--raw", "--data", "--runs", "--checkpoint", "eval", "RUN")
+        if words.split()[-1]
+        in ("--raw", "--data", "--runs", "--checkpoint", "eval", "RUN", "--clips", "view")
     ],
 )
 def test_a_uri_with_one_slash_is_refused(sgn, fill_in, tmp_path, words):
@@ -402,15 +422,13 @@ def test_a_uri_with_one_slash_is_refused(sgn, fill_in, tmp_path, words):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", ["predict a.skeleton --classes", "export --clips", "view"])
 @pytest.mark.parametrize("slashes", ["/", "//"])
-def test_an_input_at_a_uri_is_refused_where_only_paths_are_read(sgn, words, slashes):
-    option = "FILE" if words == "view" else words.split()[-1]
-    done = sgn(*words.split(), f"s3:{slashes}key:secret@bucket/x")
+def test_an_input_at_a_uri_is_refused_where_only_paths_are_read(sgn, slashes):
+    done = sgn("predict", "a.skeleton", "--classes", f"s3:{slashes}key:secret@bucket/x")
     assert (done.code, done.out) == (2, "")
     assert done.err == (
         "error: this is only read from this machine, not from a URI\n"
-        f"  where  {option} s3:/...\n"
+        "  where  --classes s3:/...\n"
         "  now    download it first, and name the path here\n"
     )
 

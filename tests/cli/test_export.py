@@ -20,6 +20,11 @@ def test_what_is_written_is_shown(sgn, tiny_run, tiny_folder, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_clips_at_a_uri(sgn, tiny_run, tiny_raw):
+    arguments = ("export", str(tiny_run), "--to", "safetensors", "--clips", tiny_raw.as_uri())
+    assert "27 clips of" in sgn(*arguments).out
+
+
 def test_json(sgn, tiny_run, tiny_folder, tmp_path):
     arguments = ("export", "--runs", str(tiny_run.parent), "--to", "safetensors", "--out", "a.st")
     done = sgn(*arguments, "--json")

@@ -114,6 +114,12 @@ def test_steps_move_the_bar_and_estimate_the_time_left_in_the_first_epoch(table)
     assert line.endswith("0:01:30 left  step 100/500  1 worker")
 
 
+def test_a_run_in_this_process_has_no_workers():
+    table = TrainingTable(clock=Clock())
+    table.on_progress(progress(100, num_epochs=2, num_workers=1))
+    assert drawn(table)[0].endswith("step 100/500")
+
+
 def test_time_left_counts_down_only_until_the_next_epoch(table):
     table(run_of(118))
     left = []

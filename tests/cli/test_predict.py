@@ -73,6 +73,19 @@ def test_onnxruntime_computes_the_same(sgn, recordings, tiny_run):
     assert done.out == sgn(*arguments).out
 
 
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("--checkpoint s3://b/sgn.onnx --runtime torch", "an ONNX file runs only in onnxruntime"),
+        ("--runtime onnx --precision bf16", "onnxruntime computes in float32"),
+    ],
+)
+def test_a_runtime_that_cannot_be_is_refused_before_any_work(sgn, words, what):
+    done = sgn("predict", "missing", *words.split())
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {what}\n  where  --runtime ")
+
+
 def test_many_recordings_are_recognized_by_onnxruntime(sgn, recordings, tiny_run, monkeypatch):
     checkpoint = ("--checkpoint", str(tiny_run))
     arguments = ("predict", *map(str, recordings), *checkpoint, "--device", "cpu", "--views", "3")

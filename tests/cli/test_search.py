@@ -18,6 +18,7 @@ from sgnray.cli.tune import SearchTable, result_data, result_tables, shown_searc
 from sgnray.config import load_recipe
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import OutputError, UsageError
+from sgnray.storage.location import locate
 from sgnray.tune import TrialRow, TuneResult
 from sgnray.tune.plan import Plan
 from sgnray.tune.space_file import load_space
@@ -168,6 +169,14 @@ def test_a_search_as_plain_data():
     assert content["best_overrides"][0] == "data.num_segments=20"
     assert [trial["number"] for trial in content["trials"]] == [1, 2, 3]
     assert content["trials"][1]["error"] == "it diverged"
+
+
+def test_plain_data_name_the_files_of_a_search_at_a_uri(monkeypatch):
+    copy = {Path("runs/t"): SimpleNamespace(place=locate("s3://bucket/t?region=us-east-1"))}
+    monkeypatch.setattr("sgnray.storage.mirror._mirrors", copy)
+    content = result_data(make_search())
+    assert content["folder"] == "s3://bucket/t"
+    assert content["best_recipe"] == "s3://bucket/t/best.yaml"
 
 
 def draw(board, width, height):

@@ -28,6 +28,11 @@ def test_the_output_may_be_in_the_home_folder(sgn, path, tmp_path, monkeypatch):
     assert [item.name for item in tmp_path.iterdir()] == ["clip.png"]
 
 
+def test_a_recording_at_a_uri(sgn, path, tmp_path):
+    assert sgn("view", path.as_uri(), "--to", "png").code == 0
+    assert [item.name for item in tmp_path.iterdir()] == [f"{path.stem}.png"]
+
+
 def test_a_clip_of_a_dataset_as_a_sheet(sgn, tiny_folder, path, tmp_path):
     done = sgn("view", str(tiny_folder), path.stem, "--to", "png", "--json")
     assert json.loads(done.out) == {"format_version": 1, "path": f"{path.stem}.png"}

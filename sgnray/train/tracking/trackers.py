@@ -41,12 +41,13 @@ _MODULES = {
 _PROJECT = "sgnray"
 # Nothing leaves the machine by default, and a server that is gone must not delay training.
 _ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "WANDB_MODE": "offline",
-    "WANDB_ERROR_REPORTING": "false",
+    "mlflow": {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    },
+    "wandb": {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"},
 }
 
 
@@ -102,16 +103,13 @@ class Trackers:
 
     def start(self, recipe: Recipe, run: RunFolder, history: Sequence[Metrics]) -> None:
         """Start the trackers that the recipe asks for; SgnError if one does not start."""
-        if recipe.train.log:
-            for name, value in _ENVIRONMENT.items():
-                os.environ.setdefault(name, value)
         names = recipe.train.log if self._group else ("curves", *recipe.train.log)
         for name in names:
             if name in self._failed:
                 continue
             tracker = _KINDS[name](self._group)
             try:
-                with warnings.catch_warnings():
+                with warnings.catch_warnings(), _default_environment(name):
                     warnings.simplefilter("ignore")  # libraries warn about each other
                     self._num_logged[name] = tracker.start(recipe, run, history)
             except Exception as failure:
@@ -148,7 +146,8 @@ class Trackers:
     def _guarded(self, name: str) -> Iterator[None]:
         """Disable a tracker that fails instead of ending the training."""
         try:
-            yield
+            with _default_environment(name):
+                yield
         except Exception as failure:
             del self._active[name]
             self._disable(name, failure)
@@ -158,6 +157,20 @@ class Trackers:
             log.warning("%s failed and is disabled: %s", name, first_line(failure))
         self._failed.add(name)
         log.debug("how %s failed", name, exc_info=failure)
+
+
+@contextmanager
+def _default_environment(name: str) -> Iterator[None]:
+    """Set what the library reads from the environment during a call, unless the user has set it."""
+    added = {
+        key: value for key, value in _ENVIRONMENT.get(name, {}).items() if key not in os.environ
+    }
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for key in added:
+            os.environ.pop(key, None)
 
 
 class Tracker(Protocol):

@@ -25,7 +25,12 @@ log = logging.getLogger(__name__)
 
 # Longer than Ray Tune takes to notice that a trial has lost a worker.
 _NOTICE_LOSS_S = 10.0
-_LOST = "its worker was lost three times: killed, out of memory, or by an error of torch or Ray"
+# A trial that loses its worker is restarted twice; the third time it may be the trial's fault.
+MAX_LOSSES = 2
+_LOST = (
+    f"its worker was lost {MAX_LOSSES + 1} times: killed, out of memory, or by an error of torch "
+    "or Ray"
+)
 
 
 class Proposals(Searcher):  # type: ignore[misc]

@@ -33,7 +33,14 @@ from sgnray.storage.mirror import display_name
 from sgnray.tune.folder import SearchFolder
 from sgnray.tune.folds import TrialJob, check_version
 from sgnray.tune.plan import REDUCTION_FACTOR, Plan
-from sgnray.tune.ray.callbacks import LostHead, Proposals, Reports, StateSaver, TimeBudget
+from sgnray.tune.ray.callbacks import (
+    MAX_LOSSES,
+    LostHead,
+    Proposals,
+    Reports,
+    StateSaver,
+    TimeBudget,
+)
 from sgnray.tune.running import RunningSearch
 from sgnray.tune.trial_resources import TrialResources
 from sgnray.tune.trials import EPOCH_KEY, SCORE_KEY, FailureReport, Reported, Started
@@ -48,8 +55,6 @@ _ENVIRONMENT = {
 }
 # Trials that wait for room in Ray at the same time; an autoscaler adds nodes for all of them.
 _MAX_WAITING = 4
-# A trial that loses its worker is restarted twice; the third time it may be the trial's fault.
-_MAX_LOSSES = 2
 _RESUME = "rerun the same command to resume: trials that have ended are not repeated"
 
 
@@ -177,7 +182,7 @@ def _fit(search: RunningSearch, job: TrialJob, budget: TimeBudget) -> None:
                 storage_path=scratch,
                 verbose=0,
                 stop=budget,
-                failure_config=tune.FailureConfig(max_failures=_MAX_LOSSES),
+                failure_config=tune.FailureConfig(max_failures=MAX_LOSSES),
                 callbacks=[reports],
             ),
         ).fit()

@@ -240,24 +240,24 @@ def test_a_folder_of_something_else_is_left_alone(tiny_recipe, tiny_dataset, tmp
         pass
 
 
-def make_run(folder, *, epoch, metrics_time):
+def make_run(folder, *, epoch, time):
     path = folder / "checkpoints" / f"epoch-{epoch:04d}" / "checkpoint.pt"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
+    os.utime(path, (time, time))
     (folder / "metrics.jsonl").write_text("")
-    os.utime(folder / "metrics.jsonl", (metrics_time, metrics_time))
 
 
 def test_the_newest_run_is_the_one_that_finished_an_epoch_last(tmp_path):
-    make_run(tmp_path / "a", epoch=3, metrics_time=20)
-    make_run(tmp_path / "b", epoch=9, metrics_time=10)
+    make_run(tmp_path / "a", epoch=3, time=20)
+    make_run(tmp_path / "b", epoch=9, time=10)  # rerun: its metrics are new
     (tmp_path / "just begun").mkdir()
     (tmp_path / "just begun" / "recipe.yaml").write_text("")
-    make_run(tmp_path / "checkpoints only", epoch=9, metrics_time=30)
+    make_run(tmp_path / "checkpoints only", epoch=9, time=15)
     (tmp_path / "checkpoints only" / "metrics.jsonl").unlink()
     assert newest_run(tmp_path).path == tmp_path / "a"
-    make_run(tmp_path / "tune" / "final-trial-0001", epoch=3, metrics_time=40)
-    make_run(tmp_path / "tune" / "deep" / "er", epoch=3, metrics_time=50)
+    make_run(tmp_path / "tune" / "final-trial-0001", epoch=3, time=40)
+    make_run(tmp_path / "tune" / "deep" / "er", epoch=3, time=50)
     assert newest_run(tmp_path).path == tmp_path / "tune" / "final-trial-0001"
 
 
@@ -326,7 +326,7 @@ def test_new_checkpoints_after_a_corrupt_one_are_kept(trained, tmp_path, caplog)
 
 def test_epochs_are_sorted_as_numbers(tmp_path):
     for epoch in (9999, 10000, 10001):
-        make_run(tmp_path / "run", epoch=epoch, metrics_time=1)
+        make_run(tmp_path / "run", epoch=epoch, time=1)
     run = RunFolder(tmp_path / "run")
     run.keep_checkpoint(10001, b"")
     assert {item.name for item in run.checkpoints_dir.iterdir()} == {"epoch-10000", "epoch-10001"}

@@ -191,10 +191,11 @@ def test_replacing_gives_a_checked_recipe_and_leaves_the_old_one():
     assert wrong == {"train.precision", "optim.x", "other"}
 
 
-def test_trains_like_ignores_keys_that_do_not_affect_training():
+def test_makes_same_run_ignores_keys_that_do_not_affect_the_result():
     recipe = Recipe()
-    assert recipe.trains_like(recipe.replacing({"train.log": ("wandb",)}))
-    assert not recipe.trains_like(recipe.replacing({"train.seed": 1}))
+    assert recipe.makes_same_run(recipe.replacing({"train.log": ("wandb",)}))
+    for changed in ({"train.seed": 1}, {"evaluate.num_views": 3}):
+        assert not recipe.makes_same_run(recipe.replacing(changed))
 
 
 def test_old_names_of_keys_are_read(write):

@@ -8,9 +8,10 @@ import torch
 
 from sgnray.distributed import device as module
 from sgnray.distributed.device import choose_device, explained_gpu_memory
+from sgnray.distributed.pool import _Worker
 from sgnray.distributed.precision import choose_precision
 from sgnray.distributed.resources import Resources, WorkerRequest, use_gpu
-from sgnray.errors import SgnError, UsageError
+from sgnray.errors import ClusterError, SgnError, UsageError
 
 
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "float32")])
@@ -46,6 +47,26 @@ def test_a_gpu_that_torch_cannot_use_is_not_passed_over_in_silence(old_driver, c
     assert caplog.text.count("the driver is too old") == 1
     with pytest.raises(UsageError, match="the driver is too old"):
         choose_device("cuda")
+
+
+def test_a_worker_whose_torch_cannot_use_its_gpu_says_so(old_driver):
+    error = _Worker("cuda").run([], "job")
+    assert isinstance(error, ClusterError)
+    assert "a GPU that its torch cannot use: CUDA initialization: the driver" in error.what
+
+
+def test_a_worker_with_a_gpu_computes_in_float32_from_its_first_job_on(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
+    monkeypatch.setattr("ray.get", lambda work: work)
+    worker = _Worker("cuda")
+
+    def work(job, device):
+        return job, device, list(chosen)
+
+    for job in (1, 2):
+        assert worker.run([work], job) == (job, "cuda", ["highest"])
 
 
 def test_a_torch_for_cpus_beside_a_gpu_is_named(monkeypatch, tmp_path, caplog):

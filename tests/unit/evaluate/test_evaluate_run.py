@@ -19,6 +19,7 @@ from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import CheckpointError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.evaluate.launch import compute_logits
+from sgnray.train.run import train_run
 
 
 @pytest.fixture
@@ -38,6 +39,17 @@ def test_evaluation_gives_the_same_report_as_training(runs_dir, tiny_dataset):
     assert [score["name"] for score in trained["per_class"]] == [*tiny_dataset.info.class_names]
 
 
+def test_training_and_evaluation_report_that_one_view_does_not_turn(
+    tiny_recipe, tiny_folder, tmp_path
+):
+    recipe = tiny_recipe.replacing({"evaluate.num_views": 1})
+    assert recipe.evaluate.turn_rad > 0
+    trained = train_run(recipe, tiny_folder, runs_dir=tmp_path, device="cpu")
+    evaluated = evaluate_run(trained.folder).evaluated
+    assert trained.report.evaluated == evaluated
+    assert evaluated.turn_rad == 0
+
+
 def test_without_a_target_it_takes_the_newest_run(runs_dir):
     assert evaluate_run(runs_dir=runs_dir).evaluated.checkpoint.startswith(str(runs_dir / "first"))
 
@@ -52,6 +64,11 @@ def test_other_views_and_another_case(runs_dir, caplog):
     assert report.evaluated.turn_rad == 0  # the first view does not turn
     assert "12 of these 18 clips were used in training" in caplog.text
     assert report.details.num_seen == 12
+
+
+def test_no_views(runs_dir):
+    with pytest.raises(UsageError, match="invalid number of views: 0"):
+        evaluate_run(runs_dir / "first", num_views=0)
 
 
 def test_no_run_at_all(tmp_path):

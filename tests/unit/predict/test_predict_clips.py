@@ -67,6 +67,11 @@ def from_files(tiny_run, tiny_raw):
     return {item.clip: item for item in predict_clips(tiny_raw, tiny_run)}
 
 
+def test_no_views(tiny_raw, tiny_run):
+    with pytest.raises(UsageError, match="invalid number of views: 0"):
+        predict_clips(tiny_raw, tiny_run, num_views=0)
+
+
 def test_a_prediction_is_the_output_of_the_model(from_files, tiny_run, tiny_dataset):
     """One clip by hand: two views, each of 8 windows, the second one turned, in float64."""
     trained_model = load_trained_model(tiny_run)

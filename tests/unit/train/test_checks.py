@@ -100,6 +100,7 @@ def test_the_option_of_the_command_is_named(tiny_recipe, tiny_dataset):
             tiny_dataset,
             workers=7,
             on_cpus=True,
+            num_clips=18,
             workers_option="--workers-per-trial",
         )
     assert caught.value.where == "--workers-per-trial 7"
@@ -134,9 +135,10 @@ def test_a_run_warns(tiny_recipe, tiny_folder, tmp_path, caplog):
 def test_missing_clips_of_a_published_dataset_are_counted(tiny_recipe, tiny_dataset, caplog):
     info = tiny_dataset.info.model_copy(update={"dataset": "ntu60"})
     dataset = dataclasses.replace(tiny_dataset, info=info)
-    warn_of_run(tiny_recipe, tiny_dataset, workers=0)
+    warn_of_run(tiny_recipe, tiny_dataset, workers=0, num_clips=18)
     assert "not complete" not in caplog.text  # of synthetic clips, any number is
-    warn_of_run(tiny_recipe.replacing({"data.dataset": "ntu60"}), dataset, workers=0)
+    recipe = tiny_recipe.replacing({"data.dataset": "ntu60"})
+    warn_of_run(recipe, dataset, workers=0, num_clips=18)
     clips = "18 training and 9 test clips, published are 37646 and 18932"
     assert f"ntu60 cv is not complete: {clips}" in caplog.text
 
@@ -150,7 +152,7 @@ def test_a_case_defined_by_its_source_is_not_compared_with_published_counts(
     info = tiny_dataset.info.model_copy(update={"dataset": "ntu60"})
     dataset = dataclasses.replace(tiny_dataset, info=info, clips=fixed)
     recipe = tiny_recipe.replacing({"data.dataset": "ntu60", "data.case": "fixed"})
-    warn_of_run(recipe, dataset, workers=0)
+    warn_of_run(recipe, dataset, workers=0, num_clips=18)
     assert "not complete" not in caplog.text
 
 

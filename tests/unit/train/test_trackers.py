@@ -180,11 +180,25 @@ def test_a_newer_memory_is_refused(recipe, run):
     assert isinstance(caught.value.__cause__, RunError)
 
 
-def test_a_run_without_trackers_leaves_the_environment_alone(
-    tiny_recipe, tiny_folder, tmp_path, monkeypatch
-):
+@pytest.mark.parametrize("name", ["mlflow", "wandb"])
+def test_a_tracker_finds_its_settings_in_each_call_and_leaves_none(recipe, run, monkeypatch, name):
     """A notebook that trains first can still log to W&B's server afterwards."""
-    monkeypatch.delenv("WANDB_MODE", raising=False)
+    found, key = [], next(iter(tracking._ENVIRONMENT[name]))
+
+    class Settings(Broken):
+        def _at(self, place):
+            found.append(os.environ[key])
+
+    monkeypatch.setitem(tracking._KINDS, name, lambda _: Settings(""))
+    before = dict(os.environ)
+    with tracked(recipe(name), run, []) as trackers:
+        assert dict(os.environ) == before
+        trackers.log(HISTORY[:1])
+    assert dict(os.environ) == before
+    assert found == [tracking._ENVIRONMENT[name][key]] * 3
+
+
+def test_a_run_leaves_the_environment_alone(tiny_recipe, tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # else torch sets it
     before = dict(os.environ)
     train_run(tiny_recipe, tiny_folder, runs_dir=tmp_path, device="cpu")

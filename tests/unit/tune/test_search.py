@@ -68,6 +68,14 @@ def test_gpus_that_a_trial_cannot_have(
     assert error.exit_code == 2
 
 
+@pytest.mark.parametrize("noun", ["trial", "epoch", "seed"])
+@pytest.mark.parametrize("number", [0, -1])
+def test_numbers_below_one(tmp_path, tiny_recipe, tiny_folder, noun, number):
+    settings = {f"num_{noun}s": number}
+    error = refuse(UsageError, tmp_path, tiny_recipe, "default", tiny_folder, **settings)
+    assert (error.what, error.where) == (f"invalid number of {noun}s: {number}", f"--{noun}s")
+
+
 def test_a_missing_dataset(tmp_path, tiny_recipe):
     error = refuse(InputError, tmp_path, tiny_recipe, "default", tmp_path / "none")
     assert error.what == "dataset not found"
