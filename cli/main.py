@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from sgnray.errors import OutputError, SgnError, UsageError
+from sgnray.errors import OutputError, SgnError, UsageError, first_line
 from sgnray.version import __version__
 
 from . import data, options, render
@@ -184,10 +184,20 @@ def _as_sgn_error(failure: Exception) -> SgnError:
             where=str(failure.filename or "stdout, or a file whose name is not known"),
             now="check that the disk has space and that the folder is readable and writable",
         )
+    # torch reports memory of the machine that it does not get as a RuntimeError.
+    if isinstance(failure, MemoryError) or "DefaultCPUAllocator" in str(failure):
+        return SgnError(
+            "the memory of this machine is not sufficient",
+            where=first_line(failure),
+            now="choose smaller numbers (views, segments, widths, clips per batch), or end other "
+            "programs",
+        )
     from sgnray.storage.location import without_secrets
 
     return SgnError(
-        without_secrets(f"this is a bug in sgnray: {type(failure).__name__}: {failure}"),
+        without_secrets(
+            f"this is a bug in sgnray: {type(failure).__name__}: {first_line(failure)}"
+        ),
         where=_write_traceback(without_secrets("".join(traceback.format_exception(failure)))),
         now="please report it with this file; finished work is kept",
     )

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 
 import sgnray.prepare
 import sgnray.synth.generate
@@ -173,6 +174,27 @@ def test_a_bug_is_named_as_one_and_its_traceback_is_in_a_file(sgn_fails_with):
     os.unlink(path)
     assert "Traceback" in story
     assert "raise_it" in story
+
+
+def test_a_bug_is_named_by_the_first_line_of_its_message(sgn_fails_with):
+    done = sgn_fails_with(RuntimeError("it broke\nframe #30: <unknown function>"))
+    first, where, _ = done.err.splitlines()
+    os.unlink(where.removeprefix("  where  "))
+    assert first == "error: this is a bug in sgnray: RuntimeError: it broke"
+
+
+def _too_large():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    return caught.value
+
+
+@pytest.mark.parametrize("failure", [MemoryError, _too_large])
+def test_memory_that_the_machine_lacks_is_not_reported_as_a_bug(sgn_fails_with, failure):
+    done = sgn_fails_with(failure())
+    assert done.code == 1
+    assert done.err.startswith("error: the memory of this machine is not sufficient\n  where  ")
+    assert len(done.err.splitlines()) == 3
 
 
 @pytest.mark.parametrize("has_file", [True, False])
