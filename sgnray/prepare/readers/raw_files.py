@@ -212,9 +212,11 @@ def _changed(place: Location) -> int:
     return 0  # a remote .zip is opened once
 
 
-@lru_cache(maxsize=4)
+# The listing of 57 thousand members takes half a second: read once per process and version. Clips
+# in the order of their names may alternate between many .zip files; a process may usually have
+# 1,024 open files.
+@lru_cache(maxsize=256)
 def _open_zip(place: Location, changed: int) -> zipfile.ZipFile:
-    # The listing of 57 thousand members takes half a second: read once per process and version.
     if place.is_local:
         return zipfile.ZipFile(place.path)
     return zipfile.ZipFile(io.BufferedReader(place.open(), _REMOTE_BUFFER_BYTES))
