@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import io
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -70,11 +71,14 @@ class RawFile:
 
     @property
     def path(self) -> str:
-        """Its path below what the user named; of a clip in a pickle, its whole name."""
+        """Its path below what the user named; of a clip in a pickle, its whole name.
+
+        In Unicode's form NFC: macOS may write an accent as a character of its own.
+        """
         if self.member is not None and _is_pickled(self):
             return self.member
         parts = self.full_path.parts
-        return escape_name("/".join(parts[-self.depth - 1 :]))
+        return unicodedata.normalize("NFC", escape_name("/".join(parts[-self.depth - 1 :])))
 
 
 def _with_slashes(member: str) -> str:
