@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -157,7 +157,7 @@ def _read_annotation(item: Any) -> PickledClip:
     if not isinstance(item, dict):
         raise ValueError("is not a dict")
     name = item.get("frame_dir")
-    if not isinstance(name, str) or not name or not name.isprintable():
+    if not _is_name(name):
         raise ValueError("frame_dir is not a name")
     label = _read_count(item, "label", limit=NUM_LABELS)
     total_frames = _read_count(item, "total_frames", limit=2**31)
@@ -165,6 +165,10 @@ def _read_annotation(item: Any) -> PickledClip:
         return PickledClip(ClipFacts(name, label), total_frames, *_read_arrays(item))
     except ValueError as error:
         raise ValueError(f"{error} (of {name})") from error
+
+
+def _is_name(name: Any) -> TypeGuard[str]:
+    return isinstance(name, str) and name != "" and name.isprintable()
 
 
 def _read_count(item: dict[Any, Any], key: str, *, limit: int) -> int:
@@ -239,7 +243,9 @@ def load_clips(location: Location, changed: int) -> dict[str, ClipArrays]:
     arrays = _read_each(items, location, _read_arrays)
     found: dict[str, ClipArrays] = {}
     for at, item in enumerate(items):
-        name = str(item.get("frame_dir", at))
+        name = item.get("frame_dir")
+        if not _is_name(name):  # not str(name), which may be far larger than the pickle
+            name = str(at)
         found[f"{name} ({at})" if name in found else name] = arrays[at]
     for name, (keypoint, _) in found.items():
         if _SKELETONS.get(keypoint.final_shape[2:]) is not COCO17:
