@@ -45,7 +45,7 @@ class RawSource:
 
 @dataclass(frozen=True)
 class RawPlan:
-    """One dataset to be made; the jobs' clips are in the order of their names.
+    """One dataset to be made; the jobs' clips are in any order, and the dataset's sorted by name.
 
     `splits` are the named training and test clips of each case that the source itself fixes.
     """

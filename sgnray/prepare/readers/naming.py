@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection
 from pathlib import PurePosixPath
 
@@ -15,6 +16,10 @@ from sgnray.storage.location import Entry, Location
 
 _CASES = {word: names[0] for word, names in CASE_ALIASES.items()}
 NO_CASE = "fixed"
+_SUFFIXES = (
+    *(".zip", ".h5", ".hdf5", ".npz", ".pkl", ".pickle"),
+    *(".skeleton", ".json", ".jsonl", ".csv"),
+)
 
 
 def name_dataset(location: Location, skeleton: Skeleton, num_classes: int) -> str:
@@ -24,20 +29,20 @@ def name_dataset(location: Location, skeleton: Skeleton, num_classes: int) -> st
 
 def name_after_file(location: Location) -> str:
     """Derive a dataset's name from a file's: lower case letters, digits, - and _."""
-    name = _make_word(PurePosixPath(location.name).stem)
+    name = _make_word(_stem(location), "dataset")
     # A file must not get the name of a published dataset, whose protocols would then apply.
     return f"{name}-file" if name in DATASETS else name
 
 
 def name_case(dataset: str, word: str) -> str:
     """Return the name of a case in a dataset; an unpublished word is kept."""
-    case = _CASES.get(word.lower(), _make_word(word))
+    case = _CASES.get(word.lower(), _make_word(word, "case"))
     return "csub" if case == "cs" and dataset == "ntu120" else case
 
 
 def find_case(dataset: str, location: Location) -> str:
     """Find the case in a file's name, as in NTU60_CS.npz; "fixed" if it names none."""
-    words = re.split(r"[^a-z0-9]+", PurePosixPath(location.name).stem.lower())
+    words = re.split(r"[^a-z0-9]+", _stem(location).lower())
     return next((name_case(dataset, word) for word in words if word in _CASES), NO_CASE)
 
 
@@ -93,5 +98,14 @@ def describe_file(location: Location, entry: Entry, *, content: str) -> RawSourc
     )
 
 
-def _make_word(text: str) -> str:
-    return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_") or "unnamed"
+def _stem(location: Location) -> str:
+    path = PurePosixPath(location.name)  # of a folder, kinect.2023 is the whole name
+    return path.stem if path.suffix.lower() in _SUFFIXES else path.name
+
+
+def _make_word(text: str, kind: str) -> str:
+    """Leave out accents and other characters; `kind` and a hash of a text of none but these."""
+    text = unicodedata.normalize("NFKD", text.lower())
+    plain = "".join(one for one in text if not unicodedata.combining(one))
+    word = re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-_")
+    return word or f"{kind}-{hash_lines([text])[:4]}"

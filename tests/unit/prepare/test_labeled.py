@@ -107,6 +107,26 @@ def test_folders_of_alphapose_are_recordings_of_a_class(write):
     }
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("kinect.2023", "kinect-2023"),
+        ("v1.2", "v1-2"),
+        ("Mine.ZIP", "mine"),
+        ("Ünï", "uni"),
+        ("日本語", "dataset-7771"),
+        ("中文", "dataset-7272"),
+        ("한국어", "dataset-4cbd"),
+    ],
+)
+def test_the_dataset_is_named_after_the_folder(write, tmp_path, folder, name):
+    raw = write("wave/a.csv", "clap/b.csv")
+    for form in ("NFC", "NFD"):
+        place = tmp_path / form / unicodedata.normalize(form, folder)
+        shutil.copytree(raw, place)
+        assert plan(place).dataset == name
+
+
 def test_links_are_judged_by_their_own_names(write, tmp_path):
     """Caches store files and folders under hashes."""
     write("wave/a.csv", "clap/b.csv").rename(tmp_path / "ab12")
