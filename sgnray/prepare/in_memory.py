@@ -16,7 +16,8 @@ from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Poses, check_meters
 from sgnray.prepare.normalize import center_poses
-from sgnray.prepare.readers.people import MIN_JOINTS, fill_poses
+from sgnray.prepare.readers.people import MIN_JOINTS
+from sgnray.prepare.readers.tracks import fill_poses
 
 MOST_PEOPLE = 2
 _FROM_PIXELS = (

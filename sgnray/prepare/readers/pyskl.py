@@ -38,7 +38,7 @@ from sgnray.prepare.readers.naming import (
     why_left_out,
 )
 from sgnray.prepare.readers.ntu import name_ntu, parse_ntu_names
-from sgnray.prepare.readers.people import MAX_PEOPLE, build_recording, mark_missing
+from sgnray.prepare.readers.people import MAX_PEOPLE, mark_missing
 from sgnray.prepare.readers.pickles import (
     PickledArray,
     PickleError,
@@ -46,6 +46,7 @@ from sgnray.prepare.readers.pickles import (
     read_pickle,
     refuse_pickle,
 )
+from sgnray.prepare.readers.tracks import build_recording
 from sgnray.storage.location import Location
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError, first_line
 from sgnray.prepare.clip import refusal
 from sgnray.prepare.readers.format_table import has_known_suffix
+from sgnray.prepare.readers.json_values import in_frame
 from sgnray.prepare.readers.openpose import join_frames
-from sgnray.prepare.readers.people import in_frame
 from sgnray.prepare.readers.pyskl import SUFFIXES, load_clips, pickle_clip
 from sgnray.storage.location import Location, escape_name, is_hidden
 
