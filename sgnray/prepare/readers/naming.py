@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection
 from pathlib import PurePosixPath
 
 from sgnray.data.datasets import CASE_ALIASES, DATASETS, find_published, read_class_names
 from sgnray.data.skeleton import Skeleton
-from sgnray.errors import InputError
-from sgnray.prepare.clip import ClipFacts
-from sgnray.prepare.plan import RawSource, hash_lines
-from sgnray.storage.location import Entry, Location
+from sgnray.prepare.plan import hash_lines
+from sgnray.storage.location import Location
 
 _CASES = {word: names[0] for word, names in CASE_ALIASES.items()}
 NO_CASE = "fixed"
@@ -49,53 +46,6 @@ def find_case(dataset: str, location: Location) -> str:
 def name_classes(dataset: str, num_classes: int) -> tuple[str, ...]:
     """Return the published class names, or "class 0" and so on."""
     return read_class_names(dataset) or tuple(f"class {label}" for label in range(num_classes))
-
-
-def why_left_out(
-    facts: ClipFacts,
-    label: int,
-    *,
-    num_classes: int,
-    before: Collection[str],
-    missing: Collection[str],
-) -> str | None:
-    """Explain why a clip with this label is left out, None if it is not.
-
-    `facts` may be those of its name; `before` are the names of clips before it, `missing` those
-    without a skeleton.
-    """
-    if facts.name in missing:
-        return "on the published list of missing skeletons"
-    if facts.name in before:
-        return "another clip has this name"
-    if facts.label != label:
-        return f"its label is {label}, not {facts.label} as in its name"
-    return None if label < num_classes else unknown_action(label, num_classes)
-
-
-def unknown_action(label: int, num_classes: int) -> str:
-    """Explain that a dataset does not have the action that a clip's name gives."""
-    return f"its action is {label + 1}, and the dataset has {num_classes} classes"
-
-
-def find_file(location: Location) -> Entry:
-    """Return a file's size and time; InputError if it is not a file."""
-    entry = location.entry()
-    if entry is None or entry.is_folder:
-        raise InputError("file not found", where=str(location), now="check the path")
-    return entry
-
-
-def describe_file(location: Location, entry: Entry, *, content: str) -> RawSource:
-    """Describe one file; `content` and a local file's digest distinguish it from a later one."""
-    if location.is_local:
-        content = f"{content}\t{location.digest()}"
-    return RawSource(
-        num_files=1,
-        num_bytes=entry.size_bytes,
-        fingerprint=hash_lines([f"{location.name}\t{entry.size_bytes}\t{content}"]),
-        stamp=hash_lines([f"{location}\t{entry.changed}"]),
-    )
 
 
 def _stem(location: Location) -> str:

@@ -22,7 +22,7 @@ from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError, Problem
 from sgnray.prepare.clip import ClipFacts, Poses, as_float32, refusal
 from sgnray.prepare.normalize import list_poses
-from sgnray.prepare.plan import JOB_BYTES, PartJob, RawPlan, hash_lines
+from sgnray.prepare.plan import JOB_BYTES, PartJob, RawPlan, describe_file, find_file, hash_lines
 from sgnray.prepare.readers.array_files import (
     H5_ERRORS,
     Array,
@@ -34,13 +34,7 @@ from sgnray.prepare.readers.array_files import (
     reading_file,
     refuse_file,
 )
-from sgnray.prepare.readers.naming import (
-    describe_file,
-    find_case,
-    find_file,
-    name_classes,
-    name_dataset,
-)
+from sgnray.prepare.readers.naming import find_case, name_classes, name_dataset
 from sgnray.storage.location import Entry, Location
 
 H5_MAGIC = b"\x89HDF\r\n\x1a\n"

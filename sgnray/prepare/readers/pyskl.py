@@ -25,18 +25,10 @@ from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import COCO17, COCO_COUNTS, KINECT, NTU25, Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, count_of, shorten_problems
-from sgnray.prepare.clip import NUM_LABELS, Clip, ClipFacts, Recording, refusal
+from sgnray.prepare.clip import NUM_LABELS, Clip, ClipFacts, Recording, refusal, why_left_out
 from sgnray.prepare.normalize import center_actors, normalize
-from sgnray.prepare.plan import PartJob, RawPlan, cut_blocks, hash_lines
-from sgnray.prepare.readers.naming import (
-    NO_CASE,
-    describe_file,
-    find_file,
-    name_case,
-    name_classes,
-    name_dataset,
-    why_left_out,
-)
+from sgnray.prepare.plan import PartJob, RawPlan, cut_blocks, describe_file, find_file, hash_lines
+from sgnray.prepare.readers.naming import NO_CASE, name_case, name_classes, name_dataset
 from sgnray.prepare.readers.ntu import name_ntu, parse_ntu_names
 from sgnray.prepare.readers.people import MAX_PEOPLE, mark_missing
 from sgnray.prepare.readers.pickles import (
