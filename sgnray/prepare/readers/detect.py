@@ -21,7 +21,7 @@ from sgnray.prepare.readers.padded import H5_MAGIC, plan_padded
 from sgnray.prepare.readers.pickles import is_pickle
 from sgnray.prepare.readers.pyskl import SUFFIXES as PICKLE_SUFFIXES
 from sgnray.prepare.readers.pyskl import plan_pyskl
-from sgnray.prepare.readers.raw_files import ZIP_ERRORS
+from sgnray.prepare.readers.raw_files import ZIP_ERRORS, ZIP_MAGIC
 from sgnray.prepare.readers.recordings import OWN, detect_recordings, plan_recordings
 from sgnray.prepare.readers.tables import is_table
 from sgnray.storage.location import Location, locate, resolve
@@ -138,7 +138,7 @@ def detect_kind(place: Location) -> Kind:
 def _kind_of_file(place: Location, head: bytes) -> Kind:
     if head.startswith(H5_MAGIC):
         return Kind.PADDED
-    if head.startswith(b"PK"):
+    if head.startswith(ZIP_MAGIC):
         return Kind.PADDED if _holds_arrays(place) else Kind.RECORDINGS
     if is_pickle(head):
         return Kind.PICKLE

@@ -32,6 +32,7 @@ from sgnray.prepare.readers.array_files import (
     describe_array,
     find_array_problem,
     read_header,
+    read_rows_at,
     reading_file,
     refuse_file,
 )
@@ -272,7 +273,4 @@ class NpyArrays:
         place = self.folder.child(name)
         with reading_file(place), place.open() as file:
             shape, dtype, _ = read_header(file)
-            spec = ArraySpec(shape, dtype)
-            file.seek(file.tell() + start * spec.row_bytes)
-            data = file.read((stop - start) * spec.row_bytes)
-            return np.frombuffer(data, dtype).reshape(stop - start, *shape[1:])
+            return read_rows_at(file, ArraySpec(shape, dtype), file.tell(), start, stop)

@@ -26,6 +26,7 @@ from sgnray.prepare.readers.pyskl import SUFFIXES, load_clips, pickle_clip
 from sgnray.storage.location import Location, escape_name, is_hidden
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
+ZIP_MAGIC = b"PK\x03\x04"
 _BOMB_BYTES, _BOMB_RATIO = 16 * 1024 * 1024, 200
 _REMOTE_BUFFER_BYTES = 1024 * 1024
 # The errors of zipfile for a broken .zip: RuntimeError for an encrypted member or an unknown
