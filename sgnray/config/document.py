@@ -56,6 +56,15 @@ for _kind, (_pattern, _first) in _RESOLVERS.items():
     )
 
 
+def _construct_text(loader: _CoreLoader, node: yaml.ScalarNode) -> str:
+    # JSON, which is YAML too, may write an emoji as the escapes of two surrogates.
+    text = str(loader.construct_scalar(node))
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
+_CoreLoader.add_constructor("tag:yaml.org,2002:str", _construct_text)
+
+
 def read_document(text: str, *, source: str) -> Document:
     """Parse one YAML mapping of sections; RecipeError names the line that is wrong."""
     content, node = _load(text, source=source)

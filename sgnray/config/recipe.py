@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,16 @@ def dump_recipe(recipe: Recipe) -> str:
     for section, values in to_dict(recipe).items():
         lines += ["", f"{section}:"]
         for key, field in sections()[section].model_fields.items():
-            value = yaml.safe_dump(values[key], default_flow_style=True, width=1000)
             lines.append(f"  # {field.description}")
-            lines.append(f"  {key}: {value.splitlines()[0]}")
+            lines.append(f"  {key}: {_write_value(values[key])}")
     return "\n".join(lines) + "\n"
+
+
+def _write_value(value: Any) -> str:
+    """Write a value in one line that `read_value` reads."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf).splitlines()[0]
+    # By YAML 1.1, the name 1e3 needs no quotes.
+    return text if read_value(text) == value else json.dumps(value)
 
 
 def _deciding_values(recipe: Recipe) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from sgnray.predict.sources import read_clip, refuse_skipped
 from sgnray.predict.stream import Stream, predict_lines
 from sgnray.predict.windows import SkippedWindow
 from sgnray.predict.write import build_table, check_out, write_predictions
-from sgnray.prepare.readers.people import meters_per_pixel
+from sgnray.prepare.readers.pixels import meters_per_pixel
 
 __all__ = [
     "Guess",

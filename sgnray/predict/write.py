@@ -27,7 +27,7 @@ from sgnray.predict.windows import SkippedWindow
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import URI, output_errors, refuse_existing, sync, write_text
 from sgnray.storage.location import escape_name, resolve
-from sgnray.storage.lock import LOCK_FILE, take_folder_lock
+from sgnray.storage.lock import locked_folder
 from sgnray.version import __version__
 
 log = logging.getLogger(__name__)
@@ -186,24 +186,21 @@ class _Rows:
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
     """Lock <out>.partial; it is removed at the end, or if it has nothing to resume from."""
-    folder = out.with_name(f"{out.name}.partial")
     busy = UsageError(
         "another sgn predict is writing this file",
         where=str(out),
         now="wait until it ends, or choose another file: --out",
     )
-    lock = take_folder_lock(folder, busy=busy)
-    is_complete = False
-    try:
-        yield folder
-        is_complete = True
-    finally:
-        if is_complete or not (folder / _STATE_FILE).exists():
-            with suppress(OSError):  # something else is in it
-                for name in (_ROWS_FILE, _STATE_FILE, _TABLE_FILE, LOCK_FILE):
-                    (folder / name).unlink(missing_ok=True)
-                folder.rmdir()
-        lock.release()
+    with locked_folder(out, busy=busy) as folder:
+        is_complete = False
+        try:
+            yield folder
+            is_complete = True
+        finally:
+            if is_complete or not (folder / _STATE_FILE).exists():
+                for name in (_ROWS_FILE, _STATE_FILE, _TABLE_FILE):
+                    with suppress(OSError):
+                        (folder / name).unlink()
 
 
 def _row(item: Prediction | Skipped) -> dict[str, Any]:

@@ -8,6 +8,7 @@ Legend: T frames, V joints, C coordinates, P poses of a clip, D = V * C numbers 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -78,6 +79,33 @@ class Clip:
 
     facts: ClipFacts
     poses: Poses
+
+
+def why_left_out(
+    facts: ClipFacts,
+    label: int,
+    *,
+    num_classes: int,
+    before: Collection[str],
+    missing: Collection[str],
+) -> str | None:
+    """Explain why a clip with this label is left out, None if it is not.
+
+    `facts` may be those of its name; `before` are the names of clips before it, `missing` those
+    without a skeleton.
+    """
+    if facts.name in missing:
+        return "on the published list of missing skeletons"
+    if facts.name in before:
+        return "another clip has this name"
+    if facts.label != label:
+        return f"its label is {label}, not {facts.label} as in its name"
+    return None if label < num_classes else unknown_action(label, num_classes)
+
+
+def unknown_action(label: int, num_classes: int) -> str:
+    """Explain that a dataset does not have the action that a clip's name gives."""
+    return f"its action is {label + 1}, and the dataset has {num_classes} classes"
 
 
 def as_float32(numbers: npt.NDArray[Any], reason: str) -> npt.NDArray[np.float32]:

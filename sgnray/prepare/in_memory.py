@@ -16,7 +16,8 @@ from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Poses, check_meters
 from sgnray.prepare.normalize import center_poses
-from sgnray.prepare.readers.people import MIN_JOINTS, fill_poses
+from sgnray.prepare.readers.people import MIN_JOINTS
+from sgnray.prepare.readers.tracks import fill_poses
 
 MOST_PEOPLE = 2
 _FROM_PIXELS = (
@@ -40,7 +41,11 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
         raise InputError(
             "no frame contains a person", where="the clip", now="leave out clips without people"
         )
-    poses_PVC = center_poses(frames_TMVC[kept_T][frames, bodies], bodies, skeleton)
+    try:
+        poses_PVC = center_poses(frames_TMVC[kept_T][frames, bodies], bodies, skeleton)
+    except ClipError as error:
+        now = "give poses in the unit of the dataset that the model was trained on"
+        raise InputError(error.what, where="the joints", now=now) from error
     return Poses(
         num_frames=int(kept_T.sum()),
         values_PD=poses_PVC.reshape(len(poses_PVC), -1),

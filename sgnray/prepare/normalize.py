@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import FloatArray
-from sgnray.prepare.clip import Body, Poses, Recording, refusal
+from sgnray.prepare.clip import Body, Poses, Recording, as_float32, refusal
 
 SHORTEST_GHOST = 11  # bodies of at most this many frames are ghosts
 WIDE_RATIO = 0.8  # a frame is wide if its x-spread exceeds this share of its y-spread
 WIDE_SHARE = 0.69754  # a body this often wide is furniture
+_TOO_LARGE = "a coordinate is too large for float32 after the origin is subtracted"
 
 
 def normalize(recording: Recording, skeleton: Skeleton) -> Poses:
@@ -132,19 +133,23 @@ def translate(frames_TMD: FloatArray, *, origin_joint: int, num_coordinates: int
             for actor in range(num_actors):
                 moved_TMD[frames_TMD[:, actor].sum(axis=1) == 0, actor] = 0
     if not np.isfinite(moved_TMD).all():
-        raise refusal("a coordinate is too large for float32 after the origin is subtracted")
+        raise refusal(_TOO_LARGE)
     return moved_TMD
 
 
 def center_poses(
     poses_PVC: FloatArray, bodies_P: npt.NDArray[np.integer[Any]], skeleton: Skeleton
 ) -> FloatArray:
-    """Put at zero the origin of the main actor's first pose, or of the other one's without it."""
+    """Put at zero the origin of the main actor's first pose, or of the other one's without it.
+
+    ClipError if a number becomes infinite.
+    """
     if skeleton.origin is None:
         return poses_PVC
     first = int(np.argmin(bodies_P))
-    moved_PVC: FloatArray = poses_PVC - poses_PVC[first, skeleton.origin]
-    return moved_PVC
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved_PVC: FloatArray = poses_PVC - poses_PVC[first, skeleton.origin]
+    return as_float32(moved_PVC, _TOO_LARGE)
 
 
 def center_actors(keypoint_MTVC: npt.NDArray[Any], *, origin_joint: int) -> Poses:

@@ -10,7 +10,9 @@ from typing import TypeVar
 from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped
+from sgnray.errors import InputError
 from sgnray.prepare.clip import Clip
+from sgnray.storage.location import Entry, Location
 
 Item = TypeVar("Item")
 
@@ -45,7 +47,7 @@ class RawSource:
 
 @dataclass(frozen=True)
 class RawPlan:
-    """One dataset to be made; the jobs' clips are in the order of their names.
+    """One dataset to be made; the jobs' clips are in any order, and the dataset's sorted by name.
 
     `splits` are the named training and test clips of each case that the source itself fixes.
     """
@@ -62,6 +64,26 @@ class RawPlan:
     def num_clips(self) -> int:
         """How many clips will be read."""
         return sum(job.num_clips for job in self.jobs)
+
+
+def find_file(location: Location) -> Entry:
+    """Return a file's size and time; InputError if it is not a file."""
+    entry = location.entry()
+    if entry is None or entry.is_folder:
+        raise InputError("file not found", where=str(location), now="check the path")
+    return entry
+
+
+def describe_file(location: Location, entry: Entry, *, content: str) -> RawSource:
+    """Describe one file; `content` and a local file's digest distinguish it from a later one."""
+    if location.is_local:
+        content = f"{content}\t{location.digest()}"
+    return RawSource(
+        num_files=1,
+        num_bytes=entry.size_bytes,
+        fingerprint=hash_lines([f"{location.name}\t{entry.size_bytes}\t{content}"]),
+        stamp=hash_lines([f"{location}\t{entry.changed}"]),
+    )
 
 
 def hash_lines(lines: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from sgnray.data.info import INFO_FILE
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE
 from sgnray.errors import EmptyError, OutputError, UsageError
 from sgnray.storage.atomic import output_errors, replace_folder, sync, write_text
-from sgnray.storage.lock import LOCK_FILE, take_folder_lock
+from sgnray.storage.lock import LOCK_FILE, locked_folder
 
 _PART_PATTERN = "part-*.arrow"
 _KEY_FILE = "key"
@@ -33,33 +33,28 @@ def hold_staging(out: Path, *, key: str) -> Iterator[Path]:
     the next call resumes from it. UsageError if another process has locked it, or a folder of this
     name has other content.
     """
-    folder = partial_folder(out)
-    _check_own(folder)
+    _check_own(partial_folder(out))
     busy = UsageError(
         "another sgn prepare is writing this dataset",
         where=str(out),
         now="wait until it ends, or choose another folder: --out",
     )
-    is_new_parent = not folder.parent.exists()
-    lock = take_folder_lock(folder, busy=busy)
-    try:
-        with output_errors(folder):
-            if (previous := folder / _PREVIOUS).exists() and not out.exists():
-                previous.rename(out)
-            _keep_parts(folder, key)
-        yield folder
-    except BaseException as error:
-        is_final = isinstance(error, (EmptyError, OutputError))
-        if is_final or not any(folder.glob(_PART_PATTERN)):
-            shutil.rmtree(folder, ignore_errors=True)
-            if is_new_parent:
+    with locked_folder(out, busy=busy) as folder:
+        is_kept = False
+        try:
+            with output_errors(folder):
+                if (previous := folder / _PREVIOUS).exists() and not out.exists():
+                    previous.rename(out)
+                _keep_parts(folder, key)
+            yield folder
+        except BaseException as error:
+            is_final = isinstance(error, (EmptyError, OutputError))
+            is_kept = not is_final and any(folder.glob(_PART_PATTERN))
+            raise
+        finally:
+            if not is_kept:
                 with suppress(OSError):
-                    folder.parent.rmdir()
-        raise
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        lock.release()
+                    _clear(folder)
 
 
 def partial_folder(out: Path) -> Path:
@@ -110,9 +105,14 @@ def _keep_parts(folder: Path, key: str) -> None:
     path = folder / _KEY_FILE
     if path.exists() and path.read_text() == key:
         return
+    _clear(folder)
+    write_text(path, key)
+
+
+def _clear(folder: Path) -> None:
+    """Remove all but the lock."""
     for entry in folder.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
         elif entry.name != LOCK_FILE:
             entry.unlink()
-    write_text(path, key)

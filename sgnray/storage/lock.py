@@ -48,13 +48,31 @@ def take_lock(path: Path, *, busy: SgnError | str) -> BaseFileLock:
     return lock
 
 
-def take_folder_lock(folder: Path, *, busy: SgnError) -> BaseFileLock:
-    """Take the lock of a folder that its holder removes at the end; see `take_lock`."""
-    while True:
+@contextmanager
+def locked_folder(out: Path, *, busy: SgnError) -> Iterator[Path]:
+    """Create and lock <out>.partial; see `take_lock`.
+
+    It is removed at the end unless something is left in it, and so is the folder above if it is
+    new.
+    """
+    folder = out.with_name(f"{out.name}.partial")
+    is_new_parent = not folder.parent.exists()
+    lock: BaseFileLock | None = None
+    while lock is None:
         with output_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # its holder has just removed the folder
-            return take_lock(folder / LOCK_FILE, busy=busy)
+            lock = take_lock(folder / LOCK_FILE, busy=busy)
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            # The last file of ours: once it is gone, another process may write to the folder.
+            (folder / LOCK_FILE).unlink()
+            folder.rmdir()
+            if is_new_parent:
+                folder.parent.rmdir()
+        lock.release()
 
 
 def _acquire(lock: BaseFileLock, path: Path, *, blocking: bool) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from sgnray.errors import UsageError
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.seeding import derive_seed
 from sgnray.storage.atomic import output_errors, refuse_uri, replace_folder
-from sgnray.storage.lock import LOCK_FILE, take_folder_lock
+from sgnray.storage.lock import locked_folder
 from sgnray.synth.actions import Action, list_actions
 from sgnray.synth.people import draw_person, perform
 from sgnray.synth.sensor import CAMERA_AZIMUTHS_RAD, draw_setup, record
@@ -72,24 +71,19 @@ def synthesize(
     actions = list_actions()[:num_classes]
     takes = list(_list_takes(**counts))
     target = out.resolve()
-    aside = target.with_name(f"{target.name}.partial")
     busy = UsageError(
         "another sgn synth is writing this folder",
         where=str(out),
         now="wait until it ends, or name another folder",
     )
-    lock = take_folder_lock(aside, busy=busy)
-    try:
-        _check_folder(out, overwrite=overwrite)  # another process may just have written it
-        with output_errors(out):
-            num_bytes = _write_folder(aside, seed, counts, actions, takes, on_progress)
-            replace_folder(aside / _READY, target, previous=aside / _PREVIOUS)
-    finally:
-        _clear(aside)
-        with suppress(OSError):
-            (aside / LOCK_FILE).unlink()
-            aside.rmdir()  # unless there are files of someone else
-        lock.release()
+    with locked_folder(target, busy=busy) as aside:
+        try:
+            _check_folder(out, overwrite=overwrite)  # another process may just have written it
+            with output_errors(out):
+                num_bytes = _write_folder(aside, seed, counts, actions, takes, on_progress)
+                replace_folder(aside / _READY, target, previous=aside / _PREVIOUS)
+        finally:
+            _clear(aside)
     num_files = len(takes) * len(CAMERA_AZIMUTHS_RAD)
     return SynthResult(out, num_files, num_bytes, tuple(action.name for action in actions))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -88,6 +89,7 @@ def _find_named(files: Sequence[RawFile], clip: str, source: str) -> list[RawFil
 
     A whole path goes before a name without its folders.
     """
+    clip = unicodedata.normalize("NFC", clip)
     ends = (f"/{clip}", f"/{stem_of(clip)}")
     named = [file for file in files if file.path == clip]
     named = named or [file for file in files if stem_of(file.path) == clip]

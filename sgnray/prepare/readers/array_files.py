@@ -96,6 +96,13 @@ def read_header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     return shape, dtype, in_columns
 
 
+def read_rows_at(stream: Any, spec: ArraySpec, data_start: int, start: int, stop: int) -> Array:
+    """Read some rows of an array whose numbers begin at `data_start` of a stream."""
+    stream.seek(data_start + start * spec.row_bytes)
+    data = stream.read((stop - start) * spec.row_bytes)
+    return np.frombuffer(data, spec.dtype).reshape(stop - start, *spec.shape[1:])
+
+
 def find_array_problem(spec: ArraySpec | None, num_axes: int, entry: Entry) -> str | None:
     """Explain why an array of poses, or one of labels with its two axes, cannot be used."""
     if spec is None:

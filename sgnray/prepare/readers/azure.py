@@ -14,19 +14,16 @@ import numpy.typing as npt
 from sgnray.data.skeleton import AZURE32, Skeleton
 from sgnray.prepare.clip import Recording, check_meters, refusal
 from sgnray.prepare.readers.joint_columns import joint_key
-from sgnray.prepare.readers.people import (
-    Floats,
-    build_recording,
-    check_ids,
-    find_people,
+from sgnray.prepare.readers.json_values import (
     find_repeated,
     in_frame,
-    mark_missing,
     number_frames,
     parse_json,
     read_numbers,
     show_name,
 )
+from sgnray.prepare.readers.people import Floats, find_people, mark_missing
+from sgnray.prepare.readers.tracks import build_recording, check_ids
 
 # Of its bones or its first body: keys are sorted, so the names of the joints are after the frames.
 _KEYS = ((b'"bone_list"', b'"SPINE_CHEST"'), (b'"body_id"', b'"joint_positions"'))

@@ -12,12 +12,7 @@ from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.described import plan_described
-from sgnray.prepare.readers.find_recordings import (
-    count_refused,
-    find_labels,
-    find_videos,
-    refuse_place,
-)
+from sgnray.prepare.readers.find_recordings import refuse_place
 from sgnray.prepare.readers.format_table import describe_formats, describe_published
 from sgnray.prepare.readers.labeled import plan_labeled
 from sgnray.prepare.readers.listing import join_listings, list_files
@@ -26,7 +21,7 @@ from sgnray.prepare.readers.padded import H5_MAGIC, plan_padded
 from sgnray.prepare.readers.pickles import is_pickle
 from sgnray.prepare.readers.pyskl import SUFFIXES as PICKLE_SUFFIXES
 from sgnray.prepare.readers.pyskl import plan_pyskl
-from sgnray.prepare.readers.raw_files import ZIP_ERRORS
+from sgnray.prepare.readers.raw_files import ZIP_ERRORS, ZIP_MAGIC
 from sgnray.prepare.readers.recordings import OWN, detect_recordings, plan_recordings
 from sgnray.prepare.readers.tables import is_table
 from sgnray.storage.location import Location, locate, resolve
@@ -143,7 +138,7 @@ def detect_kind(place: Location) -> Kind:
 def _kind_of_file(place: Location, head: bytes) -> Kind:
     if head.startswith(H5_MAGIC):
         return Kind.PADDED
-    if head.startswith(b"PK"):
+    if head.startswith(ZIP_MAGIC):
         return Kind.PADDED if _holds_arrays(place) else Kind.RECORDINGS
     if is_pickle(head):
         return Kind.PICKLE
@@ -218,11 +213,5 @@ def _describe_known() -> str:
 
 
 def _nothing_found(place: Location, refused: Sequence[Skipped] = ()) -> InputError:
-    if find_videos(place) or find_labels(place):
-        return refuse_place(place, f"--raw {place}", refused, now=f"give {_describe_known()}")
-    return InputError(
-        "no raw data found",
-        where=f"--raw {place}",
-        now=f"give {_describe_known()}; or generate some: sgn synth OUT",
-        problems=count_refused(refused),
-    )
+    now = f"give {_describe_known()}; or generate some: sgn synth OUT"
+    return refuse_place(place, f"--raw {place}", refused, now=now, what="no raw data found")

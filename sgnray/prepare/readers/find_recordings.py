@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -18,7 +18,7 @@ from sgnray.prepare.readers.format_table import (
 from sgnray.prepare.readers.keypoints import is_label
 from sgnray.prepare.readers.listing import Listing, list_files
 from sgnray.prepare.readers.padded import holds_padded
-from sgnray.storage.location import Location, locate
+from sgnray.storage.location import Entry, Location, locate
 
 _NUM_TEXTS = 5  # files that are read to see whether they are labels; a README may be one
 _MAX_ALIKE = 3  # files that are refused for one reason and listed one by one
@@ -42,15 +42,24 @@ def find_recordings(path: Path | str, *, also: str = "") -> Listing:
 
 
 def refuse_place(
-    place: Location, where: str, refused: Sequence[Skipped] = (), *, now: str
+    place: Location, where: str, refused: Sequence[Skipped] = (), *, now: str, what: str = ""
 ) -> InputError:
-    """Build the error for a place without recordings; it says what to do with a video."""
-    if name := find_labels(place):
+    """Build the error for a place without recordings; it says what to do with a video.
+
+    `what` is said if there is neither a video nor labels of YOLO.
+    """
+    entry = place.entry()
+    is_folder = entry is not None and entry.is_folder
+    entries = [item for item in place.walk() if not item.problem] if is_folder else [entry]
+    found = list(filter(None, entries))
+    if name := find_labels(place, found):
         what = f"{name} has YOLO's labels, which lack the image's size"
         return InputError(what, where=where, now=_PIXELS)
-    entry, videos = place.entry(), find_videos(place)
+    videos = sorted(item.name for item in found if item.name.lower().endswith(VIDEOS))
+    if what and not videos:
+        return InputError(what, where=where, now=now, problems=_count_refused(refused))
     suffix = PurePosixPath(place.name).suffix.lower()
-    if (entry is not None and entry.is_folder) or suffix == ".zip":
+    if is_folder or suffix == ".zip":
         what = "no recording found" + (" that can be used" if refused else "")
         what += f", only videos such as {videos[0]}" if videos else ""
     elif refused and has_known_suffix(place.name):
@@ -66,7 +75,7 @@ def refuse_place(
         what = f"this is {kind}, and sgnray reads skeletons: joint positions in each frame"
     if videos:
         now = _advise(videos[0], "it" if videos == [place.name] else "each of them") + now
-    return InputError(what, where=where, now=now, problems=count_refused(refused))
+    return InputError(what, where=where, now=now, problems=_count_refused(refused))
 
 
 def _advise(video: str, them: str) -> str:
@@ -78,7 +87,7 @@ def _advise(video: str, them: str) -> str:
     )
 
 
-def count_refused(refused: Sequence[Skipped]) -> list[Problem]:
+def _count_refused(refused: Sequence[Skipped]) -> list[Problem]:
     """List the files that were refused, but count those with one suffix and reason if many."""
     groups: dict[tuple[str, str], list[str]] = {}
     for item in sorted(refused, key=lambda item: item.name):
@@ -93,20 +102,9 @@ def count_refused(refused: Sequence[Skipped]) -> list[Problem]:
     return shorten_problems(problems)
 
 
-def find_videos(place: Location) -> list[str]:
-    """Name the videos that are at a place."""
-    entry = place.entry()
-    is_folder = entry is not None and entry.is_folder
-    found = place.walk() if is_folder else ()
-    names = sorted(item.name for item in found if not item.problem) if is_folder else [place.name]
-    return [name for name in names if name.lower().endswith(VIDEOS)]
-
-
-def find_labels(place: Location) -> str:
-    """Return the name of a .txt file at a place that has YOLO's labels; empty if there is none."""
-    entry = place.entry()
-    found = place.walk() if entry is not None and entry.is_folder else filter(None, [entry])
-    texts = [item for item in found if item.name.lower().endswith(".txt") and not item.problem]
+def find_labels(place: Location, found: Iterable[Entry]) -> str:
+    """Return the name of a .txt file among the ones found that has YOLO's labels, or else ""."""
+    texts = [item for item in found if item.name.lower().endswith(".txt")]
     for text in sorted(texts, key=lambda item: item.path)[:_NUM_TEXTS]:
         with suppress(OSError), place.at(text.path).open() as file:
             if is_label(file.read(HEAD_BYTES)):

@@ -23,20 +23,14 @@ from sgnray.data.skeleton import MEDIAPIPE33, Skeleton
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import Recording, check_meters, refusal
 from sgnray.prepare.readers.joint_columns import AXES, ENDS, find_columns, has_frame_numbers
-from sgnray.prepare.readers.people import (
-    MIN_JOINTS,
-    Floats,
-    build_recording,
-    find_people,
-    mark_missing,
-    show_name,
-)
+from sgnray.prepare.readers.json_values import MAX_NUMBER, show_name
+from sgnray.prepare.readers.people import MIN_JOINTS, Floats, find_people, mark_missing
+from sgnray.prepare.readers.tracks import build_recording
 
 # World landmarks have y down and z away from the camera: half a turn about the x axis.
 _MEDIAPIPE_SIGNS = np.array([1.0, -1.0, -1.0])
 _MAX_HIP_OFFSET_M = 0.1
 _APART_M = 0.2  # two people are further from each other, and nobody moves this far in a frame
-_MAX_FRAME = 2**53  # float64 is exact for integers below this
 _NUM_SHOWN = 5
 _MAX_HEADER = 64 * 1024
 _DELIMITER_LINE = re.compile(rb'"?sep=.?"?(\r\n|\r|\n)', re.IGNORECASE)  # of Excel
@@ -293,7 +287,7 @@ def _find_frames(frames_N: Floats) -> npt.NDArray[np.intp]:
     """Return the rows at which frames begin, except the first."""
     with np.errstate(over="ignore", invalid="ignore"):
         steps = np.diff(frames_N)
-    is_wrong_N = ~(np.abs(frames_N) < _MAX_FRAME)
+    is_wrong_N = ~(np.abs(frames_N) < MAX_NUMBER)
     is_wrong_N[1:] |= ~(steps >= 0)
     if is_wrong_N.any():
         what = "its frame is not a number, or lower than in the row before"

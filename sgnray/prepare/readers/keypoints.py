@@ -31,21 +31,18 @@ import numpy as np
 from sgnray.data.skeleton import COCO17, COCO_COUNTS, Skeleton
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import Recording, refusal
-from sgnray.prepare.readers.openpose import split_frames
-from sgnray.prepare.readers.people import (
-    Floats,
-    build_recording,
-    check_ids,
-    find_overlaps,
+from sgnray.prepare.readers.json_values import (
     find_repeated,
     in_frame,
     json_errors,
-    mark_missing,
     number_frames,
     parse_json,
     read_numbers,
     show_name,
 )
+from sgnray.prepare.readers.openpose import split_frames
+from sgnray.prepare.readers.people import Floats, mark_missing
+from sgnray.prepare.readers.tracks import build_recording, check_ids, find_overlaps
 
 FORMAT = "COCO key points"
 IMAGE_FORMAT = "COCO key points of one image"

@@ -15,15 +15,9 @@ import numpy as np
 
 from sgnray.data.skeleton import OPENPOSE18, Skeleton
 from sgnray.prepare.clip import Recording, refusal
-from sgnray.prepare.readers.people import (
-    Floats,
-    build_recording,
-    in_frame,
-    mark_missing,
-    number_frames,
-    parse_json,
-    read_numbers,
-)
+from sgnray.prepare.readers.json_values import in_frame, number_frames, parse_json, read_numbers
+from sgnray.prepare.readers.people import Floats, mark_missing
+from sgnray.prepare.readers.tracks import build_recording
 
 FORMAT = "Kinetics-skeleton"
 _OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")

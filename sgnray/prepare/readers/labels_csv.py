@@ -7,6 +7,7 @@ import io
 import itertools
 import logging
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
@@ -108,11 +109,14 @@ def _is_name(text: str) -> bool:
 def _read_table(table: RawFile) -> dict[str, ClipWords]:
     """Read labels.csv; InputError lists what is wrong with it, line by line."""
     try:
-        text = read_file(table).decode("utf-8-sig")
+        text = unicodedata.normalize("NFC", read_file(table).decode("utf-8-sig"))
         delimiter = find_delimiter(text.lstrip().partition("\n")[0])
         lines = enumerate(csv.reader(io.StringIO(text), strict=True, delimiter=delimiter), start=1)
         cells = [(number, [cell.strip() for cell in line]) for number, line in lines]
-    except (UnicodeDecodeError, csv.Error, ClipError) as error:
+    except UnicodeDecodeError as error:
+        what = "it is not UTF-8 text: save it as 'CSV UTF-8'"
+        raise _refuse_table(table, [Problem("the file", what)]) from error
+    except (csv.Error, ClipError) as error:
         what = error.what if isinstance(error, ClipError) else str(error)
         raise _refuse_table(table, [Problem("the file", what)]) from error
     if cells and cells[0][1] and cells[0][1][0].lower().startswith("sep="):  # of Excel

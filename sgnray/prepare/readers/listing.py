@@ -29,6 +29,7 @@ from sgnray.prepare.readers.openpose import FRAME_NAME, has_person
 from sgnray.prepare.readers.pickles import is_pickle
 from sgnray.prepare.readers.pyskl import CLIP_FORMAT, SUFFIXES, load_clips
 from sgnray.prepare.readers.raw_files import (
+    ZIP_MAGIC,
     RawFile,
     has_zip_suffix,
     list_zip,
@@ -79,7 +80,7 @@ def list_files(place: Location) -> Listing:
             return Listing(tuple(sorted(clips, key=_order)), ())
         try:
             with place.open() as stream:
-                is_zip = stream.read(4) == b"PK\3\4"
+                is_zip = stream.read(len(ZIP_MAGIC)) == ZIP_MAGIC
         except OSError as error:
             raise unreadable(_plain_file(place, entry), error) from error
         if is_zip:

@@ -21,9 +21,9 @@ from sgnray.data.datasets import read_missing_names
 from sgnray.data.skeleton import KINECT, NTU25
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, Problem
-from sgnray.prepare.clip import NUM_LABELS, ClipFacts, Poses, refusal
+from sgnray.prepare.clip import NUM_LABELS, ClipFacts, Poses, refusal, why_left_out
 from sgnray.prepare.normalize import center_actors
-from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
+from sgnray.prepare.plan import PartJob, RawPlan, RawSource, describe_file, find_file, hash_lines
 from sgnray.prepare.readers.array_files import (
     Array,
     ArraySpec,
@@ -32,17 +32,11 @@ from sgnray.prepare.readers.array_files import (
     describe_array,
     find_array_problem,
     read_header,
+    read_rows_at,
     reading_file,
     refuse_file,
 )
-from sgnray.prepare.readers.naming import (
-    describe_file,
-    find_case,
-    find_file,
-    name_classes,
-    name_dataset,
-    why_left_out,
-)
+from sgnray.prepare.readers.naming import find_case, name_classes, name_dataset
 from sgnray.prepare.readers.ntu import name_ntu, parse_ntu_names
 from sgnray.prepare.readers.pickles import PickledArray, read_pickle, refuse_pickle
 from sgnray.storage.location import Location
@@ -279,7 +273,4 @@ class NpyArrays:
         place = self.folder.child(name)
         with reading_file(place), place.open() as file:
             shape, dtype, _ = read_header(file)
-            spec = ArraySpec(shape, dtype)
-            file.seek(file.tell() + start * spec.row_bytes)
-            data = file.read((stop - start) * spec.row_bytes)
-            return np.frombuffer(data, dtype).reshape(stop - start, *shape[1:])
+            return read_rows_at(file, ArraySpec(shape, dtype), file.tell(), start, stop)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+import unicodedata
 from pathlib import PurePosixPath
 
 from sgnray.data.datasets import CASE_ALIASES, DATASETS, find_published, read_class_names
 from sgnray.data.skeleton import Skeleton
-from sgnray.errors import InputError
-from sgnray.prepare.clip import ClipFacts
-from sgnray.prepare.plan import RawSource, hash_lines
-from sgnray.storage.location import Entry, Location
+from sgnray.prepare.plan import hash_lines
+from sgnray.storage.location import Location
 
 _CASES = {word: names[0] for word, names in CASE_ALIASES.items()}
 NO_CASE = "fixed"
+_SUFFIXES = (
+    *(".zip", ".h5", ".hdf5", ".npz", ".pkl", ".pickle"),
+    *(".skeleton", ".json", ".jsonl", ".csv"),
+)
 
 
 def name_dataset(location: Location, skeleton: Skeleton, num_classes: int) -> str:
@@ -24,20 +26,20 @@ def name_dataset(location: Location, skeleton: Skeleton, num_classes: int) -> st
 
 def name_after_file(location: Location) -> str:
     """Derive a dataset's name from a file's: lower case letters, digits, - and _."""
-    name = _make_word(PurePosixPath(location.name).stem)
+    name = _make_word(_stem(location), "dataset")
     # A file must not get the name of a published dataset, whose protocols would then apply.
     return f"{name}-file" if name in DATASETS else name
 
 
 def name_case(dataset: str, word: str) -> str:
     """Return the name of a case in a dataset; an unpublished word is kept."""
-    case = _CASES.get(word.lower(), _make_word(word))
+    case = _CASES.get(word.lower(), _make_word(word, "case"))
     return "csub" if case == "cs" and dataset == "ntu120" else case
 
 
 def find_case(dataset: str, location: Location) -> str:
     """Find the case in a file's name, as in NTU60_CS.npz; "fixed" if it names none."""
-    words = re.split(r"[^a-z0-9]+", PurePosixPath(location.name).stem.lower())
+    words = re.split(r"[^a-z0-9]+", _stem(location).lower())
     return next((name_case(dataset, word) for word in words if word in _CASES), NO_CASE)
 
 
@@ -46,52 +48,14 @@ def name_classes(dataset: str, num_classes: int) -> tuple[str, ...]:
     return read_class_names(dataset) or tuple(f"class {label}" for label in range(num_classes))
 
 
-def why_left_out(
-    facts: ClipFacts,
-    label: int,
-    *,
-    num_classes: int,
-    before: Collection[str],
-    missing: Collection[str],
-) -> str | None:
-    """Explain why a clip with this label is left out, None if it is not.
-
-    `facts` may be those of its name; `before` are the names of clips before it, `missing` those
-    without a skeleton.
-    """
-    if facts.name in missing:
-        return "on the published list of missing skeletons"
-    if facts.name in before:
-        return "another clip has this name"
-    if facts.label != label:
-        return f"its label is {label}, not {facts.label} as in its name"
-    return None if label < num_classes else unknown_action(label, num_classes)
+def _stem(location: Location) -> str:
+    path = PurePosixPath(location.name)  # of a folder, kinect.2023 is the whole name
+    return path.stem if path.suffix.lower() in _SUFFIXES else path.name
 
 
-def unknown_action(label: int, num_classes: int) -> str:
-    """Explain that a dataset does not have the action that a clip's name gives."""
-    return f"its action is {label + 1}, and the dataset has {num_classes} classes"
-
-
-def find_file(location: Location) -> Entry:
-    """Return a file's size and time; InputError if it is not a file."""
-    entry = location.entry()
-    if entry is None or entry.is_folder:
-        raise InputError("file not found", where=str(location), now="check the path")
-    return entry
-
-
-def describe_file(location: Location, entry: Entry, *, content: str) -> RawSource:
-    """Describe one file; `content` and a local file's digest distinguish it from a later one."""
-    if location.is_local:
-        content = f"{content}\t{location.digest()}"
-    return RawSource(
-        num_files=1,
-        num_bytes=entry.size_bytes,
-        fingerprint=hash_lines([f"{location.name}\t{entry.size_bytes}\t{content}"]),
-        stamp=hash_lines([f"{location}\t{entry.changed}"]),
-    )
-
-
-def _make_word(text: str) -> str:
-    return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_") or "unnamed"
+def _make_word(text: str, kind: str) -> str:
+    """Leave out accents and other characters; `kind` and a hash of a text of none but these."""
+    text = unicodedata.normalize("NFKD", text.lower())
+    plain = "".join(one for one in text if not unicodedata.combining(one))
+    word = re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-_")
+    return word or f"{kind}-{hash_lines([text])[:4]}"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-
-import numpy as np
 
 from sgnray.data.skeleton import KINECT20, Skeleton
 from sgnray.prepare.clip import Body, ClipFacts, Recording, as_float32, refusal
+from sgnray.prepare.readers.json_values import parse_json, read_numbers
 
 FORMAT = "NW-UCLA"
 # Action numbers in the order of their labels; 7 and 10 were never released.
@@ -37,14 +35,11 @@ def parse_nwucla_name(file_name: str) -> ClipFacts:
 
 def read_nwucla(data: bytes, _: Skeleton = KINECT20) -> Recording:
     """Read one .json file; ClipError if `skeletons` is not frames x 20 x 3 finite numbers."""
-    try:
-        skeletons = json.loads(data)["skeletons"]
-        joints = np.array(skeletons)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise refusal("not a JSON object with a regular list `skeletons`") from error
+    content = parse_json(data)
+    if not isinstance(content, dict) or "skeletons" not in content:
+        raise refusal("not a JSON object with a list `skeletons`")
+    joints = read_numbers(content["skeletons"], what="`skeletons`")
     if joints.ndim != 3 or joints.shape[1:] != (_NUM_JOINTS, 3) or len(joints) == 0:
         raise refusal(f"`skeletons` has shape {joints.shape}, not (frames, {_NUM_JOINTS}, 3)")
-    if joints.dtype.kind not in "fi":
-        raise refusal("`skeletons` contains something that is not a number")
     joints_TVC = as_float32(joints, "a coordinate is not finite, or too large for float32")
     return Recording(len(joints_TVC), (Body(0, joints_TVC),))

@@ -15,17 +15,15 @@ from typing import Any
 
 from sgnray.data.skeleton import OPENPOSE18, OPENPOSE25, Skeleton
 from sgnray.prepare.clip import Recording, refusal
-from sgnray.prepare.readers.people import (
-    Floats,
-    build_recording,
-    check_ids,
+from sgnray.prepare.readers.json_values import (
     in_frame,
-    mark_missing,
     number_frames,
     parse_json,
     read_numbers,
     show_name,
 )
+from sgnray.prepare.readers.people import Floats, mark_missing
+from sgnray.prepare.readers.tracks import build_recording, check_ids
 
 FORMAT = "OpenPose"
 # NAME_000000000012_keypoints.json: the recording, and the number of the frame.

@@ -22,7 +22,7 @@ from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError, Problem
 from sgnray.prepare.clip import ClipFacts, Poses, as_float32, refusal
 from sgnray.prepare.normalize import list_poses
-from sgnray.prepare.plan import JOB_BYTES, PartJob, RawPlan, hash_lines
+from sgnray.prepare.plan import JOB_BYTES, PartJob, RawPlan, describe_file, find_file, hash_lines
 from sgnray.prepare.readers.array_files import (
     H5_ERRORS,
     Array,
@@ -31,20 +31,15 @@ from sgnray.prepare.readers.array_files import (
     describe_array,
     find_array_problem,
     read_header,
+    read_rows_at,
     reading_file,
     refuse_file,
 )
-from sgnray.prepare.readers.naming import (
-    describe_file,
-    find_case,
-    find_file,
-    name_classes,
-    name_dataset,
-)
+from sgnray.prepare.readers.naming import find_case, name_classes, name_dataset
+from sgnray.prepare.readers.raw_files import ZIP_MAGIC
 from sgnray.storage.location import Entry, Location
 
 H5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_ZIP_MAGIC = b"PK\x03\x04"
 _SUFFIX = ".npy"
 # Keeps a chunk of rows that are compressed together while its other rows are read.
 _CHUNK_CACHE_BYTES = 64 * 2**20
@@ -133,7 +128,7 @@ def _open_arrays(location: Location, entry: Entry) -> tuple[H5Arrays | NpzArrays
         magic = file.read(len(H5_MAGIC))
     if magic == H5_MAGIC:
         return H5Arrays(location), _H5_PARTS
-    if magic.startswith(_ZIP_MAGIC):
+    if magic.startswith(ZIP_MAGIC):
         return NpzArrays(location, entry.changed), _NPZ_PARTS
     raise refuse_file(location, "the file is neither HDF5 nor .npz")
 
@@ -248,9 +243,7 @@ class NpzArrays:
         try:
             with reading_file(self.location):
                 stream, spec, data_start = _open_member(self.location, self.changed, name)
-                stream.seek(data_start + start * spec.row_bytes)
-                data = stream.read((stop - start) * spec.row_bytes)
-                return np.frombuffer(data, spec.dtype).reshape(stop - start, *spec.shape[1:])
+                return read_rows_at(stream, spec, data_start, start, stop)
         except Exception:
             _open_member.cache_clear()  # after a failure its cursor may be anywhere
             raise

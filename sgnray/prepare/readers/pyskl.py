@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,20 +25,12 @@ from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import COCO17, COCO_COUNTS, KINECT, NTU25, Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, count_of, shorten_problems
-from sgnray.prepare.clip import NUM_LABELS, Clip, ClipFacts, Recording, refusal
+from sgnray.prepare.clip import NUM_LABELS, Clip, ClipFacts, Recording, refusal, why_left_out
 from sgnray.prepare.normalize import center_actors, normalize
-from sgnray.prepare.plan import PartJob, RawPlan, cut_blocks, hash_lines
-from sgnray.prepare.readers.naming import (
-    NO_CASE,
-    describe_file,
-    find_file,
-    name_case,
-    name_classes,
-    name_dataset,
-    why_left_out,
-)
+from sgnray.prepare.plan import PartJob, RawPlan, cut_blocks, describe_file, find_file, hash_lines
+from sgnray.prepare.readers.naming import NO_CASE, name_case, name_classes, name_dataset
 from sgnray.prepare.readers.ntu import name_ntu, parse_ntu_names
-from sgnray.prepare.readers.people import MAX_PEOPLE, build_recording, mark_missing
+from sgnray.prepare.readers.people import MAX_PEOPLE, mark_missing
 from sgnray.prepare.readers.pickles import (
     PickledArray,
     PickleError,
@@ -46,6 +38,7 @@ from sgnray.prepare.readers.pickles import (
     read_pickle,
     refuse_pickle,
 )
+from sgnray.prepare.readers.tracks import build_recording
 from sgnray.storage.location import Location
 
 log = logging.getLogger(__name__)
@@ -157,7 +150,7 @@ def _read_annotation(item: Any) -> PickledClip:
     if not isinstance(item, dict):
         raise ValueError("is not a dict")
     name = item.get("frame_dir")
-    if not isinstance(name, str) or not name or not name.isprintable():
+    if not _is_name(name):
         raise ValueError("frame_dir is not a name")
     label = _read_count(item, "label", limit=NUM_LABELS)
     total_frames = _read_count(item, "total_frames", limit=2**31)
@@ -165,6 +158,10 @@ def _read_annotation(item: Any) -> PickledClip:
         return PickledClip(ClipFacts(name, label), total_frames, *_read_arrays(item))
     except ValueError as error:
         raise ValueError(f"{error} (of {name})") from error
+
+
+def _is_name(name: Any) -> TypeGuard[str]:
+    return isinstance(name, str) and name != "" and name.isprintable()
 
 
 def _read_count(item: dict[Any, Any], key: str, *, limit: int) -> int:
@@ -239,7 +236,9 @@ def load_clips(location: Location, changed: int) -> dict[str, ClipArrays]:
     arrays = _read_each(items, location, _read_arrays)
     found: dict[str, ClipArrays] = {}
     for at, item in enumerate(items):
-        name = str(item.get("frame_dir", at))
+        name = item.get("frame_dir")
+        if not _is_name(name):  # not str(name), which may be far larger than the pickle
+            name = str(at)
         found[f"{name} ({at})" if name in found else name] = arrays[at]
     for name, (keypoint, _) in found.items():
         if _SKELETONS.get(keypoint.final_shape[2:]) is not COCO17:

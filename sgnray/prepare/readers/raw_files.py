@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import io
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -19,12 +20,13 @@ from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError, first_line
 from sgnray.prepare.clip import refusal
 from sgnray.prepare.readers.format_table import has_known_suffix
+from sgnray.prepare.readers.json_values import in_frame
 from sgnray.prepare.readers.openpose import join_frames
-from sgnray.prepare.readers.people import in_frame
 from sgnray.prepare.readers.pyskl import SUFFIXES, load_clips, pickle_clip
 from sgnray.storage.location import Location, escape_name, is_hidden
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
+ZIP_MAGIC = b"PK\x03\x04"
 _BOMB_BYTES, _BOMB_RATIO = 16 * 1024 * 1024, 200
 _REMOTE_BUFFER_BYTES = 1024 * 1024
 # The errors of zipfile for a broken .zip: RuntimeError for an encrypted member or an unknown
@@ -70,11 +72,14 @@ class RawFile:
 
     @property
     def path(self) -> str:
-        """Its path below what the user named; of a clip in a pickle, its whole name."""
+        """Its path below what the user named; of a clip in a pickle, its whole name.
+
+        In Unicode's form NFC: macOS may write an accent as a character of its own.
+        """
         if self.member is not None and _is_pickled(self):
             return self.member
         parts = self.full_path.parts
-        return escape_name("/".join(parts[-self.depth - 1 :]))
+        return unicodedata.normalize("NFC", escape_name("/".join(parts[-self.depth - 1 :])))
 
 
 def _with_slashes(member: str) -> str:
@@ -212,9 +217,11 @@ def _changed(place: Location) -> int:
     return 0  # a remote .zip is opened once
 
 
-@lru_cache(maxsize=4)
+# The listing of 57 thousand members takes half a second: read once per process and version. Clips
+# in the order of their names may alternate between many .zip files; a process may usually have
+# 1,024 open files.
+@lru_cache(maxsize=256)
 def _open_zip(place: Location, changed: int) -> zipfile.ZipFile:
-    # The listing of 57 thousand members takes half a second: read once per process and version.
     if place.is_local:
         return zipfile.ZipFile(place.path)
     return zipfile.ZipFile(io.BufferedReader(place.open(), _REMOTE_BUFFER_BYTES))

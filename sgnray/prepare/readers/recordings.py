@@ -12,7 +12,7 @@ from sgnray.data.datasets import read_class_names, read_missing_names
 from sgnray.data.skeleton import SKELETONS, Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, show_first
-from sgnray.prepare.clip import Clip, ClipFacts, Recording, refusal
+from sgnray.prepare.clip import Clip, ClipFacts, Recording, refusal, unknown_action
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, cut_blocks, hash_lines
 from sgnray.prepare.readers.format_table import (
@@ -24,7 +24,6 @@ from sgnray.prepare.readers.format_table import (
     RecordedFormat,
 )
 from sgnray.prepare.readers.listing import Listing, cut_parts
-from sgnray.prepare.readers.naming import unknown_action
 from sgnray.prepare.readers.raw_files import RawFile, read_file
 from sgnray.synth.generate import FORMAT_VERSION as SYNTH_VERSION
 from sgnray.synth.generate import MANIFEST_NAME as SYNTH_FILE

@@ -155,11 +155,7 @@ def _read_poses(batch: pa.RecordBatch, index: int, skeleton: Skeleton) -> Poses:
         check_meters(poses_PVC, _IN_DATASET)
     if skeleton.origin is not None and bodies.all():
         raise refusal("it has no pose of body 0 to center it on")
-    with np.errstate(over="ignore", invalid="ignore"):
-        poses_PVC = center_poses(poses_PVC, bodies, skeleton)
-    if not np.isfinite(poses_PVC).all():
-        raise refusal("a number is not finite in float32 after the clip is centered")
-    values_PD = poses_PVC.reshape(len(poses_PVC), -1)
+    values_PD = center_poses(poses_PVC, bodies, skeleton).reshape(len(poses_PVC), -1)
     return Poses(num_frames, values_PD, frames.astype(np.int32), bodies.astype(np.int8))
 
 

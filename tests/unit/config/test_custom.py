@@ -1,5 +1,7 @@
 """Descriptions of custom skeletons: what they contain, and all problems at once."""
 
+import json
+
 import pytest
 
 from sgnray.config.custom import parse_description
@@ -38,6 +40,16 @@ def test_a_whole_description():
         ("classes (line 8)", "must be a list of at least two names")
     ]
     assert found.splits["given"].train == ("clip-a", "clip-b")
+
+
+def test_a_description_may_be_json():
+    content = {"dataset": "a", "clips": "x", "joints": ["a"], "classes": ["wave 👋", "bière"]}
+    for is_ascii in (True, False):
+        text = json.dumps(content, ensure_ascii=is_ascii)
+        assert parse_description(text, source="mine.yaml").classes == ("wave 👋", "bière")
+    assert problems(json.dumps(content | {"classes": ["\ud83d", "b"]})) == [
+        ("classes (line 1)", "must be a list of at least two names")
+    ]
 
 
 def test_what_may_be_left_out():

@@ -129,6 +129,22 @@ def test_what_is_dumped_is_read_back(write, name):
     assert parse_recipe(to_dict(recipe)) == recipe
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optim.milestones", list(range(1, 300))),
+        ("data.dataset", "1e3"),
+        ("data.case", "1e3"),
+        ("data.case", "yes"),
+        ("data.case", "null"),
+        ("data.case", "010"),
+    ],
+)
+def test_long_lists_and_names_like_numbers_are_read_back(write, key, value):
+    recipe = Recipe().replacing({"train.num_epochs": 300, key: value})
+    assert load_recipe(write(dump_recipe(recipe))) == recipe
+
+
 def test_a_dump_carries_its_version_and_the_help_of_every_key():
     text = dump_recipe(Recipe())
     assert text.startswith("format_version: 1\n\ndata:\n  # Dataset of the recipe:")

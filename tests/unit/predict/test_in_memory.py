@@ -92,6 +92,12 @@ def test_the_origin_is_the_first_person_where_there_is_one():
     )
 
 
+def test_numbers_that_become_infinite_are_refused():
+    joints = 3e38 * np.where(np.arange(25) == NTU25.origin, -1, 1)
+    with pytest.raises(InputError, match="too large for float32 after the origin is subtracted"):
+        list_clip(np.tile(joints[:, None], (2, 1, 3)), NTU25)
+
+
 def broken(value, frame=3):
     joints = WALK.copy()
     joints[frame, 4, 1] = value

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from sgnray.errors import InputError, OutputError, UsageError
 from sgnray.prepare import dataset
 from sgnray.prepare.dataset import prepare_dataset
 from sgnray.prepare.readers.listing import PART_FILES
+from sgnray.prepare.staging import hold_staging
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
 
@@ -282,6 +284,25 @@ def test_files_that_a_killed_process_was_writing_are_ours(make_nwucla, tmp_path)
     (tmp_path / "out.partial" / "part-00001.arrow.123.partial").write_text("cut")
     prepare_dataset(make_nwucla(3), out=tmp_path / "out")
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_the_lock_is_the_last_file_that_is_removed(tmp_path, monkeypatch):
+    """Another process may write to the folder as soon as the lock is gone."""
+    removed = []
+    unlink = os.unlink
+
+    def note(path, **options):
+        removed.append(Path(path).name)
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "unlink", note)
+    names = [f"part-{number:05}.arrow" for number in range(20)]
+    with hold_staging(tmp_path / "out", key="key") as folder:
+        for name in names:
+            (folder / name).write_text("")
+    assert os.listdir(tmp_path) == []
+    assert {*names, "key"} <= set(removed)
+    assert removed[-1] == "lock"
 
 
 def test_a_missing_file_stops_the_preparation_and_keeps_finished_parts(make_nwucla, tmp_path):

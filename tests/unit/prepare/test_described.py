@@ -222,6 +222,7 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         "narrow": {"poses": [good[0], [1.0] * 33]},
         "nan": {"poses": [[float("nan")] * 34]},
         "huge": {"poses": [[1e300] * 34]},
+        "wide": {"poses": [[3e38] * 4 + [-3e38] * 30]},
         "null number": {"poses": [[None] * 34]},
         "null pose": {"poses": [None]},
         "no label": {"label": None},
@@ -259,6 +260,7 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("narrow", "33 numbers in a pose instead of 34"),
         ("nan", "a number is not finite in float32"),
         ("huge", "a number is not finite in float32"),
+        ("wide", "a coordinate is too large for float32 after the origin is subtracted"),
         ("null number", "a number is null"),
         ("null pose", "a list of numbers is null"),
         ("no label", "it has no label"),
@@ -275,8 +277,8 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("no main", "it has no pose of body 0 to center it on"),
         ("subject", "its subject is 40000, not null or a number from 0 to 32,767"),
         ("good", "another clip has this name"),
-        ("row 22 of clips.table", "it has no name"),
         ("row 23 of clips.table", "it has no name"),
+        ("row 24 of clips.table", "it has no name"),
     ]
 
 

@@ -9,8 +9,8 @@ from sgnray.data.skeleton import COCO17, KINECT20, OPENPOSE25
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import Recording
 from sgnray.prepare.readers.format_table import detect_content
+from sgnray.prepare.readers.json_values import read_numbers
 from sgnray.prepare.readers.keypoints import read_keypoints
-from sgnray.prepare.readers.people import read_numbers
 
 from ... import pose_files as files
 

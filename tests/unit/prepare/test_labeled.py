@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import unicodedata
 import zipfile
 
 import pytest
@@ -106,6 +107,26 @@ def test_folders_of_alphapose_are_recordings_of_a_class(write):
     }
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("kinect.2023", "kinect-2023"),
+        ("v1.2", "v1-2"),
+        ("Mine.ZIP", "mine"),
+        ("Ünï", "uni"),
+        ("日本語", "dataset-7771"),
+        ("中文", "dataset-7272"),
+        ("한국어", "dataset-4cbd"),
+    ],
+)
+def test_the_dataset_is_named_after_the_folder(write, tmp_path, folder, name):
+    raw = write("wave/a.csv", "clap/b.csv")
+    for form in ("NFC", "NFD"):
+        place = tmp_path / form / unicodedata.normalize(form, folder)
+        shutil.copytree(raw, place)
+        assert plan(place).dataset == name
+
+
 def test_links_are_judged_by_their_own_names(write, tmp_path):
     """Caches store files and folders under hashes."""
     write("wave/a.csv", "clap/b.csv").rename(tmp_path / "ab12")
@@ -127,6 +148,17 @@ def test_names_that_are_not_utf8_are_escaped(write, tmp_path):
     assert [item.name for item in result.skipped] == ["\\udcfc.csv"]
     page = view_clip(raw, "a\\udcfc.csv", to="html", out=tmp_path / "clip.html")
     assert "a\\udcfc.csv" in html.unescape(page.read_text()).replace("\\\\", "\\")
+
+
+def test_names_in_another_unicode_form_are_one_class(write, tmp_path):
+    """File systems and archives of macOS may decompose names."""
+    nfc, nfd = (unicodedata.normalize(form, "박수") for form in ("NFC", "NFD"))
+    raw = write(f"{nfc}/a.csv", f"{nfd}/b.csv", "clap/c.csv")
+    planned = plan(raw)
+    assert planned.class_names == ("clap", nfc)
+    assert list(facts_of(planned)) == ["clap/c", f"{nfc}/a", f"{nfc}/b"]
+    for clip in (f"{nfd}/a", f"{nfc}/b"):
+        view_clip(raw, clip, to="html", out=tmp_path / f"{clip[-1]}.html")
 
 
 def test_recordings_with_the_same_name_in_one_class_are_named_by_path(write):
@@ -305,6 +337,16 @@ def test_labels_csv_describes_files_and_their_folders(write):
     assert [item.reason for item in planned.skipped] == ["it is not in labels.csv"]
 
 
+@pytest.mark.parametrize(("form", "other"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_labels_csv_may_be_in_another_unicode_form(write, caplog, form, other):
+    names = [unicodedata.normalize(form, name) for name in ("bière", "박수")]
+    raw = write(*(f"{name}.csv" for name in names))
+    rows = "".join(f"{unicodedata.normalize(other, name)},{at}\n" for at, name in enumerate(names))
+    (raw / "labels.csv").write_text(f"name,label\n{rows}")
+    assert facts_of(plan(raw)) == {"bière": ("0", None, None), "박수": ("1", None, None)}
+    assert caplog.text == ""
+
+
 def test_rows_of_labels_csv_without_a_recording_are_named(write, caplog):
     raw = write("monday/a.csv", "monday/b.csv", "broken.csv")
     (raw / "broken.csv").write_text("")
@@ -442,7 +484,7 @@ def test_a_labels_csv_may_come_from_a_spreadsheet(write, text):
          ["row 2: subject is '-1'", "row 3: subject is '40000'", "row 4: subject is 'one'"]),
         ("name,label,split\na,x,val\n", ["row 2: split is 'val', neither train nor test"]),
         ('name,label\n"a,x\n', ["the file: "]),
-        (b"name,label\n\xff,x\n", ["the file: "]),
+        (b"name,label\n\xff,x\n", ["the file: it is not UTF-8 text: save it as 'CSV UTF-8'"]),
     ],
 )  # fmt: skip
 def test_a_wrong_labels_csv_is_refused_line_by_line(write, text, problems):

@@ -22,7 +22,7 @@ def test_reads_frames_joints_coordinates():
     assert np.array_equal(recording.bodies[0].joints_TVC, joints.astype(np.float32))
 
 
-UNREADABLE = "not a JSON object with a regular list `skeletons`"
+NO_LIST = "not a JSON object with a list `skeletons`"
 NO_NUMBER = "`skeletons` contains something that is not a number"
 NOT_FINITE = "a coordinate is not finite, or too large for float32"
 
@@ -34,15 +34,15 @@ def with_first(number):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", UNREADABLE),
-        ("[]", UNREADABLE),
-        ('{"frames": []}', UNREADABLE),
-        ('{"skeletons": [[[1, 2, 3]], [[1, 2]]]}', UNREADABLE),
-        ("[" * 100_000, UNREADABLE),
+        ("", "malformed JSON: Expecting value: line 1 column 1 (char 0)"),
+        ("[]", NO_LIST),
+        ('{"frames": []}', NO_LIST),
+        ('{"skeletons": [[[1, 2, 3]], [[1, 2]]]}', "`skeletons` is not a regular list"),
+        ("[" * 100_000, "malformed JSON: nested too deeply"),
         ('{"skeletons": []}', "`skeletons` has shape (0,), not (frames, 20, 3)"),
         ('{"skeletons": [[[0, 0, 0]]]}', "`skeletons` has shape (1, 1, 3), not (frames, 20, 3)"),
         (with_first("0"), NO_NUMBER),
-        (with_first(None), NO_NUMBER),
+        (with_first(None), NOT_FINITE),
         (with_first(float("nan")), NOT_FINITE),
         (with_first(1e39), NOT_FINITE),
     ],

@@ -913,6 +913,18 @@ def test_clips_of_a_pickle_with_the_same_name_are_all_read(tmp_path):
     assert [found.num_frames for _, _, found in read_recordings(listed)] == [4, 5, 6]
 
 
+def test_clips_of_a_pickle_without_a_name_are_numbered(tmp_path):
+    """A list that holds another one twice doubles in length with each level, as text."""
+    person_TNVC = files.project(files.move(COCO17, 4))[:, None]
+    nested = ["a"]
+    for _ in range(3):
+        nested = [nested, nested]
+    names = ("clip", None, nested, "a\nb", "")
+    path = tmp_path / "many.pkl"
+    path.write_bytes(pickle.dumps([files.annotate_2d(name, person_TNVC) for name in names]))
+    assert [file.name for file in find_recordings(path).files] == ["1", "2", "3", "4", "clip"]
+
+
 def test_a_damaged_array_in_a_pickle_of_many_does_not_stop_the_others(tmp_path):
     """In protocol 2 an array is text, each of whose characters has to be one byte."""
     people = [files.project(files.move(COCO17, 20, seed=seed))[:, None] for seed in range(2)]

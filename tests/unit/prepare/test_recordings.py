@@ -13,6 +13,8 @@ from sgnray.prepare.clip import Recording
 from sgnray.prepare.readers.find_recordings import find_recordings
 from sgnray.prepare.readers.recordings import read_recording, read_recordings
 
+from ...pose_files import make_file
+
 NWUCLA = "a01_s01_e00_v01.json"
 
 
@@ -84,6 +86,27 @@ def test_a_broken_recording_names_its_file(tmp_path, name, content):
     with pytest.raises(ClipError) as caught:
         read_recording(file)
     assert str(tmp_path / name) in caught.value.where
+
+
+def test_a_zip_is_opened_once(tmp_path, monkeypatch):
+    """Also if the clips of many alternate, as their names may."""
+    opened = []
+    for number in range(9):
+        with zipfile.ZipFile(tmp_path / f"raw{number}.zip", "w") as archive:
+            for clip in range(3):
+                archive.writestr(f"{clip}_{number}.csv", make_file("MediaPipe"))
+    open_zip = zipfile.ZipFile.__init__
+
+    def count(self, file, *options):
+        opened.append(file)
+        open_zip(self, file, *options)
+
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", count)
+    files = find_recordings(tmp_path).files
+    assert [file.name for file in files[:2]] == ["0_0.csv", "0_1.csv"]
+    for file in files:
+        read_recording(file)
+    assert sorted(opened) == sorted(str(path) for path in tmp_path.glob("*.zip"))
 
 
 def test_a_broken_member_is_named_beside_its_zip(tmp_path):

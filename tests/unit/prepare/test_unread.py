@@ -95,7 +95,7 @@ def test_labels_of_yolo(tmp_path, num_more, is_scored):
             assert caught.value.now.startswith("write pixels with YOLO's to_json, as the guide")
     for other in ("hello", line + " 1 1 1", line.replace("0.25", "a").replace("1e-05", "a")):
         path.write_text(other)
-        assert find_labels(locate(path)) == ""
+        assert find_labels(locate(path), [locate(path).entry()]) == ""
         with pytest.raises(InputError, match="sgnray reads"):  # also if a format has this suffix
             find_recordings(path)
 

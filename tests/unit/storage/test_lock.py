@@ -11,7 +11,7 @@ import signal
 import pytest
 
 from sgnray.errors import OutputError, RunError
-from sgnray.storage.lock import locked, take_lock
+from sgnray.storage.lock import locked, locked_folder, take_lock
 
 BUSY = RunError("in use", where="here", now="wait")
 
@@ -72,6 +72,21 @@ def test_a_lock_whose_file_was_removed_does_not_keep_others_out(tmp_path):
     with pytest.raises(RunError):
         take_lock(tmp_path / "lock", busy=BUSY)
     second.release()
+
+
+def test_a_locked_folder_is_removed_unless_something_is_left_in_it(tmp_path):
+    out = tmp_path / "new" / "out"
+    with locked_folder(out, busy=BUSY) as folder:
+        with pytest.raises(RunError, match="in use"), locked_folder(out, busy=BUSY):
+            pass
+        assert os.listdir(folder) == ["lock"]
+    assert os.listdir(tmp_path) == []
+    with locked_folder(out, busy=BUSY) as folder:
+        (folder / "rows").write_text("kept")
+    assert os.listdir(folder) == ["rows"]
+    with locked_folder(out, busy=BUSY) as folder:
+        (folder / "rows").unlink()
+    assert os.listdir(tmp_path) == ["new"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
