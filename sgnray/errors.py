@@ -11,7 +11,7 @@ SgnError                  it failed; exit 1
         CorruptError         a checkpoint that is cut off; the one before it may be usable
     RunError              a run folder that belongs to something else, or is in use
     ClusterError          Ray does not answer, or lacks the requested resources
-    OutputError           a full disk, or a folder that cannot be written
+    OutputError           a full disk, a folder that cannot be written or is in use
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pyarrow import json as pa_json
 
 from sgnray.data.skipped import Skipped
-from sgnray.errors import Problem, UsageError
+from sgnray.errors import OutputError, Problem, UsageError
 from sgnray.predict.clips import Prediction, PredictionPlan
 from sgnray.predict.windows import SkippedWindow
 from sgnray.progress import OnProgress, ignore_progress
@@ -186,7 +186,7 @@ class _Rows:
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
     """Lock <out>.partial; it is removed at the end, or if it has nothing to resume from."""
-    busy = UsageError(
+    busy = OutputError(
         "another sgn predict is writing this file",
         where=str(out),
         now="wait until it ends, or choose another file: --out",

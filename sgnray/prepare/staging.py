@@ -30,11 +30,11 @@ def hold_staging(out: Path, *, key: str) -> Iterator[Path]:
     """Lock <out>.partial, and keep finished parts of an interrupted preparation of the same key.
 
     It is removed at the end, if writing fails, and if no clip can be used; after any other failure
-    the next call resumes from it. UsageError if another process has locked it, or a folder of this
-    name has other content.
+    the next call resumes from it. OutputError if another process has locked it, UsageError if a
+    folder of this name has other content.
     """
     _check_own(partial_folder(out))
-    busy = UsageError(
+    busy = OutputError(
         "another sgn prepare is writing this dataset",
         where=str(out),
         now="wait until it ends, or choose another folder: --out",

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sgnray.data.datasets import NTU_CLIP_NAME
-from sgnray.errors import UsageError
+from sgnray.errors import OutputError, UsageError
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.seeding import derive_seed
 from sgnray.storage.atomic import output_errors, refuse_uri, replace_folder
@@ -71,7 +71,7 @@ def synthesize(
     actions = list_actions()[:num_classes]
     takes = list(_list_takes(**counts))
     target = out.resolve()
-    busy = UsageError(
+    busy = OutputError(
         "another sgn synth is writing this folder",
         where=str(out),
         now="wait until it ends, or name another folder",

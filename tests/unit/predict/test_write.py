@@ -16,7 +16,7 @@ import pytest
 
 from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.checkpoints.trained_model import load_trained_model
-from sgnray.errors import Problem, UsageError
+from sgnray.errors import OutputError, Problem, UsageError
 from sgnray.predict import predict_clips, write_predictions
 from sgnray.prepare import Skipped
 
@@ -231,7 +231,7 @@ def test_one_writer_at_a_time(recordings, tiny_run, tmp_path):
     plan, out = predict_clips(recordings, tiny_run), tmp_path / "p.jsonl"
 
     def write_too(done, total):
-        with pytest.raises(UsageError, match="another sgn predict is writing this file"):
+        with pytest.raises(OutputError, match="another sgn predict is writing this file"):
             write_predictions(plan, out)
 
     write_predictions(plan, out, on_progress=write_too)

@@ -154,7 +154,7 @@ def test_a_second_preparation_of_the_same_output_is_refused(make_nwucla, tmp_pat
     (tmp_path / "out.partial").mkdir()
     with (tmp_path / "out.partial" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UsageError) as caught:
+        with pytest.raises(OutputError) as caught:
             prepare_dataset(make_nwucla(6), out=tmp_path / "out")
     assert caught.value.what == "another sgn prepare is writing this dataset"
     assert prepare_dataset(tmp_path / "nwucla", out=tmp_path / "out").info.num_clips == 6

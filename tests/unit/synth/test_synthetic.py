@@ -91,7 +91,7 @@ def test_a_second_writer_of_the_same_folder_is_refused(tmp_path):
     seen = []
 
     def start_another(done, total):
-        with pytest.raises(UsageError) as caught:
+        with pytest.raises(OutputError) as caught:
             synthesize(tmp_path / "raw", **SMALL, overwrite=True)
         seen.append(caught.value.what)
 
