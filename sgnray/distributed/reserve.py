@@ -182,7 +182,7 @@ class RoomWatch:
     def cancel(self, num_workers: int) -> bool:
         """Remove the requests of this driver for so many workers, if they wait for room.
 
-        Returns False once there is room or the head is lost: then, no request will follow.
+        Returns whether to call it again: False once the workers have room, or the head is lost.
         """
         if not is_head_alive():
             return False
