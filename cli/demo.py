@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from . import options, render, tables
-from .live import shown_epochs
+from .training_table import shown_epochs
 
 _CASE = "cs"
 # One instead of two: half the time, and enough to learn from.

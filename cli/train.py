@@ -13,7 +13,7 @@ from sgnray.errors import Problem, SgnError
 
 from . import options, render, tables
 from .choices import choose_dataset, choose_recipe
-from .live import shown_epochs
+from .training_table import shown_epochs
 
 if TYPE_CHECKING:
     from sgnray.config import Recipe

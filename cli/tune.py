@@ -19,8 +19,8 @@ from sgnray.errors import count_of
 
 from . import options, render
 from .choices import choose_dataset, choose_recipe
-from .live import shown_epochs
 from .tables import SafeTable, clean, duration, make_table
+from .training_table import shown_epochs
 
 if TYPE_CHECKING:
     from sgnray.train import RunResult

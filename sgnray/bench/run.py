@@ -192,7 +192,7 @@ def bench_recipe(
     epoch = Rate.of(rounds["epoch"])
     on_workers: list[WorkersSpeed] = []
     if workers:
-        short = shorten(recipe, seconds=each_s, clips_per_s=epoch.median)
+        short = shorten_to_time(recipe, seconds=each_s, clips_per_s=epoch.median)
         for row in _measure_workers(short, shape, counts, device=device, address=address):
             on_workers.append(row)
             on_progress(int(seconds + len(on_workers) * (each_s + _LAUNCH_S)), total_s)
@@ -276,7 +276,7 @@ def worker_counts(most: int) -> list[int]:
     return sorted(doubled | {most}) if most else []
 
 
-def shorten(recipe: Recipe, *, seconds: float, clips_per_s: float) -> Recipe:
+def shorten_to_time(recipe: Recipe, *, seconds: float, clips_per_s: float) -> Recipe:
     """Shorten a recipe to as many epochs of EPOCH_STEPS steps as fit into `seconds`."""
     num_epochs = math.ceil(seconds * clips_per_s / (EPOCH_STEPS * recipe.optim.batch_size))
     return recipe.replacing(

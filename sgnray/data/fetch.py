@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file
-from sgnray.distributed.queue import FileServer
+from sgnray.distributed.driver_actors import FileServer
 from sgnray.errors import InputError, first_line
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import output_errors, replace_folder, sync

@@ -33,8 +33,8 @@ import torch
 from sgnray.config.schema import Precision
 from sgnray.distributed.cluster import lost_cluster, set_environment, wait_for_head
 from sgnray.distributed.device import describe_device
+from sgnray.distributed.driver_actors import MessageQueue
 from sgnray.distributed.precision import ask_precision
-from sgnray.distributed.queue import MessageQueue
 from sgnray.distributed.reserve import Reservation, Room, RoomWatch, Wait
 from sgnray.distributed.resources import (
     Resources,

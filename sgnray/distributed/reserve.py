@@ -23,59 +23,6 @@ _POLL_S = 0.1
 _LOOK_INTERVAL_S = 1.0
 
 
-class Reservation:
-    """Room for all workers of a pool at once, held inside the `with` block.
-
-    Each worker gets what the request says: by default one CPU, and no GPU. Entering waits until the
-    cluster has room; ClusterError if that takes longer than the request allows. `needed` describes
-    the room.
-    """
-
-    def __init__(self, num_workers: int, resources: Resources, request: WorkerRequest) -> None:
-        check_local(num_workers, resources, request)
-        self.needed = request.describe(num_workers)
-        can_share = request.num_gpus == 1 and num_workers > resources.num_gpus > 0
-        advice = "; with --gpus-per-worker 0.5, two workers share a GPU" if can_share else ""
-        self._wait = Wait(self.needed, request, advice=advice)
-        self._request, self._group = request, _ask(num_workers, request)
-        self.waited_s = 0.0  # on entering
-
-    def __enter__(self) -> Reservation:
-        began = time.monotonic()
-        try:
-            while not self.check():
-                time.sleep(_POLL_S)
-        except BaseException:
-            _release(self._group)
-            raise
-        self.waited_s = time.monotonic() - began
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _release(self._group)
-
-    def check(self) -> bool:
-        """Return whether all workers have room; a lost node takes its part away.
-
-        Call this often while waiting for workers; ClusterError if room is missing for too long.
-        """
-        wait_for_head()
-        has_room = _has_room(self._group)
-        self._wait.check(is_waiting=not has_room)
-        return has_room
-
-    def actor_options(self) -> dict[str, Any]:
-        """Return the options of an actor that takes one worker's share of the room."""
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        strategy = PlacementGroupSchedulingStrategy(placement_group=self._group)
-        return {
-            "num_cpus": self._request.num_cpus or 1,
-            "num_gpus": self._request.num_gpus or 0,
-            "scheduling_strategy": strategy,
-        }
-
-
 class Room:
     """Room for several workers, or groups of `size` workers, each placed independently.
 
@@ -99,6 +46,56 @@ class Room:
     def release(self) -> None:
         """Give up the room, or the request for it."""
         _release(*self._groups)
+
+
+class Reservation(Room):
+    """Room for all workers of a pool at once, held inside the `with` block.
+
+    Each worker gets what the request says: by default one CPU, and no GPU. Entering waits until the
+    cluster has room; ClusterError if that takes longer than the request allows. `needed` describes
+    the room.
+    """
+
+    def __init__(self, num_workers: int, resources: Resources, request: WorkerRequest) -> None:
+        check_local(num_workers, resources, request)
+        super().__init__(1, request, size=num_workers)
+        self.needed = request.describe(num_workers)
+        can_share = request.num_gpus == 1 and num_workers > resources.num_gpus > 0
+        advice = "; with --gpus-per-worker 0.5, two workers share a GPU" if can_share else ""
+        self._wait = Wait(self.needed, request, advice=advice)
+        self._request = request
+        self.waited_s = 0.0  # on entering
+
+    def __enter__(self) -> Reservation:
+        began = time.monotonic()
+        try:
+            while not self.check():
+                time.sleep(_POLL_S)
+        except BaseException:
+            self.release()
+            raise
+        self.waited_s = time.monotonic() - began
+        return self
+
+    def check(self) -> bool:
+        """Return whether all workers have room; a lost node takes its part away.
+
+        Call this often while waiting for workers; ClusterError if room is missing for too long.
+        """
+        has_room = self.count() == 1
+        self._wait.check(is_waiting=not has_room)
+        return has_room
+
+    def actor_options(self) -> dict[str, Any]:
+        """Return the options of an actor that takes one worker's share of the room."""
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        strategy = PlacementGroupSchedulingStrategy(placement_group=self._groups[0])
+        return {
+            "num_cpus": self._request.num_cpus or 1,
+            "num_gpus": self._request.num_gpus or 0,
+            "scheduling_strategy": strategy,
+        }
 
 
 class Wait:
@@ -182,7 +179,7 @@ class RoomWatch:
     def cancel(self, num_workers: int) -> bool:
         """Remove the requests of this driver for so many workers, if they wait for room.
 
-        Returns False once there is room or the head is lost: then, no request will follow.
+        Returns whether to call it again: False once the workers have room, or the head is lost.
         """
         if not is_head_alive():
             return False

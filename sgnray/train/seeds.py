@@ -309,8 +309,8 @@ def _slots(
             on_gpu = use_gpu(device, resources, request)
             device = "cuda" if on_gpu else "cpu"  # for all seeds, even if GPUs are added or lost
             if on_gpu and resources.num_gpus == 0:
-                # All seeds request GPUs at once, unless the wait of one would end while another
-                # trains.
+                # With --wait, one at a time: else the wait of a queued seed would end while
+                # another trains.
                 room = num_seeds if request.wait_s is None else 1
             elif on_gpu:
                 room = min(room, int(resources.free_gpus / num_gpus + 1e-6))  # 0.6 / 0.2 is 2.99...

@@ -21,7 +21,7 @@ from sgnray.data.fetch import SharedDataset
 from sgnray.data.protocols import validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.device import explained_gpu_memory, keep_freed_memory
-from sgnray.distributed.queue import StateStore
+from sgnray.distributed.driver_actors import StateStore
 from sgnray.distributed.world import World
 from sgnray.errors import RunError
 from sgnray.model.flops import forward_flops

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from sgnray.cli import render
-from sgnray.cli.live import shown_epochs
+from sgnray.cli.training_table import shown_epochs
 from sgnray.train import EpochResult
 from sgnray.train.job import TrainProgress
 
@@ -30,7 +30,7 @@ RUN = """
 import time
 from types import SimpleNamespace as New
 from sgnray.cli import render
-from sgnray.cli.live import shown_epochs
+from sgnray.cli.training_table import shown_epochs
 metrics = {"train/loss": 1.0, "train/top1": 0.5, "lr": 1e-3, "speed/clips_per_s": 9.0,
            "time/epoch_s": 60.0}
 with shown_epochs("2") as show:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sgnray.cli import data_tables, render, tables
-from sgnray.cli.live import TrainingLines
+from sgnray.cli.training_table import TrainingLines
 from sgnray.data.info import DatasetInfo
 from sgnray.data.skeleton import KINECT20
 from sgnray.evaluate import ClassScore, Confusion, EvaluatedModel, Report

@@ -14,8 +14,8 @@ from ray.exceptions import RayError
 from ray.tune.search import Searcher
 
 from sgnray.distributed.cluster import is_head_alive, wait_for_head
+from sgnray.distributed.driver_actors import StateStore
 from sgnray.distributed.gauges import Gauges
-from sgnray.distributed.queue import StateStore
 from sgnray.distributed.reserve import Room, release_group
 from sgnray.tune.running import RunningSearch
 from sgnray.tune.trial_resources import TrialResources
@@ -78,7 +78,7 @@ class Proposals(Searcher):  # type: ignore[misc]
             self._granted_at = None
             return False
         self._granted_at = self._granted_at or time.monotonic()
-        # It may be that of a trial whose loss Ray Tune has not noticed yet.
+        # The free room may belong to a trial whose lost worker Ray Tune has not noticed yet.
         return time.monotonic() - self._granted_at >= _NOTICE_LOSS_S
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

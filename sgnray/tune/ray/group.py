@@ -14,7 +14,7 @@ from ray.util.placement_group import get_current_placement_group
 from torch.distributed import DistError
 
 from sgnray.distributed.cluster import set_environment
-from sgnray.distributed.queue import MessageQueue
+from sgnray.distributed.driver_actors import MessageQueue
 from sgnray.distributed.train_workers import (
     FOREVER_S,
     RAY_TRAIN_VARIABLES,

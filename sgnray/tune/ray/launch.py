@@ -24,8 +24,8 @@ from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.distributed.cluster import lost_cluster, set_environment
 from sgnray.distributed.device import prepare_device
+from sgnray.distributed.driver_actors import StateStore
 from sgnray.distributed.precision import ask_precision
-from sgnray.distributed.queue import StateStore
 from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World
 from sgnray.errors import ClusterError, count_of, last_line

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sgnray.bench import bench_recipe
-from sgnray.bench.run import shorten, worker_counts
+from sgnray.bench.run import shorten_to_time, worker_counts
 from sgnray.errors import UsageError
 from sgnray.train.tracking import trackers
 
@@ -115,7 +115,7 @@ def test_worker_counts_double_up_to_the_last():
 
 def test_a_shortened_recipe_has_as_many_epochs_as_its_time_allows(tiny_recipe):
     # 8 steps of 6 clips are an epoch: 0.48 s at 100 clips/s.
-    recipe = shorten(tiny_recipe, seconds=4.8, clips_per_s=100)
+    recipe = shorten_to_time(tiny_recipe, seconds=4.8, clips_per_s=100)
     assert recipe.train.num_epochs == 10
     assert recipe.evaluate.num_views == 1
-    assert shorten(tiny_recipe, seconds=0.1, clips_per_s=100).train.num_epochs == 4
+    assert shorten_to_time(tiny_recipe, seconds=0.1, clips_per_s=100).train.num_epochs == 4

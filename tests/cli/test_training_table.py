@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from sgnray.cli.live import LiveTraining, TrainingTable, learning_rate
+from sgnray.cli.training_table import LiveTraining, TrainingTable, learning_rate
 
 
 @dataclass
