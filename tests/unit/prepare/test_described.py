@@ -221,6 +221,7 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         "null": {"poses": None},
         "narrow": {"poses": [good[0], [1.0] * 33]},
         "nan": {"poses": [[float("nan")] * 34]},
+        "infinite": {"poses": [[float("nan")] * 2 + [float("inf")] + [1.0] * 31]},
         "huge": {"poses": [[1e300] * 34]},
         "wide": {"poses": [[3e38] * 4 + [-3e38] * 30]},
         "null number": {"poses": [[None] * 34]},
@@ -258,10 +259,11 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("empty", "it has no poses"),
         ("null", "it has no poses"),
         ("narrow", "33 numbers in a pose instead of 34"),
-        ("nan", "a number is not finite in float32"),
+        ("nan", "every pose is zero or NaN"),
+        ("infinite", "a number is not finite in float32"),
         ("huge", "a number is not finite in float32"),
         ("wide", "a coordinate is too large for float32 after the origin is subtracted"),
-        ("null number", "a number is null"),
+        ("null number", "every pose is zero or NaN"),
         ("null pose", "a list of numbers is null"),
         ("no label", "it has no label"),
         ("big label", "its label is 2, not one of 0 to 1"),
@@ -277,9 +279,51 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("no main", "it has no pose of body 0 to center it on"),
         ("subject", "its subject is 40000, not null or a number from 0 to 32,767"),
         ("good", "another clip has this name"),
-        ("row 23 of clips.table", "it has no name"),
         ("row 24 of clips.table", "it has no name"),
+        ("row 25 of clips.table", "it has no name"),
     ]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64(), pa.int16()])
+def test_missing_joints_are_interpolated_over_the_frames_of_their_body(tmp_path, missing, kind):
+    if pa.types.is_integer(kind) and missing is not None:
+        pytest.skip("integers have no NaN")
+    frames, bodies = [0, 1, 1, 2, 5, 5, 6], [0, 0, 1, 0, 0, 1, 0]
+    numbers = np.random.default_rng(5).integers(-9, 9, size=(7, 17, 2))
+    poses = numbers.astype(float if pa.types.is_floating(kind) else int).tolist()
+    expected = numbers.astype(np.float64)
+    poses[1][4] = [missing, missing]  # from frames 0 and 2
+    poses[3][5][1] = missing  # one coordinate, from frames 1 and 5
+    poses[6][6] = [missing, missing]  # at the end
+    poses[2][7] = poses[5][7] = [missing, missing]  # never in body 1
+    expected[1, 4] = (expected[0, 4] + expected[3, 4]) / 2
+    expected[3, 5] = expected[1, 5] + (expected[4, 5] - expected[1, 5]) / 4
+    expected[6, 6] = expected[4, 6]
+    for pose in (2, 5):
+        expected[pose, 7] = np.delete(expected[pose], 7, axis=0).mean(axis=0)
+    row = {"name": ["a"], "label": [0], "frame": [frames], "body": [bodies]}
+    pose = pa.list_(pa.list_(kind))
+    nested = pa.array([poses], pa.list_(pa.list_(pa.list_(pa.float64())))).cast(pa.list_(pose))
+    write_file(tmp_path / "clips.table", pa.table({**row, "poses": nested}))
+    (clip,) = read(plan_described(describe(tmp_path, origin=None, splits=None)))
+    assert clip.poses.frames.tolist() == frames
+    assert clip.poses.bodies.tolist() == bodies
+    found = clip.poses.values_PD.reshape(7, 17, 2)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    (piece,) = open_clips(locate(tmp_path / "clips.table"), COCO17).pieces()
+    ((_, predicted),) = read_clips(piece, dataclasses.replace(COCO17, origin=None))
+    assert predicted.values_PD.tobytes() == clip.poses.values_PD.tobytes()
+
+
+def test_a_pose_without_any_joint_is_left_out(tmp_path):
+    nan = float("nan")
+    row = {"name": "a", "label": 1, "poses": [[1.0] * 34, [nan] * 34, [nan, 5.0] * 17, [2.0] * 34]}
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist([row]))
+    (clip,) = read(plan_described(describe(tmp_path, origin=None, splits=None)))
+    assert clip.poses.frames.tolist() == [0, 3]
+    assert clip.poses.num_frames == 4
+    assert clip.poses.values_PD[:, 0].tolist() == [1, 2]
 
 
 def test_the_reason_for_an_unknown_label_is_short(tmp_path):
