@@ -41,16 +41,18 @@ def plan_described(location: Location) -> RawPlan:
     skeleton = _skeleton(description, location)
     tables = _open_tables(description, skeleton, location)
     names: set[str] = set()
+    labels: set[object] = set()
     clips: list[ClipFacts] = []
     jobs: list[PartJob] = []
     for table in tables:
-        rows = tuple(_read_rows(table, description.classes, names))
+        rows = tuple(_read_rows(table, description.classes, names, labels))
         clips += [row for row in rows if isinstance(row, ClipFacts)]
         for piece in table.pieces():
             own = rows[piece.start : piece.stop]
             jobs.append(PartJob(len(own), partial(_prepare_rows, piece, skeleton, own)))
     if not jobs:
         raise InputError("the table has no rows", where=str(location), now=CORRECT_TABLE)
+    _check_labels(labels, len(description.classes), location)
     return RawPlan(
         dataset=description.dataset,
         skeleton=skeleton,
@@ -152,9 +154,9 @@ def _open_tables(description: Description, skeleton: Skeleton, location: Locatio
 
 
 def _read_rows(
-    table: Table, class_names: tuple[str, ...], names: set[str]
+    table: Table, class_names: tuple[str, ...], names: set[str], labels: set[object]
 ) -> Iterator[ClipFacts | Skipped]:
-    """Read the facts of each row, or why it is refused; add the names to `names`."""
+    """Read the facts of each row, or why it is refused; add to the `names` and the `labels`."""
     label_of = {name: label for label, name in enumerate(class_names)}
     light = table.columns(present_columns(table, _LIGHT_COLUMNS))
     row = 0
@@ -162,6 +164,7 @@ def _read_rows(
         for values in batch.to_pylist():
             name = str(values["name"] or f"row {row} of {table.location.name}")
             row += 1
+            labels.add(values["label"])
             try:
                 if name in names:
                     raise refusal("another clip has this name")
@@ -170,6 +173,17 @@ def _read_rows(
             except ClipError as error:
                 shown = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..."
                 yield Skipped(shown, error.what)
+
+
+def _check_labels(labels: Set[object], num_classes: int, location: Location) -> None:
+    """Raise InputError for labels that count from 1, which would be other classes' names."""
+    if 0 not in labels and num_classes in labels:
+        first = min(label for label in labels if isinstance(label, int))
+        raise InputError(
+            f"labels run from {first} to {num_classes}; they must count from 0, or be class names",
+            where=str(location),
+            now=CORRECT_TABLE,
+        )
 
 
 def _source(location: Location, text: str, tables: Sequence[Table]) -> RawSource:

@@ -326,6 +326,21 @@ def test_a_pose_without_any_joint_is_left_out(tmp_path):
     assert clip.poses.values_PD[:, 0].tolist() == [1, 2]
 
 
+def test_labels_that_count_from_1_are_refused(tmp_path):
+    """They would be the names of other classes, and the last class would be lost."""
+    rows = [row | {"label": 1 + row["label"]} for row in make_rows(6)]
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    with pytest.raises(InputError) as caught:
+        plan_described(describe(tmp_path))
+    assert caught.value.what == (
+        "labels run from 1 to 2; they must count from 0, or be class names"
+    )
+    for others in ([0, 1, 2], [1], [None, 1], [1, 3], [-1, 1]):
+        rows = [row | {"label": others[i % len(others)]} for i, row in enumerate(make_rows(6))]
+        write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+        plan_described(describe(tmp_path, splits=None))
+
+
 def test_the_reason_for_an_unknown_label_is_short(tmp_path):
     row = {"name": "a", "label": "x" * 200_000, "poses": [[1.0] * 34]}
     write_parquet(tmp_path / "clips.table", pa.Table.from_pylist([row]))
