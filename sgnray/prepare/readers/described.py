@@ -69,7 +69,7 @@ def _prepare_rows(
     """Yield one result for each row of a piece, given the facts of each."""
     with piece.table.errors():
         piece.table.check_unchanged()
-    for row, (_, found) in zip(rows, read_clips(piece, skeleton), strict=True):
+    for row, (_, found) in zip(rows, read_clips(piece, skeleton, from_zero=True), strict=True):
         if isinstance(row, Skipped):
             yield row
         elif isinstance(found, ClipError):

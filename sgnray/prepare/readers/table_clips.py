@@ -62,13 +62,18 @@ def open_clips(location: Location, skeleton: Skeleton) -> Table:
     )
 
 
-def read_clips(piece: Piece, skeleton: Skeleton) -> Iterator[tuple[str, Poses | ClipError]]:
-    """Yield the name and the poses of each row, or why it has none."""
+def read_clips(
+    piece: Piece, skeleton: Skeleton, *, from_zero: bool = False
+) -> Iterator[tuple[str, Poses | ClipError]]:
+    """Yield the name and the poses of each row, or why it has none.
+
+    With `from_zero`, the frames of a clip count from its first one, instead of as in the table.
+    """
     row = piece.start
     for batch in piece.batches(present_columns(piece.table, _COLUMNS)):
         for index, name in enumerate(batch.column("name").to_pylist()):
             try:
-                found: Poses | ClipError = _read_poses(batch, index, skeleton)
+                found: Poses | ClipError = _read_poses(batch, index, skeleton, from_zero)
             except ClipError as error:
                 found = error
             yield name or f"row {row + index} of {piece.table.location.name}", found
@@ -139,13 +144,15 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in texts)
 
 
-def _read_poses(batch: pa.RecordBatch, index: int, skeleton: Skeleton) -> Poses:
+def _read_poses(batch: pa.RecordBatch, index: int, skeleton: Skeleton, from_zero: bool) -> Poses:
     """Read, check, fill and center the poses of one row; those without any joint are left out."""
     column = batch.column("poses")
     if not column[index].is_valid:
         raise refusal("it has no poses")
     values_PD = _pose_matrix(column[index].values, skeleton)
     frames, bodies = _frames_and_bodies(batch, index, len(values_PD))
+    if from_zero:
+        frames = frames - frames[0]
     num_frames = int(frames[-1]) + 1
     is_pose = np.nan_to_num(values_PD).any(axis=1)
     if not is_pose.any():
@@ -222,7 +229,12 @@ def _frames_and_bodies(
         bodies = np.zeros(num_poses, np.int64)
     if frames is None:
         return np.arange(num_poses), bodies
-    if np.any(np.diff(frames * max_bodies + bodies) <= 0):
+    order = np.diff(frames * max_bodies + bodies)
+    if np.any(order <= 0):
+        pose = int(np.argmax(order <= 0)) + 1
+        if order[pose - 1] == 0:
+            frame, body = frames[pose], bodies[pose]
+            raise refusal(f"pose {pose}: frame {frame} of body {body} is repeated")
         raise refusal("its poses are not in order: frame by frame, and in a frame body by body")
     # A clip has room for every frame, so times would exhaust memory. A single gap may be long.
     steps = np.diff(np.unique(frames))

@@ -204,6 +204,21 @@ def test_frames_and_bodies_may_be_absent(tmp_path):
     assert clip.poses.values_PD[:, 0].tolist() == [1, 2]
 
 
+def test_frames_count_in_each_clip(tmp_path):
+    """A clip that is cut out of a longer recording is as long as its own frames."""
+    pose = [1.0] * 34
+    row = {"label": 1, "poses": [[0.0] * 34, pose, pose]}
+    rows = [row | {"name": "a", "frame": [676, 677, 680]}, row | {"name": "b", "frame": [1, 2, 3]}]
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    clips = read(plan_described(describe(tmp_path, splits=None)))
+    assert [clip.poses.frames.tolist() for clip in clips] == [[1, 4], [1, 2]]
+    assert [clip.poses.num_frames for clip in clips] == [5, 3]
+    # To recognize a clip, its frames are those of the recording, which a timeline shows.
+    (piece,) = open_clips(locate(tmp_path / "clips.table"), COCO17).pieces()
+    (_, poses), _ = read_clips(piece, COCO17)
+    assert (poses.frames.tolist(), poses.num_frames) == ([677, 680], 681)
+
+
 def test_several_files_make_one_dataset(tmp_path):
     rows = make_rows(12)
     write_parquet(tmp_path / "a.parquet", pa.Table.from_pylist(rows[:5]))
@@ -270,7 +285,7 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("minus", "its label is -1, not one of 0 to 1"),
         ("frames", "it has 2 poses, and 1 numbers in frame"),
         ("back", "its poses are not in order: frame by frame, and in a frame body by body"),
-        ("twice", "its poses are not in order: frame by frame, and in a frame body by body"),
+        ("twice", "pose 1: frame 1 of body 0 is repeated"),
         ("clock", "a number in frame is below 0, or too large: it must count from 0"),
         (
             "microseconds",
