@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,8 @@ from sgnray.prepare.readers.table_clips import (
 from sgnray.prepare.readers.tables import Piece, Table, open_table
 from sgnray.storage.location import Location
 
+log = logging.getLogger(__name__)
+
 _MAX_DESCRIPTION_BYTES = 32 * 1024 * 1024
 _MAX_NAME = 255
 _LIGHT_COLUMNS = ("name", "label", *CLIP_NUMBERS)
@@ -39,6 +42,12 @@ def plan_described(location: Location) -> RawPlan:
     text = _read_text(location)
     description = parse_description(text, source=str(location))
     skeleton = _skeleton(description, location)
+    if skeleton.origin is None and skeleton.num_coordinates == 3:
+        log.warning(
+            "%s has no origin, such as 'origin: %s': the position in the room stays in its clips",
+            location.name,
+            skeleton.joints[0],
+        )
     tables = _open_tables(description, skeleton, location)
     names: set[str] = set()
     labels: set[object] = set()

@@ -219,6 +219,23 @@ def test_frames_count_in_each_clip(tmp_path):
     assert (poses.frames.tolist(), poses.num_frames) == ([677, 680], 681)
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_warned"),
+    [({}, True), ({"origin": "b"}, False), ({"coordinates": 2}, False)],
+)
+def test_a_description_in_3d_without_an_origin_is_warned_of(tmp_path, caplog, changes, is_warned):
+    changes = {"joints": ["a", "b"], "coordinates": 3, "origin": None} | changes
+    rows = make_rows(6, num_joints=2, num_coordinates=changes["coordinates"])
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    plan_described(describe(tmp_path, bones=None, **changes))
+    assert bool(caplog.messages) is is_warned
+    if is_warned:
+        assert caplog.messages == [
+            "mine.yaml has no origin, such as 'origin: a': the position in the room stays in its "
+            "clips"
+        ]
+
+
 def test_several_files_make_one_dataset(tmp_path):
     rows = make_rows(12)
     write_parquet(tmp_path / "a.parquet", pa.Table.from_pylist(rows[:5]))
