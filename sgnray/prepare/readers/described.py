@@ -17,6 +17,7 @@ from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, count_of, count_problems
 from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, Clip, ClipFacts, refusal
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
+from sgnray.prepare.readers.labeled import name_splits
 from sgnray.prepare.readers.table_clips import (
     CORRECT_TABLE,
     POSE_COLUMNS,
@@ -68,7 +69,7 @@ def plan_described(location: Location) -> RawPlan:
         class_names=description.classes,
         jobs=tuple(jobs),
         source=_source(location, text, tables),
-        splits=_name_splits(description.splits, clips, names, location),
+        splits=_choose_splits(description, clips, names, location),
     )
 
 
@@ -211,9 +212,20 @@ def _source(location: Location, text: str, tables: Sequence[Table]) -> RawSource
     )
 
 
+def _choose_splits(
+    description: Description, clips: Sequence[ClipFacts], names: Set[str], location: Location
+) -> NamedSplits | None:
+    """Name the clips of the described cases; without any, those of a dataset or of recordings."""
+    if description.splits:
+        return _name_splits(description.splits, clips, names, location)
+    if description.dataset in DATASETS:
+        return None
+    return name_splits(sorted(clips, key=lambda clip: clip.name)) or None
+
+
 def _name_splits(
     rules: Mapping[str, SplitRule], clips: Sequence[ClipFacts], names: Set[str], location: Location
-) -> NamedSplits | None:
+) -> NamedSplits:
     """Name the training and test clips of each case; InputError lists what is wrong with them.
 
     `names` are all clips of the tables; those that are not among `clips` were refused and are in no
@@ -238,7 +250,7 @@ def _name_splits(
             now=CORRECT_TABLE,
             problems=problems,
         )
-    return splits or None
+    return splits
 
 
 def _part(rule: Rule | None, other: Rule | None, clips: Sequence[ClipFacts]) -> list[str]:

@@ -417,6 +417,29 @@ def test_splits_name_their_clips(tmp_path):
     assert found["rest"]["test"] == [row["name"] for row in rows if row["name"] != "clip-001"]
 
 
+def test_without_splits_the_cases_are_those_of_recordings(tmp_path):
+    rows = make_rows(15)
+    rows[7]["subject"] = rows[8]["name"] = None
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows[::-1]))
+    found = plan_described(describe(tmp_path, splits=None)).splits
+    rows.pop(8)
+    assert list(found) == ["cs", "cv", "random"]
+    known = [row for row in rows if row["subject"] is not None]
+    assert found["cs"] == {  # every third subject
+        "train": [row["name"] for row in known if row["subject"] != 2],
+        "test": [row["name"] for row in known if row["subject"] == 2],
+    }
+    assert found["cv"] == {  # the second of two cameras
+        "train": [row["name"] for row in rows if row["camera"] == 1],
+        "test": [row["name"] for row in rows if row["camera"] == 2],
+    }
+    assert found["random"]["test"] == ["clip-009", "clip-010"]  # the fifth of each class
+    assert len(found["random"]["train"]) == 12
+    rows = [rows[0] | {"subject": None}]
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    assert plan_described(describe(tmp_path, splits=None)).splits is None
+
+
 def test_wrong_splits_are_listed_at_once(tmp_path):
     write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(make_rows(15)))
     splits = {
