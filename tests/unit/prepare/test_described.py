@@ -15,6 +15,7 @@ from sgnray.data.skeleton import COCO17, NTU25
 from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError
 from sgnray.prepare.clip import Clip, Poses
+from sgnray.prepare.dataset import prepare_dataset
 from sgnray.prepare.readers import tables
 from sgnray.prepare.readers.described import plan_described
 from sgnray.prepare.readers.table_clips import open_clips, read_clips
@@ -438,6 +439,17 @@ def test_without_splits_the_cases_are_those_of_recordings(tmp_path):
     rows = [rows[0] | {"subject": None}]
     write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
     assert plan_described(describe(tmp_path, splits=None)).splits is None
+
+
+def test_a_case_that_lacks_a_part_is_warned_of(tmp_path, caplog):
+    rows = make_rows(15)
+    for row in rows:
+        if row["subject"] in (3, 4):
+            row["poses"] = []
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    location = describe(tmp_path, splits={"people": {"test": {"subject": [3, 4]}}})
+    assert prepare_dataset(location.path, out=tmp_path / "out").splits == {"people": (9, 0)}
+    assert caplog.messages == ["the case people has no test clips"]
 
 
 def test_wrong_splits_are_listed_at_once(tmp_path):
