@@ -45,9 +45,9 @@ def plan_described(location: Location) -> RawPlan:
     skeleton = _skeleton(description, location)
     if skeleton.origin is None and skeleton.num_coordinates == 3:
         log.warning(
-            "%s has no origin, such as 'origin: %s': the position in the room stays in its clips",
+            "%s has no origin: the position in the room stays in its clips; name a joint, such as "
+            "'origin: pelvis'",
             location.name,
-            skeleton.joints[0],
         )
     tables = _open_tables(description, skeleton, location)
     names: set[str] = set()

@@ -232,8 +232,8 @@ def test_a_description_in_3d_without_an_origin_is_warned_of(tmp_path, caplog, ch
     assert bool(caplog.messages) is is_warned
     if is_warned:
         assert caplog.messages == [
-            "mine.yaml has no origin, such as 'origin: a': the position in the room stays in its "
-            "clips"
+            "mine.yaml has no origin: the position in the room stays in its clips; name a joint, "
+            "such as 'origin: pelvis'"
         ]
 
 
