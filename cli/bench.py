@@ -84,7 +84,9 @@ def _choose(
     if data is None and recipe is None and not found:
         name = _DATASET.get(case or "", "ntu60")
         return recipe_for(name, resolve_case(name, case or "cs"), overrides), None
-    chosen = choose_recipe(case, recipe, overrides, data=data, default_case="first")
+    chosen = choose_recipe(
+        case, recipe, overrides, data=data, default_case="first", may_lack_data=True
+    )
     name = chosen.data.dataset
     if data is None and not any(read_info(folder).dataset == name for folder in found):
         return chosen, None

@@ -26,32 +26,63 @@ def choose_recipe(
     *,
     data: str | None,
     default_case: DefaultCase,
+    may_lack_data: bool = False,
 ) -> Recipe:
     """Load the recipe that --recipe names, or the shipped one of the dataset and its case.
 
-    `default_case` says which case is used if neither --case nor --recipe is given.
+    `default_case` says which case is used if neither --case nor --recipe is given. A recipe for any
+    data, such as custom-best, gets the dataset and the case; with `may_lack_data`, it stays as it
+    is if none are named and none are found.
     """
     from sgnray.config import load_recipe, recipe_for
+    from sgnray.config.recipe import CUSTOM
     from sgnray.data.info import read_info
 
-    if case is not None and recipe is not None:
-        raise UsageError(
-            "--case and --recipe cannot be combined: a recipe has a case",
-            where=f"--case {case} --recipe {recipe}",
-            now=f"leave out one of them, or override: --recipe {recipe} data.case={case}",
-        )
     if recipe is not None:
-        return load_recipe(str(_fetch_recipe(recipe)) if "://" in recipe else recipe, overrides)
+        chosen = load_recipe(str(_fetch_recipe(recipe)) if "://" in recipe else recipe, overrides)
+        if CUSTOM in (chosen.data.dataset, chosen.data.case):
+            try:
+                return _fill_custom(chosen, case, data)
+            except UsageError:
+                if may_lack_data and data is None and case is None:
+                    return chosen
+                raise
+        if case is not None:
+            raise UsageError(
+                "--case and --recipe cannot be combined: this recipe has a case",
+                where=f"--case {case} --recipe {recipe}",
+                now=f"leave out one of them, or override: --recipe {recipe} data.case={case}",
+            )
+        return chosen
     info = read_info(choose_dataset(data))
     case = choose_case(info, case, default_case=default_case)
     chosen = recipe_for(info.dataset, case, overrides)
-    if chosen.data.case != case:
-        raise UsageError(
-            f"--case {case} and data.case={chosen.data.case} contradict each other",
-            where="overrides",
-            now=f"leave out the override, or ask for --case {chosen.data.case}",
-        )
+    _check_case(chosen, case)
     return chosen
+
+
+def _fill_custom(recipe: Recipe, case: str | None, data: str | None) -> Recipe:
+    """Give a recipe for any data the name of the dataset and the case that it has not set."""
+    from sgnray.config.recipe import CUSTOM
+    from sgnray.data.info import read_info
+
+    known = None if recipe.data.dataset == CUSTOM else recipe.data.dataset
+    info = read_info(choose_dataset(data, name=known))
+    values = {"data.dataset": info.dataset} if known is None else {}
+    if recipe.data.case == CUSTOM:
+        values["data.case"] = choose_case(info, case, default_case="only")
+    elif case is not None:
+        _check_case(recipe, choose_case(info, case, default_case="only"))
+    return recipe.replacing(values)
+
+
+def _check_case(recipe: Recipe, case: str) -> None:
+    if recipe.data.case != case:
+        raise UsageError(
+            f"--case {case} and data.case={recipe.data.case} contradict each other",
+            where="overrides",
+            now=f"leave out the override, or ask for --case {recipe.data.case}",
+        )
 
 
 def choose_dataset(data: str | None, *, name: str | None = None) -> Path:

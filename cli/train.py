@@ -64,7 +64,9 @@ def train(
     Rerun an interrupted command to resume it.
     """
     wanted = parse_workers(workers)
-    chosen = choose_recipe(case, recipe, overrides or (), data=data, default_case="only")
+    chosen = choose_recipe(
+        case, recipe, overrides or (), data=data, default_case="only", may_lack_data=dry_run
+    )
     if dry_run:
         from sgnray.checkpoints.claim import check_name
         from sgnray.config import dump_recipe, to_dict

@@ -90,15 +90,24 @@ def parse_description(text: str, *, source: str) -> Description:
 
 
 def _explain(error: ValidationError) -> Iterator[tuple[str, str]]:
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        key = str(detail["loc"][0])
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    wrong_entries: dict[object, int] = {}  # the first of each list of names
+    for detail in details:
+        match detail["type"], detail["loc"]:
+            case "string_type", (key, int(index)):
+                wrong_entries.setdefault(key, index)
+    for detail in details:
+        key, *rest = detail["loc"]
+        key = str(key)
         field = Description.model_fields.get(key)
         if field is None:
             yield key, f"unknown key{did_you_mean(key, Description.model_fields)}"
         elif detail["type"] == "missing":
             yield key, f"is missing; it must be {field.description}"
-        elif key == "splits" and len(detail["loc"]) > 1:
-            yield f"splits.{detail['loc'][1]}", f"must be {_RULE}"
+        elif key == "splits" and rest:
+            yield f"splits.{rest[0]}", f"must be {_RULE}"
+        elif key in wrong_entries:
+            yield key, f"entry {wrong_entries[key] + 1} of {key} is not text: put it in quotes"
         else:
             yield key, f"must be {field.description}"
 

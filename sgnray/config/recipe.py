@@ -34,7 +34,7 @@ from sgnray.errors import Problem, RecipeError, count_problems
 
 FORMAT_VERSION = 1
 _PACKAGE = "sgnray.conf"
-_OTHERS = "custom"
+CUSTOM = "custom"  # the dataset and the case of recipes for any data
 _HEADER_KEYS = ("base", "format_version")
 
 
@@ -87,7 +87,7 @@ def recipe_for(dataset: str, case: str, overrides: Sequence[str] = ()) -> Recipe
         return load_recipe(name, overrides)
     # JSON quotes a name that YAML would take for a number or a truth value.
     own = [f"data.dataset={json.dumps(dataset)}", f"data.case={json.dumps(case)}"]
-    return load_recipe(_OTHERS, [*own, *overrides])
+    return load_recipe(CUSTOM, [*own, *overrides])
 
 
 def parse_recipe(data: Mapping[str, Any], *, source: str = "the recipe") -> Recipe:

@@ -124,7 +124,8 @@ def split_clips(dataset: str, case: str, clips: ClipTable) -> Split:
             raise InputError(
                 f"the case {case} leaves no {part} clips: {_seen(dataset, case, clips)}",
                 where=f"{dataset}, {len(clips.names)} clips",
-                now="choose another --case, or prepare recordings of both parts",
+                now="choose another --case, or prepare recordings of both parts; skipped.csv lists "
+                "the clips that were left out",
             )
     return split
 

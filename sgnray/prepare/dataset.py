@@ -280,10 +280,32 @@ def _no_clip(skipped: Sequence[Skipped]) -> EmptyError:
 
 def _result(folder: Path, *, reused: bool) -> PrepareResult:
     dataset = open_dataset(folder)
-    return PrepareResult(
+    result = PrepareResult(
         folder=folder,
         info=dataset.info,
         reused=reused,
         skipped=read_skipped(folder / SKIPPED_FILE),
         splits=split_counts(dataset.info.dataset, dataset.clips),
     )
+    _warn_of_missing_clips(result)
+    return result
+
+
+def _warn_of_missing_clips(result: PrepareResult) -> None:
+    """Warn if most clips were left out, or all of a part of a case that the source defines."""
+    num_left_out = len(result.skipped)
+    if num_left_out > result.info.num_clips:
+        reason = count_reasons(result.skipped)[0]
+        log.warning(
+            "%d of %d clips were left out, %d of them for this reason: %s",
+            num_left_out,
+            num_left_out + result.info.num_clips,
+            reason.num_files,
+            reason.reason,
+        )
+    if result.info.splits is None:  # few recordings need not fit each published case
+        return
+    for case, parts in result.splits.items():
+        for part, num_clips in zip(("training", "test"), parts, strict=True):
+            if num_clips == 0:
+                log.warning("the case %s has no %s clips", case, part)

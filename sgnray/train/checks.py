@@ -205,7 +205,7 @@ def _check_bones(recipe: Recipe, dataset: SkeletonDataset) -> None:
         raise UsageError(
             "the model's inputs include bones, but the dataset's skeleton has none",
             where=f"model.inputs, {dataset.folder}",
-            now="remove bone and bone_velocity, or prepare the dataset again with bones",
+            now="prepare the dataset again with bones, or add 'model.inputs=[position, velocity]'",
         )
     if recipe.model.affinity == "skeleton":
         raise UsageError(

@@ -78,7 +78,7 @@ def find_scene(source: Path | str, clip: str | None) -> Scene:
                 now="choose another clip",
             )
         return scene_of_clip(dataset, row)
-    files = find_recordings(source).files
+    files = find_recordings(source, also=", or the folder of a prepared dataset").files
     named = [] if clip is None else _find_named(files, clip, shown)
     file = named[0] if named else files[_choose([file.path for file in files], clip, shown)]
     return scene_of_recording(file.name, *read_recording(file))

@@ -96,6 +96,51 @@ def test_a_dataset_of_ones_own_takes_the_recipe_for_all_others(sgn, put_dataset)
     assert "my-kinect has several cases: hand, people" in done.err
 
 
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_a_recipe_for_any_data_takes_the_dataset_and_the_case(sgn, put_dataset, command):
+    put_dataset("ntu60")
+    put_dataset("my-kinect", splits=fixed("hand", "people"))
+    put_dataset("one", splits=fixed("hand"))
+
+    def choose(*arguments):
+        if command == "train":
+            return sgn("train", "--recipe", "custom-best", *arguments)
+        return sgn("tune", "--recipe", "custom-best", "--trials", "1", *arguments)
+
+    done = choose("--data", "data/my-kinect")
+    check_error(done, "my-kinect has several cases: hand, people", "--case is missing")
+    done = choose("--case", "people")
+    assert "there are 3 prepared datasets" in done.err
+    done = choose("--data", "data/my-kinect", "--case", "peopl")
+    assert "my-kinect has no case 'peopl'" in done.err
+    done = choose("--data", "data/my-kinect", "--case", "people", "data.case=hand")
+    check_error(done, "--case people and data.case=hand contradict each other", "overrides")
+    done = choose("--data", "data/ntu60", "--case", "cs", "data.dataset=a", "data.case=b")
+    check_error(
+        done, "--case and --recipe cannot be combined: this", "--case cs --recipe custom-best"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dataset", "case"),
+    [
+        (["--data", "data/my-kinect", "--case", "people"], "my-kinect", "people"),
+        (["--data", "data/one"], "one", "hand"),
+        (["data.dataset=one"], "one", "hand"),
+        (["data.dataset=my-kinect", "--case", "hand"], "my-kinect", "hand"),
+        (["--data", "data/my-kinect", "data.case=people"], "my-kinect", "people"),
+        (["data.dataset=elsewhere", "data.case=any"], "elsewhere", "any"),
+        ([], "custom", "custom"),  # a dry run needs no dataset, and there are two
+    ],
+)
+def test_the_short_forms_of_a_recipe_for_any_data(sgn, put_dataset, arguments, dataset, case):
+    put_dataset("my-kinect", splits=fixed("hand", "people"))
+    put_dataset("one", splits=fixed("hand"))
+    done = sgn("train", "--recipe", "custom-best", "--dry-run", "--json", *arguments)
+    expected = load_recipe("custom-best", [f"data.dataset={dataset}", f"data.case={case}"])
+    assert json.loads(done.out) == to_dict(expected)
+
+
 def test_the_only_case_of_ones_own_need_not_be_named(sgn, put_dataset):
     put_dataset("my-kinect", splits=fixed("hand"))
     done = sgn("train", "--dry-run", "--json")

@@ -4,6 +4,8 @@ import json
 import zipfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -124,3 +126,10 @@ def test_a_folder_that_cannot_be_written(sgn, path, tmp_path):
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: it could not be written: ")
     assert "file/a.gif" in done.err
+
+
+def test_a_table_is_refused_with_what_can_be_shown(sgn, tmp_path):
+    pq.write_table(pa.table({"name": ["a"]}), tmp_path / "new.parquet")
+    done = sgn("view", str(tmp_path / "new.parquet"))
+    assert done.code == 1
+    assert "or folders or .zip files of them, or the folder of a prepared dataset" in done.err

@@ -31,6 +31,7 @@ _MAX_ROW_BYTES = 64 * 2**20
 # The strongest compression of these files is zlib's: at most 1032 times.
 _MAX_RATIO = 1040
 # What the libraries raise over damaged files.
+OWN_CLIPS = "for your own clips, write a table: 'Your own skeletons' in .github/docs/data.md"
 H5_ERRORS = (
     OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError,
 )  # fmt: skip
@@ -165,6 +166,5 @@ def reading_file(
 
 def refuse_file(location: Location, what: str, problems: Sequence[Problem] = ()) -> InputError:
     """Build the InputError for a file that cannot be used as a whole."""
-    return InputError(
-        what, where=str(location), now="download or write this file again", problems=problems
-    )
+    now = f"download or write this file again; {OWN_CLIPS}"
+    return InputError(what, where=str(location), now=now, problems=problems)

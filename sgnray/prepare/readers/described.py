@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, count_of, count_problems
 from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, Clip, ClipFacts, refusal
 from sgnray.prepare.plan import PartJob, RawPlan, RawSource, hash_lines
+from sgnray.prepare.readers.labeled import name_splits
 from sgnray.prepare.readers.table_clips import (
     CORRECT_TABLE,
     POSE_COLUMNS,
@@ -25,6 +27,8 @@ from sgnray.prepare.readers.table_clips import (
 )
 from sgnray.prepare.readers.tables import Piece, Table, open_table
 from sgnray.storage.location import Location
+
+log = logging.getLogger(__name__)
 
 _MAX_DESCRIPTION_BYTES = 32 * 1024 * 1024
 _MAX_NAME = 255
@@ -39,25 +43,33 @@ def plan_described(location: Location) -> RawPlan:
     text = _read_text(location)
     description = parse_description(text, source=str(location))
     skeleton = _skeleton(description, location)
+    if skeleton.origin is None and skeleton.num_coordinates == 3:
+        log.warning(
+            "%s has no origin: the position in the room stays in its clips; name a joint, such as "
+            "'origin: pelvis'",
+            location.name,
+        )
     tables = _open_tables(description, skeleton, location)
     names: set[str] = set()
+    labels: set[object] = set()
     clips: list[ClipFacts] = []
     jobs: list[PartJob] = []
     for table in tables:
-        rows = tuple(_read_rows(table, description.classes, names))
+        rows = tuple(_read_rows(table, description.classes, names, labels))
         clips += [row for row in rows if isinstance(row, ClipFacts)]
         for piece in table.pieces():
             own = rows[piece.start : piece.stop]
             jobs.append(PartJob(len(own), partial(_prepare_rows, piece, skeleton, own)))
     if not jobs:
         raise InputError("the table has no rows", where=str(location), now=CORRECT_TABLE)
+    _check_labels(labels, len(description.classes), location)
     return RawPlan(
         dataset=description.dataset,
         skeleton=skeleton,
         class_names=description.classes,
         jobs=tuple(jobs),
         source=_source(location, text, tables),
-        splits=_name_splits(description.splits, clips, names, location),
+        splits=_choose_splits(description, clips, names, location),
     )
 
 
@@ -67,7 +79,7 @@ def _prepare_rows(
     """Yield one result for each row of a piece, given the facts of each."""
     with piece.table.errors():
         piece.table.check_unchanged()
-    for row, (_, found) in zip(rows, read_clips(piece, skeleton), strict=True):
+    for row, (_, found) in zip(rows, read_clips(piece, skeleton, from_zero=True), strict=True):
         if isinstance(row, Skipped):
             yield row
         elif isinstance(found, ClipError):
@@ -152,9 +164,9 @@ def _open_tables(description: Description, skeleton: Skeleton, location: Locatio
 
 
 def _read_rows(
-    table: Table, class_names: tuple[str, ...], names: set[str]
+    table: Table, class_names: tuple[str, ...], names: set[str], labels: set[object]
 ) -> Iterator[ClipFacts | Skipped]:
-    """Read the facts of each row, or why it is refused; add the names to `names`."""
+    """Read the facts of each row, or why it is refused; add to the `names` and the `labels`."""
     label_of = {name: label for label, name in enumerate(class_names)}
     light = table.columns(present_columns(table, _LIGHT_COLUMNS))
     row = 0
@@ -162,6 +174,7 @@ def _read_rows(
         for values in batch.to_pylist():
             name = str(values["name"] or f"row {row} of {table.location.name}")
             row += 1
+            labels.add(values["label"])
             try:
                 if name in names:
                     raise refusal("another clip has this name")
@@ -170,6 +183,17 @@ def _read_rows(
             except ClipError as error:
                 shown = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..."
                 yield Skipped(shown, error.what)
+
+
+def _check_labels(labels: Set[object], num_classes: int, location: Location) -> None:
+    """Raise InputError for labels that count from 1, which would be other classes' names."""
+    if 0 not in labels and num_classes in labels:
+        first = min(label for label in labels if isinstance(label, int))
+        raise InputError(
+            f"labels run from {first} to {num_classes}; they must count from 0, or be class names",
+            where=str(location),
+            now=CORRECT_TABLE,
+        )
 
 
 def _source(location: Location, text: str, tables: Sequence[Table]) -> RawSource:
@@ -188,9 +212,20 @@ def _source(location: Location, text: str, tables: Sequence[Table]) -> RawSource
     )
 
 
+def _choose_splits(
+    description: Description, clips: Sequence[ClipFacts], names: Set[str], location: Location
+) -> NamedSplits | None:
+    """Name the clips of the described cases; without any, those of a dataset or of recordings."""
+    if description.splits:
+        return _name_splits(description.splits, clips, names, location)
+    if description.dataset in DATASETS:
+        return None
+    return name_splits(sorted(clips, key=lambda clip: clip.name)) or None
+
+
 def _name_splits(
     rules: Mapping[str, SplitRule], clips: Sequence[ClipFacts], names: Set[str], location: Location
-) -> NamedSplits | None:
+) -> NamedSplits:
     """Name the training and test clips of each case; InputError lists what is wrong with them.
 
     `names` are all clips of the tables; those that are not among `clips` were refused and are in no
@@ -215,7 +250,7 @@ def _name_splits(
             now=CORRECT_TABLE,
             problems=problems,
         )
-    return splits or None
+    return splits
 
 
 def _part(rule: Rule | None, other: Rule | None, clips: Sequence[ClipFacts]) -> list[str]:

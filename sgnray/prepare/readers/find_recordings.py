@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from sgnray.data.skipped import Skipped
-from sgnray.errors import InputError, Problem, UsageError, shorten_problems
+from sgnray.errors import InputError, Problem, UsageError, count_of, shorten_problems
+from sgnray.prepare.readers.array_files import OWN_CLIPS
 from sgnray.prepare.readers.format_table import (
     HEAD_BYTES,
     VIDEOS,
@@ -21,6 +23,7 @@ from sgnray.prepare.readers.padded import holds_padded
 from sgnray.storage.location import Entry, Location, locate
 
 _NUM_TEXTS = 5  # files that are read to see whether they are labels; a README may be one
+_MAX_KINDS = 3
 _MAX_ALIKE = 3  # files that are refused for one reason and listed one by one
 _PIXELS = "write pixels with YOLO's to_json, as the guide pose-estimators.md shows"
 
@@ -56,12 +59,14 @@ def refuse_place(
         what = f"{name} has YOLO's labels, which lack the image's size"
         return InputError(what, where=where, now=_PIXELS)
     videos = sorted(item.name for item in found if item.name.lower().endswith(VIDEOS))
+    kinds = f", only {_count_kinds(found)}" if is_folder and found and not refused else ""
     if what and not videos:
-        return InputError(what, where=where, now=now, problems=_count_refused(refused))
+        now += f"; {OWN_CLIPS}"
+        return InputError(what + kinds, where=where, now=now, problems=_count_refused(refused))
     suffix = PurePosixPath(place.name).suffix.lower()
     if is_folder or suffix == ".zip":
         what = "no recording found" + (" that can be used" if refused else "")
-        what += f", only videos such as {videos[0]}" if videos else ""
+        what += f", only videos such as {videos[0]}" if videos else kinds
     elif refused and has_known_suffix(place.name):
         what, refused = refused[0].reason, ()
     elif refused:
@@ -73,9 +78,18 @@ def refuse_place(
         kind = "a video" if videos else f"a {suffix} file" if suffix else "a file without a suffix"
         kind += " of NumPy arrays" if suffix in (".npy", ".npz") else ""
         what = f"this is {kind}, and sgnray reads skeletons: joint positions in each frame"
+        now += "" if videos else f"; {OWN_CLIPS}"
     if videos:
         now = _advise(videos[0], "it" if videos == [place.name] else "each of them") + now
     return InputError(what, where=where, now=now, problems=_count_refused(refused))
+
+
+def _count_kinds(found: Sequence[Entry]) -> str:
+    """Count the files of the most frequent suffixes."""
+    counts = Counter(PurePosixPath(item.name).suffix.lower() for item in found)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    kinds = [count_of(count, f"{suffix} file".strip()) for suffix, count in ordered]
+    return ", ".join(kinds[:_MAX_KINDS]) + (" and others" if len(kinds) > _MAX_KINDS else "")
 
 
 def _advise(video: str, them: str) -> str:

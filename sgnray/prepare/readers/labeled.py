@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
 from functools import partial
 from pathlib import PurePosixPath
+from types import MappingProxyType
 
 from sgnray.data.info import NamedSplits
 from sgnray.data.skeleton import SKELETONS
@@ -106,7 +107,7 @@ def plan_labeled(listing: Listing, raw: Sequence[Location], name_pattern: str | 
         ),
         skipped=tuple(skipped),
         source=_describe_source(listing.files, facts, class_names),
-        splits=_split(facts, {name: words_of[name][1].get("split", "") for name in names}),
+        splits=name_splits(facts, {name: words_of[name][1].get("split", "") for name in names}),
     )
 
 
@@ -302,8 +303,13 @@ def _read_facts(words: ClipWords, label_of: Mapping[str, int]) -> ClipFacts:
     return ClipFacts(words["name"], label_of[words["label"]], **numbers)
 
 
-def _split(facts: Sequence[ClipFacts], given: Mapping[str, str]) -> NamedSplits:
-    """Name the training and test clips of each case."""
+def name_splits(
+    facts: Sequence[ClipFacts], given: Mapping[str, str] = MappingProxyType({})
+) -> NamedSplits:
+    """Name the training and test clips of each case: cs, cv, random, and that of the `given` parts.
+
+    `facts` are sorted by name.
+    """
     splits: NamedSplits = {}
     if set(given.values()) >= set(PARTS):
         splits["given"] = {part: [name for name in given if given[name] == part] for part in PARTS}

@@ -26,6 +26,7 @@ from sgnray.prepare.clip import (
 )
 from sgnray.prepare.normalize import center_poses
 from sgnray.prepare.readers.tables import Piece, Table, open_table
+from sgnray.prepare.readers.tracks import fill_poses
 from sgnray.storage.location import Location
 
 POSE_COLUMNS = ("poses", "frame", "body")
@@ -34,6 +35,7 @@ CORRECT_TABLE = (
 )
 _COLUMNS = ("name", *POSE_COLUMNS)
 _REQUIRED = ("name", "label", "poses")
+_NOT_FINITE = "a number is not finite in float32"
 _MAX_STEP = 1000  # frames between most poses; times in milliseconds are closer, but do no harm
 _IN_DATASET = (
     "its poses must be as in the dataset that the model was trained on, in meters with y up"
@@ -60,13 +62,18 @@ def open_clips(location: Location, skeleton: Skeleton) -> Table:
     )
 
 
-def read_clips(piece: Piece, skeleton: Skeleton) -> Iterator[tuple[str, Poses | ClipError]]:
-    """Yield the name and the poses of each row, or why it has none."""
+def read_clips(
+    piece: Piece, skeleton: Skeleton, *, from_zero: bool = False
+) -> Iterator[tuple[str, Poses | ClipError]]:
+    """Yield the name and the poses of each row, or why it has none.
+
+    With `from_zero`, the frames of a clip count from its first one, instead of as in the table.
+    """
     row = piece.start
     for batch in piece.batches(present_columns(piece.table, _COLUMNS)):
         for index, name in enumerate(batch.column("name").to_pylist()):
             try:
-                found: Poses | ClipError = _read_poses(batch, index, skeleton)
+                found: Poses | ClipError = _read_poses(batch, index, skeleton, from_zero)
             except ClipError as error:
                 found = error
             yield name or f"row {row + index} of {piece.table.location.name}", found
@@ -137,19 +144,22 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in texts)
 
 
-def _read_poses(batch: pa.RecordBatch, index: int, skeleton: Skeleton) -> Poses:
-    """Read, check and center the poses of one row; all-zero poses are left out."""
+def _read_poses(batch: pa.RecordBatch, index: int, skeleton: Skeleton, from_zero: bool) -> Poses:
+    """Read, check, fill and center the poses of one row; those without any joint are left out."""
     column = batch.column("poses")
     if not column[index].is_valid:
         raise refusal("it has no poses")
     values_PD = _pose_matrix(column[index].values, skeleton)
     frames, bodies = _frames_and_bodies(batch, index, len(values_PD))
+    if from_zero:
+        frames = frames - frames[0]
     num_frames = int(frames[-1]) + 1
-    is_pose = values_PD.any(axis=1)
+    is_pose = np.nan_to_num(values_PD).any(axis=1)
     if not is_pose.any():
-        raise refusal("every pose is zero")
+        raise refusal("every pose is zero" + (" or NaN" if np.isnan(values_PD).any() else ""))
     frames, bodies = frames[is_pose], bodies[is_pose]
     poses_PVC = values_PD[is_pose].reshape(-1, skeleton.num_joints, skeleton.num_coordinates)
+    poses_PVC = _fill_joints(poses_PVC, frames, bodies)
     # Only models trained on files of a pose estimator have such a skeleton: a description does not.
     if skeleton.name in ESTIMATED:
         check_meters(poses_PVC, _IN_DATASET)
@@ -160,7 +170,10 @@ def _read_poses(batch: pa.RecordBatch, index: int, skeleton: Skeleton) -> Poses:
 
 
 def _pose_matrix(poses: pa.Array, skeleton: Skeleton) -> FloatArray:
-    """Flatten a list of poses, each V * C numbers or V joints of C, to (P, D) in float32."""
+    """Flatten a list of poses, each V * C numbers or V joints of C, to (P, D) in float32.
+
+    All numbers of a joint that has a NaN or null are NaN.
+    """
     num_poses = len(poses)
     if num_poses == 0:
         raise refusal("it has no poses")
@@ -172,10 +185,26 @@ def _pose_matrix(poses: pa.Array, skeleton: Skeleton) -> FloatArray:
     for expected, noun in widths:
         _check_widths(poses, expected, noun)
         poses = poses.flatten()
-    if poses.null_count:
-        raise refusal("a number is null")
-    values = as_float32(poses.to_numpy(zero_copy_only=False), "a number is not finite in float32")
-    return values.reshape(num_poses, width)
+    values = poses.to_numpy(zero_copy_only=False)  # null becomes NaN
+    is_missing = np.isnan(values)
+    if not is_missing.any():
+        return as_float32(values, _NOT_FINITE).reshape(num_poses, width)
+    shape = (num_poses, skeleton.num_joints, skeleton.num_coordinates)
+    joints_PVC = as_float32(np.where(is_missing, 0, values), _NOT_FINITE).reshape(shape)
+    joints_PVC[is_missing.reshape(shape).any(axis=2)] = np.nan
+    return joints_PVC.reshape(num_poses, width)
+
+
+def _fill_joints(poses_PVC: FloatArray, frames_P: IntArray, bodies_P: IntArray) -> FloatArray:
+    """Fill in the missing joints of each body, as in recordings of pose estimators."""
+    if not np.isnan(poses_PVC).any():
+        return poses_PVC
+    filled_PVC = poses_PVC.copy()
+    for body in np.unique(bodies_P):
+        own = bodies_P == body
+        frames = frames_P[own]
+        filled_PVC[own] = fill_poses(poses_PVC[own].astype(np.float64), frames, frames)
+    return filled_PVC
 
 
 def _check_widths(lists: pa.Array, expected: int, noun: str) -> None:
@@ -200,7 +229,12 @@ def _frames_and_bodies(
         bodies = np.zeros(num_poses, np.int64)
     if frames is None:
         return np.arange(num_poses), bodies
-    if np.any(np.diff(frames * max_bodies + bodies) <= 0):
+    order = np.diff(frames * max_bodies + bodies)
+    if np.any(order <= 0):
+        pose = int(np.argmax(order <= 0)) + 1
+        if order[pose - 1] == 0:
+            frame, body = frames[pose], bodies[pose]
+            raise refusal(f"pose {pose}: frame {frame} of body {body} is repeated")
         raise refusal("its poses are not in order: frame by frame, and in a frame body by body")
     # A clip has room for every frame, so times would exhaust memory. A single gap may be long.
     steps = np.diff(np.unique(frames))

@@ -78,13 +78,23 @@ def test_wrong_values_are_listed_at_once():
             "must be a name such as my-kinect: lower-case letters, digits, - and _",
         ),
         ("joint (line 3)", "unknown key; did you mean joints?"),
-        ("joints (line 4)", "must be a list of names"),
+        ("joints (line 4)", "entry 2 of joints is not text: put it in quotes"),
         ("origin (line 7)", "must be one of the joints"),
         ("splits.C (line 11)", rule),
         ("splits.a (line 9)", rule),
         ("splits.b (line 10)", rule),
         ("splits.d (line 12)", rule),
     ]
+
+
+@pytest.mark.parametrize(
+    ("classes", "wrong"),
+    [("[1, 2, 3]", 1), ("[true, false]", 1), ("[wave, sitz: hin]", 2), ("[a, b, {}, 4]", 3)],
+)
+def test_a_name_that_needs_quotes_is_named(classes, wrong):
+    found = problems(WHOLE.replace("[wave, clap]", classes))
+    what = f"entry {wrong} of classes is not text: put it in quotes"
+    assert found == [("classes (line 8)", what)]
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,7 @@ def test_one_camera_cannot_be_split():
     with pytest.raises(InputError) as caught:
         split_clips("ntu60", "cv", clips)
     assert caught.value.what == "the case cv leaves no test clips: the recordings have camera 2"
+    assert caught.value.now.endswith("; skipped.csv lists the clips that were left out")
     assert split_counts("ntu60", clips)["cv"] == (2, 0)
 
 

@@ -371,3 +371,22 @@ def test_workers_wait_as_long_as_asked(tiny_raw, tmp_path, monkeypatch):
     request = WorkerRequest(wait_s=5)
     prepare_dataset(tiny_raw, out=tmp_path / "data", workers=2, request=request)
     assert asked == [request]
+
+
+def test_a_dataset_that_lacks_most_clips_is_warned_of(make_nwucla, tmp_path, caplog):
+    raw = make_nwucla(36)
+    prepare_dataset(raw, out=tmp_path / "whole")
+    assert caplog.messages == []
+    files = sorted(raw.rglob("*.json"))
+    for file in files[:18]:
+        file.write_text("{}")
+    prepare_dataset(raw, out=tmp_path / "half")
+    assert caplog.messages == []
+    for file in files[18:30]:
+        file.write_text('{"file_name": "a", "skeletons": [], "label": 1}')
+    for _ in range(2):  # also if it is already prepared
+        prepare_dataset(raw, out=tmp_path / "few")
+    reason = caplog.messages[0].partition("this reason: ")[2]
+    assert reason
+    few = f"30 of 36 clips were left out, 18 of them for this reason: {reason}"
+    assert caplog.messages == [few, few]

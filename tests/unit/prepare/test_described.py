@@ -15,6 +15,7 @@ from sgnray.data.skeleton import COCO17, NTU25
 from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError
 from sgnray.prepare.clip import Clip, Poses
+from sgnray.prepare.dataset import prepare_dataset
 from sgnray.prepare.readers import tables
 from sgnray.prepare.readers.described import plan_described
 from sgnray.prepare.readers.table_clips import open_clips, read_clips
@@ -204,6 +205,38 @@ def test_frames_and_bodies_may_be_absent(tmp_path):
     assert clip.poses.values_PD[:, 0].tolist() == [1, 2]
 
 
+def test_frames_count_in_each_clip(tmp_path):
+    """A clip that is cut out of a longer recording is as long as its own frames."""
+    pose = [1.0] * 34
+    row = {"label": 1, "poses": [[0.0] * 34, pose, pose]}
+    rows = [row | {"name": "a", "frame": [676, 677, 680]}, row | {"name": "b", "frame": [1, 2, 3]}]
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    clips = read(plan_described(describe(tmp_path, splits=None)))
+    assert [clip.poses.frames.tolist() for clip in clips] == [[1, 4], [1, 2]]
+    assert [clip.poses.num_frames for clip in clips] == [5, 3]
+    # To recognize a clip, its frames are those of the recording, which a timeline shows.
+    (piece,) = open_clips(locate(tmp_path / "clips.table"), COCO17).pieces()
+    (_, poses), _ = read_clips(piece, COCO17)
+    assert (poses.frames.tolist(), poses.num_frames) == ([677, 680], 681)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_warned"),
+    [({}, True), ({"origin": "b"}, False), ({"coordinates": 2}, False)],
+)
+def test_a_description_in_3d_without_an_origin_is_warned_of(tmp_path, caplog, changes, is_warned):
+    changes = {"joints": ["a", "b"], "coordinates": 3, "origin": None} | changes
+    rows = make_rows(6, num_joints=2, num_coordinates=changes["coordinates"])
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    plan_described(describe(tmp_path, bones=None, **changes))
+    assert bool(caplog.messages) is is_warned
+    if is_warned:
+        assert caplog.messages == [
+            "mine.yaml has no origin: the position in the room stays in its clips; name a joint, "
+            "such as 'origin: pelvis'"
+        ]
+
+
 def test_several_files_make_one_dataset(tmp_path):
     rows = make_rows(12)
     write_parquet(tmp_path / "a.parquet", pa.Table.from_pylist(rows[:5]))
@@ -221,6 +254,7 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         "null": {"poses": None},
         "narrow": {"poses": [good[0], [1.0] * 33]},
         "nan": {"poses": [[float("nan")] * 34]},
+        "infinite": {"poses": [[float("nan")] * 2 + [float("inf")] + [1.0] * 31]},
         "huge": {"poses": [[1e300] * 34]},
         "wide": {"poses": [[3e38] * 4 + [-3e38] * 30]},
         "null number": {"poses": [[None] * 34]},
@@ -258,17 +292,18 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("empty", "it has no poses"),
         ("null", "it has no poses"),
         ("narrow", "33 numbers in a pose instead of 34"),
-        ("nan", "a number is not finite in float32"),
+        ("nan", "every pose is zero or NaN"),
+        ("infinite", "a number is not finite in float32"),
         ("huge", "a number is not finite in float32"),
         ("wide", "a coordinate is too large for float32 after the origin is subtracted"),
-        ("null number", "a number is null"),
+        ("null number", "every pose is zero or NaN"),
         ("null pose", "a list of numbers is null"),
         ("no label", "it has no label"),
         ("big label", "its label is 2, not one of 0 to 1"),
         ("minus", "its label is -1, not one of 0 to 1"),
         ("frames", "it has 2 poses, and 1 numbers in frame"),
         ("back", "its poses are not in order: frame by frame, and in a frame body by body"),
-        ("twice", "its poses are not in order: frame by frame, and in a frame body by body"),
+        ("twice", "pose 1: frame 1 of body 0 is repeated"),
         ("clock", "a number in frame is below 0, or too large: it must count from 0"),
         (
             "microseconds",
@@ -277,9 +312,66 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("no main", "it has no pose of body 0 to center it on"),
         ("subject", "its subject is 40000, not null or a number from 0 to 32,767"),
         ("good", "another clip has this name"),
-        ("row 23 of clips.table", "it has no name"),
         ("row 24 of clips.table", "it has no name"),
+        ("row 25 of clips.table", "it has no name"),
     ]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64(), pa.int16()])
+def test_missing_joints_are_interpolated_over_the_frames_of_their_body(tmp_path, missing, kind):
+    if pa.types.is_integer(kind) and missing is not None:
+        pytest.skip("integers have no NaN")
+    frames, bodies = [0, 1, 1, 2, 5, 5, 6], [0, 0, 1, 0, 0, 1, 0]
+    numbers = np.random.default_rng(5).integers(-9, 9, size=(7, 17, 2))
+    poses = numbers.astype(float if pa.types.is_floating(kind) else int).tolist()
+    expected = numbers.astype(np.float64)
+    poses[1][4] = [missing, missing]  # from frames 0 and 2
+    poses[3][5][1] = missing  # one coordinate, from frames 1 and 5
+    poses[6][6] = [missing, missing]  # at the end
+    poses[2][7] = poses[5][7] = [missing, missing]  # never in body 1
+    expected[1, 4] = (expected[0, 4] + expected[3, 4]) / 2
+    expected[3, 5] = expected[1, 5] + (expected[4, 5] - expected[1, 5]) / 4
+    expected[6, 6] = expected[4, 6]
+    for pose in (2, 5):
+        expected[pose, 7] = np.delete(expected[pose], 7, axis=0).mean(axis=0)
+    row = {"name": ["a"], "label": [0], "frame": [frames], "body": [bodies]}
+    pose = pa.list_(pa.list_(kind))
+    nested = pa.array([poses], pa.list_(pa.list_(pa.list_(pa.float64())))).cast(pa.list_(pose))
+    write_file(tmp_path / "clips.table", pa.table({**row, "poses": nested}))
+    (clip,) = read(plan_described(describe(tmp_path, origin=None, splits=None)))
+    assert clip.poses.frames.tolist() == frames
+    assert clip.poses.bodies.tolist() == bodies
+    found = clip.poses.values_PD.reshape(7, 17, 2)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    (piece,) = open_clips(locate(tmp_path / "clips.table"), COCO17).pieces()
+    ((_, predicted),) = read_clips(piece, dataclasses.replace(COCO17, origin=None))
+    assert predicted.values_PD.tobytes() == clip.poses.values_PD.tobytes()
+
+
+def test_a_pose_without_any_joint_is_left_out(tmp_path):
+    nan = float("nan")
+    row = {"name": "a", "label": 1, "poses": [[1.0] * 34, [nan] * 34, [nan, 5.0] * 17, [2.0] * 34]}
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist([row]))
+    (clip,) = read(plan_described(describe(tmp_path, origin=None, splits=None)))
+    assert clip.poses.frames.tolist() == [0, 3]
+    assert clip.poses.num_frames == 4
+    assert clip.poses.values_PD[:, 0].tolist() == [1, 2]
+
+
+def test_labels_that_count_from_1_are_refused(tmp_path):
+    """They would be the names of other classes, and the last class would be lost."""
+    rows = [row | {"label": 1 + row["label"]} for row in make_rows(6)]
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    with pytest.raises(InputError) as caught:
+        plan_described(describe(tmp_path))
+    assert caught.value.what == (
+        "labels run from 1 to 2; they must count from 0, or be class names"
+    )
+    for others in ([0, 1, 2], [1], [None, 1], [1, 3], [-1, 1]):
+        rows = [row | {"label": others[i % len(others)]} for i, row in enumerate(make_rows(6))]
+        write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+        plan_described(describe(tmp_path, splits=None))
 
 
 def test_the_reason_for_an_unknown_label_is_short(tmp_path):
@@ -324,6 +416,40 @@ def test_splits_name_their_clips(tmp_path):
     }
     assert found["given"] == {"train": ["clip-000", "clip-001"], "test": ["clip-002"]}
     assert found["rest"]["test"] == [row["name"] for row in rows if row["name"] != "clip-001"]
+
+
+def test_without_splits_the_cases_are_those_of_recordings(tmp_path):
+    rows = make_rows(15)
+    rows[7]["subject"] = rows[8]["name"] = None
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows[::-1]))
+    found = plan_described(describe(tmp_path, splits=None)).splits
+    rows.pop(8)
+    assert list(found) == ["cs", "cv", "random"]
+    known = [row for row in rows if row["subject"] is not None]
+    assert found["cs"] == {  # every third subject
+        "train": [row["name"] for row in known if row["subject"] != 2],
+        "test": [row["name"] for row in known if row["subject"] == 2],
+    }
+    assert found["cv"] == {  # the second of two cameras
+        "train": [row["name"] for row in rows if row["camera"] == 1],
+        "test": [row["name"] for row in rows if row["camera"] == 2],
+    }
+    assert found["random"]["test"] == ["clip-009", "clip-010"]  # the fifth of each class
+    assert len(found["random"]["train"]) == 12
+    rows = [rows[0] | {"subject": None}]
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    assert plan_described(describe(tmp_path, splits=None)).splits is None
+
+
+def test_a_case_that_lacks_a_part_is_warned_of(tmp_path, caplog):
+    rows = make_rows(15)
+    for row in rows:
+        if row["subject"] in (3, 4):
+            row["poses"] = []
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    location = describe(tmp_path, splits={"people": {"test": {"subject": [3, 4]}}})
+    assert prepare_dataset(location.path, out=tmp_path / "out").splits == {"people": (9, 0)}
+    assert caplog.messages == ["the case people has no test clips"]
 
 
 def test_wrong_splits_are_listed_at_once(tmp_path):

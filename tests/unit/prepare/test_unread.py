@@ -35,6 +35,28 @@ def said(tmp_path):
     return refuse
 
 
+def test_files_of_another_kind_could_be_a_table(tmp_path):
+    (tmp_path / "folder").mkdir()
+    paths = [tmp_path / name for name in ("a.txt", "b.npy", "c.npz", "folder/a.txt")]
+    for path in paths:
+        path.write_text("1 2 3")
+    np.save(paths[1], np.zeros(3))
+    np.savez(paths[2], joints=np.zeros(3))
+    refused = [lambda path=path: detect([locate(path)]) for path in (*paths[:3], paths[3].parent)]
+    refused += [lambda path=path: find_recordings(path) for path in paths[:3]]
+    for refuse in refused:
+        with pytest.raises(InputError) as caught:
+            refuse()
+        assert "for your own clips, write a table: 'Your own skeletons'" in caught.value.now
+    for number in range(20):
+        (paths[3].parent / f"{number}.{('PNG', 'txt', 'png', 'doc', 'x')[number % 5]}").touch()
+    for refuse in (refused[3], lambda: find_recordings(paths[3].parent)):
+        with pytest.raises(InputError) as caught:
+            refuse()
+        kinds = "8 .png files, 5 .txt files, 4 .doc files and others"
+        assert caught.value.what.endswith(f" found, only {kinds}")
+
+
 @pytest.mark.parametrize("content", [[], [[]], [[], [], []], [[] for _ in range(30_000)]])
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_file_of_empty_frames_has_no_person(said, content, indent):

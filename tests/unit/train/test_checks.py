@@ -178,6 +178,7 @@ def test_bones_are_refused_where_the_skeleton_has_none(flat_folder):
         dataset, info=dataset.info.model_copy(update={"skeleton": skeleton})
     )
     recipe = recipe_for("mine", "people", [*TINY, "model.inputs=[position, bone_velocity]"])
-    with pytest.raises(UsageError, match="the dataset's skeleton has none"):
+    with pytest.raises(UsageError, match="the dataset's skeleton has none") as caught:
         match_recipe(recipe, boneless)
+    assert caught.value.now.endswith(", or add 'model.inputs=[position, velocity]'")
     match_recipe(recipe_for("mine", "people", TINY), boneless)
