@@ -54,6 +54,8 @@ def choose_recipe(
                 now=f"leave out one of them, or override: --recipe {recipe} data.case={case}",
             )
         return chosen
+    if not all("=" in override for override in overrides):
+        load_recipe(CUSTOM, overrides)  # raises an error that a missing dataset would hide
     info = read_info(choose_dataset(data))
     case = choose_case(info, case, default_case=default_case)
     chosen = recipe_for(info.dataset, case, overrides)

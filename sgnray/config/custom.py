@@ -67,11 +67,13 @@ _RULE = (
 def parse_description(text: str, *, source: str) -> Description:
     """Read a description; InputError lists every problem at once, with its line."""
     try:
-        document = checked_version(
-            read_document(text, source=source), kind="description", known=FORMAT_VERSION
-        )
+        document = read_document(text, source=source)
     except RecipeError as error:
         raise InputError(error.what, where=error.where, now=_NOW) from error
+    try:
+        checked_version(document, kind="description", known=FORMAT_VERSION)
+    except RecipeError as error:
+        raise InputError(error.what, where=error.where, now=error.now) from error
     content = {str(key): value for key, value in document.content.items()}
     content.pop("format_version", None)
     try:

@@ -155,6 +155,13 @@ def test_a_source_that_fixes_the_papers_case_takes_its_recipe(sgn, put_dataset):
     check_error(done, "ntu60 has no case 'cs'; its source defines the split", "--case cs")
 
 
+@pytest.mark.parametrize("case", [(), ("--case", "cs")])
+def test_a_word_that_is_no_override_is_named_without_a_dataset(sgn, case):
+    done = sgn("train", *case, "nonsense")
+    assert done.code == 2
+    assert "nonsense (command line)  is not an override; write section.key=value" in done.err
+
+
 def test_a_dataset_without_splits_says_what_it_needs(sgn, put_dataset):
     put_dataset("my-kinect")
     for arguments in ([], ["--case", "cs"]):

@@ -80,7 +80,7 @@ def test_quiet_training_prints_the_result_only(sgn, prepared):
         (["prepare", "--raw", "other"], 1, "other"),
         (["eval"], 2, "runs"),
         (["eval", "nowhere"], 2, "nowhere"),
-        (["eval", "other"], 1, "other"),
+        (["eval", "other"], 2, "other"),
         (["train", "--case", "cv", "--device", "cuda"], 2, "--device"),
         (["train", "--recipe", "ntu60-cv"], 2, "data/synth"),
         (["train", "--case", "cv", "--name", "../out"], 2, "--name"),

@@ -116,6 +116,12 @@ def test_what_contradicts_itself(change, where, what):
     assert any(place == where and words.startswith(what) for place, words in rows_found), rows_found
 
 
+def test_a_newer_description_asks_for_an_update():
+    with pytest.raises(InputError) as caught:
+        parse_description("format_version: 99", source="mine.yaml")
+    assert caught.value.now == "update sgnray"
+
+
 @pytest.mark.parametrize("text", ["", "a: [", "[1]", "&a [*a]", "format_version: 2", "- x\n" * 3])
 def test_a_file_that_is_not_a_description_is_refused(text):
     assert problems(text) == []
