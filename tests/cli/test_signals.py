@@ -59,6 +59,22 @@ def fail(path):
 data.choose_dataset = fail
 run(["data", "verify"])
 """
+# The exception of the signal passes through a C library that runs Python.
+THROUGH_C = """
+import ctypes, signal, sys
+from sgnray.cli import data
+
+PY_FILE_INPUT = 257
+CODE = f"signal.raise_signal(signal.{sys.argv.pop()})".encode()
+
+def fail(path):
+    run, names = ctypes.pythonapi.PyRun_String, ctypes.py_object({"signal": signal})
+    run.restype = ctypes.py_object
+    run(CODE, PY_FILE_INPUT, names, names)
+
+data.choose_dataset = fail
+from sgnray.cli import __main__
+"""
 # A second signal is taken for the first one again until a line arrives.
 STUBBORN = """
 import sys, time
@@ -104,6 +120,21 @@ def test_what_fails_after_a_signal_is_an_interruption_and_no_bug():
     )
     assert done.returncode == 130, done.stderr
     assert done.stderr == "interrupted\n"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_the_exit_code_of_python_m_is_ours(name, tmp_path):
+    (tmp_path / "through_c.py").write_text(THROUGH_C)
+    done = subprocess.run(
+        [sys.executable, "-m", "through_c", "data", "verify", name],
+        capture_output=True,
+        cwd=tmp_path,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stderr == "interrupted\n"
+    assert done.returncode == 128 + getattr(signal, name)
 
 
 @pytest.mark.parametrize(
