@@ -41,7 +41,7 @@ module = {"__name__": "torch.distributed", "signal": signal, "time": time}
 code = "signal.raise_signal(signal.SIGINT); time.sleep(1); print('imported', flush=True)"
 with interruptible():
     exec(compile(code, "torch", "exec"), module)
-    time.sleep(60)
+    time.sleep(600)
 """
 # Some library catches the exception of the signal, and then fails for want of what it cut short.
 BROKEN = """
@@ -221,7 +221,7 @@ def start_bench(folder):
 
 def test_an_import_of_torch_is_not_interrupted():
     done = subprocess.run(
-        [sys.executable, "-c", IMPORTING], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-c", IMPORTING], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.stdout == "imported\n"
     assert done.stderr.endswith("KeyboardInterrupt\n")
@@ -241,6 +241,6 @@ with suppress(KeyboardInterrupt), interruptible():
 
 def test_a_second_ctrl_c_at_the_end_of_pythons_exit_is_ignored():
     done = subprocess.run(
-        [sys.executable, "-c", LATE], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", LATE], capture_output=True, text=True, check=False, timeout=300
     )
     assert done.stdout == "SIG_IGN\n", done.stderr
