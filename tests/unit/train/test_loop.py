@@ -13,8 +13,9 @@ from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.data.pose_bank import PoseBank
 from sgnray.distributed.world import World
 from sgnray.errors import SgnError
+from sgnray.evaluate.score import score_clips
 from sgnray.train.checks import warn_of_run
-from sgnray.train.job import choose_parts, train_batches, validator
+from sgnray.train.job import VALIDATION_VIEWS, choose_parts, train_batches, validator
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
 
@@ -91,6 +92,19 @@ def test_selection_keeps_the_best_epoch(train, tiny_recipe):
     scores = [epoch["val/top1"] for epoch in state.history]
     assert state.selected.top1 == max(scores)
     assert state.selected.epoch == 1 + scores.index(max(scores))
+
+
+def test_validation_chooses_poses_as_the_recipe_says(tiny_recipe, tiny_dataset):
+    changes = {"data.windows": "even", "train.selection": "validation"}
+    recipe, bank = tiny_recipe.replacing(changes), PoseBank.of(tiny_dataset, CPU)
+    rows = choose_parts(recipe, tiny_dataset).validation
+    state = TrainState.initial(recipe, tiny_dataset, device=CPU, world=World())
+    even, paper = (
+        score_clips(state.scored_model, bank, rows, num_views=VALIDATION_VIEWS, windows=windows)
+        for windows in ("even", "paper")
+    )
+    found = validator(recipe, bank, rows)(state)
+    assert found.loss_sum == even.loss_sum != paper.loss_sum
 
 
 def test_a_non_finite_loss_stops_the_run(train, tiny_recipe):
