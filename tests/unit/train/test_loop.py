@@ -73,6 +73,18 @@ def test_four_epochs_equal_two_and_a_resume_of_two(train, tiny_recipe, tmp_path)
     assert [epoch["train/loss"] for epoch in resumed.history] == losses
 
 
+def test_a_checkpoint_of_a_gpu_resumes_on_the_cpu(train, tiny_recipe):
+    """There, a captured step reads the learning rate from a tensor."""
+    checkpoint = train(tiny_recipe, stop_after=2).checkpoint()
+    (group,) = checkpoint.optimizer["param_groups"]
+    group |= {"lr": torch.tensor(group["lr"]), "capturable": True}
+    resumed = train(tiny_recipe, checkpoint=checkpoint)
+    (group,) = resumed.optimizer.param_groups
+    assert isinstance(group["lr"], float)
+    assert group["capturable"] is False
+    assert same_weights(resumed, train(tiny_recipe))
+
+
 def test_the_seed_decides(train, tiny_recipe):
     def with_seed(seed):
         return train(tiny_recipe.replacing({"train.seed": seed, **ONE_EPOCH}))
