@@ -6,10 +6,10 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 
 from ..conftest import TINY
+from ..processes import maps_file
 
 # The signal's first exception is swallowed; a timer raises it again in a process that continues.
 SWALLOWED = """
@@ -163,16 +163,12 @@ def test_a_second_signal_ends_at_once(module, context, first):
         assert process.wait(timeout=300) == 128 + signal.SIGINT
 
 
-def maps_file(process, name):
-    return any(name in mapped.path for mapped in psutil.Process(process.pid).memory_maps())
-
-
 STAGES = {
     "Python runs": lambda process, folder: True,
-    "torch is imported": lambda process, folder: maps_file(process, "libtorch_cpu"),
+    "torch is imported": lambda process, folder: maps_file(process.pid, "libtorch_cpu"),
     "its folder exists": lambda process, folder: any(folder.glob("sgn-bench-*")),
     "the poses are written": lambda process, folder: any(folder.glob("sgn-bench-*/noise/*")),
-    "the measurement": lambda process, folder: maps_file(process, "clips.arrow"),
+    "the measurement": lambda process, folder: maps_file(process.pid, "clips.arrow"),
 }
 
 

@@ -11,6 +11,7 @@ import time
 import psutil
 import pytest
 
+from ..processes import maps_file
 from .disturbed import (
     assert_undisturbed,
     end,
@@ -117,12 +118,8 @@ def has_child(process, name):
     return any(name in " ".join(child.cmdline()) for child in descendants(process))
 
 
-def maps_file(process, name):
-    return any(name in mapped.path for mapped in psutil.Process(process.pid).memory_maps())
-
-
 STAGES = {
-    "torch is imported": lambda process, run: maps_file(process, "libtorch_cpu"),
+    "torch is imported": lambda process, run: maps_file(process.pid, "libtorch_cpu"),
     "Ray starts": lambda process, run: has_child(process, "gcs_server"),
     "Ray's node starts": lambda process, run: has_child(process, "raylet/raylet"),
     "the run is created": lambda process, run: (run / "recipe.yaml").exists(),

@@ -13,6 +13,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from ..processes import command_of
 from .disturbed import (
     assert_undisturbed,
     end,
@@ -72,15 +73,9 @@ def name_of(process):
     return ""
 
 
-def command_of(process):
-    with suppress(psutil.NoSuchProcess):
-        return " ".join(process.cmdline())
-    return ""
-
-
 def is_scoring(host):
     """Whether a worker of a pool has a task."""
-    return any("ray::_Worker.run" in command_of(process) for process in processes(host))
+    return any("ray::_Worker.run" in command_of(pid) for pid in host.pids())
 
 
 def lose_head(host, start, words, is_working, output):

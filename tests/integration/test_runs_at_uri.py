@@ -34,7 +34,7 @@ from sgnray.train import train_run, train_seeds
 from sgnray.tune import train_final, tune_recipe
 from sgnray.tune.trials import Record, Reported
 
-from ..waiting import wait_for
+from ..processes import free_port, wait_for
 
 
 class Wire:
@@ -43,9 +43,7 @@ class Wire:
     def __init__(self, target):
         self._target = target
         self._lock = threading.Lock()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.join()
 
     def join(self):

@@ -24,7 +24,7 @@ from sgnray.distributed.train_workers import RAY_TRAIN_VARIABLES, START_TIMEOUT
 from sgnray.errors import ClusterError, SgnError, UsageError
 from sgnray.train import train_run, train_seeds
 
-from ..waiting import wait_for
+from ..processes import wait_for
 from .disturbed import assert_undisturbed, train_workers
 
 pytestmark = pytest.mark.ray

@@ -30,7 +30,7 @@ from sgnray.tune.folds import Folds
 from sgnray.tune.plan import shorten
 from sgnray.tune.trials import Ended, Record, Reported
 
-from ..waiting import wait_for
+from ..processes import wait_for
 
 pytestmark = pytest.mark.ray
 

@@ -14,7 +14,7 @@ from sgnray.data.info import read_info
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, OutputError, UsageError
 
-from ...waiting import wait_for
+from ...processes import wait_for
 
 FORKS = multiprocessing.get_context("fork")
 
