@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -34,6 +33,7 @@ from sgnray.metric_keys import CLIPS_PER_S
 from sgnray.model.flops import STEP_FACTOR, forward_flops
 from sgnray.model.sgn import count_parameters
 from sgnray.progress import OnProgress, ignore_progress
+from sgnray.storage.scratch import scratch_folder
 from sgnray.train.checks import check_recipe, is_on_cpus, match_recipe
 from sgnray.train.job import VALIDATION_VIEWS, choose_parts
 from sgnray.train.launch import open_executor
@@ -236,8 +236,8 @@ def _open_clips(
         return
     case, shape = known_shape(recipe.data.dataset, recipe.data.case)
     num_clips = min(shape.num_train, max(_NOISE_CLIPS, MAX_EPOCH_BATCHES * recipe.optim.batch_size))
-    with TemporaryDirectory(prefix="sgn-bench-") as folder:
-        path = Path(folder) / "noise"
+    with scratch_folder("sgn-bench-") as folder:
+        path = folder / "noise"
         write_noise(path, recipe.data.dataset, case, shape, num_train=num_clips, num_test=1)
         noise = open_dataset(path)
         if recipe.train.selection == "test":
@@ -299,10 +299,9 @@ def _measure_workers(
     one_thread = None
     with (
         # Outside the cluster's context, so that no worker writes into it while it is removed.
-        TemporaryDirectory(prefix="sgn-bench-", dir=parent) as name,
+        scratch_folder("sgn-bench-", parent) as folder,
         connected(address, num_workers=counts[-1]),
     ):
-        folder = Path(name)
         dataset = write_noise(
             folder / "noise",
             recipe.data.dataset,

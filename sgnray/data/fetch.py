@@ -11,7 +11,6 @@ import json
 import logging
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import output_errors, replace_folder, sync
 from sgnray.storage.location import Location, as_folder, cache_dir
 from sgnray.storage.lock import locked
+from sgnray.storage.scratch import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +93,9 @@ def holds_dataset(place: Path | Location) -> bool:
 
 def _read_remote_info(place: Location) -> DatasetInfo:
     """Read dataset.json alone, before any large file is fetched."""
-    with tempfile.TemporaryDirectory(prefix="sgn-") as folder:
-        _copy(place.child(INFO_FILE), Path(folder))
-        return read_info(Path(folder), where=str(place.child(INFO_FILE)))
+    with scratch_folder("sgn-") as folder:
+        _copy(place.child(INFO_FILE), folder)
+        return read_info(folder, where=str(place.child(INFO_FILE)))
 
 
 def _copy(source: Location, folder: Path, on_progress: OnProgress = ignore_progress) -> None:

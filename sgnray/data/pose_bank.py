@@ -125,8 +125,8 @@ def _pick_paper(num_poses_B1: Tensor, uniform_BT: Tensor) -> Tensor:
     (`Tolist_fix`).
     """
     width_B1 = (num_poses_B1 // uniform_BT.shape[-1]).clamp_min(1)
-    # A product just below the width may round up to it, so clamp to the segment's last pose.
-    offset_BT = (uniform_BT * width_B1).long().minimum(width_B1 - 1)
+    # The largest float32 below 1 times any width rounds to less than that width.
+    offset_BT = (uniform_BT * width_B1).long()
     index_BT = _segments(uniform_BT) * width_B1 + offset_BT
     return torch.where(index_BT < num_poses_B1, index_BT, PADDING)
 

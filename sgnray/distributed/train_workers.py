@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,6 +20,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from sgnray.distributed.device import prepare_device
 from sgnray.distributed.resources import WorkerRequest
+from sgnray.storage.scratch import scratch_folder
 
 # Settings that Ray Train reads from the environment.
 RAY_TRAIN_VARIABLES = {
@@ -62,7 +62,7 @@ def run_trainer(
         backend = "none"  # TorchTrainer checks that it exists
 
     # Ray requires files of its own.
-    with tempfile.TemporaryDirectory(prefix="sgn-ray-", ignore_cleanup_errors=True) as folder:
+    with scratch_folder("sgn-ray-") as folder:
         TorchTrainer(
             work,  # no config: the controller would load torch to read it
             torch_config=NoProcessGroup(),
@@ -78,7 +78,7 @@ def run_trainer(
             ),
             run_config=RunConfig(
                 name=name,
-                storage_path=folder,
+                storage_path=str(folder),
                 callbacks=callbacks,
                 # Ray Train itself would restart all workers, and from the state of this launch;
                 # workers that fail while they start, it would restart forever.

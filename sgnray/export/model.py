@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from sgnray.errors import SgnError, UsageError
 from sgnray.export.files import DEFAULT_OPSET, FORMATS, open_onnx, quantize_onnx, write_and_open
 from sgnray.predict.sources import DatasetSource, Sample, find_source
 from sgnray.storage.atomic import choose_format, make_parent, refuse_existing, written_atomically
+from sgnray.storage.scratch import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +122,8 @@ def through_onnx(trained_model: TrainedModel) -> TrainedModel:
 
     Without the dataset of the run, they are compared on random poses.
     """
-    with tempfile.TemporaryDirectory(prefix="sgn-onnx-") as folder:
-        path = Path(folder) / "model.onnx"
+    with scratch_folder("sgn-onnx-") as folder:
+        path = folder / "model.onnx"
         run = write_and_open(path, trained_model, "onnx", DEFAULT_OPSET)
         found = find_clips(trained_model, None)
         compare(

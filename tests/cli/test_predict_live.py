@@ -77,7 +77,7 @@ def test_each_prediction_comes_before_the_next_frame(tiny_run):
         assert process.stdout.readline() != b""
         assert json.loads(process.stdout.readline()) == {"frame": 30, "guesses": []}
         process.stdin.close()
-        assert process.wait(60) == 0
+        assert process.wait(300) == 0
         assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
 
 
@@ -157,7 +157,7 @@ def test_a_signal_ends_it_quietly(tiny_run):
         send(process, LINES[:5])
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(300) == 130
         assert (process.stdout.read(), process.stderr.read()) == (b"", b"interrupted\n")
 
 
@@ -167,7 +167,7 @@ def test_a_closed_pipe_ends_it_quietly(tiny_run):
         process.stdout.readline()
         process.stdout.close()
         send(process, LINES[5:10])
-        assert process.wait(60) == 1
+        assert process.wait(300) == 1
         assert process.stderr.read() == b""
 
 

@@ -25,9 +25,9 @@ class S3Server:
     """A server with the bucket `bucket`; its objects survive a kill in `file`."""
 
     def __init__(self, file: Path | None = None) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        from ..processes import free_port  # here, because a script cannot import it
+
+        self.port = free_port()
         kept = [__file__, str(self.port), str(file)]
         moto = ["-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
         self._command = [sys.executable, *(kept if file else moto)]

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from .autoscaler import autoscaler_stopped, autoscaling_head, num_nodes, running
-from .disturbed import end, num_epochs, train_command, tune_command, wait_until
+from .disturbed import end, num_epochs, train_command, tune_command, wait_for_end, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -100,7 +100,7 @@ def test_the_trials_of_a_search_ask_for_a_node_each(head, start, tiny_folder, tm
     wait_until(lambda: len(running(head, "ImplicitFunc")) == 2, searching, output=output)
     assert num_nodes(head) == 3
     os.killpg(searching.pid, signal.SIGINT)
-    assert searching.wait(100) == 130, output.read_text()
+    wait_for_end(searching, 130, output=output)
 
 
 def test_a_search_of_two_workers_per_trial_grows(head, start, tiny_folder, tmp_path):
@@ -116,7 +116,7 @@ def test_a_search_of_two_workers_per_trial_grows(head, start, tiny_folder, tmp_p
     assert num_nodes(head) == 3
     assert len(running(head, "RayTrainWorker")) == 4
     os.killpg(searching.pid, signal.SIGINT)
-    assert searching.wait(100) == 130, output.read_text()
+    wait_for_end(searching, 130, output=output)
 
 
 def test_a_search_stops_waiting_after_its_limit(head, start, tiny_folder, tmp_path):

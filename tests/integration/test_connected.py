@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from contextlib import suppress
 
 import pytest
@@ -17,6 +16,8 @@ from sgnray.distributed.address import find_address
 from sgnray.distributed.cluster import connected
 from sgnray.distributed.precision import choose_precision
 from sgnray.errors import UsageError
+
+from .disturbed import wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -97,11 +98,7 @@ def test_ray_client_is_refused(address, tmp_path):
             stdout=out, stderr=out,
         )  # fmt: skip
     try:
-        until = time.monotonic() + 200
-        while not accepts(port):
-            assert server.poll() is None, output.read_text()
-            assert time.monotonic() < until, output.read_text()
-            time.sleep(0.1)
+        wait_until(lambda: accepts(port), server, output=output)
         assert server.poll() is None, output.read_text()  # not another program at its port
         assert run_other(CLIENT, port).startswith("Ray Client (ray://) is not supported")
     finally:

@@ -28,6 +28,7 @@ from sgnray.data.skeleton import NTU25
 from sgnray.predict import Stream, predict_clips, read_clip
 
 from .. import pose_files
+from ..processes import free_port
 
 EXAMPLES = Path(sgnray.__file__).parents[1] / ".github" / "examples"
 # Ignore a Ray that happens to run on this machine.
@@ -52,9 +53,7 @@ def service(tiny_run, tmp_path_factory):
 @contextlib.contextmanager
 def serve(folder, tiny_run, tmp_path_factory):
     pytest.importorskip("ray.serve", reason="needs sgnray[serve]", exc_type=ImportError)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = tmp_path_factory.mktemp("serve") / "log.txt"
     command = [sys.executable, str(folder / "serve.py"), str(tiny_run), str(port)]
     with log.open("wb") as out:

@@ -19,18 +19,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ..processes import free_port
 from .disturbed import SMALL
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 RAY = str(Path(sys.executable).with_name("ray"))
 SGN = str(Path(sys.executable).with_name("sgn"))
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from ..processes import command_of
 from .disturbed import (
     assert_undisturbed,
     end,
@@ -72,15 +73,9 @@ def name_of(process):
     return ""
 
 
-def command_of(process):
-    with suppress(psutil.NoSuchProcess):
-        return " ".join(process.cmdline())
-    return ""
-
-
 def is_scoring(host):
     """Whether a worker of a pool has a task."""
-    return any("ray::_Worker.run" in command_of(process) for process in processes(host))
+    return any("ray::_Worker.run" in command_of(pid) for pid in host.pids())
 
 
 def lose_head(host, start, words, is_working, output):
@@ -116,7 +111,7 @@ def test_train(host, start, tiny_folder, tmp_path):
     again = start(words)
     wait_until(lambda: num_epochs(run) >= lost_at + 2, again, output=output)
     os.killpg(again.pid, signal.SIGINT)
-    assert again.wait(300) in (130, -signal.SIGINT), output.read_text()
+    wait_for_end(again, 130, output=output)
     assert "resumes after epoch" in output.read_text()
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)
 

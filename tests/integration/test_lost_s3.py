@@ -65,7 +65,7 @@ def copy_of_run(folder, process):
 
 def interrupt(process, output):
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(300) in (130, -signal.SIGINT), output.read_text()
+    wait_for_end(process, 130, output=output)
 
 
 def assert_uploaded(bucket, copy):

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 
+from ..processes import command_of
 from .disturbed import (
     assert_undisturbed,
     end,
@@ -118,13 +118,6 @@ def num_workers(host):
 
 def num_trials(host):
     return sum("ImplicitFunc" in command_of(pid) for pid in host.pids())
-
-
-def command_of(pid):
-    try:
-        return " ".join(psutil.Process(pid).cmdline())
-    except psutil.NoSuchProcess:
-        return ""
 
 
 def test_a_fixed_run_waits_for_a_host_that_is_cut_off(network, start, tiny_folder, tmp_path):

@@ -34,6 +34,8 @@ from sgnray.train import train_run, train_seeds
 from sgnray.tune import train_final, tune_recipe
 from sgnray.tune.trials import Record, Reported
 
+from ..processes import free_port, wait_for
+
 
 class Wire:
     """A port that forwards to another one, until the connection is cut."""
@@ -41,9 +43,7 @@ class Wire:
     def __init__(self, target):
         self._target = target
         self._lock = threading.Lock()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.join()
 
     def join(self):
@@ -57,6 +57,23 @@ class Wire:
                 self._end(end)
                 end.close()
             self._open = set()
+
+    @contextmanager
+    def refused(self):
+        """Close each new connection while it is cut; give the list of them."""
+        attempts = []
+
+        def refuse(listener):
+            with suppress(OSError):
+                while True:
+                    end, address = listener.accept()
+                    attempts.append(address)
+                    end.close()
+
+        with socket.create_server(("127.0.0.1", self.port)) as listener:
+            threading.Thread(target=refuse, args=(listener,), daemon=True).start()
+            yield attempts
+            self._end(listener)
 
     def _accept(self, listener):
         with suppress(OSError):
@@ -259,10 +276,7 @@ def stop_server_for_two_epochs(leave, come_back, caplog):
 
 
 def wait_for_report(caplog):
-    deadline = time.monotonic() + 60
-    while "trying again" not in caplog.text:
-        assert time.monotonic() < deadline, "the loss of the server was not reported"
-        time.sleep(0.05)
+    wait_for(lambda: "trying again" in caplog.text, lambda: caplog.text)
 
 
 @pytest.mark.slow
@@ -399,10 +413,7 @@ def test_a_local_file_that_cannot_be_read_does_not_end_the_uploads(bucket, monke
     monkeypatch.setattr(Path, "read_bytes", fail)
     with caplog.at_level("INFO"), mirrored(locate(uri_of("/run")), busy=busy) as copy:
         (copy / "bad").write_text("b", encoding="utf-8")
-        deadline = time.monotonic() + 60
-        while "everything is uploaded now" not in caplog.text:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for(lambda: "everything is uploaded now" in caplog.text, lambda: caplog.text)
         assert "run/bad" in names_in(files, path)
     assert caplog.text.count("cannot be read: I/O error; trying again") == 1
 
@@ -441,7 +452,7 @@ def test_a_reader_waits_for_another_one_on_this_machine(bucket):
         reader.start()
         reader.join(1.0)
         assert reader.is_alive()
-    reader.join(60)
+    reader.join(300)
     assert (found[0] / "report.json").read_bytes() == b"whole"
 
 
@@ -624,10 +635,7 @@ def test_training_ends_soon_after_its_run_is_taken_over(bucket, tiny_recipe, tin
             stream.write(json.dumps({"owner": "other"}).encode())
         now = time.time() + 100
         with mock.patch.object(time, "time", return_value=now):
-            deadline = time.monotonic() + 60
-            while "nothing more is uploaded" not in caplog.text:
-                assert time.monotonic() < deadline, "the loss is not noticed"
-                time.sleep(0.05)
+            wait_for(lambda: "nothing more is uploaded" in caplog.text, lambda: caplog.text)
 
     with pytest.raises(RunError, match="taken over"):
         train_run(
@@ -653,10 +661,9 @@ def test_unusable_uris_are_refused(bucket, wire, tiny_recipe, tiny_folder):
     with pytest.raises(UsageError, match="no run with a checkpoint"):
         load_trained_model(runs_dir=uri_of())
     wire.cut()
-    began = time.monotonic()
-    with pytest.raises(InputError, match="does not respond"):
+    with wire.refused() as attempts, pytest.raises(InputError, match="does not respond"):
         train_run(tiny_recipe, tiny_folder, runs_dir=uri_of(), name="run", device="cpu")
-    assert time.monotonic() - began < 60
+    assert 0 < len(attempts) < 50  # pyarrow alone makes 30
 
 
 def test_seeds_at_a_uri(bucket, s3, tiny_recipe, tiny_folder):

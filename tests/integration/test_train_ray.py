@@ -24,6 +24,7 @@ from sgnray.distributed.train_workers import RAY_TRAIN_VARIABLES, START_TIMEOUT
 from sgnray.errors import ClusterError, SgnError, UsageError
 from sgnray.train import train_run, train_seeds
 
+from ..processes import wait_for
 from .disturbed import assert_undisturbed, train_workers
 
 pytestmark = pytest.mark.ray
@@ -212,7 +213,7 @@ def test_an_elastic_run_whose_room_is_taken_starts_with_fewer_workers(monkeypatc
         if not others:
             num_cpus = int(ray.cluster_resources()["CPU"])
             others.append(ray.util.placement_group([{"CPU": 1.0}] * (num_cpus - 1)))
-            assert others[0].wait(60)
+            assert others[0].wait(300)
         return sizes[-1]
 
     monkeypatch.setattr(RayLauncher, "_choose_size", take_room)
@@ -294,10 +295,10 @@ def test_waiting_for_a_kind_of_node_that_the_cluster_lacks_ends(caplog, monkeypa
 
 def assert_nothing_is_left():
     """An autoscaler would start nodes for the requests of a run that has ended."""
-    until = time.monotonic() + 60
-    while "sgn-fit" in [thread.name for thread in threading.enumerate()]:
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_for(
+        lambda: "sgn-fit" not in [thread.name for thread in threading.enumerate()],
+        threading.enumerate,
+    )
     assert not pending_groups()
 
 

@@ -30,6 +30,8 @@ from sgnray.tune.folds import Folds
 from sgnray.tune.plan import shorten
 from sgnray.tune.trials import Ended, Record, Reported
 
+from ..processes import wait_for
+
 pytestmark = pytest.mark.ray
 
 RATES = "optim.learning_rate: {choice: [1e-2, 2e-2, 3e-2, 4e-2]}\n"
@@ -78,12 +80,12 @@ def write_space(folder, text):
     return path
 
 
-def wait_until_free(cluster, timeout_s=300):
+def wait_until_free(cluster):
     """Wait until no CPU is reserved: Ray releases those of ended trials within moments."""
-    deadline = time.monotonic() + timeout_s
-    while ray.available_resources().get("CPU", 0.0) < cluster.num_cpus:
-        assert time.monotonic() < deadline, ray.available_resources()
-        time.sleep(0.1)
+    wait_for(
+        lambda: ray.available_resources().get("CPU", 0.0) >= cluster.num_cpus,
+        ray.available_resources,
+    )
 
 
 def test_a_grid_from_the_space_to_the_test(cluster, tmp_path, tiny_recipe, tiny_folder):
@@ -355,17 +357,10 @@ def searching(tmp_path, tiny_recipe, tiny_folder):
             process.communicate()
 
 
-def wait_for(record, is_there, timeout_s=300):
-    deadline = time.monotonic() + timeout_s
-    while not is_there(record.read()):
-        assert time.monotonic() < deadline, record.read()
-        time.sleep(0.05)
-
-
 def test_ctrl_c_ends_the_search_and_leaves_no_process(tmp_path, searching):
     process = searching(num_epochs=4)
     record = Record(tmp_path / "mine" / "record.jsonl")
-    wait_for(record, lambda events: len(events) > 2 or process.poll() is not None)
+    wait_for(lambda: len(record.read()) > 2 or process.poll() is not None, record.read)
     assert process.poll() is None, process.communicate()[1]
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
@@ -391,13 +386,13 @@ def test_a_killed_search_does_not_repeat_finished_trials(
     address = ray.get_runtime_context().gcs_address
     process = searching(num_epochs=20, RAY_ADDRESS=address)
     record = Record(tmp_path / "mine" / "record.jsonl")
-    wait_for(record, lambda events: any(isinstance(event, Ended) for event in events))
+    wait_for(lambda: any(isinstance(event, Ended) for event in record.read()), record.read)
     process.kill()
     process.communicate()
     ended = {event.number for event in record.read() if isinstance(event, Ended)}
     assert 1 <= len(ended) < 4
     before = len(record.read())
-    wait_until_free(cluster, timeout_s=60)
+    wait_until_free(cluster)
     tuned = tune_recipe(
         tiny_recipe,
         tmp_path / "space.yaml",

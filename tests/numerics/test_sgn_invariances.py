@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sgnray.model import sgn
 from sgnray.model.inputs import INPUTS, velocities
 from sgnray.model.sgn import SGN, count_parameters
 
@@ -70,6 +71,19 @@ def test_one_thread_splits_the_batch_and_gives_the_same_output(model, joints):
     finally:
         torch.set_num_threads(num_threads)
     torch.testing.assert_close(*answers, atol=1e-12, rtol=0)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_training_uses_the_statistics_of_the_whole_batch(joints, monkeypatch):
+    """On one thread too, where evaluation splits the batch into chunks."""
+    joints = joints.repeat(6, 1, 1, 1)[:40] * torch.linspace(0.5, 2, 40)[:, None, None, None]
+    assert len(joints) > sgn._CLIPS_IN_CACHE
+    model, whole = (make_model(dropout=0.0).train() for _ in range(2))
+    logits = model(joints)
+    monkeypatch.setattr(sgn, "_CLIPS_IN_CACHE", 1000)
+    torch.testing.assert_close(logits, whole(joints), atol=1e-12, rtol=0)
+    for name, buffer in whole.named_buffers():
+        torch.testing.assert_close(model.get_buffer(name), buffer, atol=1e-12, rtol=0, msg=name)
 
 
 def test_bf16_output_is_close_to_float32(model, joints):

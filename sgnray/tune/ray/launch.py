@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -30,6 +29,7 @@ from sgnray.distributed.resources import Resources
 from sgnray.distributed.world import World
 from sgnray.errors import ClusterError, count_of, last_line
 from sgnray.storage.mirror import display_name
+from sgnray.storage.scratch import scratch_folder
 from sgnray.tune.folder import SearchFolder
 from sgnray.tune.folds import TrialJob, check_version
 from sgnray.tune.plan import REDUCTION_FACTOR, Plan
@@ -158,7 +158,7 @@ def _fit(search: RunningSearch, job: TrialJob, budget: TimeBudget) -> None:
     # Ray requires files of its own; a worker may still write there when an interrupt comes.
     with (
         _interruptible() as repeat_interrupt,
-        tempfile.TemporaryDirectory(prefix="sgn-tune-", ignore_cleanup_errors=True) as scratch,
+        scratch_folder("sgn-tune-") as scratch,
         closing(Proposals(search, job.resources)) as proposals,
         closing(saver),
         closing(
@@ -179,7 +179,7 @@ def _fit(search: RunningSearch, job: TrialJob, budget: TimeBudget) -> None:
             ),
             run_config=tune.RunConfig(
                 name=name,
-                storage_path=scratch,
+                storage_path=str(scratch),
                 verbose=0,
                 stop=budget,
                 failure_config=tune.FailureConfig(max_failures=MAX_LOSSES),

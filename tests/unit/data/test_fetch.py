@@ -14,6 +14,8 @@ from sgnray.data.info import read_info
 from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, OutputError, UsageError
 
+from ...processes import wait_for
+
 FORKS = multiprocessing.get_context("fork")
 
 
@@ -51,7 +53,7 @@ class Source:
     def copy_half_and_hang(self, target):
         shutil.copyfile(self.folder / "clips.arrow", target / "clips.arrow")
         (self.folder.with_name("hanging")).touch()
-        time.sleep(60)
+        time.sleep(600)
 
     @property
     def num_copies(self):
@@ -90,7 +92,7 @@ def test_two_processes_at_once_copy_once(cache, source):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(30)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0, 0]
     assert source.num_copies == 1
     assert open_dataset(cached_dataset(source.identity, source.copy)).info.num_clips == 5
@@ -102,10 +104,12 @@ def test_a_partial_copy_of_a_killed_fetch_is_not_used(cache, source):
         target=cached_dataset, args=(source.identity, source.copy_half_and_hang)
     )
     process.start()
-    while not source.folder.with_name("hanging").exists():
-        time.sleep(0.01)
+    hanging = source.folder.with_name("hanging")
+    wait_for(lambda: hanging.exists() or not process.is_alive(), lambda: "no copy began")
+    assert process.is_alive()
     os.kill(process.pid, signal.SIGKILL)
-    process.join(30)
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
     folder = cache / source.identity[7:23]
     assert not folder.exists()
     assert folder.with_name(f"{folder.name}.partial").exists()

@@ -32,6 +32,9 @@ def test_the_largest_draw_stays_in_its_window():
         width = length // 20
         index = sample_poses(torch.tensor([length]), almost_one)[0]
         assert index.tolist() == [t * width + width - 1 for t in range(20)]
+    widths = torch.arange(1, 2**20)
+    index = sample_poses(widths, almost_one[:, :1].expand(len(widths), 1))
+    assert torch.equal(index[:, 0], widths - 1)
 
 
 def test_views_broadcast():

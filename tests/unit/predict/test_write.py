@@ -194,6 +194,18 @@ def test_another_precision_on_other_hardware_is_not_continued(
     assert len(read(out)) == 28
 
 
+def test_a_prediction_of_another_version_is_not_continued(
+    recordings, tiny_run, tmp_path, monkeypatch
+):
+    out, plan = tmp_path / "p.jsonl", predict_clips(recordings, tiny_run)
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(plan, out, on_progress=interrupt_at(12))
+    monkeypatch.setattr("sgnray.predict.write.__version__", "99.0")
+    with pytest.raises(UsageError, match="started with another model") as caught:
+        write_predictions(plan, out)
+    assert [problem.where for problem in caught.value.problems] == ["sgnray"]
+
+
 def test_a_recording_that_changed_is_not_continued(recordings, tiny_run, tmp_path):
     mine, out = tmp_path / "mine", tmp_path / "p.jsonl"
     shutil.copytree(recordings, mine)

@@ -8,6 +8,14 @@ import pytest
 GOLDEN = Path(__file__).parents[2] / "golden" / "prepare"
 
 
+def assert_equal(one, other):
+    """Compare two recordings to the bit."""
+    assert one.num_frames == other.num_frames
+    for mine, its in zip(one.bodies, other.bodies, strict=True):
+        assert mine.first_frame == its.first_frame
+        assert mine.joints_TVC.tobytes() == its.joints_TVC.tobytes()
+
+
 @pytest.fixture(scope="session")
 def golden_raw(tmp_path_factory):
     """The folders raw (31 files) and malformed (14) of the golden archive."""

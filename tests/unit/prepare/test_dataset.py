@@ -92,6 +92,26 @@ def test_an_interrupted_preparation_of_other_files_is_not_continued(make_nwucla,
     assert contents(out) == contents(prepare_dataset(other, out=tmp_path / "straight").folder)
 
 
+def test_an_interrupted_preparation_of_a_file_that_was_rewritten_is_not_continued(
+    make_nwucla, tmp_path
+):
+    """Its name and its size are the same."""
+
+    def stop(done, _):
+        if done > PART_FILES:
+            raise KeyboardInterrupt
+
+    raw, out = make_nwucla(PART_FILES + 2), tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        prepare_dataset(raw, out=out, on_progress=stop)
+    first, before = min(raw.rglob("*.json")), os.stat(min(raw.rglob("*.json")))
+    first.write_text(first.read_text().translate(str.maketrans("56", "65")))
+    os.utime(first, ns=(0, before.st_mtime_ns + 10**9))
+    assert first.stat().st_size == before.st_size
+    prepare_dataset(raw, out=out)
+    assert contents(out) == contents(prepare_dataset(raw, out=tmp_path / "straight").folder)
+
+
 def test_a_corrupt_part_is_prepared_again(make_nwucla, tmp_path):
     def stop(done, _):
         if done > PART_FILES:

@@ -522,7 +522,7 @@ def test_a_remote_table_is_read_like_a_local_one(tmp_path, monkeypatch, write):
     monkeypatch.setattr(tables, "JOB_BYTES", 9000)
     rows = make_rows(40)
     write(tmp_path / "clips.table", pa.Table.from_pylist(rows))
-    location = dataclasses.replace(describe(tmp_path), uri=f"file://{tmp_path}")
+    location = dataclasses.replace(describe(tmp_path), uri=tmp_path.as_uri())
     plan = plan_described(location)
     check_against_twin(rows, read(plan), plan.skeleton)
 

@@ -14,6 +14,7 @@ from sgnray.prepare.readers.recordings import read_recording
 from sgnray.storage.location import locate
 
 from ... import pose_files as files
+from .conftest import assert_equal
 
 PERSON_TVC = files.move(COCO17, 40)
 FRAMES = {
@@ -32,13 +33,6 @@ def write(folder, frames=FRAMES["YOLO"], name="{:06}.json"):
 def read_one(folder):
     (file,) = find_recordings(folder).files
     return file, read_recording(file)[0]
-
-
-def assert_equal(one, other):
-    assert one.num_frames == other.num_frames
-    for mine, its in zip(one.bodies, other.bodies, strict=True):
-        assert mine.first_frame == its.first_frame
-        assert mine.joints_TVC.tobytes() == its.joints_TVC.tobytes()
 
 
 @pytest.mark.parametrize("kind", FRAMES)

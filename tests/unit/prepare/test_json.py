@@ -7,20 +7,14 @@ import pytest
 
 from sgnray.data.skeleton import COCO17, KINECT20, OPENPOSE25
 from sgnray.errors import ClipError
-from sgnray.prepare.clip import Recording
 from sgnray.prepare.readers.format_table import detect_content
 from sgnray.prepare.readers.json_values import read_numbers
 from sgnray.prepare.readers.keypoints import read_keypoints
 
 from ... import pose_files as files
+from .conftest import assert_equal
 
 PIXELS_NVC = files.project(files.move(COCO17, 6))[:, None]
-
-
-def assert_equal(one: Recording, two: Recording):
-    assert one.num_frames == two.num_frames
-    for first, second in zip(one.bodies, two.bodies, strict=True):
-        assert first.joints_TVC.tobytes() == second.joints_TVC.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from sgnray.prepare.readers.openpose import join_frames
 from sgnray.prepare.readers.recordings import read_recording
 
 from ... import pose_files as files
+from .conftest import assert_equal
 
 PIXELS_TVC = files.project(files.move(COCO17, 6))
 NAMES = [joint.replace(" ", "_") for joint in COCO17.joints]
@@ -26,13 +27,6 @@ def frames_of(**keys):
 
 def read(content):
     return read_keypoints(json.dumps(content).encode(), COCO17)
-
-
-def assert_equal(one, other):
-    assert one.num_frames == other.num_frames
-    for mine, its in zip(one.bodies, other.bodies, strict=True):
-        assert mine.first_frame == its.first_frame
-        assert mine.joints_TVC.tobytes() == its.joints_TVC.tobytes()
 
 
 def refusal_of(content):

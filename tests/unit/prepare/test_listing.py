@@ -274,16 +274,21 @@ def test_formats_of_several_files_are_detected_at_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("suffix", [".skeleton", ".json"])
 def test_a_listed_file_takes_little_memory(tmp_path, suffix):
-    """For millions of recordings; the path of the folder counts, too."""
+    """For millions of recordings; the path of the folder counts, too.
+
+    The smallest of three: one may include Python's table of interned strings, which grew meanwhile.
+    """
     data = b"0\n" if suffix == ".skeleton" else b'[[{"keypoints": []}]]'
     for number in range(2_000):
         (tmp_path / f"clip{number}{suffix}").write_bytes(data)
     list_files(locate(tmp_path))
-    tracemalloc.start()
-    try:
-        found = list_files(locate(tmp_path))
-        size_bytes = tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
-    assert len(found.files) == 2_000
-    assert size_bytes < 2_000 * 2_000
+    sizes_bytes = []
+    for _ in range(3):
+        tracemalloc.start()
+        try:
+            found = list_files(locate(tmp_path))
+            sizes_bytes.append(tracemalloc.get_traced_memory()[0])
+        finally:
+            tracemalloc.stop()
+        assert len(found.files) == 2_000
+    assert min(sizes_bytes) < 2_000 * 1_000

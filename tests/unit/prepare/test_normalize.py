@@ -40,10 +40,13 @@ def test_a_frame_is_wide_beyond_the_share_in_float32():
     assert find_wide_frames(joints_TVC).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize(("num_wide", "num_kept"), [(69, 2), (70, 1)])
-def test_a_body_wide_in_70_of_100_frames_goes(num_wide, num_kept):
+@pytest.mark.parametrize(
+    ("num_wide", "num_frames", "num_kept"),
+    [(69, 100, 2), (70, 100, 1), (23, 33, 2), (30, 43, 1)],  # 23 / 33 < 0.69754 < 30 / 43 < 0.7
+)
+def test_a_body_wide_in_enough_frames_goes(num_wide, num_frames, num_kept):
     other = make_body(100, seed=1)
-    assert len(keep_actors((make_body(100, num_wide=num_wide), other))) == num_kept
+    assert len(keep_actors((make_body(num_frames, num_wide=num_wide), other))) == num_kept
 
 
 def test_the_last_one_left_stays_however_wide():
@@ -69,6 +72,13 @@ def test_motion_is_the_smaller_of_all_frames_and_of_those_that_are_not_wide():
     moderate = make_body(40)
     moderate.joints_TVC[:, :, 2] = 0.95 * lively
     assert keep_actors((livelier, moderate)) == [moderate, livelier]
+
+
+def test_motion_is_computed_in_float32():
+    """Far away, its rounding adds motion to a body that stands still, as in the reference."""
+    moving, still = make_body(20, motion=0.3), make_body(20)
+    still.joints_TVC[:, :, 2] = 100_001
+    assert keep_actors((moving, still)) == [still, moving]
 
 
 def test_equal_motion_keeps_the_order_of_appearance():

@@ -286,7 +286,7 @@ def test_every_cut_is_refused(tmp_path):
 def test_damage_is_refused_or_harmless(tmp_path, protocol):
     whole = pickle.dumps([make_values(), "end"], protocol)
     rng = random.Random(protocol)
-    started = time.monotonic()
+    started = time.process_time()  # other programs do not count
     num_refused = 0
     for _ in range(200):
         data = bytearray(whole)
@@ -298,7 +298,7 @@ def test_damage_is_refused_or_harmless(tmp_path, protocol):
         except (InputError, PickleError):
             num_refused += 1
     assert num_refused < 200
-    assert time.monotonic() - started < 60
+    assert time.process_time() - started < 60
 
 
 def test_a_file_that_is_not_a_pickle_is_refused(tmp_path):

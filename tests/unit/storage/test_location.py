@@ -83,12 +83,12 @@ def test_a_link_keeps_its_name_but_folders_above_are_resolved(tmp_path):
         assert locate(f"{tmp_path}/{text}") == Location(str(path))
 
 
-@pytest.mark.parametrize("scheme", [None, "file://"])
-def test_hidden_folders_are_listed_only_on_request(tmp_path, scheme):
+@pytest.mark.parametrize("has_uri", [False, True])
+def test_hidden_folders_are_listed_only_on_request(tmp_path, has_uri):
     root = tmp_path / ".root"
     for folder in ("wave", ".cache/deep", "__MACOSX"):
         (root / folder).mkdir(parents=True)
         (root / folder / "a.csv").touch()
-    place = Location(str(root), scheme and f"{scheme}{root}")
+    place = Location(str(root), root.as_uri() if has_uri else None)
     assert [entry.path for entry in place.walk()] == [f"{root}/wave/a.csv"]
     assert len(list(place.walk(hidden=True))) == 3

@@ -13,8 +13,9 @@ from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.data.pose_bank import PoseBank
 from sgnray.distributed.world import World
 from sgnray.errors import SgnError
+from sgnray.evaluate.score import score_clips
 from sgnray.train.checks import warn_of_run
-from sgnray.train.job import choose_parts, train_batches, validator
+from sgnray.train.job import VALIDATION_VIEWS, choose_parts, train_batches, validator
 from sgnray.train.loop import fit
 from sgnray.train.state import TrainState
 
@@ -72,6 +73,18 @@ def test_four_epochs_equal_two_and_a_resume_of_two(train, tiny_recipe, tmp_path)
     assert [epoch["train/loss"] for epoch in resumed.history] == losses
 
 
+def test_a_checkpoint_of_a_gpu_resumes_on_the_cpu(train, tiny_recipe):
+    """There, a captured step reads the learning rate from a tensor."""
+    checkpoint = train(tiny_recipe, stop_after=2).checkpoint()
+    (group,) = checkpoint.optimizer["param_groups"]
+    group |= {"lr": torch.tensor(group["lr"]), "capturable": True}
+    resumed = train(tiny_recipe, checkpoint=checkpoint)
+    (group,) = resumed.optimizer.param_groups
+    assert isinstance(group["lr"], float)
+    assert group["capturable"] is False
+    assert same_weights(resumed, train(tiny_recipe))
+
+
 def test_the_seed_decides(train, tiny_recipe):
     def with_seed(seed):
         return train(tiny_recipe.replacing({"train.seed": seed, **ONE_EPOCH}))
@@ -91,6 +104,19 @@ def test_selection_keeps_the_best_epoch(train, tiny_recipe):
     scores = [epoch["val/top1"] for epoch in state.history]
     assert state.selected.top1 == max(scores)
     assert state.selected.epoch == 1 + scores.index(max(scores))
+
+
+def test_validation_chooses_poses_as_the_recipe_says(tiny_recipe, tiny_dataset):
+    changes = {"data.windows": "even", "train.selection": "validation"}
+    recipe, bank = tiny_recipe.replacing(changes), PoseBank.of(tiny_dataset, CPU)
+    rows = choose_parts(recipe, tiny_dataset).validation
+    state = TrainState.initial(recipe, tiny_dataset, device=CPU, world=World())
+    even, paper = (
+        score_clips(state.scored_model, bank, rows, num_views=VALIDATION_VIEWS, windows=windows)
+        for windows in ("even", "paper")
+    )
+    found = validator(recipe, bank, rows)(state)
+    assert found.loss_sum == even.loss_sum != paper.loss_sum
 
 
 def test_a_non_finite_loss_stops_the_run(train, tiny_recipe):

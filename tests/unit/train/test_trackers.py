@@ -2,8 +2,6 @@
 
 import json
 import os
-import struct
-import time
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -15,6 +13,9 @@ from sgnray.train.run import train_run
 from sgnray.train.tracking import trackers as tracking
 from sgnray.train.tracking.curves import CURVES_FILE
 from sgnray.train.tracking.trackers import MEMORY_FILE, Trackers, tracked
+
+from ...processes import wait_for
+from ...wandb_files import read_records
 
 pytestmark = pytest.mark.usefixtures("tracker_environment")
 
@@ -106,39 +107,21 @@ def test_wandb_stays_on_this_machine(recipe, run):
     files = sorted((run.path / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(files) == 2  # one for each launch, of one id: `wandb sync` joins them
     assert len({path.stem for path in files}) == 1
-    until = time.monotonic() + 300  # W&B's own process closes its file a little later
-    while (losses := [loss for path in files for loss in logged(path)]) != LOSSES:
-        assert time.monotonic() < until, losses
-        time.sleep(0.1)
+
+    def losses():
+        return [loss for path in files for loss in logged(path)]
+
+    wait_for(lambda: losses() == LOSSES, losses)  # W&B's own process closes its file a little later
     memory = json.loads((run.path / MEMORY_FILE).read_text())
     assert memory["wandb"]["num_epochs"] == 4
 
 
 def logged(path):
     """(step, training loss) of an offline file of W&B."""
-    from wandb.proto import wandb_internal_pb2
-
-    for content in leveldb_records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(content)
+    for record in read_records(path):
         items = {".".join(i.nested_key) or i.key: i.value_json for i in record.history.item}
         if "train/loss" in items:
             yield record.history.step.num, json.loads(items["train/loss"])
-
-
-def leveldb_records(content, block=32768):
-    """The records of a LevelDB log: parts with heads of (checksum, length, kind) in blocks."""
-    offset, record = 7, b""  # what comes first is W&B's own
-    while offset + 7 <= len(content):
-        if block - offset % block < 7:  # no head fits: the rest of the block is padding
-            offset += block - offset % block
-            continue
-        length, kind = struct.unpack_from("<HB", content, offset + 4)
-        record += content[offset + 7 : offset + 7 + length]
-        offset += 7 + length
-        if kind in (1, 4):  # whole, or its last part
-            yield record
-            record = b""
 
 
 @pytest.mark.parametrize("place", ["log", "finish"])

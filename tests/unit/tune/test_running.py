@@ -146,6 +146,22 @@ def test_tpe_does_not_repeat_the_trials_that_an_interrupt_left_unfinished(tmp_pa
     assert len({str(trial.values) for trial in trials}) == 4
 
 
+def test_tpe_does_not_learn_the_scores_of_a_failed_trial(tmp_path, make_plan):
+    """Such as those before a loss that is no longer finite."""
+    plan = make_plan(search="tpe", num_trials=8)
+    with claim_search(tmp_path, None, plan) as folder:
+        sampler = make_sampler(plan.space, "tpe", 8, 0)
+        search = begin(folder, sampler)
+        search.next_trial()
+        report(search, 1, 1, 0.9)
+        search.on_report(1, FailureReport("SgnError: the loss is no longer finite", "Traceback"))
+        search.on_end(1, is_cut=False)
+        search.end()
+    assert search.table.row(1).scores == (0.9,)
+    last = sampler._study.trials[-1]
+    assert (last.state.name, last.intermediate_values) == ("FAIL", {})
+
+
 def test_an_error_in_the_callers_listener_is_raised_again(folder, sampler):
     class Fails(Heard):
         def on_trial_end(self, row):

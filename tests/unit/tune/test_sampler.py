@@ -82,16 +82,16 @@ def test_tpe_without_optuna(monkeypatch):
         make_sampler(SPACE, "tpe", 3, 0)
 
 
-def test_tpe_finds_what_is_better_and_keeps_to_the_space():
-    proposed = run(make_sampler(SPACE, "tpe", 40, 0), range(1, 41))
-    first = sum(map(goodness, proposed[:10])) / 10
-    last = sum(map(goodness, proposed[-10:])) / 10
-    assert last > first + 0.1
+@pytest.mark.parametrize("seed", range(3))
+def test_tpe_finds_what_is_better_and_keeps_to_the_space(seed):
+    proposed = run(make_sampler(SPACE, "tpe", 40, seed), range(1, 41))
+    later = [goodness(values) for values in proposed[10:]]
+    assert sum(later) / 30 > 0.75  # random search: 0.64 to 0.69
     for values in proposed:
         assert ("optim.warmup_epochs" in values) == (values["optim.schedule"] == "cosine")
         assert 0.0 <= values["model.dropout"] <= 0.5
         assert values["model.dropout"] == float(f"{values['model.dropout']:.4g}")
-    assert make_sampler(SPACE, "tpe", 40, 0).propose(41) is None
+    assert make_sampler(SPACE, "tpe", 40, seed).propose(41) is None
 
 
 def test_tpe_proposes_the_same_for_the_same_seed_and_another_for_another():
@@ -100,18 +100,20 @@ def test_tpe_proposes_the_same_for_the_same_seed_and_another_for_another():
 
 
 def test_tpe_learns_what_an_earlier_process_found(capfd):
-    first = make_sampler(SPACE, "tpe", 30, 0)
-    known = run(first, range(1, 20))
-    second = make_sampler(SPACE, "tpe", 30, 1)
-    for number, values in enumerate(known, start=1):
-        scores = [] if number == 4 else [goodness(values)]
-        second.learn(json.loads(json.dumps(values)), scores, is_complete=number != 5)
+    known = run(make_sampler(SPACE, "tpe", 30, 0), range(1, 20))
+    proposed = []
+    for seed in range(1, 7):
+        second = make_sampler(SPACE, "tpe", 30, seed)
+        for number, values in enumerate(known, start=1):
+            scores = [] if number == 4 else [goodness(values)]
+            second.learn(json.loads(json.dumps(values)), scores, is_complete=number != 5)
+        proposed.append(second.propose(20))
     states = [trial.state.name for trial in second._study.trials]
     assert (states[3], states[4], states.count("COMPLETE")) == ("FAIL", "PRUNED", 17)
-    assert [trial.params["model.dropout"] for trial in second._study.trials] == [
+    assert [trial.params["model.dropout"] for trial in second._study.trials[:19]] == [
         values["model.dropout"] for values in known
     ]
-    assert goodness(second.propose(20)) > 0.6
+    assert min(map(goodness, proposed)) > 0.68  # random search: 0.58
     assert capfd.readouterr() == ("", "")
 
 

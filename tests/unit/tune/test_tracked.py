@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from sgnray.train.tracking import trackers as tracking
@@ -11,7 +9,8 @@ from sgnray.tune.folder import claim_search
 from sgnray.tune.running import RunningSearch
 from sgnray.tune.trials import EpochReport, FailureReport
 
-from ..train.test_trackers import leveldb_records
+from ...processes import wait_for
+from ...wandb_files import read_records
 
 pytestmark = pytest.mark.usefixtures("tracker_environment")
 
@@ -97,25 +96,19 @@ def test_mlflow_groups_the_trials_in_one_experiment(run_search):
 
 def test_wandb_groups_the_trials(run_search):
     pytest.importorskip("wandb")
-    from wandb.proto import wandb_internal_pb2
-
     folder = run_search("wandb") / "trackers"
 
     def read_groups():
         groups = {}
         for path in folder.glob("trial-*/wandb/offline-run-*/run-*.wandb"):
-            for content in leveldb_records(path.read_bytes()):
-                record = wandb_internal_pb2.Record()
-                record.ParseFromString(content)
+            for record in read_records(path):
                 if record.run.run_id:
                     groups[record.run.display_name] = record.run.run_group
         return groups
 
     expected = {f"trial-{number:04d}": "mine" for number in (1, 2, 3)}
-    until = time.monotonic() + 300  # W&B's own process closes its file a little later
-    while (groups := read_groups()) != expected:
-        assert time.monotonic() < until, groups
-        time.sleep(0.1)
+    # W&B's own process closes its file a little later.
+    wait_for(lambda: read_groups() == expected, read_groups)
 
 
 def test_a_failing_tracker_is_reported_once_per_command(run_search, monkeypatch, caplog):
