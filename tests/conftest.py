@@ -42,14 +42,14 @@ from sgnray.data.store import SkeletonDataset, open_dataset
 # Files with an expensive fixture, such as a Ray cluster, which each process would build again.
 SHARES_A_FIXTURE = frozenset(
     {
-        "test_examples",
-        "test_export_model",
-        "test_player",
-        "test_predict_ray",
-        "test_report_page",
-        "test_train_ray",
-        "test_tune",
-        "test_world_sizes",
+        "tests/browser/test_player.py",
+        "tests/browser/test_report_page.py",
+        "tests/integration/test_examples.py",
+        "tests/integration/test_predict_ray.py",
+        "tests/integration/test_train_ray.py",
+        "tests/integration/test_tune.py",
+        "tests/integration/test_world_sizes.py",
+        "tests/unit/export/test_model.py",
     }
 )
 
@@ -88,7 +88,7 @@ def pytest_xdist_make_scheduler(config, log):
     class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             path = nodeid.partition("::")[0]
-            return path if Path(path).stem in SHARES_A_FIXTURE else nodeid
+            return path if path in SHARES_A_FIXTURE else nodeid
 
     return Scheduler(config, log)
 

@@ -1,9 +1,10 @@
-"""The loop in this process: it learns, is reproducible, and resumes as if never interrupted."""
+"""The loop in this process: it is reproducible, resumes exactly, and explains a divergence."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sgnray.errors import SgnError
 from sgnray.evaluate.score import score_clips
 from sgnray.train.checks import warn_of_run
 from sgnray.train.job import VALIDATION_VIEWS, choose_parts, train_batches, validator
-from sgnray.train.loop import fit
+from sgnray.train.loop import explain_divergence, fit
 from sgnray.train.state import TrainState
 
 CPU = torch.device("cpu")
@@ -164,3 +165,45 @@ def test_a_weight_average_that_keeps_the_initial_weights_warns(
     recipe = tiny_recipe.replacing({"train.ema_decay": decay, "train.num_epochs": 100})
     warn_of_run(recipe, tiny_dataset, workers=0, num_clips=1000)
     assert ("initial weights" in caplog.text) == warns
+
+
+def explain(recipe, changes=MappingProxyType({}), *, epoch=2, step=16, num_clips=3):
+    recipe = recipe.replacing(changes)
+    names = [f"clip{number}" for number in range(num_clips)]
+    return explain_divergence(recipe, epoch=epoch, step=step, num_steps=60, clip_names=names)
+
+
+def test_the_error_names_the_step_and_its_clips(tiny_recipe):
+    error = explain(tiny_recipe)
+    assert error.what == "the loss is no longer a finite number"
+    assert error.where == "epoch 3, step 17 of 60"
+    (problem,) = error.problems
+    assert (problem.where, problem.what) == ("its 3 clips", "clip0, clip1, clip2")
+    assert error.exit_code == 1
+
+
+def test_a_very_large_batch_is_cut_short(tiny_recipe):
+    (problem,) = explain(tiny_recipe, num_clips=1024).problems
+    assert problem.where == "its 1024 clips"
+    assert problem.what.endswith("clip63 and 960 more")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named", "unnamed"),
+    [
+        ({"optim.learning_rate": 0.05}, "smaller optim.learning_rate than 0.05", "float32"),
+        ({"train.precision": "bf16"}, "train.precision=float32", "huge numbers only"),
+        ({"optim.warmup_epochs": 0}, "optim.warmup_epochs=5", "float32"),
+        ({"optim.warmup_epochs": 3}, "sgn data verify", "optim.warmup_epochs"),
+    ],
+)
+def test_what_to_try_follows_from_the_recipe(tiny_recipe, changes, named, unnamed):
+    now = explain(tiny_recipe, changes).now
+    assert named in now
+    assert unnamed not in now
+
+
+def test_the_first_step_points_to_the_dataset(tiny_recipe):
+    now = explain(tiny_recipe, epoch=0, step=0).now
+    assert "sgn data verify" in now
+    assert "learning_rate" not in now

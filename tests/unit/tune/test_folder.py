@@ -1,16 +1,18 @@
-"""The folder of a search: which search owns it, and the best recipe in it."""
+"""The folder of a search: which search owns it, its best recipe, and its tables of trials."""
 
+import csv
 import dataclasses
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 from sgnray.checkpoints.run_folder import newest_run
 from sgnray.config import load_recipe
 from sgnray.errors import RunError, UsageError
-from sgnray.tune.folder import claim_search
+from sgnray.tune.folder import claim_search, trial_table, write_tables
 from sgnray.tune.space_file import load_space
-from sgnray.tune.trials import Ended, EpochReport, Reported, Started, TrialTable
+from sgnray.tune.trials import Ended, EpochReport, Reported, Started, TrialRow, TrialTable
 
 
 def claim(runs_dir, plan, name=None):
@@ -135,3 +137,49 @@ def test_best_yaml_is_the_best_trials_recipe_in_full_length(tmp_path, plan, samp
         f"#   optim.learning_rate={values['optim.learning_rate']}",
         f"#   data.num_segments={values['data.num_segments']}",
     ]
+
+
+ROWS = (
+    TrialRow(
+        1,
+        "finished",
+        {"optim.learning_rate": 0.001, "model.graph_widths": [8, 8], "data.windows": "even"},
+        (0.75, 0.5),
+        spread=0.01,
+        duration_s=2.5,
+        num_parameters=7,
+        flops=9,
+        node="here",
+    ),
+    TrialRow(2, "failed", {"optim.learning_rate": 1}, error='=HYPERLINK("x")'),
+)
+KEYS = ("optim.learning_rate", "model.graph_widths", "data.windows")
+
+
+def test_a_parquet_file_has_a_row_a_trial_and_a_type_a_column(tmp_path):
+    write_tables(tmp_path, ROWS, KEYS)
+    table = pq.read_table(tmp_path / "trials.parquet")
+    assert table.equals(trial_table(ROWS, KEYS))
+    first, second = table.to_pylist()
+    assert first == {
+        "trial": 1, "status": "finished", "epochs": 2, "val_top1": 0.5, "spread": 0.01,
+        "best_epoch_val_top1": 0.75, "duration_s": 2.5, "num_parameters": 7, "flops": 9,
+        "node": "here", "optim.learning_rate": 0.001, "model.graph_widths": "[8, 8]",
+        "data.windows": "even", "curve": [0.75, 0.5], "error": None,
+    }  # fmt: skip
+    assert second["optim.learning_rate"] == 1.0
+    assert (second["val_top1"], second["model.graph_widths"]) == (None, None)
+    assert [path.name for path in tmp_path.glob("*.partial")] == []
+
+
+def test_a_spreadsheet_takes_no_cell_for_a_formula(tmp_path):
+    write_tables(tmp_path, ROWS, KEYS)
+    with (tmp_path / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[1]["error"] == '\'=HYPERLINK("x")'
+    assert (rows[0]["val_top1"], rows[1]["val_top1"], rows[0]["error"]) == ("0.5", "", "")
+
+
+def test_no_trial_at_all_is_a_table_too(tmp_path):
+    write_tables(tmp_path, (), KEYS)
+    assert pq.read_table(tmp_path / "trials.parquet").num_rows == 0

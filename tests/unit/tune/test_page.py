@@ -1,15 +1,16 @@
-"""The pictures of a search, and the page that contains them."""
+"""The page of a search: its pictures, its texts, and which keys matter most."""
 
 import io
 import re
 from html.parser import HTMLParser
 
 import matplotlib.image
+import optuna
 import pytest
 
 from sgnray.train.tracking.plot_style import new_figure
 from sgnray.tune.folder import claim_search
-from sgnray.tune.page import write_page
+from sgnray.tune.page import compute_importances, explain_missing, write_page
 from sgnray.tune.plots import _draw_history, draw_pictures, frontier
 from sgnray.tune.space import Choice, Range, Space
 from sgnray.tune.trials import TrialRow, best_of
@@ -132,3 +133,40 @@ def test_a_trial_that_was_interrupted_was_not_stopped_early():
     rows = [TrialRow(1, "finished", {}, (0.5,)), TrialRow(2, "interrupted", {}, (0.4,))]
     _draw_history(axes, rows)
     assert axes.get_legend_handles_labels()[1][1:] == ["ran to the end", "not finished"]
+
+
+DROPOUT_SPACE = Space(
+    "mine", {"model.dropout": Range("uniform", 0.0, 1.0), "optim.decay": Choice((0.1, 0.2))}
+)
+
+
+def make_dropout_rows(count):
+    """The score depends on the dropout only."""
+    return [
+        TrialRow(
+            number,
+            "finished",
+            {"model.dropout": number / count, "optim.decay": (0.1, 0.2)[number // 2 % 2]},
+            (0.2, number / count),
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def test_the_key_that_determines_the_score_is_most_important():
+    optuna.logging.set_verbosity(optuna.logging.INFO)  # as it is after the import
+    found = compute_importances(
+        [*make_dropout_rows(40), TrialRow(41, "stopped", {"model.dropout": 0.0}, (0.1,))],
+        DROPOUT_SPACE,
+    )
+    assert list(found) == ["model.dropout", "optim.decay"]
+    assert found["model.dropout"] > 0.8
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert optuna.logging.get_verbosity() == optuna.logging.WARNING  # else it logs each study
+
+
+def test_few_trials_have_no_importances():
+    assert compute_importances(make_dropout_rows(5), DROPOUT_SPACE) == {}
+    assert explain_missing(DROPOUT_SPACE).startswith("fewer than 8 trials")
+    rows = Space("mine", rows=({}, {"model.dropout": 0.1}))
+    assert compute_importances(make_dropout_rows(9), rows) == {}
