@@ -90,8 +90,8 @@ Case = Annotated[
     str | None,
     typer.Option(
         metavar="CASE",
-        help="What is held out for testing: cs, cv, csub, cset, or a split of your own; selects a "
-        "shipped recipe.",
+        help="What is held out for testing: cs, cv, csub, cset, or a split of your own. Without "
+        "--recipe, it selects a shipped recipe.",
     ),
 ]
 

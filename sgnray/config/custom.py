@@ -106,8 +106,12 @@ def _explain(error: ValidationError) -> Iterator[tuple[str, str]]:
             yield key, f"unknown key{did_you_mean(key, Description.model_fields)}"
         elif detail["type"] == "missing":
             yield key, f"is missing; it must be {field.description}"
+        elif key == "splits" and rest[1:] == ["[key]"]:
+            yield f"splits.{rest[0]}", "the name of this case is not text: put it in quotes"
         elif key == "splits" and rest:
             yield f"splits.{rest[0]}", f"must be {_RULE}"
+        elif key in ("bones", "origin") and detail["type"] == "string_type":
+            yield key, "names a joint that is not text: put it in quotes"
         elif key in wrong_entries:
             yield key, f"entry {wrong_entries[key] + 1} of {key} is not text: put it in quotes"
         else:

@@ -170,7 +170,7 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
             elif {**info.source, "prepare_version": PREPARE_VERSION} == source:
                 found = "a dataset from these raw files, prepared by another version of sgnray"
             else:
-                found = "a dataset from other raw files"
+                found = "a dataset from other raw files or another description"
         except InputError as error:
             found = error.what
         now = "choose another folder with --out, or replace this one with --overwrite"
@@ -297,7 +297,7 @@ def _warn_of_missing_clips(result: PrepareResult) -> None:
     if num_left_out > result.info.num_clips:
         reason = count_reasons(result.skipped)[0]
         log.warning(
-            "%d of %d clips were left out, %d of them for this reason: %s",
+            "%d of %d recordings were left out, %d of them for this reason: %s",
             num_left_out,
             num_left_out + result.info.num_clips,
             reason.num_files,

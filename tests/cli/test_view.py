@@ -132,4 +132,4 @@ def test_a_table_is_refused_with_what_can_be_shown(sgn, tmp_path):
     pq.write_table(pa.table({"name": ["a"]}), tmp_path / "new.parquet")
     done = sgn("view", str(tmp_path / "new.parquet"))
     assert done.code == 1
-    assert "or folders or .zip files of them, or the folder of a prepared dataset" in done.err
+    assert "sgn prepare --raw FILE.yaml, their description; then name the folder of" in done.err

@@ -45,7 +45,7 @@ def plan_described(location: Location) -> RawPlan:
     skeleton = _skeleton(description, location)
     if skeleton.origin is None and skeleton.num_coordinates == 3:
         log.warning(
-            "%s has no origin: the position in the room stays in its clips; name a joint, such as "
+            "%s has no origin: its clips keep their position in the room; name a joint, such as "
             "'origin: pelvis'",
             location.name,
         )
@@ -69,7 +69,7 @@ def plan_described(location: Location) -> RawPlan:
         class_names=description.classes,
         jobs=tuple(jobs),
         source=_source(location, text, tables),
-        splits=_choose_splits(description, clips, names, location),
+        splits=_choose_splits(description, clips, names, location) if clips else None,
     )
 
 
@@ -190,7 +190,8 @@ def _check_labels(labels: Set[object], num_classes: int, location: Location) -> 
     if 0 not in labels and num_classes in labels:
         first = min(label for label in labels if isinstance(label, int))
         raise InputError(
-            f"labels run from {first} to {num_classes}; they must count from 0, or be class names",
+            f"labels run from {first} to {num_classes}; integers must count from 0, and class "
+            "names must be text",
             where=str(location),
             now=CORRECT_TABLE,
         )

@@ -22,6 +22,7 @@ from sgnray.prepare.readers.listing import Listing, list_files
 from sgnray.prepare.readers.padded import holds_padded
 from sgnray.storage.location import Entry, Location, locate
 
+_TABLES = (".yaml", ".yml", ".parquet", ".arrow", ".feather")
 _NUM_TEXTS = 5  # files that are read to see whether they are labels; a README may be one
 _MAX_KINDS = 3
 _MAX_ALIKE = 3  # files that are refused for one reason and listed one by one
@@ -74,6 +75,9 @@ def refuse_place(
     elif holds_padded(place):
         what = "this file has padded clips, which have to be prepared first"
         now = f"sgn prepare --raw {where}"
+    elif suffix in _TABLES:
+        what = "clips of your own have to be prepared first"
+        now = "sgn prepare --raw FILE.yaml, their description; then name the folder of the dataset"
     else:
         kind = "a video" if videos else f"a {suffix} file" if suffix else "a file without a suffix"
         kind += " of NumPy arrays" if suffix in (".npy", ".npz") else ""

@@ -172,7 +172,7 @@ def _read_poses(batch: pa.RecordBatch, index: int, skeleton: Skeleton, from_zero
 def _pose_matrix(poses: pa.Array, skeleton: Skeleton) -> FloatArray:
     """Flatten a list of poses, each V * C numbers or V joints of C, to (P, D) in float32.
 
-    All numbers of a joint that has a NaN or null are NaN.
+    All numbers of a joint that has a NaN or null are NaN, as are those of a null joint or pose.
     """
     num_poses = len(poses)
     if num_poses == 0:
@@ -182,7 +182,10 @@ def _pose_matrix(poses: pa.Array, skeleton: Skeleton) -> FloatArray:
     widths = [(width, "number")]
     if not is_flat:
         widths = [(skeleton.num_joints, "joint"), (skeleton.num_coordinates, "coordinate")]
-    for expected, noun in widths:
+    for level, (expected, noun) in enumerate(widths):
+        if poses.null_count:
+            missing = np.full([size for size, _ in widths[level:]], None).tolist()
+            poses = pc.if_else(poses.is_null(), pa.scalar(missing, poses.type), poses)
         _check_widths(poses, expected, noun)
         poses = poses.flatten()
     values = poses.to_numpy(zero_copy_only=False)  # null becomes NaN
@@ -208,8 +211,6 @@ def _fill_joints(poses_PVC: FloatArray, frames_P: IntArray, bodies_P: IntArray) 
 
 
 def _check_widths(lists: pa.Array, expected: int, noun: str) -> None:
-    if lists.null_count:
-        raise refusal(f"a list of {noun}s is null")
     if pa.types.is_fixed_size_list(lists.type):
         return  # the planner has checked this width
     lengths = pc.list_value_length(lists).to_numpy()

@@ -79,7 +79,7 @@ def test_wrong_values_are_listed_at_once():
         ),
         ("joint (line 3)", "unknown key; did you mean joints?"),
         ("joints (line 4)", "entry 2 of joints is not text: put it in quotes"),
-        ("origin (line 7)", "must be one of the joints"),
+        ("origin (line 7)", "names a joint that is not text: put it in quotes"),
         ("splits.C (line 11)", rule),
         ("splits.a (line 9)", rule),
         ("splits.b (line 10)", rule),
@@ -100,6 +100,13 @@ def test_a_name_that_needs_quotes_is_named(classes, wrong):
 @pytest.mark.parametrize(
     ("change", "where", "what"),
     [
+        (
+            ("[spine, pelvis]", "[1, pelvis]"),
+            "bones (line 5)",
+            "names a joint that is not text: put",
+        ),
+        (("origin: spine", "origin: 1"), "origin (line 7)", "names a joint that is not text: put"),
+        (("people: {", "1: {"), "splits.1 (line 10)", "the name of this case is not text: put it"),
         (("[spine, pelvis]", "[spin, pelvis]"), "bones (line 5)", "'spin' is not a joint; did you"),
         (("[head, spine]", "[head, head]"), "bones (line 5)", "'head' cannot be its own parent"),
         (("origin: spine", "origin: hip"), "origin (line 7)", "'hip' is not a joint"),

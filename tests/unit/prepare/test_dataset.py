@@ -143,7 +143,10 @@ def test_another_dataset_in_the_way(make_nwucla, tmp_path):
     other = make_nwucla(7, "b")
     with pytest.raises(UsageError) as caught:
         prepare_dataset(other, out=out)
-    assert caught.value.what == "the output exists already: a dataset from other raw files"
+    assert (
+        caught.value.what
+        == "the output exists already: a dataset from other raw files or another description"
+    )
     assert caught.value.now == (
         "choose another folder with --out, or replace this one with --overwrite"
     )
@@ -408,5 +411,5 @@ def test_a_dataset_that_lacks_most_clips_is_warned_of(make_nwucla, tmp_path, cap
         prepare_dataset(raw, out=tmp_path / "few")
     reason = caplog.messages[0].partition("this reason: ")[2]
     assert reason
-    few = f"30 of 36 clips were left out, 18 of them for this reason: {reason}"
+    few = f"30 of 36 recordings were left out, 18 of them for this reason: {reason}"
     assert caplog.messages == [few, few]

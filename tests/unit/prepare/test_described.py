@@ -232,7 +232,7 @@ def test_a_description_in_3d_without_an_origin_is_warned_of(tmp_path, caplog, ch
     assert bool(caplog.messages) is is_warned
     if is_warned:
         assert caplog.messages == [
-            "mine.yaml has no origin: the position in the room stays in its clips; name a joint, "
+            "mine.yaml has no origin: its clips keep their position in the room; name a joint, "
             "such as 'origin: pelvis'"
         ]
 
@@ -297,7 +297,7 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reasons(tmp_path):
         ("huge", "a number is not finite in float32"),
         ("wide", "a coordinate is too large for float32 after the origin is subtracted"),
         ("null number", "every pose is zero or NaN"),
-        ("null pose", "a list of numbers is null"),
+        ("null pose", "every pose is zero or NaN"),
         ("no label", "it has no label"),
         ("big label", "its label is 2, not one of 0 to 1"),
         ("minus", "its label is -1, not one of 0 to 1"),
@@ -328,7 +328,7 @@ def test_missing_joints_are_interpolated_over_the_frames_of_their_body(tmp_path,
     expected = numbers.astype(np.float64)
     poses[1][4] = [missing, missing]  # from frames 0 and 2
     poses[3][5][1] = missing  # one coordinate, from frames 1 and 5
-    poses[6][6] = [missing, missing]  # at the end
+    poses[6][6] = None if missing is None else [missing, missing]  # at the end
     poses[2][7] = poses[5][7] = [missing, missing]  # never in body 1
     expected[1, 4] = (expected[0, 4] + expected[3, 4]) / 2
     expected[3, 5] = expected[1, 5] + (expected[4, 5] - expected[1, 5]) / 4
@@ -349,6 +349,22 @@ def test_missing_joints_are_interpolated_over_the_frames_of_their_body(tmp_path,
     assert predicted.values_PD.tobytes() == clip.poses.values_PD.tobytes()
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.list_(pa.list_(pa.float64()))])
+def test_a_null_pose_is_left_out(tmp_path, kind):
+    pose = [1.0] * 34 if kind.value_type == pa.float64() else [[1.0, 1.0]] * 17
+    poses = pa.array([[pose, None, pose]], pa.list_(kind))
+    write_parquet(tmp_path / "clips.table", pa.table({"name": ["a"], "label": [0], "poses": poses}))
+    (clip,) = read(plan_described(describe(tmp_path, origin=None, splits=None)))
+    assert clip.poses.frames.tolist() == [0, 2]
+
+
+def test_wrong_labels_are_not_reported_as_wrong_splits(tmp_path):
+    rows = [row | {"label": "Wave"} for row in make_rows(6)]
+    write_parquet(tmp_path / "clips.table", pa.Table.from_pylist(rows))
+    plan = plan_described(describe(tmp_path))
+    assert {item.reason for item in read(plan)} == {"its label 'Wave' is not one of the classes"}
+
+
 def test_a_pose_without_any_joint_is_left_out(tmp_path):
     nan = float("nan")
     row = {"name": "a", "label": 1, "poses": [[1.0] * 34, [nan] * 34, [nan, 5.0] * 17, [2.0] * 34]}
@@ -366,7 +382,7 @@ def test_labels_that_count_from_1_are_refused(tmp_path):
     with pytest.raises(InputError) as caught:
         plan_described(describe(tmp_path))
     assert caught.value.what == (
-        "labels run from 1 to 2; they must count from 0, or be class names"
+        "labels run from 1 to 2; integers must count from 0, and class names must be text"
     )
     for others in ([0, 1, 2], [1], [None, 1], [1, 3], [-1, 1]):
         rows = [row | {"label": others[i % len(others)]} for i, row in enumerate(make_rows(6))]
