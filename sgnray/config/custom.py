@@ -16,6 +16,7 @@ from sgnray.errors import InputError, Problem, RecipeError, count_problems
 FORMAT_VERSION = 1
 ClipNumber = Literal["subject", "camera", "setup", "replication"]
 
+_CASE_NAME = "the case must be named by lower-case letters, digits, - and _; quote a number"
 _NOW = "correct the description; 'Your own skeletons' in .github/docs/data.md shows one"
 
 
@@ -107,7 +108,7 @@ def _explain(error: ValidationError) -> Iterator[tuple[str, str]]:
         elif detail["type"] == "missing":
             yield key, f"is missing; it must be {field.description}"
         elif key == "splits" and rest[1:] == ["[key]"]:
-            yield f"splits.{rest[0]}", "the name of this case is not text: put it in quotes"
+            yield f"splits.{rest[0]}", _CASE_NAME
         elif key == "splits" and rest:
             yield f"splits.{rest[0]}", f"must be {_RULE}"
         elif key in ("bones", "origin") and detail["type"] == "string_type":

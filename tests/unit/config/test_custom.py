@@ -68,6 +68,7 @@ def test_wrong_values_are_listed_at_once():
         "must be train, test or both: a list of clips' names, or numbers by column "
         "(subject, camera, setup, replication) like {subject: [3, 4]}"
     )
+    name = "the case must be named by lower-case letters, digits, - and _; quote a number"
     assert sorted(problems(text)) == [
         ("bones (line 5)", "must be a list of [child, parent] joints"),
         ("classes", "is missing; it must be a list of at least two names"),
@@ -80,7 +81,7 @@ def test_wrong_values_are_listed_at_once():
         ("joint (line 3)", "unknown key; did you mean joints?"),
         ("joints (line 4)", "entry 2 of joints is not text: put it in quotes"),
         ("origin (line 7)", "names a joint that is not text: put it in quotes"),
-        ("splits.C (line 11)", rule),
+        ("splits.C (line 11)", name),
         ("splits.a (line 9)", rule),
         ("splits.b (line 10)", rule),
         ("splits.d (line 12)", rule),
@@ -106,7 +107,7 @@ def test_a_name_that_needs_quotes_is_named(classes, wrong):
             "names a joint that is not text: put",
         ),
         (("origin: spine", "origin: 1"), "origin (line 7)", "names a joint that is not text: put"),
-        (("people: {", "1: {"), "splits.1 (line 10)", "the name of this case is not text: put it"),
+        (("people: {", "1: {"), "splits.1 (line 10)", "the case must be named by"),
         (("[spine, pelvis]", "[spin, pelvis]"), "bones (line 5)", "'spin' is not a joint; did you"),
         (("[head, spine]", "[head, head]"), "bones (line 5)", "'head' cannot be its own parent"),
         (("origin: spine", "origin: hip"), "origin (line 7)", "'hip' is not a joint"),
