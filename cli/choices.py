@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -32,7 +33,7 @@ def choose_recipe(
 
     `default_case` says which case is used if neither --case nor --recipe is given. A recipe for any
     data, such as custom-best, gets the dataset and the case; with `may_lack_data`, it stays as it
-    is if none are named and none are found.
+    is if they are not named and cannot be chosen.
     """
     from sgnray.config import load_recipe, recipe_for
     from sgnray.config.recipe import CUSTOM
@@ -43,10 +44,11 @@ def choose_recipe(
         if CUSTOM in (chosen.data.dataset, chosen.data.case):
             try:
                 return _fill_custom(chosen, case, data)
-            except UsageError:
-                if may_lack_data and data is None and case is None:
-                    return chosen
-                raise
+            except UsageError as error:
+                if not may_lack_data or data is not None or case is not None:
+                    raise
+                render.note(f"the recipe is shown for any data, without --data: {error.what}")
+                return chosen
         if case is not None:
             raise UsageError(
                 "--case and --recipe cannot be combined: this recipe has a case",
@@ -64,18 +66,34 @@ def choose_recipe(
 
 
 def _fill_custom(recipe: Recipe, case: str | None, data: str | None) -> Recipe:
-    """Give a recipe for any data the name of the dataset and the case that it has not set."""
+    """Give a recipe for any data the name of the dataset and the case that it has not set.
+
+    A dataset or a case may also be called `custom`, as in the recipe of its run.
+    """
     from sgnray.config.recipe import CUSTOM
     from sgnray.data.info import read_info
 
-    known = None if recipe.data.dataset == CUSTOM else recipe.data.dataset
-    info = read_info(choose_dataset(data, name=known))
-    values = {"data.dataset": info.dataset} if known is None else {}
-    if recipe.data.case == CUSTOM:
+    info = read_info(_dataset_of(recipe, data))
+    is_any = recipe.data.dataset == CUSTOM and (data is not None or recipe.data.case == CUSTOM)
+    values = {"data.dataset": info.dataset} if is_any else {}
+    if recipe.data.case == CUSTOM and (case is not None or CUSTOM not in (info.splits or ())):
         values["data.case"] = choose_case(info, case, default_case="only")
     elif case is not None:
         _check_case(recipe, choose_case(info, case, default_case="only"))
     return recipe.replacing(values)
+
+
+def _dataset_of(recipe: Recipe, data: str | None) -> Path:
+    """Find the dataset of a recipe for any data: first one that really is called `custom`."""
+    from sgnray.config.recipe import CUSTOM
+    from sgnray.data.store import find_dataset
+
+    if recipe.data.dataset != CUSTOM:
+        return choose_dataset(data, name=recipe.data.dataset)
+    if data is None:
+        with suppress(UsageError):
+            return find_dataset(DATA_DIR, name=CUSTOM)
+    return choose_dataset(data)
 
 
 def _check_case(recipe: Recipe, case: str) -> None:

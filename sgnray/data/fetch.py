@@ -66,12 +66,12 @@ class SharedDataset:
         return cached_dataset(self.identity, self.file_server.copy_to)
 
 
-def dataset_at(text: str, on_progress: OnProgress = ignore_progress) -> Path:
-    """Return the local folder of a dataset; fetch the dataset if `text` is a URI.
+def dataset_at(place: Path | str | Location, on_progress: OnProgress = ignore_progress) -> Path:
+    """Return the local folder of a dataset; fetch the dataset if `place` is at a URI.
 
     `on_progress` is called with (MiB fetched, MiB in total). A path is returned as it is.
     """
-    place = as_folder(text)
+    place = as_folder(place)
     if isinstance(place, Path):
         return place
     info = _read_remote_info(place)

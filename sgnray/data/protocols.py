@@ -82,8 +82,8 @@ def cases_of(dataset: str, fixed: Iterable[str] = ()) -> tuple[str, ...]:
         raise InputError(
             f"the dataset {dataset!r} does not define training and test clips",
             where="dataset.json: splits",
-            now="add `splits` to its description and prepare it again with --overwrite; a pickle "
-            "needs `split`",
+            now="prepare it again with --overwrite; if it has no case then, add `splits` to its "
+            "description, or `split` to its pickle",
         )
     return cases
 

@@ -126,7 +126,7 @@ class SGN(nn.Module):
         Training needs statistics of the whole batch; several threads would lose more time by
         waiting for each other than the cache saves.
         """
-        is_whole = self.training or torch.compiler.is_compiling()
+        is_whole = torch.compiler.is_compiling() or any(part.training for part in self.modules())
         if is_whole or joints_BTVC.device.type != "cpu" or torch.get_num_threads() > 1:
             return (joints_BTVC,)
         return torch.split(joints_BTVC, _CLIPS_IN_CACHE)

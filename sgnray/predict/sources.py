@@ -248,7 +248,7 @@ def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ())
     """
     place = as_folder(path)
     if holds_dataset(place):
-        return _open(dataset_at(str(path)), skeleton, clips)
+        return _open(dataset_at(place), skeleton, clips)
     if clips:
         raise UsageError(
             "--clip needs a prepared dataset",

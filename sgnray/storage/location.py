@@ -218,7 +218,7 @@ def locate(text: str | Path) -> Location:
 
 
 def as_folder(place: Path | str | Location) -> Path | Location:
-    """Return a path as it was written, or the Location of a URI."""
+    """Return a path as it was written, without `~`, or the Location of a URI."""
     if isinstance(place, Location):
         return place
     if isinstance(place, Path):
@@ -230,7 +230,7 @@ def as_folder(place: Path | str | Location) -> Path | Location:
     found = locate(place)
     if not found.is_local:
         return found
-    return Path(found.path) if "://" in place else Path(place)
+    return Path(found.path) if "://" in place else Path(place).expanduser()
 
 
 def cache_dir() -> Path:

@@ -59,10 +59,16 @@ def locked_folder(out: Path, *, busy: SgnError) -> Iterator[Path]:
     is_new_parent = not folder.parent.exists()
     lock: BaseFileLock | None = None
     while lock is None:
-        with output_errors(folder):
+        try:
             folder.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # its holder has just removed the folder
             lock = take_lock(folder / LOCK_FILE, busy=busy)
+        except (FileNotFoundError, FileExistsError):  # its holder has just removed the folder
+            if folder.exists() and not folder.is_dir():
+                with output_errors(folder):
+                    raise
+        except OSError:
+            with output_errors(folder):
+                raise
     try:
         yield folder
     finally:
@@ -78,7 +84,7 @@ def locked_folder(out: Path, *, busy: SgnError) -> Iterator[Path]:
 def _acquire(lock: BaseFileLock, path: Path, *, blocking: bool) -> None:
     try:
         lock.acquire(blocking=blocking)
-    except (Timeout, FileNotFoundError):
+    except (Timeout, FileNotFoundError, FileExistsError):
         raise
     except (OSError, NotImplementedError) as error:
         if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:

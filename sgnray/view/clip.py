@@ -69,7 +69,7 @@ def find_scene(source: Path | str, clip: str | None) -> Scene:
     place = as_folder(source)
     shown = str(place)  # without a password
     if holds_dataset(place):
-        dataset = open_dataset(dataset_at(str(source)))
+        dataset = open_dataset(dataset_at(place))
         row = _choose(dataset.clips.names, clip, shown)
         if dataset.offsets[row] == dataset.offsets[row + 1]:
             raise InputError(
@@ -118,6 +118,8 @@ def _choose(names: Sequence[str], clip: str | None, source: str) -> int:
             where=source,
             now="name it, for example: " + shlex.join(["sgn", "view", source, names[0]]),
         )
-    if clip not in names:
-        raise unknown_clip(clip, names, where=source)
-    return list(names).index(clip)
+    composed = unicodedata.normalize("NFC", clip)  # as names of recordings are
+    for name in (clip, composed):
+        if name in names:
+            return list(names).index(name)
+    raise unknown_clip(clip, names, where=source)

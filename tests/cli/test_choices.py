@@ -141,6 +141,29 @@ def test_the_short_forms_of_a_recipe_for_any_data(sgn, put_dataset, arguments, d
     assert json.loads(done.out) == to_dict(expected)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "dataset", "case"),
+    [
+        ([], "custom", "people"),
+        (["data.dataset=custom"], "custom", "people"),
+        (["--data", "data/mine", "data.case=custom"], "mine", "custom"),
+        (["--data", "data/mine", "--case", "other"], "mine", "other"),
+    ],
+)
+def test_a_dataset_and_a_case_may_be_called_custom(sgn, put_dataset, arguments, dataset, case):
+    put_dataset("custom", splits=fixed("people"))
+    put_dataset("mine", splits=fixed("custom", "other"))
+    done = sgn("train", "--recipe", "custom-best", "--dry-run", "--json", *arguments)
+    chosen = json.loads(done.out)["data"]
+    assert (chosen["dataset"], chosen["case"]) == (dataset, case)
+
+
+def test_the_recipe_of_a_dataset_called_custom_takes_no_other(sgn, put_dataset):
+    put_dataset("mine", splits=fixed("cs"))
+    done = sgn("train", "--recipe", "custom-best", "data.case=cs", "--dry-run", "--json")
+    assert json.loads(done.out)["data"]["dataset"] == "custom"
+
+
 def test_the_only_case_of_ones_own_need_not_be_named(sgn, put_dataset):
     put_dataset("my-kinect", splits=fixed("hand"))
     done = sgn("train", "--dry-run", "--json")
@@ -167,7 +190,7 @@ def test_a_dataset_without_splits_says_what_it_needs(sgn, put_dataset):
     for arguments in ([], ["--case", "cs"]):
         done = sgn("train", "--dry-run", *arguments)
         assert done.code == 1
-        assert "add `splits` to its description and prepare it again" in done.err
+        assert "prepare it again with --overwrite; if it has no case then, add `splits`" in done.err
 
 
 def test_case_and_override_must_agree(sgn, put_dataset):

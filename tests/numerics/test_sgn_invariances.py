@@ -74,11 +74,16 @@ def test_one_thread_splits_the_batch_and_gives_the_same_output(model, joints):
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_training_uses_the_statistics_of_the_whole_batch(joints, monkeypatch):
+@pytest.mark.parametrize("only_norms", [False, True])
+def test_training_uses_the_statistics_of_the_whole_batch(joints, monkeypatch, only_norms):
     """On one thread too, where evaluation splits the batch into chunks."""
     joints = joints.repeat(6, 1, 1, 1)[:40] * torch.linspace(0.5, 2, 40)[:, None, None, None]
     assert len(joints) > sgn._CLIPS_IN_CACHE
-    model, whole = (make_model(dropout=0.0).train() for _ in range(2))
+    model, whole = (make_model(dropout=0.0) for _ in range(2))
+    for each in (model, whole):
+        parts = each.modules() if only_norms else [each]
+        for part in parts:
+            part.train(not only_norms or isinstance(part, torch.nn.BatchNorm1d))
     logits = model(joints)
     monkeypatch.setattr(sgn, "_CLIPS_IN_CACHE", 1000)
     torch.testing.assert_close(logits, whole(joints), atol=1e-12, rtol=0)

@@ -31,7 +31,10 @@ _MAX_ROW_BYTES = 64 * 2**20
 # The strongest compression of these files is zlib's: at most 1032 times.
 _MAX_RATIO = 1040
 # What the libraries raise over damaged files.
-OWN_CLIPS = "for your own clips, write a table: 'Your own skeletons' in .github/docs/data.md"
+OWN_CLIPS = (
+    "clips of your own go into a table that a .yaml file describes: 'Your own skeletons' in "
+    ".github/docs/data.md"
+)
 H5_ERRORS = (
     OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError,
 )  # fmt: skip

@@ -47,7 +47,10 @@ def test_files_of_another_kind_could_be_a_table(tmp_path):
     for refuse in refused:
         with pytest.raises(InputError) as caught:
             refuse()
-        assert "for your own clips, write a table: 'Your own skeletons'" in caught.value.now
+        assert (
+            "clips of your own go into a table that a .yaml file describes: 'Your"
+            in caught.value.now
+        )
     for number in range(20):
         (paths[3].parent / f"{number}.{('PNG', 'txt', 'png', 'doc', 'x')[number % 5]}").touch()
     for refuse in (refused[3], lambda: find_recordings(paths[3].parent)):

@@ -7,7 +7,7 @@ import pytest
 
 from sgnray.errors import OutputError
 from sgnray.storage import mirror
-from sgnray.storage.location import Location, locate, without_secrets
+from sgnray.storage.location import Location, as_folder, locate, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,11 @@ def test_a_command_is_quoted_for_a_shell(monkeypatch):
     (named,) = shlex.split(mirror.quoted_name(Path("/cache/runs/best.yaml")))
     assert named == "s3://bucket/runs/best.yaml?endpoint_override=host:9000&region=eu"
     assert shlex.split(mirror.quoted_name(Path("my runs/best.yaml"))) == ["my runs/best.yaml"]
+
+
+def test_a_home_is_expanded_as_a_shell_would(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert as_folder("~/data") == tmp_path / "data"
 
 
 def test_a_link_keeps_its_name_but_folders_above_are_resolved(tmp_path):

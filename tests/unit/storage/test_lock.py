@@ -7,6 +7,7 @@ import fcntl
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,29 @@ def test_a_locked_folder_is_removed_unless_something_is_left_in_it(tmp_path):
     with locked_folder(out, busy=BUSY) as folder:
         (folder / "rows").unlink()
     assert os.listdir(tmp_path) == ["new"]
+
+
+def test_a_folder_that_its_holder_removes_meanwhile_is_made_again(tmp_path, monkeypatch):
+    removed = []
+
+    def is_dir(path, **options):  # the second half of mkdir(exist_ok=True)
+        if path.name == "out.partial" and not removed:
+            path.rmdir()
+            removed.append(path)
+        return path.exists()
+
+    (tmp_path / "out.partial").mkdir()
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    with locked_folder(tmp_path / "out", busy=BUSY) as folder:
+        assert removed
+        assert folder.exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_reported(tmp_path):
+    (tmp_path / "out.partial").write_text("")
+    refused = pytest.raises(OutputError, match="could not be written: File exists")
+    with refused, locked_folder(tmp_path / "out", busy=BUSY):
+        pass
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
