@@ -132,7 +132,7 @@ Views = Annotated[
     int | None,
     typer.Option(
         min=1,
-        max=10_000,
+        max=100_000,
         metavar="N",
         help="Random samples of each clip, whose scores are averaged. Default: as in the recipe.",
     ),
