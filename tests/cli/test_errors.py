@@ -121,8 +121,8 @@ def test_usage_errors_of_training(sgn, arguments, what, where):
             "--trials: the value must be less than or equal to 100000",
         ),
         (
-            ["predict", "x", "--views", "10001"],
-            "--views: the value must be less than or equal to 10000",
+            ["predict", "x", "--views", "100001"],
+            "--views: the value must be less than or equal to 100000",
         ),
         (["--wrong"], "unknown option --wrong"),
         (["bench", "--workers", "x"], "--workers: the value must be a valid integer\n"),
