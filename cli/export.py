@@ -88,7 +88,8 @@ def export(
         "written": str(exported.path),
         "size": f"{exported.size_bytes / 1e6:.2f} MB",
         "compared": f"{count_of(exported.num_clips, 'clip')} of {exported.checked_on}",
-        "difference": f"at most {exported.largest_difference:.1e} in a logit",
+        "difference": f"at most {exported.largest_difference:.1e} in a logit"
+        + ("" if exported.agreement is None else ", before rounding to 8 bits"),
         "classes": f"{exported.card.num_classes}",
         "input": f"{exported.card.num_frames} poses of {exported.card.skeleton.num_joints} joints",
     }

@@ -31,6 +31,7 @@ class Recognizer:
 folder, checkpoint, out = sys.argv[1:]
 ray.init()
 paths = sorted(map(str, Path(folder).resolve().rglob("*.skeleton")))
+paths or sys.exit(f"there is no .skeleton file in {folder}")
 ray.data.from_items([{"path": path} for path in paths]).map_batches(
     Recognizer,
     fn_constructor_args=(str(Path(checkpoint).resolve()),),

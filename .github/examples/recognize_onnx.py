@@ -1,5 +1,7 @@
 """What somebody does in a .skeleton file with one body: onnxruntime and numpy, nothing else.
 
+For a model trained on such files, of NTU RGB+D or Kinect v2.
+
 python recognize_onnx.py sgn.onnx S001C001P001R001A001.skeleton
 """
 
@@ -21,7 +23,8 @@ for _ in range(int(lines[0])):  # a frame: its number of bodies; for each, 2 lin
         poses.append([line.split()[:3] for line in lines[row + 3 : row + 28]])
     row += 1 + 27 * int(lines[row])
 joints = np.array(poses, np.float32)
-joints -= joints[0, origin]
+if origin is not None:
+    joints -= joints[0, origin]
 
 width = len(joints) / num_frames
 if model["windows"] == "paper":

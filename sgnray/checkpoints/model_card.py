@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sgnray.config import ModelConfig
 from sgnray.config.schema import Selection, SmallCount, Windows, tuple_of_list
-from sgnray.data.skeleton import Skeleton, SkeletonField
+from sgnray.data.skeleton import ESTIMATED, MEDIAPIPE33, Skeleton, SkeletonField
 from sgnray.errors import CheckpointError, SgnError
 from sgnray.model.sgn import SGN
 from sgnray.version import __version__
@@ -30,6 +30,9 @@ _TURN = (
     "; view w, counted from 0, is turned about the y axis by the angle "
     "a = (0, turn_rad, -turn_rad)[w % 3]: x' = x cos a - z sin a, z' = x sin a + z cos a"
 )
+_METERS = "joints are in meters, with y up; missing joints are interpolated over time; "
+_SIGNS = "MediaPipe's world landmarks are multiplied by (1, -1, -1); "
+_PIXELS = "pixels are multiplied by (f, -f), with one f in meters per pixel for the whole clip; "
 _ORIGIN = "the origin joint of the main person's first pose is subtracted from all joints; "
 _POSES = (
     "poses that are all zero are left out; where two people are in a frame, both are poses, the "
@@ -80,7 +83,7 @@ class ModelCard(BaseModel):
             "sgnray": __version__,
             "input": "joints: float32 (clips, num_frames, joints, coordinates)",
             "output": "logits: float32 (clips, classes); average them over num_views draws",
-            "preparation": ("" if self.skeleton.origin is None else _ORIGIN) + _POSES,
+            "preparation": self._preparation(),
             "sampling": _WINDOWS[self.windows] + (_TURN if self.turn_rad else ""),
             "model": self.config.model_dump(mode="json"),
             "skeleton": self.skeleton.to_dict(),
@@ -88,6 +91,14 @@ class ModelCard(BaseModel):
             **self.model_dump(exclude={"config", "skeleton", "class_names"}),
         }
         return json.dumps(content, ensure_ascii=False)
+
+    def _preparation(self) -> str:
+        parts = [_ORIGIN] if self.skeleton.origin is not None else []
+        if self.skeleton.name in ESTIMATED:
+            parts.append(_METERS)
+            parts += [_PIXELS] if self.skeleton.num_coordinates == 2 else []
+            parts += [_SIGNS] if self.skeleton.name == MEDIAPIPE33.name else []
+        return "".join([*parts, _POSES])
 
     @classmethod
     def from_json(cls, text: str | None) -> ModelCard:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sgnray.model.sgn import SGN
 
     ReadModel = Callable[[Path], tuple[SGN | OnnxModel, ModelCard]]
+    WriteWeights = Callable[[Path, Mapping[str, Tensor], ModelCard], None]
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,19 @@ class ModelFormat:
     """One format of exported models.
 
     `read` loads a file like a checkpoint, with the model in eval mode, or raises CheckpointError;
-    None if that is not supported. If the model `has_weights`, it is an SGN, else it can only
-    predict.
+    None if that is not supported. `write_weights` writes a format that holds the weights, so that
+    `read` returns an SGN; a model of any other can only predict.
     """
 
     title: str
     suffix: str
     read: ReadModel | None = None
-    has_weights: bool = False
+    write_weights: WriteWeights | None = None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether a file can be used like a checkpoint."""
+        return self.write_weights is not None
 
 
 def write_safetensors(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
@@ -75,7 +81,7 @@ FormatName = Literal["onnx", "torch", "safetensors"]
 MODEL_FORMATS: Mapping[FormatName, ModelFormat] = {
     "onnx": ModelFormat("ONNX", ".onnx", _read_onnx),
     "torch": ModelFormat("torch.export", ".pt2"),
-    "safetensors": ModelFormat("safetensors", ".safetensors", read_safetensors, has_weights=True),
+    "safetensors": ModelFormat("safetensors", ".safetensors", read_safetensors, write_safetensors),
 }
 
 

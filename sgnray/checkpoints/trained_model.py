@@ -35,7 +35,7 @@ from sgnray.data.datasets import find_published, read_class_names
 from sgnray.data.info import INFO_FILE, read_info
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.skeleton import NTU25
-from sgnray.errors import CheckpointError, UsageError
+from sgnray.errors import CheckpointError, UsageError, check_count
 from sgnray.model.sgn import SGN
 from sgnray.prepare.clip import Poses, refusal
 from sgnray.prepare.in_memory import list_clip
@@ -130,6 +130,7 @@ class TrainedModel:
         in_bf16: bool = False,
     ) -> list[tuple[Guess, ...]]:
         """Name the likeliest actions of prepared clips; CheckpointError for non-finite logits."""
+        check_counts(num_views, num_guesses)
         device = next(iter(self.model.state_dict().values())).device
         joints_BWTVC = sample_views(clips, self, num_views or self.card.num_views).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_bf16):
@@ -157,7 +158,7 @@ class TrainedModel:
 def load_trained_model(
     target: Path | str | None = None, *, runs_dir: Runs = Path("runs")
 ) -> TrainedModel:
-    """Load a run, a checkpoint, an exported file (.onnx, .safetensors), or an official .pth.
+    """Load a run, a checkpoint, an exported file that can be loaded, or an official .pth.
 
     A run is given by the path or URI of its folder, or by its name in `runs_dir`; the default is
     the newest run. Raises UsageError or CheckpointError.
@@ -177,6 +178,12 @@ def load_trained_model(
     if isinstance(loaded, Checkpoint):
         return _from_checkpoint(path, loaded)
     return _from_reference(path, *loaded)
+
+
+def check_counts(num_views: int | None, num_guesses: int) -> None:
+    """Raise UsageError for numbers of views or of actions below 1."""
+    check_count(num_views, "view", option="--views")
+    check_count(num_guesses, "action", option="--top")
 
 
 def sample_views(poses: Sequence[Poses], trained_model: TrainedModel, num_views: int) -> Tensor:

@@ -1,6 +1,6 @@
 """The file formats of an export: written with the model card, and read back to compare.
 
-A new format needs a row in MODEL_FORMATS, and a writer and a reader in `write_and_open`.
+Those that hold weights only are written and read by functions of `checkpoints/model_files.py`.
 Legend: B clips, T frames, V joints, C coordinates, K classes.
 """
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sgnray.checkpoints.model_card import KEY
-from sgnray.checkpoints.model_files import MODEL_FORMATS, read_safetensors, write_safetensors
+from sgnray.checkpoints.model_files import MODEL_FORMATS
 from sgnray.checkpoints.onnx_model import ComputeLogits, open_session, run_session
 from sgnray.checkpoints.trained_model import TrainedModel
 from sgnray.errors import SgnError, UsageError, first_line, import_extra
@@ -29,17 +29,17 @@ DEFAULT_OPSET = 18  # the one that torch's exporter writes; it converts to later
 
 def write_and_open(path: Path, trained_model: TrainedModel, to: str, opset: int) -> ComputeLogits:
     """Write one of FORMATS, and return a function that runs the file in its own runtime."""
-    match to:
-        case "onnx":
-            write_onnx(path, trained_model, opset=opset)
-            return open_onnx(path, opset=opset)
-        case "torch":
-            _write_torch(path, trained_model)
-            return _open_torch(path)
-        case "safetensors":
-            write_safetensors(path, trained_model.model.state_dict(), trained_model.card)
-            return read_safetensors(path)[0]
-    raise AssertionError(to)
+    if to == "onnx":
+        write_onnx(path, trained_model, opset=opset)
+        return open_onnx(path, opset=opset)
+    if to == "torch":
+        _write_torch(path, trained_model)
+        return _open_torch(path)
+    known = next(each for name, each in MODEL_FORMATS.items() if name == to)
+    assert known.write_weights is not None
+    assert known.read is not None
+    known.write_weights(path, trained_model.model.state_dict(), trained_model.card)
+    return known.read(path)[0]
 
 
 def write_onnx(path: Path, trained_model: TrainedModel, *, opset: int) -> None:

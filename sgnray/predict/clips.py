@@ -21,7 +21,7 @@ import torch
 
 from sgnray.checkpoints.claim import Runs
 from sgnray.checkpoints.onnx_model import OnnxModel
-from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
+from sgnray.checkpoints.trained_model import Guess, TrainedModel, check_counts, load_trained_model
 from sgnray.config.schema import Precision
 from sgnray.data.skipped import Skipped
 from sgnray.distributed.device import (
@@ -33,7 +33,7 @@ from sgnray.distributed.device import (
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.precision import resolve_for_workers
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
-from sgnray.errors import CheckpointError, ClipError, UsageError, check_count
+from sgnray.errors import CheckpointError, ClipError, UsageError
 from sgnray.predict.sources import DatasetSource, PredictionPart, Sample, Source, find_sources
 from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, cut
 from sgnray.prepare.clip import FRAMES_PER_S, Poses
@@ -111,7 +111,7 @@ def predict_clips(
     may raise ClusterError, or CheckpointError for a model without finite results.
     """
     check_device_name(device)
-    check_count(num_views, "view", option="--views")
+    check_counts(num_views, num_guesses)
     if not workers:
         check_without_ray(address, request)
         choose_device(device)

@@ -32,7 +32,7 @@ from sgnray.errors import (
 )
 from sgnray.predict.windows import SkippedWindow, Span
 from sgnray.prepare.clip import Poses, Recording, refusal
-from sgnray.prepare.in_memory import list_clip
+from sgnray.prepare.in_memory import arrange_frame, fill_joints, list_clip
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.readers.find_recordings import find_recordings
@@ -180,6 +180,12 @@ def read_clip(data: bytes, skeleton: Skeleton) -> Poses:
             now="give a recording of one file, or a list of frames in JSON; run a pose estimator "
             "on a video first, as the guide pose-estimators.md shows",
         ) from error
+    if isinstance(frames, list) and frames:
+        arranged = [
+            arrange_frame(frame, skeleton, where=f"frame {number} of the clip")
+            for number, frame in enumerate(frames, start=1)
+        ]
+        frames = fill_joints(np.stack(arranged))
     return list_clip(frames, skeleton)
 
 

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sgnray.checkpoints.claim import Runs
-from sgnray.checkpoints.trained_model import Guess, TrainedModel, load_trained_model
+from sgnray.checkpoints.trained_model import Guess, TrainedModel, check_counts, load_trained_model
 from sgnray.data.store import FloatArray
 from sgnray.distributed.device import choose_device
 from sgnray.errors import InputError, count_of
 from sgnray.predict.windows import SlidingWindow
-from sgnray.prepare.in_memory import MOST_PEOPLE, arrange_frames, fill_joints, read_null
+from sgnray.prepare.in_memory import arrange_frame, fill_joints
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Stream:
         num_views: int | None = None,
         num_guesses: int = 5,
     ) -> None:
+        check_counts(num_views, num_guesses)
         self._window = SlidingWindow(window, stride)
         self.num_frames = 0
         self._model = model
@@ -61,7 +62,8 @@ class Stream:
         between two predictions. InputError for a frame that cannot be used, which is not counted,
         and for a window without a finite result, which is left out.
         """
-        self._frames.append(self._arrange(joints))
+        where = f"frame {self.num_frames + 1} of the stream"
+        self._frames.append(arrange_frame(joints, self._skeleton, where=where))
         self.num_frames += 1
         if self.num_frames % self._window.stride:
             return None
@@ -77,17 +79,6 @@ class Stream:
             frames = count_of(len(frames_TMVC), "frame")
             where = f"the {frames} up to frame {self.num_frames} of the stream"
             raise InputError(error.what, where=where, now=error.now) from error
-
-    def _arrange(self, joints: npt.ArrayLike | None) -> FloatArray:
-        """Return the frame as (M, V, C) for the most people there may be, NaN for the absent."""
-        try:
-            frame = read_null(joints, self._skeleton)
-            found_MVC = arrange_frames([frame], self._skeleton, may_miss_joints=True)[0]
-        except InputError as error:
-            where = f"frame {self.num_frames + 1} of the stream"
-            raise InputError(error.what, where=where, now=error.now) from error
-        absent = MOST_PEOPLE - len(found_MVC)
-        return np.pad(found_MVC, ((0, absent), (0, 0), (0, 0)), constant_values=np.nan)
 
 
 def predict_lines(

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.data.skeleton import ESTIMATED, Skeleton
+from sgnray.data.skeleton import ESTIMATED, MEDIAPIPE33, Skeleton
 from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Poses, check_meters
 from sgnray.prepare.normalize import center_poses
-from sgnray.prepare.readers.people import MIN_JOINTS
+from sgnray.prepare.readers.people import MIN_JOINTS, check_world
 from sgnray.prepare.readers.tracks import fill_poses
 
 MOST_PEOPLE = 2
@@ -91,6 +91,8 @@ def arrange_frames(
         )
     if skeleton.name in ESTIMATED and is_person_TM.any():
         try:
+            if skeleton.name == MEDIAPIPE33.name:
+                check_world(frames[is_person_TM].astype(np.float64))
             check_meters(frames[is_person_TM], "these are not meters")
         except ClipError as error:
             now = "give poses as in the dataset that the model was trained on, in meters with y up"
@@ -110,15 +112,17 @@ def _shape_frames(
     except (RuntimeError, TypeError, ValueError) as error:  # a ragged list, a tensor on a GPU
         what = f"the joints are not an array of numbers: {error}"
         raise InputError(what, where="the joints", now=now) from error
+    if given.ndim > 0 and len(given) == 0:
+        raise InputError("there is no frame", where="the joints", now=now)
     if given.dtype.kind not in "fiu":
         raise InputError("the joints are not an array of numbers", where="the joints", now=now)
-    if given.ndim > 0 and len(given) > 0 and given.size == 0:
+    if given.ndim > 0 and given.size == 0:
         return np.full((len(given), 1, *shape), np.nan, np.float32)
     with np.errstate(over="ignore"):  # infinite, which the caller refuses
         frames_TMVC = given.astype(np.float32)
     if frames_TMVC.ndim == 3:
         frames_TMVC = frames_TMVC[:, None]
-    if frames_TMVC.ndim != 4 or frames_TMVC.shape[2:] != shape or len(frames_TMVC) == 0:
+    if frames_TMVC.ndim != 4 or frames_TMVC.shape[2:] != shape:
         raise InputError(
             f"a frame has the shape {given.shape[1:]}, and one person of the skeleton "
             f"{skeleton.name} has {shape}",
@@ -132,6 +136,21 @@ def _shape_frames(
             now="select the people that act, for example those who move most",
         )
     return frames_TMVC
+
+
+def arrange_frame(joints: npt.ArrayLike | None, skeleton: Skeleton, *, where: str) -> FloatArray:
+    """Arrange one frame for the most people there may be: (M, V, C), NaN for the absent.
+
+    In lists, None may take the place of a coordinate, a joint, a person or the frame. InputError,
+    which names the place of the frame.
+    """
+    try:
+        frame = read_null(joints, skeleton)
+        found_MVC = arrange_frames([frame], skeleton, may_miss_joints=True)[0]
+    except InputError as error:
+        raise InputError(error.what, where=where, now=error.now) from error
+    absent = MOST_PEOPLE - len(found_MVC)
+    return np.pad(found_MVC, ((0, absent), (0, 0), (0, 0)), constant_values=np.nan)
 
 
 def read_null(frame: Any, skeleton: Skeleton) -> Any:

@@ -126,7 +126,9 @@ PUBLISHED: Mapping[str, PublishedRecordings] = {
     ),
 }
 _EMPTY_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{\s*\}\s*")
-_SUFFIXES = tuple(sorted({suffix for known in FORMATS.values() for suffix in known.suffixes}))
+_SUFFIXES = tuple(  # the longest first: .skl.jsonl is not .jsonl
+    sorted({suffix for known in FORMATS.values() for suffix in known.suffixes}, key=len)[::-1]
+)
 
 
 def describe_published() -> str:

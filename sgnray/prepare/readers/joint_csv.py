@@ -24,12 +24,17 @@ from sgnray.errors import ClipError
 from sgnray.prepare.clip import Recording, check_meters, refusal
 from sgnray.prepare.readers.joint_columns import AXES, ENDS, find_columns, has_frame_numbers
 from sgnray.prepare.readers.json_values import MAX_NUMBER, show_name
-from sgnray.prepare.readers.people import MIN_JOINTS, Floats, find_people, mark_missing
+from sgnray.prepare.readers.people import (
+    MIN_JOINTS,
+    Floats,
+    check_world,
+    find_people,
+    mark_missing,
+)
 from sgnray.prepare.readers.tracks import build_recording
 
 # World landmarks have y down and z away from the camera: half a turn about the x axis.
 _MEDIAPIPE_SIGNS = np.array([1.0, -1.0, -1.0])
-_MAX_HIP_OFFSET_M = 0.1
 _APART_M = 0.2  # two people are further from each other, and nobody moves this far in a frame
 _NUM_SHOWN = 5
 _MAX_HEADER = 64 * 1024
@@ -78,7 +83,7 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
         full_N = np.ones(len(joints_NVC))
         scores_NV = np.stack([table[name] if name else full_N for name in scores], axis=1)
     if skeleton is MEDIAPIPE33:  # also hips that are hardly seen are about the origin
-        _check_world(mark_missing(joints_NVC))
+        check_world(mark_missing(joints_NVC))
     joints_NVC = mark_missing(joints_NVC, scores_NV)
     if skeleton is MEDIAPIPE33:
         joints_NVC = joints_NVC * _MEDIAPIPE_SIGNS
@@ -210,18 +215,6 @@ def _read_table(
     if table.num_rows == 0:
         raise refusal("it has no rows")
     return {name: table.column(number).to_numpy() for name, number in numbers.items()}
-
-
-def _check_world(joints_NVC: Floats) -> None:
-    """Raise ClipError for landmarks in the image, whose origin is not between the hips."""
-    hips_NC = joints_NVC[:, [MEDIAPIPE33.joints.index(f"{side} hip") for side in ("left", "right")]]
-    offsets_m = np.linalg.norm(hips_NC.mean(axis=1), axis=1)
-    offsets_m = offsets_m[~np.isnan(offsets_m)]
-    if offsets_m.size and np.median(offsets_m) > _MAX_HIP_OFFSET_M:
-        raise refusal(
-            "these are not world landmarks: their origin is not between the hips; write "
-            "pose_world_landmarks, not pose_landmarks"
-        )
 
 
 def _alternate(bodies_N: npt.NDArray[Any]) -> bool:

@@ -13,7 +13,7 @@ from sgnray.storage.location import Location
 
 _CASES = {word: names[0] for word, names in CASE_ALIASES.items()}
 NO_CASE = "fixed"
-_SUFFIXES = (
+SUFFIXES = (
     *(".zip", ".h5", ".hdf5", ".npz", ".pkl", ".pickle"),
     *(".skeleton", ".json", ".jsonl", ".csv"),
 )
@@ -50,7 +50,7 @@ def name_classes(dataset: str, num_classes: int) -> tuple[str, ...]:
 
 def _stem(location: Location) -> str:
     path = PurePosixPath(location.name)  # of a folder, kinect.2023 is the whole name
-    return path.stem if path.suffix.lower() in _SUFFIXES else path.name
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 
 def _make_word(text: str, kind: str) -> str:

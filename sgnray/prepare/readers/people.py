@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from sgnray.data.skeleton import MEDIAPIPE33
 from sgnray.prepare.clip import refusal
 
 Floats = npt.NDArray[np.float64]
@@ -15,6 +16,7 @@ Floats = npt.NDArray[np.float64]
 MIN_SCORE = 0.2  # a joint with a lower score is missing
 MIN_JOINTS = 3  # with fewer it is not a person
 MAX_PEOPLE = 200
+_MAX_HIP_OFFSET_M = 0.1
 
 
 def mark_missing(joints_NVC: Floats, scores_NV: Floats | None = None) -> Floats:
@@ -31,3 +33,15 @@ def find_people(joints_NVC: Floats) -> npt.NDArray[np.bool_]:
     """Return which poses have enough joints to be a person (N,)."""
     num_seen_N: npt.NDArray[np.intp] = np.count_nonzero(~np.isnan(joints_NVC[..., 0]), axis=1)
     return num_seen_N >= MIN_JOINTS
+
+
+def check_world(joints_NVC: Floats) -> None:
+    """Raise ClipError for landmarks in the image, whose origin is not between the hips."""
+    hips_NC = joints_NVC[:, [MEDIAPIPE33.joints.index(f"{side} hip") for side in ("left", "right")]]
+    offsets_m = np.linalg.norm(hips_NC.mean(axis=1), axis=1)
+    offsets_m = offsets_m[~np.isnan(offsets_m)]
+    if offsets_m.size and np.median(offsets_m) > _MAX_HIP_OFFSET_M:
+        raise refusal(
+            "these are not world landmarks: their origin is not between the hips; write "
+            "pose_world_landmarks, not pose_landmarks"
+        )

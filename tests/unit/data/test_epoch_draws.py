@@ -52,6 +52,12 @@ def test_each_augmentation_is_drawn_if_it_is_on(key):
     assert drawn(**{key: AUGMENTATIONS[key]}) > {"poses_NT"}
 
 
+@pytest.mark.parametrize("key", AUGMENTATIONS)
+def test_zero_poses_of_padding_stay_zero(joints, key):
+    joints[:, 4:] = 0.0
+    assert not draw(**{key: AUGMENTATIONS[key]}).augment(joints, ROWS)[:, 4:].any()
+
+
 def test_a_clips_draws_depend_on_nothing_but_the_clip(joints):
     few, many = draw(num_clips=12, **AUGMENTATIONS), draw(num_clips=40, **AUGMENTATIONS)
     rows = torch.tensor([3, 11])

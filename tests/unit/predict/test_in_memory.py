@@ -24,7 +24,7 @@ from sgnray.predict import (
     read_clip,
     recognize_each,
 )
-from sgnray.prepare.in_memory import list_clip
+from sgnray.prepare.in_memory import arrange_frames, list_clip
 from sgnray.prepare.readers.find_recordings import find_recordings
 from sgnray.prepare.readers.keypoints import read_keypoints
 from sgnray.prepare.readers.recordings import read_recordings
@@ -108,7 +108,7 @@ BAD = [
     (WALK[:, :24], "a frame has the shape (24, 3), and one person of the skeleton ntu25 has"),
     (WALK[:, :, :2], "a frame has the shape (25, 2)"),
     (WALK[0], "a frame has the shape (3,)"),
-    (WALK[:0], "a frame has the shape (25, 3)"),
+    (WALK[:0], "there is no frame"),
     (7.0, "a frame has the shape ()"),
     (np.stack([WALK] * 3, axis=1), "there are 3 people, and the model supports at most 2"),
     (WALK[None, None], "a frame has the shape (1, 50, 25, 3)"),
@@ -125,6 +125,37 @@ BAD = [
     ({"joints": 1}, "the joints are not an array of numbers"),
     (torch.ones(5, 25, 3, requires_grad=True), "the joints are not an array of numbers"),
 ]
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_numbers_below_one_are_refused(model, number):
+    for options in ({"num_views": number}, {"num_guesses": number}):
+        with pytest.raises(UsageError, match=f"invalid number of [a-z]+: {number}"):
+            model.predict(WALK, **options)
+        with pytest.raises(UsageError, match=f"invalid number of [a-z]+: {number}"):
+            Stream(model, **options)
+
+
+def test_landmarks_of_the_image_are_refused_in_memory():
+    world = np.random.default_rng(0).normal(0, 0.3, (4, 33, 3))
+    world[:, 23] = -world[:, 24]  # the hips
+    assert arrange_frames(world, MEDIAPIPE33).shape == (4, 1, 33, 3)
+    with pytest.raises(InputError, match="these are not world landmarks") as caught:
+        arrange_frames(world / 4 + 0.5, MEDIAPIPE33)
+    assert "y up" in caught.value.now
+
+
+def test_frames_in_json_may_lack_people_and_joints(model):
+    frames = WALK[:20].tolist()
+    plain = read_clip(json.dumps(frames).encode(), NTU25)
+    assert plain.values_PD.tobytes() == list_clip(WALK[:20], NTU25).values_PD.tobytes()
+    frames[3], frames[5][7], frames[9] = None, None, [frames[9], frames[9]]
+    clip = read_clip(json.dumps(frames).encode(), NTU25)
+    assert (clip.num_frames, len(clip.values_PD)) == (19, 20)
+    frames[4][2] = "x"
+    with pytest.raises(InputError) as caught:
+        read_clip(json.dumps(frames).encode(), NTU25)
+    assert caught.value.where == "frame 5 of the clip"
 
 
 @pytest.mark.parametrize(("joints", "what"), BAD, ids=range(len(BAD)))

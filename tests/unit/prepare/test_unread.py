@@ -37,7 +37,7 @@ def said(tmp_path):
 
 def test_files_of_another_kind_could_be_a_table(tmp_path):
     (tmp_path / "folder").mkdir()
-    paths = [tmp_path / name for name in ("a.txt", "b.npy", "c.npz", "folder/a.txt")]
+    paths = [tmp_path / name for name in ("a.dat", "b.npy", "c.npz", "folder/a.dat")]
     for path in paths:
         path.write_text("1 2 3")
     np.save(paths[1], np.zeros(3))
@@ -52,11 +52,11 @@ def test_files_of_another_kind_could_be_a_table(tmp_path):
             in caught.value.now
         )
     for number in range(20):
-        (paths[3].parent / f"{number}.{('PNG', 'txt', 'png', 'doc', 'x')[number % 5]}").touch()
+        (paths[3].parent / f"{number}.{('PNG', 'dat', 'png', 'doc', 'x')[number % 5]}").touch()
     for refuse in (refused[3], lambda: find_recordings(paths[3].parent)):
         with pytest.raises(InputError) as caught:
             refuse()
-        kinds = "8 .png files, 5 .txt files, 4 .doc files and others"
+        kinds = "8 .png files, 5 .dat files, 4 .doc files and others"
         assert caught.value.what.endswith(f" found, only {kinds}")
 
 
