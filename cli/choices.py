@@ -47,7 +47,7 @@ def choose_recipe(
             except UsageError as error:
                 if not may_lack_data or data is not None or case is not None:
                     raise
-                render.note(f"the recipe is shown for any data, without --data: {error.what}")
+                render.note(f"the recipe stays one for any data: {error.what}")
                 return chosen
         if case is not None:
             raise UsageError(

@@ -182,7 +182,7 @@ def read_clip(data: bytes, skeleton: Skeleton) -> Poses:
         ) from error
     if isinstance(frames, list) and frames:
         arranged = [
-            arrange_frame(frame, skeleton, where=f"frame {number} of the clip")
+            arrange_frame(frame, skeleton, where=f"frame {number} of the clip", checks_unit=False)
             for number, frame in enumerate(frames, start=1)
         ]
         frames = fill_joints(np.stack(arranged))

@@ -59,12 +59,14 @@ def arrange_frames(
     skeleton: Skeleton,
     *,
     may_miss_joints: bool = False,
+    checks_unit: bool = True,
 ) -> FloatArray:
     """Arrange the frames of one or two people: float32 (T, M, V, C), NaN where one is absent.
 
     A person whose numbers are all zero is absent too, and an empty frame has no person. With
     `may_miss_joints`, a joint with a NaN is missing, and becomes NaN throughout; so does a person
-    with fewer than MIN_JOINTS others. Raises InputError.
+    with fewer than MIN_JOINTS others. The unit of a pose estimator's joints is checked over all
+    frames together. Raises InputError.
     """
     frames = _shape_frames(joints, skeleton)
     frames[(frames == 0).all(axis=(2, 3))] = np.nan
@@ -89,7 +91,7 @@ def arrange_frames(
             where=f"frame {int(is_broken_T.argmax())} of the joints",
             now=now,
         )
-    if skeleton.name in ESTIMATED and is_person_TM.any():
+    if checks_unit and skeleton.name in ESTIMATED and is_person_TM.any():
         try:
             if skeleton.name == MEDIAPIPE33.name:
                 check_world(frames[is_person_TM].astype(np.float64))
@@ -138,7 +140,9 @@ def _shape_frames(
     return frames_TMVC
 
 
-def arrange_frame(joints: npt.ArrayLike | None, skeleton: Skeleton, *, where: str) -> FloatArray:
+def arrange_frame(
+    joints: npt.ArrayLike | None, skeleton: Skeleton, *, where: str, checks_unit: bool = True
+) -> FloatArray:
     """Arrange one frame for the most people there may be: (M, V, C), NaN for the absent.
 
     In lists, None may take the place of a coordinate, a joint, a person or the frame. InputError,
@@ -146,7 +150,9 @@ def arrange_frame(joints: npt.ArrayLike | None, skeleton: Skeleton, *, where: st
     """
     try:
         frame = read_null(joints, skeleton)
-        found_MVC = arrange_frames([frame], skeleton, may_miss_joints=True)[0]
+        found_MVC = arrange_frames(
+            [frame], skeleton, may_miss_joints=True, checks_unit=checks_unit
+        )[0]
     except InputError as error:
         raise InputError(error.what, where=where, now=error.now) from error
     absent = MOST_PEOPLE - len(found_MVC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from sgnray.storage.location import cache_dir
 log = logging.getLogger(__name__)
 
 LOCK_FILE = "lock"
+_MAX_ATTEMPTS = 100
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -57,13 +59,13 @@ def locked_folder(out: Path, *, busy: SgnError) -> Iterator[Path]:
     """
     folder = out.with_name(f"{out.name}.partial")
     is_new_parent = not folder.parent.exists()
-    lock: BaseFileLock | None = None
-    while lock is None:
+    for attempt in itertools.count(1):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = take_lock(folder / LOCK_FILE, busy=busy)
+            break
         except (FileNotFoundError, FileExistsError):  # its holder has just removed the folder
-            if folder.exists() and not folder.is_dir():
+            if attempt == _MAX_ATTEMPTS:  # no: a link to nothing, or a file in its place
                 with output_errors(folder):
                     raise
         except OSError:
@@ -84,8 +86,13 @@ def locked_folder(out: Path, *, busy: SgnError) -> Iterator[Path]:
 def _acquire(lock: BaseFileLock, path: Path, *, blocking: bool) -> None:
     try:
         lock.acquire(blocking=blocking)
-    except (Timeout, FileNotFoundError, FileExistsError):
+    except (Timeout, FileNotFoundError):
         raise
+    except FileExistsError as error:
+        if not path.parent.exists():  # it was removed meanwhile
+            raise FileNotFoundError(*error.args) from error
+        with output_errors(path):
+            raise
     except (OSError, NotImplementedError) as error:
         if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:
             is_cache = path.absolute().is_relative_to(cache_dir())

@@ -19,22 +19,29 @@ WITHOUT_CUDA = """
 import importlib.util
 import sys
 
-class TrainWorkers:
+def use_cpu(module):
+    if module.__name__ == "sgnray.distributed.device":
+        module.prepare_device = lambda device_type: None
+    else:
+        module._own_device = lambda device_type: module.torch.device("cpu")
+
+class Workers:
     def find_spec(name, path=None, target=None):
-        if name != "sgnray.distributed.train_workers":
+        if name not in ("sgnray.distributed.device", "sgnray.distributed.train_workers"):
             return None
-        sys.meta_path.remove(TrainWorkers)
+        sys.meta_path.remove(Workers)
         spec = importlib.util.find_spec(name)
+        sys.meta_path.insert(0, Workers)
         load = spec.loader.exec_module
 
         def exec_module(module):
             load(module)
-            module._own_device = lambda device_type: module.torch.device("cpu")
+            use_cpu(module)
 
         spec.loader.exec_module = exec_module
         return spec
 
-sys.meta_path.insert(0, TrainWorkers)
+sys.meta_path.insert(0, Workers)
 """
 
 

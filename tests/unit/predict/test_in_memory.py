@@ -158,6 +158,13 @@ def test_frames_in_json_may_lack_people_and_joints(model):
     assert caught.value.where == "frame 5 of the clip"
 
 
+def test_one_frame_that_is_far_away_does_not_refuse_a_clip_in_json():
+    frames = np.random.default_rng(0).normal(0, 0.3, (20, 17, 2))
+    frames[7, 3] = 20.0
+    clip = read_clip(json.dumps(frames.tolist()).encode(), COCO17)
+    assert len(clip.values_PD) == 20
+
+
 @pytest.mark.parametrize(("joints", "what"), BAD, ids=range(len(BAD)))
 def test_an_invalid_clip_is_refused(model, joints, what):
     with pytest.raises(InputError) as caught:

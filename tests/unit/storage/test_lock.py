@@ -106,11 +106,28 @@ def test_a_folder_that_its_holder_removes_meanwhile_is_made_again(tmp_path, monk
         assert folder.exists()
 
 
-def test_a_file_in_the_place_of_the_folder_is_reported(tmp_path):
-    (tmp_path / "out.partial").write_text("")
+@pytest.mark.parametrize("place", ["file", "link", "folder/link"])
+def test_a_file_in_the_place_of_the_folder_is_reported(tmp_path, place):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/link").symlink_to(tmp_path / "nothing")
+    (tmp_path / "link.partial").symlink_to(tmp_path / "nothing")
+    (tmp_path / "file.partial").write_text("")
+    out = tmp_path / place if place != "folder/link" else tmp_path / "folder/link/out"
     refused = pytest.raises(OutputError, match="could not be written: File exists")
-    with refused, locked_folder(tmp_path / "out", busy=BUSY):
+    with refused, locked_folder(out, busy=BUSY):
         pass
+
+
+def test_a_folder_that_cannot_be_made_is_reported():
+    refused = pytest.raises(OutputError, match="could not be written: No such file")
+    with refused, locked_folder(Path("/proc/x"), busy=BUSY):
+        pass
+
+
+def test_a_file_in_the_place_of_the_folder_of_a_lock_is_reported(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="could not be written: "):
+        take_lock(tmp_path / "file/lock", busy=BUSY)
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
