@@ -44,11 +44,10 @@ def choose_recipe(
         if CUSTOM in (chosen.data.dataset, chosen.data.case):
             try:
                 return _fill_custom(chosen, case, data)
-            except UsageError as error:
-                if not may_lack_data or data is not None or case is not None:
-                    raise
-                render.note(f"the recipe stays one for any data: {error.what}")
-                return chosen
+            except UsageError:
+                if may_lack_data and data is None and case is None:
+                    return chosen
+                raise
         if case is not None:
             raise UsageError(
                 "--case and --recipe cannot be combined: this recipe has a case",
