@@ -28,12 +28,12 @@ from sgnray.prepare.staging import (
     SORTED_FILE,
     hold_staging,
     move_into_place,
-    partial_folder,
     ready_folder,
 )
 from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import output_errors, refuse_uri
 from sgnray.storage.location import Location, locate, resolve
+from sgnray.storage.lock import partial_folder
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from sgnray.data.info import INFO_FILE
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE
 from sgnray.errors import EmptyError, OutputError, UsageError
 from sgnray.storage.atomic import output_errors, replace_folder, sync, write_text
-from sgnray.storage.lock import LOCK_FILE, locked_folder
+from sgnray.storage.lock import LOCK_FILE, locked_folder, partial_folder
 
 _PART_PATTERN = "part-*.arrow"
 _KEY_FILE = "key"
@@ -55,11 +55,6 @@ def hold_staging(out: Path, *, key: str) -> Iterator[Path]:
             if not is_kept:
                 with suppress(OSError):
                     _clear(folder)
-
-
-def partial_folder(out: Path) -> Path:
-    """Name the staging folder of a dataset."""
-    return out.with_name(f"{out.name}.partial")
 
 
 def part_path(folder: Path, index: int) -> Path:

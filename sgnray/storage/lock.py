@@ -50,6 +50,11 @@ def take_lock(path: Path, *, busy: SgnError | str) -> BaseFileLock:
     return lock
 
 
+def partial_folder(out: Path) -> Path:
+    """Return the folder in which `out` is made."""
+    return out.with_name(f"{out.name}.partial")
+
+
 @contextmanager
 def locked_folder(out: Path, *, busy: SgnError) -> Iterator[Path]:
     """Create and lock <out>.partial; see `take_lock`.
@@ -57,20 +62,17 @@ def locked_folder(out: Path, *, busy: SgnError) -> Iterator[Path]:
     It is removed at the end unless something is left in it, and so is the folder above if it is
     new.
     """
-    folder = out.with_name(f"{out.name}.partial")
+    folder = partial_folder(out)
     is_new_parent = not folder.parent.exists()
-    for attempt in itertools.count(1):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = take_lock(folder / LOCK_FILE, busy=busy)
-            break
-        except (FileNotFoundError, FileExistsError):  # its holder has just removed the folder
-            if attempt == _MAX_ATTEMPTS:  # no: a link to nothing, or a file in its place
-                with output_errors(folder):
+    with output_errors(folder):
+        for attempt in itertools.count(1):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = take_lock(folder / LOCK_FILE, busy=busy)
+                break
+            except (FileNotFoundError, FileExistsError):  # its holder has just removed the folder
+                if attempt == _MAX_ATTEMPTS:  # no: a link to nothing, or a file in its place
                     raise
-        except OSError:
-            with output_errors(folder):
-                raise
     try:
         yield folder
     finally:

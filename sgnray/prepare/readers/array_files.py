@@ -30,11 +30,11 @@ from sgnray.storage.location import Entry, Location
 _MAX_ROW_BYTES = 64 * 2**20
 # The strongest compression of these files is zlib's: at most 1032 times.
 _MAX_RATIO = 1040
-# What the libraries raise over damaged files.
 OWN_CLIPS = (
     "clips of your own go into a table that a .yaml file describes: 'Your own skeletons' in "
     ".github/docs/data.md"
 )
+# What the libraries raise over damaged files.
 H5_ERRORS = (
     OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError,
 )  # fmt: skip

@@ -79,14 +79,20 @@ def test_a_killed_preparation_continues_and_ends_in_the_same_bytes(make_nwucla, 
     assert contents(out) == contents(prepare_dataset(raw, out=tmp_path / "straight").folder)
 
 
-def test_an_interrupted_preparation_of_other_files_is_not_continued(make_nwucla, tmp_path):
+def interrupt(raw, out):
+    """Prepare a dataset until its first part is finished."""
+
     def stop(done, _):
         if done > PART_FILES:
             raise KeyboardInterrupt
 
-    out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        prepare_dataset(make_nwucla(PART_FILES + 2, "a", seed=1), out=out, on_progress=stop)
+        prepare_dataset(raw, out=out, on_progress=stop)
+
+
+def test_an_interrupted_preparation_of_other_files_is_not_continued(make_nwucla, tmp_path):
+    out = tmp_path / "out"
+    interrupt(make_nwucla(PART_FILES + 2, "a", seed=1), out)
     other = make_nwucla(PART_FILES + 2, "b", seed=2)
     prepare_dataset(other, out=out)
     assert contents(out) == contents(prepare_dataset(other, out=tmp_path / "straight").folder)
@@ -96,14 +102,8 @@ def test_an_interrupted_preparation_of_a_file_that_was_rewritten_is_not_continue
     make_nwucla, tmp_path
 ):
     """Its name and its size are the same."""
-
-    def stop(done, _):
-        if done > PART_FILES:
-            raise KeyboardInterrupt
-
     raw, out = make_nwucla(PART_FILES + 2), tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt):
-        prepare_dataset(raw, out=out, on_progress=stop)
+    interrupt(raw, out)
     first, before = min(raw.rglob("*.json")), os.stat(min(raw.rglob("*.json")))
     first.write_text(first.read_text().translate(str.maketrans("56", "65")))
     os.utime(first, ns=(0, before.st_mtime_ns + 10**9))
@@ -113,13 +113,8 @@ def test_an_interrupted_preparation_of_a_file_that_was_rewritten_is_not_continue
 
 
 def test_a_corrupt_part_is_prepared_again(make_nwucla, tmp_path):
-    def stop(done, _):
-        if done > PART_FILES:
-            raise KeyboardInterrupt
-
     raw, out = make_nwucla(PART_FILES + 2), tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt):
-        prepare_dataset(raw, out=out, on_progress=stop)
+    interrupt(raw, out)
     part = tmp_path / "out.partial" / "part-00000.arrow"
     part.write_bytes(part.read_bytes()[:-100])
     prepare_dataset(raw, out=out)
