@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sgnray.checkpoints.model_card import build_sgn, reading
 from sgnray.config import ModelConfig, Recipe, parse_recipe
-from sgnray.data.skeleton import SKELETONS, Skeleton
+from sgnray.data.skeleton import NAMED, Skeleton
 from sgnray.errors import CheckpointError, CorruptError
 from sgnray.model.reference import find_reference, model_from_reference, reference_config
 from sgnray.model.sgn import SGN
@@ -170,9 +170,9 @@ def _parse(content: State) -> Checkpoint:
     content = dict(content)
     if content["format_version"] == 1:  # it has the name of one of two skeletons
         layout = content.pop("layout")
-        if layout not in SKELETONS:
+        if layout not in NAMED:
             raise ValueError(f"the skeleton layout {layout!r} is unknown")
-        content["skeleton"] = SKELETONS[layout].to_dict()
+        content["skeleton"] = NAMED[layout].to_dict()
     if content["format_version"] < 3:
         content["averaged"] = None
     content["skeleton"] = Skeleton.from_dict(content["skeleton"])

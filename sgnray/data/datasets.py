@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.data.skeleton import KINECT20, NTU25, Skeleton
+from sgnray.data.skeleton import KINECT20, NAMED, NTU25, Skeleton
 
 Column = Literal["subject", "camera", "setup"]
 
@@ -151,6 +151,10 @@ DATASETS: Mapping[str, PublishedDataset] = {
         },
         is_synthetic=True,
     ),
+}
+# By the names that raw recordings and datasets have.
+SKELETONS: Mapping[str, Skeleton] = NAMED | {
+    known.skeleton.name: known.skeleton for known in DATASETS.values()
 }
 
 

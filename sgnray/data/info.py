@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError
 
 from sgnray.config.schema import ListOf, Strict, Word
-from sgnray.data.skeleton import SKELETONS, SkeletonField
+from sgnray.data.skeleton import NAMED, SkeletonField
 from sgnray.errors import InputError, Problem
 
 FORMAT_VERSION = 2
@@ -102,10 +102,10 @@ def read_info(folder: Path, *, where: str | None = None) -> DatasetInfo:
     if set(data) != keys:
         raise corrupt(where, f"wrong keys {', '.join(sorted(set(data) ^ keys))}")
     layout = data.pop("layout")
-    if not isinstance(layout, str) or (version == 1 and layout not in SKELETONS):
+    if not isinstance(layout, str) or (version == 1 and layout not in NAMED):
         raise corrupt(where, f"layout is {layout!r:.60}, which is unknown")
     if version == 1:  # it has only the name of one of two layouts
-        data["skeleton"] = SKELETONS[layout]
+        data["skeleton"] = NAMED[layout]
     elif isinstance(data["skeleton"], dict):
         data["skeleton"]["name"] = layout
     try:

@@ -63,7 +63,7 @@ class Skeleton:
             raise ValueError("bones is not a list of pairs of different joints, by their index")
         if skeleton.origin not in (None, *joints):
             raise ValueError("origin is not a joint")
-        known = SKELETONS.get(skeleton.name, skeleton)
+        known = NAMED.get(skeleton.name, skeleton)
         if (known.num_joints, known.num_coordinates) != (len(joints), skeleton.num_coordinates):
             raise ValueError(f"joints or num_coordinates are not those of {skeleton.name}")
         return skeleton
@@ -224,13 +224,12 @@ AZURE32 = Skeleton(
     origin=1,
 )  # fmt: skip
 
-# Those of Kinect, which the files of 2s-AGCN, CTR-GCN, PYSKL and SGN itself have.
+# Those of Kinect, which the files of 2s-AGCN, CTR-GCN, PYSKL and SGN itself have; recordings keep
+# their unit.
 KINECT = (NTU25, KINECT20)
-
-# A new skeleton belongs to one of these two. Datasets recorded with a sensor keep their unit.
-_RECORDED = KINECT
-# Those that pose estimators write; their prepared poses are in meters, which is checked.
-_ESTIMATED = (COCO17, OPENPOSE18, OPENPOSE25, MEDIAPIPE33, AZURE32)
-
-SKELETONS = {skeleton.name: skeleton for skeleton in (*_RECORDED, *_ESTIMATED)}
-ESTIMATED = frozenset(skeleton.name for skeleton in _ESTIMATED)  # their names
+# Those that pose estimators write, by name; their prepared poses are in meters, which is checked.
+ESTIMATED = {
+    skeleton.name: skeleton for skeleton in (COCO17, OPENPOSE18, OPENPOSE25, MEDIAPIPE33, AZURE32)
+}
+# Those of this module; data/datasets.py adds the skeletons of published datasets.
+NAMED = {skeleton.name: skeleton for skeleton in KINECT} | ESTIMATED

@@ -16,7 +16,7 @@ from sgnray.data.datasets import NTU_CLIP_NAME
 from sgnray.data.formats.padded import NUM_BODIES, last_frames, write_h5, write_npz
 from sgnray.data.formats.pyskl import write_pyskl
 from sgnray.data.protocols import Split, resolve_case, split_clips, split_counts
-from sgnray.data.skeleton import COCO17, KINECT, SKELETONS
+from sgnray.data.skeleton import COCO17, ESTIMATED, KINECT
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import InputError, UsageError, count_of
 from sgnray.progress import OnProgress, ignore_progress
@@ -95,7 +95,7 @@ def _check_outside(out: Path, dataset: SkeletonDataset) -> None:
 def _was_pixels(dataset: SkeletonDataset) -> bool:
     """Return whether the poses were key points of a pose estimator in an image."""
     skeleton = dataset.skeleton
-    return skeleton.num_coordinates == 2 and skeleton.name in SKELETONS
+    return skeleton.num_coordinates == 2 and skeleton.name in ESTIMATED
 
 
 def _check_padded(dataset: SkeletonDataset) -> None:

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from sgnray.config.custom import Description, Rule, SplitRule, parse_description
-from sgnray.data.datasets import DATASETS
+from sgnray.data.datasets import DATASETS, SKELETONS
 from sgnray.data.info import NamedSplits
-from sgnray.data.skeleton import KINECT, SKELETONS, Skeleton
+from sgnray.data.skeleton import KINECT, Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, count_of, count_problems
 from sgnray.prepare.clip import CLIP_NUMBERS, MAX_CLIP_NUMBER, Clip, ClipFacts, refusal

@@ -20,7 +20,6 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 
 from sgnray.data.info import NamedSplits
-from sgnray.data.skeleton import SKELETONS
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, UsageError, shorten_problems
 from sgnray.prepare.clip import CLIP_NUMBERS, ClipFacts, refusal
@@ -38,7 +37,12 @@ from sgnray.prepare.readers.labels_csv import (
 from sgnray.prepare.readers.listing import Listing, cut_parts
 from sgnray.prepare.readers.naming import name_after_file
 from sgnray.prepare.readers.raw_files import RawFile, frames_of, read_file
-from sgnray.prepare.readers.recordings import check_one_format, describe_files, prepare_recordings
+from sgnray.prepare.readers.recordings import (
+    check_one_format,
+    describe_files,
+    prepare_recordings,
+    skeleton_of,
+)
 from sgnray.storage.location import Location, escape_name
 
 log = logging.getLogger(__name__)
@@ -97,7 +101,7 @@ def plan_labeled(listing: Listing, raw: Sequence[Location], name_pattern: str | 
     prepare = partial(prepare_recordings, num_classes=len(class_names))
     return RawPlan(
         dataset=name_after_file(raw[0]),
-        skeleton=SKELETONS[files[0].skeleton],
+        skeleton=skeleton_of(files[0]),
         class_names=class_names,
         jobs=tuple(
             PartJob(

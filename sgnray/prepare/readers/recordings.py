@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from sgnray.data.datasets import read_class_names, read_missing_names
-from sgnray.data.skeleton import SKELETONS, Skeleton
+from sgnray.data.datasets import SKELETONS, read_class_names, read_missing_names
+from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, show_first
 from sgnray.prepare.clip import Clip, ClipFacts, Recording, refusal, unknown_action

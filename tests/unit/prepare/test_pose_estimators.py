@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from sgnray.data.datasets import SKELETONS
 from sgnray.data.skeleton import (
     AZURE32,
     COCO17,
@@ -16,7 +17,6 @@ from sgnray.data.skeleton import (
     NTU25,
     OPENPOSE18,
     OPENPOSE25,
-    SKELETONS,
 )
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.normalize import normalize
