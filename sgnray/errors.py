@@ -19,8 +19,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,10 @@ class SgnError(Exception):
         rows = [f"{problem.where}: {problem.what}" for problem in self.problems]
         return "; ".join([f"{self.what} ({self.where})", *rows, self.now])
 
-    def __reduce__(self) -> tuple[Callable[..., SgnError], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., SgnError], tuple[str]]:
         # Errors cross process borders on their way from a Ray worker to the terminal.
-        return _rebuild, (type(self), self.what, self.where, self.now, self.problems)
+        rest = {"where": self.where, "now": self.now, "problems": self.problems}
+        return partial(type(self), **rest), (self.what,)
 
 
 class UsageError(SgnError):
@@ -154,9 +155,3 @@ def shorten_problems(problems: Sequence[Problem]) -> list[Problem]:
     """Keep the first ten problems, and say how many more there are."""
     rest = [Problem("and", f"{len(problems) - 10:,} more")] if len(problems) > 10 else []
     return [*problems[:10], *rest]
-
-
-def _rebuild(
-    kind: type[SgnError], what: str, where: str, now: str, problems: tuple[Problem, ...]
-) -> SgnError:
-    return kind(what, where=where, now=now, problems=problems)

@@ -80,9 +80,9 @@ def parse_description(text: str, *, source: str) -> Description:
     try:
         description = Description.model_validate(content)
     except ValidationError as error:
-        found = dict.fromkeys(_explain(error))
+        found = list(_explain(error).items())
     else:
-        found = dict.fromkeys(_contradictions(description))
+        found = list(dict.fromkeys(_contradictions(description)))
     located = (Problem(document.where(key), what) for key, what in found)
     problems = [*document.problems, *located]
     if problems:
@@ -92,31 +92,29 @@ def parse_description(text: str, *, source: str) -> Description:
     return description
 
 
-def _explain(error: ValidationError) -> Iterator[tuple[str, str]]:
-    details = error.errors(include_url=False, include_context=False, include_input=False)
-    wrong_entries: dict[object, int] = {}  # the first of each list of names
-    for detail in details:
-        match detail["type"], detail["loc"]:
-            case "string_type", (key, int(index)):
-                wrong_entries.setdefault(key, index)
-    for detail in details:
-        key, *rest = detail["loc"]
-        key = str(key)
+def _explain(error: ValidationError) -> dict[str, str]:
+    """Return the first problem of each key, and of each case."""
+    found: dict[str, str] = {}
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        place, *rest = detail["loc"]
+        key = str(place)
+        is_not_text = detail["type"] == "string_type"
         field = Description.model_fields.get(key)
         if field is None:
-            yield key, f"unknown key{did_you_mean(key, Description.model_fields)}"
+            what = f"unknown key{did_you_mean(key, Description.model_fields)}"
         elif detail["type"] == "missing":
-            yield key, f"is missing; it must be {field.description}"
-        elif key == "splits" and rest[1:] == ["[key]"]:
-            yield f"splits.{rest[0]}", _CASE_NAME
+            what = f"is missing; it must be {field.description}"
         elif key == "splits" and rest:
-            yield f"splits.{rest[0]}", f"must be {_RULE}"
-        elif key in ("bones", "origin") and detail["type"] == "string_type":
-            yield key, "names a joint that is not text: put it in quotes"
-        elif key in wrong_entries:
-            yield key, f"entry {wrong_entries[key] + 1} of {key} is not text: put it in quotes"
+            key = f"splits.{rest[0]}"
+            what = _CASE_NAME if rest[1:] == ["[key]"] else f"must be {_RULE}"
+        elif key in ("bones", "origin") and is_not_text:
+            what = "names a joint that is not text: put it in quotes"
+        elif is_not_text and rest and isinstance(rest[0], int):
+            what = f"entry {rest[0] + 1} of {key} is not text: put it in quotes"
         else:
-            yield key, f"must be {field.description}"
+            what = f"must be {field.description}"
+        found.setdefault(key, what)
+    return found
 
 
 def _contradictions(description: Description) -> Iterator[tuple[str, str]]:

@@ -50,41 +50,23 @@ def explain_together(data: Mapping[str, object], *, origins: Mapping[str, str]) 
 def unknown_key(key: str) -> str:
     """Report an unknown key, and suggest the one that may be meant."""
     kind = "unknown key" if "." in key else "unknown section"
-    meant = _closest_key(key)
-    if meant is None:
-        return f"{kind}; {_choices_near(key)}"
-    return f"{kind}; did you mean {meant}?"
+    section, _, leaf = key.rpartition(".")
+    # The most common mistake is a valid name in the wrong section, or without its section.
+    by_leaf = {name.rpartition(".")[2]: name for name in dotted_keys()}
+    if not section:
+        by_leaf |= {name: name for name in sections()}
+    if close := difflib.get_close_matches(leaf, by_leaf, n=1):
+        return f"{kind}; did you mean {by_leaf[close[0]]}?"
+    section = key.partition(".")[0]
+    if section in sections():
+        return f"{kind}; {section} has {', '.join(sections()[section].model_fields)}"
+    return f"{kind}; a recipe has {', '.join(sections())}"
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return '; did you mean X?', or nothing if no choice is close."""
     close = difflib.get_close_matches(word, list(choices), n=1)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def _closest_key(key: str) -> str | None:
-    # The most common mistake is a valid name in the wrong section, or without its section.
-    leaf = key.rpartition(".")[2]
-    for candidate in dotted_keys():
-        if candidate.rpartition(".")[2] == leaf:
-            return candidate
-    section, _, leaf = key.rpartition(".")
-    if section in sections():
-        close = difflib.get_close_matches(leaf, sections()[section].model_fields, n=1, cutoff=0.5)
-        if close:
-            return f"{section}.{close[0]}"
-    by_leaf = {name.rpartition(".")[2]: name for name in dotted_keys()}
-    if not section:
-        by_leaf |= {name: name for name in sections()}
-    close = difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.7)
-    return by_leaf[close[0]] if close else None
-
-
-def _choices_near(key: str) -> str:
-    section = key.partition(".")[0]
-    if section in sections():
-        return f"{section} has {', '.join(sections()[section].model_fields)}"
-    return f"a recipe has {', '.join(sections())}"
 
 
 def _value(data: Mapping[str, object], key: str) -> int | None:

@@ -30,7 +30,7 @@ from sgnray.data.info import (
     read_info,
     write_info,
 )
-from sgnray.data.protocols import ClipTable, IntArray, Split
+from sgnray.data.protocols import BoolArray, ClipTable, IntArray, Split
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped, write_skipped
 from sgnray.errors import InputError, Problem, UsageError, count_of, first_line
@@ -112,7 +112,7 @@ def open_dataset(folder: Path | str) -> SkeletonDataset:
         find_contradictions(batch, info),
         find_wrong_labels(batch, info),
         find_unknown_names(batch, info),
-        _find_wrong_poses(batch),
+        find_wrong_poses(batch),
     )
     if (problem := next(problems, None)) is not None:
         raise corrupt(path, problem)
@@ -330,12 +330,23 @@ def find_unknown_names(batch: pa.RecordBatch, info: DatasetInfo) -> Iterator[str
             yield f"the case {case} names {some}, for example {unknown[0]}"
 
 
-def _find_wrong_poses(batch: pa.RecordBatch) -> Iterator[str]:
+def find_wrong_poses(batch: pa.RecordBatch) -> Iterator[str]:
+    """Count the poses that are in no frame of their clip, and those without a body."""
     frame_P, body_P = (batch.column(name).values.to_numpy() for name in ("frame", "body"))
     num_poses_N = np.diff(batch.column("poses").offsets.to_numpy())
     num_frames_P = np.repeat(batch.column("num_frames").to_numpy(), num_poses_N)
-    if not np.all((frame_P >= 0) & (frame_P < num_frames_P)) or not np.all(body_P >= 0):
-        yield "a pose is outside of its clip's frames, or has no body"
+    is_outside_P = (frame_P < 0) | (frame_P >= num_frames_P)
+    yield from count_poses(batch, is_outside_P, "outside of the frames of a clip")
+    yield from count_poses(batch, body_P < 0, "with a body below 0")
+
+
+def count_poses(batch: pa.RecordBatch, is_wrong_P: BoolArray, what: str) -> Iterator[str]:
+    """Yield how many poses are wrong, and the clip of the first; nothing if none is."""
+    wrong = np.flatnonzero(is_wrong_P)
+    if wrong.size:
+        clip = np.searchsorted(batch.column("poses").offsets.to_numpy(), wrong[0], "right") - 1
+        name = batch.column("name")[int(clip)]
+        yield f"{count_of(wrong.size, 'pose')} {what}, the first in {name}"
 
 
 def _clip_table(batch: pa.RecordBatch, splits: NamedSplits) -> ClipTable:

@@ -5,7 +5,6 @@ Legend: N clips, P poses of the dataset, D = V * C numbers of a pose.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -19,9 +18,11 @@ from sgnray.data.store import (
     CLIPS_FILE,
     SKIPPED_FILE,
     checksum_file,
+    count_poses,
     find_contradictions,
     find_unknown_names,
     find_wrong_labels,
+    find_wrong_poses,
     read_batch,
 )
 from sgnray.errors import InputError, Problem, count_of, count_problems
@@ -35,8 +36,7 @@ def verify_dataset(folder: Path, on_progress: OnProgress = ignore_progress) -> D
     """Check every number of a dataset and return its description.
 
     One InputError lists all problems. clips.arrow is read twice, for its checksum and for its
-    numbers, and `on_progress` is called with (MiB done, MiB in total). Memory does not grow with
-    the number of poses.
+    numbers, in blocks, and `on_progress` is called with (MiB done, MiB in total).
     """
     info = read_info(folder)
     path = folder / CLIPS_FILE
@@ -99,31 +99,17 @@ def _check_names(batch: pa.RecordBatch) -> Iterator[str]:
 
 
 def _check_poses(batch: pa.RecordBatch, progress: Progress) -> Iterator[str]:
-    """Check every number, a block of poses at a time."""
-    poses, names = batch.column("poses"), batch.column("name")
-    offsets, num_frames_N = poses.offsets.to_numpy(), batch.column("num_frames").to_numpy()
-    frame_P, body_P = (batch.column(name).values.to_numpy() for name in ("frame", "body"))
-    values_PD = poses.values.values.to_numpy().reshape(-1, poses.values.type.list_size)
-    empty = np.flatnonzero(np.diff(offsets) == 0)
+    poses = batch.column("poses")
+    empty = np.flatnonzero(np.diff(poses.offsets.to_numpy()) == 0)
     if empty.size:
-        yield f"{count_of(empty.size, 'clip')} without poses, the first is {names[int(empty[0])]}"
-    counts: Counter[str] = Counter()
-    first_row: dict[str, int] = {}
+        first = batch.column("name")[int(empty[0])]
+        yield f"{count_of(empty.size, 'clip')} without poses, the first is {first}"
+    values_PD = poses.values.values.to_numpy().reshape(-1, poses.values.type.list_size)
+    is_finite_P = np.ones(len(values_PD), np.bool_)
     step = max(1, _BLOCK_BYTES // (4 * values_PD.shape[1]))
     for start in range(0, len(values_PD), step):
-        block = slice(start, min(start + step, len(values_PD)))
-        row_P = np.searchsorted(offsets, np.arange(block.start, block.stop), side="right") - 1
-        masks = {
-            "with numbers that are not finite": ~np.isfinite(values_PD[block]).all(axis=1),
-            "outside of the frames of a clip": (frame_P[block] < 0)
-            | (frame_P[block] >= num_frames_N[row_P]),
-            "with a body below 0": body_P[block] < 0,
-        }
-        for what, is_wrong_P in masks.items():
-            counts[what] += int(np.count_nonzero(is_wrong_P))
-            if is_wrong_P.any():
-                first_row.setdefault(what, int(row_P[is_wrong_P.argmax()]))
-        progress.add(values_PD[block].nbytes)
-    for what, count in counts.items():
-        if count:
-            yield f"{count_of(count, 'pose')} {what}, the first in {names[first_row[what]]}"
+        block_PD = values_PD[start : start + step]
+        is_finite_P[start : start + step] = np.isfinite(block_PD).all(axis=1)
+        progress.add(block_PD.nbytes)
+    yield from count_poses(batch, ~is_finite_P, "with numbers that are not finite")
+    yield from find_wrong_poses(batch)
