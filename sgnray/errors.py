@@ -51,8 +51,8 @@ class SgnError(Exception):
 
     def __reduce__(self) -> tuple[Callable[..., SgnError], tuple[str]]:
         # Errors cross process borders on their way from a Ray worker to the terminal.
-        rest = {"where": self.where, "now": self.now, "problems": self.problems}
-        return partial(type(self), **rest), (self.what,)
+        kind = partial(type(self), where=self.where, now=self.now, problems=self.problems)
+        return kind, (self.what,)
 
 
 class UsageError(SgnError):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
+from sgnray.data.info import INFO_FILE, REBUILD, parse_info, read_info
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file
 from sgnray.distributed.driver_actors import FileServer
 from sgnray.errors import InputError, first_line
@@ -25,7 +25,6 @@ from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import output_errors, replace_folder, sync
 from sgnray.storage.location import Location, as_folder, cache_dir
 from sgnray.storage.lock import locked
-from sgnray.storage.scratch import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -74,14 +73,17 @@ def dataset_at(place: Path | str | Location, on_progress: OnProgress = ignore_pr
     place = as_folder(place)
     if isinstance(place, Path):
         return place
-    info = _read_remote_info(place)
+    # dataset.json alone, before any large file is fetched.
+    source = place.child(INFO_FILE)
+    content = b"".join(block for block, _ in _read_blocks(source))
+    identity = parse_info(content, where=str(source)).identity
 
     def copy(folder: Path) -> None:
         log.info("fetching %s: %s", place, folder.parent)
         for name in _FILES:
             _copy(place.child(name), folder, on_progress if name == CLIPS_FILE else ignore_progress)
 
-    return cached_dataset(info.identity, copy)
+    return cached_dataset(identity, copy)
 
 
 def holds_dataset(place: Path | Location) -> bool:
@@ -91,14 +93,7 @@ def holds_dataset(place: Path | Location) -> bool:
     return place.child(INFO_FILE).entry() is not None
 
 
-def _read_remote_info(place: Location) -> DatasetInfo:
-    """Read dataset.json alone, before any large file is fetched."""
-    with scratch_folder("sgn-") as folder:
-        _copy(place.child(INFO_FILE), folder)
-        return read_info(folder, where=str(place.child(INFO_FILE)))
-
-
-def _copy(source: Location, folder: Path, on_progress: OnProgress = ignore_progress) -> None:
+def _copy(source: Location, folder: Path, on_progress: OnProgress) -> None:
     """Copy one file into a folder, in blocks."""
     target = folder / source.name
     with output_errors(target), target.open("wb") as file:
@@ -140,7 +135,7 @@ def cached_dataset(identity: str, copy: Callable[[Path], None]) -> Path:
         raise InputError(
             f"{identity!r} is not a checksum of a dataset",
             where=INFO_FILE,
-            now="prepare the dataset again: sgn prepare --raw PATH --overwrite",
+            now=REBUILD,
         )
     folder = cache_dir() / "datasets" / match[1][:_NUM_DIGITS]
     if _is_intact(folder, identity):

@@ -19,7 +19,7 @@ INFO_FILE = "dataset.json"
 
 NamedSplits = dict[str, dict[str, list[str]]]
 
-_REBUILD = "prepare it again: sgn prepare --raw PATH --overwrite"
+REBUILD = "prepare it again: sgn prepare --raw PATH --overwrite"
 Count = Annotated[int, Field(ge=0, description="a count")]
 
 
@@ -72,22 +72,27 @@ def _digest(content: Any) -> str:
     return f"sha256:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
 
 
-def read_info(folder: Path, *, where: str | None = None) -> DatasetInfo:
-    """Read and check dataset.json; InputError names the key that is missing or wrong.
-
-    `where` is the file's place for messages, if this is a copy of it.
-    """
+def read_info(folder: Path) -> DatasetInfo:
+    """Read and check dataset.json; InputError names the key that is missing or wrong."""
     path = folder / INFO_FILE
-    where = where or str(path)
     if not path.is_file():
         raise InputError(
             "not a prepared dataset" if folder.exists() else "dataset not found",
-            where=where,
+            where=str(path),
             now="prepare one: sgn prepare --raw PATH",
         )
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise corrupt(path, f"it cannot be read: {error.strerror or error}") from error
+    return parse_info(content, where=str(path))
+
+
+def parse_info(content: bytes, *, where: str) -> DatasetInfo:
+    """Check the content of dataset.json, as `read_info` does; `where` names it."""
+    try:
+        data = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise corrupt(where, "it is not valid JSON") from error
     version = data.get("format_version") if isinstance(data, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -96,7 +101,7 @@ def read_info(folder: Path, *, where: str | None = None) -> DatasetInfo:
         raise InputError(
             f"the dataset has format version {version}, this sgnray reads up to {FORMAT_VERSION}",
             where=where,
-            now=f"update sgnray, or {_REBUILD}",
+            now=f"update sgnray, or {REBUILD}",
         )
     keys = {"layout", *DatasetInfo.model_fields} - ({"skeleton"} if version == 1 else set())
     if set(data) != keys:
@@ -146,7 +151,7 @@ def corrupt(where: Path | str, detail: str, problems: Sequence[Problem] = ()) ->
     return InputError(
         f"the dataset is corrupt or not ours: {detail}",
         where=str(where),
-        now=_REBUILD,
+        now=REBUILD,
         problems=problems,
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sgnray.data.info import INFO_FILE, DatasetInfo, read_info
+from sgnray.data.info import INFO_FILE, REBUILD, DatasetInfo, read_info
 from sgnray.data.skipped import read_skipped
 from sgnray.data.store import (
     CLIPS_FILE,
@@ -50,7 +50,7 @@ def verify_dataset(folder: Path, on_progress: OnProgress = ignore_progress) -> D
         raise InputError(
             f"the dataset has {count_problems(problems)}",
             where=str(folder),
-            now="prepare it again: sgn prepare --raw PATH --overwrite",
+            now=REBUILD,
             problems=problems,
         )
     return info
