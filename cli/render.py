@@ -25,8 +25,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sgnray.data.progress import OnProgress
 from sgnray.errors import OutputError, SgnError
-from sgnray.progress import OnProgress
 
 from .tables import clean
 

@@ -15,10 +15,10 @@ import torch
 
 from sgnray.config import Recipe
 from sgnray.data.batches import TrainBatches
+from sgnray.data.progress import OnProgress
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.world import World
-from sgnray.progress import OnProgress
 from sgnray.train.job import open_bank, train_batches
 from sgnray.train.loop import train_epoch
 from sgnray.train.state import TrainState

@@ -23,6 +23,7 @@ from sgnray.bench.noise import Shape, known_shape, write_noise
 from sgnray.checkpoints.checkpoint import build_model
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe
+from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.cluster import connected, is_at_hand
@@ -32,7 +33,6 @@ from sgnray.distributed.resources import Workers
 from sgnray.metric_keys import CLIPS_PER_S
 from sgnray.model.flops import STEP_FACTOR, forward_flops
 from sgnray.model.sgn import count_parameters
-from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.scratch import scratch_folder
 from sgnray.train.checks import check_recipe, is_on_cpus, match_recipe
 from sgnray.train.job import VALIDATION_VIEWS, choose_parts

@@ -18,10 +18,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from sgnray.data.info import INFO_FILE, REBUILD, parse_info, read_info
+from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file
 from sgnray.distributed.driver_actors import FileServer
 from sgnray.errors import InputError, first_line
-from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import output_errors, replace_folder, sync
 from sgnray.storage.location import Location, as_folder, cache_dir
 from sgnray.storage.lock import locked

@@ -30,11 +30,11 @@ from sgnray.data.info import (
     read_info,
     write_info,
 )
+from sgnray.data.progress import Progress
 from sgnray.data.protocols import BoolArray, ClipTable, IntArray, Split
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped, write_skipped
 from sgnray.errors import InputError, Problem, UsageError, count_of, first_line
-from sgnray.progress import Progress
 
 CLIPS_FILE = "clips.arrow"
 SKIPPED_FILE = "skipped.csv"

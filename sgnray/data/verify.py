@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from sgnray.data.info import INFO_FILE, REBUILD, DatasetInfo, read_info
+from sgnray.data.progress import OnProgress, Progress, ignore_progress
 from sgnray.data.skipped import read_skipped
 from sgnray.data.store import (
     CLIPS_FILE,
@@ -26,7 +27,6 @@ from sgnray.data.store import (
     read_batch,
 )
 from sgnray.errors import InputError, Problem, count_of, count_problems
-from sgnray.progress import OnProgress, Progress, ignore_progress
 
 _BLOCK_BYTES = 8 << 20
 _MIB = 1 << 20

@@ -18,6 +18,7 @@ from torch import Tensor
 from sgnray.checkpoints.model_card import ModelCard
 from sgnray.data.fetch import SharedDataset
 from sgnray.data.pose_bank import PoseBank
+from sgnray.data.progress import OnProgress, Progress
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
@@ -30,7 +31,6 @@ from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.evaluate.score import CHUNK_CLIPS, view_logits
 from sgnray.model.sgn import SGN
-from sgnray.progress import OnProgress, Progress
 
 # Clips of one task: whole chunks, so that no logit depends on the number of workers.
 _BLOCK_CLIPS = 16 * CHUNK_CLIPS

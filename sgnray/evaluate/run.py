@@ -17,6 +17,7 @@ from torch import Tensor
 from sgnray.checkpoints.claim import Runs
 from sgnray.checkpoints.run_folder import is_trained_on
 from sgnray.checkpoints.trained_model import TrainedModel, dataset_of, load_trained_model
+from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.data.protocols import IntArray, cases_of, resolve_case, split_clips
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
@@ -34,7 +35,6 @@ from sgnray.evaluate.launch import compute_logits
 from sgnray.evaluate.report import Details, EvaluatedModel, Member, Report, make_report
 from sgnray.evaluate.score import tally_logits
 from sgnray.model.sgn import count_parameters
-from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.mirror import display_name
 
 log = logging.getLogger(__name__)

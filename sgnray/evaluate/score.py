@@ -15,12 +15,12 @@ from sgnray.checkpoints.model_card import ModelCard
 from sgnray.config.schema import Windows
 from sgnray.data.batches import gather_views, view_draws
 from sgnray.data.pose_bank import PoseBank
+from sgnray.data.progress import OnProgress, Progress, ignore_progress
 from sgnray.data.protocols import IntArray
 from sgnray.distributed.world import World
 from sgnray.errors import SgnError, count_of
 from sgnray.evaluate.metrics import Tally
 from sgnray.model.sgn import SGN
-from sgnray.progress import OnProgress, Progress, ignore_progress
 
 # The reference scores 32 clips at a time. A fixed size makes each clip's logits independent of the
 # number of workers: ranks get whole chunks.

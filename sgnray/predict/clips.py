@@ -23,6 +23,7 @@ from sgnray.checkpoints.claim import Runs
 from sgnray.checkpoints.onnx_model import OnnxModel
 from sgnray.checkpoints.trained_model import Guess, TrainedModel, check_counts, load_trained_model
 from sgnray.config.schema import Precision
+from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.data.skipped import Skipped
 from sgnray.distributed.device import (
     check_device_name,
@@ -38,7 +39,6 @@ from sgnray.predict.sources import DatasetSource, PredictionPart, Sample, Source
 from sgnray.predict.windows import SkippedWindow, SlidingWindow, Span, cut
 from sgnray.prepare.clip import FRAMES_PER_S, Poses
 from sgnray.prepare.plan import hash_lines
-from sgnray.progress import OnProgress, ignore_progress
 
 # Recordings per part, which is repeated after a kill and sent to a worker as a whole.
 PART_RECORDINGS = 32

@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import json as pa_json
 
+from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.data.skipped import Skipped
 from sgnray.errors import OutputError, Problem, UsageError
 from sgnray.predict.clips import Prediction, PredictionPlan
 from sgnray.predict.windows import SkippedWindow
-from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import URI, output_errors, refuse_existing, sync, write_text
 from sgnray.storage.location import escape_name, resolve
 from sgnray.storage.lock import locked_folder

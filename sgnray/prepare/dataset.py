@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from sgnray.data.info import INFO_FILE, DatasetInfo, NamedSplits, read_info
+from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.data.protocols import split_counts
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped, count_reasons, read_skipped
@@ -30,7 +31,6 @@ from sgnray.prepare.staging import (
     move_into_place,
     ready_folder,
 )
-from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import output_errors, refuse_uri
 from sgnray.storage.location import Location, locate, resolve
 from sgnray.storage.lock import partial_folder

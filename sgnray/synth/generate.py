@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from sgnray.data.datasets import NTU_CLIP_NAME
+from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.errors import OutputError, UsageError
-from sgnray.progress import OnProgress, ignore_progress
 from sgnray.seeding import derive_seed
 from sgnray.storage.atomic import output_errors, refuse_uri, replace_folder
 from sgnray.storage.lock import locked_folder

@@ -11,9 +11,9 @@ import torch
 from sgnray import metric_keys as keys
 from sgnray.config import Recipe
 from sgnray.data.batches import TrainBatches
+from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.errors import Problem, SgnError
 from sgnray.evaluate.metrics import Tally
-from sgnray.progress import OnProgress, ignore_progress
 from sgnray.seeding import derive_seed
 from sgnray.train.optim import learning_rate, set_learning_rate
 from sgnray.train.state import TrainState

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sgnray.data.batches import Batch, TrainBatches
-from sgnray.progress import OnProgress, ignore_progress
+from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.train.optim import set_capturable
 from sgnray.train.state import TrainState
 

@@ -15,11 +15,11 @@ import numpy as np
 from sgnray.data.datasets import NTU_CLIP_NAME
 from sgnray.data.formats.padded import NUM_BODIES, last_frames, write_h5, write_npz
 from sgnray.data.formats.pyskl import write_pyskl
+from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.data.protocols import Split, resolve_case, split_clips, split_counts
 from sgnray.data.skeleton import COCO17, ESTIMATED, KINECT
 from sgnray.data.store import SkeletonDataset
 from sgnray.errors import InputError, UsageError, count_of
-from sgnray.progress import OnProgress, ignore_progress
 from sgnray.storage.atomic import make_parent, refuse_existing, written_atomically
 
 Format = Literal["npz", "h5", "pyskl"]

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy_format
 
+from sgnray.data.progress import OnProgress, Progress
 from sgnray.data.protocols import IntArray, Split
 from sgnray.data.store import FloatArray, SkeletonDataset
-from sgnray.progress import OnProgress, Progress
 
 NUM_BODIES = 2
 _NUM_FRAMES = 300

@@ -14,9 +14,9 @@ from typing import IO, Any
 import numpy as np
 
 from sgnray.data.datasets import CASE_WORDS
+from sgnray.data.progress import OnProgress, Progress
 from sgnray.data.protocols import Split
 from sgnray.data.store import FloatArray, SkeletonDataset
-from sgnray.progress import OnProgress, Progress
 
 _WORDS = {case: word for word, cases in CASE_WORDS.items() for case in cases}
 _PROTOCOL = 4
