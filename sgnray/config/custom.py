@@ -80,9 +80,9 @@ def parse_description(text: str, *, source: str) -> Description:
     try:
         description = Description.model_validate(content)
     except ValidationError as error:
-        found = list(_explain(error).items())
+        found = dict.fromkeys(_explain(error))
     else:
-        found = list(dict.fromkeys(_contradictions(description)))
+        found = dict.fromkeys(_contradictions(description))
     located = (Problem(document.where(key), what) for key, what in found)
     problems = [*document.problems, *located]
     if problems:
@@ -92,29 +92,28 @@ def parse_description(text: str, *, source: str) -> Description:
     return description
 
 
-def _explain(error: ValidationError) -> dict[str, str]:
-    """Return the first problem of each key, and of each case."""
-    found: dict[str, str] = {}
+def _explain(error: ValidationError) -> Iterator[tuple[str, str]]:
+    wrong_lists = set()  # of names; the first wrong entry of each is enough
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         place, *rest = detail["loc"]
         key = str(place)
         is_not_text = detail["type"] == "string_type"
         field = Description.model_fields.get(key)
         if field is None:
-            what = f"unknown key{did_you_mean(key, Description.model_fields)}"
+            yield key, f"unknown key{did_you_mean(key, Description.model_fields)}"
         elif detail["type"] == "missing":
-            what = f"is missing; it must be {field.description}"
+            yield key, f"is missing; it must be {field.description}"
         elif key == "splits" and rest:
-            key = f"splits.{rest[0]}"
             what = _CASE_NAME if rest[1:] == ["[key]"] else f"must be {_RULE}"
+            yield f"splits.{rest[0]}", what
         elif key in ("bones", "origin") and is_not_text:
-            what = "names a joint that is not text: put it in quotes"
+            yield key, "names a joint that is not text: put it in quotes"
         elif is_not_text and rest and isinstance(rest[0], int):
-            what = f"entry {rest[0] + 1} of {key} is not text: put it in quotes"
-        else:
-            what = f"must be {field.description}"
-        found.setdefault(key, what)
-    return found
+            if key not in wrong_lists:
+                yield key, f"entry {rest[0] + 1} of {key} is not text: put it in quotes"
+            wrong_lists.add(key)
+        elif key not in wrong_lists:
+            yield key, f"must be {field.description}"
 
 
 def _contradictions(description: Description) -> Iterator[tuple[str, str]]:
