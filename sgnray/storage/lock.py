@@ -90,12 +90,9 @@ def _acquire(lock: BaseFileLock, path: Path, *, blocking: bool) -> None:
         lock.acquire(blocking=blocking)
     except (Timeout, FileNotFoundError):
         raise
-    except FileExistsError as error:
-        if not path.parent.exists():  # it was removed meanwhile
-            raise FileNotFoundError(*error.args) from error
-        with output_errors(path):
-            raise
     except (OSError, NotImplementedError) as error:
+        if isinstance(error, FileExistsError) and not path.parent.exists():  # removed meanwhile
+            raise FileNotFoundError(*error.args) from error
         if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:
             is_cache = path.absolute().is_relative_to(cache_dir())
             choose = "set SGNRAY_CACHE to" if is_cache else "choose"

@@ -78,9 +78,8 @@ def fetched(place: Location) -> Path:
 
 def upload(path: Path) -> None:
     """Upload new and changed files of a copy of a URI; do nothing for any other folder."""
-    for folder, mirror in _mirrors.items():
-        if path.is_relative_to(folder):
-            mirror.push(removing=False)
+    if (mirror := _mirror_of(path)) is not None:
+        mirror.push(removing=False)
 
 
 def check_uploading(path: Path) -> None:
@@ -88,18 +87,20 @@ def check_uploading(path: Path) -> None:
 
     Call this during long work: another command may have taken over the folder at the URI.
     """
-    for folder, mirror in _mirrors.items():
-        if path.is_relative_to(folder) and mirror.error is not None:
-            raise mirror.error
+    if (mirror := _mirror_of(path)) is not None and mirror.error is not None:
+        raise mirror.error
 
 
 def origin(path: Path) -> Path | Location:
     """Return the location that a path is a copy of; for any other path, the path itself."""
-    for folder, mirror in _mirrors.items():
-        if path.is_relative_to(folder):
-            below = path.relative_to(folder).as_posix()
-            return mirror.place if below == "." else mirror.place.child(below)
-    return path
+    if (mirror := _mirror_of(path)) is None:
+        return path
+    below = path.relative_to(mirror.path).as_posix()
+    return mirror.place if below == "." else mirror.place.child(below)
+
+
+def _mirror_of(path: Path) -> Mirror | None:
+    return next((mirror for mirror in _mirrors.values() if path.is_relative_to(mirror.path)), None)
 
 
 def display_name(path: Path | str) -> str:

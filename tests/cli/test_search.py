@@ -172,7 +172,8 @@ def test_a_search_as_plain_data():
 
 
 def test_plain_data_name_the_files_of_a_search_at_a_uri(monkeypatch):
-    copy = {Path("runs/t"): SimpleNamespace(place=locate("s3://bucket/t?region=us-east-1"))}
+    path, place = Path("runs/t"), locate("s3://bucket/t?region=us-east-1")
+    copy = {path: SimpleNamespace(path=path, place=place)}
     monkeypatch.setattr("sgnray.storage.mirror._mirrors", copy)
     content = result_data(make_search())
     assert content["folder"] == "s3://bucket/t"
