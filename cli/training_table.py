@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -55,7 +54,7 @@ _DROPPED = ("time", "clips/s", "lr", "", "train", "val", "loss")
 def shown_epochs(workers: str = "") -> Iterator[TrainingTable | TrainingLines]:
     """Show a training run on `workers`; call the yielded object with each finished epoch."""
     table = TrainingTable(workers=workers)
-    with render.live(partial(LiveTraining, table)) as is_live:
+    with render.live(LiveTraining(table, render.stderr())) as is_live:
         try:
             yield table if is_live else TrainingLines()
         finally:
