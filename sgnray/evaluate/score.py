@@ -20,7 +20,7 @@ from sgnray.distributed.world import World
 from sgnray.errors import SgnError, count_of
 from sgnray.evaluate.metrics import Tally
 from sgnray.model.sgn import SGN
-from sgnray.progress import OnProgress, Progress, ignore_progress
+from sgnray.progress import OnProgress, ignore_progress
 
 # The reference scores 32 clips at a time. A fixed size makes each clip's logits independent of the
 # number of workers: ranks get whole chunks.
@@ -64,7 +64,6 @@ def view_logits(
     rows: IntArray,
     *,
     num_views: int,
-    progress: Progress | None = None,
 ) -> Tensor:
     """Return the logits (N, W, K) of each view of the clips `rows`, float32 on the CPU.
 
@@ -81,10 +80,7 @@ def view_logits(
         world=World(),
     )
     for start, rows_B, logits_BWK in chunks:
-        end = start + len(rows_B)
-        logits_NWK[start:end] = logits_BWK.cpu()
-        if progress is not None:
-            progress.add(len(rows_B))
+        logits_NWK[start : start + len(rows_B)] = logits_BWK.cpu()
     return logits_NWK
 
 
