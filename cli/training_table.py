@@ -70,16 +70,14 @@ class TrainingLines:
 
     def __call__(self, epoch: EpochResult) -> None:
         """Print a finished epoch."""
-        metrics = epoch.metrics
+        figures = _figures(epoch.metrics)
         parts = [
             f"epoch {epoch.epoch:>{len(str(epoch.num_epochs))}}/{epoch.num_epochs}",
-            f"loss {metrics[TRAIN_LOSS]:.3f}",
-            f"train {metrics[TRAIN_TOP1]:6.1%}",
+            f"loss {figures['loss']}",
+            *(f"{name} {figures[name]:>6}" for name in ("train", "val") if figures[name]),
+            f"lr {figures['lr']}",
+            f"{figures['clips/s']} clips/s",
         ]
-        if VAL_TOP1 in metrics:
-            parts.append(f"val {metrics[VAL_TOP1]:6.1%}")
-        parts.append(f"lr {learning_rate(metrics[LEARNING_RATE])}")
-        parts.append(f"{metrics[CLIPS_PER_S]:,.0f} clips/s")
         render.note("  ".join(parts))
 
     def on_progress(self, progress: TrainProgress) -> None:
@@ -270,17 +268,19 @@ def _cells(
     columns: Mapping[str, int], epoch: int, history: Sequence[Metrics], mark: str
 ) -> list[str]:
     metrics = history[epoch - 1]
-    cells = {
-        "epoch": str(epoch),
+    cells = {"epoch": str(epoch), "time": duration(metrics[EPOCH_S]), "": mark}
+    cells |= _figures(metrics)
+    return [cells[name] for name in columns]
+
+
+def _figures(metrics: Metrics) -> dict[str, str]:
+    return {
         "loss": f"{metrics[TRAIN_LOSS]:.3f}",
         "train": f"{metrics[TRAIN_TOP1]:.1%}",
         "val": f"{metrics[VAL_TOP1]:.1%}" if VAL_TOP1 in metrics else "",
         "lr": learning_rate(metrics[LEARNING_RATE]),
         "clips/s": f"{metrics[CLIPS_PER_S]:,.0f}",
-        "time": duration(metrics[EPOCH_S]),
-        "": mark,
     }
-    return [cells[name] for name in columns]
 
 
 def learning_rate(value: float) -> str:
