@@ -21,11 +21,7 @@ from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
-from sgnray.distributed.device import (
-    choose_device,
-    explained_gpu_memory,
-    keep_freed_memory,
-)
+from sgnray.distributed.device import choose_device, explained_gpu_memory, keep_freed_memory
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.evaluate.score import CHUNK_CLIPS, view_logits
@@ -38,7 +34,6 @@ _BLOCK_CLIPS = 16 * CHUNK_CLIPS
 Model = tuple[SGN, ModelCard]
 
 
-@explained_gpu_memory()
 def compute_logits(
     models: Sequence[Model],
     dataset_dir: Path,
