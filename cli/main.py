@@ -230,15 +230,9 @@ def _parser_message(failure: Any, context: Any) -> str:
 
 def _write_traceback(text: str) -> str:
     try:
-        with tempfile.NamedTemporaryFile(
-            "w",
-            prefix="sgn-bug-",
-            suffix=".log",
-            delete=False,
-            encoding="utf-8",
-            errors="backslashreplace",
-        ) as file:
+        handle, path = tempfile.mkstemp(prefix="sgn-bug-", suffix=".log")
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"sgnray {__version__}: {options.command_line()}\n{text}")
     except OSError:
         return f"no file could be written for the traceback\n{text}"
-    return file.name
+    return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING
@@ -240,12 +240,13 @@ def _table(history: Sequence[Metrics], num_rows: int, width: int) -> Table:
     for name, column_width in columns.items():
         table.add_column(name, justify="right", no_wrap=True, width=column_width)
     first = max(1, len(history) - num_rows + 1)
-    if best is not None and best < first:
-        table.add_row(*_cells(columns, best, history, "best"), style=_BEST, end_section=True)
-    for epoch in range(first, len(history) + 1):
-        mark = "best" if epoch == best else ""
-        style = _BEST if epoch == best else None
-        table.add_row(*_cells(columns, epoch, history, mark), style=style)
+    earlier = [best] if best is not None and best < first else []
+    for epoch in (*earlier, *range(first, len(history) + 1)):
+        metrics, is_best = history[epoch - 1], epoch == best
+        cells = {"epoch": str(epoch), "time": duration(metrics[EPOCH_S]), **_figures(metrics)}
+        cells[""] = "best" if is_best else ""
+        shown = (cells[name] for name in columns)
+        table.add_row(*shown, style=_BEST if is_best else None, end_section=epoch < first)
     return table
 
 
@@ -262,15 +263,6 @@ def _columns(num_epochs: int, width: int, *, has_validation: bool) -> dict[str, 
             break
         columns.pop(name, None)
     return columns
-
-
-def _cells(
-    columns: Mapping[str, int], epoch: int, history: Sequence[Metrics], mark: str
-) -> list[str]:
-    metrics = history[epoch - 1]
-    cells = {"epoch": str(epoch), "time": duration(metrics[EPOCH_S]), "": mark}
-    cells |= _figures(metrics)
-    return [cells[name] for name in columns]
 
 
 def _figures(metrics: Metrics) -> dict[str, str]:
