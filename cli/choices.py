@@ -13,11 +13,8 @@ from . import render
 
 if TYPE_CHECKING:
     from sgnray.config import Recipe
-    from sgnray.data.info import DatasetInfo
 
 DATA_DIR = Path("data")
-
-DefaultCase = Literal["only", "first"]
 
 
 def choose_recipe(
@@ -26,7 +23,7 @@ def choose_recipe(
     overrides: Sequence[str] = (),
     *,
     data: str | None,
-    default_case: DefaultCase,
+    default_case: Literal["only", "first"],
     may_lack_data: bool = False,
 ) -> Recipe:
     """Load the recipe that --recipe names, or the shipped one of the dataset and its case.
@@ -38,6 +35,7 @@ def choose_recipe(
     from sgnray.config import load_recipe, recipe_for
     from sgnray.config.recipe import CUSTOM
     from sgnray.data.info import read_info
+    from sgnray.data.protocols import cases_of, resolve_case
 
     if recipe is not None:
         chosen = load_recipe(str(_fetch_recipe(recipe)) if "://" in recipe else recipe, overrides)
@@ -58,7 +56,10 @@ def choose_recipe(
     if not all("=" in override for override in overrides):
         load_recipe(CUSTOM, overrides)  # raises an error that a missing dataset would hide
     info = read_info(choose_dataset(data))
-    case = choose_case(info, case, default_case=default_case)
+    splits = info.splits or ()
+    if case is None and default_case == "first":
+        case = cases_of(info.dataset, splits)[0]
+    case = resolve_case(info.dataset, case, splits)
     chosen = recipe_for(info.dataset, case, overrides)
     _check_case(chosen, case)
     return chosen
@@ -71,14 +72,16 @@ def _fill_custom(recipe: Recipe, case: str | None, data: str | None) -> Recipe:
     """
     from sgnray.config.recipe import CUSTOM
     from sgnray.data.info import read_info
+    from sgnray.data.protocols import resolve_case
 
     info = read_info(_dataset_of(recipe, data))
+    splits = info.splits or ()
     is_any = recipe.data.dataset == CUSTOM and (data is not None or recipe.data.case == CUSTOM)
     values = {"data.dataset": info.dataset} if is_any else {}
-    if recipe.data.case == CUSTOM and (case is not None or CUSTOM not in (info.splits or ())):
-        values["data.case"] = choose_case(info, case, default_case="only")
+    if recipe.data.case == CUSTOM and (case is not None or CUSTOM not in splits):
+        values["data.case"] = resolve_case(info.dataset, case, splits)
     elif case is not None:
-        _check_case(recipe, choose_case(info, case, default_case="only"))
+        _check_case(recipe, resolve_case(info.dataset, case, splits))
     return recipe.replacing(values)
 
 
@@ -114,7 +117,10 @@ def choose_dataset(data: str | None, *, name: str | None = None) -> Path:
 
     folder = as_folder(DATA_DIR if data is None else data)
     if isinstance(folder, Location):
-        return _fetch(str(data))
+        from sgnray.data.fetch import dataset_at
+
+        with render.progress("MiB fetched") as on_progress:
+            return dataset_at(folder, on_progress)
     if data is not None and not folder.is_dir():
         raise UsageError(
             "dataset folder not found",
@@ -139,26 +145,6 @@ def _fetch_recipe(uri: str) -> Path:
             "recipe not found", where=f"--recipe {uri}", now="name a file such as best.yaml"
         )
     return path
-
-
-def _fetch(uri: str) -> Path:
-    from sgnray.data.fetch import dataset_at
-
-    with render.progress("MiB fetched") as on_progress:
-        return dataset_at(uri, on_progress)
-
-
-def choose_case(info: DatasetInfo, case: str | None, *, default_case: DefaultCase) -> str:
-    """Resolve the requested case; if `case` is None, the first one, or the only one.
-
-    UsageError if the dataset has several cases instead of one, or not the requested one.
-    """
-    from sgnray.data.protocols import cases_of, resolve_case
-
-    splits = info.splits or ()
-    if case is None and default_case == "first":
-        return cases_of(info.dataset, splits)[0]
-    return resolve_case(info.dataset, case, splits)
 
 
 def choose_run(target: str | None, runs: str) -> Path | str:

@@ -12,7 +12,7 @@ import typer
 from sgnray.errors import UsageError
 
 from . import data_tables, options, render
-from .choices import choose_case, choose_dataset
+from .choices import choose_dataset
 
 if TYPE_CHECKING:
     from sgnray.data.info import DatasetInfo
@@ -121,6 +121,8 @@ def _refuse_misplaced(command: str, *, data: object, json: bool) -> None:
 
 def _default_file(info: DatasetInfo, to: str, case: str | None) -> Path:
     """Name the file in the current folder after the dataset, and after the case if it holds one."""
+    from sgnray.data.protocols import resolve_case
+
     holds_all = to == "pyskl" and case is None
-    ending = "" if holds_all else f"-{choose_case(info, case, default_case='only')}"
+    ending = "" if holds_all else f"-{resolve_case(info.dataset, case, info.splits or ())}"
     return Path(f"{info.dataset}{ending}.{'pkl' if to == 'pyskl' else to}")

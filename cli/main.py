@@ -127,11 +127,10 @@ def _epilog(*examples: str) -> str:
     return "\n".join(["\b\nExamples:", *(f"  {line}" for line in examples)])
 
 
-for _name, (_function, *_examples) in _COMMANDS.items():
-    app.command(_name, epilog=_epilog(*_examples))(_function)
 _data_app = typer.Typer(rich_markup_mode=None)
-for _name, (_function, *_examples) in _DATA_COMMANDS.items():
-    _data_app.command(_name, epilog=_epilog(*_examples))(_function)
+for _app, _commands in ((app, _COMMANDS), (_data_app, _DATA_COMMANDS)):
+    for _name, (_function, *_examples) in _commands.items():
+        _app.command(_name, epilog=_epilog(*_examples))(_function)
 app.add_typer(
     _data_app,
     name="data",
@@ -231,15 +230,9 @@ def _parser_message(failure: Any, context: Any) -> str:
 
 def _write_traceback(text: str) -> str:
     try:
-        with tempfile.NamedTemporaryFile(
-            "w",
-            prefix="sgn-bug-",
-            suffix=".log",
-            delete=False,
-            encoding="utf-8",
-            errors="backslashreplace",
-        ) as file:
+        handle, path = tempfile.mkstemp(prefix="sgn-bug-", suffix=".log")
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"sgnray {__version__}: {options.command_line()}\n{text}")
     except OSError:
         return f"no file could be written for the traceback\n{text}"
-    return file.name
+    return path

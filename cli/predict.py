@@ -7,6 +7,7 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -202,11 +203,11 @@ def predict(
         if (
             runtime == "auto"
             and workers == 0
-            and plan.num_recordings * plan.recognizer.num_views >= _MANY_VIEWS
+            and plan.num_recordings * plan.num_views >= _MANY_VIEWS
             and _is_onnx_faster(device, precision)
         ):
             try:
-                plan = plan.with_model(_through_onnx(plan.recognizer.model))
+                plan = replace(plan, model=_through_onnx(plan.model))
             except SgnError as error:
                 render.warning(f"the model runs in torch, because of onnxruntime: {error.what}")
     if out is not None:

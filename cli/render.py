@@ -8,7 +8,7 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
@@ -172,49 +172,53 @@ def _log_line(line: str, level: int) -> None:
 @contextmanager
 def progress(what: str) -> Iterator[OnProgress]:
     """Show `(done, total)` as a bar on a terminal, else as a line from time to time."""
-    with redirect_stdout(sys.stderr):  # output of other libraries, such as Ray, is not a result
-        if is_quiet() or not _stderr().is_terminal:
-            yield lines_of_progress(what)
-        else:
-            bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=_stderr(),
-                transient=True,
-            )
-            task = bar.add_task(what, total=None)
-            with _alive(bar):
-                yield lambda done, total: bar.update(task, completed=done, total=total)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=stderr(),
+        transient=True,
+    )
+    task = bar.add_task(what, total=None)
+
+    def update(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+
+    with live(bar) as is_live:
+        yield update if is_live else lines_of_progress(what)
 
 
 @contextmanager
 def spinner(what: str) -> Iterator[None]:
     """Show on a terminal that work of unknown length continues; it may not show a bar itself."""
-    with redirect_stdout(sys.stderr):
-        if is_quiet() or not _stderr().is_terminal:
-            yield
-        else:
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-            shown = Progress(*columns, console=_stderr(), transient=True)
-            shown.add_task(what, total=None)
-            with _alive(shown):
-                yield
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    shown = Progress(*columns, console=stderr(), transient=True)
+    shown.add_task(what, total=None)
+    with live(shown):
+        yield
 
 
 @contextmanager
-def live(display: Callable[[Console], Live]) -> Iterator[bool]:
-    """Keep a live display on stderr; yield False, showing nothing, if quiet or no real terminal."""
-    console = _stderr()
-    with redirect_stdout(sys.stderr):
+def live(display: Live | Progress) -> Iterator[bool]:
+    """Keep a display on stderr, below the lines printed meanwhile.
+
+    Yields False, showing nothing, if quiet or not on a real terminal.
+    """
+    global _live
+    console = display.console
+    with redirect_stdout(sys.stderr):  # output of other libraries, such as Ray, is not a result
         if is_quiet() or not console.is_terminal or console.is_dumb_terminal:
             yield False
-        else:
-            with _alive(display(console)):
+            return
+        _live = console
+        try:
+            with display:
                 yield True
+        finally:
+            _live = None
 
 
 def lines_of_progress(what: str, *, interval_s: float = _PLAIN_INTERVAL_S) -> OnProgress:
@@ -231,17 +235,18 @@ def lines_of_progress(what: str, *, interval_s: float = _PLAIN_INTERVAL_S) -> On
     return update
 
 
-def _stderr() -> Console:
+def stderr() -> Console:
+    """Return the console of messages: that of the live display, if there is one."""
     return _live or Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def _print(line: Text) -> None:
-    _stderr().print(line, soft_wrap=True)
+    stderr().print(line, soft_wrap=True)
 
 
 def _hanging(head: str, body: str) -> list[str]:
     """Wrap for a terminal only: in a file or a pipe, one problem stays one line."""
-    console, indent = _stderr(), " " * min(len(head), 24)
+    console, indent = stderr(), " " * min(len(head), 24)
     if not console.is_terminal:
         return [head + body.replace("\n", f"\n{indent}")]
     return textwrap.wrap(
@@ -252,15 +257,3 @@ def _hanging(head: str, body: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     ) or [head.rstrip()]
-
-
-@contextmanager
-def _alive(display: Live | Progress) -> Iterator[None]:
-    """Keep `display` on the screen; lines printed meanwhile go above it."""
-    global _live
-    _live = display.console
-    try:
-        with display:
-            yield
-    finally:
-        _live = None

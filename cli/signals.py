@@ -6,7 +6,6 @@ import atexit
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +20,6 @@ _SAME_SIGNAL_S = 0.5
 def interruptible() -> Iterator[InterruptHandler]:
     """Raise KeyboardInterrupt at the first SIGINT or SIGTERM, repeatedly until the command ends."""
     ending = InterruptHandler()
-    if threading.current_thread() is not threading.main_thread():  # no handlers in other threads
-        yield ending
-        return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     atexit.register(ending.ignore_signals)  # before those of other libraries, so that it runs last
     try:

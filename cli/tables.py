@@ -86,6 +86,8 @@ def duration(seconds: float) -> str:
 
 def scores(report: Report) -> list[RenderableType]:
     """Return the figures of a report: accuracy, clips, model, and how its epoch was chosen."""
+    from sgnray.evaluate.report import SELECTION
+
     evaluated, details = report.evaluated, report.details
     table = facts(
         {
@@ -100,7 +102,8 @@ def scores(report: Report) -> list[RenderableType]:
     )
     if details is None or len(details.members) == 1:
         table.add_row("from", evaluated.checkpoint)
-        table.add_row("epoch", _chosen(evaluated.selection, evaluated.epoch))
+        epoch = "" if evaluated.epoch is None else f"{evaluated.epoch}, "
+        table.add_row("epoch", f"{epoch}{SELECTION[evaluated.selection]}")
         return [table]
     table.add_row("from", f"{len(details.members)} models, their logits averaged")
     return [table, "", _members(details)]
@@ -161,10 +164,3 @@ def _details(details: Details) -> Table:
         if len(groups) > 1:
             rows[f"by {name}"] = ", ".join(f"{score.name} {score.top1:.1%}" for score in groups)
     return facts(rows)
-
-
-def _chosen(selection: str, epoch: int | None) -> str:
-    from sgnray.evaluate.report import SELECTION
-
-    how = SELECTION.get(selection, selection)
-    return how if epoch is None else f"{epoch}, {how}"

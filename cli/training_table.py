@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -55,7 +54,7 @@ _DROPPED = ("time", "clips/s", "lr", "", "train", "val", "loss")
 def shown_epochs(workers: str = "") -> Iterator[TrainingTable | TrainingLines]:
     """Show a training run on `workers`; call the yielded object with each finished epoch."""
     table = TrainingTable(workers=workers)
-    with render.live(partial(LiveTraining, table)) as is_live:
+    with render.live(LiveTraining(table, render.stderr())) as is_live:
         try:
             yield table if is_live else TrainingLines()
         finally:
@@ -71,16 +70,14 @@ class TrainingLines:
 
     def __call__(self, epoch: EpochResult) -> None:
         """Print a finished epoch."""
-        metrics = epoch.metrics
+        figures = _figures(epoch.metrics)
         parts = [
             f"epoch {epoch.epoch:>{len(str(epoch.num_epochs))}}/{epoch.num_epochs}",
-            f"loss {metrics[TRAIN_LOSS]:.3f}",
-            f"train {metrics[TRAIN_TOP1]:6.1%}",
+            f"loss {figures['loss']}",
+            *(f"{name} {figures[name]:>6}" for name in ("train", "val") if figures[name]),
+            f"lr {figures['lr']}",
+            f"{figures['clips/s']} clips/s",
         ]
-        if VAL_TOP1 in metrics:
-            parts.append(f"val {metrics[VAL_TOP1]:6.1%}")
-        parts.append(f"lr {learning_rate(metrics[LEARNING_RATE])}")
-        parts.append(f"{metrics[CLIPS_PER_S]:,.0f} clips/s")
         render.note("  ".join(parts))
 
     def on_progress(self, progress: TrainProgress) -> None:
@@ -243,12 +240,13 @@ def _table(history: Sequence[Metrics], num_rows: int, width: int) -> Table:
     for name, column_width in columns.items():
         table.add_column(name, justify="right", no_wrap=True, width=column_width)
     first = max(1, len(history) - num_rows + 1)
-    if best is not None and best < first:
-        table.add_row(*_cells(columns, best, history, "best"), style=_BEST, end_section=True)
-    for epoch in range(first, len(history) + 1):
-        mark = "best" if epoch == best else ""
-        style = _BEST if epoch == best else None
-        table.add_row(*_cells(columns, epoch, history, mark), style=style)
+    earlier = [best] if best is not None and best < first else []
+    for epoch in (*earlier, *range(first, len(history) + 1)):
+        metrics, is_best = history[epoch - 1], epoch == best
+        cells = {"epoch": str(epoch), "time": duration(metrics[EPOCH_S]), **_figures(metrics)}
+        cells[""] = "best" if is_best else ""
+        shown = (cells[name] for name in columns)
+        table.add_row(*shown, style=_BEST if is_best else None, end_section=epoch < first)
     return table
 
 
@@ -267,21 +265,14 @@ def _columns(num_epochs: int, width: int, *, has_validation: bool) -> dict[str, 
     return columns
 
 
-def _cells(
-    columns: Mapping[str, int], epoch: int, history: Sequence[Metrics], mark: str
-) -> list[str]:
-    metrics = history[epoch - 1]
-    cells = {
-        "epoch": str(epoch),
+def _figures(metrics: Metrics) -> dict[str, str]:
+    return {
         "loss": f"{metrics[TRAIN_LOSS]:.3f}",
         "train": f"{metrics[TRAIN_TOP1]:.1%}",
         "val": f"{metrics[VAL_TOP1]:.1%}" if VAL_TOP1 in metrics else "",
         "lr": learning_rate(metrics[LEARNING_RATE]),
         "clips/s": f"{metrics[CLIPS_PER_S]:,.0f}",
-        "time": duration(metrics[EPOCH_S]),
-        "": mark,
     }
-    return [cells[name] for name in columns]
 
 
 def learning_rate(value: float) -> str:

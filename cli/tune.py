@@ -204,9 +204,8 @@ def _train_final(
 def shown_search() -> Iterator[SearchTable]:
     """Show a search: a live table on a terminal, else each ended trial as one line."""
     board = SearchTable()
-    with render.live(
-        lambda console: Live(board, console=console, vertical_overflow="crop", transient=True)
-    ) as is_live:
+    display = Live(board, console=render.stderr(), vertical_overflow="crop", transient=True)
+    with render.live(display) as is_live:
         board.is_live = is_live
         yield board
 

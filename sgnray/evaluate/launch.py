@@ -5,8 +5,8 @@ Legend: N clips, W views, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,7 @@ from sgnray.data.progress import OnProgress, Progress
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
-from sgnray.distributed.device import (
-    choose_device,
-    explained_gpu_memory,
-    keep_freed_memory,
-)
+from sgnray.distributed.device import choose_device, explained_gpu_memory, keep_freed_memory
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest
 from sgnray.evaluate.score import CHUNK_CLIPS, view_logits
@@ -38,7 +34,6 @@ _BLOCK_CLIPS = 16 * CHUNK_CLIPS
 Model = tuple[SGN, ModelCard]
 
 
-@explained_gpu_memory()
 def compute_logits(
     models: Sequence[Model],
     dataset_dir: Path,
@@ -55,24 +50,15 @@ def compute_logits(
 
     With workers, it may wait for the cluster.
     """
-    progress = Progress(on_progress, len(models) * len(rows))
-    if not workers:
-        keep_freed_memory()
-        here = choose_device(device)
-        bank = PoseBank.of(open_dataset(dataset_dir), here)
-        return [
-            view_logits(model.to(here), card, bank, rows, num_views=num_views, progress=progress)
-            for model, card in models
-        ]
     parts = [rows[at : at + _BLOCK_CLIPS] for at in range(0, len(rows), _BLOCK_CLIPS)]
     tasks = [(number, part) for number in range(len(models)) for part in parts]
     blocks: list[Tensor] = []
-    with (
-        connected(address, num_workers=workers),
-        # After an error, the workers are released before Ray is disconnected.
-        closing(
-            run_on_actors(
-                _Scorer(SharedDataset.of(dataset_dir), models, num_views).logits,
+    progress = Progress(on_progress, len(models) * len(rows))
+    with ExitStack() as stack:
+        if workers:
+            stack.enter_context(connected(address, num_workers=workers))
+            found = run_on_actors(
+                _Scorer(SharedDataset.of(dataset_dir).local_dir, models, num_views).logits,
                 tasks,
                 workers=workers,
                 address=address,
@@ -80,8 +66,11 @@ def compute_logits(
                 device=device,
                 request=request,
             )
-        ) as found,
-    ):
+            # After an error, the workers are released before Ray is disconnected.
+            stack.enter_context(closing(found))
+        else:
+            scorer, here = _Scorer(lambda: dataset_dir, models, num_views), choose_device(device)
+            found = (scorer.logits(task, str(here)) for task in tasks)
         for block in found:
             blocks.append(torch.from_numpy(block))
             progress.add(len(block))
@@ -91,9 +80,9 @@ def compute_logits(
 
 @dataclass(eq=False)
 class _Scorer:
-    """Scores blocks of clips in an actor, which has its own copy and keeps the dataset open."""
+    """Scores blocks of clips; an actor has its own copy, which keeps the dataset open."""
 
-    dataset: SharedDataset
+    find_dataset: Callable[[], Path]
     models: Sequence[Model]
     num_views: int
     bank: PoseBank | None = None
@@ -104,7 +93,7 @@ class _Scorer:
         target = torch.device(device)
         if self.bank is None:
             keep_freed_memory()
-            self.bank = PoseBank.of(open_dataset(self.dataset.local_dir()), target)
+            self.bank = PoseBank.of(open_dataset(self.find_dataset()), target)
         number, rows = task
         model, card = self.models[number]
         # A copy, because Ray's shared memory is read-only and torch warns about that.

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from sgnray.config.schema import Selection
 from sgnray.errors import count_of
 from sgnray.evaluate.metrics import Tally
 from sgnray.storage.atomic import write_text
@@ -16,7 +17,7 @@ FORMAT_VERSION = 1
 _NUM_CONFUSED = 10
 
 # How an epoch was selected, for the console and the page.
-SELECTION = {
+SELECTION: dict[Selection, str] = {
     "last": "the last epoch",
     "validation": "the epoch that was best on the validation part",
     "test": "the epoch that was best ON THE TEST SET, so this score is too high",
@@ -53,7 +54,7 @@ class EvaluatedModel:
     dataset: str
     dataset_checksum: str
     case: str
-    selection: str
+    selection: Selection
     epoch: int | None
     num_views: int
     turn_rad: float
@@ -74,7 +75,7 @@ class Member:
     """The score of one checkpoint alone; `seed` is None if it is unknown."""
 
     checkpoint: str
-    selection: str
+    selection: Selection
     epoch: int | None
     seed: int | None
     num_correct: int

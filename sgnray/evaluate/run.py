@@ -21,7 +21,7 @@ from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.data.protocols import IntArray, cases_of, resolve_case, split_clips
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
-from sgnray.distributed.device import check_device_name, choose_device
+from sgnray.distributed.device import choose_device
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
 from sgnray.errors import CheckpointError, UsageError, check_count
 from sgnray.evaluate.analysis import (
@@ -62,7 +62,6 @@ def evaluate_run(
     `request` is what each worker requests from the cluster. Raises UsageError, InputError,
     CheckpointError or ClusterError.
     """
-    check_device_name(device)
     check_count(num_views, "view", option="--views")
     if not workers:
         check_without_ray(address, request)

@@ -64,7 +64,6 @@ def view_logits(
     rows: IntArray,
     *,
     num_views: int,
-    progress: Progress | None = None,
 ) -> Tensor:
     """Return the logits (N, W, K) of each view of the clips `rows`, float32 on the CPU.
 
@@ -81,10 +80,7 @@ def view_logits(
         world=World(),
     )
     for start, rows_B, logits_BWK in chunks:
-        end = start + len(rows_B)
-        logits_NWK[start:end] = logits_BWK.cpu()
-        if progress is not None:
-            progress.add(len(rows_B))
+        logits_NWK[start : start + len(rows_B)] = logits_BWK.cpu()
     return logits_NWK
 
 
@@ -128,14 +124,14 @@ def _chunks(
     """Yield this rank's chunks: the start in `rows`, the rows and the logits (B, W, K) of each."""
     was_training = model.training
     model.eval()
+    rows_N = torch.from_numpy(rows)
+    draws_NWT = view_draws(len(bank.names), num_views, model.num_frames)[rows_N]
     # Moved once: a copy for each chunk would make a GPU wait.
-    draws_NWT = view_draws(len(bank.names), num_views, model.num_frames).to(bank.pose_device)
-    all_rows = torch.from_numpy(rows).to(bank.pose_device)
+    rows_N, draws_NWT = rows_N.to(bank.pose_device), draws_NWT.to(bank.pose_device)
     for start in range(CHUNK_CLIPS * world.rank, len(rows), CHUNK_CLIPS * world.size):
-        rows_B = all_rows[start : start + CHUNK_CLIPS]
-        joints_BWTVC = gather_views(
-            bank, rows_B, draws_NWT[rows_B], windows=windows, turn_rad=turn_rad
-        )
+        rows_B = rows_N[start : start + CHUNK_CLIPS]
+        draws_BWT = draws_NWT[start : start + CHUNK_CLIPS]
+        joints_BWTVC = gather_views(bank, rows_B, draws_BWT, windows=windows, turn_rad=turn_rad)
         logits = model(bank.deliver(joints_BWTVC).flatten(0, 1))
         yield start, rows_B, logits.view(len(rows_B), num_views, -1)
     model.train(was_training)

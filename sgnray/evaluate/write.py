@@ -17,7 +17,7 @@ from sgnray.data.info import read_info
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import SgnError, UsageError
 from sgnray.evaluate.report import SELECTION, Details, Mistake, Report
-from sgnray.storage.atomic import check_writable, output_errors, refuse_uri, written_atomically
+from sgnray.storage.atomic import check_writable, make_parent, refuse_uri, written_atomically
 from sgnray.storage.location import as_folder
 from sgnray.storage.mirror import find_copy, upload
 from sgnray.view.page import pack_scene, render_page
@@ -67,9 +67,8 @@ def write_evaluation(report: Report, folder: Path) -> Path:
     OutputError.
     """
     check_folder(folder)
-    with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     page = folder / PAGE_FILE
+    make_parent(page)
     content = page_of(report, open_dataset(Path(_details_of(report).dataset_dir)))
     report_path = folder / REPORT_FILE
     with written_atomically(report_path) as new_report, written_atomically(page) as new_page:

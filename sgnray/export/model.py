@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -155,8 +156,7 @@ def find_clips(trained_model: TrainedModel, clips: Path | str | None) -> CheckCl
     `clips` is a path or a URI. If none of these exists, poses are drawn at random; the source is
     then RANDOM.
     """
-    places: Sequence[Path | str] = [clips] if clips is not None else _places(trained_model)
-    for place in places:
+    for place in _places(trained_model) if clips is None else [clips]:
         try:
             return _real_clips(trained_model, place)
         except SgnError as error:
@@ -167,14 +167,12 @@ def find_clips(trained_model: TrainedModel, clips: Path | str | None) -> CheckCl
     return CheckClips(torch.from_numpy(seeding.normal(0, "check", 0, shape)), RANDOM)
 
 
-def _places(trained_model: TrainedModel) -> list[Path]:
-    places: list[Path | None] = []
-    try:
-        places.append(dataset_of(trained_model))
-        places.append(find_dataset(name=trained_model.card.dataset))
-    except SgnError:
-        log.debug("no dataset to check with in data")
-    return [place for place in places if place is not None]
+def _places(trained_model: TrainedModel) -> Iterator[Path]:
+    with suppress(SgnError):
+        own = dataset_of(trained_model)
+        if own is not None:
+            yield own
+        yield find_dataset(name=trained_model.card.dataset)
 
 
 def _real_clips(trained_model: TrainedModel, place: Path | str) -> CheckClips:

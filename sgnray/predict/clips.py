@@ -1,19 +1,18 @@
 """The likeliest actions of recordings: read in one thread, recognized in blocks.
 
 `predict_clips` builds a `PredictionPlan`, which cuts the recordings into parts; a thread reads
-them, and the `Recognizer` runs the model on what was read.
+them, and the model runs on what was read.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,18 +125,16 @@ def predict_clips(
                 now="leave it out, or name the run that the file was exported from",
             )
         precision = "float32"
-    skeleton = model.card.skeleton
+    sliding = _sliding_window(window, stride, fps)
     paths = [sources] if isinstance(sources, Path | str) else list(sources)
-    recognizer = Recognizer(
+    found = find_sources(paths, model.card.skeleton, clips, skip_bad_paths=skip_bad_paths)
+    return PredictionPlan(
+        sources=tuple(found),
         model=model,
         num_views=num_views or model.card.num_views,
         num_guesses=num_guesses,
-        sliding=_sliding_window(window, stride, fps),
+        sliding=sliding,
         precision=precision,
-    )
-    return PredictionPlan(
-        sources=tuple(find_sources(paths, skeleton, clips, skip_bad_paths=skip_bad_paths)),
-        recognizer=recognizer,
         device=device,
         workers=workers,
         address=address,
@@ -153,7 +150,11 @@ class PredictionPlan:
     """
 
     sources: tuple[Source, ...]
-    recognizer: Recognizer
+    model: TrainedModel
+    num_views: int
+    num_guesses: int
+    sliding: SlidingWindow | None
+    precision: Precision
     device: str
     workers: int
     address: str | None
@@ -167,28 +168,43 @@ class PredictionPlan:
         """Number of recordings, including those that will be skipped."""
         return sum(map(len, self.sources))
 
-    def with_model(self, model: TrainedModel) -> PredictionPlan:
-        """Return the same plan with a copy of the model in another runtime."""
-        recognizer = dataclasses.replace(self.recognizer, model=model)
-        return dataclasses.replace(self, recognizer=recognizer)
-
     def resolved(self) -> PredictionPlan:
         """Replace the precision `auto` by one for all recordings and workers.
 
         With workers, it depends on their hardware: may wait for a node.
         """
-        if self.recognizer.precision != "auto":
+        if self.precision != "auto":
             return self
         device, precision = resolve_for_workers(
             self.device, self.address, self.workers, self.request
         )
-        recognizer = dataclasses.replace(self.recognizer, precision=precision)
-        return dataclasses.replace(self, recognizer=recognizer, device=device)
+        return replace(self, device=device, precision=precision)
 
     def describe(self) -> dict[str, str | float | None]:
-        """Return everything that affects the predictions of a plan that is `resolved`."""
+        """Return everything that affects the predictions, under the names that users know.
+
+        The plan must be `resolved`.
+        """
+        card = self.model.card
+        rate = self.sliding.frames_per_s if self.sliding else FRAMES_PER_S
+        weights = hashlib.sha256()
+        for tensor in self.model.model.state_dict().values():
+            weights.update(tensor.cpu().numpy().tobytes())
         recordings = hash_lines(source.stamp for source in self.sources)
-        return {"recordings": recordings[:_DIGEST], **self.recognizer.describe()}
+        return {
+            "recordings": recordings[:_DIGEST],
+            "model": weights.hexdigest()[:_DIGEST],
+            "--runtime": "onnx" if isinstance(self.model.model, OnnxModel) else "torch",
+            "classes": hash_lines(card.class_names)[:_DIGEST],
+            "--views": self.num_views,
+            "turned by": card.turn_rad or None,
+            "windows": None if card.windows == "paper" else card.windows,
+            "--top": self.num_guesses,
+            "--window": self.sliding.size if self.sliding else None,
+            "--stride": self.sliding.stride if self.sliding else None,
+            "--fps": None if rate == FRAMES_PER_S else f"{rate:.12g}",
+            "--precision": self.precision,
+        }
 
     def run(self, *, num_done: int = 0, on_progress: OnProgress = ignore_progress) -> Results:
         """Yield the predictions of each of the `parts`, in their order.
@@ -204,9 +220,9 @@ class PredictionPlan:
 
         parts = self.parts(num_done)
         if not self.workers:
-            return plan.recognizer.run(parts, choose_device(self.device), on_done)
+            return plan._run(parts, choose_device(self.device), on_done)
         return run_on_actors(
-            plan.recognizer.run_part,
+            replace(plan, sources=())._run_part,
             # A worker reads recordings and tables itself, but may not have the dataset.
             (tuple(part.read()) if isinstance(part, DatasetSource) else part for part in parts),
             workers=self.workers,
@@ -219,45 +235,14 @@ class PredictionPlan:
 
     def parts(self, num_done: int = 0) -> Iterator[Source]:
         """Cut the recordings after the first `num_done` into parts."""
-        step = PART_RECORDINGS if self.recognizer.sliding is None else 1  # windows may be many
+        step = PART_RECORDINGS if self.sliding is None else 1  # windows may be many
         for source in self.sources:
             begin = min(num_done, len(source))
             num_done -= begin
             for first in range(begin, len(source), step):
                 yield source.part(first, first + step)
 
-
-@dataclass(frozen=True, eq=False)
-class Recognizer:
-    """A model and the options that it recognizes recordings with."""
-
-    model: TrainedModel
-    num_views: int
-    num_guesses: int
-    sliding: SlidingWindow | None
-    precision: Precision
-
-    def describe(self) -> dict[str, str | float | None]:
-        """Return everything that affects a prediction, under the names that users know."""
-        rate = self.sliding.frames_per_s if self.sliding else FRAMES_PER_S
-        weights = hashlib.sha256()
-        for tensor in self.model.model.state_dict().values():
-            weights.update(tensor.cpu().numpy().tobytes())
-        return {
-            "model": weights.hexdigest()[:_DIGEST],
-            "--runtime": "onnx" if isinstance(self.model.model, OnnxModel) else "torch",
-            "classes": hash_lines(self.model.card.class_names)[:_DIGEST],
-            "--views": self.num_views,
-            "turned by": self.model.card.turn_rad or None,
-            "windows": None if self.model.card.windows == "paper" else self.model.card.windows,
-            "--top": self.num_guesses,
-            "--window": self.sliding.size if self.sliding else None,
-            "--stride": self.sliding.stride if self.sliding else None,
-            "--fps": None if rate == FRAMES_PER_S else f"{rate:.12g}",
-            "--precision": self.precision,
-        }
-
-    def run(
+    def _run(
         self,
         parts: Iterable[PredictionPart],
         device: torch.device,
@@ -267,25 +252,22 @@ class Recognizer:
         assert self.precision != "auto"
         keep_freed_memory()
         self.model.model.to(device)
-        in_bf16 = self.precision == "bf16"
         results: list[Prediction | Skipped] = []
         with closing(_read_ahead(self._blocks(parts))) as blocks, explained_gpu_memory():
             for block in blocks:
                 if isinstance(block, list):
-                    results += self._recognize(block, in_bf16=in_bf16)
+                    results += self._recognize(block)
                     continue
                 on_done(block)  # the part
                 yield results
                 results = []
 
-    def run_part(self, part: PredictionPart, device: str) -> list[Prediction | Skipped]:
+    def _run_part(self, part: PredictionPart, device: str) -> list[Prediction | Skipped]:
         """Recognize one part, in a worker."""
-        (results,) = self.run([part], torch.device(device), lambda _: None)
+        (results,) = self._run([part], torch.device(device), lambda _: None)
         return results
 
-    def _recognize(
-        self, block: Sequence[Sample | Skipped], *, in_bf16: bool
-    ) -> Iterator[Prediction | Skipped]:
+    def _recognize(self, block: Sequence[Sample | Skipped]) -> Iterator[Prediction | Skipped]:
         poses = [item.poses for item in block if isinstance(item, Sample)]
         guesses = iter(
             recognize_each(
@@ -293,7 +275,7 @@ class Recognizer:
                 poses,
                 num_views=self.num_views,
                 num_guesses=self.num_guesses,
-                in_bf16=in_bf16,
+                in_bf16=self.precision == "bf16",
             )
         )
         for item in block:
@@ -327,7 +309,7 @@ class Recognizer:
                 for span in self.sliding.spans(item.poses):
                     poses = cut(item.poses, span, skeleton)
                     if poses is not None:
-                        yield dataclasses.replace(item, poses=poses, span=span)
+                        yield replace(item, poses=poses, span=span)
             except ClipError as error:
                 yield Skipped(item.clip, error.what, item.place)
 

@@ -18,7 +18,7 @@ from sgnray.prepare.readers.raw_files import RawFile
 from sgnray.prepare.readers.recordings import read_recording
 from sgnray.storage.atomic import choose_format, make_parent, refuse_existing, write_bytes
 from sgnray.storage.location import as_folder
-from sgnray.view.page import write_player
+from sgnray.view.page import render_player
 from sgnray.view.pictures import draw_gif, draw_sheet
 from sgnray.view.scene import Scene, scene_of_clip, scene_of_recording
 
@@ -57,10 +57,10 @@ def view_clip(
     refuse_existing(path, overwrite=overwrite)
     make_parent(path)
     if to == "html":
-        write_player(path, scene)
+        content = render_player(scene).encode()
     else:
-        draw = draw_gif if to == "gif" else draw_sheet
-        write_bytes(path, draw(scene, names=names))
+        content = (draw_gif if to == "gif" else draw_sheet)(scene, names=names)
+    write_bytes(path, content)
     return path
 
 

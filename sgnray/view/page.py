@@ -11,18 +11,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sgnray.data.store import FloatArray
-from sgnray.storage.atomic import write_text
 from sgnray.view.scene import Scene
 
 # In packed coordinates: a joint that is absent, and the largest value that int16 can hold.
 _ABSENT, _FARTHEST = -32768, 32767
 _PER_METER = 1000
 HTML = Path(__file__).with_name("html")
-
-
-def write_player(path: Path, scene: Scene) -> None:
-    """Write a page that plays a scene; raises OutputError."""
-    write_text(path, render_player(scene))
 
 
 def render_player(scene: Scene, template: Path = HTML / "player.html") -> str:

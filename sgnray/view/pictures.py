@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sgnray.data.store import FloatArray
 from sgnray.view.scene import Panel, Role, Scene
@@ -161,8 +161,7 @@ def _with_header(picture: Image.Image, scene: Scene) -> Image.Image:
     font = ImageFont.load_default(12)
     roles = {track.role for panel in scene.panels for track in panel.tracks}
     shown = [role for role in _ROLE_NAMES if role in roles and len(roles) > 1]
-    whole = Image.new("RGB", (picture.width, picture.height + (36 if shown else 20)), _BACK)
-    whole.paste(picture, (0, whole.height - picture.height))
+    whole = ImageOps.expand(picture, (0, 36 if shown else 20, 0, 0), _BACK)
     pen = ImageDraw.Draw(whole)
     pen.text((4, 3), _cut(scene.title, picture.width // 7), fill=_INK, font=font)
     x = 4.0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sgnray.data.skeleton import NTU25
-from sgnray.view.page import write_player
+from sgnray.view.page import render_player
 from sgnray.view.scene import Panel, Scene, SceneTrack
 
 pytestmark = pytest.mark.browser
@@ -23,7 +23,7 @@ def page_file(tmp_path_factory):
     raw = Panel("recorded", (SceneTrack(joints, "main"), SceneTrack(joints + 1, "removed")))
     one = Scene("first", NTU25, (raw, Panel("prepared", (SceneTrack(joints, "main"),))))
     path = tmp_path_factory.mktemp("player") / "clip.html"
-    write_player(path, one)
+    path.write_text(render_player(one))
     return path
 
 
@@ -117,7 +117,7 @@ def test_a_legend_only_where_there_is_a_choice(open_page, page_file, tmp_path):
     flat = dataclasses.replace(NTU25, name="flat", num_coordinates=2)
     joints = np.random.default_rng(0).normal(size=(30, 25, 2)).astype(np.float32)
     scene = Scene("flat", flat, (Panel("prepared", (SceneTrack(joints, "main"),)),))
-    write_player(tmp_path / "flat.html", scene)
+    (tmp_path / "flat.html").write_text(render_player(scene))
     page = open_page(tmp_path / "flat.html")
     assert page.locator("canvas").count() == 1
     assert page.locator(".legend li").count() == 0

@@ -443,7 +443,7 @@ def test_the_next_recording_is_read_while_one_is_recognized(watched, options):
         )
         ahead.append(sum(event.is_set() for event in is_read) - number)
 
-    plan.recognizer.model.model.register_forward_pre_hook(wait_for_the_next)
+    plan.model.model.register_forward_pre_hook(wait_for_the_next)
     assert len(list(plan.run())) == len(ahead) == 9
     assert max(ahead) <= 3
 

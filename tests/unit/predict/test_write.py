@@ -300,5 +300,5 @@ def test_a_name_that_is_not_utf8(recordings, tiny_run, tmp_path):
 def test_a_model_whose_views_turn_otherwise_continues_nothing(tiny_raw, tiny_run):
     model = load_trained_model(tiny_run)
     other = replace(model, card=model.card.replacing(turn_rad=0.0))
-    one, two = (predict_clips(tiny_raw, each).recognizer.describe() for each in (model, other))
+    one, two = (predict_clips(tiny_raw, each).describe() for each in (model, other))
     assert {key for key in one if one[key] != two[key]} == {"turned by"}

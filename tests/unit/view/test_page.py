@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sgnray.data.skeleton import NTU25
-from sgnray.view.page import HTML, pack_scene, render_page, write_player
+from sgnray.view.page import HTML, pack_scene, render_page, render_player
 from sgnray.view.scene import Panel, Scene, SceneTrack, scene_of_clip
 
 
@@ -72,7 +72,7 @@ def test_no_name_ends_a_script():
 def test_a_page_names_its_clip_safely(tiny_dataset, tmp_path):
     scene = scene_of_clip(tiny_dataset, 0)
     evil = Scene("<img src=x onerror=alert(1)>", scene.skeleton, scene.panels)
-    write_player(tmp_path / "page.html", evil)
+    (tmp_path / "page.html").write_text(render_player(evil))
     page = (tmp_path / "page.html").read_text()
     assert "<img" not in page
     assert "&lt;img src=x" in page
