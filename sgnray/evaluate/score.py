@@ -15,7 +15,7 @@ from sgnray.checkpoints.model_card import ModelCard
 from sgnray.config.schema import Windows
 from sgnray.data.batches import gather_views, view_draws
 from sgnray.data.pose_bank import PoseBank
-from sgnray.data.progress import OnProgress, Progress, ignore_progress
+from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.data.protocols import IntArray
 from sgnray.distributed.world import World
 from sgnray.errors import SgnError, count_of
