@@ -5,7 +5,7 @@ The source is a folder or a .zip of recordings, with one recording in each file:
 - recordings: a published dataset, recognized by the names of its files; reading recordings
 - labeled: a user's own, labeled by labels_csv, their names or their folders
 - find_recordings: for predictions and pictures, and what to say if there is none
-The formats are in ntu, nwucla, openpose, keypoints, azure, kinetics and joint_csv (joint_columns).
+Each of these formats has a module, which format_table lists (joint_columns belongs to joint_csv).
 They share json_values (numbers and names), people (missing joints), tracks (which turns the people
 of each frame into the bodies of a recording) and pixels (their scale).
 

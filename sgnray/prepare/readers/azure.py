@@ -17,8 +17,10 @@ from sgnray.prepare.readers.joint_columns import joint_key
 from sgnray.prepare.readers.json_values import (
     find_repeated,
     in_frame,
+    is_object_with,
     number_frames,
     parse_json,
+    read_list,
     read_numbers,
     show_name,
 )
@@ -35,18 +37,13 @@ _MILLIMETERS = "joint_positions must be in millimeters"
 
 def detect_azure(head: bytes) -> Skeleton | None:
     """Detect the file by its bones or its first body."""
-    is_object = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
-    has_keys = any(all(key in head for key in keys) for keys in _KEYS)
-    return AZURE32 if is_object and has_keys else None
+    return AZURE32 if is_object_with(head, *_KEYS) else None
 
 
 def read_azure(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame that is wrong."""
     content = parse_json(data)
-    frames = content.get("frames") if isinstance(content, dict) else None
-    if not isinstance(frames, list):
-        raise refusal("not a JSON object with a list `frames`")
-    if not frames:
+    if not (frames := read_list(content, "frames")):
         raise refusal("its list `frames` is empty")
     order_V = _order_joints(content.get("joint_names"), skeleton)
     poses_NVC, ids, numbers = [], [], []

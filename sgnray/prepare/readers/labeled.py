@@ -96,7 +96,7 @@ def plan_labeled(listing: Listing, raw: Sequence[Location], name_pattern: str | 
     rest = iter(facts)
     prepare = partial(prepare_recordings, num_classes=len(class_names))
     return RawPlan(
-        dataset=name_after_file(raw[0]),
+        dataset=name_after_file(stem_of(raw[0].name)),
         skeleton=SKELETONS[files[0].skeleton],
         class_names=class_names,
         jobs=tuple(
