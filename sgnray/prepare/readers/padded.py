@@ -24,7 +24,6 @@ from sgnray.prepare.clip import ClipFacts, Poses, as_float32, refusal
 from sgnray.prepare.normalize import list_poses
 from sgnray.prepare.plan import JOB_BYTES, PartJob, RawPlan, describe_file, find_file, hash_lines
 from sgnray.prepare.readers.array_files import (
-    H5_ERRORS,
     Array,
     ArraySpec,
     cut_row_jobs,
@@ -64,11 +63,7 @@ def plan_padded(location: Location) -> RawPlan:
     file, including the validation clips.
     """
     entry = find_file(location)
-    arrays, parts = _open_arrays(location, entry)
-    specs = arrays.describe([name for names in parts.values() for name in names])
-    problems = _find_problems(specs, parts, entry)
-    if problems:
-        raise refuse_file(location, "the file does not contain padded clips", problems)
+    arrays, parts, specs = _open_arrays(location, entry)
     skeleton = _SKELETONS[specs[parts["train"][0]].shape[2]]
     num_classes = specs[parts["train"][1]].shape[1]
     dataset = name_dataset(location, skeleton, num_classes)
@@ -101,12 +96,10 @@ def plan_padded(location: Location) -> RawPlan:
 def holds_padded(location: Location) -> bool:
     """Return whether a file has the arrays of padded clips, by their names and shapes."""
     try:
-        entry = find_file(location)
-        arrays, parts = _open_arrays(location, entry)
-        specs = arrays.describe([name for names in parts.values() for name in names])
+        _open_arrays(location, find_file(location))
     except InputError:
         return False
-    return not _find_problems(specs, parts, entry)
+    return True
 
 
 def read_padded_clip(row_TX: Array) -> Poses:
@@ -123,14 +116,23 @@ def read_padded_clip(row_TX: Array) -> Poses:
     return list_poses(frames_TMD[: seen[-1] + 1])
 
 
-def _open_arrays(location: Location, entry: Entry) -> tuple[H5Arrays | NpzArrays, ArrayNames]:
-    with reading_file(location, (OSError,)), location.open() as file:
+def _open_arrays(
+    location: Location, entry: Entry
+) -> tuple[H5Arrays | NpzArrays, ArrayNames, dict[str, ArraySpec]]:
+    """Open the arrays and describe those of each part; InputError with all of their problems."""
+    with reading_file(location), location.open() as file:
         magic = file.read(len(H5_MAGIC))
+    arrays: H5Arrays | NpzArrays
     if magic == H5_MAGIC:
-        return H5Arrays(location), _H5_PARTS
-    if magic.startswith(ZIP_MAGIC):
-        return NpzArrays(location, entry.changed), _NPZ_PARTS
-    raise refuse_file(location, "the file is neither HDF5 nor .npz")
+        arrays, parts = H5Arrays(location), _H5_PARTS
+    elif magic.startswith(ZIP_MAGIC):
+        arrays, parts = NpzArrays(location, entry.changed), _NPZ_PARTS
+    else:
+        raise refuse_file(location, "the file is neither HDF5 nor .npz")
+    specs = arrays.describe([name for names in parts.values() for name in names])
+    if problems := _find_problems(specs, parts, entry):
+        raise refuse_file(location, "the file does not contain padded clips", problems)
+    return arrays, parts, specs
 
 
 def _find_problems(specs: dict[str, ArraySpec], parts: ArrayNames, entry: Entry) -> list[Problem]:
@@ -194,7 +196,7 @@ def _open_h5(location: Location) -> Iterator[Any]:
     import h5py
 
     with (
-        reading_file(location, H5_ERRORS),
+        reading_file(location),
         location.open() as stream,
         h5py.File(stream, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES) as file,
     ):

@@ -133,7 +133,7 @@ def read_bytes(file: RawFile, limit: int) -> bytes:
         # A corrupt .zip may make its reader seek to an impossible offset: EINVAL.
         is_misled = file.member is not None and getattr(error, "errno", None) == errno.EINVAL
         if isinstance(error, OSError) and not is_misled:
-            raise unreadable(file, error) from error
+            raise _unreadable(file, error) from error
         raise refusal(f"cannot be read: {error}", name=file.name) from error
 
 
@@ -198,7 +198,7 @@ def _suspicion(member: zipfile.ZipInfo, parts: Sequence[str]) -> str | None:
     return None
 
 
-def unreadable(file: RawFile, error: OSError) -> InputError:
+def _unreadable(file: RawFile, error: OSError) -> InputError:
     """Build the error for a file that cannot be read or is gone."""
     # Not a defect of one clip: a disk, a network or a node that fails must not drop clips.
     is_gone = isinstance(error, FileNotFoundError)
