@@ -134,10 +134,7 @@ def check_meters(
 
 
 def refusal(
-    reason: str,
-    *,
-    name: str = "the clip",
-    now: str = "leave this file out, or write or download it again",
+    reason: str, *, now: str = "leave this file out, or write or download it again"
 ) -> ClipError:
-    """Build the ClipError that says why one clip is left out."""
-    return ClipError(reason, where=name, now=now)
+    """Build the ClipError that says why one clip is left out; the caller knows which."""
+    return ClipError(reason, where="the clip", now=now)

@@ -30,7 +30,7 @@ def parse_nwucla_name(file_name: str) -> ClipFacts:
     """Read aAA_sSS_eEE_vVV.json: the view is the camera, the episode the replication."""
     match = _NAME.fullmatch(file_name)
     if match is None:
-        raise refusal("not an NW-UCLA name (aAA_sSS_eEE_vVV.json)", name=file_name)
+        raise refusal("not an NW-UCLA name (aAA_sSS_eEE_vVV.json)")
     action, subject, episode, view = (int(number) for number in match.groups())
     if action not in ACTIONS:
         raise refusal(f"action {action} is not one of NW-UCLA's")

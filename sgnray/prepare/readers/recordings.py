@@ -59,8 +59,8 @@ def plan_recordings(listing: Listing, recorded: str) -> RawPlan:
     if is_synthetic:
         dataset, class_names = "synth", _read_synth(listing)
     else:
-        names = [file.name for file in listing.files if published.has_name(file.name)]
-        dataset = published.name_dataset(published.parse_name(name) for name in names)
+        names = filter(published.has_name, (file.name for file in listing.files))
+        dataset = published.name_dataset(map(published.parse_name, names))
         class_names = read_class_names(dataset)
     prepare = partial(
         prepare_recordings, num_classes=len(class_names), parse_name=published.parse_name
