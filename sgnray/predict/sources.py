@@ -38,7 +38,7 @@ from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.readers.find_recordings import find_recordings
 from sgnray.prepare.readers.format_table import HEAD_BYTES, detect_content
 from sgnray.prepare.readers.raw_files import RawFile
-from sgnray.prepare.readers.recordings import describe_files, read_recordings, skeleton_of
+from sgnray.prepare.readers.recordings import describe_files, read_recordings
 from sgnray.prepare.readers.table_clips import open_clips, read_clips
 from sgnray.prepare.readers.tables import Piece, is_table
 from sgnray.storage.location import Location, as_folder, locate
@@ -267,7 +267,7 @@ def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ())
             raise InputError("the table has no rows", where=str(location), now="add clips to it")
         return TableSource(pieces, skeleton)
     found = find_recordings(path, also=_ALSO)
-    kinds = {skeleton_of(file).name for file in found.files}
+    kinds = {file.skeleton for file in found.files}
     if skeleton.name not in kinds:
         raise CheckpointError(
             f"the model supports {skeleton.name} skeletons, these are {', '.join(sorted(kinds))}",

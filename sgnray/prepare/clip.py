@@ -117,20 +117,24 @@ def as_float32(numbers: npt.NDArray[Any], reason: str) -> npt.NDArray[np.float32
     return converted
 
 
-def check_meters(joints_PVC: npt.NDArray[np.floating[Any]], why: str) -> None:
-    """Raise ClipError, which ends with `why`, if people are too large; NaN is a missing joint."""
+def check_meters(
+    joints_PVC: npt.NDArray[np.floating[Any]], why: str, *, smallest_m: float = 0
+) -> None:
+    """Raise ClipError, which ends with `why`, if people are too large, or smaller than that.
+
+    NaN is a missing joint.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         sizes_PC = np.nanmax(joints_PVC, axis=1) - np.nanmin(joints_PVC, axis=1)
         size_m = np.median(sizes_PC.max(axis=1))
     if not size_m <= _LARGEST_M:
         raise refusal(f"its people are larger than {_LARGEST_M} m: {why}")
+    if size_m < smallest_m:
+        raise refusal(f"its people are smaller than {smallest_m} m: {why}")
 
 
 def refusal(
-    reason: str,
-    *,
-    name: str = "the clip",
-    now: str = "leave this file out, or write or download it again",
+    reason: str, *, now: str = "leave this file out, or write or download it again"
 ) -> ClipError:
-    """Build the ClipError that says why one clip is left out."""
-    return ClipError(reason, where=name, now=now)
+    """Build the ClipError that says why one clip is left out; the caller knows which."""
+    return ClipError(reason, where="the clip", now=now)

@@ -17,7 +17,7 @@ from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.data.protocols import split_counts
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped, count_reasons, read_skipped
-from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, open_dataset, write_dataset
+from sgnray.data.store import SKIPPED_FILE, open_dataset, write_dataset
 from sgnray.distributed.cluster import is_at_hand
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
@@ -26,6 +26,7 @@ from sgnray.prepare.parts import Journal, PreparedPart, map_poses, prepare_part
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.staging import (
+    DATASET_FILES,
     SORTED_FILE,
     hold_staging,
     move_into_place,
@@ -42,7 +43,6 @@ PREPARE_VERSION = 1
 _STARTING_BYTES = 1500 * 10**6
 _CONNECTING_BYTES = 250 * 10**6
 _NUM_REASONS = 8
-_OWN_FILES = {CLIPS_FILE, INFO_FILE, SKIPPED_FILE}
 
 Raw = str | Path
 
@@ -154,9 +154,9 @@ def _run(
 
 def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
     """Return whether `target` is already this dataset; UsageError for anything else there."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+    names = {item.name for item in target.iterdir()} if target.is_dir() else set()
+    if not target.exists() or (target.is_dir() and not names):
         return False
-    unexpected = {item.name for item in target.iterdir()} - _OWN_FILES if target.is_dir() else set()
     if not (target / INFO_FILE).is_file():
         found, now = "something that is not a dataset", "choose another folder with --out"
     elif not overwrite:
@@ -174,7 +174,7 @@ def _is_reusable(target: Path, plan: RawPlan, *, overwrite: bool) -> bool:
         except InputError as error:
             found = error.what
         now = "choose another folder with --out, or replace this one with --overwrite"
-    elif unexpected:  # replacing the folder would remove them
+    elif unexpected := names.difference(DATASET_FILES):  # they would be removed, too
         found = f"a dataset, and also {', '.join(sorted(unexpected)[:3])}"
         now = "move the files that do not belong to it, or choose another folder with --out"
     else:

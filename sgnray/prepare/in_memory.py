@@ -17,7 +17,7 @@ from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Poses, check_meters
 from sgnray.prepare.normalize import center_poses
 from sgnray.prepare.readers.people import MIN_JOINTS, check_world
-from sgnray.prepare.readers.tracks import fill_poses
+from sgnray.prepare.readers.tracks import fill_bodies
 
 MOST_PEOPLE = 2
 _FROM_PIXELS = (
@@ -193,11 +193,8 @@ def _replace_null(value: Any, blanks: Sequence[Any]) -> Any:
 def fill_joints(frames_TMVC: FloatArray) -> FloatArray:
     """Fill in the missing joints of each person, as in recordings of pose estimators."""
     filled_TMVC = frames_TMVC.copy()
-    for person, is_there_T in enumerate(~_is_absent(frames_TMVC).T):
-        seen_T = np.flatnonzero(is_there_T)
-        if seen_T.size:
-            poses_TVC = frames_TMVC[seen_T, person].astype(np.float64)
-            filled_TMVC[seen_T, person] = fill_poses(poses_TVC, seen_T, seen_T)
+    frames, bodies = np.nonzero(~_is_absent(frames_TMVC))
+    filled_TMVC[frames, bodies] = fill_bodies(frames_TMVC[frames, bodies], frames, bodies)
     return filled_TMVC
 
 

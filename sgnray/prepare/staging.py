@@ -14,6 +14,7 @@ from sgnray.errors import EmptyError, OutputError, UsageError
 from sgnray.storage.atomic import output_errors, replace_folder, sync, write_text
 from sgnray.storage.lock import LOCK_FILE, locked_folder, partial_folder
 
+DATASET_FILES = (CLIPS_FILE, INFO_FILE, SKIPPED_FILE)
 _PART_PATTERN = "part-*.arrow"
 _KEY_FILE = "key"
 _READY = "ready"
@@ -76,7 +77,7 @@ def move_into_place(folder: Path, out: Path) -> None:
     After a failure the older one is still there. After a kill between the two renames, it is in
     the staging folder, and the next preparation moves it back.
     """
-    for name in (CLIPS_FILE, INFO_FILE, SKIPPED_FILE):
+    for name in DATASET_FILES:
         sync(folder / _READY / name)
     replace_folder(folder / _READY, out, previous=folder / _PREVIOUS)
 

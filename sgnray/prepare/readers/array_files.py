@@ -34,12 +34,9 @@ OWN_CLIPS = (
     "clips of your own go into a table that a .yaml file describes: 'Your own skeletons' in "
     ".github/docs/data.md"
 )
-# What the libraries raise over damaged files.
-H5_ERRORS = (
-    OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError,
-)  # fmt: skip
-_NPZ_ERRORS = (
-    *H5_ERRORS,
+# What h5py, zipfile and numpy raise over damaged files.
+_ERRORS = (
+    *(OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError),
     *(EOFError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile, tokenize.TokenError),
 )
 
@@ -153,16 +150,14 @@ def _prepare_rows(
 
 
 @contextmanager
-def reading_file(
-    location: Location, errors: tuple[type[Exception], ...] = _NPZ_ERRORS
-) -> Iterator[None]:
+def reading_file(location: Location) -> Iterator[None]:
     """Turn a library's errors for a damaged file into an InputError."""
     try:
         yield
     except PermissionError as error:
         what = "the file cannot be read: permission denied"
         raise InputError(what, where=str(location), now="make it readable") from error
-    except errors as error:
+    except _ERRORS as error:
         reason = f"the file is corrupt or cannot be read: {first_line(error)}"
         raise refuse_file(location, reason) from error
 

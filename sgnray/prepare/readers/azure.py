@@ -17,8 +17,10 @@ from sgnray.prepare.readers.joint_columns import joint_key
 from sgnray.prepare.readers.json_values import (
     find_repeated,
     in_frame,
+    is_object_with,
     number_frames,
     parse_json,
+    read_list,
     read_numbers,
     show_name,
 )
@@ -30,23 +32,17 @@ _KEYS = ((b'"bone_list"', b'"SPINE_CHEST"'), (b'"body_id"', b'"joint_positions"'
 # To meters, and to the axes of Kinect v2: half a turn about the z axis.
 _METERS = np.array([-0.001, -0.001, 0.001])
 _SMALLEST_M = 0.1
-_MILLIMETERS = "joint_positions must be in millimeters"
 
 
 def detect_azure(head: bytes) -> Skeleton | None:
     """Detect the file by its bones or its first body."""
-    is_object = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
-    has_keys = any(all(key in head for key in keys) for keys in _KEYS)
-    return AZURE32 if is_object and has_keys else None
+    return AZURE32 if is_object_with(head, *_KEYS) else None
 
 
 def read_azure(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame that is wrong."""
     content = parse_json(data)
-    frames = content.get("frames") if isinstance(content, dict) else None
-    if not isinstance(frames, list):
-        raise refusal("not a JSON object with a list `frames`")
-    if not frames:
+    if not (frames := read_list(content, "frames")):
         raise refusal("its list `frames` is empty")
     order_V = _order_joints(content.get("joint_names"), skeleton)
     poses_NVC, ids, numbers = [], [], []
@@ -59,7 +55,9 @@ def read_azure(data: bytes, skeleton: Skeleton) -> Recording:
     poses_PVC = np.reshape(
         [pose_VC for people in poses_NVC for pose_VC in people], (-1, skeleton.num_joints, 3)
     )
-    _check_size(poses_PVC[find_people(poses_PVC)])
+    people_PVC = poses_PVC[find_people(poses_PVC)]
+    if len(people_PVC):
+        check_meters(people_PVC, "joint_positions must be in millimeters", smallest_m=_SMALLEST_M)
     return build_recording(poses_NVC, skeleton, check_ids(ids), number_frames(numbers, "frame_id"))
 
 
@@ -100,13 +98,3 @@ def _read_body(body: dict[str, Any], skeleton: Skeleton) -> Floats:
 def _body_id(body: dict[str, Any]) -> int | None:
     body_id = body.get("body_id")
     return body_id if type(body_id) is int and body_id >= 0 else None
-
-
-def _check_size(people_PVC: Floats) -> None:
-    """Raise ClipError if people are not as large as they would be in millimeters."""
-    if not len(people_PVC):
-        return
-    check_meters(people_PVC, _MILLIMETERS)
-    sizes_PC = np.nanmax(people_PVC, axis=1) - np.nanmin(people_PVC, axis=1)
-    if np.median(sizes_PC.max(axis=1)) < _SMALLEST_M:
-        raise refusal(f"its people are smaller than {_SMALLEST_M} m: {_MILLIMETERS}")

@@ -43,8 +43,8 @@ ReadFiles = Callable[[Sequence[bytes], Skeleton], list[Recording | ClipError]]
 class RecordedFormat:
     """A raw format of one recording per file; the frames of a recording count as one file.
 
-    `detect` returns the skeleton in the first HEAD_BYTES of a file, None for another format, and
-    raises ClipError for a file of this format that holds nothing.
+    `detect` returns the skeleton in the first HEAD_BYTES of a file, after a byte order mark, None
+    for another format, and raises ClipError for a file of this format that holds nothing.
     `read_files` returns a recording or a ClipError for each file's bytes.
     """
 
@@ -125,7 +125,7 @@ PUBLISHED: Mapping[str, PublishedRecordings] = {
         lambda _: "nwucla",
     ),
 }
-_EMPTY_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{\s*\}\s*")
+_EMPTY_OBJECT = re.compile(rb"\s*\{\s*\}\s*")
 _SUFFIXES = tuple(  # the longest first: .skl.jsonl is not .jsonl
     sorted({suffix for known in FORMATS.values() for suffix in known.suffixes}, key=len)[::-1]
 )
@@ -171,6 +171,7 @@ def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat,
     head = peek() if candidates else b""
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise refusal("it is UTF-16 text: save it as UTF-8")
+    head = head.removeprefix(codecs.BOM_UTF8)
     for known in candidates:
         if (skeleton := known.detect(head)) is not None:
             return known, skeleton
@@ -185,6 +186,7 @@ def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat,
 
 def detect_content(head: bytes) -> tuple[RecordedFormat, Skeleton] | None:
     """Detect a format by the first HEAD_BYTES alone; NTU's last, as any leading number fits it."""
+    head = head.removeprefix(codecs.BOM_UTF8)
     for known in sorted(FORMATS.values(), key=lambda known: known is NTU):
         if (skeleton := known.detect(head)) is not None:
             return known, skeleton

@@ -8,6 +8,7 @@ number, or else with the same time, are people in one frame), and the body's id.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 from collections.abc import Mapping
@@ -48,7 +49,7 @@ def detect_columns(head: bytes, *skeletons: Skeleton) -> Skeleton | None:
 
     None if the file does not have two thirds of them: other sensors have joints of these names.
     """
-    names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
+    names, _, _ = _read_header(head)
     counts = [  # without scores, which would count like more joints
         sum(column.endswith(ENDS) for column in find_columns(names, skeleton))
         for skeleton in skeletons
@@ -59,7 +60,6 @@ def detect_columns(head: bytes, *skeletons: Skeleton) -> Skeleton | None:
 
 def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError says what is wrong, in which row or column."""
-    data = data.removeprefix(b"\xef\xbb\xbf")
     names, delimiter, num_skipped = _read_header(data)
     columns = find_columns(names, skeleton)
     wanted = [f"{joint}_{axis}" for joint in skeleton.joints for axis in AXES]
@@ -130,7 +130,7 @@ def _assign_frames(
 
 def describe_columns(head: bytes) -> str:
     """Explain why a CSV file is none of MediaPipe or Kinect; empty if it has too few columns."""
-    names, _, _ = _read_header(head.removeprefix(b"\xef\xbb\xbf"))
+    names, _, _ = _read_header(head)
     if len(names) < MIN_JOINTS:
         return ""
     shown = ", ".join(map(show_name, names[:_NUM_SHOWN]))
@@ -143,6 +143,7 @@ def describe_columns(head: bytes) -> str:
 
 def _read_header(data: bytes) -> tuple[list[str], str, int]:
     """Return the column names, the delimiter, and the number of lines before the first row."""
+    data = data.removeprefix(codecs.BOM_UTF8)
     marked = _DELIMITER_LINE.match(data)
     num_skipped, start = (1, marked.end()) if marked else (0, 0)
     head = data[start : start + _MAX_HEADER]

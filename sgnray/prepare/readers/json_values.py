@@ -38,6 +38,20 @@ def json_errors() -> Iterator[None]:
         raise refusal(f"malformed JSON: {error}") from error
 
 
+def is_object_with(head: bytes, *groups: Sequence[bytes]) -> bool:
+    """Return whether a file begins with an object, and has all keys of one of the groups."""
+    has_keys = any(all(key in head for key in keys) for keys in groups)
+    return has_keys and head.lstrip().startswith(b"{")
+
+
+def read_list(content: Any, key: str) -> list[Any]:
+    """Return the list of an object; ClipError if there is none."""
+    listed = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(listed, list):
+        raise refusal(f"not a JSON object with a list `{key}`")
+    return listed
+
+
 @contextmanager
 def in_frame(name: object) -> Iterator[None]:
     """Add the name of the frame to a ClipError."""

@@ -51,10 +51,8 @@ IMAGE_NAME = re.compile(
 )
 NO_FRAME = "its list is empty: no frame contains a person"
 # Frames may also be JSON in strings, which reading refuses.
-_KEYS = re.compile(
-    rb'^(?:\xef\xbb\xbf)?\s*[\[{].*"(keypoints|instances|instance_info)\\?"', re.DOTALL
-)
-_PEOPLE = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[\s*\{.*"keypoints"', re.DOTALL)
+_KEYS = re.compile(rb'^\s*[\[{].*"(keypoints|instances|instance_info)\\?"', re.DOTALL)
+_PEOPLE = re.compile(rb'\s*\[\s*\{.*"keypoints"', re.DOTALL)
 _FRAME_KEYS = (b'"instances"', b'"predictions"', b'"image_id"')
 _LINES = re.compile(rb"[\]}]\s*+[\[{]")  # a value after another one, as in JSON lines
 _PEOPLE_OF_FRAME = re.compile(rb'"keypoints"\s*+:\s*+\[\s*+\[\s*+\[')
@@ -72,7 +70,7 @@ _NUMBERS = re.compile(
     rb'|t)"\s*+:\s*+([^,}\]]++)([,}\]]?)',
     re.IGNORECASE,
 )
-_EMPTY_FRAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[(?:[\s,]*\[\s*\])*[\s,]*(?:[\[\]]\s*)?")
+_EMPTY_FRAMES = re.compile(rb"\s*\[(?:[\s,]*\[\s*\])*[\s,]*(?:[\[\]]\s*)?")
 
 # A label of YOLO: class, box and points of x and y, or of x, y and score; then a score and an id.
 _LABEL = re.compile(

@@ -15,12 +15,18 @@ import numpy as np
 
 from sgnray.data.skeleton import OPENPOSE18, Skeleton
 from sgnray.prepare.clip import Recording, refusal
-from sgnray.prepare.readers.json_values import in_frame, number_frames, parse_json, read_numbers
+from sgnray.prepare.readers.json_values import (
+    in_frame,
+    is_object_with,
+    number_frames,
+    parse_json,
+    read_list,
+    read_numbers,
+)
 from sgnray.prepare.readers.people import Floats, mark_missing
 from sgnray.prepare.readers.tracks import build_recording
 
 FORMAT = "Kinetics-skeleton"
-_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
 _KEYS = ((b'"data"', b'"label_index"'), (b'"frame_index"', b'"skeleton"'))
 _LABEL = re.compile(rb'"label"\s*:\s*("(?:[^"\\]|\\.)*")')
 _NO_LABEL = "unknown"  # as ST-GCN's json_pack writes it
@@ -30,17 +36,12 @@ _MAX_NORMALIZED = 2  # of points from 0 to 1, with those outside the image
 
 def detect_kinetics(head: bytes) -> Skeleton | None:
     """Detect the file by its frames, or by its label if it has none."""
-    has_keys = any(all(key in head for key in keys) for keys in _KEYS)
-    return OPENPOSE18 if has_keys and _OBJECT.match(head) else None
+    return OPENPOSE18 if is_object_with(head, *_KEYS) else None
 
 
 def read_kinetics(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame that is wrong."""
-    content = parse_json(data)
-    frames = content.get("data") if isinstance(content, dict) else None
-    if not isinstance(frames, list):
-        raise refusal("not a JSON object with a list `data`")
-    if not frames:
+    if not (frames := read_list(parse_json(data), "data")):
         raise refusal("its list `data` is empty: no frame contains a person")
     numbers = [frame.get("frame_index") if isinstance(frame, dict) else None for frame in frames]
     if not all(type(number) is int for number in numbers):
@@ -48,9 +49,7 @@ def read_kinetics(data: bytes, skeleton: Skeleton) -> Recording:
     poses_NVC = []
     for frame in sorted(frames, key=lambda frame: frame["frame_index"]):  # json_pack may not sort
         with in_frame(frame["frame_index"]):
-            people = frame.get("skeleton")
-            if not isinstance(people, list):
-                raise refusal("not a JSON object with a list `skeleton`")
+            people = read_list(frame, "skeleton")
             poses_NVC.append([_read_person(person, skeleton) for person in people])
     numbers_T = number_frames(sorted(numbers), "frame_index")
     return build_recording(poses_NVC, skeleton, numbers=numbers_T)

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from types import MappingProxyType
 
+from sgnray.data.datasets import SKELETONS
 from sgnray.data.info import NamedSplits
 from sgnray.data.skipped import Skipped
 from sgnray.errors import ClipError, InputError, Problem, UsageError, shorten_problems
@@ -41,7 +42,6 @@ from sgnray.prepare.readers.recordings import (
     check_one_format,
     describe_files,
     prepare_recordings,
-    skeleton_of,
 )
 from sgnray.storage.location import Location, escape_name
 
@@ -100,8 +100,8 @@ def plan_labeled(listing: Listing, raw: Sequence[Location], name_pattern: str | 
     rest = iter(facts)
     prepare = partial(prepare_recordings, num_classes=len(class_names))
     return RawPlan(
-        dataset=name_after_file(raw[0]),
-        skeleton=skeleton_of(files[0]),
+        dataset=name_after_file(stem_of(raw[0].name)),
+        skeleton=SKELETONS[files[0].skeleton],
         class_names=class_names,
         jobs=tuple(
             PartJob(

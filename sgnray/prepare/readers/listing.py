@@ -34,7 +34,6 @@ from sgnray.prepare.readers.raw_files import (
     has_zip_suffix,
     list_zip,
     read_bytes,
-    unreadable,
 )
 from sgnray.storage.location import Entry, Location, escape_name
 
@@ -73,20 +72,8 @@ def list_files(place: Location) -> Listing:
     recordings of its own.
     """
     entry = place.entry()
-    if entry is None or (not entry.is_folder and entry.name.lower().endswith(".zip")):
-        return _detect_formats(list(list_zip(place)))
-    if not entry.is_folder:
-        if entry.name.lower().endswith(SUFFIXES) and (clips := _pickled_files(place, entry)):
-            return Listing(tuple(sorted(clips, key=_order)), ())
-        try:
-            with place.open() as stream:
-                is_zip = stream.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-        except OSError as error:
-            raise unreadable(_plain_file(place, entry), error) from error
-        if is_zip:
-            return _detect_formats(list(list_zip(place)))
-        lists_unknown = has_known_suffix(entry.name)
-        return _detect_formats([_plain_file(place, entry)], lists_unknown=lists_unknown)
+    if entry is None or not entry.is_folder:
+        return _list_file(place, entry)
     plain: list[RawFile | Skipped] = []
     zips: list[RawFile] = []
     for item in place.walk():
@@ -111,6 +98,17 @@ def list_files(place: Location) -> Listing:
     if inside.files:  # other files next to the .zip files say nothing
         listing = _detect_formats(plain, lists_unknown=False)
     return join_listings([listing, inside])
+
+
+def _list_file(place: Location, entry: Entry | None) -> Listing:
+    if entry is None or entry.name.lower().endswith(".zip"):
+        return _detect_formats(list(list_zip(place)))
+    if entry.name.lower().endswith(SUFFIXES) and (clips := _pickled_files(place, entry)):
+        return Listing(tuple(sorted(clips, key=_order)), ())
+    file = _plain_file(place, entry)
+    if read_bytes(file, len(ZIP_MAGIC)) == ZIP_MAGIC:
+        return _detect_formats(list(list_zip(place)))
+    return _detect_formats([file], lists_unknown=has_known_suffix(entry.name))
 
 
 def join_listings(listings: Sequence[Listing]) -> Listing:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -75,8 +74,7 @@ def plan_named_arrays(folder: Location) -> RawPlan:
     which the last one is tested.
     """
     files = _find_files(folder)
-    arrays = NpyArrays(folder)
-    specs = {part: arrays.describe(name) for part, name in files.items()}
+    specs = {part: _describe_npy(folder.child(name)) for part, name in files.items()}
     listed = {part: _read_labels(folder.child(_LABELS[part])) for part in files}
     if problems := list(_find_problems(folder, files, specs, listed)):
         raise refuse_file(folder, "the arrays cannot be used", problems)
@@ -95,7 +93,7 @@ def plan_named_arrays(folder: Location) -> RawPlan:
     names: set[str] = set()
     for part, labels in listed.items():
         rows = list(_choose(labels, ntu_facts, names, missing, len(class_names)))
-        read_rows = partial(arrays.read_rows, files[part])
+        read_rows = partial(_read_npy, folder.child(files[part]))
         read_clip = partial(_read_clip, origin_joint=skeleton.origin or 0)
         jobs += cut_row_jobs(read_rows, specs[part], rows, read_clip)
         is_tested = part == list(listed)[-1]
@@ -168,7 +166,7 @@ def _find_problems(
             problem = f"has {shape[0]} clips, and its pickle {num_labels} labels"
         elif problem is None:
             num_rows = min(_NUM_CHECKED, shape[0])
-            problem = _find_stream(NpyArrays(folder).read_rows(name, 0, num_rows)[..., 0])
+            problem = _find_stream(_read_npy(folder.child(name), 0, num_rows)[..., 0])
         if problem is not None:
             yield Problem(name, problem)
 
@@ -255,22 +253,14 @@ def _describe_source(
     )
 
 
-@dataclass(frozen=True)
-class NpyArrays:
-    """The .npy files of a folder."""
+def _describe_npy(place: Location) -> ArraySpec:
+    size_bytes = find_file(place).size_bytes
+    with reading_file(place), place.open() as file:
+        return describe_array(file, size_bytes, size_bytes)
 
-    folder: Location
 
-    def describe(self, name: str) -> ArraySpec:
-        """Describe the array of a file."""
-        place = self.folder.child(name)
-        size_bytes = find_file(place).size_bytes
-        with reading_file(place), place.open() as file:
-            return describe_array(file, size_bytes, size_bytes)
-
-    def read_rows(self, name: str, start: int, stop: int) -> Array:
-        """Read some rows of an array; InputError if they are damaged."""
-        place = self.folder.child(name)
-        with reading_file(place), place.open() as file:
-            shape, dtype, _ = read_header(file)
-            return read_rows_at(file, ArraySpec(shape, dtype), file.tell(), start, stop)
+def _read_npy(place: Location, start: int, stop: int) -> Array:
+    """Read some rows of an array; InputError if they are damaged."""
+    with reading_file(place), place.open() as file:
+        shape, dtype, _ = read_header(file)
+        return read_rows_at(file, ArraySpec(shape, dtype), file.tell(), start, stop)

@@ -13,20 +13,17 @@ from sgnray.storage.location import Location
 
 _CASES = {word: names[0] for word, names in CASE_ALIASES.items()}
 NO_CASE = "fixed"
-SUFFIXES = (
-    *(".zip", ".h5", ".hdf5", ".npz", ".pkl", ".pickle"),
-    *(".skeleton", ".json", ".jsonl", ".csv"),
-)
+_SUFFIXES = (".zip", ".h5", ".hdf5", ".npz", ".pkl", ".pickle")
 
 
 def name_dataset(location: Location, skeleton: Skeleton, num_classes: int) -> str:
     """Recognize a published dataset by its classes and joints; else use the file's name."""
-    return find_published(num_classes, skeleton) or name_after_file(location)
+    return find_published(num_classes, skeleton) or name_after_file(location.name)
 
 
-def name_after_file(location: Location) -> str:
+def name_after_file(name: str) -> str:
     """Derive a dataset's name from a file's: lower case letters, digits, - and _."""
-    name = _make_word(_stem(location), "dataset")
+    name = _make_word(_stem(name), "dataset")
     # A file must not get the name of a published dataset, whose protocols would then apply.
     return f"{name}-file" if name in DATASETS else name
 
@@ -39,7 +36,7 @@ def name_case(dataset: str, word: str) -> str:
 
 def find_case(dataset: str, location: Location) -> str:
     """Find the case in a file's name, as in NTU60_CS.npz; "fixed" if it names none."""
-    words = re.split(r"[^a-z0-9]+", _stem(location).lower())
+    words = re.split(r"[^a-z0-9]+", _stem(location.name).lower())
     return next((name_case(dataset, word) for word in words if word in _CASES), NO_CASE)
 
 
@@ -48,9 +45,9 @@ def name_classes(dataset: str, num_classes: int) -> tuple[str, ...]:
     return read_class_names(dataset) or tuple(f"class {label}" for label in range(num_classes))
 
 
-def _stem(location: Location) -> str:
-    path = PurePosixPath(location.name)  # of a folder, kinect.2023 is the whole name
-    return path.stem if path.suffix.lower() in SUFFIXES else path.name
+def _stem(name: str) -> str:
+    path = PurePosixPath(name)  # of a folder, kinect.2023 is the whole name
+    return path.stem if path.suffix.lower() in _SUFFIXES else path.name
 
 
 def _make_word(text: str, kind: str) -> str:

@@ -71,10 +71,10 @@ def parse_ntu_name(file_name: str) -> ClipFacts:
     """Read SsssCcccPpppRrrrAaaa.skeleton; the label is the action - 1. ClipError otherwise."""
     match = _NAME.fullmatch(file_name)
     if match is None:
-        raise refusal("not an NTU name (SsssCcccPpppRrrrAaaa.skeleton)", name=file_name)
+        raise refusal("not an NTU name (SsssCcccPpppRrrrAaaa.skeleton)")
     setup, camera, subject, replication, action = (int(number) for number in match.groups())
     if min(setup, camera, subject, replication, action) < 1:
-        raise refusal("a number in the name is zero", name=file_name)
+        raise refusal("a number in the name is zero")
     return ClipFacts(file_name[:-9], action - 1, setup, camera, subject, replication)
 
 

@@ -30,9 +30,7 @@ FORMAT = "OpenPose"
 FRAME_NAME = re.compile(r"([^\x00-\x1f]*?)_?(\d{1,18})_keypoints\.json", re.IGNORECASE | re.ASCII)
 _PEOPLE = re.compile(rb'"people"\s*:|"bodies"\s*:\s*\[\s*\{\s*"joints"')
 _NUMBERS = re.compile(rb'"(?:pose_keypoints(?:_2d)?|joints)"\s*:\s*\[([^\]]*)')
-_IMAGES = re.compile(
-    rb'(?:\xef\xbb\xbf)?\s*\{\s*"[^"]*"\s*:\s*\{.*"version"\s*:\s*"AlphaPose', re.DOTALL
-)
+_IMAGES = re.compile(rb'\s*\{\s*"[^"]*"\s*:\s*\{.*"version"\s*:\s*"AlphaPose', re.DOTALL)
 _SKELETONS = {3 * skeleton.num_joints: skeleton for skeleton in (OPENPOSE25, OPENPOSE18)}
 _NECK, _SHOULDERS = 1, [2, 5]  # in both skeletons
 _START = b"\x1e"  # cannot occur unescaped in JSON

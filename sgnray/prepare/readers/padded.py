@@ -9,9 +9,8 @@ Legend: T frames, M actors (always 2), D = V * C numbers of a pose.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import IO, Any
 
@@ -24,9 +23,9 @@ from sgnray.prepare.clip import ClipFacts, Poses, as_float32, refusal
 from sgnray.prepare.normalize import list_poses
 from sgnray.prepare.plan import JOB_BYTES, PartJob, RawPlan, describe_file, find_file, hash_lines
 from sgnray.prepare.readers.array_files import (
-    H5_ERRORS,
     Array,
     ArraySpec,
+    ReadRows,
     cut_row_jobs,
     describe_array,
     find_array_problem,
@@ -64,11 +63,7 @@ def plan_padded(location: Location) -> RawPlan:
     file, including the validation clips.
     """
     entry = find_file(location)
-    arrays, parts = _open_arrays(location, entry)
-    specs = arrays.describe([name for names in parts.values() for name in names])
-    problems = _find_problems(specs, parts, entry)
-    if problems:
-        raise refuse_file(location, "the file does not contain padded clips", problems)
+    read_rows, parts, specs = _open_arrays(location, entry)
     skeleton = _SKELETONS[specs[parts["train"][0]].shape[2]]
     num_classes = specs[parts["train"][1]].shape[1]
     dataset = name_dataset(location, skeleton, num_classes)
@@ -76,7 +71,7 @@ def plan_padded(location: Location) -> RawPlan:
     lines: list[str] = []
     cases: dict[str, list[str]] = {"train": [], "test": []}
     for part, (poses, one_hot) in parts.items():
-        labels = _read_labels(arrays, one_hot, specs[one_hot])
+        labels = _read_labels(partial(read_rows, one_hot), specs[one_hot])
         digits = max(_NAME_DIGITS, len(str(len(labels) - 1)))
         names = [f"{part}-{row:0{digits}d}" for row in range(len(labels))]
         rows = [
@@ -85,7 +80,7 @@ def plan_padded(location: Location) -> RawPlan:
             else Skipped(name, "its label is not one-hot")
             for name, label in zip(names, labels, strict=True)
         ]
-        jobs += cut_row_jobs(partial(arrays.read_rows, poses), specs[poses], rows, read_padded_clip)
+        jobs += cut_row_jobs(partial(read_rows, poses), specs[poses], rows, read_padded_clip)
         lines.append(f"{part} {labels}")
         cases["test" if part == "test" else "train"] += names
     return RawPlan(
@@ -101,12 +96,10 @@ def plan_padded(location: Location) -> RawPlan:
 def holds_padded(location: Location) -> bool:
     """Return whether a file has the arrays of padded clips, by their names and shapes."""
     try:
-        entry = find_file(location)
-        arrays, parts = _open_arrays(location, entry)
-        specs = arrays.describe([name for names in parts.values() for name in names])
+        _open_arrays(location, find_file(location))
     except InputError:
         return False
-    return not _find_problems(specs, parts, entry)
+    return True
 
 
 def read_padded_clip(row_TX: Array) -> Poses:
@@ -123,14 +116,26 @@ def read_padded_clip(row_TX: Array) -> Poses:
     return list_poses(frames_TMD[: seen[-1] + 1])
 
 
-def _open_arrays(location: Location, entry: Entry) -> tuple[H5Arrays | NpzArrays, ArrayNames]:
-    with reading_file(location, (OSError,)), location.open() as file:
+def _open_arrays(
+    location: Location, entry: Entry
+) -> tuple[Callable[[str, int, int], Array], ArrayNames, dict[str, ArraySpec]]:
+    """Return what reads rows of an array, the arrays of each part, and the specs of all arrays.
+
+    InputError with all of their problems.
+    """
+    with reading_file(location), location.open() as file:
         magic = file.read(len(H5_MAGIC))
     if magic == H5_MAGIC:
-        return H5Arrays(location), _H5_PARTS
-    if magic.startswith(ZIP_MAGIC):
-        return NpzArrays(location, entry.changed), _NPZ_PARTS
-    raise refuse_file(location, "the file is neither HDF5 nor .npz")
+        read_rows, describe, parts = partial(_read_h5, location), _describe_h5, _H5_PARTS
+    elif magic.startswith(ZIP_MAGIC):
+        read_rows = partial(read_npz, location, entry.changed)
+        describe, parts = _describe_npz, _NPZ_PARTS
+    else:
+        raise refuse_file(location, "the file is neither HDF5 nor .npz")
+    specs = describe(location, [name for names in parts.values() for name in names])
+    if problems := _find_problems(specs, parts, entry):
+        raise refuse_file(location, "the file does not contain padded clips", problems)
+    return read_rows, parts, specs
 
 
 def _find_problems(specs: dict[str, ArraySpec], parts: ArrayNames, entry: Entry) -> list[Problem]:
@@ -161,32 +166,26 @@ def _find_problems(specs: dict[str, ArraySpec], parts: ArrayNames, entry: Entry)
     return problems
 
 
-def _read_labels(arrays: H5Arrays | NpzArrays, array: str, spec: ArraySpec) -> list[int]:
+def _read_labels(read_rows: ReadRows, spec: ArraySpec) -> list[int]:
     labels: list[int] = []
     step = max(1, JOB_BYTES // spec.row_bytes)
     for start in range(0, spec.shape[0], step):
-        rows = arrays.read_rows(array, start, min(start + step, spec.shape[0]))
+        rows = read_rows(start, min(start + step, spec.shape[0]))
         is_one_hot = ((rows != 0).sum(axis=1) == 1) & (rows == 1).any(axis=1)
         labels += np.where(is_one_hot, (rows != 0).argmax(axis=1), _NO_LABEL).tolist()
     return labels
 
 
-@dataclass(frozen=True)
-class H5Arrays:
-    """The datasets at the top of an HDF5 file."""
+def _describe_h5(location: Location, names: Sequence[str]) -> dict[str, ArraySpec]:
+    """Describe the named datasets at the top of an HDF5 file that exist."""
+    with _open_h5(location) as file:
+        return {name: _describe_dataset(file, name) for name in names if name in file}
 
-    location: Location
 
-    def describe(self, names: Sequence[str]) -> dict[str, ArraySpec]:
-        """Describe the named datasets that exist."""
-        with _open_h5(self.location) as file:
-            return {name: _describe_h5(file, name) for name in names if name in file}
-
-    def read_rows(self, name: str, start: int, stop: int) -> Array:
-        """Read some rows of a dataset; InputError if they are damaged."""
-        with _open_h5(self.location) as file:
-            rows: Array = file[name][start:stop]
-        return rows
+def _read_h5(location: Location, name: str, start: int, stop: int) -> Array:
+    with _open_h5(location) as file:
+        rows: Array = file[name][start:stop]
+    return rows
 
 
 @contextmanager
@@ -194,14 +193,14 @@ def _open_h5(location: Location) -> Iterator[Any]:
     import h5py
 
     with (
-        reading_file(location, H5_ERRORS),
+        reading_file(location),
         location.open() as stream,
         h5py.File(stream, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES) as file,
     ):
         yield file
 
 
-def _describe_h5(file: Any, name: str) -> ArraySpec:
+def _describe_dataset(file: Any, name: str) -> ArraySpec:
     import h5py
 
     link = file.get(name, getlink=True)
@@ -220,33 +219,23 @@ def _describe_h5(file: Any, name: str) -> ArraySpec:
     )
 
 
-@dataclass(frozen=True)
-class NpzArrays:
-    """The arrays of a .npz file; `changed` is its time, so that a rewritten one is reopened."""
+def _describe_npz(location: Location, names: Sequence[str]) -> dict[str, ArraySpec]:
+    """Describe the named arrays of a .npz file that exist."""
+    with reading_file(location), location.open() as file, zipfile.ZipFile(file) as archive:
+        held = {info.filename: info for info in archive.infolist()}
+        wanted = [name for name in names if name + _SUFFIX in held]
+        return {name: _describe_member(archive, held[name + _SUFFIX]) for name in wanted}
 
-    location: Location
-    changed: int
 
-    def describe(self, names: Sequence[str]) -> dict[str, ArraySpec]:
-        """Describe the named arrays that exist."""
-        with (
-            reading_file(self.location),
-            self.location.open() as file,
-            zipfile.ZipFile(file) as archive,
-        ):
-            held = {info.filename: info for info in archive.infolist()}
-            wanted = [name for name in names if name + _SUFFIX in held]
-            return {name: _describe_npz(archive, held[name + _SUFFIX]) for name in wanted}
-
-    def read_rows(self, name: str, start: int, stop: int) -> Array:
-        """Read some rows of an array; InputError if they are damaged."""
-        try:
-            with reading_file(self.location):
-                stream, spec, data_start = _open_member(self.location, self.changed, name)
-                return read_rows_at(stream, spec, data_start, start, stop)
-        except Exception:
-            _open_member.cache_clear()  # after a failure its cursor may be anywhere
-            raise
+def read_npz(location: Location, changed: int, name: str, start: int, stop: int) -> Array:
+    """Read some rows; `changed` is the time of the file, so that a rewritten one is reopened."""
+    try:
+        with reading_file(location):
+            stream, spec, data_start = _open_member(location, changed, name)
+            return read_rows_at(stream, spec, data_start, start, stop)
+    except Exception:
+        _open_member.cache_clear()  # after a failure its cursor may be anywhere
+        raise
 
 
 @lru_cache(maxsize=1)
@@ -258,7 +247,7 @@ def _open_member(location: Location, changed: int, name: str) -> tuple[IO[bytes]
     return stream, ArraySpec(shape, dtype), stream.tell()
 
 
-def _describe_npz(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArraySpec:
+def _describe_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArraySpec:
     if info.flag_bits & 1:
         return ArraySpec(problem="is encrypted")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -92,13 +92,12 @@ def read_file(file: RawFile) -> bytes:
     if file.size_bytes > MAX_FILE_BYTES:
         raise refusal(
             f"larger than {MAX_FILE_BYTES >> 20} MiB, the limit for a recording",
-            name=file.name,
             now="cut the recording into parts, or leave it out",
         )
     if _is_pickled(file):
         clips = load_clips(file.place, file.changed)
         if file.name not in clips:
-            raise refusal("it is no longer in the pickle", name=file.name)
+            raise refusal("it is no longer in the pickle")
         return pickle_clip(clips[file.name])
     if not file.frames:
         data = read_bytes(file, file.size_bytes + 1)
@@ -111,7 +110,7 @@ def read_file(file: RawFile) -> bytes:
         num_bytes = sum(len(text) for _, text in frames)
         data = join_frames(frames)
     if num_bytes != file.size_bytes:
-        raise refusal("its size differs from the listed one", name=file.name)
+        raise refusal("its size differs from the listed one")
     return data
 
 
@@ -133,8 +132,8 @@ def read_bytes(file: RawFile, limit: int) -> bytes:
         # A corrupt .zip may make its reader seek to an impossible offset: EINVAL.
         is_misled = file.member is not None and getattr(error, "errno", None) == errno.EINVAL
         if isinstance(error, OSError) and not is_misled:
-            raise unreadable(file, error) from error
-        raise refusal(f"cannot be read: {error}", name=file.name) from error
+            raise _unreadable(file, error) from error
+        raise refusal(f"cannot be read: {error}") from error
 
 
 def frames_of(file: RawFile) -> Iterator[RawFile]:
@@ -198,7 +197,7 @@ def _suspicion(member: zipfile.ZipInfo, parts: Sequence[str]) -> str | None:
     return None
 
 
-def unreadable(file: RawFile, error: OSError) -> InputError:
+def _unreadable(file: RawFile, error: OSError) -> InputError:
     """Build the error for a file that cannot be read or is gone."""
     # Not a defect of one clip: a disk, a network or a node that fails must not drop clips.
     is_gone = isinstance(error, FileNotFoundError)

@@ -59,15 +59,15 @@ def plan_recordings(listing: Listing, recorded: str) -> RawPlan:
     if is_synthetic:
         dataset, class_names = "synth", _read_synth(listing)
     else:
-        names = [file.name for file in listing.files if published.has_name(file.name)]
-        dataset = published.name_dataset(published.parse_name(name) for name in names)
+        names = filter(published.has_name, (file.name for file in listing.files))
+        dataset = published.name_dataset(map(published.parse_name, names))
         class_names = read_class_names(dataset)
     prepare = partial(
         prepare_recordings, num_classes=len(class_names), parse_name=published.parse_name
     )
     return RawPlan(
         dataset=dataset,
-        skeleton=skeleton_of(listing.files[0]),
+        skeleton=SKELETONS[listing.files[0].skeleton],
         class_names=class_names,
         jobs=tuple(PartJob(len(files), partial(prepare, files)) for files in cut_parts(chosen)),
         skipped=(*listing.unused, *skipped),
@@ -126,10 +126,11 @@ def read_recordings(
 
     Files of one format and skeleton are read in blocks.
     """
-    groups = itertools.groupby(files, key=lambda file: (FORMATS[file.kind], skeleton_of(file)))
-    for (kind, skeleton), group in groups:
+    for (kind, skeleton), group in itertools.groupby(
+        files, lambda file: (file.kind, file.skeleton)
+    ):
         for block in cut_blocks(group, lambda file: file.size_bytes, num_bytes=_BLOCK_BYTES):
-            yield from _read_block(block, kind, skeleton)
+            yield from _read_block(block, FORMATS[kind], SKELETONS[skeleton])
 
 
 def read_recording(file: RawFile) -> tuple[Recording, Skeleton]:
@@ -138,11 +139,6 @@ def read_recording(file: RawFile) -> tuple[Recording, Skeleton]:
     if isinstance(found, ClipError):
         raise ClipError(found.what, where=file.where, now=found.now)
     return found, skeleton
-
-
-def skeleton_of(file: RawFile) -> Skeleton:
-    """Return the skeleton of a listed recording."""
-    return SKELETONS[file.skeleton]
 
 
 def describe_files(files: Sequence[RawFile]) -> RawSource:

@@ -26,7 +26,7 @@ from sgnray.prepare.clip import (
 )
 from sgnray.prepare.normalize import center_poses
 from sgnray.prepare.readers.tables import Piece, Table, open_table
-from sgnray.prepare.readers.tracks import fill_poses
+from sgnray.prepare.readers.tracks import fill_bodies
 from sgnray.storage.location import Location
 
 POSE_COLUMNS = ("poses", "frame", "body")
@@ -159,7 +159,8 @@ def _read_poses(batch: pa.RecordBatch, index: int, skeleton: Skeleton, from_zero
         raise refusal("every pose is zero" + (" or NaN" if np.isnan(values_PD).any() else ""))
     frames, bodies = frames[is_pose], bodies[is_pose]
     poses_PVC = values_PD[is_pose].reshape(-1, skeleton.num_joints, skeleton.num_coordinates)
-    poses_PVC = _fill_joints(poses_PVC, frames, bodies)
+    if np.isnan(poses_PVC).any():
+        poses_PVC = fill_bodies(poses_PVC, frames, bodies)
     # Only models trained on files of a pose estimator have such a skeleton: a description does not.
     if skeleton.name in ESTIMATED:
         check_meters(poses_PVC, _IN_DATASET)
@@ -196,18 +197,6 @@ def _pose_matrix(poses: pa.Array, skeleton: Skeleton) -> FloatArray:
     joints_PVC = as_float32(np.where(is_missing, 0, values), _NOT_FINITE).reshape(shape)
     joints_PVC[is_missing.reshape(shape).any(axis=2)] = np.nan
     return joints_PVC.reshape(num_poses, width)
-
-
-def _fill_joints(poses_PVC: FloatArray, frames_P: IntArray, bodies_P: IntArray) -> FloatArray:
-    """Fill in the missing joints of each body, as in recordings of pose estimators."""
-    if not np.isnan(poses_PVC).any():
-        return poses_PVC
-    filled_PVC = poses_PVC.copy()
-    for body in np.unique(bodies_P):
-        own = bodies_P == body
-        frames = frames_P[own]
-        filled_PVC[own] = fill_poses(poses_PVC[own].astype(np.float64), frames, frames)
-    return filled_PVC
 
 
 def _check_widths(lists: pa.Array, expected: int, noun: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgnray.data.skeleton import Skeleton
+from sgnray.data.store import FloatArray
 from sgnray.prepare.clip import Body, Recording, as_float32, refusal
 from sgnray.prepare.readers.people import MAX_PEOPLE, Floats, find_people
 from sgnray.prepare.readers.pixels import estimate_scale
@@ -80,6 +81,20 @@ def build_recording(
         for track, joints_TVC in zip(tracks, filled, strict=True)
     )
     return Recording(int(has_body_T.sum()), bodies)
+
+
+def fill_bodies(
+    poses_PVC: FloatArray,
+    frames_P: npt.NDArray[np.integer[Any]],
+    bodies_P: npt.NDArray[np.integer[Any]],
+) -> FloatArray:
+    """Fill in the missing joints of each body of a clip, as in recordings of pose estimators."""
+    filled_PVC = poses_PVC.copy()
+    for body in np.unique(bodies_P):
+        is_own_P = bodies_P == body
+        frames = frames_P[is_own_P]
+        filled_PVC[is_own_P] = fill_poses(poses_PVC[is_own_P].astype(np.float64), frames, frames)
+    return filled_PVC
 
 
 def fill_poses(

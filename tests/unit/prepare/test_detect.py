@@ -7,8 +7,6 @@ from sgnray.data.skipped import Skipped
 from sgnray.errors import InputError, UsageError
 from sgnray.prepare import prepare_dataset
 from sgnray.prepare.readers.detect import detect
-from sgnray.prepare.readers.format_table import FORMATS
-from sgnray.prepare.readers.naming import SUFFIXES
 from sgnray.storage.location import locate
 
 
@@ -95,8 +93,3 @@ def test_the_one_file_of_a_folder_needs_a_name_in_utf8(tmp_path):
     (tmp_path / "k\udcfc.npz").write_bytes(b"PK")
     with pytest.raises(UsageError, match="it is not UTF-8"):
         detect([locate(tmp_path)])
-
-
-def test_names_of_datasets_lose_the_suffix_of_each_format():
-    """`naming` cannot import the table of formats, which imports it."""
-    assert {suffix for known in FORMATS.values() for suffix in known.suffixes} <= set(SUFFIXES)

@@ -127,6 +127,12 @@ def test_the_dataset_is_named_after_the_folder(write, tmp_path, folder, name):
         assert plan(place).dataset == name
 
 
+def test_the_dataset_is_named_after_a_file_without_its_suffix(write):
+    raw = write("clap.csv", "wave.csv")
+    places = [locate(raw / "clap.csv"), locate(raw / "wave.csv")]
+    assert detect(places, "{label}").dataset == "clap"
+
+
 def test_links_are_judged_by_their_own_names(write, tmp_path):
     """Caches store files and folders under hashes."""
     write("wave/a.csv", "clap/b.csv").rename(tmp_path / "ab12")
