@@ -175,6 +175,16 @@ def check_gpu_share(num_gpus: float, *, where: str) -> None:
         )
 
 
+def check_training_gpus(num_gpus: float, num_workers: int, *, where: str, now: str) -> None:
+    """Raise UsageError unless each worker can train on its GPU, or alone on its share of one."""
+    check_gpu_share(num_gpus, where=where)
+    if not 0 < num_gpus <= 1:
+        raise UsageError("a worker trains on one GPU, or on CPUs", where=where, now=now)
+    if num_gpus < 1 < num_workers:
+        what = f"{num_workers} workers need a GPU each, and nccl cannot share a GPU"
+        raise UsageError(what, where=where, now=now)
+
+
 def parse_labels(texts: Sequence[str]) -> dict[str, str]:
     """Parse labels written as KEY=VALUE; UsageError for invalid ones."""
     labels, invalid = {}, []
