@@ -117,10 +117,8 @@ class RayLauncher:
             cpus,
         )
 
-    def choose_precision(self, precision: Precision) -> Precision:
-        """Replace `auto` by what `ask_precision` finds; may wait for a node."""
-        if precision != "auto":
-            return precision
+    def choose_precision(self) -> Precision:
+        """Return what the precision `auto` is, see `ask_precision`; may wait for a node."""
         if self._request.wait_s is not None and not self._resources.is_local:  # it counts once
             with _lost_cluster(), Reservation(1, self._resources, self._request) as room:
                 # The workers may get the room of this one a moment later.

@@ -13,13 +13,12 @@ import torch
 from sgnray.checkpoints.checkpoint import pack_checkpoint
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe
-from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.distributed.cluster import connected
 from sgnray.distributed.device import choose_device, describe_device
 from sgnray.distributed.gauges import Gauges
 from sgnray.distributed.launcher import Hardware, RayLauncher, Worker
-from sgnray.distributed.precision import choose_precision
+from sgnray.distributed.precision import choose_precision, without_auto
 from sgnray.distributed.resources import WorkerRequest, Workers
 from sgnray.distributed.world import World
 from sgnray.evaluate.metrics import Tally
@@ -73,11 +72,11 @@ class Executor:
             threads, no_workers = torch.get_num_threads(), Workers(0, 0)
             self.hardware = Hardware(device.type, describe_device(device), no_workers, threads)
 
-    def choose_precision(self, precision: Precision) -> Precision:
-        """Replace `auto` by bf16 if the hardware supports it; may wait for a node."""
-        if self._launcher is None:
-            return choose_precision(precision, self._device.type)
-        return self._launcher.choose_precision(precision)
+    def without_auto(self, recipe: Recipe) -> Recipe:
+        """Replace the precision `auto` by bf16 if the hardware has it; may wait for a node."""
+        if self._launcher is not None:
+            return without_auto(recipe, self._launcher.choose_precision)
+        return without_auto(recipe, partial(choose_precision, self._device.type))
 
     def run(
         self,

@@ -18,7 +18,6 @@ from sgnray.checkpoints.run_folder import (
     default_run_name,
 )
 from sgnray.config import Recipe
-from sgnray.config.schema import Precision
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.launcher import Hardware
 from sgnray.distributed.resources import WorkerRequest, Workers
@@ -105,10 +104,9 @@ def train_run(
         max_failures=max_failures,
         request=request,
     ) as executor:
-        precision = executor.choose_precision(recipe.train.precision)
+        recipe = executor.without_auto(recipe)
         if is_auto and name is None:
-            _warn_of_other_precision(runs_dir, recipe, precision)
-        recipe = recipe.replacing({"train.precision": precision})
+            _warn_of_other_precision(runs_dir, recipe)
         check_synchronized(recipe, wanted.most, executor.hardware.device_type)
         with claim_run(runs_dir, name, recipe, dataset) as run, run_log(run.path / LOG_FILE):
             newest = run.newest_checkpoint()
@@ -132,13 +130,12 @@ def train_run(
             return RunResult(run.path, resumed_from, report)
 
 
-def _warn_of_other_precision(runs_dir: Runs, recipe: Recipe, precision: Precision) -> None:
+def _warn_of_other_precision(runs_dir: Runs, recipe: Recipe) -> None:
     """Warn of a run on hardware for which `auto` meant another precision: it is not resumed."""
-    other: Precision = "float32" if precision == "bf16" else "bf16"
-    paths = [
-        folder_in(runs_dir, default_run_name(runs_dir, recipe.replacing({"train.precision": each})))
-        for each in (precision, other)
-    ]
+    precision = recipe.train.precision
+    other = "float32" if precision == "bf16" else "bf16"
+    recipes = (recipe, recipe.replacing({"train.precision": other}))
+    paths = [folder_in(runs_dir, default_run_name(runs_dir, each)) for each in recipes]
     own, left = map(_exists, paths)
     if left and not own:
         log.warning(

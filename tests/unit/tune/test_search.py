@@ -137,7 +137,7 @@ def test_the_final_run_has_the_precision_of_the_trials(
         folder.write(rows)
         tuned = _result(folder, rows)
     final = train_final(tuned, tiny_folder)
-    expected = kept or choose_precision("auto", "cpu")
+    expected = kept or choose_precision("cpu")
     assert load_recipe(str(final.folder / "recipe.yaml")).train.precision == expected
 
 
