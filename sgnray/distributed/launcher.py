@@ -180,7 +180,12 @@ class RayLauncher:
                 case lost:
                     num_lost += 1
                     if num_lost > self._max_failures:
-                        raise _explain_loss(lost)
+                        raise ClusterError(
+                            f"training stopped on the cluster: {last_line(lost)}",
+                            where="a Ray worker; the traceback is in log.txt of the run",
+                            now="rerun the same command to resume after the last finished epoch; "
+                            "--max-failures N tolerates lost workers",
+                        ) from lost
                     log.warning(
                         "a worker failed (%s); the run resumes after its last finished epoch",
                         last_line(lost),
@@ -415,14 +420,3 @@ def _run_worker(
         worker.flush()
         if worker.world.rank == 0:
             ray.get(queue.put(outcome))  # wait, or the message would be lost with this process
-
-
-def _explain_loss(error: Exception) -> ClusterError:
-    failure = ClusterError(
-        f"training stopped on the cluster: {last_line(error)}",
-        where="a Ray worker; the traceback is in log.txt of the run",
-        now="rerun the same command to resume after the last finished epoch; --max-failures N "
-        "tolerates lost workers",
-    )
-    failure.__cause__ = error
-    return failure

@@ -230,7 +230,10 @@ def _report_path(runs_dir: Runs, name: str, numbers: range) -> Path | Location:
 def _finished(
     runs_dir: Runs, name: str | None, recipe: Recipe, dataset: SkeletonDataset, workers: Workers
 ) -> SeedScore | None:
-    """Read the score of a run that has finished; RunError if its folder is another run's."""
+    """Read the score of a run that has finished; RunError if its folder is another run's.
+
+    None if report.json is not that of this recipe and epoch, so that the test is repeated.
+    """
     path = read_folder(folder_in(runs_dir, name or default_run_name(runs_dir, recipe)))
     if not path.is_dir():
         return None
@@ -239,28 +242,18 @@ def _finished(
     if newest is None or newest[1].epoch != recipe.train.num_epochs:
         return None
     check_num_workers(RunFolder(path), workers, is_finished=True)
-    return _read_score(path, recipe, dataset, newest[1].evaluated_epoch)
-
-
-def _read_score(
-    folder: Path, recipe: Recipe, dataset: SkeletonDataset, epoch: int
-) -> SeedScore | None:
-    """Read report.json of a run; None if it is not of this recipe, so that the test is repeated.
-
-    A report of another epoch than `epoch`, which is scored at the end, does not count.
-    """
     expected = {
         "format_version": REPORT_VERSION,
         "dataset_checksum": dataset.info.checksum,
         "case": recipe.data.case,
         "num_views": recipe.evaluate.num_views,
-        "epoch": epoch,
+        "epoch": newest[1].evaluated_epoch,
     }
     try:
-        content = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+        content = json.loads((path / REPORT_FILE).read_text(encoding="utf-8"))
         if any(content[key] != value for key, value in expected.items()):
             return None
-        return _score(content, recipe.train.seed, address_of(folder))
+        return _score(content, recipe.train.seed, address_of(path))
     except (OSError, ValueError, TypeError, KeyError):  # pydantic's error is a ValueError
         return None
 
