@@ -110,9 +110,9 @@ def train_run(
         check_synchronized(recipe, wanted.most, executor.hardware.device_type)
         with claim_run(runs_dir, name, recipe, dataset) as run, run_log(run.path / LOG_FILE):
             newest = run.newest_checkpoint()
-            _check_same_run(newest, recipe, dataset)
             resumed_from, history = (newest[1].epoch, newest[1].history) if newest else (0, [])
             if newest is not None:
+                _check_same_run(*newest, recipe, dataset)
                 check_num_workers(run, wanted, is_finished=resumed_from == recipe.train.num_epochs)
             _log_start(run, recipe, dataset, executor.hardware, resumed_from)
             run.write_metrics(history)
@@ -204,12 +204,9 @@ def _log_other_threads(run: RunFolder, hardware: Hardware) -> None:
 
 
 def _check_same_run(
-    newest: tuple[Path, Checkpoint] | None, recipe: Recipe, dataset: SkeletonDataset
+    path: Path, checkpoint: Checkpoint, recipe: Recipe, dataset: SkeletonDataset
 ) -> None:
-    """Raise CheckpointError if the newest checkpoint is from another run."""
-    if newest is None:
-        return
-    path, checkpoint = newest
+    """Raise CheckpointError if a checkpoint is from another run."""
     same_recipe = checkpoint.parse_recipe().makes_same_run(recipe)
     same_classes = tuple(checkpoint.class_names) == dataset.info.class_names
     if not same_recipe or not same_classes or checkpoint.skeleton != dataset.skeleton:

@@ -186,12 +186,14 @@ class Folds:
 
     def restore(self, packed: bytes | None) -> None:
         """Continue from what `pack` returned, or start over if it does not fit or is corrupt."""
-        found = None if packed is None else self._unpack(packed)
-        if found is None and packed is not None:
+        if packed is None:
+            return
+        found = self._unpack(packed)
+        if found is None:
             log.warning("the state of a trial does not fit, or is corrupt: it starts over")
-        if found is not None:
-            for state, checkpoint in zip(self._states, found, strict=True):
-                state.restore(checkpoint)
+            return
+        for state, checkpoint in zip(self._states, found, strict=True):
+            state.restore(checkpoint)
 
     def _unpack(self, packed: bytes) -> list[Checkpoint] | None:
         """Read a state; None unless it is one of this recipe on this dataset."""
