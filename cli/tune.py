@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -180,20 +180,14 @@ def _train_final(
     resources: TrialResources,
     address: str | None,
 ) -> RunResult:
-    from sgnray.distributed.cluster import is_at_hand
-    from sgnray.tune import train_final
+    from sgnray.tune import final_settings, train_final
 
-    num_workers, num_cpus = resources.num_workers, resources.num_cpus
-    cpus_each = None if num_cpus is None else num_cpus // num_workers
-    is_alone = num_workers == 1 and not is_at_hand(address)
-    with shown_epochs("" if is_alone else str(num_workers)) as screen:
+    settings = final_settings(resources, address)
+    with shown_epochs(str(settings["workers"] or "")) as screen:
         return train_final(
             tuned,
             dataset_dir,
-            workers=0 if is_alone else num_workers,
-            address=None if is_alone else address,
-            device=resources.device,
-            request=None if is_alone else replace(resources.request, num_cpus=cpus_each),
+            **settings,
             command=options.command_line(),
             on_epoch=screen,
             on_progress=screen.on_progress,

@@ -28,7 +28,7 @@ from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.cluster import connected, is_at_hand
 from sgnray.distributed.device import choose_device, describe_device
-from sgnray.distributed.precision import choose_precision
+from sgnray.distributed.precision import choose_precision, without_auto
 from sgnray.distributed.resources import Workers
 from sgnray.metric_keys import CLIPS_PER_S
 from sgnray.model.flops import STEP_FACTOR, forward_flops
@@ -175,10 +175,9 @@ def bench_recipe(
             on_cpus=is_on_cpus(workers, device, address),
             num_clips=shape.num_train,
         )
-        precision = choose_precision(recipe.train.precision, here.type)
-        resolved = recipe.replacing({"train.precision": precision})
+        fastest = choose_precision(here.type)
+        resolved = without_auto(recipe, lambda: fastest)
         workload = _describe(resolved, shape, here, has_dataset=dataset_dir is not None)
-        fastest = choose_precision("auto", here.type)
         precisions = tuple(dict.fromkeys(("float32", fastest, workload.precision)))
         rounds = measure_process(
             resolved,
@@ -314,8 +313,7 @@ def _measure_workers(
             with open_executor(
                 workers=Workers.of(count), device=device, address=address, max_failures=0
             ) as executor:
-                precision = executor.choose_precision(recipe.train.precision)
-                resolved = recipe.replacing({"train.precision": precision})
+                resolved = executor.without_auto(recipe)
                 run = RunFolder(folder / f"workers-{count}")
                 run.path.mkdir()
                 epochs: list[EpochResult] = []
@@ -325,7 +323,9 @@ def _measure_workers(
                 threads = executor.hardware.threads_per_worker
             per_thread = rate.median / (count * threads)
             one_thread = one_thread or per_thread
-            yield WorkersSpeed(count, threads, precision, rate, per_thread / one_thread)
+            yield WorkersSpeed(
+                count, threads, resolved.train.precision, rate, per_thread / one_thread
+            )
 
 
 def _speeds(

@@ -59,16 +59,21 @@ _JOIN_S = 10.0  # for the process of a node that is starting
 
 def is_at_hand(address: str | None) -> bool:
     """Return whether a cluster is already running, so that no new one is started."""
-    ray = sys.modules.get("ray")
-    return (ray is not None and bool(ray.is_initialized())) or find_address(address) is not None
+    return _used_ray() is not None or find_address(address) is not None
 
 
 def own_address(address: str | None) -> str | None:
     """Return the address for a child process: the given one, else that of this process's Ray."""
-    ray = sys.modules.get("ray")
-    if address is None and ray is not None and ray.is_initialized():
+    ray = _used_ray()
+    if address is None and ray is not None:
         return str(ray.get_runtime_context().gcs_address)
     return address
+
+
+def _used_ray() -> Any:
+    """Return the module ray if this process uses a cluster already, without importing it."""
+    ray = sys.modules.get("ray")
+    return ray if ray is not None and ray.is_initialized() else None
 
 
 @contextmanager
@@ -82,8 +87,8 @@ def connected(
     its cluster; UsageError if `address` names another one. A cluster that was found without an
     address is logged if `is_announced`.
     """
-    used = sys.modules.get("ray")
-    if used is not None and used.is_initialized():
+    used = _used_ray()
+    if used is not None:
         refuse_client(CLIENT if used.util.client.ray.is_connected() else address)
         is_own = _has_started_ray()
         if address and address != "auto" and not (address == LOCAL and is_own):

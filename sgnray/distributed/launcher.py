@@ -117,10 +117,8 @@ class RayLauncher:
             cpus,
         )
 
-    def choose_precision(self, precision: Precision) -> Precision:
-        """Replace `auto` by what `ask_precision` finds; may wait for a node."""
-        if precision != "auto":
-            return precision
+    def choose_precision(self) -> Precision:
+        """Return what the precision `auto` is, see `ask_precision`; may wait for a node."""
         if self._request.wait_s is not None and not self._resources.is_local:  # it counts once
             with _lost_cluster(), Reservation(1, self._resources, self._request) as room:
                 # The workers may get the room of this one a moment later.
@@ -182,7 +180,12 @@ class RayLauncher:
                 case lost:
                     num_lost += 1
                     if num_lost > self._max_failures:
-                        raise _explain_loss(lost)
+                        raise ClusterError(
+                            f"training stopped on the cluster: {last_line(lost)}",
+                            where="a Ray worker; the traceback is in log.txt of the run",
+                            now="rerun the same command to resume after the last finished epoch; "
+                            "--max-failures N tolerates lost workers",
+                        ) from lost
                     log.warning(
                         "a worker failed (%s); the run resumes after its last finished epoch",
                         last_line(lost),
@@ -417,14 +420,3 @@ def _run_worker(
         worker.flush()
         if worker.world.rank == 0:
             ray.get(queue.put(outcome))  # wait, or the message would be lost with this process
-
-
-def _explain_loss(error: Exception) -> ClusterError:
-    failure = ClusterError(
-        f"training stopped on the cluster: {last_line(error)}",
-        where="a Ray worker; the traceback is in log.txt of the run",
-        now="rerun the same command to resume after the last finished epoch; --max-failures N "
-        "tolerates lost workers",
-    )
-    failure.__cause__ = error
-    return failure

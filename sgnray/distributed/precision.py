@@ -1,5 +1,6 @@
 """What the precision `auto` means: bf16 if the hardware supports it, else float32.
 
+- `without_auto` replaces it in a recipe, by what one of the others returns.
 - `choose_precision` asks this machine: for training without Ray, and for `sgn bench`.
 - `ask_precision` asks one worker of a connected cluster: for training on Ray, and for a search.
 - `resolve_for_workers` does either, before workers start: for several seeds, and for predictions.
@@ -7,13 +8,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
+from sgnray.config import Recipe
 from sgnray.config.schema import Precision
 from sgnray.distributed.cluster import connected, is_at_hand, own_address
 from sgnray.distributed.device import choose_device
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import Resources, WorkerRequest, gpus_per_actor
+
+
+def without_auto(recipe: Recipe, choose: Callable[[], Precision]) -> Recipe:
+    """Replace the precision `auto` of a recipe; `choose` is called only for that."""
+    if recipe.train.precision != "auto":
+        return recipe
+    return recipe.replacing({"train.precision": choose()})
 
 
 def resolve_for_workers(
@@ -27,7 +38,7 @@ def resolve_for_workers(
     request = request or WorkerRequest()
     if num_workers == 0 or not is_at_hand(address):  # they start on this machine
         device_type = "cpu" if request.num_gpus == 0 else choose_device(device).type
-        return device, choose_precision("auto", device_type)
+        return device, choose_precision(device_type)
     # The command announces the cluster when it connects again.
     with connected(address, num_workers=num_workers, is_announced=False) as resources:
         device_type = "cuda" if gpus_per_actor(device, resources, request) else "cpu"
@@ -40,11 +51,10 @@ def ask_precision(device_type: str, resources: Resources, request: WorkerRequest
     May wait for a node; ClusterError if that takes longer than the request allows.
     """
     if resources.is_local:
-        return choose_precision("auto", device_type)
-    jobs: list[Precision] = ["auto"]
+        return choose_precision(device_type)
     (chosen,) = run_on_actors(
-        choose_precision,
-        jobs,
+        _choose_on_worker,
+        [""],
         workers=1,
         address=own_address(None),
         now="rerun the same command; all machines need the same sgnray",
@@ -54,16 +64,16 @@ def ask_precision(device_type: str, resources: Resources, request: WorkerRequest
     return chosen
 
 
-def choose_precision(precision: Precision, device_type: str) -> Precision:
-    """Replace `auto` by bf16 if the hardware supports it, else by float32."""
-    if precision != "auto":
-        return precision
-    return "bf16" if _has_bf16(device_type) else "float32"
+def _choose_on_worker(_: str, device_type: str) -> Precision:
+    return choose_precision(device_type)
 
 
-def _has_bf16(device_type: str) -> bool:
+def choose_precision(device_type: str) -> Precision:
+    """Return bf16 if the hardware of this machine supports it, else float32."""
     if device_type == "cuda":
         # Older GPUs emulate it, slower than float32.
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = torch.cpu.get_capabilities()
+        has_bf16 = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return "bf16" if has_bf16 else "float32"

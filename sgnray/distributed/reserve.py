@@ -40,8 +40,11 @@ class Room:
 
     def count(self) -> int:
         """Return how many of the workers or groups have room."""
+        import ray
+
         wait_for_head()
-        return sum(map(_has_room, self._groups))
+        tables = map(ray.util.placement_group_table, self._groups)
+        return sum(table["state"] == "CREATED" for table in tables)
 
     def release(self) -> None:
         """Give up the room, or the request for it."""
@@ -170,7 +173,8 @@ class RoomWatch:
         if time.monotonic() >= self._look_at:
             wait_for_head()
             began = time.monotonic()
-            self._is_missing = _own_room_is_missing(self._earlier)
+            groups = _own_groups(self._earlier)
+            self._is_missing = not _is_any_placed(groups) and any(map(_is_waiting, groups))
             # Ray lists all groups that ever existed: spend at most a tenth of the time on that.
             self._look_at = began + max(_LOOK_INTERVAL_S, 10 * (time.monotonic() - began))
         self._wait.check(is_waiting=self._is_missing)
@@ -190,12 +194,6 @@ class RoomWatch:
             if is_same and _is_waiting(group):
                 release_group(group["placement_group_id"])
         return not _is_any_placed(groups)
-
-
-def _own_room_is_missing(earlier: set[str]) -> bool:
-    """Return whether a group of this driver is waiting, and none with CPUs is placed."""
-    own = _own_groups(earlier)
-    return not _is_any_placed(own) and any(map(_is_waiting, own))
 
 
 def _own_groups(earlier: set[str]) -> list[dict[str, Any]]:
@@ -227,12 +225,6 @@ def _ask(num_workers: int, request: WorkerRequest) -> Any:
         [request.bundle()] * num_workers,
         **({"bundle_label_selector": [request.labels] * num_workers} if request.labels else {}),
     )
-
-
-def _has_room(group: Any) -> bool:
-    import ray
-
-    return bool(ray.util.placement_group_table(group)["state"] == "CREATED")
 
 
 def release_group(group_id: str) -> None:

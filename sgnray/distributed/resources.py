@@ -175,6 +175,16 @@ def check_gpu_share(num_gpus: float, *, where: str) -> None:
         )
 
 
+def check_training_gpus(num_gpus: float, num_workers: int, *, where: str, now: str) -> None:
+    """Raise UsageError unless each worker can train on its GPU, or alone on its share of one."""
+    check_gpu_share(num_gpus, where=where)
+    if not 0 < num_gpus <= 1:
+        raise UsageError("a worker trains on one GPU, or on CPUs", where=where, now=now)
+    if num_gpus < 1 < num_workers:
+        what = f"{num_workers} workers need a GPU each, and nccl cannot share a GPU"
+        raise UsageError(what, where=where, now=now)
+
+
 def parse_labels(texts: Sequence[str]) -> dict[str, str]:
     """Parse labels written as KEY=VALUE; UsageError for invalid ones."""
     labels, invalid = {}, []
@@ -242,21 +252,25 @@ def use_gpu(
     `cuda` on an existing cluster may wait for GPUs; UsageError on a new one without. Ray also
     counts GPUs that torch cannot use, so for a Ray that was started here torch is asked as well.
     """
-    if device != "cpu" and resources.is_local and resources.num_gpus:
+    if device == "cpu":
+        return False
+    if resources.is_local and resources.num_gpus:
         from sgnray.distributed.device import choose_device  # loads torch
 
         return choose_device(device).type == "cuda"
-    if device == "cuda" and resources.is_local and resources.num_gpus == 0:
+    if resources.is_local and device == "cuda":
         raise UsageError(
             "this machine has no GPU that Ray can use",
             where="--device cuda",
             now="use --device cpu, or --address of a cluster with GPUs",
         )
-    if device == "auto" and resources.num_gpus == 0 and not resources.is_local:
-        if request.accelerator_type or request.num_gpus:
-            return True  # it asks for a kind or a share of GPU: the cluster may be scaled to zero
-        log.warning("the cluster has no GPU now: using CPUs; %s waits for GPUs", option)
-    return device == "cuda" or (device == "auto" and resources.num_gpus > 0)
+    if resources.is_local:
+        return False
+    # If it asks for a kind or a share of GPU, the cluster may be scaled to zero.
+    if device == "cuda" or resources.num_gpus or request.accelerator_type or request.num_gpus:
+        return True
+    log.warning("the cluster has no GPU now: using CPUs; %s waits for GPUs", option)
+    return False
 
 
 def warn_of_few_cpus(

@@ -13,7 +13,11 @@ from sgnray.data.protocols import corrected_labels, resolve_case, split_clips
 from sgnray.data.store import SkeletonDataset
 from sgnray.distributed.cluster import is_at_hand
 from sgnray.distributed.device import check_device_name, choose_device
-from sgnray.distributed.resources import WorkerRequest, check_without_ray
+from sgnray.distributed.resources import (
+    WorkerRequest,
+    check_training_gpus,
+    check_without_ray,
+)
 from sgnray.errors import RunError, UsageError, count_of
 from sgnray.model.inputs import needs_bones
 from sgnray.train.job import choose_parts
@@ -67,30 +71,19 @@ def check_run(
     if workers == 0:
         check_without_ray(address, request, max_failures=max_failures)
     elif request is not None and request.num_gpus is not None:
-        _check_gpus(request.num_gpus, workers)
+        check_training_gpus(
+            request.num_gpus,
+            workers,
+            where=f"--gpus-per-worker {request.num_gpus:g}",
+            now="leave it out, and choose with --device; more GPUs take more workers, and the runs "
+            "of --seeds may share one",
+        )
     recipe = match_recipe(recipe, dataset)
     num_clips = len(choose_parts(recipe, dataset).train)
     on_cpus = is_on_cpus(workers, device, address)
     check_recipe(recipe, dataset, workers=workers, on_cpus=on_cpus, num_clips=num_clips)
     warn_of_run(recipe, dataset, workers=workers, num_clips=num_clips)
     return recipe
-
-
-def _check_gpus(num_gpus: float, workers: int) -> None:
-    """Raise UsageError for more than one GPU for a worker, or for workers that share one."""
-    where = f"--gpus-per-worker {num_gpus:g}"
-    if not 0 < num_gpus <= 1:
-        raise UsageError(
-            "a worker trains on one GPU, or on CPUs",
-            where=where,
-            now="leave it out, and choose with --device; more GPUs take more workers",
-        )
-    if num_gpus < 1 < workers:
-        raise UsageError(
-            f"{workers} workers need a GPU each, and nccl cannot share a GPU",
-            where=where,
-            now="leave it out, or use --workers 1; the runs of --seeds may share a GPU",
-        )
 
 
 def is_on_cpus(workers: int, device: str, address: str | None) -> bool:

@@ -13,13 +13,12 @@ import torch
 from sgnray.checkpoints.checkpoint import pack_checkpoint
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe
-from sgnray.config.schema import Precision
 from sgnray.data.fetch import SharedDataset
 from sgnray.distributed.cluster import connected
 from sgnray.distributed.device import choose_device, describe_device
 from sgnray.distributed.gauges import Gauges
 from sgnray.distributed.launcher import Hardware, RayLauncher, Worker
-from sgnray.distributed.precision import choose_precision
+from sgnray.distributed.precision import choose_precision, without_auto
 from sgnray.distributed.resources import WorkerRequest, Workers
 from sgnray.distributed.world import World
 from sgnray.evaluate.metrics import Tally
@@ -46,7 +45,8 @@ def open_executor(
     `max_failures` None means 0 for a fixed number of workers, ELASTIC_MAX_FAILURES for a range.
     """
     if workers.most == 0:
-        yield Executor(None, choose_device(device))
+        here, num_threads = choose_device(device), torch.get_num_threads()
+        yield Executor(Hardware(here.type, describe_device(here), workers, num_threads))
         return
     if max_failures is None:
         max_failures = ELASTIC_MAX_FAILURES if workers.is_elastic else 0
@@ -58,26 +58,21 @@ def open_executor(
             max_failures=max_failures,
             request=request or WorkerRequest(),
         )
-        yield Executor(launcher, torch.device(launcher.hardware.device_type))
+        yield Executor(launcher.hardware, launcher)
 
 
+@dataclass(frozen=True)
 class Executor:
     """Trains under DDP on the workers of a launcher, or in this process if there is none."""
 
-    def __init__(self, launcher: RayLauncher | None, device: torch.device) -> None:
-        self._launcher = launcher
-        self._device = device
-        if launcher is not None:
-            self.hardware = launcher.hardware
-        else:
-            threads, no_workers = torch.get_num_threads(), Workers(0, 0)
-            self.hardware = Hardware(device.type, describe_device(device), no_workers, threads)
+    hardware: Hardware
+    launcher: RayLauncher | None = None
 
-    def choose_precision(self, precision: Precision) -> Precision:
-        """Replace `auto` by bf16 if the hardware supports it; may wait for a node."""
-        if self._launcher is None:
-            return choose_precision(precision, self._device.type)
-        return self._launcher.choose_precision(precision)
+    def without_auto(self, recipe: Recipe) -> Recipe:
+        """Replace the precision `auto` by bf16 if the hardware has it; may wait for a node."""
+        if self.launcher is not None:
+            return without_auto(recipe, self.launcher.choose_precision)
+        return without_auto(recipe, partial(choose_precision, self.hardware.device_type))
 
     def run(
         self,
@@ -92,8 +87,8 @@ class Executor:
         `on_epoch` and `on_progress` are called in this process, `on_epoch` after the epoch's
         checkpoint is in the run. ClusterError if workers were lost too often.
         """
-        if self._launcher is not None:
-            return _run_on_ray(self._launcher, recipe, dataset_dir, run, on_epoch, on_progress)
+        if self.launcher is not None:
+            return _run_on_ray(self.launcher, recipe, dataset_dir, run, on_epoch, on_progress)
 
         def keep(state: TrainState, result: EpochResult) -> None:
             run.keep_checkpoint(state.epoch, pack_checkpoint(state.checkpoint()))
@@ -102,7 +97,7 @@ class Executor:
         return run_job(
             recipe,
             dataset_dir,
-            device=self._device,
+            device=torch.device(self.hardware.device_type),
             world=World(),
             on_epoch=keep,
             resume_from=run.newest_checkpoint_bytes(),
@@ -159,11 +154,11 @@ def _train_on_worker(
     is_first = worker.world.rank == 0
 
     def on_epoch(trained: TrainState, result: EpochResult) -> None:
-        worker.deliver(
-            FinishedEpoch(result, pack_checkpoint(trained.checkpoint()), worker.waited_s)
-            if is_first
-            else None
-        )
+        message: FinishedEpoch | None = None
+        if is_first:
+            checkpoint = pack_checkpoint(trained.checkpoint())
+            message = FinishedEpoch(result, checkpoint, worker.waited_s)
+        worker.deliver(message)
 
     tally = run_job(
         recipe,

@@ -18,7 +18,6 @@ from sgnray.checkpoints.run_folder import (
     default_run_name,
 )
 from sgnray.config import Recipe
-from sgnray.config.schema import Precision
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.launcher import Hardware
 from sgnray.distributed.resources import WorkerRequest, Workers
@@ -105,16 +104,15 @@ def train_run(
         max_failures=max_failures,
         request=request,
     ) as executor:
-        precision = executor.choose_precision(recipe.train.precision)
+        recipe = executor.without_auto(recipe)
         if is_auto and name is None:
-            _warn_of_other_precision(runs_dir, recipe, precision)
-        recipe = recipe.replacing({"train.precision": precision})
+            _warn_of_other_precision(runs_dir, recipe)
         check_synchronized(recipe, wanted.most, executor.hardware.device_type)
         with claim_run(runs_dir, name, recipe, dataset) as run, run_log(run.path / LOG_FILE):
             newest = run.newest_checkpoint()
-            _check_same_run(newest, recipe, dataset)
             resumed_from, history = (newest[1].epoch, newest[1].history) if newest else (0, [])
             if newest is not None:
+                _check_same_run(*newest, recipe, dataset)
                 check_num_workers(run, wanted, is_finished=resumed_from == recipe.train.num_epochs)
             _log_start(run, recipe, dataset, executor.hardware, resumed_from)
             run.write_metrics(history)
@@ -132,13 +130,12 @@ def train_run(
             return RunResult(run.path, resumed_from, report)
 
 
-def _warn_of_other_precision(runs_dir: Runs, recipe: Recipe, precision: Precision) -> None:
+def _warn_of_other_precision(runs_dir: Runs, recipe: Recipe) -> None:
     """Warn of a run on hardware for which `auto` meant another precision: it is not resumed."""
-    other: Precision = "float32" if precision == "bf16" else "bf16"
-    paths = [
-        folder_in(runs_dir, default_run_name(runs_dir, recipe.replacing({"train.precision": each})))
-        for each in (precision, other)
-    ]
+    precision = recipe.train.precision
+    other = "float32" if precision == "bf16" else "bf16"
+    recipes = (recipe, recipe.replacing({"train.precision": other}))
+    paths = [folder_in(runs_dir, default_run_name(runs_dir, each)) for each in recipes]
     own, left = map(_exists, paths)
     if left and not own:
         log.warning(
@@ -207,12 +204,9 @@ def _log_other_threads(run: RunFolder, hardware: Hardware) -> None:
 
 
 def _check_same_run(
-    newest: tuple[Path, Checkpoint] | None, recipe: Recipe, dataset: SkeletonDataset
+    path: Path, checkpoint: Checkpoint, recipe: Recipe, dataset: SkeletonDataset
 ) -> None:
-    """Raise CheckpointError if the newest checkpoint is from another run."""
-    if newest is None:
-        return
-    path, checkpoint = newest
+    """Raise CheckpointError if a checkpoint is from another run."""
     same_recipe = checkpoint.parse_recipe().makes_same_run(recipe)
     same_classes = tuple(checkpoint.class_names) == dataset.info.class_names
     if not same_recipe or not same_classes or checkpoint.skeleton != dataset.skeleton:

@@ -37,25 +37,24 @@ def train_in_processes(
     *,
     on_epoch: Callable[[int, int], None],
     on_finish: Callable[[int, dict[str, Any], str], None],
-    on_failure: Callable[[int, str], None],
-) -> None:
+) -> dict[int, str]:
     """Train the waiting seeds, one in each slot: the GPU it uses, or None.
 
     `on_epoch` is called with a seed and its last epoch, `on_finish` with a seed, its report and
-    its run, and `on_failure` with a seed and the reason.
+    its run. Returns the reason of each seed that failed.
     """
     # Depends on all seeds, not on those that are left: after a restart, the same number of threads
     # gives the same bits.
     num_threads = max(1, min(torch.get_num_threads(), num_cores() // len(slots)))
     free = list(slots)
     running: dict[Connection, tuple[int, BaseProcess, str | None]] = {}
-    ended: set[int] = set()
+    finished: set[int] = set()
+    failed: dict[int, str] = {}
     logged: set[str] = set()
 
     def fail(seed: int, reason: str) -> None:
-        ended.add(seed)
+        failed[seed] = reason
         log.info("seed %d: %s", seed, reason)
-        on_failure(seed, reason)
 
     with _ended(running):
         while waiting or running:
@@ -72,20 +71,21 @@ def train_in_processes(
                     _end(process, _JOIN_S)
                     del running[connection]
                     free.append(gpu)
-                    if seed not in ended:
+                    if seed not in finished and seed not in failed:
                         fail(seed, f"its process ended with exit code {process.exitcode}")
                     continue
                 match kind:
                     case "epoch":
                         on_epoch(seed, content)
                     case "finished":
-                        ended.add(seed)
+                        finished.add(seed)
                         on_finish(seed, *content)
                     case "log" if content[1] not in logged:  # all seeds log the same warnings
                         logged.add(content[1])
                         log.log(*content)
                     case "failed":
                         fail(seed, content)
+    return failed
 
 
 @contextmanager

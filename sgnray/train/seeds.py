@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter
@@ -127,7 +127,10 @@ def train_seeds(
     if all fail. `on_epoch` is called with (epochs done, epochs of all seeds), `on_seed` with each
     finished seed.
     """
-    _check_wanted(num_seeds, runs_dir, name)
+    check_count(num_seeds, "seed", option="--seeds")
+    if name is not None:
+        check_name(name, runs_dir)
+    check_claim(runs_dir, None)
     wanted, dataset = Workers.of(workers), open_dataset(dataset_dir)
     recipe = check_run(
         recipe,
@@ -160,16 +163,16 @@ def train_seeds(
             add(score)
     missing: dict[int, str] = {}
     if len(finished) < num_seeds:
-        slots = _slots(num_seeds, wanted, address, device, request)
+        slots, device, request = _slots(num_seeds, wanted, address, device, request)
         train = partial(
             train_run,
             dataset_dir=dataset.folder,
             workers=workers,
             runs_dir=runs_dir,
             address=own_address(address) if wanted.most else address,
-            device=slots.device,
+            device=device,
             max_failures=max_failures,
-            request=slots.request,
+            request=request,
             command=command,
         )
         left = [seed for seed in recipes if seed not in finished]
@@ -187,14 +190,6 @@ def train_seeds(
     )
     _write(path, report)
     return report
-
-
-def _check_wanted(num_seeds: int, runs_dir: Runs, name: str | None) -> None:
-    """Raise UsageError for an invalid number or name, or what `check_claim` raises."""
-    check_count(num_seeds, "seed", option="--seeds")
-    if name is not None:
-        check_name(name, runs_dir)
-    check_claim(runs_dir, None)
 
 
 def _known_precision(
@@ -235,7 +230,10 @@ def _report_path(runs_dir: Runs, name: str, numbers: range) -> Path | Location:
 def _finished(
     runs_dir: Runs, name: str | None, recipe: Recipe, dataset: SkeletonDataset, workers: Workers
 ) -> SeedScore | None:
-    """Read the score of a run that has finished; RunError if its folder is another run's."""
+    """Read the score of a run that has finished; RunError if its folder is another run's.
+
+    None if report.json is not that of this recipe and epoch, so that the test is repeated.
+    """
     path = read_folder(folder_in(runs_dir, name or default_run_name(runs_dir, recipe)))
     if not path.is_dir():
         return None
@@ -244,28 +242,18 @@ def _finished(
     if newest is None or newest[1].epoch != recipe.train.num_epochs:
         return None
     check_num_workers(RunFolder(path), workers, is_finished=True)
-    return _read_score(path, recipe, dataset, newest[1].evaluated_epoch)
-
-
-def _read_score(
-    folder: Path, recipe: Recipe, dataset: SkeletonDataset, epoch: int
-) -> SeedScore | None:
-    """Read report.json of a run; None if it is not of this recipe, so that the test is repeated.
-
-    A report of another epoch than `epoch`, which is scored at the end, does not count.
-    """
     expected = {
         "format_version": REPORT_VERSION,
         "dataset_checksum": dataset.info.checksum,
         "case": recipe.data.case,
         "num_views": recipe.evaluate.num_views,
-        "epoch": epoch,
+        "epoch": newest[1].evaluated_epoch,
     }
     try:
-        content = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+        content = json.loads((path / REPORT_FILE).read_text(encoding="utf-8"))
         if any(content[key] != value for key, value in expected.items()):
             return None
-        return _score(content, recipe.train.seed, address_of(folder))
+        return _score(content, recipe.train.seed, address_of(path))
     except (OSError, ValueError, TypeError, KeyError):  # pydantic's error is a ValueError
         return None
 
@@ -275,24 +263,17 @@ def _score(report: dict[str, Any], seed: int, run: str) -> SeedScore:
     return TypeAdapter(SeedScore).validate_json(text, strict=True)
 
 
-class _Slots(NamedTuple):
-    """The GPU of each seed that may run at once, or None; the device and request of all seeds."""
-
-    gpus: Sequence[str | None]
-    device: str
-    request: WorkerRequest | None
-
-
 def _slots(
     num_seeds: int,
     workers: Workers,
     address: str | None,
     device: str,
     request: WorkerRequest | None,
-) -> _Slots:
+) -> tuple[list[str | None], str, WorkerRequest | None]:
     """Decide how many seeds may run at once, and on what.
 
-    Seeds on one cluster divide its CPUs: a single seed would request all of them.
+    Returns the GPU of each of them, or None, and the device and the request of all seeds. Seeds on
+    one cluster divide its CPUs: a single seed would request all of them.
     """
     if workers.most > 0:
         if not is_at_hand(address):  # each starts its own Ray, which takes the whole machine
@@ -301,7 +282,7 @@ def _slots(
                     "seeds can share a GPU only on a running Ray cluster; start one with: "
                     "ray start --head"
                 )
-            return _Slots([None], device, request)
+            return [None], device, request
         with connected(address, num_workers=workers.fewest) as resources:
             request = request or WorkerRequest()
             room = resources.free_cpus // (workers.most * (request.num_cpus or 1))
@@ -322,24 +303,23 @@ def _slots(
             # An autoscaler sees the requests of seeds that wait.
             if request.wait_s is None and not resources.is_local:
                 num_slots = min(num_slots + _NUM_WAITING, num_seeds)
-        return _Slots([None] * num_slots, device, request)
+        return [None] * num_slots, device, request
     if choose_device(device).type == "cuda":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         num_gpus = torch.cuda.device_count()  # CUDA ends the list at the first that is not there
-        gpus = visible.split(",")[:num_gpus] if visible else [*map(str, range(num_gpus))]
-        return _Slots(gpus[:num_seeds], "cuda", request)
-    return _Slots([None] * min(num_seeds, num_cores()), device, request)
+        gpus = visible.split(",")[:num_gpus] if visible else map(str, range(num_gpus))
+        return [*gpus][:num_seeds], "cuda", request
+    return [None] * min(num_seeds, num_cores()), device, request
 
 
 def _train_rest(
     waiting: dict[int, Train],
-    slots: _Slots,
+    slots: Sequence[str | None],
     num_epochs: int,
     on_epoch: Callable[[int, int], object] | None,
     on_seed: Callable[[SeedScore], None],
 ) -> dict[int, str]:
     """Train the seeds that have not finished; return why each that fails did."""
-    missing: dict[int, str] = {}
     epochs = dict.fromkeys(waiting, 0)
 
     def count_epoch(seed: int, epoch: int) -> None:
@@ -347,14 +327,12 @@ def _train_rest(
         if on_epoch is not None:
             on_epoch(sum(epochs.values()), num_epochs * len(epochs))
 
-    train_in_processes(
+    return train_in_processes(
         waiting,
-        slots.gpus,
+        slots,
         on_epoch=count_epoch,
         on_finish=lambda seed, report, run: on_seed(_score(report, seed, run)),
-        on_failure=missing.__setitem__,
     )
-    return missing
 
 
 def _all_failed(missing: dict[int, str], runs_dir: Runs) -> SgnError:

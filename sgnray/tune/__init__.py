@@ -31,9 +31,16 @@ Ray also passes the report to the scheduler, which may stop the trial. After its
 `Reports.on_trial_complete` calls `RunningSearch.on_end`, and the event Ended takes the same path.
 """
 
-from sgnray.tune.final import train_final
+from sgnray.tune.final import final_settings, train_final
 from sgnray.tune.search import TuneResult, tune_recipe
 from sgnray.tune.trial_resources import TrialResources
 from sgnray.tune.trials import TrialRow
 
-__all__ = ["TrialResources", "TrialRow", "TuneResult", "train_final", "tune_recipe"]
+__all__ = [
+    "TrialResources",
+    "TrialRow",
+    "TuneResult",
+    "final_settings",
+    "train_final",
+    "tune_recipe",
+]

@@ -160,21 +160,19 @@ def _default_name(runs_dir: Runs, plan: Plan) -> str:
     return same[0] if same else name
 
 
-def _read_plan(search_path: Path) -> object:
-    """Read search.json, with the current names of recipe keys; None if it is not readable."""
-    try:
-        found = json.loads(search_path.read_text(encoding="utf-8"))
-        return {**found, "recipe": describe_recipe(parse_recipe(found["recipe"]))}
-    except (OSError, ValueError, KeyError, TypeError, RecipeError):
-        return None
+def _read_plan(search_path: Path) -> dict[str, Any]:
+    """Read search.json; empty if it is not readable.
 
-
-def _read_version(search_path: Path) -> int | None:
+    The recipe gets the current names of its keys, or is removed if it is not valid.
+    """
     try:
-        version = json.loads(search_path.read_text(encoding="utf-8"))["format_version"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return version if isinstance(version, int) else None
+        found = dict(json.loads(search_path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+    try:
+        return {**found, "recipe": describe_recipe(parse_recipe(found.pop("recipe")))}
+    except (ValueError, KeyError, TypeError, RecipeError):
+        return found
 
 
 def _check_owner(path: Path, plan: Plan) -> None:
@@ -182,8 +180,9 @@ def _check_owner(path: Path, plan: Plan) -> None:
     if not search_path.exists():
         check_unused(path)
         return
-    version = _read_version(search_path) or FORMAT_VERSION
-    if version != FORMAT_VERSION:
+    found = _read_plan(search_path)
+    version = found.get("format_version")
+    if isinstance(version, int) and version != FORMAT_VERSION:
         kind, now = (
             ("a newer", "update sgnray, or choose another --name")
             if version > FORMAT_VERSION
@@ -194,7 +193,7 @@ def _check_owner(path: Path, plan: Plan) -> None:
             where=str(search_path),
             now=now,
         )
-    if not plan.is_described_by(_read_plan(search_path)):
+    if not plan.is_described_by(found):
         raise RunError(
             "the folder contains another search: its space, recipe, data, trials or epochs differ",
             where=str(search_path),

@@ -22,6 +22,7 @@ from sgnray.data.protocols import validation_folds
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.device import explained_gpu_memory, keep_freed_memory
 from sgnray.distributed.driver_actors import StateStore
+from sgnray.distributed.precision import without_auto
 from sgnray.distributed.world import World
 from sgnray.errors import RunError
 from sgnray.model.flops import forward_flops
@@ -75,9 +76,7 @@ class TrialJob:
         reports whether the trial was interrupted or not.
         """
         torch.set_num_threads(self.resources.num_threads)
-        recipe = self.plan.trial_recipe(trial.values)
-        if recipe.train.precision == "auto":
-            recipe = recipe.replacing({"train.precision": self.precision})
+        recipe = without_auto(self.plan.trial_recipe(trial.values), lambda: self.precision)
         folds = Folds(
             recipe,
             open_dataset(self.dataset.local_dir()),
@@ -187,12 +186,14 @@ class Folds:
 
     def restore(self, packed: bytes | None) -> None:
         """Continue from what `pack` returned, or start over if it does not fit or is corrupt."""
-        found = None if packed is None else self._unpack(packed)
-        if found is None and packed is not None:
+        if packed is None:
+            return
+        found = self._unpack(packed)
+        if found is None:
             log.warning("the state of a trial does not fit, or is corrupt: it starts over")
-        if found is not None:
-            for state, checkpoint in zip(self._states, found, strict=True):
-                state.restore(checkpoint)
+            return
+        for state, checkpoint in zip(self._states, found, strict=True):
+            state.restore(checkpoint)
 
     def _unpack(self, packed: bytes) -> list[Checkpoint] | None:
         """Read a state; None unless it is one of this recipe on this dataset."""

@@ -69,14 +69,11 @@ class Plan:
             **({"split_checksum": self.split_checksum} if self.split_checksum else {}),
         }
 
-    def is_described_by(self, found: object) -> bool:
+    def is_described_by(self, found: dict[str, Any]) -> bool:
         """Return whether this is `describe` of the same plan; older ones have no split_checksum."""
-        expected = self.describe()
-        if not isinstance(found, dict):
-            return False
         if self.split_checksum:
             found = {"split_checksum": self.split_checksum, **found}
-        return found == expected
+        return found == self.describe()
 
     def folder_name(self) -> str:
         """Name the search's folder: tune-<dataset>-<case>-<short hash>."""

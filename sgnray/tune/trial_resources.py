@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
@@ -12,14 +11,12 @@ from sgnray.distributed.reserve import Room, RoomWatch
 from sgnray.distributed.resources import (
     Resources,
     WorkerRequest,
-    check_gpu_share,
     check_local,
+    check_training_gpus,
     use_gpu,
     warn_of_few_cpus,
 )
 from sgnray.errors import UsageError, count_of
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,20 +63,13 @@ class TrialResources:
                 where=f"--cpus-per-trial {self._min_cpus}",
                 now=f"give each trial {self.num_workers} or more",
             )
-        if 0 < (self.num_gpus or 0) < self.num_workers and self.num_workers > 1:
-            raise UsageError(
-                f"{self.num_workers} workers need a GPU each, and nccl cannot share a GPU",
+        if self.num_gpus:
+            check_training_gpus(
+                self.num_gpus / self.num_workers,
+                self.num_workers,
                 where=f"--gpus-per-trial {self.num_gpus:g}",
-                now=f"give each trial {self.num_workers} GPUs, or 0 to train on CPUs",
-            )
-        gpus_per_worker = (self.num_gpus or 0) / self.num_workers
-        check_gpu_share(gpus_per_worker, where=f"--gpus-per-trial {self.num_gpus or 0:g}")
-        if gpus_per_worker > 1:
-            raise UsageError(
-                "a worker trains on one GPU, or on CPUs",
-                where=f"--gpus-per-trial {self.num_gpus:g}",
-                now=f"give each trial {self.num_workers}, or add --workers-per-trial "
-                f"{self.num_gpus:g}",
+                now=f"give each trial {self.num_workers}, or 0 to train on CPUs; "
+                "more GPUs take more --workers-per-trial",
             )
         is_existing = find_address(address) is not None
         # A local cluster gets a logical CPU for each worker of the trials that run at once.

@@ -17,7 +17,7 @@ import torch
 from sgnray.config import recipe_for
 from sgnray.data.store import open_dataset
 from sgnray.distributed.cluster import connected
-from sgnray.distributed.precision import choose_precision
+from sgnray.distributed.precision import choose_precision, without_auto
 from sgnray.tune import TrialResources, tune_recipe
 from sgnray.tune.folds import Folds
 from sgnray.tune.plan import shorten
@@ -35,8 +35,8 @@ def test_sixteen_short_trials(tmp_path, concurrent):
     folder = Path(os.environ["SGNRAY_BENCH_DATA"])
     dataset = open_dataset(folder)
     recipe = recipe_for(dataset.info.dataset, "cv")
-    precision = choose_precision(recipe.train.precision, "cpu")  # as the search does
-    recipe = recipe.replacing({**SMALL, "train.precision": precision})
+    # As the search does.
+    recipe = without_auto(recipe.replacing(SMALL), lambda: choose_precision("cpu"))
     space = tmp_path / "space.yaml"
     space.write_text(f"optim.learning_rate: {{choice: {RATES}}}\n")
     torch.set_num_threads(1)

@@ -127,5 +127,5 @@ def test_the_cluster_of_another_process_is_not_local(address, tmp_path, monkeypa
 
 
 def test_a_worker_of_an_existing_cluster_decides_on_the_precision(address):
-    here = choose_precision("auto", "cpu")
+    here = choose_precision("cpu")
     assert run_other(RESOLVE, address, here) == ["cpu", here]

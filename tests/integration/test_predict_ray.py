@@ -73,7 +73,7 @@ def test_workers_change_nothing(recordings, tiny_folder, tiny_run):
 @pytest.mark.usefixtures("cluster")
 def test_the_precision_is_decided_once_for_all_workers(recordings, tiny_run, monkeypatch):
     """Here and not on the workers, whose hardware may differ: this process has another one."""
-    has_bf16 = choose_precision("auto", "cpu") == "bf16"
+    has_bf16 = choose_precision("cpu") == "bf16"
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": not has_bf16})
     auto = list(predict_clips(recordings, tiny_run, precision="auto", workers=2))
     same, other = ("float32", "bf16") if has_bf16 else ("bf16", "float32")

@@ -135,7 +135,7 @@ def test_the_precision_is_decided_once_for_all_seeds(
     tiny_recipe, tiny_folder, tmp_path, monkeypatch, workers
 ):
     """Here and not by each seed, whose worker may have other hardware; also in the next command."""
-    has_bf16 = choose_precision("auto", "cpu") == "bf16"
+    has_bf16 = choose_precision("cpu") == "bf16"
     expected = "float32" if has_bf16 else "bf16"
     values = {"train.num_epochs": 1, "optim.milestones": (), "train.precision": "auto"}
     train = partial(

@@ -306,7 +306,7 @@ def test_all_trials_of_a_search_have_one_precision(
         )
     with caplog.at_level("INFO", logger="sgnray"):
         tuned = tune_recipe(recipe, space, tiny_folder, **settings, name="asked")
-    precision = choose_precision("auto", "cpu")
+    precision = choose_precision("cpu")
     assert (tuned.folder / "precision.txt").read_text().strip() == precision
     assert f"train.precision=auto means {precision} in this search" in caplog.messages
 

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from sgnray import metric_keys as keys
 from sgnray.checkpoints.run_folder import RunFolder
 from sgnray.config import Recipe, dotted_values, dump_recipe, to_dict
+from sgnray.distributed.cluster import set_environment
 from sgnray.errors import MissingExtraError, RunError, SgnError, first_line
 from sgnray.evaluate.report import Report
 from sgnray.metric_keys import Metrics
@@ -39,7 +40,8 @@ _MODULES = {
     "wandb": ("wandb",),
 }
 _PROJECT = "sgnray"
-# Nothing leaves the machine by default, and a server that is gone must not delay training.
+# Set during each call, unless the user has set it: nothing leaves the machine by default, and a
+# server that is gone must not delay training.
 _ENVIRONMENT = {
     "mlflow": {
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -109,7 +111,7 @@ class Trackers:
                 continue
             tracker = _KINDS[name](self._group)
             try:
-                with warnings.catch_warnings(), _default_environment(name):
+                with warnings.catch_warnings(), set_environment(_ENVIRONMENT.get(name, {})):
                     warnings.simplefilter("ignore")  # libraries warn about each other
                     self._num_logged[name] = tracker.start(recipe, run, history)
             except Exception as failure:
@@ -146,7 +148,7 @@ class Trackers:
     def _guarded(self, name: str) -> Iterator[None]:
         """Disable a tracker that fails instead of ending the training."""
         try:
-            with _default_environment(name):
+            with set_environment(_ENVIRONMENT.get(name, {})):
                 yield
         except Exception as failure:
             del self._active[name]
@@ -157,20 +159,6 @@ class Trackers:
             log.warning("%s failed and is disabled: %s", name, first_line(failure))
         self._failed.add(name)
         log.debug("how %s failed", name, exc_info=failure)
-
-
-@contextmanager
-def _default_environment(name: str) -> Iterator[None]:
-    """Set what the library reads from the environment during a call, unless the user has set it."""
-    added = {
-        key: value for key, value in _ENVIRONMENT.get(name, {}).items() if key not in os.environ
-    }
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for key in added:
-            os.environ.pop(key, None)
 
 
 class Tracker(Protocol):
@@ -242,7 +230,7 @@ class MLflow:
         if not uri:
             folder.mkdir(exist_ok=True)
         self._client: Any = MlflowClient(tracking_uri=uri or f"sqlite:///{folder}/mlflow.db")
-        known = recall(run, "mlflow")
+        known = recall(run).get("mlflow")
         if known and known["store"] == _digest(uri) and self._has(known["run_id"]):
             self._run_id = known["run_id"]
             self._client.update_run(self._run_id, status="RUNNING")
@@ -306,7 +294,7 @@ class WeightsAndBiases:
         """Open this launch's part of the W&B run; `wandb sync` joins the parts by their id."""
         import wandb
 
-        known = recall(run, "wandb") or {"run_id": uuid.uuid4().hex[:12], "num_epochs": 0}
+        known = recall(run).get("wandb") or {"run_id": uuid.uuid4().hex[:12], "num_epochs": 0}
         self._folder, self._run_id = run, known["run_id"]
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
@@ -341,19 +329,14 @@ _KINDS: dict[str, Callable[[str | None], Tracker]] = {
 }
 
 
-def recall(run: RunFolder, name: str) -> dict[str, Any]:
-    """Read what a tracker recorded for the run; empty if there is nothing."""
-    known: dict[str, Any] = _memory(run).get(name, {})
-    return known
-
-
 def remember(run: RunFolder, name: str, content: Mapping[str, object]) -> None:
     """Record in the run's folder what a tracker needs to resume the same curves."""
-    memory = {**_memory(run), "format_version": MEMORY_VERSION, name: content}
+    memory = {**recall(run), "format_version": MEMORY_VERSION, name: content}
     write_text(run.path / MEMORY_FILE, json.dumps(memory, indent=2) + "\n")
 
 
-def _memory(run: RunFolder) -> dict[str, Any]:
+def recall(run: RunFolder) -> dict[str, Any]:
+    """Read what the trackers recorded for the run, by their names."""
     path = run.path / MEMORY_FILE
     if not path.exists():
         return {}

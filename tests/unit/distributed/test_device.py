@@ -22,7 +22,7 @@ def test_auto_is_bf16_only_where_a_gpu_does_not_emulate_it(monkeypatch, has_bf16
         "is_bf16_supported",
         lambda including_emulation=True: including_emulation or has_bf16,
     )
-    assert choose_precision("auto", "cuda") == expected
+    assert choose_precision("cuda") == expected
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ def test_the_wait_to_learn_the_precision_is_part_of_the_wait(monkeypatch, wait_s
     ray_launcher = RayLauncher(
         HEAD_ONLY, Workers.of(1), device="cpu", max_failures=0, request=WorkerRequest(wait_s=wait_s)
     )
-    assert ray_launcher.choose_precision("auto") == "bf16"
+    assert ray_launcher.choose_precision() == "bf16"
     watch, group = MagicMock(), MagicMock(outcome=launcher._Finished(None))
     monkeypatch.setattr(launcher, "RoomWatch", watch)
     monkeypatch.setattr(launcher, "_Group", lambda *_: group)

@@ -32,7 +32,7 @@ def test_a_run_in_another_precision_than_auto_means_here_is_named(
     tiny_recipe, tiny_folder, tmp_path, caplog
 ):
     """It was trained on other hardware; without a word, the same command would start anew."""
-    here = choose_precision("auto", "cpu")
+    here = choose_precision("cpu")
     other = "float32" if here == "bf16" else "bf16"
     settings = {"runs_dir": tmp_path, "device": "cpu"}
     recipe = tiny_recipe.replacing({"train.num_epochs": 1, "optim.milestones": []})

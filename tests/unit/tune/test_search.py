@@ -10,7 +10,8 @@ from sgnray.config import load_recipe, recipe_for
 from sgnray.distributed.precision import choose_precision
 from sgnray.distributed.resources import Resources
 from sgnray.errors import ClusterError, InputError, RecipeError, SgnError, UsageError
-from sgnray.tune import TrialResources, TrialRow, train_final, tune_recipe
+from sgnray.tune import TrialResources, TrialRow, final_settings, train_final, tune_recipe
+from sgnray.tune import final as final_module
 from sgnray.tune.folder import claim_search
 from sgnray.tune.search import _result
 from sgnray.tune.trials import Ended, EpochReport, Reported, Started, TrialTable
@@ -137,8 +138,18 @@ def test_the_final_run_has_the_precision_of_the_trials(
         folder.write(rows)
         tuned = _result(folder, rows)
     final = train_final(tuned, tiny_folder)
-    expected = kept or choose_precision("auto", "cpu")
+    expected = kept or choose_precision("cpu")
     assert load_recipe(str(final.folder / "recipe.yaml")).train.precision == expected
+
+
+def test_a_single_worker_needs_ray_for_the_final_run_only_if_it_runs(monkeypatch):
+    resources = TrialResources(num_cpus=3, num_gpus=0.0)
+    monkeypatch.setattr(final_module, "is_at_hand", lambda address: False)
+    assert final_settings(resources, None) == {"workers": 0, "device": "cpu"}
+    monkeypatch.setattr(final_module, "is_at_hand", lambda address: True)
+    settings = final_settings(resources, "head:6379")
+    assert (settings["workers"], settings["address"]) == (1, "head:6379")
+    assert settings["request"].num_cpus == 3
 
 
 def test_importing_the_search_does_not_load_ray():
