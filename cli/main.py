@@ -103,7 +103,11 @@ def run(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     render.start_logging()
     code = _INTERRUPTED
-    with suppress(KeyboardInterrupt), interruptible() as ending:
+    with (
+        suppress(KeyboardInterrupt),
+        render.stderr_that_may_fail(),
+        interruptible() as ending,
+    ):
         code = _run(arguments, ending)
     sys.exit(code)
 

@@ -9,8 +9,8 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO, cast
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -87,6 +87,46 @@ def as_json(
     head = {} if version is None else {"format_version": version}
     document = {**head, **content}
     text(json.dumps(document, indent=indent, allow_nan=False, default=os.fspath) + "\n")
+
+
+@contextmanager
+def stderr_that_may_fail() -> Iterator[None]:
+    """Continue without messages once stderr cannot be written: a full disk, a `tee` that ended."""
+    if sys.stderr is None:  # a shell's 2>&-
+        yield
+        return
+    with redirect_stderr(cast("TextIO", _DroppedOnError(sys.stderr))):
+        yield
+
+
+class _DroppedOnError:
+    """A stream that goes to os.devnull from its first error on, for child processes as well."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text, or drop it."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered, or drop it."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Replace the file itself: Python writes what is buffered again at its exit."""
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 def note(line: str) -> None:

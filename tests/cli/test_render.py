@@ -45,6 +45,30 @@ with shown_epochs("2") as show:
 """
 
 
+# A command that shows a run and prints a line as other libraries do.
+LONG = """
+import time
+from sgnray.cli import data, render
+from sgnray.cli.main import run
+from sgnray.cli.training_table import shown_epochs
+
+def work(path):
+    render.note("begun")
+    with shown_epochs():
+        print("a line of a library")
+        time.sleep(0.3)
+        print("another")
+    with render.progress("clips") as update:
+        update(1, 1)
+        render.note("a note")
+    render.text("the result")
+    raise SystemExit(0)
+
+data.choose_dataset = work
+run(["data", "verify"])
+"""
+
+
 METRICS = {"train/loss": 1.0, "train/top1": 0.5, "lr": 1e-3, "speed/clips_per_s": 9.0}
 
 
@@ -240,6 +264,39 @@ def test_an_interrupt_keeps_the_table_and_restores_the_cursor(terminal):
     assert "2 of 3 epochs done" in seen
     assert seen.index("2 of 3 epochs done") < seen.rindex("KeyboardInterrupt")
     assert "\x1b[?25h" in seen
+
+
+def _full():
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+def _broken_pipe():
+    ours, theirs = os.pipe()
+    os.close(ours)
+    return theirs
+
+
+def _gone_terminal():
+    ours, theirs = pty.openpty()
+    os.close(ours)
+    return theirs
+
+
+@pytest.mark.parametrize("is_drawn", [False, True])
+@pytest.mark.parametrize("open_stderr", [_full, _broken_pipe, _gone_terminal])
+def test_a_command_continues_when_stderr_cannot_be_written(open_stderr, is_drawn):
+    drawing = {"TTY_COMPATIBLE": "1" if is_drawn else "0", "TERM": "xterm"}
+    stderr = open_stderr()
+    done = subprocess.run(
+        [sys.executable, "-c", LONG],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env={**os.environ, **drawing},
+        timeout=200,
+        check=False,
+    )
+    os.close(stderr)
+    assert (done.returncode, done.stdout) == (0, b"the result")
 
 
 def test_characters_that_stdout_cannot_encode_are_escaped(monkeypatch):
