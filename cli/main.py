@@ -99,7 +99,7 @@ app = typer.Typer(
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Run `sgn`; exit codes: 0 done, 1 failed, 2 wrong usage, 130 or 143 interrupted."""
+    """Run `sgn`; exit codes: 0 done, 1 failed, 2 wrong usage, 128 + signal interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     render.start_logging()
     code = _INTERRUPTED

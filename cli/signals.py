@@ -1,4 +1,4 @@
-"""The first Ctrl-C or SIGTERM ends a command cleanly; the second ends it at once."""
+"""The first Ctrl-C, SIGTERM or SIGHUP ends a command cleanly; the second ends it at once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+# The last one: the terminal was closed, or its connection was lost.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPEAT_S = 0.2
 # The terminal and a parent process may both forward the same Ctrl-C.
 _SAME_SIGNAL_S = 0.5
@@ -18,9 +20,11 @@ _SAME_SIGNAL_S = 0.5
 
 @contextmanager
 def interruptible() -> Iterator[InterruptHandler]:
-    """Raise KeyboardInterrupt at the first SIGINT or SIGTERM, repeatedly until the command ends."""
+    """Raise KeyboardInterrupt at the first signal that ends, repeatedly until the command ends."""
     ending = InterruptHandler()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    if before[signal.SIGHUP] is signal.SIG_IGN:  # by nohup
+        del before[signal.SIGHUP]
     atexit.register(ending.ignore_signals)  # before those of other libraries, so that it runs last
     try:
         for number in before:
@@ -65,7 +69,7 @@ class InterruptHandler:
 
     def ignore_signals(self) -> None:
         """Ignore further signals: Python resets its handlers, and one would kill the process."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _ENDING:
             signal.signal(number, signal.SIG_IGN)
 
     def _repeat(self, number: int, frame: FrameType | None) -> None:

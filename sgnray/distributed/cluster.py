@@ -274,15 +274,16 @@ def _start(ray: Any, num_workers: int) -> None:
     log.info("starting Ray on this machine")
     for attempt in range(1, _MAX_STARTS + 1):
         try:
-            ray.init(
-                address=LOCAL,
-                num_cpus=max(cores, num_workers),
-                include_dashboard=False,
-                dashboard_host="127.0.0.1",
-                object_store_memory=_OBJECT_STORE_BYTES,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with _sighup_blocked():
+                ray.init(
+                    address=LOCAL,
+                    num_cpus=max(cores, num_workers),
+                    include_dashboard=False,
+                    dashboard_host="127.0.0.1",
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
             return
         # Ray raises a bare Exception if its node does not start within 30 s, on a busy machine.
         except Exception as error:
@@ -296,3 +297,16 @@ def _start(ray: Any, num_workers: int) -> None:
             raise ClusterError(
                 f"Ray could not be started: {first_line(error)}", where="this machine", now=now
             ) from error
+
+
+@contextmanager
+def _sighup_blocked() -> Iterator[None]:
+    """Let a closed terminal end the processes of Ray only through the driver, as Ctrl-C does.
+
+    They inherit the signal mask of this thread.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

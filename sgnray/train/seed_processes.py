@@ -114,23 +114,29 @@ def _start(
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_train_seed, args=(theirs, seed, train, gpu, num_threads))
-    with _ctrl_c_ignored():
+    with _signals_ignored():
         process.start()
     theirs.close()
     return ours, process
 
 
 @contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    """Make a process that starts now ignore Ctrl-C: only its closed connection ends it."""
+def _signals_ignored() -> Iterator[None]:
+    """Make a process that starts now ignore what a terminal sends to all processes of a command.
+
+    Only its closed connection ends it.
+    """
     if threading.current_thread() is not threading.main_thread():  # handlers need the main thread
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _train_seed(

@@ -87,12 +87,13 @@ def test_killed_half_way_and_run_again(start, tiny_folder, tmp_path):
     assert report["mean_top1"] == pytest.approx(sum(tops) / 2)
 
 
-def test_ctrl_c_ends_all_seeds_in_order(start, tmp_path):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_or_a_closed_terminal_ends_all_seeds_in_order(start, tmp_path, ending):
     process = start(tmp_path, "train.num_epochs=5000")
     wait_until(lambda: num_epochs(tmp_path, 0) >= 1, process, output=tmp_path / "out.txt")
     children = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGINT)  # the whole group gets it, as in a terminal
-    assert process.wait(200) == 130
+    os.killpg(process.pid, ending)  # the whole group gets it, as in a terminal
+    assert process.wait(200) == 128 + ending
     assert not psutil.wait_procs(children, 300)[1]
     printed = (tmp_path / "out.txt").read_text()
     assert "Traceback" not in printed

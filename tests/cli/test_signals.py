@@ -1,4 +1,4 @@
-"""The first Ctrl-C or SIGTERM ends a command, whatever it does at that moment."""
+"""The first Ctrl-C, SIGTERM or SIGHUP ends a command, whatever it does at that moment."""
 
 import os
 import signal
@@ -7,6 +7,8 @@ import sys
 import time
 
 import pytest
+
+from sgnray.cli.signals import interruptible
 
 from ..conftest import TINY
 from ..processes import maps_file
@@ -101,7 +103,7 @@ run(["bench", "--recipe", "synth-cv", "--seconds", "600", *sys.argv[1:]])
 """
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_that_was_swallowed_is_raised_again(name):
     done = subprocess.run(
         [sys.executable, "-c", SWALLOWED, name],
@@ -112,6 +114,15 @@ def test_a_signal_that_was_swallowed_is_raised_again(name):
     )
     assert done.stdout.split() == ["lost", "clean"], done.stderr
     assert done.returncode == 128 + getattr(signal, name)
+
+
+def test_nohup_is_respected():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_what_fails_after_a_signal_is_an_interruption_and_no_bug():

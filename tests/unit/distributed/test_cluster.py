@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import signal
 import socket
 import socketserver
 import subprocess
@@ -295,6 +296,18 @@ def test_another_failure_of_ray_is_not_repeated():
     with pytest.raises(ClusterError, match="no such option"):
         cluster._start(SimpleNamespace(init=init), 1)
     assert len(started) == 1
+
+
+def test_a_closed_terminal_ends_ray_only_through_the_driver():
+    """Ray's processes inherit the mask of the thread that starts them."""
+    masks = []
+
+    def init(**_):
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+    cluster._start(SimpleNamespace(init=init), 1)
+    assert signal.SIGHUP in masks[0]
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @pytest.fixture
