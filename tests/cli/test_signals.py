@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +95,18 @@ with signals.interruptible(), {context}():
         signals._SAME_SIGNAL_S = 0.0
         print("later", flush=True)
         time.sleep(60)
+"""
+# Ctrl-C comes in the middle of an import of the commands; `-m` and the console script start it.
+EARLY = """
+import signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path, target=None):
+        if name == "sgnray.cli.main":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+{start}
 """
 # Python itself handles signals while it starts, so the clock begins after that.
 BENCH = """
@@ -244,6 +258,21 @@ atexit.register(lambda: print(signal.getsignal(signal.SIGINT).name))
 with suppress(KeyboardInterrupt), interruptible():
     signal.raise_signal(signal.SIGINT)
 """
+
+
+@pytest.mark.parametrize("is_script", [False, True])
+def test_ctrl_c_during_the_import_of_the_commands_is_silent(is_script):
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    module = project["scripts"]["sgn"].removesuffix(":run")
+    start = f"from {module} import run; run()" if is_script else "import sgnray.cli.__main__"
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY.format(start=start)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_a_second_ctrl_c_at_the_end_of_pythons_exit_is_ignored():
