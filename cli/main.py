@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import sys
@@ -69,6 +70,11 @@ _DATA_COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
     ),
 }
 _INTERRUPTED = 130
+# What torch and the loader of libraries say instead of a MemoryError. The loader's first message
+# goes on where it is about permissions.
+_LACKS_MEMORY = re.compile(
+    "DefaultCPUAllocator|failed to map segment from shared object$|Cannot allocate memory"
+)
 _CONTINUES = {
     "train": "rerun the same command to resume after the last finished epoch",
     "prepare": "rerun the same command to resume where it stopped",
@@ -181,19 +187,21 @@ def _as_sgn_error(failure: Exception) -> SgnError:
         context: Any = getattr(failure, "ctx", None)
         path = context.command_path if context is not None else "sgn"
         return UsageError(_parser_message(failure, context), where=path, now=f"see '{path} --help'")
-    if isinstance(failure, OSError):
-        return OutputError(
-            f"a file operation failed: {failure.strerror or failure}",
-            where=str(failure.filename or "stdout, or a file whose name is not known"),
-            now="check that the disk has space and that the folder is readable and writable",
-        )
-    # torch reports memory of the machine that it does not get as a RuntimeError.
-    if isinstance(failure, MemoryError) or "DefaultCPUAllocator" in str(failure):
+    if isinstance(failure, MemoryError) or _LACKS_MEMORY.search(str(failure)):
         return SgnError(
             "the memory of this machine is not sufficient",
             where=first_line(failure),
             now="choose smaller numbers (views, segments, widths, clips per batch), or end other "
             "programs",
+        )
+    if isinstance(failure, OSError):
+        advice = "check that the disk has space and that the folder is readable and writable"
+        if failure.errno == errno.ENAMETOOLONG:
+            advice = "choose a shorter name"
+        return OutputError(
+            f"a file operation failed: {failure.strerror or failure}",
+            where=str(failure.filename or "stdout, or a file whose name is not known"),
+            now=advice,
         )
     from sgnray.storage.location import without_secrets
 

@@ -13,6 +13,12 @@ from pathlib import Path
 from sgnray.errors import OutputError, UsageError
 
 URI = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -128,14 +134,13 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Report a full or read-only disk as an OutputError at `path`."""
+    """Report a full or read-only disk, for example, as an OutputError at `path`."""
     try:
         yield
     except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = _ADVICE.get(error.errno or 0, "choose a writable folder")
         raise OutputError(
             f"it could not be written: {error.strerror or error}",
             where=str(path),
-            now=("free some space" if is_full else "choose a writable folder")
-            + ", then run it again",
+            now=f"{advice}, then run it again",
         ) from error

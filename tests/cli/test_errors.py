@@ -189,7 +189,17 @@ def _too_large():
     return caught.value
 
 
-@pytest.mark.parametrize("failure", [MemoryError, _too_large])
+def _no_address_space():
+    return ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+
+def _no_room_for_a_table():
+    return ImportError("x.so: cannot create shared object descriptor: Cannot allocate memory")
+
+
+@pytest.mark.parametrize(
+    "failure", [MemoryError, _too_large, _no_address_space, _no_room_for_a_table]
+)
 def test_memory_that_the_machine_lacks_is_not_reported_as_a_bug(sgn_fails_with, failure):
     done = sgn_fails_with(failure())
     assert done.code == 1
@@ -229,6 +239,12 @@ def test_a_disk_error_is_not_reported_as_a_bug(sgn_fails_with, number):
         "  where  runs/x\n"
         "  now    check that the disk has space and that the folder is readable and writable\n"
     )
+
+
+def test_a_name_that_is_too_long_needs_a_shorter_one(sgn, sgn_fails_with):
+    number = errno.ENAMETOOLONG
+    done = sgn_fails_with(OSError(number, os.strerror(number), "runs/x"))
+    assert done.err.endswith("  now    choose a shorter name\n")
 
 
 def test_an_interruption_exits_130(sgn_fails_with):

@@ -278,7 +278,7 @@ except OutputError as error:
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True
     )
-    assert done.stdout == "free some space, then run it again\n"
+    assert done.stdout == "raise the limit on file sizes (ulimit -f), then run it again\n"
     plan, seen = predict_clips(recordings, tiny_run), []
     write_predictions(plan, tmp_path / "p.jsonl", on_progress=lambda *step: seen.append(step))
     assert seen[0][0] > 4

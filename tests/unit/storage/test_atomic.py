@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
 
 from sgnray.errors import OutputError, UsageError
-from sgnray.storage.atomic import choose_format, write_text, written_atomically
+from sgnray.storage.atomic import choose_format, output_errors, write_text, written_atomically
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -23,6 +24,21 @@ def test_a_full_disk_keeps_what_was_there(tmp_path):
     with pytest.raises(OutputError, match="No space left on device"):
         write_text(path, "two" * 100_000)
     assert path.read_text() == "one"
+
+
+@pytest.mark.parametrize(
+    ("number", "now"),
+    [
+        (errno.ENOSPC, "free some space, then run it again"),
+        (errno.EFBIG, "raise the limit on file sizes (ulimit -f), then run it again"),
+        (errno.ENAMETOOLONG, "choose a shorter name, then run it again"),
+        (errno.EACCES, "choose a writable folder, then run it again"),
+    ],
+)
+def test_what_to_do_about_an_error_of_the_system(tmp_path, number, now):
+    with pytest.raises(OutputError) as caught, output_errors(tmp_path):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.now == now
 
 
 def test_a_failure_while_writing_leaves_nothing(tmp_path):
