@@ -92,10 +92,11 @@ def write_predictions(
     the file exists, or was started with another plan, unless `overwrite`; OutputError if writing
     fails.
     """
+    shown = Path(out).expanduser()
     out = check_out(out, overwrite=overwrite)
-    with _staging(out) as folder:
+    with _staging(out, shown) as folder:
         plan = plan.resolved()
-        rows = _Rows(folder, out, plan.describe(), overwrite=overwrite)
+        rows = _Rows(folder, shown, plan.describe(), overwrite=overwrite)
         num_done = rows.written.num_recordings
         if num_done:
             log.info("continuing: %d of %d recordings are done", num_done, plan.num_recordings)
@@ -103,7 +104,7 @@ def write_predictions(
         with closing(rows), closing(found):
             for part, results in zip(plan.parts(num_done), found, strict=True):
                 rows.append(results, num_recordings=len(part))
-        with output_errors(out):
+        with output_errors(shown):
             result = rows.path if out.suffix == ".jsonl" else _to_parquet(rows.path)
             sync(result)
             os.replace(result, out)
@@ -184,14 +185,14 @@ class _Rows:
 
 
 @contextmanager
-def _staging(out: Path) -> Iterator[Path]:
+def _staging(out: Path, shown: Path) -> Iterator[Path]:
     """Lock <out>.partial; it is removed at the end, or if it has nothing to resume from."""
     busy = OutputError(
         "another sgn predict is writing this file",
-        where=str(out),
+        where=str(shown),
         now="wait until it ends, or choose another file: --out",
     )
-    with locked_folder(out, busy=busy) as folder:
+    with locked_folder(out, busy=busy, shown=shown) as folder:
         is_complete = False
         try:
             yield folder

@@ -97,17 +97,17 @@ def prepare_dataset(
     key = hashlib.sha256(
         f"{_describe_source(plan)} {plan.source.stamp} {plan.class_names}".encode()
     )
-    with hold_staging(target, key=key.hexdigest()) as folder:
+    with hold_staging(target, shown=shown, key=key.hexdigest()) as folder:
         # Check again: now no other process can write it, and an interrupted move is undone.
         if _is_reusable(target, plan, overwrite=overwrite):
             return _result(shown, reused=True)
-        with output_errors(target):
+        with output_errors(shown):
             journal = Journal(folder, plan)
         with closing(journal):
             for part in _run(plan, journal.num_finished, workers, address, request, on_progress):
-                with output_errors(target):
+                with output_errors(shown):
                     journal.append(part)
-            with output_errors(target):
+            with output_errors(shown):
                 _assemble(journal.gather(), plan, aside=folder, ready=ready_folder(folder))
                 move_into_place(folder, target)
     return _result(shown, reused=False)

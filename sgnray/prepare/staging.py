@@ -27,23 +27,24 @@ _OWN_FILE = re.compile(rf"({_KEY_FILE}|part-\d{{5,}}\.arrow)(\.tmp|(\.\d+)?\.par
 
 
 @contextmanager
-def hold_staging(out: Path, *, key: str) -> Iterator[Path]:
+def hold_staging(out: Path, *, shown: Path, key: str) -> Iterator[Path]:
     """Lock <out>.partial, and keep finished parts of an interrupted preparation of the same key.
 
     It is removed at the end, if writing fails, and if no clip can be used; after any other failure
-    the next call resumes from it. OutputError if another process has locked it, UsageError if a
-    folder of this name has other content.
+    the next call resumes from it. OutputError, with `out` as the user named it in `shown`, if
+    another process has locked it; UsageError if a folder of this name has other content.
     """
-    _check_own(partial_folder(out))
+    with output_errors(shown):
+        _check_own(partial_folder(out))
     busy = OutputError(
         "another sgn prepare is writing this dataset",
-        where=str(out),
+        where=str(shown),
         now="wait until it ends, or choose another folder: --out",
     )
-    with locked_folder(out, busy=busy) as folder:
+    with locked_folder(out, busy=busy, shown=shown) as folder:
         is_kept = False
         try:
-            with output_errors(folder):
+            with output_errors(shown):
                 if (previous := folder / _PREVIOUS).exists() and not out.exists():
                     previous.rename(out)
                 _keep_parts(folder, key)

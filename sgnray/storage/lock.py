@@ -56,15 +56,15 @@ def partial_folder(out: Path) -> Path:
 
 
 @contextmanager
-def locked_folder(out: Path, *, busy: SgnError) -> Iterator[Path]:
-    """Create and lock <out>.partial; see `take_lock`.
+def locked_folder(out: Path, *, busy: SgnError, shown: Path | None = None) -> Iterator[Path]:
+    """Create and lock <out>.partial; see `take_lock`. `shown` is `out` as the user named it.
 
     It is removed at the end unless something is left in it, and so is the folder above if it is
     new.
     """
     folder = partial_folder(out)
     is_new_parent = not folder.parent.exists()
-    with output_errors(folder):
+    with output_errors(shown or out):
         for attempt in itertools.count(1):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,8 @@ def locked_folder(out: Path, *, busy: SgnError) -> Iterator[Path]:
                 break
             except (FileNotFoundError, FileExistsError):  # its holder has just removed the folder
                 if attempt == _MAX_ATTEMPTS:  # no: a link to nothing, or a file in its place
-                    raise
+                    with output_errors(folder):
+                        raise
     try:
         yield folder
     finally:

@@ -76,7 +76,7 @@ def synthesize(
         where=str(out),
         now="wait until it ends, or name another folder",
     )
-    with locked_folder(target, busy=busy) as aside:
+    with locked_folder(target, busy=busy, shown=out) as aside:
         try:
             _check_folder(out, overwrite=overwrite)  # another process may just have written it
             with output_errors(out):

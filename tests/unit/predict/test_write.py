@@ -302,3 +302,11 @@ def test_a_model_whose_views_turn_otherwise_continues_nothing(tiny_raw, tiny_run
     other = replace(model, card=model.card.replacing(turn_rad=0.0))
     one, two = (predict_clips(tiny_raw, each).describe() for each in (model, other))
     assert {key for key in one if one[key] != two[key]} == {"turned by"}
+
+
+def test_an_error_names_the_output_as_the_user_did(recordings, tiny_run, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError) as caught:
+        write_predictions(predict_clips(recordings, tiny_run), "file/p.jsonl")
+    assert caught.value.where == "file/p.jsonl"

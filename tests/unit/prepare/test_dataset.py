@@ -238,6 +238,16 @@ def test_a_place_that_cannot_be_written(make_nwucla, tmp_path):
     assert caught.value.what == "it could not be written: Not a directory"
 
 
+@pytest.mark.parametrize("name", ["file/out", "x" * 250])
+def test_an_error_names_the_output_as_the_user_did(make_nwucla, tmp_path, monkeypatch, name):
+    (tmp_path / "file").write_text("")
+    raw = make_nwucla(3)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError) as caught:
+        prepare_dataset(raw, out=name)
+    assert caught.value.where == name
+
+
 def test_zip_and_folder_are_the_same_source(make_nwucla, tmp_path):
     raw = make_nwucla(9)
     shutil.make_archive(str(tmp_path / "raw"), "zip", raw)
@@ -315,7 +325,7 @@ def test_the_lock_is_the_last_file_that_is_removed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "unlink", note)
     names = [f"part-{number:05}.arrow" for number in range(20)]
-    with hold_staging(tmp_path / "out", key="key") as folder:
+    with hold_staging(tmp_path / "out", shown=tmp_path / "out", key="key") as folder:
         for name in names:
             (folder / name).write_text("")
     assert os.listdir(tmp_path) == []

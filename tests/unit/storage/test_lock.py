@@ -114,8 +114,9 @@ def test_a_file_in_the_place_of_the_folder_is_reported(tmp_path, place):
     (tmp_path / "file.partial").write_text("")
     out = tmp_path / place if place != "folder/link" else tmp_path / "folder/link/out"
     refused = pytest.raises(OutputError, match="could not be written: File exists")
-    with refused, locked_folder(out, busy=BUSY):
+    with refused as caught, locked_folder(out, busy=BUSY):
         pass
+    assert caught.value.where == f"{out}.partial"
 
 
 def test_a_folder_that_cannot_be_made_is_reported():

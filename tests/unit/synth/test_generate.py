@@ -162,10 +162,12 @@ def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path):
+def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="Not a directory"):
-        synthesize(tmp_path / "file" / "raw", **SMALL)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="Not a directory") as caught:
+        synthesize(Path("file/raw"), **SMALL)
+    assert caught.value.where == "file/raw"
 
 
 @pytest.mark.parametrize(
