@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,8 +28,9 @@ def style_axes(axes: Axes, title: str = "") -> None:
 
 def new_figure(size_inches: tuple[float, float], *, dpi: int, h_pad: float) -> Figure:
     """Return a white sheet that fits its panels; no window, no global state."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    with _quiet_matplotlib():
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     layout = ConstrainedLayoutEngine(h_pad=h_pad, w_pad=0.12)
     return Figure(figsize=size_inches, dpi=dpi, facecolor="white", layout=layout)
@@ -43,3 +47,15 @@ def legend_above(axes: Axes, *, ncols: int, **spacing: Any) -> None:
         labelcolor=INK,
         **spacing,
     )
+
+
+@contextmanager
+def _quiet_matplotlib() -> Iterator[None]:
+    """Keep matplotlib from warning, at its import, that it cannot keep its cache in HOME."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,6 +1,7 @@
 """curves.png: always complete, from whichever metrics an epoch has."""
 
 import math
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -89,3 +90,20 @@ def test_training_starts_without_the_plotting_library():
         "sys.exit({'matplotlib', 'tensorboard', 'mlflow', 'wandb'} & {*sys.modules} != set())"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_matplotlib_is_quiet_where_home_cannot_be_written():
+    """It keeps a cache there, else warns of a temporary one."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from sgnray.train.tracking.plot_style import new_figure\n"
+            "new_figure((1.0, 1.0), dpi=50, h_pad=0.1)",
+        ],
+        env={**os.environ, "MPLCONFIGDIR": "/proc/nowhere"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
