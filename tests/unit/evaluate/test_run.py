@@ -17,7 +17,7 @@ from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.data.skeleton import NTU25
 from sgnray.data.store import open_dataset
 from sgnray.distributed.resources import WorkerRequest
-from sgnray.errors import CheckpointError, SgnError, UsageError
+from sgnray.errors import CheckpointError, RunError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.evaluate.launch import compute_logits
 from sgnray.evaluate.report import describe_selection
@@ -233,3 +233,14 @@ def test_an_error_releases_the_workers_before_ray_is_disconnected(runs_dir, monk
             on_progress=interrupt,
         )
     assert events == ["released", "disconnected"]
+
+
+def test_a_corrupt_record_of_the_run_can_be_removed(runs_dir, tiny_folder, tmp_path):
+    run = tmp_path / "first"
+    shutil.copytree(runs_dir / "first", run)
+    (run / "environment.json").write_text("")
+    with pytest.raises(RunError) as caught:
+        evaluate_run(run, dataset_dir=tiny_folder)
+    assert caught.value.now.endswith("else remove this file: the checkpoints do not need it")
+    (run / "environment.json").unlink()
+    assert evaluate_run(run, dataset_dir=tiny_folder).num_clips == 9
