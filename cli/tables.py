@@ -86,7 +86,7 @@ def duration(seconds: float) -> str:
 
 def scores(report: Report) -> list[RenderableType]:
     """Return the figures of a report: accuracy, clips, model, and how its epoch was chosen."""
-    from sgnray.evaluate.report import SELECTION
+    from sgnray.evaluate.report import describe_selection
 
     evaluated, details = report.evaluated, report.details
     table = facts(
@@ -103,7 +103,7 @@ def scores(report: Report) -> list[RenderableType]:
     if details is None or len(details.members) == 1:
         table.add_row("from", evaluated.checkpoint)
         epoch = "" if evaluated.epoch is None else f"{evaluated.epoch}, "
-        table.add_row("epoch", f"{epoch}{SELECTION[evaluated.selection]}")
+        table.add_row("epoch", f"{epoch}{describe_selection(evaluated)}")
         return [table]
     table.add_row("from", f"{len(details.members)} models, their logits averaged")
     return [table, "", _members(details)]

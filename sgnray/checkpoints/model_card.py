@@ -14,7 +14,7 @@ from torch import Tensor
 from sgnray.config import ModelConfig
 from sgnray.config.schema import Selection, SmallCount, Windows, tuple_of_list
 from sgnray.data.skeleton import ESTIMATED, MEDIAPIPE33, Skeleton, SkeletonField
-from sgnray.errors import CheckpointError, SgnError
+from sgnray.errors import CheckpointError, SgnError, count_of
 from sgnray.model.sgn import SGN
 from sgnray.version import __version__
 
@@ -40,10 +40,18 @@ _POSES = (
 )
 
 
+def describe_unfinished(num_trained: int | None, num_epochs: int | None) -> str | None:
+    """Say that training has not finished; None if it has, or if that is unknown."""
+    if num_trained is None or num_epochs is None or num_trained >= num_epochs:
+        return None
+    return f"training has not finished ({num_trained} of {count_of(num_epochs, 'epoch')})"
+
+
 class ModelCard(BaseModel):
     """A model's widths, skeleton, classes and sampling, and where it comes from.
 
     A field is None if the checkpoint does not record it, as those of the official code.
+    `num_trained` of the `num_epochs` of the recipe were trained when it was written.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, populate_by_name=True)
@@ -60,6 +68,8 @@ class ModelCard(BaseModel):
     seed: int | None
     selection: Selection
     epoch: int | None
+    num_trained: int | None = None
+    num_epochs: int | None = None
 
     @property
     def num_classes(self) -> int:

@@ -111,7 +111,8 @@ class RunFolder:
             raise RunError(
                 f"the record of the run {what}",
                 where=display_name(path),
-                now="update sgnray if it is newer, else choose another --name or remove the run",
+                now="update sgnray if it is newer, "
+                "else remove this file: the checkpoints do not need it",
             )
         return content
 
@@ -278,7 +279,15 @@ def check_owner(path: Path, recipe: Recipe, dataset: SkeletonDataset) -> None:
     if not recipe_path.exists():
         check_unused(path)
         return
-    own = load_recipe(str(recipe_path))
+    try:
+        own = load_recipe(str(recipe_path))
+    except RecipeError as error:
+        raise RunError(
+            f"the recipe of the run cannot be used: {error.what}",
+            where=display_name(recipe_path),
+            now="update sgnray if it is newer, else choose another --name or remove the run",
+            problems=error.problems,
+        ) from error
     if recipe.train.precision == "auto":
         recipe = recipe.replacing({"train.precision": own.train.precision})
     if not own.makes_same_run(recipe):

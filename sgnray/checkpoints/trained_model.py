@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sgnray.checkpoints.checkpoint import Checkpoint, load_either
 from sgnray.checkpoints.claim import Runs, folder_in
-from sgnray.checkpoints.model_card import ModelCard
+from sgnray.checkpoints.model_card import ModelCard, describe_unfinished
 from sgnray.checkpoints.model_files import MODEL_FORMATS
 from sgnray.checkpoints.onnx_model import OnnxModel
 from sgnray.checkpoints.run_folder import (
@@ -40,6 +40,7 @@ from sgnray.model.sgn import SGN
 from sgnray.prepare.clip import Poses, refusal
 from sgnray.prepare.in_memory import list_clip
 from sgnray.storage.location import as_folder
+from sgnray.storage.mirror import display_name
 
 log = logging.getLogger(__name__)
 
@@ -252,7 +253,12 @@ def _from_checkpoint(path: Path, checkpoint: Checkpoint) -> TrainedModel:
         seed=recipe.train.seed,
         selection=recipe.train.selection,
         epoch=checkpoint.evaluated_epoch,
+        num_trained=checkpoint.epoch,
+        num_epochs=recipe.train.num_epochs,
     )
+    unfinished = describe_unfinished(card.num_trained, card.num_epochs)
+    if unfinished is not None:
+        log.warning("%s: %s", display_name(path), unfinished)
     return TrainedModel(path, checkpoint.build_model(), card, run_of(path))
 
 

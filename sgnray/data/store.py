@@ -163,7 +163,8 @@ def find_dataset(data_dir: Path | str = Path("data"), *, name: str | None = None
         raise UsageError(
             f"prepared dataset{f' {name}' if name else ''} not found",
             where=str(data_dir),
-            now="prepare one: sgn prepare --raw PATH, or try everything with sgn demo",
+            now="if it was moved, name its folder with --data; else prepare one: "
+            "sgn prepare --raw PATH, or try everything with sgn demo",
             problems=[Problem(str(folder), _read_name(folder)) for folder in folders],
         )
     if len(found) > 1:

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from sgnray.checkpoints.model_card import describe_unfinished
 from sgnray.config.schema import Selection
 from sgnray.errors import count_of
 from sgnray.evaluate.metrics import Tally
@@ -47,6 +48,7 @@ class Confusion:
 class EvaluatedModel:
     """What was evaluated, and on what; `selection` says how its epoch was chosen.
 
+    `num_trained` of the `num_epochs` of its recipe were trained; both are None if unknown.
     The views of a clip are turned by up to `turn_rad`; it is 0 for a single view.
     """
 
@@ -59,6 +61,8 @@ class EvaluatedModel:
     num_views: int
     turn_rad: float
     num_parameters: int
+    num_trained: int | None = None
+    num_epochs: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_views == 1:  # the first view is never turned
@@ -80,6 +84,8 @@ class Member:
     seed: int | None
     num_correct: int
     top1: float
+    num_trained: int | None = None
+    num_epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +213,16 @@ class Report:
         """Return the text of report.json."""
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
         return text + "\n"
+
+
+def describe_selection(scored: EvaluatedModel | Member) -> str:
+    """Say how an epoch was selected, and if training has not finished, for console and page."""
+    unfinished = describe_unfinished(scored.num_trained, scored.num_epochs)
+    if unfinished is None:
+        return SELECTION[scored.selection]
+    if scored.selection == "last":
+        return unfinished
+    return f"{SELECTION[scored.selection]}; {unfinished}"
 
 
 def make_report(

@@ -226,6 +226,8 @@ def _score_member(model: TrainedModel, logits_NWK: Tensor, labels_N: Tensor) -> 
         seed=model.card.seed,
         num_correct=tally.num_correct,
         top1=tally.top1,
+        num_trained=model.card.num_trained,
+        num_epochs=model.card.num_epochs,
     )
 
 
@@ -233,6 +235,8 @@ def _summarize(
     models: Sequence[TrainedModel], dataset: SkeletonDataset, case: str, num_views: int
 ) -> EvaluatedModel:
     epochs = {model.card.epoch for model in models}
+    progress = {(model.card.num_trained, model.card.num_epochs) for model in models}
+    num_trained, num_epochs = progress.pop() if len(progress) == 1 else (None, None)
     selections = {model.card.selection for model in models}
     return EvaluatedModel(
         checkpoint=", ".join(display_name(model.path) for model in models),
@@ -245,4 +249,6 @@ def _summarize(
         num_views=num_views,
         turn_rad=max(model.card.turn_rad for model in models),
         num_parameters=sum(count_parameters(model.model) for model in models),
+        num_trained=num_trained,
+        num_epochs=num_epochs,
     )

@@ -16,7 +16,7 @@ from sgnray.config import load_recipe
 from sgnray.data.info import read_info
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.errors import SgnError, UsageError
-from sgnray.evaluate.report import SELECTION, Details, Mistake, Report
+from sgnray.evaluate.report import Details, Mistake, Report, describe_selection
 from sgnray.storage.atomic import check_writable, make_parent, refuse_uri, written_atomically
 from sgnray.storage.location import as_folder
 from sgnray.storage.mirror import find_copy, upload
@@ -86,7 +86,7 @@ def page_of(report: Report, dataset: SkeletonDataset) -> str:
         Path(__file__).with_name("html") / "report.html",
         title=f"SGN on {report.evaluated.dataset}, {report.evaluated.case}",
         report=report,
-        selection=SELECTION,
+        describe_selection=describe_selection,
         views_range=_range_with_margin(details.top1_by_views),
         num_listed=_NUM_LISTED,
         num_played=len(played),

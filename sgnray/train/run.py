@@ -242,4 +242,6 @@ def _describe_model(run: RunFolder, recipe: Recipe, dataset: SkeletonDataset) ->
         num_views=recipe.evaluate.num_views,
         turn_rad=recipe.evaluate.turn_rad,
         num_parameters=count_parameters(checkpoint.build_model()),
+        num_trained=checkpoint.epoch,
+        num_epochs=checkpoint.parse_recipe().train.num_epochs,
     )

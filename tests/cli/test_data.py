@@ -247,7 +247,8 @@ def test_verify_lists_all_damage_in_one_block(sgn, folder):
             ["data"],
             "error: prepared dataset not found\n"
             "  where  data\n"
-            "  now    prepare one: sgn prepare --raw PATH, or try everything with sgn demo\n",
+            "  now    if it was moved, name its folder with --data; else prepare one: "
+            "sgn prepare --raw PATH, or try everything with sgn demo\n",
         ),
     ],
 )

@@ -362,3 +362,17 @@ def test_a_uri_given_as_a_path_is_refused(uri, tmp_path, monkeypatch):
         with pytest.raises(UsageError, match="given as a path"):
             use(Path(uri))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_corrupt_recipe_of_the_run_is_not_a_usage_error(tiny_recipe, tiny_dataset, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("garbage")
+    with (
+        pytest.raises(RunError, match="the recipe of the run cannot be used") as caught,
+        claim_run(tmp_path, "run", tiny_recipe, tiny_dataset),
+    ):
+        pass
+    assert (caught.value.exit_code, caught.value.now) == (
+        1,
+        "update sgnray if it is newer, else choose another --name or remove the run",
+    )

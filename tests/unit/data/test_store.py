@@ -190,6 +190,7 @@ def test_no_dataset_or_several_are_refused(folder, tmp_path):
     with pytest.raises(UsageError) as caught:
         find_dataset(tmp_path / "empty")
     assert caught.value.what == "prepared dataset not found"
+    assert caught.value.now.startswith("if it was moved, name its folder with --data; else prepare")
     make_dataset(tmp_path, "mine")
     with pytest.raises(UsageError) as caught:
         find_dataset(tmp_path / "data")

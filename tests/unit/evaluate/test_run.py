@@ -15,10 +15,13 @@ import pytest
 from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.data.skeleton import NTU25
+from sgnray.data.store import open_dataset
 from sgnray.distributed.resources import WorkerRequest
-from sgnray.errors import CheckpointError, SgnError, UsageError
+from sgnray.errors import CheckpointError, RunError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.evaluate.launch import compute_logits
+from sgnray.evaluate.report import describe_selection
+from sgnray.evaluate.write import page_of
 from sgnray.train.run import train_run
 
 
@@ -37,6 +40,31 @@ def test_evaluation_gives_the_same_report_as_training(runs_dir, tiny_dataset):
     assert trained["format_version"] == 1
     assert trained["selection"] == "last"
     assert [score["name"] for score in trained["per_class"]] == [*tiny_dataset.info.class_names]
+
+
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        ("last", "training has not finished (3 of 4 epochs)"),
+        (
+            "validation",
+            "the epoch that was best on the validation part; "
+            "training has not finished (3 of 4 epochs)",
+        ),
+    ],
+)
+def test_a_run_that_has_not_finished_says_so(runs_dir, tmp_path, caplog, selection, words):
+    path = runs_dir / "first" / "checkpoints" / "epoch-0003" / "checkpoint.pt"
+    checkpoint = load_checkpoint(path)
+    checkpoint.recipe["train"]["selection"] = selection
+    save_checkpoint(tmp_path / "half.pt", checkpoint)
+    report = evaluate_run(tmp_path / "half.pt", dataset_dir=dataset_of(runs_dir))
+    content = report.to_dict()
+    assert (content["epoch"], content["num_trained"], content["num_epochs"]) == (3, 3, 4)
+    assert describe_selection(report.evaluated) == words
+    assert words in page_of(report, open_dataset(Path(report.details.dataset_dir)))
+    unfinished = f"{tmp_path / 'half.pt'}: training has not finished (3 of 4 epochs)"
+    assert caplog.messages.count(unfinished) == 1
 
 
 def test_training_and_evaluation_report_that_one_view_does_not_turn(
@@ -205,3 +233,14 @@ def test_an_error_releases_the_workers_before_ray_is_disconnected(runs_dir, monk
             on_progress=interrupt,
         )
     assert events == ["released", "disconnected"]
+
+
+def test_a_corrupt_record_of_the_run_can_be_removed(runs_dir, tiny_folder, tmp_path):
+    run = tmp_path / "first"
+    shutil.copytree(runs_dir / "first", run)
+    (run / "environment.json").write_text("")
+    with pytest.raises(RunError) as caught:
+        evaluate_run(run, dataset_dir=tiny_folder)
+    assert caught.value.now.endswith("else remove this file: the checkpoints do not need it")
+    (run / "environment.json").unlink()
+    assert evaluate_run(run, dataset_dir=tiny_folder).num_clips == 9
