@@ -25,6 +25,8 @@ from sgnray.storage.atomic import make_parent, refuse_existing, written_atomical
 Format = Literal["npz", "h5", "pyskl"]
 
 _READABLE_JOINTS = tuple(skeleton.num_joints for skeleton in KINECT)
+_READ_ORIGIN = 1  # the origin of both skeletons that PYSKL files are read with
+_NTU = ("ntu60", "ntu120")
 _READ_DIRECTLY = "read clips.arrow in this folder, which pyarrow, polars, DuckDB and pandas open"
 
 
@@ -148,6 +150,8 @@ def _pyskl_losses(dataset: SkeletonDataset) -> list[str]:
             "setups, cameras, subjects and replications of the clips, and the names of the "
             "classes, are not in the file"
         )
+    elif dataset.info.dataset not in _NTU:
+        losses.append("because of the clips' names, sgnray reads the file back as NTU RGB+D")
     is_readable = skeleton.num_joints in _READABLE_JOINTS and skeleton.num_coordinates == 3
     if (skeleton.num_joints, skeleton.num_coordinates) == (COCO17.num_joints, 2):
         losses.append("sgnray reads the file back as pixels with y down, and rescales its poses")
@@ -155,4 +159,18 @@ def _pyskl_losses(dataset: SkeletonDataset) -> list[str]:
         losses.append(
             "sgnray cannot read the file back: it reads one or two bodies of 25 or 20 joints in 3D"
         )
+    elif num_moved := _count_not_centered(dataset):
+        losses.append(
+            f"{count_of(num_moved, 'clip')} {'is' if num_moved == 1 else 'are'} not centered on "
+            "actor 1; reading the file back centers them"
+        )
     return losses
+
+
+def _count_not_centered(dataset: SkeletonDataset) -> int:
+    """Count clips without a main actor, or whose main actor's first origin is not at zero."""
+    main = np.flatnonzero(dataset.bodies_P == 0)
+    starts, ends = dataset.offsets[:-1], dataset.offsets[1:]
+    first = np.append(main, len(dataset.bodies_P))[np.searchsorted(main, starts)]
+    origins = dataset.poses_PVC[first[first < ends], _READ_ORIGIN]
+    return len(starts) - int((origins == 0).all(axis=1).sum())
