@@ -70,6 +70,8 @@ _DATA_COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
     ),
 }
 _INTERRUPTED = 130
+# Those that may be left out: much works without them.
+_REQUIRED = {"ray", "torch"}
 # What torch and the loader of libraries say instead of a MemoryError. The loader's first message
 # goes on where it is about permissions.
 _LACKS_MEMORY = re.compile(
@@ -202,6 +204,12 @@ def _as_sgn_error(failure: Exception) -> SgnError:
             f"a file operation failed: {failure.strerror or failure}",
             where=str(failure.filename or "stdout, or a file whose name is not known"),
             now=advice,
+        )
+    if isinstance(failure, ModuleNotFoundError) and failure.name in _REQUIRED:
+        return SgnError(
+            f"this needs the package {failure.name}, which is not installed",
+            where=sys.prefix,
+            now="install it as the README describes, or use the environment that has it",
         )
     from sgnray.storage.location import without_secrets
 

@@ -146,8 +146,8 @@ class TrainedModel:
         names = self.card.class_names
         best = logits_BK.double().softmax(dim=1).topk(min(num_guesses, len(names)), dim=1)
         return [
-            tuple(Guess(label, names[label], share) for label, share in zip(*clip, strict=True))
-            for clip in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            tuple(Guess(label, names[label], share) for label, share in zip(*ranked, strict=True))
+            for ranked in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
 

@@ -53,6 +53,10 @@ def unknown_key(key: str) -> str:
     section, _, leaf = key.rpartition(".")
     # The most common mistake is a valid name in the wrong section, or without its section.
     by_leaf = {name.rpartition(".")[2]: name for name in dotted_keys()}
+    if leaf not in by_leaf and section in sections():
+        own = difflib.get_close_matches(leaf, sections()[section].model_fields, n=1, cutoff=0.5)
+        if own:
+            return f"{kind}; did you mean {section}.{own[0]}?"
     if not section:
         by_leaf |= {name: name for name in sections()}
     if close := difflib.get_close_matches(leaf, by_leaf, n=1):

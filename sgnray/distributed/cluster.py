@@ -189,7 +189,7 @@ def lost_cluster(now: str) -> Iterator[None]:
 
 @contextmanager
 def set_environment(variables: Mapping[str, str], *, replace: bool = False) -> Iterator[None]:
-    """Set variables that Ray reads, and restore them at the end.
+    """Set environment variables, and restore them at the end.
 
     Those that the user has set are kept, unless `replace`.
     """

@@ -87,14 +87,14 @@ class StateStore:
         return self._actor.put.remote(number, state)
 
     def send(self, number: int, state: bytes) -> None:
-        """Send a state from a worker; do nothing while an earlier one has not arrived.
+        """Send a state from a worker; do nothing if an earlier one does not arrive.
 
         Waits until it has arrived, so that it does so before the report of the same epoch, but not
         for long: without it, a lost trial only repeats some epochs.
         """
         import ray
 
-        if self._sent is None or ray.wait([self._sent], timeout=0)[0]:
+        if self._sent is None or ray.wait([self._sent], timeout=_ARRIVAL_S)[0]:
             self._sent = self.put(number, state)
             ray.wait([self._sent], timeout=_ARRIVAL_S)
 

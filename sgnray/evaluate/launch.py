@@ -28,7 +28,7 @@ from sgnray.distributed.resources import WorkerRequest
 from sgnray.evaluate.score import CHUNK_CLIPS, view_logits
 from sgnray.model.sgn import SGN
 
-# Clips of one task: whole chunks, so that no logit depends on the number of workers.
+# Clips of one task of a worker: whole chunks, so that no logit depends on the number of workers.
 _BLOCK_CLIPS = 16 * CHUNK_CLIPS
 
 Model = tuple[SGN, ModelCard]
@@ -50,7 +50,8 @@ def compute_logits(
 
     With workers, it may wait for the cluster.
     """
-    parts = [rows[at : at + _BLOCK_CLIPS] for at in range(0, len(rows), _BLOCK_CLIPS)]
+    size = _BLOCK_CLIPS if workers else CHUNK_CLIPS  # in this process, the smallest, for the bar
+    parts = [rows[at : at + size] for at in range(0, len(rows), size)]
     tasks = [(number, part) for number in range(len(models)) for part in parts]
     blocks: list[Tensor] = []
     progress = Progress(on_progress, len(models) * len(rows))
@@ -74,8 +75,8 @@ def compute_logits(
         for block in found:
             blocks.append(torch.from_numpy(block))
             progress.add(len(block))
-    size = len(parts)
-    return [torch.cat(blocks[at : at + size]) for at in range(0, len(blocks), size)]
+    count = len(parts)
+    return [torch.cat(blocks[at : at + count]) for at in range(0, len(blocks), count)]
 
 
 @dataclass(eq=False)

@@ -120,9 +120,9 @@ def as_float32(numbers: npt.NDArray[Any], reason: str) -> npt.NDArray[np.float32
 def check_meters(
     joints_PVC: npt.NDArray[np.floating[Any]], why: str, *, smallest_m: float = 0
 ) -> None:
-    """Raise ClipError, which ends with `why`, if people are too large, or smaller than that.
+    """Raise ClipError, which ends with `why`, if people have an unlikely size.
 
-    NaN is a missing joint.
+    They are too large, or smaller than `smallest_m`. NaN is a missing joint.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         sizes_PC = np.nanmax(joints_PVC, axis=1) - np.nanmin(joints_PVC, axis=1)

@@ -75,8 +75,8 @@ def check_run(
             request.num_gpus,
             workers,
             where=f"--gpus-per-worker {request.num_gpus:g}",
-            now="leave it out, and choose with --device; more GPUs take more workers, and the runs "
-            "of --seeds may share one",
+            now="leave it out, and choose with --device; a share of a GPU takes --workers 1, more "
+            "GPUs take more workers",
         )
     recipe = match_recipe(recipe, dataset)
     num_clips = len(choose_parts(recipe, dataset).train)

@@ -68,8 +68,8 @@ class TrialResources:
                 self.num_gpus / self.num_workers,
                 self.num_workers,
                 where=f"--gpus-per-trial {self.num_gpus:g}",
-                now=f"give each trial {self.num_workers}, or 0 to train on CPUs; "
-                "more GPUs take more --workers-per-trial",
+                now=f"give each trial {self.num_workers}, or 0 to train on CPUs; for more, choose "
+                "as many --workers-per-trial",
             )
         is_existing = find_address(address) is not None
         # A local cluster gets a logical CPU for each worker of the trials that run at once.

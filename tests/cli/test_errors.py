@@ -207,6 +207,12 @@ def test_memory_that_the_machine_lacks_is_not_reported_as_a_bug(sgn_fails_with, 
     assert len(done.err.splitlines()) == 3
 
 
+def test_a_package_that_is_missing_is_not_reported_as_a_bug(sgn_fails_with):
+    done = sgn_fails_with(ModuleNotFoundError("No module named 'torch'", name="torch"))
+    assert done.code == 1
+    assert done.err.startswith("error: this needs the package torch, which is not installed\n")
+
+
 @pytest.mark.parametrize("has_file", [True, False])
 def test_the_report_of_a_bug_has_no_credentials(sgn_fails_with, monkeypatch, has_file):
     monkeypatch.setattr("sys.argv", ["sgn", "train", "--runs", "s3://key:secret@bucket/runs"])

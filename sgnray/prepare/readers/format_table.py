@@ -43,8 +43,9 @@ ReadFiles = Callable[[Sequence[bytes], Skeleton], list[Recording | ClipError]]
 class RecordedFormat:
     """A raw format of one recording per file; the frames of a recording count as one file.
 
-    `detect` returns the skeleton in the first HEAD_BYTES of a file, after a byte order mark, None
-    for another format, and raises ClipError for a file of this format that holds nothing.
+    `detect` gets the first HEAD_BYTES of a file, without a byte order mark. It returns the
+    skeleton, or None for another format, and raises ClipError for a file of this format that holds
+    nothing.
     `read_files` returns a recording or a ClipError for each file's bytes.
     """
 

@@ -82,6 +82,8 @@ def test_problems_of_the_command_line_alone_do_not_blame_the_recipe():
         ("epochs=1", "unknown section; did you mean train.num_epochs?"),
         ("evaluate.views=1", "unknown key; did you mean evaluate.num_views?"),
         ("optim.batch=1", "unknown key; did you mean optim.batch_size?"),
+        ("optim.steps=1", "unknown key; did you mean optim.milestones?"),
+        ("data.joint=1", "unknown key; did you mean data.joint_dropout?"),
         ("evaluate.x=1", "unknown key; evaluate has num_views"),
         ("x.y=1", "unknown key; a recipe has data, model, optim, train, evaluate"),
         ("optim.decay.x=1", "unknown key; optim has"),

@@ -21,6 +21,7 @@ from sgnray.errors import CheckpointError, RunError, SgnError, UsageError
 from sgnray.evaluate import evaluate_run
 from sgnray.evaluate.launch import compute_logits
 from sgnray.evaluate.report import describe_selection
+from sgnray.evaluate.score import CHUNK_CLIPS
 from sgnray.evaluate.write import page_of
 from sgnray.train.run import train_run
 
@@ -233,6 +234,23 @@ def test_an_error_releases_the_workers_before_ray_is_disconnected(runs_dir, monk
             on_progress=interrupt,
         )
     assert events == ["released", "disconnected"]
+
+
+def test_progress_in_this_process_is_reported_for_every_chunk(runs_dir):
+    steps = []
+    trained = load_trained_model(runs_dir / "first")
+    compute_logits(
+        [(trained.require_sgn(), trained.card)],
+        dataset_of(runs_dir),
+        np.arange(2 * CHUNK_CLIPS + 1) % 3,
+        num_views=1,
+        workers=0,
+        address=None,
+        device="cpu",
+        request=WorkerRequest(),
+        on_progress=lambda *step: steps.append(step),
+    )
+    assert steps == [(32, 65), (64, 65), (65, 65)]
 
 
 def test_a_corrupt_record_of_the_run_can_be_removed(runs_dir, tiny_folder, tmp_path):
