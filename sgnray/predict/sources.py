@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sgnray.checkpoints.run_folder import RECIPE_FILE
 from sgnray.data.fetch import dataset_at, holds_dataset
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped
@@ -260,6 +261,12 @@ def find_source(path: Path | str, skeleton: Skeleton, clips: Sequence[str] = ())
             "--clip needs a prepared dataset",
             where=str(place),
             now="leave out --clip, or name the folder of a dataset from sgn prepare",
+        )
+    if isinstance(place, Path) and (place / RECIPE_FILE).is_file():
+        raise UsageError(
+            "this is the folder of a run",
+            where=str(place),
+            now="give recordings, and name the run with --checkpoint",
         )
     if _is_table(location := locate(path)):
         pieces = tuple(open_clips(location, skeleton).pieces())

@@ -34,6 +34,13 @@ def test_the_newest_run_is_taken(sgn, recordings, tiny_run):
     assert (named.err, newest.err) == ("", f"using {tiny_run}\n")
 
 
+def test_a_run_among_the_recordings_belongs_to_an_option(sgn, tiny_run):
+    done = sgn("predict", str(tiny_run), "--checkpoint", str(tiny_run))
+    assert done.code == 2
+    assert "error: this is the folder of a run\n" in done.err
+    assert "--checkpoint" in done.err
+
+
 def test_many_recordings_are_a_line_each(sgn, tiny_raw, tiny_run):
     done = sgn("predict", str(tiny_raw), "--checkpoint", str(tiny_run), "--top", "2")
     lines = done.out.splitlines()
