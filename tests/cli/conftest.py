@@ -1,6 +1,7 @@
 """`sgn` in an empty folder."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -15,6 +16,14 @@ def clean_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "80")
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def hangups():
+    """A closed terminal reaches the processes of a test, also where nohup started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

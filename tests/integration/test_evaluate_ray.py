@@ -16,7 +16,9 @@ def models(tiny_run):
 
 
 def test_workers_change_nothing(models, monkeypatch):
-    monkeypatch.setattr("sgnray.evaluate.launch._BLOCK_CLIPS", 4)  # so that both have work
+    # So that both have work, and the same batches: the last bits of a logit depend on their size.
+    monkeypatch.setattr("sgnray.evaluate.launch._BLOCK_CLIPS", 4)
+    monkeypatch.setattr("sgnray.evaluate.launch.CHUNK_CLIPS", 4)
     alone = evaluate_run(models).to_dict()
     seen = []
     spread = evaluate_run(
