@@ -70,10 +70,10 @@ _DATA_COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
     ),
 }
 _INTERRUPTED = 130
-# Those that may be left out: much works without them.
-_REQUIRED = {"ray", "torch"}
-# What torch and the loader of libraries say instead of a MemoryError. The loader's first message
-# goes on where it is about permissions.
+# Large packages: much works without them, so they may be missing.
+_LARGE = {"ray", "torch"}
+# What torch and the loader of libraries say instead of a MemoryError. Where the loader's first
+# message is about permissions, more text follows.
 _LACKS_MEMORY = re.compile(
     "DefaultCPUAllocator|failed to map segment from shared object$|Cannot allocate memory"
 )
@@ -205,7 +205,7 @@ def _as_sgn_error(failure: Exception) -> SgnError:
             where=str(failure.filename or "stdout, or a file whose name is not known"),
             now=advice,
         )
-    if isinstance(failure, ModuleNotFoundError) and failure.name in _REQUIRED:
+    if isinstance(failure, ModuleNotFoundError) and failure.name in _LARGE:
         return SgnError(
             f"this needs the package {failure.name}, which is not installed",
             where=sys.prefix,

@@ -59,7 +59,7 @@ def unknown_key(key: str) -> str:
             return f"{kind}; did you mean {section}.{own[0]}?"
     if not section:
         by_leaf |= {name: name for name in sections()}
-    if close := difflib.get_close_matches(leaf, by_leaf, n=1):
+    if close := difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.7):
         return f"{kind}; did you mean {by_leaf[close[0]]}?"
     section = key.partition(".")[0]
     if section in sections():

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sgnray.data.info import INFO_FILE, DatasetInfo
+from sgnray.data.info import DatasetInfo
 from sgnray.data.protocols import IntArray, split_counts
 from sgnray.data.skipped import Skipped, SkippedContent, count_reasons
-from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, SkeletonDataset
+from sgnray.data.store import DATASET_FILES, SkeletonDataset
 
 _MAX_BINS = 8
 
@@ -77,7 +77,7 @@ def describe_dataset(dataset: SkeletonDataset, skipped: Sequence[Skipped]) -> Da
     """Describe a dataset and the files left out, without reading the poses."""
     clips, names = dataset.clips, dataset.info.class_names
     num_clips = np.bincount(clips.labels, minlength=len(names))
-    files = [dataset.folder / name for name in (CLIPS_FILE, INFO_FILE, SKIPPED_FILE)]
+    files = [dataset.folder / name for name in DATASET_FILES]
     return DatasetContent(
         folder=dataset.folder,
         info=dataset.info,

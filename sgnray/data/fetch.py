@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from sgnray.data.info import INFO_FILE, REBUILD, parse_info, read_info
 from sgnray.data.progress import OnProgress, ignore_progress
-from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE, checksum_file
+from sgnray.data.store import CLIPS_FILE, DATASET_FILES, checksum_file
 from sgnray.distributed.driver_actors import FileServer
 from sgnray.errors import InputError, first_line
 from sgnray.storage.atomic import output_errors, replace_folder, sync
@@ -28,7 +28,6 @@ from sgnray.storage.lock import locked
 
 log = logging.getLogger(__name__)
 
-_FILES = (CLIPS_FILE, SKIPPED_FILE, INFO_FILE)
 _RECORD_FILE = "cached.json"
 _RECORD_VERSION = 1
 _CHECKSUM = re.compile(r"sha256:([0-9a-f]{64})")
@@ -49,7 +48,7 @@ class SharedDataset:
     def of(cls, folder: Path) -> SharedDataset:
         """Share a dataset with the workers of the connected cluster."""
         folder = folder.resolve()
-        return cls(folder, read_info(folder).identity, FileServer(folder, _FILES))
+        return cls(folder, read_info(folder).identity, FileServer(folder, DATASET_FILES))
 
     def local_dir(self) -> Path:
         """Return its folder, or if it is missing or differs here, a copy fetched once per machine.
@@ -80,7 +79,7 @@ def dataset_at(place: Path | str | Location, on_progress: OnProgress = ignore_pr
 
     def copy(folder: Path) -> None:
         log.info("fetching %s: %s", place, folder.parent)
-        for name in _FILES:
+        for name in DATASET_FILES:
             _copy(place.child(name), folder, on_progress if name == CLIPS_FILE else ignore_progress)
 
     return cached_dataset(identity, copy)

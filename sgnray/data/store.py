@@ -38,6 +38,7 @@ from sgnray.errors import InputError, Problem, UsageError, count_of, first_line
 
 CLIPS_FILE = "clips.arrow"
 SKIPPED_FILE = "skipped.csv"
+DATASET_FILES = (CLIPS_FILE, SKIPPED_FILE, INFO_FILE)
 _BLOCK_BYTES = 8 << 20
 
 FloatArray = npt.NDArray[np.float32]

@@ -17,7 +17,7 @@ from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.data.protocols import split_counts
 from sgnray.data.skeleton import Skeleton
 from sgnray.data.skipped import Skipped, count_reasons, read_skipped
-from sgnray.data.store import SKIPPED_FILE, open_dataset, write_dataset
+from sgnray.data.store import DATASET_FILES, SKIPPED_FILE, open_dataset, write_dataset
 from sgnray.distributed.cluster import is_at_hand
 from sgnray.distributed.pool import run_on_actors
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
@@ -26,7 +26,6 @@ from sgnray.prepare.parts import Journal, PreparedPart, map_poses, prepare_part
 from sgnray.prepare.plan import RawPlan
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.staging import (
-    DATASET_FILES,
     SORTED_FILE,
     hold_staging,
     move_into_place,

@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sgnray.data.info import INFO_FILE
-from sgnray.data.store import CLIPS_FILE, SKIPPED_FILE
+from sgnray.data.store import DATASET_FILES
 from sgnray.errors import EmptyError, OutputError, UsageError
 from sgnray.storage.atomic import output_errors, replace_folder, sync, write_text
 from sgnray.storage.lock import LOCK_FILE, locked_folder, partial_folder
 
-DATASET_FILES = (CLIPS_FILE, INFO_FILE, SKIPPED_FILE)
 _PART_PATTERN = "part-*.arrow"
 _KEY_FILE = "key"
 _READY = "ready"

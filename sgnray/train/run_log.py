@@ -1,4 +1,4 @@
-"""The log file of a run or a search."""
+"""The log file of a run or a search, and the logs of other libraries."""
 
 from __future__ import annotations
 
@@ -39,6 +39,18 @@ def run_log(path: Path) -> Iterator[None]:
         logger.removeHandler(handler)
         with suppress(OSError):
             handler.close()
+
+
+@contextmanager
+def quiet_logger(name: str, level: int) -> Iterator[None]:
+    """Show nothing below `level` of another library's log."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class _LogFile(logging.FileHandler):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from sgnray.train.run_log import quiet_logger
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,8 @@ def style_axes(axes: Axes, title: str = "") -> None:
 
 def new_figure(size_inches: tuple[float, float], *, dpi: int, h_pad: float) -> Figure:
     """Return a white sheet that fits its panels; no window, no global state."""
-    with _quiet_matplotlib():
+    # At its import, matplotlib warns if it cannot keep its cache in HOME.
+    with quiet_logger("matplotlib", logging.ERROR):
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -47,15 +48,3 @@ def legend_above(axes: Axes, *, ncols: int, **spacing: Any) -> None:
         labelcolor=INK,
         **spacing,
     )
-
-
-@contextmanager
-def _quiet_matplotlib() -> Iterator[None]:
-    """Keep matplotlib from warning, at its import, that it cannot keep its cache in HOME."""
-    logger = logging.getLogger("matplotlib")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -30,6 +30,7 @@ from sgnray.distributed.world import World
 from sgnray.errors import ClusterError, count_of, last_line
 from sgnray.storage.mirror import display_name
 from sgnray.storage.scratch import scratch_folder
+from sgnray.train.run_log import quiet_logger
 from sgnray.tune.folder import SearchFolder
 from sgnray.tune.folds import TrialJob, check_version
 from sgnray.tune.plan import REDUCTION_FACTOR, Plan
@@ -91,7 +92,11 @@ def run_trials(
             _stored_states(search),
             precision,
         )
-        with _quiet_ray(), set_environment(_environment(plan, resources)):
+        # Ray logs a lost worker with a traceback; our log has one line.
+        with (
+            quiet_logger("ray.tune", logging.CRITICAL),
+            set_environment(_environment(plan, resources)),
+        ):
             _fit(search, job, budget)
     except LostHead as lost:
         raise ConnectionError(*lost.args) from lost
@@ -280,15 +285,3 @@ def _interruptible() -> Iterator[Callable[[], None]]:
         yield repeat
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _quiet_ray() -> Iterator[None]:
-    # Ray logs a lost worker with a traceback; our log has one line.
-    ray_log = logging.getLogger("ray.tune")
-    level = ray_log.level
-    ray_log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        ray_log.setLevel(level)
