@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
+import resource
 import sys
 import tempfile
 import traceback
@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from sgnray.errors import OutputError, SgnError, UsageError, first_line
+from sgnray.storage.atomic import advise
 from sgnray.version import __version__
 
 from . import data, options, render
@@ -190,20 +191,17 @@ def _as_sgn_error(failure: Exception) -> SgnError:
         path = context.command_path if context is not None else "sgn"
         return UsageError(_parser_message(failure, context), where=path, now=f"see '{path} --help'")
     if isinstance(failure, MemoryError) or _LACKS_MEMORY.search(str(failure)):
+        advice = "choose smaller numbers (views, segments, widths, clips per batch), or "
+        is_limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+        advice += "raise the limit on memory (ulimit -v)" if is_limited else "end other programs"
         return SgnError(
-            "the memory of this machine is not sufficient",
-            where=first_line(failure),
-            now="choose smaller numbers (views, segments, widths, clips per batch), or end other "
-            "programs",
+            "the memory of this machine is not sufficient", where=first_line(failure), now=advice
         )
     if isinstance(failure, OSError):
-        advice = "check that the disk has space and that the folder is readable and writable"
-        if failure.errno == errno.ENAMETOOLONG:
-            advice = "choose a shorter name"
         return OutputError(
             f"a file operation failed: {failure.strerror or failure}",
             where=str(failure.filename or "stdout, or a file whose name is not known"),
-            now=advice,
+            now=advise(failure, "check that the folder is readable and writable"),
         )
     if isinstance(failure, ModuleNotFoundError) and failure.name in _LARGE:
         return SgnError(

@@ -41,10 +41,10 @@ _POSES = (
 
 
 def describe_unfinished(num_trained: int | None, num_epochs: int | None) -> str | None:
-    """Say that training has not finished; None if it has, or if that is unknown."""
+    """Say how far a model was trained; None if to the end, or if that is unknown."""
     if num_trained is None or num_epochs is None or num_trained >= num_epochs:
         return None
-    return f"training has not finished ({num_trained} of {count_of(num_epochs, 'epoch')})"
+    return f"trained for {num_trained} of {count_of(num_epochs, 'epoch')}"
 
 
 class ModelCard(BaseModel):

@@ -159,7 +159,15 @@ def load_trained_model(
     A run is given by the path or URI of its folder, or by its name in `runs_dir`; the default is
     the newest run. Raises UsageError or CheckpointError.
     """
-    path = _find_checkpoint(target, runs_dir)
+    trained_model = _load(_find_checkpoint(target, runs_dir))
+    card = trained_model.card
+    unfinished = describe_unfinished(card.num_trained, card.num_epochs)
+    if unfinished is not None:
+        log.warning("%s: %s", display_name(trained_model.path), unfinished)
+    return trained_model
+
+
+def _load(path: Path) -> TrainedModel:
     known = {each.suffix: each for each in MODEL_FORMATS.values()}.get(path.suffix)
     if known is not None and known.read is not None:
         return TrainedModel(path, *known.read(path), run=None)
@@ -256,9 +264,6 @@ def _from_checkpoint(path: Path, checkpoint: Checkpoint) -> TrainedModel:
         num_trained=checkpoint.epoch,
         num_epochs=recipe.train.num_epochs,
     )
-    unfinished = describe_unfinished(card.num_trained, card.num_epochs)
-    if unfinished is not None:
-        log.warning("%s: %s", display_name(path), unfinished)
     return TrainedModel(path, checkpoint.build_model(), card, run_of(path))
 
 

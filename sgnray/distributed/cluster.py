@@ -274,7 +274,7 @@ def _start(ray: Any, num_workers: int) -> None:
     log.info("starting Ray on this machine")
     for attempt in range(1, _MAX_STARTS + 1):
         try:
-            with _sighup_blocked():
+            with sighup_blocked():
                 ray.init(
                     address=LOCAL,
                     num_cpus=max(cores, num_workers),
@@ -300,10 +300,10 @@ def _start(ray: Any, num_workers: int) -> None:
 
 
 @contextmanager
-def _sighup_blocked() -> Iterator[None]:
-    """Let a closed terminal end the processes of Ray only through the driver, as Ctrl-C does.
+def sighup_blocked() -> Iterator[None]:
+    """Let a closed terminal end the processes that start now only through this one.
 
-    They inherit the signal mask of this thread.
+    They inherit the signal mask of this thread; a SIGHUP to this process is delivered afterwards.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:

@@ -48,7 +48,8 @@ class Confusion:
 class EvaluatedModel:
     """What was evaluated, and on what; `selection` says how its epoch was chosen.
 
-    `num_trained` of the `num_epochs` of its recipe were trained; both are None if unknown.
+    `num_trained` of the `num_epochs` of its recipe were trained, in the least trained of several
+    models; both are None if unknown.
     The views of a clip are turned by up to `turn_rad`; it is 0 for a single view.
     """
 
@@ -216,7 +217,7 @@ class Report:
 
 
 def describe_selection(scored: EvaluatedModel | Member) -> str:
-    """Say how an epoch was selected, and if training has not finished, for console and page."""
+    """Say how an epoch was selected, and if training has not ended, for console and page."""
     unfinished = describe_unfinished(scored.num_trained, scored.num_epochs)
     if unfinished is None:
         return SELECTION[scored.selection]

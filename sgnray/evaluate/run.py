@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sgnray.checkpoints.claim import Runs
+from sgnray.checkpoints.model_card import ModelCard
 from sgnray.checkpoints.run_folder import is_trained_on
 from sgnray.checkpoints.trained_model import TrainedModel, dataset_of, load_trained_model
 from sgnray.data.progress import OnProgress, ignore_progress
@@ -235,8 +236,7 @@ def _summarize(
     models: Sequence[TrainedModel], dataset: SkeletonDataset, case: str, num_views: int
 ) -> EvaluatedModel:
     epochs = {model.card.epoch for model in models}
-    progress = {(model.card.num_trained, model.card.num_epochs) for model in models}
-    num_trained, num_epochs = progress.pop() if len(progress) == 1 else (None, None)
+    least_trained = min((model.card for model in models), key=_share_trained)
     selections = {model.card.selection for model in models}
     return EvaluatedModel(
         checkpoint=", ".join(display_name(model.path) for model in models),
@@ -249,6 +249,13 @@ def _summarize(
         num_views=num_views,
         turn_rad=max(model.card.turn_rad for model in models),
         num_parameters=sum(count_parameters(model.model) for model in models),
-        num_trained=num_trained,
-        num_epochs=num_epochs,
+        num_trained=least_trained.num_trained,
+        num_epochs=least_trained.num_epochs,
     )
+
+
+def _share_trained(card: ModelCard) -> float:
+    """Return the share of its epochs that a model was trained for; 1 if that is unknown."""
+    if card.num_trained is None or card.num_epochs is None:
+        return 1.0
+    return card.num_trained / card.num_epochs

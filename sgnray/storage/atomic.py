@@ -21,6 +21,11 @@ _ADVICE = {
 }
 
 
+def advise(error: OSError, default: str) -> str:
+    """Return what to do about an error of the file system."""
+    return _ADVICE.get(error.errno or 0, default)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically; raises OutputError."""
     write_bytes(path, text.encode("utf-8"))
@@ -138,7 +143,7 @@ def output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, "choose a writable folder")
+        advice = advise(error, "choose a writable folder")
         raise OutputError(
             f"it could not be written: {error.strerror or error}",
             where=str(path),

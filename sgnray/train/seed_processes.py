@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import torch
 
+from sgnray.distributed.cluster import sighup_blocked
 from sgnray.distributed.cores import num_cores
 from sgnray.errors import SgnError
 from sgnray.storage.mirror import address_of
@@ -126,17 +127,16 @@ def _signals_ignored() -> Iterator[None]:
 
     Only its closed connection ends it.
     """
-    if threading.current_thread() is not threading.main_thread():  # handlers need the main thread
-        yield
-        return
-    before = {
-        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with sighup_blocked():
+        if threading.current_thread() is not threading.main_thread():  # where handlers can be set
+            yield
+            return
+        # Not blocked: multiprocessing's resource tracker, which may start first, would unblock it.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def _train_seed(

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -205,6 +206,17 @@ def test_memory_that_the_machine_lacks_is_not_reported_as_a_bug(sgn_fails_with, 
     assert done.code == 1
     assert done.err.startswith("error: the memory of this machine is not sufficient\n  where  ")
     assert len(done.err.splitlines()) == 3
+    assert done.err.endswith(", or end other programs\n")
+
+
+def test_a_limit_on_the_address_space_is_named(sgn_fails_with):
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**46, before[1]))  # far more than any process takes
+    try:
+        done = sgn_fails_with(MemoryError())
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert done.err.endswith(", or raise the limit on memory (ulimit -v)\n")
 
 
 def test_a_package_that_is_missing_is_not_reported_as_a_bug(sgn_fails_with):
@@ -236,21 +248,23 @@ def test_vv_shows_the_traceback_too(sgn_fails_with):
     assert done.err.endswith("error: it broke\n  where  here\n  now    mend it\n")
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_a_disk_error_is_not_reported_as_a_bug(sgn_fails_with, number):
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.EROFS, "check that the folder is readable and writable"),
+        (errno.EACCES, "check that the folder is readable and writable"),
+        (errno.ENOSPC, "free some space"),
+        (errno.ENAMETOOLONG, "choose a shorter name"),
+    ],
+)
+def test_a_disk_error_is_not_reported_as_a_bug(sgn_fails_with, number, advice):
     done = sgn_fails_with(OSError(number, os.strerror(number), "runs/x"))
     assert done.code == 1
     assert done.err == (
         f"error: a file operation failed: {os.strerror(number)}\n"
         "  where  runs/x\n"
-        "  now    check that the disk has space and that the folder is readable and writable\n"
+        f"  now    {advice}\n"
     )
-
-
-def test_a_name_that_is_too_long_needs_a_shorter_one(sgn, sgn_fails_with):
-    number = errno.ENAMETOOLONG
-    done = sgn_fails_with(OSError(number, os.strerror(number), "runs/x"))
-    assert done.err.endswith("  now    choose a shorter name\n")
 
 
 def test_an_interruption_exits_130(sgn_fails_with):

@@ -46,11 +46,10 @@ def test_evaluation_gives_the_same_report_as_training(runs_dir, tiny_dataset):
 @pytest.mark.parametrize(
     ("selection", "words"),
     [
-        ("last", "training has not finished (3 of 4 epochs)"),
+        ("last", "trained for 3 of 4 epochs"),
         (
             "validation",
-            "the epoch that was best on the validation part; "
-            "training has not finished (3 of 4 epochs)",
+            "the epoch that was best on the validation part; trained for 3 of 4 epochs",
         ),
     ],
 )
@@ -64,7 +63,7 @@ def test_a_run_that_has_not_finished_says_so(runs_dir, tmp_path, caplog, selecti
     assert (content["epoch"], content["num_trained"], content["num_epochs"]) == (3, 3, 4)
     assert describe_selection(report.evaluated) == words
     assert words in page_of(report, open_dataset(Path(report.details.dataset_dir)))
-    unfinished = f"{tmp_path / 'half.pt'}: training has not finished (3 of 4 epochs)"
+    unfinished = f"{tmp_path / 'half.pt'}: trained for 3 of 4 epochs"
     assert caplog.messages.count(unfinished) == 1
 
 

@@ -83,6 +83,12 @@ def test_an_ensemble_is_the_mean_of_the_logits(report, others, tiny_folder):
     assert report.details.top1_by_views == pytest.approx(by_views)
 
 
+def test_an_ensemble_is_trained_as_far_as_the_least_trained_of_its_models(tiny_run, tiny_folder):
+    earlier = tiny_run / "checkpoints" / "epoch-0003" / "checkpoint.pt"
+    evaluated = evaluate_run([tiny_run, earlier], dataset_dir=tiny_folder).evaluated
+    assert (evaluated.num_trained, evaluated.num_epochs) == (3, 4)
+
+
 def test_all_figures_of_a_report_agree(report):
     details = report.details
     confusion = torch.tensor(details.confusion_KK)

@@ -158,6 +158,15 @@ def test_a_safetensors_file_of_another_program_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("to", LOADABLE)
+def test_a_file_of_an_earlier_epoch_says_so(tiny_run, tmp_path, caplog, to):
+    earlier = tiny_run / "checkpoints" / "epoch-0003" / "checkpoint.pt"
+    path = export_model(earlier, to=to, out=tmp_path / f"early.{to}").path
+    caplog.clear()
+    load_trained_model(path)
+    assert caplog.messages == [f"{path}: trained for 3 of 4 epochs"]
+
+
+@pytest.mark.parametrize("to", LOADABLE)
 def test_the_table_says_which_files_have_weights(exported, tmp_path, to):
     path = shutil.copy(exported[to].path, tmp_path / f"sgn{FORMATS[to]}")
     has_weights = isinstance(load_trained_model(path).model, SGN)

@@ -1,5 +1,7 @@
 """How many seeds run at once, and on what."""
 
+import os
+import signal
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
@@ -7,7 +9,7 @@ import pytest
 
 from sgnray.checkpoints.run_folder import claim_run
 from sgnray.distributed.resources import Resources, WorkerRequest, Workers
-from sgnray.train import seeds
+from sgnray.train import seed_processes, seeds
 
 BUSY = Resources(64, 8, is_local=False, node_cpus=(64,), free_cpus=40, free_gpus=5)
 WITHOUT_GPUS = Resources(64, 0, is_local=False, node_cpus=(64,), free_cpus=40)
@@ -89,3 +91,15 @@ def test_seeds_keep_the_precision_that_they_have_begun_in(
             pass
     found.append(seeds._known_precision(tmp_path, names, recipe))
     assert found == [None, "bf16", "bf16", "float32"]  # that of most runs
+
+
+def test_a_terminal_that_is_closed_while_a_seed_starts_ends_the_command():
+    received = []
+    before = signal.signal(signal.SIGHUP, lambda number, _: received.append(number))
+    try:
+        with seed_processes._signals_ignored():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not received  # the new process, which inherits this mask, never gets it
+        assert received == [signal.SIGHUP]
+    finally:
+        signal.signal(signal.SIGHUP, before)
