@@ -28,8 +28,10 @@ from sgnray.prepare.readers.tracks import build_recording, check_ids
 FORMAT = "OpenPose"
 # NAME_000000000012_keypoints.json: the recording, and the number of the frame.
 FRAME_NAME = re.compile(r"([^\x00-\x1f]*?)_?(\d{1,18})_keypoints\.json", re.IGNORECASE | re.ASCII)
-# The report of a run also has "people", whose groups have names.
-_PEOPLE = re.compile(rb'"people"\s*:(?!\s*\[\s*\{\s*"name")|"bodies"\s*:\s*\[\s*\{\s*"joints"')
+# The report of a run also has "people": groups of clips.
+_PEOPLE = re.compile(
+    rb'"people"\s*:(?!\s*\[\s*\{\s*"name"[^}]*"num_clips")|"bodies"\s*:\s*\[\s*\{\s*"joints"'
+)
 _NUMBERS = re.compile(rb'"(?:pose_keypoints(?:_2d)?|joints)"\s*:\s*\[([^\]]*)')
 _IMAGES = re.compile(rb'\s*\{\s*"[^"]*"\s*:\s*\{.*"version"\s*:\s*"AlphaPose', re.DOTALL)
 _SKELETONS = {3 * skeleton.num_joints: skeleton for skeleton in (OPENPOSE25, OPENPOSE18)}

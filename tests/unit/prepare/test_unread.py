@@ -92,6 +92,11 @@ def test_people_that_openpose_did_not_write(said, content):
     assert said(content).startswith("it has `people`, but is not a frame of OpenPose: write a list")
 
 
+def test_the_report_of_a_run_is_not_a_frame(said):
+    people = [{"name": "1 person", "num_clips": 3, "num_correct": 2, "top1": 0.67}]
+    assert "OpenPose" not in said({"top1": 0.67, "groups": {"people": people}})
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("kind", ["YOLO", "MediaPipe", "Kinect v2"])
 def test_utf_16(said, encoding, kind):
