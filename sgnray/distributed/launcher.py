@@ -171,14 +171,23 @@ class RayLauncher:
                 case _NoRoom():
                     log.warning("the room for %d workers was taken before they got it", size)
                     size = max(workers.fewest, min(self._choose_size(size), size - 1))
+                # Only managed clusters, such as Anyscale's, report their limits to Ray.
                 case lost if _controller_failure(lost) == "InsufficientClusterResourcesError":
                     raise ClusterError(
                         f"the cluster can never have {self._request.describe(size)}",
                         where=" ".join(str(lost).splitlines()[1:3]),
                         now="ask for less, or raise the limits of the autoscaler",
                     ) from lost
+                case lost if "No module named 'sgnray'" in str(lost):
+                    raise ClusterError(
+                        "a machine of the cluster does not have sgnray",
+                        where="a Ray worker; the traceback is in log.txt of the run",
+                        now="install the same version of sgnray on all machines",
+                    ) from lost
                 case lost:
                     num_lost += 1
+                    with _lost_cluster():
+                        room_watch.release(size)
                     if num_lost > self._max_failures:
                         raise ClusterError(
                             f"training stopped on the cluster: {last_line(lost)}",

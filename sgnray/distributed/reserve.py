@@ -188,12 +188,23 @@ class RoomWatch:
         if not is_head_alive():
             return False
         groups = _own_groups(self._earlier)
-        for group in groups:
-            bundles = group["bundles"]
-            is_same = (len(bundles), bundles[0].get("CPU")) == (num_workers, self._request.num_cpus)
-            if is_same and _is_waiting(group):
-                release_group(group["placement_group_id"])
+        for group in filter(_is_waiting, groups):
+            self._release_if_same(group, num_workers)
         return not _is_any_placed(groups)
+
+    def release(self, num_workers: int) -> None:
+        """Release the room of so many workers that have ended.
+
+        Ray Train keeps it if a worker is lost after all have started, but before it calls the
+        function: while that is loaded, which imports torch.
+        """
+        for group in _own_groups(self._earlier):
+            self._release_if_same(group, num_workers)
+
+    def _release_if_same(self, group: dict[str, Any], num_workers: int) -> None:
+        bundles = group["bundles"]
+        if (len(bundles), bundles[0].get("CPU")) == (num_workers, self._request.num_cpus):
+            release_group(group["placement_group_id"])
 
 
 def _own_groups(earlier: set[str]) -> list[dict[str, Any]]:

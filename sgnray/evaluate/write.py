@@ -74,7 +74,7 @@ def write_evaluation(report: Report, folder: Path) -> Path:
     with written_atomically(report_path) as new_report, written_atomically(page) as new_page:
         new_report.write_text(report.to_json(), encoding="utf-8")
         new_page.write_text(content, encoding="utf-8")
-    upload(folder)
+    upload(report_path, page)
     return page
 
 

@@ -76,10 +76,13 @@ def fetched(place: Location) -> Path:
     return mirror.path if file is None else mirror.path / place.name
 
 
-def upload(path: Path) -> None:
-    """Upload new and changed files of a copy of a URI; do nothing for any other folder."""
-    if (mirror := _mirror_of(path)) is not None:
-        mirror.push(removing=False)
+def upload(*files: Path) -> None:
+    """Upload these files of a copy of a URI; do nothing for files of any other folder.
+
+    No other file: a command on another machine may have taken over the folder meanwhile.
+    """
+    if (mirror := _mirror_of(files[0])) is not None:
+        mirror.send(*files)
 
 
 def check_uploading(path: Path) -> None:
@@ -178,7 +181,13 @@ class Mirror:
                 path.unlink()
         self._write_table()
 
-    def push(self, *, removing: bool, on_file: Callable[[], None] = lambda: None) -> None:
+    def send(self, *files: Path) -> None:
+        """Upload files of the copy; OutputError if the place refuses or does not respond."""
+        with self._uploading:
+            for path in files:
+                self._send(path.relative_to(self.path).as_posix(), path)
+
+    def push(self, *, on_file: Callable[[], None] = lambda: None) -> None:
         """Upload new and changed files, and then remove remotely those that were pruned here.
 
         `on_file` is called before each file. OutputError if the place refuses or does not
@@ -186,7 +195,7 @@ class Mirror:
         """
         with self._uploading:
             # Before the walk, so that the walk finds files that replace the pruned ones.
-            pruned = self._find_pruned() if removing else []
+            pruned = self._find_pruned()
             found = {path.relative_to(self.path).as_posix(): path for path in self._files()}
             for name, path in found.items():
                 on_file()
@@ -301,7 +310,7 @@ def _pushed(mirror: Mirror, lease: Lease) -> Iterator[None]:
         thread.join()
         try:
             lease.check()
-            mirror.push(removing=True, on_file=lease.renew)
+            mirror.push(on_file=lease.renew)
         except SgnError as error:
             log.warning("%s: %s; the files remain in %s", mirror.place, error.what, mirror.path)
         raise
@@ -315,7 +324,7 @@ def _push_until(mirror: Mirror, lease: Lease, ended: threading.Event) -> None:
     while not ended.wait(pause_s):
         try:
             lease.renew()
-            mirror.push(removing=True, on_file=lease.renew)
+            mirror.push(on_file=lease.renew)
         except Exception as error:
             what = error.what if isinstance(error, SgnError) else first_line(error)
             if isinstance(error, SgnError) and not isinstance(error, InputError | OutputError):
@@ -337,7 +346,7 @@ def _push_at_last(mirror: Mirror, lease: Lease) -> None:
     while True:
         try:
             lease.renew()
-            return mirror.push(removing=True, on_file=lease.renew)
+            return mirror.push(on_file=lease.renew)
         except (InputError, OutputError) as error:
             if time.monotonic() + pause_s > deadline:
                 raise OutputError(

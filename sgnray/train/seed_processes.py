@@ -7,10 +7,11 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -143,7 +144,8 @@ def _train_seed(
     connection: Connection, seed: int, train: Train, gpu: str | None, num_threads: int
 ) -> None:
     """Train one seed in its own process, and send its progress and its result."""
-    with suppress(KeyboardInterrupt, BrokenPipeError):
+    # Ray prints to stdout, which is for the result of the command.
+    with suppress(KeyboardInterrupt, BrokenPipeError), redirect_stdout(sys.stderr):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         threading.Thread(target=_interrupt_at_end_of, args=(connection,), daemon=True).start()
         logging.getLogger("sgnray").addHandler(_Sender(connection, seed))

@@ -72,5 +72,5 @@ def train_final(tuned: TuneResult, dataset_dir: Path | str, **settings: Any) -> 
         "tested_before": others,
     }
     write_text(tuned.folder / FINAL_FILE, json.dumps(content, indent=2) + "\n")
-    upload(tuned.folder)
+    upload(tuned.folder / FINAL_FILE)
     return result

@@ -76,8 +76,11 @@ def test_the_ssh_cluster_starts_ray_from_its_own_environment(tmp_path):
     assert run("command -v ray").stdout.strip() == str(home / "venv" / "bin" / "ray")
 
 
-@pytest.mark.parametrize(("gpus", "num_workers"), [({"SLURM_GPUS_ON_NODE": "4"}, 8), ({}, 2)])
-def test_a_slurm_job_has_a_worker_for_each_gpu_or_node(tmp_path, gpus, num_workers):
+@pytest.mark.parametrize(
+    ("gpus", "workers"),
+    [({"SLURM_GPUS_ON_NODE": "4"}, "--workers 8"), ({}, "--workers 2 --cpus-per-worker 16")],
+)
+def test_a_slurm_job_has_a_worker_for_each_gpu_or_node(tmp_path, gpus, workers):
     for name, text in {"scontrol": "echo node1", "srun": 'echo "$@"'}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
@@ -90,7 +93,7 @@ def test_a_slurm_job_has_a_worker_for_each_gpu_or_node(tmp_path, gpus, num_worke
         env=environment | {"SLURM_CPUS_ON_NODE": "16"}, cwd=tmp_path,
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
-    assert done.stdout.strip().endswith(f"--case cv --workers {num_workers} train.seed=1")
+    assert done.stdout.strip().endswith(f"--case cv {workers} train.seed=1")
 
 
 def test_the_nodes_of_a_slurm_job_share_a_token_of_their_own(tmp_path):

@@ -102,11 +102,20 @@ def test_a_run_survives_a_killed_worker_ctrl_c_and_a_killed_driver(start, tiny_f
     assert_undisturbed(run, tiny_folder, tmp_path, size=2)
 
 
-def test_a_worker_killed_during_startup_is_replaced(start, tmp_path):
+@pytest.mark.parametrize("moment", ["it appears", "it imports torch"])
+def test_a_worker_killed_during_startup_is_replaced(start, tmp_path, moment):
     run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     process = start()
-    wait_until(lambda: train_workers(process.pid), process, output=output)
-    train_workers(process.pid)[0].kill()
+
+    def ready():
+        return [
+            worker
+            for worker in train_workers(process.pid)
+            if moment == "it appears" or maps_file(worker.pid, "libtorch_cpu")
+        ]
+
+    wait_until(ready, process, output=output)
+    ready()[0].kill()
     assert num_epochs(run) == 0
     print_seconds("from a worker killed at the start to the first epoch",
                   wait_for_epoch(run, 1, process))  # fmt: skip

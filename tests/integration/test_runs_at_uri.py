@@ -477,7 +477,7 @@ def test_deleting_the_local_copy_removes_nothing_from_the_bucket(
         assert train().resumed_from == 4
         assert names_in(files, path) == RUN_FILES
     clean_up()
-    Mirror.of(locate(uri_of("/run"))).push(removing=True)
+    Mirror.of(locate(uri_of("/run"))).push()
     assert names_in(files, path) == RUN_FILES
 
 
@@ -566,6 +566,33 @@ def test_files_that_another_process_has_not_uploaded_are_not_replaced(bucket, mo
     assert (fetched(place) / "a").read_text() == "newer, not uploaded yet"
 
 
+def test_a_report_is_uploaded_alone(bucket):
+    """What a killed run did not upload may not fit a run that another machine has resumed."""
+    uri_of, files, path = bucket
+    copy = fetched(locate(uri_of("/run")))
+    for name in ("checkpoint.pt", "report.json"):
+        (copy / name).write_text("of this machine", encoding="utf-8")
+    mirror.upload(copy / "report.json")
+    assert names_in(files, path) == ["run/report.json"]
+
+
+def test_a_run_in_use_is_refused_before_ray_starts(bucket, tiny_folder, monkeypatch, sgn):
+    uri_of, files, path = bucket
+    busy = RunError("in use", where="here", now="wait")
+    with mirrored(locate(uri_of("/run")), busy=busy):
+        before = names_in(files, path)
+        monkeypatch.setattr(mirror, "_mirrors", {})  # as another machine
+        monkeypatch.setattr(lease, "_machine", lambda: "another machine")
+        for command in ("train", "tune"):
+            words = (command, "--case", "cv", "--data", str(tiny_folder), "--name", "run")
+            done = sgn(*words, "--workers" if command == "train" else "--trials", "2",
+                       "--runs", uri_of())  # fmt: skip
+            assert (done.code, done.out) == (1, "")
+            assert "error: another command is using this folder: on " in done.err
+            assert "starting Ray" not in done.err
+        assert names_in(files, path) == before
+
+
 def test_a_trials_state_is_not_removed_before_the_next_one_is_uploaded(bucket, monkeypatch):
     uri_of, files, path = bucket
     copy = fetched(locate(uri_of("/run")))
@@ -573,7 +600,7 @@ def test_a_trials_state_is_not_removed_before_the_next_one_is_uploaded(bucket, m
     old.mkdir(parents=True)
     (old / "0.pt").write_bytes(b"old")
     pushed = Mirror.of(locate(uri_of("/run")))
-    pushed.push(removing=True)
+    pushed.push()
     partial.mkdir()
     (partial / "0.pt").write_bytes(b"new")
     walk = os.walk
@@ -586,9 +613,9 @@ def test_a_trials_state_is_not_removed_before_the_next_one_is_uploaded(bucket, m
         yield from found
 
     monkeypatch.setattr(os, "walk", replaced_during_the_walk)
-    pushed.push(removing=True)
+    pushed.push()
     assert names_in(files, path) == ["run/states/0001/0.pt"]
-    pushed.push(removing=True)
+    pushed.push()
     assert names_in(files, path) == ["run/states/0002/0.pt"]
 
 
@@ -597,10 +624,10 @@ def test_nothing_is_written_while_nothing_changes(bucket):
     place = locate(uri_of("/run"))
     copy, pushed = fetched(place), Mirror.of(place)
     (copy / "kept").write_text("kept", encoding="utf-8")
-    pushed.push(removing=True)
+    pushed.push()
     assert names_in(files, path) == ["run/kept"]
     os.utime(copy.parent / "mirror.json", ns=(0, 0))
-    pushed.push(removing=True)
+    pushed.push()
     assert (copy.parent / "mirror.json").stat().st_mtime_ns == 0
 
 

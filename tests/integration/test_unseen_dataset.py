@@ -68,11 +68,15 @@ def two_hosts(tmp_path, request):
 
 
 @pytest.mark.slow
-def test_two_hosts_with_disks_of_their_own(two_hosts, tiny_folder, tmp_path):
+def test_two_hosts_with_disks_of_their_own(two_hosts, tiny_folder, tmp_path, monkeypatch):
     """Train, resume, tune and eval: the other host sees neither the dataset nor the runs."""
     head, disk = two_hosts[0], tmp_path / "disk"
     data, run, output = disk / "data", disk / "runs" / "run", disk / "out.txt"
     shutil.copytree(tiny_folder, data / "synth")
+
+    # The driver's temporary files are on its own disk, too.
+    (disk / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(disk / "tmp"))
 
     def start(command, **settings):
         with output.open("ab") as out:

@@ -1,14 +1,16 @@
 """How many seeds run at once, and on what."""
 
-import os
 import signal
+import threading
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from sgnray.checkpoints.run_folder import claim_run
 from sgnray.distributed.resources import Resources, WorkerRequest, Workers
+from sgnray.errors import SgnError
 from sgnray.train import seed_processes, seeds
 
 BUSY = Resources(64, 8, is_local=False, node_cpus=(64,), free_cpus=40, free_gpus=5)
@@ -98,8 +100,21 @@ def test_a_terminal_that_is_closed_while_a_seed_starts_ends_the_command():
     before = signal.signal(signal.SIGHUP, lambda number, _: received.append(number))
     try:
         with seed_processes._signals_ignored():
-            os.kill(os.getpid(), signal.SIGHUP)
+            signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
             assert not received  # the new process, which inherits this mask, never gets it
         assert received == [signal.SIGHUP]
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def print_and_fail(on_epoch):
+    print("as Ray prints that a worker died")
+    raise SgnError("no", where="here", now="wait")
+
+
+def test_what_a_seed_prints_is_not_part_of_the_result(capfd):
+    connection, process = seed_processes._start(0, partial(print_and_fail), None, 1)
+    assert connection.recv()[0] == "failed"
+    process.join()
+    printed = capfd.readouterr()
+    assert (printed.out, "as Ray prints" in printed.err) == ("", True)
