@@ -120,6 +120,25 @@ def num_trials(host):
     return sum("ImplicitFunc" in command_of(pid) for pid in host.pids())
 
 
+def test_the_hosts_of_a_killed_driver_are_free_for_the_same_command(
+    network, start, tiny_folder, tmp_path
+):
+    head, other = network
+    run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
+    options = ("--workers", "2", "train.num_epochs=30")
+    process = start(*options)
+    wait_until(lambda: num_epochs(run) >= 3, process, output=output)
+    process.kill()
+    process.wait()
+    assert num_epochs(run) < 30
+    process = start(*options)
+    resumed = wait_until(lambda: num_epochs(run) >= 5, process, output=output)
+    print_seconds("from a killed driver to the second epoch of the same command", resumed)
+    wait_for_end(process, 0, output=output)
+    assert "resumes after epoch" in output.read_text()
+    assert_undisturbed(run, tiny_folder, tmp_path, size=2)
+
+
 def test_a_fixed_run_waits_for_a_host_that_is_cut_off(network, start, tiny_folder, tmp_path):
     head, other = network
     run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
