@@ -5,7 +5,6 @@ Legend: M people, V joints, C coordinates.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ from sgnray.data.store import FloatArray
 from sgnray.distributed.device import choose_device
 from sgnray.errors import InputError, count_of
 from sgnray.predict.windows import SlidingWindow
-from sgnray.prepare.in_memory import arrange_frame, fill_joints
+from sgnray.prepare.in_memory import VIDEO_FIRST, arrange_frame, fill_joints, parse_frames
 
 log = logging.getLogger(__name__)
 
@@ -109,12 +108,13 @@ def predict_lines(
     for number, line in enumerate(lines, start=1):
         where = f"line {number} of the stream"
         try:
-            guesses = stream.add(json.loads(line) if line.strip() else None)
+            guesses = stream.add(parse_frames(line) if line.strip() else None)
         except InputError as error:
             place = where if error.where.startswith("frame ") else error.where  # of a window
             raise InputError(error.what, where=place, now=error.now) from error
         except (RecursionError, ValueError) as error:
             now = "write each frame as one line of JSON: its joints, or null if no person is in it"
+            now += f"; {VIDEO_FIRST}" if isinstance(error, UnicodeError) else ""
             raise InputError(f"this is not JSON: {error}", where=where, now=now) from error
         if guesses is not None:
             yield {"frame": number, "guesses": [vars(guess) for guess in guesses]}

@@ -5,6 +5,7 @@ Legend: T frames, M people, V joints, C coordinates, P poses.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,10 +21,22 @@ from sgnray.prepare.readers.people import MIN_JOINTS, check_world
 from sgnray.prepare.readers.tracks import fill_bodies
 
 MOST_PEOPLE = 2
+VIDEO_FIRST = "run a pose estimator on a video first, as the guide pose-estimators.md shows"
 _FROM_PIXELS = (
     ": multiply x by f and y by -f, where f is 0.50 m / pixels from shoulder to hip "
     "(sgnray.predict.meters_per_pixel)"
 )
+
+
+def parse_frames(data: bytes) -> Any:
+    """Parse JSON in UTF-8. RecursionError or ValueError; UnicodeError if it is not text."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # the first bytes of a video may be UTF-8
+        raise UnicodeError("it is not UTF-8 text")
+    return json.loads(text)
 
 
 def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:

@@ -32,6 +32,7 @@ from sgnray.prepare.readers.recordings import read_recordings
 from ... import pose_files
 
 WALK = np.random.default_rng(5).normal(size=(50, 25, 3)).cumsum(axis=0).astype(np.float32)
+MP4 = b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41\0\0\0\x08free\xa9"
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +157,14 @@ def test_frames_in_json_may_lack_people_and_joints(model):
     with pytest.raises(InputError) as caught:
         read_clip(json.dumps(frames).encode(), NTU25)
     assert caught.value.where == "frame 5 of the clip"
+
+
+@pytest.mark.parametrize("data", [MP4, MP4[:20], b"\xff\xfe[\x001\x00]\x00"])
+def test_bytes_that_are_not_text_are_called_that(data):
+    with pytest.raises(InputError) as caught:
+        read_clip(data, NTU25)
+    assert caught.value.what == "neither a recording nor JSON: it is not UTF-8 text"
+    assert read_clip(b"\xef\xbb\xbf" + json.dumps(WALK.tolist()).encode(), NTU25)
 
 
 def test_one_frame_that_is_far_away_does_not_refuse_a_clip_in_json():
@@ -410,7 +419,9 @@ def test_coordinates_without_a_finite_result_are_not_blamed_on_the_model(model):
     ("line", "what"),
     [
         (b"[[1, 2", "this is not JSON"),
-        (b"\xff\n", "this is not JSON"),
+        (b"\xff\n", "this is not JSON: it is not UTF-8 text"),
+        (MP4, "this is not JSON: it is not UTF-8 text"),
+        (MP4[:20], "this is not JSON: it is not UTF-8 text"),
         (b"1 2 3\n", "this is not JSON"),
         (b"[" * 100_000 + b"\n", "this is not JSON"),
         (b"9" * 5000 + b"\n", "this is not JSON"),
@@ -421,7 +432,7 @@ def test_coordinates_without_a_finite_result_are_not_blamed_on_the_model(model):
         (b"[[1, 2, 3], [4, 5]]\n", "the joints are not an array of numbers"),
         (json.dumps([[0.5, 0.5, float("nan")]] * 25).encode(), "a coord"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_an_invalid_line_is_named(tiny_run, line, what):
     lines = [json.dumps(WALK[0].tolist()).encode(), b"null\n", b"\n", line, b"null"]
@@ -429,6 +440,8 @@ def test_an_invalid_line_is_named(tiny_run, line, what):
         list(predict_lines(lines, tiny_run))
     assert caught.value.what.startswith(what)
     assert caught.value.where == "line 4 of the stream"
+    is_binary = "not UTF-8 text" in caught.value.what
+    assert ("run a pose estimator on a video first" in caught.value.now) == is_binary
 
 
 @pytest.mark.parametrize(("window", "stride"), [(0, 5), (5, 0), (-1, 2)])
