@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.data.skeleton import ESTIMATED, MEDIAPIPE33, Skeleton
+from sgnray.data.skeleton import ESTIMATED, MEDIAPIPE33, NAMED, Skeleton
 from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Poses, check_meters
@@ -138,11 +138,16 @@ def _shape_frames(
     if frames_TMVC.ndim == 3:
         frames_TMVC = frames_TMVC[:, None]
     if frames_TMVC.ndim != 4 or frames_TMVC.shape[2:] != shape:
+        person = given.shape[-2:] if given.ndim in (3, 4) else ()
+        known = NAMED.values()
+        found = [it.name for it in known if person == (it.num_joints, it.num_coordinates)]
+        as_known = f", as {' or '.join(found)} has" if found else ""
+        has_scores = person == (skeleton.num_joints, 3)
         raise InputError(
-            f"a frame has the shape {given.shape[1:]}, and one person of the skeleton "
+            f"a frame has the shape {given.shape[1:]}{as_known}, and one person of the skeleton "
             f"{skeleton.name} has {shape}",
             where="the joints",
-            now=now,
+            now=f"leave out the scores: {now}" if has_scores else now,
         )
     if (num_people := frames_TMVC.shape[1]) > MOST_PEOPLE:
         raise InputError(

@@ -165,7 +165,7 @@ def test_the_service_recognizes_clips(service, tiny_raw, tiny_run):
         (b"\x00\xff", "neither a recording nor JSON"),
         (b"12\nabc", "line 1: declares 12 frames"),
         (b"[" * 100_000, "neither a recording nor JSON"),
-        (json.dumps(WALK[:, :20].tolist()).encode(), "a frame has the shape (20, 3), and one"),
+        (json.dumps(WALK[:, :20].tolist()).encode(), "a frame has the shape (20, 3), as kinect20"),
         (json.dumps([WALK[:3].tolist()]).encode(), "there are 3 people"),
         (json.dumps([[], []]).encode(), "no frame contains a person"),
         (json.dumps((1e30 * WALK).tolist()).encode(), "the model gives no finite result"),

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sgnray.checkpoints.trained_model import load_trained_model
-from sgnray.data.skeleton import COCO17, MEDIAPIPE33, NTU25, Skeleton
+from sgnray.data.skeleton import COCO17, MEDIAPIPE33, NTU25, OPENPOSE25, Skeleton
 from sgnray.errors import ClipError, InputError, UsageError
 from sgnray.model import SGN
 from sgnray.predict import (
@@ -112,7 +112,7 @@ BAD = [
     (WALK[:0], "there is no frame"),
     (7.0, "a frame has the shape ()"),
     (np.stack([WALK] * 3, axis=1), "there are 3 people, and the model supports at most 2"),
-    (WALK[None, None], "a frame has the shape (1, 50, 25, 3)"),
+    (WALK[None, None], "a frame has the shape (1, 50, 25, 3), and one person"),
     (broken(np.nan), "a coordinate is not finite"),
     (broken(-np.inf), "a coordinate is not finite"),
     (WALK.astype(np.float64) * 1e39, "a coordinate is not finite"),
@@ -165,6 +165,28 @@ def test_bytes_that_are_not_text_are_called_that(data):
         read_clip(data, NTU25)
     assert caught.value.what == "neither a recording nor JSON: it is not UTF-8 text"
     assert read_clip(b"\xef\xbb\xbf" + json.dumps(WALK.tolist()).encode(), NTU25)
+
+
+@pytest.mark.parametrize(
+    ("shape", "skeleton", "what", "now"),
+    [
+        ((25, 3), COCO17, "a frame has the shape (25, 3), as ntu25 has, and one person", "a frame"),
+        ((2, 25, 3), COCO17, "a frame has the shape (2, 25, 3), as ntu25 has, and one", "a frame"),
+        ((17, 2), NTU25, "a frame has the shape (17, 2), as coco17 has, and one person", "a frame"),
+        ((17, 3), COCO17, "a frame has the shape (17, 3), and one", "leave out the scores: a fr"),
+        ((25, 3), OPENPOSE25, "a frame has the shape (25, 3), as ntu25 h", "leave out the scores"),
+        ((16, 2), COCO17, "a frame has the shape (16, 2), and one person", "a frame"),
+    ],
+)
+def test_the_skeleton_of_another_shape_is_named(shape, skeleton, what, now):
+    with pytest.raises(InputError) as caught:
+        list_clip(np.ones((4, *shape)), skeleton)
+    assert caught.value.what.startswith(what)
+    assert f"of the skeleton {skeleton.name} has" in caught.value.what
+    assert caught.value.now.startswith(now)
+    with pytest.raises(InputError) as caught:
+        read_clip(json.dumps(np.ones((4, *shape)).tolist()).encode(), skeleton)
+    assert caught.value.what.startswith(what)
 
 
 def test_one_frame_that_is_far_away_does_not_refuse_a_clip_in_json():
