@@ -20,7 +20,14 @@ from sgnray.data.store import FloatArray
 from sgnray.distributed.device import choose_device
 from sgnray.errors import InputError, count_of
 from sgnray.predict.windows import SlidingWindow
-from sgnray.prepare.in_memory import VIDEO_FIRST, arrange_frame, fill_joints, parse_frames
+from sgnray.prepare.in_memory import (
+    VIDEO_FIRST,
+    arrange_frame,
+    fill_joints,
+    list_clip,
+    parse_frames,
+    warn_upside_down,
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +58,7 @@ class Stream:
         self._skeleton = model.card.skeleton
         self._num_views = num_views
         self._num_guesses = num_guesses
+        self._has_warned = False
         self._frames: deque[FloatArray] = deque(maxlen=window)
 
     def add(self, joints: npt.ArrayLike | None) -> tuple[Guess, ...] | None:
@@ -70,8 +78,12 @@ class Stream:
         if np.isnan(frames_TMVC).all():
             return ()
         try:
-            return self._model.predict(
-                fill_joints(frames_TMVC), num_views=self._num_views, num_guesses=self._num_guesses
+            filled_TMVC = fill_joints(frames_TMVC)
+            if not self._has_warned:
+                self._has_warned = warn_upside_down(filled_TMVC, self._skeleton)
+            poses = list_clip(filled_TMVC, self._skeleton, warns_upside_down=False)
+            return self._model.recognize_one(
+                poses, num_views=self._num_views, num_guesses=self._num_guesses
             )
         except InputError as error:
             self._frames.clear()  # else the next windows would fail, too

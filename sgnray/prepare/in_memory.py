@@ -6,6 +6,7 @@ Legend: T frames, M people, V joints, C coordinates, P poses.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,11 +18,15 @@ from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Poses, check_meters
 from sgnray.prepare.normalize import center_poses
-from sgnray.prepare.readers.people import MIN_JOINTS, check_world
+from sgnray.prepare.readers.people import MIN_JOINTS, check_world, upside_down_share
+from sgnray.prepare.readers.pixels import NORMALIZED
 from sgnray.prepare.readers.tracks import fill_bodies
+
+log = logging.getLogger(__name__)
 
 MOST_PEOPLE = 2
 VIDEO_FIRST = "run a pose estimator on a video first, as the guide pose-estimators.md shows"
+_IN_METERS = "give poses as in the dataset that the model was trained on, in meters with y up"
 _FROM_PIXELS = (
     ": multiply x by f and y by -f, where f is 0.50 m / pixels from shoulder to hip "
     "(sgnray.predict.meters_per_pixel)"
@@ -39,12 +44,14 @@ def parse_frames(data: bytes) -> Any:
     return json.loads(text)
 
 
-def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
+def list_clip(
+    joints: npt.ArrayLike, skeleton: Skeleton, *, warns_upside_down: bool = True
+) -> Poses:
     """List the poses of a clip, moved to its origin: a joint of the first person's first pose.
 
     `joints` are (T, V, C) or (T, M, V, C); see `arrange_frames`. No person is removed as noise,
-    unlike in recordings of a Kinect. InputError for another shape, numbers that are not finite, or
-    a clip without a person.
+    unlike in recordings of a Kinect. InputError for another shape, numbers that are not finite,
+    points normalized by the size of an image, or a clip without a person.
     """
     frames_TMVC = arrange_frames(joints, skeleton)
     is_there_TM = ~_is_absent(frames_TMVC)
@@ -54,8 +61,13 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
         raise InputError(
             "no frame contains a person", where="the clip", now="leave out clips without people"
         )
+    given_PVC = frames_TMVC[kept_T][frames, bodies]
+    if _is_normalized(given_PVC, skeleton):
+        raise InputError(NORMALIZED, where="the joints", now=_IN_METERS + _FROM_PIXELS)
+    if warns_upside_down:
+        warn_upside_down(frames_TMVC, skeleton)
     try:
-        poses_PVC = center_poses(frames_TMVC[kept_T][frames, bodies], bodies, skeleton)
+        poses_PVC = center_poses(given_PVC, bodies, skeleton)
     except ClipError as error:
         now = "give poses in the unit of the dataset that the model was trained on"
         raise InputError(error.what, where="the joints", now=now) from error
@@ -65,6 +77,30 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
         frames=frames.astype(np.int32),
         bodies=bodies.astype(np.int8),
     )
+
+
+def _is_normalized(poses_PVC: FloatArray, skeleton: Skeleton) -> bool:
+    """Return whether an image's points are from 0 to 1, most of them of people with y down.
+
+    Meters with y up may be from 0 to 1, too.
+    """
+    if skeleton.name not in ESTIMATED or skeleton.num_coordinates != 2:
+        return False
+    is_inside = bool(np.all((poses_PVC >= 0) & (poses_PVC <= 1)))
+    return is_inside and upside_down_share(poses_PVC, skeleton) > 0.5
+
+
+def warn_upside_down(frames_TMVC: FloatArray, skeleton: Skeleton) -> bool:
+    """Warn if y is down in all frames, as MediaPipe has it; return whether it is."""
+    if skeleton.name != MEDIAPIPE33.name:
+        return False
+    is_down = upside_down_share(frames_TMVC[~_is_absent(frames_TMVC)], skeleton) == 1
+    if is_down:
+        log.warning(
+            "the head is below the hips in every frame: y must be up; multiply MediaPipe's world "
+            "landmarks by (1, -1, -1)"
+        )
+    return is_down
 
 
 def arrange_frames(
@@ -110,8 +146,7 @@ def arrange_frames(
                 check_world(frames[is_person_TM].astype(np.float64))
             check_meters(frames[is_person_TM], "these are not meters")
         except ClipError as error:
-            now = "give poses as in the dataset that the model was trained on, in meters with y up"
-            now += _FROM_PIXELS if skeleton.num_coordinates == 2 else ""
+            now = _IN_METERS + (_FROM_PIXELS if skeleton.num_coordinates == 2 else "")
             raise InputError(error.what, where="the joints", now=now) from error
     return frames
 

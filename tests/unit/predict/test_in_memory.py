@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sgnray.checkpoints.trained_model import load_trained_model
-from sgnray.data.skeleton import COCO17, MEDIAPIPE33, NTU25, OPENPOSE25, Skeleton
+from sgnray.data.skeleton import COCO17, MEDIAPIPE33, NTU25, OPENPOSE18, OPENPOSE25, Skeleton
 from sgnray.errors import ClipError, InputError, UsageError
 from sgnray.model import SGN
 from sgnray.predict import (
@@ -367,6 +367,83 @@ def test_pixels_are_refused(coco_model):
         is_image = use is not uses[-1]
         assert ("sgnray.predict.meters_per_pixel" in caught.value.now) == is_image
     assert stream.num_frames == 1
+
+
+@pytest.mark.parametrize("skeleton", [COCO17, OPENPOSE18, OPENPOSE25], ids=lambda one: one.name)
+@pytest.mark.parametrize("unseen", ["", "ear", "hip knee ankle", "eye ear toe heel ankle"])
+def test_points_normalized_by_the_size_of_the_image_are_refused(skeleton, unseen):
+    """In which y is down; a joint at zero is missing."""
+    points_TVC = pose_files.project(pose_files.move(skeleton)) / (1280, 720)
+    is_unseen_V = [any(part in joint for part in unseen.split()) for joint in skeleton.joints]
+    points_TVC[:, is_unseen_V] = 0
+    points_TVC[3, :, 1] = 0.9 - points_TVC[3, :, 1]  # bends down in one frame
+    two = np.stack([points_TVC, np.full_like(points_TVC, np.nan)], axis=1)
+    for clip in (points_TVC, two, points_TVC[4:5]):
+        with pytest.raises(InputError, match="the points are normalized, which dis") as caught:
+            list_clip(clip, skeleton)
+        assert "in meters with y up" in caught.value.now
+    with pytest.raises(InputError, match="the points are normalized"):
+        read_clip(json.dumps(points_TVC.tolist()).encode(), skeleton)
+
+
+def test_normalized_points_of_a_stream_are_refused(coco_model):
+    points_TVC = pose_files.project(pose_files.move(COCO17)) / (1280, 720)
+    frames = points_TVC.tolist()
+    frames[1][11] = frames[2][11] = None
+    with pytest.raises(InputError, match="the points are normalized") as caught:
+        list(predict_lines([json.dumps(frame).encode() for frame in frames], coco_model))
+    assert caught.value.where == "the 15 frames up to frame 15 of the stream"
+    assert "in meters with y up" in caught.value.now
+
+
+@pytest.mark.parametrize("skeleton", [COCO17, OPENPOSE18, OPENPOSE25], ids=lambda one: one.name)
+def test_meters_are_not_taken_for_normalized_points(skeleton):
+    """Of people who stand, sit, lie, do a handstand or are children, wherever the origin is."""
+    standing_TVC = pose_files.move(skeleton)[..., :2]
+    is_leg_V = np.array(
+        [bool({"knee", "ankle", "heel", "toe"} & {*name.split()}) for name in skeleton.joints]
+    )
+    webcam_TVC = np.where(is_leg_V[:, None], standing_TVC.mean(axis=1, keepdims=True), standing_TVC)
+    poses = [standing_TVC, webcam_TVC, webcam_TVC / 2]
+    poses += [pose_TVC[..., ::-1] * signs for pose_TVC in poses for signs in ((1, 1), (-1, 1))]
+    for pose_TVC in poses:
+        corner_C = pose_TVC.min(axis=(0, 1))
+        for origin in (0, corner_C, pose_TVC[0, skeleton.origin]):
+            assert list_clip(pose_TVC - origin, skeleton)
+            assert list_clip(pose_TVC[:1] - origin, skeleton)
+    for pose_TVC in (-standing_TVC, -webcam_TVC):
+        assert list_clip(pose_TVC, skeleton)
+        assert list_clip(pose_TVC - pose_TVC[0, skeleton.origin], skeleton)
+
+
+def test_a_person_of_mediapipe_with_y_down_is_reported_once(model, caplog):
+    """As MediaPipe's own landmarks have it; recordings in files are turned."""
+    sgn = SGN(3, MEDIAPIPE33.num_joints, 8).eval()
+    own = replace(model, model=sgn, card=model.card.replacing(skeleton=MEDIAPIPE33))
+    up_TVC = pose_files.move(MEDIAPIPE33)
+    down_TVC = up_TVC * (1, -1, -1)
+    lying_TVC = up_TVC[..., [1, 0, 2]]
+    own.predict(up_TVC)
+    own.predict(lying_TVC)
+    own.predict(-lying_TVC)
+    own.predict(np.concatenate([down_TVC, up_TVC]))  # a handstand
+    read_clip(pose_files.make_file("MediaPipe"), MEDIAPIPE33)
+    assert caplog.messages == []
+    expected = (
+        "the head is below the hips in every frame: y must be up; multiply MediaPipe's world "
+        "landmarks by (1, -1, -1)"
+    )
+    own.predict(down_TVC)
+    read_clip(json.dumps(down_TVC.tolist()).encode(), MEDIAPIPE33)
+    assert caplog.messages == [expected] * 2
+    caplog.clear()
+    stream = Stream(own, window=5, stride=5)
+    found = [stream.add(pose_VC) for pose_VC in [*up_TVC[:5], *down_TVC, *down_TVC]]
+    assert caplog.messages == [expected]
+    assert found[-1] == own.predict(down_TVC[-5:])
+    caplog.clear()
+    list_clip(WALK * (1, -1, -1), NTU25)
+    assert caplog.messages == []
 
 
 def test_pixels_become_meters_as_in_recordings(coco_model):
