@@ -1,13 +1,13 @@
 """A service that recognizes actions, on Ray Serve: clips by POST, streams by WebSocket.
 
 pip install 'sgnray[serve]' && python serve.py runs/NAME 8000  # http://127.0.0.1:8000 has a page
-python serve.py runs/NAME 8000 0.25  # a quarter of a GPU for each worker
 curl --data-binary @S001C001P001R001A001.skeleton http://127.0.0.1:8000/predict
 """
 
 import json
 import sys
 from asyncio import to_thread, wait_for
+from contextlib import suppress
 from pathlib import Path
 
 from fastapi import FastAPI, Request, WebSocket
@@ -24,9 +24,10 @@ IDLE = InputError(f"no frame came for {IDLE_S} s", where="the stream", now="conn
 app = FastAPI()
 
 
-def parse(text: bytes | str) -> object:
-    """Read JSON, None if there is none; raises InputError."""
+def parse(data: dict) -> object:
+    """Read the JSON of a message, None if there is none; raises InputError."""
     try:
+        text = data.get("text") or (data.get("bytes") or b"").decode()
         return json.loads(text) if text.strip() else None
     except (RecursionError, ValueError) as error:
         raise InputError(f"not JSON: {error}", where="the request", now="send JSON") from error
@@ -47,7 +48,7 @@ class Recognizer:
     """One worker, with a copy of the model."""
 
     def __init__(self, model: TrainedModel, device: str, page: str) -> None:
-        self.model, self.html = model, page
+        self.model, self.skeleton, self.html = model, model.card.skeleton, page
         self.model.model.to(device)
 
     @app.get("/")
@@ -63,8 +64,7 @@ class Recognizer:
             body += part
             if len(body) > 64 * 2**20:
                 raise InputError("the body is too large", where="the request", now="send less")
-        clip = await to_thread(read_clip, bytes(body), self.model.card.skeleton)
-        guesses = await self.recognize(clip)
+        guesses = await self.recognize(await to_thread(read_clip, bytes(body), self.skeleton))
         if isinstance(guesses, SgnError):
             raise guesses
         return list(map(vars, guesses))
@@ -81,8 +81,7 @@ class Recognizer:
         await socket.accept()
         try:
             while (data := await wait_for(socket.receive(), IDLE_S))["type"] == "websocket.receive":
-                frame = parse(data.get("text") or data.get("bytes") or "")
-                if (found := await to_thread(stream.add, frame)) is not None:
+                if (found := await to_thread(stream.add, parse(data))) is not None:
                     guesses = list(map(vars, found))
                     await socket.send_json({"frame": stream.num_frames, "guesses": guesses})
         except (SgnError, TimeoutError) as error:
@@ -91,9 +90,10 @@ class Recognizer:
             await socket.close(code)
 
 
-checkpoint, port, num_gpus = [*sys.argv[1:], "0"][:3]
+checkpoint, port, num_gpus = [*sys.argv[1:], "0"][:3]  # GPUs of each worker, such as 0.25
 model = load_trained_model(checkpoint)
 page = render_player(scene_of_stream(model.card.skeleton), Path(__file__).with_name("serve.html"))
 recognizer = Recognizer.options(ray_actor_options={"num_gpus": float(num_gpus)})
 serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
-serve.run(recognizer.bind(model, "cuda" if float(num_gpus) else "cpu", page), blocking=True)
+with suppress(KeyboardInterrupt):
+    serve.run(recognizer.bind(model, "cuda" if float(num_gpus) else "cpu", page), blocking=True)

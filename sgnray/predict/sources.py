@@ -6,7 +6,6 @@ Legend: P poses of a clip, D = V * C numbers of a pose.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from bisect import bisect
 from collections import defaultdict
@@ -33,7 +32,13 @@ from sgnray.errors import (
 )
 from sgnray.predict.windows import SkippedWindow, Span
 from sgnray.prepare.clip import Poses, Recording, refusal
-from sgnray.prepare.in_memory import arrange_frame, fill_joints, list_clip
+from sgnray.prepare.in_memory import (
+    VIDEO_FIRST,
+    arrange_frame,
+    fill_joints,
+    list_clip,
+    parse_frames,
+)
 from sgnray.prepare.normalize import normalize
 from sgnray.prepare.plan import hash_lines
 from sgnray.prepare.readers.find_recordings import find_recordings
@@ -173,13 +178,12 @@ def read_clip(data: bytes, skeleton: Skeleton) -> Poses:
         (recording,) = kind.read_files([data], its_skeleton)
         return _prepare(recording, its_skeleton, skeleton)
     try:
-        frames = json.loads(data)
+        frames = parse_frames(data)
     except (RecursionError, ValueError) as error:
         raise InputError(
             f"neither a recording nor JSON: {error}",
             where="the clip",
-            now="give a recording of one file, or a list of frames in JSON; run a pose estimator "
-            "on a video first, as the guide pose-estimators.md shows",
+            now=f"give a recording of one file, or a list of frames in JSON; {VIDEO_FIRST}",
         ) from error
     if isinstance(frames, list) and frames:
         arranged = [

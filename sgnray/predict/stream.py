@@ -5,7 +5,6 @@ Legend: M people, V joints, C coordinates.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,14 @@ from sgnray.data.store import FloatArray
 from sgnray.distributed.device import choose_device
 from sgnray.errors import InputError, count_of
 from sgnray.predict.windows import SlidingWindow
-from sgnray.prepare.in_memory import arrange_frame, fill_joints
+from sgnray.prepare.in_memory import (
+    VIDEO_FIRST,
+    arrange_frame,
+    fill_joints,
+    list_clip,
+    parse_frames,
+    warn_upside_down,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +58,7 @@ class Stream:
         self._skeleton = model.card.skeleton
         self._num_views = num_views
         self._num_guesses = num_guesses
+        self._has_warned = False
         self._frames: deque[FloatArray] = deque(maxlen=window)
 
     def add(self, joints: npt.ArrayLike | None) -> tuple[Guess, ...] | None:
@@ -71,8 +78,12 @@ class Stream:
         if np.isnan(frames_TMVC).all():
             return ()
         try:
-            return self._model.predict(
-                fill_joints(frames_TMVC), num_views=self._num_views, num_guesses=self._num_guesses
+            filled_TMVC = fill_joints(frames_TMVC)
+            if not self._has_warned:
+                self._has_warned = warn_upside_down(filled_TMVC, self._skeleton)
+            poses = list_clip(filled_TMVC, self._skeleton, warns_upside_down=False)
+            return self._model.recognize_one(
+                poses, num_views=self._num_views, num_guesses=self._num_guesses
             )
         except InputError as error:
             self._frames.clear()  # else the next windows would fail, too
@@ -109,12 +120,13 @@ def predict_lines(
     for number, line in enumerate(lines, start=1):
         where = f"line {number} of the stream"
         try:
-            guesses = stream.add(json.loads(line) if line.strip() else None)
+            guesses = stream.add(parse_frames(line) if line.strip() else None)
         except InputError as error:
             place = where if error.where.startswith("frame ") else error.where  # of a window
             raise InputError(error.what, where=place, now=error.now) from error
         except (RecursionError, ValueError) as error:
             now = "write each frame as one line of JSON: its joints, or null if no person is in it"
+            now += f"; {VIDEO_FIRST}" if isinstance(error, UnicodeError) else ""
             raise InputError(f"this is not JSON: {error}", where=where, now=now) from error
         if guesses is not None:
             yield {"frame": number, "guesses": [vars(guess) for guess in guesses]}

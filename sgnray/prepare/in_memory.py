@@ -5,33 +5,53 @@ Legend: T frames, M people, V joints, C coordinates, P poses.
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.data.skeleton import ESTIMATED, MEDIAPIPE33, Skeleton
+from sgnray.data.skeleton import ESTIMATED, MEDIAPIPE33, NAMED, Skeleton
 from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Poses, check_meters
 from sgnray.prepare.normalize import center_poses
-from sgnray.prepare.readers.people import MIN_JOINTS, check_world
+from sgnray.prepare.readers.people import MIN_JOINTS, check_world, upside_down_share
+from sgnray.prepare.readers.pixels import NORMALIZED
 from sgnray.prepare.readers.tracks import fill_bodies
 
+log = logging.getLogger(__name__)
+
 MOST_PEOPLE = 2
+VIDEO_FIRST = "run a pose estimator on a video first, as the guide pose-estimators.md shows"
+_IN_METERS = "give poses as in the dataset that the model was trained on, in meters with y up"
 _FROM_PIXELS = (
     ": multiply x by f and y by -f, where f is 0.50 m / pixels from shoulder to hip "
     "(sgnray.predict.meters_per_pixel)"
 )
 
 
-def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
+def parse_frames(data: bytes) -> Any:
+    """Parse JSON in UTF-8. RecursionError or ValueError; UnicodeError if it is not text."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # the first bytes of a video may be UTF-8
+        raise UnicodeError("it is not UTF-8 text")
+    return json.loads(text)
+
+
+def list_clip(
+    joints: npt.ArrayLike, skeleton: Skeleton, *, warns_upside_down: bool = True
+) -> Poses:
     """List the poses of a clip, moved to its origin: a joint of the first person's first pose.
 
     `joints` are (T, V, C) or (T, M, V, C); see `arrange_frames`. No person is removed as noise,
-    unlike in recordings of a Kinect. InputError for another shape, numbers that are not finite, or
-    a clip without a person.
+    unlike in recordings of a Kinect. InputError for another shape, numbers that are not finite,
+    points normalized by the size of an image, or a clip without a person.
     """
     frames_TMVC = arrange_frames(joints, skeleton)
     is_there_TM = ~_is_absent(frames_TMVC)
@@ -41,8 +61,13 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
         raise InputError(
             "no frame contains a person", where="the clip", now="leave out clips without people"
         )
+    given_PVC = frames_TMVC[kept_T][frames, bodies]
+    if _is_normalized(given_PVC, skeleton):
+        raise InputError(NORMALIZED, where="the joints", now=_IN_METERS + _FROM_PIXELS)
+    if warns_upside_down:
+        warn_upside_down(frames_TMVC, skeleton)
     try:
-        poses_PVC = center_poses(frames_TMVC[kept_T][frames, bodies], bodies, skeleton)
+        poses_PVC = center_poses(given_PVC, bodies, skeleton)
     except ClipError as error:
         now = "give poses in the unit of the dataset that the model was trained on"
         raise InputError(error.what, where="the joints", now=now) from error
@@ -52,6 +77,30 @@ def list_clip(joints: npt.ArrayLike, skeleton: Skeleton) -> Poses:
         frames=frames.astype(np.int32),
         bodies=bodies.astype(np.int8),
     )
+
+
+def _is_normalized(poses_PVC: FloatArray, skeleton: Skeleton) -> bool:
+    """Return whether an image's points are from 0 to 1, most of them of people with y down.
+
+    Meters with y up may be from 0 to 1, too.
+    """
+    if skeleton.name not in ESTIMATED or skeleton.num_coordinates != 2:
+        return False
+    is_inside = bool(np.all((poses_PVC >= 0) & (poses_PVC <= 1)))
+    return is_inside and upside_down_share(poses_PVC, skeleton) > 0.5
+
+
+def warn_upside_down(frames_TMVC: FloatArray, skeleton: Skeleton) -> bool:
+    """Warn if y is down in all frames, as MediaPipe has it; return whether it is."""
+    if skeleton.name != MEDIAPIPE33.name:
+        return False
+    is_down = upside_down_share(frames_TMVC[~_is_absent(frames_TMVC)], skeleton) == 1
+    if is_down:
+        log.warning(
+            "the head is below the hips in every frame: y must be up; multiply MediaPipe's world "
+            "landmarks by (1, -1, -1)"
+        )
+    return is_down
 
 
 def arrange_frames(
@@ -97,8 +146,7 @@ def arrange_frames(
                 check_world(frames[is_person_TM].astype(np.float64))
             check_meters(frames[is_person_TM], "these are not meters")
         except ClipError as error:
-            now = "give poses as in the dataset that the model was trained on, in meters with y up"
-            now += _FROM_PIXELS if skeleton.num_coordinates == 2 else ""
+            now = _IN_METERS + (_FROM_PIXELS if skeleton.num_coordinates == 2 else "")
             raise InputError(error.what, where="the joints", now=now) from error
     return frames
 
@@ -125,11 +173,16 @@ def _shape_frames(
     if frames_TMVC.ndim == 3:
         frames_TMVC = frames_TMVC[:, None]
     if frames_TMVC.ndim != 4 or frames_TMVC.shape[2:] != shape:
+        person = given.shape[-2:] if given.ndim in (3, 4) else ()
+        known = NAMED.values()
+        found = [it.name for it in known if person == (it.num_joints, it.num_coordinates)]
+        as_known = f", as {' or '.join(found)} has" if found else ""
+        has_scores = person == (skeleton.num_joints, 3)
         raise InputError(
-            f"a frame has the shape {given.shape[1:]}, and one person of the skeleton "
+            f"a frame has the shape {given.shape[1:]}{as_known}, and one person of the skeleton "
             f"{skeleton.name} has {shape}",
             where="the joints",
-            now=now,
+            now=f"leave out the scores: {now}" if has_scores else now,
         )
     if (num_people := frames_TMVC.shape[1]) > MOST_PEOPLE:
         raise InputError(

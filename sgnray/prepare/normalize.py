@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.data.skeleton import Skeleton
+from sgnray.data.skeleton import ESTIMATED, NTU25, Skeleton
 from sgnray.data.store import FloatArray
 from sgnray.prepare.clip import Body, Poses, Recording, as_float32, refusal
 
@@ -25,7 +25,7 @@ _TOO_LARGE = "a coordinate is too large for float32 after the origin is subtract
 
 def normalize(recording: Recording, skeleton: Skeleton) -> Poses:
     """Denoise, arrange the actors, move the origin, list the poses; ClipError if none is left."""
-    frames_TMD = arrange(recording)
+    frames_TMD = arrange(recording, skeleton)
     if skeleton.origin is not None:
         frames_TMD = translate(
             frames_TMD,
@@ -35,7 +35,7 @@ def normalize(recording: Recording, skeleton: Skeleton) -> Poses:
     return list_poses(frames_TMD)
 
 
-def arrange(recording: Recording) -> FloatArray:
+def arrange(recording: Recording, skeleton: Skeleton = NTU25) -> FloatArray:
     """Put the actors side by side: float32 (T, M, D), zero where an actor is absent.
 
     Where several ids were tracked, frames whose numbers sum to zero (in float32) are dropped; a
@@ -44,30 +44,33 @@ def arrange(recording: Recording) -> FloatArray:
     bodies = list(recording.bodies)
     if len(bodies) == 1:
         return _place(recording.num_frames, [bodies])
-    frames_TMD = _place(recording.num_frames, assign_actors(keep_actors(recording.bodies)))
+    actors = assign_actors(keep_actors(recording.bodies, skeleton))
+    frames_TMD = _place(recording.num_frames, actors)
     with np.errstate(over="ignore", invalid="ignore"):
         sums = frames_TMD.reshape(len(frames_TMD), -1).sum(axis=1)
     kept_TMD: FloatArray = frames_TMD[sums != 0]
     return kept_TMD
 
 
-def keep_actors(bodies: tuple[Body, ...]) -> list[Body]:
+def keep_actors(bodies: tuple[Body, ...], skeleton: Skeleton = NTU25) -> list[Body]:
     """Drop ghosts and furniture; sort the remaining bodies by motion, most motion first.
 
-    For recordings with more than one body id. ClipError if every body is too short.
+    For recordings with more than one body id. Furniture is what Kinect takes for people: for pose
+    estimators, somebody at a desk or on the floor is wide. ClipError if every body is too short.
     """
     kept = [body for body in bodies if body.num_frames > SHORTEST_GHOST]
     if not kept:
         raise refusal(f"no body is longer than {SHORTEST_GHOST} frames")
     if len(kept) == 1:
         return kept
+    drops_wide = skeleton.name not in ESTIMATED
     motions: list[np.float32] = []
     actors: list[Body] = []
     num_left = len(kept)
     for body in kept:
         motion = measure_motion(body.joints_TVC)
         is_wide = find_wide_frames(body.joints_TVC)
-        num_wide = int(is_wide.sum())
+        num_wide = int(is_wide.sum()) if drops_wide else 0
         # The last body left is kept, however wide it is.
         if num_left > 1 and num_wide > 0:
             if num_wide / body.num_frames >= WIDE_SHARE:

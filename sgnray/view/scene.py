@@ -69,7 +69,8 @@ def scene_of_recording(title: str, recording: Recording, skeleton: Skeleton) -> 
     except ClipError as error:
         raw = Panel(f"recorded; preparation rejects it: {error.what}", _raw(recording, {}))
         return Scene(title, skeleton, (raw,))
-    return Scene(title, skeleton, (Panel("recorded", _raw(recording, _roles(recording))), prepared))
+    recorded = Panel("recorded", _raw(recording, _roles(recording, skeleton)))
+    return Scene(title, skeleton, (recorded, prepared))
 
 
 def scene_of_stream(skeleton: Skeleton) -> Scene:
@@ -95,11 +96,11 @@ def _tracks(joints_TMVC: FloatArray) -> tuple[SceneTrack, ...]:
     return tuple(SceneTrack(joints_TVC, _ROLES[min(body, 1)]) for body, joints_TVC in bodies)
 
 
-def _roles(recording: Recording) -> dict[Body, Role]:
+def _roles(recording: Recording, skeleton: Skeleton) -> dict[Body, Role]:
     """Return the role of each body that preparation keeps."""
     if len(recording.bodies) == 1:
         return {recording.bodies[0]: "main"}
-    actors = assign_actors(keep_actors(recording.bodies))
+    actors = assign_actors(keep_actors(recording.bodies, skeleton))
     return {body: role for role, bodies in zip(_ROLES, actors, strict=False) for body in bodies}
 
 

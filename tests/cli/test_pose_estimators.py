@@ -9,6 +9,7 @@ import pytest
 from sgnray.data.skeleton import COCO17, MEDIAPIPE33, OPENPOSE25
 
 from .. import pose_files as files
+from ..conftest import TINY
 from .test_road import SMALL
 
 
@@ -25,6 +26,26 @@ def write_openpose(folder, name, seed, swing_rad):
     pixels_TVC = files.project(files.move(OPENPOSE25, seed=seed, swing_rad=swing_rad))
     files.write_openpose(folder / name, "frame", pixels_TVC[:, None])
     return folder / name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("write", [write_mediapipe, write_openpose], ids=["mediapipe", "openpose"])
+def test_actions_of_a_folder_tree_are_recognized(sgn, write):
+    """People who wave or do not are told apart, which constant poses would prevent."""
+    for label, swing_rad in (("still", 0.05), ("wave", 2.0)):
+        for seed in range(8):
+            write(Path("gestures"), f"{label}/clip{seed}", seed, swing_rad)
+        for seed in (20, 21):
+            write(Path("new"), f"{label}{seed}", seed, swing_rad)
+    assert sgn("prepare", "--raw", "gestures").code == 0
+    long = ("train.num_epochs=40", "optim.batch_size=4", "optim.learning_rate=0.005")
+    done = sgn("train", "--case", "random", "--workers", "0", *TINY, *long)
+    assert done.code == 0, done.err
+    done = sgn("predict", "new", "--json")
+    assert done.code == 0, done.err
+    predictions = json.loads(done.out)["predictions"]
+    found = {Path(item["clip"]).stem: item["guesses"][0]["name"] for item in predictions}
+    assert found == {"still20": "still", "still21": "still", "wave20": "wave", "wave21": "wave"}
 
 
 @pytest.mark.parametrize(

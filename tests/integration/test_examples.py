@@ -71,7 +71,8 @@ def serve(folder, tiny_run, tmp_path_factory):
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(200)
+            assert process.wait(200) == 0
+            assert "\nKeyboardInterrupt\n" not in log.read_text()
         except subprocess.TimeoutExpired:
             for each in [*psutil.Process(process.pid).children(recursive=True), process]:
                 each.kill()
@@ -165,7 +166,7 @@ def test_the_service_recognizes_clips(service, tiny_raw, tiny_run):
         (b"\x00\xff", "neither a recording nor JSON"),
         (b"12\nabc", "line 1: declares 12 frames"),
         (b"[" * 100_000, "neither a recording nor JSON"),
-        (json.dumps(WALK[:, :20].tolist()).encode(), "a frame has the shape (20, 3), and one"),
+        (json.dumps(WALK[:, :20].tolist()).encode(), "a frame has the shape (20, 3), as kinect20"),
         (json.dumps([WALK[:3].tolist()]).encode(), "there are 3 people"),
         (json.dumps([[], []]).encode(), "no frame contains a person"),
         (json.dumps((1e30 * WALK).tolist()).encode(), "the model gives no finite result"),
@@ -196,8 +197,8 @@ def test_the_service_recognizes_streams(service, tiny_run):
             {"frame": number, "guesses": as_json(guesses)}
             for number, guesses in zip((15, 30), expected, strict=True)
         ]
-        connection.send(b"\x00")
-        assert json.loads(connection.recv(60))["error"].startswith("not JSON")
+        connection.send(b"\x00\x00\xfe\xff[1]\xff")  # not UTF-32, which JSON might be in
+        assert json.loads(connection.recv(60))["error"].startswith("not JSON: 'utf-8' codec")
     with client.connect(f"ws://{service}/stream") as connection:
         connection.send("null")
         connection.send(json.dumps(WALK[0, :7].tolist()))
@@ -247,6 +248,41 @@ def test_the_service_closes_an_idle_stream(tiny_run, tmp_path, tmp_path_factory)
         with pytest.raises(exceptions.ConnectionClosed) as caught:
             connection.recv(60)
         assert caught.value.rcvd.code == 1001  # not that of invalid data
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_service_batches_requests_and_adds_workers(tiny_run, tmp_path, tmp_path_factory):
+    """A copy that writes down the worker and the size of each batch, and is busy soon."""
+    script = (EXAMPLES / "serve.py").read_text(encoding="utf-8")
+    batch = "        return await to_thread(recognize_each, self.model, clips)\n"
+    batches = tmp_path / "batches.txt"
+    note = f"        print(os.getpid(), len(clips), file=open({str(batches)!r}, 'a'))\n"
+    for old, new in (
+        ("import json\n", "import json\nimport os\n"),
+        (batch, note + batch),
+        ('"target_ongoing_requests": 16', '"target_ongoing_requests": 2, "upscale_delay_s": 1'),
+        ('"max_replicas": 8', '"max_replicas": 2'),
+        ('"num_gpus": float(num_gpus)', '"num_gpus": float(num_gpus), "num_cpus": 0.1'),
+    ):
+        assert script.count(old) == 1
+        script = script.replace(old, new)
+    shutil.copy(EXAMPLES / "serve.html", tmp_path)
+    (tmp_path / "serve.py").write_text(script)
+    body = json.dumps(WALK.tolist()).encode()
+    with (
+        serve(tmp_path, tiny_run, tmp_path_factory) as service,
+        ThreadPoolExecutor(16) as clients,
+    ):
+        end = time.monotonic() + 200
+        workers = set()
+        while len(workers) < 2 and time.monotonic() < end:
+            answers = list(clients.map(lambda _: post(service, body), range(64)))
+            assert {status for status, _ in answers} == {200}
+            workers = {line.split()[0] for line in batches.read_text().splitlines()}
+    sizes = [int(line.split()[1]) for line in batches.read_text().splitlines()]
+    assert len(workers) >= 2
+    assert 1 < max(sizes) <= 32
 
 
 @pytest.mark.ray

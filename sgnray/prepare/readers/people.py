@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.data.skeleton import MEDIAPIPE33
+from sgnray.data.skeleton import MEDIAPIPE33, Skeleton
+from sgnray.data.store import FloatArray
 from sgnray.prepare.clip import refusal
 
 Floats = npt.NDArray[np.float64]
@@ -17,6 +18,7 @@ MIN_SCORE = 0.2  # a joint with a lower score is missing
 MIN_JOINTS = 3  # with fewer it is not a person
 MAX_PEOPLE = 200
 _MAX_HIP_OFFSET_M = 0.1
+_TRUNK = ("left shoulder", "right shoulder", "left hip", "right hip")
 
 
 def mark_missing(joints_NVC: Floats, scores_NV: Floats | None = None) -> Floats:
@@ -45,3 +47,20 @@ def check_world(joints_NVC: Floats) -> None:
             "these are not world landmarks: their origin is not between the hips; write "
             "pose_world_landmarks, not pose_landmarks"
         )
+
+
+def upside_down_share(joints_NVC: FloatArray, skeleton: Skeleton) -> float:
+    """Return the share of people whose head is below their shoulders and hips, if y is up.
+
+    Below means more than beside: nobody who lies counts. A joint of zeros is missing.
+    """
+    index = {joint: number for number, joint in enumerate(skeleton.joints)}
+    head_NC = joints_NVC[:, index["nose"]]
+    trunk_NVC = joints_NVC[:, [index[joint] for joint in _TRUNK]]
+    num_seen_N = trunk_NVC.any(axis=2).sum(axis=1)
+    is_seen_N = head_NC.any(axis=1) & (num_seen_N > 0)
+    if not is_seen_N.any():
+        return 0.0
+    offset_NC = head_NC - trunk_NVC.sum(axis=1) / np.maximum(num_seen_N, 1)[:, None]
+    beside_N = np.linalg.norm(np.delete(offset_NC, 1, axis=1), axis=1)
+    return float(np.mean(-offset_NC[is_seen_N, 1] > beside_N[is_seen_N]))

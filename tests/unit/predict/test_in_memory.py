@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sgnray.checkpoints.trained_model import load_trained_model
-from sgnray.data.skeleton import COCO17, MEDIAPIPE33, NTU25, Skeleton
+from sgnray.data.skeleton import COCO17, MEDIAPIPE33, NTU25, OPENPOSE18, OPENPOSE25, Skeleton
 from sgnray.errors import ClipError, InputError, UsageError
 from sgnray.model import SGN
 from sgnray.predict import (
@@ -32,6 +32,7 @@ from sgnray.prepare.readers.recordings import read_recordings
 from ... import pose_files
 
 WALK = np.random.default_rng(5).normal(size=(50, 25, 3)).cumsum(axis=0).astype(np.float32)
+MP4 = b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41\0\0\0\x08free\xa9"
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ BAD = [
     (WALK[:0], "there is no frame"),
     (7.0, "a frame has the shape ()"),
     (np.stack([WALK] * 3, axis=1), "there are 3 people, and the model supports at most 2"),
-    (WALK[None, None], "a frame has the shape (1, 50, 25, 3)"),
+    (WALK[None, None], "a frame has the shape (1, 50, 25, 3), and one person"),
     (broken(np.nan), "a coordinate is not finite"),
     (broken(-np.inf), "a coordinate is not finite"),
     (WALK.astype(np.float64) * 1e39, "a coordinate is not finite"),
@@ -156,6 +157,36 @@ def test_frames_in_json_may_lack_people_and_joints(model):
     with pytest.raises(InputError) as caught:
         read_clip(json.dumps(frames).encode(), NTU25)
     assert caught.value.where == "frame 5 of the clip"
+
+
+@pytest.mark.parametrize("data", [MP4, MP4[:20], b"\xff\xfe[\x001\x00]\x00"])
+def test_bytes_that_are_not_text_are_called_that(data):
+    with pytest.raises(InputError) as caught:
+        read_clip(data, NTU25)
+    assert caught.value.what == "neither a recording nor JSON: it is not UTF-8 text"
+    assert read_clip(b"\xef\xbb\xbf" + json.dumps(WALK.tolist()).encode(), NTU25)
+
+
+@pytest.mark.parametrize(
+    ("shape", "skeleton", "what", "now"),
+    [
+        ((25, 3), COCO17, "a frame has the shape (25, 3), as ntu25 has, and one person", "a frame"),
+        ((2, 25, 3), COCO17, "a frame has the shape (2, 25, 3), as ntu25 has, and one", "a frame"),
+        ((17, 2), NTU25, "a frame has the shape (17, 2), as coco17 has, and one person", "a frame"),
+        ((17, 3), COCO17, "a frame has the shape (17, 3), and one", "leave out the scores: a fr"),
+        ((25, 3), OPENPOSE25, "a frame has the shape (25, 3), as ntu25 h", "leave out the scores"),
+        ((16, 2), COCO17, "a frame has the shape (16, 2), and one person", "a frame"),
+    ],
+)
+def test_the_skeleton_of_another_shape_is_named(shape, skeleton, what, now):
+    with pytest.raises(InputError) as caught:
+        list_clip(np.ones((4, *shape)), skeleton)
+    assert caught.value.what.startswith(what)
+    assert f"of the skeleton {skeleton.name} has" in caught.value.what
+    assert caught.value.now.startswith(now)
+    with pytest.raises(InputError) as caught:
+        read_clip(json.dumps(np.ones((4, *shape)).tolist()).encode(), skeleton)
+    assert caught.value.what.startswith(what)
 
 
 def test_one_frame_that_is_far_away_does_not_refuse_a_clip_in_json():
@@ -338,6 +369,83 @@ def test_pixels_are_refused(coco_model):
     assert stream.num_frames == 1
 
 
+@pytest.mark.parametrize("skeleton", [COCO17, OPENPOSE18, OPENPOSE25], ids=lambda one: one.name)
+@pytest.mark.parametrize("unseen", ["", "ear", "hip knee ankle", "eye ear toe heel ankle"])
+def test_points_normalized_by_the_size_of_the_image_are_refused(skeleton, unseen):
+    """In which y is down; a joint at zero is missing."""
+    points_TVC = pose_files.project(pose_files.move(skeleton)) / (1280, 720)
+    is_unseen_V = [any(part in joint for part in unseen.split()) for joint in skeleton.joints]
+    points_TVC[:, is_unseen_V] = 0
+    points_TVC[3, :, 1] = 0.9 - points_TVC[3, :, 1]  # bends down in one frame
+    two = np.stack([points_TVC, np.full_like(points_TVC, np.nan)], axis=1)
+    for clip in (points_TVC, two, points_TVC[4:5]):
+        with pytest.raises(InputError, match="the points are normalized, which dis") as caught:
+            list_clip(clip, skeleton)
+        assert "in meters with y up" in caught.value.now
+    with pytest.raises(InputError, match="the points are normalized"):
+        read_clip(json.dumps(points_TVC.tolist()).encode(), skeleton)
+
+
+def test_normalized_points_of_a_stream_are_refused(coco_model):
+    points_TVC = pose_files.project(pose_files.move(COCO17)) / (1280, 720)
+    frames = points_TVC.tolist()
+    frames[1][11] = frames[2][11] = None
+    with pytest.raises(InputError, match="the points are normalized") as caught:
+        list(predict_lines([json.dumps(frame).encode() for frame in frames], coco_model))
+    assert caught.value.where == "the 15 frames up to frame 15 of the stream"
+    assert "in meters with y up" in caught.value.now
+
+
+@pytest.mark.parametrize("skeleton", [COCO17, OPENPOSE18, OPENPOSE25], ids=lambda one: one.name)
+def test_meters_are_not_taken_for_normalized_points(skeleton):
+    """Of people who stand, sit, lie, do a handstand or are children, wherever the origin is."""
+    standing_TVC = pose_files.move(skeleton)[..., :2]
+    is_leg_V = np.array(
+        [bool({"knee", "ankle", "heel", "toe"} & {*name.split()}) for name in skeleton.joints]
+    )
+    webcam_TVC = np.where(is_leg_V[:, None], standing_TVC.mean(axis=1, keepdims=True), standing_TVC)
+    poses = [standing_TVC, webcam_TVC, webcam_TVC / 2]
+    poses += [pose_TVC[..., ::-1] * signs for pose_TVC in poses for signs in ((1, 1), (-1, 1))]
+    for pose_TVC in poses:
+        corner_C = pose_TVC.min(axis=(0, 1))
+        for origin in (0, corner_C, pose_TVC[0, skeleton.origin]):
+            assert list_clip(pose_TVC - origin, skeleton)
+            assert list_clip(pose_TVC[:1] - origin, skeleton)
+    for pose_TVC in (-standing_TVC, -webcam_TVC):
+        assert list_clip(pose_TVC, skeleton)
+        assert list_clip(pose_TVC - pose_TVC[0, skeleton.origin], skeleton)
+
+
+def test_a_person_of_mediapipe_with_y_down_is_reported_once(model, caplog):
+    """As MediaPipe's own landmarks have it; recordings in files are turned."""
+    sgn = SGN(3, MEDIAPIPE33.num_joints, 8).eval()
+    own = replace(model, model=sgn, card=model.card.replacing(skeleton=MEDIAPIPE33))
+    up_TVC = pose_files.move(MEDIAPIPE33)
+    down_TVC = up_TVC * (1, -1, -1)
+    lying_TVC = up_TVC[..., [1, 0, 2]]
+    own.predict(up_TVC)
+    own.predict(lying_TVC)
+    own.predict(-lying_TVC)
+    own.predict(np.concatenate([down_TVC, up_TVC]))  # a handstand
+    read_clip(pose_files.make_file("MediaPipe"), MEDIAPIPE33)
+    assert caplog.messages == []
+    expected = (
+        "the head is below the hips in every frame: y must be up; multiply MediaPipe's world "
+        "landmarks by (1, -1, -1)"
+    )
+    own.predict(down_TVC)
+    read_clip(json.dumps(down_TVC.tolist()).encode(), MEDIAPIPE33)
+    assert caplog.messages == [expected] * 2
+    caplog.clear()
+    stream = Stream(own, window=5, stride=5)
+    found = [stream.add(pose_VC) for pose_VC in [*up_TVC[:5], *down_TVC, *down_TVC]]
+    assert caplog.messages == [expected]
+    assert found[-1] == own.predict(down_TVC[-5:])
+    caplog.clear()
+    list_clip(WALK * (1, -1, -1), NTU25)
+    assert caplog.messages == []
+
+
 def test_pixels_become_meters_as_in_recordings(coco_model):
     """With the factor of the whole clip, also of a window of it; a joint at zero is missing."""
     pixels_TVC = pose_files.project(pose_files.move(COCO17))
@@ -410,7 +518,9 @@ def test_coordinates_without_a_finite_result_are_not_blamed_on_the_model(model):
     ("line", "what"),
     [
         (b"[[1, 2", "this is not JSON"),
-        (b"\xff\n", "this is not JSON"),
+        (b"\xff\n", "this is not JSON: it is not UTF-8 text"),
+        (MP4, "this is not JSON: it is not UTF-8 text"),
+        (MP4[:20], "this is not JSON: it is not UTF-8 text"),
         (b"1 2 3\n", "this is not JSON"),
         (b"[" * 100_000 + b"\n", "this is not JSON"),
         (b"9" * 5000 + b"\n", "this is not JSON"),
@@ -421,7 +531,7 @@ def test_coordinates_without_a_finite_result_are_not_blamed_on_the_model(model):
         (b"[[1, 2, 3], [4, 5]]\n", "the joints are not an array of numbers"),
         (json.dumps([[0.5, 0.5, float("nan")]] * 25).encode(), "a coord"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_an_invalid_line_is_named(tiny_run, line, what):
     lines = [json.dumps(WALK[0].tolist()).encode(), b"null\n", b"\n", line, b"null"]
@@ -429,6 +539,8 @@ def test_an_invalid_line_is_named(tiny_run, line, what):
         list(predict_lines(lines, tiny_run))
     assert caught.value.what.startswith(what)
     assert caught.value.where == "line 4 of the stream"
+    is_binary = "not UTF-8 text" in caught.value.what
+    assert ("run a pose estimator on a video first" in caught.value.now) == is_binary
 
 
 @pytest.mark.parametrize(("window", "stride"), [(0, 5), (5, 0), (-1, 2)])

@@ -417,6 +417,22 @@ def test_people_who_cross_stay_apart(read, kind):
     assert normalize(recording, skeleton).bodies.max() == 1
 
 
+@pytest.mark.parametrize("is_lying", [False, True], ids=["webcam", "lying"])
+def test_an_actor_who_is_wider_than_high_is_kept(read, is_lying):
+    """Somebody at a desk, whose legs are not seen, or on the floor; a bystander hardly moves."""
+    actor_TVC = files.project(files.move(COCO17, 40))
+    if is_lying:
+        actor_TVC = actor_TVC[..., ::-1]
+    else:
+        actor_TVC[:, 11:] = np.nan
+    bystander_TVC = files.project(files.move(COCO17, 40, swing_rad=0.02)) + np.array((450, 0))
+    frames_NVC = list(np.stack([bystander_TVC, actor_TVC], axis=1))
+    recording, skeleton = read(files.format_mmpose(frames_NVC))
+    poses = normalize(recording, skeleton)
+    assert (poses.num_frames, len(poses.values_PD)) == (40, 80)
+    assert any(poses.values_PD[poses.bodies == body].std(axis=0).max() > 0.1 for body in (0, 1))
+
+
 @pytest.mark.parametrize("skeleton", [OPENPOSE25, OPENPOSE18], ids=lambda item: item.name)
 def test_people_of_openpose_who_cross_stay_apart(tmp_path, skeleton):
     known, frames_NVC = make_crossing(skeleton)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sgnray.data.skeleton import NTU25
+from sgnray.data.skeleton import AZURE32, COCO17, KINECT20, MEDIAPIPE33, NTU25, OPENPOSE25
 from sgnray.prepare.clip import Body, Recording
 from sgnray.prepare.normalize import normalize
 from sgnray.view.scene import scene_of_recording
@@ -66,3 +66,22 @@ def test_a_recording_that_preparation_refuses_is_shown_raw_with_the_reason():
     (panel,) = scene_of_recording("ghosts", ghosts, NTU25).panels
     assert panel.title == "recorded; preparation rejects it: no body is longer than 11 frames"
     assert [track.role for track in panel.tracks] == ["removed", "removed"]
+
+
+@pytest.mark.parametrize(
+    ("skeleton", "num_kept"),
+    [(NTU25, 1), (KINECT20, 1), (COCO17, 2), (OPENPOSE25, 2), (MEDIAPIPE33, 2), (AZURE32, 2)],
+    ids=lambda item: getattr(item, "name", None),
+)
+def test_only_a_body_of_kinect_is_removed_because_it_is_wide(skeleton, num_kept):
+    """An actor at a desk, or on the floor, is wide in the image of a pose estimator."""
+    upright_TVC = np.random.default_rng(0).normal(
+        size=(20, skeleton.num_joints, skeleton.num_coordinates)
+    )
+    upright_TVC[..., 0] *= 0.1
+    wide_TVC = 2 * upright_TVC[..., [1, 0, 2][: skeleton.num_coordinates]]
+    bodies = (Body(0, upright_TVC.astype(np.float32)), Body(0, wide_TVC.astype(np.float32)))
+    scene = scene_of_recording("a", Recording(20, bodies), skeleton)
+    roles = ["main", "removed"] if num_kept == 1 else ["second", "main"]
+    assert [track.role for track in scene.panels[0].tracks] == roles
+    assert len(scene.panels[1].tracks) == num_kept
