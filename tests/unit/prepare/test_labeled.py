@@ -108,6 +108,36 @@ def test_folders_of_alphapose_are_recordings_of_a_class(write):
 
 
 @pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("{}/clip{}/json", "wave/clip0/json"),
+        ("{}/clip{}/keypoints.json", "wave/clip0/keypoints"),
+        ("monday/{}/clip{}/output", "wave/clip0/output"),
+        ("{}/predictions/clip{}.json", "wave/predictions/clip0"),
+        ("{}/JSON/clip{}", "wave/JSON/clip0"),
+        ("openpose/{}/clip{}", "wave/clip0"),
+        ("output/{}/clip{}/openpose/json", "wave/clip0/openpose/json"),
+    ],
+)
+def test_folders_that_programs_write_are_not_classes(tmp_path, path, name):
+    for label, number in itertools.product(("still", "wave"), range(2)):
+        place = tmp_path / "raw" / path.format(label, number)
+        if place.suffix:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(files.make_file("MMPose", seed=number))
+        else:
+            write_openpose(place, f"clip{number}")
+    labels = {name: label for name, (label, *_) in facts_of(plan(tmp_path / "raw")).items()}
+    assert (len(labels), labels[name]) == (4, "wave")
+    assert set(labels.values()) == {"still", "wave"}
+
+
+def test_a_class_may_have_the_name_of_such_a_folder(write):
+    raw = write("input/clip0.csv", "output/clip0.csv", "output/clip1.csv")
+    assert plan(raw).class_names == ("input", "output")
+
+
+@pytest.mark.parametrize(
     ("folder", "name"),
     [
         ("kinect.2023", "kinect-2023"),
