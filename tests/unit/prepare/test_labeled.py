@@ -415,6 +415,27 @@ def test_videos_of_one_name_in_labels_csv_are_not_mixed_up(write, caplog):
     assert caplog.messages == ["no recording found for 2 rows of labels.csv, such as 'a.avi'"]
 
 
+@pytest.mark.parametrize("name", ["clip0", "clip0.mp4"])
+def test_a_row_of_labels_csv_for_several_recordings_is_refused(write, name):
+    """Else the first one would get the label of the other."""
+    raw = write("wave/clip0.csv", "still/clip0.csv", "jump/clip1.csv")
+    make_different(raw / "wave/clip0.csv")
+    (raw / "labels.csv").write_text(f"name,label\n{name},wave\nclip1,jump\n")
+    with pytest.raises(InputError) as caught:
+        plan(raw)
+    assert [(problem.where, problem.what) for problem in caught.value.problems] == [
+        (name, "fits still/clip0.csv and wave/clip0.csv: write the folder, such as still/clip0")
+    ]
+    write("clip0.csv")
+    with pytest.raises(InputError) as caught:
+        plan(raw)
+    assert " and more: write the folder, such as still" in caught.value.problems[0].what
+    (raw / "clip0.csv").unlink()
+    for rows in ("wave/clip0,wave", f"{name},still\nwave/clip0,wave"):
+        (raw / "labels.csv").write_text(f"name,label\n{rows}\nclip1,jump\n")
+        assert facts_of(plan(raw))["wave/clip0"][0] == "wave"
+
+
 def test_subjects_with_names_are_numbered_in_their_order(write):
     raw = write("one/a.csv", "one/b.csv", "two/a.csv", "two/b.csv")
     for folder, first in (("one", "P10"), ("two", "anna")):
