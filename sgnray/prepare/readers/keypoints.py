@@ -9,6 +9,7 @@
     frame: {"instances": [person, ...]}             MMPose               _list_people
     frame: {"instance_info": [person, ...]}         MMPose's demo        _list_people
     frame: {"predictions": [person, ...]}           OpenPifPaf           _list_people
+    frame: {"predictions": [[person, ...]]}         MMPose's inferencer  _list_people
     frame: {"keypoints": ..., "scores": ...}        rtmlib               _list_people
     person: {"keypoints": 17 x 2 or 17 x 3}         MMPose               _read_person
     person: {"keypoints": 51 numbers}               COCO                 _read_person
@@ -261,6 +262,9 @@ def _list_people(frame: Any) -> list[Any]:
     if not isinstance(listed, list):
         raise refusal("neither a list of people nor an object with a list `instances`")
     if listed is frame or listed is not frame.get("keypoints"):
+        match listed:
+            case [[*people]]:  # MMPose's inferencer lists the people of each image
+                return people
         return listed
     scores = frame.get("keypoint_scores", frame.get("scores"))
     if not isinstance(scores, list):
@@ -297,8 +301,9 @@ def _track_id(person: dict[str, Any]) -> int | None:
 
 
 def _read_person(person: Any, skeleton: Skeleton) -> Floats:
-    points = person.get("keypoints") if isinstance(person, dict) else None
-    is_flat = False
+    if not isinstance(person, dict) or "keypoints" not in person:
+        raise refusal("a person has no `keypoints`")
+    points, is_flat = person["keypoints"], False
     if isinstance(points, dict):  # of YOLO
         numbers = read_numbers([points.get("x"), points.get("y")], what="keypoints").T
     else:
