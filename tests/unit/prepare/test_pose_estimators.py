@@ -27,6 +27,7 @@ from sgnray.prepare.readers.recordings import read_recording, read_recordings
 from sgnray.storage.location import locate
 
 from ... import pose_files as files
+from .conftest import assert_equal
 
 FORMATTERS = {
     "MMPose": files.format_mmpose,
@@ -616,6 +617,47 @@ def test_refused_frames_of_openpose(tmp_path, frame, reason):
     with pytest.raises(ClipError) as caught:
         read_recording(file)
     assert caught.value.what.startswith(reason)
+
+
+@pytest.mark.parametrize("skeleton", [OPENPOSE25, OPENPOSE18], ids=lambda item: item.name)
+def test_people_of_openpose_without_a_pose_are_nobody(tmp_path, skeleton):
+    """Such as a face without a body, also in the frame by which the skeleton is detected."""
+    frames_NVC = files.project(files.move(skeleton, 5))[:, None]
+    for folder in ("some", "face"):
+        files.write_openpose(tmp_path / folder, "a", frames_NVC)
+    face = {"person_id": [-1], "pose_keypoints_2d": [], "face_keypoints_2d": [0.5] * 210}
+    for number in (0, 3):
+        path = tmp_path / f"face/a_{number:012}_keypoints.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({"people": [face, *content["people"]]}))
+    recording, its_skeleton = read_folder(tmp_path / "face")
+    assert its_skeleton is skeleton
+    assert_equal(recording, read_folder(tmp_path / "some")[0])
+    for path in (tmp_path / "face").iterdir():
+        path.write_text(json.dumps({"people": [face]}))
+    with pytest.raises(InputError, match="no recording found that can be used"):
+        find_recordings(tmp_path / "face")
+
+
+@pytest.mark.parametrize("skeleton", [OPENPOSE25, OPENPOSE18], ids=lambda item: item.name)
+def test_the_frames_of_openpose_may_be_in_a_list(tmp_path, skeleton):
+    frames_NVC = [*files.project(files.move(skeleton, 5))[:, None], []]
+    files.write_openpose(tmp_path / "frames", "a", frames_NVC)
+    frames = [json.loads(files.format_openpose(people_NVC)) for people_NVC in frames_NVC]
+    for number in range(2):  # not two frames of a recording
+        (tmp_path / f"clip{number}.json").write_text(json.dumps(frames))
+    *clips, expected = sorted(find_recordings(tmp_path).files, key=lambda file: file.name)
+    assert [file.name for file in clips] == ["clip0.json", "clip1.json"]
+    for file in clips:
+        recording, its_skeleton = read_recording(file)
+        assert its_skeleton is skeleton
+        assert_equal(recording, read_recording(expected)[0])
+    (tmp_path / "clip1.json").write_text(json.dumps([*frames, 5]))
+    with pytest.raises(ClipError, match="frame 6: not a JSON object with a list `people`"):
+        read_folder(tmp_path / "clip1.json")
+    (tmp_path / "clip1.json").write_text('[{"people": [{"keypoints": [1, 2, 3]}]}]')
+    with pytest.raises(ClipError, match="it has `people`, but is not a frame of OpenPose: write"):
+        read_folder(tmp_path / "clip1.json")
 
 
 def test_a_frame_of_openpose_with_another_name_is_refused(read):
