@@ -157,4 +157,5 @@ def _read_person(person: Any, skeleton: Skeleton, *, has_neck: bool) -> Floats:
     joints_V3 = numbers.reshape(-1, 3)
     if not has_neck:
         joints_V3[_NECK] = joints_V3[_SHOULDERS].mean(axis=0)
+        joints_V3[_NECK, 2] = joints_V3[_SHOULDERS, 2].min()  # one that is missing may be at 0
     return mark_missing(joints_V3[:, :2], joints_V3[:, 2])

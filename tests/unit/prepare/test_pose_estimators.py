@@ -382,7 +382,10 @@ def test_a_known_person_of_pyskl(read):
 # ------------------------------------------------------------------- people as estimators see them
 
 
-def make_crossing(skeleton, num_frames=40, seed=0):
+NOISE_M = 1 / files.PIXELS_PER_METER
+
+
+def make_crossing(skeleton, num_frames=40, seed=0, see=files.project, noise=1.0):
     """Two people who pass each other: frames of people in any order, with noise and gaps.
 
     They look alike, and as they meet each is nearest to where the other was.
@@ -391,8 +394,8 @@ def make_crossing(skeleton, num_frames=40, seed=0):
     known = [files.move(skeleton, num_frames, walk_m=walk_m, seed=seed) for walk_m in (3.0, -3.0)]
     frames_NVC = []
     for frame in range(num_frames):
-        people_NVC = np.stack([files.project(person[frame]) for person in known])
-        people_NVC += rng.normal(0, 1, people_NVC.shape)
+        people_NVC = np.stack([see(person[frame]) for person in known])
+        people_NVC += rng.normal(0, noise, people_NVC.shape)
         people_NVC[rng.random(people_NVC.shape[:2]) < 0.1] = np.nan
         frames_NVC.append(people_NVC[rng.permutation(2)])
     return known, frames_NVC
@@ -410,10 +413,19 @@ def assert_followed(recording, known):
         assert error.max() < 0.25
 
 
-@pytest.mark.parametrize("kind", FORMATTERS)
+CROSSING = FORMATTERS | {
+    "AlphaPose": files.format_alphapose,
+    "Kinetics": lambda frames_NVC: files.format_kinetics([each / 4 for each in frames_NVC]),
+}
+
+
+@pytest.mark.parametrize("kind", CROSSING)
 def test_people_who_cross_stay_apart(read, kind):
-    known, frames_NVC = make_crossing(COCO17)
-    recording, skeleton = read(FORMATTERS[kind](frames_NVC), files.SAMPLES[kind].suffix)
+    known, frames_NVC = make_crossing(files.SAMPLES[kind].skeleton)
+    recording, skeleton = read(CROSSING[kind](frames_NVC), files.SAMPLES[kind].suffix)
+    if kind == "AlphaPose":  # its neck is between the shoulders
+        for person_TVC in known:
+            person_TVC[:, 1] = person_TVC[:, [2, 5]].mean(axis=1)
     assert_followed(recording, known)
     assert normalize(recording, skeleton).bodies.max() == 1
 
@@ -423,6 +435,17 @@ def test_people_of_openpose_who_cross_stay_apart(tmp_path, skeleton):
     known, frames_NVC = make_crossing(skeleton)
     files.write_openpose(tmp_path / "clip", "clip", frames_NVC)
     recording, its_skeleton = read_folder(tmp_path)
+    assert its_skeleton is skeleton
+    assert_followed(recording, known)
+
+
+@pytest.mark.parametrize("skeleton", [NTU25, KINECT20], ids=lambda item: item.name)
+def test_people_of_kinect_without_ids_who_cross_stay_apart(read, skeleton):
+    known, frames_NVC = make_crossing(skeleton, see=np.array, noise=NOISE_M)
+    lines = files.format_kinect(np.stack(frames_NVC, axis=1), skeleton).decode().splitlines()
+    cells = [line.split(",") for line in lines]
+    data = files.format_csv([[frame, *joints] for frame, _, *joints in cells])
+    recording, its_skeleton = read(data, ".csv")
     assert its_skeleton is skeleton
     assert_followed(recording, known)
 
@@ -463,13 +486,16 @@ def test_landmarks_without_a_header_may_have_their_visibility(read):
     np.testing.assert_allclose(recording.bodies[0].joints_TVC, person_TVC, atol=1e-5)
 
 
-def test_missing_landmarks_are_interpolated(read):
+@pytest.mark.parametrize(("noise_m", "atol"), [(0, 1e-5), (NOISE_M, 6 * NOISE_M)])
+def test_missing_landmarks_are_interpolated(read, noise_m, atol):
+    rng = np.random.default_rng(0)
     person_TVC = files.move(MEDIAPIPE33, 30)
-    seen_TVC = np.where(np.random.default_rng(0).random((30, 33, 1)) < 0.1, np.nan, person_TVC)
+    seen_TVC = np.where(rng.random((30, 33, 1)) < 0.1, np.nan, person_TVC)
+    seen_TVC += rng.normal(0, noise_m, seen_TVC.shape)
     recording, _ = read(files.format_mediapipe(seen_TVC), ".csv")
     (body,) = recording.bodies
     error = np.linalg.norm(body.joints_TVC - person_TVC, axis=-1)
-    assert error[~np.isnan(seen_TVC[..., 0])].max() < 1e-5
+    assert error[~np.isnan(seen_TVC[..., 0])].max() < atol
     assert error.max() < 0.1
 
 
