@@ -132,8 +132,8 @@ def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
         with in_frame(f"{number}{names[number]}"):
             poses_NVC.append([_read_person(person, skeleton) for person in people])
         ids.append([_track_id(person) for person in people])
-    is_frame = len(frames) == 1 and (isinstance(content, dict) or _is_person(content[0]))
-    if files or is_frame:
+    is_image = len(frames) == 1 and (not isinstance(content, list) or _is_person(content[0]))
+    if files or is_image:
         _check_apart(poses_NVC)
     return build_recording(poses_NVC, skeleton, check_ids(ids), numbers)
 

@@ -75,6 +75,8 @@ def test_results_of_mmposes_inferencer(form):
     if form == "files":
         data = [json.dumps(frame).encode() for frame in results]
         assert detect_image(data[0]) is COCO17
+        one = read_keypoints(join_frames([("clip_0.json", data[0])]), COCO17)
+        assert one.num_frames == 1
         data = join_frames((f"clip_{number}.json", frame) for number, frame in enumerate(data))
     assert_equal(read_keypoints(data, COCO17), read(frames))
 
