@@ -23,6 +23,7 @@ _WIDTH = 80
 _BAR_WIDTH = 40
 _MAX_CLASSES = 24  # if there are more, only the extremes are listed
 _NUM_EXTREMES = 5
+_NUM_NAMES = 5  # of classes, in a headline
 _MAX_REASONS = 10
 _SHORT_DIGEST = len("sha256:") + 16
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
@@ -47,7 +48,10 @@ def prepared(result: PrepareResult) -> list[RenderableType]:
     from sgnray.data.skipped import count_reasons
 
     how = "already prepared" if result.reused else "written"
-    lines = spaced([f"{_headline(result.info)}; {how}: {result.folder}", _cases(result.splits)])
+    names = result.info.class_names
+    shown = ", ".join([*names[:_NUM_NAMES], *(["..."] if len(names) > _NUM_NAMES else [])])
+    headline = f"{_headline(result.info)}: {shown}; {how}: {result.folder}"
+    lines = spaced([headline, _cases(result.splits)])
     return [*lines, *_left_out(count_reasons(result.skipped), result.folder)]
 
 

@@ -287,6 +287,14 @@ def _result(folder: Path, *, reused: bool) -> PrepareResult:
         splits=split_counts(dataset.info.dataset, dataset.clips),
     )
     _warn_of_missing_clips(result)
+    num_single = int((dataset.clips.num_frames == 1).sum())
+    if 2 * num_single > result.info.num_clips:
+        log.warning(
+            "%d of %d clips have a single frame: if a recording has a file for each frame, put "
+            "them into its own folder, named by the number of the frame",
+            num_single,
+            result.info.num_clips,
+        )
     return result
 
 

@@ -1,5 +1,6 @@
 """Results as they are shown, character by character."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,7 @@ def make_prepared(skipped=(), reused=False):
 def test_a_dataset(capsys):
     skipped = [Skipped("a.json", "is empty"), Skipped("b.json", "is empty")]
     assert lines(data_tables.prepared(make_prepared(skipped)), capsys) == [
-        "nwucla: 1,484 clips, 58,000 poses, 2 classes; written: data/nwucla",
+        "nwucla: 1,484 clips, 58,000 poses, 2 classes: walk, sit; written: data/nwucla",
         "",
         "case  training clips  test clips",
         "\u2500" * 32,
@@ -147,6 +148,13 @@ def test_a_dataset(capsys):
     assert lines(data_tables.prepared(make_prepared(reused=True)), capsys)[0].endswith(
         "already prepared: data/nwucla"
     )
+
+
+def test_the_first_classes_of_a_dataset(capsys):
+    prepared = make_prepared()
+    info = prepared.info.model_copy(update={"class_names": tuple("abcdefg")})
+    (headline, *_) = lines(data_tables.prepared(replace(prepared, info=info)), capsys)
+    assert headline.endswith("7 classes: a, b, c, d, e, ...; written: data/nwucla")
 
 
 def test_a_dataset_as_plain_data():

@@ -23,6 +23,10 @@ _FRAMES = {"frame", "framenumber", "frameid", "framenum"}
 _OTHER_FRAMES = {"frameidx", "frameindex", "frameno", "framecount"}  # if there is none of those
 _TIMES = {"time", "timestamp"}
 _BODIES = {"body", "bodyid", "person", "personid", "trackingid", "trackid"}
+_OTHER_BODIES = {
+    *("bodyindex", "bodyidx", "personindex", "personidx", "playerid", "poseid", "poseindex"),
+    *("skeletonid", "skeletonindex", "userid"),
+}
 _WORDS = "|".join((*AXES, *_SCORES))
 # Such as nosex, and xnose or x0; a joint may also end with a letter of an axis (left index).
 _COLUMNS = (
@@ -56,6 +60,8 @@ def find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
             other.setdefault("frame", name)
         elif word in _BODIES:
             columns.setdefault("body", name)
+        elif word in _OTHER_BODIES:
+            other.setdefault("body", name)
         elif word in _TIMES and names.count(name) == 1:
             columns.setdefault("time", name)
         else:

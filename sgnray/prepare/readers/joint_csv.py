@@ -133,6 +133,10 @@ def describe_columns(head: bytes) -> str:
     names, _, _ = _read_header(head)
     if len(names) < MIN_JOINTS:
         return ""
+    if set(AXES) <= {name.lower() for name in names}:
+        return "it has a row for each joint: write a row for each frame (pandas: DataFrame.pivot)"
+    if all(map(_is_number, names)):
+        return "its first line has numbers, not names of columns, such as nose_x or SpineBase.X"
     shown = ", ".join(map(show_name, names[:_NUM_SHOWN]))
     more = f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else ""
     return (

@@ -4,10 +4,12 @@
     file: [frame, ...], or one after another        YOLO, JSON lines     _list_frames
     file: {"instance_info": [frame, ...]}           MMPose               _list_frames
     file: [person with a key of the frame, ...]     COCO, AlphaPose      _list_frames
-    a file for each image: [person, ...]            MMPose, AlphaPose    _list_images
+    a file for each image: frame                    MMPose, AlphaPose    _list_images
     frame: [person, ...]                            YOLO                 _list_people
     frame: {"instances": [person, ...]}             MMPose               _list_people
+    frame: {"instance_info": [person, ...]}         MMPose's demo        _list_people
     frame: {"predictions": [person, ...]}           OpenPifPaf           _list_people
+    frame: {"predictions": [[person, ...]]}         MMPose's inferencer  _list_people
     frame: {"keypoints": ..., "scores": ...}        rtmlib               _list_people
     person: {"keypoints": 17 x 2 or 17 x 3}         MMPose               _read_person
     person: {"keypoints": 51 numbers}               COCO                 _read_person
@@ -53,9 +55,9 @@ NO_FRAME = "its list is empty: no frame contains a person"
 # Frames may also be JSON in strings, which reading refuses.
 _KEYS = re.compile(rb'^\s*[\[{].*"(keypoints|instances|instance_info)\\?"', re.DOTALL)
 _PEOPLE = re.compile(rb'\s*\[\s*\{.*"keypoints"', re.DOTALL)
-_FRAME_KEYS = (b'"instances"', b'"predictions"', b'"image_id"')
+_FRAMES = re.compile(rb'"(?:instances|predictions|image_id)"|"keypoints"\s*+:\s*+\[\s*+\[\s*+\[')
+_FRAME = re.compile(rb'"instances"|"predictions"|"keypoints"\s*+:\s*+\[\s*+(?:\]|\[\s*+\[)')
 _LINES = re.compile(rb"[\]}]\s*+[\[{]")  # a value after another one, as in JSON lines
-_PEOPLE_OF_FRAME = re.compile(rb'"keypoints"\s*+:\s*+\[\s*+\[\s*+\[')
 # Of the frame, in a list of people: keys in lower case without _, the first one that changes.
 _FRAME_NUMBER_KEYS = (
     *("imageid", "frameid", "frame", "framenumber", "frameindex", "frameidx", "framenum"),
@@ -95,10 +97,14 @@ def detect_keypoints(head: bytes) -> Skeleton | None:
 
 
 def detect_image(head: bytes) -> Skeleton | None:
-    """Detect the people of a single image."""
-    if not _PEOPLE.match(head) or any(key in head for key in _FRAME_KEYS):
+    """Detect the people of a single image, in a list or in an object."""
+    if not _KEYS.match(head) or _LINES.search(head):
         return None
-    if _LINES.search(head) or _PEOPLE_OF_FRAME.search(head):
+    if head.lstrip().startswith(b"{"):  # of people, or a frame, but not both: a video has frames
+        is_listed = (b'"instance_info"' in head) != (_FRAME.search(head) is not None)
+    else:
+        is_listed = _PEOPLE.match(head) is not None and not _FRAMES.search(head)
+    if not is_listed:
         return None
     # A number without an end is cut off by the end of the head.
     numbers = {(key, number.strip()) for key, number, end in _NUMBERS.findall(head) if end}
@@ -114,7 +120,7 @@ def is_label(head: bytes) -> bool:
 def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame that is wrong."""
     files = list(split_frames(data))
-    content = None if files else _parse(data)
+    content: Any = None if files else _parse(data)
     frames, numbers = _list_images(files) if files else _list_frames(content)
     names = [f" ({name})" for name, _ in files] or [""] * len(frames)
     listed = []
@@ -126,7 +132,8 @@ def read_keypoints(data: bytes, skeleton: Skeleton) -> Recording:
         with in_frame(f"{number}{names[number]}"):
             poses_NVC.append([_read_person(person, skeleton) for person in people])
         ids.append([_track_id(person) for person in people])
-    if files or (len(frames) == 1 and isinstance(content, list) and _is_person(content[0])):
+    is_image = len(frames) == 1 and (not isinstance(content, list) or _is_person(content[0]))
+    if files or is_image:
         _check_apart(poses_NVC)
     return build_recording(poses_NVC, skeleton, check_ids(ids), numbers)
 
@@ -156,9 +163,9 @@ def _list_images(files: Sequence[tuple[str, bytes]]) -> tuple[list[Any], list[in
 
 def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
     """Return the frames and their numbers, if they have any."""
-    if isinstance(content, dict):
-        _check_names(content.get("meta_info"))
-        content = content.get("instance_info")
+    content = _unwrap(content)
+    if isinstance(content, dict) and content.keys() & {"instances", "predictions", "keypoints"}:
+        content = [content]
     if not isinstance(content, list) or not content:
         raise refusal("neither a list of frames nor an object with a list `instance_info`")
     if not all(map(_is_person, content)):
@@ -238,8 +245,16 @@ def _check_names(meta: Any) -> None:
         raise refusal(f"{what}: choose a model of MMPose that was trained on COCO")
 
 
+def _unwrap(content: Any) -> Any:
+    """Return the frames or people that MMPose describes, or else the content itself."""
+    if not isinstance(content, dict) or "instance_info" not in content:
+        return content
+    _check_names(content.get("meta_info"))
+    return content["instance_info"]
+
+
 def _list_people(frame: Any) -> list[Any]:
-    listed = frame
+    listed = frame = _unwrap(frame)
     if isinstance(frame, dict):
         listed = frame.get("instances", frame.get("predictions", frame.get("keypoints")))
     if isinstance(listed, str):
@@ -247,6 +262,9 @@ def _list_people(frame: Any) -> list[Any]:
     if not isinstance(listed, list):
         raise refusal("neither a list of people nor an object with a list `instances`")
     if listed is frame or listed is not frame.get("keypoints"):
+        match listed:
+            case [[*people]]:  # MMPose's inferencer lists the people of each image
+                return people
         return listed
     scores = frame.get("keypoint_scores", frame.get("scores"))
     if not isinstance(scores, list):
@@ -283,8 +301,9 @@ def _track_id(person: dict[str, Any]) -> int | None:
 
 
 def _read_person(person: Any, skeleton: Skeleton) -> Floats:
-    points = person.get("keypoints") if isinstance(person, dict) else None
-    is_flat = False
+    if not isinstance(person, dict) or "keypoints" not in person:
+        raise refusal("a person has no `keypoints`")
+    points, is_flat = person["keypoints"], False
     if isinstance(points, dict):  # of YOLO
         numbers = read_numbers([points.get("x"), points.get("y")], what="keypoints").T
     else:

@@ -50,7 +50,16 @@ log = logging.getLogger(__name__)
 _EVERY = {"cs": ("subject", 3), "cv": ("camera", 3)}  # every third one is for testing
 _RANDOM_EVERY = 5
 _FIELD = re.compile(r"\{(\w*)\}|(\*)")
-_NAMES_OF_ALPHAPOSE = ("alphapose-results", "sep-json")
+# Folders and files that AlphaPose, MMPose and users of OpenPose write below the folder of a class.
+_NO_CLASSES = (
+    "alphapose-results",
+    "json",
+    "keypoints",
+    "openpose",
+    "output",
+    "predictions",
+    "sep-json",
+)
 _NOW = (
     "sort them into one folder per class, put a labels.csv (name,label,subject,camera) next to "
     "them, or give --name-pattern 'a{label}_s{subject}_v{camera}'"
@@ -167,7 +176,7 @@ def _choose_labeler(listing: Listing, name_pattern: str | None) -> Labeler:
 def _label_by_folder(files: Sequence[RawFile]) -> Labeler:
     """Name clips CLASS/FILE, or by more of their paths if several would have the same name."""
     _check_folders_of_frames(files)
-    num_parts = {file: 3 if _is_of_alphapose(file) else 2 for file in files}
+    num_parts = {file: _count_parts(file) for file in files}
     names = _name_apart(num_parts)
     is_labeled: set[bool] = set()
 
@@ -189,9 +198,11 @@ def _label_by_folder(files: Sequence[RawFile]) -> Labeler:
     return describe
 
 
-def _is_of_alphapose(file: RawFile) -> bool:
-    """Return whether the recording is a folder below that of its class: all files have one name."""
-    return file.depth > 1 and stem_of(file.name) in _NAMES_OF_ALPHAPOSE
+def _count_parts(file: RawFile) -> int:
+    """Count the last parts of a path, from the class on: it and the recording have own names."""
+    parts = PurePosixPath(stem_of(file.path)).parts
+    named = [number for number, part in enumerate(parts) if part.lower() not in _NO_CLASSES]
+    return len(parts) - named[-2] if len(named) > 1 else 2
 
 
 def _name_apart(num_parts: Mapping[RawFile, int]) -> dict[RawFile, str]:

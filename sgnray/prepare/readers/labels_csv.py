@@ -9,7 +9,7 @@ import logging
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from sgnray.errors import (
@@ -70,13 +70,25 @@ def label_by_table(tables: Sequence[RawFile], listing: Listing) -> Labeler:
         is_exact = stem_of(file.path).endswith(name)
         return rows[name] | ({} if is_exact else {"name": _without_video(name)})
 
-    paths = [*(file.path for file in listing.files), *(item.name for item in listing.unused)]
-    if unmatched := list(rows.keys() - {find_row(path) for path in paths}):
+    fits: dict[str | None, dict[str, str]] = defaultdict(dict)
+    for path in sorted(file.path for file in listing.files):
+        fits[find_row(path)].setdefault(stem_of(path), path)
+    several = [(name, found) for name, found in fits.items() if name and len(found) > 1]
+    if several:
+        raise _refuse_table(tables[0], [_refuse_row(name, found) for name, found in several])
+    if unmatched := rows.keys() - fits.keys() - {find_row(item.name) for item in listing.unused}:
         log.warning(
             "no recording found for %s of %s, such as %.80r",
             *(count_of(len(unmatched), "row"), LABELS_FILE, min(unmatched)),
         )
     return describe
+
+
+def _refuse_row(name: str, fits: Mapping[str, str]) -> Problem:
+    """Explain that a row fits these recordings, by their paths without suffixes."""
+    shown = " and ".join([*fits.values()][:2] + ["more"] * (len(fits) > 2))
+    longest = max(fits, key=lambda path: path.count("/"))
+    return Problem(name, f"fits {shown}: write the folder, such as {longest}")
 
 
 def _without_video(name: str) -> str:

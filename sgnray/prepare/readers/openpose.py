@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from sgnray.data.skeleton import OPENPOSE18, OPENPOSE25, Skeleton
 from sgnray.prepare.clip import Recording, refusal
 from sgnray.prepare.readers.json_values import (
@@ -32,7 +34,8 @@ FRAME_NAME = re.compile(r"([^\x00-\x1f]*?)_?(\d{1,18})_keypoints\.json", re.IGNO
 _PEOPLE = re.compile(
     rb'"people"\s*:(?!\s*\[\s*\{\s*"name"[^}]*"num_clips")|"bodies"\s*:\s*\[\s*\{\s*"joints"'
 )
-_NUMBERS = re.compile(rb'"(?:pose_keypoints(?:_2d)?|joints)"\s*:\s*\[([^\]]*)')
+_NUMBERS = re.compile(rb'"(?:pose_keypoints(?:_2d)?|joints)"\s*:\s*\[\s*+([^\]]+)')
+_LISTED = re.compile(rb"\s*\[\s*\{")
 _IMAGES = re.compile(rb'\s*\{\s*"[^"]*"\s*:\s*\{.*"version"\s*:\s*"AlphaPose', re.DOTALL)
 _SKELETONS = {3 * skeleton.num_joints: skeleton for skeleton in (OPENPOSE25, OPENPOSE18)}
 _NECK, _SHOULDERS = 1, [2, 5]  # in both skeletons
@@ -49,7 +52,9 @@ def detect_openpose(head: bytes) -> Skeleton | None:
 
 
 def detect_alphapose(head: bytes) -> Skeleton | None:
-    """Detect AlphaPose's file of all images, not that of a single one."""
+    """Detect AlphaPose's file of all images, or a list of OpenPose's frames, not a single one."""
+    if _LISTED.match(head) and has_person(head):
+        return detect_openpose(head)
     return OPENPOSE18 if _IMAGES.match(head) and _PEOPLE.search(head) else None
 
 
@@ -68,7 +73,7 @@ def join_frames(frames: Iterable[tuple[str, bytes]]) -> bytes:
 def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:
     """Read the frames of a recording; ClipError names the frame and the file that is wrong."""
     files = list(split_frames(data))
-    frames: list[tuple[str, Any]] = [*files] or _list_images(parse_json(data))
+    frames: list[tuple[str, Any]] = [*files] or _list_images(data)
     poses_NVC, ids = [], []
     for number, (name, frame) in enumerate(frames):
         shown = name if files else show_name(name)
@@ -84,12 +89,18 @@ def read_openpose(data: bytes, skeleton: Skeleton) -> Recording:
     return build_recording(poses_NVC, skeleton, check_ids(ids), _number([n for n, _ in frames]))
 
 
-def _list_images(content: Any) -> list[tuple[str, Any]]:
-    """Return AlphaPose's images, each with its name: of a file of all, or of one."""
+def _list_images(data: bytes) -> list[tuple[str, Any]]:
+    """Return AlphaPose's images, each with its name: of a file of all, or of one.
+
+    Frames of OpenPose in a list have no names.
+    """
+    content = parse_json(data)
     if _is_of_alphapose(content):
         return [("", content)]
     if isinstance(content, dict) and any(map(_is_of_alphapose, content.values())):
         return list(content.items())
+    if isinstance(content, list) and has_person(data):
+        return [("", frame) for frame in content]
     if isinstance(content, dict) and isinstance(content.get("people"), list):
         raise refusal("an OpenPose frame that is not named NAME_000000000000_keypoints.json")
     raise refusal(
@@ -137,6 +148,8 @@ def _read_person(person: Any, skeleton: Skeleton, *, has_neck: bool) -> Floats:
         raise refusal("a person is not a JSON object")
     keys = ("pose_keypoints_2d", "pose_keypoints", "joints")
     listed = next((person[key] for key in keys if key in person), None)
+    if listed == []:  # such as of a face without a body
+        return np.full((skeleton.num_joints, 2), np.nan)
     numbers = read_numbers(listed, what="pose_keypoints_2d")
     if numbers.shape != (3 * skeleton.num_joints,):
         what = f"not {3 * skeleton.num_joints} as {skeleton.name}"
@@ -144,4 +157,5 @@ def _read_person(person: Any, skeleton: Skeleton, *, has_neck: bool) -> Floats:
     joints_V3 = numbers.reshape(-1, 3)
     if not has_neck:
         joints_V3[_NECK] = joints_V3[_SHOULDERS].mean(axis=0)
+        joints_V3[_NECK, 2] = joints_V3[_SHOULDERS, 2].min()  # one that is missing may be at 0
     return mark_missing(joints_V3[:, :2], joints_V3[:, 2])

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import os
 import resource
 import shutil
@@ -19,6 +20,8 @@ from sgnray.prepare import dataset
 from sgnray.prepare.dataset import prepare_dataset
 from sgnray.prepare.readers.listing import PART_FILES
 from sgnray.prepare.staging import hold_staging
+
+from ...pose_files import make_file
 
 FILES = ("clips.arrow", "dataset.json", "skipped.csv")
 
@@ -418,3 +421,16 @@ def test_a_dataset_that_lacks_most_clips_is_warned_of(make_nwucla, tmp_path, cap
     assert reason
     few = f"30 of 36 recordings were left out, 18 of them for this reason: {reason}"
     assert caplog.messages == [few, few]
+
+
+def test_clips_of_a_single_frame_are_warned_of(tmp_path, caplog):
+    """Such as files of one image each whose names do not end with their number."""
+    for label, number in itertools.product(("wave", "still"), range(4)):
+        path = tmp_path / "raw" / label / f"image{chr(97 + number)}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(make_file("YOLO", num_frames=1 if number else 3))
+    prepare_dataset(tmp_path / "raw", out=tmp_path / "out")
+    assert caplog.messages == [
+        "6 of 8 clips have a single frame: if a recording has a file for each frame, put them into "
+        "its own folder, named by the number of the frame"
+    ]

@@ -10,18 +10,31 @@ from sgnray.errors import ClipError, InputError
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.find_recordings import find_recordings
 from sgnray.prepare.readers.format_table import HEAD_BYTES
+from sgnray.prepare.readers.keypoints import read_keypoints
 from sgnray.prepare.readers.recordings import read_recording
 from sgnray.storage.location import locate
 
 from ... import pose_files as files
 from .conftest import assert_equal
 
-PERSON_TVC = files.move(COCO17, 40)
+PEOPLE_NVC = files.project(files.move(COCO17, 40))[:, None]
+MMPOSE = json.loads(files.format_mmpose(PEOPLE_NVC))
+META = {"dataset_name": "coco", "keypoint_id2name": dict(enumerate(COCO17.joints))}
 FRAMES = {
-    "MMPose": [frame["instances"] for frame in json.loads(
-        files.format_mmpose(files.project(PERSON_TVC)[:, None]))],
-    "YOLO": json.loads(files.format_yolo(files.project(PERSON_TVC)[:, None])),
-}  # fmt: skip
+    "MMPose": [frame["instances"] for frame in MMPOSE],
+    "MMPose, a frame": MMPOSE,
+    "MMPose's demo": [{"meta_info": META, "instance_info": f["instances"]} for f in MMPOSE],
+    "YOLO": json.loads(files.format_yolo(PEOPLE_NVC)),
+    "OpenPifPaf": [json.loads(x) for x in files.format_lines(PEOPLE_NVC).splitlines()],
+    "rtmlib": [json.loads(x) for x in files.format_lines(PEOPLE_NVC, "rtmlib").splitlines()],
+}
+NOBODY = {
+    **{kind: [] for kind in FRAMES},
+    "MMPose, a frame": {"frame_id": 7, "instances": []},
+    "MMPose's demo": {"meta_info": META, "instance_info": []},
+    "OpenPifPaf": {"frame": 7, "predictions": []},
+    "rtmlib": {"keypoints": [], "scores": []},
+}
 
 
 def write(folder, frames=FRAMES["YOLO"], name="{:06}.json"):
@@ -45,13 +58,18 @@ def test_files_of_images_are_the_frames_of_a_recording(tmp_path, kind, name):
     file, recording = read_one(tmp_path / "clip")
     assert (file.name, file.kind, file.skeleton) == ("clip", "COCO key points", "coco17")
     assert_equal(recording, read_one(tmp_path / "whole.json")[1])
+    assert_equal(recording, read_keypoints(json.dumps(MMPOSE).encode(), COCO17))
 
 
+@pytest.mark.parametrize("kind", FRAMES)
 @pytest.mark.parametrize("has_empty", [True, False])
-def test_an_image_without_people_is_a_frame(tmp_path, has_empty):
+def test_an_image_without_people_is_a_frame(tmp_path, kind, has_empty):
     """After 20 empty or missing frames, somebody who comes back is another body."""
-    frames = [people if not 10 <= n < 30 else [] for n, people in enumerate(FRAMES["MMPose"])]
-    seen = [(n, people) for n, people in enumerate(frames) if has_empty or people]
+    seen = [
+        (n, NOBODY[kind] if 10 <= n < 30 else people)
+        for n, people in enumerate(FRAMES[kind])
+        if has_empty or not 10 <= n < 30
+    ]
     write(tmp_path / "clip", zip(*zip(*seen, strict=True), strict=True))
     _, recording = read_one(tmp_path / "clip")
     assert [body.num_frames for body in recording.bodies] == [10, 10]
@@ -64,6 +82,30 @@ def test_a_recording_without_people_is_refused(tmp_path):
     assert [file.path for file in listing.files] == ["wave/a"]
     (refused,) = listing.refused
     assert (refused.name, refused.reason[-26:]) == ("wave/b", "no frame contains a person")
+
+
+def test_images_of_another_dataset_are_refused(tmp_path):
+    """By the description of MMPose's demo, which is in each file."""
+    frames = [frame | {"meta_info": {"dataset_name": "mpii"}} for frame in FRAMES["MMPose's demo"]]
+    write(tmp_path / "clip", frames, "results_{}.json")
+    with pytest.raises(ClipError, match=r"frame 0 \(results_0.json\): the key points are those of"):
+        read_one(tmp_path / "clip")
+
+
+def test_videos_of_mmpose_are_not_images(tmp_path):
+    """Such as clip1 and clip2, also if a video begins without people, or has a single frame."""
+    videos = [[NOBODY["MMPose, a frame"], *MMPOSE], MMPOSE[:1]]
+    write(tmp_path, [{"meta_info": META, "instance_info": own} for own in videos], "clip{}.json")
+    found = find_recordings(tmp_path).files
+    assert [file.name for file in found] == ["clip0.json", "clip1.json"]
+
+
+def test_recordings_of_one_person_are_not_images_of_a_crowd(tmp_path):
+    """As other programs write them: frames x joints x 2."""
+    clip = {"keypoints": PEOPLE_NVC[:, 0].tolist(), "label": "wave"}
+    write(tmp_path, [clip] * 3, "clip{}.json")
+    with pytest.raises(ClipError, match="a frame has 40 people at the same place: if they are"):
+        read_one(tmp_path)
 
 
 def test_folders_and_prefixes_are_recordings(tmp_path):

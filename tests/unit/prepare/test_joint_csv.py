@@ -5,7 +5,7 @@ import pytest
 
 from sgnray.data.skeleton import KINECT20, MEDIAPIPE33, NTU25
 from sgnray.errors import ClipError
-from sgnray.prepare.readers.joint_csv import detect_columns, read_joint_csv
+from sgnray.prepare.readers.joint_csv import describe_columns, detect_columns, read_joint_csv
 
 from ... import pose_files as files
 
@@ -372,3 +372,39 @@ def test_cells_of_missing_joints(cell):
     rows[5][2:5] = [cell] * 3
     (body,) = read_joint_csv(files.format_csv([header, *rows]), NTU25).bodies
     np.testing.assert_allclose(body.joints_TVC, TWO[0], atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (["frame", "landmark", "x", "y", "z", "visibility"], "it has a row for each joint: write "),
+        (["Frame", "Joint", "X", "Y", "Z"], "it has a row for each joint: write a row for each fr"),
+        (["0", "0.5", "-1e-3", ""], "its first line has numbers, not names of columns, such"),
+        (["frame", "nose_x", "nose_y"], "its columns are frame, nose_x, nose_y, not x, y and z of"),
+        (["a", "b"], ""),
+    ],
+)
+def test_advice_for_other_files(tmp_path, header, reason):
+    """Such as a row for each joint, as pandas may melt it, or no header."""
+    data = files.format_csv([header, [0, "nose", 0.1, 0.2, 0.3][: len(header)]])
+    assert detect_columns(data, NTU25) is detect_columns(data, MEDIAPIPE33) is None
+    assert describe_columns(data).startswith(reason)
+    assert bool(reason) == bool(describe_columns(data))
+
+
+@pytest.mark.parametrize(
+    "name", ["pose_id", "PoseIndex", "person idx", "BodyIndex", "SkeletonID", "PlayerId", "user_id"]
+)
+def test_the_ids_of_people_whatever_their_column_is_called(name):
+    """Kinect's own id, which no other person gets, is preferred."""
+    header, *rows = rows_of(files.format_kinect(TWO))
+    for one, other in zip(rows[2::4], rows[3::4], strict=True):  # overlaps would not tell them
+        one[1], other[1] = other[1], one[1]
+    expected = read_joint_csv(files.format_csv([header, *rows]), NTU25).bodies
+    renamed = [["Frame", name, *header[2:]], *rows]
+    both = [[name, *header], *(["1", *row] for row in rows)]
+    for lines in (renamed, both):
+        found = read_joint_csv(files.format_csv(lines), NTU25).bodies
+        assert [body.joints_TVC.tobytes() for body in found] == [
+            body.joints_TVC.tobytes() for body in expected
+        ]

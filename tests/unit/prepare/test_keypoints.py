@@ -62,6 +62,31 @@ def test_a_long_list_of_people_takes_time_in_proportion_to_its_length():
     assert time.process_time() - started < 20
 
 
+@pytest.mark.parametrize("form", ["listed", "nested", "files"])
+def test_results_of_mmposes_inferencer(form):
+    """Written as Python has them: a list of one image's people in the list of the images."""
+    frames = [frame["instances"] for frame in (frames_of(keypoint_scores=[0.9] * 17))]
+    frames[2:3] = [[]]
+    results = [{"visualization": [], "predictions": [people]} for people in frames]
+    if form == "nested":
+        results = [[people] for people in frames]
+    data = json.dumps(results).encode()
+    assert detect_keypoints(data) is COCO17
+    if form == "files":
+        data = [json.dumps(frame).encode() for frame in results]
+        assert detect_image(data[0]) is COCO17
+        one = read_keypoints(join_frames([("clip_0.json", data[0])]), COCO17)
+        assert one.num_frames == 1
+        data = join_frames((f"clip_{number}.json", frame) for number, frame in enumerate(data))
+    assert_equal(read_keypoints(data, COCO17), read(frames))
+
+
+@pytest.mark.parametrize("person", [{"name": "person", "confidence": 0.9}, 7, [], [[{}]]])
+def test_people_without_key_points_are_refused(person):
+    content = [[frame["instances"][0], person] for frame in frames_of()]
+    assert refusal_of(content) == "frame 0: a person has no `keypoints`"
+
+
 # ----------------------------------------------------------------------------------- other joints
 
 

@@ -108,6 +108,36 @@ def test_folders_of_alphapose_are_recordings_of_a_class(write):
 
 
 @pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("{}/clip{}/json", "wave/clip0/json"),
+        ("{}/clip{}/keypoints.json", "wave/clip0/keypoints"),
+        ("monday/{}/clip{}/output", "wave/clip0/output"),
+        ("{}/predictions/clip{}.json", "wave/predictions/clip0"),
+        ("{}/JSON/clip{}", "wave/JSON/clip0"),
+        ("openpose/{}/clip{}", "wave/clip0"),
+        ("output/{}/clip{}/openpose/json", "wave/clip0/openpose/json"),
+    ],
+)
+def test_folders_that_programs_write_are_not_classes(tmp_path, path, name):
+    for label, number in itertools.product(("still", "wave"), range(2)):
+        place = tmp_path / "raw" / path.format(label, number)
+        if place.suffix:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(files.make_file("MMPose", seed=number))
+        else:
+            write_openpose(place, f"clip{number}")
+    labels = {name: label for name, (label, *_) in facts_of(plan(tmp_path / "raw")).items()}
+    assert (len(labels), labels[name]) == (4, "wave")
+    assert set(labels.values()) == {"still", "wave"}
+
+
+def test_a_class_may_have_the_name_of_such_a_folder(write):
+    raw = write("input/clip0.csv", "output/clip0.csv", "output/clip1.csv")
+    assert plan(raw).class_names == ("input", "output")
+
+
+@pytest.mark.parametrize(
     ("folder", "name"),
     [
         ("kinect.2023", "kinect-2023"),
@@ -383,6 +413,27 @@ def test_videos_of_one_name_in_labels_csv_are_not_mixed_up(write, caplog):
     assert list(facts_of(planned)) == ["b", "c"]
     assert [item.reason for item in planned.skipped] == ["it is not in labels.csv"]
     assert caplog.messages == ["no recording found for 2 rows of labels.csv, such as 'a.avi'"]
+
+
+@pytest.mark.parametrize("name", ["clip0", "clip0.mp4"])
+def test_a_row_of_labels_csv_for_several_recordings_is_refused(write, name):
+    """Else the first one would get the label of the other."""
+    raw = write("wave/clip0.csv", "still/clip0.csv", "jump/clip1.csv")
+    make_different(raw / "wave/clip0.csv")
+    (raw / "labels.csv").write_text(f"name,label\n{name},wave\nclip1,jump\n")
+    with pytest.raises(InputError) as caught:
+        plan(raw)
+    assert [(problem.where, problem.what) for problem in caught.value.problems] == [
+        (name, "fits still/clip0.csv and wave/clip0.csv: write the folder, such as still/clip0")
+    ]
+    write("clip0.csv")
+    with pytest.raises(InputError) as caught:
+        plan(raw)
+    assert " and more: write the folder, such as still" in caught.value.problems[0].what
+    (raw / "clip0.csv").unlink()
+    for rows in ("wave/clip0,wave", f"{name},still\nwave/clip0,wave"):
+        (raw / "labels.csv").write_text(f"name,label\n{rows}\nclip1,jump\n")
+        assert facts_of(plan(raw))["wave/clip0"][0] == "wave"
 
 
 def test_subjects_with_names_are_numbered_in_their_order(write):

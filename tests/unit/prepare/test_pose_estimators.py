@@ -27,6 +27,7 @@ from sgnray.prepare.readers.recordings import read_recording, read_recordings
 from sgnray.storage.location import locate
 
 from ... import pose_files as files
+from .conftest import assert_equal
 
 FORMATTERS = {
     "MMPose": files.format_mmpose,
@@ -381,7 +382,10 @@ def test_a_known_person_of_pyskl(read):
 # ------------------------------------------------------------------- people as estimators see them
 
 
-def make_crossing(skeleton, num_frames=40, seed=0):
+NOISE_M = 1 / files.PIXELS_PER_METER
+
+
+def make_crossing(skeleton, num_frames=40, seed=0, see=files.project, noise=1.0):
     """Two people who pass each other: frames of people in any order, with noise and gaps.
 
     They look alike, and as they meet each is nearest to where the other was.
@@ -390,8 +394,8 @@ def make_crossing(skeleton, num_frames=40, seed=0):
     known = [files.move(skeleton, num_frames, walk_m=walk_m, seed=seed) for walk_m in (3.0, -3.0)]
     frames_NVC = []
     for frame in range(num_frames):
-        people_NVC = np.stack([files.project(person[frame]) for person in known])
-        people_NVC += rng.normal(0, 1, people_NVC.shape)
+        people_NVC = np.stack([see(person[frame]) for person in known])
+        people_NVC += rng.normal(0, noise, people_NVC.shape)
         people_NVC[rng.random(people_NVC.shape[:2]) < 0.1] = np.nan
         frames_NVC.append(people_NVC[rng.permutation(2)])
     return known, frames_NVC
@@ -409,10 +413,19 @@ def assert_followed(recording, known):
         assert error.max() < 0.25
 
 
-@pytest.mark.parametrize("kind", FORMATTERS)
+CROSSING = FORMATTERS | {
+    "AlphaPose": files.format_alphapose,
+    "Kinetics": lambda frames_NVC: files.format_kinetics([each / 4 for each in frames_NVC]),
+}
+
+
+@pytest.mark.parametrize("kind", CROSSING)
 def test_people_who_cross_stay_apart(read, kind):
-    known, frames_NVC = make_crossing(COCO17)
-    recording, skeleton = read(FORMATTERS[kind](frames_NVC), files.SAMPLES[kind].suffix)
+    known, frames_NVC = make_crossing(files.SAMPLES[kind].skeleton)
+    recording, skeleton = read(CROSSING[kind](frames_NVC), files.SAMPLES[kind].suffix)
+    if kind == "AlphaPose":  # its neck is between the shoulders
+        for person_TVC in known:
+            person_TVC[:, 1] = person_TVC[:, [2, 5]].mean(axis=1)
     assert_followed(recording, known)
     assert normalize(recording, skeleton).bodies.max() == 1
 
@@ -438,6 +451,17 @@ def test_people_of_openpose_who_cross_stay_apart(tmp_path, skeleton):
     known, frames_NVC = make_crossing(skeleton)
     files.write_openpose(tmp_path / "clip", "clip", frames_NVC)
     recording, its_skeleton = read_folder(tmp_path)
+    assert its_skeleton is skeleton
+    assert_followed(recording, known)
+
+
+@pytest.mark.parametrize("skeleton", [NTU25, KINECT20], ids=lambda item: item.name)
+def test_people_of_kinect_without_ids_who_cross_stay_apart(read, skeleton):
+    known, frames_NVC = make_crossing(skeleton, see=np.array, noise=NOISE_M)
+    lines = files.format_kinect(np.stack(frames_NVC, axis=1), skeleton).decode().splitlines()
+    cells = [line.split(",") for line in lines]
+    data = files.format_csv([[frame, *joints] for frame, _, *joints in cells])
+    recording, its_skeleton = read(data, ".csv")
     assert its_skeleton is skeleton
     assert_followed(recording, known)
 
@@ -478,13 +502,16 @@ def test_landmarks_without_a_header_may_have_their_visibility(read):
     np.testing.assert_allclose(recording.bodies[0].joints_TVC, person_TVC, atol=1e-5)
 
 
-def test_missing_landmarks_are_interpolated(read):
+@pytest.mark.parametrize(("noise_m", "atol"), [(0, 1e-5), (NOISE_M, 6 * NOISE_M)])
+def test_missing_landmarks_are_interpolated(read, noise_m, atol):
+    rng = np.random.default_rng(0)
     person_TVC = files.move(MEDIAPIPE33, 30)
-    seen_TVC = np.where(np.random.default_rng(0).random((30, 33, 1)) < 0.1, np.nan, person_TVC)
+    seen_TVC = np.where(rng.random((30, 33, 1)) < 0.1, np.nan, person_TVC)
+    seen_TVC += rng.normal(0, noise_m, seen_TVC.shape)
     recording, _ = read(files.format_mediapipe(seen_TVC), ".csv")
     (body,) = recording.bodies
     error = np.linalg.norm(body.joints_TVC - person_TVC, axis=-1)
-    assert error[~np.isnan(seen_TVC[..., 0])].max() < 1e-5
+    assert error[~np.isnan(seen_TVC[..., 0])].max() < atol
     assert error.max() < 0.1
 
 
@@ -632,6 +659,47 @@ def test_refused_frames_of_openpose(tmp_path, frame, reason):
     with pytest.raises(ClipError) as caught:
         read_recording(file)
     assert caught.value.what.startswith(reason)
+
+
+@pytest.mark.parametrize("skeleton", [OPENPOSE25, OPENPOSE18], ids=lambda item: item.name)
+def test_people_of_openpose_without_a_pose_are_nobody(tmp_path, skeleton):
+    """Such as a face without a body, also in the frame by which the skeleton is detected."""
+    frames_NVC = files.project(files.move(skeleton, 5))[:, None]
+    for folder in ("some", "face"):
+        files.write_openpose(tmp_path / folder, "a", frames_NVC)
+    face = {"person_id": [-1], "pose_keypoints_2d": [], "face_keypoints_2d": [0.5] * 210}
+    for number in (0, 3):
+        path = tmp_path / f"face/a_{number:012}_keypoints.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({"people": [face, *content["people"]]}))
+    recording, its_skeleton = read_folder(tmp_path / "face")
+    assert its_skeleton is skeleton
+    assert_equal(recording, read_folder(tmp_path / "some")[0])
+    for path in (tmp_path / "face").iterdir():
+        path.write_text(json.dumps({"people": [face]}))
+    with pytest.raises(InputError, match="no recording found that can be used"):
+        find_recordings(tmp_path / "face")
+
+
+@pytest.mark.parametrize("skeleton", [OPENPOSE25, OPENPOSE18], ids=lambda item: item.name)
+def test_the_frames_of_openpose_may_be_in_a_list(tmp_path, skeleton):
+    frames_NVC = [*files.project(files.move(skeleton, 5))[:, None], []]
+    files.write_openpose(tmp_path / "frames", "a", frames_NVC)
+    frames = [json.loads(files.format_openpose(people_NVC)) for people_NVC in frames_NVC]
+    for number in range(2):  # not two frames of a recording
+        (tmp_path / f"clip{number}.json").write_text(json.dumps(frames))
+    *clips, expected = sorted(find_recordings(tmp_path).files, key=lambda file: file.name)
+    assert [file.name for file in clips] == ["clip0.json", "clip1.json"]
+    for file in clips:
+        recording, its_skeleton = read_recording(file)
+        assert its_skeleton is skeleton
+        assert_equal(recording, read_recording(expected)[0])
+    (tmp_path / "clip1.json").write_text(json.dumps([*frames, 5]))
+    with pytest.raises(ClipError, match="frame 6: not a JSON object with a list `people`"):
+        read_folder(tmp_path / "clip1.json")
+    (tmp_path / "clip1.json").write_text('[{"people": [{"keypoints": [1, 2, 3]}]}]')
+    with pytest.raises(ClipError, match="it has `people`, but is not a frame of OpenPose: write"):
+        read_folder(tmp_path / "clip1.json")
 
 
 def test_a_frame_of_openpose_with_another_name_is_refused(read):
