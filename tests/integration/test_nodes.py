@@ -120,10 +120,7 @@ def num_trials(host):
     return sum("ImplicitFunc" in command_of(pid) for pid in host.pids())
 
 
-def test_the_hosts_of_a_killed_driver_are_free_for_the_same_command(
-    network, start, tiny_folder, tmp_path
-):
-    head, other = network
+def test_the_hosts_of_a_killed_driver_are_free_for_the_same_command(start, tiny_folder, tmp_path):
     run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     options = ("--workers", "2", "train.num_epochs=30")
     process = start(*options)
