@@ -5,6 +5,7 @@ Legend: T frames, M people, V joints, C coordinates, P poses.
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Poses, check_meters
 from sgnray.prepare.normalize import center_poses
+from sgnray.prepare.readers.format_table import UTF16
 from sgnray.prepare.readers.people import MIN_JOINTS, check_world, upside_down_share
 from sgnray.prepare.readers.pixels import NORMALIZED
 from sgnray.prepare.readers.tracks import fill_bodies
@@ -25,6 +27,7 @@ from sgnray.prepare.readers.tracks import fill_bodies
 log = logging.getLogger(__name__)
 
 MOST_PEOPLE = 2
+_MIN_INSIDE = 0.95  # share of the coordinates of normalized points that are in the image
 VIDEO_FIRST = "run a pose estimator on a video first, as the guide pose-estimators.md shows"
 _IN_METERS = "give poses as in the dataset that the model was trained on, in meters with y up"
 _FROM_PIXELS = (
@@ -39,6 +42,8 @@ def parse_frames(data: bytes) -> Any:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(UTF16)
     if "\0" in text:  # the first bytes of a video may be UTF-8
         raise UnicodeError("it is not UTF-8 text")
     return json.loads(text)
@@ -63,7 +68,8 @@ def list_clip(
         )
     given_PVC = frames_TMVC[kept_T][frames, bodies]
     if _is_normalized(given_PVC, skeleton):
-        raise InputError(NORMALIZED, where="the joints", now=_IN_METERS + _FROM_PIXELS)
+        now = f"multiply x by the width and y by the height of the image; then {_IN_METERS}"
+        raise InputError(NORMALIZED, where="the joints", now=now + _FROM_PIXELS)
     if warns_upside_down:
         warn_upside_down(frames_TMVC, skeleton)
     try:
@@ -86,8 +92,9 @@ def _is_normalized(poses_PVC: FloatArray, skeleton: Skeleton) -> bool:
     """
     if skeleton.name not in ESTIMATED or skeleton.num_coordinates != 2:
         return False
-    is_inside = bool(np.all((poses_PVC >= 0) & (poses_PVC <= 1)))
-    return is_inside and upside_down_share(poses_PVC, skeleton) > 0.5
+    # Estimators put a few joints outside the image.
+    share = float(np.mean((poses_PVC >= 0) & (poses_PVC <= 1)))
+    return share >= _MIN_INSIDE and upside_down_share(poses_PVC, skeleton) > 0.5
 
 
 def warn_upside_down(frames_TMVC: FloatArray, skeleton: Skeleton) -> bool:
@@ -97,8 +104,8 @@ def warn_upside_down(frames_TMVC: FloatArray, skeleton: Skeleton) -> bool:
     is_down = upside_down_share(frames_TMVC[~_is_absent(frames_TMVC)], skeleton) == 1
     if is_down:
         log.warning(
-            "the head is below the hips in every frame: y must be up; multiply MediaPipe's world "
-            "landmarks by (1, -1, -1)"
+            "the head is below the hips in every frame: if nobody is upside down, multiply "
+            "MediaPipe's world landmarks by (1, -1, -1), because y must be up"
         )
     return is_down
 

@@ -92,6 +92,7 @@ def _columns(*skeletons: Skeleton) -> Detect:
     return lambda head: joint_csv.detect_columns(head, *skeletons)
 
 
+UTF16 = "it is UTF-16 text: save it as UTF-8"
 NTU = RecordedFormat(
     "NTU RGB+D",
     (".skeleton",),
@@ -101,6 +102,7 @@ NTU = RecordedFormat(
 _READERS = (  # of one file each
     (nwucla.FORMAT, (".json",), nwucla.detect_nwucla, nwucla.read_nwucla),
     ("AlphaPose", (".json",), openpose.detect_alphapose, openpose.read_openpose),
+    (openpose.LIST_FORMAT, (".json",), openpose.detect_list, openpose.read_openpose),
     (openpose.FORMAT, (".json",), openpose.detect_openpose, openpose.read_openpose),
     (keypoints.IMAGE_FORMAT, (".json",), keypoints.detect_image, keypoints.read_keypoints),
     (keypoints.FORMAT, (".json", ".jsonl"), keypoints.detect_keypoints, keypoints.read_keypoints),
@@ -171,7 +173,7 @@ def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat,
         return NTU, NTU25
     head = peek() if candidates else b""
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise refusal("it is UTF-16 text: save it as UTF-8")
+        raise refusal(UTF16)
     head = head.removeprefix(codecs.BOM_UTF8)
     for known in candidates:
         if (skeleton := known.detect(head)) is not None:

@@ -23,10 +23,8 @@ _FRAMES = {"frame", "framenumber", "frameid", "framenum"}
 _OTHER_FRAMES = {"frameidx", "frameindex", "frameno", "framecount"}  # if there is none of those
 _TIMES = {"time", "timestamp"}
 _BODIES = {"body", "bodyid", "person", "personid", "trackingid", "trackid"}
-_OTHER_BODIES = {
-    *("bodyindex", "bodyidx", "personindex", "personidx", "playerid", "poseid", "poseindex"),
-    *("skeletonid", "skeletonindex", "userid"),
-}
+# Not poseid or personindex, which often count the people of a frame in any order, or the rows.
+_OTHER_BODIES = {"bodyindex", "bodyidx", "playerid", "skeletonid"}
 _WORDS = "|".join((*AXES, *_SCORES))
 # Such as nosex, and xnose or x0; a joint may also end with a letter of an axis (left index).
 _COLUMNS = (

@@ -133,7 +133,8 @@ def describe_columns(head: bytes) -> str:
     names, _, _ = _read_header(head)
     if len(names) < MIN_JOINTS:
         return ""
-    if set(AXES) <= {name.lower() for name in names}:
+    words = {name.strip().lower() for name in names}
+    if set(AXES) < words and re.search("joint|landmark|keypoint", " ".join(words)):
         return "it has a row for each joint: write a row for each frame (pandas: DataFrame.pivot)"
     if all(map(_is_number, names)):
         return "its first line has numbers, not names of columns, such as nose_x or SpineBase.X"

@@ -56,7 +56,8 @@ NO_FRAME = "its list is empty: no frame contains a person"
 _KEYS = re.compile(rb'^\s*[\[{].*"(keypoints|instances|instance_info)\\?"', re.DOTALL)
 _PEOPLE = re.compile(rb'\s*\[\s*\{.*"keypoints"', re.DOTALL)
 _FRAMES = re.compile(rb'"(?:instances|predictions|image_id)"|"keypoints"\s*+:\s*+\[\s*+\[\s*+\[')
-_FRAME = re.compile(rb'"instances"|"predictions"|"keypoints"\s*+:\s*+\[\s*+(?:\]|\[\s*+\[)')
+_FRAME = re.compile(rb'"(?:instances|predictions|(?:keypoint_)?scores)"\s*+:')
+_KEYS_OF_FRAME = {"instances", "predictions", "scores", "keypoint_scores"}
 _LINES = re.compile(rb"[\]}]\s*+[\[{]")  # a value after another one, as in JSON lines
 # Of the frame, in a list of people: keys in lower case without _, the first one that changes.
 _FRAME_NUMBER_KEYS = (
@@ -100,8 +101,10 @@ def detect_image(head: bytes) -> Skeleton | None:
     """Detect the people of a single image, in a list or in an object."""
     if not _KEYS.match(head) or _LINES.search(head):
         return None
-    if head.lstrip().startswith(b"{"):  # of people, or a frame, but not both: a video has frames
-        is_listed = (b'"instance_info"' in head) != (_FRAME.search(head) is not None)
+    if b'"instance_info"' in head:  # of people; in a video, of frames
+        is_listed = b'"instances"' not in head
+    elif head.lstrip().startswith(b"{"):
+        is_listed = _FRAME.search(head) is not None
     else:
         is_listed = _PEOPLE.match(head) is not None and not _FRAMES.search(head)
     if not is_listed:
@@ -164,7 +167,7 @@ def _list_images(files: Sequence[tuple[str, bytes]]) -> tuple[list[Any], list[in
 def _list_frames(content: Any) -> tuple[list[Any], list[int] | None]:
     """Return the frames and their numbers, if they have any."""
     content = _unwrap(content)
-    if isinstance(content, dict) and content.keys() & {"instances", "predictions", "keypoints"}:
+    if isinstance(content, dict) and content.keys() & _KEYS_OF_FRAME:
         content = [content]
     if not isinstance(content, list) or not content:
         raise refusal("neither a list of frames nor an object with a list `instance_info`")

@@ -50,16 +50,10 @@ log = logging.getLogger(__name__)
 _EVERY = {"cs": ("subject", 3), "cv": ("camera", 3)}  # every third one is for testing
 _RANDOM_EVERY = 5
 _FIELD = re.compile(r"\{(\w*)\}|(\*)")
-# Folders and files that AlphaPose, MMPose and users of OpenPose write below the folder of a class.
-_NO_CLASSES = (
-    "alphapose-results",
-    "json",
-    "keypoints",
-    "openpose",
-    "output",
-    "predictions",
-    "sep-json",
-)
+# Folders that MMPose and users of OpenPose write below the folder of a class.
+_NO_CLASSES = ("json", "keypoints", "openpose", "predictions")
+# What AlphaPose writes below the folder of a recording.
+_NAMES_OF_ALPHAPOSE = ("alphapose-results", "sep-json")
 _NOW = (
     "sort them into one folder per class, put a labels.csv (name,label,subject,camera) next to "
     "them, or give --name-pattern 'a{label}_s{subject}_v{camera}'"
@@ -201,7 +195,13 @@ def _label_by_folder(files: Sequence[RawFile]) -> Labeler:
 def _count_parts(file: RawFile) -> int:
     """Count the last parts of a path, from the class on: it and the recording have own names."""
     parts = PurePosixPath(stem_of(file.path)).parts
-    named = [number for number, part in enumerate(parts) if part.lower() not in _NO_CLASSES]
+    is_folder = bool(file.frames)  # a recording in many files, whose last part is a folder, too
+    named = [
+        number
+        for number, part in enumerate(parts)
+        if part.lower() not in _NAMES_OF_ALPHAPOSE
+        and (part.lower() not in _NO_CLASSES or (number == len(parts) - 1 and not is_folder))
+    ]
     return len(parts) - named[-2] if len(named) > 1 else 2
 
 

@@ -88,7 +88,7 @@ def _refuse_row(name: str, fits: Mapping[str, str]) -> Problem:
     """Explain that a row fits these recordings, by their paths without suffixes."""
     shown = " and ".join([*fits.values()][:2] + ["more"] * (len(fits) > 2))
     longest = max(fits, key=lambda path: path.count("/"))
-    return Problem(name, f"fits {shown}: write the folder, such as {longest}")
+    return Problem(name, f"fits {shown}: write a row for each, with its folder, such as {longest}")
 
 
 def _without_video(name: str) -> str:

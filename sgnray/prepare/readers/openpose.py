@@ -29,6 +29,7 @@ from sgnray.prepare.readers.tracks import build_recording, check_ids
 
 FORMAT = "OpenPose"
 # NAME_000000000012_keypoints.json: the recording, and the number of the frame.
+LIST_FORMAT = "OpenPose in one file"
 FRAME_NAME = re.compile(r"([^\x00-\x1f]*?)_?(\d{1,18})_keypoints\.json", re.IGNORECASE | re.ASCII)
 # The report of a run also has "people": groups of clips.
 _PEOPLE = re.compile(
@@ -51,10 +52,13 @@ def detect_openpose(head: bytes) -> Skeleton | None:
     return _SKELETONS.get(count, OPENPOSE25)
 
 
+def detect_list(head: bytes) -> Skeleton | None:
+    """Detect a list of OpenPose's frames."""
+    return detect_openpose(head) if _LISTED.match(head) else None
+
+
 def detect_alphapose(head: bytes) -> Skeleton | None:
-    """Detect AlphaPose's file of all images, or a list of OpenPose's frames, not a single one."""
-    if _LISTED.match(head) and has_person(head):
-        return detect_openpose(head)
+    """Detect AlphaPose's file of all images, not that of a single one."""
     return OPENPOSE18 if _IMAGES.match(head) and _PEOPLE.search(head) else None
 
 

@@ -26,9 +26,10 @@ _LENGTHS_M = {("left shoulder", "right shoulder"): 0.36} | {
         ("knee", "ankle", 0.42),
     )
 }
-NORMALIZED = (
-    "the points are normalized, which distorts them: write pixels (OpenPose without "
-    "--keypoint_scale, YOLO's to_json without normalize, others times width and height)"
+NORMALIZED = "the points are normalized, which distorts them"
+_WRITE_PIXELS = (
+    f"{NORMALIZED}: write pixels (OpenPose without --keypoint_scale, YOLO's to_json without "
+    "normalize, others times width and height)"
 )
 _NO_LIMB = "no frame shows a whole limb, so the size of its people is unknown"
 _FORESHORTENED = 75  # percentile: a limb often looks shorter than it is, rarely longer
@@ -55,7 +56,7 @@ def estimate_scale(poses_PVC: Floats, skeleton: Skeleton) -> Floats:
     if np.isnan(poses_PVC).all():
         raise refusal(_NO_LIMB)
     if np.nanmax(np.abs(poses_PVC)) <= _MAX_NORMALIZED:
-        raise refusal(NORMALIZED)
+        raise refusal(_WRITE_PIXELS)
     index = {joint: number for number, joint in enumerate(skeleton.joints)}
     ratios_LP = np.stack(
         [

@@ -159,7 +159,13 @@ def test_frames_in_json_may_lack_people_and_joints(model):
     assert caught.value.where == "frame 5 of the clip"
 
 
-@pytest.mark.parametrize("data", [MP4, MP4[:20], b"\xff\xfe[\x001\x00]\x00"])
+def test_utf_16_is_named():
+    """As PowerShell's > writes it."""
+    with pytest.raises(InputError, match="it is UTF-16 text: save it as UTF-8"):
+        read_clip(json.dumps(WALK.tolist()).encode("utf-16"), NTU25)
+
+
+@pytest.mark.parametrize("data", [MP4, MP4[:20]])
 def test_bytes_that_are_not_text_are_called_that(data):
     with pytest.raises(InputError) as caught:
         read_clip(data, NTU25)
@@ -377,6 +383,7 @@ def test_points_normalized_by_the_size_of_the_image_are_refused(skeleton, unseen
     is_unseen_V = [any(part in joint for part in unseen.split()) for joint in skeleton.joints]
     points_TVC[:, is_unseen_V] = 0
     points_TVC[3, :, 1] = 0.9 - points_TVC[3, :, 1]  # bends down in one frame
+    points_TVC[5, 0] = 1.02  # outside the image
     two = np.stack([points_TVC, np.full_like(points_TVC, np.nan)], axis=1)
     for clip in (points_TVC, two, points_TVC[4:5]):
         with pytest.raises(InputError, match="the points are normalized, which dis") as caught:
@@ -416,7 +423,7 @@ def test_meters_are_not_taken_for_normalized_points(skeleton):
         assert list_clip(pose_TVC - pose_TVC[0, skeleton.origin], skeleton)
 
 
-def test_a_person_of_mediapipe_with_y_down_is_reported_once(model, caplog):
+def test_a_person_of_mediapipe_with_y_down_is_reported(model, caplog):
     """As MediaPipe's own landmarks have it; recordings in files are turned."""
     sgn = SGN(3, MEDIAPIPE33.num_joints, 8).eval()
     own = replace(model, model=sgn, card=model.card.replacing(skeleton=MEDIAPIPE33))
@@ -426,12 +433,15 @@ def test_a_person_of_mediapipe_with_y_down_is_reported_once(model, caplog):
     own.predict(up_TVC)
     own.predict(lying_TVC)
     own.predict(-lying_TVC)
+    for angle_rad in np.radians((80, 100)):  # on a slope
+        cos, sin = np.cos(angle_rad), np.sin(angle_rad)
+        own.predict(up_TVC @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]))
     own.predict(np.concatenate([down_TVC, up_TVC]))  # a handstand
     read_clip(pose_files.make_file("MediaPipe"), MEDIAPIPE33)
     assert caplog.messages == []
     expected = (
-        "the head is below the hips in every frame: y must be up; multiply MediaPipe's world "
-        "landmarks by (1, -1, -1)"
+        "the head is below the hips in every frame: if nobody is upside down, multiply "
+        "MediaPipe's world landmarks by (1, -1, -1), because y must be up"
     )
     own.predict(down_TVC)
     read_clip(json.dumps(down_TVC.tolist()).encode(), MEDIAPIPE33)

@@ -104,8 +104,11 @@ def test_recordings_of_one_person_are_not_images_of_a_crowd(tmp_path):
     """As other programs write them: frames x joints x 2."""
     clip = {"keypoints": PEOPLE_NVC[:, 0].tolist(), "label": "wave"}
     write(tmp_path, [clip] * 3, "clip{}.json")
-    with pytest.raises(ClipError, match="a frame has 40 people at the same place: if they are"):
-        read_one(tmp_path)
+    files = find_recordings(tmp_path).files
+    assert len(files) == 3
+    for file in files:
+        with pytest.raises(ClipError, match="neither a list of frames nor an object with a list"):
+            read_recording(file)
 
 
 def test_folders_and_prefixes_are_recordings(tmp_path):

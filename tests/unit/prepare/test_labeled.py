@@ -111,12 +111,11 @@ def test_folders_of_alphapose_are_recordings_of_a_class(write):
     ("path", "name"),
     [
         ("{}/clip{}/json", "wave/clip0/json"),
-        ("{}/clip{}/keypoints.json", "wave/clip0/keypoints"),
-        ("monday/{}/clip{}/output", "wave/clip0/output"),
+        ("monday/{}/clip{}/keypoints", "wave/clip0/keypoints"),
         ("{}/predictions/clip{}.json", "wave/predictions/clip0"),
         ("{}/JSON/clip{}", "wave/JSON/clip0"),
         ("openpose/{}/clip{}", "wave/clip0"),
-        ("output/{}/clip{}/openpose/json", "wave/clip0/openpose/json"),
+        ("day1/{}/clip{}/openpose/json", "wave/clip0/openpose/json"),
     ],
 )
 def test_folders_that_programs_write_are_not_classes(tmp_path, path, name):
@@ -130,6 +129,11 @@ def test_folders_that_programs_write_are_not_classes(tmp_path, path, name):
     labels = {name: label for name, (label, *_) in facts_of(plan(tmp_path / "raw")).items()}
     assert (len(labels), labels[name]) == (4, "wave")
     assert set(labels.values()) == {"still", "wave"}
+
+
+def test_a_file_may_have_the_name_of_such_a_folder(write):
+    raw = write("monday/wave/keypoints.csv", "monday/still/json.csv", "monday/still/a.csv")
+    assert plan(raw).class_names == ("still", "wave")
 
 
 def test_a_class_may_have_the_name_of_such_a_folder(write):
@@ -424,12 +428,19 @@ def test_a_row_of_labels_csv_for_several_recordings_is_refused(write, name):
     with pytest.raises(InputError) as caught:
         plan(raw)
     assert [(problem.where, problem.what) for problem in caught.value.problems] == [
-        (name, "fits still/clip0.csv and wave/clip0.csv: write the folder, such as still/clip0")
+        (
+            name,
+            "fits still/clip0.csv and wave/clip0.csv: "
+            "write a row for each, with its folder, such as still/clip0",
+        )
     ]
     write("clip0.csv")
     with pytest.raises(InputError) as caught:
         plan(raw)
-    assert " and more: write the folder, such as still" in caught.value.problems[0].what
+    assert (
+        " and more: write a row for each, with its folder, such as still"
+        in caught.value.problems[0].what
+    )
     (raw / "clip0.csv").unlink()
     for rows in ("wave/clip0,wave", f"{name},still\nwave/clip0,wave"):
         (raw / "labels.csv").write_text(f"name,label\n{rows}\nclip1,jump\n")

@@ -438,6 +438,7 @@ def test_an_actor_who_is_wider_than_high_is_kept(read, is_lying):
         actor_TVC = actor_TVC[..., ::-1]
     else:
         actor_TVC[:, 11:] = np.nan
+        actor_TVC[:, 9:11, 0] += (-200, 200)  # the wrists
     bystander_TVC = files.project(files.move(COCO17, 40, swing_rad=0.02)) + np.array((450, 0))
     frames_NVC = list(np.stack([bystander_TVC, actor_TVC], axis=1))
     recording, skeleton = read(files.format_mmpose(frames_NVC))
