@@ -190,10 +190,15 @@ def _as_sgn_error(failure: Exception) -> SgnError:
         context: Any = getattr(failure, "ctx", None)
         path = context.command_path if context is not None else "sgn"
         return UsageError(_parser_message(failure, context), where=path, now=f"see '{path} --help'")
-    if isinstance(failure, MemoryError) or _LACKS_MEMORY.search(str(failure)):
+    # torch.save hides a MemoryError.
+    is_of_memory = any(isinstance(it, MemoryError) for it in (failure, failure.__context__))
+    if is_of_memory or _LACKS_MEMORY.search(str(failure)):
         advice = "choose smaller numbers (views, segments, widths, clips per batch), or "
-        is_limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
-        advice += "raise the limit on memory (ulimit -v)" if is_limited else "end other programs"
+        limits = [
+            resource.getrlimit(each)[0] for each in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+        ]
+        is_limited = any(limit != resource.RLIM_INFINITY for limit in limits)
+        advice += "raise the limit (ulimit -v, ulimit -d)" if is_limited else "end other programs"
         return SgnError(
             "the memory of this machine is not sufficient", where=first_line(failure), now=advice
         )

@@ -144,16 +144,15 @@ def seeds(report: SeedsReport) -> SafeTable:
 def _members(details: Details) -> SafeTable:
     from sgnray.checkpoints.model_card import describe_unfinished
 
-    table = make_table("each alone", "seed", "epoch", "top-1>")
+    table = make_table("each alone", "seed", "epoch", "top-1>", "")
     for member in details.members:
         seed = "" if member.seed is None else str(member.seed)
         epoch = "" if member.epoch is None else str(member.epoch)
-        if describe_unfinished(member.num_trained, member.num_epochs) is not None:
-            epoch = f"{epoch} of {member.num_epochs}"
+        unfinished = describe_unfinished(member.num_trained, member.num_epochs) or ""
         run = member.checkpoint.partition("/checkpoints/epoch-")[0]  # the epoch is shown with it
-        table.add_row(run, seed, epoch, f"{member.top1:.2%}")
-    table.add_row("mean", "", "", f"{details.mean_top1:.2%}")
-    table.add_row("standard deviation", "", "", f"{details.std_top1:.2%}")
+        table.add_row(run, seed, epoch, f"{member.top1:.2%}", unfinished)
+    table.add_row("mean", "", "", f"{details.mean_top1:.2%}", "")
+    table.add_row("standard deviation", "", "", f"{details.std_top1:.2%}", "")
     return table
 
 

@@ -25,11 +25,12 @@ RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token
 
 # Ray starts on every node, and sgn on the first one, where it finds Ray and waits for the others.
-# Without --gpus-per-node, each node has one worker, which takes all of its CPUs.
+# Without --gpus-per-node, each node has one worker, which takes all of its CPUs, unless you choose --workers
+# or --seeds yourself.
 # Without --cpus-per-task, srun would bind all of it to one core. Do not use --min-nodes: Ray 2.60
 # then exits with code 1 even if the command succeeded.
 gpus=${SLURM_GPUS_ON_NODE:-0}
-[[ $gpus -gt 0 ]] || set -- --cpus-per-worker "$SLURM_CPUS_ON_NODE" "$@"
+[[ $gpus -gt 0 || " $*" == *" --workers"* || " $*" == *" --seeds"* ]] || set -- --cpus-per-worker "$SLURM_CPUS_ON_NODE" "$@"
 srun --cpus-per-task="$SLURM_CPUS_ON_NODE" \
     ray symmetric-run --address "$head:6379" --num-cpus "$SLURM_CPUS_ON_NODE" \
     --disable-usage-stats -- \

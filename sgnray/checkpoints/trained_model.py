@@ -159,7 +159,7 @@ def load_trained_model(
     A run is given by the path or URI of its folder, or by its name in `runs_dir`; the default is
     the newest run. Raises UsageError or CheckpointError.
     """
-    trained_model = _load(_find_checkpoint(target, runs_dir))
+    trained_model = read_trained_model(_find_checkpoint(target, runs_dir))
     card = trained_model.card
     unfinished = describe_unfinished(card.num_trained, card.num_epochs)
     if unfinished is not None:
@@ -167,7 +167,8 @@ def load_trained_model(
     return trained_model
 
 
-def _load(path: Path) -> TrainedModel:
+def read_trained_model(path: Path) -> TrainedModel:
+    """Load a file as `load_trained_model` does, without a warning of how far it was trained."""
     known = {each.suffix: each for each in MODEL_FORMATS.values()}.get(path.suffix)
     if known is not None and known.read is not None:
         return TrainedModel(path, *known.read(path), run=None)

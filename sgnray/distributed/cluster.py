@@ -164,6 +164,17 @@ def is_head_alive() -> bool:
     return is_listening(str(ray.get_runtime_context().gcs_address))
 
 
+def missing_sgnray(error: Exception) -> ClusterError | None:
+    """Return the error of a machine on which a worker could not import sgnray; None for others."""
+    if "No module named 'sgnray'" not in str(error):
+        return None
+    return ClusterError(
+        "a machine of the cluster does not have sgnray",
+        where="a Ray worker",
+        now="install the same version of sgnray on all machines",
+    )
+
+
 @contextmanager
 def lost_cluster(now: str) -> Iterator[None]:
     """Turn errors of Ray itself into a ClusterError: the cluster is lost. `now` is its advice.
@@ -180,7 +191,7 @@ def lost_cluster(now: str) -> Iterator[None]:
         )
         if not is_of_ray:
             raise
-        raise ClusterError(
+        raise missing_sgnray(error) or ClusterError(
             f"the Ray cluster was lost: {first_line(error)}",
             where="its head node, or Ray on this machine",
             now=f"start it again; {now}",

@@ -31,7 +31,12 @@ from typing import Any
 import torch
 
 from sgnray.config.schema import Precision
-from sgnray.distributed.cluster import lost_cluster, set_environment, wait_for_head
+from sgnray.distributed.cluster import (
+    lost_cluster,
+    missing_sgnray,
+    set_environment,
+    wait_for_head,
+)
 from sgnray.distributed.device import describe_device
 from sgnray.distributed.driver_actors import MessageQueue
 from sgnray.distributed.precision import ask_precision
@@ -178,16 +183,13 @@ class RayLauncher:
                         where=" ".join(str(lost).splitlines()[1:3]),
                         now="ask for less, or raise the limits of the autoscaler",
                     ) from lost
-                case lost if "No module named 'sgnray'" in str(lost):
-                    raise ClusterError(
-                        "a machine of the cluster does not have sgnray",
-                        where="a Ray worker; the traceback is in log.txt of the run",
-                        now="install the same version of sgnray on all machines",
-                    ) from lost
+                case lost if (missing := missing_sgnray(lost)) is not None:
+                    raise missing from lost
                 case lost:
                     num_lost += 1
-                    with _lost_cluster():
-                        room_watch.release(size)
+                    if not group.is_started:
+                        with _lost_cluster():
+                            room_watch.release(size)
                     if num_lost > self._max_failures:
                         raise ClusterError(
                             f"training stopped on the cluster: {last_line(lost)}",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from sgnray.distributed.cluster import connected, lost_cluster, wait_for_head
+from sgnray.distributed.cluster import connected, lost_cluster, missing_sgnray, wait_for_head
 from sgnray.distributed.reserve import Reservation, Wait
 from sgnray.distributed.resources import WorkerRequest, gpus_per_actor
 from sgnray.errors import ClusterError, SgnError, last_line
@@ -52,7 +52,7 @@ def run_on_actors(
             with Reservation(workers, resources, replace(request, num_gpus=num_gpus)) as room:
                 yield from _run(work, jobs, room, workers, "cuda" if num_gpus else "cpu", on_done)
         except ray.exceptions.RayError as error:
-            raise ClusterError(
+            raise missing_sgnray(error) or ClusterError(
                 f"a worker failed: {last_line(error)}",
                 where="the Ray cluster",
                 now=now,

@@ -188,23 +188,26 @@ class RoomWatch:
         if not is_head_alive():
             return False
         groups = _own_groups(self._earlier)
-        for group in filter(_is_waiting, groups):
-            self._release_if_same(group, num_workers)
+        for group in groups:
+            if self._is_for(num_workers, group) and _is_waiting(group):
+                release_group(group["placement_group_id"])
         return not _is_any_placed(groups)
 
     def release(self, num_workers: int) -> None:
-        """Release the room of so many workers that have ended.
+        """Release the room of so many workers that have ended before their function was called.
 
-        Ray Train keeps it if a worker is lost after all have started, but before it calls the
-        function: while that is loaded, which imports torch.
+        Ray Train keeps it if a worker is lost while it loads the function, which imports torch. If
+        this process has several such groups, they are kept: one may be that of another run.
         """
-        for group in _own_groups(self._earlier):
-            self._release_if_same(group, num_workers)
+        wait_for_head()
+        groups = _own_groups(self._earlier)
+        match [it for it in groups if self._is_for(num_workers, it) and it["state"] == "CREATED"]:
+            case [group]:
+                release_group(group["placement_group_id"])
 
-    def _release_if_same(self, group: dict[str, Any], num_workers: int) -> None:
+    def _is_for(self, num_workers: int, group: dict[str, Any]) -> bool:
         bundles = group["bundles"]
-        if (len(bundles), bundles[0].get("CPU")) == (num_workers, self._request.num_cpus):
-            release_group(group["placement_group_id"])
+        return (len(bundles), bundles[0].get("CPU")) == (num_workers, self._request.num_cpus)
 
 
 def _own_groups(earlier: set[str]) -> list[dict[str, Any]]:

@@ -217,7 +217,7 @@ class Report:
 
 
 def describe_selection(scored: EvaluatedModel | Member) -> str:
-    """Say how an epoch was selected, and if training has not ended, for console and page."""
+    """Say how an epoch was selected and how far a model was trained, for console and page."""
     unfinished = describe_unfinished(scored.num_trained, scored.num_epochs)
     if unfinished is None:
         return SELECTION[scored.selection]

@@ -6,6 +6,7 @@ Legend: N clips, W views, K classes.
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -255,7 +256,7 @@ def _summarize(
 
 
 def _share_trained(card: ModelCard) -> float:
-    """Return the share of its epochs that a model was trained for; 1 if that is unknown."""
+    """Return the share of its epochs that a model was trained for; just below 1 if unknown."""
     if card.num_trained is None or card.num_epochs is None:
-        return 1.0
+        return math.nextafter(1.0, 0.0)
     return card.num_trained / card.num_epochs

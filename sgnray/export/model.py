@@ -24,6 +24,7 @@ from sgnray.checkpoints.trained_model import (
     TrainedModel,
     dataset_of,
     load_trained_model,
+    read_trained_model,
     sample_views,
 )
 from sgnray.data.store import find_dataset
@@ -135,7 +136,7 @@ def through_onnx(trained_model: TrainedModel) -> TrainedModel:
             what="onnxruntime's result",
             now="use --runtime torch, and please report this",
         )
-        return replace(load_trained_model(path), path=trained_model.path)
+        return replace(read_trained_model(path), path=trained_model.path)
 
 
 def _check_options(to: str, opset: int | None, *, int8: bool) -> None:

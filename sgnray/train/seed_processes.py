@@ -124,13 +124,13 @@ def _start(
 
 @contextmanager
 def _signals_ignored() -> Iterator[None]:
-    """Make a process that starts now ignore what a terminal sends to all processes of a command.
+    """Let a process that starts now ignore what a terminal sends to all processes of a command.
 
     Only its closed connection ends it.
     """
     with sighup_blocked():
-        if threading.current_thread() is not threading.main_thread():  # where handlers can be set
-            yield
+        if threading.current_thread() is not threading.main_thread():
+            yield  # handlers can only be set in the main thread
             return
         # Not blocked: multiprocessing's resource tracker, which may start first, would unblock it.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -77,10 +77,15 @@ def test_the_ssh_cluster_starts_ray_from_its_own_environment(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "workers"),
-    [({"SLURM_GPUS_ON_NODE": "4"}, "--workers 8"), ({}, "--workers 2 --cpus-per-worker 16")],
+    ("gpus", "own", "workers"),
+    [
+        ({"SLURM_GPUS_ON_NODE": "4"}, [], "--workers 8"),
+        ({}, [], "--workers 2 --cpus-per-worker 16"),
+        ({}, ["--workers", "8"], "--workers 2 --workers 8"),
+        ({}, ["--seeds=4"], "--workers 2 --seeds=4"),
+    ],
 )
-def test_a_slurm_job_has_a_worker_for_each_gpu_or_node(tmp_path, gpus, workers):
+def test_a_slurm_job_has_a_worker_for_each_gpu_or_node(tmp_path, gpus, own, workers):
     for name, text in {"scontrol": "echo node1", "srun": 'echo "$@"'}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
@@ -89,7 +94,7 @@ def test_a_slurm_job_has_a_worker_for_each_gpu_or_node(tmp_path, gpus, workers):
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "1", **gpus}
     environment |= {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_NUM_NODES": "2"}
     done = subprocess.run(
-        ["bash", FOLDER / "slurm.sh", "train.seed=1"],
+        ["bash", FOLDER / "slurm.sh", *own, "train.seed=1"],
         env=environment | {"SLURM_CPUS_ON_NODE": "16"}, cwd=tmp_path,
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip

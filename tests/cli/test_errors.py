@@ -198,8 +198,14 @@ def _no_room_for_a_table():
     return ImportError("x.so: cannot create shared object descriptor: Cannot allocate memory")
 
 
+def _hidden():
+    failure = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 1 vs 2")
+    failure.__context__ = MemoryError()
+    return failure
+
+
 @pytest.mark.parametrize(
-    "failure", [MemoryError, _too_large, _no_address_space, _no_room_for_a_table]
+    "failure", [MemoryError, _too_large, _no_address_space, _no_room_for_a_table, _hidden]
 )
 def test_memory_that_the_machine_lacks_is_not_reported_as_a_bug(sgn_fails_with, failure):
     done = sgn_fails_with(failure())
@@ -216,7 +222,7 @@ def test_a_limit_on_the_address_space_is_named(sgn_fails_with):
         done = sgn_fails_with(MemoryError())
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
-    assert done.err.endswith(", or raise the limit on memory (ulimit -v)\n")
+    assert done.err.endswith(", or raise the limit (ulimit -v, ulimit -d)\n")
 
 
 def test_a_package_that_is_missing_is_not_reported_as_a_bug(sgn_fails_with):

@@ -41,6 +41,7 @@ def test_several_models(sgn, run):
     assert done.code == 0, done.err
     assert "each alone" in done.out
     assert "2 models" in done.out
+    assert "trained for 3 of 4 epochs" in done.out
     content = json.loads(Path("both/report.json").read_text())
     assert [member["epoch"] for member in content["members"]] == [4, 3]
     assert content["num_parameters"] == 2 * content_of(run)["num_parameters"]

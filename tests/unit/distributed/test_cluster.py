@@ -298,6 +298,15 @@ def test_another_failure_of_ray_is_not_repeated():
     assert len(started) == 1
 
 
+def test_a_machine_without_sgnray_is_named():
+    text = "ray::_Messages.__init__()\nModuleNotFoundError: No module named 'sgnray'"
+    named = pytest.raises(ClusterError, match="a machine of the cluster does not have sgnray")
+    with named, lost_cluster("rerun it"):
+        raise RaySystemError(text)
+    with pytest.raises(ClusterError, match="cluster was lost"), lost_cluster("rerun it"):
+        raise RaySystemError("no")
+
+
 def test_a_closed_terminal_ends_ray_only_through_the_driver():
     """Ray's processes inherit the mask of the thread that starts them."""
     masks = []

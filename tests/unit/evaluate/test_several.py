@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sgnray.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from sgnray.checkpoints.model_card import ModelCard
 from sgnray.checkpoints.trained_model import load_trained_model
 from sgnray.data.pose_bank import PoseBank
 from sgnray.data.protocols import split_clips
@@ -20,6 +21,7 @@ from sgnray.data.store import open_dataset
 from sgnray.errors import InputError, UsageError
 from sgnray.evaluate import evaluate_run, place_of, write_evaluation
 from sgnray.evaluate.score import view_logits
+from sgnray.export import export_model
 from sgnray.view import view_clip
 
 
@@ -87,6 +89,17 @@ def test_an_ensemble_is_trained_as_far_as_the_least_trained_of_its_models(tiny_r
     earlier = tiny_run / "checkpoints" / "epoch-0003" / "checkpoint.pt"
     evaluated = evaluate_run([tiny_run, earlier], dataset_dir=tiny_folder).evaluated
     assert (evaluated.num_trained, evaluated.num_epochs) == (3, 4)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_how_far_an_ensemble_was_trained_is_unknown_if_one_model_does_not_say(
+    tiny_run, tiny_folder, tmp_path, monkeypatch, order
+):
+    path = export_model(tiny_run, to="safetensors", out=tmp_path / "sgn.safetensors").path
+    unknown = load_trained_model(path).card.replacing(num_trained=None, num_epochs=None)
+    monkeypatch.setattr(ModelCard, "from_json", lambda _: unknown)
+    evaluated = evaluate_run([tiny_run, path][::order], dataset_dir=tiny_folder).evaluated
+    assert (evaluated.num_trained, evaluated.num_epochs) == (None, None)
 
 
 def test_all_figures_of_a_report_agree(report):

@@ -164,6 +164,10 @@ def test_a_file_of_an_earlier_epoch_says_so(tiny_run, tmp_path, caplog, to):
     caplog.clear()
     load_trained_model(path)
     assert caplog.messages == [f"{path}: trained for 3 of 4 epochs"]
+    caplog.clear()
+    through_onnx(load_trained_model(earlier))
+    said = [message for message in caplog.messages if "trained for" in message]
+    assert said == [f"{earlier}: trained for 3 of 4 epochs"]
 
 
 @pytest.mark.parametrize("to", LOADABLE)
