@@ -5,6 +5,7 @@ import threading
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -112,7 +113,8 @@ def print_and_fail(on_epoch):
     raise SgnError("no", where="here", now="wait")
 
 
-def test_what_a_seed_prints_is_not_part_of_the_result(capfd):
+def test_what_a_seed_prints_is_not_part_of_the_result(capfd, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[3])  # the new process imports this module
     connection, process = seed_processes._start(0, partial(print_and_fail), None, 1)
     assert connection.recv()[0] == "failed"
     process.join()
