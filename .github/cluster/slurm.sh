@@ -30,7 +30,8 @@ export RAY_AUTH_TOKEN RAY_AUTH_MODE=token
 # Without --cpus-per-task, srun would bind all of it to one core. Do not use --min-nodes: Ray 2.60
 # then exits with code 1 even if the command succeeded.
 gpus=${SLURM_GPUS_ON_NODE:-0}
-[[ $gpus -gt 0 || " $*" == *" --workers"* || " $*" == *" --seeds"* ]] || set -- --cpus-per-worker "$SLURM_CPUS_ON_NODE" "$@"
+[[ $gpus -gt 0 || " $*" == *" --workers"* || " $*" == *" --seeds"* ]] ||
+    set -- --cpus-per-worker "$SLURM_CPUS_ON_NODE" "$@"
 srun --cpus-per-task="$SLURM_CPUS_ON_NODE" \
     ray symmetric-run --address "$head:6379" --num-cpus "$SLURM_CPUS_ON_NODE" \
     --disable-usage-stats -- \

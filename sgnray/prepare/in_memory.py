@@ -5,7 +5,6 @@ Legend: T frames, M people, V joints, C coordinates, P poses.
 
 from __future__ import annotations
 
-import codecs
 import json
 import logging
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from sgnray.data.store import FloatArray
 from sgnray.errors import ClipError, InputError
 from sgnray.prepare.clip import Poses, check_meters
 from sgnray.prepare.normalize import center_poses
-from sgnray.prepare.readers.format_table import UTF16
+from sgnray.prepare.readers.format_table import UTF16, is_utf16
 from sgnray.prepare.readers.people import MIN_JOINTS, check_world, upside_down_share
 from sgnray.prepare.readers.pixels import NORMALIZED
 from sgnray.prepare.readers.tracks import fill_bodies
@@ -42,7 +41,7 @@ def parse_frames(data: bytes) -> Any:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if is_utf16(data):
         raise ValueError(UTF16)
     if "\0" in text:  # the first bytes of a video may be UTF-8
         raise UnicodeError("it is not UTF-8 text")

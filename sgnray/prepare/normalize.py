@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sgnray.data.skeleton import ESTIMATED, NTU25, Skeleton
+from sgnray.data.skeleton import ESTIMATED, Skeleton
 from sgnray.data.store import FloatArray
 from sgnray.prepare.clip import Body, Poses, Recording, as_float32, refusal
 
@@ -35,7 +35,7 @@ def normalize(recording: Recording, skeleton: Skeleton) -> Poses:
     return list_poses(frames_TMD)
 
 
-def arrange(recording: Recording, skeleton: Skeleton = NTU25) -> FloatArray:
+def arrange(recording: Recording, skeleton: Skeleton) -> FloatArray:
     """Put the actors side by side: float32 (T, M, D), zero where an actor is absent.
 
     Where several ids were tracked, frames whose numbers sum to zero (in float32) are dropped; a
@@ -52,7 +52,7 @@ def arrange(recording: Recording, skeleton: Skeleton = NTU25) -> FloatArray:
     return kept_TMD
 
 
-def keep_actors(bodies: tuple[Body, ...], skeleton: Skeleton = NTU25) -> list[Body]:
+def keep_actors(bodies: tuple[Body, ...], skeleton: Skeleton) -> list[Body]:
     """Drop ghosts and furniture; sort the remaining bodies by motion, most motion first.
 
     For recordings with more than one body id. Furniture is what Kinect takes for people: for pose

@@ -31,7 +31,7 @@ def write_openpose(folder, name, seed, swing_rad):
 @pytest.mark.slow
 @pytest.mark.parametrize("write", [write_mediapipe, write_openpose], ids=["mediapipe", "openpose"])
 def test_actions_of_a_folder_tree_are_recognized(sgn, write):
-    """People who wave or do not are told apart, which constant poses would prevent."""
+    """The model distinguishes people who wave from people who do not; constant poses would fail."""
     for label, swing_rad in (("still", 0.05), ("wave", 2.0)):
         for seed in range(8):
             write(Path("gestures"), f"{label}/clip{seed}", seed, swing_rad)

@@ -162,6 +162,11 @@ def stem_of(name: str) -> str:
     return name[: len(name) - len(suffix)]
 
 
+def is_utf16(head: bytes) -> bool:
+    """Return whether a text begins with the mark of UTF-16."""
+    return head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+
+
 def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat, Skeleton] | None:
     """Detect a file's format and skeleton by its first bytes, which `peek` reads; ClipError.
 
@@ -172,7 +177,7 @@ def detect_format(name: str, peek: Callable[[], bytes]) -> tuple[RecordedFormat,
     if len(candidates) == 1 and candidates[0] is NTU:
         return NTU, NTU25
     head = peek() if candidates else b""
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if is_utf16(head):
         raise refusal(UTF16)
     head = head.removeprefix(codecs.BOM_UTF8)
     for known in candidates:

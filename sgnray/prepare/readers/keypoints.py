@@ -56,8 +56,8 @@ NO_FRAME = "its list is empty: no frame contains a person"
 _KEYS = re.compile(rb'^\s*[\[{].*"(keypoints|instances|instance_info)\\?"', re.DOTALL)
 _PEOPLE = re.compile(rb'\s*\[\s*\{.*"keypoints"', re.DOTALL)
 _FRAMES = re.compile(rb'"(?:instances|predictions|image_id)"|"keypoints"\s*+:\s*+\[\s*+\[\s*+\[')
-_FRAME = re.compile(rb'"(?:instances|predictions|(?:keypoint_)?scores)"\s*+:')
 _KEYS_OF_FRAME = {"instances", "predictions", "scores", "keypoint_scores"}
+_FRAME = re.compile(rb'"(?:%s)"\s*+:' % "|".join(_KEYS_OF_FRAME).encode())
 _LINES = re.compile(rb"[\]}]\s*+[\[{]")  # a value after another one, as in JSON lines
 # Of the frame, in a list of people: keys in lower case without _, the first one that changes.
 _FRAME_NUMBER_KEYS = (

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sgnray.data.skeleton import NTU25
 from sgnray.data.store import open_dataset
 from sgnray.prepare import prepare_dataset
 from sgnray.prepare.normalize import arrange, list_poses, translate
@@ -49,7 +50,7 @@ def digest(array):
 @pytest.mark.parametrize("name", REFERENCE)
 def test_a_clip_equals_that_of_the_reference(golden_raw, name):
     (recording,) = read_skeletons([(golden_raw / "raw" / f"{name}.skeleton").read_bytes()])
-    frames_TMD = translate(arrange(recording), origin_joint=1)
+    frames_TMD = translate(arrange(recording, NTU25), origin_joint=1)
     assert digest(frames_TMD.reshape(len(frames_TMD), -1)) == REFERENCE[name]["translated"]
     assert digest(list_poses(frames_TMD).values_PD) == REFERENCE[name]["poses"]
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sgnray.data.skeleton import NTU25
 from sgnray.errors import ClipError
 from sgnray.prepare.clip import Body, Recording
 from sgnray.prepare.normalize import (
@@ -26,10 +27,10 @@ def make_body(num_frames, *, num_wide=0, motion=1.0, first_frame=0, seed=0):
 
 
 def test_a_body_of_eleven_frames_is_removed():
-    kept = keep_actors((make_body(11), make_body(12), make_body(20)))
+    kept = keep_actors((make_body(11), make_body(12), make_body(20)), NTU25)
     assert sorted(body.num_frames for body in kept) == [12, 20]
     with pytest.raises(ClipError, match="no body is longer than 11 frames"):
-        keep_actors((make_body(11), make_body(3)))
+        keep_actors((make_body(11), make_body(3)), NTU25)
 
 
 def test_a_frame_is_wide_beyond_the_share_in_float32():
@@ -46,12 +47,12 @@ def test_a_frame_is_wide_beyond_the_share_in_float32():
 )
 def test_a_body_wide_in_enough_frames_goes(num_wide, num_frames, num_kept):
     other = make_body(100, seed=1)
-    assert len(keep_actors((make_body(num_frames, num_wide=num_wide), other))) == num_kept
+    assert len(keep_actors((make_body(num_frames, num_wide=num_wide), other), NTU25)) == num_kept
 
 
 def test_the_last_one_left_stays_however_wide():
     first, last = make_body(20, num_wide=20), make_body(20, num_wide=20, seed=1)
-    assert keep_actors((first, last)) == [last]
+    assert keep_actors((first, last), NTU25) == [last]
 
 
 def test_motion_is_the_smaller_of_all_frames_and_of_those_that_are_not_wide():
@@ -67,23 +68,23 @@ def test_motion_is_the_smaller_of_all_frames_and_of_those_that_are_not_wide():
     motions = [measure_motion(body.joints_TVC) for body in (calmer, livelier)]
     assert abs(motions[0] - motions[1]) < 0.01 * motions[0]
     # Without its wide frames the first is calmer; the second is livelier, which does not count.
-    assert keep_actors((calmer, livelier)) == [livelier, calmer]
-    assert keep_actors((calmer, between)) == [between, calmer]
+    assert keep_actors((calmer, livelier), NTU25) == [livelier, calmer]
+    assert keep_actors((calmer, between), NTU25) == [between, calmer]
     moderate = make_body(40)
     moderate.joints_TVC[:, :, 2] = 0.95 * lively
-    assert keep_actors((livelier, moderate)) == [moderate, livelier]
+    assert keep_actors((livelier, moderate), NTU25) == [moderate, livelier]
 
 
 def test_motion_is_computed_in_float32():
     """Far away, its rounding adds motion to a body that stands still, as in the reference."""
     moving, still = make_body(20, motion=0.3), make_body(20)
     still.joints_TVC[:, :, 2] = 100_001
-    assert keep_actors((moving, still)) == [still, moving]
+    assert keep_actors((moving, still), NTU25) == [still, moving]
 
 
 def test_equal_motion_keeps_the_order_of_appearance():
     bodies = tuple(make_body(20) for _ in range(4))
-    assert keep_actors(bodies) == list(bodies)
+    assert keep_actors(bodies, NTU25) == list(bodies)
 
 
 def test_bodies_that_share_one_frame_are_one_actor():
@@ -97,7 +98,7 @@ def test_bodies_that_share_one_frame_are_one_actor():
 def test_a_single_body_id_keeps_its_zero_frames():
     body = make_body(4)
     body.joints_TVC[1] = 0
-    frames_TMD = arrange(Recording(4, (body,)))
+    frames_TMD = arrange(Recording(4, (body,)), NTU25)
     assert frames_TMD.shape == (4, 1, 75)
     poses = list_poses(translate(frames_TMD, origin_joint=1))
     assert poses.num_frames == 4

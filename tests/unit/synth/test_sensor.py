@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sgnray.data.skeleton import NTU25
 from sgnray.errors import ClipError
 from sgnray.prepare.normalize import keep_actors
 from sgnray.synth.actions import list_actions
@@ -101,7 +102,7 @@ def test_people_survive_preparation_and_ghosts_do_not(recordings):
         parsed = read_skeleton(format_recording(recording))
         assert 27 <= parsed.num_frames <= recording.num_frames
         real = [track for track in recording.tracks if np.any(track.states_TV == 2)]
-        kept = keep_actors(parsed.bodies) if len(parsed.bodies) > 1 else parsed.bodies
+        kept = keep_actors(parsed.bodies, NTU25) if len(parsed.bodies) > 1 else parsed.bodies
         assert people <= len(kept) <= len(real)
         real_joints = [track.joints_TVC[0].astype(np.float32) for track in real]
         for body in kept:
@@ -176,7 +177,7 @@ def test_a_ghost_alone_would_be_refused():
                 )
             )
             with pytest.raises(ClipError, match="no body is longer than 11 frames"):
-                keep_actors(parsed.bodies)
+                keep_actors(parsed.bodies, NTU25)
             return
     pytest.fail("no short ghost in 60 recordings")
 
