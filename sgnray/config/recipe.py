@@ -235,7 +235,10 @@ def _apply_overrides(
 
 def _wrong_override(key: str, has_equals: bool) -> str | None:
     if not has_equals:
-        return "is not an override; write section.key=value, like optim.batch_size=32"
+        return (
+            "is not section.key=value, like optim.batch_size=32; name a case with --case, a recipe "
+            "with --recipe"
+        )
     if key in sections():
         return f"is a section; set one of its keys: {', '.join(sections()[key].model_fields)}"
     return None if key in dotted_keys() else unknown_key(key)

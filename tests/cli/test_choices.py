@@ -182,7 +182,7 @@ def test_a_source_that_fixes_the_papers_case_takes_its_recipe(sgn, put_dataset):
 def test_a_word_that_is_no_override_is_named_without_a_dataset(sgn, case):
     done = sgn("train", *case, "nonsense")
     assert done.code == 2
-    assert "nonsense (command line)  is not an override; write section.key=value" in done.err
+    assert "nonsense (command line)  is not section.key=value, like optim.batch_size=32" in done.err
 
 
 def test_a_dataset_without_splits_says_what_it_needs(sgn, put_dataset):

@@ -60,7 +60,8 @@ def test_problems_of_the_command_line_and_the_file_are_listed_together(fail):
         ("train.epochs=3 (command line)", "unknown key; did you mean train.num_epochs?"),
         (
             "optim (command line)",
-            "is not an override; write section.key=value, like optim.batch_size=32",
+            "is not section.key=value, like optim.batch_size=32; name a case with --case, a recipe "
+            "with --recipe",
         ),
         ("data.num_segments (line 2)", "must be an integer from 1 to 10,000, got 'x'"),
         ("train.seed (command line)", "must be an integer of at least 0, got -1"),
