@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -38,8 +38,8 @@ def write_pyskl(
             file.write(_plain("frame_dir") + _plain(name))
             file.write(_plain("label") + _plain(int(clips.labels[clip])))
             file.write(_plain("total_frames") + _plain(num_frames))
-            file.write(_plain("keypoint"))
-            _write_array(file, dataset.arrange(clip, num_frames=num_frames).swapaxes(0, 1))
+            keypoints_MTVC = dataset.arrange(clip, num_frames=num_frames).swapaxes(0, 1)
+            file.write(_plain("keypoint") + _array(keypoints_MTVC))
             file.write(pickle.SETITEMS)
             progress.add(1)
         file.write(pickle.APPENDS + pickle.SETITEMS + pickle.STOP)
@@ -56,21 +56,9 @@ def _name_splits(names: tuple[str, ...], splits: Mapping[str, Split]) -> dict[st
     return named
 
 
-def _write_array(file: IO[bytes], array: FloatArray) -> None:
-    """Write an array as numpy itself pickles it: _reconstruct, then its state."""
-    kind = _global("numpy", "dtype") + _plain(("f4", False, True)) + pickle.REDUCE
-    kind += _plain((3, "<", None, None, None, -1, -1, 0)) + pickle.BUILD
-    empty = _global("numpy", "ndarray") + _plain((0,)) + _plain(b"b") + pickle.TUPLE3
-    file.write(_global("numpy.core.multiarray", "_reconstruct") + empty + pickle.REDUCE)
-    file.write(pickle.MARK + _plain(1) + _plain(array.shape) + kind + _plain(False))
-    data = np.ascontiguousarray(array, "<f4").tobytes()
-    file.write(pickle.BINBYTES + len(data).to_bytes(4, "little"))
-    file.write(data)
-    file.write(pickle.TUPLE + pickle.BUILD)
-
-
-def _global(module: str, name: str) -> bytes:
-    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
+def _array(array: FloatArray) -> bytes:
+    """Return the opcodes of an array; the first module name is that of numpy's function."""
+    return _plain(np.ascontiguousarray(array, "<f4")).replace(b"numpy._core.", b"numpy.core.", 1)
 
 
 def _plain(value: Any) -> bytes:

@@ -122,6 +122,15 @@ def test_a_pyskl_file_gives_clips_names_and_cases_back(golden_dataset, tmp_path)
     assert result.losses == ()
 
 
+def test_numpy_1_reads_a_pyskl_file(golden_dataset, tmp_path):
+    export_dataset(golden_dataset, tmp_path / "clips.pkl", to="pyskl")
+    content = (tmp_path / "clips.pkl").read_bytes()
+    num_arrays = content.count(b"_reconstruct\n")
+    assert num_arrays == len(golden_dataset.clips.names)
+    assert content.count(b"numpy.core.multiarray\n") == num_arrays
+    assert b"numpy._core" not in content
+
+
 def test_cases_of_the_same_published_name_are_all_in_a_pyskl_file(tiny_dataset, tmp_path):
     """cs, csub and xsub are names of one split, which a description may give to several."""
     cases = {"cs": ([0], [1]), "csub": ([2], [3]), "cv": ([4], [5])}
