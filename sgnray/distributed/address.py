@@ -178,6 +178,8 @@ def check_listening(address: str) -> None:
             where=address,
             now="use it with 'ray job submit', or name the cluster as HOST:6379",
         )
+    if address == "auto":
+        return  # Ray finds it
     host, port = _split(address)
     if not host or not port.isdecimal():
         raise UsageError(
