@@ -30,16 +30,16 @@ def write_pyskl(
     progress = Progress(on_progress, len(clips.names))
     with path.open("wb") as file:
         file.write(pickle.PROTO + bytes([_PROTOCOL]) + pickle.EMPTY_DICT + pickle.MARK)
-        file.write(_plain("split") + _plain(_name_splits(clips.names, splits)))
-        file.write(_plain("annotations") + pickle.EMPTY_LIST + pickle.MARK)
+        file.write(_pickled("split") + _pickled(_name_splits(clips.names, splits)))
+        file.write(_pickled("annotations") + pickle.EMPTY_LIST + pickle.MARK)
         for clip, name in enumerate(clips.names):
             num_frames = int(clips.num_frames[clip])
             file.write(pickle.EMPTY_DICT + pickle.MARK)
-            file.write(_plain("frame_dir") + _plain(name))
-            file.write(_plain("label") + _plain(int(clips.labels[clip])))
-            file.write(_plain("total_frames") + _plain(num_frames))
+            file.write(_pickled("frame_dir") + _pickled(name))
+            file.write(_pickled("label") + _pickled(int(clips.labels[clip])))
+            file.write(_pickled("total_frames") + _pickled(num_frames))
             keypoints_MTVC = dataset.arrange(clip, num_frames=num_frames).swapaxes(0, 1)
-            file.write(_plain("keypoint") + _array(keypoints_MTVC))
+            file.write(_pickled("keypoint") + _pickled_array(keypoints_MTVC))
             file.write(pickle.SETITEMS)
             progress.add(1)
         file.write(pickle.APPENDS + pickle.SETITEMS + pickle.STOP)
@@ -56,11 +56,11 @@ def _name_splits(names: tuple[str, ...], splits: Mapping[str, Split]) -> dict[st
     return named
 
 
-def _array(array: FloatArray) -> bytes:
-    """Return the opcodes of an array; the first module name is that of numpy's function."""
-    return _plain(np.ascontiguousarray(array, "<f4")).replace(b"numpy._core.", b"numpy.core.", 1)
+def _pickled_array(array: FloatArray) -> bytes:
+    """Return the opcodes of an array; numpy 2 would name numpy._core, which numpy 1 lacks."""
+    return _pickled(np.ascontiguousarray(array, "<f4")).replace(b"numpy._core.", b"numpy.core.", 1)
 
 
-def _plain(value: Any) -> bytes:
-    """Return the opcodes of a plain value; protocol 3 has no frames, and may reuse memo indices."""
+def _pickled(value: Any) -> bytes:
+    """Return the opcodes of a value; protocol 3 has no frames, and may reuse memo indices."""
     return pickle.dumps(value, protocol=3)[2:-1]

@@ -122,7 +122,7 @@ def test_a_pyskl_file_gives_clips_names_and_cases_back(golden_dataset, tmp_path)
     assert result.losses == ()
 
 
-def test_numpy_1_reads_a_pyskl_file(golden_dataset, tmp_path):
+def test_a_pyskl_file_names_only_modules_that_numpy_1_has(golden_dataset, tmp_path):
     export_dataset(golden_dataset, tmp_path / "clips.pkl", to="pyskl")
     content = (tmp_path / "clips.pkl").read_bytes()
     num_arrays = content.count(b"_reconstruct\n")
