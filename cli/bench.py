@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
 
-from sgnray.errors import count_of
+from sgnray.errors import InputError, count_of
 
 from . import options, render
 from .choices import DATA_DIR, choose_dataset, choose_recipe
@@ -37,6 +38,8 @@ def bench(
     ] = 0,
     data: options.Data = None,
     address: options.Address = None,
+    cpus_per_worker: options.CpusPerTrainWorker = None,
+    wait: options.Wait = None,
     device: options.Device = "auto",
     seconds: Annotated[
         float,
@@ -53,6 +56,7 @@ def bench(
     Measures the data path, the training step (compared with a plain matrix product), the epoch and
     1 to N workers, and estimates the whole training. Without a dataset, noise is used.
     """
+    request = options.worker_request(wait=wait, cpus=cpus_per_worker)
     chosen, dataset_dir = _choose(case, recipe, overrides or [], data)
 
     from sgnray.bench import bench_recipe
@@ -64,6 +68,7 @@ def bench(
             workers=workers,
             device=device,
             address=address,
+            request=request,
             seconds=seconds,
             on_progress=on_progress,
         )
@@ -77,7 +82,7 @@ def _choose(
 ) -> tuple[Recipe, Path | None]:
     """Choose the recipe, and the dataset unless noise has to replace it."""
     from sgnray.config import recipe_for
-    from sgnray.data.info import INFO_FILE, read_info
+    from sgnray.data.info import INFO_FILE
     from sgnray.data.protocols import resolve_case
 
     found = [path.parent for path in (*DATA_DIR.glob(INFO_FILE), *DATA_DIR.glob(f"*/{INFO_FILE}"))]
@@ -88,9 +93,18 @@ def _choose(
         case, recipe, overrides, data=data, default_case="first", may_lack_data=True
     )
     name = chosen.data.dataset
-    if data is None and not any(read_info(folder).dataset == name for folder in found):
+    if data is None and not any(_is_of(folder, name) for folder in found):
         return chosen, None
     return chosen, choose_dataset(data, name=name)
+
+
+def _is_of(folder: Path, name: str) -> bool:
+    """Return whether a dataset has this name; one that cannot be read has none."""
+    from sgnray.data.info import read_info
+
+    with suppress(InputError):
+        return read_info(folder).dataset == name
+    return False
 
 
 def tables_of(result: BenchResult) -> list[RenderableType]:

@@ -80,7 +80,10 @@ def export(
         typer.Option(metavar="CASE", help="Split to write. Default: the only one; for pyskl, all."),
     ] = None,
     out: Annotated[
-        Path | None, options.out_path("FILE", "File to write. Default: <dataset>-<case>.<to>.")
+        Path | None,
+        options.out_path(
+            "FILE", "File to write. Default: after dataset and case, like ntu60-cs.npz."
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,

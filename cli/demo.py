@@ -30,6 +30,7 @@ def demo(
         f"this takes about two minutes; all output goes to {out}; delete it when you are done"
     )
     from sgnray.config import recipe_for
+    from sgnray.distributed.address import LOCAL
     from sgnray.errors import RunError
     from sgnray.evaluate import evaluate_run, write_evaluation
     from sgnray.prepare import prepare_dataset
@@ -37,6 +38,8 @@ def demo(
     from sgnray.train import train_run
 
     recipe = recipe_for("synth", _CASE, overrides or ())
+    address = LOCAL if workers else None  # a demo does not depend on a cluster
+    on_ray = f" --address {address}" if address else ""
     raw, data, run = out / "raw", out / "data", out / "run"
     raw_word, data_word, run_word = (shlex.quote(str(folder)) for folder in (raw, data, run))
     render.note(f"\n1/4  sgn synth {raw_word} --replications {_NUM_REPLICATIONS}")
@@ -50,8 +53,9 @@ def demo(
         prepared = prepare_dataset(raw, out=data, overwrite=True, on_progress=on_progress)
     render.note(f"     {prepared.info.num_clips:,} clips, {prepared.info.num_poses:,} poses")
     render.note(
-        f"\n3/4  sgn train --case {_CASE} --workers {workers} --device cpu --data {data_word} "
-        f"--runs {shlex.quote(str(out))} --name {run.name} {shlex.join(overrides or ())}".rstrip()
+        f"\n3/4  sgn train --case {_CASE} --workers {workers}{on_ray} --device cpu "
+        f"--data {data_word} --runs {shlex.quote(str(out))} "
+        f"--name {run.name} {shlex.join(overrides or ())}".rstrip()
     )
     with shown_epochs(str(workers or "")) as screen:
         try:
@@ -59,6 +63,7 @@ def demo(
                 recipe,
                 data,
                 workers=workers,
+                address=address,
                 device="cpu",  # fast enough here; on GPUs, each worker needs its own
                 runs_dir=out,
                 name=run.name,

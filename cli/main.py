@@ -49,7 +49,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
         "sgn train --case cv --workers 8",
         "sgn train --recipe ntu60-cs optim.batch_size=128",
     ),
-    "tune": (tune, "sgn tune --trials 32", "sgn tune --case cv --search grid --epochs 20"),
+    "tune": (tune, "sgn tune --trials 32", "sgn tune --case cv --space frontier --epochs 20"),
     "eval": (evaluate, "sgn eval", "sgn eval runs/ntu60-cv-1a2b3c4d --views 10 --json"),
     "predict": (
         predict,

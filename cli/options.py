@@ -83,7 +83,8 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="KEY=VALUE",
-        help="Recipe keys to change, like optim.batch_size=32; 'sgn train --dry-run' shows all.",
+        help="Recipe keys to change, like optim.batch_size=32; 'sgn train --recipe ntu60-cs "
+        "--dry-run' shows all.",
     ),
 ]
 Case = Annotated[

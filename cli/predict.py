@@ -211,7 +211,7 @@ def predict(
             except SgnError as error:
                 render.warning(f"the model runs in torch, because of onnxruntime: {error.what}")
     if out is not None:
-        return _write(plan, out, overwrite=overwrite, json=json)
+        return _write(plan, out, overwrite=overwrite, json=json, has_windows=window is not None)
     with render.progress("recordings") as on_progress:
         items = list(itertools.chain.from_iterable(plan.run(on_progress=on_progress)))
     predictions = [item for item in items if isinstance(item, Prediction)]
@@ -245,7 +245,7 @@ def _check_runtime(checkpoint: str | None, runtime: str, precision: str) -> None
 
 
 def _is_onnx(path: Path | str) -> bool:
-    return str(path).endswith(MODEL_FORMATS["onnx"].suffix)
+    return str(path).lower().endswith(MODEL_FORMATS["onnx"].suffix)
 
 
 def _live_window(window: int | None, stride: int | None, fps: float | None) -> tuple[int, int]:
@@ -298,7 +298,9 @@ def _is_onnx_faster(device: str, precision: str) -> bool:
     return is_installed and precision == "float32" and choose_device(device).type == "cpu"
 
 
-def _write(plan: PredictionPlan, out: str, *, overwrite: bool, json: bool) -> None:
+def _write(
+    plan: PredictionPlan, out: str, *, overwrite: bool, json: bool, has_windows: bool
+) -> None:
     from sgnray.predict import write_predictions
 
     with render.progress("recordings") as on_progress:
@@ -315,7 +317,8 @@ def _write(plan: PredictionPlan, out: str, *, overwrite: bool, json: bool) -> No
         )
     if done.num_skipped:
         skipped = f"{done.num_skipped:,} of {done.num_recordings:,} recordings"
-        render.warning(f"{skipped} could not be used; see {out}")
+        throughout = " throughout" if has_windows else ""
+        render.warning(f"{skipped} could not be used{throughout}; see {out}")
 
 
 def _lines_of_stdin() -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -171,6 +172,7 @@ def tune(
     if finished is not None:
         render.result(final_line(finished))
     train_best = f"; train the best: sgn train --recipe {quoted_name(tuned.best_recipe_path)}"
+    train_best += f" --data {shlex.quote(data)}" if data else ""
     render.note(f"see {display_name(tuned.page_path)}{'' if final else train_best}")
 
 

@@ -27,9 +27,16 @@ from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.data.protocols import IntArray
 from sgnray.data.store import SkeletonDataset, open_dataset
 from sgnray.distributed.cluster import connected, is_at_hand
+from sgnray.distributed.cores import num_cores
 from sgnray.distributed.device import choose_device, describe_device
 from sgnray.distributed.precision import choose_precision, without_auto
-from sgnray.distributed.resources import Workers
+from sgnray.distributed.resources import (
+    Resources,
+    WorkerRequest,
+    Workers,
+    check_local,
+    check_without_ray,
+)
 from sgnray.metric_keys import CLIPS_PER_S
 from sgnray.model.flops import STEP_FACTOR, forward_flops
 from sgnray.model.sgn import count_parameters
@@ -157,13 +164,19 @@ def bench_recipe(
     workers: int = 0,
     device: str = "auto",
     address: str | None = None,
+    request: WorkerRequest | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> BenchResult:
     """Measure for about `seconds` in this process, then on 1 to `workers` Ray workers.
 
     Without a dataset, noise in the shape of the recipe's is used. `on_progress` gets seconds.
+    UsageError, before anything is measured, if this machine has no room for the workers.
     """
     here = choose_device(device)
+    if not workers:
+        check_without_ray(address, request)
+    elif not is_at_hand(address):
+        _check_here(workers, here, request or WorkerRequest())
     counts = worker_counts(workers)
     each_s = seconds / 3
     total_s = int(seconds + len(counts) * (each_s + _LAUNCH_S))
@@ -192,7 +205,7 @@ def bench_recipe(
     on_workers: list[WorkersSpeed] = []
     if workers:
         short = shorten_to_time(recipe, seconds=each_s, clips_per_s=epoch.median)
-        for row in _measure_workers(short, shape, counts, device=device, address=address):
+        for row in _measure_workers(short, shape, counts, device, address, request):
             on_workers.append(row)
             on_progress(int(seconds + len(on_workers) * (each_s + _LAUNCH_S)), total_s)
     products = {precision: max(rounds[f"product {precision}"]) for precision in precisions}
@@ -210,6 +223,13 @@ def bench_recipe(
         workers=tuple(on_workers),
         estimates=tuple(_estimates(workload, epoch.median, forward, on_workers)),
     )
+
+
+def _check_here(workers: int, device: torch.device, request: WorkerRequest) -> None:
+    """Raise UsageError if a Ray that starts on this machine has no room for the workers."""
+    num_gpus = torch.cuda.device_count()
+    here = Resources(num_cpus=max(num_cores(), workers), num_gpus=num_gpus, is_local=True)
+    check_local(workers, here, replace(request, num_gpus=int(device.type == "cuda")))
 
 
 @contextmanager
@@ -290,7 +310,12 @@ def shorten_to_time(recipe: Recipe, *, seconds: float, clips_per_s: float) -> Re
 
 
 def _measure_workers(
-    recipe: Recipe, shape: Shape, counts: Sequence[int], *, device: str, address: str | None
+    recipe: Recipe,
+    shape: Shape,
+    counts: Sequence[int],
+    device: str,
+    address: str | None,
+    request: WorkerRequest | None,
 ) -> Iterator[WorkersSpeed]:
     """Train on noise as `sgn train` does, with each number of workers in turn."""
     # Other machines cannot see this one's temporary folder, but may share the current folder.
@@ -311,7 +336,11 @@ def _measure_workers(
         )
         for count in counts:
             with open_executor(
-                workers=Workers.of(count), device=device, address=address, max_failures=0
+                workers=Workers.of(count),
+                device=device,
+                address=address,
+                max_failures=0,
+                request=request,
             ) as executor:
                 resolved = executor.without_auto(recipe)
                 run = RunFolder(folder / f"workers-{count}")

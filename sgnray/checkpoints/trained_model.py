@@ -169,7 +169,7 @@ def load_trained_model(
 
 def read_trained_model(path: Path) -> TrainedModel:
     """Load a file as `load_trained_model` does, without a warning of how far it was trained."""
-    known = {each.suffix: each for each in MODEL_FORMATS.values()}.get(path.suffix)
+    known = {each.suffix: each for each in MODEL_FORMATS.values()}.get(path.suffix.lower())
     if known is not None and known.read is not None:
         return TrainedModel(path, *known.read(path), run=None)
     if known is not None:

@@ -69,6 +69,28 @@ class Skeleton:
         return skeleton
 
 
+def describe_misfit(
+    trained_on: Skeleton, skeleton: Skeleton, *, is_named: bool = True
+) -> str | None:
+    """Say why a model trained on one skeleton does not fit a dataset of another; None if it does.
+
+    Only the numbers of joints and coordinates are compared if the model's skeleton is not named.
+    """
+    if is_named and trained_on.name != skeleton.name:
+        return f"it was trained on {trained_on.name} skeletons, the dataset has {skeleton.name}"
+    shape = (skeleton.num_joints, skeleton.num_coordinates)
+    if (trained_on.num_joints, trained_on.num_coordinates) != shape:
+        return (
+            f"it was trained on {trained_on.num_joints} joints of {trained_on.num_coordinates} "
+            f"coordinates, the dataset has {shape[0]} of {shape[1]}"
+        )
+    if is_named and trained_on.joints != skeleton.joints:
+        return "the names or the order of its joints differ from the dataset's"
+    if is_named and trained_on.origin != skeleton.origin:
+        return "its origin joint differs from the dataset's"
+    return None
+
+
 def _parse(value: object) -> object:
     return Skeleton.from_dict(value) if isinstance(value, dict) else value
 

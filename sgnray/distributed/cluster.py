@@ -301,7 +301,7 @@ def _start(ray: Any, num_workers: int) -> None:
             if "timed out during startup" in str(error) and attempt < _MAX_STARTS:
                 log.warning("Ray did not start in time; trying again")
                 continue
-            now = "run it again when the machine is less busy, or without Ray: --workers 0"
+            now = "run it again when the machine is less busy"
             path = getattr(error, "filename", None)
             if path is not None and Path(path).is_relative_to(os.path.expanduser("~")):
                 now = "set HOME to a folder that can be written: Ray keeps its token there"

@@ -195,7 +195,7 @@ class RayLauncher:
                             f"training stopped on the cluster: {last_line(lost)}",
                             where="a Ray worker; the traceback is in log.txt of the run",
                             now="rerun the same command to resume after the last finished epoch; "
-                            "--max-failures N tolerates lost workers",
+                            "sgn train --max-failures N tolerates lost workers",
                         ) from lost
                     log.warning(
                         "a worker failed (%s); the run resumes after its last finished epoch",

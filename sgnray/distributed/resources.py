@@ -253,16 +253,23 @@ def use_gpu(
     counts GPUs that torch cannot use, so for a Ray that was started here torch is asked as well.
     """
     if device == "cpu":
+        if request.num_gpus:
+            raise UsageError(
+                "GPUs are requested for workers that use CPUs",
+                where=f"--device cpu --gpus-per-worker {request.num_gpus:g}",
+                now="leave out one of them",
+            )
         return False
     if resources.is_local and resources.num_gpus:
         from sgnray.distributed.device import choose_device  # loads torch
 
         return choose_device(device).type == "cuda"
-    if resources.is_local and device == "cuda":
+    if resources.is_local and (device == "cuda" or request.num_gpus):
+        option = "--device cuda" if device == "cuda" else f"--gpus-per-worker {request.num_gpus:g}"
         raise UsageError(
             "this machine has no GPU that Ray can use",
-            where="--device cuda",
-            now="use --device cpu, or --address of a cluster with GPUs",
+            where=option,
+            now=f"leave out {option}, or name a cluster with GPUs with --address",
         )
     if resources.is_local:
         return False

@@ -21,7 +21,7 @@ from sgnray.checkpoints.run_folder import is_trained_on
 from sgnray.checkpoints.trained_model import TrainedModel, dataset_of, load_trained_model
 from sgnray.data.progress import OnProgress, ignore_progress
 from sgnray.data.protocols import IntArray, cases_of, resolve_case, split_clips
-from sgnray.data.skeleton import Skeleton
+from sgnray.data.skeleton import describe_misfit
 from sgnray.data.store import SkeletonDataset, find_dataset, open_dataset
 from sgnray.distributed.device import choose_device
 from sgnray.distributed.resources import WorkerRequest, check_without_ray
@@ -137,10 +137,11 @@ def _check_fit(model: TrainedModel, dataset: SkeletonDataset) -> None:
     An official checkpoint names no dataset: only its numbers of joints and classes are compared.
     """
     class_names, num_classes = dataset.info.class_names, model.model.num_classes
-    what = _skeleton_difference(model, dataset.skeleton)
+    is_named = model.card.dataset is not None
+    what = describe_misfit(model.card.skeleton, dataset.skeleton, is_named=is_named)
     if what is None and num_classes != len(class_names):
         what = f"it has {num_classes} classes, the dataset has {len(class_names)}"
-    elif what is None and model.card.dataset is not None and model.card.class_names != class_names:
+    elif what is None and is_named and model.card.class_names != class_names:
         what = "its class names differ from the dataset's"
     if what is not None:
         raise CheckpointError(
@@ -148,23 +149,6 @@ def _check_fit(model: TrainedModel, dataset: SkeletonDataset) -> None:
             where=f"{display_name(model.path)}, {dataset.folder}",
             now="name the dataset that it was trained on with --data",
         )
-
-
-def _skeleton_difference(trained_model: TrainedModel, skeleton: Skeleton) -> str | None:
-    """Describe how the skeleton that a checkpoint was trained on differs; None if it does not."""
-    trained_on = trained_model.card.skeleton
-    is_named = trained_model.card.dataset is not None
-    if is_named and trained_on.name != skeleton.name:
-        return f"it was trained on {trained_on.name} skeletons, the dataset has {skeleton.name}"
-    shape = (skeleton.num_joints, skeleton.num_coordinates)
-    if (trained_on.num_joints, trained_on.num_coordinates) != shape:
-        return (
-            f"it was trained on {trained_on.num_joints} joints of {trained_on.num_coordinates} "
-            f"coordinates, the dataset has {shape[0]} of {shape[1]}"
-        )
-    if is_named and trained_on.joints != skeleton.joints:
-        return "the names or the order of its joints differ from the dataset's"
-    return None
 
 
 def _choose_case(models: Sequence[TrainedModel], dataset: SkeletonDataset, case: str | None) -> str:

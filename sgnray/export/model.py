@@ -19,6 +19,7 @@ from torch import Tensor
 from sgnray import seeding
 from sgnray.checkpoints.claim import Runs
 from sgnray.checkpoints.model_card import ModelCard
+from sgnray.checkpoints.model_files import describe_loadable
 from sgnray.checkpoints.onnx_model import ComputeLogits
 from sgnray.checkpoints.trained_model import (
     TrainedModel,
@@ -96,6 +97,8 @@ def export_model(
     trained_model.require_sgn()
     path = Path(out or _default_name(trained_model) + FORMATS[to])
     refuse_existing(path, overwrite=overwrite)
+    if path.suffix.lower() != FORMATS[to] and FORMATS[to] in describe_loadable():
+        log.warning("sgn loads the file only if its name ends with %s", FORMATS[to])
     found = find_clips(trained_model, clips)
     if found.source == RANDOM:
         log.warning("no clips found: the file is checked on random poses; name clips with --clips")

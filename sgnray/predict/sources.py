@@ -17,7 +17,7 @@ import numpy as np
 
 from sgnray.checkpoints.run_folder import RECIPE_FILE
 from sgnray.data.fetch import dataset_at, holds_dataset
-from sgnray.data.skeleton import Skeleton
+from sgnray.data.skeleton import Skeleton, describe_misfit
 from sgnray.data.skipped import Skipped
 from sgnray.data.store import SkeletonDataset, open_dataset, unknown_clip
 from sgnray.errors import (
@@ -306,10 +306,10 @@ def _is_table(place: Location) -> bool:
 
 def _open(folder: Path, skeleton: Skeleton, clips: Sequence[str]) -> DatasetSource:
     dataset = open_dataset(folder)
-    if (dataset.skeleton.name, dataset.skeleton.joints) != (skeleton.name, skeleton.joints):
+    misfit = describe_misfit(skeleton, dataset.skeleton)
+    if misfit is not None:
         raise CheckpointError(
-            f"the model supports {skeleton.name} skeletons, the dataset has "
-            f"{dataset.skeleton.name}",
+            f"the checkpoint does not fit the dataset: {misfit}",
             where=str(folder),
             now="name a checkpoint that was trained on this dataset",
         )

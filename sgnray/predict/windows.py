@@ -86,7 +86,8 @@ class SlidingWindow:
         they must be times.
         """
         frames = np.unique(poses.frames)
-        if len(frames) > 1 and (step := int(np.median(np.diff(frames)))) * _MIN_POSES > self.size:
+        step = int(np.median(np.diff(frames))) if len(frames) > 1 else 1
+        if step > 1 and step * _MIN_POSES > self.size:
             what = f"its poses are {step} frames apart, too far for windows of {self.size}"
             raise refusal(f"{what}: {NOT_BY_TIME}")
         first, last = 0, max(0, poses.num_frames - self.size)

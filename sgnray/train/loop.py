@@ -147,11 +147,11 @@ def _listed(names: Sequence[str]) -> str:
 def _what_to_try(recipe: Recipe, *, is_first_step: bool) -> str:
     if is_first_step:
         # The weights are still small, so the input must be large.
-        return "look for huge numbers in these clips, 'sgn data verify', or in the data keys"
+        return "look for huge numbers in these clips, for example with pandas, or in the data keys"
     optim = recipe.optim
     advice = [f"a smaller optim.learning_rate than {optim.learning_rate:g}"]
     if recipe.train.precision == "bf16":
         advice.append("train.precision=float32")
     if optim.warmup_epochs == 0:
         advice.append("optim.warmup_epochs=5")
-    return f"try {', or '.join(advice)}; 'sgn data verify' looks for huge numbers in the clips"
+    return f"try {', or '.join(advice)}; or look for huge numbers in these clips"

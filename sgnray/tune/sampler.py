@@ -7,8 +7,9 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sgnray.errors import Problem, RecipeError, import_extra
+from sgnray.errors import Problem, RecipeError, UsageError, count_of, import_extra
 from sgnray.seeding import derive_seed
+from sgnray.tune.plan import DEFAULT_TRIALS
 from sgnray.tune.space import (
     MAX_GRID_POINTS,
     Axis,
@@ -32,15 +33,25 @@ _MAX_DRAWS = 1000
 _MOST_RANDOM, _FEWEST_RANDOM, _RANDOM_SHARE = 10, 4, 4
 
 
-def make_sampler(space: Space, search: SearchWay, num_trials: int, seed: int) -> Sampler:
-    """Build the sampler for a way of search; a grid ignores `num_trials`: all its points are run.
+def make_sampler(space: Space, search: SearchWay, num_trials: int | None, seed: int) -> Sampler:
+    """Build the sampler for a way of search; `num_trials` None is all of a grid, else a default.
 
-    RecipeError for a grid over a range and for draws from rows; MissingExtraError for TPE if
-    Optuna is not installed.
+    RecipeError for a grid over a range and for draws from rows; UsageError for another number of
+    trials than a grid has points; MissingExtraError for TPE if Optuna is not installed.
     """
     if search == "grid":
         _check_grid(space)
-        return Listed(distinct(space.grid()))
+        points = distinct(space.grid())
+        if num_trials not in (None, len(points)):
+            raise UsageError(
+                f"the search space {space.source} has {count_of(len(points), 'trial')}, which are "
+                "all run",
+                where=f"--trials {num_trials}",
+                now="leave out --trials"
+                + ("" if space.rows else ", or choose some of them with --search random"),
+            )
+        return Listed(points)
+    num_trials = num_trials or DEFAULT_TRIALS
     if space.rows:
         raise RecipeError(
             f"the search space {space.source} is a list of trials, which are all run",

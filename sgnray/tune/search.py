@@ -27,7 +27,7 @@ from sgnray.train.checks import (
 from sgnray.train.run_log import run_log
 from sgnray.tune.folder import SearchFolder, claim_search, is_begun
 from sgnray.tune.page import PAGE_FILE, compute_importances, write_page
-from sgnray.tune.plan import DEFAULT_EPOCHS, DEFAULT_TRIALS, Plan, Scheduler
+from sgnray.tune.plan import DEFAULT_EPOCHS, Plan, Scheduler, shorten
 from sgnray.tune.running import Listener, RunningSearch
 from sgnray.tune.sampler import make_sampler
 from sgnray.tune.space import SearchWay, Space, as_overrides
@@ -103,16 +103,17 @@ def tune_recipe(
     dataset = open_dataset(dataset_dir or find_dataset(name=recipe.data.dataset))
     recipe = match_recipe(recipe, dataset)
     folds = _validation_folds(recipe, dataset)
-    checked = _checked_space(space, recipe, dataset, folds, resources, address)
+    num_epochs = num_epochs or min(recipe.train.num_epochs, DEFAULT_EPOCHS)
+    checked = _checked_space(space, recipe, num_epochs, dataset, folds, resources, address)
     search = search or checked.search
-    sampler = make_sampler(checked, search, num_trials or DEFAULT_TRIALS, recipe.train.seed)
+    sampler = make_sampler(checked, search, num_trials, recipe.train.seed)
     plan = Plan(
         recipe=recipe,
         space=checked,
         search=search,
         scheduler=scheduler or ("none" if search == "grid" else "asha"),
         num_trials=sampler.num_trials,
-        num_epochs=num_epochs or min(recipe.train.num_epochs, DEFAULT_EPOCHS),
+        num_epochs=num_epochs,
         num_seeds=num_seeds,
         num_workers=resources.num_workers,
         dataset_checksum=dataset.info.checksum,
@@ -157,6 +158,7 @@ def _validation_folds(recipe: Recipe, dataset: SkeletonDataset) -> tuple[Split, 
 def _checked_space(
     space: str | Path,
     recipe: Recipe,
+    num_epochs: int,
     dataset: SkeletonDataset,
     folds: Sequence[Split],
     resources: TrialResources,
@@ -173,7 +175,8 @@ def _checked_space(
         workers_option="--workers-per-trial",
     )
     check(recipe)
-    warn_of_run(recipe, dataset, workers=workers, num_clips=num_clips)
+    trained = shorten(recipe, num_epochs)
+    warn_of_run(trained, dataset, workers=workers, num_clips=num_clips)
     return load_space(str(space), recipe, check)
 
 

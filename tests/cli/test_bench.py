@@ -125,6 +125,8 @@ def test_the_only_dataset_is_found_and_one_of_another_kind_is_not_used(sgn, tiny
     arguments = ("bench", "--seconds", "1", "--json", "--device", "cpu", *TINY)
     found = json.loads(sgn(*arguments).out)["workload"]
     assert (found["dataset"], found["case"], found["has_dataset"]) == ("synth", "cs", True)
+    (tmp_path / "data" / "unrelated").mkdir()
+    (tmp_path / "data" / "unrelated" / "dataset.json").write_text("{")  # it cannot be read
     other = json.loads(sgn(*arguments, "--recipe", "nwucla-cv").out)["workload"]
     assert (other["dataset"], other["has_dataset"], other["num_train"]) == ("nwucla", False, 1020)
 

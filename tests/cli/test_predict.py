@@ -162,6 +162,8 @@ def test_predictions_in_a_file(sgn, recordings, tiny_run):
     again = sgn(*arguments)
     assert (again.code, again.out) == (2, "")
     assert again.err.startswith("error: the file exists already\n")
+    windows = sgn(*arguments, "--overwrite", "--window", "20")
+    assert windows.err.endswith("1 of 3 recordings could not be used throughout; see p.jsonl\n")
     done = sgn(*arguments, "--overwrite", "--json", "-q")
     assert done.err == ""
     assert json.loads(done.out)["num_predictions"] == 2

@@ -9,6 +9,9 @@ import typer
 import yaml
 
 from sgnray.cli import main
+from sgnray.config import load_recipe
+from sgnray.tune.sampler import make_sampler
+from sgnray.tune.space_file import load_space
 from sgnray.version import __version__
 
 ROOT = Path(main.__file__).parents[1]
@@ -52,6 +55,28 @@ def test_a_command_of_the_guides_parses(words):
 @pytest.mark.parametrize("words", commands_of(RECIPES), ids=" ".join)
 def test_a_command_of_a_recipe_parses(words):
     parse(words)
+
+
+EXAMPLES = [
+    tuple(shlex.split(line.split(" < ")[0])[1:])
+    for table in (main._COMMANDS, main._DATA_COMMANDS)
+    for _, *examples in table.values()
+    for line in examples
+]
+
+
+@pytest.mark.parametrize("words", EXAMPLES, ids=" ".join)
+def test_an_example_of_a_help_page_parses(words):
+    parse(words)
+
+
+@pytest.mark.parametrize("words", [words for words in EXAMPLES if words[0] == "tune"], ids=" ".join)
+def test_an_example_of_a_search_has_trials(words):
+    context = typer.main.get_command(main.app).commands["tune"].make_context("tune", [*words[1:]])
+    given = context.params
+    space = load_space(given["space"], load_recipe("ntu60-cv"), lambda recipe: recipe)
+    search = given["search"] or space.search
+    assert make_sampler(space, search, given["trials"], seed=0).num_trials > 1
 
 
 def test_the_commands_are_found():

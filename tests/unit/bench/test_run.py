@@ -6,6 +6,7 @@ import pytest
 
 from sgnray.bench import bench_recipe
 from sgnray.bench.run import shorten_to_time, worker_counts
+from sgnray.distributed.resources import WorkerRequest
 from sgnray.errors import UsageError
 from sgnray.train.tracking import trackers
 
@@ -53,6 +54,30 @@ def test_noise_replaces_a_missing_dataset_and_is_removed_afterwards(
     assert not workload.has_dataset
     assert (workload.num_train, workload.num_validation) == (512 - 102, 102)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"address": "127.0.0.1:6379"}, "without workers, Ray is not used"),
+        ({"request": WorkerRequest(wait_s=9)}, "without workers, Ray is not used"),
+        (
+            {"workers": 2, "address": "local", "request": WorkerRequest(num_cpus=4096)},
+            "this machine has no room for 2 workers",
+        ),
+    ],
+)
+def test_workers_that_cannot_start_are_refused_before_the_measurement(tiny_recipe, settings, what):
+    measured = []
+    with pytest.raises(UsageError, match=what):
+        bench_recipe(
+            tiny_recipe,
+            device="cpu",
+            seconds=1,
+            on_progress=lambda *args: measured.append(args),
+            **settings,
+        )
+    assert measured == []
 
 
 def test_the_estimate_is_clips_over_clips_per_second(tiny_recipe):

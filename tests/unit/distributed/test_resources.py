@@ -77,6 +77,20 @@ def test_a_share_of_a_gpu_or_whole_gpus(num_gpus):
     assert WorkerRequest(num_gpus=num_gpus).num_gpus == num_gpus
 
 
+@pytest.mark.parametrize(
+    ("device", "resources", "what"),
+    [
+        ("cpu", SCALED_TO_ZERO, "GPUs are requested for workers that use CPUs"),
+        ("cpu", Resources(8, 8, is_local=True), "GPUs are requested for workers that use CPUs"),
+        ("auto", Resources(8, 0, is_local=True), "this machine has no GPU that Ray can use"),
+        ("cuda", Resources(8, 0, is_local=True), "this machine has no GPU that Ray can use"),
+    ],
+)
+def test_a_share_of_a_gpu_that_no_worker_can_get_is_refused(device, resources, what):
+    with pytest.raises(UsageError, match=what):
+        use_gpu(device, resources, WorkerRequest(num_gpus=0.25))
+
+
 def test_a_gpu_and_a_half_is_refused():
     with pytest.raises(UsageError, match=r"a worker cannot use 1\.5 GPUs"):
         WorkerRequest(num_gpus=1.5)

@@ -149,6 +149,7 @@ def test_a_checkpoint_of_other_classes_is_refused(runs_dir, tmp_path):
     [
         ({"name": "octopus"}, "it was trained on octopus skeletons, the dataset has ntu25"),
         ({"joints": NTU25.joints[::-1]}, "the names or the order of its joints differ"),
+        ({"origin": 0}, "its origin joint differs from the dataset's"),
     ],
 )
 def test_a_checkpoint_of_another_skeleton_is_refused(runs_dir, tmp_path, changes, message):

@@ -338,6 +338,20 @@ def test_one_clip_is_enough_to_check_with(tiny_run, tiny_raw, tmp_path):
     assert module(torch.zeros(7, 8, 25, 3)).shape == (7, 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "is_loaded"), [("a.v2", False), ("a.safetensors", True), ("a.SafeTensors", True)]
+)
+def test_a_file_is_loaded_by_its_suffix(tiny_run, tmp_path, caplog, name, is_loaded):
+    found = export_model(tiny_run, to="safetensors", out=tmp_path / name)
+    warning = "sgn loads the file only if its name ends with .safetensors"
+    assert (warning in caplog.messages) != is_loaded
+    if is_loaded:
+        assert load_trained_model(found.path).card.class_names == found.card.class_names
+    else:
+        with pytest.raises(CheckpointError):
+            load_trained_model(found.path)
+
+
 def test_the_suffix_decides(tiny_run, tmp_path):
     assert export_model(tiny_run, out=tmp_path / "a.safetensors").opset is None
     with pytest.raises(

@@ -219,8 +219,17 @@ def test_unusable_sources_are_refused(tiny_run, tmp_path, name, kind, message):
 
 
 def test_a_dataset_of_another_skeleton(tiny_run, flat_folder):
-    with pytest.raises(CheckpointError, match="supports ntu25 skeletons, the dataset has flat17"):
+    what = "it was trained on ntu25 skeletons, the dataset has flat17"
+    with pytest.raises(CheckpointError, match=what):
         predict_clips(flat_folder, tiny_run)
+
+
+def test_a_dataset_whose_poses_have_another_form_than_the_models(tiny_run, tiny_folder):
+    model = load_trained_model(tiny_run)
+    other = replace(model.card.skeleton, origin=0)
+    model = replace(model, card=model.card.model_copy(update={"skeleton": other}))
+    with pytest.raises(CheckpointError, match="its origin joint differs from the dataset's"):
+        predict_clips(tiny_folder, model)
 
 
 def test_clips_by_name(tiny_run, tiny_folder, tiny_raw, tiny_dataset):

@@ -28,10 +28,10 @@ def test_windows_cover_all_frames_and_end_with_them(num_frames, expected):
     assert spans_of(np.arange(num_frames)) == expected
 
 
-def spans_of(frames):
+def spans_of(frames, window=SlidingWindow(10, 4)):  # noqa: B008
     values, bodies = np.ones((len(frames), 75), np.float32), np.zeros(len(frames), np.int8)
     poses = Poses(int(frames[-1]) + 1, values, np.int32(frames), bodies)
-    return [(span.first, span.end) for span in SlidingWindow(10, 4).spans(poses)]
+    return [(span.first, span.end) for span in window.spans(poses)]
 
 
 def test_gaps_of_any_length_take_no_time():
@@ -49,6 +49,15 @@ def test_timestamps_instead_of_frame_numbers_are_refused(step, is_refused):
             spans_of(frames)
     else:
         assert len(spans_of(frames)) == 15
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_windows_of_one_or_two_frames(size):
+    poses = Poses(
+        3, np.ones((3, 75), np.float32), np.arange(3, dtype=np.int32), np.zeros(3, np.int8)
+    )
+    found = [(span.first, span.end) for span in SlidingWindow(size, 1).spans(poses)]
+    assert found == [(first, first + size) for first in range(4 - size)]
 
 
 def test_a_window_is_prepared_like_its_frames_alone():

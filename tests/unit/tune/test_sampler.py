@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sgnray.errors import MissingExtraError, RecipeError
+from sgnray.errors import MissingExtraError, RecipeError, UsageError
 from sgnray.tune.sampler import make_sampler
 from sgnray.tune.space import Choice, Range, Space
 
@@ -52,11 +52,22 @@ def test_repeated_draws_are_skipped_with_a_warning(caplog):
     assert "6 of 8 trials would repeat others" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "settings", [{"axes": {"data.num_segments": Choice((4, 8))}}, {"rows": ({}, {"a.b": 1})}]
+)
+def test_a_number_of_trials_that_a_grid_does_not_have_is_refused(settings):
+    space = Space("mine", **settings)
+    assert make_sampler(space, "grid", 2, 0).num_trials == 2
+    with pytest.raises(UsageError, match="mine has 2 trials, which are all run") as caught:
+        make_sampler(space, "grid", 3, 0)
+    assert ("--search random" in caught.value.now) == ("axes" in settings)
+
+
 def test_a_grid_has_all_its_points_once():
     """Points that differ only in a key whose condition does not hold are one point."""
     axes = {"a.schedule": Choice(("steps", "cosine")), "a.warmup": Choice((0, 3))}
     space = Space("mine", axes, {"a.warmup": {"a.schedule": ("cosine",)}})
-    sampler = make_sampler(space, "grid", 1, 0)
+    sampler = make_sampler(space, "grid", None, 0)
     assert [sampler.propose(number) for number in range(1, sampler.num_trials + 1)] == [
         {"a.schedule": "steps"},
         {"a.schedule": "cosine", "a.warmup": 0},
@@ -67,7 +78,7 @@ def test_a_grid_has_all_its_points_once():
 def test_a_huge_grid_is_refused_before_it_is_built():
     axes = {f"key.{number}": Choice(tuple(range(100))) for number in range(20)}
     with pytest.raises(RecipeError, match="points"):
-        make_sampler(Space("mine", axes), "grid", 1, 0)
+        make_sampler(Space("mine", axes), "grid", None, 0)
 
 
 @pytest.mark.parametrize("search", ["random", "tpe"])

@@ -48,6 +48,13 @@ def test_trials_that_are_longer_than_the_recipe(
     assert (warning in caplog.messages) == (num_epochs == 9)
 
 
+def test_the_warnings_are_of_the_trials_epochs(tmp_path, tiny_recipe, tiny_folder, caplog):
+    """A mean of weights that fits the recipe's epochs can be too slow for those of a trial."""
+    recipe = tiny_recipe.replacing({"train.num_epochs": 400, "train.ema_decay": 0.99})
+    refuse(ClusterError, tmp_path, recipe, "default", tiny_folder, address="127.0.0.1:1")
+    assert "% initial weights after all 12 steps" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("resources", "what"),
     [
