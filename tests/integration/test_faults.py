@@ -20,6 +20,7 @@ from .disturbed import (
     start_train,
     train_command,
     train_workers,
+    tune_command,
     wait_for_end,
     wait_for_epoch,
     wait_until,
@@ -201,6 +202,45 @@ def test_ctrl_c_ends_eval_and_predict_at_any_stage(
     assert "Traceback" not in output.read_text()
     assert not (tmp_path / "report").exists()
     assert not (tmp_path / "p.jsonl").exists()
+
+
+TUNE_STAGES = {
+    "Ray starts": lambda process, search: has_child(process, "gcs_server"),
+    "Ray's node starts": lambda process, search: has_child(process, "raylet/raylet"),
+    "the search is created": lambda process, search: (search / "search.json").exists(),
+    "a trial starts": lambda process, search: has_child(process, "ray::ImplicitFunc"),
+    "a trial ended": lambda process, search: (search / "best.yaml").exists(),
+}
+
+
+@pytest.mark.parametrize("stage", TUNE_STAGES)
+def test_ctrl_c_ends_a_search_at_any_stage(stage, tiny_folder, tmp_path, monkeypatch):
+    """No process is left, and the same command finishes the search."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    search, output = tmp_path / "runs" / "search", tmp_path / "out.txt"
+    (tmp_path / "space.yaml").write_text("format_version: 1\nmodel.dropout: {choice: [0.0, 0.1]}\n")
+    command = tune_command(
+        tiny_folder, "--name", "search", "--space", "space.yaml", "--concurrent", "1"
+    )
+    process = start_train(tmp_path, *command)
+    try:
+        wait_until(lambda: TUNE_STAGES[stage](process, search), process, output=output)
+        children = descendants(process)
+        press_ctrl_c(process)
+        seconds = wait_for_end(process, 130, output=output)
+    finally:
+        end(process)
+    print_seconds(f"from Ctrl-C (tune, {stage}) to the end of the command", seconds)
+    assert not psutil.wait_procs(children, timeout=200)[1]
+    assert "Traceback" not in output.read_text()
+    assert not (search / "search.html").exists()
+    if stage in ("a trial starts", "a trial ended"):
+        again = start_train(tmp_path, *command)
+        try:
+            wait_for_end(again, 0, output=output)
+        finally:
+            end(again)
+        assert (search / "search.html").exists()
 
 
 def ids(processes):
