@@ -108,8 +108,8 @@ _READERS = (  # of one file each
     (keypoints.FORMAT, (".json", ".jsonl"), keypoints.detect_keypoints, keypoints.read_keypoints),
     ("Azure Kinect", (".json",), azure.detect_azure, azure.read_azure),
     (kinetics.FORMAT, (".json",), kinetics.detect_kinetics, kinetics.read_kinetics),
-    ("MediaPipe", (".csv",), _columns(MEDIAPIPE33), joint_csv.read_joint_csv),
-    ("Kinect", (".csv",), _columns(NTU25, KINECT20), joint_csv.read_joint_csv),
+    ("MediaPipe", (".csv", ".tsv"), _columns(MEDIAPIPE33), joint_csv.read_joint_csv),
+    ("Kinect", (".csv", ".tsv"), _columns(NTU25, KINECT20), joint_csv.read_joint_csv),
     (pyskl.CLIP_FORMAT, pyskl.SUFFIXES, pyskl.detect_clip, pyskl.read_pickled_clip),
 )
 FORMATS: Mapping[str, RecordedFormat] = {NTU.name: NTU} | {

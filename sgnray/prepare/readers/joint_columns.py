@@ -18,13 +18,15 @@ from sgnray.data.skeleton import MEDIAPIPE33, Skeleton
 
 AXES = ("x", "y", "z")
 ENDS = ("_x", "_y", "_z")
-_SCORES = ("visibility", "visible", "vis", "score", "confidence", "v")
+_SCORES = ("visibility", "visible", "vis", "score", "confidence", "conf", "v")
 _FRAMES = {"frame", "framenumber", "frameid", "framenum"}
 _OTHER_FRAMES = {"frameidx", "frameindex", "frameno", "framecount"}  # if there is none of those
-_TIMES = {"time", "timestamp"}
+_TIMES = {"time", "timestamp", "capturetime"}
 _BODIES = {"body", "bodyid", "person", "personid", "trackingid", "trackid"}
 # Not poseid or personindex, which often count the people of a frame in any order, or the rows.
 _OTHER_BODIES = {"bodyindex", "bodyidx", "playerid", "skeletonid"}
+_RECORDINGS = {"class", "label", "action", "gesture", "video", "videoname", "videoid"}
+_RECORDINGS |= {"clip", "clipname", "clipid", "file", "filename", "sequence", "sequenceid"}
 _WORDS = "|".join((*AXES, *_SCORES))
 # Such as nosex, and xnose or x0; a joint may also end with a letter of an axis (left index).
 _COLUMNS = (
@@ -38,7 +40,7 @@ _ALIASES = {"spinemid": "spinemiddle", "spinenaval": "spinenavel"}  # as Kinect'
 
 
 def find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
-    """Map JOINT_AXIS, JOINT_score, frame, time and body to the names of their columns."""
+    """Map JOINT_AXIS, JOINT_score, frame, time, body and recording to names of columns."""
     joints = {joint_key(joint): joint for joint in skeleton.joints}
     words = [_normalize(name) for name in names]
     worlds = [skeleton is MEDIAPIPE33 and _WORLD in word for word in words]
@@ -62,6 +64,8 @@ def find_columns(names: Sequence[str], skeleton: Skeleton) -> dict[str, str]:
             other.setdefault("body", name)
         elif word in _TIMES and names.count(name) == 1:
             columns.setdefault("time", name)
+        elif word in _RECORDINGS and names.count(name) == 1:
+            columns.setdefault("recording", name)
         else:
             for key, kind in _match_joint(word):
                 if joint := joints.get(joint_key(key)):

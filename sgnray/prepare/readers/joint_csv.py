@@ -38,8 +38,10 @@ from sgnray.prepare.readers.tracks import build_recording
 _MEDIAPIPE_SIGNS = np.array([1.0, -1.0, -1.0])
 _APART_M = 0.2  # two people are further from each other, and nobody moves this far in a frame
 _NUM_SHOWN = 5
+_ROW = "row {} below the header"
 _MAX_HEADER = 64 * 1024
 _DELIMITER_LINE = re.compile(rb'"?sep=.?"?(\r\n|\r|\n)', re.IGNORECASE)  # of Excel
+_TEXTS = ("body", "time", "recording")
 _MISSING = [*pa_csv.ConvertOptions().null_values, "None", "none"]
 _BAD_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+): .*(invalid value.*)")
 
@@ -76,6 +78,7 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
         columns = {key: name for key, name in columns.items() if name not in scores}
         scores = []
     table = _read_table(data, names, delimiter, num_skipped, columns)
+    _check_one_recording(table, columns)
     joints_NVC = np.stack([table[columns[name]] for name in wanted], axis=1)
     joints_NVC = joints_NVC.reshape(-1, skeleton.num_joints, len(AXES))
     scores_NV = None
@@ -83,8 +86,8 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
         full_N = np.ones(len(joints_NVC))
         scores_NV = np.stack([table[name] if name else full_N for name in scores], axis=1)
     if skeleton is MEDIAPIPE33:  # also hips that are hardly seen are about the origin
-        check_world(mark_missing(joints_NVC))
-    joints_NVC = mark_missing(joints_NVC, scores_NV)
+        check_world(mark_missing(joints_NVC, number=_ROW))
+    joints_NVC = mark_missing(joints_NVC, scores_NV, number=_ROW)
     if skeleton is MEDIAPIPE33:
         joints_NVC = joints_NVC * _MEDIAPIPE_SIGNS
     is_person_N = find_people(joints_NVC)
@@ -95,6 +98,23 @@ def read_joint_csv(data: bytes, skeleton: Skeleton) -> Recording:
     ids = None if bodies_N is None else [part.tolist() for part in np.split(bodies_N, starts)]
     numbers = numbers_N[np.concatenate(([0], starts))]
     return build_recording(np.split(joints_NVC, starts), skeleton, ids, numbers)
+
+
+def _check_one_recording(table: Mapping[str, Any], columns: Mapping[str, str]) -> None:
+    """Refuse a table of many recordings: a column such as `class` or `video` has several values.
+
+    If hardly any of them is repeated, they name the frames, such as the image of each row.
+    """
+    words_N = table.get(columns.get("recording", ""))
+    if words_N is None:
+        return
+    values = list(dict.fromkeys(str(word) for word in words_N if word))
+    if 1 < len(values) <= len(words_N) / 2:
+        shown = ", ".join(map(show_name, values[:_NUM_SHOWN]))
+        raise refusal(
+            f"it has several recordings: its column {columns['recording']} has {len(values)} "
+            f"values, such as {shown}: write a file for each"
+        )
 
 
 def _assign_frames(
@@ -122,7 +142,7 @@ def _assign_frames(
             raise refusal(f"{what}: run MediaPipe with num_poses=1, or add the column BodyId")
     if bodies_N is not None:
         if (unnamed_N := np.flatnonzero(is_person_N & (bodies_N == ""))).size:
-            raise refusal(f"row {unnamed_N[0] + 1} below the header: it has no {columns['body']}")
+            raise refusal(f"{_ROW.format(unnamed_N[0] + 1)}: it has no {columns['body']}")
         if given_N is None and _alternate(bodies_N[is_person_N]):
             raise refusal("it has several people, but no column Frame")
     return numbers_N, starts
@@ -155,9 +175,14 @@ def _read_header(data: bytes) -> tuple[list[str], str, int]:
     line = re.split(rb"[\r\n]", head, maxsplit=1)[0].decode("utf-8", "replace")
     delimiter = find_delimiter(line)
     names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
-    axes = (*AXES, "v")[: len(names) // MEDIAPIPE33.num_joints]
-    if len(names) in (99, 132) and all(map(_is_number, names)):
-        return [f"{axis}{index}" for index in range(33) for axis in axes], delimiter, num_skipped
+    # pandas numbers columns without names, and has an unnamed one for the rows.
+    index = names[:1] if names[:1] == [""] else []
+    numbers = names[len(index) :]
+    is_header = numbers == [str(number) for number in range(len(numbers))]
+    if len(numbers) in (99, 132) and all(map(_is_number, numbers)) and (is_header or not index):
+        axes = (*AXES, "v")[: len(numbers) // MEDIAPIPE33.num_joints]
+        named = [f"{axis}{joint}" for joint in range(MEDIAPIPE33.num_joints) for axis in axes]
+        return [*index, *named], delimiter, num_skipped + is_header
     return names, delimiter, num_skipped + 1
 
 
@@ -184,11 +209,11 @@ def _read_table(
     *,
     has_extra: bool = False,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Read the columns as numbers, but as text the bodies, whose ids are too large, and times."""
+    """Read the columns as numbers, but _TEXTS as text: ids of bodies are too large for numbers."""
     # By number, because the names of other columns may be repeated.
     numbers = {name: str(names.index(name)) for name in columns.values()}
     types = dict.fromkeys(numbers.values(), pa.float64())
-    types |= {numbers[columns[key]]: pa.string() for key in ("body", "time") if key in columns}
+    types |= {numbers[columns[key]]: pa.string() for key in _TEXTS if key in columns}
     all_numbers = [str(number) for number in range(len(names) + has_extra)]
     if has_extra:  # rows that all end in a comma
         types[all_numbers[-1]] = pa.null()
@@ -290,5 +315,5 @@ def _find_frames(frames_N: Floats) -> npt.NDArray[np.intp]:
     is_wrong_N[1:] |= ~(steps >= 0)
     if is_wrong_N.any():
         what = "its frame is not a number, or lower than in the row before"
-        raise refusal(f"row {is_wrong_N.argmax() + 1} below the header: {what}")
+        raise refusal(f"{_ROW.format(is_wrong_N.argmax() + 1)}: {what}")
     return np.flatnonzero(steps > 0) + 1

@@ -21,10 +21,17 @@ _MAX_HIP_OFFSET_M = 0.1
 _TRUNK = ("left shoulder", "right shoulder", "left hip", "right hip")
 
 
-def mark_missing(joints_NVC: Floats, scores_NV: Floats | None = None) -> Floats:
-    """Put NaN where a joint has a low score, a NaN, or only zeros; ClipError if it is too large."""
-    if np.any(np.abs(joints_NVC) > np.finfo(np.float32).max):
-        raise refusal("a coordinate is not finite, or too large for float32")
+def mark_missing(
+    joints_NVC: Floats, scores_NV: Floats | None = None, *, number: str = ""
+) -> Floats:
+    """Put NaN where a joint has a low score, a NaN, or only zeros.
+
+    ClipError if a coordinate is too large; `number`, such as "row {}", says how to name its pose.
+    """
+    is_large = np.abs(joints_NVC) > np.finfo(np.float32).max
+    if is_large.any():
+        where = f"{number.format(np.argwhere(is_large)[0][-3] + 1)}: " if number else ""
+        raise refusal(f"{where}a coordinate is not finite, or too large for float32")
     is_missing = np.isnan(joints_NVC).any(axis=-1) | np.all(joints_NVC == 0, axis=-1)
     if scores_NV is not None:
         is_missing |= ~(scores_NV >= MIN_SCORE)

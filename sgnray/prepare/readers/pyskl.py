@@ -199,7 +199,7 @@ def _track_people(keypoint: PickledArray, score: PickledArray | None) -> Recordi
         scores_MTV = None
         if score is not None:
             scores_MTV = score.load()[:, :, : COCO17.num_joints].astype(np.float64)
-    joints_TMVC = mark_missing(joints_MTVC, scores_MTV).transpose(1, 0, 2, 3)
+    joints_TMVC = mark_missing(joints_MTVC, scores_MTV, number="frame {}").transpose(1, 0, 2, 3)
     return build_recording(list(joints_TMVC), COCO17)
 
 

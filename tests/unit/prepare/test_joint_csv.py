@@ -178,7 +178,7 @@ def test_several_people_of_mediapipe_need_ids():
     assert read_joint_csv(files.format_csv(one), MEDIAPIPE33).num_frames == 3
 
 
-@pytest.mark.parametrize("word", ["v", "vis", "visible", "visibility", "score"])
+@pytest.mark.parametrize("word", ["v", "vis", "visible", "visibility", "score", "conf"])
 def test_the_score_of_a_joint_whatever_its_column_is_called(word):
     person_TVC = files.move(MEDIAPIPE33)
     header, *rows = rows_of(files.format_mediapipe(person_TVC))
@@ -186,6 +186,52 @@ def test_the_score_of_a_joint_whatever_its_column_is_called(word):
     header = [name.replace("visibility", word) for name in header]
     (body,) = read_joint_csv(files.format_csv([header, *rows]), MEDIAPIPE33).bodies
     np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=0.05)
+
+
+@pytest.mark.parametrize("num_axes", [3, 4])
+@pytest.mark.parametrize("has_index", [False, True])
+def test_the_header_that_pandas_writes_without_names_is_no_frame(num_axes, has_index):
+    person_TVC = files.move(MEDIAPIPE33)
+    rows = [
+        [cell for number, cell in enumerate(row) if number % 4 < num_axes]
+        for row in rows_of(files.format_mediapipe(person_TVC, is_headed=False))
+    ]
+    table = [list(map(str, range(33 * num_axes))), *rows]
+    if has_index:
+        table = [[*("" if n == 0 else str(n - 1),), *row] for n, row in enumerate(table)]
+    data = files.format_csv(table)
+    assert detect_columns(data, MEDIAPIPE33) is MEDIAPIPE33
+    (body,) = read_joint_csv(data, MEDIAPIPE33).bodies
+    np.testing.assert_allclose(body.joints_TVC, person_TVC, atol=1e-5)
+
+
+@pytest.mark.parametrize("column", ["class", "Label", "video_name", "file"])
+def test_a_table_of_several_recordings_is_refused(column):
+    header, *rows = rows_of(files.format_mediapipe(files.move(MEDIAPIPE33)))
+    half = len(rows) // 2
+
+    def with_column(value_of):
+        values = (value_of(number) for number in range(len(rows)))
+        return [
+            [column, *header],
+            *([value, *row] for value, row in zip(values, rows, strict=True)),
+        ]
+
+    assert refusal_of(with_column(lambda row: "wave" if row < half else "clap"), MEDIAPIPE33) == (
+        f"it has several recordings: its column {column} has 2 values, such as wave, clap: "
+        "write a file for each"
+    )
+    for value_of in (lambda row: "wave", "{}.png".format):  # of the recording; of each frame
+        recording = read_joint_csv(files.format_csv(with_column(value_of)), MEDIAPIPE33)
+        assert recording.num_frames == len(rows)
+
+
+def test_a_coordinate_that_is_not_finite_is_named_by_its_row():
+    header, *rows = rows_of(files.format_kinect([TWO[0]]))
+    rows[6][5] = "inf"
+    assert refusal_of([header, *rows]) == (
+        "row 7 below the header: a coordinate is not finite, or too large for float32"
+    )
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_a_known_person_of_kinect(read, skeleton, delimiter):
     header = ["Time", *reversed(names), "ElbowLeft_state"]
     data = files.format_csv([header, ["12:30", *reversed(numbers), "Tracked"]])
     data = b"\xef\xbb\xbf" + data.replace(b",", delimiter.encode()).replace(b"\n", b"\r\n")
-    recording, its_skeleton = read(data, ".csv")
+    recording, its_skeleton = read(data, ".tsv" if delimiter == "\t" else ".csv")
     assert its_skeleton is skeleton
     (body,) = recording.bodies
     assert body.joints_TVC[0].ravel().tolist() == numbers
@@ -746,8 +746,14 @@ def change_cell(row, column, text):
         (change_cell(0, 1, "nose_x"), "column not found: nose_y"),
         (change_cell(0, 3, "nose_x"), "there are several columns 'nose_x'"),
         (change_cell(2, 1, "high"), "malformed CSV: line 3, column nose_y: invalid value 'high'"),
-        (change_cell(2, 1, "inf"), "a coordinate is not finite, or too large for float32"),
-        (change_cell(2, 1, "1e39"), "a coordinate is not finite, or too large for float32"),
+        (
+            change_cell(2, 1, "inf"),
+            "row 2 below the header: a coordinate is not finite, or too large for float32",
+        ),
+        (
+            change_cell(2, 1, "1e39"),
+            "row 2 below the header: a coordinate is not finite, or too large for float32",
+        ),
         (files.format_csv([*mediapipe_rows(), ["1", "2"]]), "malformed CSV: CSV parse error"),
         (
             files.format_mediapipe(np.full((3, 33, 3), np.nan)),
@@ -789,7 +795,7 @@ def test_refused_frame_numbers_and_bodies(read, column, cells, reason):
         ({"keypoint": np.zeros((17, 2), "f4")}, "keypoint has the shape (17, 2)"),
         ({"keypoint": np.zeros((0, 2, 17, 2), "f4")}, "keypoint has the shape (0, 2, 17, 2)"),
         ({"keypoint": np.zeros((1, 2, 17, 2), "f4")}, "none of its 2 frames contains a person"),
-        ({"keypoint": np.full((1, 2, 17, 2), np.inf, "f4")}, "a coordinate is not finite"),
+        ({"keypoint": np.full((1, 2, 17, 2), np.inf, "f4")}, "frame 1: a coordinate is not finite"),
         ({"keypoint": "text"}, "keypoint is not an array"),
         (
             {"keypoint": np.ones((1, 2, 17, 2), "f4"), "keypoint_score": np.ones((1, 2), "f4")},
