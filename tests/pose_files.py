@@ -77,6 +77,18 @@ def project(people_TVC):
     return people_TVC[..., :2] * (PIXELS_PER_METER, -PIXELS_PER_METER) + CENTER_PX
 
 
+def turn(people_TVC, angle_rad):
+    """Turn people in meters about the vertical axis."""
+    cos, sin = np.cos(angle_rad), np.sin(angle_rad)
+    return people_TVC @ np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
+
+
+def photograph(people_TVC, *, distance_m):
+    """Give the pixels (T, V, 2) that a camera at the height of the hips sees."""
+    depth_TV = distance_m - people_TVC[..., 2]
+    return project(people_TVC * (distance_m / depth_TV)[..., None])
+
+
 def flat(pixels_VC, scores_V):
     """Make a flat list of x, y and score, as OpenPose and COCO have it."""
     return np.column_stack([pixels_VC, scores_V]).round(3).ravel().tolist()

@@ -23,6 +23,7 @@ from sgnray.prepare.normalize import normalize
 from sgnray.prepare.readers.detect import detect
 from sgnray.prepare.readers.find_recordings import find_recordings
 from sgnray.prepare.readers.openpose import join_frames, read_openpose
+from sgnray.prepare.readers.pixels import meters_per_pixel
 from sgnray.prepare.readers.recordings import read_recording, read_recordings
 from sgnray.storage.location import locate
 
@@ -383,6 +384,25 @@ def test_a_known_person_of_pyskl(read):
 
 
 NOISE_M = 1 / files.PIXELS_PER_METER
+
+
+@pytest.mark.parametrize("turn_deg", [0, 30, 60, 90])
+@pytest.mark.parametrize("size", [0.8, 1.0, 1.15])
+def test_a_person_in_front_of_a_camera(size, turn_deg):
+    """The guide states these errors: of the size, and of the pose if its size were known.
+
+    The limbs of this person have the lengths of an adult only if `size` is 1.
+    """
+    person_TVC = files.turn(files.move(COCO17), np.radians(turn_deg))
+    pixels_TVC = files.photograph(size * person_TVC, distance_m=3.0)
+    hip = COCO17.origin
+    found_TVC = (pixels_TVC - pixels_TVC[:1, [hip]]) * meters_per_pixel(pixels_TVC, COCO17)
+    known_TVC = (person_TVC - person_TVC[:1, [hip]])[..., :2]
+    found_size = float((found_TVC * known_TVC).sum() / (known_TVC**2).sum())
+    assert 0.93 < found_size < 1.01
+    error_m = np.linalg.norm(found_TVC / found_size - known_TVC, axis=-1)
+    assert np.median(error_m) < 0.025
+    assert np.percentile(error_m, 90) < 0.06
 
 
 def make_crossing(skeleton, num_frames=40, seed=0, see=files.project, noise=1.0):
