@@ -20,6 +20,8 @@ from pyarrow import fs
 from sgnray.errors import InputError, OutputError, UsageError, first_line
 from sgnray.storage.atomic import URI
 
+# The types of pyarrow's file systems that have no folders to create.
+_OBJECT_STORES = {"s3", "gcs", "abfs"}
 # The query keys that a command needs for an object store; other keys may be secrets.
 _PUBLIC = {"endpoint_override", "region", "scheme"}
 
@@ -85,7 +87,7 @@ class Location:
         """Write a file, atomically in an object store; raises OutputError."""
         files = _file_system(self.uri)
         with _remote_errors(self, is_writing=True):
-            if not isinstance(files, fs.S3FileSystem):  # an object store has no folders
+            if files.type_name not in _OBJECT_STORES:
                 files.create_dir(self.path.rpartition("/")[0], recursive=True)
             with files.open_output_stream(self.path) as file:
                 file.write(content)
@@ -212,7 +214,9 @@ def locate(text: str | Path) -> Location:
     # hdfs:///path is a path on the default host, but no bucket has an empty name.
     if not path.strip("/") or (text.startswith(("s3", "gs", "gcs")) and not urlsplit(text).netloc):
         raise UsageError(
-            "the URI names no bucket or host", where=text, now="give one such as s3://bucket/folder"
+            "the URI names no bucket or host",
+            where=without_secrets(text),
+            now="give one such as s3://bucket/folder",
         )
     return Location(path.rstrip("/"), text)
 
@@ -224,7 +228,9 @@ def as_folder(place: Path | str | Location) -> Path | Location:
     if isinstance(place, Path):
         if URI.match(str(place)):  # Path drops a slash, and it would name a folder "s3:"
             raise UsageError(
-                "a URI was given as a path", where=str(place), now="give it as a string"
+                "a URI was given as a path",
+                where=f"{str(place).partition(':')[0]}:/...",  # what follows may hold a password
+                now="give it as a string",
             )
         return place
     found = locate(place)

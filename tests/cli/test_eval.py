@@ -109,3 +109,18 @@ def test_options_of_ray_need_workers(sgn, run, tiny_raw, command, option):
     done = sgn(command, *map(str, arguments), *option)
     assert done.code == 2
     assert done.err.startswith("error: without workers, Ray is not used\n")
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "predict"])
+def test_each_option_of_workers_is_passed_on(sgn, run, tiny_raw, tiny_folder, command):
+    """Without workers, those that were passed on are refused by their names."""
+    words = {
+        "train": ("--case", "cv", "--data", tiny_folder, "--workers", "0"),
+        "eval": (run, "--data", tiny_folder),
+        "predict": (tiny_raw, "--checkpoint", run),
+    }[command]
+    given = ["--cpus-per-worker", "3", "--gpus-per-worker", "0.25", "--accelerator-type", "H100"]
+    given += ["--label", "a=b", "--label", "c=d", "--wait", "9s"]
+    done = sgn(command, *map(str, words), *given)
+    assert done.code == 2
+    assert f"\n  where  {' '.join(given)}\n" in done.err

@@ -104,7 +104,7 @@ def test_a_run_survives_a_killed_worker_ctrl_c_and_a_killed_driver(start, tiny_f
 
 
 @pytest.mark.parametrize("moment", ["it appears", "it imports torch"])
-def test_a_worker_killed_during_startup_is_replaced(start, tmp_path, moment):
+def test_a_worker_killed_during_startup_is_replaced(start, tiny_folder, tmp_path, moment):
     run, output = tmp_path / "runs" / "run", tmp_path / "out.txt"
     process = start()
 
@@ -122,6 +122,7 @@ def test_a_worker_killed_during_startup_is_replaced(start, tmp_path, moment):
                   wait_for_epoch(run, 1, process))  # fmt: skip
     press_ctrl_c(process)
     wait_for_end(process, 130, output=output)
+    assert_undisturbed(run, tiny_folder, tmp_path, size=2)
 
 
 def has_child(process, name):

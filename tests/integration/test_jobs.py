@@ -116,6 +116,7 @@ def test_a_job_trains_on_a_cluster_that_asks_for_a_token(cluster, tiny_folder, t
     assert "succeeded" in output
     for name in ("epoch", "train_loss", "train_top1", "speed_clips_per_s", "time_wait_s"):
         assert 'run="job"' in gauges[f"ray_sgn_{name}"]
+        assert float(gauges[f"ray_sgn_{name}"].split()[-1]) > 0
     assert train_names(gauges) == {"job"}
     report = json.loads((tmp_path / "runs" / "job" / "report.json").read_text())
     assert report["num_clips"] > 0

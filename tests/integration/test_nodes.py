@@ -189,12 +189,15 @@ def test_an_elastic_run_continues_with_fewer_workers_and_grows_again(network, st
         alone = wait_until(lambda: num_epochs(run) > lost_at, process, output=output)
         print_seconds("a node of an elastic run is killed; next epoch after", noticed + alone)
         assert (num_workers(head), num_workers(other)) == (1, 0)
+        num_failures = output.read_text().count("a worker failed")
     finally:
         join(head, other)
     joined = wait_until(lambda: num_workers(other) == 1, process, output=output)
     grown_at = num_epochs(run)
     grown = wait_until(lambda: num_epochs(run) > grown_at + 1, process, output=output)
     print_seconds("the node is back; second epoch with it after", joined + grown)
+    # It stopped after an epoch to grow: none was lost.
+    assert output.read_text().count("a worker failed") == num_failures
     for _ in range(2):  # twice in a row, as impatient users press it
         process.send_signal(signal.SIGINT)
         time.sleep(0.3)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sgnray.errors import OutputError
+from sgnray.errors import OutputError, UsageError
 from sgnray.storage import mirror
 from sgnray.storage.location import Location, as_folder, locate, without_secrets
 
@@ -46,6 +46,10 @@ def test_words_of_a_command_may_have_several_uris_or_none():
     )
     assert without_secrets("s3://k:s@b/a#b") == "s3://b/a#b"
     assert without_secrets("s3://[x/runs") == "..."
+    for name in ("s3://KEY:SECRET@", Path("s3://KEY:SECRET@bucket/runs")):
+        with pytest.raises(UsageError) as caught:
+            as_folder(name)
+        assert "SECRET" not in str(caught.value.where)
     assert without_secrets("runs/a@b") == "runs/a@b"
 
 
