@@ -172,6 +172,7 @@ class Folds:
             node=socket.gethostname(),
             train_loss=mean(self._states, keys.TRAIN_LOSS),
             val_loss=mean(self._states, keys.VAL_LOSS),
+            clips_per_s=mean(self._states, keys.CLIPS_PER_S),
         )
 
     def pack(self) -> bytes:

@@ -44,6 +44,7 @@ class EpochReport:
     train_loss: float | None = None
     val_loss: float | None = None
     placement_group: str | None = None
+    clips_per_s: float | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -52,6 +53,7 @@ class EpochReport:
             keys.TRAIN_LOSS: self.train_loss,
             keys.VAL_LOSS: self.val_loss,
             keys.VAL_TOP1: self.score,
+            keys.CLIPS_PER_S: self.clips_per_s,
         }
         return {key: value for key, value in known.items() if value is not None}
 

@@ -140,7 +140,7 @@ def test_a_search_names_its_trials_on_the_cluster(cluster, tiny_folder, tmp_path
             "--epochs", "60", *SMALL, "train.num_epochs=60"]  # fmt: skip
     code, output, gauges = submit(tune, dashboard, metrics, environment)
     assert code == 0, output
-    for name in ("epoch", "train_loss", "val_loss", "val_top1"):
+    for name in ("epoch", "train_loss", "val_loss", "val_top1", "speed_clips_per_s"):
         assert 'run="mine-trial-1"' in gauges[f"ray_sgn_{name}"]
     (name,) = train_names(gauges)
     assert name.startswith("mine-trial-1-")

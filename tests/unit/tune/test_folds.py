@@ -28,7 +28,8 @@ def short_recipe(tiny_recipe):
 def train_folds(recipe, dataset, **settings):
     """Train all folds; what depends on the clock is left out."""
     for report in Folds(recipe, dataset, **settings).train_remaining():
-        yield dataclasses.replace(report, duration_s=0.0)
+        assert report.clips_per_s > 0
+        yield dataclasses.replace(report, duration_s=0.0, clips_per_s=None)
 
 
 def poison(dataset, rows):

@@ -25,7 +25,7 @@ RAYS_OWN = {"training_iteration": 1, "done": False, "config": {"number": 1}}
 @pytest.mark.parametrize(
     "report",
     [
-        EpochReport(2, 0.5, 0.1, 3.0, 4, 5, "here", 1.5, 2.5, "ab"),
+        EpochReport(2, 0.5, 0.1, 3.0, 4, 5, "here", 1.5, 2.5, "ab", 300.0),
         EpochReport(1, 0.25),
         FailureReport("ValueError: no", "Traceback"),
     ],
